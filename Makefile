@@ -1,0 +1,58 @@
+# What a developer types. `make test` on a clean clone needs Python 3.11 or newer and git, no more.
+
+PYTHON ?= python3
+CLIENT_VERSION := 2.1.328
+
+BIN := .venv/bin
+CLIENT_READY := .client/installed-$(CLIENT_VERSION)
+
+# A user's own settings must not reach the tests, nor spoil start-up figures.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE PYTHONWARNINGS
+
+.DEFAULT_GOAL := help
+.PHONY: help test lint format bench crash client clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+test: lint client ## everything: lint, types, all tests, with the real client where npm is
+	$(BIN)/python -m pytest -q
+
+lint: .venv/.complete ## ruff, its formatter and mypy, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.complete ## let ruff format and fix what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/.complete ## measure against the bare interpreter and SQLite
+	$(BIN)/python -m benchmarks
+
+crash: .venv/.complete ## only the tests that kill the product on the way
+	$(BIN)/python -m pytest -q -m crash
+
+clean: ## remove everything that make and the tools made here
+	rm -rf .venv .client build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.complete: pyproject.toml requirements.lock requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is missing or older than 3.11: name another, as in 'make test PYTHON=python3.12'" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Not a reason to fail on a developer's machine: the tests that need the client are skipped by name.
+client:
+	@if [ -e $(CLIENT_READY) ]; then exit 0; fi; \
+	if ! command -v npm >/dev/null 2>&1; then why="npm is not on PATH"; \
+	elif npm install --silent --no-audit --no-fund --prefix .client @anthropic-ai/claude-code@$(CLIENT_VERSION) \
+		&& HOME="$(CURDIR)/.client/home" DISABLE_AUTOUPDATER=1 .client/node_modules/.bin/claude --version >/dev/null; \
+	then touch $(CLIENT_READY); exit 0; \
+	else why="npm could not install it"; fi; \
+	echo "The real Claude Code client is missing ($$why): the tests that need it will be skipped." >&2; \
+	if [ "$$CI" = true ]; then echo "With CI=true that is an error." >&2; exit 1; fi

@@ -1,0 +1,49 @@
+"""The way in: `bin/orchestrator`, `orchestrator`, `python -m orchestrator` and our own processes.
+
+Cron comes here once a minute with nothing to do, so this file imports nothing but what that takes:
+the launcher starts the interpreter with `-I -S` (no site packages), and the libraries' folder is put
+on the path only when something is really to be done.
+"""
+
+import os
+import sys
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+if not __package__ and os.path.dirname(_PACKAGE) not in sys.path:
+    # Run by path: the package's own folder must not be on the path, its parent must.
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != _PACKAGE]
+    sys.path.insert(0, os.path.dirname(_PACKAGE))
+
+
+def main(arguments: "list[str] | None" = None) -> int:
+    """Run one command; return its exit code. `arguments` are those after the program's name."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words == ["tick"]:
+        from orchestrator import idle
+
+        if idle.nothing_to_do():
+            return 0
+    _add_libraries()
+    if words and words[0] == "_run":
+        from orchestrator import supervisor
+
+        return supervisor.main(words[1], int(words[2]) if len(words) > 2 else None)
+    from orchestrator import cli
+
+    return cli.main(words)
+
+
+def _add_libraries() -> None:
+    """Put the environment's site-packages on the path, if `-S` kept it off."""
+    if not sys.flags.no_site:
+        return
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    home = os.path.dirname(os.path.dirname(os.path.abspath(sys.executable)))
+    for lib in ("lib", "lib64"):
+        folder = os.path.join(home, lib, version, "site-packages")
+        if os.path.isdir(folder) and folder not in sys.path:
+            sys.path.append(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,341 @@
+"""Make the environment that ``bin/orchestrator`` runs in: once a version, for one user.
+
+Run by the launcher, with whatever ``python3`` there is, only when the environment is missing or
+older than ``requirements.lock``. Standard library only, and no syntax newer than Python 3.8's, so
+that an old Python can still say what is wrong. What it says goes to standard error: standard
+output belongs to the command that follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Iterator, NamedTuple
+
+OLDEST_PYTHON = (3, 11)
+#: Looked for on PATH in this order; one that does not run (a version manager's stub) is passed by.
+PYTHON_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
+#: What the environment must be able to import before it counts as made.
+MODULES = ("cronsim", "frontmatter", "jinja2", "psutil", "rich", "ruamel.yaml", "yaml")
+#: pip's settings that say where packages come from; a company's mirror needs them. Every other
+#: one (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES ...) could send or keep packages elsewhere.
+KEPT_PIP_SETTINGS = (
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"),
+    *("PIP_CERT", "PIP_CLIENT_CERT", "PIP_TRUSTED_HOST", "PIP_PROXY", "PIP_KEYRING_PROVIDER"),
+    *("PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_CACHE_DIR", "PIP_NO_CACHE_DIR"),
+)
+#: Seconds until a program that hangs is given up.
+PROBE_SECONDS, VENV_SECONDS, PIP_SECONDS = 30, 300, 900
+#: Seconds to wait for another start's set-up: longer than a set-up can last.
+LOCK_SECONDS = PROBE_SECONDS * (len(PYTHON_NAMES) + 1) + VENV_SECONDS + PIP_SECONDS + 60
+
+MARKER = ".complete"
+AGAIN = "then run the same command again"
+
+# The versioned name beside the interpreter, where there is one: when an upgrade of the system
+# takes that Python away its name goes too, and the launcher sees a dangling link, whereas
+# "python3" would turn into a Python that cannot see the environment's packages.
+PROBE = """
+import importlib.util, json, os, sys
+path = getattr(sys, "_base_executable", None) or sys.executable
+named = os.path.join(os.path.dirname(path), "python%d.%d" % sys.version_info[:2])
+print(json.dumps({
+    "path": named if os.access(named, os.X_OK) else os.path.realpath(path),
+    "version": list(sys.version_info[:3]),
+    "makes_venv": all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")),
+}))
+"""
+
+
+class SetupError(Exception):
+    """Why the environment could not be made.
+
+    ``code`` is a stable word, ``message`` says what failed and where, ``hint`` what to do next;
+    neither sentence ends with a full stop.
+    """
+
+    def __init__(self, code: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+class Interpreter(NamedTuple):
+    """A Python on this machine."""
+
+    #: The program itself, never a version manager's shim.
+    path: str
+    version: tuple[int, ...]
+    #: Whether it has both ``venv`` and ``ensurepip``: Debian ships them apart.
+    makes_venv: bool
+
+    @property
+    def name(self) -> str:
+        """Version and path, as a message names it."""
+        return f"Python {'.'.join(map(str, self.version))} ({self.path})"
+
+
+class Finished(NamedTuple):
+    """How a program ended: ``output`` is both of its streams."""
+
+    succeeded: bool
+    output: str
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment variables, without those that change what Python or pip does."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "PIP_", "__PYVENV_")) or name in KEPT_PIP_SETTINGS
+    }
+    # A variable outranks pip's configuration files, where `user = true` would break the install.
+    kept["PIP_USER"] = "0"
+    return kept
+
+
+def run(command: list[str], seconds: float) -> Finished:
+    """Run a program to its end, for at most so many seconds, without input; never raises."""
+    try:
+        process = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=clean_environment(),
+            timeout=seconds,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        return Finished(False, f"no end after {seconds} seconds")
+    except OSError as error:
+        return Finished(False, str(error))
+    return Finished(process.returncode == 0, process.stdout)
+
+
+def last_word(output: str) -> str:
+    """The line of a program's output that says best why it failed: its last error, or last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.lower().startswith("error")]
+    return (errors or lines or ["no message"])[-1].rstrip(".")
+
+
+def probe(name: str) -> Interpreter | None:
+    """The interpreter that this command name starts, or None if it starts none."""
+    finished = run([name, "-I", "-c", PROBE], PROBE_SECONDS)
+    if not finished.succeeded:
+        return None
+    try:
+        found = json.loads(finished.output.splitlines()[-1])
+        return Interpreter(found["path"], tuple(found["version"]), found["makes_venv"])
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def find_python() -> Interpreter:
+    """The first Python that is new enough and can make virtual environments.
+
+    Raises SetupError if there is none.
+    """
+    old: list[Interpreter] = []
+    without_venv: list[Interpreter] = []
+    for name in PYTHON_NAMES:
+        found = probe(name) if shutil.which(name) else None
+        if found is None:
+            continue
+        if found.version < OLDEST_PYTHON:
+            old.append(found)
+        elif not found.makes_venv:
+            without_venv.append(found)
+        else:
+            return found
+    if without_venv:
+        raise SetupError(
+            "venv_missing",
+            f"{without_venv[-1].name} cannot make virtual environments:"
+            " its venv or ensurepip module is missing",
+            f"Install it (Debian and Ubuntu: apt install python3-venv), {AGAIN}",
+        )
+    newest = max(old, key=lambda each: each.version, default=None)
+    raise SetupError(
+        "python_missing",
+        "no Python 3.11 or newer was found on PATH"
+        + (f", the newest is {newest.name}" if newest else ""),
+        f"Install it (Debian and Ubuntu: apt install python3 python3-venv), {AGAIN}",
+    )
+
+
+def is_current(environment: Path, lock_text: bytes) -> bool:
+    """Whether the environment is whole and made from this very lock file."""
+    try:
+        return (environment / MARKER).read_bytes() == lock_text and os.access(
+            environment / "bin" / "python", os.X_OK
+        )
+    except OSError:
+        return False
+
+
+def touch_marker(environment: Path, lock_file: Path) -> None:
+    """Make the marker as new as the lock file, even one whose time is ahead of the clock."""
+    newest = max(time.time_ns(), lock_file.stat().st_mtime_ns)
+    os.utime(environment / MARKER, ns=(newest, newest))
+
+
+@contextlib.contextmanager
+def held(lock: Path, version: str) -> Iterator[None]:
+    """Hold a lock that the system itself lets go of when this process dies.
+
+    Raises SetupError if another process keeps it for longer than a set-up can last.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    told = False
+    with lock.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise SetupError(
+                        "setup_busy",
+                        f"another process has held {lock} for too long",
+                        f"End that process, {AGAIN}",
+                    ) from None
+                if not told:
+                    say(f"Waiting for another start that sets up orchestrator {version} ...")
+                    told = True
+                time.sleep(0.1)
+        yield
+
+
+def build(environment: Path, lock_file: Path, log: Path) -> None:
+    """Make a virtual environment with the locked packages in an empty folder, and prove it.
+
+    Raises SetupError; the output of pip stays in ``log``.
+    """
+    python = find_python()
+    made = run([python.path, "-I", "-m", "venv", str(environment)], VENV_SECONDS)
+    if not made.succeeded:
+        raise SetupError(
+            "venv_failed",
+            f"{python.name} could not make a virtual environment: {last_word(made.output)}",
+            f"Repair it (Debian and Ubuntu: apt install python3-venv), {AGAIN}",
+        )
+    inside = [str(environment / "bin" / "python"), "-I"]
+    pip = [*inside, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
+    installed = run([*pip, "install", "--requirement", str(lock_file)], PIP_SECONDS)
+    log.write_text(installed.output, encoding="utf-8")
+    if not installed.succeeded:
+        raise SetupError(
+            "packages_failed",
+            f"pip could not install the packages of {lock_file}: {last_word(installed.output)}"
+            f" (all that it said is in {log})",
+            f"Check the network, or pip's proxy and index settings, {AGAIN}",
+        )
+    imported = run([*inside, "-c", "import " + ", ".join(MODULES)], VENV_SECONDS)
+    if not imported.succeeded:
+        raise SetupError(
+            "packages_failed",
+            f"the packages are installed, but do not load: {last_word(imported.output)}",
+            f"Check that {python.name} is whole and of this machine's kind, {AGAIN}",
+        )
+
+
+def put_in_place(made: Path, environment: Path) -> None:
+    """Put a finished environment where the launcher looks, in place of what lies there."""
+    if os.path.lexists(environment):
+        aside = Path(tempfile.mkdtemp(prefix="venv.old-", dir=environment.parent))
+        environment.rename(aside / environment.name)
+    made.rename(environment)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove replaced environments and those that a killed set-up left behind."""
+    for leftover in folder.glob("venv.*-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def set_up(version: str, environment: Path, lock_file: Path) -> None:
+    """Make the environment current, unless it is; safe when several processes do so at once.
+
+    A start that is killed on the way leaves the environment as it was. Raises SetupError, and
+    OSError if the folder cannot be written.
+    """
+    lock_text = lock_file.read_bytes()
+    if is_current(environment, lock_text):
+        # A home that is read-only by now has an environment that works all the same.
+        with contextlib.suppress(OSError):
+            touch_marker(environment, lock_file)
+        return
+    folder = environment.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder / "setup.lock", version):
+        if is_current(environment, lock_text):
+            return
+        say(f"Setting up orchestrator {version} (once) ...")
+        remove_leftovers(folder)
+        made = Path(tempfile.mkdtemp(prefix="venv.new-", dir=folder))
+        try:
+            build(made, lock_file, folder / "setup.log")
+            (made / MARKER).write_bytes(lock_text)
+            touch_marker(made, lock_file)
+            # A power cut must not leave the marker above files that never reached the disk.
+            os.sync()
+            put_in_place(made, environment)
+        finally:
+            remove_leftovers(folder)
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal, and never the reader of the command's output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Set up for ``VERSION ENVIRONMENT [THE COMMAND'S ARGUMENTS]``; returns the exit code."""
+    version, environment, *command = arguments
+    lock_file = Path(__file__).resolve().parent.parent / "requirements.lock"
+    try:
+        if not environment:
+            raise SetupError(
+                "home_unset",
+                "HOME is not set, so there is no folder for the environment",
+                f"Set HOME, or XDG_DATA_HOME to a folder's absolute path, {AGAIN}",
+            )
+        if not lock_file.is_file():
+            raise SetupError(
+                "incomplete_copy",
+                f"{lock_file} is missing",
+                f"Fetch the whole of orchestrator again, {AGAIN}",
+            )
+        try:
+            set_up(version, Path(environment), lock_file)
+        except OSError as error:
+            raise SetupError(
+                "data_folder_unwritable",
+                f"cannot write {error.filename or environment}: {error.strerror or error}",
+                f"Make room or set XDG_DATA_HOME to a folder that you can write, {AGAIN}",
+            ) from error
+    except SetupError as error:
+        say(f"orchestrator: {error.message}. {error.hint}.")
+        if "--json" in command:
+            details = {"code": error.code, "message": error.message, "hint": error.hint}
+            print(json.dumps({"error": details}))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

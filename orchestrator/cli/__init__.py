@@ -1,0 +1,47 @@
+"""The command line: the only place that prints, and the only one where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from orchestrator.cli import output
+from orchestrator.errors import OrchestratorError
+
+#: Exit codes (CONTRACT 5): 0 done, 1 refused or failed, 2 usage, 3 a bug.
+BUG = 3
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Never raises for bad input."""
+    as_json = "--json" in words
+    try:
+        from orchestrator.cli import parser
+
+        arguments = parser.parse(list(words))
+        code: int = arguments.command(arguments)
+        sys.stdout.flush()
+        return code
+    except OrchestratorError as error:
+        return output.refuse(error, as_json=as_json)
+    except BrokenPipeError:  # `orchestrator status | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        return output.refuse(_from_the_system(error), as_json=as_json)
+    except SystemExit as wish:  # argparse, after --help
+        return wish.code if isinstance(wish.code, int) else 2
+    except Exception as error:
+        return output.report_bug(error, as_json=as_json)
+
+
+def _from_the_system(error: OSError) -> OrchestratorError:
+    """A file or folder that refused us: which, and what to look at."""
+    where = error.filename or "a file"
+    return OrchestratorError(
+        f"{where}: {error.strerror or error}",
+        "look at its owner, its permissions and the free space of its disk",
+        code="system_fault",
+    )

@@ -1,0 +1,63 @@
+"""What every command needs: which project, its settings, what is known of it now, and by whom."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+from orchestrator import observe, project, pullrequests, settings
+from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.observe import Observation
+from orchestrator.settings import Settings
+
+
+def now() -> float:
+    """The time, read in one place only."""
+    return time.time()
+
+
+def layout(arguments: argparse.Namespace) -> Layout:
+    """Return the project that the command means. Raises OrchestratorError."""
+    return project.find(arguments.project or os.getcwd(), dict(os.environ))
+
+
+def running_agent() -> str | None:
+    """Return the agent inside whose run we were called; None for people and schedules."""
+    if os.environ.get("ORCHESTRATOR_RUN_ID"):
+        return os.environ.get("ORCHESTRATOR_AGENT") or "an agent"
+    return None
+
+
+def changing(arguments: argparse.Namespace) -> Layout:
+    """Return the project for a command that changes it: set up here, and not from inside a run.
+
+    Raises OrchestratorError.
+    """
+    agent = running_agent()
+    if agent is not None:
+        raise OrchestratorError(
+            "inside a run, agents may read and add tasks, nothing else",
+            "report what you need in your result; a person decides",
+            code="refused_in_run",
+        )
+    found = layout(arguments)
+    project.require_initialised(found)
+    return found
+
+
+def good_settings(where: Layout) -> Settings:
+    """Return the settings, for commands that cannot work with broken ones. Raises ConfigError."""
+    loaded = settings.load(where, write_cache=False)
+    if not loaded.good:
+        found = [p.message for p in loaded.problems if p.code == "config_error"]
+        raise ConfigError(found, "correct that, then try again")
+    return loaded
+
+
+def look(where: Layout) -> tuple[Settings, Observation]:
+    """Observe the project without changing anything."""
+    loaded = settings.load(where, write_cache=False)
+    prs = pullrequests.known(where, loaded.config)
+    return loaded, observe.observe(where, loaded, now(), prs)

@@ -1,0 +1,88 @@
+"""What commands print: JSON for scripts, plain text elsewhere, tables and colour on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.errors import OrchestratorError
+
+
+def out(text: str = "") -> None:
+    """Print one piece of text; what could move the terminal's cursor or colour it is made visible."""
+    print(harmless(text))
+
+
+def err(text: str) -> None:
+    print(harmless(text), file=sys.stderr)
+
+
+def harmless(text: str) -> str:
+    """Return text with control characters, but line breaks and tabs, shown as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON. ASCII only: no control character of a title gets through."""
+    print(json.dumps(value, indent=2))
+
+
+def on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def colour() -> bool:
+    """Whether to colour: on a terminal, unless NO_COLOR asks not to (no-color.org)."""
+    return on_terminal() and not os.environ.get("NO_COLOR")
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows: as a table on a terminal, as aligned columns elsewhere."""
+    cells = [["-" if v is None else harmless(str(v)).replace("\n", " ") for v in row] for row in rows]
+    if on_terminal():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(*headings, box=box.SIMPLE_HEAD)
+        for row in cells:
+            drawn.add_row(*map(Text, row))
+        Console(no_color=not colour(), highlight=False).print(drawn)
+        return
+    lines = [list(map(str.upper, headings)), *cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def refuse(error: OrchestratorError, *, as_json: bool) -> int:
+    """Say what failed and what to do next; return the exit code."""
+    err(f"orchestrator: {error.message}")
+    if error.hint:
+        err(f"  {error.hint}")
+    if as_json:
+        body = {"code": error.code, "message": error.message, "hint": error.hint}
+        show_json({"error": body})
+    return error.exit_code
+
+
+def report_bug(error: Exception, *, as_json: bool) -> int:
+    """Write an unexpected error to a log and say where; exit code 3."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="orchestrator-bug-", suffix=".log", delete=False
+    ) as log:
+        log.write(" ".join(sys.argv) + "\n")
+        traceback.print_exception(error, file=log)
+    message = f"this is a bug in orchestrator: {type(error).__name__}: {error}"
+    found = OrchestratorError(message, f"please report it with the log: {log.name}", code="bug")
+    refuse(found, as_json=as_json)
+    return 3

@@ -1,0 +1,118 @@
+"""The command line's grammar: every command registers itself, wrong words get the nearest right one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, NoReturn
+
+from orchestrator import __version__
+from orchestrator.errors import UsageError, near_miss
+
+#: The modules that hold commands, in the order of the help text.
+_MODULES = (
+    "setup",
+    "ticking",
+    "reports",
+    "tasks",
+    "agents",
+    "running",
+    "pulls",
+    "tidying",
+    "demonstration",
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises UsageError, with a suggestion, instead of exiting."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, self._suggestion(message) or f"see: {self.prog} --help")
+
+    def _suggestion(self, message: str) -> str | None:
+        words = message.split("'")
+        if "invalid choice" in message and len(words) > 2:
+            near = near_miss(words[1], words[3::2])
+            return f"did you mean {near!r}?" if near else None
+        if message.startswith("unrecognized arguments: "):
+            known = [o for action in self._actions for o in action.option_strings]
+            near = near_miss(message.split()[2].split("=")[0], known)
+            return f"did you mean {near}?" if near else None
+        return None
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Read a command line. Raises UsageError; exits for --help and --version."""
+    parser = _build()
+    arguments, rest = parser.parse_known_args(_options_last(words))
+    if rest:
+        # The command's own parser knows the options that one could have meant.
+        getattr(arguments, "parser", parser).error(f"unrecognized arguments: {' '.join(rest)}")
+    if not hasattr(arguments, "command"):
+        getattr(arguments, "parser", parser).print_help(sys.stderr)
+        raise UsageError("no command given", "for example: orchestrator status")
+    return arguments
+
+
+def _options_last(words: list[str]) -> list[str]:
+    """Move the options that hold everywhere to the front, so that they may stand anywhere."""
+    front, rest, queue = [], [], list(words)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            rest += [word, *queue]
+            break
+        if word == "--project":
+            front += [word, *queue[:1]]
+            queue = queue[1:]
+        elif word == "--json" or word.startswith("--project="):
+            front.append(word)
+        else:
+            rest.append(word)
+    return front + rest
+
+
+def _build() -> Parser:
+    from importlib import import_module
+
+    parser = Parser(
+        prog="orchestrator",
+        description="Runs coding agents over a queue of markdown tasks.",
+        epilog="examples:\n"
+        "  orchestrator demo                      see the whole system at work, no account needed\n"
+        "  orchestrator init                      set this project up\n"
+        "  orchestrator task add --title 'Fix the login form' --role implement\n"
+        "  orchestrator status                    what happens, and what is wrong\n"
+        "  orchestrator explain impl-agent-1      why an agent does nothing",
+    )
+    parser.add_argument("--version", action="version", version=f"orchestrator {__version__}")
+    parser.add_argument("--project", metavar="DIR", help="the project to work on (default: here)")
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    for name in _MODULES:
+        import_module(f"orchestrator.cli.{name}").register(commands)
+    return parser
+
+
+def command(
+    commands: Any, name: str, function: Any, summary: str, examples: str = "", **options: Any
+) -> Parser:
+    """Add a command to a group; return its parser, for its arguments."""
+    epilog = f"examples:\n{examples}" if examples else None
+    parser: Parser = commands.add_parser(
+        name, help=summary, description=summary, epilog=epilog, **options
+    )
+    parser.set_defaults(command=function, parser=parser)
+    return parser
+
+
+def group(commands: Any, name: str, summary: str, examples: str = "") -> Any:
+    """Add a command that has sub-commands; return where they are added."""
+    epilog = f"examples:\n{examples}" if examples else None
+    parser: Parser = commands.add_parser(name, help=summary, description=summary, epilog=epilog)
+    parser.set_defaults(parser=parser)
+    return parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)

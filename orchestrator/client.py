@@ -1,0 +1,325 @@
+"""The client: how Claude Code is started for a role, and what its stream of JSON lines means.
+
+Sources: the client's own behaviour, measured (tests/test_real_client.py runs it), and its
+documentation of headless mode. Only a parsed `result` line is success; exit codes are not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.model import Agent, Budgets, Outcome, Role
+
+#: Outcomes that a role may report, by what it delivers.
+REPORTS = {
+    "pull_request": ("done", "no_change", "needs_human", "failed"),
+    "verdict": ("approved", "changes_requested", "needs_human", "failed"),
+    "nothing": ("done", "no_change", "needs_human", "failed"),
+}
+#: Words of the `error` field that blame the account or the service, not the work.
+_SYSTEM_ERRORS = {
+    "authentication_failed": "the client is not signed in",
+    "oauth_org_not_allowed": "the account's organisation does not allow this",
+    "account_on_hold": "the account is on hold",
+    "verification_required": "the account must be verified",
+    "billing_error": "there is a billing problem with the account",
+    "rate_limit": "the service is limiting requests",
+    "overloaded": "the service is overloaded",
+    "model_not_found": "the model that the agent is set to does not exist for this account",
+    "server_error": "the service failed",
+    "cloud_credential_error": "the cloud credentials were refused",
+}
+#: The same by HTTP status, for lines that lack the word.
+_SYSTEM_STATUS = {
+    401: "authentication_failed",
+    402: "billing_error",
+    403: "oauth_org_not_allowed",
+    404: "model_not_found",
+    429: "rate_limit",
+    503: "overloaded",
+    529: "overloaded",
+}
+_SIGN_IN = "run `claude` once and sign in; for cron and launchd: claude setup-token"
+#: Characters kept of each text that a run reports: they go into the task file and later prompts.
+TEXT_LIMIT = 20_000
+
+
+def outcome_schema(role: Role) -> dict[str, Any]:
+    """Return the JSON schema of what a run of this role reports at its end."""
+    text = {"type": "string"}
+    return {
+        "type": "object",
+        "properties": {
+            "outcome": {"type": "string", "enum": list(REPORTS[role.delivers])},
+            "summary": text,
+            "feedback": text,
+            "question": text,
+        },
+        "required": ["outcome", "summary"],
+        "additionalProperties": False,
+    }
+
+
+def command(
+    prefix: tuple[str, ...],
+    agent: Agent,
+    role: Role,
+    budgets: Budgets,
+    *,
+    session: str,
+    resume: bool,
+    instructions: str,
+    plugin: str | None,
+) -> list[str]:
+    """Return the argument vector of one headless run. The prompt goes to its standard input.
+
+    `session` is the conversation's id: a new one, or with `resume` the one to go on with.
+    `instructions` is the path of the file that is appended to the system prompt; `plugin` the
+    folder whose skills the agent may use.
+    """
+    argv = [*prefix, "-p", "--output-format", "stream-json", "--verbose"]
+    argv += ["--resume" if resume else "--session-id", session]
+    argv += ["--permission-mode", "dontAsk", "--strict-mcp-config"]
+    # Without "off", a resumed conversation would still be told the earlier run's instructions.
+    argv += ["--append-system-prompt-file", instructions, "--system-prompt-snapshot", "off"]
+    argv += ["--json-schema", json.dumps(outcome_schema(role), separators=(",", ":"))]
+    turns = agent.max_turns or role.max_turns
+    if turns:
+        argv += ["--max-turns", str(turns)]
+    dollars = agent.budget_usd if agent.budget_usd is not None else budgets.run_usd
+    if dollars:
+        argv += ["--max-budget-usd", f"{dollars:g}"]
+    if agent.model:
+        argv += ["--model", agent.model]
+    if plugin:
+        argv += ["--plugin-dir", plugin]
+    if role.restricted:
+        # No settings of the user's or the project's: their permission rules would widen the role's.
+        argv += ["--restricted"]
+    # One word each: these options are variadic and would swallow what follows. `--tools` is the
+    # whole offer, so a tool that a later client brings is not in it.
+    argv += ["--tools", ",".join(role.tools)]
+    if role.allow:
+        argv += ["--allowedTools", ",".join(role.allow)]
+    if role.deny:
+        argv += ["--disallowedTools", ",".join(role.deny)]
+    return argv
+
+
+# --- the stream --------------------------------------------------------------------------------
+
+
+@dataclass
+class Stream:
+    """What a run's stream said, line by line."""
+
+    result: dict[str, Any] | None = None
+    #: The last structured report; a later result line may lack it.
+    report: dict[str, Any] | None = None
+    session: str | None = None
+    #: The last `error` word, and whether the run was waiting to try again when the stream ended.
+    error: str | None = None
+    retrying: bool = False
+    #: When the usage limit resets (epoch seconds), if it was rejected.
+    limit_reset: float | None = None
+    limited: bool = False
+    denials: int = 0
+
+    def feed(self, line: str) -> None:
+        """Take in one line. Lines that are no JSON object are passed over."""
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(event, dict):
+            return
+        kind = event.get("type")
+        if isinstance(event.get("session_id"), str):
+            self.session = event["session_id"]
+        self.retrying = kind == "system" and event.get("subtype") == "api_retry"
+        if kind == "result":
+            self.result = event
+            report = event.get("structured_output")
+            self.report = report if isinstance(report, dict) else self.report
+        elif self.retrying:
+            self.error = _error_word(event.get("error"), event.get("error_status")) or self.error
+        elif kind == "assistant" and event.get("error"):
+            self.error = _error_word(event["error"], None) or str(event["error"])
+        elif kind == "rate_limit_event":
+            self._limit(event.get("rate_limit_info"))
+
+    def _limit(self, info: object) -> None:
+        if not isinstance(info, dict):
+            return
+        self.limited = info.get("status") == "rejected"
+        reset = info.get("resetsAt")
+        if self.limited and isinstance(reset, int | float):
+            self.limit_reset = float(reset)
+
+
+def read_stream(path: str) -> Stream:
+    """Read a run's stream file. A missing file is an empty stream."""
+    stream = Stream()
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                stream.feed(line)
+    except FileNotFoundError:
+        pass
+    return stream
+
+
+def _error_word(word: object, status: object) -> str | None:
+    if isinstance(word, str) and word in _SYSTEM_ERRORS:
+        return word
+    if not isinstance(status, int):
+        return None
+    return _SYSTEM_STATUS.get(status) or ("server_error" if status >= 500 else None)
+
+
+# --- the outcome -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the client's process ended. None in both codes: nobody saw it end."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    #: Why we ended it: stopped, stalled, timed_out or too_much_output; None when we did not.
+    stopped_for: str | None = None
+    #: Why it could not be started at all.
+    start_error: str | None = None
+    stderr: str = ""
+
+
+def outcome(stream: Stream, ended: Ended, role: Role, commits: int) -> Outcome:
+    """Say how a run ended. `commits` is how many its branch has since it was cut.
+
+    A parsed result outranks everything that happened to the process afterwards (FAILURES 1, 3).
+    """
+    found = _verdict(stream, ended, role, commits)
+    result = stream.result or {}
+    cost = result.get("total_cost_usd")
+    given, made = _tokens(result.get("usage"))
+    return Outcome(
+        found.verdict,
+        reason=found.reason,
+        summary=found.summary,
+        feedback=found.feedback,
+        question=found.question,
+        until=found.until,
+        session=stream.session,
+        cost_usd=float(cost) if isinstance(cost, int | float) else None,
+        input_tokens=given,
+        output_tokens=made,
+    )
+
+
+def _verdict(stream: Stream, ended: Ended, role: Role, commits: int) -> Outcome:
+    if ended.start_error:
+        return Outcome("system_fault", f"client_missing: {ended.start_error}")
+    if stream.result is not None and stream.result.get("is_error") is False:
+        return _reported(stream.result, stream.report, role, commits)
+    if stream.limited and stream.limit_reset:
+        return Outcome("usage_limit", "usage_limit: the account's limit is reached",
+                       until=stream.limit_reset)
+    fault = _system_error(stream)
+    if fault:
+        return Outcome("system_fault", fault)
+    if stream.result is not None and _was_aborted(stream.result):
+        return Outcome("interrupted", "no_result: the client was interrupted")
+    if stream.result is not None:
+        return Outcome("failed", f"client_error: {_complaint(stream.result)}")
+    return _without_result(ended)
+
+
+def _system_error(stream: Stream) -> str | None:
+    result = stream.result
+    if result is None:
+        word = stream.error if stream.retrying else None
+    else:
+        # The status first: an overloaded service (529) is called `server_error` in words.
+        word = _error_word(None, result.get("api_error_status")) or _error_word(stream.error, None)
+    if word is None:
+        return None
+    hint = f" ({_SIGN_IN})" if word == "authentication_failed" else ""
+    return f"{word}: {_SYSTEM_ERRORS[word]}{hint}"
+
+
+def _was_aborted(result: Mapping[str, Any]) -> bool:
+    """Whether the run was cut off (SIGINT), or asked to go on with a conversation that is gone."""
+    errors = str(result.get("errors"))
+    aborted = str(result.get("terminal_reason")).startswith("aborted")
+    return aborted or "No conversation found" in errors
+
+
+def _complaint(result: Mapping[str, Any]) -> str:
+    errors = result.get("errors")
+    said = "; ".join(map(str, errors)) if isinstance(errors, list) and errors else None
+    text = said or result.get("result") or "it gave no reason"
+    return f"{result.get('subtype', 'error')}: {str(text)[:500]}"
+
+
+def _without_result(ended: Ended) -> Outcome:
+    if ended.stopped_for == "stopped":
+        return Outcome("stopped", "stopped by a person")
+    if ended.stopped_for:
+        return Outcome("failed", f"{ended.stopped_for}: the run was ended by its limit")
+    # 143 is the client's own exit code for SIGTERM, 137 and 130 a shell's for SIGKILL and SIGINT.
+    killed = ended.signal is not None or ended.exit_code in (143, 137, 130)
+    if killed or ended.exit_code is None:
+        return Outcome("interrupted", "no_result: the client was killed")
+    tail = ended.stderr.strip()[-500:]
+    said = f"; it said: {tail}" if tail else ""
+    return Outcome("failed", f"no_result: the client exited {ended.exit_code} without one{said}")
+
+
+def _reported(
+    result: Mapping[str, Any], report: Mapping[str, Any] | None, role: Role, commits: int
+) -> Outcome:
+    if report is None:
+        return _unreported(_text(result.get("result")), role, commits)
+    verdict = report.get("outcome")
+    if verdict not in REPORTS[role.delivers]:
+        return Outcome("failed", f"client_error: a {role.name} cannot report {verdict!r}")
+    if verdict == "done" and role.delivers == "nothing":
+        verdict = "no_change"
+    summary = _text(report.get("summary"))
+    reason = f"client_error: the agent gave up: {summary}" if verdict == "failed" else None
+    return Outcome(
+        verdict,
+        reason=reason,
+        summary=summary,
+        feedback=_text(report.get("feedback")),
+        question=_text(report.get("question")) or (summary if verdict == "needs_human" else None),
+    )
+
+
+def _unreported(said: str | None, role: Role, commits: int) -> Outcome:
+    """The outcome of a run that ended well but did not report: its commits speak (CONTRACT 7)."""
+    if role.delivers == "verdict":
+        return Outcome("failed", "no_result: the reviewer gave no verdict", summary=said)
+    if role.takes is None:
+        return Outcome("no_change", summary=said)
+    if commits:
+        return Outcome("done", summary=said)
+    reason = "no_commits: the run ended without a commit or a report"
+    return Outcome("failed", reason, summary=said)
+
+
+def _text(value: object) -> str | None:
+    return value[:TEXT_LIMIT] if isinstance(value, str) and value else None
+
+
+def _tokens(usage: object) -> tuple[int | None, int | None]:
+    """Return input (cached ones included) and output tokens."""
+    if not isinstance(usage, dict):
+        return None, None
+    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    given = [usage[n] for n in names if isinstance(usage.get(n), int)]
+    made = usage.get("output_tokens")
+    return (sum(given) if given else None), (made if isinstance(made, int) else None)

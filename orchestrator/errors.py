@@ -1,0 +1,83 @@
+"""Errors that are meant for people: fields in, a sentence out.
+
+Everything the product refuses is an `OrchestratorError`: it becomes one message (what failed, what to
+do next) and an exit code in one place, `cli.main`. Any other exception is a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class OrchestratorError(Exception):
+    """Something was refused or failed in a way that a person can mend.
+
+    `code` is a stable word for scripts; `hint` is the next step, or None where there is none.
+    """
+
+    code = "error"
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if code is not None:
+            self.code = code
+
+
+class UsageError(OrchestratorError):
+    """The command line itself is wrong: exit code 2."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class NotFound(OrchestratorError):
+    """A task, agent, run, pull request or question that does not exist."""
+
+    code = "not_found"
+
+    def __init__(self, noun: str, name: str, known: Iterable[str] = ()) -> None:
+        near = near_miss(name, known)
+        hint = f"did you mean {near!r}?" if near else f"see: orchestrator {_LISTS.get(noun, 'status')}"
+        super().__init__(f"no {noun} named {name!r}", hint)
+
+
+class ConfigError(OrchestratorError):
+    """`agents.yaml` is missing or wrong. `problems` holds every finding, not just the first."""
+
+    code = "config_error"
+
+    def __init__(self, problems: list[str], hint: str | None = None) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems), hint)
+
+
+class TaskFileError(OrchestratorError):
+    """A file in the queue cannot be a task; the file itself is never touched for that."""
+
+    code = "task_malformed"
+
+
+class GitError(OrchestratorError):
+    """A git command failed, timed out or could not be started."""
+
+    code = "git_failed"
+
+
+class SystemFault(OrchestratorError):
+    """The machine or a service failed, not the work: nobody is charged (CONTRACT 7)."""
+
+    code = "system_fault"
+
+
+_LISTS = {"task": "task list", "agent": "agent list", "pull request": "pr list", "question": "inbox"}
+
+
+def near_miss(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that `word` most likely meant, or None when none is close."""
+    import difflib
+
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None

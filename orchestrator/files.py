@@ -1,0 +1,138 @@
+"""Files: written whole or not at all, appended by the line, locked by the kernel.
+
+Imported by the waiting supervisor and by every command, so it imports next to nothing itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from types import TracebackType
+from typing import Any
+
+
+def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Put `data` at `path` so that a reader, or a crash, sees the old file or the new one.
+
+    Written beside, flushed to disk, then renamed. Raises OSError.
+    """
+    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        remove(beside)
+        raise
+
+
+def write_json(path: str, value: Any) -> None:
+    """Write `value` as JSON, atomically."""
+    write_atomic(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """Return the JSON object at `path`; None when the file is missing or is no JSON object."""
+    try:
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def append_line(path: str, line: str) -> None:
+    """Append one line with a single write, so that lines of several writers never mix."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(descriptor, (line + "\n").encode())
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Delete a file that may already be gone."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def make_folder(path: str) -> None:
+    """Make a folder, with its parents, that only its owner can enter."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+class LockHeld(Exception):
+    """Somebody else holds the lock, and the time to wait for it is over."""
+
+
+class Lock:
+    """An advisory lock on a file, held by the kernel: it ends with its process, whatever happens.
+
+    Nobody ever has to delete the file. Entering it twice in one process nests. `wait` is in seconds;
+    0 tries once. Raises LockHeld.
+    """
+
+    def __init__(self, path: str, wait: float = 0.0) -> None:
+        self.path = path
+        self.wait = wait
+        self.descriptor = -1
+        self._depth = 0
+
+    def __enter__(self) -> Lock:
+        if self._depth == 0:
+            self._acquire()
+        self._depth += 1
+        return self
+
+    def _acquire(self) -> None:
+        if self.descriptor < 0:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self.descriptor = os.open(self.path, flags, 0o600)
+        deadline = time.monotonic() + self.wait
+        while True:
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    self.close()
+                    raise LockHeld(self.path) from None
+            time.sleep(0.02)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of the file itself (and so of the lock)."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def is_locked(path: str) -> bool:
+    """Return whether any process holds the lock at `path`. Makes no file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

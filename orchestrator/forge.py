@@ -1,0 +1,254 @@
+"""Forges: where pull requests live. `github` through the `gh` program, or `local`, on this disk.
+
+Both look for a pull request of the same head before they open one, so that a step repeated after a
+crash opens no second one (FAILURES 2).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+from orchestrator import files, git, process
+from orchestrator.errors import NotFound, OrchestratorError, SystemFault
+from orchestrator.layout import Layout
+from orchestrator.model import Config, PullRequest
+
+#: Agents' branches; only their pull requests count against `max_open_prs`.
+BRANCH_PREFIX = "agent/"
+GH_TIMEOUT = 60.0
+
+
+class Forge(Protocol):
+    """What the scheduler needs of a forge. Each call may raise SystemFault."""
+
+    name: str
+
+    def list(self) -> list[PullRequest]:
+        """Return the agents' pull requests in every state, oldest first."""
+
+    def show(self, pr_id: str) -> PullRequest:
+        """Return one. Raises NotFound."""
+
+    def open(self, wanted: PullRequest, body: str) -> PullRequest:
+        """Open a pull request, or return the open one of the same branch, brought up to date."""
+
+    def give_verdict(self, pr_id: str, verdict: str, commit: str, text: str) -> None:
+        """Record a review's verdict on a commit."""
+
+    def mark(self, pr_id: str, state: str) -> None:
+        """Record that a pull request was merged or closed."""
+
+
+def of_project(layout: Layout, config: Config) -> Forge:
+    """Return the forge that the configuration asks for; `auto` looks at the remote and for `gh`."""
+    if config.forge == "github" or (config.forge == "auto" and _is_github(layout, config)):
+        return GitHub(layout.root)
+    return Local(layout, config)
+
+
+def _is_github(layout: Layout, config: Config) -> bool:
+    import shutil
+
+    url = git.remote_url(layout.root, config.remote) or ""
+    on_github = re.match(r"(https://|ssh://git@|git@)github\.com[:/]", url)
+    return bool(on_github) and shutil.which("gh") is not None
+
+
+# --- local -------------------------------------------------------------------------------------
+
+
+class Local:
+    """Pull requests as JSON records in `.orchestrator/shared/prs/`, beside real branches."""
+
+    name = "local"
+
+    def __init__(self, layout: Layout, config: Config) -> None:
+        self._layout = layout
+        self._remote = config.remote
+
+    def list(self) -> list[PullRequest]:
+        try:
+            names = os.listdir(self._layout.prs)
+        except FileNotFoundError:
+            return []
+        numbers = sorted(int(n[:-5]) for n in names if re.fullmatch(r"[0-9]{1,9}\.json", n))
+        found = (self._read(str(number)) for number in numbers)
+        return [pr for pr in found if pr is not None]
+
+    def show(self, pr_id: str) -> PullRequest:
+        pr = self._read(pr_id) if re.fullmatch(r"[0-9]{1,9}", pr_id) else None
+        if pr is None:
+            raise NotFound("pull request", pr_id, [pr.id for pr in self.list()])
+        return pr
+
+    def open(self, wanted: PullRequest, body: str) -> PullRequest:
+        with self._locked():
+            known = self.list()
+            for pr in known:
+                if pr.branch == wanted.branch and pr.state == "open":
+                    self._write(replace(pr, head=wanted.head))
+                    return self.show(pr.id)
+            number = max((int(pr.id) for pr in known), default=0) + 1
+            pr = replace(wanted, id=str(number), state="open", url=self._path(str(number)))
+            self._write(pr, body)
+            return pr
+
+    def give_verdict(self, pr_id: str, verdict: str, commit: str, text: str) -> None:
+        with self._locked():
+            self._write(replace(self.show(pr_id), verdict=verdict, reviewed=commit))
+
+    def mark(self, pr_id: str, state: str) -> None:
+        with self._locked():
+            self._write(replace(self.show(pr_id), state=state))
+
+    def refreshed(self, pr: PullRequest, base_commit: str | None) -> PullRequest:
+        """Return an open pull request with the state that git knows (CONTRACT 7).
+
+        Merged when its head is reachable from `base_commit`; closed when its branch is gone.
+        """
+        tip = git.resolve(self._layout.root, f"refs/heads/{pr.branch}") or git.resolve(
+            self._layout.root, f"refs/remotes/{self._remote}/{pr.branch}"
+        )
+        if base_commit and git.is_ancestor(self._layout.root, tip or pr.head, base_commit):
+            return replace(pr, state="merged")
+        return pr if tip else replace(pr, state="closed")
+
+    def _locked(self) -> files.Lock:
+        files.make_folder(self._layout.prs)
+        return files.Lock(os.path.join(self._layout.prs, ".lock"), wait=30)
+
+    def _path(self, pr_id: str) -> str:
+        return os.path.join(self._layout.prs, f"{pr_id}.json")
+
+    def _read(self, pr_id: str) -> PullRequest | None:
+        record = files.read_json(self._path(pr_id))
+        if record is None:
+            return None
+        known = PullRequest.__dataclass_fields__
+        try:
+            return PullRequest(**{k: v for k, v in record.items() if k in known})
+        except TypeError:
+            return None
+
+    def _write(self, pr: PullRequest, body: str | None = None) -> None:
+        if body is None:
+            body = (files.read_json(self._path(pr.id)) or {}).get("body", "")
+        files.write_json(self._path(pr.id), {**asdict(pr), "body": body})
+
+
+# --- GitHub ------------------------------------------------------------------------------------
+
+_FIELDS = "number,headRefName,baseRefName,headRefOid,title,state,url,reviewDecision,body"
+_VERDICTS = {"APPROVED": "approved", "CHANGES_REQUESTED": "changes_requested"}
+#: How a pull request of ours names its task, at the end of its text.
+_TASK_MARK = "Orchestrator-Task: "
+
+
+class GitHub:
+    """Pull requests on GitHub, through its own `gh` program and the user's sign-in."""
+
+    name = "github"
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def list(self) -> list[PullRequest]:
+        rows = self._json("pr", "list", "--state", "all", "--limit", "500", "--json", _FIELDS)
+        found = [_pull_request(row) for row in rows]
+        return sorted(
+            (pr for pr in found if pr.branch.startswith(BRANCH_PREFIX)), key=lambda pr: int(pr.id)
+        )
+
+    def show(self, pr_id: str) -> PullRequest:
+        if not pr_id.isdigit():
+            raise NotFound("pull request", pr_id)
+        return _pull_request(self._json("pr", "view", pr_id, "--json", _FIELDS))
+
+    def open(self, wanted: PullRequest, body: str) -> PullRequest:
+        found = self._of_branch(wanted.branch)
+        if found is not None:
+            return found
+        text = f"{body}\n\n{_TASK_MARK}{wanted.task}\n"
+        names = ("--head", wanted.branch, "--base", wanted.base, "--title", wanted.title)
+        self._run("pr", "create", *names, "--body-file", "-", stdin=text)
+        found = self._of_branch(wanted.branch)
+        if found is None:
+            raise SystemFault("gh opened a pull request that it does not list", code="forge_failed")
+        return found
+
+    def _of_branch(self, branch: str) -> PullRequest | None:
+        rows = self._json(
+            "pr", "list", "--head", branch, "--state", "open", "--limit", "1", "--json", _FIELDS
+        )
+        return _pull_request(rows[0]) if rows else None
+
+    def give_verdict(self, pr_id: str, verdict: str, commit: str, text: str) -> None:
+        # A comment, not a review: GitHub refuses reviews of one's own pull requests.
+        said = f"Review of {commit[:12]}: **{verdict.replace('_', ' ')}**\n\n{text}"
+        self._run("pr", "comment", pr_id, "--body-file", "-", stdin=said)
+
+    def mark(self, pr_id: str, state: str) -> None:
+        if state == "closed":
+            self._run("pr", "close", pr_id)
+
+    def merge(self, pr_id: str, commit: str) -> None:
+        """Merge on GitHub, only if the head still is `commit`."""
+        self._run("pr", "merge", pr_id, "--merge", "--match-head-commit", commit)
+
+    def _json(self, *arguments: str) -> Any:
+        text = self._run(*arguments)
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise SystemFault("gh gave an answer that is no JSON", code="forge_failed") from error
+
+    def _run(self, *arguments: str, stdin: str | None = None) -> str:
+        variables = git.environment(os.environ, GH_PROMPT_DISABLED="1", NO_COLOR="1")
+        try:
+            done = process.run(
+                ("gh", *arguments),
+                cwd=self._root,
+                environment=variables,
+                timeout=GH_TIMEOUT,
+                stdin=stdin,
+            )
+        except OSError as error:
+            raise SystemFault(
+                "the forge is github, but the gh program cannot be started",
+                "install gh, or set `forge: local` in agents.yaml",
+                code="forge_failed",
+            ) from error
+        if done.code == 0:
+            return done.out
+        if done.code is not None and "no pull requests found" in done.err.lower():
+            raise NotFound("pull request", arguments[2] if len(arguments) > 2 else "?")
+        said = done.err.strip()[-300:] if done.code is not None else "no answer in time"
+        raise SystemFault(
+            f"gh {arguments[0]} {arguments[1]} failed: {said}", "try: gh auth status",
+            code="forge_failed",
+        )
+
+
+def _pull_request(row: Any) -> PullRequest:
+    """Read one of gh's JSON rows. Raises SystemFault on a shape that gh never gives."""
+    try:
+        task = re.search(rf"^{_TASK_MARK}(\S+)$", row.get("body") or "", re.MULTILINE)
+        return PullRequest(
+            id=str(row["number"]),
+            task=task.group(1) if task else None,
+            branch=row["headRefName"],
+            base=row["baseRefName"],
+            head=row["headRefOid"],
+            title=row["title"],
+            state=row["state"].lower(),
+            verdict=_VERDICTS.get(row.get("reviewDecision") or ""),
+            url=row["url"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SystemFault("gh gave a pull request of unknown shape", code="forge_failed") from error
+
+

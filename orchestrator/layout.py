@@ -1,0 +1,51 @@
+"""Where everything lies in a user's project (CONTRACT 2). Paths only: nothing is read or made here."""
+
+from __future__ import annotations
+
+from os.path import join
+
+
+class Layout:
+    """The paths below one project's `.orchestrator/`, as plain strings."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.home = join(root, ".orchestrator")
+        self.config = join(self.home, "agents.yaml")
+        self.global_instructions = join(self.home, "global-instructions.md")
+        self.commands = join(self.home, "commands")
+        self.roles = join(self.home, "roles")
+        self.agents = join(self.home, "agents")
+        self.shared = join(self.home, "shared")
+        self.queue = join(self.shared, "queue")
+        self.prs = join(self.shared, "prs")
+        self.events = join(self.home, "events.jsonl")
+        self.scheduler_lock = join(self.home, "scheduler.lock")
+        #: Everything below can be thrown away between two ticks; nothing is lost with it.
+        self.cache = join(self.home, "cache")
+        self.idle_stamp = join(self.cache, "idle")
+        self.last_good_config = join(self.cache, "config")
+        #: The current hold and what the forge last said.
+        self.hold = join(self.shared, "hold.json")
+
+    def state(self, state: str) -> str:
+        """Return the folder of a task state."""
+        return join(self.queue, state)
+
+    def agent(self, name: str) -> str:
+        return join(self.agents, name)
+
+    def agent_state(self, name: str) -> str:
+        return join(self.agents, name, "state.json")
+
+    def agent_lock(self, name: str) -> str:
+        return join(self.agents, name, "lock")
+
+    def worktree(self, name: str) -> str:
+        return join(self.agents, name, "worktree")
+
+    def runs(self, name: str) -> str:
+        return join(self.agents, name, "runs")
+
+    def run(self, name: str, run_id: str) -> str:
+        return join(self.agents, name, "runs", run_id)

@@ -1,0 +1,383 @@
+"""The nouns: what a task, an agent, a run and a decision are. No behaviour that touches the world.
+
+Times inside the program are seconds since the epoch (float, UTC); outside they are ISO 8601 with `Z`.
+`None` always means "not known", never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+STATES = ("incoming", "claimed", "blocked", "done", "failed")
+#: States in which a task still waits for, or gets, work.
+OPEN_STATES = ("incoming", "claimed", "blocked")
+PRIORITIES = ("P0", "P1", "P2", "P3")
+
+
+def iso(seconds: float | None) -> str | None:
+    """Return a time as `2024-01-15T10:30:00Z` (None stays None)."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> float | None:
+    """Read an ISO 8601 time (no zone means UTC) as seconds since the epoch; None if unreadable."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        return moment.timestamp()
+    except (OverflowError, OSError):
+        return None
+
+
+# --- configuration -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """Backpressure (SEED, "Backpressure")."""
+
+    max_incoming: int = 20
+    max_claimed: int = 5
+    max_open_prs: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often, and after how long, failed work is tried again."""
+
+    max_attempts: int = 3
+    backoff_seconds: float = 10
+    max_backoff_seconds: float = 300
+
+    def delay(self, attempt: int) -> float:
+        """Return the seconds to wait after attempt number `attempt` (from 1): CONTRACT 7."""
+        # The exponent is bounded: 2.0 ** 5000 would overflow, and the result is capped anyway.
+        doublings = min(max(attempt - 1, 0), 60)
+        return float(min(self.backoff_seconds * 2**doublings, self.max_backoff_seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Spending caps in US dollars; None is no cap."""
+
+    run_usd: float | None = None
+    daily_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Which delivered roles get a review, and how far it goes by itself."""
+
+    after: tuple[str, ...] = ("implement", "test")
+    max_rounds: int = 3
+    auto_merge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The user's own commands around a worktree's life; run through a shell, in the worktree."""
+
+    after_create: str | None = None
+    before_remove: str | None = None
+    timeout_seconds: float = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One entry of `agents`."""
+
+    name: str
+    role: str
+    #: Position in the list, from 0: decides the ports.
+    index: int
+    interval_seconds: float | None = 300
+    #: A cron expression in local time, instead of an interval.
+    schedule: str | None = None
+    paused: bool = False
+    model: str | None = None
+    max_turns: int | None = None
+    budget_usd: float | None = None
+    max_runtime_seconds: float = 3600
+    #: Seconds without any output after which a run is stopped; 0 is never.
+    stall_seconds: float = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`agents.yaml`, checked and with its defaults filled in."""
+
+    paused: bool = False
+    queue_limits: QueueLimits = QueueLimits()
+    #: None: the remote's HEAD branch, else the current branch (see `project.base_branch`).
+    base_branch: str | None = None
+    base_port: int = 41000
+    claude_command: tuple[str, ...] = ("claude",)
+    retry: Retry = Retry()
+    budgets: Budgets = Budgets()
+    review: Review = Review()
+    checks: tuple[str, ...] = ()
+    check_timeout_seconds: float = 900
+    forge: str = "auto"
+    remote: str = "origin"
+    hooks: Hooks = Hooks()
+    agents: tuple[Agent, ...] = ()
+
+
+PORT_STRIDE = 10
+
+
+def ports(config: Config, agent: Agent) -> dict[str, int]:
+    """Return the agent's three ports by the name of their environment variable (SEED, "Ports")."""
+    first = config.base_port + PORT_STRIDE * agent.index
+    return {"AGENT_DEV_PORT": first, "AGENT_MCP_PORT": first + 1, "AGENT_PW_WS_PORT": first + 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What an agent is for: policy from the front matter, the brief as a Jinja2 template."""
+
+    name: str
+    #: The task `ROLE` it takes; None creates tasks instead (product manager).
+    takes: str | None
+    #: What comes of its runs: "pull_request", "verdict" (reviewer) or "nothing".
+    delivers: str
+    #: The client's tools that exist at all in such a run.
+    tools: tuple[str, ...]
+    #: Permission rules (`--allowedTools`, `--disallowedTools`).
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+    brief: str
+    #: Settings of the user and the project, and files outside the worktree, are out of reach.
+    restricted: bool = False
+    max_turns: int | None = None
+
+    @property
+    def opens_pull_request(self) -> bool:
+        return self.delivers == "pull_request"
+
+
+# --- tasks -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a task's history: when, what, and its fields."""
+
+    at: str
+    event: str
+    fields: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as the planner and the listings see it: header plus what its history adds up to."""
+
+    id: str
+    title: str
+    role: str
+    state: str
+    path: str
+    #: The text as written; anything but P0 to P3 sorts last.
+    priority: str = "P2"
+    #: The base branch asked for; None is the configured one.
+    branch: str | None = None
+    #: Seconds since the epoch; None when the header's value cannot be read: sorts last.
+    created: float | None = None
+    created_by: str | None = None
+    depends_on: tuple[str, ...] = ()
+    #: Charged attempts since the last time a person reset them.
+    attempts: int = 0
+    #: Interrupted runs in a row (the second one is charged).
+    interruptions: int = 0
+    not_before: float | None = None
+    #: The delay that led to `not_before`, so that a clock moved back cannot stretch it (CONTRACT 8.7).
+    backoff: float | None = None
+    claimed_by: str | None = None
+    #: The run that holds, or last held, the task.
+    run: str | None = None
+    reason: str | None = None
+    error: str | None = None
+    work_branch: str | None = None
+    pr: str | None = None
+    question: str | None = None
+    #: How many review rounds asked for changes.
+    review_rounds: int = 0
+    #: The client's conversation to go on with, and the agent whose worktree it belongs to.
+    session: str | None = None
+    session_agent: str | None = None
+    #: For a review task: the task under review, and the commit that was handed over.
+    reviews: str | None = None
+    head: str | None = None
+
+
+def task_order(task: Task) -> tuple[int, float, str]:
+    """Sort key: priority, then creation, then name; what cannot be read comes last (CONTRACT 3)."""
+    rank = PRIORITIES.index(task.priority) if task.priority in PRIORITIES else len(PRIORITIES)
+    created = task.created if task.created is not None else float("inf")
+    return (rank, created, task.id)
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """A pull request of either forge."""
+
+    id: str
+    task: str | None
+    branch: str
+    base: str
+    #: The commit at the branch's tip when last looked at.
+    head: str
+    title: str
+    #: open, merged or closed.
+    state: str
+    #: approved, changes_requested or None.
+    verdict: str | None = None
+    url: str | None = None
+    #: The commit the verdict was given on.
+    reviewed: str | None = None
+
+
+# --- what the planner sees and says ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run that is not yet settled, with the facts about its processes."""
+
+    id: str
+    agent: str
+    task: str | None
+    #: The supervisor is alive (by pid and start time).
+    alive: bool
+    #: The run reached its end and its outcome is on disk.
+    finished: bool
+    #: How often a supervisor was started again for it.
+    restarts: int
+    outcome: Outcome | None = None
+    #: Seconds since the run's record was made.
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `verdict` is one of VERDICTS; the rest depends on it."""
+
+    verdict: str
+    reason: str | None = None
+    summary: str | None = None
+    feedback: str | None = None
+    question: str | None = None
+    pr: str | None = None
+    head: str | None = None
+    branch: str | None = None
+    #: When a usage limit resets.
+    until: float | None = None
+    session: str | None = None
+    cost_usd: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+#: The client's own six, and four that the supervisor finds.
+VERDICTS = (
+    "done",
+    "no_change",
+    "approved",
+    "changes_requested",
+    "needs_human",
+    "failed",
+    "usage_limit",
+    "system_fault",
+    "interrupted",
+    "stopped",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    """What is remembered of an agent between ticks (its `state.json`)."""
+
+    name: str
+    last_started: float | None = None
+    last_outcome: str | None = None
+    #: Failures in a row of runs without a task.
+    failures: int = 0
+    #: Why the scheduler itself paused the agent; a person's `agent resume` clears it.
+    suspended: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why claiming pauses for everyone: a usage limit or a fault of the system."""
+
+    code: str
+    message: str
+    hint: str | None
+    since: float
+    #: A usage limit's reset; None for faults.
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that `planner.plan` may know. Observed once a tick."""
+
+    #: Waiting tasks in queue order.
+    waiting: tuple[Task, ...]
+    claimed: tuple[Task, ...]
+    incoming_count: int
+    #: None when the forge could not be asked.
+    open_prs: int | None
+    runs: tuple[RunView, ...]
+    agents: dict[str, AgentView]
+    roles: dict[str, Role]
+    #: Tasks that others depend on: id to "met", "waiting" or why it never will be.
+    dependencies: dict[str, str]
+    spent_today_usd: float
+    hold: Hold | None = None
+    #: False when the configuration is broken: running agents are looked after, nothing starts.
+    may_start: bool = True
+    #: Seconds east of UTC, for `schedule`.
+    timezone: str | None = None
+    #: Agents to treat as due whatever their interval (`orchestrator run`), to the task wanted or None.
+    forced: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule's verdict on one agent or task."""
+
+    code: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One decision. `action` is start, skip, finish, requeue, block, fail, stop or deliver."""
+
+    action: str
+    agent: str | None = None
+    task: str | None = None
+    run: str | None = None
+    reason: str | None = None
+    #: Seconds until the task may be claimed again (requeue).
+    delay: float | None = None
+    #: Whether an attempt is charged (requeue, fail).
+    charged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something a person should know, with what to do about it."""
+
+    code: str
+    message: str
+    hint: str | None = None

@@ -1,0 +1,241 @@
+"""Observing: the world as one `Snapshot`, for the planner. Reads only; nothing is changed here."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator import agentstate, files, process, runrecord
+from orchestrator.agentstate import AgentState
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import (
+    AgentView,
+    Hold,
+    Outcome,
+    Problem,
+    PullRequest,
+    RunView,
+    Snapshot,
+    Task,
+)
+from orchestrator.runrecord import Record
+from orchestrator.settings import Settings
+from orchestrator.store import Listing, Store
+
+#: A tick older than this is reported: nothing seems to drive the scheduler (seconds).
+STALE_AFTER = 300.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A snapshot with the raw facts behind it, for those who show them."""
+
+    snapshot: Snapshot
+    incoming: Listing
+    claimed: Listing
+    states: dict[str, AgentState]
+    #: Unsettled runs by id.
+    records: dict[str, Record]
+
+
+def observe(
+    layout: Layout,
+    settings: Settings,
+    now: float,
+    prs: list[PullRequest] | None,
+    forced: dict[str, str | None] | None = None,
+) -> Observation:
+    """Look at everything once. `prs` are the forge's pull requests, None when it cannot be asked."""
+    store = Store(layout)
+    states = {name: agentstate.read(layout, name) for name in agentstate.names(layout)}
+    runs, records = _runs(layout, states, now)
+    incoming, claimed = store.list("incoming"), store.list("claimed")
+    open_prs = None if prs is None else sum(1 for pr in prs if pr.state == "open")
+    today = time.strftime("%Y-%m-%d", time.localtime(now))
+    hold = read_hold(layout)
+    if hold is not None and hold.until is not None and now >= hold.until:
+        hold = None
+    snapshot = Snapshot(
+        waiting=incoming.tasks,
+        claimed=claimed.tasks,
+        incoming_count=len(incoming.tasks),
+        open_prs=open_prs,
+        runs=runs,
+        agents={name: _view(name, state) for name, state in states.items()},
+        roles=settings.roles,
+        dependencies=_dependencies(store, incoming.tasks, prs),
+        spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
+        hold=hold,
+        may_start=settings.good,
+        forced=forced or {},
+    )
+    return Observation(snapshot, incoming, claimed, states, records)
+
+
+def _view(name: str, state: AgentState) -> AgentView:
+    return AgentView(
+        name, state.last_started, state.last_outcome, state.failures, state.suspended
+    )
+
+
+def _runs(
+    layout: Layout, states: dict[str, AgentState], now: float
+) -> tuple[tuple[RunView, ...], dict[str, Record]]:
+    views, records = [], {}
+    for name, state in states.items():
+        if state.run is None:
+            continue
+        record = runrecord.read(layout.run(name, state.run))
+        if record is None:
+            views.append(RunView(state.run, name, None, False, True, 0))
+            continue
+        records[state.run] = record
+        views.append(
+            RunView(
+                id=state.run,
+                agent=name,
+                task=record["task"],
+                alive=is_supervised(layout, name, state, record),
+                finished=record["status"] == "finished",
+                restarts=state.restarts,
+                outcome=outcome_of(record),
+                age=max(now - record["created"], 0.0),
+            )
+        )
+    return tuple(views), records
+
+
+def is_supervised(layout: Layout, agent: str, state: AgentState, record: Record) -> bool:
+    """Return whether a supervisor lives for a run: the one we started, or one that took over."""
+    for known in (record.get("supervisor") or {}, state.supervisor):
+        if process.is_alive(known.get("pid"), known.get("identity")):
+            return True
+    return files.is_locked(layout.agent_lock(agent))
+
+
+def outcome_of(record: Record) -> Outcome | None:
+    """Return a finished run's outcome; None before, or when it cannot be read."""
+    found: Any = record.get("outcome")
+    try:
+        return Outcome(**found) if isinstance(found, dict) else None
+    except TypeError:
+        return None
+
+
+def read_hold(layout: Layout) -> Hold | None:
+    """Return why claiming pauses for everyone, if it does."""
+    record = files.read_json(layout.hold)
+    try:
+        return Hold(**record) if record else None
+    except TypeError:
+        return None
+
+
+def last_tick(layout: Layout) -> float | None:
+    """Return when the last tick held its lock; None before the first."""
+    try:
+        found = os.stat(layout.scheduler_lock)
+    except OSError:
+        return None
+    return found.st_mtime if found.st_size else None
+
+
+# --- dependencies ------------------------------------------------------------------------------
+
+
+def _dependencies(
+    store: Store, waiting: tuple[Task, ...], prs: list[PullRequest] | None
+) -> dict[str, str]:
+    """Say of each task that another waits for: "met", "waiting: ..." or why it never will be met."""
+    wanted = {other for task in waiting for other in task.depends_on}
+    if not wanted:
+        return {}
+    found: dict[str, Task | None] = {task.id: task for task in waiting}
+    for task_id in wanted - found.keys():
+        try:
+            found[task_id] = store.find(task_id)
+        except (NotFound, OrchestratorError):
+            found[task_id] = None
+    by_id = {pr.id: pr for pr in prs or ()}
+    circles = _in_circles({task.id: task.depends_on for task in waiting})
+    verdicts = {}
+    for task_id in wanted:
+        task = found[task_id]
+        if task_id in circles:
+            verdicts[task_id] = "broken: it goes round in a circle"
+        else:
+            verdicts[task_id] = _dependency(task, by_id, prs is not None)
+    return verdicts
+
+
+def _dependency(task: Task | None, prs: dict[str, PullRequest], forge_known: bool) -> str:
+    if task is None:
+        return "broken: there is no such task"
+    if task.state == "failed":
+        return f"broken: it failed ({task.reason or 'no reason given'})"
+    if task.state != "done":
+        return f"waiting: it is in {task.state}"
+    if task.pr is None:
+        return "met"
+    pr = prs.get(task.pr)
+    if pr is None:
+        known = "is gone" if forge_known else "cannot be looked up now"
+        return f"waiting: its pull request {task.pr} {known}"
+    if pr.state == "closed":
+        return f"broken: its pull request {task.pr} was closed"
+    return "met" if pr.state == "merged" else f"waiting: its pull request {task.pr} is {pr.state}"
+
+
+def _in_circles(graph: dict[str, tuple[str, ...]]) -> set[str]:
+    """Return the tasks that, followed along their dependencies, lead back to themselves."""
+    # Taking away, again and again, what depends on nothing that is left, leaves the circles and
+    # what leads into them; the same from the other side leaves the circles alone.
+    left = {task: {o for o in others if o in graph} for task, others in graph.items()}
+    for _ in range(2):
+        while free := {task for task, others in left.items() if not others}:
+            left = {t: others - free for t, others in left.items() if t not in free}
+        turned: dict[str, set[str]] = {task: set() for task in left}
+        for task, others in left.items():
+            for other in others:
+                turned[other].add(task)
+        left = turned
+    return set(left)
+
+
+# --- problems ----------------------------------------------------------------------------------
+
+
+def problems(layout: Layout, settings: Settings, seen: Observation, now: float) -> list[Problem]:
+    """Return what a person should know, the most pressing first."""
+    found = list(settings.problems)
+    snapshot = seen.snapshot
+    if snapshot.hold is not None:
+        hold = snapshot.hold
+        found.append(Problem(hold.code, hold.message, hold.hint))
+    if snapshot.open_prs is None:
+        found.append(
+            Problem("open_prs_unknown", "the forge cannot be asked for its pull requests",
+                    "see: orchestrator doctor")
+        )
+    for listing in (seen.incoming, seen.claimed):
+        found += [
+            Problem("task_malformed", f"{bad.path}: {bad.reason}", "mend or move that file")
+            for bad in listing.malformed
+        ]
+    for name, state in seen.states.items():
+        if state.suspended:
+            found.append(
+                Problem("agent_suspended", f"{name}: {state.suspended}",
+                        f"then: orchestrator agent resume {name}")
+            )
+    ticked = last_tick(layout)
+    if ticked is None or now - ticked > STALE_AFTER:
+        age = "never" if ticked is None else f"{(now - ticked) / 60:.0f} minutes ago"
+        found.append(
+            Problem("tick_stale", f"the last tick was {age}",
+                    "install the schedule: orchestrator init --schedule cron; or: orchestrator tick")
+        )
+    return found

@@ -1,0 +1,273 @@
+"""The decision: what one tick does, and why it does not do the rest.
+
+Everything here is a pure function of a snapshot, the configuration and the time. "Not started,
+because ..." is a decision like any other, so `tick`, `tick --dry-run`, `status` and `explain` cannot
+disagree: they all read `plan` and `judge`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orchestrator.config import next_due
+from orchestrator.model import Action, Agent, Config, Outcome, Role, Rule, RunView, Snapshot, Task
+
+#: How often a supervisor that died is started again for one run before the run counts as lost.
+MAX_RESTARTS = 3
+
+
+def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
+    """Return the actions of one tick, in the order in which they are to be applied.
+
+    First what becomes of runs that ended or lost their supervisor, then exactly one `start` or
+    `skip` for each agent, in the order of the configuration. `now` is seconds since the epoch.
+    """
+    actions = [action for run in snapshot.runs if (action := settle(run, snapshot, config))]
+    room = Room.of(snapshot)
+    for agent in config.agents:
+        rules, task = judge(agent, snapshot, config, now, room)
+        refusal = next((rule for rule in rules if not rule.ok), None)
+        if refusal is None:
+            room.take(task, snapshot.roles[agent.role])
+            actions.append(Action("start", agent.name, task.id if task else None))
+        else:
+            actions.append(Action("skip", agent.name, reason=refusal.code))
+    return actions
+
+
+# --- what becomes of a run ---------------------------------------------------------------------
+
+
+def settle(run: RunView, snapshot: Snapshot, config: Config) -> Action | None:
+    """Return what is to be done about a run, or None while it is well and at work."""
+    outcome = run.outcome
+    if not run.finished:
+        if run.alive:
+            return None
+        if run.restarts < MAX_RESTARTS:
+            return Action("deliver", run.agent, run.task, run.id, "supervisor_gone")
+        outcome = Outcome("interrupted", f"no_result: its supervisor died {run.restarts + 1} times")
+    if outcome is None:
+        outcome = Outcome("interrupted", "no_result: its record cannot be read")
+    task = next((t for t in snapshot.claimed if t.id == run.task and t.run == run.id), None)
+    return _verdict_action(run, outcome, task, config)
+
+
+def _verdict_action(run: RunView, outcome: Outcome, task: Task | None, config: Config) -> Action:
+    def action(word: str, delay: float | None = None, charged: bool = False) -> Action:
+        return Action(word, run.agent, run.task, run.id, outcome.reason, delay, charged)
+
+    if task is None:  # no task, or a person moved it away while the run was at work
+        return action("finish")
+    match outcome.verdict:
+        case "done" | "no_change" | "approved" | "changes_requested":
+            return action("finish")
+        case "needs_human":
+            return action("block")
+        case "usage_limit" | "system_fault" | "stopped":
+            return action("requeue")
+        case "interrupted" if task.interruptions == 0:
+            return action("requeue")
+        case _:
+            attempt = task.attempts + 1
+            if attempt >= config.retry.max_attempts:
+                return action("fail", charged=True)
+            return action("requeue", config.retry.delay(attempt), charged=True)
+
+
+# --- whether an agent starts -------------------------------------------------------------------
+
+
+@dataclass
+class Room:
+    """How much of each limit is left while one plan is being made."""
+
+    claimed: int
+    #: Tasks that wait or are claimed: what `max_incoming` counts.
+    unfinished: int
+    #: Open pull requests and claimed tasks that will open one; None is not known.
+    open_prs: int | None
+    #: A fault is probed by one run at a time.
+    may_probe: bool
+    taken: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Room:
+        claimed = len(snapshot.claimed)
+        open_prs = snapshot.open_prs
+        if open_prs is not None:
+            opening = (r.takes for r in snapshot.roles.values() if r.opens_pull_request)
+            roles = frozenset(opening)
+            open_prs += sum(1 for t in snapshot.claimed if t.role in roles and t.pr is None)
+        busy = any(run.alive for run in snapshot.runs)
+        return cls(claimed, snapshot.incoming_count + claimed, open_prs, may_probe=not busy)
+
+    def take(self, task: Task | None, role: Role) -> None:
+        """Count a start."""
+        self.may_probe = False
+        if task is None:
+            return
+        self.taken.add(task.id)
+        self.claimed += 1
+        if self.open_prs is not None and role.opens_pull_request and task.pr is None:
+            self.open_prs += 1
+
+
+def judge(
+    agent: Agent, snapshot: Snapshot, config: Config, now: float, room: Room
+) -> tuple[list[Rule], Task | None]:
+    """Return every rule's verdict on starting an agent, in their order, and the task it would take.
+
+    The agent starts if all are ok; otherwise the first that is not is the reason.
+    """
+    rules = _agent_rules(agent, snapshot, config, now, room)
+    role = snapshot.roles.get(agent.role)
+    if role is None:
+        rules.append(Rule("config_error", False, f"there is no role {agent.role!r}"))
+        return rules, None
+    if role.takes is None:
+        limit = config.queue_limits.max_incoming
+        detail = f"{room.unfinished} of {limit} tasks wait or are claimed"
+        rules.append(Rule("max_incoming", room.unfinished < limit, detail))
+        return rules, None
+    task_rules, task = _task_rules(agent, role, snapshot, config, now, room)
+    return rules + task_rules, task
+
+
+def _agent_rules(
+    agent: Agent, snapshot: Snapshot, config: Config, now: float, room: Room
+) -> list[Rule]:
+    run = next((r for r in snapshot.runs if r.agent == agent.name), None)
+    forced = agent.name in snapshot.forced
+    view = snapshot.agents.get(agent.name)
+    last_started = view.last_started if view else None
+    suspended = view.suspended if view else None
+    due = now if forced else next_due(agent, last_started, now, snapshot.timezone)
+    hold = snapshot.hold
+    limited = bool(hold and hold.code == "usage_limit" and now < (hold.until or 0))
+    faulty = bool(hold and hold.code != "usage_limit")
+    cap = config.budgets.daily_usd
+    spent = f"{snapshot.spent_today_usd:.2f} USD spent today"
+    rules = [
+        Rule("system_paused", not config.paused, _said("paused", config.paused)),
+        Rule("paused", not (agent.paused or suspended), suspended or _said("paused", agent.paused)),
+        Rule("running", run is None, f"run {run.id}" if run else "no run of its own"),
+        Rule("not_due", due <= now, f"due in {max(due - now, 0):.0f} s" if due > now else "due"),
+        Rule("usage_limit", not limited, hold.message if hold and limited else "none known"),
+        Rule(
+            "system_fault",
+            not faulty or room.may_probe,
+            hold.message if hold and faulty else "none known",
+        ),
+        Rule("budget_exhausted", cap is None or snapshot.spent_today_usd < cap, spent),
+    ]
+    if not snapshot.may_start:
+        rules.insert(0, Rule("config_error", False, "agents.yaml is broken: see orchestrator status"))
+    return rules
+
+
+def _said(key: str, value: bool) -> str:
+    return f"{key}: {str(value).lower()}"
+
+
+def _task_rules(
+    agent: Agent, role: Role, snapshot: Snapshot, config: Config, now: float, room: Room
+) -> tuple[list[Rule], Task | None]:
+    limits = config.queue_limits
+    wanted = snapshot.forced.get(agent.name)
+    matching = [
+        task
+        for task in snapshot.waiting
+        if task.role == role.takes and task.id not in room.taken and wanted in (None, task.id)
+    ]
+    # What drains is never held by what is full: a task with a pull request opens no second one.
+    draining = [task for task in matching if task.pr is not None or not role.opens_pull_request]
+    exempt = bool(draining) or not role.opens_pull_request
+    unknown = room.open_prs is None
+    full = room.open_prs is not None and room.open_prs >= limits.max_open_prs
+    allowed = draining if unknown or full else matching
+    free = [task for task in allowed if not blockers(task, snapshot)]
+    ready = [task for task in free if not in_backoff(task, now)]
+    count = "not known" if unknown else f"{room.open_prs} of {limits.max_open_prs} open or coming"
+    rules = [
+        Rule(
+            "max_claimed",
+            room.claimed < limits.max_claimed,
+            f"{room.claimed} of {limits.max_claimed} tasks claimed",
+        ),
+        Rule("open_prs_unknown", not unknown or exempt, count),
+        Rule("max_open_prs", not full or exempt, count),
+        Rule(
+            "blocked_by_dependency",
+            bool(free) or not allowed,
+            "; ".join(f"{t.id}: {b}" for t in allowed[:3] for b in blockers(t, snapshot)) or "none",
+        ),
+        Rule(
+            "backoff",
+            bool(ready) or not free,
+            "; ".join(f"{t.id}: retried in {seconds_left(t, now):.0f} s" for t in free[:3]),
+        ),
+        Rule(
+            "no_matching_task",
+            bool(matching),
+            f"{len(matching)} waiting tasks with ROLE {role.takes}",
+        ),
+    ]
+    return rules, ready[0] if ready else None
+
+
+def blockers(task: Task, snapshot: Snapshot) -> list[str]:
+    """Return the task's dependencies that are not met, each with why."""
+    return [
+        f"{other} ({snapshot.dependencies.get(other, 'unknown')})"
+        for other in task.depends_on
+        if snapshot.dependencies.get(other) != "met"
+    ]
+
+
+def seconds_left(task: Task, now: float) -> float:
+    """Return how long a task still waits for its next attempt.
+
+    A `not_before` farther away than the whole delay means that the clock was moved back: it counts
+    as over (CONTRACT 8.7).
+    """
+    if task.not_before is None:
+        return 0.0
+    left = task.not_before - now
+    # A second of slack: times in the file are whole seconds.
+    if task.backoff is not None and left > task.backoff + 1:
+        return 0.0
+    return max(left, 0.0)
+
+
+def in_backoff(task: Task, now: float) -> bool:
+    return seconds_left(task, now) > 0
+
+
+def explain_task(task: Task, snapshot: Snapshot, config: Config, now: float) -> list[Rule]:
+    """Return every rule that decides whether a waiting task is claimed, with its verdict."""
+    unmet = blockers(task, snapshot)
+    left = seconds_left(task, now)
+    rules = [
+        Rule("waiting", task.state == "incoming", f"the task is in {task.state}"),
+        Rule("blocked_by_dependency", not unmet, "; ".join(unmet) or "every dependency is met"),
+        Rule("backoff", left <= 0, f"retried in {left:.0f} s" if left > 0 else "not waiting"),
+    ]
+    takers = [a for a in config.agents if _takes(a, snapshot) == task.role]
+    detail = ", ".join(a.name for a in takers) or f"no agent takes ROLE {task.role}"
+    rules.append(Rule("no_matching_agent", bool(takers), detail))
+    for agent in takers:
+        verdicts, would_take = judge(agent, snapshot, config, now, Room.of(snapshot))
+        refusal = next((rule for rule in verdicts if not rule.ok), None)
+        if refusal is not None:
+            rules.append(Rule(refusal.code, False, f"{agent.name}: {refusal.detail}"))
+        elif would_take and would_take.id != task.id:
+            rules.append(Rule("queue_order", False, f"{agent.name} takes {would_take.id} first"))
+        else:
+            rules.append(Rule("claimable", True, f"{agent.name} takes it at the next tick"))
+    return rules
+
+
+def _takes(agent: Agent, snapshot: Snapshot) -> str | None:
+    role = snapshot.roles.get(agent.role)
+    return role.takes if role else None

@@ -1,0 +1,227 @@
+"""Processes: who is alive, starting them detached, ending them with all their children.
+
+A process is known by its id *and* its start time, because ids are used again. Imported by the
+waiting supervisor, so heavy imports are inside the functions that need them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+#: Seconds between asking a group to end and making it end.
+GRACE_SECONDS = 3.0
+#: Variables whose value is the run that a process belongs to: clients, and checks of their work.
+MARKS = ("ORCHESTRATOR_RUN_ID", "ORCHESTRATOR_CHECK_OF")
+
+
+def identity(pid: int) -> str | None:
+    """Return a word that no other process with this id will ever have; None if it is not alive.
+
+    A zombie is not alive. On Linux the word is the boot's id and the start time in clock ticks
+    since boot (proc(5), field 22): unlike a wall-clock time it does not move with the clock.
+    """
+    if pid <= 0:
+        return None
+    if sys.platform != "linux":
+        return _identity_elsewhere(pid)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        if fields[0] in (b"Z", b"X"):
+            return None
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            boot = file.read(8).decode()
+    except (OSError, IndexError):
+        return None
+    return f"{boot}:{fields[19].decode()}"
+
+
+def _identity_elsewhere(pid: int) -> str | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return f"t:{process.create_time():.2f}"
+    except psutil.Error:
+        return None
+
+
+def is_alive(pid: int | None, known_identity: str | None) -> bool:
+    """Return whether the very process that had this identity still runs."""
+    return bool(pid) and bool(known_identity) and identity(pid or 0) == known_identity
+
+
+def spawn_detached(argv: Sequence[str], environment: Mapping[str, str], log: str) -> int:
+    """Start a process in a session of its own, its output going to the file `log`; return its pid.
+
+    It has no pipe to us that could break. Raises OSError.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    try:
+        return os.posix_spawn(
+            argv[0], list(argv), dict(environment), file_actions=actions, setsid=True
+        )
+    except NotImplementedError:  # a C library without POSIX_SPAWN_SETSID
+        import subprocess
+
+        with open(log, "ab") as out:
+            return subprocess.Popen(
+                argv,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            ).pid
+
+
+def end_run(
+    pid: int | None,
+    known_identity: str | None,
+    run_id: str,
+    grace: float = GRACE_SECONDS,
+    reap: Callable[[], object] = lambda: None,
+) -> None:
+    """End a run's client: its process group, then whatever else carries the run's id.
+
+    Asked first (SIGTERM), made to after `grace` seconds (SIGKILL). Processes that left the group
+    are found by `ORCHESTRATOR_RUN_ID` in their environment (Linux; elsewhere by psutil). `reap` is
+    called while waiting: a parent takes its children's exit status there.
+    """
+    leader_is_ours = is_alive(pid, known_identity)
+    if pid and leader_is_ours:
+        _signal_group(pid, signal.SIGTERM)
+    for other in marked(run_id):
+        _signal(other, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while time.monotonic() < deadline:
+        reap()
+        if not is_alive(pid, known_identity) and not any(marked(run_id)):
+            return
+        time.sleep(0.02)
+    if pid and is_alive(pid, known_identity):
+        _signal_group(pid, signal.SIGKILL)
+    for _ in range(100):
+        left = list(marked(run_id))
+        for other in left:
+            _signal(other, signal.SIGKILL)
+        reap()
+        if not left and not is_alive(pid, known_identity):
+            return
+        time.sleep(0.02)
+
+
+def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
+    """End one process: asked first, made to after `grace` seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _signal(pid, number)
+        deadline = time.monotonic() + grace
+        while is_alive(pid, known_identity) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if not is_alive(pid, known_identity):
+            return
+
+
+def kill_group(pid: int) -> None:
+    """Kill what is left of a process group. Its leader must be alive or not yet reaped."""
+    _signal_group(pid, signal.SIGKILL)
+
+
+def marked(run_id: str) -> Iterator[int]:
+    """Yield the living processes, but for this one, that were started within the run."""
+    marks = {f"{name}={run_id}".encode() for name in MARKS}
+    if sys.platform != "linux":
+        yield from _marked_elsewhere(run_id)
+        return
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                environment = file.read()
+        except OSError:  # gone, or another user's
+            continue
+        if not marks.isdisjoint(environment.split(b"\0")) and identity(int(name)) is not None:
+            yield int(name)
+
+
+def _marked_elsewhere(run_id: str) -> Iterator[int]:
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            variables = process.environ()
+            ours = any(variables.get(name) == run_id for name in MARKS)
+            if ours and process.pid != os.getpid():
+                yield process.pid
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+class Finished(NamedTuple):
+    """What a command did. `code` is None when its time was over and it was ended."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: str,
+    environment: Mapping[str, str],
+    timeout: float,
+    stdin: str | None = None,
+) -> Finished:
+    """Run a short command to its end, within `timeout` seconds, in a process group of its own.
+
+    Output is decoded leniently. Raises OSError when the program cannot be started.
+    """
+    import subprocess
+
+    child = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        process_group=0,
+    )
+    try:
+        out, err = child.communicate(stdin, timeout)
+    except subprocess.TimeoutExpired:
+        _signal_group(child.pid, signal.SIGKILL)
+        # A child of the child may hold the pipes open for ever: do not wait for their end.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.communicate(timeout=1)
+        return Finished(None, "", "")
+    except BaseException:
+        _signal_group(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
+    return Finished(child.returncode, out, err)

@@ -1,0 +1,276 @@
+"""A user's project: found, set up, and cleaned of us again.
+
+`init` is idempotent and never overwrites what a person edited. The mark that a person ran it lies
+in the repository's git folder, which no clone and no commit can carry (FAILURES 21).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+
+from orchestrator import files, git, roles, yamledit
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import STATES, iso
+
+MARK = "orchestrator.json"
+_BEGIN, _END = "# >>> orchestrator >>>", "# <<< orchestrator <<<"
+IGNORED = (
+    "/.orchestrator/*",
+    "!/.orchestrator/agents.yaml",
+    "!/.orchestrator/global-instructions.md",
+    "!/.orchestrator/commands/",
+    "!/.orchestrator/roles/",
+    "/.agent-instructions.md",
+)
+#: SEED, "Claude Instructions".
+CLAUDE_LINE = (
+    "If .agent-instructions.md exists in this directory, read and follow those instructions."
+)
+
+
+def find(start: str, environment: dict[str, str]) -> Layout:
+    """Return the layout of the project that a command called in `start` means.
+
+    Inside a run it is the run's project, whatever the worktree holds. Raises OrchestratorError.
+    """
+    inside = environment.get("ORCHESTRATOR_PROJECT")
+    if inside:
+        return Layout(inside)
+    return Layout(_plain_root(os.path.abspath(start)) or git.project_root(start))
+
+
+def _plain_root(folder: str) -> str | None:
+    """Return the main worktree above a folder where no git is needed to see it."""
+    if any(name in os.environ for name in ("GIT_DIR", "GIT_WORK_TREE")):
+        return None
+    while not os.path.lexists(os.path.join(folder, ".git")):
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return None
+        folder = parent
+    inside = os.path.join(folder, ".git")
+    return os.path.realpath(folder) if os.path.isfile(os.path.join(inside, "HEAD")) else None
+
+
+def mark_path(layout: Layout) -> str:
+    plain = os.path.join(layout.root, ".git")
+    folder = plain if os.path.isdir(plain) else git.git_folder(layout.root)
+    return os.path.join(folder, MARK)
+
+
+def is_initialised(layout: Layout) -> bool:
+    """Return whether a person ran `init` in this very clone."""
+    return files.read_json(mark_path(layout)) is not None
+
+
+def require_initialised(layout: Layout) -> None:
+    """Raise OrchestratorError unless a person ran `init` in this clone."""
+    if is_initialised(layout):
+        return
+    if os.path.isfile(layout.config):
+        raise OrchestratorError(
+            f"nobody has set orchestrator up in this clone of {os.path.basename(layout.root)}",
+            "read .orchestrator/agents.yaml (it names programs that will run), then: "
+            "orchestrator init",
+            code="not_initialised",
+        )
+    raise OrchestratorError(
+        f"{layout.root} is not set up for orchestrator",
+        "run: orchestrator init",
+        code="not_initialised",
+    )
+
+
+@dataclass
+class Change:
+    """What `init` or its undoing did: each thing written, and warnings."""
+
+    written: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def init(
+    layout: Layout, now: float, environment: dict[str, str], *, start: bool, commands: bool
+) -> Change:
+    """Set a project up; return what was written. Raises OrchestratorError and OSError."""
+    root = layout.root
+    if git.resolve(root, "HEAD") is None:
+        raise OrchestratorError(
+            "this repository has no commit yet: there is nothing to branch from",
+            "make a first commit, then: orchestrator init",
+            code="unborn_repository",
+        )
+    change = Change()
+    for folder in (*map(layout.state, STATES), layout.prs, layout.agents, layout.cache):
+        files.make_folder(folder)
+    if not os.path.lexists(layout.config):
+        _write_config(layout, start)
+        change.written.append(".orchestrator/agents.yaml (the agents and their limits)")
+    elif start:
+        _unpause(layout, change)
+    exclude = os.path.join(os.path.dirname(mark_path(layout)), "info", "exclude")
+    os.makedirs(os.path.dirname(exclude), exist_ok=True)
+    if _put_block(exclude):
+        change.written.append(".git/info/exclude (a marked block)")
+    if _put_block(os.path.join(root, ".gitignore")):
+        change.written.append(".gitignore (a marked block)")
+    if _put_line(os.path.join(root, "CLAUDE.md")):
+        change.written.append("CLAUDE.md (one line, for the agents)")
+    if commands:
+        change.written += _put_commands(root)
+    if not is_initialised(layout):
+        change.written.append(f".git/{MARK} (the mark that you set this clone up)")
+    _write_mark(layout, now, environment)
+    _warn(layout, change)
+    return change
+
+
+def _write_mark(layout: Layout, now: float, environment: dict[str, str]) -> None:
+    """Record what the schedule will need: where programs are, as this person's shell knows."""
+    known = files.read_json(mark_path(layout)) or {}
+    programs = {name: shutil.which(name) for name in ("git", "claude", "gh")}
+    mark = {
+        "initialised": known.get("initialised") or iso(now),
+        "path": environment.get("PATH", os.defpath),
+        "programs": programs,
+    }
+    if mark != known:
+        files.write_json(mark_path(layout), mark)
+
+
+def _write_config(layout: Layout, start: bool) -> None:
+    root = layout.root
+    remote = "origin"
+    branch = git.remote_head(root, remote) or git.current_branch(root) or "main"
+    template = os.path.join(roles.resources(), "plugin", "templates", "agents.yaml")
+    with open(template, encoding="utf-8") as file:
+        text = file.read()
+    text = yamledit.set_values(text, (), {"base_branch": branch})
+    files.write_atomic(layout.config, yamledit.set_paused(text, not start).encode(), 0o644)
+
+
+def _unpause(layout: Layout, change: Change) -> None:
+    with open(layout.config, encoding="utf-8") as file:
+        text = file.read()
+    started = yamledit.set_paused(text, False)
+    if started != text:
+        files.write_atomic(layout.config, started.encode(), 0o644)
+        change.written.append(".orchestrator/agents.yaml (paused: false)")
+
+
+def _warn(layout: Layout, change: Change) -> None:
+    if shutil.which("claude") is None:
+        change.warnings.append(
+            "the client `claude` is not on your PATH: install Claude Code, or set claude.command "
+            "in .orchestrator/agents.yaml"
+        )
+    url = git.remote_url(layout.root, "origin")
+    if url is None:
+        change.warnings.append("there is no remote `origin`: branches stay in this repository")
+    elif "github.com" in url and shutil.which("gh") is None:
+        change.warnings.append(
+            "the remote is on GitHub but `gh` is not installed: pull requests are kept as local "
+            "records (forge: local) until it is"
+        )
+
+
+# --- things outside .orchestrator --------------------------------------------------------------
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _write_text(path: str, text: str) -> None:
+    data = text.encode(errors="surrogateescape")
+    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
+    files.write_atomic(os.path.realpath(path), data, mode)
+
+
+def _block() -> str:
+    return "\n".join((_BEGIN, *IGNORED, _END)) + "\n"
+
+
+def _without_block(text: str) -> str:
+    pattern = rf"\n?{re.escape(_BEGIN)}\n.*?{re.escape(_END)}\n"
+    return re.sub(pattern, "", text, flags=re.DOTALL)
+
+
+def _put_block(path: str) -> bool:
+    """Put our marked block into an ignore file; return whether anything changed."""
+    text = _read_text(path)
+    if _block() in text:
+        return False
+    rest = _without_block(text)
+    gap = "" if not rest else ("\n" if rest.endswith("\n") else "\n\n")
+    _write_text(path, rest + gap + _block())
+    return True
+
+
+def _put_line(path: str) -> bool:
+    text = _read_text(path)
+    if CLAUDE_LINE in text:
+        return False
+    gap = "" if not text else ("\n" if text.endswith("\n") else "\n\n")
+    _write_text(path, f"{text}{gap}{CLAUDE_LINE}\n")
+    return True
+
+
+def _put_commands(root: str) -> list[str]:
+    """Copy the management skills to `.claude/commands/`, but for those that are there."""
+    skills = os.path.join(roles.resources(), "skills")
+    written = []
+    for name in sorted(os.listdir(skills)) if os.path.isdir(skills) else ():
+        source = os.path.join(skills, name, "SKILL.md")
+        target = os.path.join(root, ".claude", "commands", f"{name}.md")
+        text = _read_text(source)
+        if not text or "user-invocable: false" in text or os.path.lexists(target):
+            continue
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _write_text(target, text)
+        written.append(f".claude/commands/{name}.md")
+    return written
+
+
+def uninstall(layout: Layout) -> Change:
+    """Take out what `init` put in; the queue, the configuration and everything unsaved stay."""
+    change = Change()
+    root = layout.root
+    exclude = os.path.join(os.path.dirname(mark_path(layout)), "info", "exclude")
+    skills = os.path.join(roles.resources(), "skills")
+    for path, name in ((exclude, ".git/info/exclude"), (os.path.join(root, ".gitignore"), ".gitignore")):
+        text = _read_text(path)
+        if _BEGIN in text:
+            _replace_or_remove(path, _without_block(text))
+            change.written.append(f"{name}: the marked block")
+    claude = os.path.join(root, "CLAUDE.md")
+    text = _read_text(claude)
+    if CLAUDE_LINE in text:
+        _replace_or_remove(claude, re.sub(rf"\n?{re.escape(CLAUDE_LINE)}\n?", "", text))
+        change.written.append("CLAUDE.md: the line for the agents")
+    for name in sorted(os.listdir(skills)) if os.path.isdir(skills) else ():
+        target = os.path.join(root, ".claude", "commands", f"{name}.md")
+        ours = _read_text(os.path.join(skills, name, "SKILL.md"))
+        if ours and _read_text(target) == ours:
+            files.remove(target)
+            change.written.append(f".claude/commands/{name}.md")
+    if is_initialised(layout):
+        files.remove(mark_path(layout))
+        change.written.append(f".git/{MARK}")
+    return change
+
+
+def _replace_or_remove(path: str, text: str) -> None:
+    """Write what is left of a file; a file that held nothing but ours goes."""
+    if text.strip():
+        _write_text(path, text)
+    else:
+        files.remove(path)

@@ -1,0 +1,48 @@
+"""A run's folder: `runs/<run-id>/`, one an attempt, never overwritten.
+
+`run.json` is the run's journal: whatever happens, the next process reads there how far it came.
+Before the supervisor lives the tick writes it, afterwards only the holder of the agent's lock.
+Read by the waiting supervisor, so nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from orchestrator import files
+
+Record = dict[str, Any]
+
+INSTRUCTIONS = "instructions.md"
+PROMPT = "prompt.md"
+STREAM = "stream.jsonl"
+STDERR = "stderr.log"
+SUPERVISOR_LOG = "supervisor.log"
+#: How to start the client: written by `runner.prepare`, read by the supervisor.
+LAUNCH = "launch.json"
+#: A person's wish to end the run, and why; it outlives a supervisor that is killed.
+STOP = "stop"
+
+
+def read(folder: str) -> Record | None:
+    """Return a run's record; None when there is none, or it cannot be read."""
+    return files.read_json(os.path.join(folder, "run.json"))
+
+
+def write(folder: str, record: Record) -> None:
+    files.write_json(os.path.join(folder, "run.json"), record)
+
+
+def stop_reason(folder: str) -> str | None:
+    """Return why a person wants the run to end; None when nobody does."""
+    try:
+        with open(os.path.join(folder, STOP), encoding="utf-8") as file:
+            return file.read().strip() or "stopped"
+    except FileNotFoundError:
+        return None
+
+
+def ask_to_stop(folder: str, reason: str) -> None:
+    """Leave word that the run is to end."""
+    files.write_atomic(os.path.join(folder, STOP), reason.encode())

@@ -1,0 +1,207 @@
+"""One tick: lock, observe, plan, apply each action alone, record, exit.
+
+A tick never waits for an agent, the network's slow work or a check: supervisors do that. It holds
+its lock for milliseconds, and one that holds it for minutes is hung and is ended by the next.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":  # the seed's entry point: python orchestrator/orchestrator/scheduler.py
+    import os
+    import sys
+
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    from orchestrator.__main__ import main
+
+    sys.exit(main(["tick", *sys.argv[1:]]))
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+
+from orchestrator import agentstate, files, observe, planner, process, pullrequests, settings
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Action, Problem, PullRequest, Task
+from orchestrator.settings import Settings
+from orchestrator.settle import Applier
+
+#: A tick that holds the lock for longer is hung (CONTRACT 8.6); seconds.
+HUNG_AFTER = 300.0
+
+
+@dataclass
+class Report:
+    """What a tick did. `held` means that another tick was at work, and nothing was done."""
+
+    actions: list[Action] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    held: bool = False
+    #: False when the configuration is broken or the tick itself failed at something.
+    good: bool = True
+
+
+def tick(
+    layout: Layout,
+    now: float,
+    environment: dict[str, str],
+    *,
+    dry_run: bool = False,
+    wait_for_lock: float = 0.0,
+    forced: dict[str, str | None] | None = None,
+) -> Report:
+    """Run one tick. `now` is seconds since the epoch; `environment` is what runs will inherit.
+
+    `forced` names agents to start whatever their interval, each with the task it is to take or
+    None; then only these start.
+    """
+    if dry_run:
+        return _dry_run(layout, now)
+    files.make_folder(layout.home)
+    problems = []
+    lock = TickLock(layout)
+    try:
+        hung = lock.acquire(now, wait_for_lock)
+        if hung is not None:
+            problems.append(hung)
+    except files.LockHeld:
+        return Report(held=True)
+    try:
+        return _tick(layout, now, environment, forced, problems)
+    finally:
+        lock.release()
+
+
+def _tick(
+    layout: Layout,
+    now: float,
+    environment: dict[str, str],
+    forced: dict[str, str | None] | None,
+    problems: list[Problem],
+) -> Report:
+    loaded = settings.load(layout, write_cache=True)
+    report = Report(problems=problems, good=loaded.good)
+    applier = Applier(layout, loaded, now, environment)
+    seen = observe.observe(layout, loaded, now, [])
+    settled = [a for a in planner.plan(seen.snapshot, loaded.config, now) if _is_about_a_run(a)]
+    for action in settled:
+        _apply(report, action, lambda a=action: _settle(applier, a))
+    _repair_clocks(layout, seen, now)
+    prs = pullrequests.refresh(layout, loaded.config, report.problems)
+    seen = observe.observe(layout, loaded, now, prs, forced)
+    waiting = {task.id: task for task in seen.incoming.tasks}
+    for action in planner.plan(seen.snapshot, loaded.config, now):
+        if action.action == "start":
+            if forced is not None and action.agent not in forced:
+                continue
+            _apply(report, action, lambda a=action: _start(applier, loaded, waiting, a))
+        elif action.action == "skip":
+            report.actions.append(action)
+    report.problems += observe.problems(layout, loaded, seen, now)
+    return report
+
+
+def _is_about_a_run(action: Action) -> bool:
+    return action.action not in ("start", "skip")
+
+
+def _settle(applier: Applier, action: Action) -> Action:
+    return applier.restart(action) if action.action == "deliver" else applier.settle(action)
+
+
+def _start(
+    applier: Applier, loaded: Settings, waiting: dict[str, Task], action: Action
+) -> Action:
+    agent = next(a for a in loaded.config.agents if a.name == action.agent)
+    return applier.start(agent, waiting[action.task] if action.task else None)
+
+
+def _apply(report: Report, action: Action, act: object) -> None:
+    """Apply one action alone: what goes wrong is recorded on it and stops nothing else."""
+    assert callable(act)
+    try:
+        report.actions.append(act())
+    except (OrchestratorError, OSError) as error:
+        message = error.message if isinstance(error, OrchestratorError) else str(error)
+        code = error.code if isinstance(error, OrchestratorError) else "system_fault"
+        hint = error.hint if isinstance(error, OrchestratorError) else "orchestrator doctor"
+        what = " ".join(filter(None, (action.action, action.agent, action.task)))
+        report.problems.append(Problem(code, f"{what}: {message}", hint))
+        report.good = False
+        if action.action == "start":
+            report.actions.append(replace(action, action="skip", reason="system_fault"))
+
+
+def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> None:
+    """Recorded starts ahead of the clock count as now, from now on (CONTRACT 8.7)."""
+    for name, state in seen.states.items():
+        if state.last_started is not None and state.last_started > now + 1:
+            fresh = agentstate.read(layout, name)
+            fresh.last_started = now
+            agentstate.write(layout, name, fresh)
+
+
+def _dry_run(layout: Layout, now: float) -> Report:
+    """Say what a tick would do. Changes nothing."""
+    loaded = settings.load(layout, write_cache=False)
+    prs = pullrequests.known(layout, loaded.config)
+    seen = observe.observe(layout, loaded, now, prs)
+    actions = planner.plan(seen.snapshot, loaded.config, now)
+    return Report(actions, observe.problems(layout, loaded, seen, now), good=loaded.good)
+
+
+class TickLock:
+    """The lock of the tick; its file says who holds it, so that a hung holder can be ended."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._lock = files.Lock(layout.scheduler_lock)
+
+    def acquire(self, now: float, wait: float) -> Problem | None:
+        """Take the lock. Returns a problem if a hung tick had to be ended. Raises LockHeld."""
+        problem = None
+        self._lock.wait = wait
+        try:
+            self._lock.__enter__()
+        except files.LockHeld:
+            holder = _holder(self._lock.path)
+            if holder is None or now - holder.since <= HUNG_AFTER:
+                raise
+            problem = _end_hung(holder, now)
+            self._lock.wait = 5.0
+            self._lock.__enter__()
+        me = f"{os.getpid()} {process.identity(os.getpid())} {time.time():.3f}\n".encode()
+        os.pwrite(self._lock.descriptor, me, 0)
+        os.ftruncate(self._lock.descriptor, len(me))
+        return problem
+
+    def release(self) -> None:
+        self._lock.__exit__(None, None, None)
+        self._lock.close()
+
+
+@dataclass(frozen=True)
+class _Holder:
+    pid: int
+    identity: str
+    since: float
+
+
+def _holder(path: str) -> _Holder | None:
+    """Return who holds the tick's lock, by what it wrote there."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            pid, identity, since = file.read(200).split()
+        return _Holder(int(pid), identity, float(since))
+    except (OSError, ValueError):
+        return None
+
+
+def _end_hung(holder: _Holder, now: float) -> Problem:
+    if process.is_alive(holder.pid, holder.identity):
+        process.end(holder.pid, holder.identity)
+    minutes = (now - holder.since) / 60
+    return Problem(
+        "tick_hung",
+        f"a tick held the lock for {minutes:.0f} minutes and was ended",
+        "see events.jsonl for what it did last",
+    )

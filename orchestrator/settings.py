@@ -1,0 +1,92 @@
+"""The configuration as a process finds it: `agents.yaml`, or its last good copy while that is broken.
+
+The copy carries the base branch that was found for it, so that whoever reads only the copy (every
+supervisor) needs no YAML and no git for it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from orchestrator import config as config_module
+from orchestrator import files, git, roles
+from orchestrator.errors import ConfigError
+from orchestrator.layout import Layout
+from orchestrator.model import Config, Problem, Role
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is configured, and what is wrong with it."""
+
+    config: Config
+    roles: dict[str, Role]
+    problems: tuple[Problem, ...]
+    #: False when `agents.yaml` is broken or missing and `config` is the last good one.
+    good: bool
+
+
+def signature(path: str) -> str:
+    """Return a word that changes whenever a file is written (mtime alone can repeat)."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "-"
+    return f"{found.st_mtime_ns}:{found.st_ino}:{found.st_size}"
+
+
+def load(layout: Layout, *, write_cache: bool) -> Settings:
+    """Read configuration and roles; with a broken file, the last good configuration.
+
+    `write_cache` is for ticks and commands that change things: reading commands write nothing.
+    """
+    known, role_problems = roles.load(layout.roles, layout.cache, write_cache=write_cache)
+    problems = list(role_problems)
+    seal = "|".join((signature(layout.config), *sorted(known)))
+    cached = _cached(layout)
+    if cached is not None and cached[0] == seal:
+        return Settings(cached[1], known, tuple(problems), good=True)
+    try:
+        with open(layout.config, "rb") as file:
+            parsed = config_module.parse(file.read(), roles=known)
+    except FileNotFoundError:
+        problems.append(
+            Problem("config_error", f"{layout.config} is missing", "run: orchestrator init")
+        )
+    except ConfigError as error:
+        problems += [Problem("config_error", text, error.hint) for text in error.problems]
+    except OSError as error:
+        problems.append(Problem("config_error", f"{layout.config}: {error.strerror}"))
+    else:
+        settled = _with_base_branch(layout.root, parsed)
+        if write_cache:
+            files.make_folder(layout.cache)
+            data = seal.encode() + b"\n" + config_module.dump_cache(settled)
+            files.write_atomic(layout.last_good_config, data)
+        return Settings(settled, known, tuple(problems), good=True)
+    return Settings(cached[1] if cached else Config(), known, tuple(problems), good=False)
+
+
+def last_good(layout: Layout) -> Config | None:
+    """Return the last good configuration; None when there never was one."""
+    cached = _cached(layout)
+    return cached[1] if cached else None
+
+
+def _cached(layout: Layout) -> tuple[str, Config] | None:
+    try:
+        with open(layout.last_good_config, "rb") as file:
+            seal, _, data = file.read().partition(b"\n")
+    except OSError:
+        return None
+    config = config_module.load_cache(data)
+    return (seal.decode(errors="replace"), config) if config else None
+
+
+def _with_base_branch(root: str, config: Config) -> Config:
+    """Fill in the base branch: the remote's HEAD branch, else the current one (CONTRACT 4)."""
+    if config.base_branch is not None:
+        return config
+    found = git.remote_head(root, config.remote) or git.current_branch(root)
+    return replace(config, base_branch=found)

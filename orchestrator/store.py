@@ -1,0 +1,274 @@
+"""The queue's files: the only module that touches `.orchestrator/shared/queue/`.
+
+A task is one file, and the folder it lies in is its state, so every move is one rename: a task is in
+exactly one state whatever is killed. What is to be remembered is appended to the file before it
+moves, as one line; a line that was appended twice, or half, is recognised when it is read.
+
+Several machines will come as a second implementation of this class's public methods; the tests in
+`tests/store_contract.py` are what both must pass.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from orchestrator import files, taskfile
+from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
+from orchestrator.layout import Layout
+from orchestrator.model import STATES, Entry, Task, task_order
+from orchestrator.taskfile import MAX_BYTES, TaskFile
+
+#: Seconds that a change of the queue waits for another one to end. Each takes milliseconds.
+LOCK_WAIT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A file in the queue that cannot be a task, and why. It counts nowhere and blocks nothing."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The tasks of one state, in queue order, and the files there that are none."""
+
+    tasks: tuple[Task, ...]
+    malformed: tuple[Malformed, ...] = ()
+
+
+class Store:
+    """The queue of one project on this machine's disk."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._lock = files.Lock(os.path.join(layout.queue, ".lock"), LOCK_WAIT)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def list(self, state: str) -> Listing:
+        """Return the tasks in a state, first to be claimed first. Changes nothing."""
+        by_id: dict[str, list[Task]] = {}
+        malformed: list[Malformed] = []
+        for name in sorted(self._names(state)):
+            path = os.path.join(self._layout.state(state), name)
+            try:
+                task = self._summary(path, state)
+                if task is not None:
+                    by_id.setdefault(task.id, []).append(task)
+            except TaskFileError as error:
+                malformed.append(Malformed(path, str(error)))
+        tasks = []
+        for task_id, rivals in by_id.items():
+            # Of several files with one id, the one that is named for it keeps it.
+            rivals.sort(key=lambda task: not task.path.endswith(f"/{task_id}.md"))
+            owner = self._owner_elsewhere(rivals[0]) or rivals[0].path
+            if owner == rivals[0].path:
+                tasks.append(rivals[0])
+            for task in rivals:
+                if task.path != owner:
+                    reason = f"its id {task_id} is already that of {owner}"
+                    malformed.append(Malformed(task.path, reason))
+        return Listing(tuple(sorted(tasks, key=task_order)), tuple(malformed))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many task files lie in each state, by their names alone."""
+        return {state: sum(1 for _ in self._names(state)) for state in STATES}
+
+    def find(self, task_id: str) -> Task:
+        """Return a task by its id, in whatever state. Raises NotFound."""
+        for state in reversed(STATES):
+            path = os.path.join(self._layout.state(state), f"{task_id}.md")
+            if taskfile.is_id(task_id) and os.path.lexists(path):
+                try:
+                    task = self._summary(path, state)
+                except TaskFileError:
+                    continue
+                if task is not None and task.id == task_id:
+                    return task
+        known = []
+        for state in STATES:
+            for task in self.list(state).tasks:
+                if task.id == task_id:
+                    return task
+                known.append(task.id)
+        raise NotFound("task", task_id, known)
+
+    def read(self, task: Task) -> TaskFile:
+        """Return a task's whole file. Raises NotFound when it moved away meanwhile."""
+        content = _read(task.path)
+        if content is None:
+            raise NotFound("task", task.id)
+        return taskfile.parse(content, os.path.basename(task.path))
+
+    def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
+        """Return a task with this title (and role, unless None) in one of the states."""
+        wanted = taskfile.title_key(title)
+        for state in states:
+            for task in self.list(state).tasks:
+                if taskfile.title_key(task.title) == wanted and role in (None, task.role):
+                    return task
+        return None
+
+    # --- changing --------------------------------------------------------------------------
+
+    def locked(self) -> files.Lock:
+        """Return the lock under which every change happens; entering it nests.
+
+        What is decided from a listing holds for as long as the lock is held.
+        """
+        files.remove(self._layout.idle_stamp)
+        return self._lock
+
+    def add(self, file: TaskFile) -> str:
+        """Put a new task into `incoming`; return its path. Raises OrchestratorError on a known id."""
+        with self.locked():
+            for state in STATES:
+                if os.path.lexists(os.path.join(self._layout.state(state), f"{file.id}.md")):
+                    raise OrchestratorError(
+                        f"there is already a task {file.id}, in {state}", code="duplicate_task"
+                    )
+            path = os.path.join(self._layout.state("incoming"), f"{file.id}.md")
+            files.write_atomic(path, taskfile.render(file))
+            return path
+
+    def new_id(self) -> str:
+        """Return an id that no task has."""
+        while True:
+            task_id = f"TASK-{secrets.token_hex(4)}"
+            paths = (os.path.join(self._layout.state(s), f"{task_id}.md") for s in STATES)
+            if not any(map(os.path.lexists, paths)):
+                return task_id
+
+    def claim(self, task: Task, entry: Entry, max_claimed: int) -> Task | None:
+        """Move a waiting task to `claimed`, if the limit allows it and nobody was faster.
+
+        The limit is read here, under the lock that every claim takes (FAILURES 15). Returns the
+        claimed task, or None.
+        """
+        with self.locked():
+            if sum(1 for _ in self._names("claimed")) >= max_claimed:
+                return None
+            try:
+                return self.move(task, "claimed", entry)
+            except NotFound:
+                return None
+
+    def move(self, task: Task, state: str, entry: Entry) -> Task:
+        """Append `entry` to a task's history and move it to another state; return it as it is then.
+
+        Durable when it returns. Doing it again after a crash appends nothing twice. Raises
+        NotFound when the task is no longer where `task` says.
+        """
+        with self.locked():
+            target = os.path.join(self._layout.state(state), f"{task.id}.md")
+            if target != task.path and os.path.lexists(target):
+                raise OrchestratorError(
+                    f"{target} is in the way of task {task.id}",
+                    "rename or remove that file",
+                    code="duplicate_task",
+                )
+            self._append_and_move(task, target, entry)
+            moved = self._summary(target, state)
+            if moved is None:
+                raise NotFound("task", task.id)
+            return moved
+
+    def note(self, task: Task, entry: Entry) -> Task:
+        """Append to a task's history without moving it."""
+        return self.move(task, task.state, entry)
+
+    def _append_and_move(self, task: Task, target: str, entry: Entry) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(task.path, flags)
+        except FileNotFoundError:
+            raise NotFound("task", task.id) from None
+        try:
+            content = os.read(descriptor, MAX_BYTES + 1)
+            file = taskfile.parse(content, os.path.basename(task.path))
+            if not _same_event(file, entry):
+                os.write(descriptor, taskfile.append(content, entry))
+            if target != task.path:
+                os.rename(task.path, target)
+            # After the rename, so that one flush makes both durable: a journalling file system
+            # commits the rename with, or before, the data of the inode it moved.
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def discard_leftovers(self) -> None:
+        """Delete the beside-files of writers that were killed."""
+        with self.locked():
+            for state in STATES:
+                with os.scandir(self._layout.state(state)) as entries:
+                    stale = [e.path for e in entries if e.name[0] == "." and e.name[-4:] == ".tmp"]
+                for path in stale:
+                    files.remove(path)
+
+    # --- files -----------------------------------------------------------------------------
+
+    def _names(self, state: str) -> Iterator[str]:
+        try:
+            with os.scandir(self._layout.state(state)) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".md") and not entry.name.startswith("."):
+                        yield entry.name
+        except FileNotFoundError:
+            return
+
+    def _summary(self, path: str, state: str) -> Task | None:
+        content = _read(path)
+        if content is None:
+            return None
+        file = taskfile.parse(content, os.path.basename(path))
+        created_by_hand = 0.0 if file.get("CREATED") else _mtime(path)
+        task = taskfile.summarise(file, state, path, created_by_hand)
+        return task if state == "claimed" else replace(task, claimed_by=None)
+
+    def _owner_elsewhere(self, task: Task) -> str | None:
+        """Return the file in another state that has a waiting task's id already."""
+        if task.state != "incoming":
+            return None
+        for state in STATES[1:]:
+            path = os.path.join(self._layout.state(state), f"{task.id}.md")
+            if os.path.lexists(path):
+                return path
+        return None
+
+
+def _same_event(file: TaskFile, entry: Entry) -> bool:
+    """Whether the history ends with this very event: the append that a crash came after."""
+    if not file.history or "run" not in entry.fields:
+        return False
+    last = file.history[-1]
+    return last.event == entry.event and last.fields.get("run") == entry.fields["run"]
+
+
+def _mtime(path: str) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _read(path: str) -> bytes | None:
+    """Return a task file's bytes; None when it is gone. Raises TaskFileError on what is no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        link = os.path.islink(path)
+        raise TaskFileError("it is a symbolic link" if link else f"{error.strerror}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise TaskFileError("it is not a regular file")
+        return os.read(descriptor, MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)

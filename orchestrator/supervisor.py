@@ -1,0 +1,276 @@
+"""The supervisor: one small process that owns one run from its first file to its last.
+
+It is started detached by a tick and goes through three stages, each a fresh process image under
+the same process id (exec), each starting from what the run's journal says:
+
+    prepare (runner)  worktree, branch, instructions
+    watch   (here)    the client: started, waited for, ended when it passes a limit
+    conclude (runner) outcome, checks, push, pull request
+
+Then it becomes a tick, so that the next work starts at once. Killed at any instant, it is started
+again by the next tick and goes on where the journal stops. While it waits it holds little memory,
+which is why this module imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from typing import Any
+
+from orchestrator import environment, files, process, runrecord
+from orchestrator.runrecord import Record
+
+#: Bytes of output after which a run is taken for a runaway.
+MAX_OUTPUT = 512 * 1024 * 1024
+#: Seconds that the client may live on after its result line (background work can hold it open).
+LINGER_SECONDS = 60.0
+#: Longest time between two looks at the clock and the output.
+POLL_SECONDS = 1.0
+
+
+def main(folder: str, lock_descriptor: int | None = None) -> int:
+    """Go on with the run in `folder`, from wherever its journal says it is.
+
+    `lock_descriptor` is the agent's lock, handed from stage to stage. Returns only when somebody
+    else has the run in hand; otherwise the process becomes the next stage, or a tick.
+    """
+    agent_folder = os.path.dirname(os.path.dirname(folder))
+    lock = files.Lock(os.path.join(agent_folder, "lock"))
+    if lock_descriptor is not None:
+        lock.descriptor = lock_descriptor
+        os.set_inheritable(lock_descriptor, False)
+    try:
+        lock.__enter__()
+    except files.LockHeld:
+        return 0
+    record = runrecord.read(folder)
+    if record is None or record["status"] == "finished":
+        return 0
+    me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
+    if record.get("supervisor") != me:
+        record["supervisor"] = me
+        runrecord.write(folder, record)
+    if record["status"] in ("starting", "preparing"):
+        from orchestrator import runner
+
+        runner.prepare(folder, record)
+    if record["status"] == "prepared":
+        if "orchestrator.runner" in sys.modules:  # a heavy image: wait in a lean one
+            become(folder, lock)
+        launch(folder, record)
+        watch(folder, record)
+        become(folder, lock)
+    if record["status"] == "running":
+        watch(folder, record)
+        become(folder, lock)
+    if record["status"] == "concluding":
+        from orchestrator import runner
+
+        runner.conclude(folder, record)
+    lock.close()
+    become_tick(str(record["project"]))
+    return 0
+
+
+def entry() -> list[str]:
+    """Return the words that start this program again in the same interpreter."""
+    main_file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
+    return [sys.executable, "-I", "-S", main_file]
+
+
+def become(folder: str, lock: files.Lock) -> None:
+    """Become the run's next stage: same process, fresh image, the lock still held."""
+    os.set_inheritable(lock.descriptor, True)
+    words = [*entry(), "_run", folder, str(lock.descriptor)]
+    os.execv(words[0], words)
+
+
+def become_tick(project: str) -> None:
+    """Become a tick that waits for a tick under way, so that this run's end is surely seen."""
+    os.chdir(project)
+    words = [*entry(), "_after_run", project]
+    os.execv(words[0], words)
+
+
+def launch(folder: str, record: Record) -> None:
+    """Start the client, on record before it runs its first instruction.
+
+    The child waits on a pipe until its pid is in the journal; if we die before that, it reads the
+    pipe's end and goes away: there is never a client that nobody knows of (FAILURES 1, 4).
+    """
+    plan = files.read_json(os.path.join(folder, runrecord.LAUNCH))
+    if plan is None:
+        raise RuntimeError(f"{folder}: {runrecord.LAUNCH} is missing")
+    variables = environment.for_client(os.environ, plan["environment"])
+    go_read, go_write = os.pipe()
+    error_read, error_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(go_write)
+        _become_client(folder, plan, variables, go_read, error_write)
+    os.close(go_read)
+    os.close(error_write)
+    record["client"] = {"pid": child, "identity": process.identity(child), "started": time.time()}
+    record["status"] = "running"
+    runrecord.write(folder, record)
+    os.write(go_write, b"1")
+    os.close(go_write)
+    with os.fdopen(error_read, "rb") as errors:
+        said = errors.read().decode(errors="replace")
+    if said:
+        record["client"]["start_error"] = said
+
+
+def _become_client(
+    folder: str, plan: dict[str, Any], variables: dict[str, str], go: int, errors: int
+) -> None:
+    """In the forked child: wait for the word, then turn into the client. Never returns."""
+    program = plan["argv"][0]
+    try:
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        if os.read(go, 1) == b"1":
+            _redirect(0, os.path.join(folder, runrecord.PROMPT), os.O_RDONLY)
+            output = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            _redirect(1, os.path.join(folder, runrecord.STREAM), output)
+            _redirect(2, os.path.join(folder, runrecord.STDERR), output)
+            os.chdir(plan["cwd"])
+            os.execvpe(program, plan["argv"], variables)
+    except OSError as error:
+        os.write(errors, f"{program}: {error.strerror}".encode())
+    finally:
+        os._exit(127)
+
+
+def _redirect(number: int, path: str, flags: int) -> None:
+    descriptor = os.open(path, flags, 0o600)
+    os.dup2(descriptor, number)
+    os.close(descriptor)
+
+
+def watch(folder: str, record: Record) -> None:
+    """Wait for the client's end, or bring it about when it passes a limit; write down which.
+
+    The client may not be our child (its supervisor died, and we took over): then its end is seen
+    by its identity, and nobody knows its exit code.
+    """
+    waiting = _Waiting(folder, record)
+    limit = waiting.until_over()
+    client = record["client"]
+    run_id = str(record["id"])
+    if limit:
+        process.end_run(client["pid"], client["identity"], run_id, reap=waiting.poll)
+    waiting.finish()
+    # What the client left behind in its group, or marked with the run's id, ends with it.
+    process.end_run(None, None, run_id, reap=lambda: None)
+    record["ended"] = {
+        "exit_code": waiting.exit_code,
+        "signal": waiting.signal,
+        "stopped_for": limit,
+        "start_error": client.get("start_error"),
+        "at": time.time(),
+    }
+    record["status"] = "concluding"
+    runrecord.write(folder, record)
+
+
+class _Waiting:
+    """The wait for one client."""
+
+    def __init__(self, folder: str, record: Record) -> None:
+        self.folder = folder
+        self.pid = int(record["client"]["pid"])
+        self.identity = record["client"]["identity"]
+        self.exit_code: int | None = None
+        self.signal: int | None = None
+        self.limits = record["limits"]
+        self._reaped = False
+        self._outputs = [os.path.join(folder, n) for n in (runrecord.STREAM, runrecord.STDERR)]
+        self._result_at: float | None = None
+        self._offset = 0
+        self._wake, wake_write = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(wake_write, False)
+        # Signals only wake the loop below, which looks at the world itself.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.set_wakeup_fd(wake_write)
+
+    def until_over(self) -> str | None:
+        """Wait; return the limit that was passed, or None when the client ended by itself."""
+        # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old (FAILURES 10).
+        began = changed = time.monotonic()
+        size = -1
+        runtime, stall = self.limits["max_runtime_seconds"], self.limits["stall_seconds"]
+        step = min([POLL_SECONDS, *(x / 4 for x in (runtime, stall) if x)])
+        while not self.poll():
+            if runrecord.stop_reason(self.folder):
+                return "stopped"
+            now = time.monotonic()
+            latest = self._output_size()
+            if latest != size:
+                size, changed = latest, now
+                self._look_for_result(now)
+            if self._result_at is not None:
+                if now - self._result_at > LINGER_SECONDS:
+                    return "lingered"
+            elif now - began > runtime:
+                return "timed_out"
+            elif stall and now - changed > stall:
+                return "stalled"
+            elif size > MAX_OUTPUT:
+                return "too_much_output"
+            if select.select([self._wake], [], [], step)[0]:
+                os.read(self._wake, 512)
+        return None
+
+    def poll(self) -> bool:
+        """Return whether the client is dead; take its exit status if it is our child."""
+        try:
+            # Not reaped yet: while it is a zombie nobody else can get its process group's id.
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return False
+        except ChildProcessError:
+            return not process.is_alive(self.pid, self.identity)
+        return True
+
+    def finish(self) -> None:
+        """End what is left of the client's process group, and reap the client."""
+        try:
+            process.kill_group(self.pid)
+            _, status = os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            return
+        if os.WIFSIGNALED(status):
+            self.signal = os.WTERMSIG(status)
+        else:
+            self.exit_code = os.WEXITSTATUS(status)
+
+    def _output_size(self) -> int:
+        total = 0
+        for path in self._outputs:
+            try:
+                total += os.stat(path).st_size
+            except FileNotFoundError:
+                continue
+        return total
+
+    def _look_for_result(self, now: float) -> None:
+        """Note when the stream's result line has come."""
+        try:
+            with open(self._outputs[0], "rb") as stream:
+                # A little earlier than last time: the words may lie across two reads.
+                stream.seek(max(self._offset - 64, 0))
+                carry = b""
+                while chunk := stream.read(65536):
+                    if b'"type":"result"' in (carry + chunk).replace(b": ", b":"):
+                        self._result_at = now
+                    carry = chunk[-64:]
+                self._offset = stream.tell()
+        except FileNotFoundError:
+            return

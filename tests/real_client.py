@@ -1,0 +1,56 @@
+"""The real client for the tests: where it lies, and the clean room that it is started in."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+#: Where `make test` installs the client from npm; ignored by git.
+CLIENT_FOLDER = Path(__file__).resolve().parent.parent / ".client"
+
+
+def find_client() -> Path | None:
+    """The real client's binary, or None where it is not installed."""
+    system = {"darwin": "darwin", "win32": "win32"}.get(sys.platform, "linux")
+    machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(
+        platform.machine().lower(), platform.machine().lower()
+    )
+    packages = CLIENT_FOLDER / "node_modules" / "@anthropic-ai"
+    # npm installs the musl build beside the other one's name, or alone, by the system's libc.
+    for libc in ("", "-musl"):
+        client = packages / f"claude-code-{system}-{machine}{libc}" / "claude"
+        if client.is_file() and os.access(client, os.X_OK):
+            return client
+    return None
+
+
+def require_client() -> Path:
+    """The real client's binary; without it the test is skipped, or fails where CI=true."""
+    client = find_client()
+    if client is not None:
+        return client
+    reason = f"the real client is not installed under {CLIENT_FOLDER.name}/ (make test does it)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def client_environment(home: Path, api_url: str) -> dict[str, str]:
+    """The whole environment of a client that talks to loopback only and keeps to `home`.
+
+    Nothing of ours is inherited: a developer's own sign-in, settings or session must not leak in.
+    """
+    return {
+        "HOME": str(home),
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "ANTHROPIC_BASE_URL": api_url,
+        "ANTHROPIC_API_KEY": "dummy",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "DISABLE_TELEMETRY": "1",
+    }

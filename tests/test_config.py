@@ -1,0 +1,638 @@
+"""`agents.yaml` is read strictly: what is right is taken, what is wrong is said with its line."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator import config
+from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retry, Review
+
+EVERY_KEY = """\
+paused: true
+queue_limits:
+  max_incoming: 21
+  max_claimed: 6
+  max_open_prs: 0
+base_branch: release/1.x
+base_port: 42000
+claude:
+  command: [claude, --setting-sources, ""]
+retry:
+  max_attempts: 4
+  backoff_seconds: 0.5
+  max_backoff_seconds: 60
+budgets:
+  run_usd: 5
+  daily_usd: 50.5
+review:
+  after: [implement]
+  max_rounds: 1
+  auto_merge: true
+checks:
+  - make lint
+  - make test
+check_timeout_seconds: 90
+forge: local
+remote: upstream
+hooks:
+  after_create: npm ci
+  before_remove: null
+  timeout_seconds: 30
+agents:
+  - name: impl-1
+    role: implementer
+    interval_seconds: 180
+    paused: true
+    model: sonnet
+    max_turns: 20
+    budget_usd: 1.25
+    max_runtime_seconds: 1800
+    stall_seconds: 0
+  - name: nightly
+    role: tester
+    schedule: "0 3 * * *"
+"""
+MEANT = Config(
+    paused=True,
+    queue_limits=QueueLimits(21, 6, 0),
+    base_branch="release/1.x",
+    base_port=42000,
+    claude_command=("claude", "--setting-sources", ""),
+    retry=Retry(4, 0.5, 60),
+    budgets=Budgets(5, 50.5),
+    review=Review(("implement",), 1, True),
+    checks=("make lint", "make test"),
+    check_timeout_seconds=90,
+    forge="local",
+    remote="upstream",
+    hooks=Hooks("npm ci", None, 30),
+    agents=(
+        Agent("impl-1", "implementer", 0, 180, None, True, "sonnet", 20, 1.25, 1800, 0),
+        Agent("nightly", "tester", 1, None, "0 3 * * *"),
+    ),
+)
+ONE = "agents:\n- {name: a, role: r}\n"
+
+
+def problems(text: str | bytes, **options: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, **options)  # type: ignore[arg-type]
+    return caught.value.problems
+
+
+def agent(**values: object) -> str:
+    fields = {"name": "a", "role": "r", **values}
+    return "agents:\n- {" + ", ".join(f"{key}: {value}" for key, value in fields.items()) + "}\n"
+
+
+# --- what is right ------------------------------------------------------------------------------
+
+
+def test_every_key_of_the_contract_reaches_the_configuration() -> None:
+    assert config.parse(EVERY_KEY) == MEANT
+    assert config.parse(EVERY_KEY.encode()) == MEANT
+    assert config.parse("\ufeff" + EVERY_KEY.replace("\n", "\r\n")) == MEANT
+
+
+def test_what_is_left_out_has_the_default_of_the_contract() -> None:
+    assert config.parse("agents: []") == Config()
+    assert config.parse(ONE).agents == (Agent("a", "r", 0),)
+
+
+def test_the_table_of_keys_has_every_field_of_the_model() -> None:
+    names = set(asdict(MEANT)) - {"claude_command"} | {"claude"}
+    assert set(config._TOP) == names
+    assert set(config._AGENT) == set(asdict(MEANT)["agents"][0]) - {"index"}
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        (
+            "claude: {command: nice -n 5 'my claude'}",
+            "claude_command",
+            ("nice", "-n", "5", "my claude"),
+        ),
+        ("checks: make test", "checks", ("make test",)),
+        ("checks: |\n  make\n  make test\n", "checks", ("make\nmake test\n",)),
+        ("paused: yes", "paused", True),
+        ("base_branch: null", "base_branch", None),
+        ("retry: {backoff_seconds: 1e2}", "retry", Retry(backoff_seconds=100)),
+        ("retry: {backoff_seconds: .5}", "retry", Retry(backoff_seconds=0.5)),
+        ("review: {after: []}", "review", Review(after=())),
+        ("queue_limits: {}", "queue_limits", QueueLimits()),
+        (
+            "x-note: {anything: [1, {x: 2}]}\nqueue_limits: {x-why: y}",
+            "queue_limits",
+            QueueLimits(),
+        ),
+    ],
+)
+def test_other_spellings_are_taken(text: str, field: str, value: object) -> None:
+    assert getattr(config.parse(f"{text}\n{ONE}"), field) == value
+
+
+def test_anchors_aliases_and_merge_keys_work() -> None:
+    text = (
+        "x-slow: &slow {interval_seconds: 900, role: tester, x-why: cheap}\n"
+        "x-big: &big {model: opus}\n"
+        "agents:\n"
+        "- {<<: *slow, name: a}\n"
+        "- {name: b, interval_seconds: 5, <<: [*big, *slow]}\n"
+    )
+    first, second = config.parse(text).agents
+    assert (first.interval_seconds, first.role, first.model) == (900, "tester", None)
+    assert (second.interval_seconds, second.role, second.model) == (5, "tester", "opus")
+
+
+def test_an_interval_of_null_makes_room_for_a_schedule_and_the_reverse() -> None:
+    first = config.parse(agent(interval_seconds="null", schedule="'0 3 * * *'")).agents[0]
+    second = config.parse(agent(interval_seconds=5, schedule="null")).agents[0]
+    assert (first.interval_seconds, first.schedule) == (None, "0 3 * * *")
+    assert (second.interval_seconds, second.schedule) == (5, None)
+
+
+# --- what is wrong ------------------------------------------------------------------------------
+
+
+def each_key() -> list[tuple[int, str, str]]:
+    """Return (line, indent and dash, key) for each key of EVERY_KEY."""
+    found = []
+    for number, line in enumerate(EVERY_KEY.splitlines(), 1):
+        key, colon, _ = line.partition(":")
+        word = key.lstrip(" -")
+        if colon:
+            found.append((number, key.removesuffix(word), word))
+    return found
+
+
+@pytest.mark.parametrize(("line", "lead", "key"), each_key())
+@pytest.mark.parametrize("slip", ["doubled", "dropped", "upper"])
+def test_each_misspelt_key_is_named_with_its_line_and_the_right_word(
+    line: int, lead: str, key: str, slip: str
+) -> None:
+    middle = len(key) // 2
+    wrong = {
+        "doubled": key[:middle] + key[middle] + key[middle:],
+        "dropped": key[:middle] + key[middle + 1 :],
+        "upper": key.upper(),
+    }[slip]
+    lines = EVERY_KEY.splitlines()
+    lines[line - 1] = lines[line - 1].replace(lead + key, lead + wrong, 1)
+    found = problems("\n".join(lines))
+    start, end = (
+        f".orchestrator/agents.yaml:{line}: ",
+        f"{wrong}: unknown key; did you mean {key!r}?",
+    )
+    assert [each for each in found if each.startswith(start) and each.endswith(end)]
+
+
+def test_a_misspelt_agents_key_does_not_empty_the_agent_list() -> None:
+    assert problems("paused: true\nagentss: []\n") == [
+        ".orchestrator/agents.yaml:1: agents: missing; write 'agents: []' for none",
+        ".orchestrator/agents.yaml:2: agentss: unknown key; did you mean 'agents'?",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "---\n", "null", "paused: true\n"])
+def test_a_file_without_agents_is_an_error(text: str) -> None:
+    assert problems(text) == [
+        ".orchestrator/agents.yaml:1: agents: missing; write 'agents: []' for none"
+    ]
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_lines() -> None:
+    text = (
+        "queue_limits:\n  max_incoming: -1\n  max_claimed: many\n"
+        "agents:\n  - name: a\n    role: tester\n  - name: b\n    rle: tester\n    paused: 1\n"
+    )
+    assert problems(text, path="x.yaml") == [
+        "x.yaml:2: queue_limits.max_incoming: expected a whole number of at least 0, found -1",
+        "x.yaml:3: queue_limits.max_claimed: expected a whole number of at least 0, found 'many'",
+        "x.yaml:7: agents[1].role: missing",
+        "x.yaml:8: agents[1].rle: unknown key; did you mean 'role'?",
+        "x.yaml:9: agents[1].paused: expected true or false, found 1",
+    ]
+
+
+WHOLE_0, WHOLE_1 = "a whole number of at least 0", "a whole number of at least 1"
+SECONDS = "a number above 0 and at most 31622400"
+WRONG_VALUES = [
+    ("paused: 1", "paused: expected true or false, found 1"),
+    ("paused: 'true'", "paused: expected true or false, found 'true'"),
+    ("paused: null", "paused: expected true or false, found null"),
+    ("queue_limits: 5", "queue_limits: expected a mapping of keys to values, found 5"),
+    (
+        "queue_limits: {max_incoming: true}",
+        f"queue_limits.max_incoming: expected {WHOLE_0}, found true",
+    ),
+    (
+        "queue_limits: {max_claimed: 2.5}",
+        f"queue_limits.max_claimed: expected {WHOLE_0}, found 2.5",
+    ),
+    (
+        "queue_limits: {max_claimed: '2'}",
+        f"queue_limits.max_claimed: expected {WHOLE_0}, found '2'",
+    ),
+    (
+        "queue_limits: {max_claimed: 010}",
+        f"queue_limits.max_claimed: expected {WHOLE_0}, found 010",
+    ),
+    (
+        "queue_limits: {max_claimed: 1:30}",
+        f"queue_limits.max_claimed: expected {WHOLE_0}, found 1:30",
+    ),
+    (
+        "queue_limits: {max_open_prs: []}",
+        f"queue_limits.max_open_prs: expected {WHOLE_0}, found a list",
+    ),
+    ("base_branch: -x", "base_branch: expected the name of a branch, found '-x'"),
+    ("base_branch: a b", "base_branch: expected the name of a branch, found 'a b'"),
+    ("base_branch: a..b", "base_branch: expected the name of a branch, found 'a..b'"),
+    ("base_branch: a.lock", "base_branch: expected the name of a branch, found 'a.lock'"),
+    ("base_branch: a@{1}", "base_branch: expected the name of a branch, found 'a@{1}'"),
+    ("base_branch: /a", "base_branch: expected the name of a branch, found '/a'"),
+    ("base_branch: a/", "base_branch: expected the name of a branch, found 'a/'"),
+    ("base_branch: a/.b", "base_branch: expected the name of a branch, found 'a/.b'"),
+    ('base_branch: "a\\nb"', "base_branch: expected the name of a branch, found 'a\\nb'"),
+    ("base_branch: HEAD", "base_branch: expected the name of a branch, found 'HEAD'"),
+    ("base_branch: 2", "base_branch: expected the name of a branch (in quotes), found 2"),
+    ("remote: https://x", "remote: expected the name of a git remote, found 'https://x'"),
+    ("forge: gitlab", "forge: expected auto, github or local, found 'gitlab'"),
+    (
+        "base_port: 80",
+        "base_port: expected a whole number of at least 1024 and at most 65535, found 80",
+    ),
+    ("base_port: 65534", "base_port: 1 agents, 10 ports apart, would end at 65536, above 65535"),
+    ("claude: {command: []}", "claude.command: expected a program and its arguments, found none"),
+    ("claude: {command: ''}", "claude.command: expected a program and its arguments, found none"),
+    ("claude: {command: 'a \"b'}", "claude.command: no closing quotation: 'a \"b'"),
+    ("claude: {command: [a, 5]}", "claude.command[1]: expected text (in quotes), found 5"),
+    ("claude: {command: 5}", "claude.command: expected a list of words, found 5"),
+    ("retry: {max_attempts: 0}", f"retry.max_attempts: expected {WHOLE_1}, found 0"),
+    (
+        "budgets: {run_usd: -1}",
+        "budgets.run_usd: expected a number of at least 0 or null, found -1",
+    ),
+    (
+        "budgets: {run_usd: .inf}",
+        "budgets.run_usd: expected a number of at least 0 or null, found .inf",
+    ),
+    (
+        "budgets: {run_usd: .nan}",
+        "budgets.run_usd: expected a number of at least 0 or null, found .nan",
+    ),
+    ("review: {after: [a, '']}", "review.after[1]: expected text, found ''"),
+    ("review: {max_rounds: -1}", f"review.max_rounds: expected {WHOLE_0}, found -1"),
+    ("review: {auto_merge: maybe}", "review.auto_merge: expected true or false, found 'maybe'"),
+    ("checks: null", "checks: expected a list of shell commands ('[]' for none), found null"),
+    ("checks: [[a]]", "checks[0]: expected text, found a list"),
+    ('checks: ["a\\0b"]', "checks[0]: expected text, found 'a\\x00b'"),
+    ("check_timeout_seconds: 0", f"check_timeout_seconds: expected {SECONDS}, found 0"),
+    ("check_timeout_seconds: 9e9", f"check_timeout_seconds: expected {SECONDS}, found '9e9'"),
+    ("hooks: {after_create: ' '}", "hooks.after_create: expected text, found ' '"),
+    ("hooks: {timeout_seconds: -1}", f"hooks.timeout_seconds: expected {SECONDS}, found -1"),
+    ("? [a]\n: b", "expected text as a key, found a list"),
+    ("paused: true\npaused: true", "paused: twice; first on line 1"),
+    ("queue_limits: {<<: 5}", "queue_limits.<<: expected a mapping to merge, found 5"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG_VALUES)
+def test_a_wrong_value_is_refused_and_shown(text: str, message: str) -> None:
+    line = 2 if "twice" in message else 1
+    assert problems(f"{text}\n{ONE}") == [f".orchestrator/agents.yaml:{line}: {message}"]
+
+
+AGENT_NAME = "expected a name of a-z, 0-9, '.', '_' and '-', 64 characters at most"
+WRONG_AGENTS = [
+    ({"name": "A"}, f"agents[0].name: {AGENT_NAME}, found 'A'"),
+    ({"name": "a..b"}, f"agents[0].name: {AGENT_NAME}, found 'a..b'"),
+    ({"name": "a.lock"}, f"agents[0].name: {AGENT_NAME}, found 'a.lock'"),
+    ({"name": "a."}, f"agents[0].name: {AGENT_NAME}, found 'a.'"),
+    ({"name": "-a"}, f"agents[0].name: {AGENT_NAME}, found '-a'"),
+    ({"name": '"a\\n"'}, f"agents[0].name: {AGENT_NAME}, found 'a\\n'"),
+    ({"name": 7}, f"agents[0].name: {AGENT_NAME} (in quotes), found 7"),
+    ({"role": "../x"}, "agents[0].role: expected the name of a role, found '../x'"),
+    ({"interval_seconds": 0}, f"agents[0].interval_seconds: expected {SECONDS} or null, found 0"),
+    (
+        {"interval_seconds": "null"},
+        "agents[0].interval_seconds: expected a number of seconds, or a schedule beside it",
+    ),
+    (
+        {"interval_seconds": 5, "schedule": "'* * * * *'"},
+        "agents[0].interval_seconds: there is a schedule too; set one of them to null",
+    ),
+    (
+        {"schedule": "'0 25 * * *'"},
+        "agents[0].schedule: '0 25 * * *' is not a cron expression: bad hour",
+    ),
+    (
+        {"schedule": "'* * * * * *'"},
+        "agents[0].schedule: '* * * * * *' is not a cron expression: "
+        "it needs 5 fields: minute hour day-of-month month day-of-week",
+    ),
+    (
+        {"schedule": "'0 0 31 2 *'"},
+        "agents[0].schedule: '0 0 31 2 *' is not a cron expression: bad day-of-month",
+    ),
+    ({"model": "'a b'"}, "agents[0].model: expected the name of a model, found 'a b'"),
+    ({"max_turns": 0}, f"agents[0].max_turns: expected {WHOLE_1} or null, found 0"),
+    (
+        {"budget_usd": "x"},
+        "agents[0].budget_usd: expected a number of at least 0 or null, found 'x'",
+    ),
+    ({"max_runtime_seconds": 0}, f"agents[0].max_runtime_seconds: expected {SECONDS}, found 0"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG_AGENTS)
+def test_a_wrong_value_of_an_agent_is_refused(values: dict[str, object], message: str) -> None:
+    assert problems(agent(**values)) == [f".orchestrator/agents.yaml:2: {message}"]
+
+
+@pytest.mark.parametrize("value", ["null", "{}", "5", "name"])
+def test_agents_must_be_a_list(value: str) -> None:
+    (problem,) = problems(f"agents: {value}")
+    assert ":1: agents: expected a list of agents ('[]' for none), found " in problem
+
+
+def test_two_agents_with_one_name_are_refused() -> None:
+    text = "agents:\n- {name: a, role: r}\n- name: a\n  role: r\n"
+    assert problems(text) == [
+        ".orchestrator/agents.yaml:3: agents[1].name: 'a' is the name of agents[0] too"
+    ]
+
+
+def test_a_role_that_does_not_exist_is_refused_with_the_nearest() -> None:
+    roles = {"implementer": 1, "tester": 2}
+    assert config.parse(agent(role="tester"), roles=roles).agents[0].role == "tester"
+    assert problems(agent(role="implementor"), roles=roles)[0].endswith(
+        "agents[0].role: unknown role 'implementor'; did you mean 'implementer'?"
+    )
+    assert problems(agent(role="zzz"), roles=roles)[0].endswith("'zzz'; known: implementer, tester")
+
+
+BOMB = "x-0: &a0 {k: v}\n" + "".join(
+    f"x-{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 20)
+)
+NOT_YAML = [
+    ("a: 1\n\tb: 2", 2, "a tab cannot indent"),
+    ("a: [1\nb: 2", 2, "not YAML"),
+    ("a: 1\nb: 'x", 2, "from line 2, found unexpected end of stream"),
+    ("agents: []\n---\nagents: []", 2, "another document"),
+    ("agents: []\nx-a: !!python/name:os.system x", 2, "is not allowed"),
+    ("agents: []\nx-a: !mine x", 2, "is not allowed"),
+    ("agents: []\nx-a: !!binary aGk=", 2, "is not allowed"),
+    ("agents: []\nx-a: &a\n  - *a", 3, "*a stands inside its own anchor"),
+    ("agents: *b", 1, "undefined alias"),
+    ("[" * 200_000, 1, "nested too deeply"),
+    ("agents:\n" + "- \n" * 200_000, 0, "too many values"),
+    (b"agents: []\nx-a: \xff", 2, "not UTF-8"),
+    ("agents: []".encode("utf-16"), 1, "not UTF-8"),
+    ("agents: []\n\nx-a: \x07", 3, "a control character"),
+    ("agents: []\nx-a: \ud800", 2, "a control character"),
+    (" " * (1 << 20) + "#", 1, "larger than"),
+    (BOMB + "agents:\n- <<: *a19\n", 0, "too large once its aliases are followed"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "message"), NOT_YAML)
+@pytest.mark.parametrize("parser", ["C", "Python"])
+def test_what_is_not_plain_yaml_becomes_a_problem_with_its_line_at_once(
+    text: str | bytes, line: int, message: str, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if parser == "Python":
+        if message == "too many values":
+            pytest.skip("takes the parser in Python some seconds")
+        monkeypatch.delattr("yaml.CSafeLoader", raising=False)
+        message = message.replace("found unexpected end of stream", "found unexpected end")
+    started = time.monotonic()
+    (problem, *_) = problems(text)
+    assert message in problem
+    assert f"agents.yaml:{line or ''}" in problem
+    assert time.monotonic() - started < 5
+
+
+def test_a_flood_of_problems_ends_after_a_hundred() -> None:
+    found = problems("\n".join(f"k{i}: 1" for i in range(5000)))
+    assert len(found) == 101
+    assert "there may be more" in found[-1]
+
+
+@given(st.one_of(st.text(), st.binary()))
+def test_no_text_and_no_bytes_raise_anything_else(text: str | bytes) -> None:
+    with pytest.raises(ConfigError):
+        config.parse(text)
+
+
+WORDS = "agents name role paused queue_limits retry claude command hooks schedule x-a a 1 1.5 null"
+MARKS = "' \" [ ] { } , : - ? & * &a *a << ! !!str | > # @ % ~ 0x1 1e3 --- ..."
+SCRAPS = st.sampled_from(
+    [*WORDS.split(), *MARKS.split(), "\t", "\n", "\n  ", "\n- ", ": ", "- ", " "]
+)
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.lists(SCRAPS, max_size=40))
+def test_no_yaml_like_text_raises_anything_but_a_config_error(scraps: list[str]) -> None:
+    text = "".join(scraps)
+    for source in (text, f"agents:\n- {text}", EVERY_KEY + text):
+        with contextlib.suppress(ConfigError):
+            config.parse(source)
+
+
+# --- the last good configuration ----------------------------------------------------------------
+
+TEXTS = st.text(max_size=20)
+NUMBERS = st.one_of(st.integers(0, 10**12), st.floats(0, 1e9))
+CONFIGS = st.builds(
+    Config,
+    paused=st.booleans(),
+    base_branch=st.none() | TEXTS,
+    claude_command=st.lists(TEXTS).map(tuple),
+    retry=st.builds(Retry, st.integers(), NUMBERS, NUMBERS),
+    budgets=st.builds(Budgets, st.none() | NUMBERS, st.none() | NUMBERS),
+    review=st.builds(Review, st.lists(TEXTS).map(tuple), st.integers(), st.booleans()),
+    checks=st.lists(TEXTS).map(tuple),
+    hooks=st.builds(Hooks, st.none() | TEXTS, st.none() | TEXTS, NUMBERS),
+    agents=st.lists(
+        st.builds(Agent, TEXTS, TEXTS, st.integers(), st.none() | NUMBERS, st.none() | TEXTS),
+        max_size=3,
+    ).map(tuple),
+)
+
+
+@given(CONFIGS)
+def test_the_cache_gives_back_exactly_what_was_put_in(wanted: Config) -> None:
+    found = config.load_cache(config.dump_cache(wanted))
+    assert found == wanted
+    assert repr(found) == repr(wanted)
+    assert hash(found) == hash(wanted)
+
+
+@given(st.binary())
+def test_bytes_that_are_no_cache_are_none(data: bytes) -> None:
+    assert config.load_cache(data) is None
+
+
+@given(st.data())
+def test_a_damaged_cache_is_none(data: st.DataObject) -> None:
+    good = config.dump_cache(MEANT)
+    at = data.draw(st.integers(0, len(good) - 1))
+    assert config.load_cache(good[:at]) is None
+    other = bytes([good[at] ^ data.draw(st.integers(1, 255))])
+    assert config.load_cache(good[:at] + other + good[at + 1 :]) is None
+
+
+def test_a_cache_of_another_format_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = config.dump_cache(MEANT)
+    monkeypatch.setattr(config, "_CACHE_FORMAT", "orchestrator-config-0")
+    assert config.load_cache(data) is None
+
+
+def test_the_cache_of_fifty_agents_loads_in_a_millisecond() -> None:
+    many = replace(MEANT, agents=tuple(replace(MEANT.agents[0], index=i) for i in range(50)))
+    data = config.dump_cache(many)
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        config.load_cache(data)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.001
+
+
+def test_loading_the_cache_and_an_interval_import_nothing_slow() -> None:
+    code = """
+import sys
+from orchestrator import config, model
+saved = config.dump_cache(model.Config(agents=(model.Agent("a", "r", 0),)))
+config.next_due(config.load_cache(saved).agents[0], 1.0, 2.0, None)
+print([m for m in ("yaml", "ruamel", "cronsim", "zoneinfo", "difflib") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- when an agent is due -----------------------------------------------------------------------
+
+EVERY_5 = Agent("a", "r", 0, 300)
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "due"),
+    [
+        (None, 1000.0, 1000.0),
+        (900.0, 1000.0, 1200.0),
+        (100.0, 1000.0, 400.0),
+        (99_999.0, 1000.0, 1300.0),
+    ],
+)
+def test_an_interval_counts_from_the_last_start_and_never_from_the_future(
+    last: float | None, now: float, due: float
+) -> None:
+    assert config.next_due(EVERY_5, last, now, None) == due
+
+
+def at(text: str, zone: str, fold: int = 0) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone), fold=fold).timestamp()
+
+
+def runs(expression: str, zone: str, start: str, count: int, local: bool) -> list[str]:
+    """Return the next starts of an agent that always starts on time, in wall-clock time."""
+    scheduled = Agent("a", "r", 0, None, expression)
+    last, found = at(start, zone), []
+    for _ in range(count):
+        last = config.next_due(scheduled, last, last, None if local else zone)
+        found.append(datetime.fromtimestamp(last, ZoneInfo(zone)).strftime("%d %H:%M %Z"))
+    return found
+
+
+SPRING, AUTUMN = "2026-03-28T12:00", "2026-10-24T12:00"
+DAYLIGHT = [
+    ("30 2 * * *", SPRING, ["29 03:00 CEST", "30 02:30 CEST"]),
+    ("30 2 * * *", AUTUMN, ["25 02:30 CEST", "26 02:30 CET"]),
+    ("*/30 2 * * *", SPRING, ["29 03:00 CEST", "30 02:00 CEST", "30 02:30 CEST"]),
+    ("*/30 2 * * *", AUTUMN, ["25 02:00 CEST", "25 02:30 CEST", "26 02:00 CET"]),
+    ("0 3 * * *", SPRING, ["29 03:00 CEST", "30 03:00 CEST"]),
+    ("0 3 * * *", AUTUMN, ["25 03:00 CET", "26 03:00 CET"]),
+    ("0 * * * *", "2026-03-29T00:30", ["29 01:00 CET", "29 03:00 CEST", "29 04:00 CEST"]),
+    ("0 * * * *", "2026-10-25T01:30", ["25 02:00 CEST", "25 02:00 CET", "25 03:00 CET"]),
+    ("*/30 * * * *", "2026-10-25T02:10", ["25 02:30 CEST", "25 02:00 CET", "25 02:30 CET"]),
+]
+
+
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize(("expression", "start", "wanted"), DAYLIGHT)
+def test_daylight_saving_neither_skips_nor_doubles_a_run(
+    expression: str, start: str, wanted: list[str], local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert runs(expression, "Europe/Berlin", start, len(wanted), local) == wanted
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_start_in_the_repeated_hour_does_not_call_the_first_one_back() -> None:
+    nightly = Agent("a", "r", 0, None, "45 2 * * *")
+    second = at("2026-10-25T02:10", "Europe/Berlin", fold=1)
+    due = config.next_due(nightly, second, second, "Europe/Berlin")
+    assert due == at("2026-10-26T02:45", "Europe/Berlin")
+
+
+def test_missed_matches_are_caught_up_by_one_run() -> None:
+    nightly = Agent("a", "r", 0, None, "0 3 * * *")
+    last, now = at("2026-06-01T03:00", "Asia/Tokyo"), at("2026-06-09T12:00", "Asia/Tokyo")
+    assert config.next_due(nightly, last, now, "Asia/Tokyo") == at("2026-06-02T03:00", "Asia/Tokyo")
+    assert config.next_due(nightly, now, now, "Asia/Tokyo") == at("2026-06-10T03:00", "Asia/Tokyo")
+
+
+def test_a_start_ahead_of_the_clock_counts_as_now_for_a_schedule() -> None:
+    nightly = Agent("a", "r", 0, None, "0 3 * * *")
+    now = at("2026-06-09T12:00", "UTC")
+    assert config.next_due(nightly, now + 1e9, now, "UTC") == at("2026-06-10T03:00", "UTC")
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["30 2 * * *", "*/7 * * * *", "0 */5 * * 1", "15 1,2,3 * * *", "0 0 29 2 *"]),
+    st.sampled_from(["Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "Pacific/Apia"]),
+    st.integers(0, 2_000_000_000),
+)
+def test_the_next_match_is_after_the_last_start_and_stays_the_same_until_then(
+    expression: str, zone: str, last: int
+) -> None:
+    scheduled = Agent("a", "r", 0, None, expression)
+    due = config.next_due(scheduled, last, last, zone)
+    assert last < due < last + 9 * 366 * 86_400
+    between = (last + due) // 2
+    if between < due:
+        assert config.next_due(scheduled, between, between, zone) == due
+
+
+def test_an_unknown_zone_is_an_error_of_the_caller() -> None:
+    with pytest.raises(KeyError):
+        config.next_due(Agent("a", "r", 0, None, "0 3 * * *"), 1.0, 2.0, "No/Where")
+
+
+def test_the_error_says_what_to_do_next() -> None:
+    with pytest.raises(OrchestratorError) as caught:
+        config.parse("")
+    assert caught.value.code == "config_error"
+    assert caught.value.hint == (
+        "correct .orchestrator/agents.yaml; until then nothing new is started"
+    )
