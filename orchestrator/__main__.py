@@ -1,7 +1,7 @@
 """The way in: `bin/orchestrator`, `orchestrator`, `python -m orchestrator` and our own processes.
 
-Cron comes here once a minute with nothing to do, so this file imports nothing but what that takes:
-the launcher starts the interpreter with `-I -S` (no site packages), and the libraries' folder is put
+Cron comes here once a minute with nothing to do, so this file imports only what that takes: the
+launcher starts the interpreter with `-I -S` (no site packages), and the libraries' folder is put
 on the path only when something is really to be done.
 """
 
@@ -28,6 +28,10 @@ def main(arguments: "list[str] | None" = None) -> int:
         from orchestrator import supervisor
 
         return supervisor.main(words[1], int(words[2]) if len(words) > 2 else None)
+    if words and words[0] in ("_after_run", "_land"):
+        from orchestrator import scheduler
+
+        return scheduler.own_process(words[0], words[1])
     from orchestrator import cli
 
     return cli.main(words)

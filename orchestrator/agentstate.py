@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from orchestrator import files
 from orchestrator.layout import Layout
@@ -36,7 +37,7 @@ class AgentState:
     run: str | None = None
     last_run: str | None = None
     #: The supervisor that was started for it: {"pid", "identity"}.
-    supervisor: dict[str, object] = field(default_factory=dict)
+    supervisor: dict[str, Any] = field(default_factory=dict)
     restarts: int = 0
     #: Failures in a row of runs without a task, and why the scheduler paused the agent for them.
     failures: int = 0

@@ -225,8 +225,9 @@ def _verdict(stream: Stream, ended: Ended, role: Role, commits: int) -> Outcome:
     if stream.result is not None and stream.result.get("is_error") is False:
         return _reported(stream.result, stream.report, role, commits)
     if stream.limited and stream.limit_reset:
-        return Outcome("usage_limit", "usage_limit: the account's limit is reached",
-                       until=stream.limit_reset)
+        return Outcome(
+            "usage_limit", "usage_limit: the account's limit is reached", until=stream.limit_reset
+        )
     fault = _system_error(stream)
     if fault:
         return Outcome("system_fault", fault)

@@ -1,7 +1,7 @@
 """Errors that are meant for people: fields in, a sentence out.
 
-Everything the product refuses is an `OrchestratorError`: it becomes one message (what failed, what to
-do next) and an exit code in one place, `cli.main`. Any other exception is a bug.
+Everything the product refuses is an `OrchestratorError`: it becomes one message (what failed, what
+to do next) and an exit code in one place, `cli.main`. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class NotFound(OrchestratorError):
 
     def __init__(self, noun: str, name: str, known: Iterable[str] = ()) -> None:
         near = near_miss(name, known)
-        hint = f"did you mean {near!r}?" if near else f"see: orchestrator {_LISTS.get(noun, 'status')}"
+        hint = (
+            f"did you mean {near!r}?" if near else f"see: orchestrator {_LISTS.get(noun, 'status')}"
+        )
         super().__init__(f"no {noun} named {name!r}", hint)
 
 
@@ -72,7 +74,12 @@ class SystemFault(OrchestratorError):
     code = "system_fault"
 
 
-_LISTS = {"task": "task list", "agent": "agent list", "pull request": "pr list", "question": "inbox"}
+_LISTS = {
+    "task": "task list",
+    "agent": "agent list",
+    "pull request": "pr list",
+    "question": "inbox",
+}
 
 
 def near_miss(word: str, known: Iterable[str]) -> str | None:

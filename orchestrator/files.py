@@ -5,6 +5,7 @@ Imported by the waiting supervisor and by every command, so it imports next to n
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -57,10 +58,8 @@ def append_line(path: str, line: str) -> None:
 
 def remove(path: str) -> None:
     """Delete a file that may already be gone."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def make_folder(path: str) -> None:
@@ -75,8 +74,8 @@ class LockHeld(Exception):
 class Lock:
     """An advisory lock on a file, held by the kernel: it ends with its process, whatever happens.
 
-    Nobody ever has to delete the file. Entering it twice in one process nests. `wait` is in seconds;
-    0 tries once. Raises LockHeld.
+    Nobody ever has to delete the file. Entering it twice in one process nests. `wait` is in
+    seconds; 0 tries once. Raises LockHeld.
     """
 
     def __init__(self, path: str, wait: float = 0.0) -> None:

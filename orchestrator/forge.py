@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from orchestrator import files, git, process
-from orchestrator.errors import NotFound, OrchestratorError, SystemFault
+from orchestrator.errors import NotFound, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
 
@@ -90,7 +90,9 @@ class Local:
             known = self.list()
             for pr in known:
                 if pr.branch == wanted.branch and pr.state == "open":
-                    self._write(replace(pr, head=wanted.head))
+                    # A verdict holds for the commit it was given on, and for no other.
+                    verdict = pr.verdict if pr.head == wanted.head else None
+                    self._write(replace(pr, head=wanted.head, verdict=verdict))
                     return self.show(pr.id)
             number = max((int(pr.id) for pr in known), default=0) + 1
             pr = replace(wanted, id=str(number), state="open", url=self._path(str(number)))
@@ -228,7 +230,8 @@ class GitHub:
             raise NotFound("pull request", arguments[2] if len(arguments) > 2 else "?")
         said = done.err.strip()[-300:] if done.code is not None else "no answer in time"
         raise SystemFault(
-            f"gh {arguments[0]} {arguments[1]} failed: {said}", "try: gh auth status",
+            f"gh {arguments[0]} {arguments[1]} failed: {said}",
+            "try: gh auth status",
             code="forge_failed",
         )
 
@@ -250,5 +253,3 @@ def _pull_request(row: Any) -> PullRequest:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise SystemFault("gh gave a pull request of unknown shape", code="forge_failed") from error
-
-

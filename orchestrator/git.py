@@ -224,9 +224,7 @@ def delete_ref(root: str, ref: str, commit: str) -> None:
 # --- remotes -----------------------------------------------------------------------------------
 
 
-def fetch(
-    root: str, remote: str, branches: Sequence[str], timeout: float = REMOTE_TIMEOUT
-) -> None:
+def fetch(root: str, remote: str, branches: Sequence[str], timeout: float = REMOTE_TIMEOUT) -> None:
     """Bring branches of the remote to `refs/remotes/`. Branches it lacks are passed over.
 
     Not safe against another fetch of the same refs at the same time: hold a lock. Raises
@@ -263,7 +261,9 @@ def remote_branches(
     return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
 
 
-def push(cwd: str, remote: str, commit: str, branch: str, replaces: str | None = None) -> str | None:
+def push(
+    cwd: str, remote: str, commit: str, branch: str, replaces: str | None = None
+) -> str | None:
     """Push a commit to a branch of the remote. Return None, or why the remote refused it.
 
     `replaces` is the commit we pushed there before: only exactly that may be overwritten. Raises
@@ -314,6 +314,15 @@ def remove_worktree(root: str, path: str) -> None:
 def prune_worktrees(root: str) -> None:
     """Forget worktrees whose folders are gone."""
     ask(root, "worktree", "prune")
+
+
+#: Who makes the commits that no agent and no person makes.
+_OUR_NAME = {
+    "GIT_AUTHOR_NAME": "orchestrator",
+    "GIT_AUTHOR_EMAIL": "orchestrator@localhost",
+    "GIT_COMMITTER_NAME": "orchestrator",
+    "GIT_COMMITTER_EMAIL": "orchestrator@localhost",
+}
 
 
 class WorktreeState(NamedTuple):
@@ -375,13 +384,7 @@ def commit_all(worktree: str, message: str, index: str) -> str:
 
     `index` is the path of a throw-away index file.
     """
-    extra = {
-        "GIT_INDEX_FILE": index,
-        "GIT_AUTHOR_NAME": "orchestrator",
-        "GIT_AUTHOR_EMAIL": "orchestrator@localhost",
-        "GIT_COMMITTER_NAME": "orchestrator",
-        "GIT_COMMITTER_EMAIL": "orchestrator@localhost",
-    }
+    extra = {"GIT_INDEX_FILE": index, **_OUR_NAME}
 
     def step(*arguments: str) -> str:
         done = run(worktree, *arguments, extra=extra)
@@ -426,3 +429,15 @@ def branch_worktree(root: str, branch: str) -> str | None:
         elif line == f"branch refs/heads/{branch}":
             return path
     return None
+
+
+def merge(worktree: str, commit: str, message: str) -> str | None:
+    """Merge a commit into a detached worktree; return None, or what conflicts (then undone)."""
+    done = run(worktree, "merge", "--no-ff", "--quiet", "-m", message, commit, extra=_OUR_NAME)
+    if done.code == 0:
+        return None
+    names = ask(worktree, "diff", "--name-only", "--diff-filter=U").splitlines()
+    run(worktree, "merge", "--abort")
+    if not names:
+        raise GitError(f"git merge failed: {_reason(done.err)}")
+    return "In conflict: " + ", ".join(names[:20])

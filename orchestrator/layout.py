@@ -1,4 +1,4 @@
-"""Where everything lies in a user's project (CONTRACT 2). Paths only: nothing is read or made here."""
+"""Where everything lies in a user's project. Paths only: nothing is read or made here."""
 
 from __future__ import annotations
 

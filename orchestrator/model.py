@@ -1,6 +1,6 @@
 """The nouns: what a task, an agent, a run and a decision are. No behaviour that touches the world.
 
-Times inside the program are seconds since the epoch (float, UTC); outside they are ISO 8601 with `Z`.
+Times inside the program are seconds since the epoch (float, UTC); outside, ISO 8601 with `Z`.
 `None` always means "not known", never zero.
 """
 
@@ -197,7 +197,7 @@ class Task:
     #: Interrupted runs in a row (the second one is charged).
     interruptions: int = 0
     not_before: float | None = None
-    #: The delay that led to `not_before`, so that a clock moved back cannot stretch it (CONTRACT 8.7).
+    #: The delay that led to `not_before`, so that a clock moved back cannot stretch it.
     backoff: float | None = None
     claimed_by: str | None = None
     #: The run that holds, or last held, the task.
@@ -344,9 +344,9 @@ class Snapshot:
     hold: Hold | None = None
     #: False when the configuration is broken: running agents are looked after, nothing starts.
     may_start: bool = True
-    #: Seconds east of UTC, for `schedule`.
+    #: The zone of `schedule`, by name; None is the machine's own.
     timezone: str | None = None
-    #: Agents to treat as due whatever their interval (`orchestrator run`), to the task wanted or None.
+    #: Agents to treat as due (`orchestrator run`), each with the task wanted or None.
     forced: dict[str, str | None] = field(default_factory=dict)
 
 

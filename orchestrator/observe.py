@@ -48,7 +48,7 @@ def observe(
     prs: list[PullRequest] | None,
     forced: dict[str, str | None] | None = None,
 ) -> Observation:
-    """Look at everything once. `prs` are the forge's pull requests, None when it cannot be asked."""
+    """Look at everything once. `prs` are the forge's, None when it cannot be asked."""
     store = Store(layout)
     states = {name: agentstate.read(layout, name) for name in agentstate.names(layout)}
     runs, records = _runs(layout, states, now)
@@ -76,9 +76,7 @@ def observe(
 
 
 def _view(name: str, state: AgentState) -> AgentView:
-    return AgentView(
-        name, state.last_started, state.last_outcome, state.failures, state.suspended
-    )
+    return AgentView(name, state.last_started, state.last_outcome, state.failures, state.suspended)
 
 
 def _runs(
@@ -110,7 +108,8 @@ def _runs(
 
 def is_supervised(layout: Layout, agent: str, state: AgentState, record: Record) -> bool:
     """Return whether a supervisor lives for a run: the one we started, or one that took over."""
-    for known in (record.get("supervisor") or {}, state.supervisor):
+    both: tuple[dict[str, Any], ...] = (record.get("supervisor") or {}, state.supervisor)
+    for known in both:
         if process.is_alive(known.get("pid"), known.get("identity")):
             return True
     return files.is_locked(layout.agent_lock(agent))
@@ -149,7 +148,7 @@ def last_tick(layout: Layout) -> float | None:
 def _dependencies(
     store: Store, waiting: tuple[Task, ...], prs: list[PullRequest] | None
 ) -> dict[str, str]:
-    """Say of each task that another waits for: "met", "waiting: ..." or why it never will be met."""
+    """Say of each task that is waited for: "met", "waiting: ..." or "broken: ..."."""
     wanted = {other for task in waiting for other in task.depends_on}
     if not wanted:
         return {}
@@ -217,8 +216,11 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
         found.append(Problem(hold.code, hold.message, hold.hint))
     if snapshot.open_prs is None:
         found.append(
-            Problem("open_prs_unknown", "the forge cannot be asked for its pull requests",
-                    "see: orchestrator doctor")
+            Problem(
+                "open_prs_unknown",
+                "the forge cannot be asked for its pull requests",
+                "see: orchestrator doctor",
+            )
         )
     for listing in (seen.incoming, seen.claimed):
         found += [
@@ -228,14 +230,20 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
     for name, state in seen.states.items():
         if state.suspended:
             found.append(
-                Problem("agent_suspended", f"{name}: {state.suspended}",
-                        f"then: orchestrator agent resume {name}")
+                Problem(
+                    "agent_suspended",
+                    f"{name}: {state.suspended}",
+                    f"then: orchestrator agent resume {name}",
+                )
             )
     ticked = last_tick(layout)
     if ticked is None or now - ticked > STALE_AFTER:
         age = "never" if ticked is None else f"{(now - ticked) / 60:.0f} minutes ago"
         found.append(
-            Problem("tick_stale", f"the last tick was {age}",
-                    "install the schedule: orchestrator init --schedule cron; or: orchestrator tick")
+            Problem(
+                "tick_stale",
+                f"the last tick was {age}",
+                "install the schedule: orchestrator init --schedule cron; or: orchestrator tick",
+            )
         )
     return found

@@ -1,8 +1,8 @@
 """The decision: what one tick does, and why it does not do the rest.
 
 Everything here is a pure function of a snapshot, the configuration and the time. "Not started,
-because ..." is a decision like any other, so `tick`, `tick --dry-run`, `status` and `explain` cannot
-disagree: they all read `plan` and `judge`.
+because ..." is a decision like any other, so `tick`, `tick --dry-run`, `status` and `explain`
+cannot disagree: they all read `plan` and `judge`.
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ def _agent_rules(
         Rule("budget_exhausted", cap is None or snapshot.spent_today_usd < cap, spent),
     ]
     if not snapshot.may_start:
-        rules.insert(0, Rule("config_error", False, "agents.yaml is broken: see orchestrator status"))
+        rules.insert(
+            0, Rule("config_error", False, "agents.yaml is broken: see orchestrator status")
+        )
     return rules
 
 

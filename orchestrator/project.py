@@ -246,7 +246,10 @@ def uninstall(layout: Layout) -> Change:
     root = layout.root
     exclude = os.path.join(os.path.dirname(mark_path(layout)), "info", "exclude")
     skills = os.path.join(roles.resources(), "skills")
-    for path, name in ((exclude, ".git/info/exclude"), (os.path.join(root, ".gitignore"), ".gitignore")):
+    for path, name in (
+        (exclude, ".git/info/exclude"),
+        (os.path.join(root, ".gitignore"), ".gitignore"),
+    ):
         text = _read_text(path)
         if _BEGIN in text:
             _replace_or_remove(path, _without_block(text))

@@ -25,7 +25,7 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
         open_ones = [pr for pr in prs if pr.state == "open"]
         if not open_ones:
             return prs
-        remote = config.remote if git.remote_url(layout.root, config.remote) else None
+        remote = delivery.remote_of(layout, config)
         if remote:
             _fetch(layout, remote, open_ones, problems)
         return [_recorded(where, pr, _now(where, pr, layout, remote)) for pr in prs]
@@ -41,19 +41,17 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
         prs = where.list()
         if not isinstance(where, forge.Local) or not any(pr.state == "open" for pr in prs):
             return prs
-        remote = config.remote if git.remote_url(layout.root, config.remote) else None
+        remote = delivery.remote_of(layout, config)
         return [_now(where, pr, layout, remote) for pr in prs]
     except OrchestratorError:
         return None
 
 
-def _fetch(
-    layout: Layout, remote: str, prs: list[PullRequest], problems: list[Problem]
-) -> None:
+def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[Problem]) -> None:
     """Bring bases and branches up to date; a remote out of reach leaves them as they were."""
     branches = sorted({pr.base for pr in prs} | {pr.branch for pr in prs})
     try:
-        git.fetch(layout.root, remote, branches, timeout=git.TICK_TIMEOUT)
+        delivery.fetch(layout, remote, branches, git.TICK_TIMEOUT)
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
 

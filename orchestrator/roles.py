@@ -309,12 +309,12 @@ def _pairs(block: str) -> Iterator[tuple[str, Any, int]]:
         return
     import yaml
 
-    loader: Any = yaml.SafeLoader(block)
     try:
         for event in yaml.parse(block, Loader=yaml.SafeLoader):
             if getattr(event, "anchor", None) or getattr(event, "tag", None):
                 line = event.start_mark.line + 1 if event.start_mark else 1
                 raise _Wrong([(line, "anchors, aliases and tags are not taken here")])
+        loader: Any = yaml.SafeLoader(block)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise _Wrong([(2, "the front matter is not 'key: value' lines")])
@@ -323,10 +323,8 @@ def _pairs(block: str) -> Iterator[tuple[str, Any, int]]:
             yield str(key.value), loader.construct_object(value, deep=True), line
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        why = getattr(error, "problem", None) or type(error).__name__
+        why = getattr(error, "problem", None) or str(error).split("\n")[0]
         raise _Wrong([(mark.line + 1 if mark else 1, f"not YAML: {why}")]) from None
-    finally:
-        loader.dispose()
 
 
 # --- one value: each returns it checked, or raises ValueError with what was expected ------------
@@ -451,10 +449,11 @@ def prompt(variables: Mapping[str, Any]) -> str:
 
     A resumed conversation has seen the rest. Takes and raises the same as `instructions`.
     """
-    newest = {entry["kind"]: entry for entry in variables["history"]}
+    history = variables["history"]
+    newest = {entry["kind"]: place for place, entry in enumerate(history)}
     if "answer" not in newest:
         newest.pop("question", None)
-    latest = [entry for entry in variables["history"] if entry is newest.get(entry["kind"])]
+    latest = [history[place] for place in sorted(newest.values())]
     return render("prompt.md.j2", {**variables, "latest": latest})
 
 
@@ -520,16 +519,15 @@ def _line_of(error: Exception) -> int:
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    """Return a sandbox for one rendering: it counts the steps of what it renders."""
-    from jinja2 import StrictUndefined, nodes
-    from jinja2.exceptions import SecurityError
+    """Return one rendering's sandbox: it counts steps and refuses what makes much of little."""
+    from jinja2 import StrictUndefined, exceptions, nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     steps = iter(range(MAX_STEPS))
 
     def step() -> None:
         if next(steps, None) is None:
-            raise SecurityError(f"it takes more than {MAX_STEPS} steps")
+            raise exceptions.SecurityError(f"it takes more than {MAX_STEPS} steps")
 
     def counted(items: Iterable[Any]) -> Iterator[Any]:
         for item in items:
@@ -537,14 +535,11 @@ def _environment() -> ImmutableSandboxedEnvironment:
             yield item
 
     class Bounded(ImmutableSandboxedEnvironment):
-        #: Operators that make much out of little.
         intercepted_binops = frozenset(("*", "**", "%"))
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            if operator == "**" or (operator == "%" and isinstance(left, str)):
-                raise SecurityError(f"the operator {operator!r} is not taken here")
-            if operator == "*" and _amount(left) * _amount(right) > MAX_OUTPUT:
-                raise SecurityError("a product is too large")
+            if refused := _too_much(operator, left, right):
+                raise exceptions.SecurityError(refused)
             return super().call_binop(context, operator, left, right)
 
         def call(self, *args: Any, **kwargs: Any) -> Any:
@@ -562,6 +557,15 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment.globals["limits"] = LIMITS
     environment.filters.update(counted=counted, fenced=fenced, inline=inline, clipped=clipped)
     return environment
+
+
+def _too_much(operator: str, left: object, right: object) -> str | None:
+    """Say why a template may not have this result: it could be boundless."""
+    if operator == "**" or (operator == "%" and isinstance(left, str)):
+        return f"the operator {operator!r} is not taken here"
+    if operator == "*" and _amount(left) * _amount(right) > MAX_OUTPUT:
+        return "a product is too large"
+    return None
 
 
 def _amount(value: object) -> float:

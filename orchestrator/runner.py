@@ -10,10 +10,11 @@ import os
 import shlex
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from orchestrator import (
+    checks,
     client,
     delivery,
     environment,
@@ -34,8 +35,7 @@ from orchestrator.runrecord import Record
 from orchestrator.store import Store
 from orchestrator.taskfile import TaskFile
 
-#: Seconds to wait for another run's fetch.
-FETCH_WAIT = git.REMOTE_TIMEOUT + git.LOCAL_TIMEOUT
+#: Bytes of the client's last words that are kept as a reason.
 STDERR_KEPT = 4000
 
 
@@ -51,6 +51,8 @@ class Job:
     role: Role
     task: Task | None
     file: TaskFile | None
+    #: The worktree.
+    path: str
 
     @classmethod
     def load(cls, folder: str, record: Record) -> Job:
@@ -71,12 +73,8 @@ class Job:
             store = Store(layout)
             task = store.find(record["task"])
             file = store.read(task)
-        return cls(folder, record, layout, config, agent, role, task, file)
-
-    @property
-    def path(self) -> str:
-        """The worktree."""
-        return self.layout.worktree(self.agent.name)
+        path = layout.worktree(agent.name)
+        return cls(folder, record, layout, config, agent, role, task, file, path)
 
     @property
     def is_ours(self) -> bool:
@@ -101,7 +99,10 @@ def finish(folder: str, record: Record, outcome: Outcome) -> None:
     runrecord.write(folder, record)
 
 
-def _fault(error: OrchestratorError) -> Outcome:
+def _fault(error: OrchestratorError | OSError) -> Outcome:
+    """The outcome of a run that the machine, a service or the configuration got in the way of."""
+    if isinstance(error, OSError):
+        return Outcome("system_fault", f"system_fault: {error.filename}: {error.strerror}")
     hint = f" ({error.hint})" if error.hint else ""
     return Outcome("system_fault", f"{error.code}: {error.message}{hint}")
 
@@ -127,13 +128,9 @@ def prepare(folder: str, record: Record) -> None:
         job.save()
     except BadBase as error:
         finish(folder, record, Outcome("failed", f"client_error: {error.message}"))
-    except (SystemFault, GitError) as error:
+    except (OrchestratorError, OSError) as error:
+        # A broken template, a full disk, a git that fails: nothing that the task could help.
         finish(folder, record, _fault(error))
-    except OrchestratorError as error:
-        finish(folder, record, Outcome("failed", f"client_error: {error.message}"))
-    except OSError as error:
-        fault = SystemFault(f"{error.strerror}: {error.filename}", code="disk")
-        finish(folder, record, _fault(fault))
 
 
 class BadBase(OrchestratorError):
@@ -151,11 +148,9 @@ def _lay_out(job: Job) -> bool:
     if review is None and job.task is not None:
         branch = job.task.work_branch or taskfile.branch_name(job.task.id, job.task.title)
     reviewed = [review.branch] if review else []
-    remote = job.config.remote if git.remote_url(root, job.config.remote) else None
+    remote = delivery.remote_of(job.layout, job.config)
     if remote:
-        files.make_folder(job.layout.cache)
-        with files.Lock(os.path.join(job.layout.cache, "fetch.lock"), FETCH_WAIT):
-            git.fetch(root, remote, [base, *([branch] if branch else []), *reviewed])
+        delivery.fetch(job.layout, remote, [base, *([branch] if branch else []), *reviewed])
     base_commit = delivery.branch_commit(root, remote, base)
     if base_commit is None:
         raise BadBase(f"its base branch {base!r} does not exist")
@@ -194,7 +189,7 @@ def _run_hook(job: Job, fresh: bool) -> None:
     done = process.run(
         ("/bin/sh", "-c", command),
         cwd=job.path,
-        environment=delivery.check_environment(job.config, job.agent, job.layout, job.record),
+        environment=delivery.check_environment(job.config, job.agent, job.layout),
         timeout=job.config.hooks.timeout_seconds,
     )
     if done.code != 0:
@@ -347,16 +342,10 @@ def _own_command(layout: Layout) -> str:
 def conclude(folder: str, record: Record) -> None:
     """Make the outcome of an ended client, deliver what is done, and leave the run `finished`."""
     try:
-        job = Job.load(folder, record)
-        finish(folder, record, _conclude(job))
-    except delivery.Stopped:
-        finish(folder, record, Outcome("stopped", "stopped by a person"))
-    except (SystemFault, GitError) as error:
-        finish(folder, record, _fault(error))
-    except OrchestratorError as error:
-        finish(folder, record, Outcome("failed", f"client_error: {error.message}"))
-    except OSError as error:
-        finish(folder, record, _fault(SystemFault(f"{error.strerror}: {error.filename}", code="disk")))
+        outcome = _conclude(Job.load(folder, record))
+    except (OrchestratorError, OSError) as error:
+        outcome = _fault(error)
+    finish(folder, record, outcome)
 
 
 def _conclude(job: Job) -> Outcome:
@@ -375,12 +364,23 @@ def _conclude(job: Job) -> Outcome:
     record["commits"] = commits
     job.save()
     if outcome.verdict == "done" and job.is_ours:
-        outcome = delivery.deliver(job.folder, record, job, outcome, tip, commits, rescued)
+        outcome = _deliver(job, outcome, tip, commits, rescued)
     if job.role.delivers == "verdict":
-        from dataclasses import replace
-
-        outcome = replace(outcome, head=record.get("start"), pr=job.task.pr if job.task else None)
+        reviewed = job.task.pr if job.task else None
+        outcome = replace(outcome, head=record.get("start"), pr=reviewed)
     return outcome
+
+
+def _deliver(
+    job: Job, outcome: Outcome, tip: str | None, commits: int, rescued: str | None
+) -> Outcome:
+    """Deliver what is done; a fault on the way leaves what the run cost and its conversation."""
+    try:
+        return delivery.deliver(job.folder, job.record, job, outcome, tip, commits, rescued)
+    except checks.Stopped:
+        return replace(outcome, verdict="stopped", reason="stopped by a person")
+    except (OrchestratorError, OSError) as error:
+        return replace(outcome, verdict="system_fault", reason=_fault(error).reason)
 
 
 def _ended(job: Job) -> client.Ended:

@@ -15,19 +15,33 @@ if __name__ == "__main__":  # the seed's entry point: python orchestrator/orches
 
     sys.exit(main(["tick", *sys.argv[1:]]))
 
+import json
 import os
 import time
 from dataclasses import dataclass, field, replace
 
-from orchestrator import agentstate, files, observe, planner, process, pullrequests, settings
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator import (
+    agentstate,
+    files,
+    landing,
+    observe,
+    planner,
+    process,
+    project,
+    pullrequests,
+    settings,
+    supervisor,
+)
+from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Problem, PullRequest, Task
+from orchestrator.model import Action, Problem, PullRequest, Task, iso
 from orchestrator.settings import Settings
 from orchestrator.settle import Applier
 
 #: A tick that holds the lock for longer is hung (CONTRACT 8.6); seconds.
 HUNG_AFTER = 300.0
+#: Seconds that the tick of a finished run waits for one under way, so that its end is surely seen.
+AFTER_RUN_WAIT = 30.0
 
 
 @dataclass
@@ -89,16 +103,53 @@ def _tick(
     _repair_clocks(layout, seen, now)
     prs = pullrequests.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced)
+    _land(layout, loaded, environment, prs, report)
+    config = loaded.config
+    if forced is not None:
+        config = replace(config, agents=tuple(a for a in config.agents if a.name in forced))
     waiting = {task.id: task for task in seen.incoming.tasks}
-    for action in planner.plan(seen.snapshot, loaded.config, now):
+    for action in planner.plan(seen.snapshot, config, now):
         if action.action == "start":
-            if forced is not None and action.agent not in forced:
-                continue
             _apply(report, action, lambda a=action: _start(applier, loaded, waiting, a))
         elif action.action == "skip":
             report.actions.append(action)
     report.problems += observe.problems(layout, loaded, seen, now)
     return report
+
+
+def _land(
+    layout: Layout,
+    loaded: Settings,
+    environment: dict[str, str],
+    prs: list[PullRequest] | None,
+    report: Report,
+) -> None:
+    """Have approved pull requests merged, if that is wanted, by a process of its own."""
+    approved = [pr for pr in prs or () if pr.state == "open" and pr.verdict == "approved"]
+    wanted = approved and loaded.good and loaded.config.review.auto_merge
+    if not wanted or loaded.config.paused or files.is_locked(landing.lock_path(layout)):
+        return
+    log = os.path.join(layout.cache, "landing.out")
+    process.spawn_detached([*supervisor.entry(), "_land", layout.root], environment, log)
+    report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in approved]
+
+
+def own_process(word: str, root: str) -> int:
+    """The processes that we start ourselves: the tick after a run, and landing."""
+    layout = Layout(root)
+    if not project.is_initialised(layout):
+        return 0
+    environment = dict(os.environ)
+    if word == "_land":
+        config = settings.last_good(layout)
+        said = landing.land_approved(layout, config, time.time()) if config else []
+        for line in said:
+            event = {"at": iso(time.time()), "event": "landing", "reason": line}
+            files.append_line(layout.events, json.dumps(event, ensure_ascii=False))
+        if not any(line.startswith(("merged", "sent")) for line in said):
+            return 0
+    tick(layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT)
+    return 0
 
 
 def _is_about_a_run(action: Action) -> bool:
@@ -109,9 +160,7 @@ def _settle(applier: Applier, action: Action) -> Action:
     return applier.restart(action) if action.action == "deliver" else applier.settle(action)
 
 
-def _start(
-    applier: Applier, loaded: Settings, waiting: dict[str, Task], action: Action
-) -> Action:
+def _start(applier: Applier, loaded: Settings, waiting: dict[str, Task], action: Action) -> Action:
     agent = next(a for a in loaded.config.agents if a.name == action.agent)
     return applier.start(agent, waiting[action.task] if action.task else None)
 

@@ -1,4 +1,4 @@
-"""The configuration as a process finds it: `agents.yaml`, or its last good copy while that is broken.
+"""The configuration as a process finds it: `agents.yaml`, or its last good copy.
 
 The copy carries the base branch that was found for it, so that whoever reads only the copy (every
 supervisor) needs no YAML and no git for it.

@@ -12,7 +12,17 @@ import secrets
 import time
 from typing import Any
 
-from orchestrator import agentstate, files, forge, observe, process, runrecord, supervisor, taskfile
+from orchestrator import (
+    agentstate,
+    files,
+    forge,
+    observe,
+    process,
+    review,
+    runrecord,
+    supervisor,
+    taskfile,
+)
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import (
@@ -122,7 +132,8 @@ class Applier:
 
     def restart(self, action: Action) -> Action:
         """Start a supervisor again for a run whose own is gone."""
-        assert action.agent and action.run
+        assert action.agent
+        assert action.run
         state = agentstate.read(self.layout, action.agent)
         state.restarts += 1
         agentstate.write(self.layout, action.agent, state)
@@ -133,8 +144,9 @@ class Applier:
     # --- settling --------------------------------------------------------------------------
 
     def settle(self, action: Action) -> Action:
-        """Carry out what was decided about an ended run, its task first, the agent's memory last."""
-        assert action.agent and action.run
+        """Carry out what was decided about a run: its task first, the agent's memory last."""
+        assert action.agent
+        assert action.run
         folder = self.layout.run(action.agent, action.run)
         record = runrecord.read(folder)
         outcome = observe.outcome_of(record) if record else None
@@ -190,9 +202,7 @@ class Applier:
         kept = {name: value for name, value in fields.items() if value is not None}
         return Entry(iso(self.now) or "", word, kept)
 
-    def _settle_task(
-        self, action: Action, task: Task, outcome: Outcome, record: Record
-    ) -> None:
+    def _settle_task(self, action: Action, task: Task, outcome: Outcome, record: Record) -> None:
         reason = (outcome.reason or "").split(":", 1)[0] or None
         match action.action:
             case "finish":
@@ -258,8 +268,6 @@ class Applier:
         except NotFound:
             pass
         extra = [("REVIEWS", task.id), ("PR", str(outcome.pr)), ("HEAD", str(outcome.head))]
-        summary = outcome.summary or "(the author gave no summary)"
-        quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())
         file = taskfile.new(
             review_id,
             f"Review: {task.title}"[:200],
@@ -269,49 +277,37 @@ class Applier:
             iso(self.now) or "",
             "scheduler",
             (),
-            f"\n## Context\nPull request {outcome.pr} of task {task.id}. Its author says:\n\n{quoted}\n",
+            _review_body(task, outcome),
             extra,
         )
         self.store.add(file)
         self.event("review_wanted", task=task.id, review=review_id, pr=outcome.pr)
 
-    def _apply_verdict(self, action: Action, review: Task, outcome: Outcome) -> None:
-        """Record a verdict on its pull request and task; send the task back if changes are asked."""
-        if review.pr is not None:
+    def _apply_verdict(self, action: Action, reviewing: Task, outcome: Outcome) -> None:
+        """Record a verdict on its pull request, and on its task with what follows from it."""
+        if reviewing.pr is not None:
             text = outcome.feedback or outcome.summary or ""
             where = forge.of_project(self.layout, self.config)
-            where.give_verdict(review.pr, outcome.verdict, outcome.head or "", text)
-        if review.reviews is None:
+            where.give_verdict(reviewing.pr, outcome.verdict, outcome.head or "", text)
+        if reviewing.reviews is None:
             return
         try:
-            task = self.store.find(review.reviews)
+            task = self.store.find(reviewing.reviews)
         except NotFound:
             return
         if task.state != "done":  # sent back already, or moved by a person
             return
-        asked = outcome.verdict == "changes_requested"
-        entry = self._entry(
-            "review",
-            run=action.run,
-            reviewer=action.agent,
-            round=task.review_rounds + 1 if asked else None,
+        review.record_verdict(
+            self.store,
+            self.config,
+            task,
+            now=self.now,
+            run=action.run or "",
+            reviewer=action.agent or "",
             verdict=outcome.verdict,
             feedback=outcome.feedback or outcome.summary,
             head=outcome.head,
         )
-        task = self.store.note(task, entry)
-        if not asked:
-            return
-        if task.review_rounds >= self.config.review.max_rounds:
-            question = (
-                f"Review asked for changes {task.review_rounds} times. The last time: "
-                f"{_short(outcome.feedback or outcome.summary)}. How should it go on?"
-            )
-            fields = {"run": action.run, "question": question, "reason": "max_rounds"}
-            self.store.move(task, "blocked", self._entry("blocked", **fields))
-            return
-        fields = {"run": action.run, "round": task.review_rounds, "pr": task.pr}
-        self.store.move(task, "incoming", self._entry("reopened", **fields))
 
     # --- the agent's memory ----------------------------------------------------------------
 
@@ -364,6 +360,14 @@ class Applier:
             until=outcome.until,
         )
         files.write_json(self.layout.hold, {f: getattr(hold, f) for f in hold.__dataclass_fields__})
+
+
+def _review_body(task: Task, outcome: Outcome) -> str:
+    """The text of a review task; the author's words are quoted and cannot look like ours."""
+    summary = outcome.summary or "(the author gave no summary)"
+    quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())
+    said = f"Pull request {outcome.pr} of task {task.id}. Its author says:"
+    return f"## Context\n{said}\n\n{quoted}\n"
 
 
 def _session_cost(store: Store, task: Task) -> float:

@@ -1,7 +1,7 @@
 """The queue's files: the only module that touches `.orchestrator/shared/queue/`.
 
-A task is one file, and the folder it lies in is its state, so every move is one rename: a task is in
-exactly one state whatever is killed. What is to be remembered is appended to the file before it
+A task is one file, and the folder it lies in is its state, so every move is one rename: a task is
+in exactly one state whatever is killed. What is to be remembered is appended to the file before it
 moves, as one line; a line that was appended twice, or half, is recognised when it is read.
 
 Several machines will come as a second implementation of this class's public methods; the tests in
@@ -126,7 +126,7 @@ class Store:
         return self._lock
 
     def add(self, file: TaskFile) -> str:
-        """Put a new task into `incoming`; return its path. Raises OrchestratorError on a known id."""
+        """Put a new task into `incoming`; return its path. Raises when the id is taken."""
         with self.locked():
             for state in STATES:
                 if os.path.lexists(os.path.join(self._layout.state(state), f"{file.id}.md")):

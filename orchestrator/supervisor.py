@@ -203,7 +203,7 @@ class _Waiting:
 
     def until_over(self) -> str | None:
         """Wait; return the limit that was passed, or None when the client ended by itself."""
-        # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old (FAILURES 10).
+        # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old.
         began = changed = time.monotonic()
         size = -1
         runtime, stall = self.limits["max_runtime_seconds"], self.limits["stall_seconds"]

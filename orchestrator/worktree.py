@@ -7,8 +7,10 @@ worktree meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 
 from orchestrator import files, git
 from orchestrator.errors import GitError
@@ -30,6 +32,27 @@ def ensure(root: str, path: str, commit: str) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def throw_away(root: str, path: str, commit: str) -> Iterator[str]:
+    """Give a worktree for a moment: detached, holding nothing of anybody's, removed at the end."""
+    if os.path.lexists(path):  # of a process that was killed
+        remove(root, path)
+    git.add_worktree(root, path, commit)
+    try:
+        yield path
+    finally:
+        remove(root, path)
+
+
+def remove(root: str, path: str) -> None:
+    """Remove a worktree, registered or not, with all that is in it."""
+    with contextlib.suppress(GitError):
+        git.remove_worktree(root, path)
+    if os.path.lexists(path):
+        shutil.rmtree(path)
+    git.prune_worktrees(root)
+
+
 def preserve(path: str, branch: str | None, name: str) -> str | None:
     """Put everything that only the worktree holds under a ref; return the rescue ref, if one.
 
@@ -40,9 +63,9 @@ def preserve(path: str, branch: str | None, name: str) -> str | None:
     state = git.worktree_state(path)
     ref = f"{git.RESCUE}{name}"
     rescued = None
-    if state.branch != branch and not _moved_forward(path, branch, state.head):
-        if state.branch is None and not git.is_on_a_ref(path, state.head):
-            rescued = _keep(path, ref, state.head)
+    elsewhere = state.branch != branch and not _moved_forward(path, branch, state.head)
+    if elsewhere and state.branch is None and not git.is_on_a_ref(path, state.head):
+        rescued = _keep(path, ref, state.head)
     if state.dirty:
         index = os.path.join(os.path.dirname(path), "rescue.index")
         message = f"Uncommitted changes of run {name}"
@@ -123,7 +146,7 @@ def bring_included(root: str, path: str) -> list[str]:
 
 
 def _unlock(path: str) -> None:
-    """Remove the index lock that a killed git left: the agent's lock says that nobody is at work."""
+    """Remove the index lock of a killed git: the agent's lock says that nobody is at work."""
     folder = git.worktree_git_folder(path)
     if folder:
         files.remove(os.path.join(folder, "index.lock"))

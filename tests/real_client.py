@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-#: Where `make test` installs the client from npm; ignored by git.
-CLIENT_FOLDER = Path(__file__).resolve().parent.parent / ".client"
+#: Where `make test` installs the client from npm; ignored by git. CLIENT_FOLDER names another one.
+CLIENT_FOLDER = Path(
+    os.environ.get("CLIENT_FOLDER") or Path(__file__).resolve().parent.parent / ".client"
+)
 
 
 def find_client() -> Path | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 
-from orchestrator import observe, project, pullrequests, settings
+from orchestrator import files, observe, project, pullrequests, settings
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model import iso
 from orchestrator.observe import Observation
 from orchestrator.settings import Settings
 
@@ -45,6 +47,28 @@ def changing(arguments: argparse.Namespace) -> Layout:
     found = layout(arguments)
     project.require_initialised(found)
     return found
+
+
+def reading(arguments: argparse.Namespace) -> Layout:
+    """Return the project for a command that only reads. Raises where there is nothing to read."""
+    found = layout(arguments)
+    if not os.path.isdir(found.home):
+        project.require_initialised(found)
+    return found
+
+
+def to_add(arguments: argparse.Namespace) -> Layout:
+    """Return the project for the one change that is open to agents within their runs."""
+    found = layout(arguments)
+    project.require_initialised(found)
+    return found
+
+
+def record_event(where: Layout, event: str, **fields: object) -> None:
+    """Append a person's decision to the project's history (`events.jsonl`)."""
+    kept = {name: value for name, value in fields.items() if value is not None}
+    line = json.dumps({"at": iso(now()), "event": event, "by": running_agent() or "human", **kept})
+    files.append_line(where.events, line)
 
 
 def good_settings(where: Layout) -> Settings:

@@ -13,7 +13,7 @@ from orchestrator.errors import OrchestratorError
 
 
 def out(text: str = "") -> None:
-    """Print one piece of text; what could move the terminal's cursor or colour it is made visible."""
+    """Print one piece of text; what could move the cursor or set a colour is made visible."""
     print(harmless(text))
 
 
@@ -26,6 +26,21 @@ def harmless(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def copy(data: bytes) -> None:
+    """Pass bytes on as they are, for files and pipes; for a terminal made harmless."""
+    if on_terminal():
+        sys.stdout.write(harmless(data.decode(errors="replace")))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+    flush()
+
+
+def flush() -> None:
+    """Let readers of a pipe see at once what was printed."""
+    sys.stdout.flush()
 
 
 def show_json(value: Any) -> None:
@@ -44,7 +59,9 @@ def colour() -> bool:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows: as a table on a terminal, as aligned columns elsewhere."""
-    cells = [["-" if v is None else harmless(str(v)).replace("\n", " ") for v in row] for row in rows]
+    cells = [
+        ["-" if v is None else harmless(str(v)).replace("\n", " ") for v in row] for row in rows
+    ]
     if on_terminal():
         from rich import box
         from rich.console import Console
@@ -59,7 +76,9 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     lines = [list(map(str.upper, headings)), *cells]
     widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
 
 
 def refuse(error: OrchestratorError, *, as_json: bool) -> int:

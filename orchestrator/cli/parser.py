@@ -1,4 +1,4 @@
-"""The command line's grammar: every command registers itself, wrong words get the nearest right one."""
+"""The command line's grammar: commands register themselves, wrong words get a suggestion."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _MODULES = (
     "setup",
     "ticking",
     "reports",
+    "transcripts",
     "tasks",
     "agents",
     "running",

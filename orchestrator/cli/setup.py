@@ -77,4 +77,6 @@ def _next_step(started: bool) -> None:
     if not started:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add --title '...' --role implement")
-    output.out("  orchestrator tick --wait        (or let cron call `orchestrator tick` each minute)")
+    output.out(
+        "  orchestrator tick --wait        (or let cron call `orchestrator tick` each minute)"
+    )

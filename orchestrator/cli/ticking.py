@@ -1,4 +1,4 @@
-"""`tick`: one pass of the scheduler, and `_after_run`, the one that a finished run makes itself."""
+"""`tick`: one pass of the scheduler."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from orchestrator.layout import Layout
 
 #: Seconds that `--wait` waits when no number is given.
 DEFAULT_WAIT = 86_400.0
-#: Seconds that a finished run's tick waits for one under way.
-AFTER_RUN_WAIT = 30.0
 
 
 def register(commands: Any) -> None:
@@ -39,9 +37,6 @@ def register(commands: Any) -> None:
         metavar="SECONDS",
         help="wait for the runs that this tick started",
     )
-    after = commands.add_parser("_after_run")
-    after.add_argument("root")
-    after.set_defaults(command=after_run, parser=after)
 
 
 def tick(arguments: argparse.Namespace) -> int:
@@ -49,9 +44,7 @@ def tick(arguments: argparse.Namespace) -> int:
         raise OrchestratorError("inside a run, nothing ticks", code="refused_in_run")
     layout = context.layout(arguments)
     project.require_initialised(layout)
-    report = scheduler.tick(
-        layout, context.now(), dict(os.environ), dry_run=arguments.dry_run
-    )
+    report = scheduler.tick(layout, context.now(), dict(os.environ), dry_run=arguments.dry_run)
     if not arguments.dry_run and not report.held:
         idlestamp.leave(layout, context.now(), report)
     if arguments.wait is not None and not arguments.dry_run:
@@ -64,9 +57,7 @@ def _show(arguments: argparse.Namespace, report: scheduler.Report) -> None:
     if arguments.json:
         fields = ("action", "agent", "task", "run", "reason")
         actions = [{f: getattr(a, f) for f in fields} for a in report.actions]
-        output.show_json(
-            {"actions": actions, "problems": [asdict(p) for p in report.problems]}
-        )
+        output.show_json({"actions": actions, "problems": [asdict(p) for p in report.problems]})
         return
     if report.held:
         output.out("another tick is at work")
@@ -115,13 +106,3 @@ def _some_need_a_tick(layout: Layout, pending: dict[str, Any], overdue: dict[str
             overdue.clear()
             return True
     return False
-
-
-def after_run(arguments: argparse.Namespace) -> int:
-    """The tick that a finished run makes: it waits for one under way, so that it surely sees the end."""
-    layout = Layout(arguments.root)
-    if project.is_initialised(layout):
-        scheduler.tick(
-            layout, context.now(), dict(os.environ), wait_for_lock=AFTER_RUN_WAIT
-        )
-    return 0

@@ -1,0 +1,183 @@
+"""Landing: merging pull requests into their base, one at a time, the merged result checked.
+
+Two branches that pass alone may fail together (FAILURES 11), so what is checked and pushed is the
+merge itself, made in a throw-away worktree. A conflict, or a merge that fails its checks, goes back
+to its author with the branch intact.
+"""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator import delivery, files, forge, git, review, worktree
+from orchestrator.checks import Checker
+from orchestrator.errors import NotFound, OrchestratorError, SystemFault
+from orchestrator.layout import Layout
+from orchestrator.model import Config, PullRequest
+from orchestrator.store import Store
+
+#: How often a merge is made again because somebody pushed to the base meanwhile.
+TRIES = 3
+
+
+class CannotLand(OrchestratorError):
+    """The merge conflicts, or its result fails the checks: the author's to mend."""
+
+    code = "cannot_land"
+
+
+def lock_path(layout: Layout) -> str:
+    return os.path.join(layout.cache, "landing.lock")
+
+
+def lock(layout: Layout, wait: float) -> files.Lock:
+    """Return the lock that makes landings happen one at a time."""
+    files.make_folder(layout.cache)
+    return files.Lock(lock_path(layout), wait)
+
+
+def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
+    """Merge what is approved, as `review.auto_merge` asks; return what happened, a line each.
+
+    Only the reviewed commit is merged. Without a remote nothing is: there a person's checkout is
+    the only place the base branch lives. Does nothing while another landing is under way.
+    """
+    said: list[str] = []
+    if not config.review.auto_merge or delivery.remote_of(layout, config) is None:
+        return said
+    guard = lock(layout, 0.0)
+    try:
+        with guard:
+            where = forge.of_project(layout, config)
+            for pr in where.list():
+                if pr.state == "open" and pr.verdict == "approved":
+                    said.append(_land_one(layout, config, where, pr, now))
+    except files.LockHeld:
+        return said
+    finally:
+        guard.close()
+    return said
+
+
+def _land_one(
+    layout: Layout, config: Config, where: forge.Forge, pr: PullRequest, now: float
+) -> str:
+    try:
+        return f"merged {pr.id} as {merge(layout, config, pr, only=pr.reviewed)[:12]}"
+    except CannotLand as error:
+        where.give_verdict(pr.id, "changes_requested", pr.head, error.message)
+        _send_back(layout, config, pr, error.message, now)
+        return f"sent {pr.id} back: {error.message.splitlines()[0]}"
+    except OrchestratorError as error:
+        return f"could not merge {pr.id}: {error.message}"
+
+
+def _send_back(layout: Layout, config: Config, pr: PullRequest, feedback: str, now: float) -> None:
+    store = Store(layout)
+    try:
+        task = store.find(pr.task or "")
+    except NotFound:
+        return
+    if task.state == "done":
+        review.record_verdict(
+            store,
+            config,
+            task,
+            now=now,
+            run=f"landing-{pr.id}-{pr.head[:12]}",
+            reviewer="scheduler",
+            verdict="changes_requested",
+            feedback=feedback,
+            head=pr.head,
+        )
+
+
+def merge(layout: Layout, config: Config, pr: PullRequest, only: str | None = None) -> str:
+    """Merge one pull request and return the base's new commit. Call it with `lock` held.
+
+    `only` is the commit that was reviewed: anything else is refused. Raises CannotLand,
+    OrchestratorError when it may not be merged, SystemFault when the remote is out of reach.
+    """
+    where = forge.of_project(layout, config)
+    if pr.state != "open":
+        raise OrchestratorError(f"pull request {pr.id} is {pr.state}", code="not_open")
+    if isinstance(where, forge.GitHub):
+        where.merge(pr.id, only or pr.head)
+        return only or pr.head
+    remote = delivery.remote_of(layout, config)
+    for _ in range(TRIES):
+        merged = _try(layout, config, pr, remote, only)
+        if merged is not None:
+            where.mark(pr.id, "merged")
+            return merged
+    raise SystemFault(f"the branch {pr.base} moves too fast to merge into", code="push_rejected")
+
+
+def _try(
+    layout: Layout, config: Config, pr: PullRequest, remote: str | None, only: str | None
+) -> str | None:
+    """Make, check and publish one merge; None when the base moved meanwhile."""
+    root = layout.root
+    if remote:
+        delivery.fetch(layout, remote, [pr.base, pr.branch])
+    base = delivery.branch_commit(root, remote, pr.base)
+    head = delivery.branch_commit(root, remote, pr.branch)
+    if base is None or head is None:
+        gone = pr.base if base is None else pr.branch
+        raise OrchestratorError(f"the branch {gone} does not exist", code="no_branch")
+    if only is not None and head != only:
+        raise OrchestratorError(
+            f"pull request {pr.id} has commits that no review has seen", code="not_reviewed"
+        )
+    if git.is_ancestor(root, head, base):
+        return base
+    path = os.path.join(layout.cache, f"landing-{pr.id}")
+    with worktree.throw_away(root, path, base):
+        merged = _merged(path, pr, base, head)
+        checker = Checker(
+            git.environment(os.environ),
+            os.path.join(layout.cache, "landing.log"),
+            config.check_timeout_seconds,
+            f"landing-{pr.id}",
+        )
+        failure = checker.first_failure(config.checks, path)
+        if failure is not None and failure.program_is_missing:
+            raise SystemFault(f"a check's program is missing: {failure}", code="check_failed")
+        if failure is not None:
+            raise CannotLand(f"merged into {pr.base}, the checks fail: {failure}")
+    if remote is None:
+        _fast_forward(root, pr.base, base, merged)
+        return merged
+    refused = git.push(root, remote, merged, pr.base)
+    if refused is None:
+        git.update_ref(root, f"refs/remotes/{remote}/{pr.base}", merged)
+        return merged
+    if git.remote_branches(root, remote, [pr.base]).get(pr.base) == base:
+        raise OrchestratorError(f"the remote refused the merge: {refused}", code="push_rejected")
+    return None
+
+
+def _merged(path: str, pr: PullRequest, base: str, head: str) -> str:
+    """Return the commit that base and head make together, in the worktree at `path`."""
+    if git.is_ancestor(path, base, head):
+        git.detach(path, head)
+        return head
+    conflicts = git.merge(path, head, f"Merge {pr.branch}: {pr.title}")
+    if conflicts is None:
+        return git.ask(path, "rev-parse", "HEAD")
+    raise CannotLand(f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into it. {conflicts}")
+
+
+def _fast_forward(root: str, branch: str, old: str, new: str) -> None:
+    """Move the base branch of a repository without a remote, as a person asked (CONTRACT 7)."""
+    holder = git.branch_worktree(root, branch)
+    if holder is None:
+        git.update_ref(root, f"refs/heads/{branch}", new, old)
+        return
+    if git.worktree_state(holder).dirty:
+        raise OrchestratorError(
+            f"{branch} is checked out in {holder} with uncommitted changes",
+            "commit or stash them, then merge again",
+            code="checkout_not_clean",
+        )
+    git.ask(holder, "merge", "--quiet", "--ff-only", new)

@@ -1,0 +1,225 @@
+"""Looking at the programs and services that the scheduler needs: each is tried, within a time limit.
+
+For `doctor` only: nothing here is on the way of a tick. Every probe answers with findings and raises
+nothing for what it finds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from orchestrator import environment as client_environment
+from orchestrator import files, forge, git, process, project
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Config
+
+#: Seconds for each program that is tried.
+PROBE_TIMEOUT = 10.0
+OLDEST_PYTHON = (3, 11)
+#: `rev-parse --path-format` (git's release notes of 2.31); everything else we call is older.
+OLDEST_GIT = (2, 31)
+#: Variables by which the client is signed in without a file. Only whether they are set is looked at.
+_SIGN_IN = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `code` is what could be wrong; `level` is ok, warn or fail."""
+
+    code: str
+    level: str
+    message: str
+    #: What to do; always there unless `level` is ok.
+    hint: str | None = None
+
+
+def python() -> Finding:
+    """Look at the interpreter that runs this, and so every tick."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    message = f"Python {version} ({sys.executable})"
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        return Finding("python", "fail", message, "install Python 3.11 or newer")
+    return Finding("python", "ok", message)
+
+
+def git_program(cwd: str) -> Finding:
+    """Look whether git is there and new enough."""
+    wanted = ".".join(map(str, OLDEST_GIT))
+    try:
+        said = git.run(cwd, "--version", timeout=PROBE_TIMEOUT).out.strip()
+    except OrchestratorError as error:
+        return Finding("git", "fail", error.message, error.hint or f"install git {wanted} or newer")
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found is None:
+        return Finding("git", "warn", f"git says {said!r}", f"git {wanted} or newer is needed")
+    if (int(found[1]), int(found[2])) < OLDEST_GIT:
+        return Finding("git", "fail", f"{said} is too old", f"install git {wanted} or newer")
+    return Finding("git", "ok", f"{said} ({shutil.which('git')})")
+
+
+def git_identity(root: str) -> Finding:
+    """Look whether commits would bear the user's name."""
+    try:
+        known = git.has_identity(root)
+    except OrchestratorError as error:
+        return Finding("git_identity", "fail", error.message, error.hint or "mend git first")
+    if known:
+        return Finding("git_identity", "ok", "git knows who commits")
+    return Finding(
+        "git_identity",
+        "warn",
+        "git does not know your name: agents' commits bear the agents' names",
+        "git config --global user.name '...'; git config --global user.email '...'",
+    )
+
+
+# --- the client --------------------------------------------------------------------------------
+
+
+def client(layout: Layout, config: Config, variables: Mapping[str, str]) -> Iterator[Finding]:
+    """Look whether the client starts, from here and from where the schedule starts it."""
+    program = config.claude_command[0]
+    relative = os.sep in program and not os.path.isabs(program)
+    wanted = os.path.join(layout.root, program) if relative else program
+    found = shutil.which(wanted, path=variables.get("PATH", os.defpath))
+    if found is None:
+        where = "is not there" if os.sep in program else "is not on the PATH"
+        yield Finding(
+            "client",
+            "fail",
+            f"the client {program!r} {where}: no agent can run",
+            "install Claude Code, or set claude.command in .orchestrator/agents.yaml",
+        )
+        return
+    yield _version(found, config, variables)
+    recorded = (files.read_json(project.mark_path(layout)) or {}).get("path")
+    if isinstance(recorded, str) and shutil.which(wanted, path=recorded) is None:
+        yield Finding(
+            "client",
+            "warn",
+            f"{found} is not on the PATH that init recorded for the schedule",
+            "run again from this shell: orchestrator init",
+        )
+    yield sign_in(config, variables)
+
+
+def _version(program: str, config: Config, variables: Mapping[str, str]) -> Finding:
+    """Ask the client for its version, far away from the user's checkout."""
+    shown = " ".join(config.claude_command)
+    clean = {k: v for k, v in variables.items() if not k.startswith("ORCHESTRATOR_")}
+    with tempfile.TemporaryDirectory(prefix="orchestrator-doctor-") as folder:
+        try:
+            done = process.run(
+                (program, *config.claude_command[1:], "--version"),
+                cwd=folder,
+                environment=client_environment.for_client(clean, {}),
+                timeout=PROBE_TIMEOUT,
+            )
+        except OSError as error:
+            message = f"the client {shown!r} cannot be started: {error.strerror}"
+            return Finding("client", "fail", message, "install it again, or set claude.command")
+    if done.code is None:
+        message = f"`{shown} --version` did not end within {PROBE_TIMEOUT:.0f} s"
+        return Finding("client", "warn", message, "try it by hand")
+    said = (done.out.strip() or done.err.strip()).partition("\n")[0][:100]
+    if done.code != 0:
+        message = f"`{shown} --version` exited {done.code}: {said or 'no message'}"
+        return Finding("client", "warn", message, "try it by hand")
+    return Finding("client", "ok", f"{program}: {said or 'no version given'}")
+
+
+def sign_in(config: Config, variables: Mapping[str, str]) -> Finding:
+    """Look for signs of a sign-in. Never reads what a credential holds."""
+    if not any("claude" in os.path.basename(word) for word in config.claude_command):
+        return Finding("sign_in", "ok", "not looked at: claude.command is a program of your own")
+    given = [name for name in _SIGN_IN if variables.get(name)]
+    if given:
+        return Finding("sign_in", "ok", f"{given[0]} is set in this shell; a schedule needs it too")
+    home = variables.get("HOME") or os.path.expanduser("~")
+    folder = variables.get("CLAUDE_CONFIG_DIR") or os.path.join(home, ".claude")
+    path = os.path.join(folder, ".credentials.json")
+    if os.path.isfile(path):
+        return Finding("sign_in", "ok", f"signed in, it seems ({path})")
+    if sys.platform == "darwin":
+        return Finding("sign_in", "ok", "not looked at: macOS keeps it in the keychain")
+    return Finding(
+        "sign_in",
+        "warn",
+        "no sign-in of the client was found",
+        "run `claude` once and sign in; for cron and launchd: claude setup-token",
+    )
+
+
+# --- forge and remote --------------------------------------------------------------------------
+
+
+def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) -> Finding:
+    """Look whether pull requests can be opened where they are wanted."""
+    try:
+        name = forge.of_project(layout, config).name
+        url = git.remote_url(layout.root, config.remote) or ""
+    except OrchestratorError as error:
+        return Finding("forge", "fail", error.message, error.hint or "mend git first")
+    if name == "local":
+        if config.forge == "auto" and "github.com" in url:
+            message = "the remote is on GitHub but gh is not installed: pull requests stay local"
+            return Finding("forge", "warn", message, "install gh, then: gh auth login")
+        return Finding("forge", "ok", "local: pull requests are records on this disk")
+    login = "gh auth login; or set `forge: local` in .orchestrator/agents.yaml"
+    try:
+        done = process.run(
+            ("gh", "auth", "status"),
+            cwd=layout.root,
+            environment=git.environment(variables, GH_PROMPT_DISABLED="1", NO_COLOR="1"),
+            timeout=PROBE_TIMEOUT,
+        )
+    except OSError:
+        return Finding("forge", "fail", "forge is github, but gh is not installed", login)
+    if done.code is None:
+        return Finding("forge", "fail", "gh did not answer in time", "try: gh auth status")
+    if done.code != 0:
+        return Finding("forge", "fail", "gh is not signed in", login)
+    return Finding("forge", "ok", "github: gh is signed in")
+
+
+def remote(layout: Layout, config: Config) -> Finding:
+    """Look whether the remote answers, and has the base branch."""
+    root, name, base = layout.root, config.remote, config.base_branch or "HEAD"
+    try:
+        if git.remote_url(root, name) is None:
+            return _without_remote(root, name, base)
+        ref = base if base == "HEAD" else f"refs/heads/{base}"
+        done = git.run(root, "ls-remote", "--quiet", name, ref, timeout=PROBE_TIMEOUT)
+    except OrchestratorError as error:
+        return Finding("remote", "fail", error.message, error.hint or f"try: git ls-remote {name}")
+    if done.code != 0:
+        said = (done.err.strip().splitlines() or ["no reason given"])[0]
+        message = f"the remote {name!r} cannot be reached: {said}"
+        return Finding("remote", "fail", message, f"try: git ls-remote {name}")
+    if not done.out.strip() and not git.resolve(root, f"refs/heads/{base}"):
+        return _no_base(base, f"the remote {name!r}")
+    return Finding("remote", "ok", f"the remote {name!r} answers")
+
+
+def _without_remote(root: str, name: str, base: str) -> Finding:
+    if git.resolve(root, base) is None:
+        return _no_base(base, "this repository")
+    return Finding("remote", "ok", f"there is no remote {name!r}: branches stay in this repository")
+
+
+def _no_base(base: str, where: str) -> Finding:
+    message = f"the base branch {base!r} does not exist in {where}"
+    return Finding("remote", "fail", message, "correct base_branch in .orchestrator/agents.yaml")

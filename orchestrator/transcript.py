@@ -1,0 +1,206 @@
+"""A run's stream for people: one line of the client's output as a few lines to read. Pure.
+
+The shapes are the client's own, measured (`client.py` reads the same lines for what they decide).
+Whatever a line holds, nothing is raised: what is of unknown shape is passed over or shown as it is.
+Control characters are left in place: who prints makes them harmless.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.model import iso
+
+#: Characters kept of what is shown on one line.
+SHORT = 160
+#: The input that says most about a call of these tools.
+_TELLING = ("command", "file_path", "notebook_path", "pattern", "path", "url", "query", "skill")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that happened in a run."""
+
+    #: start, says, thinks, tool, result, denied, retry, limit, error, user, end or noise.
+    kind: str
+    text: str
+    #: When, as the client wrote it; None when it did not.
+    at: str | None = None
+
+
+def translate(raw: str) -> list[Line]:
+    """Return what one line of the stream says, in order; nothing for lines that say nothing."""
+    if not raw.strip():
+        return []
+    try:
+        event = json.loads(raw)
+    except (ValueError, RecursionError):
+        return [Line("noise", one_line(raw))]
+    if not isinstance(event, dict):
+        return [Line("noise", one_line(raw))]
+    at = event.get("timestamp")
+    stamp = at if isinstance(at, str) else None
+    prefix = "(subagent) " if event.get("parent_tool_use_id") else ""
+    return [Line(kind, prefix + text, stamp) for kind, text in _said(event) if text]
+
+
+def one_line(text: str, limit: int = SHORT) -> str:
+    """Return a text on one line, its blanks joined, cut to `limit` characters."""
+    # Only so much is looked at: a result can have megabytes.
+    words = " ".join(text[: 4 * limit].split())
+    if len(words) <= limit and len(text) <= 4 * limit:
+        return words
+    return words[: limit - 1] + "…"
+
+
+def _said(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    match event.get("type"):
+        case "system":
+            yield from _system(event)
+        case "assistant":
+            yield from _assistant(event)
+        case "user":
+            yield from _user(event)
+        case "rate_limit_event":
+            yield from _limit(event.get("rate_limit_info"))
+        case "result":
+            yield from _result(event)
+
+
+def _system(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    match event.get("subtype"):
+        case "init":
+            tools = event.get("tools")
+            count = f", {len(tools)} tools" if isinstance(tools, list) else ""
+            version = _text(event.get("claude_code_version"))
+            client = f", client {version}" if version else ""
+            yield "start", f"{_text(event.get('model')) or 'a model'}{count}{client}"
+        case "permission_denied":
+            said = one_line(_text(event.get("message")))
+            yield "denied", f"{_text(event.get('tool_name')) or 'a tool'}: {said}"
+        case "api_retry":
+            yield "retry", _retry(event)
+        case "compact_boundary":
+            yield "start", "the conversation was made shorter (compacted)"
+
+
+def _retry(event: dict[str, Any]) -> str:
+    delay = _number(event.get("retry_delay_ms"))
+    status = event.get("error_status")
+    wait = "" if delay is None else f", again in {delay / 1000:.1f} s"
+    number = f" {status}" if isinstance(status, int) else ""
+    word = _text(event.get("error")) or "error"
+    return f"{event.get('attempt')} of {event.get('max_retries')}: {word}{number}{wait}"
+
+
+def _assistant(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    error = _text(event.get("error"))
+    for block in _blocks(event):
+        match block.get("type"):
+            case "text" if error:
+                yield "error", f"{error}: {one_line(_text(block.get('text')))}"
+            case "text":
+                yield "says", _text(block.get("text")).strip()
+            case "thinking":
+                yield "thinks", one_line(_text(block.get("thinking")))
+            case "tool_use":
+                yield "tool", _call(_text(block.get("name")), block.get("input"))
+    if error and not any(_blocks(event)):
+        yield "error", error
+
+
+def _call(name: str, given: object) -> str:
+    """A tool call on one line: its name and the part of its input that tells most."""
+    values = given if isinstance(given, dict) else {}
+    if name == "StructuredOutput":
+        said = ": ".join(filter(None, (_text(values.get("outcome")), _text(values.get("summary")))))
+        return one_line(f"reports {said}")
+    told = next((_text(values[key]) for key in _TELLING if _text(values.get(key))), None)
+    if told is None:
+        told = json.dumps(values, ensure_ascii=False) if values else ""
+    return one_line(f"{name or 'a tool'} {told}")
+
+
+def _user(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for block in _blocks(event):
+        if block.get("type") == "tool_result":
+            yield "result", _tool_result(block)
+        elif block.get("type") == "text":
+            yield "user", one_line(_text(block.get("text")))
+
+
+def _tool_result(block: dict[str, Any]) -> str:
+    """A tool's result on one line: its first line, and how many more there are."""
+    content = block.get("content")
+    parts = content if isinstance(content, list) else [content]
+    texts = [_text(p.get("text")) if isinstance(p, dict) else _text(p) for p in parts]
+    text = "\n".join(filter(None, texts)).strip()
+    first, _, rest = text.partition("\n")
+    more = f" (+{rest.count(chr(10)) + 1} lines)" if rest else ""
+    failed = "failed: " if block.get("is_error") is True else ""
+    return failed + (one_line(first) or "(no output)") + more
+
+
+def _limit(info: object) -> Iterator[tuple[str, str]]:
+    if not isinstance(info, dict) or info.get("status") in (None, "allowed"):
+        return
+    word = "is reached" if info.get("status") == "rejected" else "is near"
+    which = _text(info.get("rateLimitType")).replace("_", " ")
+    reset = _time(info.get("resetsAt"))
+    yield "limit", f"the {which or 'usage'} limit {word}" + (f", resets {reset}" if reset else "")
+
+
+def _result(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    report = event.get("structured_output")
+    facts = [_text(event.get("subtype")) or "ended"]
+    if event.get("is_error") is True:
+        facts[0] = f"with an error ({facts[0]})"
+    turns, cost = _number(event.get("num_turns")), _number(event.get("total_cost_usd"))
+    took = _number(event.get("duration_ms"))
+    facts += [f"{turns:.0f} turns"] if turns is not None else []
+    facts += [f"{cost:.4f} USD"] if cost is not None else []
+    facts += [f"{took / 1000:.0f} s"] if took is not None else []
+    denials = event.get("permission_denials")
+    if isinstance(denials, list) and denials:
+        facts.append(f"{len(denials)} denied")
+    yield "end", ", ".join(facts)
+    errors = event.get("errors")
+    for error in errors if isinstance(errors, list) else ():
+        yield "error", one_line(str(error))
+    if isinstance(report, dict):
+        yield "end", f"{_text(report.get('outcome'))}: {_text(report.get('summary'))}"
+        for key in ("question", "feedback"):
+            if _text(report.get(key)):
+                yield "end", f"{key}: {_text(report[key])}"
+    elif event.get("is_error") is True:
+        yield "error", one_line(_text(event.get("result")))
+
+
+# --- shapes ------------------------------------------------------------------------------------
+
+
+def _blocks(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """The content of a message as blocks; a plain string counts as one of text."""
+    message = event.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) < 1e15 else None
+
+
+def _time(value: object) -> str | None:
+    seconds = _number(value)
+    return iso(seconds) if seconds is not None and 0 < seconds < 1e11 else None
