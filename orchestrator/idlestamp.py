@@ -3,59 +3,59 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from orchestrator import config as config_module
-from orchestrator import files, idle, settings
+from orchestrator import files, idle
 from orchestrator.layout import Layout
-from orchestrator.model import STATES
-from orchestrator.observe import observe
+from orchestrator.model import STATES, Action, Config, Problem, PullRequest
+from orchestrator.observe import Observation
 from orchestrator.planner import seconds_left
-from orchestrator.scheduler import Report
 
 #: With more waiting files than this, each tick looks at them afresh.
 MOST_WATCHED = 200
+#: Problems that only a changed file can end, or that an idle tick itself ends.
+_STILL = ("tick_stale", "task_malformed", "agent_suspended")
 
 
-def leave(layout: Layout, now: float, report: Report) -> None:
-    """Leave a stamp if nothing can happen until a time, or until a file changes."""
+def leave(
+    layout: Layout,
+    config: Config,
+    seen: Observation,
+    prs: Sequence[PullRequest] | None,
+    actions: Sequence[Action],
+    problems: Sequence[Problem],
+    now: float,
+) -> None:
+    """Leave a stamp if nothing can happen until a time, or until a file changes.
+
+    Not while anything runs, a fault is being probed, or a pull request is open: merges elsewhere
+    are only seen by looking.
+    """
     files.remove(layout.idle_stamp)
-    quiet = report.good and all(a.action == "skip" for a in report.actions)
-    if not quiet or any(p.code not in ("tick_stale", "task_malformed") for p in report.problems):
+    busy = any(action.action != "skip" for action in actions)
+    if busy or any(problem.code not in _STILL for problem in problems):
         return
-    loaded = settings.load(layout, write_cache=False)
-    seen = observe(layout, loaded, now, [])
-    if seen.snapshot.runs or seen.snapshot.hold is not None or _open_pull_requests(layout):
+    if seen.snapshot.runs or seen.snapshot.hold is not None:
         return
-    wake = now + idle.LONGEST
-    for agent in loaded.config.agents:
-        state = seen.states.get(agent.name)
-        last = state.last_started if state else None
-        due = config_module.next_due(agent, last, now, None)
-        if due > now:
-            wake = min(wake, due)
-    for task in seen.snapshot.waiting:
-        left = seconds_left(task, now)
-        if left > 0:
-            wake = min(wake, now + left)
-    # Yesterday's spending ends at midnight, wherever that is.
-    wake = min(wake, now + 60) if _over_budget(report) else wake
+    if prs is None or any(pr.state == "open" for pr in prs):
+        return
     watched = _watched(layout)
     if watched is not None:
-        idle.write_stamp(layout.idle_stamp, now, wake, watched)
+        idle.write_stamp(layout.idle_stamp, now, _wake(config, seen, actions, now), watched)
 
 
-def _over_budget(report: Report) -> bool:
-    return any(action.reason == "budget_exhausted" for action in report.actions)
-
-
-def _open_pull_requests(layout: Layout) -> bool:
-    """Whether a local record says open: merges elsewhere are only seen by looking."""
-    try:
-        names = os.listdir(layout.prs)
-    except FileNotFoundError:
-        return False
-    records = (files.read_json(os.path.join(layout.prs, n)) for n in names if n.endswith(".json"))
-    return any(record and record.get("state") == "open" for record in records)
+def _wake(config: Config, seen: Observation, actions: Sequence[Action], now: float) -> float:
+    """Return the first time at which something may become due by itself."""
+    times = [now + idle.LONGEST]
+    for agent in config.agents:
+        state = seen.states.get(agent.name)
+        last = state.last_started if state else None
+        times.append(config_module.next_due(agent, last, now, None))
+    times += [now + seconds_left(task, now) for task in seen.snapshot.waiting]
+    if any(action.reason == "budget_exhausted" for action in actions):
+        times.append(now + 60)  # a new day begins at some midnight
+    return min(time for time in times if time > now)
 
 
 def _watched(layout: Layout) -> list[str] | None:
@@ -64,5 +64,5 @@ def _watched(layout: Layout) -> list[str] | None:
     waiting = [os.path.join(incoming, n) for n in os.listdir(incoming) if n.endswith(".md")]
     if len(waiting) > MOST_WATCHED:
         return None
-    folders = [*map(layout.state, STATES), layout.prs, layout.agents, layout.roles, layout.cache]
+    folders = [*map(layout.state, STATES), layout.prs, layout.roles]
     return [layout.config, layout.hold, *folders, *waiting]

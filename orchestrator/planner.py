@@ -99,7 +99,7 @@ class Room:
             opening = (r.takes for r in snapshot.roles.values() if r.opens_pull_request)
             roles = frozenset(opening)
             open_prs += sum(1 for t in snapshot.claimed if t.role in roles and t.pr is None)
-        busy = any(run.alive for run in snapshot.runs)
+        busy = any(run.alive or not run.finished for run in snapshot.runs)
         return cls(claimed, snapshot.incoming_count + claimed, open_prs, may_probe=not busy)
 
     def take(self, task: Task | None, role: Role) -> None:

@@ -1,7 +1,7 @@
-"""Looking at the programs and services that the scheduler needs: each is tried, within a time limit.
+"""Trying the programs and services that the scheduler needs, each within a time limit.
 
-For `doctor` only: nothing here is on the way of a tick. Every probe answers with findings and raises
-nothing for what it finds.
+For `doctor` only: nothing here is on the way of a tick. Every probe answers with findings, and
+raises nothing for what it finds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROBE_TIMEOUT = 10.0
 OLDEST_PYTHON = (3, 11)
 #: `rev-parse --path-format` (git's release notes of 2.31); everything else we call is older.
 OLDEST_GIT = (2, 31)
-#: Variables by which the client is signed in without a file. Only whether they are set is looked at.
+#: Variables that sign the client in without a file. Only whether they are set is looked at.
 _SIGN_IN = (
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",

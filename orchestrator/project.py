@@ -265,6 +265,7 @@ def uninstall(layout: Layout) -> Change:
         if ours and _read_text(target) == ours:
             files.remove(target)
             change.written.append(f".claude/commands/{name}.md")
+    files.remove(layout.idle_stamp)
     if is_initialised(layout):
         files.remove(mark_path(layout))
         change.written.append(f".git/{MARK}")

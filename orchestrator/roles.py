@@ -17,6 +17,7 @@ import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError, near_miss
@@ -516,6 +517,11 @@ def _line_of(error: Exception) -> int:
             line = trace.tb_lineno
         trace = trace.tb_next
     return int(line)
+
+
+def warm_up() -> None:
+    """Load what rendering needs, while somebody else waits for git."""
+    import_module("jinja2.sandbox")
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

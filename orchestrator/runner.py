@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import threading
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
@@ -120,7 +121,12 @@ def prepare(folder: str, record: Record) -> None:
             finish(folder, record, Outcome("stopped", "stopped by a person"))
             return
         job = Job.load(folder, record)
-        fresh = _lay_out(job)
+        warming = threading.Thread(target=roles.warm_up)
+        warming.start()
+        try:
+            fresh = _lay_out(job)
+        finally:
+            warming.join()
         _run_hook(job, fresh)
         _write_instructions(job)
         _write_launch(job)

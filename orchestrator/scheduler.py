@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator import (
     agentstate,
     files,
+    idlestamp,
     landing,
     observe,
     planner,
@@ -95,7 +96,7 @@ def _tick(
 ) -> Report:
     loaded = settings.load(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
-    applier = Applier(layout, loaded, now, environment)
+    applier = Applier(layout, loaded, now)
     seen = observe.observe(layout, loaded, now, [])
     settled = [a for a in planner.plan(seen.snapshot, loaded.config, now) if _is_about_a_run(a)]
     for action in settled:
@@ -114,6 +115,8 @@ def _tick(
         elif action.action == "skip":
             report.actions.append(action)
     report.problems += observe.problems(layout, loaded, seen, now)
+    if forced is None and loaded.good:
+        idlestamp.leave(layout, config, seen, prs, report.actions, report.problems, now)
     return report
 
 

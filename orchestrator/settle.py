@@ -7,7 +7,6 @@ what was already appended, moved or created is recognised and not done again.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from typing import Any
@@ -47,15 +46,12 @@ REASON_KEPT = 500
 class Applier:
     """Applies one tick's actions to one project."""
 
-    def __init__(
-        self, layout: Layout, settings: Settings, now: float, environment: dict[str, str]
-    ) -> None:
+    def __init__(self, layout: Layout, settings: Settings, now: float) -> None:
         self.layout = layout
         self.settings = settings
         self.config: Config = settings.config
         self.now = now
         self.store = Store(layout)
-        self._environment = environment
 
     def event(self, word: str, **fields: Any) -> None:
         """Append to the project's history."""
@@ -123,9 +119,7 @@ class Applier:
         }
 
     def _spawn(self, agent: str, folder: str) -> None:
-        words = [*supervisor.entry(), "_run", folder]
-        log = os.path.join(folder, runrecord.SUPERVISOR_LOG)
-        pid = process.spawn_detached(words, self._environment, log)
+        pid = supervisor.start(folder)
         state = agentstate.read(self.layout, agent)
         state.supervisor = {"pid": pid, "identity": process.identity(pid)}
         agentstate.write(self.layout, agent, state)

@@ -1,10 +1,10 @@
 """The supervisor: one small process that owns one run from its first file to its last.
 
-It is started detached by a tick and goes through three stages, each a fresh process image under
-the same process id (exec), each starting from what the run's journal says:
+It is forked off by a tick and goes through three stages under one process id, each starting from
+what the run's journal says, the later ones in a fresh process image (exec):
 
-    prepare (runner)  worktree, branch, instructions
-    watch   (here)    the client: started, waited for, ended when it passes a limit
+    prepare (runner)  worktree, branch, instructions; then the client is started
+    watch   (here)    the client is waited for, or ended when it passes a limit
     conclude (runner) outcome, checks, push, pull request
 
 Then it becomes a tick, so that the next work starts at once. Killed at any instant, it is started
@@ -59,10 +59,7 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
 
         runner.prepare(folder, record)
     if record["status"] == "prepared":
-        if "orchestrator.runner" in sys.modules:  # a heavy image: wait in a lean one
-            become(folder, lock)
         launch(folder, record)
-        watch(folder, record)
         become(folder, lock)
     if record["status"] == "running":
         watch(folder, record)
@@ -76,10 +73,43 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
     return 0
 
 
+def start(folder: str) -> int:
+    """Fork a detached supervisor for the run in `folder`; return its pid.
+
+    A fork, because the tick has loaded already what the first stage needs: the client starts
+    sooner by an interpreter's start and its imports. The child has a session of its own and no
+    descriptor of ours but its log, so no pipe of ours can break under it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        os.closerange(3, 4096)
+        _redirect(0, os.devnull, os.O_RDONLY)
+        log = os.path.join(folder, runrecord.SUPERVISOR_LOG)
+        _redirect(1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(1, 2)
+        main(folder)
+    except BaseException:
+        import traceback
+
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(1)
+
+
 def entry() -> list[str]:
-    """Return the words that start this program again in the same interpreter."""
+    """Return the words that start this program again, by the same interpreter in the same way.
+
+    Started by the launcher it needs no site packages to begin with (`-I -S`); started otherwise,
+    only the site module knows where the libraries are.
+    """
     main_file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
-    return [sys.executable, "-I", "-S", main_file]
+    flags = ["-I", "-S"] if sys.flags.no_site else []
+    return [sys.executable, *flags, main_file]
 
 
 def become(folder: str, lock: files.Lock) -> None:
@@ -123,6 +153,7 @@ def launch(folder: str, record: Record) -> None:
         said = errors.read().decode(errors="replace")
     if said:
         record["client"]["start_error"] = said
+        runrecord.write(folder, record)
 
 
 def _become_client(
@@ -242,10 +273,11 @@ class _Waiting:
     def finish(self) -> None:
         """End what is left of the client's process group, and reap the client."""
         try:
-            process.kill_group(self.pid)
-            _, status = os.waitpid(self.pid, 0)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:
-            return
+            return  # not our child: its id may be somebody else's by now
+        process.kill_group(self.pid)
+        _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):
             self.signal = os.WTERMSIG(status)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from orchestrator import files
 from orchestrator.cli import output
 from orchestrator.errors import OrchestratorError
 
@@ -31,10 +32,21 @@ def main(words: Sequence[str]) -> int:
         return 130
     except OSError as error:
         return output.refuse(_from_the_system(error), as_json=as_json)
+    except files.LockHeld as held:
+        return output.refuse(_busy(held), as_json=as_json)
     except SystemExit as wish:  # argparse, after --help
         return wish.code if isinstance(wish.code, int) else 2
     except Exception as error:
         return output.report_bug(error, as_json=as_json)
+
+
+def _busy(held: files.LockHeld) -> OrchestratorError:
+    """Somebody else is changing the same thing, for longer than we wait."""
+    return OrchestratorError(
+        f"another process is at work (it holds {held.args[0]})",
+        "try again in a moment; see: orchestrator status",
+        code="busy",
+    )
 
 
 def _from_the_system(error: OSError) -> OrchestratorError:

@@ -59,26 +59,37 @@ def colour() -> bool:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows: as a table on a terminal, as aligned columns elsewhere."""
-    cells = [
-        ["-" if v is None else harmless(str(v)).replace("\n", " ") for v in row] for row in rows
-    ]
     if on_terminal():
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        drawn = Table(*headings, box=box.SIMPLE_HEAD)
-        for row in cells:
-            drawn.add_row(*map(Text, row))
-        Console(no_color=not colour(), highlight=False).print(drawn)
+        console().print(drawn(headings, rows))
         return
-    lines = [list(map(str.upper, headings)), *cells]
+    lines = [list(map(str.upper, headings)), *map(_cells, rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
     for line in lines:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def console() -> Any:
+    """Return what draws on the terminal, in colour unless that is not wanted."""
+    from rich.console import Console
+
+    return Console(no_color=not colour(), highlight=False)
+
+
+def drawn(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Any:
+    """Return rows as a table for `console`."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    found = Table(*headings, box=box.SIMPLE_HEAD)
+    for row in rows:
+        found.add_row(*map(Text, _cells(row)))
+    return found
+
+
+def _cells(row: Sequence[object]) -> list[str]:
+    return ["-" if v is None else harmless(str(v)).replace("\n", " ") for v in row]
 
 
 def refuse(error: OrchestratorError, *, as_json: bool) -> int:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from importlib import import_module
 from typing import Any, NoReturn
 
 from orchestrator import __version__
 from orchestrator.errors import UsageError, near_miss
 
-#: The modules that hold commands, in the order of the help text.
-_MODULES = (
-    "setup",
-    "ticking",
-    "reports",
-    "transcripts",
-    "tasks",
-    "agents",
-    "running",
-    "pulls",
-    "tidying",
-    "demonstration",
-)
+#: The modules that hold commands, in the order of the help text, each with its commands. Only the
+#: module of the command that is called is imported: an agent's command costs mostly its imports.
+_MODULES = {
+    "setup": ("init",),
+    "ticking": ("tick",),
+    "reports": ("status", "watch", "explain", "doctor"),
+    "transcripts": ("logs",),
+    "tasks": ("task",),
+    "inbox": ("inbox",),
+    "agents": ("agent", "limits"),
+    "running": ("run", "stop"),
+    "pulls": ("pr",),
+    "tidying": ("clean",),
+    "demonstration": ("demo",),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,13 +36,20 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
+        # Python 3.11 quotes the choices, later ones do not.
+        found = re.fullmatch(
+            r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message, re.DOTALL
+        )
+        if found:
+            what, word, listed = found.groups()
+            choices = [choice.strip(" '") for choice in listed.split(",")]
+            choices = [choice for choice in choices if not choice.startswith("_")]
+            near = near_miss(word.lower(), choices) or near_miss(word.upper(), choices)
+            hint = f"did you mean {near!r}?" if near else f"known: {', '.join(choices)}"
+            raise UsageError(f"{what}: there is no {word!r}", hint)
         raise UsageError(message, self._suggestion(message) or f"see: {self.prog} --help")
 
     def _suggestion(self, message: str) -> str | None:
-        words = message.split("'")
-        if "invalid choice" in message and len(words) > 2:
-            near = near_miss(words[1], words[3::2])
-            return f"did you mean {near!r}?" if near else None
         if message.startswith("unrecognized arguments: "):
             known = [o for action in self._actions for o in action.option_strings]
             near = near_miss(message.split()[2].split("=")[0], known)
@@ -48,8 +59,13 @@ class Parser(argparse.ArgumentParser):
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Read a command line. Raises UsageError; exits for --help and --version."""
-    parser = _build()
-    arguments, rest = parser.parse_known_args(_options_last(words))
+    words = _options_last(words)
+    parser = _build(_first_command(words))
+    arguments, rest = parser.parse_known_args(words)
+    if rest and hasattr(arguments, "rest") and not any(word.startswith("-") for word in rest):
+        # argparse gives up a list at the first option: `add NAME --role ROLE key=value`.
+        setattr(arguments, arguments.rest, [*getattr(arguments, arguments.rest), *rest])
+        rest = []
     if rest:
         # The command's own parser knows the options that one could have meant.
         getattr(arguments, "parser", parser).error(f"unrecognized arguments: {' '.join(rest)}")
@@ -77,9 +93,19 @@ def _options_last(words: list[str]) -> list[str]:
     return front + rest
 
 
-def _build() -> Parser:
-    from importlib import import_module
+def _first_command(words: list[str]) -> str | None:
+    """Return the word that names the command; None when there is none before any option."""
+    options = iter(words)
+    for word in options:
+        if word == "--project":
+            next(options, None)
+        elif not word.startswith("-"):
+            return word
+    return None
 
+
+def _build(wanted: str | None) -> Parser:
+    """Make the parser: of one command if `wanted` is one, else of all of them."""
     parser = Parser(
         prog="orchestrator",
         description="Runs coding agents over a queue of markdown tasks.",
@@ -94,7 +120,8 @@ def _build() -> Parser:
     parser.add_argument("--project", metavar="DIR", help="the project to work on (default: here)")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
-    for name in _MODULES:
+    of_wanted = [name for name, words in _MODULES.items() if wanted in words]
+    for name in of_wanted or _MODULES:
         import_module(f"orchestrator.cli.{name}").register(commands)
     return parser
 

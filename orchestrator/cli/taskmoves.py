@@ -26,6 +26,7 @@ def register(tasks: Any) -> None:
     )
     retry_parser.add_argument("ids", nargs="*", metavar="ID")
     retry_parser.add_argument("--all", action="store_true", help="every failed or blocked task")
+    retry_parser.set_defaults(rest="ids")
     cancel_parser = command(
         tasks,
         "cancel",
@@ -87,7 +88,7 @@ def _why_no_retry(task: Task) -> str | None:
 def _all_or_none(
     store: Store, ids: list[str], complaint: Callable[[Task], str | None]
 ) -> list[Task]:
-    """Return the tasks with these ids; if one is unknown or not fit, refuse all, saying each why."""
+    """Return the tasks with these ids; if one is unknown or unfit, refuse all and say why."""
     tasks, wrong = [], []
     for task_id in dict.fromkeys(ids):
         try:
@@ -126,7 +127,7 @@ def cancel(arguments: argparse.Namespace) -> int:
             if agent is not None:
                 ask_to_stop(layout, agent, "cancelled")
                 to_end.append(agent)
-            # First the task, then its run: moved back by the run's end, another agent could take it.
+            # First the task, then its run, whose end would put the task back for others to take.
             cancelled.append(store.move(task, "failed", entry("cancelled")))
             context.record_event(layout, "cancelled", task=task.id)
     for agent in to_end:
@@ -189,8 +190,8 @@ def move(arguments: argparse.Namespace) -> int:
             if agent is not None:
                 ask_to_stop(layout, agent, "moved")
             event = entry("moved", **{"from": task.state, "to": state})
-            context.record_event(layout, "moved", task=task.id, state=state)
             task = store.move(task, state, event)
+            context.record_event(layout, "moved", task=task.id, state=state)
     if agent is not None:
         end_run(layout, agent, "moved")
     _report(arguments, layout, [task], f"is in {state}")

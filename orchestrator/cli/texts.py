@@ -39,7 +39,9 @@ def read(path: str, within: str | None = None) -> str:
         return data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise OrchestratorError(
-            f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8", code="text_unreadable"
+            f"{path} is not UTF-8 text (byte {error.start})",
+            "save it as UTF-8",
+            code="text_unreadable",
         ) from None
 
 

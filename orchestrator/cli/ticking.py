@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator import agentstate, idlestamp, project, scheduler
+from orchestrator import agentstate, project, scheduler
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
@@ -45,8 +45,6 @@ def tick(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments)
     project.require_initialised(layout)
     report = scheduler.tick(layout, context.now(), dict(os.environ), dry_run=arguments.dry_run)
-    if not arguments.dry_run and not report.held:
-        idlestamp.leave(layout, context.now(), report)
     if arguments.wait is not None and not arguments.dry_run:
         _wait(layout, report, arguments.wait, quiet=arguments.json)
     _show(arguments, report)

@@ -30,14 +30,9 @@ class Answer:
     told: dict[str, tuple[str, tuple[Edit, ...]]] = field(default_factory=dict)
 
 
-_LAST_LINES = '\n\nif __name__ == "__main__":\n    unittest.main()\n'
-
-
 def _test(imports: str, name: str, body: str) -> str:
     """Return the text of a new test module."""
-    return (
-        f"import unittest\n\n{imports}\n\n\nclass {name}(unittest.TestCase):\n{body}{_LAST_LINES}"
-    )
+    return f"import unittest\n\n{imports}\n\n\nclass {name}(unittest.TestCase):\n{body}"
 
 
 _DISCOUNT = '''\
@@ -68,14 +63,14 @@ ANSWERS = {
             ),
             Edit(
                 "tests/test_cart.py",
-                old=f"1800){chr(10)}{_LAST_LINES}",
+                old="1800)\n",
                 new="1800)\n"
                 "\n"
                 "    def test_nothing_is_added_less_than_once(self):\n"
                 "        cart = self.cart\n"
                 "        with self.assertRaises(ValueError):\n"
                 '            cart.add("Tea", 450, 0)\n'
-                f"        self.assertEqual(cart.total(), 0)\n{_LAST_LINES}",
+                "        self.assertEqual(cart.total(), 0)\n",
             ),
         ),
         ("tests.test_cart",),
@@ -106,12 +101,12 @@ ANSWERS = {
                     ),
                     Edit(
                         "tests/test_vouchers.py",
-                        old=f"850){chr(10)}{_LAST_LINES}",
+                        old="850)\n",
                         new="850)\n"
                         "\n"
                         "    def test_no_shop_pays_its_customers(self):\n"
                         "        with self.assertRaises(ValueError):\n"
-                        f"            apply_discount(1000, 101)\n{_LAST_LINES}",
+                        "            apply_discount(1000, 101)\n",
                     ),
                 ),
             )

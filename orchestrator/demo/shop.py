@@ -89,10 +89,6 @@ from shop.prices import format_price
 class PricesTest(unittest.TestCase):
     def test_cents_have_two_digits(self):
         self.assertEqual(format_price(1205), "12.05")
-
-
-if __name__ == "__main__":
-    unittest.main()
 """,
     "tests/test_cart.py": """\
 import unittest
@@ -108,10 +104,6 @@ class CartTest(unittest.TestCase):
         self.cart.add("Tea", 450, 2)
         self.cart.add("Mug", 900)
         self.assertEqual(self.cart.total(), 1800)
-
-
-if __name__ == "__main__":
-    unittest.main()
 """,
     "tests/test_receipt.py": """\
 import unittest
@@ -126,10 +118,6 @@ class ReceiptTest(unittest.TestCase):
         cart.add("Bicycle", 124950)
         for line in receipt(cart).splitlines():
             self.assertEqual(len(line), WIDTH, line)
-
-
-if __name__ == "__main__":
-    unittest.main()
 """,
 }
 

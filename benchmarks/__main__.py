@@ -1,0 +1,92 @@
+"""`python -m benchmarks`: measure, and print the table. A missed aim is no failure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from benchmarks import (
+    claim_complete,
+    client_start,
+    idle_tick,
+    report,
+    scratch,
+    waiting_supervisor,
+)
+from benchmarks.report import Broken, Row
+
+MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
+    "idle": idle_tick.measure,
+    "claim": claim_complete.measure,
+    "memory": waiting_supervisor.measure,
+    "start": client_start.measure,
+}
+#: Seconds until it is given up; seconds for each loop; the share of each loop's rounds.
+WHOLE = (170, 15.0, 1.0)
+QUICK = (37, 2.5, 0.3)
+
+
+class GivenUp(Exception):
+    """The time is over, or somebody wants us to end: what was measured by then is shown."""
+
+
+def main() -> int:
+    """Measure what the command line names; return 1 only if a measurement itself broke."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("measure", nargs="*", help=f"which: {', '.join(MEASURES)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: under 40 seconds")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--folder", help="where to make the scratch folder (default: temporary)")
+    arguments = parser.parse_args()
+    unknown = set(arguments.measure) - MEASURES.keys()
+    if unknown:
+        parser.error(f"no measure named {', '.join(sorted(unknown))}")
+    seconds, share, rounds = QUICK if arguments.quick else WHOLE
+    for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _give_up)
+    signal.alarm(seconds)
+    began = time.monotonic()
+    rows: list[Row] = []
+    broken: dict[str, str] = {}
+    facts: dict[str, str] = {}
+    try:
+        with scratch.entered(arguments.folder, rounds, share) as here:
+            facts = scratch.machine_facts(here)
+            for name in arguments.measure or MEASURES:
+                if sys.stderr.isatty():
+                    print(f"measuring {name} ...", file=sys.stderr)
+                try:
+                    rows += MEASURES[name](here)
+                except Broken as error:
+                    broken[name] = str(error)
+    except (Broken, GivenUp) as error:
+        broken["all"] = str(error)
+    facts["took"] = f"{time.monotonic() - began:.0f} s"
+    _show(facts, rows, broken, as_json=arguments.json)
+    return 1 if broken else 0
+
+
+def _give_up(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise GivenUp("it took too long" if number == signal.SIGALRM else "it was ended")
+
+
+def _show(facts: dict[str, str], rows: list[Row], broken: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        records = [row.record() for row in rows]
+        print(json.dumps({"facts": facts, "rows": records, "broken": broken}, indent=1))
+        return
+    for name, fact in facts.items():
+        print(f"{name + ':':9} {fact}")
+    if rows:
+        print(f"\n{report.table(rows)}")
+    for name, why in broken.items():
+        print(f"\nBROKEN {name}: {why}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Plays the demonstration: ticks as cron would make them, until everything is settled.
+
+The scheduler, the runs and the agents are processes of their own; this one starts ticks and looks.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from orchestrator import agentstate
+from orchestrator.demo.project import MARK, Place
+from orchestrator.demo.story import Scene, Story
+
+if TYPE_CHECKING:
+    import psutil
+
+#: Seconds between two ticks' starts, and between two looks.
+TICK_EVERY = 0.5
+LOOK_EVERY = 0.2
+#: Seconds that a demonstration may take.
+LIMIT = 120.0
+#: Seconds that the last processes get to end by themselves, and then when asked to.
+LAST_STEPS = 10.0
+GRACE = 2.0
+#: Seconds for `orchestrator stop --all`.
+STOP_TIMEOUT = 60.0
+
+
+class Play:
+    """One demonstration under way. As a context manager it leaves no process behind."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._story = Story(place.layout)
+        self._tick: subprocess.Popen[bytes] | None = None
+        self._ticked = float("-inf")
+
+    def __enter__(self) -> Play:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def scenes(self) -> Iterator[Scene]:
+        """Keep the ticks coming and yield what is seen, until all is settled or time is over."""
+        while True:
+            self._keep_ticking()
+            scene = self._story.look()
+            yield scene
+            if scene.settled or scene.seconds > LIMIT:
+                return
+            time.sleep(LOOK_EVERY)
+
+    def _keep_ticking(self) -> None:
+        """Start a tick each half second, as cron does each minute."""
+        now = time.monotonic()
+        at_work = self._tick is not None and self._tick.poll() is None
+        if at_work or now - self._ticked < TICK_EVERY:
+            return
+        self._ticked = now
+        with open(os.path.join(self._place.folder, "ticks.log"), "ab") as log:
+            self._tick = subprocess.Popen(
+                self._place.command("tick"),
+                cwd=self._place.root,
+                env=self._place.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us, who then end everything in order
+            )
+
+    def end(self) -> None:
+        """End every run, and wait for all processes of the demonstration to be gone."""
+        layout = self._place.layout
+        if any(agentstate.read(layout, name).run for name in agentstate.names(layout)):
+            subprocess.run(
+                self._place.command("stop", "--all"),
+                cwd=self._place.root,
+                env=self._place.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=STOP_TIMEOUT,
+                start_new_session=True,
+                check=False,
+            )
+        if self._gone_within(LAST_STEPS):
+            return
+        for one in self._processes():
+            _signal(one, "terminate")
+        if not self._gone_within(GRACE):
+            for one in self._processes():
+                _signal(one, "kill")
+
+    def _gone_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self._processes():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _processes(self) -> list[psutil.Process]:
+        """Return the living processes that carry the demonstration's mark."""
+        import psutil
+
+        if self._tick is not None:
+            self._tick.poll()  # takes its exit status
+        found = []
+        for one in psutil.process_iter():
+            try:
+                ours = one.pid != os.getpid() and one.environ().get(MARK) == self._place.folder
+                if ours and one.status() != psutil.STATUS_ZOMBIE:
+                    found.append(one)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+
+def _signal(one: psutil.Process, how: str) -> None:
+    import psutil
+
+    try:
+        getattr(one, how)()
+    except psutil.Error:
+        return

@@ -1,0 +1,193 @@
+"""What every test has: a home of its own, and on request a repository, a project, the command line.
+
+Real git and real files in a temporary folder. Whatever touches the developer's own home fails the
+test: first in the act, and once more at its end in case the product swallowed that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pwd
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_REAL_HOME = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)
+#: Below a home, what running the tests may well touch: this checkout, Python, temporary files.
+_OURS = tuple(
+    os.path.realpath(path)
+    for path in (CHECKOUT, sys.prefix, sys.base_prefix, tempfile.gettempdir(), *filter(None, sys.path))
+)
+_EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink"}
+_touched: list[str] = []
+_guarding = False
+
+AGENTS_YAML = """\
+# The agents of this project.
+paused: false
+base_branch: main
+forge: local
+queue_limits: {max_incoming: 20, max_claimed: 5, max_open_prs: 10}
+
+agents:
+  # Writes the code.
+  - name: impl-agent-1
+    role: implementer
+    interval_seconds: 60
+  - name: test-agent
+    role: tester
+    interval_seconds: 120  # twice as long
+  - name: pm-agent
+    role: product_manager
+    interval_seconds: 600
+"""
+
+
+class TouchedRealHome(RuntimeError):
+    """A test reached for the developer's own home."""
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _guard(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _guarding or event not in _EVENTS or not isinstance(arguments[0], str | bytes):
+        return
+    path = os.path.abspath(os.fsdecode(arguments[0]))
+    if _within(path, _REAL_HOME) and not any(_within(path, ours) for ours in _OURS):
+        _touched.append(path)
+        raise TouchedRealHome(path)
+
+
+sys.addaudithook(_guard)
+
+
+@pytest.fixture(scope="session")
+def scratch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def own_home(scratch_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home that is not the developer's, and none of what a surrounding run or git sets."""
+    global _guarding
+    for name in list(os.environ):
+        if name.startswith(("ORCHESTRATOR_", "XDG_", "GIT_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(scratch_home))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(scratch_home / ".gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    _touched.clear()
+    _guarding = True
+    try:
+        yield scratch_home
+    finally:
+        _guarding = False
+    assert not _touched, f"a test touched the real home: {_touched}"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git in a folder and return what it says."""
+    done = subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh repository with one commit, whose folder is the current one."""
+    root = tmp_path / "project"
+    root.mkdir()
+    git(root, "init", "--quiet", "--initial-branch=main")
+    git(root, "config", "user.name", "A Person")
+    git(root, "config", "user.email", "person@example.com")
+    (root / "README.md").write_text("# A project\n")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "The first commit")
+    monkeypatch.chdir(root)
+    return root
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run a command line in this process: `cli("task", "list")`."""
+    from orchestrator.cli import main
+
+    def run(*words: str) -> Done:
+        capsys.readouterr()
+        code = main(list(words))
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return Done(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def project(repo: Path, cli: Callable[..., Done]) -> Any:
+    """The repository after `init --start`, with three agents; returns its layout."""
+    from orchestrator.layout import Layout
+
+    done = cli("init", "--start")
+    assert done.code == 0, done.err
+    layout = Layout(str(repo))
+    Path(layout.config).write_text(AGENTS_YAML)
+    return layout
+
+
+def tree(folder: str | Path) -> dict[str, str]:
+    """Return every file below a folder with a digest of its mode and contents (`.git` left out)."""
+    found = {}
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != ".git"]
+        for name in (*folders, *names):
+            path = os.path.join(where, name)
+            mode = os.lstat(path).st_mode
+            content = b""
+            if os.path.islink(path):
+                content = os.readlink(path).encode()
+            elif os.path.isfile(path):
+                content = Path(path).read_bytes()
+            found[os.path.relpath(path, folder)] = f"{mode:o} {hashlib.sha256(content).hexdigest()}"
+    return found
+
+
+@pytest.fixture
+def unchanged(project: Any) -> Callable[[], None]:
+    """Return a function that fails if any file of the project changed since the test began.
+
+    Lock files without contents, and the folder of throw-away things, do not count.
+    """
+
+    def now() -> dict[str, str]:
+        skipped = (".orchestrator/cache", ".orchestrator/shared/queue/.lock")
+        return {path: seal for path, seal in tree(project.root).items() if not path.startswith(skipped)}
+
+    before = now()
+    return lambda: _assert_same(before, now())
+
+
+def _assert_same(before: dict[str, str], after: dict[str, str]) -> None:
+    assert after == before

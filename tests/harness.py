@@ -1,0 +1,448 @@
+"""What the contract's tests share: a scratch project, the product as processes, and patience.
+
+Everything here knows the product by its contract only: files, commands, JSON. Each test has its own
+folder with a home, a bare remote, the project and the fake client's folder; when it ends, whatever
+still runs in that folder's name is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+PRODUCT = TESTS.parent / "orchestrator" / "__main__.py"
+FAKE_CLIENT = TESTS / "fake_client.py"
+PYTHON = [sys.executable, "-I", "-S"]
+#: Seconds after which a condition that does not come about fails the test.
+PATIENCE = 40.0
+STATES = ("incoming", "claimed", "blocked", "done", "failed")
+#: An interval after which no agent becomes due again within a test.
+ONCE = 86_400
+
+
+def wait_until(
+    condition: Callable[[], Any], what: str = "", limit: float = PATIENCE, every: float = 0.03
+) -> Any:
+    """Return the condition's first true value; fail the test when it does not come in time."""
+    deadline = time.monotonic() + limit
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {limit:g} s: {what or condition}", pytrace=True)
+        time.sleep(every)
+
+
+class Done:
+    """A command that has ended."""
+
+    def __init__(self, argv: list[str], code: int, out: str, err: str) -> None:
+        self.argv, self.code, self.out, self.err = argv, code, out, err
+
+    def __repr__(self) -> str:
+        return f"{self.argv} -> {self.code}\n--- stdout\n{self.out}--- stderr\n{self.err}"
+
+    @property
+    def json(self) -> Any:
+        try:
+            return json.loads(self.out)
+        except ValueError:
+            raise AssertionError(f"no JSON on standard output: {self!r}") from None
+
+
+class World:
+    """One scratch project, its remote, its fake client, and the product working in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.root = folder / "project"
+        self.remote = folder / "remote.git"
+        self.fake = folder / "fake"
+        self.bin = folder / "bin"
+        for path in (self.home, self.fake / "scripts", self.fake / "gates", self.bin):
+            path.mkdir(parents=True)
+        (self.home / ".gitconfig").write_text(
+            "[user]\n\tname = A Person\n\temail = person@example.org\n"
+            "[init]\n\tdefaultBranch = main\n[commit]\n\tgpgsign = false\n"
+            '[protocol "file"]\n\tallow = always\n[advice]\n\tdetachedHead = false\n'
+        )
+        self.environment = {
+            "HOME": str(self.home),
+            "PATH": f"{self.bin}:{os.environ.get('PATH', os.defpath)}",
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "NO_COLOR": "1",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "FAKE_CLIENT_HOME": str(self.fake),
+        }
+        self.home_folder = self.root / ".orchestrator"
+        self.queue = self.home_folder / "shared" / "queue"
+
+    # --- making the project ---
+
+    def create(self, *, remote: bool = True, init: bool = True, **config: Any) -> World:
+        """Make the repository (and its remote), set it up, and configure one implementer."""
+        self.git("init", "-q", "-b", "main", str(self.root), cwd=self.folder)
+        (self.root / "README.md").write_text("# A project\n")
+        (self.root / "app.py").write_text("def answer():\n    return 42\n")
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", "first")
+        if remote:
+            self.git("init", "-q", "--bare", "-b", "main", str(self.remote), cwd=self.folder)
+            self.git("remote", "add", "origin", str(self.remote))
+            self.git("push", "-q", "-u", "origin", "main")
+            self.git("remote", "set-head", "origin", "main")
+        if init:
+            self.ok("init", "--schedule", "none", "--no-commands", "--start")
+            self.configure(**config)
+        return self
+
+    def configure(self, **changes: Any) -> None:
+        """Write agents.yaml whole. JSON is YAML."""
+        config: dict[str, Any] = {
+            "paused": False,
+            "base_branch": "main",
+            "base_port": 43000,
+            "claude": {"command": [*PYTHON, str(FAKE_CLIENT)]},
+            "retry": {"max_attempts": 3, "backoff_seconds": 0, "max_backoff_seconds": 300},
+            "forge": "local",
+            "agents": [self.agent("impl-1")],
+        }
+        config.update(changes)
+        self.write_config(json.dumps(config, indent=2))
+
+    def write_config(self, text: str) -> None:
+        aside = self.home_folder / "agents.yaml.aside"
+        aside.write_text(text)
+        os.replace(aside, self.home_folder / "agents.yaml")
+
+    @staticmethod
+    def agent(name: str, role: str = "implementer", **more: Any) -> dict[str, Any]:
+        return {"name": name, "role": role, "interval_seconds": 1, **more}
+
+    # --- git ---
+
+    def git(self, *arguments: str, cwd: Path | None = None, good: bool = True) -> str:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=cwd or self.root,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if good and done.returncode:
+            raise AssertionError(f"git {' '.join(arguments)}: {done.stderr}")
+        return done.stdout.strip() if not done.returncode else ""
+
+    def sha(self, name: str, cwd: Path | None = None) -> str:
+        """Return the commit that a name means, "" for none."""
+        return self.git("rev-parse", "--verify", "-q", f"{name}^{{commit}}", cwd=cwd, good=False)
+
+    def remote_sha(self, branch: str) -> str:
+        return self.sha(f"refs/heads/{branch}", cwd=self.remote)
+
+    def commits_about(self, task: str) -> list[str]:
+        """Return the distinct commits of the default behaviour for a task, wherever they lie."""
+        lines = self.git("log", "--all", "--format=%H %s").splitlines()
+        return [line.split()[0] for line in lines if line.endswith(f" work on {task}")]
+
+    # --- the product ---
+
+    def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*PYTHON, str(PRODUCT), *words],
+            cwd=cwd or self.root,
+            env={**self.environment, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, cwd: Path | None = None, stdin: str = "", **env: str) -> Done:
+        """Run the product; it has a minute."""
+        argv = [*PYTHON, str(PRODUCT), *words]
+        done = subprocess.run(
+            argv,
+            cwd=cwd or self.root,
+            env={**self.environment, **env},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        found = Done(list(words), done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in found.err + found.out, f"a traceback was shown: {found!r}"
+        assert found.code != 3, f"a bug was met: {found!r}"
+        return found
+
+    def ok(self, *words: str, **options: Any) -> Done:
+        done = self.run(*words, **options)
+        assert done.code == 0, f"should have succeeded: {done!r}"
+        return done
+
+    def refused(self, *words: str, code: int = 1, **options: Any) -> Done:
+        """Run a command that must be refused, with words on standard error."""
+        done = self.run(*words, **options)
+        assert done.code == code, f"should have ended with {code}: {done!r}"
+        assert done.err.strip(), f"refused without a word: {done!r}"
+        return done
+
+    def json(self, *words: str, **options: Any) -> Any:
+        return self.ok(*words, "--json", **options).json
+
+    def tick(self, **options: Any) -> Any:
+        return self.json("tick", **options)
+
+    def status(self) -> Any:
+        return self.json("status")
+
+    def add(self, title: str, role: str = "implement", *words: str, **options: Any) -> str:
+        """Add a task; return its id."""
+        return str(
+            self.json("task", "add", "--title", title, "--role", role, *words, **options)["id"]
+        )
+
+    def task(self, task: str) -> Any:
+        return self.json("task", "show", task)
+
+    def drop(self, name: str, text: str | bytes, state: str = "incoming") -> Path:
+        """Put a file into the queue by hand."""
+        folder = self.queue / state
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / name
+        aside = folder / f".{name[:100]}.aside"
+        aside.write_bytes(text if isinstance(text, bytes) else text.encode())
+        os.replace(aside, path)
+        return path
+
+    def places(self) -> dict[str, list[str]]:
+        """Return the names of the task files in each state. A listing that raced is done again."""
+        while True:
+            first, second = self._listing(), self._listing()
+            if first == second:
+                return first
+
+    def _listing(self) -> dict[str, list[str]]:
+        return {
+            state: sorted(
+                entry.name
+                for entry in os.scandir(self.queue / state)
+                if entry.name.endswith(".md") and not entry.name.startswith(".")
+            )
+            if (self.queue / state).is_dir()
+            else []
+            for state in STATES
+        }
+
+    def where(self, task: str) -> list[str]:
+        """Return the states in which a task's file lies: one, if all is well."""
+        return [state for state, names in self.places().items() if f"{task}.md" in names]
+
+    def text(self, task: str) -> str:
+        [state] = self.where(task)
+        return (self.queue / state / f"{task}.md").read_text()
+
+    def tick_until(
+        self, condition: Callable[[], Any], what: str = "", limit: float = PATIENCE
+    ) -> Any:
+        """Tick, as a schedule would but faster, until something is so."""
+
+        def look() -> Any:
+            found = condition()
+            if not found:
+                done = self.run("tick")
+                assert done.code == 0, done
+                found = condition()
+            return found
+
+        return wait_until(look, f"{what}: {self.places()}", limit, every=0.1)
+
+    def tick_until_in(self, state: str, *tasks: str, limit: float = PATIENCE) -> None:
+        self.tick_until(
+            lambda: all(self.where(task) == [state] for task in tasks),
+            f"{tasks} in {state}",
+            limit,
+        )
+
+    def prs(self) -> Any:
+        return self.json("pr", "list")
+
+    # --- the fake client ---
+
+    def script(self, name: str, *behaviours: dict[str, Any]) -> None:
+        """Say what executions of a task, agent, role or `default` do, one after the other."""
+        text = json.dumps(list(behaviours) if len(behaviours) > 1 else behaviours[0])
+        aside = self.fake / "scripts" / f".{name}.aside"
+        aside.write_text(text)
+        os.replace(aside, self.fake / "scripts" / f"{name}.json")
+
+    def open(self, gate: str) -> None:
+        (self.fake / "gates" / gate).touch()
+
+    def ledger(self, event: str | None = None, **fields: Any) -> list[dict[str, Any]]:
+        """Return what the fake client noted, filtered."""
+        try:
+            text = (self.fake / "ledger.jsonl").read_text()
+        except FileNotFoundError:
+            return []
+        records = [json.loads(line) for line in text.splitlines()]
+        return [
+            record
+            for record in records
+            if event in (None, record["event"])
+            and all(record.get(name) == value for name, value in fields.items())
+        ]
+
+    def starts(self, task: str | None = None) -> list[dict[str, Any]]:
+        return self.ledger("start", **({"task": task} if task else {}))
+
+    def running(self, task: str | None = None) -> list[dict[str, Any]]:
+        """Return the executions that are alive."""
+        ended = {record["pid"] for record in self.ledger("end")}
+        return [
+            record
+            for record in self.starts(task)
+            if record["pid"] not in ended and is_alive(record["pid"])
+        ]
+
+    def seen(self, task: str, count: int = -1) -> dict[str, str]:
+        """Return what an execution of a task was given, by name: prompt, instructions, system."""
+        record = self.starts(task)[count]
+        folder = self.fake / "seen" / f"{record['run']}-{record['count']}"
+        return {path.name: path.read_text() for path in folder.iterdir()}
+
+    def assert_never_at_once(self, most: int | None = None) -> None:
+        """No two executions of one task or one agent were alive at once, and never too many."""
+        assert not self.ledger("refused"), self.ledger("refused")
+        for record in self.ledger("rivals"):
+            for rival in record["rivals"]:
+                assert record["agent"] != rival["agent"], f"one agent twice: {record}"
+                assert record["task"] is None or record["task"] != rival["task"], (
+                    f"one task twice: {record}"
+                )
+            if most is not None:
+                assert len(record["rivals"]) < most, f"more than {most} at once: {record}"
+
+    # --- processes ---
+
+    def supervisor(self, task: str) -> int:
+        """Return the pid of a task's supervisor, as `status` gives it."""
+        [found] = [run for run in self.status()["running"] if run["task"] == task]
+        return int(found["pid"])
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process that runs in this world's name."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                if process.environ().get("FAKE_CLIENT_HOME") == str(self.fake):
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def quiet(self) -> None:
+        """Wait until nothing runs in this world's name."""
+        wait_until(lambda: not self.processes(), "everything to end")
+
+    def end(self) -> None:
+        for gate in ("go", "never"):
+            self.open(gate)
+        for _ in range(20):
+            found = self.processes()
+            if not found:
+                return
+            for process in found:
+                try:
+                    process.kill()
+                except psutil.Error:
+                    continue
+            psutil.wait_procs(found, timeout=1)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Send a signal to one process; one that has just ended is no error."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A folder to make a project in: call `create`. Nothing survives the test."""
+    made = World(tmp_path)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def fingerprint(folder: Path, *, skip: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return kind, mode and content of everything below a folder, but for what is skipped."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if any(name == s or name.startswith(f"{s}/") for s in skip):
+            continue
+        if path.is_symlink():
+            found[name] = f"link {os.readlink(path)}"
+        elif path.is_file():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[name] = f"file {path.stat().st_mode:o} {digest}"
+        else:
+            found[name] = "folder"
+    return found
+
+
+class Sampler:
+    """Looks at something again and again in a thread, and keeps each answer that was new."""
+
+    def __init__(self, look: Callable[[], Any]) -> None:
+        self.look, self.answers = look, []  # type: ignore[var-annotated]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def _sample(self) -> None:
+        while not self._stop.is_set():
+            answer = self.look()
+            if not self.answers or answer != self.answers[-1]:
+                self.answers.append(answer)
+            time.sleep(0.004)
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()

@@ -1,0 +1,23 @@
+"""CONTRACT 7: a task file becomes a pull request, and what a run is given on the way."""
+
+from __future__ import annotations
+
+import harness
+from harness import World
+
+world = harness.world
+
+
+def test_a_task_becomes_a_pushed_branch_with_a_pull_request(world: World) -> None:
+    world.create()
+    task = world.add("Add input validation")
+    world.tick_until_in("done", task)
+    [pr] = world.prs()
+    assert pr["task"] == task
+    assert pr["state"] == "open"
+    assert pr["base"] == "main"
+    assert pr["branch"] == f"agent/{task}-add-input-validation"
+    assert pr["head"] == world.sha(pr["branch"]) == world.remote_sha(pr["branch"])
+    assert len(world.commits_about(task)) == 1
+    assert world.git("log", "-1", "--format=%s", "main") == "first"
+    assert len(world.starts(task)) == 1

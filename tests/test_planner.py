@@ -1,0 +1,943 @@
+"""The decision is a table: what starts, what does not and why, and what becomes of ended runs."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator import planner
+from orchestrator.model import (
+    VERDICTS,
+    Action,
+    Agent,
+    AgentView,
+    Budgets,
+    Config,
+    Hold,
+    Outcome,
+    QueueLimits,
+    Retry,
+    Role,
+    RunView,
+    Snapshot,
+    Task,
+)
+
+NOW = 1_800_000_000.0
+#: CONTRACT 6, word for word; `config_error` (CONTRACT 4) stands above all of them.
+ORDER = [
+    "system_paused",
+    "paused",
+    "running",
+    "not_due",
+    "usage_limit",
+    "system_fault",
+    "budget_exhausted",
+    "max_incoming",
+    "max_claimed",
+    "open_prs_unknown",
+    "max_open_prs",
+    "blocked_by_dependency",
+    "backoff",
+    "no_matching_task",
+]
+
+
+def role(name: str, takes: str | None, delivers: str) -> Role:
+    return Role(name, takes, delivers, tools=(), allow=(), deny=(), brief="")
+
+
+ROLES = {
+    "implementer": role("implementer", "implement", "pull_request"),
+    "tester": role("tester", "test", "pull_request"),
+    "reviewer": role("reviewer", "review", "verdict"),
+    "product_manager": role("product_manager", None, "nothing"),
+}
+
+
+def task(
+    task_id: str = "T1", role: str = "implement", state: str = "incoming", **more: Any
+) -> Task:
+    return Task(task_id, f"Title of {task_id}", role, state, f"/q/{state}/{task_id}.md", **more)
+
+
+def claimed(task_id: str, role: str = "implement", **more: Any) -> Task:
+    return task(task_id, role, "claimed", **more)
+
+
+def run(run_id: str = "R1", agent: str = "busy", **more: Any) -> RunView:
+    facts = {"task": None, "alive": True, "finished": False, "restarts": 0, **more}
+    return RunView(run_id, agent, **facts)
+
+
+@dataclass
+class World:
+    """A snapshot and a configuration in which everything starts, to be spoilt bit by bit."""
+
+    agents: list[Agent] = field(default_factory=lambda: [Agent("impl", "implementer", 0)])
+    waiting: list[Task] = field(default_factory=lambda: [task()])
+    claimed: list[Task] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    snapshot: dict[str, Any] = field(default_factory=dict)
+
+    def seen(self) -> Snapshot:
+        facts: dict[str, Any] = {
+            "incoming_count": len(self.waiting),
+            "open_prs": 0,
+            "runs": (),
+            "agents": {},
+            "roles": ROLES,
+            "dependencies": {},
+            "spent_today_usd": 0.0,
+            **self.snapshot,
+        }
+        return Snapshot(waiting=tuple(self.waiting), claimed=tuple(self.claimed), **facts)
+
+    def configured(self) -> Config:
+        return Config(**{"agents": tuple(self.agents), **self.config})
+
+    def plan(self, now: float = NOW) -> list[Action]:
+        return planner.plan(self.seen(), self.configured(), now)
+
+    def decisions(self, now: float = NOW) -> dict[str | None, str]:
+        """Each agent's decision in words: `start`, `start T1`, or the reason why not."""
+        actions = [a for a in self.plan(now) if a.action in ("start", "skip")]
+        said = {
+            a.agent: a.reason or "" if a.action == "skip" else f"start {a.task or ''}".strip()
+            for a in actions
+        }
+        assert len(said) == len(actions) == len(self.agents)
+        return said
+
+    def decision(self, now: float = NOW) -> str:
+        return self.decisions(now)[self.agents[0].name]
+
+
+# --- one rule after the other ------------------------------------------------------------------
+
+
+def _all_tasks(**changes: Any) -> Callable[[World], None]:
+    def spoil(world: World) -> None:
+        world.waiting = [replace(each, **changes) for each in world.waiting]
+
+    return spoil
+
+
+def _snapshot(**changes: Any) -> Callable[[World], None]:
+    return lambda world: world.snapshot.update(changes)
+
+
+def _config(**changes: Any) -> Callable[[World], None]:
+    return lambda world: world.config.update(changes)
+
+
+def _pause_agent(world: World) -> None:
+    world.agents[0] = replace(world.agents[0], paused=True)
+
+
+def _add_run(view: RunView) -> Callable[[World], None]:
+    def spoil(world: World) -> None:
+        world.snapshot["runs"] = (*world.snapshot.get("runs", ()), view)
+
+    return spoil
+
+
+def _fault(world: World) -> None:
+    world.snapshot["hold"] = Hold("system_fault", "no disk", None, NOW - 60)
+    _add_run(run("R2", "another"))(world)
+
+
+def _spend(world: World) -> None:
+    world.snapshot["spent_today_usd"] = 50.0
+    world.config["budgets"] = Budgets(daily_usd=50.0)
+
+
+def _claim(world: World) -> None:
+    world.claimed = [claimed(f"C{n}") for n in range(5)]
+
+
+LIMIT = Hold("usage_limit", "the limit is reached", None, NOW - 60, until=NOW + 60)
+#: What makes each rule fail, and only that one, for an agent that takes tasks.
+SPOILERS: dict[str, Callable[[World], None]] = {
+    "config_error": _snapshot(may_start=False),
+    "system_paused": _config(paused=True),
+    "paused": _pause_agent,
+    "running": _add_run(run(agent="impl")),
+    "not_due": _snapshot(agents={"impl": AgentView("impl", last_started=NOW - 10)}),
+    "usage_limit": _snapshot(hold=LIMIT),
+    "system_fault": _fault,
+    "budget_exhausted": _spend,
+    "max_claimed": _claim,
+    "open_prs_unknown": _snapshot(open_prs=None),
+    "max_open_prs": _snapshot(open_prs=10),
+    "blocked_by_dependency": _all_tasks(depends_on=("T0",)),
+    "backoff": _all_tasks(not_before=NOW + 30, backoff=60.0),
+    "no_matching_task": _all_tasks(role="draw"),
+}
+#: They cannot both be so: one hold at a time, one count, and no task to be blocked or to wait.
+EXCLUSIVE = {
+    ("usage_limit", "system_fault"),
+    ("open_prs_unknown", "max_open_prs"),
+    ("blocked_by_dependency", "no_matching_task"),
+    ("backoff", "no_matching_task"),
+}
+
+
+def test_the_table_below_knows_every_reason_of_the_contract_in_its_order() -> None:
+    table = list(SPOILERS)
+    table.insert(table.index("max_claimed"), "max_incoming")  # the product manager's, below
+    assert table == ["config_error", *ORDER]
+
+
+def test_an_agent_that_nothing_speaks_against_starts_with_the_first_task() -> None:
+    assert World().decision() == "start T1"
+
+
+@pytest.mark.parametrize("reason", SPOILERS)
+def test_each_rule_alone_holds_an_agent_back(reason: str) -> None:
+    world = World()
+    SPOILERS[reason](world)
+    assert world.decision() == reason
+    rules, _ = planner.judge(
+        world.agents[0], world.seen(), world.configured(), NOW, planner.Room.of(world.seen())
+    )
+    assert [rule.code for rule in rules if not rule.ok] == [reason]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [pair for pair in itertools.combinations(SPOILERS, 2) if pair not in EXCLUSIVE],
+)
+def test_of_two_failing_rules_the_earlier_is_the_reason(first: str, second: str) -> None:
+    for order in ((first, second), (second, first)):
+        world = World()
+        for reason in order:
+            SPOILERS[reason](world)
+        assert world.decision() == first
+
+
+@pytest.mark.parametrize("reason", [*ORDER[:7], "max_incoming"])
+def test_a_product_manager_is_held_back_by_its_own_rules_in_the_same_order(reason: str) -> None:
+    world = World(agents=[Agent("impl", "product_manager", 0)])
+    assert world.decision() == "start"
+    world.waiting = [task(f"T{n}") for n in range(15)]
+    _claim(world)
+    assert world.decision() == "max_incoming"
+    if reason != "max_incoming":
+        SPOILERS[reason](world)
+    assert world.decision() == reason
+
+
+@pytest.mark.parametrize("reason", ["max_claimed", "open_prs_unknown", "max_open_prs", "backoff"])
+def test_what_concerns_claiming_does_not_concern_a_product_manager(reason: str) -> None:
+    world = World(agents=[Agent("pm", "product_manager", 0)])
+    SPOILERS[reason](world)
+    assert world.decision() == "start"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "at_work", "decision"),
+    [(20, 0, "max_incoming"), (16, 4, "max_incoming"), (19, 0, "start"), (15, 4, "start")],
+)
+def test_creating_needs_waiting_and_claimed_tasks_together_below_max_incoming(
+    waiting: int, at_work: int, decision: str
+) -> None:
+    world = World(agents=[Agent("pm", "product_manager", 0)])
+    world.waiting = [task(f"T{n}") for n in range(waiting)]
+    world.claimed = [claimed(f"C{n}") for n in range(at_work)]
+    assert world.decision() == decision
+
+
+def test_an_agent_whose_role_is_gone_is_a_configuration_error() -> None:
+    world = World(agents=[Agent("odd", "juggler", 0), Agent("impl", "implementer", 1)])
+    assert world.decisions() == {"odd": "config_error", "impl": "start T1"}
+
+
+# --- when an agent is due ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last_started", "decision"),
+    [
+        (None, "start T1"),
+        (NOW - 300, "start T1"),
+        (NOW - 301, "start T1"),
+        (NOW - 299, "not_due"),
+        (NOW, "not_due"),
+        (NOW + 86_400, "not_due"),
+    ],
+)
+def test_an_agent_is_due_an_interval_after_its_last_start(
+    last_started: float | None, decision: str
+) -> None:
+    world = World()
+    world.snapshot["agents"] = {"impl": AgentView("impl", last_started)}
+    assert world.decision() == decision
+
+
+def test_a_start_recorded_ahead_of_the_clock_never_waits_longer_than_an_interval() -> None:
+    world = World()
+    world.snapshot["agents"] = {"impl": AgentView("impl", last_started=NOW + 86_400)}
+    agent = world.agents[0]
+    assert planner.next_due(agent, NOW + 86_400, NOW, None) - NOW <= (agent.interval_seconds or 0)
+
+
+def test_an_agent_that_is_asked_for_by_name_is_due_whatever_its_interval() -> None:
+    world = World()
+    world.snapshot["agents"] = {"impl": AgentView("impl", last_started=NOW - 1)}
+    world.snapshot["forced"] = {"impl": None}
+    assert world.decision() == "start T1"
+    world.waiting = [task("T1"), task("T2")]
+    world.snapshot["forced"] = {"impl": "T2"}
+    assert world.decision() == "start T2"
+    world.snapshot["forced"] = {"impl": "T3"}
+    assert world.decision() == "no_matching_task"
+
+
+@pytest.mark.parametrize("reason", [r for r in SPOILERS if r not in ("not_due", "config_error")])
+def test_asking_for_an_agent_by_name_lifts_no_rule_but_the_interval(reason: str) -> None:
+    world = World()
+    world.snapshot["forced"] = {"impl": None}
+    SPOILERS[reason](world)
+    assert world.decision() == reason
+
+
+def test_an_agent_that_the_scheduler_suspended_is_paused_and_says_why() -> None:
+    world = World()
+    world.snapshot["agents"] = {"impl": AgentView("impl", suspended="failed 3 times in a row")}
+    assert world.decision() == "paused"
+    rules, _ = planner.judge(
+        world.agents[0], world.seen(), world.configured(), NOW, planner.Room.of(world.seen())
+    )
+    assert next(r.detail for r in rules if not r.ok) == "failed 3 times in a row"
+
+
+# --- limits ------------------------------------------------------------------------------------
+
+
+def crew(*roles: str) -> list[Agent]:
+    return [Agent(f"a{n}", name, n) for n, name in enumerate(roles, 1)]
+
+
+IMPL2 = ("implementer", "implementer")
+#: roles, waiting tasks' roles, claimed, open pull requests, limits -> decisions
+CAPACITY: dict[str, tuple[tuple[str, ...], str, int, int, dict[str, int], list[str]]] = {
+    "two agents, two tasks": (IMPL2, "ii", 0, 0, {}, ["start T1", "start T2"]),
+    "two agents, one task": (IMPL2, "i", 0, 0, {}, ["start T1", "no_matching_task"]),
+    "room for one claim": (
+        IMPL2,
+        "ii",
+        1,
+        0,
+        {"max_claimed": 2},
+        ["start T1", "max_claimed"],
+    ),
+    "room for one pull request": (
+        IMPL2,
+        "ii",
+        0,
+        0,
+        {"max_open_prs": 1},
+        ["start T1", "max_open_prs"],
+    ),
+    "a claimed task is a coming pull request": (
+        IMPL2,
+        "ii",
+        1,
+        1,
+        {"max_open_prs": 3},
+        ["start T1", "max_open_prs"],
+    ),
+    "claims count across roles": (
+        ("implementer", "reviewer", "tester"),
+        "irt",
+        0,
+        0,
+        {"max_claimed": 2},
+        ["start T1", "start T2", "max_claimed"],
+    ),
+    "a reviewer takes no pull request's place": (
+        ("reviewer", "implementer"),
+        "ri",
+        0,
+        0,
+        {"max_open_prs": 1},
+        ["start T1", "start T2"],
+    ),
+    "limits of nothing let nothing start": (
+        IMPL2,
+        "ii",
+        0,
+        0,
+        {"max_claimed": 0},
+        ["max_claimed", "max_claimed"],
+    ),
+    "more claimed than a lowered limit": (
+        IMPL2,
+        "ii",
+        5,
+        0,
+        {"max_claimed": 2},
+        ["max_claimed", "max_claimed"],
+    ),
+    "product managers take no claim's place": (
+        ("product_manager", "implementer"),
+        "i",
+        0,
+        0,
+        {"max_claimed": 1},
+        ["start", "start T1"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CAPACITY)
+def test_what_a_plan_starts_counts_against_the_limits_of_the_same_plan(name: str) -> None:
+    roles, tasks, at_work, open_prs, limits, expected = CAPACITY[name]
+    words = {"i": "implement", "r": "review", "t": "test"}
+    world = World(agents=crew(*roles))
+    world.waiting = [task(f"T{n}", words[letter]) for n, letter in enumerate(tasks, 1)]
+    world.claimed = [claimed(f"C{n}") for n in range(at_work)]
+    world.snapshot["open_prs"] = open_prs
+    world.config["queue_limits"] = QueueLimits(**limits)
+    assert list(world.decisions().values()) == expected
+
+
+@pytest.mark.parametrize("open_prs", [None, 10, 11])
+@pytest.mark.parametrize(
+    ("role", "waiting", "decision"),
+    [
+        ("reviewer", task("T1", "review"), "start T1"),
+        ("implementer", task("T1", pr="7"), "start T1"),
+        ("tester", task("T1", "test", pr="7"), "start T1"),
+        ("implementer", task("T1"), None),
+    ],
+)
+def test_what_drains_is_never_held_by_what_is_full(
+    open_prs: int | None, role: str, waiting: Task, decision: str | None
+) -> None:
+    world = World(agents=[Agent("impl", role, 0)], waiting=[waiting])
+    world.snapshot["open_prs"] = open_prs
+    expected = "open_prs_unknown" if open_prs is None else "max_open_prs"
+    assert world.decision() == (decision or expected)
+
+
+def test_at_the_limit_rework_is_taken_past_the_tasks_that_wait_before_it() -> None:
+    world = World(waiting=[task("T1"), task("T2"), task("T3", pr="7")])
+    world.snapshot["open_prs"] = 10
+    assert world.decision() == "start T3"
+
+
+def test_rework_that_cannot_run_yet_does_not_let_new_work_through_the_limit() -> None:
+    world = World(waiting=[task("T1"), task("T2", pr="7", not_before=NOW + 9, backoff=10.0)])
+    world.snapshot["open_prs"] = 10
+    assert world.decision() == "backoff"
+
+
+def test_a_claimed_task_with_a_pull_request_or_a_reviewers_is_not_counted_twice() -> None:
+    world = World(claimed=[claimed("C1", pr="1"), claimed("C2", "review"), claimed("C3", "draw")])
+    world.snapshot["open_prs"] = 9
+    assert world.decision() == "start T1"
+    world.claimed.append(claimed("C4", "test"))
+    assert world.decision() == "max_open_prs"
+
+
+# --- usage limits, faults and money ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("until", "decision"),
+    [(NOW + 1, "usage_limit"), (NOW, "start T1"), (NOW - 1, "start T1")],
+)
+def test_a_usage_limit_holds_everyone_until_its_reset(until: float, decision: str) -> None:
+    world = World(agents=crew("implementer", "product_manager"))
+    world.snapshot["hold"] = replace(LIMIT, until=until)
+    assert list(world.decisions().values()) == [decision, decision.replace(" T1", "")]
+
+
+def test_a_usage_limits_reset_far_ahead_of_the_clock_is_believed() -> None:
+    world = World()
+    world.snapshot["hold"] = replace(LIMIT, since=NOW + 9e5, until=NOW + 1e6)
+    assert world.decision() == "usage_limit"
+
+
+FAULT = Hold("system_fault", "remote_unreachable: no route", None, NOW - 60)
+
+
+def test_after_a_fault_each_plan_tries_again_with_one_run() -> None:
+    world = World(agents=crew(*IMPL2, "product_manager"), waiting=[task("T1"), task("T2")])
+    world.snapshot["hold"] = FAULT
+    assert list(world.decisions().values()) == ["start T1", "system_fault", "system_fault"]
+
+
+def test_a_product_managers_run_may_be_the_one_that_tries_again() -> None:
+    world = World(agents=crew("product_manager", "implementer"))
+    world.snapshot["hold"] = FAULT
+    assert list(world.decisions().values()) == ["start", "system_fault"]
+
+
+def test_an_agent_that_cannot_start_anyway_does_not_use_up_the_try() -> None:
+    world = World(agents=crew("reviewer", "implementer"))
+    world.snapshot["hold"] = FAULT
+    assert list(world.decisions().values()) == ["no_matching_task", "start T1"]
+
+
+@pytest.mark.parametrize(
+    ("other", "decision"),
+    [
+        (run("R1", "other", alive=True), "system_fault"),
+        (run("R1", "other", alive=True, finished=True), "system_fault"),
+        (run("R1", "other", alive=False), "system_fault"),
+        (run("R1", "other", alive=False, finished=True), "start T1"),
+    ],
+    ids=["at work", "ending", "about to be started again", "ended"],
+)
+def test_while_a_run_is_under_way_no_second_one_tries_a_fault(
+    other: RunView, decision: str
+) -> None:
+    world = World()
+    world.snapshot.update(hold=FAULT, runs=(other,))
+    assert world.decision() == decision
+
+
+@pytest.mark.parametrize(
+    ("spent", "cap", "decision"),
+    [
+        (49.99, 50.0, "start T1"),
+        (50.0, 50.0, "budget_exhausted"),
+        (51.0, 50.0, "budget_exhausted"),
+        (1e9, None, "start T1"),
+        (0.0, 0.0, "budget_exhausted"),
+    ],
+)
+def test_a_run_starts_while_todays_spending_is_below_the_cap(
+    spent: float, cap: float | None, decision: str
+) -> None:
+    world = World()
+    world.snapshot["spent_today_usd"] = spent
+    world.config["budgets"] = Budgets(daily_usd=cap)
+    assert world.decision() == decision
+
+
+# --- which task --------------------------------------------------------------------------------
+
+
+def test_a_task_that_is_blocked_or_waits_lets_the_ones_behind_it_pass() -> None:
+    world = World(waiting=[task("T1", depends_on=("T9",)), task("T2", not_before=NOW + 5), task()])
+    world.waiting[2] = task("T3")
+    assert world.decision() == "start T3"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "decision"),
+    [
+        ({"A": "met", "B": "met"}, "start T1"),
+        ({"A": "met", "B": "waiting: it is in claimed"}, "blocked_by_dependency"),
+        ({"A": "met", "B": "broken: it failed"}, "blocked_by_dependency"),
+        ({"A": "met"}, "blocked_by_dependency"),
+        ({}, "blocked_by_dependency"),
+    ],
+)
+def test_a_task_starts_when_every_dependency_is_met(
+    verdicts: dict[str, str], decision: str
+) -> None:
+    world = World(waiting=[task(depends_on=("A", "B"))])
+    world.snapshot["dependencies"] = verdicts
+    assert world.decision() == decision
+
+
+#: seconds until not_before, the delay it came from -> seconds that the task still waits
+BACKOFF: list[tuple[float | None, float | None, float]] = [
+    (None, None, 0),
+    (None, 60, 0),
+    (30, 60, 30),
+    (60, 60, 60),
+    (61, 60, 61),  # times in the file are whole seconds
+    (62, 60, 0),  # farther away than its whole delay: the clock was moved back
+    (28_800, 60, 0),
+    (0, 60, 0),
+    (-1, 60, 0),
+    (-28_800, 60, 0),  # the clock was moved forward
+    (0.5, 10, 0.5),
+]
+
+
+@pytest.mark.parametrize(("ahead", "delay", "left"), BACKOFF)
+def test_a_failed_task_waits_for_its_delay_and_never_longer_by_a_moved_clock(
+    ahead: float | None, delay: float | None, left: float
+) -> None:
+    waiting = task(not_before=None if ahead is None else NOW + ahead, backoff=delay)
+    assert planner.seconds_left(waiting, NOW) == left
+    assert World(waiting=[waiting]).decision() == ("backoff" if left else "start T1")
+
+
+def test_each_agent_takes_only_tasks_of_its_role_and_no_task_is_given_out_twice() -> None:
+    world = World(agents=crew("implementer", "tester", "reviewer", "implementer"))
+    world.waiting = [task("T1", "review"), task("T2", "test"), task("T3"), task("T4")]
+    assert list(world.decisions().values()) == ["start T3", "start T2", "start T1", "start T4"]
+
+
+# --- what becomes of a run ---------------------------------------------------------------------
+
+RETRY = Retry(max_attempts=3, backoff_seconds=10, max_backoff_seconds=300)
+
+
+def settled(
+    outcome: Outcome | None, attempts: int = 0, interruptions: int = 0, **facts: Any
+) -> Action | None:
+    world = World(
+        claimed=[claimed("T1", run="R1", attempts=attempts, interruptions=interruptions)],
+        config={"retry": RETRY},
+    )
+    view = run(**{"task": "T1", "alive": False, "finished": True, "outcome": outcome, **facts})
+    return planner.settle(view, world.seen(), world.configured())
+
+
+#: verdict, attempts so far, interruptions in a row -> action, delay, charged
+VERDICT_TABLE: list[tuple[str, int, int, str, float | None, bool]] = [
+    ("done", 0, 0, "finish", None, False),
+    ("done", 2, 1, "finish", None, False),
+    ("no_change", 0, 0, "finish", None, False),
+    ("approved", 0, 0, "finish", None, False),
+    ("changes_requested", 0, 0, "finish", None, False),
+    ("needs_human", 2, 0, "block", None, False),
+    ("failed", 0, 0, "requeue", 10, True),
+    ("failed", 1, 0, "requeue", 20, True),
+    ("failed", 2, 0, "fail", None, True),
+    ("failed", 7, 0, "fail", None, True),
+    ("usage_limit", 2, 0, "requeue", None, False),
+    ("system_fault", 2, 5, "requeue", None, False),
+    ("stopped", 2, 1, "requeue", None, False),
+    ("interrupted", 0, 0, "requeue", None, False),
+    ("interrupted", 2, 0, "requeue", None, False),
+    ("interrupted", 0, 1, "requeue", 10, True),
+    ("interrupted", 1, 2, "requeue", 20, True),
+    ("interrupted", 2, 1, "fail", None, True),
+]
+
+
+def test_the_table_of_verdicts_leaves_none_out() -> None:
+    assert {row[0] for row in VERDICT_TABLE} == set(VERDICTS)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "attempts", "interruptions", "word", "delay", "charged"), VERDICT_TABLE
+)
+def test_every_verdict_has_its_action(
+    verdict: str,
+    attempts: int,
+    interruptions: int,
+    word: str,
+    delay: float | None,
+    charged: bool,
+) -> None:
+    outcome = Outcome(verdict, "stalled: it said nothing")
+    action = settled(outcome, attempts, interruptions)
+    expected = Action(word, "busy", "T1", "R1", "stalled: it said nothing", delay, charged)
+    assert action == expected
+
+
+def test_a_verdict_that_nobody_knows_is_a_failure_of_the_work() -> None:
+    action = settled(Outcome("marvellous"))
+    assert action is not None
+    assert (action.action, action.charged) == ("requeue", True)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "delay"),
+    [(0, 10), (1, 10), (2, 20), (3, 40), (5, 160), (6, 300), (7, 300), (5000, 300)],
+)
+def test_the_delay_doubles_with_each_attempt_up_to_the_longest(attempt: int, delay: float) -> None:
+    assert RETRY.delay(attempt) == delay
+
+
+@pytest.mark.parametrize(
+    "retry", [Retry(1, 10, 300), Retry(1, 0, 0), Retry(5000, 1e-9, 31_622_400), Retry(9, 300, 10)]
+)
+def test_no_delay_is_longer_than_the_longest_nor_negative(retry: Retry) -> None:
+    assert all(0 <= retry.delay(n) <= retry.max_backoff_seconds for n in range(-1, 5000, 7))
+
+
+def test_a_run_that_is_at_work_is_left_alone() -> None:
+    assert settled(None, alive=True, finished=False) is None
+
+
+def test_a_result_outranks_a_living_supervisor_and_any_number_of_restarts() -> None:
+    done = Outcome("done", pr="4")
+    for alive, restarts in itertools.product((True, False), (0, planner.MAX_RESTARTS)):
+        action = settled(done, alive=alive, restarts=restarts)
+        assert action is not None
+        assert action.action == "finish"
+
+
+@pytest.mark.parametrize("restarts", range(planner.MAX_RESTARTS + 1))
+def test_a_run_whose_supervisor_died_is_taken_up_again_and_lost_after_the_last_time(
+    restarts: int,
+) -> None:
+    action = settled(None, alive=False, finished=False, restarts=restarts)
+    assert action is not None
+    if restarts < planner.MAX_RESTARTS:
+        assert action == Action("deliver", "busy", "T1", "R1", "supervisor_gone")
+    else:
+        assert (action.action, action.charged) == ("requeue", False)
+        assert (action.reason or "").startswith("no_result")
+
+
+def test_a_run_that_is_lost_a_second_time_in_a_row_costs_an_attempt() -> None:
+    lost = {"alive": False, "finished": False, "restarts": planner.MAX_RESTARTS}
+    action = settled(None, 0, 1, **lost)
+    assert action is not None
+    assert (action.action, action.charged, action.delay) == ("requeue", True, 10)
+
+
+def test_a_finished_run_whose_outcome_cannot_be_read_was_interrupted() -> None:
+    action = settled(None)
+    assert action is not None
+    assert (action.action, action.charged) == ("requeue", False)
+    assert (action.reason or "").startswith("no_result")
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("whose", ["nobody's", "another run's", "not claimed"])
+def test_a_task_that_was_moved_away_is_not_moved_again(verdict: str, whose: str) -> None:
+    world = World(config={"retry": RETRY})
+    if whose == "another run's":
+        world.claimed = [claimed("T1", run="R2")]
+    view = run(
+        task=None if whose == "nobody's" else "T1",
+        alive=False,
+        finished=True,
+        outcome=Outcome(verdict),
+    )
+    action = planner.settle(view, world.seen(), world.configured())
+    assert action is not None
+    assert (action.action, action.charged) == ("finish", False)
+
+
+def test_runs_are_settled_before_agents_are_judged_and_each_once() -> None:
+    world = World(agents=crew("implementer", "tester"))
+    world.claimed = [claimed("T8", run="R1"), claimed("T9", run="R2")]
+    done = {"alive": False, "finished": True}
+    world.snapshot["runs"] = (
+        run("R1", "a1", task="T8", **done, outcome=Outcome("done")),
+        run("R2", "gone", task="T9", **done, outcome=Outcome("failed")),
+        run("R3", "gone2"),
+    )
+    said = [(a.action, a.run or a.agent) for a in world.plan()]
+    assert said == [("finish", "R1"), ("requeue", "R2"), ("skip", "a1"), ("skip", "a2")]
+
+
+def test_a_broken_configuration_still_settles_runs_but_starts_nothing() -> None:
+    world = World(claimed=[claimed("T8", run="R1")])
+    view = run("R1", "impl", task="T8", alive=False, finished=True, outcome=Outcome("done"))
+    world.snapshot.update(may_start=False, runs=(view,))
+    assert [(a.action, a.reason) for a in world.plan()] == [
+        ("finish", None),
+        ("skip", "config_error"),
+    ]
+
+
+def test_a_paused_system_still_settles_what_is_running() -> None:
+    world = World(claimed=[claimed("T8", run="R1")], config={"paused": True})
+    view = run("R1", "impl", task="T8", alive=False, finished=True, outcome=Outcome("done"))
+    world.snapshot["runs"] = (view,)
+    assert [a.action for a in world.plan()] == ["finish", "skip"]
+
+
+# --- why a task is not claimed -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("config_error", "config_error"),
+        ("paused", "paused"),
+        ("max_claimed", "max_claimed"),
+        ("max_open_prs", "max_open_prs"),
+        ("blocked_by_dependency", "blocked_by_dependency"),
+        ("backoff", "backoff"),
+        ("no_matching_task", "no_matching_agent"),
+    ],
+)
+def test_explaining_a_task_names_what_holds_it(reason: str, code: str) -> None:
+    world = World()
+    SPOILERS[reason](world)
+    rules = planner.explain_task(world.waiting[0], world.seen(), world.configured(), NOW)
+    assert code in [rule.code for rule in rules if not rule.ok]
+
+
+def test_explaining_a_task_that_is_free_says_who_takes_it_and_who_is_before_it() -> None:
+    world = World(waiting=[task("T1"), task("T2")])
+    seen, config = world.seen(), world.configured()
+    first, second = (planner.explain_task(t, seen, config, NOW) for t in world.waiting)
+    assert all(rule.ok for rule in first)
+    assert first[-1].code == "claimable"
+    assert [r.code for r in second if not r.ok] == ["queue_order"]
+
+
+# --- properties --------------------------------------------------------------------------------
+
+QUICK = settings(max_examples=40)
+
+names = st.sampled_from(["T1", "T2", "T3", "T4", "T5", "T6"])
+words = st.sampled_from(["implement", "test", "review", "draw"])
+moments = st.none() | st.floats(NOW - 1e5, NOW + 1e5)
+tasks = st.builds(
+    task,
+    names,
+    words,
+    depends_on=st.lists(names, max_size=2).map(tuple),
+    attempts=st.integers(0, 4),
+    interruptions=st.integers(0, 3),
+    not_before=moments,
+    backoff=st.none() | st.floats(0, 1e3),
+    run=st.none() | st.sampled_from(["R1", "R2", "R3"]),
+    pr=st.none() | st.just("1"),
+)
+agents = st.builds(
+    lambda name, role, **more: Agent(name, role, 0, **more),
+    st.sampled_from(["a1", "a2", "a3", "a4", "a5"]),
+    st.sampled_from([*ROLES, "juggler"]),
+    interval_seconds=st.floats(0, 600),
+    paused=st.booleans(),
+)
+views = st.builds(
+    lambda **facts: RunView(**facts),
+    id=st.sampled_from(["R1", "R2", "R3"]),
+    agent=st.sampled_from(["a1", "a2", "gone"]),
+    task=st.none() | names,
+    alive=st.booleans(),
+    finished=st.booleans(),
+    restarts=st.integers(0, 4),
+    outcome=st.none() | st.sampled_from(VERDICTS).map(Outcome),
+)
+configs = st.builds(
+    lambda **facts: Config(**facts),
+    paused=st.just(False) | st.booleans(),
+    queue_limits=st.builds(QueueLimits, st.integers(0, 6), st.integers(0, 6), st.integers(0, 6)),
+    budgets=st.builds(Budgets, daily_usd=st.none() | st.floats(0, 9)),
+    agents=st.lists(agents, max_size=5, unique_by=lambda a: a.name).map(tuple),
+)
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    all_tasks = draw(st.lists(tasks, max_size=6, unique_by=lambda t: t.id))
+    split = draw(st.integers(0, len(all_tasks)))
+    waiting = tuple(all_tasks[:split])
+    return Snapshot(
+        waiting=waiting,
+        claimed=tuple(replace(t, state="claimed") for t in all_tasks[split:]),
+        incoming_count=len(waiting),
+        open_prs=draw(st.none() | st.integers(0, 6)),
+        runs=tuple(draw(st.lists(views, max_size=3, unique_by=lambda r: r.id))),
+        agents={
+            name: AgentView(name, draw(moments), suspended=draw(st.none() | st.just("tired")))
+            for name in draw(st.sets(st.sampled_from(["a1", "a2", "a3", "gone"])))
+        },
+        roles=ROLES,
+        dependencies=draw(st.dictionaries(names, st.sampled_from(["met", "waiting: x"]))),
+        spent_today_usd=draw(st.floats(0, 9)),
+        hold=draw(
+            st.none() | st.sampled_from([FAULT, LIMIT, replace(LIMIT, until=NOW - 1)]),
+        ),
+        may_start=draw(st.just(True) | st.booleans()),
+        forced=draw(st.dictionaries(st.sampled_from(["a1", "a2"]), st.none() | names)),
+    )
+
+
+@QUICK
+@given(snapshots(), configs)
+def test_a_plan_depends_on_nothing_but_its_input_and_leaves_that_as_it_was(
+    snapshot: Snapshot, config: Config
+) -> None:
+    before = copy.deepcopy((snapshot, config))
+    first = planner.plan(snapshot, config, NOW)
+    assert (snapshot, config) == before
+    assert planner.plan(*before, NOW) == first
+
+
+@QUICK
+@given(snapshots(), configs)
+def test_no_plan_ever_oversteps_a_limit_or_gives_a_task_out_twice(
+    snapshot: Snapshot, config: Config
+) -> None:
+    plan = planner.plan(snapshot, config, NOW)
+    decided = [a for a in plan if a.action in ("start", "skip")]
+    assert [a.agent for a in decided] == [agent.name for agent in config.agents]
+    assert plan[len(plan) - len(decided) :] == decided
+    assert all((a.reason is None) == (a.action == "start") for a in decided)
+    taken = [a.task for a in decided if a.action == "start" and a.task]
+    assert len(taken) == len(set(taken))
+    by_id = {t.id: t for t in snapshot.waiting}
+    assert all(name in by_id for name in taken)
+    limits = config.queue_limits
+    if taken:
+        assert len(snapshot.claimed) + len(taken) <= limits.max_claimed
+    opening = [by_id[t] for t in taken if by_id[t].role != "review" and by_id[t].pr is None]
+    if opening:
+        coming = [t for t in snapshot.claimed if t.role in ("implement", "test") and t.pr is None]
+        assert snapshot.open_prs is not None
+        assert snapshot.open_prs + len(coming) + len(opening) <= limits.max_open_prs
+    by_role = {agent.name: agent.role for agent in config.agents}
+    for action in decided:
+        if action.action == "start" and action.task is None:
+            assert by_role[action.agent or ""] == "product_manager"
+            assert snapshot.incoming_count + len(snapshot.claimed) < limits.max_incoming
+        elif action.action == "start":
+            assert by_id[action.task or ""].role == ROLES[by_role[action.agent or ""]].takes
+
+
+@QUICK
+@given(snapshots(), configs)
+def test_no_plan_starts_what_is_paused_running_blocked_waiting_or_too_dear(
+    snapshot: Snapshot, config: Config
+) -> None:
+    started = {a.agent: a.task for a in planner.plan(snapshot, config, NOW) if a.action == "start"}
+    cap = config.budgets.daily_usd
+    if started:
+        assert snapshot.may_start
+        assert not config.paused
+        assert cap is None or snapshot.spent_today_usd < cap
+        assert snapshot.hold != LIMIT
+    if snapshot.hold == FAULT:
+        assert len(started) <= 1
+    assert not {run.agent for run in snapshot.runs} & started.keys()
+    for agent in config.agents:
+        if agent.name not in started:
+            continue
+        view = snapshot.agents.get(agent.name)
+        assert not agent.paused
+        assert view is None or view.suspended is None
+        wanted = snapshot.forced.get(agent.name)
+        assert wanted is None or started[agent.name] in (wanted, None)
+    for waiting in snapshot.waiting:
+        if waiting.id in started.values():
+            assert all(snapshot.dependencies.get(other) == "met" for other in waiting.depends_on)
+            assert not planner.in_backoff(waiting, NOW)
+
+
+@QUICK
+@given(snapshots(), configs)
+def test_every_run_gets_at_most_one_action_and_no_failure_is_free(
+    snapshot: Snapshot, config: Config
+) -> None:
+    about = [a for a in planner.plan(snapshot, config, NOW) if a.action not in ("start", "skip")]
+    assert len({a.run for a in about}) == len(about)
+    at_work = {r.id for r in snapshot.runs if r.alive and not r.finished}
+    assert not at_work & {a.run for a in about}
+    assert len(about) + len(at_work) == len(snapshot.runs)
+    for action in about:
+        assert action.charged is (action.action == "fail" or action.delay is not None)
+        held = [t for t in snapshot.claimed if t.id == action.task and t.run == action.run]
+        if action.action not in ("finish", "deliver"):
+            assert held
+        if action.action == "fail":
+            assert held[0].attempts + 1 >= config.retry.max_attempts
