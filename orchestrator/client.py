@@ -146,8 +146,10 @@ class Stream:
             self.report = report if isinstance(report, dict) else self.report
         elif self.retrying:
             self.error = _error_word(event.get("error"), event.get("error_status")) or self.error
-        elif kind == "assistant" and event.get("error"):
-            self.error = _error_word(event["error"], None) or str(event["error"])
+        elif kind == "assistant":
+            # An answer without an error: whatever was retried before it has passed.
+            error = event.get("error")
+            self.error = (_error_word(error, None) or str(error)) if error else None
         elif kind == "rate_limit_event":
             self._limit(event.get("rate_limit_info"))
 
@@ -212,7 +214,7 @@ def outcome(stream: Stream, ended: Ended, role: Role, commits: int) -> Outcome:
         feedback=found.feedback,
         question=found.question,
         until=found.until,
-        session=stream.session,
+        session=None if _is_forgotten(stream) else stream.session,
         cost_usd=float(cost) if isinstance(cost, int | float) else None,
         input_tokens=given,
         output_tokens=made,
@@ -231,6 +233,9 @@ def _verdict(stream: Stream, ended: Ended, role: Role, commits: int) -> Outcome:
     fault = _system_error(stream)
     if fault:
         return Outcome("system_fault", fault)
+    if _is_forgotten(stream):
+        # Nobody's doing: the next run starts afresh. A client that is killed early leaves nothing.
+        return Outcome("stopped", "no_result: the conversation to go on with is gone")
     if stream.result is not None and _was_aborted(stream.result):
         return Outcome("interrupted", "no_result: the client was interrupted")
     if stream.result is not None:
@@ -252,10 +257,13 @@ def _system_error(stream: Stream) -> str | None:
 
 
 def _was_aborted(result: Mapping[str, Any]) -> bool:
-    """Whether the run was cut off (SIGINT), or asked to go on with a conversation that is gone."""
-    errors = str(result.get("errors"))
-    aborted = str(result.get("terminal_reason")).startswith("aborted")
-    return aborted or "No conversation found" in errors
+    """Whether the run was cut off in mid-answer (SIGINT)."""
+    return str(result.get("terminal_reason")).startswith("aborted")
+
+
+def _is_forgotten(stream: Stream) -> bool:
+    """Whether the run was to go on with a conversation that the client no longer has."""
+    return "No conversation found" in str((stream.result or {}).get("errors"))
 
 
 def _complaint(result: Mapping[str, Any]) -> str:
@@ -267,7 +275,7 @@ def _complaint(result: Mapping[str, Any]) -> str:
 
 def _without_result(ended: Ended) -> Outcome:
     if ended.stopped_for == "stopped":
-        return Outcome("stopped", "stopped by a person")
+        return Outcome("stopped", "stopped: by a person")
     if ended.stopped_for:
         return Outcome("failed", f"{ended.stopped_for}: the run was ended by its limit")
     # 143 is the client's own exit code for SIGTERM, 137 and 130 a shell's for SIGKILL and SIGINT.

@@ -50,8 +50,10 @@ def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
 
 def fetch(
     layout: Layout, remote: str, branches: list[str], timeout: float = git.REMOTE_TIMEOUT
-) -> None:
-    """Bring branches of the remote up to date, one fetch at a time (they would trip on ref locks).
+) -> dict[str, str]:
+    """Bring branches of the remote up to date; return those that it has, with their commits.
+
+    One fetch at a time: parallel ones trip over each other's ref locks.
 
     Raises SystemFault when the remote cannot be reached, or another fetch takes too long.
     """
@@ -59,7 +61,7 @@ def fetch(
     lock = files.Lock(os.path.join(layout.cache, "fetch.lock"), timeout)
     try:
         with lock:
-            git.fetch(layout.root, remote, branches, timeout)
+            return git.fetch(layout.root, remote, branches, timeout)
     except files.LockHeld:
         raise SystemFault("another fetch is still under way", code="remote_unreachable") from None
     finally:
@@ -181,7 +183,12 @@ def run_checks(folder: str, record: Record, run: Run, head: str) -> Failure | No
         record["id"],
         lambda: runrecord.stop_reason(folder),
     )
-    failure = checker.first_failure(run.config.checks, run.path)
+    try:
+        failure = checker.first_failure(run.config.checks, run.path)
+    finally:
+        # What the checks left behind is nobody's work: it must not look like an agent's.
+        git.detach(run.path, head)
+        git.clean(run.path)
     if failure is not None and failure.program_is_missing:
         path = os.path.join(run.layout.cache, f"base-{record['id']}")
         with worktree.throw_away(run.layout.root, path, record["base_commit"]):

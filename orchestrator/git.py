@@ -8,6 +8,7 @@ happens in worktrees of our own, by commit ids and full ref names.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -184,9 +185,12 @@ def remote_head(root: str, remote: str) -> str | None:
     return done.out.strip().removeprefix(f"{remote}/") if done.code == 0 else None
 
 
-def has_identity(cwd: str) -> bool:
-    """Return whether commits made in `cwd` would know who made them."""
-    return run(cwd, "config", "--get", "user.email").code == 0
+def settings(cwd: str, *names: str) -> dict[str, str]:
+    """Return the values of git settings, by lower-case name, leaving out what is not set."""
+    pattern = "^(" + "|".join(re.escape(name.lower()) for name in names) + ")$"
+    done = run(cwd, "config", "--null", "--get-regexp", pattern)
+    pairs = (entry.partition("\n") for entry in done.out.split("\0") if entry)
+    return {name: value for name, _, value in pairs}
 
 
 def is_ancestor(cwd: str, commit: str, of: str) -> bool:
@@ -224,8 +228,10 @@ def delete_ref(root: str, ref: str, commit: str) -> None:
 # --- remotes -----------------------------------------------------------------------------------
 
 
-def fetch(root: str, remote: str, branches: Sequence[str], timeout: float = REMOTE_TIMEOUT) -> None:
-    """Bring branches of the remote to `refs/remotes/`. Branches it lacks are passed over.
+def fetch(
+    root: str, remote: str, branches: Sequence[str], timeout: float = REMOTE_TIMEOUT
+) -> dict[str, str]:
+    """Bring branches of the remote to `refs/remotes/`; return those that it has, with commits.
 
     Not safe against another fetch of the same refs at the same time: hold a lock. Raises
     SystemFault when the remote cannot be reached.
@@ -242,11 +248,12 @@ def fetch(root: str, remote: str, branches: Sequence[str], timeout: float = REMO
         if ours.get(names[branch]) != commit
     ]
     if not specs:
-        return
+        return theirs
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
     done = run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
     if done.code != 0:
         raise _unreachable(remote, done.err)
+    return theirs
 
 
 def remote_branches(
@@ -294,11 +301,23 @@ def _unreachable(remote: str, complaint: str) -> SystemFault:
 
 
 def is_worktree(path: str) -> bool:
-    """Return whether `path` is the top of a worktree (not merely a folder inside one)."""
-    if not os.path.lexists(os.path.join(path, ".git")):
+    """Return whether `path` is the top of a linked worktree that its repository knows.
+
+    Read from git's own files (gitrepository-layout(5), `worktrees/<id>/gitdir`): asked often.
+    """
+    folder = worktree_git_folder(path)
+    try:
+        with open(os.path.join(folder or "", "gitdir"), encoding="utf-8") as file:
+            back = os.path.dirname(file.read(4096).rstrip("\n"))
+    except OSError:
         return False
-    done = run(path, "rev-parse", "--show-toplevel")
-    return done.code == 0 and os.path.realpath(done.out.strip()) == os.path.realpath(path)
+    known = os.path.isfile(os.path.join(folder or "", "HEAD"))
+    return known and os.path.realpath(back) == os.path.realpath(path)
+
+
+def toplevel(cwd: str) -> str:
+    """Return the top folder of the worktree that git commands in `cwd` would work on."""
+    return ask(cwd, "rev-parse", "--show-toplevel")
 
 
 def add_worktree(root: str, path: str, commit: str) -> None:
@@ -374,11 +393,6 @@ def ignored_files(root: str, patterns: str) -> list[str]:
     return [name for name in names if name in ignored and not name.startswith(".orchestrator/")]
 
 
-def create_ref(root: str, ref: str, commit: str) -> None:
-    """Make a ref that must not exist yet."""
-    ask(root, "update-ref", ref, commit, "0" * 40)
-
-
 def commit_all(worktree: str, message: str, index: str) -> str:
     """Return a commit of the worktree's whole state on top of HEAD; HEAD and index stay.
 
@@ -404,9 +418,8 @@ def commit_all(worktree: str, message: str, index: str) -> str:
 
 
 def detach(worktree: str, commit: str) -> None:
-    """Check a commit out with a detached HEAD, throwing away every uncommitted change."""
+    """Check a commit out with a detached HEAD, throwing away changes of tracked files."""
     ask(worktree, "checkout", "--quiet", "--force", "--detach", commit)
-    clean(worktree)
 
 
 def clean(worktree: str) -> None:
@@ -415,9 +428,13 @@ def clean(worktree: str) -> None:
 
 
 def checkout_branch(worktree: str, branch: str) -> None:
-    """Check out an existing branch of ours, throwing away every uncommitted change."""
+    """Check out an existing branch of ours, throwing away changes of tracked files."""
     ask(worktree, "checkout", "--quiet", "--force", "--no-guess", branch, "--")
-    clean(worktree)
+
+
+def start_branch(worktree: str, branch: str, commit: str) -> None:
+    """Make a branch at a commit and check it out, throwing away changes of tracked files."""
+    ask(worktree, "checkout", "--quiet", "--force", "--no-track", "-b", branch, commit)
 
 
 def branch_worktree(root: str, branch: str) -> str | None:

@@ -16,10 +16,14 @@ PRIORITIES = ("P0", "P1", "P2", "P3")
 
 
 def iso(seconds: float | None) -> str | None:
-    """Return a time as `2024-01-15T10:30:00Z` (None stays None)."""
+    """Return a time as `2024-01-15T10:30:00Z`; None for None, and for what no calendar has."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        moment = datetime.fromtimestamp(int(seconds), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> float | None:

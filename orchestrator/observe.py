@@ -75,6 +75,26 @@ def observe(
     return Observation(snapshot, incoming, claimed, states, records)
 
 
+def observe_runs(layout: Layout, settings: Settings, now: float) -> Observation:
+    """Look at what is unsettled only: runs, their agents and the claimed tasks."""
+    states = {name: agentstate.read(layout, name) for name in agentstate.names(layout)}
+    runs, records = _runs(layout, states, now)
+    claimed = Store(layout).list("claimed") if runs else Listing(())
+    snapshot = Snapshot(
+        waiting=(),
+        claimed=claimed.tasks,
+        incoming_count=0,
+        open_prs=None,
+        runs=runs,
+        agents={name: _view(name, state) for name, state in states.items()},
+        roles=settings.roles,
+        dependencies={},
+        spent_today_usd=0.0,
+        may_start=False,
+    )
+    return Observation(snapshot, Listing(()), claimed, states, records)
+
+
 def _view(name: str, state: AgentState) -> AgentView:
     return AgentView(name, state.last_started, state.last_outcome, state.failures, state.suspended)
 

@@ -73,7 +73,7 @@ def git_program(cwd: str) -> Finding:
 def git_identity(root: str) -> Finding:
     """Look whether commits would bear the user's name."""
     try:
-        known = git.has_identity(root)
+        known = bool(git.settings(root, "user.email"))
     except OrchestratorError as error:
         return Finding("git_identity", "fail", error.message, error.hint or "mend git first")
     if known:

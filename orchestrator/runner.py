@@ -10,7 +10,6 @@ import os
 import shlex
 import threading
 import time
-import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -118,9 +117,14 @@ def prepare(folder: str, record: Record) -> None:
     """
     try:
         if runrecord.stop_reason(folder):
-            finish(folder, record, Outcome("stopped", "stopped by a person"))
+            finish(folder, record, Outcome("stopped", "stopped: by a person"))
             return
         job = Job.load(folder, record)
+        if not job.is_ours:
+            # Killed between its record and its claim, the tick left a run that has no task.
+            gone = Outcome("interrupted", "no_result: its task was never claimed, or moved away")
+            finish(folder, record, gone)
+            return
         warming = threading.Thread(target=roles.warm_up)
         warming.start()
         try:
@@ -153,30 +157,40 @@ def _lay_out(job: Job) -> bool:
     branch = None
     if review is None and job.task is not None:
         branch = job.task.work_branch or taskfile.branch_name(job.task.id, job.task.title)
-    reviewed = [review.branch] if review else []
-    remote = delivery.remote_of(job.layout, job.config)
-    if remote:
-        delivery.fetch(job.layout, remote, [base, *([branch] if branch else []), *reviewed])
-    base_commit = delivery.branch_commit(root, remote, base)
+    mentioned = [name for name in (base, branch, review.branch if review else None) if name]
+    known = git.settings(root, f"remote.{job.config.remote}.url", "user.email")
+    remote = job.config.remote if f"remote.{job.config.remote}.url".lower() in known else None
+    theirs = delivery.fetch(job.layout, remote, mentioned) if remote else {}
+    heads = git.refs(root, *(f"refs/heads/{name}" for name in mentioned))
+    ours = {ref.removeprefix("refs/heads/"): commit for ref, commit in heads.items()}
+    base_commit = theirs.get(base) or ours.get(base)
     if base_commit is None:
         raise BadBase(f"its base branch {base!r} does not exist")
     start = base_commit
     if review is not None:
-        start = delivery.branch_commit(root, remote, review.branch) or review.head
+        start = theirs.get(review.branch) or ours.get(review.branch) or review.head
+    record.update(branch=branch, base=base, base_commit=base_commit, start=start, remote=remote)
+    record["identity"] = "user.email" in known
+    record["review"] = asdict(review) if review else None
+    fresh = _check_out(job, branch, start, ours, theirs)
+    if os.path.realpath(git.toplevel(job.path)) != os.path.realpath(job.path):
+        raise GitError(f"{job.path} is not the top of a worktree")
+    worktree.bring_included(root, job.path)
+    return fresh
+
+
+def _check_out(
+    job: Job, branch: str | None, start: str, ours: dict[str, str], theirs: dict[str, str]
+) -> bool:
+    root = job.layout.root
     fresh = worktree.ensure(root, job.path, start)
-    if not fresh:
-        worktree.preserve(job.path, None, f"{record['id']}-before")
+    if not fresh and worktree.preserve(job.path, None, f"{job.record['id']}-before").dirty:
+        git.clean(job.path)
     if branch is not None:
-        theirs = git.resolve(root, f"refs/remotes/{remote}/{branch}") if remote else None
-        worktree.take_up_branch(root, job.path, branch, base_commit, theirs)
+        here, there = ours.get(branch), theirs.get(branch)
+        worktree.take_up_branch(root, job.path, branch, start, here, there)
     elif not fresh:
         git.detach(job.path, start)
-    if not git.is_worktree(job.path):
-        raise GitError(f"{job.path} is not the top of a worktree")
-    record.update(branch=branch, base=base, base_commit=base_commit, start=start, remote=remote)
-    if review is not None:
-        record["review"] = asdict(review)
-    worktree.bring_included(root, job.path)
     return fresh
 
 
@@ -283,7 +297,7 @@ def _global_instructions(layout: Layout) -> str:
 def _write_launch(job: Job) -> None:
     record = job.record
     resume = bool(record.get("resume"))
-    session = record["resume"] if resume else str(uuid.uuid4())
+    session = record["resume"] if resume else _new_conversation()
     record["session"] = session
     root = roles.resources()
     plugin = root if os.path.isdir(os.path.join(root, "skills")) else None
@@ -308,12 +322,21 @@ def _write_launch(job: Job) -> None:
         **{name: str(port) for name, port in ports(job.config, job.agent).items()},
         **environment.as_git_config(_agents_git(job)),
     }
-    if not git.has_identity(job.layout.root):
+    if not record["identity"]:
         for who in ("AUTHOR", "COMMITTER"):
             variables[f"GIT_{who}_NAME"] = job.agent.name
             variables[f"GIT_{who}_EMAIL"] = f"{job.agent.name}@orchestrator.localhost"
     plan = {"argv": argv, "cwd": job.path, "environment": variables}
     files.write_json(os.path.join(job.folder, runrecord.LAUNCH), plan)
+
+
+def _new_conversation() -> str:
+    """A random UUID (RFC 9562, version 4): the uuid module takes long to import."""
+    bits = bytearray(os.urandom(16))
+    bits[6] = bits[6] & 0x0F | 0x40
+    bits[8] = bits[8] & 0x3F | 0x80
+    text = bits.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
 def _agents_git(job: Job) -> dict[str, str]:
@@ -358,15 +381,18 @@ def _conclude(job: Job) -> Outcome:
     record = job.record
     rescued = None
     if git.is_worktree(job.path):
-        rescued = worktree.preserve(job.path, record["branch"], record["id"])
+        kept = worktree.preserve(job.path, record["branch"], record["id"])
+        rescued = kept.ref
         record["steps"]["rescued"] = rescued
         job.save()
+        if kept.dirty:
+            git.clean(job.path)
     tip = delivery.tip(job.layout.root, record)
     commits = git.count_commits(job.layout.root, record["base_commit"], tip) if tip else 0
     stream = client.read_stream(os.path.join(job.folder, runrecord.STREAM))
     outcome = client.outcome(stream, _ended(job), job.role, commits)
-    if tip and git.is_worktree(job.path):
-        git.detach(job.path, tip)
+    if git.is_worktree(job.path):
+        git.detach(job.path, tip or record["start"])
     record["commits"] = commits
     job.save()
     if outcome.verdict == "done" and job.is_ours:
@@ -384,7 +410,7 @@ def _deliver(
     try:
         return delivery.deliver(job.folder, job.record, job, outcome, tip, commits, rescued)
     except checks.Stopped:
-        return replace(outcome, verdict="stopped", reason="stopped by a person")
+        return replace(outcome, verdict="stopped", reason="stopped: by a person")
     except (OrchestratorError, OSError) as error:
         return replace(outcome, verdict="system_fault", reason=_fault(error).reason)
 

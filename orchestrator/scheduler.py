@@ -97,10 +97,11 @@ def _tick(
     loaded = settings.load(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
     applier = Applier(layout, loaded, now)
-    seen = observe.observe(layout, loaded, now, [])
-    settled = [a for a in planner.plan(seen.snapshot, loaded.config, now) if _is_about_a_run(a)]
-    for action in settled:
-        _apply(report, action, lambda a=action: _settle(applier, a))
+    seen = observe.observe_runs(layout, loaded, now)
+    for run in seen.snapshot.runs:
+        action = planner.settle(run, seen.snapshot, loaded.config)
+        if action is not None:
+            _apply(report, action, lambda a=action: _settle(applier, a))
     _repair_clocks(layout, seen, now)
     prs = pullrequests.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced)
@@ -153,10 +154,6 @@ def own_process(word: str, root: str) -> int:
             return 0
     tick(layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT)
     return 0
-
-
-def _is_about_a_run(action: Action) -> bool:
-    return action.action not in ("start", "skip")
 
 
 def _settle(applier: Applier, action: Action) -> Action:
@@ -216,7 +213,10 @@ class TickLock:
             self._lock.__enter__()
         except files.LockHeld:
             holder = _holder(self._lock.path)
-            if holder is None or now - holder.since <= HUNG_AFTER:
+            # A holder that is no more: the one that has the lock has not put its name there yet.
+            if holder is None or not process.is_alive(holder.pid, holder.identity):
+                raise
+            if now - holder.since <= HUNG_AFTER:
                 raise
             problem = _end_hung(holder, now)
             self._lock.wait = 5.0
@@ -249,8 +249,7 @@ def _holder(path: str) -> _Holder | None:
 
 
 def _end_hung(holder: _Holder, now: float) -> Problem:
-    if process.is_alive(holder.pid, holder.identity):
-        process.end(holder.pid, holder.identity)
+    process.end(holder.pid, holder.identity)
     minutes = (now - holder.since) / 60
     return Problem(
         "tick_hung",

@@ -7,7 +7,7 @@ what was already appended, moved or created is recognised and not done again.
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import time
 from typing import Any
 
@@ -67,7 +67,7 @@ class Applier:
         Returns the start, or a skip when somebody else was faster.
         """
         files.remove(self.layout.idle_stamp)
-        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(self.now)) + secrets.token_hex(3)
+        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(self.now)) + os.urandom(3).hex()
         folder = self.layout.run(agent.name, run_id)
         files.make_folder(folder)
         record = self._new_record(run_id, agent, task)
@@ -85,9 +85,14 @@ class Applier:
             if branch:
                 fields["branch"] = branch
             entry = Entry(iso(self.now) or "", "claimed", fields)
-            if self.store.claim(task, entry, self.config.queue_limits.max_claimed) is None:
-                state.last_started, state.run = before
-                agentstate.write(self.layout, agent.name, state)
+            claimed = None
+            try:
+                claimed = self.store.claim(task, entry, self.config.queue_limits.max_claimed)
+            finally:
+                if claimed is None:
+                    state.last_started, state.run = before
+                    agentstate.write(self.layout, agent.name, state)
+            if claimed is None:
                 return Action("skip", agent.name, reason="no_matching_task")
         self._spawn(agent.name, folder)
         self.event("start", agent=agent.name, task=task.id if task else None, run=run_id)

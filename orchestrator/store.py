@@ -10,6 +10,7 @@ Several machines will come as a second implementation of this class's public met
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -158,7 +159,9 @@ class Store:
         claimed task, or None.
         """
         with self.locked():
-            if sum(1 for _ in self._names("claimed")) >= max_claimed:
+            # By name first: only files that may be no tasks are worth a second look.
+            names = sum(1 for _ in self._names("claimed"))
+            if names >= max_claimed and len(self.list("claimed").tasks) >= max_claimed:
                 return None
             try:
                 return self.move(task, "claimed", entry)
@@ -173,38 +176,42 @@ class Store:
         """
         with self.locked():
             target = os.path.join(self._layout.state(state), f"{task.id}.md")
+            if not os.path.lexists(task.path):
+                raise NotFound("task", task.id)
             if target != task.path and os.path.lexists(target):
                 raise OrchestratorError(
                     f"{target} is in the way of task {task.id}",
                     "rename or remove that file",
                     code="duplicate_task",
                 )
-            self._append_and_move(task, target, entry)
-            moved = self._summary(target, state)
-            if moved is None:
-                raise NotFound("task", task.id)
-            return moved
+            file = self._append_and_move(task.path, target, entry)
+            return _summarise(file, state, target)
 
     def note(self, task: Task, entry: Entry) -> Task:
         """Append to a task's history without moving it."""
         return self.move(task, task.state, entry)
 
-    def _append_and_move(self, task: Task, target: str, entry: Entry) -> None:
+    def _append_and_move(self, path: str, target: str, entry: Entry) -> TaskFile:
+        """Do both, flush them to the disk, and return the file as it is then."""
         flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
         try:
-            descriptor = os.open(task.path, flags)
-        except FileNotFoundError:
-            raise NotFound("task", task.id) from None
-        try:
-            content = os.read(descriptor, MAX_BYTES + 1)
-            file = taskfile.parse(content, os.path.basename(task.path))
+            content = os.read(descriptor, min(os.fstat(descriptor).st_size, MAX_BYTES) + 1)
+            file = taskfile.parse(content, os.path.basename(path))
             if not _same_event(file, entry):
                 os.write(descriptor, taskfile.append(content, entry))
-            if target != task.path:
-                os.rename(task.path, target)
+                file = replace(file, history=(*file.history, entry))
+            if target != path:
+                try:
+                    os.rename(path, target)
+                except FileNotFoundError:
+                    # Empty and ignored folders are what `git clean -fdx` takes away.
+                    files.make_folder(os.path.dirname(target))
+                    os.rename(path, target)
             # After the rename, so that one flush makes both durable: a journalling file system
             # commits the rename with, or before, the data of the inode it moved.
             os.fsync(descriptor)
+            return file
         finally:
             os.close(descriptor)
 
@@ -212,7 +219,11 @@ class Store:
         """Delete the beside-files of writers that were killed."""
         with self.locked():
             for state in STATES:
-                with os.scandir(self._layout.state(state)) as entries:
+                stale: list[str] = []
+                with (
+                    contextlib.suppress(FileNotFoundError),
+                    os.scandir(self._layout.state(state)) as entries,
+                ):
                     stale = [e.path for e in entries if e.name[0] == "." and e.name[-4:] == ".tmp"]
                 for path in stale:
                     files.remove(path)
@@ -232,20 +243,22 @@ class Store:
         content = _read(path)
         if content is None:
             return None
-        file = taskfile.parse(content, os.path.basename(path))
-        created_by_hand = 0.0 if file.get("CREATED") else _mtime(path)
-        task = taskfile.summarise(file, state, path, created_by_hand)
-        return task if state == "claimed" else replace(task, claimed_by=None)
+        return _summarise(taskfile.parse(content, os.path.basename(path)), state, path)
 
     def _owner_elsewhere(self, task: Task) -> str | None:
-        """Return the file in another state that has a waiting task's id already."""
-        if task.state != "incoming":
-            return None
-        for state in STATES[1:]:
-            path = os.path.join(self._layout.state(state), f"{task.id}.md")
+        """Return the file in a later state that has a task's id already."""
+        for state in STATES[STATES.index(task.state) + 1 :]:
+            path = f"{self._layout.queue}/{state}/{task.id}.md"
             if os.path.lexists(path):
                 return path
         return None
+
+
+def _summarise(file: TaskFile, state: str, path: str) -> Task:
+    dropped_by_hand = 0.0 if file.get("CREATED") else _mtime(path)
+    task = taskfile.summarise(file, state, path, dropped_by_hand)
+    # The folder is the truth: an append that a crash kept from moving claims nothing.
+    return task if state == "claimed" or not task.claimed_by else replace(task, claimed_by=None)
 
 
 def _same_event(file: TaskFile, entry: Entry) -> bool:
@@ -273,8 +286,9 @@ def _read(path: str) -> bytes | None:
         link = os.path.islink(path)
         raise TaskFileError("it is a symbolic link" if link else f"{error.strerror}") from None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise TaskFileError("it is not a regular file")
-        return os.read(descriptor, MAX_BYTES + 1)
+        return os.read(descriptor, min(found.st_size, MAX_BYTES) + 1)
     finally:
         os.close(descriptor)

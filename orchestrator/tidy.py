@@ -107,7 +107,7 @@ def _drop_worktree(layout: Layout, path: str) -> bool:
     lock = files.Lock(os.path.join(os.path.dirname(path), "lock"))
     try:
         with lock:
-            worktree.preserve(path, None, "clean")
+            worktree.preserve(path, None, f"clean-{os.path.basename(os.path.dirname(path))}")
             worktree.remove(layout.root, path)
         return True
     except files.LockHeld:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from orchestrator import files, git
 from orchestrator.errors import GitError
@@ -26,7 +26,6 @@ def ensure(root: str, path: str, commit: str) -> bool:
         return False
     if os.path.lexists(path):
         os.rename(path, _free_name(f"{path}.set-aside"))
-    git.prune_worktrees(root)
     files.make_folder(os.path.dirname(path))
     git.add_worktree(root, path, commit)
     return True
@@ -49,12 +48,21 @@ def remove(root: str, path: str) -> None:
     with contextlib.suppress(GitError):
         git.remove_worktree(root, path)
     if os.path.lexists(path):
+        import shutil
+
         shutil.rmtree(path)
     git.prune_worktrees(root)
 
 
-def preserve(path: str, branch: str | None, name: str) -> str | None:
-    """Put everything that only the worktree holds under a ref; return the rescue ref, if one.
+class Preserved(NamedTuple):
+    """What `preserve` found: the rescue ref it made, if any, and whether there is a mess left."""
+
+    ref: str | None
+    dirty: bool
+
+
+def preserve(path: str, branch: str | None, name: str) -> Preserved:
+    """Put everything that only the worktree holds under a ref.
 
     Commits on top of `branch` move the branch forward, even if they were made with a detached HEAD
     or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
@@ -70,7 +78,7 @@ def preserve(path: str, branch: str | None, name: str) -> str | None:
         index = os.path.join(os.path.dirname(path), "rescue.index")
         message = f"Uncommitted changes of run {name}"
         rescued = _keep(path, ref, git.commit_all(path, message, index))
-    return rescued
+    return Preserved(rescued, state.dirty)
 
 
 def _moved_forward(path: str, branch: str | None, head: str) -> bool:
@@ -96,21 +104,22 @@ def _keep(path: str, ref: str, commit: str) -> str:
     return candidate
 
 
-def take_up_branch(root: str, path: str, branch: str, base: str, theirs: str | None) -> None:
+def take_up_branch(
+    root: str, path: str, branch: str, base: str, ours: str | None, theirs: str | None
+) -> None:
     """Check out the task's branch: the local one, else the remote's, else cut from `base`.
 
-    `theirs` is the remote's commit of the branch, or None. Whatever the worktree held was preserved
-    before.
+    `ours` and `theirs` are the branch's commits here and at the remote, None where it is not.
+    Whatever the worktree held was preserved before.
     """
-    ref = f"refs/heads/{branch}"
-    ours = git.resolve(root, ref)
-    holder = git.branch_worktree(root, branch) if ours else None
+    if ours is None:
+        git.start_branch(path, branch, theirs or base)
+        return
+    holder = git.branch_worktree(root, branch)
     if holder and os.path.realpath(holder) != os.path.realpath(path):
         _release(root, holder, branch)
-    if ours is None:
-        git.create_ref(root, ref, theirs or base)
-    elif theirs and theirs != ours and git.is_ancestor(root, ours, theirs):
-        git.update_ref(root, ref, theirs, ours)
+    if theirs and theirs != ours and git.is_ancestor(root, ours, theirs):
+        git.update_ref(root, f"refs/heads/{branch}", theirs, ours)
     git.checkout_branch(path, branch)
 
 
@@ -133,6 +142,8 @@ def bring_included(root: str, path: str) -> list[str]:
     patterns = os.path.join(root, ".worktreeinclude")
     if not os.path.isfile(patterns) or os.path.islink(patterns):
         return []
+    from shutil import copy2
+
     brought = []
     for name in git.ignored_files(root, patterns):
         source, target = os.path.join(root, name), os.path.join(path, name)
@@ -140,7 +151,7 @@ def bring_included(root: str, path: str) -> list[str]:
         if os.path.lexists(target) or not os.path.isfile(source) or not inside:
             continue
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copy2(source, target)
+        copy2(source, target)
         brought.append(name)
     return brought
 

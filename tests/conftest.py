@@ -25,7 +25,13 @@ _REAL_HOME = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)
 #: Below a home, what running the tests may well touch: this checkout, Python, temporary files.
 _OURS = tuple(
     os.path.realpath(path)
-    for path in (CHECKOUT, sys.prefix, sys.base_prefix, tempfile.gettempdir(), *filter(None, sys.path))
+    for path in (
+        CHECKOUT,
+        sys.prefix,
+        sys.base_prefix,
+        tempfile.gettempdir(),
+        *filter(None, sys.path),
+    )
 )
 _EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink"}
 _touched: list[str] = []
@@ -98,7 +104,9 @@ def own_home(scratch_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder and return what it says."""
-    done = subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ("git", *arguments), cwd=folder, capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
@@ -183,7 +191,9 @@ def unchanged(project: Any) -> Callable[[], None]:
 
     def now() -> dict[str, str]:
         skipped = (".orchestrator/cache", ".orchestrator/shared/queue/.lock")
-        return {path: seal for path, seal in tree(project.root).items() if not path.startswith(skipped)}
+        return {
+            path: seal for path, seal in tree(project.root).items() if not path.startswith(skipped)
+        }
 
     before = now()
     return lambda: _assert_same(before, now())

@@ -81,7 +81,9 @@ def settle_by_hand(layout: Layout, ended: list[str]) -> Callable[..., None]:
         store = Store(layout)
         for task in store.list("claimed").tasks:
             if task.run == state.run:
-                store.move(task, "incoming", Entry("2026-01-01T00:00:01Z", "requeued", {"run": "x"}))
+                store.move(
+                    task, "incoming", Entry("2026-01-01T00:00:01Z", "requeued", {"run": "x"})
+                )
         agentstate.write(layout, agent, replace(state, run=None))
         ended.append(agent)
 
@@ -120,9 +122,7 @@ def test_add_as_json_gives_id_and_path(cli: Cli, project: Layout) -> None:
     assert os.path.isfile(found["path"])
 
 
-def test_tasks_added_within_one_second_are_listed_in_their_order(
-    cli: Cli, project: Layout
-) -> None:
+def test_tasks_added_within_one_second_are_listed_in_their_order(cli: Cli, project: Layout) -> None:
     ids = [add(cli, f"Task {number}") for number in range(6)]
     assert [row["id"] for row in cli("task", "list", "--json").json] == ids
 
@@ -209,7 +209,9 @@ def test_twenty_at_once_keep_to_the_limit(cli: Cli, project: Layout) -> None:
     said = [child.communicate(timeout=60) for child in children]
     codes = [child.returncode for child in children]
     assert sorted(codes) == [0] * 7 + [1] * 13
-    assert all(b"max_incoming is 7" in err for (_, err), code in zip(said, codes, strict=True) if code)
+    assert all(
+        b"max_incoming is 7" in err for (_, err), code in zip(said, codes, strict=True) if code
+    )
     assert len({out for out, _ in said if out}) == 7
     assert len(os.listdir(project.state("incoming"))) == 7
 
@@ -503,8 +505,8 @@ def test_show_links_the_pull_request_and_says_how_to_see_the_diff(
     claim(project, task_id)
     fail(project, task_id, "done", pr="1")
     record = {
-        "id": "1", "task": task_id, "branch": f"agent/{task_id}-x", "base": "main", "head": "0" * 40,
-        "title": "T", "state": "open", "url": "https://example.com/pr/1",
+        "id": "1", "task": task_id, "branch": f"agent/{task_id}-x", "base": "main",
+        "head": "0" * 40, "title": "T", "state": "open", "url": "https://example.com/pr/1",
     }  # fmt: skip
     Path(project.prs, "1.json").write_text(json.dumps(record))
     said = cli("task", "show", task_id).out
@@ -540,18 +542,14 @@ def test_no_date_stops_the_list(cli: Cli, project: Layout, created: str) -> None
     assert [row["id"] for row in cli("task", "list", "--json").json] == ["odd"]
 
 
-def test_control_characters_of_a_title_do_not_reach_the_terminal(
-    cli: Cli, project: Layout
-) -> None:
+def test_control_characters_of_a_title_do_not_reach_the_terminal(cli: Cli, project: Layout) -> None:
     text = "# [x] Red \x1b[31mtitle\x07\n\nROLE: implement\n\nBody \x1b[2J\n"
     Path(project.state("incoming"), "x.md").write_text(text)
     for words in (("task", "list"), ("task", "show", "x")):
         assert "\x1b" not in cli(*words).out
 
 
-def test_reading_changes_nothing(
-    cli: Cli, project: Layout, unchanged: Callable[[], None]
-) -> None:
+def test_reading_changes_nothing(cli: Cli, project: Layout, unchanged: Callable[[], None]) -> None:
     before = tree(project.root)
     for words in (("task", "list"), ("inbox",), ("agent", "list"), ("limits",)):
         assert cli(*words).code == 0
@@ -567,7 +565,12 @@ def test_retry_puts_a_failed_task_back_with_its_history(cli: Cli, project: Layou
     fail(project, task_id, charged=True, reason="no_commits")
     done = cli("task", "retry", task_id, "--json")
     (row,) = done.json
-    assert (row["id"], row["state"], row["attempts"], row["reason"]) == (task_id, "incoming", 0, None)
+    assert (row["id"], row["state"], row["attempts"], row["reason"]) == (
+        task_id,
+        "incoming",
+        0,
+        None,
+    )
     text = file_of(project, task_id)
     assert " failed {" in text
     assert " retried {" in text
@@ -588,9 +591,7 @@ def test_retry_all_takes_failed_and_blocked_but_not_what_was_cancelled(
     assert cli("task", "retry", "--all").out == "nothing to retry\n"
 
 
-def test_retry_of_several_is_all_or_nothing(
-    cli: Cli, project: Layout
-) -> None:
+def test_retry_of_several_is_all_or_nothing(cli: Cli, project: Layout) -> None:
     failed, waiting = add(cli, "One"), add(cli, "Two")
     fail(project, failed)
     done = cli("task", "retry", failed, waiting, "nope")
@@ -703,9 +704,7 @@ def test_an_answer_can_come_from_standard_input(
     assert '"text": "Two\\nlines"' in file_of(project, task_id)
 
 
-def test_only_blocked_tasks_are_answered(
-    cli: Cli, project: Layout
-) -> None:
+def test_only_blocked_tasks_are_answered(cli: Cli, project: Layout) -> None:
     task_id = add(cli)
     done = cli("inbox", "answer", task_id, "Yes")
     assert done.code == 1
@@ -741,9 +740,7 @@ def test_what_a_person_cancelled_or_moved_asks_nothing(cli: Cli, project: Layout
     assert inbox(cli) == []
 
 
-def test_a_dependency_that_never_comes_is_one_item_for_each_task(
-    cli: Cli, project: Layout
-) -> None:
+def test_a_dependency_that_never_comes_is_one_item_for_each_task(cli: Cli, project: Layout) -> None:
     base = add(cli, "Base")
     one = add(cli, "One", "implement", "--depends-on", base)
     two = add(cli, "Two", "implement", "--depends-on", f"{one},{base}")

@@ -31,6 +31,12 @@ def register(commands: Any) -> None:
     command(agents, "list", list_agents, "every agent, what it does and why it does not start")
     show_parser = command(agents, "show", show, "one agent: its settings, its runs, what it cost")
     show_parser.add_argument("name", metavar="NAME")
+    _register_edits(agents)
+    pausing.register(agents)
+    _register_limits(commands)
+
+
+def _register_edits(agents: Any) -> None:
     add_parser = command(
         agents,
         "add",
@@ -61,8 +67,6 @@ def register(commands: Any) -> None:
     for parser in (add_parser, set_parser):
         parser.add_argument("settings", metavar="key=value", nargs="*")
         parser.set_defaults(rest="settings")
-    pausing.register(agents)
-    _register_limits(commands)
 
 
 def _register_limits(commands: Any) -> None:

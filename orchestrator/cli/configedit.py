@@ -21,7 +21,9 @@ from orchestrator.model import Config
 #: Seconds to wait for another command that edits the file.
 LOCK_WAIT = 10.0
 #: The top level's `paused`, with its comment if it has one.
-_PAUSED = re.compile(rb"(?m)^(paused[ \t]*:)[^#\r\n]*?([ \t]+#[^\r\n]*|[ \t]*)(?=\r?$)")
+_PAUSED = re.compile(
+    rb"(?m)^((?:\xef\xbb\xbf)?paused[ \t]*:)[^#\r\n]*?([ \t]+#[^\r\n]*|[ \t]*)(?=\r?$)"
+)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ def demo(arguments: argparse.Namespace) -> int:
         with _signals_as_interrupts():
             return _demonstrate(folder, arguments)
     except KeyboardInterrupt:
-        output.err(f"\ninterrupted; every run is ended. What there is lies in {folder}")
+        left = f" What there is lies in {folder}" if arguments.keep else ""
+        output.err(f"\ninterrupted; every run is ended.{left}")
         raise
     finally:
         if not arguments.keep:
@@ -74,8 +75,10 @@ def _demonstrate(folder: str, arguments: argparse.Namespace) -> int:
     with Play(place) as play, _view(arguments.json) as view:
         for scene in play.scenes():
             view.show(scene)
-    assert scene is not None
-    found = summary.summarise(place, scene, untouched=before == project.checkout_print(place))
+        assert scene is not None
+        left = [] if scene.settled else summary.stuck(place, scene)
+    untouched = before == project.checkout_print(place)
+    found = summary.summarise(place, scene, untouched, left)
     if arguments.json:
         output.show_json(found)
     else:
@@ -222,6 +225,7 @@ def _show(place: Place, found: dict[str, Any], *, kept: bool) -> None:
             output.out(textwrap.shorten(f"{row['id']} was sent back: {setback}", 150))
     touched = "was not touched" if found["checkout_untouched"] else "HAS CHANGED: this is a bug"
     output.out(f"The person's checkout, with unfinished work in it, {touched}.")
+    output.flush()
     for sentence in found["stuck"]:
         output.err(f"stuck: {sentence}")
     if kept:
@@ -230,17 +234,19 @@ def _show(place: Place, found: dict[str, Any], *, kept: bool) -> None:
 
 
 def _where_to_look(place: Place, found: dict[str, Any]) -> None:
+    spots = {
+        "what was merged": "git log --graph --oneline origin/main",
+        "all that happened": "less .orchestrator/events.jsonl",
+        "agents, checks, limits": "less .orchestrator/agents.yaml",
+    }
     example = max(found["tasks"], key=lambda row: row["attempts"], default=None)
-    output.out(f"\nLook around:\n  cd {shlex.quote(place.root)}")
-    output.out("  git log --graph --oneline origin/main     what was merged")
-    output.out("  less .orchestrator/events.jsonl           everything that happened")
-    output.out("  cat .orchestrator/agents.yaml             the agents, their checks and limits")
-    if example:
-        path = os.path.relpath(example["path"], place.root)
-        output.out(f"  cat {path}   a task and its history")
-        for run in example["runs"][-1:]:
-            output.out(f"  ls .orchestrator/agents/{run}   one run: what it was told and did")
-    output.out(f"Remove it all with: rm -rf {shlex.quote(place.folder)}")
+    if example and example["runs"]:
+        spots["a task, its history"] = f"less {os.path.relpath(example['path'], place.root)}"
+        spots["one run of it"] = f"ls .orchestrator/agents/{example['runs'][-1]}"
+    output.out(f"\nLook around:  cd {shlex.quote(place.root)}")
+    for what, how in spots.items():
+        output.out(f"  {what:24}{how}")
+    output.out(f"  {'remove all of it':24}rm -rf {shlex.quote(place.folder)}")
 
 
 def _what_next() -> None:

@@ -14,6 +14,7 @@ from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Agent, Config, Rule, Snapshot, Task
 from orchestrator.store import Malformed, Store
+from orchestrator.transcript import one_line
 
 #: What a person can do about a rule that is not ok. `agent` is whose rule it is, `first` the first
 #: word of its detail, `role` what is missing.
@@ -75,7 +76,8 @@ def explain(arguments: argparse.Namespace) -> int:
     if found.next_step:
         output.out(f"  {found.next_step}")
     for rule in found.rules:
-        output.out(f"  {'ok' if rule.ok else 'NO'}  {rule.code:22} {rule.detail}".rstrip())
+        detail = one_line(rule.detail, 500)
+        output.out(f"  {'ok' if rule.ok else 'NO'}  {rule.code:22} {detail}".rstrip())
     problems = (overview.not_set_up(layout), *observe.problems(layout, loaded, seen, now))
     for problem in problems:
         if problem is not None and problem.code in ("not_initialised", "tick_stale"):
@@ -176,13 +178,13 @@ def _of_task(task: Task, config: Config, snapshot: Snapshot, now: float) -> Expl
 
 def _elsewhere(task: Task) -> tuple[str, str | None]:
     """The verdict on a task that does not wait, and what to do."""
-    why = task.error or task.reason
+    why = (task.error or task.reason or "").strip().partition("\n")[0]
     match task.state:
         case "claimed":
             by = task.claimed_by or "somebody"
             return f"is claimed by {by}", f"see what it does: orchestrator logs {task.id}"
         case "blocked":
-            asked = task.question or why or "no question is recorded"
+            asked = one_line(task.question or why or "no question is recorded", 500)
             step = f"answer it: orchestrator inbox answer {task.id} '...'"
             return f"waits for a person: {asked}", step
         case "failed" if task.reason == "cancelled":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from orchestrator import forge, git, landing, pullrequests
-from orchestrator.cli import context, output
+from orchestrator import forge, git, landing, pullrequests, settings
+from orchestrator.cli import context, output, shapes
 from orchestrator.cli.parser import command, group
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -32,14 +32,8 @@ def register(commands: Any) -> None:
         command(pulls, name, function, summary).add_argument("id", metavar="ID")
 
 
-def shape(pr: PullRequest) -> dict[str, Any]:
-    """A pull request as CONTRACT 6 shows it."""
-    names = ("id", "task", "branch", "base", "head", "title", "state", "verdict", "url")
-    return {name: getattr(pr, name) for name in names}
-
-
 def _known(layout: Layout) -> list[PullRequest]:
-    found = pullrequests.known(layout, context.good_settings(layout).config)
+    found = pullrequests.known(layout, settings.load(layout, write_cache=False).config)
     if found is None:
         raise OrchestratorError(
             "the forge cannot be asked", "see: orchestrator doctor", code="open_prs_unknown"
@@ -50,7 +44,7 @@ def _known(layout: Layout) -> list[PullRequest]:
 def list_all(arguments: argparse.Namespace) -> int:
     prs = _known(context.layout(arguments))
     if arguments.json:
-        output.show_json([shape(pr) for pr in prs])
+        output.show_json([shapes.pull_request_row(pr) for pr in prs])
         return 0
     if not prs:
         output.out("no pull requests yet")
@@ -63,11 +57,11 @@ def list_all(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments)
-    config = context.good_settings(layout).config
+    config = settings.load(layout, write_cache=False).config
     pr = forge.of_project(layout, config).show(arguments.id)
     pr = next((known for known in _known(layout) if known.id == pr.id), pr)
     if arguments.json:
-        output.show_json(shape(pr))
+        output.show_json(shapes.pull_request_row(pr))
         return 0
     output.out(f"{pr.id}: {pr.title}")
     output.out(f"  {pr.state}; verdict: {pr.verdict or 'none yet'}; task: {pr.task or '-'}")

@@ -5,6 +5,7 @@ The scheduler, the runs and the agents are processes of their own; this one star
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -26,8 +27,9 @@ LIMIT = 120.0
 #: Seconds that the last processes get to end by themselves, and then when asked to.
 LAST_STEPS = 10.0
 GRACE = 2.0
-#: Seconds for `orchestrator stop --all`.
+#: Seconds for one `orchestrator stop --all`, and how often it is tried.
 STOP_TIMEOUT = 60.0
+STOP_TRIES = 3
 
 
 class Play:
@@ -38,18 +40,24 @@ class Play:
         self._story = Story(place.layout)
         self._tick: subprocess.Popen[bytes] | None = None
         self._ticked = float("-inf")
+        self._settled = False
 
     def __enter__(self) -> Play:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
+        try:
+            self._end()
+        except KeyboardInterrupt:  # somebody is in a hurry
+            self._signal_all("kill")
+            raise
 
     def scenes(self) -> Iterator[Scene]:
         """Keep the ticks coming and yield what is seen, until all is settled or time is over."""
         while True:
             self._keep_ticking()
             scene = self._story.look()
+            self._settled = scene.settled
             yield scene
             if scene.settled or scene.seconds > LIMIT:
                 return
@@ -73,27 +81,44 @@ class Play:
                 start_new_session=True,  # Ctrl-C is for us, who then end everything in order
             )
 
-    def end(self) -> None:
-        """End every run, and wait for all processes of the demonstration to be gone."""
-        layout = self._place.layout
-        if any(agentstate.read(layout, name).run for name in agentstate.names(layout)):
-            subprocess.run(
-                self._place.command("stop", "--all"),
-                cwd=self._place.root,
-                env=self._place.environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=STOP_TIMEOUT,
-                start_new_session=True,
-                check=False,
-            )
-        if self._gone_within(LAST_STEPS):
-            return
-        for one in self._processes():
-            _signal(one, "terminate")
+    def _end(self) -> None:
+        """End every run that is left, and wait for all processes of the demonstration."""
+        if not self._settled:
+            if self._tick is not None:
+                self._tick.wait(STOP_TIMEOUT)
+            # A tick that was under way when we paused may have started one more run.
+            for _ in range(STOP_TRIES):
+                self._stop_all()
+                if not self._running():
+                    break
+        if not self._gone_within(LAST_STEPS):
+            self._signal_all("terminate")
         if not self._gone_within(GRACE):
-            for one in self._processes():
-                _signal(one, "kill")
+            self._signal_all("kill")
+
+    def _running(self) -> bool:
+        layout = self._place.layout
+        return any(agentstate.read(layout, name).run for name in agentstate.names(layout))
+
+    def _stop_all(self) -> None:
+        """Pull the emergency brake, as a person would."""
+        subprocess.run(
+            self._place.command("stop", "--all"),
+            cwd=self._place.root,
+            env=self._place.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=STOP_TIMEOUT,
+            start_new_session=True,
+            check=False,
+        )
+
+    def _signal_all(self, how: str) -> None:
+        import psutil
+
+        for one in self._processes():
+            with contextlib.suppress(psutil.Error):
+                getattr(one, how)()
 
     def _gone_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -118,12 +143,3 @@ class Play:
             except (psutil.Error, OSError):
                 continue
         return found
-
-
-def _signal(one: psutil.Process, how: str) -> None:
-    import psutil
-
-    try:
-        getattr(one, how)()
-    except psutil.Error:
-        return

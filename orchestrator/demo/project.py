@@ -41,6 +41,15 @@ agents:
 """
 
 
+#: An identity, and nothing of what a user's own files say is ignored or converted.
+_GIT_CONFIG = {
+    "user.name": "A Shopkeeper",
+    "user.email": "shopkeeper@example.invalid",
+    "core.excludesFile": os.devnull,
+    "core.attributesFile": os.devnull,
+}
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a demonstration takes place, and the environment of all its processes."""
@@ -80,8 +89,8 @@ def create(place: Place) -> None:
     for name, text in shop.FILES.items():
         _write(os.path.join(root, name), text)
     _git(place, "init", "--quiet", "--initial-branch=main")
-    for key, value in (("name", "A Shopkeeper"), ("email", "shopkeeper@example.invalid")):
-        _git(place, "config", f"user.{key}", value)
+    for key, value in _GIT_CONFIG.items():
+        _git(place, "config", key, value)
     _git(place, "add", "--all")
     _git(place, "commit", "--quiet", "-m", "A till for a small shop")
     _git(place, "clone", "--quiet", "--bare", root, place.remote)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
-from orchestrator import agentstate, process
+from orchestrator import agentstate, observe, planner, process, settings
 from orchestrator.demo.project import TIMEOUT, Place
 from orchestrator.demo.story import Scene, gist
 from orchestrator.errors import NotFound
@@ -14,8 +16,11 @@ from orchestrator.store import Store
 Row = dict[str, Any]
 
 
-def summarise(place: Place, scene: Scene, untouched: bool) -> Row:
-    """Return the summary as `demo --json` prints it. `untouched` is about the person's checkout."""
+def summarise(place: Place, scene: Scene, untouched: bool, left: list[str]) -> Row:
+    """Return the summary as `demo --json` prints it.
+
+    `untouched` is about the person's checkout; `left` is what `stuck` said.
+    """
     rows = [task_row(place, task, scene) for task in scene.tasks]
     layout = place.layout
     totals = [agentstate.read(layout, name).totals for name in agentstate.names(layout)]
@@ -36,17 +41,15 @@ def summarise(place: Place, scene: Scene, untouched: bool) -> Row:
             "runs": sum(t.runs for t in totals),
             "cost_usd": sum(t.cost_usd for t in totals),
         },
-        "stuck": [] if scene.settled else stuck(scene),
+        "stuck": left,
     }
 
 
 def task_row(place: Place, task: Task, scene: Scene) -> Row:
     """Return what became of one task."""
     history: tuple[Entry, ...] = ()
-    try:
+    with contextlib.suppress(NotFound):  # it may move at this very moment
         history = Store(place.layout).read(task).history
-    except NotFound:  # it moved at this very moment
-        pass
     pr = next((pr for pr in scene.prs if pr.id == task.pr), None)
     claims = [entry.fields for entry in history if entry.event == "claimed"]
     setbacks = [_setback(entry) for entry in history]
@@ -95,20 +98,25 @@ def merged_commit(place: Place, head: str) -> str | None:
     return head if head in tip.out.split() else next(iter(following), None)
 
 
-def stuck(scene: Scene) -> list[str]:
-    """Return what is not settled, a sentence each."""
-    found = [
-        f"{task.id} is in {task.state}: {gist(task.error or task.reason or task.question)}"
-        for task in scene.tasks
-        if task.state != "done"
-    ]
+def stuck(place: Place, scene: Scene) -> list[str]:
+    """Return what is not settled and why, a sentence each. Call it while all is still running."""
+    now = time.time()
+    loaded = settings.load(place.layout, write_cache=False)
+    seen = observe.observe(place.layout, loaded, now, list(scene.prs)).snapshot
+    found = []
+    for task in scene.tasks:
+        if task.state == "incoming":
+            rules = planner.explain_task(task, seen, loaded.config, now)
+            why = "; ".join(rule.detail for rule in rules if not rule.ok) or "nothing holds it"
+        else:
+            why = gist(task.error or task.reason or task.question)
+        if task.state != "done":
+            found.append(f"{task.id} is in {task.state}: {why}")
     found += [
         f"pull request {pr.id} is {pr.state} ({pr.verdict or 'not reviewed'}): {pr.title}"
         for pr in scene.prs
         if pr.state != "merged"
     ]
-    found += [
-        f"{agent} is still at work on run {run}" for agent, run in scene.agents.items() if run
-    ]
+    found += [f"{agent} is still at work" for agent, run in scene.agents.items() if run]
     found += [f"{agent} never ran" for agent in scene.not_begun]
     return found + [f"{agent} failed: {gist(reason)}" for agent, reason in scene.failing.items()]

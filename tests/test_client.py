@@ -1,0 +1,768 @@
+"""What the client's lines and its end mean, and the words that it is started with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator import client, environment, roles
+from orchestrator.client import Ended, Stream
+from orchestrator.model import VERDICTS, Agent, Budgets, Outcome, Role
+
+SESSION = "11111111-2222-4333-8444-555555555555"
+
+
+def shipped() -> dict[str, Role]:
+    known, problems = roles.load("/nowhere", "/nowhere", write_cache=False)
+    assert not problems
+    return dict(known)
+
+
+ROLES = shipped()
+IMPL, REVIEWER, PM = (ROLES[name] for name in ("implementer", "reviewer", "product_manager"))
+
+# --- lines as the client writes them (measured) ------------------------------------------------
+
+Line = dict[str, Any]
+INIT: Line = {"type": "system", "subtype": "init", "session_id": SESSION, "tools": ["Bash"]}
+WORK: Line = {"type": "assistant", "message": {"content": [{"type": "text", "text": "On it."}]}}
+
+
+def retry(word: str, status: int | None) -> Line:
+    more = {"attempt": 1, "max_retries": 3, "error_status": status, "error": word}
+    return {"type": "system", "subtype": "api_retry", "session_id": SESSION, **more}
+
+
+def synthetic(word: str) -> Line:
+    said = {"model": "<synthetic>", "content": [{"type": "text", "text": "Failed"}]}
+    return {"type": "assistant", "message": said, "error": word, "is_api_error_message": True}
+
+
+def limit(status: str, resets: float | None = None) -> Line:
+    info = {"status": status, **({"resetsAt": resets} if resets else {})}
+    return {"type": "rate_limit_event", "rate_limit_info": info, "session_id": SESSION}
+
+
+def result(**fields: Any) -> Line:
+    return {
+        "type": "result",
+        "subtype": "success",
+        "is_error": False,
+        "terminal_reason": "completed",
+        "api_error_status": None,
+        "result": "All done.",
+        "total_cost_usd": 0.25,
+        "usage": {
+            "input_tokens": 5,
+            "cache_creation_input_tokens": 20,
+            "cache_read_input_tokens": 300,
+            "output_tokens": 41,
+        },
+        "session_id": SESSION,
+        **fields,
+    }
+
+
+def report(outcome: object, **more: Any) -> Line:
+    return result(structured_output={"outcome": outcome, "summary": "Did it.", **more})
+
+
+def failed(status: int | None, **more: Any) -> Line:
+    facts = {"is_error": True, "terminal_reason": "api_error", "api_error_status": status}
+    return result(**facts, result="API Error", total_cost_usd=0, **more)
+
+
+def ended_badly(subtype: str, reason: str, *errors: str) -> Line:
+    return result(subtype=subtype, is_error=True, terminal_reason=reason, errors=list(errors))
+
+
+RC0, RC1 = Ended(exit_code=0), Ended(exit_code=1)
+RESET = 1_795_342_527
+
+#: lines, the process's end, role, commits -> verdict, and how the reason begins
+TABLE: dict[str, tuple[list[Line], Ended, Role, int, str, str | None]] = {
+    # What the agent reports.
+    "done": ([INIT, WORK, report("done")], RC0, IMPL, 2, "done", None),
+    "no change": ([INIT, report("no_change")], RC0, IMPL, 0, "no_change", None),
+    "a question": ([report("needs_human", question="Which?")], RC0, IMPL, 0, "needs_human", None),
+    "given up": ([report("failed")], RC0, IMPL, 1, "failed", "client_error: "),
+    "approved": ([report("approved")], RC0, REVIEWER, 0, "approved", None),
+    "changes": ([report("changes_requested")], RC0, REVIEWER, 0, "changes_requested", None),
+    "a product manager's done": ([report("done")], RC0, PM, 0, "no_change", None),
+    "an implementer approves": ([report("approved")], RC0, IMPL, 1, "failed", "client_error: "),
+    "a reviewer is done": ([report("done")], RC0, REVIEWER, 0, "failed", "client_error: "),
+    "an outcome of another type": ([report(["done"])], RC0, IMPL, 1, "failed", "client_error: "),
+    # No report: the commits speak.
+    "silent with commits": ([result()], RC0, IMPL, 1, "done", None),
+    "silent without commits": ([result()], RC0, IMPL, 0, "failed", "no_commits"),
+    "a silent reviewer": ([result()], RC0, REVIEWER, 0, "failed", "no_result"),
+    "a silent product manager": ([result()], RC0, PM, 0, "no_change", None),
+    "a report that is no object": ([result(structured_output=[])], RC0, IMPL, 1, "done", None),
+    # The result line decides, whatever the process did.
+    "a result and exit code 1": ([report("done")], RC1, IMPL, 1, "done", None),
+    "a result and a kill": ([report("done")], Ended(signal=9), IMPL, 1, "done", None),
+    "a result, then stopped": (
+        [report("done")],
+        Ended(stopped_for="stopped"),
+        IMPL,
+        1,
+        "done",
+        None,
+    ),
+    "a result, then lingered": (
+        [report("no_change")],
+        Ended(signal=15, stopped_for="lingered"),
+        IMPL,
+        0,
+        "no_change",
+        None,
+    ),
+    "success that is an error": ([failed(None)], RC0, IMPL, 3, "failed", "client_error: success"),
+    "a result without is_error": (
+        [{"type": "result", "subtype": "success"}],
+        RC0,
+        IMPL,
+        3,
+        "failed",
+        "client_error",
+    ),
+    "a report before a last result without one": (
+        [INIT, report("done"), INIT, WORK, result()],
+        RC0,
+        IMPL,
+        1,
+        "done",
+        None,
+    ),
+    "a report before a last result with an error": (
+        [report("done"), INIT, ended_badly("error_max_turns", "max_turns", "Reached (2)")],
+        RC1,
+        IMPL,
+        1,
+        "failed",
+        "client_error: error_max_turns: Reached (2)",
+    ),
+    # The client's own limits are the work's.
+    "turns used up": (
+        [INIT, WORK, ended_badly("error_max_turns", "max_turns", "Reached maximum")],
+        RC1,
+        IMPL,
+        1,
+        "failed",
+        "client_error: error_max_turns",
+    ),
+    "dollars used up": (
+        [ended_badly("error_max_budget_usd", "budget_exhausted")],
+        RC1,
+        IMPL,
+        1,
+        "failed",
+        "client_error: error_max_budget_usd",
+    ),
+    "no valid report in five tries": (
+        [ended_badly("error_max_structured_output_retries", "completed")],
+        RC1,
+        IMPL,
+        1,
+        "failed",
+        "client_error: error_max_structured_output_retries",
+    ),
+    # The account and the service.
+    "401": (
+        [retry("authentication_failed", 401), synthetic("authentication_failed"), failed(401)],
+        RC1,
+        IMPL,
+        0,
+        "system_fault",
+        "authentication_failed",
+    ),
+    "not signed in": (
+        [synthetic("authentication_failed"), failed(None)],
+        RC1,
+        IMPL,
+        0,
+        "system_fault",
+        "authentication_failed",
+    ),
+    "403": (
+        [synthetic("oauth_org_not_allowed"), failed(403)],
+        RC1,
+        IMPL,
+        0,
+        "system_fault",
+        "oauth_org_not_allowed",
+    ),
+    "429": (
+        [retry("rate_limit", 429), synthetic("rate_limit"), failed(429)],
+        RC1,
+        IMPL,
+        1,
+        "system_fault",
+        "rate_limit",
+    ),
+    "a used-up subscription": (
+        [limit("rejected", RESET), synthetic("rate_limit"), failed(429)],
+        RC1,
+        IMPL,
+        1,
+        "usage_limit",
+        "usage_limit",
+    ),
+    "a used-up subscription, killed": (
+        [INIT, limit("rejected", RESET)],
+        Ended(exit_code=143),
+        IMPL,
+        1,
+        "usage_limit",
+        "usage_limit",
+    ),
+    "a used-up limit without its reset": (
+        [limit("rejected"), synthetic("rate_limit"), failed(429)],
+        RC1,
+        IMPL,
+        1,
+        "system_fault",
+        "rate_limit",
+    ),
+    "a limit that was lifted meanwhile": (
+        [limit("rejected", RESET), WORK, report("done"), limit("allowed")],
+        RC0,
+        IMPL,
+        1,
+        "done",
+        None,
+    ),
+    "a lifted limit and a failure of the work": (
+        [limit("rejected", RESET), limit("allowed"), WORK, ended_badly("error_max_turns", "x")],
+        RC1,
+        IMPL,
+        1,
+        "failed",
+        "client_error",
+    ),
+    "529": (
+        [retry("overloaded", 529), synthetic("server_error"), failed(529)],
+        RC1,
+        IMPL,
+        0,
+        "system_fault",
+        "overloaded",
+    ),
+    "500": (
+        [retry("server_error", 500), synthetic("server_error"), failed(500)],
+        RC1,
+        IMPL,
+        0,
+        "system_fault",
+        "server_error",
+    ),
+    "599": ([synthetic("unknown"), failed(599)], RC1, IMPL, 0, "system_fault", "server_error"),
+    "no credit": (
+        [synthetic("billing_error"), failed(400)],
+        RC1,
+        IMPL,
+        0,
+        "system_fault",
+        "billing_error",
+    ),
+    "404": (
+        [synthetic("model_not_found"), failed(404)],
+        RC1,
+        IMPL,
+        0,
+        "system_fault",
+        "model_not_found",
+    ),
+    "connection refused": (
+        [retry("unknown", None), synthetic("server_error"), failed(None)],
+        RC1,
+        IMPL,
+        0,
+        "system_fault",
+        "server_error",
+    ),
+    "400": ([synthetic("unknown"), failed(400)], RC1, IMPL, 1, "failed", "client_error"),
+    "a prompt too long": (
+        [synthetic("invalid_request"), {**failed(400), "terminal_reason": "prompt_too_long"}],
+        RC1,
+        IMPL,
+        1,
+        "failed",
+        "client_error",
+    ),
+    "a fault that passed, and then no turns left": (
+        [retry("overloaded", 529), WORK, ended_badly("error_max_turns", "max_turns")],
+        RC1,
+        IMPL,
+        1,
+        "failed",
+        "client_error: error_max_turns",
+    ),
+    "a fault that passed, and then a good end": (
+        [retry("server_error", 500), WORK, report("done")],
+        RC0,
+        IMPL,
+        1,
+        "done",
+        None,
+    ),
+    # Cut off.
+    "SIGINT": (
+        [INIT, ended_badly("error_during_execution", "aborted_streaming")],
+        RC0,
+        IMPL,
+        1,
+        "interrupted",
+        "no_result",
+    ),
+    "SIGTERM": ([INIT, WORK], Ended(exit_code=143), IMPL, 1, "interrupted", "no_result"),
+    "SIGKILL": ([INIT, WORK], Ended(signal=9), IMPL, 1, "interrupted", "no_result"),
+    "a shell's 137": ([INIT], Ended(exit_code=137), IMPL, 1, "interrupted", "no_result"),
+    "nobody saw the end": ([INIT, WORK], Ended(), IMPL, 1, "interrupted", "no_result"),
+    "exit 0 without a result": (
+        [INIT, WORK],
+        RC0,
+        IMPL,
+        1,
+        "failed",
+        "no_result: the client exited 0",
+    ),
+    "exit 1 without a line": (
+        [],
+        Ended(exit_code=1, stderr="Input must be provided\n"),
+        IMPL,
+        0,
+        "failed",
+        "no_result: the client exited 1 without one; it said: Input must be provided",
+    ),
+    "a lost conversation": (
+        [ended_badly("error_during_execution", "x", f"No conversation found with ID: {SESSION}")],
+        RC1,
+        IMPL,
+        0,
+        "stopped",
+        "no_result",
+    ),
+    # Ended by us.
+    "stopped": ([INIT], Ended(143, None, "stopped"), IMPL, 1, "stopped", "stopped"),
+    "stalled": ([INIT], Ended(143, None, "stalled"), IMPL, 1, "failed", "stalled"),
+    "timed out": ([INIT], Ended(None, 9, "timed_out"), IMPL, 1, "failed", "timed_out"),
+    "too much": ([INIT], Ended(143, None, "too_much_output"), IMPL, 1, "failed", "too_much_output"),
+    "stalled while the service is overloaded": (
+        [INIT, WORK, retry("overloaded", 529)],
+        Ended(143, None, "stalled"),
+        IMPL,
+        1,
+        "system_fault",
+        "overloaded",
+    ),
+    "killed while the service is overloaded": (
+        [INIT, retry("server_error", 503)],
+        Ended(signal=9),
+        IMPL,
+        1,
+        "system_fault",
+        "server_error",
+    ),
+    # Not even started.
+    "no client": (
+        [],
+        Ended(127, start_error="claude: No such file or directory"),
+        IMPL,
+        0,
+        "system_fault",
+        "client_missing: claude: No such file",
+    ),
+}
+
+
+def read(lines: list[Line]) -> Stream:
+    stream = Stream()
+    for line in lines:
+        stream.feed(json.dumps(line) + "\n")
+    return stream
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_lines_and_the_processs_end_make_the_outcome(name: str) -> None:
+    lines, ended, role, commits, verdict, reason = TABLE[name]
+    outcome = client.outcome(read(lines), ended, role, commits)
+    assert outcome.verdict == verdict, outcome.reason
+    if reason is None:
+        assert outcome.reason is None
+    else:
+        assert (outcome.reason or "").startswith(reason)
+
+
+def test_every_reason_of_a_failure_begins_with_a_word_of_the_contract() -> None:
+    words = ("stalled", "timed_out", "no_result", "client_error", "no_commits", "too_much_output")
+    for lines, ended, role, commits, verdict, _ in TABLE.values():
+        outcome = client.outcome(read(lines), ended, role, commits)
+        if verdict == "failed":
+            assert (outcome.reason or "").startswith(words)
+
+
+def test_a_usage_limit_says_when_it_resets() -> None:
+    outcome = client.outcome(read([limit("rejected", RESET), failed(429)]), RC1, IMPL, 0)
+    assert outcome.until == RESET
+    for name in ("done", "401", "stalled"):
+        lines, ended, role, commits, *_ = TABLE[name]
+        assert client.outcome(read(lines), ended, role, commits).until is None
+
+
+def test_the_texts_of_a_report_are_kept() -> None:
+    line = report("changes_requested", feedback="The tests lie.", question=None)
+    outcome = client.outcome(read([line]), RC0, REVIEWER, 0)
+    assert (outcome.summary, outcome.feedback, outcome.question) == (
+        "Did it.",
+        "The tests lie.",
+        None,
+    )
+
+
+def test_a_question_that_was_forgotten_is_the_summary() -> None:
+    outcome = client.outcome(read([report("needs_human")]), RC0, IMPL, 0)
+    assert outcome.question == "Did it."
+    outcome = client.outcome(read([report("needs_human", question="A or B?")]), RC0, IMPL, 0)
+    assert outcome.question == "A or B?"
+
+
+def test_texts_without_end_are_cut() -> None:
+    endless = "x" * (client.TEXT_LIMIT * 3)
+    outcome = client.outcome(read([report("done", feedback=endless)]), RC0, IMPL, 1)
+    assert outcome.feedback == "x" * client.TEXT_LIMIT
+    line = ended_badly("error_x", "x", endless)
+    assert len(client.outcome(read([line]), RC1, IMPL, 1).reason or "") < 1000
+
+
+def test_cost_tokens_and_conversation_are_kept_whatever_came_of_the_run() -> None:
+    for line in (report("done"), ended_badly("error_max_turns", "max_turns")):
+        outcome = client.outcome(read([INIT, line]), RC0, IMPL, 1)
+        assert (outcome.cost_usd, outcome.input_tokens, outcome.output_tokens) == (0.25, 325, 41)
+        assert outcome.session == SESSION
+
+
+def test_what_was_not_said_is_not_known_rather_than_nothing() -> None:
+    outcome = client.outcome(read([INIT, WORK]), Ended(signal=9), IMPL, 0)
+    assert (outcome.cost_usd, outcome.input_tokens, outcome.output_tokens) == (None, None, None)
+    assert outcome.session == SESSION
+    assert client.outcome(Stream(), Ended(signal=9), IMPL, 0).session is None
+
+
+@pytest.mark.parametrize("cost", ["NaN", "1e999", "-1", "true", '"5"', "null", "[]"])
+def test_a_cost_that_is_no_amount_of_money_is_not_known(cost: str) -> None:
+    stream = Stream()
+    stream.feed(f'{{"type": "result", "is_error": false, "total_cost_usd": {cost}}}')
+    assert client.outcome(stream, RC0, PM, 0).cost_usd is None
+
+
+@pytest.mark.parametrize("reset", ["NaN", "1e999", "-1", "true", '"soon"', "null"])
+def test_a_limit_without_a_moment_of_reset_is_tried_again_like_any_fault(reset: str) -> None:
+    stream = Stream()
+    info = f'{{"status": "rejected", "resetsAt": {reset}}}'
+    stream.feed(f'{{"type": "rate_limit_event", "rate_limit_info": {info}}}')
+    stream.feed(json.dumps(failed(429)))
+    assert client.outcome(stream, RC1, IMPL, 0).verdict == "system_fault"
+
+
+def test_a_conversation_that_is_gone_is_not_gone_on_with() -> None:
+    lines, ended, role, commits, *_ = TABLE["a lost conversation"]
+    assert client.outcome(read(lines), ended, role, commits).session is None
+
+
+@pytest.mark.parametrize("exit_code", [None, 0, 1, 127, 137, 143])
+@pytest.mark.parametrize("signal", [None, 2, 9, 15])
+@pytest.mark.parametrize("stopped_for", [None, "stopped", "stalled", "timed_out"])
+def test_no_end_of_the_process_changes_what_a_good_result_says(
+    exit_code: int | None, signal: int | None, stopped_for: str | None
+) -> None:
+    ended = Ended(exit_code, signal, stopped_for)
+    good = client.outcome(read([report("done")]), RC0, IMPL, 1)
+    assert client.outcome(read([report("done")]), ended, IMPL, 1) == good
+
+
+# --- lines that are none -----------------------------------------------------------------------
+
+NOISE = [
+    "",
+    "\n",
+    "Warning: something\n",
+    "[]\n",
+    "null\n",
+    "7\n",
+    '"result"\n',
+    "{",
+    '{"type": "result", "is_error": fal',
+    '{"type": ["result"]}\n',
+    '{"type": "result2"}\n',
+    '{"type": "rate_limit_event", "rate_limit_info": "rejected"}\n',
+    '{"type": "rate_limit_event"}\n',
+    '{"type": "assistant", "error": {"a": 1}}\n',
+    '{"type": "system", "subtype": "api_retry"}\n',
+    '{"session_id": 5}\n',
+    "[" * 100_000 + "\n",
+    '{"a":' * 100_000 + "\n",
+]
+
+
+@pytest.mark.parametrize("number", range(len(NOISE)))
+def test_lines_that_say_nothing_are_passed_over(number: int) -> None:
+    stream = Stream()
+    for line in (json.dumps(INIT), NOISE[number], json.dumps(report("done")), NOISE[number]):
+        stream.feed(line)
+    outcome = client.outcome(stream, RC0, IMPL, 1)
+    assert (outcome.verdict, outcome.session, outcome.cost_usd) == ("done", SESSION, 0.25)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 600) | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+FIELDS = (
+    "structured_output is_error subtype errors result api_error_status error_status error usage "
+    "session_id total_cost_usd terminal_reason rate_limit_info"
+)
+any_line = st.fixed_dictionaries(
+    {"type": st.sampled_from(["result", "assistant", "system", "rate_limit_event"])},
+    optional=dict.fromkeys(FIELDS.split(), json_values),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(any_line, max_size=3), st.sampled_from([IMPL, REVIEWER, PM]))
+def test_no_shape_of_a_line_makes_anything_but_an_outcome(lines: list[Line], role: Role) -> None:
+    outcome = client.outcome(read(lines), RC1, role, 0)
+    assert outcome.verdict in VERDICTS
+    assert isinstance(outcome.reason, str | None)
+    assert isinstance(outcome.cost_usd, float | None)
+    assert isinstance(outcome.until, float | None)
+    # All of it goes into run.json and comes back from there.
+    assert Outcome(**json.loads(json.dumps(asdict(outcome)))).verdict == outcome.verdict
+
+
+def test_a_stream_file_is_read_to_its_torn_end(tmp_path: Path) -> None:
+    path = tmp_path / "stream.jsonl"
+    whole = "".join(json.dumps(line) + "\n" for line in (INIT, WORK, report("done")))
+    path.write_bytes(whole.encode() + b'{"type":"result","is_error":tr')
+    assert client.outcome(client.read_stream(str(path)), RC0, IMPL, 1).verdict == "done"
+    path.write_bytes(b"\xff\xfe\n" + whole.encode()[:-30])
+    outcome = client.outcome(client.read_stream(str(path)), Ended(signal=9), IMPL, 1)
+    assert outcome.verdict == "interrupted"
+    assert client.read_stream(str(tmp_path / "none")) == Stream()
+
+
+# --- how it is started -------------------------------------------------------------------------
+
+AGENT = Agent("a", "any", 0)
+
+
+def argv(role: Role, agent: Agent = AGENT, **more: Any) -> list[str]:
+    options: dict[str, Any] = {
+        "budgets": Budgets(run_usd=5),
+        "session": SESSION,
+        "resume": False,
+        "instructions": "/run/instructions.md",
+        "plugin": "/plugin",
+        **more,
+    }
+    return client.command(("claude",), agent, role, options.pop("budgets"), **options)
+
+
+def schema(*outcomes: str) -> str:
+    text = {"type": "string"}
+    properties = {
+        "outcome": {"type": "string", "enum": list(outcomes)},
+        **dict.fromkeys(("summary", "feedback", "question"), text),
+    }
+    whole = {
+        "type": "object",
+        "properties": properties,
+        "required": ["outcome", "summary"],
+        "additionalProperties": False,
+    }
+    return json.dumps(whole, separators=(",", ":"))
+
+
+def common(turns: int, outcomes: tuple[str, ...]) -> list[str]:
+    return [
+        "claude",
+        "-p",
+        *("--output-format", "stream-json", "--verbose"),
+        *("--session-id", SESSION),
+        *("--permission-mode", "dontAsk", "--strict-mcp-config"),
+        *("--append-system-prompt-file", "/run/instructions.md"),
+        *("--system-prompt-snapshot", "off"),
+        *("--json-schema", schema(*outcomes)),
+        *("--max-turns", str(turns)),
+        *("--max-budget-usd", "5"),
+        *("--plugin-dir", "/plugin"),
+    ]
+
+
+WORKS = ("done", "no_change", "needs_human", "failed")
+JUDGES = ("approved", "changes_requested", "needs_human", "failed")
+WRITING = [
+    *("--tools", "Bash,Edit,Read,Write,Glob,Grep"),
+    *("--allowedTools", "Bash,Edit,Read,Write,Glob,Grep"),
+    "--disallowedTools",
+    "Bash(git push *),Bash(git push),Bash(gh *),Bash(gh),Bash(git switch *),Bash(git stash *),"
+    "Bash(git stash),Bash(git worktree *),Bash(git config *)",
+]
+GOLDEN: dict[str, list[str]] = {
+    "implementer": [*common(200, WORKS), *WRITING],
+    "tester": [*common(150, WORKS), *WRITING],
+    "reviewer": [
+        *common(80, JUDGES),
+        "--restricted",
+        *("--tools", "Bash,Read,Glob,Grep"),
+        *("--allowedTools", "Read,Glob,Grep"),
+    ],
+    "product_manager": [
+        *common(60, WORKS),
+        "--restricted",
+        *("--tools", "Bash,Read,Glob,Grep"),
+        "--allowedTools",
+        "Read,Glob,Grep,Bash(orchestrator task add *),Bash(orchestrator task list *),"
+        "Bash(orchestrator task show *),Bash(orchestrator status *)",
+    ],
+}
+
+
+def test_there_is_a_golden_command_for_every_shipped_role() -> None:
+    assert GOLDEN.keys() == ROLES.keys()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_each_shipped_role_is_started_with_exactly_these_words(name: str) -> None:
+    assert argv(ROLES[name]) == GOLDEN[name]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_no_role_is_offered_the_network_nor_a_way_round_permissions(name: str) -> None:
+    words = argv(ROLES[name])
+    offered = words[words.index("--tools") + 1].split(",")
+    assert not {"WebFetch", "WebSearch", "Agent", "Task", "Skill", "SendMessage"} & set(offered)
+    assert "--dangerously-skip-permissions" not in words
+    assert words[words.index("--permission-mode") + 1] == "dontAsk"
+
+
+@pytest.mark.parametrize("name", ["reviewer", "product_manager"])
+def test_who_only_reads_has_no_tool_and_no_rule_that_writes(name: str) -> None:
+    words = argv(ROLES[name])
+    offered = words[words.index("--tools") + 1]
+    allowed = words[words.index("--allowedTools") + 1]
+    assert "--restricted" in words
+    assert "Write" not in offered
+    assert "Edit" not in offered
+    # A rule for a git command would let `--output=FILE` write; the client allows reading itself.
+    rules = [rule for rule in allowed.split(",") if rule.startswith("Bash")]
+    assert all(rule.startswith("Bash(orchestrator ") for rule in rules)
+
+
+def test_an_agents_own_settings_stand_before_the_roles_and_the_projects() -> None:
+    agent = replace(AGENT, model="opus", max_turns=7, budget_usd=1.5)
+    words = argv(IMPL, agent)
+    for option, value in (("--model", "opus"), ("--max-turns", "7"), ("--max-budget-usd", "1.5")):
+        assert words[words.index(option) + 1] == value
+        assert words.count(option) == 1
+
+
+def test_what_is_not_set_is_not_said() -> None:
+    words = argv(replace(IMPL, max_turns=None, deny=()), budgets=Budgets(), plugin=None)
+    for option in (
+        "--model",
+        "--max-turns",
+        "--max-budget-usd",
+        "--plugin-dir",
+        "--disallowedTools",
+    ):
+        assert option not in words
+
+
+def test_a_conversation_is_gone_on_with_under_its_own_id() -> None:
+    words = argv(IMPL, resume=True)
+    assert words[words.index("--resume") + 1] == SESSION
+    assert "--session-id" not in words
+    fresh, same = (
+        [w for w in x if w not in ("--resume", "--session-id")] for x in (argv(IMPL), words)
+    )
+    assert fresh == same
+
+
+def test_the_command_prefix_is_taken_word_by_word() -> None:
+    prefix = ("env", "A=b c", "claude", "--setting-sources", "")
+    words = client.command(
+        prefix, AGENT, IMPL, Budgets(), session="s", resume=False, instructions="/i", plugin=None
+    )
+    assert words[:6] == [*prefix, "-p"]
+
+
+@pytest.mark.parametrize("role", ROLES.values(), ids=lambda role: role.name)
+def test_what_may_be_reported_is_what_the_schema_allows(role: Role) -> None:
+    allowed = client.outcome_schema(role)["properties"]["outcome"]["enum"]
+    for verdict in {*VERDICTS, "?"}:
+        outcome = client.outcome(read([report(verdict)]), RC0, role, 1)
+        refused = "cannot report" in (outcome.reason or "")
+        assert refused is (verdict not in allowed)
+
+
+# --- the environment it is started in ----------------------------------------------------------
+
+SURROUNDING = {
+    "CLAUDECODE": "1",
+    "CLAUDE_PID": "4711",
+    "CLAUDE_CODE_SESSION_ID": "x",
+    "CLAUDE_CODE_CHILD_SESSION": "1",
+    "CLAUDE_PROJECT_DIR": "/elsewhere",
+    "GIT_DIR": "/elsewhere/.git",
+    "GIT_WORK_TREE": "/elsewhere",
+    "GIT_INDEX_FILE": "/elsewhere/index",
+    "GIT_COMMON_DIR": "/elsewhere",
+    "GIT_OBJECT_DIRECTORY": "/elsewhere",
+    "GIT_PREFIX": "sub/",
+}
+
+
+def test_a_client_knows_nothing_of_the_session_and_the_repository_around_us() -> None:
+    kept = {"PATH": "/bin", "HOME": "/home/me", "CLAUDE_CODE_OAUTH_TOKEN": "t", "LANG": "C"}
+    clean = environment.for_client({**SURROUNDING, **kept}, {})
+    assert not SURROUNDING.keys() & clean.keys()
+    assert kept.items() <= clean.items()
+
+
+def test_a_clients_background_work_and_prompts_are_off() -> None:
+    clean = environment.for_client({}, {})
+    for name in (
+        "DISABLE_AUTOUPDATER",
+        "CLAUDE_CODE_DISABLE_CRON",
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY",
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS",
+    ):
+        assert clean[name] == "1"
+    assert clean["GIT_TERMINAL_PROMPT"] == "0"
+
+
+def test_a_runs_own_variables_have_the_last_word() -> None:
+    clean = environment.for_client({"ORCHESTRATOR_AGENT": "old"}, {"ORCHESTRATOR_AGENT": "new"})
+    assert clean["ORCHESTRATOR_AGENT"] == "new"
+    assert (
+        environment.for_client({"CLAUDE_CODE_MAX_RETRIES": "9"}, {})["CLAUDE_CODE_MAX_RETRIES"]
+        == "9"
+    )
+
+
+def test_git_settings_are_given_as_gits_own_variables() -> None:
+    assert environment.as_git_config({"a.b": "1", "remote.o.pushurl": "no"}) == {
+        "GIT_CONFIG_COUNT": "2",
+        "GIT_CONFIG_KEY_0": "a.b",
+        "GIT_CONFIG_VALUE_0": "1",
+        "GIT_CONFIG_KEY_1": "remote.o.pushurl",
+        "GIT_CONFIG_VALUE_1": "no",
+    }

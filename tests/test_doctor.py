@@ -1,0 +1,441 @@
+"""`doctor`: each check by the fault that it is there for, and its step out of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import agentstate, doctor, files, locks, probes, process
+from orchestrator.layout import Layout
+from orchestrator.model import Config, Hold
+from orchestrator.probes import Finding
+
+Cli = Callable[..., Any]
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in front of PATH, with a client that answers."""
+    folder = tmp_path / "tools"
+    program(folder, "claude", 'echo "2.1.328 (Claude Code)"')
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    for name in probes._SIGN_IN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    return folder
+
+
+@pytest.fixture
+def healthy(tools: Path, project: Layout, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """A project with nothing to complain of."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
+    Path(project.scheduler_lock).write_text("1 gone 1.0\n")
+    return project
+
+
+def findings(layout: Layout, **variables: str) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    environment = {**os.environ, **variables}
+    for finding in doctor.examine(layout, environment, time.time()):
+        found.setdefault(finding.code, []).append(finding)
+    return found
+
+
+def one(layout: Layout, code: str, **variables: str) -> Finding:
+    """Return the finding that is not ok of this code, or the only one."""
+    matching = findings(layout, **variables)[code]
+    return next((finding for finding in matching if finding.level != "ok"), matching[0])
+
+
+def test_a_healthy_project_has_nothing_to_mend(healthy: Layout, cli: Cli) -> None:
+    wrong = [f for group in findings(healthy).values() for f in group if f.level != "ok"]
+    assert wrong == []
+    assert cli("doctor").out.startswith("Everything is fine.\n")
+
+
+def test_the_json_is_a_list_of_findings(healthy: Layout, cli: Cli) -> None:
+    done = cli("doctor", "--json")
+    assert done.code == 0
+    assert set(done.json) == {"findings"}
+    for finding in done.json["findings"]:
+        assert set(finding) == {"code", "level", "message", "hint"}
+        assert finding["level"] in ("ok", "warn", "fail")
+    codes = {finding["code"] for finding in done.json["findings"]}
+    assert codes == {
+        *("python", "git", "git_identity", "client", "sign_in", "forge", "remote"),
+        *("not_initialised", "config_error", "permissions", "disk", "tick_stale", "locks"),
+        *("task_malformed", "clock", "leftovers"),
+    }
+
+
+def test_whatever_is_wrong_the_exit_code_is_0_and_every_fault_has_a_hint(
+    project: Layout, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(project.config).write_text("agents: 7\nforge: github\n")
+    Path(project.state("incoming"), "bad.md").write_text("")
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = cli("doctor", "--json")
+    assert done.code == 0
+    wrong = [finding for finding in done.json["findings"] if finding["level"] != "ok"]
+    assert {"git", "client", "config_error", "task_malformed", "tick_stale"} <= {
+        finding["code"] for finding in wrong
+    }
+    assert all(finding["hint"] for finding in wrong)
+    assert cli("doctor").code == 0
+
+
+def test_outside_a_repository_it_still_says_what_it_can(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("doctor", "--json")
+    assert done.code == 0
+    levels = {finding["code"]: finding["level"] for finding in done.json["findings"]}
+    assert levels == {"python": "ok", "git": "ok", "project": "fail"}
+
+
+# --- programs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "level"),
+    [
+        ("git version 2.30.9", "fail"),
+        ("git version 2.31.0", "ok"),
+        ("git version 2.39.3 (Apple Git-146)", "ok"),
+        ("git version 3.0", "ok"),
+        ("nonsense", "warn"),
+    ],
+)
+def test_gits_version_is_compared_with_what_our_calls_need(
+    tools: Path, tmp_path: Path, said: str, level: str
+) -> None:
+    program(tools, "git", f"echo '{said}'")
+    assert probes.git_program(str(tmp_path)).level == level
+
+
+def test_a_missing_git_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert probes.git_program(str(tmp_path)).level == "fail"
+
+
+def test_commits_without_a_name_are_a_warning(healthy: Layout) -> None:
+    subprocess.run(("git", "config", "--unset", "user.email"), cwd=healthy.root, check=True)
+    finding = one(healthy, "git_identity")
+    assert finding.level == "warn"
+    assert "git config --global user.email" in (finding.hint or "")
+
+
+def test_the_clients_version_is_shown(healthy: Layout, tools: Path) -> None:
+    finding = one(healthy, "client")
+    assert (finding.level, finding.message) == ("ok", f"{tools}/claude: 2.1.328 (Claude Code)")
+
+
+def test_the_clients_own_arguments_come_before_the_question(healthy: Layout, tools: Path) -> None:
+    program(tools, "wrapper", 'echo "$@"')
+    Path(healthy.config).write_text("claude: {command: [wrapper, --fast, 'a b']}\nagents: []\n")
+    assert one(healthy, "client").message == f"{tools}/wrapper: --fast a b --version"
+
+
+def test_a_missing_client_is_a_fault(healthy: Layout) -> None:
+    Path(healthy.config).write_text("claude: {command: [clod]}\nagents: []\n")
+    finding = one(healthy, "client")
+    assert (finding.level, "clod" in finding.message) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("echo broken >&2; exit 3", "exited 3: broken"), ("sleep 60", "did not end")]
+)
+def test_a_client_that_does_not_answer_well_is_a_warning(
+    healthy: Layout, tools: Path, text: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "PROBE_TIMEOUT", 0.5)
+    program(tools, "claude", text)
+    finding = one(healthy, "client")
+    assert finding.level == "warn"
+    assert word in finding.message
+
+
+def test_a_client_that_writes_where_it_stands_does_not_reach_the_checkout(
+    healthy: Layout, tools: Path, tmp_path: Path
+) -> None:
+    program(tools, "claude", f"pwd > {tmp_path}/where; env > {tmp_path}/env; touch litter; echo 1")
+    findings(healthy, ORCHESTRATOR_RUN_ID="r", CLAUDECODE="1")
+    assert not os.path.exists(os.path.join(healthy.root, "litter"))
+    assert not os.path.exists((tmp_path / "where").read_text().strip())
+    environment = (tmp_path / "env").read_text()
+    assert "ORCHESTRATOR_" not in environment
+    assert "CLAUDECODE=" not in environment
+
+
+def test_a_client_that_only_this_shell_finds_is_a_warning(
+    healthy: Layout, tools: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tools.parent / "more", "other", "echo 1")
+    Path(healthy.config).write_text("claude: {command: [other]}\nagents: []\n")
+    monkeypatch.setenv("PATH", f"{tools.parent}/more:{os.environ['PATH']}")
+    assert "not on the PATH that init recorded" in one(healthy, "client").message
+    assert cli("init").code == 0
+    assert one(healthy, "client").level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "file", "level"),
+    [
+        (("claude",), {}, False, "warn"),
+        (("claude",), {"ANTHROPIC_API_KEY": "s3cret"}, False, "ok"),
+        (("claude",), {"CLAUDE_CODE_OAUTH_TOKEN": "s3cret"}, False, "ok"),
+        (("claude",), {"ANTHROPIC_API_KEY": ""}, False, "warn"),
+        (("claude",), {}, True, "ok"),
+        (("/opt/mine", "--x"), {}, False, "ok"),
+    ],
+)
+def test_a_sign_in_is_seen_without_reading_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    variables: dict[str, str],
+    file: bool,
+    level: str,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    if file:
+        (tmp_path / ".claude").mkdir()
+        (tmp_path / ".claude/.credentials.json").touch(mode=0o000)
+    found = probes.sign_in(Config(claude_command=command), {"HOME": str(tmp_path), **variables})
+    assert found.level == level
+    assert "s3cret" not in found.message
+
+
+# --- forge and remote --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "message"),
+    [
+        ("exit 0", "ok", "github: gh is signed in"),
+        ("exit 1", "fail", "gh is not signed in"),
+        ("sleep 60", "fail", "gh did not answer in time"),
+    ],
+)
+def test_the_forges_program_is_asked_for_its_sign_in(
+    healthy: Layout,
+    tools: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    level: str,
+    message: str,
+) -> None:
+    monkeypatch.setattr(probes, "PROBE_TIMEOUT", 1.0)
+    program(tools, "gh", f'test "$*" = "auth status" || exit 9\n{text}')
+    finding = probes.forge_program(healthy, Config(forge="github"), os.environ)
+    assert (finding.level, finding.message) == (level, message)
+
+
+def test_a_remote_on_github_without_gh_is_a_warning(
+    healthy: Layout, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = subprocess.run(("which", "git"), capture_output=True, text=True, check=True).stdout
+    program(tools, "git", f'exec {git.strip()} "$@"')
+    monkeypatch.setenv("PATH", str(tools))
+    url = "https://github.com/example/project.git"
+    subprocess.run(("git", "remote", "add", "origin", url), cwd=healthy.root, check=True)
+    finding = probes.forge_program(healthy, Config(), os.environ)
+    assert (finding.level, "pull requests stay local" in finding.message) == ("warn", True)
+
+
+def test_a_remote_that_answers_is_fine_and_one_that_is_gone_a_fault(
+    healthy: Layout, tmp_path: Path
+) -> None:
+    bare = tmp_path / "remote.git"
+    subprocess.run(("git", "init", "-q", "--bare", bare), check=True)
+    subprocess.run(("git", "remote", "add", "origin", bare), cwd=healthy.root, check=True)
+    assert one(healthy, "remote").message == "the remote 'origin' answers"
+    bare.rename(tmp_path / "moved")
+    finding = one(healthy, "remote")
+    assert finding.level == "fail"
+    assert "cannot be reached" in finding.message
+    assert finding.hint == "try: git ls-remote origin"
+
+
+def test_a_base_branch_that_does_not_exist_is_a_fault(healthy: Layout, tmp_path: Path) -> None:
+    Path(healthy.config).write_text("base_branch: trunk\nagents: []\n")
+    assert "'trunk' does not exist in this repository" in one(healthy, "remote").message
+    subprocess.run(("git", "init", "-q", "--bare", tmp_path / "r.git"), check=True)
+    subprocess.run(
+        ("git", "remote", "add", "origin", tmp_path / "r.git"), cwd=healthy.root, check=True
+    )
+    assert "does not exist in the remote 'origin'" in one(healthy, "remote").message
+
+
+# --- the project -------------------------------------------------------------------------------
+
+
+def test_a_clone_that_nobody_set_up_is_a_fault(tools: Path, repo: Path) -> None:
+    finding = one(Layout(str(repo)), "not_initialised")
+    assert (finding.level, finding.hint) == ("fail", "run: orchestrator init")
+
+
+def test_every_error_of_the_configuration_is_a_finding_of_its_own(healthy: Layout) -> None:
+    Path(healthy.config).write_text("pauzed: true\nagents: []\nbase_port: 1\n")
+    found = findings(healthy)["config_error"]
+    assert [finding.level for finding in found] == ["fail", "fail"]
+    assert "did you mean 'paused'" in " ".join(finding.message for finding in found)
+
+
+def test_a_paused_system_and_one_without_agents_are_warnings(healthy: Layout) -> None:
+    Path(healthy.config).write_text("paused: true\nagents: []\n")
+    assert one(healthy, "system_paused").level == "warn"
+    assert one(healthy, "no_agents").level == "warn"
+
+
+def test_files_that_are_no_tasks_are_named_in_every_state(healthy: Layout) -> None:
+    for state in ("incoming", "claimed", "blocked", "done", "failed"):
+        Path(healthy.state(state), "bad.md").write_text("no title")
+    found = findings(healthy)["task_malformed"]
+    assert len(found) == 5
+    for index in range(50):
+        Path(healthy.state("done"), f"bad{index}.md").write_text("no title")
+    found = findings(healthy)["task_malformed"]
+    assert len(found) == doctor.MOST_LISTED + 1
+    assert "35 more" in found[-1].message
+
+
+def test_a_missing_folder_of_the_queue_is_a_fault(healthy: Layout) -> None:
+    os.rmdir(healthy.state("failed"))
+    finding = one(healthy, "permissions")
+    assert finding.message == f"{healthy.state('failed')} is missing"
+
+
+def test_a_configuration_that_everybody_may_write_is_a_warning(healthy: Layout) -> None:
+    os.chmod(healthy.config, 0o666)
+    finding = one(healthy, "permissions")
+    assert (finding.level, finding.hint) == ("warn", f"chmod o-w {healthy.config}")
+
+
+def test_a_folder_that_cannot_be_written_is_a_fault(
+    healthy: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, _: path != healthy.agents)
+    finding = next(f for f in doctor._files(healthy) if f.level == "fail")
+    assert finding.message == f"{healthy.agents} cannot be written"
+    assert "chown" in (finding.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(5 << 30, "ok"), (500 << 20, "warn"), (10 << 20, "fail")]
+)
+def test_little_disk_space_is_reported(
+    healthy: Layout, monkeypatch: pytest.MonkeyPatch, free: int, level: str
+) -> None:
+    usage = type("Usage", (), {"free": free})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    assert one(healthy, "disk").level == level
+
+
+def test_the_age_of_the_last_tick_is_told(healthy: Layout) -> None:
+    assert "the last tick was " in one(healthy, "tick_stale").message
+    os.utime(healthy.scheduler_lock, (time.time() - 36_000,) * 2)
+    finding = one(healthy, "tick_stale")
+    assert (finding.level, finding.message) == ("fail", "the last tick was 600 minutes ago")
+
+
+def test_times_ahead_of_the_clock_are_named(healthy: Layout) -> None:
+    ahead = time.time() + 7200
+    agentstate.write(healthy, "impl-agent-1", agentstate.AgentState(last_started=ahead))
+    path = Path(healthy.state("incoming"), "TASK-1.md")
+    path.write_text("# A\n\nROLE: implement\n")
+    os.utime(path, (ahead, ahead))
+    messages = " ".join(finding.message for finding in findings(healthy)["clock"])
+    assert "the last start of impl-agent-1 is ahead" in messages
+    assert f"{path} is ahead" in messages
+
+
+def test_what_holds_everybody_up_is_a_finding(healthy: Layout) -> None:
+    hold = Hold("system_fault", "authentication_failed: not signed in", None, time.time())
+    files.write_json(
+        healthy.hold, {name: getattr(hold, name) for name in Hold.__dataclass_fields__}
+    )
+    finding = one(healthy, "system_fault")
+    assert (finding.level, finding.message) == ("fail", "authentication_failed: not signed in")
+
+
+def test_leftovers_of_agents_and_of_killed_processes_are_named(healthy: Layout) -> None:
+    os.mkdir(healthy.agent("old-agent"))
+    Path(healthy.state("incoming"), ".TASK-1.md.7.tmp").touch()
+    os.mkdir(os.path.join(healthy.cache, "base-1"))
+    assert len(findings(healthy)["leftovers"]) == 3
+
+
+def test_nothing_is_a_leftover_while_the_configuration_is_broken(healthy: Layout) -> None:
+    os.mkdir(healthy.agent("impl-agent-1"))
+    Path(healthy.config).write_text("agents: [")
+    assert one(healthy, "leftovers").level == "ok"
+
+
+# --- locks -------------------------------------------------------------------------------------
+
+HOLD_IT = """
+import sys
+from orchestrator import files
+with files.Lock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_is_told_with_the_process_that_holds_it(healthy: Layout) -> None:
+    os.mkdir(healthy.agent("impl-agent-1"))
+    path = healthy.agent_lock("impl-agent-1")
+    root = str(Path(__file__).resolve().parent.parent)
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD_IT, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"held\n"
+    try:
+        finding = one(healthy, "locks")
+        assert finding.message.startswith("agents/impl-agent-1/lock is held by ")
+        if sys.platform == "linux" and os.path.exists("/proc/locks"):
+            assert f"process {child.pid}, which runs since " in finding.message
+    finally:
+        child.stdin.close()
+        child.wait()
+        child.stdout.close()
+    assert one(healthy, "locks").message == "no lock is held"
+
+
+def test_looking_at_a_lock_takes_and_makes_nothing(tmp_path: Path) -> None:
+    assert locks.holder(str(tmp_path / "none")) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_once_held_the_ticks_lock_is_not_hung(healthy: Layout) -> None:
+    me = f"{os.getpid()} {process.identity(os.getpid())} {time.time() - 3600:.3f}\n"
+    Path(healthy.scheduler_lock).write_text(me)
+    assert locks.hung_tick(healthy, time.time()) is None
+    with files.Lock(healthy.scheduler_lock) as held:
+        hung = locks.hung_tick(healthy, time.time())
+    held.close()
+    assert hung is not None
+    assert hung.code == "tick_hung"
+    assert "60 minutes" in hung.message
