@@ -66,12 +66,49 @@ class Recording:
         ]
 
 
+class Case:
+    """Runs in one project, and what is needed to replay their git commands there."""
+
+    def __init__(
+        self, scratch: Scratch, name: str, project: Project, place: Callable[[int], str]
+    ) -> None:
+        self._name = name
+        self._project = project
+        #: Returns where a replay has its worktree.
+        self._place = place
+        self._tick = scratch.launcher_tick
+        _run(project, self._tick)
+        self._recording = _record(scratch, project)
+        self._ours: list[float] = []
+        self._clients: list[float] = []
+        self._bare: list[float] = []
+
+    def take_turns(self, number: int) -> None:
+        """Time a run, its client alone, and a replay."""
+        self._ours.append(_run(self._project, self._tick))
+        self._clients.append(self._project.client_start())
+        commands = self._recording.replayed(self._place(number), f"agent/replay-{number}")
+        self._bare.append(_replay(commands))
+
+    def row(self) -> Row:
+        own = statistics.median(self._clients)
+        counted = f"{len(self._recording.commands)} git commands"
+        name, against = f"tick to client, {self._name}", f"its {counted} run bare"
+        note = f"less the client's own {own * 1e3:.1f} ms"
+        seconds = [each - own for each in self._ours]
+        return milliseconds(name, seconds, self._bare, against, AIM, note)
+
+
 def measure(scratch: Scratch) -> list[Row]:
     """Return the rows of runs in a fresh and in a reused worktree."""
-    return [_fresh(scratch), _reused(scratch)]
+    cases = (_fresh(scratch), _reused(scratch))
+    for number in scratch.rounds(ROUNDS):
+        for case in cases:
+            case.take_turns(number)
+    return [case.row() for case in cases]
 
 
-def _fresh(scratch: Scratch) -> Row:
+def _fresh(scratch: Scratch) -> Case:
     # One agent for each round and two to warm up: each starts once, and so in a new worktree.
     agents = (
         f"  - {{name: agent-{number:02}, role: implementer, interval_seconds: 86400}}\n"
@@ -84,10 +121,10 @@ def _fresh(scratch: Scratch) -> Row:
         folder.mkdir()
         return str(folder / "worktree")
 
-    return _row(scratch, project, "fresh worktree", place)
+    return Case(scratch, "fresh worktree", project, place)
 
 
-def _reused(scratch: Scratch) -> Row:
+def _reused(scratch: Scratch) -> Case:
     agents = "agents:\n  - {name: agent, role: implementer, interval_seconds: 0.001}\n"
     project = scratch.new_project(FILES, remote=True, config=agents)
     worktree = str(project.folder / "replay" / "worktree")
@@ -97,25 +134,7 @@ def _reused(scratch: Scratch) -> Row:
         plain_git(worktree, "checkout", "--quiet", "--detach")
         return worktree
 
-    return _row(scratch, project, "reused worktree", place)
-
-
-def _row(scratch: Scratch, project: Project, name: str, place: Callable[[int], str]) -> Row:
-    """Time runs and replays in turn. `place` returns where a replay has its worktree."""
-    _run(project, scratch.launcher_tick)
-    recording = _record(scratch, project)
-    ours, clients, bare = [], [], []
-    for number in scratch.rounds(ROUNDS):
-        ours.append(_run(project, scratch.launcher_tick))
-        clients.append(project.client_start())
-        commands = recording.replayed(place(number), f"agent/replay-{number}")
-        bare.append(_replay(commands))
-    own = statistics.median(clients)
-    counted = f"{len(recording.commands)} git commands"
-    note = f"less the client's own {own * 1e3:.1f} ms; {counted}"
-    seconds = [each - own for each in ours]
-    against = f"its {counted} run bare"
-    return milliseconds(f"tick to client, {name}", seconds, bare, against, AIM, note)
+    return Case(scratch, "reused worktree", project, place)
 
 
 def _run(project: Project, argv: list[str]) -> float:

@@ -7,6 +7,7 @@ counted exactly once.
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -49,17 +50,40 @@ class AgentState:
     spend: dict[str, float] = field(default_factory=dict)
 
 
+_NUMBER = (int, float)
+_TEXT = (str, type(None))
+_KINDS: dict[str, tuple[type, ...]] = {
+    "last_started": (*_NUMBER, type(None)),
+    "last_finished": (*_NUMBER, type(None)),
+    "last_outcome": _TEXT,
+    "last_reason": _TEXT,
+    "run": _TEXT,
+    "last_run": _TEXT,
+    "supervisor": (dict,),
+    "restarts": (int,),
+    "failures": (int,),
+    "suspended": _TEXT,
+    "question": _TEXT,
+}
+
+
 def read(layout: Layout, agent: str) -> AgentState:
-    """Return an agent's memory; an empty one when there is none or it cannot be read."""
+    """Return an agent's memory; what is missing in it, or is of the wrong kind, is as at first."""
     record = files.read_json(layout.agent_state(agent)) or {}
-    known = AgentState.__dataclass_fields__
-    values = {name: value for name, value in record.items() if name in known}
-    totals = values.pop("totals", None)
+    values = {n: record[n] for n, kinds in _KINDS.items() if files.fits(record.get(n), kinds)}
     state = AgentState(**values)
-    if isinstance(totals, dict):
-        names = Totals.__dataclass_fields__
-        state.totals = Totals(**{k: v for k, v in totals.items() if k in names})
+    if not files.fits(state.supervisor.get("pid"), (int,)):
+        state.supervisor = {}
+    state.totals = Totals(**_numbers(record.get("totals"), Totals.__dataclass_fields__))
+    state.spend = _numbers(record.get("spend"), None)
     return state
+
+
+def _numbers(found: object, names: Container[str] | None) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        return {}
+    wanted = {n: v for n, v in found.items() if names is None or n in names}
+    return {n: v for n, v in wanted.items() if files.fits(v, _NUMBER) and 0 <= v < 1e15}
 
 
 def write(layout: Layout, agent: str, state: AgentState) -> None:

@@ -158,8 +158,8 @@ class Stream:
             return
         self.limited = info.get("status") == "rejected"
         reset = info.get("resetsAt")
-        if self.limited and isinstance(reset, int | float):
-            self.limit_reset = float(reset)
+        if self.limited:
+            self.limit_reset = _amount(reset)
 
 
 def read_stream(path: str) -> Stream:
@@ -215,7 +215,7 @@ def outcome(stream: Stream, ended: Ended, role: Role, commits: int) -> Outcome:
         question=found.question,
         until=found.until,
         session=None if _is_forgotten(stream) else stream.session,
-        cost_usd=float(cost) if isinstance(cost, int | float) else None,
+        cost_usd=_amount(cost),
         input_tokens=given,
         output_tokens=made,
     )
@@ -322,6 +322,13 @@ def _unreported(said: str | None, role: Role, commits: int) -> Outcome:
 
 def _text(value: object) -> str | None:
     return value[:TEXT_LIMIT] if isinstance(value, str) and value else None
+
+
+def _amount(value: object) -> float | None:
+    """A number of dollars or seconds; None for what is none (NaN, infinities, negative ones)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e12 else None
 
 
 def _tokens(usage: object) -> tuple[int | None, int | None]:

@@ -295,6 +295,8 @@ _SOME_SECONDS = _number(0, YEAR, above=True)
 _COUNT = _number(0, whole=True)
 _POSITIVE = _number(1, whole=True)
 _MONEY = _number(0, null=True)
+#: The client refuses a cap of 0, and less than a cent does nothing.
+_RUN_MONEY = _number(0.01, null=True)
 _SHELL = _text(null=True)
 
 _AGENT: dict[str, _Check] = {
@@ -305,7 +307,7 @@ _AGENT: dict[str, _Check] = {
     "paused": _boolean,
     "model": _text(r"[^\s-]\S*", "the name of a model", null=True),
     "max_turns": _number(1, whole=True, null=True),
-    "budget_usd": _MONEY,
+    "budget_usd": _RUN_MONEY,
     "max_runtime_seconds": _SOME_SECONDS,
     "stall_seconds": _SECONDS,
 }
@@ -361,7 +363,7 @@ _TOP: dict[str, _Check] = {
     "base_port": _number(1024, HIGHEST_PORT, whole=True),
     "claude": _section(dict, {"command": _command}),
     "retry": _section(Retry, _RETRY),
-    "budgets": _section(Budgets, {"run_usd": _MONEY, "daily_usd": _MONEY}),
+    "budgets": _section(Budgets, {"run_usd": _RUN_MONEY, "daily_usd": _MONEY}),
     "review": _section(Review, _REVIEW),
     "checks": _texts(_text(), "a list of shell commands ('[]' for none)"),
     "check_timeout_seconds": _SOME_SECONDS,

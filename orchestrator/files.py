@@ -47,6 +47,11 @@ def read_json(path: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def fits(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a value read from a file is of one of the kinds. True and False are no numbers."""
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
 def append_line(path: str, line: str) -> None:
     """Append one line with a single write, so that lines of several writers never mix."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)

@@ -107,18 +107,6 @@ class Local:
         with self._locked():
             self._write(replace(self.show(pr_id), state=state))
 
-    def refreshed(self, pr: PullRequest, base_commit: str | None) -> PullRequest:
-        """Return an open pull request with the state that git knows (CONTRACT 7).
-
-        Merged when its head is reachable from `base_commit`; closed when its branch is gone.
-        """
-        tip = git.resolve(self._layout.root, f"refs/heads/{pr.branch}") or git.resolve(
-            self._layout.root, f"refs/remotes/{self._remote}/{pr.branch}"
-        )
-        if base_commit and git.is_ancestor(self._layout.root, tip or pr.head, base_commit):
-            return replace(pr, state="merged")
-        return pr if tip else replace(pr, state="closed")
-
     def _locked(self) -> files.Lock:
         files.make_folder(self._layout.prs)
         return files.Lock(os.path.join(self._layout.prs, ".lock"), wait=30)

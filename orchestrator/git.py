@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -74,6 +75,27 @@ def run(
     extra: Mapping[str, str] | None = None,
 ) -> process.Finished:
     """Run git in `cwd` and return what happened. Raises SystemFault when git cannot be started."""
+    pause = 0.02
+    while True:
+        done = _run_once(cwd, arguments, timeout, stdin, extra)
+        if done.code in (0, None) or pause > 1 or not _HALF_MADE.search(done.err):
+            return done
+        time.sleep(pause)
+        pause *= 2
+
+
+#: `git worktree add` makes a worktree's files one by one, and commands that look at all worktrees
+#: die, before doing anything, on one that is half made by another process.
+_HALF_MADE = re.compile(r"worktrees/[^/]+/(commondir|gitdir|HEAD)")
+
+
+def _run_once(
+    cwd: str,
+    arguments: Sequence[str],
+    timeout: float,
+    stdin: str | None,
+    extra: Mapping[str, str] | None,
+) -> process.Finished:
     try:
         done = process.run(
             ("git", *_OPTIONS, *arguments),
@@ -218,6 +240,12 @@ def refs(root: str, *patterns: str) -> dict[str, str]:
     """Return the refs with these full names, or below them, each with its commit."""
     text = ask(root, "for-each-ref", "--format=%(objectname) %(refname)", *patterns)
     return {name: commit for commit, _, name in (x.partition(" ") for x in text.splitlines())}
+
+
+def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
+    """Return the full names of those refs whose commits are reachable from `commit`."""
+    text = ask(root, "for-each-ref", f"--merged={commit}", "--format=%(refname)", *patterns)
+    return set(text.splitlines())
 
 
 def delete_ref(root: str, ref: str, commit: str) -> None:

@@ -79,7 +79,7 @@ def observe_runs(layout: Layout, settings: Settings, now: float) -> Observation:
     """Look at what is unsettled only: runs, their agents and the claimed tasks."""
     states = {name: agentstate.read(layout, name) for name in agentstate.names(layout)}
     runs, records = _runs(layout, states, now)
-    claimed = Store(layout).list("claimed") if runs else Listing(())
+    claimed = Store(layout).list("claimed")
     snapshot = Snapshot(
         waiting=(),
         claimed=claimed.tasks,
@@ -146,11 +146,19 @@ def outcome_of(record: Record) -> Outcome | None:
 
 def read_hold(layout: Layout) -> Hold | None:
     """Return why claiming pauses for everyone, if it does."""
-    record = files.read_json(layout.hold)
-    try:
-        return Hold(**record) if record else None
-    except TypeError:
+    record = files.read_json(layout.hold) or {}
+    text, number = (str,), (int, float)
+    code, message, hint = (record.get(name) for name in ("code", "message", "hint"))
+    since, until = record.get("since"), record.get("until")
+    if not (files.fits(code, text) and files.fits(message, text) and files.fits(since, number)):
         return None
+    return Hold(
+        str(code),
+        str(message),
+        hint if isinstance(hint, str) else None,
+        float(since or 0),
+        float(until) if until is not None and files.fits(until, number) else None,
+    )
 
 
 def last_tick(layout: Layout) -> float | None:
@@ -242,7 +250,7 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
                 "see: orchestrator doctor",
             )
         )
-    for listing in (seen.incoming, seen.claimed):
+    for listing in (seen.incoming, seen.claimed, Store(layout).list("blocked")):
         found += [
             Problem("task_malformed", f"{bad.path}: {bad.reason}", "mend or move that file")
             for bad in listing.malformed
@@ -263,7 +271,7 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
             Problem(
                 "tick_stale",
                 f"the last tick was {age}",
-                "install the schedule: orchestrator init --schedule cron; or: orchestrator tick",
+                "let cron call `orchestrator tick` each minute (see the README)",
             )
         )
     return found

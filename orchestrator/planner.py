@@ -22,7 +22,7 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
     First what becomes of runs that ended or lost their supervisor, then exactly one `start` or
     `skip` for each agent, in the order of the configuration. `now` is seconds since the epoch.
     """
-    actions = [action for run in snapshot.runs if (action := settle(run, snapshot, config))]
+    actions = settlements(snapshot, config)
     room = Room.of(snapshot)
     for agent in config.agents:
         rules, task = judge(agent, snapshot, config, now, room)
@@ -36,6 +36,20 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
 
 
 # --- what becomes of a run ---------------------------------------------------------------------
+
+
+def settlements(snapshot: Snapshot, config: Config) -> list[Action]:
+    """Return what is to be done about runs that ended or lost their supervisor, and claimed tasks
+    that have no run at all (somebody deleted its files, or moved the task there by hand).
+    """
+    actions = [action for run in snapshot.runs if (action := settle(run, snapshot, config))]
+    runs = {run.id for run in snapshot.runs}
+    for task in snapshot.claimed:
+        if task.run not in runs:
+            lost = RunView(task.run or "", task.claimed_by or "", task.id, False, True, 0)
+            outcome = Outcome("interrupted", "no_result: its run is gone")
+            actions.append(_verdict_action(lost, outcome, task, config))
+    return actions
 
 
 def settle(run: RunView, snapshot: Snapshot, config: Config) -> Action | None:

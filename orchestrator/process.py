@@ -59,6 +59,17 @@ def is_alive(pid: int | None, known_identity: str | None) -> bool:
     return bool(pid) and bool(known_identity) and identity(pid or 0) == known_identity
 
 
+def own_program() -> list[str]:
+    """Return the words that start this program again, by the same interpreter in the same way.
+
+    Started by the launcher it needs no site packages to begin with (`-I -S`); started otherwise,
+    only the site module knows where the libraries are.
+    """
+    main_file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
+    flags = ["-I", "-S"] if sys.flags.no_site else []
+    return [sys.executable, *flags, main_file]
+
+
 def spawn_detached(argv: Sequence[str], environment: Mapping[str, str], log: str) -> int:
     """Start a process in a session of its own, its output going to the file `log`; return its pid.
 

@@ -6,7 +6,10 @@ known on this disk and change nothing.
 
 from __future__ import annotations
 
-from orchestrator import delivery, forge, git
+import os
+from dataclasses import asdict, replace
+
+from orchestrator import delivery, files, forge, git
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest
@@ -19,32 +22,65 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
     """
     try:
         where = forge.of_project(layout, config)
-        if not isinstance(where, forge.Local):
-            return where.list()
         prs = where.list()
+        if not isinstance(where, forge.Local):
+            _remember(layout, prs)
+            return prs
         open_ones = [pr for pr in prs if pr.state == "open"]
         if not open_ones:
             return prs
         remote = delivery.remote_of(layout, config)
         if remote:
             _fetch(layout, remote, open_ones, problems)
-        return [_recorded(where, pr, _now(where, pr, layout, remote)) for pr in prs]
+        states = _states(layout.root, remote, open_ones)
+        for pr in open_ones:
+            if states[pr.id] != "open":
+                where.mark(pr.id, states[pr.id])
+        return [replace(pr, state=states.get(pr.id, pr.state)) for pr in prs]
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
         return None
 
 
 def known(layout: Layout, config: Config) -> list[PullRequest] | None:
-    """Return the pull requests as far as this disk tells (a GitHub forge is asked)."""
+    """Return the pull requests as far as this disk tells: GitHub's as at the last tick."""
     try:
         where = forge.of_project(layout, config)
+        if not isinstance(where, forge.Local):
+            return _remembered(layout) or where.list()
         prs = where.list()
-        if not isinstance(where, forge.Local) or not any(pr.state == "open" for pr in prs):
+        open_ones = [pr for pr in prs if pr.state == "open"]
+        if not open_ones:
             return prs
-        remote = delivery.remote_of(layout, config)
-        return [_now(where, pr, layout, remote) for pr in prs]
+        states = _states(layout.root, delivery.remote_of(layout, config), open_ones)
+        return [replace(pr, state=states.get(pr.id, pr.state)) for pr in prs]
     except OrchestratorError:
         return None
+
+
+def _states(root: str, remote: str | None, prs: list[PullRequest]) -> dict[str, str]:
+    """Return the state of open pull requests by id, as git knows it (CONTRACT 7).
+
+    Merged when the head is reachable from the base, closed when the branch is gone. Three questions
+    to git for one base, however many pull requests there are.
+    """
+    prefixes = ["refs/heads/", *([f"refs/remotes/{remote}/"] if remote else [])]
+    names = sorted({name for pr in prs for name in (pr.branch, pr.base)})
+    commits = git.refs(root, *(prefix + name for prefix in prefixes for name in names))
+    merged: dict[str, set[str]] = {}
+    states = {}
+    for pr in prs:
+        # The remote's base, where there is one: the local one may be behind.
+        bases = [commits[p + pr.base] for p in prefixes if p + pr.base in commits]
+        tips = [p + pr.branch for p in prefixes if p + pr.branch in commits]
+        if bases and pr.base not in merged:
+            merged[pr.base] = git.merged_refs(root, bases[-1], *commits)
+        if tips:
+            states[pr.id] = "merged" if tips[0] in merged.get(pr.base, ()) else "open"
+        else:
+            landed = bases and git.is_ancestor(root, pr.head, bases[-1])
+            states[pr.id] = "merged" if landed else "closed"
+    return states
 
 
 def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[Problem]) -> None:
@@ -56,13 +92,19 @@ def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[P
         problems.append(Problem(error.code, error.message, error.hint))
 
 
-def _now(where: forge.Local, pr: PullRequest, layout: Layout, remote: str | None) -> PullRequest:
-    if pr.state != "open":
-        return pr
-    return where.refreshed(pr, delivery.branch_commit(layout.root, remote, pr.base))
+def _remember(layout: Layout, prs: list[PullRequest]) -> None:
+    """Keep what a forge elsewhere said, for the commands that only read."""
+    files.make_folder(layout.cache)
+    files.write_json(_memory(layout), {"prs": [asdict(pr) for pr in prs]})
 
 
-def _recorded(where: forge.Local, old: PullRequest, new: PullRequest) -> PullRequest:
-    if new.state != old.state:
-        where.mark(new.id, new.state)
-    return new
+def _remembered(layout: Layout) -> list[PullRequest] | None:
+    record = files.read_json(_memory(layout)) or {}
+    try:
+        return [PullRequest(**row) for row in record["prs"]]
+    except (KeyError, TypeError):
+        return None
+
+
+def _memory(layout: Layout) -> str:
+    return os.path.join(layout.cache, "prs.json")

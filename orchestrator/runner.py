@@ -350,11 +350,10 @@ def _agents_git(job: Job) -> dict[str, str]:
 
 def _own_command(layout: Layout) -> str:
     """Make sure that a folder holds an `orchestrator` command; return the folder for PATH."""
-    from orchestrator import supervisor
 
     folder = os.path.join(layout.cache, "bin")
     path = os.path.join(folder, "orchestrator")
-    text = f'#!/bin/sh\nexec {shlex.join(supervisor.entry())} "$@"\n'.encode()
+    text = f'#!/bin/sh\nexec {shlex.join(process.own_program())} "$@"\n'.encode()
     try:
         with open(path, "rb") as file:
             if file.read() == text:

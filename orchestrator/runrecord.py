@@ -25,9 +25,35 @@ LAUNCH = "launch.json"
 STOP = "stop"
 
 
+_NEEDED: dict[str, tuple[type, ...]] = {
+    "id": (str,),
+    "agent": (str,),
+    "role": (str,),
+    "task": (str, type(None)),
+    "project": (str,),
+    "created": (int, float),
+    "status": (str,),
+    "attempt": (int,),
+    "limits": (dict,),
+    "steps": (dict,),
+}
+
+
 def read(folder: str) -> Record | None:
-    """Return a run's record; None when there is none, or it cannot be read."""
-    return files.read_json(os.path.join(folder, "run.json"))
+    """Return a run's record; None when there is none, or it is none that we wrote."""
+    record = files.read_json(os.path.join(folder, "run.json"))
+    if record is None:
+        return None
+    if not all(files.fits(record.get(name), kinds) for name, kinds in _NEEDED.items()):
+        return None
+    for name in ("supervisor", "client", "ended", "outcome", "review"):
+        if not isinstance(record.get(name), dict):
+            record.pop(name, None)
+    for name in ("supervisor", "client"):
+        known = record.get(name, {})
+        if known and not (files.fits(known.get("pid"), (int,)) and known["pid"] > 0):
+            del record[name]
+    return record
 
 
 def write(folder: str, record: Record) -> None:

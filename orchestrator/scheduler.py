@@ -31,7 +31,6 @@ from orchestrator import (
     project,
     pullrequests,
     settings,
-    supervisor,
 )
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -98,10 +97,8 @@ def _tick(
     report = Report(problems=problems, good=loaded.good)
     applier = Applier(layout, loaded, now)
     seen = observe.observe_runs(layout, loaded, now)
-    for run in seen.snapshot.runs:
-        action = planner.settle(run, seen.snapshot, loaded.config)
-        if action is not None:
-            _apply(report, action, lambda a=action: _settle(applier, a))
+    for action in planner.settlements(seen.snapshot, loaded.config):
+        _apply(report, action, lambda a=action: _settle(applier, a))
     _repair_clocks(layout, seen, now)
     prs = pullrequests.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced)
@@ -134,7 +131,7 @@ def _land(
     if not wanted or loaded.config.paused or files.is_locked(landing.lock_path(layout)):
         return
     log = os.path.join(layout.cache, "landing.out")
-    process.spawn_detached([*supervisor.entry(), "_land", layout.root], environment, log)
+    process.spawn_detached([*process.own_program(), "_land", layout.root], environment, log)
     report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in approved]
 
 

@@ -144,8 +144,8 @@ class Applier:
 
     def settle(self, action: Action) -> Action:
         """Carry out what was decided about a run: its task first, the agent's memory last."""
-        assert action.agent
-        assert action.run
+        if not action.agent or not action.run:
+            return self._release(action)
         folder = self.layout.run(action.agent, action.run)
         record = runrecord.read(folder)
         outcome = observe.outcome_of(record) if record else None
@@ -176,6 +176,14 @@ class Applier:
             cost_usd=outcome.cost_usd,
             seconds=_seconds(record or {}),
         )
+        return action
+
+    def _release(self, action: Action) -> Action:
+        """Put back a task that lies in `claimed` though nobody ever claimed it."""
+        task = self.store.find(action.task or "")
+        entry = self._entry("requeued", charged=False, reason="run_gone", error=action.reason)
+        self.store.move(task, "incoming", entry)
+        self.event("requeue", task=action.task, reason="run_gone")
         return action
 
     def _close_record(self, folder: str, record: Record | None, outcome: Outcome) -> None:

@@ -39,7 +39,8 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
     else has the run in hand; otherwise the process becomes the next stage, or a tick.
     """
     agent_folder = os.path.dirname(os.path.dirname(folder))
-    lock = files.Lock(os.path.join(agent_folder, "lock"))
+    # A second of patience: others take the lock for a moment, to see whether it is held.
+    lock = files.Lock(os.path.join(agent_folder, "lock"), wait=1.0)
     if lock_descriptor is not None:
         lock.descriptor = lock_descriptor
         os.set_inheritable(lock_descriptor, False)
@@ -101,28 +102,17 @@ def start(folder: str) -> int:
         os._exit(1)
 
 
-def entry() -> list[str]:
-    """Return the words that start this program again, by the same interpreter in the same way.
-
-    Started by the launcher it needs no site packages to begin with (`-I -S`); started otherwise,
-    only the site module knows where the libraries are.
-    """
-    main_file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
-    flags = ["-I", "-S"] if sys.flags.no_site else []
-    return [sys.executable, *flags, main_file]
-
-
 def become(folder: str, lock: files.Lock) -> None:
     """Become the run's next stage: same process, fresh image, the lock still held."""
     os.set_inheritable(lock.descriptor, True)
-    words = [*entry(), "_run", folder, str(lock.descriptor)]
+    words = [*process.own_program(), "_run", folder, str(lock.descriptor)]
     os.execv(words[0], words)
 
 
 def become_tick(project: str) -> None:
     """Become a tick that waits for a tick under way, so that this run's end is surely seen."""
     os.chdir(project)
-    words = [*entry(), "_after_run", project]
+    words = [*process.own_program(), "_after_run", project]
     os.execv(words[0], words)
 
 

@@ -529,6 +529,7 @@ def test_a_product_manager_adds_tasks_and_changes_nothing_else(project: Project)
         task_add("an OLD  idea", body),
         task_add("Make three a 3", body),
         task_add("Make four a 4", body),
+        task_add("Make four a 4' --force --priority 'P0", body),
         bash("orchestrator task cancel TASK-1"),
         bash("orchestrator task move TASK-1 done"),
         bash("orchestrator agent pause --all"),
@@ -543,9 +544,10 @@ def test_a_product_manager_adds_tasks_and_changes_nothing_else(project: Project)
     last = project.api.conversations()[-1]
     assert offered(last) == READING
     assert "orchestrator task add --title" in last.system
-    listed, old, added, full, *refused = results(last)
+    listed, old, added, full, forced, *_ = results(last)
     assert "Make two a 2" in listed
-    assert "duplicate_task" in old or "An old idea" in old
+    assert "--force" in forced
+    assert "TASK-2 has that title already, in failed" in old
     assert "max_incoming" in full
     assert all(result["is_error"] for result in last.tool_results[4:])
     assert not made.exists()
@@ -856,8 +858,6 @@ class Outage:
     ("fault", "said"),
     [
         pytest.param(Fault(401, "invalid x-api-key"), "authentication_failed", id="signed out"),
-        pytest.param(Fault(429, "slow down"), "rate_limit", id="limited"),
-        pytest.param(Fault(529, "overloaded"), "overloaded", id="overloaded"),
         pytest.param(None, "server_error", id="out of reach"),
     ],
 )
@@ -883,7 +883,7 @@ def test_a_fault_of_the_system_charges_nobody_and_passes(
         project.api.wait_for(lambda api: len(api.conversations()) == 2, PATIENCE)
         outage.struck()
         gate.touch()
-        project.run_until(lambda: len(project.events("requeue")) >= 5)
+        project.run_until(lambda: len(project.events("requeue")) >= 4)
         during = project.events("start", "requeue", "finish")
         hold = project.hold()
         listed = project.orchestrator("tick", "--dry-run", "--json")
@@ -913,6 +913,26 @@ def test_a_fault_of_the_system_charges_nobody_and_passes(
     assert len(finished) == 2
     for request in finished:
         assert results(request)[0].startswith("one\ntwo\nthree")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(429, "rate_limit"), (529, "overloaded"), (500, "server_error")]
+)
+def test_a_service_that_fails_for_a_while_costs_no_attempt(
+    project: Project, status: int, said: str
+) -> None:
+    project.configure({**IMPLEMENTER, "interval_seconds": ALWAYS})
+    project.add("TASK-1", "Make two a 2")
+    project.api.script("", [
+        bash("cat app.txt"), Fault(status, times=2), bash("echo 2 > app.txt"), commit("Two"),
+        report("done"),
+    ])  # fmt: skip
+    project.tick()
+    project.wait_until(lambda: project.tasks("done") == ["TASK-1"])
+    faults = project.requeued("TASK-1")
+    assert [(fields["reason"], fields["charged"]) for fields in faults] == [(said, False)] * 2
+    assert len({request.session for request in project.api.conversations()}) == 1
+    assert project.hold() is None
 
 
 def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator import files, git, process, supervisor
+from orchestrator import files, git, process
 from orchestrator.demo import shop
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -72,7 +72,7 @@ class Place:
 
     def command(self, *words: str) -> list[str]:
         """Return the argument vector of one of our own commands."""
-        return [*supervisor.entry(), *words]
+        return [*process.own_program(), *words]
 
 
 def at(folder: str, base: Mapping[str, str]) -> Place:
