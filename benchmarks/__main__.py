@@ -27,7 +27,7 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
 }
 #: Seconds until it is given up; seconds for each loop; the share of each loop's rounds.
 WHOLE = (170, 15.0, 1.0)
-QUICK = (33, 2.0, 0.3)
+QUICK = (36, 2.0, 0.3)
 
 
 class GivenUp(Exception):

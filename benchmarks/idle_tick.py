@@ -19,7 +19,7 @@ LINKS = 100
 ROUNDS = 60
 AIM = Aim(3.0)
 #: What "the same, whatever lies in done/" means when both are measured in turn.
-FLAT = Aim(1.1)
+FLAT = Aim(1.15)
 
 _TASK = """# [{id}] Benchmark number {number}
 

@@ -70,7 +70,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 def read(layout: Layout, agent: str) -> AgentState:
     """Return an agent's memory; what is missing in it, or is of the wrong kind, is as at first."""
     record = files.read_json(layout.agent_state(agent)) or {}
-    values = {n: record[n] for n, kinds in _KINDS.items() if files.fits(record.get(n), kinds)}
+    values = {n: v for n, v in record.items() if n in _KINDS and files.fits(v, _KINDS[n])}
     state = AgentState(**values)
     if not files.fits(state.supervisor.get("pid"), (int,)):
         state.supervisor = {}

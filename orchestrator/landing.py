@@ -138,7 +138,8 @@ def _try(
             git.environment(os.environ),
             os.path.join(layout.cache, "landing.log"),
             config.check_timeout_seconds,
-            f"landing-{pr.id}",
+            # By this its processes are found again: no other project's landing may bear it.
+            f"landing-{pr.id}-of-{root}",
         )
         failure = checker.first_failure(config.checks, path)
         if failure is not None and failure.program_is_missing:

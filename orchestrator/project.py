@@ -6,6 +6,8 @@ in the repository's git folder, which no clone and no commit can carry (FAILURES
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -185,7 +187,7 @@ def _read_text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return ""
 
 
@@ -224,15 +226,56 @@ def _put_line(path: str) -> bool:
     return True
 
 
+#: A comment in a copied skill's front matter, with the digest of the file without this line: a copy
+#: that nobody edited is brought up to date and taken out again, any other is its editor's.
+_SEAL = "# Put here by orchestrator init; yours once you edit it: "
+#: The command in a skill's text, its `!` lines and its permissions, followed by a word of its own.
+_COMMAND = re.compile(r"(?<![\w./:-])orchestrator(?= [a-z_])")
+
+
+def _shipped_skills() -> dict[str, str]:
+    """Return the text of each skill that is meant for people, by name."""
+    folder = os.path.join(roles.resources(), "skills")
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    texts = {name: _read_text(os.path.join(folder, name, "SKILL.md")) for name in names}
+    return {n: t for n, t in texts.items() if t and "\nuser-invocable: false\n" not in t}
+
+
+def _sealed(text: str) -> str:
+    """Return a text that begins with front matter, with our seal in it."""
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    return text.replace("---\n", f"---\n{_SEAL}{digest}\n", 1)
+
+
+def _is_unedited(text: str) -> bool:
+    """Return whether a file is a copy of ours, of this version or an earlier one, as we left it."""
+    plain = re.sub(rf"^{_SEAL}.*\n", "", text, count=1, flags=re.MULTILINE)
+    return plain != text and _sealed(plain) == text
+
+
+def _command(root: str) -> str:
+    """Return how a session that runs at the top of the project can call us.
+
+    A submodule is not on anybody's PATH, and its relative path is the same in every clone.
+    """
+    launcher = os.path.join("orchestrator", "bin", "orchestrator")
+    return launcher if os.access(os.path.join(root, launcher), os.X_OK) else "orchestrator"
+
+
 def _put_commands(root: str) -> list[str]:
-    """Copy the management skills to `.claude/commands/`, but for those that are there."""
-    skills = os.path.join(roles.resources(), "skills")
+    """Copy the management skills to `.claude/commands/`; files that somebody edited stay.
+
+    What `.orchestrator/commands/` has under the same name goes before the shipped text.
+    """
     written = []
-    for name in sorted(os.listdir(skills)) if os.path.isdir(skills) else ():
-        source = os.path.join(skills, name, "SKILL.md")
+    command = _command(root)
+    for name, shipped in _shipped_skills().items():
+        text = _COMMAND.sub(command, shipped).replace("/orchestrator:", "/")
+        own = _read_text(os.path.join(root, ".orchestrator", "commands", f"{name}.md"))
+        text = _sealed(own if own.startswith("---\n") else text)
         target = os.path.join(root, ".claude", "commands", f"{name}.md")
-        text = _read_text(source)
-        if not text or "user-invocable: false" in text or os.path.lexists(target):
+        known = _read_text(target)
+        if known == text or (os.path.lexists(target) and not _is_unedited(known)):
             continue
         os.makedirs(os.path.dirname(target), exist_ok=True)
         _write_text(target, text)
@@ -240,12 +283,25 @@ def _put_commands(root: str) -> list[str]:
     return written
 
 
+def _take_commands(root: str) -> list[str]:
+    """Remove the copies that nobody edited, and the folders that held nothing else."""
+    folder = os.path.join(root, ".claude", "commands")
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    removed = [n for n in names if _is_unedited(_read_text(os.path.join(folder, n)))]
+    for name in removed:
+        files.remove(os.path.join(folder, name))
+    if removed:
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+            os.rmdir(os.path.dirname(folder))
+    return [f".claude/commands/{name}" for name in removed]
+
+
 def uninstall(layout: Layout) -> Change:
     """Take out what `init` put in; the queue, the configuration and everything unsaved stay."""
     change = Change()
     root = layout.root
     exclude = os.path.join(os.path.dirname(mark_path(layout)), "info", "exclude")
-    skills = os.path.join(roles.resources(), "skills")
     for path, name in (
         (exclude, ".git/info/exclude"),
         (os.path.join(root, ".gitignore"), ".gitignore"),
@@ -259,12 +315,7 @@ def uninstall(layout: Layout) -> Change:
     if CLAUDE_LINE in text:
         _replace_or_remove(claude, re.sub(rf"\n?{re.escape(CLAUDE_LINE)}\n?", "", text))
         change.written.append("CLAUDE.md: the line for the agents")
-    for name in sorted(os.listdir(skills)) if os.path.isdir(skills) else ():
-        target = os.path.join(root, ".claude", "commands", f"{name}.md")
-        ours = _read_text(os.path.join(skills, name, "SKILL.md"))
-        if ours and _read_text(target) == ours:
-            files.remove(target)
-            change.written.append(f".claude/commands/{name}.md")
+    change.written += _take_commands(root)
     files.remove(layout.idle_stamp)
     if is_initialised(layout):
         files.remove(mark_path(layout))

@@ -17,6 +17,7 @@ import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -471,6 +472,8 @@ def render(
         path = os.path.join(resources(), "plugin", "templates", template)
         template = _shipped_template(path)
     environment = _environment()
+    own_skills = os.path.join(str(variables.get("project", "")), ".orchestrator", "commands")
+    environment.globals["skill"] = partial(skill, own_skills)
     chunks: list[str] = []
     size = 0
     try:
@@ -479,12 +482,41 @@ def render(
             size += len(chunk.encode("utf-8", "replace"))
             if size > MAX_OUTPUT:
                 raise OverflowError(f"it writes more than {MAX_OUTPUT >> 10} KiB")
+    except OrchestratorError:
+        raise
     except Exception as error:
         where = f"{path or 'template'}:{_line_of(error) + first_line - 1}"
         why = str(error) or type(error).__name__
         hint = f"correct {path}" if path else None
         raise OrchestratorError(f"{where}: {why}", hint, code="role_broken") from error
     return "".join(chunks).encode("utf-8", "replace").decode()
+
+
+def skill(own_folder: str, name: str, *arguments: object) -> str:
+    """Return the text of a skill, below its front matter: the one place where a craft is written.
+
+    `NAME.md` in `own_folder` (`.orchestrator/commands/`) goes before the shipped one. It is text,
+    never a template; `$0`, `$1`, ... become the arguments, as the client does it. Raises
+    OrchestratorError.
+    """
+    own = os.path.join(own_folder, f"{name}.md")
+    shipped = os.path.join(resources(), "skills", name, "SKILL.md")
+    path = own if os.path.lexists(own) else shipped
+    try:
+        if not _NAME.fullmatch(name):
+            raise _Wrong([(None, "no skill has such a name")])
+        text = _read(path, MAX_ROLE_BYTES).decode().removeprefix("\ufeff")
+    except (OSError, UnicodeDecodeError, _Wrong) as error:
+        why = error.findings[0][1] if isinstance(error, _Wrong) else error
+        message = f"the skill {name!r} cannot be read: {path}: {why}"
+        raise OrchestratorError(message, f"correct {path}", code="role_broken") from None
+    text = text.replace("\r\n", "\n")
+    if text.startswith("---\n"):
+        _, end, below = text.partition("\n---\n")
+        text = below if end else text
+    for place, argument in enumerate(arguments):
+        text = text.replace(f"${place}", str(argument))
+    return text.strip()
 
 
 def _shipped_template(path: str) -> str:

@@ -34,7 +34,10 @@ ONCE = 86_400
 
 
 def wait_until(
-    condition: Callable[[], Any], what: str = "", limit: float = PATIENCE, every: float = 0.03
+    condition: Callable[[], Any],
+    what: str | Callable[[], str] = "",
+    limit: float = PATIENCE,
+    every: float = 0.03,
 ) -> Any:
     """Return the condition's first true value; fail the test when it does not come in time."""
     deadline = time.monotonic() + limit
@@ -43,7 +46,8 @@ def wait_until(
         if found:
             return found
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {limit:g} s: {what or condition}", pytrace=True)
+            said = what() if callable(what) else what or condition
+            pytest.fail(f"not within {limit:g} s: {said}", pytrace=True)
         time.sleep(every)
 
 
@@ -275,7 +279,7 @@ class World:
                 found = condition()
             return found
 
-        return wait_until(look, f"{what}: {self.places()}", limit, every=0.1)
+        return wait_until(look, lambda: f"{what}: {self.places()}", limit, every=0.1)
 
     def tick_until_in(self, state: str, *tasks: str, limit: float = PATIENCE) -> None:
         self.tick_until(

@@ -188,7 +188,8 @@ def test_a_review_asked_for_changes_by_file_and_line_and_got_them(run: Run) -> N
         row["id"]: fields
         for row in run.found["tasks"]
         for word, fields in run.history(row)
-        if word == "review" and fields["verdict"] == "changes_requested"
+        if (word, fields.get("reviewer")) == ("review", "review-agent")
+        and fields["verdict"] == "changes_requested"
     }
     assert list(asked) == ["SHOP-2"]
     assert "`shop/vouchers.py:4`" in asked["SHOP-2"]["feedback"]

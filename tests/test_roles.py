@@ -165,8 +165,9 @@ def test_each_brief_says_when_to_use_each_of_its_outcomes(
 def test_examples_of_task_add_have_the_one_form_that_the_client_allows(
     shipped: dict[str, Role],
 ) -> None:
-    for name in ("product_manager", "tester"):
-        line = re.search(r"^orchestrator task add .*", shipped[name].brief, re.MULTILINE)
+    for name in ("product_manager", "implementer", "tester"):
+        text = roles.instructions(variables(shipped[name]))
+        line = re.search(r"^orchestrator task add .*", text, re.MULTILINE)
         assert line is not None
         assert line[0].endswith("--body-file - <<'EOF'")
 
@@ -329,6 +330,56 @@ def test_a_task_of_the_largest_size_still_fits(shipped: dict[str, Role]) -> None
     assert len(roles.prompt(given)) < 20_000
 
 
+# --- skills: where the craft is written --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("product_manager", ["creating-tasks"]),
+        ("implementer", ["implementing", "creating-tasks"]),
+        ("tester", ["testing", "creating-tasks"]),
+        ("reviewer", ["reviewing"]),
+    ],
+)
+def test_a_brief_is_told_the_craft_of_its_skills(
+    shipped: dict[str, Role], name: str, wanted: list[str]
+) -> None:
+    text = roles.instructions(variables(shipped[name]))
+    for skill in (*wanted, "reporting-progress", "asking-a-human"):
+        assert roles.skill("/nowhere", skill, BASE_COMMIT) in text
+    assert "$0" not in text
+
+
+def test_a_skill_of_the_projects_own_goes_before_the_shipped_one_and_is_no_template(
+    tmp_path: Path, shipped: dict[str, Role]
+) -> None:
+    words = "Say {{ hello }} to $0.\n{% raw %}\n### Always"
+    own = tmp_path / ".orchestrator" / "commands"
+    custom(own, "implementing", f"---\r\ndescription: mine\r\n---\r\n\r\n{words}\n")
+    custom(own, "asking-a-human", "Never ask.\n")
+    text = roles.instructions(variables(shipped["implementer"], project=str(tmp_path)))
+    assert words.replace("$0", BASE_COMMIT) in text
+    assert "Never ask." in text
+    assert "description: mine" not in text
+    assert "Go in small steps" not in text
+
+
+def test_a_skill_that_cannot_be_read_is_named(tmp_path: Path, shipped: dict[str, Role]) -> None:
+    own = tmp_path / ".orchestrator" / "commands"
+    own.mkdir(parents=True)
+    path = own / "implementing.md"
+    path.symlink_to("/etc/passwd")
+    given = variables(shipped["implementer"], project=str(tmp_path))
+    with pytest.raises(OrchestratorError) as caught:
+        roles.instructions(given)
+    assert str(path) in caught.value.message
+    assert caught.value.hint == f"correct {path}"
+    for name in ("../secret", "nothing-of-the-kind"):
+        with pytest.raises(OrchestratorError, match="cannot be read"):
+            roles.skill(str(own), name)
+
+
 # --- templates of the user's -------------------------------------------------------------------
 
 
@@ -361,6 +412,7 @@ SCRIBE = "---\ntakes: docs\ntools: [Read, Edit]\nallow: [Read, Edit]\n---\n"
         ("{{ hsitory }}", "'hsitory' is undefined"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ ports.clear() }}", "unsafe"),
+        ("{{ skill.func.__globals__ }}", "unsafe"),
         ("{% include 'agent_instructions.md.j2' %}", "no loader"),
     ],
 )

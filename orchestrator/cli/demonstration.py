@@ -77,6 +77,8 @@ def _demonstrate(folder: str, arguments: argparse.Namespace) -> int:
             view.show(scene)
         assert scene is not None
         left = [] if scene.settled else summary.stuck(place, scene)
+        if play.failed_ticks:
+            left.insert(0, f"ticks fail: see {folder}/ticks.log")
     untouched = before == project.checkout_print(place)
     found = summary.summarise(place, scene, untouched, left)
     if arguments.json:

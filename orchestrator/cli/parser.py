@@ -25,6 +25,8 @@ _MODULES = {
     "pulls": ("pr",),
     "tidying": ("clean",),
     "demonstration": ("demo",),
+    "session": ("_news", "_skill"),
+    "history": ("_history",),
 }
 
 

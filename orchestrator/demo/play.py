@@ -24,6 +24,8 @@ TICK_EVERY = 0.5
 LOOK_EVERY = 0.2
 #: Seconds that a demonstration may take.
 LIMIT = 120.0
+#: So many failed ticks in a row, and it is over too.
+TICKS_TO_GIVE_UP = 20
 #: Seconds that the last processes get to end by themselves, and then when asked to.
 LAST_STEPS = 10.0
 GRACE = 2.0
@@ -41,6 +43,8 @@ class Play:
         self._tick: subprocess.Popen[bytes] | None = None
         self._ticked = float("-inf")
         self._settled = False
+        #: How many ticks in a row failed, up to the last one.
+        self.failed_ticks = 0
 
     def __enter__(self) -> Play:
         return self
@@ -53,22 +57,26 @@ class Play:
             raise
 
     def scenes(self) -> Iterator[Scene]:
-        """Keep the ticks coming and yield what is seen, until all is settled or time is over."""
+        """Keep the ticks coming and yield what is seen, until all is settled or hope is gone."""
         while True:
             self._keep_ticking()
             scene = self._story.look()
             self._settled = scene.settled
             yield scene
-            if scene.settled or scene.seconds > LIMIT:
+            if scene.settled or scene.seconds > LIMIT or self.failed_ticks >= TICKS_TO_GIVE_UP:
                 return
             time.sleep(LOOK_EVERY)
 
     def _keep_ticking(self) -> None:
         """Start a tick each half second, as cron does each minute."""
         now = time.monotonic()
-        at_work = self._tick is not None and self._tick.poll() is None
-        if at_work or now - self._ticked < TICK_EVERY:
+        if now - self._ticked < TICK_EVERY:
             return
+        if self._tick is not None:
+            code = self._tick.poll()
+            if code is None:
+                return
+            self.failed_ticks = self.failed_ticks + 1 if code else 0
         self._ticked = now
         with open(os.path.join(self._place.folder, "ticks.log"), "ab") as log:
             self._tick = subprocess.Popen(

@@ -1,0 +1,613 @@
+"""Real git, asked in a clean environment: nothing of the user's settings and hooks gets in."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import git as sh
+
+from orchestrator import delivery, git, process
+from orchestrator.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.layout import Layout
+
+PATH_KINDS = [
+    "with space",
+    "quo'te\"s",
+    "-dash",
+    "ünï ☃",
+    "dollar $HOME",
+    "semi;colon & co",
+    "a\u2028b",
+]
+
+
+@pytest.fixture
+def remote(repo: Path, tmp_path: Path) -> Path:
+    """A bare remote that has what the repository has."""
+    bare = tmp_path / "remote.git"
+    sh(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
+    sh(repo, "remote", "add", "origin", str(bare))
+    sh(repo, "push", "--quiet", "origin", "main")
+    return bare
+
+
+def commit(folder: Path, name: str = "file.txt", text: str = "text\n", message: str = "c") -> str:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+    sh(folder, "add", "--all", "--", ".")
+    sh(folder, "commit", "--quiet", "--no-verify", "--message", message)
+    return sh(folder, "rev-parse", "HEAD")
+
+
+def head(folder: Path, name: str = "HEAD") -> str:
+    return sh(folder, "rev-parse", name)
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+# --- the environment ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GIT_DIR", "/nowhere/.git"),
+        ("GIT_WORK_TREE", "/tmp"),
+        ("GIT_INDEX_FILE", "/nowhere/index"),
+        ("GIT_OBJECT_DIRECTORY", "/nowhere/objects"),
+        ("GIT_COMMON_DIR", "/nowhere"),
+        ("GIT_NAMESPACE", "elsewhere"),
+        ("GIT_CEILING_DIRECTORIES", "/"),
+        ("GIT_CONFIG_COUNT", "nonsense"),
+        ("GIT_CONFIG_PARAMETERS", "'core.bare=true'"),
+        ("GIT_CONFIG", "/nowhere"),
+        ("GIT_EXTERNAL_DIFF", "/bin/false"),
+        ("GIT_REDIRECT_STDOUT", "/nowhere/out"),
+        ("GIT_TRACE", "1"),
+        ("GIT_DEFAULT_HASH", "sha256"),
+        ("GIT_LITERAL_PATHSPECS", "1"),
+    ],
+)
+def test_a_callers_git_variables_do_not_reach_our_git(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    expected = head(repo)
+    monkeypatch.setenv(name, value)
+    assert name not in git.environment(os.environ)
+    assert git.ask(str(repo), "rev-parse", "HEAD") == expected
+    assert git.worktree_state(str(repo)) == (expected, "main", False)
+
+
+def test_what_says_how_to_reach_a_remote_stays() -> None:
+    base = {"GIT_SSH_COMMAND": "ssh -i key", "GIT_SSL_CAINFO": "/ca", "PATH": "/bin", "HOME": "/h"}
+    assert base.items() <= git.environment(base).items()
+    assert "BatchMode" in git.environment({})["GIT_SSH_COMMAND"]
+
+
+def test_git_never_asks_a_question(repo: Path) -> None:
+    clean = git.environment({"GIT_ASKPASS": "/usr/bin/ask", "SSH_ASKPASS": "/usr/bin/ask"})
+    assert clean["GIT_TERMINAL_PROMPT"] == "0"
+    assert clean["GIT_ASKPASS"] == clean["SSH_ASKPASS"] == "true"
+    assert clean["GIT_EDITOR"] == "true"
+
+
+HOOKS = [
+    *("pre-commit", "post-commit", "commit-msg", "prepare-commit-msg", "pre-merge-commit"),
+    *("post-checkout", "post-merge", "post-rewrite", "pre-push", "pre-auto-gc"),
+    *("reference-transaction", "post-index-change"),
+]
+
+
+@pytest.fixture(params=["everywhere", "here"])
+def hostile(repo: Path, tmp_path: Path, own_home: Path, request: pytest.FixtureRequest) -> Path:
+    """A user whose settings sign, hook, watch and convert everything; returns what they leave."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    for hook in HOOKS:
+        script(repo / ".git" / "hooks" / hook, f"touch {marks}/{hook}; exit 1")
+        if hook != "reference-transaction":  # a remote on this machine runs it for itself
+            script(tmp_path / "hooks" / hook, f"touch {marks}/{hook}; exit 1")
+    loud = script(tmp_path / "loud", f"touch {marks}/loud; exit 1")
+    settings = {
+        **({"core.hooksPath": str(tmp_path / "hooks")} if request.param == "everywhere" else {}),
+        "core.fsmonitor": str(loud),
+        "core.editor": str(loud),
+        "core.pager": str(loud),
+        "core.askPass": str(loud),
+        "gpg.program": str(loud),
+        "commit.gpgSign": "true",
+        "tag.gpgSign": "true",
+        "push.gpgSign": "if-asked",
+        "push.followTags": "true",
+        "merge.verifySignatures": "true",
+        "merge.ff": "only",
+        "status.showUntrackedFiles": "no",
+        "status.branch": "true",
+        "fetch.prune": "true",
+        "fetch.pruneTags": "true",
+        "branch.autoSetupMerge": "always",
+        "branch.autoSetupRebase": "always",
+        "diff.external": str(loud),
+        "color.ui": "always",
+        "log.showSignature": "true",
+        "submodule.recurse": "true",
+    }
+    config = own_home / ".gitconfig"
+    for name, value in settings.items():
+        subprocess.run(("git", "config", "--file", config, name, value), check=True)
+    return marks
+
+
+@pytest.fixture(autouse=True)
+def clean_home(own_home: Path) -> None:
+    (own_home / ".gitconfig").unlink(missing_ok=True)
+
+
+def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(
+    remote: Path, repo: Path, tmp_path: Path, hostile: Path
+) -> None:
+    root, path = str(repo), tmp_path / "worktree"
+    base = git.resolve(root, "main")
+    assert base
+    git.add_worktree(root, str(path), base)
+    git.start_branch(str(path), "agent/x", base)
+    (path / "new.txt").write_text("one\r\ntwo\n")
+    assert git.worktree_state(str(path)) == (base, "agent/x", True)
+    kept = git.commit_all(str(path), "Kept", str(tmp_path / "index"))
+    git.update_ref(root, "refs/orchestrator/rescue/r", kept)
+    assert git.push(root, "origin", kept, "agent/x") is None
+    assert git.fetch(root, "origin", ["main", "agent/x"]) == {"main": base, "agent/x": kept}
+    git.detach(str(path), base)
+    git.clean(str(path))
+    assert git.merge(str(path), kept, "A merge") is None
+    assert git.worktree_state(str(path)).dirty is False
+    git.remove_worktree(root, str(path))
+    assert list(hostile.iterdir()) == []
+    assert (
+        b"gpgsig" not in subprocess.run(("git", "cat-file", "-p", kept), cwd=repo, stdout=-1).stdout
+    )
+
+
+@pytest.fixture
+def tagged(remote: Path, repo: Path) -> str:
+    """Tags that only the person has, and a commit that the remote has and `origin/main` has not."""
+    base = head(repo)
+    sh(repo, "tag", "--annotate", "--message", "mine", "private")
+    sh(repo, "tag", "light")
+    new = commit(repo)
+    sh(repo, "push", "--quiet", "origin", f"{new}:main")
+    sh(repo, "update-ref", "refs/remotes/origin/main", base)
+    return new
+
+
+def test_our_fetches_and_pushes_leave_the_persons_tags_alone(
+    tagged: str, remote: Path, repo: Path, hostile: Path
+) -> None:
+    new = tagged
+    assert git.fetch(str(repo), "origin", ["main"]) == {"main": new}
+    assert git.push(str(repo), "origin", new, "agent/x") is None
+    assert git.refs(str(repo), "refs/tags").keys() == {"refs/tags/private", "refs/tags/light"}
+    assert git.refs(str(remote), "refs/tags") == {}
+
+
+def test_a_branch_of_ours_leaves_no_line_in_the_persons_configuration(
+    remote: Path, repo: Path, tmp_path: Path, hostile: Path
+) -> None:
+    before = (repo / ".git" / "config").read_text()
+    git.fetch(str(repo), "origin", ["main"])
+    git.add_worktree(str(repo), str(tmp_path / "w"), head(repo))
+    git.start_branch(str(tmp_path / "w"), "agent/x", "refs/remotes/origin/main")
+    assert (repo / ".git" / "config").read_text() == before
+
+
+def test_without_git_the_machine_is_at_fault(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SystemFault) as fault:
+        git.ask(str(repo), "status")
+    assert fault.value.code == "git_missing"
+
+
+def test_a_git_that_hangs_is_ended_and_the_machine_is_at_fault(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(tmp_path / "bin" / "git", f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    with pytest.raises(SystemFault) as fault:
+        git.run(str(repo), "status", timeout=1)
+    assert fault.value.code == "git_hung"
+    assert process.identity(int((tmp_path / "pid").read_text())) is None
+
+
+def test_a_folder_that_is_gone_is_no_fault_of_the_machine(tmp_path: Path) -> None:
+    with pytest.raises(GitError) as error:
+        git.ask(str(tmp_path / "gone"), "status")
+    assert "gone" in error.value.message
+
+
+def test_gits_own_complaint_is_in_the_error_on_one_line(repo: Path) -> None:
+    with pytest.raises(GitError) as error:
+        git.ask(str(repo), "rev-list", "nonsense..main")
+    assert "nonsense" in error.value.message
+    assert "\n" not in error.value.message
+
+
+# --- which project -----------------------------------------------------------------------------
+
+
+def test_a_folder_belongs_to_the_checkout_around_it(repo: Path) -> None:
+    (repo / "a" / "b").mkdir(parents=True)
+    for folder in (repo, repo / "a" / "b", repo / ".git"):
+        assert git.project_root(str(folder)) == str(repo)
+
+
+def test_a_linked_worktree_belongs_to_the_main_one(repo: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    sh(repo, "worktree", "add", "--quiet", str(linked), "-b", "side")
+    (linked / "deep").mkdir()
+    assert git.project_root(str(linked)) == str(repo)
+    assert git.project_root(str(linked / "deep")) == str(repo)
+
+
+def test_an_agents_worktree_belongs_to_the_project_whatever_it_holds(repo: Path) -> None:
+    commit(repo, ".orchestrator/agents.yaml", "agents: []\n")
+    path = repo / ".orchestrator" / "agents" / "impl" / "worktree"
+    git.add_worktree(str(repo), str(path), head(repo))
+    assert (path / ".orchestrator" / "agents.yaml").exists()
+    assert git.project_root(str(path)) == str(repo)
+    assert git.project_root(str(path / ".orchestrator")) == str(repo)
+
+
+def test_inside_a_submodule_the_superproject_is_meant(repo: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    subprocess.run(("git", "clone", "--quiet", repo, library), check=True)
+    sh(repo, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "lib")
+    assert git.project_root(str(repo / "lib")) == str(repo)
+    sh(repo, "commit", "--quiet", "--message", "A submodule")
+    linked = tmp_path / "linked"
+    sh(repo, "worktree", "add", "--quiet", "--detach", str(linked))
+    sh(linked, "-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
+    assert git.project_root(str(linked / "lib")) == str(repo)
+
+
+def test_a_checkout_whose_git_folder_lies_elsewhere_is_a_project(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    sh(tmp_path, "init", "--quiet", f"--separate-git-dir={tmp_path}/elsewhere", str(checkout))
+    assert git.project_root(str(checkout)) == str(checkout)
+
+
+@pytest.mark.parametrize("kind", PATH_KINDS)
+def test_projects_and_worktrees_may_have_any_name(repo: Path, tmp_path: Path, kind: str) -> None:
+    moved = tmp_path / kind
+    repo.rename(moved)
+    linked = tmp_path / f"linked {kind}"
+    git.add_worktree(str(moved), str(linked), head(moved))
+    assert git.project_root(str(linked)) == str(moved)
+    assert git.is_worktree(str(linked))
+    git.start_branch(str(linked), "agent/x", head(moved))
+    holder = git.branch_worktree(str(moved), "agent/x")
+    assert holder == str(linked)
+    git.remove_worktree(str(moved), str(linked))
+    assert not linked.exists()
+
+
+def test_a_bare_repository_and_its_worktrees_are_refused(repo: Path, tmp_path: Path) -> None:
+    for name in ("bare.git", "hidden/.git"):
+        bare = tmp_path / name
+        subprocess.run(("git", "clone", "--quiet", "--bare", repo, bare), check=True)
+        with pytest.raises(OrchestratorError) as refused:
+            git.project_root(str(bare))
+        assert refused.value.code == "bare_repository"
+    linked = tmp_path / "linked"
+    sh(tmp_path / "bare.git", "worktree", "add", "--quiet", str(linked), "main")
+    with pytest.raises(OrchestratorError) as refused:
+        git.project_root(str(linked))
+    assert refused.value.code == "bare_repository"
+
+
+@pytest.mark.parametrize("name", [".", "missing"])
+def test_outside_a_repository_the_next_step_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OrchestratorError) as refused:
+        git.project_root(str(tmp_path / name))
+    assert refused.value.code == "no_project"
+
+
+def test_a_repository_without_a_commit_is_a_project_whose_head_is_not_known(tmp_path: Path) -> None:
+    sh(tmp_path, "init", "--quiet", "--initial-branch=main", "fresh")
+    fresh = str(tmp_path / "fresh")
+    assert git.project_root(fresh) == fresh
+    assert git.resolve(fresh, "HEAD") is None
+    assert git.current_branch(fresh) == "main"
+
+
+# --- questions ---------------------------------------------------------------------------------
+
+
+def test_what_a_name_stands_for_is_a_commit_or_nothing(repo: Path) -> None:
+    commit_id = head(repo)
+    sh(repo, "tag", "--annotate", "--message", "m", "v1")
+    for name in ("HEAD", "main", "refs/heads/main", "v1", commit_id):
+        assert git.resolve(str(repo), name) == commit_id
+    for name in (
+        "nope",
+        "refs/heads/v1",
+        "--all",
+        "-q",
+        "main:README.md",
+        "",
+        "main..main",
+        "f" * 40,
+    ):
+        assert git.resolve(str(repo), name) is None
+
+
+def test_ancestors_and_counts(repo: Path) -> None:
+    first, second = head(repo), commit(repo)
+    root = str(repo)
+    assert git.is_ancestor(root, first, second)
+    assert git.is_ancestor(root, first, first)
+    assert not git.is_ancestor(root, second, first)
+    assert not git.is_ancestor(root, "f" * 40, first)
+    assert git.count_commits(root, first, second) == 1
+    assert git.count_commits(root, second, first) == 0
+    assert git.merge_base(root, first, second) == first
+
+
+def test_a_detached_head_has_no_branch(repo: Path) -> None:
+    sh(repo, "checkout", "--quiet", "--detach")
+    assert git.current_branch(str(repo)) is None
+    assert git.worktree_state(str(repo)) == (head(repo), None, False)
+
+
+def test_a_ref_is_moved_and_deleted_only_from_where_it_was_seen(repo: Path) -> None:
+    root, first = str(repo), head(repo)
+    second = commit(repo)
+    git.update_ref(root, "refs/heads/agent/x", first)
+    with pytest.raises(GitError):
+        git.update_ref(root, "refs/heads/agent/x", second, second)
+    with pytest.raises(GitError):
+        git.delete_ref(root, "refs/heads/agent/x", second)
+    git.update_ref(root, "refs/heads/agent/x", second, first)
+    assert git.refs(root, "refs/heads/agent/") == {"refs/heads/agent/x": second}
+    git.delete_ref(root, "refs/heads/agent/x", second)
+    assert git.refs(root, "refs/heads/agent/") == {}
+
+
+def test_settings_are_read_by_name_and_what_is_not_set_is_left_out(repo: Path) -> None:
+    sh(repo, "config", "remote.my.fork.url", "https://x/y\nz")
+    found = git.settings(str(repo), "remote.my.fork.url", "user.email", "user.nope")
+    assert found == {"remote.my.fork.url": "https://x/y\nz", "user.email": "person@example.com"}
+
+
+NAMES = ["with space.txt", "new\nline.txt", "quo'te\".txt", "-dash.txt", "ünï ☃.txt", "tab\t.txt"]
+SPOOF = "a\u2028# branch.head main"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "* glob?.txt", ":(top)magic", SPOOF])
+def test_files_of_any_name_are_seen_kept_and_cleaned(repo: Path, tmp_path: Path, name: str) -> None:
+    root = str(repo)
+    sh(repo, "checkout", "--quiet", "--detach")
+    (repo / name).write_text("precious\n")
+    assert git.worktree_state(root) == (head(repo), None, True)
+    kept = git.commit_all(root, "Kept", str(tmp_path / "index"))
+    assert sh(repo, "ls-tree", "--name-only", "-z", kept).split("\0")[:-1].count(name) == 1
+    assert head(repo, f"{kept}^") == head(repo)
+    assert git.worktree_state(root).dirty
+    git.clean(root)
+    assert git.worktree_state(root).dirty is False
+
+
+def test_a_commit_of_everything_leaves_index_and_head_as_they_were(
+    repo: Path, tmp_path: Path
+) -> None:
+    (repo / "staged.txt").write_text("staged\n")
+    sh(repo, "add", "staged.txt")
+    (repo / "README.md").write_text("changed\n")
+    before = sh(repo, "status", "--porcelain=v2", "--branch")
+    kept = git.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    assert sh(repo, "status", "--porcelain=v2", "--branch") == before
+    assert sh(repo, "show", f"{kept}:README.md") == "changed"
+    assert sh(repo, "show", f"{kept}:staged.txt") == "staged"
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("convert", ["input", "true", "false"])
+def test_no_line_end_setting_of_the_persons_keeps_work_from_being_kept(
+    repo: Path, tmp_path: Path, convert: str
+) -> None:
+    sh(repo, "config", "core.autocrlf", convert)
+    sh(repo, "config", "core.safecrlf", "true")
+    (repo / "mixed.txt").write_bytes(b"one\r\ntwo\nthree\r\n")
+    kept = git.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    assert "mixed.txt" in sh(repo, "ls-tree", "--name-only", kept)
+
+
+def test_deleted_and_ignored_files_are_kept_as_git_sees_them(repo: Path, tmp_path: Path) -> None:
+    commit(repo, ".gitignore", "*.log\n")
+    (repo / "README.md").unlink()
+    (repo / "a.log").write_text("noise\n")
+    kept = git.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    assert sh(repo, "ls-tree", "--name-only", kept) == ".gitignore"
+
+
+# --- remotes -----------------------------------------------------------------------------------
+
+
+def test_a_push_is_there_afterwards(remote: Path, repo: Path) -> None:
+    new = commit(repo)
+    assert git.push(str(repo), "origin", new, "agent/x") is None
+    assert git.remote_branches(str(repo), "origin", ["agent/x", "nope"]) == {"agent/x": new}
+    assert git.push(str(repo), "origin", new, "agent/x") is None
+
+
+def test_a_push_that_would_lose_commits_is_refused(remote: Path, repo: Path) -> None:
+    old, new = head(repo), commit(repo)
+    assert git.push(str(repo), "origin", new, "agent/x") is None
+    refusal = git.push(str(repo), "origin", old, "agent/x")
+    assert refusal
+    assert "non-fast-forward" in refusal
+    assert head(remote, "agent/x") == new
+
+
+def test_only_exactly_what_we_pushed_may_be_replaced(remote: Path, repo: Path) -> None:
+    root, base = str(repo), head(repo)
+    ours = commit(repo, text="ours")
+    assert git.push(root, "origin", ours, "agent/x") is None
+    sh(repo, "reset", "--quiet", "--hard", base)
+    rebased = commit(repo, text="rebased")
+    refusal = git.push(root, "origin", rebased, "agent/x", base)
+    assert refusal
+    assert "stale info" in refusal
+    assert head(remote, "agent/x") == ours
+    assert git.push(root, "origin", rebased, "agent/x", ours) is None
+    assert head(remote, "agent/x") == rebased
+
+
+def test_a_hook_of_the_remotes_refuses_the_work_and_says_why(remote: Path, repo: Path) -> None:
+    script(remote / "hooks" / "pre-receive", "echo 'No pushes on Sundays' >&2; exit 1")
+    refusal = git.push(str(repo), "origin", commit(repo), "agent/x")
+    assert refusal
+    assert "pre-receive hook declined" in refusal
+    assert "\n" not in refusal
+
+
+def test_a_branch_in_the_way_of_a_branch_is_a_refusal(remote: Path, repo: Path) -> None:
+    assert git.push(str(repo), "origin", head(repo), "agent") is None
+    assert git.push(str(repo), "origin", head(repo), "agent/x")
+
+
+@pytest.mark.parametrize(
+    "url", ["/nowhere/remote.git", "https://127.0.0.1:1/x.git", "nonsense://x"]
+)
+def test_a_remote_out_of_reach_is_nobodys_fault(remote: Path, repo: Path, url: str) -> None:
+    root = str(repo)
+    sh(repo, "remote", "set-url", "origin", url)
+    for ask in (
+        lambda: git.push(root, "origin", head(repo), "agent/x"),
+        lambda: git.fetch(root, "origin", ["main"]),
+        lambda: git.remote_branches(root, "origin", ["main"]),
+    ):
+        with pytest.raises(SystemFault) as fault:
+            ask()
+        assert fault.value.code == "remote_unreachable"
+        assert "origin" in fault.value.message
+
+
+def test_a_remote_that_never_answers_is_given_up(
+    remote: Path, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = script(tmp_path / "silent", "exec sleep 60")
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(silent))
+    sh(repo, "remote", "set-url", "origin", "ssh://example.invalid/x.git")
+    began = time.monotonic()
+    with pytest.raises(SystemFault):
+        git.fetch(str(repo), "origin", ["main"], timeout=1)
+    assert time.monotonic() - began < 10
+
+
+def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not_there(
+    remote: Path, repo: Path
+) -> None:
+    root, base = str(repo), head(repo)
+    first = commit(repo, text="1")
+    git.push(root, "origin", first, "agent/x")
+    assert git.fetch(root, "origin", ["main", "agent/x", "nope"]) == {
+        "main": base,
+        "agent/x": first,
+    }
+    sh(repo, "reset", "--quiet", "--hard", base)
+    second = commit(repo, text="2")
+    sh(repo, "push", "--quiet", "--force", "origin", f"{second}:refs/heads/agent/x")
+    sh(repo, "update-ref", "refs/remotes/origin/agent/x", first)
+    assert git.fetch(root, "origin", ["agent/x"]) == {"agent/x": second}
+    assert git.resolve(root, "refs/remotes/origin/agent/x") == second
+    sh(remote, "update-ref", "-d", "refs/heads/agent/x")
+    assert git.fetch(root, "origin", ["agent/x"]) == {}
+    assert git.resolve(root, "refs/remotes/origin/agent/x") is None
+    assert not (repo / ".git" / "FETCH_HEAD").exists()
+
+
+def test_refs_that_only_end_like_a_branch_are_not_taken_for_it(remote: Path, repo: Path) -> None:
+    evil = commit(repo)
+    sh(repo, "push", "--quiet", "origin", f"{evil}:refs/x/refs/heads/main")
+    assert git.remote_branches(str(repo), "origin", ["main"]) == {"main": head(remote, "main")}
+
+
+def test_fetches_at_once_wait_for_each_other_and_all_succeed(remote: Path, repo: Path) -> None:
+    layout = Layout(str(repo))
+    branches = [f"agent/x{number}" for number in range(6)]
+    expected = {}
+    for branch in branches:
+        expected[branch] = commit(repo, text=branch)
+        sh(repo, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
+        sh(repo, "update-ref", "-d", f"refs/remotes/origin/{branch}")
+    found: list[dict[str, str]] = []
+    failures: list[Exception] = []
+
+    def bring() -> None:
+        try:
+            found.append(delivery.fetch(layout, "origin", branches))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=bring) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert found == [expected] * 6
+    for branch in branches:
+        assert git.resolve(str(repo), f"refs/remotes/origin/{branch}") == expected[branch]
+
+
+def test_a_fetch_that_another_one_holds_up_for_too_long_is_nobodys_fault(
+    remote: Path, repo: Path
+) -> None:
+    from orchestrator import files
+
+    layout = Layout(str(repo))
+    files.make_folder(layout.cache)
+    with files.Lock(os.path.join(layout.cache, "fetch.lock")), pytest.raises(SystemFault) as fault:
+        delivery.fetch(layout, "origin", ["main"], timeout=0.1)
+    assert fault.value.code == "remote_unreachable"
+
+
+# --- merging -----------------------------------------------------------------------------------
+
+
+def test_a_merge_is_made_by_us_in_a_detached_worktree(repo: Path, tmp_path: Path) -> None:
+    base = head(repo)
+    left = commit(repo, "left.txt")
+    sh(repo, "checkout", "--quiet", "-b", "side", base)
+    right = commit(repo, "right.txt")
+    path = tmp_path / "w"
+    git.add_worktree(str(repo), str(path), left)
+    assert git.merge(str(path), right, "Both") is None
+    assert sh(path, "log", "-1", "--format=%an|%cn|%s|%P") == (
+        f"orchestrator|orchestrator|Both|{left} {right}"
+    )
+    assert head(repo, "side") == right
+
+
+def test_a_conflict_is_named_and_undone(repo: Path, tmp_path: Path) -> None:
+    base = head(repo)
+    left = commit(repo, "ünï file.txt", "left\n")
+    sh(repo, "checkout", "--quiet", "-b", "side", base)
+    right = commit(repo, "ünï file.txt", "right\n")
+    path = tmp_path / "w"
+    git.add_worktree(str(repo), str(path), left)
+    said = git.merge(str(path), right, "Both")
+    assert said
+    assert "ünï file.txt" in said
+    assert git.worktree_state(str(path)) == (left, None, False)

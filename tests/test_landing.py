@@ -1,0 +1,525 @@
+"""Landing: what is merged is what was reviewed and passes together; the rest goes back."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import git as sh
+from conftest import tree
+from store_contract import entry, new_task
+
+from orchestrator import files, forge, git, landing, review
+from orchestrator.errors import OrchestratorError, SystemFault
+from orchestrator.layout import Layout
+from orchestrator.model import STATES, Config, PullRequest, Review, Task
+from orchestrator.store import Store
+
+NOW = 1_800_000_000.0
+
+
+class World:
+    """A repository with branches of agents, a pull request and a done task for each."""
+
+    def __init__(self, repo: Path, remote: Path | None) -> None:
+        self.repo, self.remote = repo, remote
+        self.layout = Layout(str(repo))
+        for folder in (*map(self.layout.state, STATES), self.layout.prs, self.layout.cache):
+            files.make_folder(folder)
+        (repo / ".git" / "info" / "exclude").write_text(".orchestrator/\n")
+        self.config = Config(
+            base_branch="main", forge="local", review=Review(auto_merge=True, max_rounds=2)
+        )
+        self.store = Store(self.layout)
+        self.forge = forge.Local(self.layout, self.config)
+
+    def branch(self, task: str, changes: dict[str, str], base: str = "main") -> str:
+        """Commit changes on a task's branch as an agent does; return the commit."""
+        name, path = f"agent/{task}", self.repo.parent / "scratch"
+        start = git.resolve(str(self.repo), f"refs/heads/{name}") or base
+        sh(self.repo, "worktree", "add", "--quiet", "--detach", str(path), start)
+        for file, text in changes.items():
+            (path / file).write_text(text)
+        sh(path, "add", "--all")
+        sh(path, "commit", "--quiet", "--message", f"Work on {task}")
+        commit = sh(path, "rev-parse", "HEAD")
+        sh(self.repo, "worktree", "remove", "--force", str(path))
+        sh(self.repo, "update-ref", f"refs/heads/{name}", commit)
+        if self.remote:
+            sh(self.repo, "push", "--quiet", "origin", f"{commit}:refs/heads/{name}")
+        return commit
+
+    def deliver(
+        self, task: str, changes: dict[str, str], *, approved: bool = True, base: str = "main"
+    ) -> PullRequest:
+        head = self.branch(task, changes, base)
+        wanted = PullRequest("", task, f"agent/{task}", "main", head, f"Title of {task}", "open")
+        pr = self.forge.open(wanted, "body")
+        self.store.add(new_task(task))
+        self.store.move(
+            self.store.find(task), "done", entry("done", f"R-{task}", pr=pr.id, head=head)
+        )
+        if approved:
+            self.forge.give_verdict(pr.id, "approved", head, "Good.")
+        return self.forge.show(pr.id)
+
+    def push_to_main(self, changes: dict[str, str]) -> str:
+        """Somebody else's push."""
+        other = self.repo.parent / "other"
+        if not other.exists():
+            sh(self.repo.parent, "clone", "--quiet", str(self.remote), str(other))
+        sh(other, "pull", "--quiet", "origin", "main")
+        for file, text in changes.items():
+            (other / file).write_text(text)
+        sh(other, "add", "--all")
+        who = ("-c", "user.name=O", "-c", "user.email=o@x")
+        sh(other, *who, "commit", "--quiet", "--message", "Elsewhere")
+        sh(other, "push", "--quiet", "origin", "main")
+        return sh(other, "rev-parse", "HEAD")
+
+    def land(self, **config: Any) -> list[str]:
+        said = landing.land_approved(self.layout, replace(self.config, **config), NOW)
+        assert sh(self.repo, "worktree", "list").count("\n") == 0
+        assert not [p for p in Path(self.layout.cache).iterdir() if p.name.startswith("landing-")]
+        return said
+
+    def main(self) -> str:
+        return sh(self.remote or self.repo, "rev-parse", "main")
+
+    def has(self, file: str) -> bool:
+        where = self.remote or self.repo
+        return file in sh(where, "ls-tree", "--name-only", "main").split("\n")
+
+    def state(self, pr: PullRequest) -> tuple[str, str | None]:
+        now = self.forge.show(pr.id)
+        return now.state, now.verdict
+
+
+@pytest.fixture
+def world(repo: Path, tmp_path: Path) -> World:
+    remote = tmp_path / "remote.git"
+    sh(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(remote))
+    sh(repo, "remote", "add", "origin", str(remote))
+    sh(repo, "push", "--quiet", "origin", "main")
+    return World(repo, remote)
+
+
+@pytest.fixture
+def alone(repo: Path) -> World:
+    """The same without a remote."""
+    return World(repo, None)
+
+
+# --- merging -----------------------------------------------------------------------------------
+
+
+def test_what_is_approved_is_merged_and_the_persons_checkout_is_not_touched(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    world.push_to_main({"b.txt": "b\n"})
+    (world.repo / "README.md").write_text("mine, unsaved\n")
+    (world.repo / "note.txt").write_text("mine, new\n")
+
+    def persons() -> Any:
+        mine = {p: s for p, s in tree(world.repo).items() if not p.startswith(".orchestrator")}
+        refs = git.refs(str(world.repo), "refs/heads")
+        return mine, refs, sh(world.repo, "status", "--porcelain=v2", "--branch")
+
+    before = persons()
+    assert [line.split()[:2] for line in world.land()] == [["merged", pr.id]]
+    assert persons() == before
+    assert world.state(pr) == ("merged", "approved")
+    assert world.has("a.txt")
+    assert world.has("b.txt")
+    assert sh(world.remote or world.repo, "rev-parse", "main^2") == pr.head
+
+
+def test_a_branch_that_is_ahead_of_its_base_is_landed_as_it_is(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    world.land()
+    assert world.main() == pr.head
+
+
+def test_all_that_is_approved_lands_one_after_the_other(world: World) -> None:
+    prs = [world.deliver(f"T{n}", {f"{n}.txt": "x\n"}) for n in range(3)]
+    assert len(world.land()) == 3
+    assert all(world.state(pr)[0] == "merged" for pr in prs)
+    assert all(world.has(f"{n}.txt") for n in range(3))
+    assert world.land() == []
+
+
+@pytest.mark.parametrize("verdict", [None, "changes_requested"])
+def test_what_is_not_approved_stays(world: World, verdict: str | None) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"}, approved=False)
+    if verdict:
+        world.forge.give_verdict(pr.id, verdict, pr.head, "")
+    assert world.land() == []
+    assert world.state(pr) == ("open", verdict)
+    assert not world.has("a.txt")
+
+
+def test_nothing_is_merged_unless_the_configuration_asks_for_it(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    assert world.land(review=Review(auto_merge=False)) == []
+    assert world.state(pr)[0] == "open"
+
+
+def test_one_landing_at_a_time(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    with landing.lock(world.layout, 0):
+        assert world.land() == []
+    assert world.state(pr)[0] == "open"
+
+
+def test_a_pull_request_that_is_in_the_base_already_is_marked_and_nothing_is_pushed(
+    world: World,
+) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    sh(world.repo, "push", "--quiet", "origin", f"{pr.head}:main")
+    assert world.land()
+    assert world.state(pr)[0] == "merged"
+    assert world.main() == pr.head
+
+
+# --- only what was reviewed --------------------------------------------------------------------
+
+
+def test_a_commit_that_no_review_has_seen_is_not_merged(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    before = world.main()
+    world.branch("T1", {"sneaked.txt": "in\n"})
+    assert "no review has seen" in world.land()[0]
+    assert world.main() == before
+    assert world.state(pr)[0] == "open"
+    assert world.store.find("T1").state == "done"
+
+
+def test_work_that_is_delivered_again_needs_its_approval_again(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    again = replace(pr, head=world.branch("T1", {"more.txt": "m\n"}))
+    assert world.forge.open(again, "body").verdict is None
+    assert world.land() == []
+
+
+# --- what goes back to its author --------------------------------------------------------------
+
+
+def history(world: World, task: Task) -> list[str]:
+    return [e.event for e in world.store.read(task).history]
+
+
+def test_a_conflict_goes_back_to_its_author_with_the_branch_intact(world: World) -> None:
+    pr = world.deliver("T1", {"README.md": "one\n"})
+    other = world.deliver("T2", {"fine.txt": "f\n"})
+    theirs = world.push_to_main({"README.md": "two\n"})
+    said = world.land()
+    assert [line.split()[0] for line in said] == ["sent", "merged"]
+    task = world.store.find("T1")
+    assert (task.state, task.review_rounds, task.pr) == ("incoming", 1, pr.id)
+    feedback = [e.fields["feedback"] for e in world.store.read(task).history if e.event == "review"]
+    assert "README.md" in str(feedback[0])
+    assert "main" in str(feedback[0])
+    assert world.state(pr) == ("open", "changes_requested")
+    assert world.state(other)[0] == "merged"
+    assert sh(world.repo, "rev-parse", "refs/heads/agent/T1") == pr.head
+    assert sh(world.remote or world.repo, "rev-parse", "agent/T1") == pr.head
+    assert sh(world.remote or world.repo, "rev-parse", "main^1") == theirs
+    assert world.land() == []
+
+
+def test_two_branches_that_pass_alone_and_fail_together_do_not_both_land(world: World) -> None:
+    first = world.deliver("T1", {"a.txt": "a\n"})
+    second = world.deliver("T2", {"b.txt": "b\n"})
+    check = "if test -e a.txt && test -e b.txt; then echo they do not go together; exit 1; fi"
+    said = world.land(checks=("test -e a.txt || test -e b.txt", check))
+    assert [line.split()[0] for line in said] == ["merged", "sent"]
+    assert world.state(first)[0] == "merged"
+    assert world.state(second) == ("open", "changes_requested")
+    assert (world.has("a.txt"), world.has("b.txt")) == (True, False)
+    task = world.store.find("T2")
+    assert task.state == "incoming"
+    assert "they do not go together" in str(world.store.read(task).history)
+    assert world.store.find("T1").state == "done"
+
+
+def test_checks_run_in_the_merged_result_and_leave_nothing(world: World) -> None:
+    world.deliver("T1", {"a.txt": "a\n"})
+    world.push_to_main({"b.txt": "b\n"})
+    checks = ("test -e a.txt && test -e b.txt && git rev-parse HEAD^2 && touch left.txt",)
+    assert world.land(checks=checks)[0].startswith("merged")
+    assert not world.has("left.txt")
+
+
+def test_after_too_many_rounds_a_person_is_asked(world: World) -> None:
+    pr = world.deliver("T1", {"README.md": "one\n"})
+    world.push_to_main({"README.md": "two\n"})
+    task = world.store.find("T1")
+    for number in range(2):
+        world.store.note(task, entry("review", f"E{number}", verdict="changes_requested"))
+    world.land()
+    task = world.store.find("T1")
+    assert task.state == "blocked"
+    assert task.question
+    assert "README.md" in task.question
+    assert world.state(pr)[0] == "open"
+
+
+def test_a_task_that_a_person_moved_is_left_where_it_is(world: World) -> None:
+    pr = world.deliver("T1", {"README.md": "one\n"})
+    world.push_to_main({"README.md": "two\n"})
+    world.store.move(world.store.find("T1"), "failed", entry("cancelled"))
+    world.land()
+    assert world.store.find("T1").state == "failed"
+    assert world.state(pr) == ("open", "changes_requested")
+
+
+def test_a_pull_request_without_a_task_is_landed_and_refused_like_any_other(world: World) -> None:
+    head = world.branch("X", {"README.md": "one\n"})
+    pr = world.forge.open(PullRequest("", None, "agent/X", "main", head, "Ours", "open"), "")
+    world.forge.give_verdict(pr.id, "approved", head, "")
+    world.push_to_main({"README.md": "two\n"})
+    assert world.land()[0].startswith("sent")
+
+
+# --- faults of the system ----------------------------------------------------------------------
+
+
+def test_a_check_whose_program_is_missing_sends_nobody_back(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    said = world.land(checks=("no-such-program-anywhere",))
+    assert said[0].startswith("could not merge")
+    assert world.state(pr) == ("open", "approved")
+    assert world.store.find("T1").state == "done"
+
+
+def test_a_remote_that_is_gone_or_refuses_sends_nobody_back(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    assert world.remote
+    hook = world.remote / "hooks" / "update"
+    hook.write_text('#!/bin/sh\ntest "$1" != refs/heads/main || { echo protected >&2; exit 1; }\n')
+    hook.chmod(0o755)
+    assert "refused" in world.land()[0]
+    world.remote.rename(world.remote.with_name("gone.git"))
+    assert "cannot be reached" in world.land()[0]
+    assert world.state(pr) == ("open", "approved")
+    assert world.store.find("T1").state == "done"
+
+
+def test_a_branch_that_is_gone_lets_the_others_land(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    world.deliver("T2", {"b.txt": "b\n"})
+    assert world.remote
+    sh(world.remote, "update-ref", "-d", "refs/heads/agent/T1")
+    sh(world.repo, "update-ref", "-d", "refs/heads/agent/T1")
+    said = world.land()
+    assert said[0].startswith("could not merge")
+    assert said[1].startswith("merged")
+    assert world.state(pr)[0] == "open"
+
+
+# --- the base moves meanwhile ------------------------------------------------------------------
+
+MOVE = """
+import pathlib, subprocess, sys
+other, count, times = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+done = int(count.read_text()) if count.exists() else 0
+if done < times:
+    count.write_text(str(done + 1))
+    git = lambda *words: subprocess.run(
+        ("git", "-c", "user.name=O", "-c", "user.email=o@x", *words), cwd=other, check=True)
+    git("pull", "--quiet", "origin", "main")
+    (other / f"moved-{done}.txt").write_text("x")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "Elsewhere")
+    git("push", "--quiet", "origin", "main")
+"""
+
+
+@pytest.fixture
+def moving(world: World, tmp_path: Path) -> Callable[[int], tuple[str, ...]]:
+    """A check during which somebody else pushes to the base, so many times."""
+    other = tmp_path / "other"
+    sh(tmp_path, "clone", "--quiet", str(world.remote), str(other))
+    (tmp_path / "move.py").write_text(MOVE)
+
+    def checks(times: int) -> tuple[str, ...]:
+        words = [sys.executable, tmp_path / "move.py", other, tmp_path / "count", times]
+        return (shlex.join(map(str, words)),)
+
+    return checks
+
+
+def test_a_base_that_moved_meanwhile_is_merged_with_and_checked_again(
+    world: World, moving: Callable[[int], tuple[str, ...]]
+) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    assert world.land(checks=moving(1))[0].startswith("merged")
+    assert world.has("a.txt")
+    assert world.has("moved-0.txt")
+    assert world.state(pr)[0] == "merged"
+    assert world.repo.parent.joinpath("count").read_text() == "1"
+
+
+def test_a_base_that_never_stands_still_is_tried_again_later_and_nothing_is_lost(
+    world: World, moving: Callable[[int], tuple[str, ...]]
+) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    said = world.land(checks=moving(landing.TRIES))
+    assert said[0].startswith("could not merge")
+    assert world.state(pr) == ("open", "approved")
+    assert not world.has("a.txt")
+    assert all(world.has(f"moved-{n}.txt") for n in range(landing.TRIES))
+    assert world.land()[0].startswith("merged")
+
+
+# --- by a person -------------------------------------------------------------------------------
+
+
+def merge(world: World, pr: PullRequest, **config: Any) -> str:
+    with landing.lock(world.layout, 1):
+        return landing.merge(world.layout, replace(world.config, **config), pr)
+
+
+def test_a_person_may_merge_what_no_reviewer_approved(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"}, approved=False)
+    assert merge(world, pr) == world.main()
+    assert world.has("a.txt")
+
+
+@pytest.mark.parametrize("state", ["merged", "closed"])
+def test_what_is_not_open_is_not_merged(world: World, state: str) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    world.forge.mark(pr.id, state)
+    with pytest.raises(OrchestratorError) as refused:
+        merge(world, world.forge.show(pr.id))
+    assert refused.value.code == "not_open"
+
+
+def test_without_a_remote_nothing_is_merged_by_itself(alone: World) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    assert alone.land() == []
+    assert alone.state(pr) == ("open", "approved")
+
+
+def test_without_a_remote_a_clean_checkout_is_fast_forwarded(alone: World) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    assert merge(alone, pr) == pr.head
+    assert git.worktree_state(str(alone.repo)) == (pr.head, "main", False)
+    assert (alone.repo / "a.txt").read_text() == "a\n"
+    assert alone.state(pr)[0] == "merged"
+
+
+def test_without_a_remote_a_base_that_moved_gets_a_merge_commit(alone: World) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    (alone.repo / "b.txt").write_text("b\n")
+    sh(alone.repo, "add", "--all")
+    sh(alone.repo, "commit", "--quiet", "--message", "Mine")
+    mine = alone.main()
+    merge(alone, pr)
+    assert sh(alone.repo, "rev-parse", "main^1", "main^2").split() == [mine, pr.head]
+    assert git.worktree_state(str(alone.repo)).dirty is False
+
+
+@pytest.mark.parametrize("change", ["unstaged", "staged", "untracked", "untracked and in the way"])
+def test_without_a_remote_a_checkout_with_changes_is_left_byte_for_byte(
+    alone: World, change: str
+) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    name = {"untracked": "note.txt", "untracked and in the way": "a.txt"}.get(change, "README.md")
+    (alone.repo / name).write_text("mine\n")
+    if change == "staged":
+        sh(alone.repo, "add", "README.md")
+    before = (tree(alone.repo), sh(alone.repo, "status", "--porcelain=v2", "--branch"))
+    with pytest.raises(OrchestratorError) as refused:
+        merge(alone, pr)
+    assert refused.value.hint
+    after = {p: s for p, s in tree(alone.repo).items() if "cache" not in p}
+    assert after == {p: s for p, s in before[0].items() if "cache" not in p}
+    assert sh(alone.repo, "status", "--porcelain=v2", "--branch") == before[1]
+    assert alone.state(pr)[0] == "open"
+
+
+def test_without_a_remote_a_base_that_nobody_has_checked_out_is_moved(alone: World) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    sh(alone.repo, "checkout", "--quiet", "-b", "mine")
+    (alone.repo / "README.md").write_text("unsaved\n")
+    merge(alone, pr)
+    assert alone.main() == pr.head
+    assert git.current_branch(str(alone.repo)) == "mine"
+    assert (alone.repo / "README.md").read_text() == "unsaved\n"
+
+
+def test_without_a_remote_checks_hold_a_merge_too(alone: World) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    before = alone.main()
+    with pytest.raises(landing.CannotLand):
+        merge(alone, pr, checks=("exit 3",))
+    assert alone.main() == before
+    with pytest.raises(SystemFault):
+        merge(alone, pr, checks=("no-such-program-anywhere",))
+
+
+# --- verdicts ----------------------------------------------------------------------------------
+
+
+def judge(world: World, verdict: str, run: str = "V1", feedback: str | None = "Why.") -> Task:
+    return review.record_verdict(
+        world.store,
+        world.config,
+        world.store.find("T1"),
+        now=NOW,
+        run=run,
+        reviewer="rev",
+        verdict=verdict,
+        feedback=feedback,
+        head="abc",
+    )
+
+
+@pytest.mark.parametrize(
+    ("earlier", "verdict", "state", "rounds"),
+    [
+        (0, "approved", "done", 0),
+        (0, "changes_requested", "incoming", 1),
+        (1, "changes_requested", "blocked", 2),
+        (1, "approved", "done", 1),
+        (0, "needs_human", "done", 0),
+    ],
+)
+def test_a_verdict_sends_the_task_where_it_belongs(
+    alone: World, earlier: int, verdict: str, state: str, rounds: int
+) -> None:
+    alone.deliver("T1", {"a.txt": "a\n"})
+    for number in range(earlier):
+        note = entry("review", f"E{number}", verdict="changes_requested")
+        alone.store.note(alone.store.find("T1"), note)
+    task = judge(alone, verdict)
+    assert (task.state, task.review_rounds) == (state, rounds)
+
+
+@pytest.mark.parametrize("kept", range(1, 4))
+def test_a_verdict_that_a_crash_cut_short_is_counted_once_when_repeated(
+    alone: World, kept: int
+) -> None:
+    alone.deliver("T1", {"a.txt": "a\n"})
+    whole = judge(alone, "changes_requested")
+    expected = (whole.state, whole.review_rounds, history(alone, whole))
+    lines = Path(whole.path).read_bytes().splitlines(keepends=True)
+    # Back to done with the first lines of its history, as if the rest had never been written.
+    added = lines[-2:]
+    keep = [*lines[:-2], *added[: min(kept - 1, 2)]]
+    Path(whole.path).unlink()
+    Path(alone.layout.state("done"), "T1.md").write_bytes(b"".join(keep))
+    again = judge(alone, "changes_requested")
+    assert (again.state, again.review_rounds, history(alone, again)) == expected
+
+
+def test_who_is_sent_back_starts_with_his_attempts_afresh_and_the_feedback(alone: World) -> None:
+    alone.deliver("T1", {"a.txt": "a\n"})
+    task = judge(alone, "changes_requested", feedback="The tests lie.")
+    assert (task.attempts, task.not_before, task.pr) == (0, None, "1")
+    assert "The tests lie." in str(alone.store.read(task).history)
