@@ -46,6 +46,7 @@ _COMPLETE = "UPDATE tasks SET state = 'done', summary = ? WHERE id = ?"
 def measure(scratch: Scratch) -> list[Row]:
     """Return the rows of queues of both sizes."""
     rows = []
+    pairs = scratch.scaled(PAIRS)
     for waiting in WAITING:
         project = scratch.new_project(1, remote=False, config="agents: []\n")
         path = scratch.new_folder("sqlite") / "tasks.db"
@@ -56,26 +57,28 @@ def measure(scratch: Scratch) -> list[Row]:
         theirs: list[float] = []
         made = 0
         for _ in scratch.rounds(ROUNDS):
-            missing = PAIRS if made else waiting
+            missing = pairs if made else waiting
             _fill(project, base, range(made, made + missing))
             made += missing
             _settle_disk(project)
-            listing, seconds = _with_store(project)
+            listing, seconds = _with_store(project, pairs)
             listings.append(listing)
             ours.append(seconds)
-            theirs.append(_with_sqlite(base))
+            theirs.append(_with_sqlite(base, pairs))
         base.close()
-        rows += _rows(waiting, listings, ours, theirs)
+        rows += _rows(waiting, pairs, listings, ours, theirs)
     return rows
 
 
-def _rows(waiting: int, listings: list[float], ours: list[float], theirs: list[float]) -> list[Row]:
+def _rows(
+    waiting: int, pairs: int, listings: list[float], ours: list[float], theirs: list[float]
+) -> list[Row]:
     both = [listing + seconds for listing, seconds in zip(listings, ours, strict=True)]
-    with_listing, without, sqlite = (PAIRS / statistics.median(s) for s in (both, ours, theirs))
+    with_listing, without, sqlite = (pairs / statistics.median(s) for s in (both, ours, theirs))
     against = "SQLite, WAL, synchronous=FULL"
     name = f"claim + complete, {waiting:,} waiting"
     listed = statistics.median(listings) * 1e3
-    note = f"one listing ({listed:.0f} ms), then {PAIRS} pairs; {spread(both)}"
+    note = f"one listing ({listed:.0f} ms), then {pairs} pairs; {spread(both)}"
     return [
         Row(name, with_listing, "pairs/s", sqlite, against, AIM, note),
         Row(f"{name}, listing apart", without, "pairs/s", sqlite, against, None, spread(ours)),
@@ -111,13 +114,13 @@ def _settle_disk(project: Project) -> None:
             os.fsync(file.fileno())
 
 
-def _with_store(project: Project) -> tuple[float, float]:
+def _with_store(project: Project, pairs: int) -> tuple[float, float]:
     """Return the seconds of a listing, and of the pairs: the claims and moves that ticks make."""
     store = Store(project.layout)
     began = time.perf_counter()
     tasks = store.list("incoming").tasks
     listed = time.perf_counter()
-    for task in tasks[:PAIRS]:
+    for task in tasks[:pairs]:
         run = f"20260101T000000Z-{task.id}"
         branch = f"agent/{task.id}-benchmark"
         fields: dict[str, object] = {"agent": "impl-agent-1", "run": run, "branch": branch}
@@ -131,10 +134,10 @@ def _with_store(project: Project) -> tuple[float, float]:
     return listed - began, ended - listed
 
 
-def _with_sqlite(base: sqlite3.Connection) -> float:
+def _with_sqlite(base: sqlite3.Connection, pairs: int) -> float:
     """Return the seconds of as many pairs, two committed transactions each."""
     began = time.perf_counter()
-    for _ in range(PAIRS):
+    for _ in range(pairs):
         base.execute("BEGIN IMMEDIATE")
         (task_id,) = base.execute(_NEXT).fetchone()
         base.execute(_CLAIM, ("impl-agent-1", f"20260101T000000Z-{task_id}", task_id))

@@ -64,8 +64,8 @@ def spread(samples: Sequence[float], unit: str = "ms", scale: float = 1e3) -> st
     """Return the number of samples and their middle half, for a row's note."""
     if len(samples) < 4:
         return f"{len(samples)} rounds"
-    low, _, high = statistics.quantiles(samples, n=4)
-    return f"{len(samples)} rounds, half of them {low * scale:.3g} to {high * scale:.3g} {unit}"
+    low, _, high = (_number(each * scale) for each in statistics.quantiles(samples, n=4))
+    return f"{len(samples)} rounds, half of them {low} to {high} {unit}"
 
 
 def milliseconds(

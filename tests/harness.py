@@ -386,6 +386,12 @@ class World:
             psutil.wait_procs(found, timeout=1)
 
 
+def append(path: Path, text: str) -> None:
+    """Add text to a file."""
+    with path.open("a") as file:
+        file.write(text)
+
+
 def is_alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

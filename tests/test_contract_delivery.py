@@ -193,8 +193,8 @@ def test_a_branch_that_does_not_exist_fails_that_task_only(world: World) -> None
     task = world.add("Good")
     world.tick_until_in("done", task)
     assert world.where("lost") in (["failed"], ["incoming"], ["blocked"])
-    known = world.task("lost")["reason"] or str(world.status()["problems"] + world.json("inbox"))
-    assert "no/such/branch" in known
+    known = [world.task("lost")["history"], world.status()["problems"], world.json("inbox")]
+    assert "no/such/branch" in str(known)
 
 
 def test_a_pull_request_merged_by_hand_is_merged_and_one_whose_branch_is_gone_is_closed(

@@ -14,7 +14,7 @@ from conftest import git as sh
 from conftest import tree
 from store_contract import entry, new_task
 
-from orchestrator import files, forge, git, landing, review
+from orchestrator import files, forge, git, landing, review, taskfile
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Config, PullRequest, Review, Task
@@ -208,8 +208,9 @@ def test_work_that_is_delivered_again_needs_its_approval_again(world: World) -> 
 # --- what goes back to its author --------------------------------------------------------------
 
 
-def history(world: World, task: Task) -> list[str]:
-    return [e.event for e in world.store.read(task).history]
+def told(world: World, task: Task) -> list[tuple[str, str]]:
+    """What the task's next prompt leads with; a line written twice is told once."""
+    return [(t["kind"], t["text"]) for t in taskfile.attempts_text(world.store.read(task))]
 
 
 def test_a_conflict_goes_back_to_its_author_with_the_branch_intact(world: World) -> None:
@@ -507,7 +508,7 @@ def test_a_verdict_that_a_crash_cut_short_is_counted_once_when_repeated(
 ) -> None:
     alone.deliver("T1", {"a.txt": "a\n"})
     whole = judge(alone, "changes_requested")
-    expected = (whole.state, whole.review_rounds, history(alone, whole))
+    expected = (whole.state, whole.review_rounds, told(alone, whole))
     lines = Path(whole.path).read_bytes().splitlines(keepends=True)
     # Back to done with the first lines of its history, as if the rest had never been written.
     added = lines[-2:]
@@ -515,7 +516,7 @@ def test_a_verdict_that_a_crash_cut_short_is_counted_once_when_repeated(
     Path(whole.path).unlink()
     Path(alone.layout.state("done"), "T1.md").write_bytes(b"".join(keep))
     again = judge(alone, "changes_requested")
-    assert (again.state, again.review_rounds, history(alone, again)) == expected
+    assert (again.state, again.review_rounds, told(alone, again)) == expected
 
 
 def test_who_is_sent_back_starts_with_his_attempts_afresh_and_the_feedback(alone: World) -> None:

@@ -1,0 +1,295 @@
+"""CONTRACT 5 and 8: stop, pause and the emergency brake end whole process groups; locks; clocks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import harness
+import pytest
+from harness import ONCE, World, is_alive, kill, wait_until
+
+world = harness.world
+
+#: A client that ignores requests to end, with grandchildren in its group and in their own session.
+STUBBORN = {
+    "steps": [
+        ["work_once"],
+        ["ignore_sigterm"],
+        ["spawn", False, True],
+        ["spawn", True, True],
+        ["wait", "go"],
+    ]
+}
+
+
+def stubborn_run(world: World, **config: object) -> tuple[str, list[int]]:
+    """Create a project in which a stubborn client runs; return its task and all its pids."""
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0}, **config)
+    world.script("default", STUBBORN)
+    task = world.add("Stubborn")
+    world.tick_until(lambda: len(world.ledger("spawn")) == 2, "the grandchildren")
+    [start] = world.starts(task)
+    return task, [start["pid"], *(s["child"] for s in world.ledger("spawn"))]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["stop", "impl-1"], ["stop", "--all"], ["agent", "pause", "--all", "--stop"]],
+    ids=" ".join,
+)
+def test_stopping_ends_everything_that_a_run_started_within_five_seconds(
+    world: World, words: list[str]
+) -> None:
+    task, pids = stubborn_run(world)
+    # The machine may be busy, and starting a process is not what is measured.
+    spare = min(10.0, _seconds(lambda: world.ok("status")) * 3)
+    took = _seconds(lambda: world.ok(*words))
+    left = 5 + spare - took
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), "the end of all", max(left, 0.5))
+    world.tick_until(lambda: world.where(task) == ["incoming"], "the task to go back")
+    world.quiet()
+    shown = world.task(task)
+    assert shown["attempts"] == 0, "no attempt is charged"
+    [agent] = world.status()["agents"]
+    assert agent["reason"] == ("system_paused" if "pause" in words else "paused")
+    for _ in range(2):
+        world.ok("tick")
+    assert len(world.starts(task)) == 1
+    world.script("default", {"steps": [["work_once"]]})
+    world.ok("agent", "resume", *(["--all"] if "pause" in words else ["impl-1"]))
+    world.tick_until_in("done", task)
+    assert len(world.commits_about(task)) == 1
+
+
+def _seconds(act: object) -> float:
+    began = time.monotonic()
+    assert callable(act)
+    act()
+    return time.monotonic() - began
+
+
+def test_cancelling_a_running_task_ends_its_run(world: World) -> None:
+    task, pids = stubborn_run(world)
+    world.ok("task", "cancel", task)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), "the end of all")
+    world.tick_until_in("failed", task)
+    world.quiet()
+    assert world.task(task)["reason"].startswith("cancelled")
+    assert world.where(task) == ["failed"]
+
+
+def test_the_brake_lets_running_agents_finish(world: World) -> None:
+    world.create(agents=[World.agent("impl-1"), World.agent("impl-2")])
+    world.script("default", {"steps": [["work"], ["wait", "go"]]})
+    task = world.add("Finishes")
+    world.tick_until(lambda: world.running(task))
+    world.ok("agent", "pause", "--all")
+    other = world.add("Not begun")
+    report = world.tick()
+    reasons = {a["agent"]: a["reason"] for a in report["actions"] if a["action"] == "skip"}
+    assert reasons == {"impl-1": "system_paused", "impl-2": "system_paused"}
+    world.open("go")
+    world.tick_until_in("done", task)
+    world.quiet()
+    assert world.where(other) == ["incoming"]
+    assert world.starts(other) == []
+
+
+def test_a_paused_agent_starts_nothing_and_the_others_go_on(world: World) -> None:
+    world.create(agents=[World.agent("impl-1"), World.agent("impl-2")])
+    world.ok("agent", "pause", "impl-1")
+    task = world.add("For the other")
+    world.tick_until_in("done", task)
+    assert world.starts(task)[0]["agent"] == "impl-2"
+    reasons = {a["agent"]: a["reason"] for a in world.tick()["actions"] if a["action"] == "skip"}
+    assert reasons["impl-1"] == "paused"
+
+
+def test_run_starts_one_now_and_returns_once_it_shows_in_status(world: World) -> None:
+    world.create(agents=[World.agent("impl-1", interval_seconds=ONCE)])
+    world.script("default", {"steps": [["work"], ["wait", "go"]]})
+    first, second = world.add("First"), world.add("Second")
+    world.ok("run", "impl-1", "--task", second)
+    [running] = world.status()["running"]
+    assert running["task"] == second
+    assert running["agent"] == "impl-1"
+    world.refused("run", "impl-1", "--task", first)
+    world.refused("run", "nobody")
+    world.open("go")
+    world.tick_until_in("done", second)
+
+
+def test_run_obeys_the_other_rules(world: World) -> None:
+    world.create(queue_limits={"max_claimed": 0})
+    world.add("Held")
+    refused = world.refused("run", "impl-1", "--json")
+    assert "max_claimed" in refused.out + refused.err
+    world.configure(paused=True)
+    assert (
+        "system_paused" in (refused := world.refused("run", "impl-1", "--json")).out + refused.err
+    )
+    assert world.starts() == []
+
+
+# --- locks -------------------------------------------------------------------------------------
+
+HOLD = (
+    "import fcntl, sys, time\n"
+    "file = open(sys.argv[1], 'r+')\n"
+    "fcntl.flock(file, fcntl.LOCK_EX)\n"
+    "print('held', flush=True)\n"
+    "time.sleep(100)\n"
+)
+
+
+def test_a_held_tick_lock_is_no_failure(world: World) -> None:
+    world.create()
+    world.ok("tick")
+    task = world.add("Waits for the lock")
+    path = world.home_folder / "scheduler.lock"
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        for words in (["tick"], ["tick", "--json"]):
+            world.ok(*words)
+        assert world.json("tick")["actions"] == []
+        assert world.where(task) == ["incoming"]
+        assert world.status()["queue"]["incoming"] == 1, "reading needs no lock"
+        holder.kill()
+    world.tick_until_in("done", task)
+
+
+def hang_git(world: World) -> None:
+    """Put a `git` on PATH that hangs while a file is there."""
+    import shutil
+
+    real = shutil.which("git")
+    path = world.bin / "git"
+    path.write_text(
+        f"#!/bin/sh\nif [ -e {world.folder}/hang ]; then touch {world.folder}/hung; "
+        f'while [ -e {world.folder}/hang ]; do sleep 0.1; done; fi\nexec {real} "$@"\n'
+    )
+    path.chmod(0o755)
+
+
+def test_a_tick_that_holds_its_lock_for_over_five_minutes_is_reported_and_ended(
+    world: World,
+) -> None:
+    """The tick is really stopped, and its lock file is made to look six minutes old."""
+    world.create()
+    task = world.add("After the hung tick")
+    hang_git(world)
+    (world.folder / "hang").touch()
+    # A stopped process holds its lock; catch one that has it.
+    lock = world.home_folder / "scheduler.lock"
+    hung = None
+    for _ in range(200):
+        tick = world.start("tick")
+        wait_until(lambda t=tick: t.poll() is not None or _holds(t.pid, lock), "the lock")
+        kill(tick.pid, 19)
+        if tick.poll() is None and _holds(tick.pid, lock):
+            hung = tick
+            break
+        kill(tick.pid, 18)
+        tick.communicate(timeout=60)
+    assert hung is not None, "no tick was caught with its lock"
+    (world.folder / "hang").unlink()
+    text = lock.read_text()
+    pid, identity, since = text.split()
+    assert int(pid) == hung.pid
+    lock.write_text(f"{pid} {identity} {float(since) - 360:.3f}\n")
+    problems = [p for p in world.status()["problems"] if p["code"] == "tick_hung"]
+    assert len(problems) == 1
+    report = world.tick()
+    assert "tick_hung" in [p["code"] for p in report["problems"]]
+    hung.communicate(timeout=10)
+    world.tick_until_in("done", task)
+    assert [p for p in world.status()["problems"] if p["code"] == "tick_hung"] == []
+
+
+def _holds(pid: int, lock: object) -> bool:
+    """Whether a process holds the lock's flock (Linux)."""
+    import os
+
+    try:
+        inode = os.stat(str(lock)).st_ino
+        with open("/proc/locks") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return False
+    return any("->" not in r and r[4] == str(pid) and r[5].endswith(f":{inode}") for r in rows)
+
+
+# --- clocks ------------------------------------------------------------------------------------
+
+
+def shift(world: World, hours: float) -> None:
+    """Make every recorded time of every agent lie `hours` later."""
+    for path in (world.home_folder / "agents").glob("*/state.json"):
+        record = json.loads(path.read_text())
+        for name, value in record.items():
+            if name.startswith("last_") and isinstance(value, int | float):
+                record[name] = value + hours * 3600
+            elif name.startswith("last_") and isinstance(value, str) and value.endswith("Z"):
+                moved = datetime.fromisoformat(value) + timedelta(hours=hours)
+                record[name] = moved.strftime("%Y-%m-%dT%H:%M:%SZ")
+        path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("hours", [8, 24 * 365])
+def test_a_last_start_in_the_future_counts_as_now(world: World, hours: float) -> None:
+    world.create(agents=[World.agent("impl-1", interval_seconds=2)])
+    world.tick_until_in("done", world.add("Before"))
+    world.quiet()
+    shift(world, hours)
+    task = world.add("After the clock moved back")
+    world.tick_until_in("done", task, limit=20)
+
+
+def test_a_not_before_far_ahead_waits_no_longer_than_the_maximum(world: World) -> None:
+    world.create(retry={"max_attempts": 3, "backoff_seconds": 1, "max_backoff_seconds": 2})
+    world.script(
+        "default",
+        {"steps": [], "report": {"outcome": "failed", "summary": "No."}},
+        {"steps": [["work"]]},
+    )
+    task = world.add("Waits")
+    world.tick_until(lambda: world.ledger("end") and world.where(task) == ["incoming"])
+    path = world.queue / "incoming" / f"{task}.md"
+    text, shown = path.read_text(), world.task(task)
+    far = (datetime.now(UTC) + timedelta(hours=8)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert shown["not_before"] in text
+    path.write_text(text.replace(shown["not_before"], far))
+    world.tick_until_in("done", task, limit=20)
+
+
+def test_a_live_run_survives_a_clock_that_jumps(world: World) -> None:
+    world.create(agents=[World.agent("impl-1", max_runtime_seconds=3600, stall_seconds=600)])
+    world.script("default", {"steps": [["work"], ["wait", "go"]]})
+    task = world.add("Through the jump")
+    world.tick_until(lambda: world.running(task))
+    shift(world, -8)
+    world.ok("tick")
+    shift(world, 16)
+    world.ok("tick")
+    assert world.running(task), "live work was thrown away"
+    world.open("go")
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 1
+
+
+def test_a_scheduler_that_stopped_ticking_is_told_by_status(world: World) -> None:
+    world.create()
+    shown = world.status()["scheduler"]
+    assert set(shown) == {"last_tick", "age_seconds", "stale"}
+    world.ok("tick")
+    shown = world.status()["scheduler"]
+    assert shown["stale"] is False
+    assert shown["last_tick"].endswith("Z")
+    assert 0 <= shown["age_seconds"] < 60

@@ -1,0 +1,484 @@
+"""Both forges: a pull request is opened once, and is what git and GitHub say it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import git as sh
+
+from orchestrator import client, files, forge, git, pullrequests, taskfile
+from orchestrator.errors import NotFound, OrchestratorError, SystemFault
+from orchestrator.layout import Layout
+from orchestrator.model import Config, Problem, PullRequest
+
+URL = "https://github.com/owner/repo.git"
+
+
+@pytest.fixture
+def remote(repo: Path, tmp_path: Path) -> Path:
+    bare = tmp_path / "remote.git"
+    sh(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
+    sh(repo, "remote", "add", "origin", str(bare))
+    sh(repo, "push", "--quiet", "origin", "main")
+    return bare
+
+
+@pytest.fixture
+def layout(repo: Path) -> Layout:
+    (repo / ".git" / "info" / "exclude").write_text(".orchestrator/\n")
+    return Layout(str(repo))
+
+
+def branch(repo: Path, name: str, text: str = "work\n", push: bool = True) -> str:
+    """Make or continue an agent's branch; the checkout stays on main."""
+    start = git.resolve(str(repo), f"refs/heads/{name}") or "main"
+    sh(repo, "checkout", "--quiet", "--detach", start)
+    (repo / f"{name.replace('/', '-')}.txt").write_text(text)
+    sh(repo, "add", "--all")
+    sh(repo, "commit", "--quiet", "--message", f"On {name}: {text.strip()}")
+    commit = sh(repo, "rev-parse", "HEAD")
+    sh(repo, "checkout", "--quiet", "main")
+    sh(repo, "update-ref", f"refs/heads/{name}", commit)
+    if push and git.remote_url(str(repo), "origin"):
+        sh(repo, "push", "--quiet", "--force", "origin", f"{commit}:refs/heads/{name}")
+    return commit
+
+
+def wanted(head: str, name: str = "agent/T1", **more: Any) -> PullRequest:
+    return PullRequest("", "T1", name, "main", head, "Fix it", "open", **more)
+
+
+# --- local -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def local(layout: Layout) -> forge.Local:
+    return forge.Local(layout, Config())
+
+
+def test_a_local_pull_request_is_a_record_that_anybody_can_read(
+    local: forge.Local, layout: Layout
+) -> None:
+    assert local.list() == []
+    pr = local.open(wanted("a" * 40), "What and why.\n")
+    assert (pr.id, pr.state, pr.head) == ("1", "open", "a" * 40)
+    assert local.list() == [local.show("1")] == [pr]
+    record = json.loads(Path(layout.prs, "1.json").read_text())
+    assert (record["title"], record["body"]) == ("Fix it", "What and why.\n")
+    assert pr.url == os.path.join(layout.prs, "1.json")
+
+
+def test_a_pull_request_of_the_same_branch_is_found_and_brought_up_to_date(
+    local: forge.Local, layout: Layout
+) -> None:
+    first = local.open(wanted("a" * 40), "body")
+    local.give_verdict(first.id, "approved", "a" * 40, "Good.")
+    again = local.open(wanted("a" * 40), "body")
+    assert (again.id, again.verdict, again.reviewed) == ("1", "approved", "a" * 40)
+    moved = local.open(wanted("b" * 40), "body")
+    assert (moved.id, moved.head, moved.verdict) == ("1", "b" * 40, None)
+    assert json.loads(Path(layout.prs, "1.json").read_text())["body"] == "body"
+
+
+@pytest.mark.parametrize("state", ["merged", "closed"])
+def test_what_is_over_is_never_opened_again(local: forge.Local, state: str) -> None:
+    local.open(wanted("a" * 40), "")
+    local.mark("1", state)
+    assert local.open(wanted("b" * 40), "").id == "2"
+    assert [(pr.id, pr.state) for pr in local.list()] == [("1", state), ("2", "open")]
+
+
+def test_numbers_sort_as_numbers(local: forge.Local) -> None:
+    for number in range(1, 12):
+        local.open(wanted("a" * 40, f"agent/T{number}"), "")
+    assert [pr.id for pr in local.list()] == [str(n) for n in range(1, 12)]
+
+
+@pytest.mark.parametrize(
+    "odd", ["2", "0", "", "x", "../1", "1/../1", "-1", "1.json", "9" * 30, "٣"]
+)
+def test_what_is_no_pull_request_is_not_found(local: forge.Local, odd: str) -> None:
+    local.open(wanted("a" * 40), "")
+    with pytest.raises(NotFound):
+        local.show(odd)
+    with pytest.raises(NotFound):
+        local.mark(odd, "closed")
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"id": "2"}', "\0"])
+def test_a_damaged_record_hides_no_other(local: forge.Local, layout: Layout, damage: str) -> None:
+    local.open(wanted("a" * 40), "")
+    Path(layout.prs, "2.json").write_text(damage)
+    Path(layout.prs, "notes.txt").write_text("mine")
+    assert [pr.id for pr in local.list()] == ["1"]
+    new = local.open(wanted("b" * 40, "agent/T2"), "")
+    assert Path(layout.prs, "2.json").read_text() == damage
+    assert new.id == "3"
+
+
+def test_many_opening_at_once_get_a_number_each(layout: Layout) -> None:
+    opened: list[str] = []
+
+    def open_one(number: int) -> None:
+        mine = forge.Local(layout, Config())
+        opened.append(mine.open(wanted("a" * 40, f"agent/T{number % 4}"), "").id)
+
+    threads = [threading.Thread(target=open_one, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(opened) == ["1", "1", "2", "2", "3", "3", "4", "4"]
+
+
+# --- as git knows it ---------------------------------------------------------------------------
+
+
+def refreshed(layout: Layout, **config: Any) -> dict[str, str]:
+    problems: list[Problem] = []
+    settings = Config(forge="local", **config)
+    known = pullrequests.known(layout, settings)
+    found = pullrequests.refresh(layout, settings, problems)
+    assert found is not None
+    assert [pr.state for pr in found] == [pr.state for pr in forge.Local(layout, settings).list()]
+    assert known is not None
+    return {pr.branch: pr.state for pr in found}
+
+
+def test_whoever_merged_it_and_however_it_is_merged(
+    repo: Path, local: forge.Local, layout: Layout
+) -> None:
+    for name in ("agent/ff", "agent/merge", "agent/gone", "agent/open"):
+        local.open(wanted(branch(repo, name), name), "")
+    sh(repo, "merge", "--quiet", "--ff-only", "agent/ff")
+    sh(repo, "merge", "--quiet", "--no-ff", "-m", "m", "agent/merge")
+    sh(repo, "merge", "--quiet", "--no-ff", "-m", "m", "agent/gone")
+    sh(repo, "branch", "--quiet", "-D", "agent/gone")
+    assert refreshed(layout) == {
+        "agent/ff": "merged",
+        "agent/merge": "merged",
+        "agent/gone": "merged",
+        "agent/open": "open",
+    }
+
+
+def test_one_whose_branch_is_gone_is_closed_and_stays_closed(
+    repo: Path, local: forge.Local, layout: Layout
+) -> None:
+    head = branch(repo, "agent/T1")
+    local.open(wanted(head), "")
+    sh(repo, "branch", "--quiet", "-D", "agent/T1")
+    assert refreshed(layout) == {"agent/T1": "closed"}
+    sh(repo, "update-ref", "refs/heads/agent/T1", head)
+    assert refreshed(layout) == {"agent/T1": "closed"}
+
+
+def test_a_merge_elsewhere_is_seen_through_the_remote(
+    repo: Path, remote: Path, local: forge.Local, layout: Layout
+) -> None:
+    head = branch(repo, "agent/T1")
+    local.open(wanted(head), "")
+    assert refreshed(layout) == {"agent/T1": "open"}
+    sh(remote, "update-ref", "refs/heads/main", head)
+    sh(remote, "update-ref", "-d", "refs/heads/agent/T1")
+    assert refreshed(layout) == {"agent/T1": "merged"}
+
+
+def test_one_whose_branch_the_remote_no_longer_has_is_closed(
+    repo: Path, remote: Path, local: forge.Local, layout: Layout
+) -> None:
+    local.open(wanted(branch(repo, "agent/T1")), "")
+    sh(remote, "update-ref", "-d", "refs/heads/agent/T1")
+    assert refreshed(layout) == {"agent/T1": "closed"}
+
+
+def test_a_remote_out_of_reach_closes_and_merges_nothing(
+    repo: Path, remote: Path, local: forge.Local, layout: Layout
+) -> None:
+    local.open(wanted(branch(repo, "agent/T1")), "")
+    remote.rename(remote.with_name("gone.git"))
+    problems: list[Problem] = []
+    prs = pullrequests.refresh(layout, Config(forge="local"), problems)
+    assert prs is not None
+    assert [pr.state for pr in prs] == ["open"]
+    assert [problem.code for problem in problems] == ["remote_unreachable"]
+
+
+# --- which forge -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "with_gh", "name"),
+    [
+        ("https://github.com/owner/repo", True, "github"),
+        ("https://github.com/owner/repo.git", True, "github"),
+        ("git@github.com:owner/repo.git", True, "github"),
+        ("ssh://git@github.com/owner/repo.git", True, "github"),
+        ("https://person@github.com/owner/repo.git", True, "github"),
+        ("https://x-access-token:secret@github.com/owner/repo.git", True, "github"),
+        ("https://github.com/owner/repo", False, "local"),
+        ("https://gitlab.com/owner/repo.git", True, "local"),
+        ("https://github.com.example.org/owner/repo", True, "local"),
+        ("https://example.org/github.com/owner/repo", True, "local"),
+        ("git@example.org:github.com/repo.git", True, "local"),
+        ("/srv/github.com/repo.git", True, "local"),
+        (None, True, "local"),
+    ],
+)
+def test_auto_means_github_where_the_remote_and_gh_are(
+    repo: Path,
+    layout: Layout,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str | None,
+    with_gh: bool,
+    name: str,
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "git").symlink_to(shutil.which("git") or "")
+    if with_gh:
+        (folder / "gh").write_text("#!/bin/sh\n")
+        (folder / "gh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    if url:
+        sh(repo, "remote", "add", "origin", url)
+    assert forge.of_project(layout, Config()).name == name
+    assert forge.of_project(layout, Config(forge="local")).name == "local"
+    assert forge.of_project(layout, Config(forge="github")).name == "github"
+
+
+# --- GitHub ------------------------------------------------------------------------------------
+
+
+class Hub:
+    """GitHub as the fake `gh` keeps it."""
+
+    def __init__(self, repo: Path, remote: Path, path: Path) -> None:
+        self.repo, self.remote, self.path = repo, remote, path
+        self.set(remote=str(remote), prs=[])
+        self.forge = forge.GitHub(str(repo))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return dict(json.loads(self.path.read_text()))
+
+    def set(self, **changes: Any) -> None:
+        state = self.state if self.path.exists() else {}
+        self.path.write_text(json.dumps({**state, **changes}))
+
+    def calls(self) -> list[str]:
+        return [" ".join(words[:2]) for words in self.state.get("calls", [])]
+
+
+@pytest.fixture
+def hub(repo: Path, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    folder, fake = tmp_path / "bin", Path(__file__).with_name("fake_gh.py")
+    folder.mkdir()
+    (folder / "gh").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{fake}" "$@"\n')
+    (folder / "gh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_GH_STATE", str(tmp_path / "github.json"))
+    sh(repo, "remote", "set-url", "origin", URL)
+    sh(repo, "config", f"url.{remote}.insteadOf", URL)
+    return Hub(repo, remote, tmp_path / "github.json")
+
+
+def test_a_pull_request_on_github_is_opened_once_and_found_afterwards(hub: Hub) -> None:
+    head = branch(hub.repo, "agent/T1")
+    pr = hub.forge.open(wanted(head), "What and why.")
+    assert (pr.id, pr.task, pr.branch, pr.base) == ("1", "T1", "agent/T1", "main")
+    assert (pr.head, pr.title, pr.state) == (head, "Fix it", "open")
+    assert pr.url == "https://github.com/owner/repo/pull/1"
+    assert hub.forge.open(wanted(head), "again") == pr
+    assert hub.calls().count("pr create") == 1
+    assert hub.forge.list() == [pr] == [hub.forge.show("1")]
+    assert hub.state["prs"][0]["body"].startswith("What and why.\n\n")
+
+
+def test_a_crash_after_github_took_it_opens_no_second_one(hub: Hub) -> None:
+    head = branch(hub.repo, "agent/T1")
+    hub.set(die_after_create=True)
+    with pytest.raises(SystemFault):
+        hub.forge.open(wanted(head), "body")
+    hub.set(die_after_create=False)
+    assert hub.forge.open(wanted(head), "body").id == "1"
+    assert len(hub.state["prs"]) == 1
+
+
+TEXTS = ["--web", "-", "@file", "ünï ☃\n\nlines", "`$(touch x)`", "a\tb", '"quoted"', "#1 fixes #2"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_title_or_text_is_taken_for_an_option(hub: Hub, text: str) -> None:
+    head = branch(hub.repo, "agent/T1")
+    title = " ".join(text.split())
+    pr = hub.forge.open(replace(wanted(head), title=title), text)
+    assert pr.title == title
+    assert text in hub.state["prs"][0]["body"]
+    hub.forge.give_verdict(pr.id, "changes_requested", head, text)
+    assert text in hub.state["prs"][0]["comments"][0]
+
+
+def test_the_longest_text_that_a_run_can_report_fits(hub: Hub) -> None:
+    head, longest = branch(hub.repo, "agent/T1"), "☃" * client.TEXT_LIMIT
+    pr = hub.forge.open(replace(wanted(head), title="x" * taskfile.MAX_TITLE), longest)
+    assert pr.task == "T1"
+    hub.forge.give_verdict(pr.id, "changes_requested", head, longest)
+
+
+def test_the_task_is_found_whatever_the_text_says(hub: Hub) -> None:
+    head = branch(hub.repo, "agent/T1")
+    body = "Orchestrator-Task: OTHER\n\nAs said: Orchestrator-Task: X"
+    assert hub.forge.open(wanted(head), body).task == "T1"
+
+
+def test_only_the_agents_branches_are_listed_in_every_state(hub: Hub) -> None:
+    for number, state in enumerate(("OPEN", "MERGED", "CLOSED"), 1):
+        hub.forge.open(wanted(branch(hub.repo, f"agent/T{number}"), f"agent/T{number}"), "")
+        prs = hub.state["prs"]
+        prs[-1]["state"] = state
+        hub.set(prs=prs)
+    head = branch(hub.repo, "persons-own")
+    hub.forge.open(wanted(head, "persons-own"), "")
+    assert [(pr.id, pr.state) for pr in hub.forge.list()] == [
+        ("1", "open"),
+        ("2", "merged"),
+        ("3", "closed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("decision", "verdict"),
+    [
+        ("APPROVED", "approved"),
+        ("CHANGES_REQUESTED", "changes_requested"),
+        ("REVIEW_REQUIRED", None),
+    ],
+)
+def test_a_review_on_github_is_the_verdict(hub: Hub, decision: str, verdict: str | None) -> None:
+    hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
+    prs = hub.state["prs"]
+    prs[0]["reviewDecision"] = decision
+    hub.set(prs=prs)
+    assert hub.forge.show("1").verdict == verdict
+
+
+def test_an_agents_verdict_is_a_comment_for_github_lets_nobody_review_his_own(hub: Hub) -> None:
+    head = branch(hub.repo, "agent/T1")
+    hub.forge.open(wanted(head), "")
+    hub.forge.give_verdict("1", "changes_requested", head, "The tests lie.")
+    (comment,) = hub.state["prs"][0]["comments"]
+    assert head[:12] in comment
+    assert "changes requested" in comment
+    assert "The tests lie." in comment
+    assert "pr review" not in hub.calls()
+
+
+def test_only_the_reviewed_commit_is_merged(hub: Hub) -> None:
+    head = branch(hub.repo, "agent/T1")
+    hub.forge.open(wanted(head), "")
+    branch(hub.repo, "agent/T1", "sneaked in\n")
+    with pytest.raises(OrchestratorError) as refused:
+        hub.forge.merge("1", head)
+    assert "Head branch was modified" in refused.value.message
+    assert hub.forge.show("1").state == "open"
+    hub.forge.merge("1", sh(hub.remote, "rev-parse", "agent/T1"))
+    assert hub.forge.show("1").state == "merged"
+
+
+def test_closing_is_done_there_and_can_be_repeated(hub: Hub) -> None:
+    hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
+    for _ in range(2):
+        hub.forge.mark("1", "closed")
+    assert hub.forge.show("1").state == "closed"
+
+
+@pytest.mark.parametrize("odd", ["99", "", "x", "-1", "--web", "agent/T1", "²"])
+def test_what_github_does_not_have_is_not_found(hub: Hub, odd: str) -> None:
+    with pytest.raises(NotFound) as refused:
+        hub.forge.show(odd)
+    assert repr(odd) in refused.value.message
+
+
+FAULTS: dict[str, Callable[[Hub], object]] = {
+    "offline": lambda hub: hub.set(offline=True),
+    "signed out": lambda hub: hub.set(signed_out=True),
+    "no JSON": lambda hub: hub.set(says="<html>Bad gateway</html>"),
+    "another shape": lambda hub: hub.set(says='[{"number": 1}]'),
+    "no list": lambda hub: hub.set(says='"x"'),
+    "no such remote": lambda hub: sh(hub.repo, "remote", "set-url", "origin", "/elsewhere"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_forge_that_fails_is_nobodys_fault(hub: Hub, name: str) -> None:
+    head = branch(hub.repo, "agent/T1")
+    FAULTS[name](hub)
+    for ask in (hub.forge.list, lambda: hub.forge.open(wanted(head), "body")):
+        with pytest.raises(SystemFault) as fault:
+            ask()
+        assert fault.value.code == "forge_failed"
+    assert pullrequests.refresh(Layout(str(hub.repo)), Config(forge="github"), []) is None
+
+
+def test_without_gh_the_next_step_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SystemFault) as fault:
+        hub.forge.list()
+    assert "gh" in (fault.value.hint or "")
+
+
+def test_a_tick_asks_github_once_and_reading_commands_not_at_all(hub: Hub, layout: Layout) -> None:
+    hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
+    before = len(hub.calls())
+    config = Config(forge="github")
+    prs = pullrequests.refresh(layout, config, [])
+    assert len(hub.calls()) == before + 1
+    assert pullrequests.known(layout, config) == prs
+    assert len(hub.calls()) == before + 1
+
+
+def test_reading_commands_do_not_ask_github_when_it_has_no_pull_request(
+    hub: Hub, layout: Layout
+) -> None:
+    config = Config(forge="github")
+    files.make_folder(layout.cache)
+    assert pullrequests.refresh(layout, config, []) == []
+    before = len(hub.calls())
+    assert pullrequests.known(layout, config) == []
+    assert len(hub.calls()) == before
+
+
+# --- the fake itself ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pr", "list", "--state", "any", "--json", "number"),
+        ("pr", "list", "--json", "nonsense"),
+        ("pr", "list", "--heads", "x", "--json", "number"),
+        ("pr", "create", "--head", "agent/T1", "--title", "t"),
+        ("pr", "create", "--head", "agent/nope", "--title", "t", "--body", "b"),
+        ("pr", "merge", "1"),
+        ("pr", "merge", "1", "--merge", "--squash"),
+        ("pr", "comment", "1"),
+        ("pr", "review", "1", "--approve"),
+        ("pr", "view"),
+        ("pr", "frobnicate"),
+    ],
+)
+def test_the_stand_in_refuses_what_the_real_gh_refuses(hub: Hub, words: tuple[str, ...]) -> None:
+    hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
+    with pytest.raises(OrchestratorError):
+        hub.forge._run(*words)

@@ -1,0 +1,624 @@
+"""The plugin as people have it: installed into the real client, its skills invoked, its hook run.
+
+Only the model is scripted. The launcher finds an environment that is ready, so nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import CHECKOUT, git
+from messages_api import MessagesAPI, Request
+from real_client import client_environment, require_client
+from test_skills import FOR_PEOPLE
+
+import orchestrator
+
+#: What a marketplace would hand out; not the tests, nor what lies about in a checkout.
+PARTS = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills")
+FILES = ("CHANGELOG.md", "LICENSE", "README.md", "requirements.lock")
+#: Tokens that all skills together may cost every session of everybody who has the plugin.
+MOST_TOKENS = 900
+#: Milliseconds of its own that the hook may take where there is nothing for it to do.
+MOST_MILLISECONDS = 20
+
+client = pytest.mark.client
+
+
+def copy_of_the_plugin(folder: Path) -> Path:
+    for part in PARTS:
+        skipped = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / part, folder / part, ignore=skipped)
+    for name in FILES:
+        shutil.copy2(CHECKOUT / name, folder / name)
+    return folder
+
+
+def ready_home(folder: Path) -> Path:
+    """A home whose environment for this version is made: the one that the tests run in."""
+    environment = folder / ".local" / "share" / "orchestrator" / orchestrator.__version__ / "venv"
+    environment.mkdir(parents=True)
+    for name in os.listdir(sys.prefix):
+        (environment / name).symlink_to(Path(sys.prefix) / name)
+    (environment / ".complete").touch()
+    return folder
+
+
+@dataclass
+class Machine:
+    """A person's machine: a home with the client, and maybe the plugin, in it."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def plugin(self) -> Path:
+        return self.folder / "plugin"
+
+    @property
+    def launcher(self) -> Path:
+        return self.plugin / "bin" / "orchestrator"
+
+    def environment(self, url: str = "http://127.0.0.1:9", **more: str) -> dict[str, str]:
+        return {**client_environment(self.home, url), "GIT_CONFIG_NOSYSTEM": "1", **more}
+
+    def client(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Call the client for its own sake: `plugin install ...`."""
+        command = [str(require_client()), *words]
+        return subprocess.run(
+            command, env=self.environment(), cwd=self.folder, capture_output=True, text=True
+        )
+
+    def orchestrator(self, cwd: Path, *words: str) -> str:
+        done = subprocess.run(
+            [str(self.launcher), *words],
+            env=self.environment(),
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def session(
+        self, cwd: Path, prompt: str, turns: Sequence[Turn] = (), **environment: str
+    ) -> Session:
+        """Hold one session: a prompt, and what the model then calls, one thing after another."""
+
+        def answer(request: Request) -> Any:
+            outputs = [_text(block["content"]) for block in request.tool_results]
+            if len(outputs) == len(turns):
+                return "Done."
+            turn = turns[len(outputs)]
+            wanted = turn(outputs) if callable(turn) else turn
+            if isinstance(wanted, str):
+                wanted = {"name": "Bash", "input": {"command": wanted, "description": "scripted"}}
+            return wanted
+
+        with MessagesAPI(answer) as api:
+            done = subprocess.run(
+                [str(require_client()), "-p", "--output-format", "json"],
+                input=prompt,
+                env=self.environment(api.url, **environment),
+                cwd=cwd,
+                capture_output=True,
+                text=True,
+            )
+            try:
+                said = json.loads(done.stdout)
+            except ValueError:
+                pytest.fail(f"{prompt}: {done.stdout}{done.stderr}")
+            result = said if isinstance(said, dict) else said[-1]
+            return Session(result, api.conversations())
+
+
+@dataclass
+class Session:
+    """What the client reported, and what the model was sent."""
+
+    result: dict[str, Any]
+    requests: list[Request]
+
+    @property
+    def sent(self) -> str:
+        """Everything that was said to the model, as one text."""
+        assert self.requests, self.result
+        return json.dumps(self.requests[-1].body, ensure_ascii=False)
+
+    @property
+    def skill(self) -> str:
+        """The expanded text of the skill: the last prompt before the model's first answer."""
+        assert self.requests, self.result
+        return self.requests[0].prompts[-1]
+
+    @property
+    def outputs(self) -> list[str]:
+        """What the calls returned; fails if one was denied or went wrong."""
+        assert self.result["permission_denials"] == []
+        results = self.requests[-1].tool_results
+        assert [_text(r["content"]) for r in results if r.get("is_error")] == []
+        return [_text(result["content"]) for result in results]
+
+
+#: A command, a whole tool call, or what makes one of them from the outputs so far.
+Turn = str | dict[str, Any] | Callable[[list[str]], str]
+
+
+def _text(content: str | list[dict[str, Any]]) -> str:
+    return content if isinstance(content, str) else "".join(block["text"] for block in content)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A machine with the plugin's files on it, but not installed."""
+    folder = tmp_path_factory.mktemp("machine")
+    copy_of_the_plugin(folder / "plugin")
+    ready_home(folder / "home")
+    return Machine(folder)
+
+
+@pytest.fixture(scope="module")
+def machine(bare: Machine) -> Machine:
+    """The same with the plugin installed, as a person does it."""
+    for words in (
+        ("plugin", "marketplace", "add", str(bare.plugin)),
+        ("plugin", "install", "orchestrator@orchestrator"),
+    ):
+        done = bare.client(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return bare
+
+
+@pytest.fixture
+def folder(repo: Path, bare: Machine) -> Path:
+    """A project that is set up, with one task in its queue and the whole system paused."""
+    bare.orchestrator(repo, "init", "--no-commands")
+    bare.orchestrator(repo, "task", "add", "--title", "Say good morning", "--role", "implement")
+    return repo
+
+
+def tasks(folder: Path, state: str) -> list[str]:
+    queue = folder / ".orchestrator" / "shared" / "queue"
+    return sorted(path.stem for path in (queue / state).glob("*.md"))
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    return yaml.safe_load((folder / ".orchestrator" / "agents.yaml").read_text())
+
+
+def agents(folder: Path) -> dict[str, dict[str, Any]]:
+    return {agent["name"]: agent for agent in settings(folder)["agents"]}
+
+
+# --- installing --------------------------------------------------------------------------------
+
+
+@client
+def test_the_directory_would_take_the_plugin_without_a_remark(bare: Machine) -> None:
+    done = bare.client("plugin", "validate", "--strict", "--profile", "directory", str(bare.plugin))
+    assert done.returncode == 0, done.stdout
+    assert "warning" not in done.stdout.lower()
+
+
+@client
+def test_installed_it_has_every_skill_and_costs_each_session_little(machine: Machine) -> None:
+    said = machine.client("plugin", "details", "orchestrator").stdout
+    assert all(name in said for name in FOR_PEOPLE)
+    tokens = said.partition("Always-on:")[2].split()[0]
+    assert int(tokens.strip("~").replace(",", "")) <= MOST_TOKENS
+
+
+def test_the_icon_is_a_square_picture_of_the_wanted_size() -> None:
+    data = (CHECKOUT / ".claude-plugin" / "icon.png").read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = (int.from_bytes(data[place : place + 4]) for place in (16, 20))
+    assert width == height
+    assert 512 <= width <= 2048
+    assert len(data) < 2 << 20
+
+
+# --- the skills --------------------------------------------------------------------------------
+
+
+@client
+def test_enqueue_adds_a_task_and_can_take_it_back(machine: Machine, folder: Path) -> None:
+    add = (
+        "orchestrator task add --title 'Refuse empty names' --role implement --priority P1 "
+        "--body-file - <<'EOF'\n## Context\nIt's `app.py`, $HOME > all.\nEOF"
+    )
+    first = tasks(folder, "incoming")
+    done = machine.session(folder, "/orchestrator:enqueue refuse empty names", [add])
+    [added] = done.outputs
+    assert "Asked for: refuse empty names" in done.skill
+    assert "Say good morning" in done.skill
+    assert "When you add a task" in done.skill
+    [new] = set(tasks(folder, "incoming")) - set(first)
+    assert added.strip() == new
+    text = next((folder / ".orchestrator/shared/queue/incoming").glob(f"{new}.md")).read_text()
+    assert "PRIORITY: P1" in text
+    assert "It's `app.py`, $HOME > all." in text
+    undo = f"orchestrator task cancel {new}"
+    done = machine.session(folder, "/orchestrator:enqueue undo that", [undo])
+    assert done.outputs
+    assert tasks(folder, "failed") == [new]
+
+
+@client
+def test_skills_that_look_have_all_they_need_and_change_nothing(
+    machine: Machine, folder: Path
+) -> None:
+    [task] = tasks(folder, "incoming")
+    looks: dict[str, tuple[list[Turn], str]] = {
+        "queue-status": (
+            [
+                "orchestrator status",
+                f"orchestrator task show {task}",
+                "orchestrator task list --state incoming",
+                "orchestrator pr list",
+            ],
+            "1 waiting",
+        ),
+        "agent-status tester": (["orchestrator agent show test-agent"], "test-agent"),
+        "explain why is nothing happening": (
+            [
+                f"orchestrator explain {task}",
+                "orchestrator explain impl-agent-1",
+                "orchestrator tick --dry-run",
+            ],
+            "system_paused",
+        ),
+        "doctor": (["orchestrator doctor"], "FAIL"),
+    }
+
+    def look(words: str) -> Session:
+        return machine.session(folder, f"/orchestrator:{words}", looks[words][0])
+
+    before = settings(folder)
+    with ThreadPoolExecutor(4) as pool:
+        sessions = dict(zip(looks, pool.map(look, looks), strict=True))
+    for words, done in sessions.items():
+        turns, said = looks[words]
+        assert len(done.outputs) == len(turns)
+        assert said in done.skill
+        assert words.partition(" ")[2] in done.skill
+    assert settings(folder) == before
+    assert tasks(folder, "incoming") == [task]
+
+
+@client
+def test_add_agent_adds_one_and_takes_it_away(machine: Machine, folder: Path) -> None:
+    add = "orchestrator agent add impl-agent-2 --role implementer interval_seconds=300"
+    done = machine.session(folder, "/orchestrator:add-agent a second implementer", [add])
+    assert "undo: orchestrator agent remove impl-agent-2" in done.outputs[0]
+    assert "review-agent" in done.skill
+    assert agents(folder)["impl-agent-2"]["interval_seconds"] == 300
+    remove = "orchestrator agent remove impl-agent-2"
+    assert machine.session(folder, "/orchestrator:add-agent undo", [remove]).outputs
+    assert "impl-agent-2" not in agents(folder)
+
+
+@client
+def test_pause_agent_pauses_and_resumes(machine: Machine, folder: Path) -> None:
+    done = machine.session(
+        folder,
+        "/orchestrator:pause-agent the tester",
+        ["orchestrator agent pause test-agent", "orchestrator agent resume --all"],
+    )
+    assert "undo: orchestrator agent resume test-agent" in done.outputs[0]
+    assert agents(folder)["test-agent"]["paused"] is True
+    assert settings(folder)["paused"] is False
+    turns: list[Turn] = [
+        "orchestrator agent pause --stop test-agent",
+        "orchestrator agent pause --all --stop",
+        "orchestrator agent resume test-agent",
+    ]
+    assert machine.session(folder, "/orchestrator:pause-agent all, now", turns).outputs
+    assert settings(folder)["paused"] is True
+    assert not agents(folder)["test-agent"].get("paused")
+
+
+@client
+def test_retry_failed_looks_at_why_and_puts_tasks_back(machine: Machine, folder: Path) -> None:
+    [task] = tasks(folder, "incoming")
+    machine.orchestrator(folder, "task", "move", task, "failed")
+    turns: list[Turn] = [f"orchestrator task show {task}", f"orchestrator task retry {task}"]
+    done = machine.session(folder, f"/orchestrator:retry-failed {task}", turns)
+    assert task in done.skill.partition("## Steps")[0]
+    assert "is in incoming again" in done.outputs[1]
+    assert tasks(folder, "incoming") == [task]
+    machine.orchestrator(folder, "task", "move", task, "failed")
+    again: list[Turn] = ["orchestrator task retry --all", f"orchestrator task cancel {task}"]
+    assert machine.session(folder, "/orchestrator:retry-failed all", again).outputs
+    assert tasks(folder, "failed") == [task]
+
+
+@client
+def test_inbox_gives_an_answer_to_the_agent_that_asked(machine: Machine, folder: Path) -> None:
+    [task] = tasks(folder, "incoming")
+    machine.orchestrator(folder, "task", "move", task, "blocked")
+    answer = f"orchestrator inbox answer {task} - <<'EOF'\nIt's fine: keep \"it\" & go on.\nEOF"
+    done = machine.session(
+        folder, f"/orchestrator:inbox {task} it's fine", ["orchestrator inbox", answer]
+    )
+    assert "goes on with your answer" in done.outputs[1]
+    assert tasks(folder, "incoming") == [task]
+    text = (folder / ".orchestrator/shared/queue/incoming" / f"{task}.md").read_text()
+    assert "keep" in text
+
+
+@client
+def test_tuning_reads_the_history_and_sets_what_was_decided(machine: Machine, folder: Path) -> None:
+    limits = "orchestrator limits set max_claimed=3 max_open_prs=8"
+    done = machine.session(
+        folder, "/orchestrator:tune-backpressure", ["orchestrator _history --days 30", limits]
+    )
+    assert "tasks: 1 entered" in done.skill
+    assert "max_open_prs" in done.skill.partition("## Steps")[0]
+    assert "undo: orchestrator limits set max_claimed=5 max_open_prs=10" in done.outputs[1]
+    assert settings(folder)["queue_limits"]["max_claimed"] == 3
+    turns: list[Turn] = [
+        "orchestrator agent set test-agent interval_seconds=240",
+        "orchestrator agent set pm-agent schedule='0 3 * * *' interval_seconds=null",
+    ]
+    done = machine.session(folder, "/orchestrator:tune-intervals tester", turns)
+    assert "IDLE WAIT" in done.skill
+    assert "interval_seconds 120 -> 240" in done.outputs[0]
+    assert agents(folder)["test-agent"]["interval_seconds"] == 240
+    assert agents(folder)["pm-agent"]["schedule"] == "0 3 * * *"
+
+
+@client
+def test_setup_leads_from_nothing_to_agents_that_may_start(machine: Machine, repo: Path) -> None:
+    config = repo / ".orchestrator" / "agents.yaml"
+    edit = {"file_path": str(config), "old_string": "checks: []", "new_string": 'checks: ["true"]'}
+    turns: list[Turn] = [
+        "git branch -a",
+        "git remote -v",
+        "orchestrator init --no-commands",
+        {"name": "Read", "input": {"file_path": str(config)}},
+        {"name": "Edit", "input": edit},
+        "orchestrator agent remove pm-agent",
+        "orchestrator agent set impl-agent-1 model=sonnet",
+        "orchestrator agent add impl-agent-2 --role implementer",
+        "orchestrator agent list",
+        "orchestrator init --no-commands --schedule none",
+        "orchestrator agent resume --all",
+        "orchestrator doctor",
+    ]
+    done = machine.session(repo, "/orchestrator:setup", turns)
+    assert "not_initialised" in done.skill.partition("## Steps")[0]
+    assert len(done.outputs) == len(turns)
+    assert settings(repo)["checks"] == ["true"]
+    assert settings(repo)["paused"] is False
+    assert agents(repo).keys() == {"impl-agent-1", "impl-agent-2", "review-agent", "test-agent"}
+    assert not (repo / ".claude").exists()
+    undo = machine.session(repo, "/orchestrator:setup uninstall", ["orchestrator init --uninstall"])
+    assert undo.outputs
+    assert not (repo / ".git" / "orchestrator.json").exists()
+
+
+@client
+@pytest.mark.parametrize("place", ["a repository that is not set up", "no repository at all"])
+def test_every_skill_loads_where_nothing_is_set_up(
+    machine: Machine, repo: Path, tmp_path: Path, place: str
+) -> None:
+    where = repo if "not set up" in place else tmp_path
+    names = sorted(FOR_PEOPLE)
+    with ThreadPoolExecutor(6) as pool:
+        asked = (f"/orchestrator:{name}" for name in names)
+        sessions = list(pool.map(lambda prompt: machine.session(where, prompt), asked))
+    for name, done in zip(names, sessions, strict=True):
+        assert "## What to tell the user" in done.skill, name
+        assert done.result["result"] == "Done."
+    assert not (where / ".orchestrator").exists()
+
+
+@client
+def test_a_command_that_is_not_the_skills_own_is_denied(machine: Machine, folder: Path) -> None:
+    turns: list[Turn] = ["orchestrator agent pause --all", "touch made"]
+    done = machine.session(folder, "/orchestrator:queue-status", turns)
+    assert len(done.result["permission_denials"]) == 2
+    assert not (folder / "made").exists()
+
+
+@client
+def test_as_a_submodule_its_skills_are_commands_of_the_project(
+    bare: Machine, repo: Path, tmp_path: Path
+) -> None:
+    """Nothing is installed here, and nothing of it is on PATH."""
+    ready_home(tmp_path / "home")
+    other = Machine(tmp_path)
+    shutil.copytree(bare.plugin, repo / "orchestrator")
+    start = [sys.executable, "orchestrator/orchestrator/init.py"]
+    subprocess.run(start, cwd=repo, env=other.environment(), check=True, capture_output=True)
+    add = "orchestrator/bin/orchestrator task add --title 'One' --role test --body-file - <<'EOF'\nWhy.\nEOF"
+    done = other.session(repo, "/enqueue a test", [add])
+    assert "When you add a task" in done.skill
+    assert tasks(repo, "incoming") == [done.outputs[0].strip()]
+    done = other.session(repo, "/pause-agent", ["orchestrator/bin/orchestrator agent pause --all"])
+    assert "impl-agent-1" in done.skill
+    assert done.outputs
+
+
+# --- the hook ----------------------------------------------------------------------------------
+
+NEWS = "Orchestrator: "
+
+
+@client
+def test_a_session_is_told_what_waits_and_ticks(machine: Machine, folder: Path) -> None:
+    [task] = tasks(folder, "incoming")
+    machine.orchestrator(folder, "task", "move", task, "failed")
+    machine.orchestrator(folder, "task", "add", "--title", "A second", "--role", "implement")
+    (folder / ".orchestrator/shared/queue/failed" / f"{task}.md").write_text(
+        "# [T-1] Say good morning\n\nROLE: implement\n\n## History\n"
+    )
+    below = folder / "docs"
+    below.mkdir()
+    done = machine.session(below, "Wait a moment.", ["sleep 3"])
+    assert f"{NEWS}nothing has ever ticked, so no agent starts; /orchestrator:doctor" in done.sent
+    lock = folder / ".orchestrator" / "scheduler.lock"
+    assert time.time() - lock.stat().st_mtime < 60
+    done = machine.session(folder, "Hello.")
+    assert "nothing has ever ticked" not in done.sent
+
+
+@client
+def test_a_session_elsewhere_or_of_our_own_agents_is_told_nothing(
+    machine: Machine, folder: Path, tmp_path: Path
+) -> None:
+    assert NEWS in machine.session(folder, "Hello.").sent
+    lock = folder / ".orchestrator" / "scheduler.lock"
+    ticked = lock.stat().st_mtime if lock.exists() else None
+    done = machine.session(folder, "Wait.", ["sleep 2"], ORCHESTRATOR_RUN_ID="r-1")
+    assert NEWS not in done.sent
+    assert (lock.stat().st_mtime if lock.exists() else None) == ticked
+    assert NEWS not in machine.session(tmp_path, "Hello.").sent
+
+
+@client
+def test_a_clone_that_nobody_set_up_is_told_once_and_never_ticks(
+    machine: Machine, folder: Path, tmp_path: Path
+) -> None:
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "With agents")
+    git(tmp_path, "clone", "--quiet", str(folder), "clone")
+    clone = tmp_path / "clone"
+    before = sorted(clone.rglob("*"))
+    first = machine.session(clone, "Wait.", ["sleep 2"])
+    assert f"{NEWS}this project has background agents, but nobody has set them up" in first.sent
+    assert NEWS not in machine.session(clone, "Hello.").sent
+    assert sorted(path for path in clone.rglob("*") if ".git/" not in str(path)) == sorted(
+        path for path in before if ".git/" not in str(path)
+    )
+
+
+# --- the hook's script by itself ---------------------------------------------------------------
+
+
+@dataclass
+class Hook:
+    """The script, run as the client runs it."""
+
+    machine: Machine
+
+    def __call__(self, word: str, cwd: Path, **changes: str) -> str:
+        """Run it; return what it printed. It must succeed and be silent on standard error."""
+        environment = {
+            **self.machine.environment(),
+            "CLAUDE_PROJECT_DIR": str(cwd),
+            "CLAUDE_PLUGIN_DATA": str(self.machine.folder / "data"),
+            **changes,
+        }
+        done = subprocess.run(
+            ["/bin/sh", str(self.machine.plugin / "hooks" / "session-start"), word],
+            env=environment,
+            cwd=cwd,
+            input="{}",
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+
+@pytest.fixture
+def hook(bare: Machine) -> Iterator[Hook]:
+    shutil.rmtree(bare.folder / "data", ignore_errors=True)
+    yield Hook(bare)
+
+
+def test_the_hook_takes_next_to_no_time_where_it_has_nothing_to_do(hook: Hook, repo: Path) -> None:
+    deep = repo / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    took = []
+    for _ in range(20):
+        start = time.perf_counter()
+        assert hook("news", deep) == ""
+        took.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    subprocess.run(["/bin/sh", "-c", ":"], check=True)
+    assert min(took) * 1000 < MOST_MILLISECONDS
+
+
+def test_the_hook_is_of_the_main_worktree_wherever_a_session_is(hook: Hook, folder: Path) -> None:
+    git(folder, "worktree", "add", "--quiet", "../linked")
+    linked = folder.parent / "linked"
+    below = linked / "below"
+    below.mkdir()
+    inner = folder / "orchestrator"
+    inner.mkdir()
+    (inner / ".git").write_text("gitdir: ../.git/modules/orchestrator\n")
+    for place in (folder, linked, below, inner):
+        assert "nothing has ever ticked" in hook("news", place), place
+    assert hook("tick", below) == ""
+    assert (folder / ".orchestrator" / "scheduler.lock").exists()
+    assert hook("news", folder) == ""
+
+
+def test_the_hook_counts_what_waits_and_quotes_nobody(hook: Hook, folder: Path) -> None:
+    assert hook("tick", folder) == ""
+    queue = folder / ".orchestrator" / "shared" / "queue"
+    for number in (1, 2):
+        text = f"# [F-{number}] EVIL\n\nROLE: implement\n\n## Context\nEVIL\n"
+        (queue / "incoming" / f"F-{number}.md").write_text(text)
+    Path(queue / "incoming" / "EVIL.md").write_text("EVIL, not a task")
+    assert hook("news", folder) == f"{NEWS}problems: task_malformed; /orchestrator:doctor\n"
+    os.utime(folder / ".orchestrator" / "scheduler.lock", (1, 1))
+    said = hook("news", folder)
+    assert "nothing has ticked for " in said
+    assert "EVIL" not in said
+
+
+@pytest.mark.parametrize("broken", ["mark", "config", "home", "data", "launcher", "git", "state"])
+def test_whatever_is_broken_the_hook_succeeds(
+    hook: Hook, folder: Path, broken: str, tmp_path: Path
+) -> None:
+    changes = {}
+    if broken == "mark":
+        (folder / ".git" / "orchestrator.json").write_text("{")
+    elif broken == "config":
+        (folder / ".orchestrator" / "agents.yaml").write_text("agents: [")
+    elif broken == "home":
+        changes["HOME"] = "/nonexistent"
+    elif broken == "data":
+        (folder / ".git" / "orchestrator.json").unlink()
+        changes["CLAUDE_PLUGIN_DATA"] = "/dev/null/data"
+    elif broken == "launcher":
+        copy = copy_of_the_plugin(tmp_path / "plugin")
+        (copy / "bin" / "orchestrator").unlink()
+        hook = Hook(Machine(tmp_path))
+    elif broken == "git":
+        shutil.rmtree(folder / ".git")
+        (folder / ".git").write_text("nonsense")
+    else:
+        shutil.rmtree(folder / ".orchestrator" / "shared")
+        (folder / ".orchestrator" / "shared").write_text("a file")
+    said = hook("news", folder, **changes)
+    assert all(line.startswith(NEWS) for line in said.splitlines())
+    assert len(said.splitlines()) <= 2
+
+
+def test_no_session_waits_for_an_environment_to_be_made(
+    hook: Hook, folder: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "empty"
+    home.mkdir()
+    assert hook("news", folder, HOME=str(home)) == ""
+    assert list(home.iterdir()) == []

@@ -1,0 +1,279 @@
+"""The skills as text: front matter, length, commands that exist, permissions that are enough."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import CHECKOUT, Done, tree
+
+from orchestrator import project, roles
+from orchestrator.cli import parser
+from orchestrator.errors import UsageError
+from orchestrator.layout import Layout
+
+SKILLS = CHECKOUT / "skills"
+#: The seed's eight commands, and what a person needs besides.
+FOR_PEOPLE = {
+    *("enqueue", "queue-status", "agent-status", "add-agent", "pause-agent", "retry-failed"),
+    *("tune-backpressure", "tune-intervals"),
+    *("setup", "inbox", "doctor", "explain"),
+}
+FOR_AGENTS = {
+    *("creating-tasks", "implementing", "testing", "reviewing"),
+    *("reporting-progress", "asking-a-human"),
+}
+#: Claude Code's, as documented; a key that it does not know is passed over without a word.
+KEYS = {
+    *("name", "description", "when_to_use", "argument-hint", "arguments", "allowed-tools"),
+    *("disallowed-tools", "model", "effort", "disable-model-invocation", "user-invocable"),
+    *("context", "agent", "hooks", "paths", "shell"),
+}
+MOST_LINES, LONGEST_DESCRIPTION = 120, 300
+#: Placeholders in a command, each with a word that the parser takes for it.
+PLACEHOLDERS = {"N": "3", "...": "x"}
+
+
+@dataclass(frozen=True)
+class Skill:
+    name: str
+    front: dict[str, Any]
+    body: str
+
+    @property
+    def code(self) -> Iterator[str]:
+        """Every command: `!` lines, lines of fenced blocks, code in running text."""
+        text = re.sub(r" <<'EOF'\n.*?\n *EOF$", "", self.body, flags=re.DOTALL | re.MULTILINE)
+        for block in re.findall(r"^ *```bash\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE):
+            yield from (line.strip() for line in block.splitlines() if line.strip())
+        yield from re.findall(r"!?`(orchestrator [^`]+)`", text)
+
+    @property
+    def commands(self) -> list[str]:
+        found = [line for line in self.code if line.startswith("orchestrator ")]
+        return [re.sub(r" 2>&1 \|\| true$", "", line) for line in found]
+
+    @property
+    def allowed(self) -> list[str]:
+        return re.findall(r"\w+(?:\([^)]*\))?", self.front.get("allowed-tools", ""))
+
+
+def read(path: Path) -> Skill:
+    _, front, body = path.read_text().split("---\n", 2)
+    return Skill(path.parent.name, yaml.safe_load(front), body)
+
+
+ALL = [read(path) for path in sorted(SKILLS.glob("*/SKILL.md"))]
+PEOPLES = [skill for skill in ALL if skill.name in FOR_PEOPLE]
+every = pytest.mark.parametrize("skill", ALL, ids=lambda skill: skill.name)
+peoples = pytest.mark.parametrize("skill", PEOPLES, ids=lambda skill: skill.name)
+
+
+def test_the_skills_are_those_of_the_seed_and_no_folder_is_without_one() -> None:
+    assert {skill.name for skill in ALL} == FOR_PEOPLE | FOR_AGENTS
+    assert {path.name for path in SKILLS.iterdir()} == FOR_PEOPLE | FOR_AGENTS
+
+
+# --- front matter ------------------------------------------------------------------------------
+
+
+@every
+def test_front_matter_has_known_keys_and_says_when_to_use_the_skill(skill: Skill) -> None:
+    assert skill.front.keys() <= KEYS
+    assert skill.front["name"] == skill.name
+    description = skill.front["description"]
+    assert len(description) <= LONGEST_DESCRIPTION
+    assert "Use when" in description
+    assert skill.front.get("user-invocable", True) == (skill.name in FOR_PEOPLE)
+
+
+@every
+def test_a_skill_is_short(skill: Skill) -> None:
+    assert len(skill.body.splitlines()) <= MOST_LINES
+
+
+@every
+def test_arguments_are_hinted_at_exactly_where_they_are_used(skill: Skill) -> None:
+    uses = bool(re.search(r"\$(ARGUMENTS|\d)", skill.body))
+    assert ("argument-hint" in skill.front) == uses
+
+
+# --- commands ----------------------------------------------------------------------------------
+
+
+def parsed(command: str) -> None:
+    """Give a command to the command line's own parser. Raises UsageError."""
+    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
+    parser.parse(words)
+
+
+@every
+def test_every_command_in_a_skill_is_one(skill: Skill) -> None:
+    for command in skill.commands:
+        try:
+            parsed(command)
+        except UsageError as error:
+            pytest.fail(f"{command}: {error.message} ({error.hint})")
+
+
+@peoples
+def test_a_skill_for_people_has_a_command_and_says_what_to_read_and_what_to_tell(
+    skill: Skill,
+) -> None:
+    assert skill.commands
+    headings = re.findall(r"^## (.*)$", skill.body, re.MULTILINE)
+    assert headings == ["Steps", "What to read in the output", "What to tell the user"]
+
+
+@peoples
+def test_the_word_before_a_command_is_never_the_product_in_prose(skill: Skill) -> None:
+    """`init` replaces the command where it is not on PATH: prose must not look like one."""
+    text = f"{skill.front}\n{skill.body}"
+    for words in re.findall(r"(?<![\w./:-])orchestrator ([a-z_]+)", text):
+        assert any(words in commands for commands in parser._MODULES.values()), words
+
+
+def covers(rule: str, command: str) -> bool:
+    """Whether a permission rule allows a command: `Bash(x *)` fits `x` and `x anything`."""
+    pattern = rule.removeprefix("Bash(").removesuffix(")")
+    if pattern.endswith(" *"):
+        return f"{command} ".startswith(pattern.removesuffix("*"))
+    return command == pattern
+
+
+@peoples
+def test_permissions_cover_exactly_the_commands(skill: Skill) -> None:
+    rules = [rule for rule in skill.allowed if rule.startswith("Bash")]
+    assert rules
+    for command in skill.commands:
+        assert any(covers(rule, command) for rule in rules), f"{command} is not allowed"
+    for rule in rules:
+        assert re.fullmatch(r"Bash\(orchestrator [a-z_]+[a-z _-]*( \*)?\)", rule), rule
+        assert any(covers(rule, command) for command in skill.commands), f"nothing needs {rule}"
+
+
+@peoples
+def test_commands_that_run_by_themselves_only_look_and_never_fail(skill: Skill) -> None:
+    looks = ("status", "doctor", "inbox", "limits", "_history", "agent list", "task list")
+    lines = re.findall(r"^!`(.*)`$", skill.body, re.MULTILINE)
+    assert lines
+    for line in lines:
+        command, end, rest = line.partition(" 2>&1 || true")
+        assert (end, rest) == (" 2>&1 || true", "")
+        assert command == "orchestrator _skill creating-tasks" or command.startswith(
+            tuple(f"orchestrator {look}" for look in looks)
+        )
+        assert "$" not in command
+
+
+@peoples
+def test_other_skills_that_are_named_exist(skill: Skill) -> None:
+    for name in re.findall(r"/orchestrator:([\w-]+)", skill.body):
+        assert name in FOR_PEOPLE
+
+
+# --- the agents' skills stand in briefs --------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(FOR_AGENTS))
+def test_a_craft_is_written_once_and_told_by_some_role(name: str) -> None:
+    briefs = [path.read_text() for path in (CHECKOUT / "plugin" / "roles").glob("*.md")]
+    assert any(f'skill("{name}"' in brief for brief in briefs)
+    text = roles.skill("/nowhere", name)
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert not re.search(r"^##? ", outside, re.MULTILINE), "it stands below a brief's own heading"
+    for line in filter(None, text.splitlines()):
+        assert not any(line in brief.splitlines() for brief in briefs)
+
+
+# --- copies in `.claude/commands/` -------------------------------------------------------------
+
+
+def copies(root: Path) -> dict[str, str]:
+    folder = root / ".claude" / "commands"
+    return {path.stem: path.read_text() for path in folder.glob("*.md")} if folder.exists() else {}
+
+
+def test_init_copies_what_is_for_people_once_and_uninstall_takes_it_out(
+    repo: Path, cli: Callable[..., Done]
+) -> None:
+    assert cli("init").code == 0
+    found = copies(repo)
+    assert found.keys() == FOR_PEOPLE
+    assert all(yaml.safe_load(text.split("---\n")[1])["description"] for text in found.values())
+    assert "/inbox" in found["queue-status"]
+    assert "/orchestrator:" not in "".join(found.values())
+    before = tree(repo)
+    assert "commands" not in cli("init").out
+    assert tree(repo) == before
+    assert ".claude/commands/enqueue.md" in cli("init", "--uninstall").out
+    assert not (repo / ".claude").exists()
+
+
+def test_in_a_submodule_the_copies_call_its_launcher(repo: Path, cli: Callable[..., Done]) -> None:
+    launcher = repo / "orchestrator" / "bin" / "orchestrator"
+    launcher.parent.mkdir(parents=True)
+    launcher.write_text("#!/bin/sh\n")
+    launcher.chmod(0o755)
+    assert cli("init").code == 0
+    for name, text in copies(repo).items():
+        assert re.search(r"^!`orchestrator/bin/orchestrator \w", text, re.MULTILINE)
+        assert "Bash(orchestrator/bin/orchestrator " in text
+        assert not re.search(r"(?<![\w./:-])orchestrator [a-z_]", text.split("---\n", 2)[2]), name
+
+
+def test_an_edited_copy_is_its_editors_and_an_older_one_is_brought_up_to_date(
+    repo: Path, cli: Callable[..., Done]
+) -> None:
+    cli("init")
+    folder = repo / ".claude" / "commands"
+    edited = (folder / "inbox.md").read_text() + "\nMine.\n"
+    (folder / "inbox.md").write_text(edited)
+    (folder / "doctor.md").write_text("Wholly mine.\n")
+    older = project._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
+    (folder / "explain.md").write_text(older)
+    (folder / "gone-since.md").write_text(older)
+    (folder / "setup.md").unlink()
+    (folder / "setup.md").mkdir()
+    assert ".claude/commands/explain.md" in cli("init").out
+    assert (folder / "inbox.md").read_text() == edited
+    assert "Old." not in (folder / "explain.md").read_text()
+    assert cli("init", "--uninstall").code == 0
+    assert {path.name for path in folder.iterdir()} == {"inbox.md", "doctor.md", "setup.md"}
+
+
+def test_a_project_that_has_a_skill_of_its_own_gets_that(
+    repo: Path, cli: Callable[..., Done]
+) -> None:
+    own = Path(Layout(str(repo)).commands) / "enqueue.md"
+    own.parent.mkdir(parents=True)
+    own.write_text("---\ndescription: ours\n---\nAs we do it, by orchestrator task add.\n")
+    cli("init")
+    assert "As we do it, by orchestrator task add." in copies(repo)["enqueue"]
+
+
+# --- the hidden commands -----------------------------------------------------------------------
+
+
+def test_a_skill_is_printed_as_agents_are_told_it(
+    repo: Path, cli: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = cli("_skill", "creating-tasks")
+    assert shipped.out.strip() == roles.skill("/nowhere", "creating-tasks")
+    own = Path(Layout(str(repo)).commands) / "creating-tasks.md"
+    own.parent.mkdir(parents=True)
+    own.write_text("Our way.\n")
+    assert cli("_skill", "creating-tasks").out == "Our way.\n"
+    monkeypatch.chdir(tmp_path)
+    assert cli("_skill", "creating-tasks").out == shipped.out
+    assert cli("_skill", "no-such").code == 1
+
+
+def test_hidden_commands_are_not_in_the_help(cli: Callable[..., Done]) -> None:
+    assert not re.search(r"\b_\w+", cli("--help").out)
