@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
@@ -54,7 +55,7 @@ def _is_github(layout: Layout, config: Config) -> bool:
     import shutil
 
     url = git.remote_url(layout.root, config.remote) or ""
-    on_github = re.match(r"(https://|ssh://git@|git@)github\.com[:/]", url)
+    on_github = re.match(r"(https://([^/@]*@)?|ssh://git@|git@)github\.com[:/]", url)
     return bool(on_github) and shutil.which("gh") is not None
 
 
@@ -71,13 +72,15 @@ class Local:
         self._remote = config.remote
 
     def list(self) -> list[PullRequest]:
+        found = (self._read(str(number)) for number in sorted(self._numbers()))
+        return [pr for pr in found if pr is not None]
+
+    def _numbers(self) -> Iterator[int]:
         try:
             names = os.listdir(self._layout.prs)
         except FileNotFoundError:
-            return []
-        numbers = sorted(int(n[:-5]) for n in names if re.fullmatch(r"[0-9]{1,9}\.json", n))
-        found = (self._read(str(number)) for number in numbers)
-        return [pr for pr in found if pr is not None]
+            return
+        yield from (int(n[:-5]) for n in names if re.fullmatch(r"[0-9]{1,9}\.json", n))
 
     def show(self, pr_id: str) -> PullRequest:
         pr = self._read(pr_id) if re.fullmatch(r"[0-9]{1,9}", pr_id) else None
@@ -94,7 +97,7 @@ class Local:
                     verdict = pr.verdict if pr.head == wanted.head else None
                     self._write(replace(pr, head=wanted.head, verdict=verdict))
                     return self.show(pr.id)
-            number = max((int(pr.id) for pr in known), default=0) + 1
+            number = max(self._numbers(), default=0) + 1
             pr = replace(wanted, id=str(number), state="open", url=self._path(str(number)))
             self._write(pr, body)
             return pr
@@ -154,7 +157,7 @@ class GitHub:
         )
 
     def show(self, pr_id: str) -> PullRequest:
-        if not pr_id.isdigit():
+        if not re.fullmatch(r"[0-9]{1,9}", pr_id):
             raise NotFound("pull request", pr_id)
         return _pull_request(self._json("pr", "view", pr_id, "--json", _FIELDS))
 
@@ -214,7 +217,7 @@ class GitHub:
             ) from error
         if done.code == 0:
             return done.out
-        if done.code is not None and "no pull requests found" in done.err.lower():
+        if done.code is not None and "Could not resolve to a PullRequest" in done.err:
             raise NotFound("pull request", arguments[2] if len(arguments) > 2 else "?")
         said = done.err.strip()[-300:] if done.code is not None else "no answer in time"
         raise SystemFault(
@@ -227,10 +230,10 @@ class GitHub:
 def _pull_request(row: Any) -> PullRequest:
     """Read one of gh's JSON rows. Raises SystemFault on a shape that gh never gives."""
     try:
-        task = re.search(rf"^{_TASK_MARK}(\S+)$", row.get("body") or "", re.MULTILINE)
+        tasks = re.findall(rf"^{_TASK_MARK}(\S+)$", row.get("body") or "", re.MULTILINE)
         return PullRequest(
             id=str(row["number"]),
-            task=task.group(1) if task else None,
+            task=tasks[-1] if tasks else None,
             branch=row["headRefName"],
             base=row["baseRefName"],
             head=row["headRefOid"],

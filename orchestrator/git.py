@@ -33,6 +33,9 @@ _SETTINGS = (
     "gc.auto=0",
     "maintenance.auto=false",
     "submodule.recurse=false",
+    "core.safecrlf=false",
+    "push.followTags=false",
+    "merge.verifySignatures=false",
     "advice.detachedHead=false",
 )
 _OPTIONS = tuple(word for setting in _SETTINGS for word in ("-c", setting))
@@ -129,9 +132,14 @@ def ask(cwd: str, *arguments: str, timeout: float = LOCAL_TIMEOUT, stdin: str | 
 
 def _reason(text: str) -> str:
     """The lines of git's complaint that say why, on one line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in _lines(text) if line.strip()]
     telling = [x for x in lines if x.startswith(("fatal:", "error:", "!"))] or lines[-3:]
     return "; ".join(telling)[:500] or "no reason given"
+
+
+def _lines(text: str) -> list[str]:
+    """Split at line feeds only: names may hold what str.splitlines() takes for a line's end."""
+    return [line for line in text.split("\n") if line]
 
 
 # --- the repository ----------------------------------------------------------------------------
@@ -162,7 +170,7 @@ def project_root(cwd: str) -> str:
                 code="no_project",
             )
         raise OrchestratorError(f"git cannot read this repository: {reason}", code="no_project")
-    bare, common, *superproject = done.out.splitlines()
+    bare, common, *superproject = _lines(done.out)
     if superproject:
         return project_root(superproject[0])
     # A linked worktree of a bare repository answers "false": the common folder's name tells.
@@ -170,6 +178,8 @@ def project_root(cwd: str) -> str:
         configured = run(cwd, "--git-dir", common, "config", "core.worktree").out.strip()
         if bare != "true" and configured:
             return os.path.realpath(os.path.join(common, configured))
+        if bare != "true" and ask(cwd, "rev-parse", "--absolute-git-dir") == common:
+            return toplevel(cwd)
         raise OrchestratorError(
             f"{common} is a bare repository: there is no checkout to work from",
             "clone it, and run orchestrator in the clone",
@@ -199,6 +209,11 @@ def remote_url(root: str, remote: str) -> str | None:
     """Return a remote's URL; None when there is no such remote."""
     done = run(root, "config", "--get", f"remote.{remote}.url")
     return done.out.strip() or None
+
+
+def push_addresses(root: str, remote: str) -> list[str]:
+    """Return the addresses that a remote has for pushes alone."""
+    return _lines(run(root, "config", "--get-all", f"remote.{remote}.pushurl").out)
 
 
 def remote_head(root: str, remote: str) -> str | None:
@@ -239,13 +254,13 @@ def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
 def refs(root: str, *patterns: str) -> dict[str, str]:
     """Return the refs with these full names, or below them, each with its commit."""
     text = ask(root, "for-each-ref", "--format=%(objectname) %(refname)", *patterns)
-    return {name: commit for commit, _, name in (x.partition(" ") for x in text.splitlines())}
+    return {name: commit for commit, _, name in (x.partition(" ") for x in _lines(text))}
 
 
 def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
     """Return the full names of those refs whose commits are reachable from `commit`."""
     text = ask(root, "for-each-ref", f"--merged={commit}", "--format=%(refname)", *patterns)
-    return set(text.splitlines())
+    return set(_lines(text))
 
 
 def delete_ref(root: str, ref: str, commit: str) -> None:
@@ -292,7 +307,7 @@ def remote_branches(
     done = run(root, "ls-remote", "--quiet", remote, *patterns, timeout=timeout)
     if done.code != 0:
         raise _unreachable(remote, done.err)
-    pairs = (line.split("\t", 1) for line in done.out.splitlines())
+    pairs = (line.split("\t", 1) for line in _lines(done.out))
     return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
 
 
@@ -311,7 +326,7 @@ def push(
     if done.code == 0:
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
-    refused = [line for line in done.out.splitlines() if line.startswith("!")]
+    refused = [line for line in _lines(done.out) if line.startswith("!")]
     if refused:
         return _reason("\n".join([refused[0].replace("\t", " "), done.err]))
     raise _unreachable(remote, done.err)
@@ -384,7 +399,7 @@ def worktree_state(worktree: str) -> WorktreeState:
     """Look at a worktree, untracked files included (ignored ones are not)."""
     options = ("--porcelain=v2", "--branch", "--untracked-files=normal")
     head, branch, dirty = "", None, False
-    for line in ask(worktree, "status", *options).splitlines():
+    for line in _lines(ask(worktree, "status", *options)):
         if line.startswith("# branch.oid "):
             head = line.removeprefix("# branch.oid ")
         elif line.startswith("# branch.head "):
@@ -393,6 +408,11 @@ def worktree_state(worktree: str) -> WorktreeState:
         elif not line.startswith("#"):
             dirty = True
     return WorktreeState(head, branch, dirty)
+
+
+def has_changes(worktree: str) -> bool:
+    """Return whether tracked files differ from HEAD. Untracked ones git itself never overwrites."""
+    return bool(ask(worktree, "status", "--porcelain", "--untracked-files=no"))
 
 
 def is_on_a_ref(cwd: str, commit: str) -> bool:
@@ -421,6 +441,16 @@ def ignored_files(root: str, patterns: str) -> list[str]:
     return [name for name in names if name in ignored and not name.startswith(".orchestrator/")]
 
 
+def quit_operations(worktree: str) -> None:
+    """End a rebase, bisect or the like that was left half done: they hold their branch."""
+    folder = worktree_git_folder(worktree) or ""
+    if any(os.path.isdir(os.path.join(folder, n)) for n in ("rebase-merge", "rebase-apply")):
+        run(worktree, "rebase", "--quit")  # what it put away goes to refs/stash
+    for name in os.listdir(folder):
+        if name.startswith("BISECT_") or (name.endswith("_HEAD") and name != "ORIG_HEAD"):
+            os.unlink(os.path.join(folder, name))
+
+
 def commit_all(worktree: str, message: str, index: str) -> str:
     """Return a commit of the worktree's whole state on top of HEAD; HEAD and index stay.
 
@@ -435,10 +465,20 @@ def commit_all(worktree: str, message: str, index: str) -> str:
         return done.out.strip()
 
     try:
+        parents = ["-p", "HEAD"]
+        staged = run(worktree, "write-tree")  # fails on conflicts, whose sides are in the history
+        if staged.code == 0 and staged.out.strip() != step("rev-parse", "HEAD^{tree}"):
+            parents += ["-p", step("commit-tree", staged.out.strip(), "-p", "HEAD", "-m", "Staged")]
         step("read-tree", "HEAD")
+        # Before `add`: a file that was staged and then deleted is in the index alone.
         step("add", "--all", "--", ".")
+        # A raw line is `:OLDMODE NEWMODE ...`; 160000 is a repository inside, of which a commit
+        # would keep the name only.
+        added = _lines(step("diff", "--cached", "--raw", "HEAD"))
+        if any(line[8:14] == "160000" and line[1:7] != "160000" for line in added):
+            raise GitError("there is a repository inside the worktree")
         tree = step("write-tree")
-        return step("commit-tree", tree, "-p", "HEAD", "-m", message)
+        return step("commit-tree", tree, *parents, "-m", message)
     finally:
         for leftover in (index, index + ".lock"):
             if os.path.exists(leftover):
@@ -468,7 +508,7 @@ def start_branch(worktree: str, branch: str, commit: str) -> None:
 def branch_worktree(root: str, branch: str) -> str | None:
     """Return the path of the worktree that has `branch` checked out; None if none has."""
     path = None
-    for line in ask(root, "worktree", "list", "--porcelain").splitlines():
+    for line in _lines(ask(root, "worktree", "list", "--porcelain")):
         if line.startswith("worktree "):
             path = line.removeprefix("worktree ")
         elif line == f"branch refs/heads/{branch}":
@@ -481,7 +521,7 @@ def merge(worktree: str, commit: str, message: str) -> str | None:
     done = run(worktree, "merge", "--no-ff", "--quiet", "-m", message, commit, extra=_OUR_NAME)
     if done.code == 0:
         return None
-    names = ask(worktree, "diff", "--name-only", "--diff-filter=U").splitlines()
+    names = _lines(ask(worktree, "diff", "--name-only", "--diff-filter=U"))
     run(worktree, "merge", "--abort")
     if not names:
         raise GitError(f"git merge failed: {_reason(done.err)}")

@@ -175,10 +175,16 @@ def _fast_forward(root: str, branch: str, old: str, new: str) -> None:
     if holder is None:
         git.update_ref(root, f"refs/heads/{branch}", new, old)
         return
-    if git.worktree_state(holder).dirty:
+    if git.has_changes(holder):
         raise OrchestratorError(
             f"{branch} is checked out in {holder} with uncommitted changes",
             "commit or stash them, then merge again",
             code="checkout_not_clean",
         )
-    git.ask(holder, "merge", "--quiet", "--ff-only", new)
+    done = git.run(holder, "merge", "--quiet", "--ff-only", new)
+    if done.code != 0:
+        raise OrchestratorError(
+            f"git does not merge into {holder}: {done.err.strip()[:300]}",
+            "move those files away, then merge again",
+            code="checkout_not_clean",
+        )

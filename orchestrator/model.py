@@ -15,15 +15,18 @@ OPEN_STATES = ("incoming", "claimed", "blocked")
 PRIORITIES = ("P0", "P1", "P2", "P3")
 
 
-def iso(seconds: float | None) -> str | None:
-    """Return a time as `2024-01-15T10:30:00Z`; None for None, and for what no calendar has."""
+def iso(seconds: float | None, precision: str = "seconds") -> str | None:
+    """Return a time as `2024-01-15T10:30:00Z`; None for None, and for what no calendar has.
+
+    `precision` is a `timespec` of datetime.isoformat; what is finer is cut off.
+    """
     if seconds is None:
         return None
     try:
-        moment = datetime.fromtimestamp(int(seconds), UTC)
+        moment = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None
-    return moment.isoformat().replace("+00:00", "Z")
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> float | None:
@@ -346,6 +349,8 @@ class Snapshot:
     dependencies: dict[str, str]
     spent_today_usd: float
     hold: Hold | None = None
+    #: Whether this tick may try, with one run, if a fault of the system is over.
+    may_probe: bool = True
     #: False when the configuration is broken: running agents are looked after, nothing starts.
     may_start: bool = True
     #: The zone of `schedule`, by name; None is the machine's own.

@@ -114,7 +114,12 @@ class Room:
             roles = frozenset(opening)
             open_prs += sum(1 for t in snapshot.claimed if t.role in roles and t.pr is None)
         busy = any(run.alive or not run.finished for run in snapshot.runs)
-        return cls(claimed, snapshot.incoming_count + claimed, open_prs, may_probe=not busy)
+        return cls(
+            claimed,
+            snapshot.incoming_count + claimed,
+            open_prs,
+            may_probe=snapshot.may_probe and not busy,
+        )
 
     def take(self, task: Task | None, role: Role) -> None:
         """Count a start."""

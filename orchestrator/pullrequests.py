@@ -47,7 +47,8 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
     try:
         where = forge.of_project(layout, config)
         if not isinstance(where, forge.Local):
-            return _remembered(layout) or where.list()
+            remembered = _remembered(layout)
+            return where.list() if remembered is None else remembered
         prs = where.list()
         open_ones = [pr for pr in prs if pr.state == "open"]
         if not open_ones:
@@ -72,7 +73,7 @@ def _states(root: str, remote: str | None, prs: list[PullRequest]) -> dict[str, 
     for pr in prs:
         # The remote's base, where there is one: the local one may be behind.
         bases = [commits[p + pr.base] for p in prefixes if p + pr.base in commits]
-        tips = [p + pr.branch for p in prefixes if p + pr.branch in commits]
+        tips = [prefixes[-1] + pr.branch] if prefixes[-1] + pr.branch in commits else []
         if bases and pr.base not in merged:
             merged[pr.base] = git.merged_refs(root, bases[-1], *commits)
         if tips:

@@ -138,6 +138,8 @@ def prepare(folder: str, record: Record) -> None:
         job.save()
     except BadBase as error:
         finish(folder, record, Outcome("failed", f"client_error: {error.message}"))
+    except worktree.BranchHeld as error:
+        finish(folder, record, Outcome("needs_human", question=error.message))
     except (OrchestratorError, OSError) as error:
         # A broken template, a full disk, a git that fails: nothing that the task could help.
         finish(folder, record, _fault(error))
@@ -345,6 +347,9 @@ def _agents_git(job: Job) -> dict[str, str]:
     if job.record["remote"]:
         pushurl = f"remote.{job.record['remote']}.pushurl"
         settings[pushurl] = "the-scheduler-pushes-when-the-run-is-done"
+        # Git adds ours to a remote's own push addresses: those lead nowhere too.
+        for number, address in enumerate(git.push_addresses(job.layout.root, job.record["remote"])):
+            settings[f"url.{settings[pushurl]}/{number}.insteadOf"] = address
     return settings
 
 

@@ -63,11 +63,12 @@ def tick(
     dry_run: bool = False,
     wait_for_lock: float = 0.0,
     forced: dict[str, str | None] | None = None,
+    after_run: bool = False,
 ) -> Report:
     """Run one tick. `now` is seconds since the epoch; `environment` is what runs will inherit.
 
     `forced` names agents to start whatever their interval, each with the task it is to take or
-    None; then only these start.
+    None; then only these start. `after_run` says that a run's end calls, not the schedule.
     """
     if dry_run:
         return _dry_run(layout, now)
@@ -81,7 +82,7 @@ def tick(
     except files.LockHeld:
         return Report(held=True)
     try:
-        return _tick(layout, now, environment, forced, problems)
+        return _tick(layout, now, environment, forced, problems, after_run)
     finally:
         lock.release()
 
@@ -92,6 +93,7 @@ def _tick(
     environment: dict[str, str],
     forced: dict[str, str | None] | None,
     problems: list[Problem],
+    after_run: bool,
 ) -> Report:
     loaded = settings.load(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
@@ -102,12 +104,14 @@ def _tick(
     _repair_clocks(layout, seen, now)
     prs = pullrequests.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced)
+    # A run that met a fault must not call the next probe itself: they would chase each other.
+    snapshot = replace(seen.snapshot, may_probe=not after_run)
     _land(layout, loaded, environment, prs, report)
     config = loaded.config
     if forced is not None:
         config = replace(config, agents=tuple(a for a in config.agents if a.name in forced))
     waiting = {task.id: task for task in seen.incoming.tasks}
-    for action in planner.plan(seen.snapshot, config, now):
+    for action in planner.plan(snapshot, config, now):
         if action.action == "start":
             _apply(report, action, lambda a=action: _start(applier, loaded, waiting, a))
         elif action.action == "skip":
@@ -149,7 +153,7 @@ def own_process(word: str, root: str) -> int:
             files.append_line(layout.events, json.dumps(event, ensure_ascii=False))
         if not any(line.startswith(("merged", "sent")) for line in said):
             return 0
-    tick(layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT)
+    tick(layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT, after_run=True)
     return 0
 
 

@@ -164,7 +164,7 @@ class Applier:
             return Action("skip", action.agent, action.task, action.run, "running")
         finally:
             lock.close()
-        self._settle_hold(outcome)
+        self._settle_hold(outcome, record or {})
         self.event(
             action.action,
             agent=action.agent,
@@ -228,11 +228,14 @@ class Applier:
                     "requeued",
                     run=action.run,
                     charged=action.charged,
-                    interrupted=outcome.verdict == "interrupted",
+                    # A run that was stopped between two interruptions does not part them, or a
+                    # client that is killed early would be started for ever (FAILURES 5).
+                    interrupted=outcome.verdict == "interrupted"
+                    or (outcome.verdict == "stopped" and task.interruptions > 0),
                     reason=reason or outcome.verdict,
                     error=outcome.reason,
                     delay=delay,
-                    not_before=iso(self.now + delay + 0.999) if delay else None,
+                    not_before=iso(self.now + delay, "milliseconds") if delay else None,
                     session=outcome.session if keeps else None,
                     session_cost_usd=outcome.cost_usd if keeps else None,
                     agent=action.agent if keeps and outcome.session else None,
@@ -350,12 +353,17 @@ class Applier:
         if state.failures >= self.config.retry.max_attempts:
             state.suspended = f"failed {state.failures} times in a row: {_short(outcome.reason)}"
 
-    def _settle_hold(self, outcome: Outcome) -> None:
-        """Pause claiming for everybody after a fault of the system; end the pause on a good run."""
+    def _settle_hold(self, outcome: Outcome, record: Record) -> None:
+        """Pause claiming for everybody after a fault of the system; end the pause on a good run.
+
+        A run that began before the fault struck proves nothing about it.
+        """
         if outcome.verdict in ("interrupted", "stopped"):
             return
         if outcome.verdict not in ("usage_limit", "system_fault"):
-            files.remove(self.layout.hold)
+            hold = observe.read_hold(self.layout)
+            if hold is not None and record.get("created", self.now) >= hold.since:
+                files.remove(self.layout.hold)
             return
         code, _, message = (outcome.reason or outcome.verdict).partition(": ")
         known = observe.read_hold(self.layout)

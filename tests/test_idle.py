@@ -1,0 +1,293 @@
+"""The tick with nothing to do: over in a moment, and never when something could have changed."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CHECKOUT
+from conftest import git as sh
+
+from orchestrator import files, idle
+from orchestrator.layout import Layout
+
+PAUSED = """\
+paused: true
+base_branch: main
+forge: local
+agents:
+  - name: impl-agent-1
+    role: implementer
+"""
+WAITING = b"# [T1] Fix it\n\nROLE: implement\n"
+
+
+def age(layout: Layout) -> None:
+    """Make everything old enough for a second change to show in its file times."""
+    old = time.time() - 60
+    for where, folders, names in os.walk(layout.home):
+        for name in (*folders, *names, "."):
+            path = os.path.join(where, name)
+            if not path.endswith("scheduler.lock"):
+                os.utime(path, (old, old))
+
+
+@pytest.fixture
+def quiet(project: Layout, cli: Callable[..., Any]) -> Layout:
+    """A project in which a whole tick has just found nothing to do."""
+    Path(project.config).write_text(PAUSED)
+    Path(project.state("incoming"), "T1.md").write_bytes(WAITING)
+    Path(project.state("blocked"), "T2.md").write_bytes(WAITING.replace(b"T1", b"T2"))
+    files.make_folder(project.roles)
+    assert cli("tick").code == 0  # writes what a first tick writes
+    age(project)
+    assert cli("tick").code == 0
+    assert os.path.exists(project.idle_stamp)
+    return project
+
+
+def test_a_tick_that_found_nothing_leaves_word_and_the_next_one_is_over_at_once(
+    quiet: Layout,
+) -> None:
+    os.utime(quiet.scheduler_lock, (1, 1))
+    assert idle.nothing_to_do()
+    assert os.stat(quiet.scheduler_lock).st_mtime > time.time() - 30
+
+
+def test_it_is_known_from_any_folder_of_the_project(
+    quiet: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(quiet.root, "a", "b")
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert idle.nothing_to_do()
+
+
+def _edit(path: str, data: bytes = b"\n") -> None:
+    with open(path, "ab") as file:
+        file.write(data)
+
+
+def _same_size(path: str) -> None:
+    """Change a file in place, its size and its inode staying as they are."""
+    with open(path, "r+b") as file:
+        file.write(file.read()[:1])
+
+
+def _move(layout: Layout) -> None:
+    os.rename(
+        os.path.join(layout.state("incoming"), "T1.md"),
+        os.path.join(layout.state("failed"), "T1.md"),
+    )
+
+
+def _swap(layout: Layout) -> None:
+    """Put another file of the same size and time in a task's place."""
+    path = os.path.join(layout.state("incoming"), "T1.md")
+    found = os.stat(path)
+    other = path.replace("incoming/T1.md", "other")
+    Path(other).write_bytes(Path(path).read_bytes().replace(b"Fix", b"Mix"))
+    os.utime(other, ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.replace(other, path)
+
+
+CHANGES: dict[str, Callable[[Layout], object]] = {
+    "a task dropped in": lambda at: _edit(os.path.join(at.state("incoming"), "x.md"), WAITING),
+    "a task edited": lambda at: _edit(os.path.join(at.state("incoming"), "T1.md")),
+    "a task edited in place": lambda at: _same_size(os.path.join(at.state("incoming"), "T1.md")),
+    "a task replaced": _swap,
+    "a task deleted": lambda at: os.unlink(os.path.join(at.state("incoming"), "T1.md")),
+    "a task moved": _move,
+    "a blocked task deleted": lambda at: os.unlink(os.path.join(at.state("blocked"), "T2.md")),
+    "a task put into done": lambda at: _edit(os.path.join(at.state("done"), "T3.md"), WAITING),
+    "a task put into claimed": lambda at: _edit(os.path.join(at.state("claimed"), "T3.md")),
+    "the configuration edited": lambda at: _edit(at.config),
+    "the configuration edited in place": lambda at: _same_size(at.config),
+    "the configuration deleted": lambda at: os.unlink(at.config),
+    "a role added": lambda at: _edit(os.path.join(at.roles, "painter.md")),
+    "a hold": lambda at: files.write_json(at.hold, {"code": "usage_limit"}),
+    "a pull request": lambda at: files.write_json(os.path.join(at.prs, "1.json"), {"id": "1"}),
+    "a state's folder deleted": lambda at: os.rmdir(at.state("claimed")),
+    "the stamp deleted": lambda at: os.unlink(at.idle_stamp),
+    "the lock deleted": lambda at: os.unlink(at.scheduler_lock),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_kind_of_change_makes_the_next_tick_a_whole_one(quiet: Layout, change: str) -> None:
+    assert idle.nothing_to_do()
+    CHANGES[change](quiet)
+    assert not idle.nothing_to_do()
+
+
+COMMANDS = [
+    ("task", "add", "--title", "New", "--role", "implement"),
+    ("task", "cancel", "T1"),
+    ("task", "move", "T1", "blocked"),
+    ("task", "retry", "T2"),
+    ("agent", "pause", "impl-agent-1"),
+    ("agent", "resume", "impl-agent-1"),
+    ("agent", "set", "impl-agent-1", "interval_seconds=7"),
+    ("limits", "set", "max_claimed=1"),
+    ("init",),
+    ("init", "--uninstall"),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_that_changes_something_is_seen_by_the_next_tick(
+    quiet: Layout, cli: Callable[..., Any], words: tuple[str, ...]
+) -> None:
+    done = cli(*words)
+    assert done.code == 0, done.err
+    if words == ("init",):  # nothing was left to do
+        return
+    assert not idle.nothing_to_do()
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("task", "list"), ("agent", "list"), ("tick", "--dry-run"), ("doctor",)]
+)
+def test_commands_that_only_read_leave_the_word_standing(
+    quiet: Layout, cli: Callable[..., Any], words: tuple[str, ...]
+) -> None:
+    cli(*words)
+    assert idle.nothing_to_do()
+
+
+def test_inside_a_run_nothing_is_taken_for_granted(
+    quiet: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_PROJECT", quiet.root)
+    assert not idle.nothing_to_do()
+
+
+def test_while_another_tick_is_at_work_nothing_is_recorded(quiet: Layout) -> None:
+    os.utime(quiet.scheduler_lock, (1, 1))
+    with files.Lock(quiet.scheduler_lock):
+        assert not idle.nothing_to_do()
+    assert os.stat(quiet.scheduler_lock).st_mtime == 1
+
+
+def test_a_linked_worktree_a_bare_folder_and_an_agents_worktree_are_not_the_project(
+    quiet: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked, inside = tmp_path / "linked", Path(quiet.worktree("impl-agent-1"))
+    sh(Path(quiet.root), "worktree", "add", "--quiet", "--detach", str(linked))
+    sh(Path(quiet.root), "worktree", "add", "--quiet", "--detach", str(inside))
+    for folder in (linked, inside, tmp_path, Path("/")):
+        monkeypatch.chdir(folder)
+        assert not idle.nothing_to_do()
+
+
+def test_the_program_itself_takes_the_short_way(quiet: Layout) -> None:
+    os.utime(quiet.scheduler_lock, (1, 1))
+    words = (sys.executable, "-I", "-S", str(CHECKOUT / "orchestrator" / "__main__.py"), "tick")
+    done = subprocess.run(words, cwd=quiet.root, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert os.stat(quiet.scheduler_lock).st_mtime > time.time() - 30
+
+
+# --- the stamp ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The least that an idle tick looks at; returns the stamp's path."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".orchestrator" / "cache").mkdir(parents=True)
+    (tmp_path / ".orchestrator" / "scheduler.lock").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / ".orchestrator" / "cache" / "idle"
+
+
+def stamp(
+    path: Path, written: float = 0, wake: float = 600, watched: tuple[Path, ...] = ()
+) -> bool:
+    """Leave a stamp, its times relative to now; then look."""
+    now = time.time()
+    if not idle.write_stamp(str(path), now + written, now + wake, [str(p) for p in watched]):
+        return False
+    return idle.nothing_to_do()
+
+
+@pytest.mark.parametrize(
+    ("written", "wake", "trusted"),
+    [
+        (0, 600, True),
+        (-300, 5, True),
+        (0, -0.001, False),
+        (-300, -1, False),
+        (60, 600, False),  # the clock was moved back
+        (86_400, 90_000, False),
+        (-idle.LONGEST - 1, 600, False),  # nothing is trusted for longer
+    ],
+)
+def test_a_stamp_is_trusted_from_when_it_was_written_until_something_is_due(
+    bare: Path, written: float, wake: float, trusted: bool
+) -> None:
+    assert stamp(bare, written, wake) is trusted
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "left"), [(60, True), (1, True), (0.05, False), (0, False)]
+)
+def test_no_stamp_is_left_so_soon_after_a_change_that_the_next_might_not_show(
+    bare: Path, tmp_path: Path, seconds_ago: float, left: bool
+) -> None:
+    watched = tmp_path / "task.md"
+    watched.touch()
+    now = time.time()
+    os.utime(watched, (now - seconds_ago, now - seconds_ago))
+    assert idle.write_stamp(str(bare), now, now + 600, [str(watched)]) is left
+    assert bare.exists() is left
+
+
+def test_a_file_from_the_future_is_looked_at_each_time(bare: Path, tmp_path: Path) -> None:
+    watched = tmp_path / "task.md"
+    watched.touch()
+    os.utime(watched, (time.time() + 3600,) * 2)
+    assert not stamp(bare, watched=(watched,))
+
+
+def test_what_was_not_there_is_watched_too(bare: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "hold.json"
+    assert stamp(bare, watched=(missing,))
+    missing.touch()
+    assert not idle.nothing_to_do()
+
+
+GARBAGE = [
+    b"",
+    b"\0" * 200,
+    b"garbage",
+    marshal.dumps(None),
+    marshal.dumps(7),
+    marshal.dumps(()),
+    marshal.dumps((idle.VERSION, 0.0, 9e9)),
+    marshal.dumps((idle.VERSION + 1, 0.0, 9e9, {})),
+    marshal.dumps((idle.VERSION, "0", 9e9, {})),
+    marshal.dumps((idle.VERSION, 0.0, None, {})),
+    marshal.dumps((idle.VERSION, 0.0, 9e9, [])),
+    marshal.dumps((idle.VERSION, 0.0, 9e9, {5: None})),
+    marshal.dumps((idle.VERSION, 0.0, 9e9, {"a": None}))[:-3],
+]
+
+
+@pytest.mark.parametrize("number", range(len(GARBAGE)))
+def test_a_damaged_stamp_is_no_stamp(bare: Path, number: int) -> None:
+    bare.write_bytes(GARBAGE[number])
+    assert not idle.nothing_to_do()
+
+
+def test_a_stamp_is_written_whole(bare: Path) -> None:
+    for _ in range(3):
+        assert stamp(bare)
+    assert os.listdir(bare.parent) == ["idle"]
