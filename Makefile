@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 CLIENT_VERSION := 2.1.328
+# Most tests wait for processes of their own: more workers than cores.
+WORKERS ?= 4
 
 BIN := .venv/bin
 CLIENT_READY := .client/installed-$(CLIENT_VERSION)
@@ -16,7 +18,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 test: lint client ## everything: lint, types, all tests, with the real client where npm is
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS)
 
 lint: .venv/.complete ## ruff, its formatter and mypy, changing nothing
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ Imported by the waiting supervisor and by every command, so it imports next to n
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -54,9 +55,14 @@ def fits(value: object, kinds: tuple[type, ...]) -> bool:
 
 def append_line(path: str, line: str) -> None:
     """Append one line with a single write, so that lines of several writers never mix."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
-        os.write(descriptor, (line + "\n").encode())
+        size = os.fstat(descriptor).st_size
+        # A line that a crash or a full disk cut short must not swallow this one.
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        data = (("\n" if torn else "") + line + "\n").encode()
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:
         os.close(descriptor)
 

@@ -57,13 +57,12 @@ def nothing_to_do() -> bool:
     try:
         with open(home + "/cache/idle", "rb") as file:
             version, written, wake, marks = marshal.loads(file.read())
-    except (OSError, ValueError, EOFError, TypeError):
-        return False
-    now = time.time()
-    # A clock that was moved back makes every recorded time doubtful.
-    if version != VERSION or not written <= now < wake:
-        return False
-    if any(mark(name) != known for name, known in marks.items()):
+        # A clock that was moved back makes every recorded time doubtful.
+        if version != VERSION or not written <= time.time() < wake:
+            return False
+        if any(mark(name) != known for name, known in marks.items()):
+            return False
+    except (OSError, ValueError, EOFError, TypeError, AttributeError):
         return False
     return _record(home + "/scheduler.lock")
 

@@ -138,12 +138,12 @@ def end_run(
 def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
     """End one process: asked first, made to after `grace` seconds."""
     for number in (signal.SIGTERM, signal.SIGKILL):
+        if not is_alive(pid, known_identity):
+            return
         _signal(pid, number)
         deadline = time.monotonic() + grace
         while is_alive(pid, known_identity) and time.monotonic() < deadline:
             time.sleep(0.02)
-        if not is_alive(pid, known_identity):
-            return
 
 
 def kill_group(pid: int) -> None:
@@ -230,6 +230,10 @@ def run(
         # A child of the child may hold the pipes open for ever: do not wait for their end.
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.communicate(timeout=1)
+        child.wait()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
         return Finished(None, "", "")
     except BaseException:
         _signal_group(child.pid, signal.SIGKILL)

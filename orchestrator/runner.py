@@ -61,9 +61,7 @@ class Job:
         config = settings.last_good(layout)
         if config is None:
             raise OrchestratorError("the configuration cannot be read", "orchestrator doctor")
-        agent = next((a for a in config.agents if a.name == record["agent"]), None)
-        if agent is None:
-            raise NotFound("agent", record["agent"], [a.name for a in config.agents])
+        agent = Agent(**record["settings"])
         known, _ = roles.load(layout.roles, layout.cache, write_cache=False)
         role = known.get(record["role"])
         if role is None:

@@ -35,6 +35,7 @@ _NEEDED: dict[str, tuple[type, ...]] = {
     "status": (str,),
     "attempt": (int,),
     "limits": (dict,),
+    "settings": (dict,),
     "steps": (dict,),
 }
 

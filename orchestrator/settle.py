@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import asdict
 from typing import Any
 
 from orchestrator import (
@@ -107,6 +108,8 @@ class Applier:
             "id": run_id,
             "agent": agent.name,
             "role": agent.role,
+            #: As configured when the run began: it ends by these, whatever is edited meanwhile.
+            "settings": asdict(agent),
             "task": task.id if task else None,
             "title": task.title if task else None,
             "attempt": task.attempts + 1 if task else 1,

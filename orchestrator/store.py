@@ -11,6 +11,7 @@ Several machines will come as a second implementation of this class's public met
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import time
@@ -199,7 +200,10 @@ class Store:
             content = os.read(descriptor, min(os.fstat(descriptor).st_size, MAX_BYTES) + 1)
             file = taskfile.parse(content, os.path.basename(path))
             if not _same_event(file, entry):
-                os.write(descriptor, taskfile.append(content, entry))
+                line = taskfile.append(content, entry)
+                if os.write(descriptor, line) != len(line):
+                    # A part of a line is passed over when read; the task must not move without it.
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
                 file = replace(file, history=(*file.history, entry))
             if target != path:
                 try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import harness
-from harness import Sampler, World
+from harness import ONCE, Sampler, World, wait_until
 
 world = harness.world
 
@@ -18,13 +18,11 @@ def test_twenty_ticks_at_once_execute_each_task_exactly_once(world: World) -> No
         return len(world.places()["done"]) == len(tasks)
 
     with Sampler(lambda: len(world.places()["claimed"])) as claimed:
-        for _ in range(20):
+        for _ in range(3):
             ticks = [world.start("tick") for _ in range(20)]
             for tick in ticks:
                 out, err = tick.communicate(timeout=60)
                 assert tick.returncode == 0, (out, err)
-            if all_done():
-                break
         world.tick_until(all_done, "all tasks in done")
     world.quiet()
     for task in tasks:
@@ -34,3 +32,156 @@ def test_twenty_ticks_at_once_execute_each_task_exactly_once(world: World) -> No
     assert max(claimed.answers) <= 3
     world.assert_never_at_once(most=3)
     assert len(world.prs()) == len(tasks)
+
+
+def test_no_file_of_the_queue_is_ever_seen_half_written_or_in_two_places(world: World) -> None:
+    world.create(
+        agents=[world.agent(f"impl-{n}") for n in range(3)],
+        retry={"max_attempts": 2, "backoff_seconds": 0},
+    )
+    body = "## Context\n" + "A long line of the body.\n" * 2000 + "THE END\n"
+    tasks = [f"long-{n}" for n in range(4)]
+    failing = {"steps": [], "report": {"outcome": "failed", "summary": "x" * 3000}}
+    world.script("default", failing, {"steps": [["work"]]})
+    for task in tasks:
+        world.drop(f"{task}.md", f"# [{task}] Long\n\nROLE: implement\n\n{body}")
+    bad: list[str] = []
+
+    def look() -> None:
+        for path in world.queue.glob("*/*.md"):
+            try:
+                text = path.read_text()
+            except FileNotFoundError:
+                continue
+            if not text.startswith(f"# [{path.stem}] Long\n") or body not in text:
+                bad.append(f"{path}: {text[:80]!r} ... {text[-80:]!r}")
+
+    with Sampler(look):
+        world.tick_until(lambda: len(world.places()["done"]) == len(tasks))
+    assert not bad, bad[0]
+
+
+def test_a_dry_run_says_what_a_tick_would_do_and_does_nothing(world: World) -> None:
+    world.create()
+    task = world.add("Only talked about")
+    planned = world.json("tick", "--dry-run")["actions"]
+    assert [(a["action"], a["agent"], a["task"]) for a in planned] == [("start", "impl-1", task)]
+    world.quiet()
+    assert world.starts() == []
+    assert world.where(task) == ["incoming"]
+    done = world.tick()["actions"]
+    assert [(a["action"], a["agent"], a["task"]) for a in done] == [("start", "impl-1", task)]
+
+
+def test_tick_wait_waits_for_the_runs_it_started_and_shows_progress(world: World) -> None:
+    world.create()
+    task = world.add("Waited for")
+    done = world.ok("tick", "--wait", "60")
+    assert world.where(task) == ["done"]
+    assert task in done.out + done.err
+    world.script("default", {"steps": [["wait", "go"]]})
+    other = world.add("Not waited for")
+    world.tick_until(lambda: world.running(other))
+    world.ok("tick", "--wait", "1")
+    assert world.where(other) == ["claimed"]
+
+
+def test_a_finished_run_starts_the_next_work_without_another_tick(world: World) -> None:
+    """Another agent is due and was held by max_claimed only: nobody has to wait for the minute."""
+    limits = {"max_claimed": 1}
+    agents = [world.agent(f"impl-{n}", interval_seconds=ONCE) for n in range(3)]
+    world.create(agents=agents, queue_limits=limits)
+    tasks = [world.add(f"Task {n}") for n in range(3)]
+    world.ok("tick")
+    wait_until(lambda: len(world.places()["done"]) == len(tasks), "all done after one tick")
+    world.assert_never_at_once(most=1)
+
+
+def test_one_poisoned_item_stops_no_other(world: World) -> None:
+    """FAILURES 14: names, branches, bodies, state files, folders: each fails alone."""
+    agents = [world.agent(name) for name in ("impl-1", "impl-2", "impl-3")]
+    world.create(agents=agents, retry={"max_attempts": 1, "backoff_seconds": 0})
+    world.drop("poison-1.md", "# [poison-1] P\n\nROLE: implement\nBRANCH: -rf\nPRIORITY: P0\n\n")
+    world.drop("poison-2.md", b"# [poison-2] \xff\n\nROLE: implement\nPRIORITY: P0\n\n")
+    world.drop("poison-3.md", "# [poison-3] \u202e\x1b[31m\n\nROLE: implement\nPRIORITY: P0\n\n")
+    world.drop(
+        "poison-4.md", "# [poison-4] P\n\nROLE: implement\nDEPENDS_ON: ,,;\nPRIORITY: P0\n\n"
+    )
+    (world.home_folder / "agents" / "impl-2").mkdir(parents=True)
+    (world.home_folder / "agents" / "impl-2" / "state.json").write_text('{"run": 5, "last_')
+    (world.home_folder / "agents" / "impl-3").mkdir()
+    (world.home_folder / "agents" / "impl-3" / "worktree").write_text("a file, not a folder")
+    world.git("branch", "agent/good-2-good", "main")
+    for n in range(3):
+        world.drop(f"good-{n}.md", f"# [good-{n}] Good\n\nROLE: implement\n\n")
+    world.tick_until_in("done", "good-0", "good-1", "good-2")
+    world.assert_never_at_once()
+
+
+def test_each_execution_has_a_run_folder_of_its_own(world: World) -> None:
+    world.create(retry={"max_attempts": 3, "backoff_seconds": 0})
+    world.script("default", {"steps": [], "report": {"outcome": "failed", "summary": "No."}})
+    task = world.add("Three attempts")
+    world.tick_until_in("failed", task)
+    runs = {path.name for path in (world.home_folder / "agents" / "impl-1" / "runs").iterdir()}
+    assert runs == {start["run"] for start in world.starts(task)}
+    assert len(runs) == 3
+
+
+def test_another_agent_takes_a_retry_up_with_its_commits(world: World) -> None:
+    agents = [world.agent("impl-1", interval_seconds=ONCE), world.agent("impl-2", paused=True)]
+    world.create(agents=agents)
+    half = {
+        "steps": [["write", "half.txt"], ["commit", "half"]],
+        "report": {"outcome": "failed", "summary": "No."},
+    }
+    world.script("default", half, {"steps": [["work"]]})
+    task = world.add("Handed over")
+    world.tick_until(lambda: world.ledger("end") and world.where(task) == ["incoming"])
+    world.ok("agent", "resume", "impl-2")
+    world.tick_until_in("done", task)
+    first, second = world.starts(task)
+    assert (first["agent"], second["agent"]) == ("impl-1", "impl-2")
+    assert first["branch"] == second["branch"]
+    log = world.git("log", "--format=%s", f"main..{world.prs()[0]['branch']}").splitlines()
+    assert log == [f"work on {task}", "half"]
+
+
+def test_an_agent_removed_from_the_configuration_is_looked_after_to_its_end(world: World) -> None:
+    world.create(agents=[world.agent("impl-1"), world.agent("impl-2")])
+    world.script("default", {"steps": [["work_once"], ["wait", "go"]]})
+    task = world.add("Its agent goes away")
+    world.tick_until(lambda: world.running(task))
+    gone = world.running(task)[0]["agent"]
+    world.configure(agents=[world.agent("impl-9")])
+    world.ok("tick")
+    assert world.running(task)
+    world.open("go")
+    world.tick_until_in("done", task)
+    assert {start["agent"] for start in world.starts(task)} == {gone}
+
+
+def test_clean_drops_what_is_safe_and_its_dry_run_says_the_same(world: World) -> None:
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    merged, kept = world.add("Merged"), world.add("Still open")
+    world.tick_until_in("done", merged, kept)
+    dirty = {"steps": [["write", "p.txt"]], "report": {"outcome": "failed", "summary": "No."}}
+    world.script("default", dirty)
+    failed = world.add("Failed with changes")
+    world.tick_until_in("failed", failed)
+    [pr] = [pr for pr in world.prs() if pr["task"] == merged]
+    world.ok("pr", "merge", str(pr["id"]))
+    world.quiet()
+    branches = {start["task"]: start["branch"] for start in world.starts()}
+    planned = world.ok("clean", "--dry-run").out
+    assert all(world.sha(branches[task]) for task in (merged, kept))
+    world.ok("clean")
+    assert branches[merged] in planned
+    assert world.sha(branches[merged]) == "", "merged and still there"
+    assert world.sha(branches[kept]), "an open pull request lost its branch"
+    rescue = f"refs/orchestrator/rescue/{world.starts(failed)[0]['run']}"
+    worktree = world.home_folder / "agents" / "impl-1" / "worktree" / "p.txt"
+    assert worktree.exists() or world.git("show", f"{rescue}:p.txt") == "text"
+    again = world.add("After cleaning")
+    world.script("default", {"steps": [["work"]]})
+    world.tick_until_in("done", again)

@@ -333,7 +333,7 @@ def test_pause_agent_pauses_and_resumes(machine: Machine, folder: Path) -> None:
     done = machine.session(folder, "/orchestrator:pause-agent the tester", turns)
     assert "undo: orchestrator agent resume test-agent" in done.outputs[0]
     assert seen[0]["paused"] is False
-    assert [agent for agent in seen[0]["agents"] if agent.get("paused")][0]["name"] == "test-agent"
+    assert next(a["name"] for a in seen[0]["agents"] if a.get("paused")) == "test-agent"
     assert settings(folder)["paused"] is True
     assert not agents(folder)["test-agent"].get("paused")
 

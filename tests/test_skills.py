@@ -13,8 +13,8 @@ import pytest
 import yaml
 from conftest import CHECKOUT, Done, tree
 
-from orchestrator import project, roles
-from orchestrator.cli import parser
+from orchestrator import model, project, roles
+from orchestrator.cli import history, parser
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
 
@@ -273,6 +273,67 @@ def test_a_skill_is_printed_as_agents_are_told_it(
     monkeypatch.chdir(tmp_path)
     assert cli("_skill", "creating-tasks").out == shipped.out
     assert cli("_skill", "no-such").code == 1
+
+
+def event(minute: float, word: str, **fields: Any) -> dict[str, Any]:
+    return {"at": model.iso(DAWN + 60 * minute), "event": word, **fields}
+
+
+DAWN = 1_700_000_000.0
+HISTORY = [
+    {"event": "start", "agent": "ann"},
+    event(-9_999, "added", task="T-0"),
+    event(0, "added", task="T-1", by="pat"),
+    event(0, "added", task="T-2", by="human"),
+    event(2, "start", task="T-1", agent="ann", run="1"),
+    event(12, "finish", task="T-1", agent="ann", run="1", verdict="done", cost_usd=0.5),
+    event(12, "review_wanted", task="T-1", review="R-1"),
+    event(16, "start", task="T-2", agent="ann", run="2"),
+    event(20, "start", task="R-1", agent="rob", run="3"),
+    event(26, "requeue", task="T-2", agent="ann", run="2", verdict="failed", cost_usd=1),
+    event(40, "start", agent="pat", run="4"),
+    {"at": "nonsense", "event": "added"},
+]
+
+
+def test_the_history_is_counted_in_numbers_that_can_be_checked_by_hand() -> None:
+    agents = (
+        model.Agent("ann", "implementer", 0, interval_seconds=120),
+        model.Agent("pat", "product_manager", 1, schedule="0 3 * * *"),
+    )
+    config = model.Config(agents=agents, queue_limits=model.QueueLimits(20, 1, 10))
+    found = history.numbers(HISTORY, config, DAWN - 60, DAWN + 60 * 50)
+    assert round(found.days * 24 * 60) == 50
+    assert found.events == 9
+    assert found.tasks_in == 3
+    assert found.ends == {"done": 1, "failed": 1}
+    # T-1 waited 2 minutes, R-1 8, T-2 16.
+    assert (found.median_wait_seconds, found.longest_wait_seconds) == (480, 960)
+    # T-1 for 10 minutes, T-2 for 10, R-1 from minute 20 to now.
+    assert found.claimed_most == 2
+    assert found.claimed_average == pytest.approx(50 / 50)
+    assert found.claimed_full == pytest.approx((10 + 34) / 50)
+    ann, pat, rob = found.agents
+    assert (ann.name, ann.every, ann.runs, ann.outcomes) == (
+        *("ann", "120 s", 2),
+        {"done": 1, "failed": 1},
+    )
+    assert (ann.median_run_seconds, ann.busy, ann.cost_usd) == (600, pytest.approx(0.4), 1.5)
+    # T-1 found it free for 2 minutes; T-2 since it had ended T-1, for 4.
+    assert ann.median_idle_wait_seconds == 180
+    assert (pat.every, pat.runs, pat.tasks_added) == ("0 3 * * *", 1, 1)
+    assert (rob.name, rob.every) == ("rob", "not configured")
+
+
+def test_the_history_of_a_new_project_and_a_damaged_one_can_be_read(
+    repo: Path, cli: Callable[..., Done]
+) -> None:
+    cli("init", "--no-commands")
+    assert "the last 0.0 days, 0 events" in cli("_history").out
+    Path(Layout(str(repo)).events).write_bytes(
+        b'{"at": 1}\n[]\nnonsense\n\xff\n{"event": "start"}\n'
+    )
+    assert cli("_history", "--json").json["events"] == 0
 
 
 def test_hidden_commands_are_not_in_the_help(cli: Callable[..., Done]) -> None:

@@ -376,6 +376,46 @@ def test_every_change_takes_the_idle_ticks_stamp_away(layout: Layout, store: Sto
         assert not os.path.exists(layout.idle_stamp)
 
 
+#: Claims, on a disk that has room for so many bytes of the file only.
+FULL = """
+import os, resource, sys
+from orchestrator.layout import Layout
+from orchestrator.model import Entry
+from orchestrator.store import Store
+
+store = Store(Layout(sys.argv[1]))
+task = store.find("T1")
+limit = os.path.getsize(task.path) + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+entry = Entry("2026-11-22T09:00:00Z", "claimed", {"agent": "impl", "run": "R1", "branch": "b"})
+try:
+    store.claim(task, entry, 5)
+except OSError as error:
+    print("no room:", error.strerror)
+"""
+
+
+@pytest.mark.parametrize("room", [0, 1, 40, 100])
+def test_a_disk_that_fills_in_the_middle_of_a_line_moves_no_task(
+    layout: Layout, store: Store, room: int
+) -> None:
+    store.add(new_task())
+    done = subprocess.run(
+        (sys.executable, "-c", FULL, layout.root, str(room)),
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    task = store.find("T1")
+    assert (task.state, task.run) == ("incoming", None)
+    assert done.stdout.startswith("no room")
+    taken = claim(store, task, "R2")
+    assert taken is not None
+    assert taken.run == "R2"
+
+
 # --- several processes -------------------------------------------------------------------------
 
 #: Claims what it can, holds it for a moment, notes how many are claimed meanwhile, and goes on.

@@ -8,10 +8,10 @@ import signal
 import time
 from typing import Any
 
-from orchestrator import agentstate, observe, process, runrecord, scheduler
+from orchestrator import agentstate, observe, process, runrecord, scheduler, settings
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 
 #: Seconds that `run` waits for a tick under way, and that `stop` waits for a run's end.
@@ -33,11 +33,11 @@ def register(commands: Any) -> None:
         commands,
         "stop",
         stop,
-        "end a run with its whole process group, and pause its agent; no attempt is charged",
+        "end a run with its whole process group and pause its agent; no attempt is charged",
         "  orchestrator stop impl-agent-1\n  orchestrator stop --all",
     )
     parser.add_argument("agent", metavar="AGENT", nargs="?")
-    parser.add_argument("--all", action="store_true", help="every run, and pause the whole system")
+    parser.add_argument("--all", action="store_true", help="every run, and every agent")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,27 +90,26 @@ def stop(arguments: argparse.Namespace) -> int:
 
     layout = context.changing(arguments)
     if (arguments.agent is None) == (not arguments.all):
-        raise OrchestratorError(
-            "say which agent, or --all", "orchestrator stop AGENT", code="usage"
-        )
+        raise UsageError("say which agent, or --all", "for example: orchestrator stop --all")
     names = agentstate.names(layout)
+    known = [agent.name for agent in settings.load(layout, write_cache=False).config.agents]
     if not arguments.all:
-        known = {agent.name for agent in context.look(layout)[0].config.agents}
-        if arguments.agent not in known | set(names):
+        if arguments.agent not in {*known, *names}:
             raise NotFound("agent", arguments.agent, known)
         names = [arguments.agent]
     # Paused first: the tick that settles the ended run must not start the agent again.
-    agents.set_paused(layout, None if arguments.all else arguments.agent, True)
+    paused = known if arguments.all else [name for name in names if name in known]
+    for name in paused:
+        agents.set_paused(layout, name, True)
     stopped = end_runs(layout, names, "stopped")
     if arguments.json:
-        output.show_json({"stopped": stopped, "paused": "all" if arguments.all else names})
+        output.show_json({"stopped": stopped, "paused": paused})
         return 0
     for name, run_id in stopped.items():
         output.out(f"stopped {name}: run {run_id}; its task is back, no attempt charged")
     if not stopped:
         output.out("nothing was running")
-    again = "--all" if arguments.all else arguments.agent
-    output.out(f"paused; to go on: orchestrator agent resume {again}")
+    output.out(f"paused; to go on: orchestrator agent resume {' '.join(paused)}")
     return 0
 
 
