@@ -349,6 +349,8 @@ class Snapshot:
     dependencies: dict[str, str]
     spent_today_usd: float
     hold: Hold | None = None
+    #: The ids of the open ones; None when the forge could not be asked.
+    open_pr_ids: frozenset[str] | None = None
     #: Whether this tick may try, with one run, if a fault of the system is over.
     may_probe: bool = True
     #: False when the configuration is broken: running agents are looked after, nothing starts.

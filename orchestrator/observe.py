@@ -69,6 +69,7 @@ def observe(
         dependencies=_dependencies(store, incoming.tasks, prs),
         spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
         hold=hold,
+        open_pr_ids=None if prs is None else frozenset(p.id for p in prs if p.state == "open"),
         may_start=settings.good,
         forced=forced or {},
     )

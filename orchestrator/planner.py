@@ -28,7 +28,7 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
         rules, task = judge(agent, snapshot, config, now, room)
         refusal = next((rule for rule in rules if not rule.ok), None)
         if refusal is None:
-            room.take(task, snapshot.roles[agent.role])
+            room.take(task, snapshot)
             actions.append(Action("start", agent.name, task.id if task else None))
         else:
             actions.append(Action("skip", agent.name, reason=refusal.code))
@@ -112,7 +112,9 @@ class Room:
         if open_prs is not None:
             opening = (r.takes for r in snapshot.roles.values() if r.opens_pull_request)
             roles = frozenset(opening)
-            open_prs += sum(1 for t in snapshot.claimed if t.role in roles and t.pr is None)
+            open_prs += sum(
+                1 for t in snapshot.claimed if t.role in roles and not has_pull_request(t, snapshot)
+            )
         busy = any(run.alive or not run.finished for run in snapshot.runs)
         return cls(
             claimed,
@@ -121,14 +123,17 @@ class Room:
             may_probe=snapshot.may_probe and not busy,
         )
 
-    def take(self, task: Task | None, role: Role) -> None:
+    def take(self, task: Task | None, snapshot: Snapshot) -> None:
         """Count a start."""
         self.may_probe = False
         if task is None:
             return
         self.taken.add(task.id)
         self.claimed += 1
-        if self.open_prs is not None and role.opens_pull_request and task.pr is None:
+        opening = any(
+            r.opens_pull_request and r.takes == task.role for r in snapshot.roles.values()
+        )
+        if self.open_prs is not None and opening and not has_pull_request(task, snapshot):
             self.open_prs += 1
 
 
@@ -202,7 +207,9 @@ def _task_rules(
         if task.role == role.takes and task.id not in room.taken and wanted in (None, task.id)
     ]
     # What drains is never held by what is full: a task with a pull request opens no second one.
-    draining = [task for task in matching if task.pr is not None or not role.opens_pull_request]
+    draining = [
+        task for task in matching if has_pull_request(task, snapshot) or not role.opens_pull_request
+    ]
     exempt = bool(draining) or not role.opens_pull_request
     unknown = room.open_prs is None
     full = room.open_prs is not None and room.open_prs >= limits.max_open_prs
@@ -235,6 +242,12 @@ def _task_rules(
         ),
     ]
     return rules, ready[0] if ready else None
+
+
+def has_pull_request(task: Task, snapshot: Snapshot) -> bool:
+    """Whether work on a task opens no further pull request: its own one is open."""
+    known = snapshot.open_pr_ids
+    return task.pr is not None and (known is None or task.pr in known)
 
 
 def blockers(task: Task, snapshot: Snapshot) -> list[str]:

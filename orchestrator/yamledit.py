@@ -1,17 +1,22 @@
 """Edits of `agents.yaml` by commands: text in, text out, and only the lines that must change.
 
-The text is never dumped again: each edit is spliced in at the positions of the YAML nodes, so that
-comments, order, quoting, indentation and line ends stay the user's, byte for byte. Each result is
-read again and compared with what was meant; a file too clever for this (an anchor in the way, say)
-is refused, never bent. Whether the values make sense is for `config.parse` to say.
+ruamel.yaml makes each edit. It ties comments to the entry above them and lays a whole file out
+anew, so it is given the lines with content, twice: dumped as they are and dumped with the change.
+Only what differs between the two goes into the user's text. Each result is read again and compared
+with what was meant; a file too clever for this (an anchor in the way, say) is refused, never bent.
+Whether the values make sense is for `config.parse` to say.
 """
 
 from __future__ import annotations
 
+import copy
+import io
+import itertools
 import math
 import re
-from bisect import bisect_left
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.errors import ConfigError, NotFound, OrchestratorError, UsageError
@@ -20,12 +25,15 @@ FILE = ".orchestrator/agents.yaml"
 MAX_NODES = 50_000
 MAX_DEPTH = 30
 
-#: A node of PyYAML: `id` (scalar, sequence or mapping), `value`, `start_mark`, `end_mark`.
-Node = Any
 Path = tuple[str | int, ...]
+
+#: Turns a value into one for the data at hand.
+_Make = Callable[[Any], Any]
 
 _TAG = "tag:yaml.org,2002:"
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+#: Stands for an agent that is being removed.
+_GONE = "b7c9d1-removed"
 
 
 def set_values(text: str, path: Path, values: Mapping[str, object]) -> str:
@@ -61,24 +69,22 @@ def set_paused(text: str, value: bool) -> str:
 
 
 def add_agent(text: str, name: str, role: str, values: Mapping[str, object]) -> str:
-    """Return `text` with an agent at the end of `agents`, laid out as the one before it.
-
-    Raises as `set_values` does, and for a name that is taken.
+    """Return `text` with an agent at the end of `agents`; raises as `set_values`, and for a name
+    that is taken.
     """
     source = _Source(text)
-    if name in source.agents():
+    if name in source.names():
         hint = f"change it with: orchestrator agent set {name} key=value"
         raise OrchestratorError(f"there is an agent {name!r} already", hint, code="agent_exists")
-    entry = {"name": name, "role": role, **values}
-    meant = {} if source.data is None else source.data
-    if not isinstance(meant, dict) or not isinstance(meant.get("agents"), list | None):
-        raise OrchestratorError(f"cannot add an agent: {FILE} has no list of agents")
-    meant["agents"] = [*(meant.get("agents") or []), _data(entry)]
-    if source.root is None or source.child(source.root, "agents") is None:
-        source = _Source(_insert(source, source.root, "agents", []))
-    agents = source.child(source.root, "agents")
-    append = _append if agents.id == "sequence" and agents.value else _fill
-    return _verified(append(source, agents, entry), meant, f"agents, {name}")
+
+    def change(data: Any, made: _Make) -> None:
+        entry = made({"name": name, "role": role, **values})
+        if data.get("agents"):
+            data["agents"].append(entry)
+        else:
+            data["agents"] = [entry]
+
+    return source.edited(change, f"cannot add an agent: {FILE} has no list of agents", added=True)
 
 
 def remove_agent(text: str, name: str) -> str:
@@ -90,10 +96,21 @@ def remove_agent(text: str, name: str) -> str:
     """
     source = _Source(text)
     index = _position(source, name)
-    meant: Any = source.data
-    del meant["agents"][index]
-    agents = source.child(source.root, "agents")
-    return _verified(_cut(source, agents, index), meant, f"agents, {name}")
+    agents = source.agents
+    if agents.flow_style:
+        return source.edited(lambda data, _: data["agents"].pop(index), "")
+    only = len(agents.value) == 1
+
+    def change(data: Any, made: _Make) -> None:
+        if made is not _plain:
+            data["agents"][index] = _GONE
+        elif only:
+            data["agents"] = None
+        else:
+            del data["agents"][index]
+
+    text = source.edited(change, "", removed=index)
+    return set_values(text, (), {"agents": []}) if only else text
 
 
 def parse_assignment(text: str) -> tuple[str, object]:
@@ -123,280 +140,281 @@ def parse_assignment(text: str) -> tuple[str, object]:
     return key, value
 
 
-# --- reading: nodes, and where in the text their content ends -----------------------------------
+def _set(text: str, spot: Path, value: object) -> str:
+    def change(data: Any, made: _Make) -> None:
+        *way, key = spot
+        for step in way:
+            if isinstance(step, str) and data.get(step) is None:
+                _put(data, step, made({}))
+            data = data[step]
+        _put(data, key, made(value))
+
+    what = ".".join(map(str, spot))
+    return _Source(text).edited(change, f"cannot set {what}: it would not stand in a mapping")
+
+
+def _put(mapping: Any, key: Any, value: Any) -> None:
+    """Set a key: a new one goes last, or before `agents`; text stays quoted the way it was."""
+    if key not in mapping and "agents" in list(mapping)[1:] and hasattr(mapping, "insert"):
+        mapping.insert(list(mapping).index("agents"), key, value)
+        return
+    old = mapping[key] if key in mapping else None
+    if type(value) is str and type(old).__name__.endswith("QuotedScalarString"):
+        value = type(old)(value)
+    mapping[key] = value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as `_Source.data` has it."""
+    import yaml
+
+    return _data(yaml.representer.SafeRepresenter().represent_data(value), itertools.count(), 0)
+
+
+def _data(node: Any, counter: Iterator[int], depth: int) -> Any:
+    """Return a node of PyYAML as dicts, lists and (tag, text) pairs, aliases written out."""
+    if next(counter) >= MAX_NODES or depth > MAX_DEPTH:
+        raise ConfigError([f"{FILE}:{node.start_mark.line + 1}: too large or too deep"])
+    if node.id == "mapping":
+        return {str(key.value): _data(each, counter, depth + 1) for key, each in node.value}
+    if node.id == "sequence":
+        return [_data(each, counter, depth + 1) for each in node.value]
+    return None if node.tag == _TAG + "null" else (node.tag, node.value)
+
+
+def _position(source: _Source, name: str) -> int:
+    names = source.names()
+    if name not in names:
+        raise NotFound("agent", name, [each for each in names if each])
+    return names.index(name)
+
+
+def _is_note(line: str) -> bool:
+    return not line.strip() or line.lstrip().startswith("#")
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
 
 
 class _Source:
-    """A text with its nodes, its data for comparing, and the places of its tokens."""
+    """A text, what it says (`data`), and where."""
 
     def __init__(self, text: str) -> None:
         import yaml
 
-        self.text = text
-        self.newline = "\r\n" if "\r\n" in text else "\n"
+        self.bom = text[: text.startswith("\ufeff")]
+        self.crlf = 0 < text.count("\n") == text.count("\r\n")
+        self.original = text
+        self.text = text[len(self.bom) :]
+        if self.crlf:
+            self.text = self.text.replace("\r\n", "\n")
         try:
-            self.root: Node = yaml.compose(text, Loader=yaml.SafeLoader)
-            tokens: list[Any] = [
-                t for t in yaml.scan(text, Loader=yaml.SafeLoader) if _has_content(t)
-            ]
+            self.root: Any = yaml.compose(self.text, Loader=yaml.SafeLoader)
+            self.spans, self.marked = _spans(self.text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
             why = getattr(error, "problem", None) or "cannot be read"
             raise ConfigError([f"{FILE}:{line}: not YAML: {why}"], "correct this line") from error
-        self.starts = [token.start_mark.index for token in tokens]
-        self.tokens = tokens
-        self.budget = MAX_NODES
-        self.data = None if self.root is None else self.plain(self.root)
-        indent = re.search(r"(?m)^[\w-]+:[^\n]*\n(  +)[\w-]+:", text)
-        #: By how many spaces the file indents one mapping in another.
-        self.step = len(indent[1]) if indent else 2
+        self.data = None if self.root is None else _data(self.root, itertools.count(), 0)
+        self.lines = self.text.split("\n")
+        at = [0, *itertools.accumulate(len(line) + 1 for line in self.lines)]
+        #: The first and the last line of each of `spans`.
+        self.rows = [tuple(bisect_right(at, i) - 1 for i in span) for span in self.spans]
 
-    def plain(self, node: Node, depth: int = 0) -> Any:
-        """Return a node as dicts, lists and (tag, text) pairs, aliases written out."""
-        self.budget -= 1
-        if self.budget < 0 or depth > MAX_DEPTH:
-            raise ConfigError([f"{FILE}:{node.start_mark.line + 1}: too large or too deep"])
-        if node.id == "mapping":
-            return {str(key.value): self.plain(value, depth + 1) for key, value in node.value}
-        if node.id == "sequence":
-            return [self.plain(item, depth + 1) for item in node.value]
-        return None if node.tag == _TAG + "null" else (node.tag, node.value)
+    @property
+    def agents(self) -> Any:
+        """The node of the agents, if there is one."""
+        pairs = self.root.value if isinstance(self.data, dict) else []
+        return next((value for key, value in pairs if key.value == "agents"), None)
 
-    def agents(self) -> list[str | None]:
+    def names(self) -> list[str | None]:
         """Return the agents' names by position, None for an entry without."""
         found = self.data.get("agents") if isinstance(self.data, dict) else None
         entries = found if isinstance(found, list) else []
         names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
         return [name[1] if isinstance(name, tuple) else None for name in names]
 
-    def child(self, node: Node, step: str | int) -> Node:
-        if isinstance(step, int):
-            return node.value[step]
-        return next((value for key, value in node.value if key.value == step), None)
+    def comments(self) -> Counter[str]:
+        ends = [0, *(end for _, end in self.spans)]
+        starts = [*(start for start, _ in self.spans), len(self.text)]
+        gaps = (self.text[end:start] for end, start in zip(ends, starts, strict=True))
+        return Counter(found.strip() for gap in gaps for found in re.findall("#[^\n]*", gap))
 
-    def content_end(self, limit: int) -> int:
-        """Return where the last token that begins before `limit` ends, comments not counted."""
-        token = self.tokens[bisect_left(self.starts, limit) - 1]
-        span = self.text[token.start_mark.index : token.end_mark.index]
-        return int(token.start_mark.index) + len(span.rstrip())
+    def edited(
+        self,
+        change: Callable[[Any, _Make], object],
+        misplaced: str,
+        *,
+        added: bool = False,
+        removed: int | None = None,
+    ) -> str:
+        """Return the text with a change, which is done to what is meant and to what ruamel has."""
+        meant = {} if self.data is None else copy.deepcopy(self.data)
+        try:
+            change(meant, _plain)
+        except (AttributeError, LookupError, TypeError):
+            raise OrchestratorError(misplaced) from None
+        if meant == self.data:
+            return self.original
+        try:
+            text, gone = self._merged(change, added, removed)
+            found = _Source(text)
+            lost = self.comments() - found.comments()
+            good = found.data == meant and all(comment in gone for comment in lost)
+        except Exception:  # Whatever ruamel stumbles over.
+            good = False
+        if not good:
+            hint = f"edit {FILE} by hand: an anchor or an unusual layout is in the way"
+            raise OrchestratorError(
+                "cannot change this and nothing else", hint, code="edit_refused"
+            )
+        if self.crlf:
+            text = text.replace("\n", "\r\n")
+        return self.bom + text
 
-    def entry(self, mapping: Node, key: str) -> tuple[int, int]:
-        """Return where an entry's `:` ends, and where its content does."""
-        keys = [each for each, _ in mapping.value]
-        index = next(i for i, each in enumerate(keys) if each.value == key)
-        after = [each.start_mark.index for each in keys[index + 1 : index + 2]]
-        colon = self.text.index(":", keys[index].end_mark.index) + 1
-        return colon, self.content_end(after[0] if after else _inner_end(mapping))
-
-    def items(self, sequence: Node) -> list[tuple[int, int]]:
-        """Return where each item's dash (in flow style: it itself) is, and its content's end."""
-        first, last = sequence.start_mark.index, _inner_end(sequence)
-        if sequence.flow_style:
-            starts = [item.start_mark.index for item in sequence.value]
+    def _merged(
+        self, change: Callable[[Any, _Make], object], added: bool, removed: int | None
+    ) -> tuple[str, str]:
+        """Return the text with what ruamel makes of a change, and what was taken out."""
+        lines, inner = list(self.lines), set[int]()
+        for first, last in self.rows:
+            inner.update(range(first + 1, last + 1))
+        bare = [line for i, line in enumerate(lines) if i in inner or not _is_note(line)]
+        old, new = _dumped(self, "\n".join(bare) + "\n", change)
+        head = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new)))
+        rest = zip(reversed(old[head:]), reversed(new[head:]))
+        tail = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], rest))
+        fresh = new[head : len(new) - tail]
+        spans = _Source("\n".join(old)).rows
+        if len(spans) != len(self.rows):
+            raise ValueError("another structure")
+        before = sum(first < head for first, _ in spans)
+        until = sum(first < len(old) - tail for first, _ in spans)
+        if before < until:
+            start = self.rows[before][0]
+            end = 1 + max(last for _, last in self.rows[before:until])
+        elif before:
+            start = end = 1 + max(last for _, last in self.rows[:before])
         else:
-            inside = [t for t in self.tokens if first <= t.start_mark.index < last]
-            dashes = [t.start_mark for t in inside if t.id == "-"]
-            starts = [mark.index for mark in dashes if mark.column == dashes[0].column]
-        limits = [*starts[1:], last]
-        return [(start, self.content_end(end)) for start, end in zip(starts, limits, strict=True)]
+            start = end = len(lines) - (not lines[-1])
+        notes = [i for i in range(start, end) if i not in inner and _is_note(lines[i])]
+        if removed is not None:
+            if fresh != [line for line in fresh if _GONE in line] or len(fresh) != 1:
+                raise ValueError("more than one agent")
+            return self._cut(start, end, removed > 0)
+        if added and before == until:
+            while end < len(lines) and _is_comment(lines[end]) > _indent(fresh[0]):
+                start = end = end + 1
+            if self._apart():
+                fresh.insert(0, "")
+        fresh += [lines[i] for i in notes if lines[i].strip()]
+        return "\n".join([*lines[:start], *fresh, *lines[end:]]), ""
 
-    def line_end(self, at: int) -> int:
-        found = re.compile(r"\r?\n|\Z").search(self.text, at)
-        return found.start() if found else len(self.text)
+    def _apart(self) -> bool:
+        """Whether a blank line stands above the last of several agents."""
+        if self.agents is None or len(self.agents.value) < 2:
+            return False
+        row = self.agents.value[-1].start_mark.line
+        above = itertools.takewhile(_is_note, reversed(self.lines[:row]))
+        return not all(line.strip() for line in above)
 
-    def column(self, at: int) -> int:
-        return at - (self.text.rfind("\n", 0, at) + 1)
-
-    def past_comments(self, at: int, column: int) -> int:
-        """Return the end of the line at `at`, or of the comments below it deeper than `column`."""
-        deeper = re.compile(rf"(\r?\n[ ]{{{column + 1},}}#[^\r\n]*)+")
-        found = deeper.match(self.text, self.line_end(at))
-        return found.end() if found else self.line_end(at)
-
-
-def _has_content(token: Any) -> bool:
-    return bool(token.end_mark.index > token.start_mark.index and token.id != ",")
-
-
-def _inner_end(node: Node) -> int:
-    return int(node.end_mark.index) - (1 if node.flow_style else 0)
-
-
-def _position(source: _Source, name: str) -> int:
-    names = source.agents()
-    if name not in names:
-        raise NotFound("agent", name, [each for each in names if each])
-    return names.index(name)
+    def _cut(self, start: int, end: int, with_above: bool) -> tuple[str, str]:
+        """Return the text without an agent's lines and its own comments, and what was cut."""
+        lines, column = self.lines, _indent(self.lines[start])
+        while end < len(lines) and _is_comment(lines[end]) > column:
+            end += 1
+        while with_above and _is_comment(lines[start - 1]) == column:
+            start -= 1
+        gone = lines[start:end]
+        if start and not lines[start - 1].strip():
+            while end < len(lines) and not lines[end].strip():
+                end += 1
+        if end == len(lines):
+            while start and not lines[start - 1].strip():
+                start -= 1
+            return "\n".join([*lines[:start], *lines[-1:][: not lines[-1]]]), "\n".join(gone)
+        return "\n".join(lines[:start] + lines[end:]), "\n".join(gone)
 
 
-# --- writing ------------------------------------------------------------------------------------
+def _is_comment(line: str) -> int:
+    """Return where the comment of a line without content begins, or -1."""
+    return _indent(line) if line.lstrip(" ").startswith("#") else -1
 
 
-def _flow(value: object, style: str | None = None) -> str:
-    """Return a value as YAML on one line, fit for any place; `style` quotes text that way."""
+def _spans(text: str) -> tuple[list[tuple[int, int]], tuple[bool, bool]]:
+    """Return where each scalar, alias and collection begins and ends (one in block style: where it
+    begins), and whether the document's start and end are marked.
+    """
     import yaml
 
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
-    quote = style if isinstance(value, str) else None
-    if isinstance(value, str) and re.search("[\n\r\x85\u2028\u2029]", value):
-        quote = '"'  # Only there are line ends kept as they are, and on one line.
-    dumped = yaml.safe_dump(
-        [value], default_flow_style=True, default_style=quote, width=math.inf, allow_unicode=True
+    found, marked = [], [False, False]
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        start, end = event.start_mark.index, event.end_mark.index
+        if isinstance(event, yaml.DocumentStartEvent | yaml.DocumentEndEvent):
+            marked[isinstance(event, yaml.DocumentEndEvent)] = bool(event.explicit)
+        elif isinstance(event, yaml.NodeEvent) or (
+            isinstance(event, yaml.CollectionEndEvent) and end > start
+        ):
+            found.append((start, start + len(text[start:end].rstrip())))
+    return found, (marked[0], marked[1])
+
+
+def _dumped(source: _Source, text: str, change: Callable[[Any, _Make], object]) -> list[list[str]]:
+    """Return the lines that ruamel makes of a text: as it is, and with a change."""
+    import yaml
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    from ruamel.yaml.representer import RoundTripRepresenter
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString, SingleQuotedScalarString
+
+    class Representer(RoundTripRepresenter):
+        """Writes what PyYAML, an older YAML, reads as the same."""
+
+        def older(self, value: Any) -> Any:
+            node = yaml.representer.SafeRepresenter().represent_data(value)
+            return self.represent_scalar(node.tag, node.value)
+
+    Representer.add_representer(type(None), Representer.older)
+    Representer.add_representer(float, Representer.older)
+
+    def made(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return CommentedMap((made(key), made(each)) for key, each in value.items())
+        if isinstance(value, list | tuple):
+            items = CommentedSeq(map(made, value))
+            items.fa.set_flow_style()
+            return items
+        if isinstance(value, str):
+            if re.search("[\n\r\x85\u2028\u2029]", value):
+                return DoubleQuotedScalarString(value)
+            if _plain(value) != (
+                yaml.SafeLoader("").resolve(yaml.ScalarNode, value, (True, False)),
+                value,
+            ):
+                return SingleQuotedScalarString(value)
+        return value
+
+    editor = YAML()
+    editor.Representer = Representer
+    editor.preserve_quotes = editor.allow_duplicate_keys = True
+    editor.width = 10**9
+    editor.explicit_start, editor.explicit_end = source.marked
+    found = re.search(r"(?m)^[\w-]+:[^\n]*\n(  +)[\w-]+:", text)
+    step = len(found[1]) if found else 2
+    found = re.search(r"(?m)^agents:[^\n]*\n( *)(- *)", text) or re.search(
+        r"(?m)^[\w-]+:[^\n]*\n( *)(- +)", text
     )
-    return str(dumped)[1:-2]
-
-
-def _lines(values: Mapping[str, object], pad: str, step: int = 2) -> list[str]:
-    found = []
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found += [f"{pad}{_flow(key)}:", *_lines(value, pad + " " * step, step)]
-        else:
-            found.append(f"{pad}{_flow(key)}: {_flow(value)}")
-    return found
-
-
-def _data(value: object) -> Any:
-    return _Source(_flow(value)).data
-
-
-def _verified(text: str, meant: Any, what: str) -> str:
-    try:
-        found = _Source(text).data
-    except ConfigError:
-        found = None
-    if found != meant:
-        hint = f"edit {FILE} by hand: an anchor or an unusual layout is in the way"
-        raise OrchestratorError(f"cannot change {what} and nothing else", hint, code="edit_refused")
-    return text
-
-
-def _set(text: str, spot: Path, value: object) -> str:
-    source, rest = _Source(text), list(spot)
-    node, what = source.root, _spelt(spot)
-    here = meant = {} if source.data is None else source.data
-    while len(rest) > 1 and _inside(here, rest[0]) is not None:
-        node, here = source.child(node, rest[0]), here[rest.pop(0)]
-    key, *inner = map(str, rest)
-    if not isinstance(here, dict) or [key, *inner] != rest:
-        raise OrchestratorError(f"cannot set {what}: {key} would not stand in a mapping")
-    for name in reversed(inner):
-        value = {name: value}
-    data = _data(value)
-    if key in here and here[key] == data:
-        return text
-    there = key in here
-    here[key] = data
-    write = _replace if there else _insert
-    return _verified(write(source, node, key, value), meant, what)
-
-
-def _spelt(spot: Path) -> str:
-    words = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in spot)
-    return "".join(words).removeprefix(".")
-
-
-def _inside(data: Any, step: Any) -> Any:
-    try:
-        return data[step] if isinstance(data, dict | list) else None
-    except (LookupError, TypeError):
-        return None
-
-
-def _insert(source: _Source, node: Node | None, key: str, value: object) -> str:
-    """Return the text with a new key in a mapping: last, but at the top level before `agents`."""
-    text, newline = source.text, source.newline
-    if node is None or node.id != "mapping":
-        joint = "" if not text or text.endswith("\n") else newline
-        return text + joint + "".join(line + newline for line in _lines({key: value}, ""))
-    if node.flow_style:
-        at = source.content_end(_inner_end(node))
-        comma = ", " if node.value else ""
-        return f"{text[:at]}{comma}{_flow(key)}: {_flow(value)}{text[at:]}"
-    names = [each.value for each, _ in node.value]
-    limit = _inner_end(node)
-    if node is source.root and "agents" in names[1:]:
-        limit = node.value[names.index("agents")][0].start_mark.index
-    at = source.line_end(source.content_end(limit))
-    lines = _lines({key: value}, " " * int(node.value[0][0].start_mark.column), source.step)
-    return text[:at] + "".join(newline + line for line in lines) + text[at:]
-
-
-def _replace(source: _Source, node: Node, key: str, value: object) -> str:
-    """Return the text with another value for a key; text stays quoted the way it was."""
-    text, old = source.text, source.child(node, key)
-    colon, end = source.entry(node, key)
-    if old.id != "scalar" and not old.flow_style and old.start_mark.index > colon:
-        line_end = source.line_end(colon)
-        return f"{text[:colon]} {_flow(value)}{text[colon:line_end]}{text[source.line_end(end) :]}"
-    new = _flow(value, old.style if old.id == "scalar" and old.style in ("'", '"') else None)
-    start, end = old.start_mark.index, max(colon, end)
-    if not colon < start < end:  # Empty, or an alias.
-        start, new = colon, " " + new
-    blanks = re.compile(r"  +(?=#)").match(text, end)
-    if blanks:  # A comment stays in its column.
-        width = max(len(blanks[0]) + end - start - len(new), 2)
-        return f"{text[:start]}{new}{' ' * width}{text[blanks.end() :]}"
-    return text[:start] + new + text[end:]
-
-
-def _fill(source: _Source, agents: Node, entry: Mapping[str, object]) -> str:
-    """Return the text with the first entry of an empty list."""
-    if source.root is None or source.root.flow_style:
-        return _replace(source, source.root, "agents", [entry])
-    colon, end = source.entry(source.root, "agents")
-    text = source.text[:colon] + source.text[max(colon, end) :]
-    at = _Source(text).line_end(colon)
-    return text[:at] + source.newline + _item(source, entry, 2, " ") + text[at:]
-
-
-def _append(source: _Source, agents: Node, entry: Mapping[str, object]) -> str:
-    """Return the text with one more entry in a list, laid out like the last one."""
-    text, items, last = source.text, source.items(agents), agents.value[-1]
-    start, end = items[-1]
-    if agents.flow_style:
-        return f"{text[:end]}, {_flow(entry)}{text[end:]}"
-    column = source.column(start)
-    at = source.past_comments(end, column)
-    apart = len(items) > 1 and re.search(r"\n[ \t]*\r?\n", text[items[-2][1] : start])
-    joint = source.newline * (2 if apart else 1)
-    found = re.compile(r" +").match(text, start + 1)
-    gap = found[0] if found else " "
-    if last.id == "mapping" and last.flow_style:
-        return f"{text[:at]}{joint}{' ' * column}-{gap}{_flow(entry)}{text[at:]}"
-    return text[:at] + joint + _item(source, entry, column, gap) + text[at:]
-
-
-def _item(source: _Source, entry: Mapping[str, object], column: int, gap: str) -> str:
-    inner = " " * (column + 1 + len(gap))
-    lines = _lines(entry, inner, source.step)
-    return source.newline.join([" " * column + "-" + gap + lines[0].lstrip(), *lines[1:]])
-
-
-def _cut(source: _Source, agents: Node, index: int) -> str:
-    """Return the text without one item of a list."""
-    text, items = source.text, source.items(agents)
-    start, end = items[index]
-    if agents.flow_style:
-        if len(items) == 1:
-            return _replace(source, source.root, "agents", [])
-        if index:
-            return text[: items[index - 1][1]] + text[end:]
-        return text[:start] + text[items[1][0] :]
-    column = source.column(start)
-    before, after = text[: start - column], text[source.past_comments(end, column) :]
-    after = after.removeprefix(source.newline)
-    if len(items) == 1:
-        colon = source.entry(source.root, "agents")[0]
-        before = f"{text[:colon]} []{text[colon : start - column]}"
-    if index:
-        before = re.sub(rf"(?<=\n)([ ]{{{column}}}#[^\n]*\n)+\Z", "", before)
-    if re.search(r"\n[ \t]*\r?\n\Z", before):
-        # The item stood between blank lines: one of the two goes with it.
-        after = re.sub(r"\A([ \t]*\r?\n)+", "", after)
-        if not after:
-            before = before.rstrip() + source.newline
-    return before + after
+    offset, gap = (len(found[1]), len(found[2])) if found else (2, 2)
+    editor.indent(mapping=step, sequence=offset + gap, offset=offset)
+    texts = []
+    for edit in (lambda *_: None, change):
+        data = editor.load(text)
+        stream = io.StringIO()
+        if data is None:
+            data = CommentedMap()
+        edit(data, made)
+        if data or source.data is not None:
+            editor.dump(data, stream)
+        texts.append(stream.getvalue().splitlines())
+    return texts

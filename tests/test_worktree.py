@@ -14,7 +14,6 @@ from conftest import git as sh
 from conftest import tree
 
 from orchestrator import git, worktree
-from orchestrator.errors import GitError
 
 BRANCH = "agent/T1-fix-it"
 RESCUE = "refs/orchestrator/rescue/"

@@ -150,7 +150,7 @@ def _judged(
     for earlier in config.agents[: agent.index]:
         rules, task = planner.judge(earlier, snapshot, config, now, room)
         if all(rule.ok for rule in rules):
-            room.take(task, snapshot.roles[earlier.role])
+            room.take(task, snapshot)
     return planner.judge(agent, snapshot, config, now, room)
 
 
