@@ -39,7 +39,9 @@ class AgentState:
     last_run: str | None = None
     #: The supervisor that was started for it: {"pid", "identity"}.
     supervisor: dict[str, Any] = field(default_factory=dict)
+    #: How often a supervisor was started again, and the stage of the run that this was in.
     restarts: int = 0
+    restarted_in: str | None = None
     #: Failures in a row of runs without a task, and why the scheduler paused the agent for them.
     failures: int = 0
     suspended: str | None = None
@@ -61,6 +63,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "last_run": _TEXT,
     "supervisor": (dict,),
     "restarts": (int,),
+    "restarted_in": _TEXT,
     "failures": (int,),
     "suspended": _TEXT,
     "question": _TEXT,

@@ -12,6 +12,9 @@ from orchestrator import files, process
 
 #: A shell's exit code for "there is no such program".
 COMMAND_NOT_FOUND = 127
+#: How a check ends that somebody killed (a shell's codes, and Popen's): SIGKILL and SIGTERM. Other
+#: signals are a program's own doing: a crash is a verdict.
+KILLED = (128 + 9, 128 + 15, -9, -15)
 #: Characters of a failed check's output that go into the task and the next prompt.
 OUTPUT_KEPT = 4000
 
@@ -31,6 +34,10 @@ class Failure:
     @property
     def program_is_missing(self) -> bool:
         return self.code == COMMAND_NOT_FOUND
+
+    @property
+    def was_killed(self) -> bool:
+        return self.code in KILLED
 
     def __str__(self) -> str:
         how = "took too long" if self.code is None else f"exited {self.code}"
@@ -53,6 +60,9 @@ class Checker:
         """Run commands one after the other in `cwd` until one fails. Raises Stopped."""
         for command in commands:
             failure = self.run(command, cwd)
+            if failure is not None and failure.was_killed:
+                # Out of memory, a person, a shutdown: that says nothing about the work. Once more.
+                failure = self.run(command, cwd)
             if failure is not None:
                 return failure
         return None

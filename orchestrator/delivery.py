@@ -11,7 +11,7 @@ import os
 from dataclasses import replace
 from typing import Protocol
 
-from orchestrator import files, forge, git, runrecord, worktree
+from orchestrator import files, forge, git, gitremote, gitworktree, runrecord, worktree
 from orchestrator.checks import Checker, Failure
 from orchestrator.errors import SystemFault
 from orchestrator.layout import Layout
@@ -49,7 +49,7 @@ def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
 
 
 def fetch(
-    layout: Layout, remote: str, branches: list[str], timeout: float = git.REMOTE_TIMEOUT
+    layout: Layout, remote: str, branches: list[str], timeout: float = gitremote.TIMEOUT
 ) -> dict[str, str]:
     """Bring branches of the remote up to date; return those that it has, with their commits.
 
@@ -61,7 +61,7 @@ def fetch(
     lock = files.Lock(os.path.join(layout.cache, "fetch.lock"), timeout)
     try:
         with lock:
-            return git.fetch(layout.root, remote, branches, timeout)
+            return gitremote.fetch(layout.root, remote, branches, timeout)
     except files.LockHeld:
         raise SystemFault("another fetch is still under way", code="remote_unreachable") from None
     finally:
@@ -70,7 +70,7 @@ def fetch(
 
 def remote_of(layout: Layout, config: Config) -> str | None:
     """Return the configured remote's name, if the repository has it."""
-    return config.remote if git.remote_url(layout.root, config.remote) else None
+    return config.remote if gitremote.url(layout.root, config.remote) else None
 
 
 def tip(root: str, record: Record) -> str | None:
@@ -98,6 +98,9 @@ def deliver(
     steps = record["steps"]
     if steps.get("checked") != head:
         failure = run_checks(folder, record, run, head)
+        if failure is not None and failure.was_killed:
+            reason = f"no_result: a check was killed: {failure}"
+            return replace(outcome, verdict="interrupted", reason=reason)
         if failure is not None:
             return _failed(outcome, f"checks_failed: {failure}")
         steps["checked"] = head
@@ -123,17 +126,17 @@ def _failed(outcome: Outcome, reason: str) -> Outcome:
 def _push(record: Record, run: Run, head: str) -> str | None:
     """Push the branch and look whether the remote has it. Return why it refused, or None."""
     root, remote, branch = run.layout.root, record["remote"], record["branch"]
-    there = git.remote_branches(root, remote, [branch]).get(branch)
+    there = gitremote.tips(root, remote, [branch]).get(branch)
     if there == head:
         return None
     # What we pushed in an earlier attempt may be replaced (after a rebase), nothing else.
     ours = run.task.head if run.task and run.task.head == there else None
     if ours and not git.is_ancestor(root, ours, head):
         git.update_ref(root, f"{git.RESCUE}{record['id']}-replaced", ours)
-    refusal = git.push(root, remote, head, branch, ours)
+    refusal = gitremote.push(root, remote, head, branch, ours)
     if refusal:
         return refusal
-    if git.remote_branches(root, remote, [branch]).get(branch) != head:
+    if gitremote.tips(root, remote, [branch]).get(branch) != head:
         return "the remote took the push but does not show it"
     return None
 
@@ -175,7 +178,7 @@ def run_checks(folder: str, record: Record, run: Run, head: str) -> Failure | No
     """
     if not run.config.checks:
         return None
-    git.detach(run.path, head)
+    gitworktree.detach(run.path, head)
     checker = Checker(
         check_environment(run.config, run.agent, run.layout),
         os.path.join(folder, "checks.log"),
@@ -187,8 +190,8 @@ def run_checks(folder: str, record: Record, run: Run, head: str) -> Failure | No
         failure = checker.first_failure(run.config.checks, run.path)
     finally:
         # What the checks left behind is nobody's work: it must not look like an agent's.
-        git.detach(run.path, head)
-        git.clean(run.path)
+        gitworktree.detach(run.path, head)
+        gitworktree.clean(run.path)
     if failure is not None and failure.program_is_missing:
         path = os.path.join(run.layout.cache, f"base-{record['id']}")
         with worktree.throw_away(run.layout.root, path, record["base_commit"]):

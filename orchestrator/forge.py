@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from orchestrator import files, git, process
+from orchestrator import files, git, gitremote, process
 from orchestrator.errors import NotFound, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
@@ -54,7 +54,7 @@ def of_project(layout: Layout, config: Config) -> Forge:
 def _is_github(layout: Layout, config: Config) -> bool:
     import shutil
 
-    url = git.remote_url(layout.root, config.remote) or ""
+    url = gitremote.url(layout.root, config.remote) or ""
     on_github = re.match(r"(https://([^/@]*@)?|ssh://git@|git@)github\.com[:/]", url)
     return bool(on_github) and shutil.which("gh") is not None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from orchestrator import config as config_module
 from orchestrator import files, idle
+from orchestrator.due import next_due
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Action, Config, Problem, PullRequest
 from orchestrator.observe import Observation
@@ -51,7 +51,7 @@ def _wake(config: Config, seen: Observation, actions: Sequence[Action], now: flo
     for agent in config.agents:
         state = seen.states.get(agent.name)
         last = state.last_started if state else None
-        times.append(config_module.next_due(agent, last, now, None))
+        times.append(next_due(agent, last, now, None))
     times += [now + seconds_left(task, now) for task in seen.snapshot.waiting]
     if any(action.reason == "budget_exhausted" for action in actions):
         times.append(now + 60)  # a new day begins at some midnight

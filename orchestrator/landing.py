@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from orchestrator import delivery, files, forge, git, review, worktree
+from orchestrator import delivery, files, forge, git, gitremote, gitworktree, review, worktree
 from orchestrator.checks import Checker
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
@@ -144,16 +144,18 @@ def _try(
         failure = checker.first_failure(config.checks, path)
         if failure is not None and failure.program_is_missing:
             raise SystemFault(f"a check's program is missing: {failure}", code="check_failed")
+        if failure is not None and failure.was_killed:
+            raise SystemFault(f"a check was killed: {failure}", code="check_killed")
         if failure is not None:
             raise CannotLand(f"merged into {pr.base}, the checks fail: {failure}")
     if remote is None:
         _fast_forward(root, pr.base, base, merged)
         return merged
-    refused = git.push(root, remote, merged, pr.base)
+    refused = gitremote.push(root, remote, merged, pr.base)
     if refused is None:
         git.update_ref(root, f"refs/remotes/{remote}/{pr.base}", merged)
         return merged
-    if git.remote_branches(root, remote, [pr.base]).get(pr.base) == base:
+    if gitremote.tips(root, remote, [pr.base]).get(pr.base) == base:
         raise OrchestratorError(f"the remote refused the merge: {refused}", code="push_rejected")
     return None
 
@@ -161,9 +163,9 @@ def _try(
 def _merged(path: str, pr: PullRequest, base: str, head: str) -> str:
     """Return the commit that base and head make together, in the worktree at `path`."""
     if git.is_ancestor(path, base, head):
-        git.detach(path, head)
+        gitworktree.detach(path, head)
         return head
-    conflicts = git.merge(path, head, f"Merge {pr.branch}: {pr.title}")
+    conflicts = gitworktree.merge(path, head, f"Merge {pr.branch}: {pr.title}")
     if conflicts is None:
         return git.ask(path, "rev-parse", "HEAD")
     raise CannotLand(f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into it. {conflicts}")
@@ -171,11 +173,11 @@ def _merged(path: str, pr: PullRequest, base: str, head: str) -> str:
 
 def _fast_forward(root: str, branch: str, old: str, new: str) -> None:
     """Move the base branch of a repository without a remote, as a person asked (CONTRACT 7)."""
-    holder = git.branch_worktree(root, branch)
+    holder = gitworktree.holder_of(root, branch)
     if holder is None:
         git.update_ref(root, f"refs/heads/{branch}", new, old)
         return
-    if git.has_changes(holder):
+    if gitworktree.has_changes(holder):
         raise OrchestratorError(
             f"{branch} is checked out in {holder} with uncommitted changes",
             "commit or stash them, then merge again",

@@ -265,11 +265,13 @@ class RunView:
     alive: bool
     #: The run reached its end and its outcome is on disk.
     finished: bool
-    #: How often a supervisor was started again for it.
+    #: How often a supervisor was started again for the stage that it is in.
     restarts: int
     outcome: Outcome | None = None
     #: Seconds since the run's record was made.
     age: float = 0.0
+    #: Its client has ended, and may have left a result: that is not to be thrown away.
+    concluding: bool = False
 
 
 @dataclass(frozen=True, slots=True)

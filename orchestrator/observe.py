@@ -122,6 +122,7 @@ def _runs(
                 restarts=state.restarts,
                 outcome=outcome_of(record),
                 age=max(now - record["created"], 0.0),
+                concluding=record["status"] == "concluding",
             )
         )
     return tuple(views), records

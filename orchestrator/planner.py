@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from orchestrator.config import next_due
+from orchestrator.due import next_due
 from orchestrator.model import Action, Agent, Config, Outcome, Role, Rule, RunView, Snapshot, Task
 
 #: How often a supervisor that died is started again for one run before the run counts as lost.
 MAX_RESTARTS = 3
+#: The same for a run whose client has ended: its result outranks much (FAILURES 1).
+MAX_CONCLUDING_RESTARTS = 30
 
 
 def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
@@ -24,6 +26,10 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
     """
     actions = settlements(snapshot, config)
     room = Room.of(snapshot)
+    for review in snapshot.waiting:
+        if is_pointless(review, snapshot):
+            room.taken.add(review.id)
+            actions.append(Action("finish", task=review.id, reason="pull_request_not_open"))
     for agent in config.agents:
         rules, task = judge(agent, snapshot, config, now, room)
         refusal = next((rule for rule in rules if not rule.ok), None)
@@ -58,7 +64,8 @@ def settle(run: RunView, snapshot: Snapshot, config: Config) -> Action | None:
     if not run.finished:
         if run.alive:
             return None
-        if run.restarts < MAX_RESTARTS:
+        limit = MAX_CONCLUDING_RESTARTS if run.concluding else MAX_RESTARTS
+        if run.restarts < limit:
             return Action("deliver", run.agent, run.task, run.id, "supervisor_gone")
         outcome = Outcome("interrupted", f"no_result: its supervisor died {run.restarts + 1} times")
     if outcome is None:
@@ -242,6 +249,12 @@ def _task_rules(
         ),
     ]
     return rules, ready[0] if ready else None
+
+
+def is_pointless(task: Task, snapshot: Snapshot) -> bool:
+    """Whether a waiting review is about a pull request that was merged or closed meanwhile."""
+    known = snapshot.open_pr_ids
+    return task.reviews is not None and known is not None and task.pr not in known
 
 
 def has_pull_request(task: Task, snapshot: Snapshot) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator import environment as client_environment
-from orchestrator import files, forge, git, process, project
+from orchestrator import files, forge, git, gitremote, process, project
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config
@@ -170,7 +170,7 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
     """Look whether pull requests can be opened where they are wanted."""
     try:
         name = forge.of_project(layout, config).name
-        url = git.remote_url(layout.root, config.remote) or ""
+        url = gitremote.url(layout.root, config.remote) or ""
     except OrchestratorError as error:
         return Finding("forge", "fail", error.message, error.hint or "mend git first")
     if name == "local":
@@ -199,7 +199,7 @@ def remote(layout: Layout, config: Config) -> Finding:
     """Look whether the remote answers, and has the base branch."""
     root, name, base = layout.root, config.remote, config.base_branch or "HEAD"
     try:
-        if git.remote_url(root, name) is None:
+        if gitremote.url(root, name) is None:
             return _without_remote(root, name, base)
         ref = base if base == "HEAD" else f"refs/heads/{base}"
         done = git.run(root, "ls-remote", "--quiet", name, ref, timeout=PROBE_TIMEOUT)

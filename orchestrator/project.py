@@ -13,7 +13,7 @@ import re
 import shutil
 from dataclasses import dataclass, field
 
-from orchestrator import files, git, roles, yamledit
+from orchestrator import files, git, gitremote, roles, yamledit
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, iso
@@ -147,7 +147,7 @@ def _write_mark(layout: Layout, now: float, environment: dict[str, str]) -> None
 def _write_config(layout: Layout, start: bool) -> None:
     root = layout.root
     remote = "origin"
-    branch = git.remote_head(root, remote) or git.current_branch(root) or "main"
+    branch = gitremote.head(root, remote) or git.current_branch(root) or "main"
     template = os.path.join(roles.resources(), "plugin", "templates", "agents.yaml")
     with open(template, encoding="utf-8") as file:
         text = file.read()
@@ -170,7 +170,7 @@ def _warn(layout: Layout, change: Change) -> None:
             "the client `claude` is not on your PATH: install Claude Code, or set claude.command "
             "in .orchestrator/agents.yaml"
         )
-    url = git.remote_url(layout.root, "origin")
+    url = gitremote.url(layout.root, "origin")
     if url is None:
         change.warnings.append("there is no remote `origin`: branches stay in this repository")
     elif "github.com" in url and shutil.which("gh") is None:

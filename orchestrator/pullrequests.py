@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, replace
 
-from orchestrator import delivery, files, forge, git
+from orchestrator import delivery, files, forge, git, gitremote
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest
@@ -88,7 +88,7 @@ def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[P
     """Bring bases and branches up to date; a remote out of reach leaves them as they were."""
     branches = sorted({pr.base for pr in prs} | {pr.branch for pr in prs})
     try:
-        delivery.fetch(layout, remote, branches, git.TICK_TIMEOUT)
+        delivery.fetch(layout, remote, branches, gitremote.TICK_TIMEOUT)
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
 

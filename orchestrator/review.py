@@ -1,12 +1,103 @@
-"""What a verdict on delivered work means for its task: sent back, handed to a person, or let be."""
+"""Reviews: asked for when work is delivered, and what a verdict means for the task under review.
+
+Everything can be repeated after a crash: a review is asked for once, and a verdict counts once.
+"""
 
 from __future__ import annotations
 
-from orchestrator.model import Config, Entry, Task, iso
+from orchestrator import forge, taskfile
+from orchestrator.errors import NotFound
+from orchestrator.layout import Layout
+from orchestrator.model import Config, Entry, Outcome, Role, Task, iso
+from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 #: Characters of a feedback that are put into a question.
 QUOTED = 500
+
+
+def ask(
+    store: Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
+) -> str | None:
+    """Create the review task for what the run delivered; return its id, or None for none.
+
+    None: no review is wanted after such a task, nobody could give it, or it was asked for before.
+    """
+    reviewer = _reviewer(settings)
+    if task.role not in settings.config.review.after or reviewer is None or not run:
+        return None
+    review_id = f"REVIEW-{run.rpartition('-')[2]}"
+    try:
+        store.find(review_id)
+        return None
+    except NotFound:
+        pass
+    extra = [("REVIEWS", task.id), ("PR", str(outcome.pr)), ("HEAD", str(outcome.head))]
+    file = taskfile.new(
+        review_id,
+        f"Review: {task.title}"[: taskfile.MAX_TITLE],
+        reviewer.takes or "review",
+        task.priority,
+        task.branch,
+        iso(now) or "",
+        "scheduler",
+        (),
+        _body(task, outcome),
+        extra,
+    )
+    store.add(file)
+    return review_id
+
+
+def _reviewer(settings: Settings) -> Role | None:
+    configured = {agent.role for agent in settings.config.agents}
+    roles = (settings.roles.get(name) for name in sorted(configured))
+    return next((r for r in roles if r is not None and r.delivers == "verdict"), None)
+
+
+def _body(task: Task, outcome: Outcome) -> str:
+    """The text of a review task; the author's words are quoted and cannot look like ours."""
+    summary = outcome.summary or "(the author gave no summary)"
+    quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())
+    said = f"Pull request {outcome.pr} of task {task.id}. Its author says:"
+    return f"## Context\n{said}\n\n{quoted}\n"
+
+
+def give_verdict(
+    layout: Layout,
+    config: Config,
+    reviewing: Task,
+    outcome: Outcome,
+    *,
+    now: float,
+    run: str,
+    reviewer: str,
+) -> None:
+    """Record a verdict on its pull request, and on its task with what follows from it."""
+    if reviewing.pr is not None:
+        text = outcome.feedback or outcome.summary or ""
+        where = forge.of_project(layout, config)
+        where.give_verdict(reviewing.pr, outcome.verdict, outcome.head or "", text)
+    if reviewing.reviews is None:
+        return
+    store = Store(layout)
+    try:
+        task = store.find(reviewing.reviews)
+    except NotFound:
+        return
+    if task.state != "done":  # sent back already, or moved by a person
+        return
+    record_verdict(
+        store,
+        config,
+        task,
+        now=now,
+        run=run,
+        reviewer=reviewer,
+        verdict=outcome.verdict,
+        feedback=outcome.feedback or outcome.summary,
+        head=outcome.head,
+    )
 
 
 def record_verdict(
@@ -41,16 +132,15 @@ def record_verdict(
     task = store.note(task, entry)
     if not asked:
         return task
-    if task.review_rounds >= config.review.max_rounds:
-        question = (
-            f"Changes were asked for {task.review_rounds} times. The last time: "
-            f"{(feedback or 'no reason given')[:QUOTED]} How should it go on?"
-        )
-        fields = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
-        return store.move(task, "blocked", fields)
-    return store.move(
-        task, "incoming", _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
+    if task.review_rounds < config.review.max_rounds:
+        reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
+        return store.move(task, "incoming", reopened)
+    question = (
+        f"Changes were asked for {task.review_rounds} times. The last time: "
+        f"{(feedback or 'no reason given')[:QUOTED]} How should it go on?"
     )
+    blocked = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
+    return store.move(task, "blocked", blocked)
 
 
 def _has(store: Store, task: Task, run: str) -> bool:

@@ -15,13 +15,13 @@ if __name__ == "__main__":  # the seed's entry point: python orchestrator/orches
 
     sys.exit(main(["tick", *sys.argv[1:]]))
 
-import json
 import os
 import time
 from dataclasses import dataclass, field, replace
 
 from orchestrator import (
     agentstate,
+    events,
     files,
     idlestamp,
     landing,
@@ -34,9 +34,10 @@ from orchestrator import (
 )
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Problem, PullRequest, Task, iso
+from orchestrator.model import Action, Problem, PullRequest, Task
 from orchestrator.settings import Settings
-from orchestrator.settle import Applier
+from orchestrator.settle import Settler
+from orchestrator.starting import Starter
 
 #: A tick that holds the lock for longer is hung (CONTRACT 8.6); seconds.
 HUNG_AFTER = 300.0
@@ -97,10 +98,10 @@ def _tick(
 ) -> Report:
     loaded = settings.load(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
-    applier = Applier(layout, loaded, now)
+    starter, settler = Starter(layout, loaded, now), Settler(layout, loaded, now)
     seen = observe.observe_runs(layout, loaded, now)
     for action in planner.settlements(seen.snapshot, loaded.config):
-        _apply(report, action, lambda a=action: _settle(applier, a))
+        _apply(report, action, lambda a=action: _settle(starter, settler, a))
     _repair_clocks(layout, seen, now)
     prs = pullrequests.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced)
@@ -113,7 +114,9 @@ def _tick(
     waiting = {task.id: task for task in seen.incoming.tasks}
     for action in planner.plan(snapshot, config, now):
         if action.action == "start":
-            _apply(report, action, lambda a=action: _start(applier, loaded, waiting, a))
+            _apply(report, action, lambda a=action: _start(starter, loaded, waiting, a))
+        elif action.action == "finish":
+            _apply(report, action, lambda a=action: settler.drop_review(a, waiting))
         elif action.action == "skip":
             report.actions.append(action)
     report.problems += observe.problems(layout, loaded, seen, now)
@@ -149,21 +152,20 @@ def own_process(word: str, root: str) -> int:
         config = settings.last_good(layout)
         said = landing.land_approved(layout, config, time.time()) if config else []
         for line in said:
-            event = {"at": iso(time.time()), "event": "landing", "reason": line}
-            files.append_line(layout.events, json.dumps(event, ensure_ascii=False))
+            events.append(layout, time.time(), "landing", reason=line)
         if not any(line.startswith(("merged", "sent")) for line in said):
             return 0
     tick(layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT, after_run=True)
     return 0
 
 
-def _settle(applier: Applier, action: Action) -> Action:
-    return applier.restart(action) if action.action == "deliver" else applier.settle(action)
+def _settle(starter: Starter, settler: Settler, action: Action) -> Action:
+    return starter.restart(action) if action.action == "deliver" else settler.settle(action)
 
 
-def _start(applier: Applier, loaded: Settings, waiting: dict[str, Task], action: Action) -> Action:
+def _start(starter: Starter, loaded: Settings, waiting: dict[str, Task], action: Action) -> Action:
     agent = next(a for a in loaded.config.agents if a.name == action.agent)
-    return applier.start(agent, waiting[action.task] if action.task else None)
+    return starter.start(agent, waiting[action.task] if action.task else None)
 
 
 def _apply(report: Report, action: Action, act: object) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from orchestrator import config as config_module
-from orchestrator import files, git, roles
+from orchestrator import files, git, gitremote, lastgood, roles
 from orchestrator.errors import ConfigError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, Role
@@ -47,9 +46,11 @@ def load(layout: Layout, *, write_cache: bool) -> Settings:
     cached = _cached(layout)
     if cached is not None and cached[0] == seal:
         return Settings(cached[1], known, tuple(problems), good=True)
+    from orchestrator.config import parse
+
     try:
         with open(layout.config, "rb") as file:
-            parsed = config_module.parse(file.read(), roles=known)
+            parsed = parse(file.read(), roles=known)
     except FileNotFoundError:
         problems.append(
             Problem("config_error", f"{layout.config} is missing", "run: orchestrator init")
@@ -62,7 +63,7 @@ def load(layout: Layout, *, write_cache: bool) -> Settings:
         settled = _with_base_branch(layout.root, parsed)
         if write_cache:
             files.make_folder(layout.cache)
-            data = seal.encode() + b"\n" + config_module.dump_cache(settled)
+            data = seal.encode() + b"\n" + lastgood.dump(settled)
             files.write_atomic(layout.last_good_config, data)
         return Settings(settled, known, tuple(problems), good=True)
     return Settings(cached[1] if cached else Config(), known, tuple(problems), good=False)
@@ -80,7 +81,7 @@ def _cached(layout: Layout) -> tuple[str, Config] | None:
             seal, _, data = file.read().partition(b"\n")
     except OSError:
         return None
-    config = config_module.load_cache(data)
+    config = lastgood.load(data)
     return (seal.decode(errors="replace"), config) if config else None
 
 
@@ -88,5 +89,5 @@ def _with_base_branch(root: str, config: Config) -> Config:
     """Fill in the base branch: the remote's HEAD branch, else the current one (CONTRACT 4)."""
     if config.base_branch is not None:
         return config
-    found = git.remote_head(root, config.remote) or git.current_branch(root)
+    found = gitremote.head(root, config.remote) or git.current_branch(root)
     return replace(config, base_branch=found)

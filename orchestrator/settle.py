@@ -1,4 +1,4 @@
-"""Applying decisions: starting runs, and moving tasks when runs have ended.
+"""Settling runs: what their end means for the task, for its review, for the agent and for all.
 
 Called only under the scheduler's lock. Every function can be repeated after a crash at any point:
 what was already appended, moved or created is recognised and not done again.
@@ -6,46 +6,37 @@ what was already appended, moved or created is recognised and not done again.
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
 
-from orchestrator import (
-    agentstate,
-    files,
-    forge,
-    observe,
-    process,
-    review,
-    runrecord,
-    supervisor,
-    taskfile,
-)
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator import agentstate, events, files, observe, process, review, runrecord
+from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.model import (
-    Action,
-    Agent,
-    Config,
-    Entry,
-    Hold,
-    Outcome,
-    Role,
-    Task,
-    iso,
-)
+from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.runrecord import Record
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 
+#: What mends a fault, by the first word of its reason. Work then goes on by itself.
+_HINTS = {
+    "client_missing": "install Claude Code, or correct claude.command in agents.yaml",
+    "authentication_failed": "run `claude` once and sign in; for cron: claude setup-token",
+    "billing_error": "look at the account's billing",
+    "model_not_found": "correct the agent's model: orchestrator agent set NAME model=...",
+    "remote_unreachable": "try by hand: git ls-remote; work goes on by itself when it answers",
+    "check_program_missing": "install it, or correct `checks` in agents.yaml",
+    "hook_failed": "mend `hooks` in agents.yaml",
+    "role_broken": "mend that role's file in .orchestrator/roles/",
+    "git_missing": "install git",
+    "forge_failed": "try by hand: gh auth status",
+    "usage_limit": "work goes on by itself, in the same conversations, when the limit resets",
+}
 #: Characters of a reason or error that go into events and listings.
 REASON_KEPT = 500
 
 
-class Applier:
-    """Applies one tick's actions to one project."""
+class Settler:
+    """Settles the ended runs of one project, in one tick."""
 
     def __init__(self, layout: Layout, settings: Settings, now: float) -> None:
         self.layout = layout
@@ -53,97 +44,6 @@ class Applier:
         self.config: Config = settings.config
         self.now = now
         self.store = Store(layout)
-
-    def event(self, word: str, **fields: Any) -> None:
-        """Append to the project's history."""
-        kept = {name: value for name, value in fields.items() if value is not None}
-        line = json.dumps({"at": iso(self.now), "event": word, **kept}, ensure_ascii=False)
-        files.append_line(self.layout.events, line)
-
-    # --- starting --------------------------------------------------------------------------
-
-    def start(self, agent: Agent, task: Task | None) -> Action:
-        """Claim and start; intent is on disk before anything runs (FAILURES 1).
-
-        Returns the start, or a skip when somebody else was faster.
-        """
-        files.remove(self.layout.idle_stamp)
-        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(self.now)) + os.urandom(3).hex()
-        folder = self.layout.run(agent.name, run_id)
-        files.make_folder(folder)
-        record = self._new_record(run_id, agent, task)
-        runrecord.write(folder, record)
-        state = agentstate.read(self.layout, agent.name)
-        before = (state.last_started, state.run)
-        state.run, state.last_started = run_id, self.now
-        state.supervisor, state.restarts = {}, 0
-        agentstate.write(self.layout, agent.name, state)
-        if task is not None:
-            branch = None
-            if self.settings.roles[agent.role].delivers != "verdict":
-                branch = task.work_branch or taskfile.branch_name(task.id, task.title)
-            fields: dict[str, object] = {"agent": agent.name, "run": run_id}
-            if branch:
-                fields["branch"] = branch
-            entry = Entry(iso(self.now) or "", "claimed", fields)
-            claimed = None
-            try:
-                claimed = self.store.claim(task, entry, self.config.queue_limits.max_claimed)
-            finally:
-                if claimed is None:
-                    state.last_started, state.run = before
-                    agentstate.write(self.layout, agent.name, state)
-            if claimed is None:
-                return Action("skip", agent.name, reason="no_matching_task")
-        self._spawn(agent.name, folder)
-        self.event("start", agent=agent.name, task=task.id if task else None, run=run_id)
-        return Action("start", agent.name, task.id if task else None, run_id)
-
-    def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> Record:
-        resume, cost = None, 0.0
-        if task is not None and task.session:
-            resume = task.session
-            cost = _session_cost(self.store, task)
-        return {
-            "id": run_id,
-            "agent": agent.name,
-            "role": agent.role,
-            #: As configured when the run began: it ends by these, whatever is edited meanwhile.
-            "settings": asdict(agent),
-            "task": task.id if task else None,
-            "title": task.title if task else None,
-            "attempt": task.attempts + 1 if task else 1,
-            "project": self.layout.root,
-            "created": self.now,
-            "status": "starting",
-            "limits": {
-                "max_runtime_seconds": agent.max_runtime_seconds,
-                "stall_seconds": agent.stall_seconds,
-            },
-            "resume": resume,
-            #: What the conversation that is gone on with had cost before (its total is cumulative).
-            "resume_cost_usd": cost,
-            "steps": {},
-        }
-
-    def _spawn(self, agent: str, folder: str) -> None:
-        pid = supervisor.start(folder)
-        state = agentstate.read(self.layout, agent)
-        state.supervisor = {"pid": pid, "identity": process.identity(pid)}
-        agentstate.write(self.layout, agent, state)
-
-    def restart(self, action: Action) -> Action:
-        """Start a supervisor again for a run whose own is gone."""
-        assert action.agent
-        assert action.run
-        state = agentstate.read(self.layout, action.agent)
-        state.restarts += 1
-        agentstate.write(self.layout, action.agent, state)
-        self._spawn(action.agent, self.layout.run(action.agent, action.run))
-        self.event("restart", agent=action.agent, run=action.run, reason=action.reason)
-        return action
-
-    # --- settling --------------------------------------------------------------------------
 
     def settle(self, action: Action) -> Action:
         """Carry out what was decided about a run: its task first, the agent's memory last."""
@@ -168,7 +68,7 @@ class Applier:
         finally:
             lock.close()
         self._settle_hold(outcome, record or {})
-        self.event(
+        self._event(
             action.action,
             agent=action.agent,
             task=action.task,
@@ -181,12 +81,20 @@ class Applier:
         )
         return action
 
+    def drop_review(self, action: Action, waiting: Mapping[str, Task]) -> Action:
+        """End a review that nobody needs any more."""
+        task = waiting[action.task or ""]
+        summary = "Its pull request is no longer open: there is nothing to review."
+        self.store.move(task, "done", self._entry("done", summary=summary, verdict="no_change"))
+        self._event("finish", task=task.id, reason=action.reason)
+        return action
+
     def _release(self, action: Action) -> Action:
         """Put back a task that lies in `claimed` though nobody ever claimed it."""
         task = self.store.find(action.task or "")
         entry = self._entry("requeued", charged=False, reason="run_gone", error=action.reason)
         self.store.move(task, "incoming", entry)
-        self.event("requeue", task=action.task, reason="run_gone")
+        self._event("requeue", task=action.task, reason="run_gone")
         return action
 
     def _close_record(self, folder: str, record: Record | None, outcome: Outcome) -> None:
@@ -207,6 +115,9 @@ class Applier:
         except NotFound:
             return None
         return task if task.state == "claimed" and task.run == action.run else None
+
+    def _event(self, word: str, **fields: object) -> None:
+        events.append(self.layout, self.now, word, **fields)
 
     def _entry(self, word: str, **fields: object) -> Entry:
         kept = {name: value for name, value in fields.items() if value is not None}
@@ -248,9 +159,21 @@ class Applier:
     def _finish(self, action: Action, task: Task, outcome: Outcome, record: Record) -> None:
         role = self.settings.roles.get(record.get("role", ""))
         if role is not None and role.delivers == "verdict":
-            self._apply_verdict(action, task, outcome)
+            review.give_verdict(
+                self.layout,
+                self.config,
+                task,
+                outcome,
+                now=self.now,
+                run=action.run or "",
+                reviewer=action.agent or "",
+            )
         elif outcome.pr is not None and role is not None:
-            self._ask_for_review(action, task, outcome)
+            asked = review.ask(
+                self.store, self.settings, task, outcome, now=self.now, run=action.run or ""
+            )
+            if asked is not None:
+                self._event("review_wanted", task=task.id, review=asked, pr=outcome.pr)
         entry = self._entry(
             "done",
             run=action.run,
@@ -261,66 +184,6 @@ class Applier:
             branch=outcome.branch,
         )
         self.store.move(task, "done", entry)
-
-    # --- reviews ---------------------------------------------------------------------------
-
-    def _reviewer_role(self) -> Role | None:
-        configured = {agent.role for agent in self.config.agents}
-        roles = (self.settings.roles.get(name) for name in sorted(configured))
-        return next((r for r in roles if r is not None and r.delivers == "verdict"), None)
-
-    def _ask_for_review(self, action: Action, task: Task, outcome: Outcome) -> None:
-        """Create the review task for a delivered pull request, once."""
-        reviewer = self._reviewer_role()
-        if task.role not in self.config.review.after or reviewer is None or not action.run:
-            return
-        review_id = f"REVIEW-{action.run.rpartition('-')[2]}"
-        try:
-            self.store.find(review_id)
-            return
-        except NotFound:
-            pass
-        extra = [("REVIEWS", task.id), ("PR", str(outcome.pr)), ("HEAD", str(outcome.head))]
-        file = taskfile.new(
-            review_id,
-            f"Review: {task.title}"[:200],
-            reviewer.takes or "review",
-            task.priority,
-            task.branch,
-            iso(self.now) or "",
-            "scheduler",
-            (),
-            _review_body(task, outcome),
-            extra,
-        )
-        self.store.add(file)
-        self.event("review_wanted", task=task.id, review=review_id, pr=outcome.pr)
-
-    def _apply_verdict(self, action: Action, reviewing: Task, outcome: Outcome) -> None:
-        """Record a verdict on its pull request, and on its task with what follows from it."""
-        if reviewing.pr is not None:
-            text = outcome.feedback or outcome.summary or ""
-            where = forge.of_project(self.layout, self.config)
-            where.give_verdict(reviewing.pr, outcome.verdict, outcome.head or "", text)
-        if reviewing.reviews is None:
-            return
-        try:
-            task = self.store.find(reviewing.reviews)
-        except NotFound:
-            return
-        if task.state != "done":  # sent back already, or moved by a person
-            return
-        review.record_verdict(
-            self.store,
-            self.config,
-            task,
-            now=self.now,
-            run=action.run or "",
-            reviewer=action.agent or "",
-            verdict=outcome.verdict,
-            feedback=outcome.feedback or outcome.summary,
-            head=outcome.head,
-        )
 
     # --- the agent's memory ----------------------------------------------------------------
 
@@ -341,7 +204,7 @@ class Applier:
         state.spend = {**dict(sorted(state.spend.items())[-1:]), **spend}
         state.last_outcome, state.last_reason = outcome.verdict, _short(outcome.reason)
         state.last_finished, state.last_run, state.run = self.now, state.run, None
-        state.supervisor, state.restarts = {}, 0
+        state.supervisor, state.restarts, state.restarted_in = {}, 0, None
         if record.get("task") is None:
             self._count_failures(state, outcome)
         agentstate.write(self.layout, action.agent, state)
@@ -373,30 +236,11 @@ class Applier:
         hold = Hold(
             code="usage_limit" if outcome.verdict == "usage_limit" else "system_fault",
             message=f"{code}: {message}" if message else code,
-            hint="it goes on by itself; see: orchestrator doctor",
+            hint=_HINTS.get(code, "nobody is charged; each tick tries again with one run"),
             since=known.since if known else self.now,
             until=outcome.until,
         )
         files.write_json(self.layout.hold, {f: getattr(hold, f) for f in hold.__dataclass_fields__})
-
-
-def _review_body(task: Task, outcome: Outcome) -> str:
-    """The text of a review task; the author's words are quoted and cannot look like ours."""
-    summary = outcome.summary or "(the author gave no summary)"
-    quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())
-    said = f"Pull request {outcome.pr} of task {task.id}. Its author says:"
-    return f"## Context\n{said}\n\n{quoted}\n"
-
-
-def _session_cost(store: Store, task: Task) -> float:
-    """What a task's conversation had cost when it was cut off."""
-    try:
-        history = store.read(task).history
-    except OrchestratorError:
-        return 0.0
-    costs = [e.fields.get("session_cost_usd") for e in history if e.event == "requeued"]
-    known = [c for c in costs if isinstance(c, int | float)]
-    return float(known[-1]) if known else 0.0
 
 
 def _seconds(record: Record) -> float:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from orchestrator import files, taskfile
+from orchestrator import files, history, taskfile
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Task, task_order
@@ -200,7 +200,7 @@ class Store:
             content = os.read(descriptor, min(os.fstat(descriptor).st_size, MAX_BYTES) + 1)
             file = taskfile.parse(content, os.path.basename(path))
             if not _same_event(file, entry):
-                line = taskfile.append(content, entry)
+                line = history.append(content, entry)
                 if os.write(descriptor, line) != len(line):
                     # A part of a line is passed over when read; the task must not move without it.
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from orchestrator import agentstate, delivery, files, git, worktree
+from orchestrator import agentstate, delivery, files, git, gitworktree, worktree
 from orchestrator.errors import OrchestratorError
 from orchestrator.forge import BRANCH_PREFIX
 from orchestrator.layout import Layout
@@ -38,9 +38,9 @@ def _worktrees(layout: Layout, config: Config) -> list[Item]:
     configured = {agent.name for agent in config.agents}
     for name in agentstate.names(layout):
         path = layout.worktree(name)
-        if not git.is_worktree(path):
+        if not gitworktree.is_worktree(path):
             continue
-        state = git.worktree_state(path)
+        state = gitworktree.state(path)
         if agentstate.read(layout, name).run or files.is_locked(layout.agent_lock(name)):
             verdict, why = False, "its agent is running"
         elif name in configured:
@@ -71,7 +71,7 @@ def _branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[It
         branch = ref.removeprefix("refs/heads/")
         pr = by_branch.get(branch)
         base = delivery.branch_commit(root, remote, pr.base if pr else config.base_branch or "HEAD")
-        holder = git.branch_worktree(root, branch)
+        holder = gitworktree.holder_of(root, branch)
         if branch in working:
             drop, why = False, f"task {working[branch].id} is in {working[branch].state}"
         elif holder:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from orchestrator import files, git
+from orchestrator import files, git, gitworktree
 from orchestrator.errors import GitError, OrchestratorError
 
 
@@ -22,13 +22,13 @@ def ensure(root: str, path: str, commit: str) -> bool:
 
     A folder that is in the way is set aside, never deleted.
     """
-    if git.is_worktree(path):
+    if gitworktree.is_worktree(path):
         _unlock(path)
         return False
     if os.path.lexists(path):
         os.rename(path, _free_name(f"{path}.set-aside"))
     files.make_folder(os.path.dirname(path))
-    git.add_worktree(root, path, commit)
+    gitworktree.add(root, path, commit)
     return True
 
 
@@ -49,7 +49,7 @@ def throw_away(root: str, path: str, commit: str) -> Iterator[str]:
     """Give a worktree for a moment: detached, holding nothing of anybody's, removed at the end."""
     if os.path.lexists(path):  # of a process that was killed
         remove(root, path)
-    git.add_worktree(root, path, commit)
+    gitworktree.add(root, path, commit)
     try:
         yield path
     finally:
@@ -59,12 +59,12 @@ def throw_away(root: str, path: str, commit: str) -> Iterator[str]:
 def remove(root: str, path: str) -> None:
     """Remove a worktree, registered or not, with all that is in it."""
     with contextlib.suppress(GitError):
-        git.remove_worktree(root, path)
+        gitworktree.remove(root, path)
     if os.path.lexists(path):
         import shutil
 
         shutil.rmtree(path)
-    git.prune_worktrees(root)
+    gitworktree.prune(root)
 
 
 #: Seconds after which a branch's lock cannot be a living git's: it holds one for milliseconds.
@@ -87,13 +87,13 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     _unlock(path, branch)
     ref = f"{git.RESCUE}{name}"
     rescued = _keep_commits(path, branch, ref)
-    git.quit_operations(path)
+    gitworktree.quit_operations(path)
     try:
-        dirty = git.worktree_state(path).dirty
+        dirty = gitworktree.state(path).dirty
         if dirty:
             index = os.path.join(os.path.dirname(path), "rescue.index")
             message = f"Uncommitted changes of run {name}"
-            rescued = _keep(path, ref, git.commit_all(path, message, index))
+            rescued = _keep(path, ref, gitworktree.commit_all(path, message, index))
     except GitError:
         # What git cannot commit (a repository inside, no HEAD, a spoilt index) is kept as it lies.
         _set_aside(path)
@@ -117,8 +117,8 @@ def _set_aside(path: str) -> None:
     if commit is None:
         raise GitError(f"{path} holds what git cannot keep")
     os.rename(path, _free_name(f"{path}.set-aside"))
-    git.prune_worktrees(root)
-    git.add_worktree(root, path, commit)
+    gitworktree.prune(root)
+    gitworktree.add(root, path, commit)
 
 
 def _moved_forward(path: str, branch: str | None, head: str) -> bool:
@@ -153,20 +153,20 @@ def take_up_branch(
     Whatever the worktree held was preserved before.
     """
     if ours is None:
-        git.start_branch(path, branch, theirs or base)
+        gitworktree.start_branch(path, branch, theirs or base)
         return
-    holder = git.branch_worktree(root, branch)
+    holder = gitworktree.holder_of(root, branch)
     if holder and os.path.realpath(holder) != os.path.realpath(path):
         _release(root, holder, branch)
     if theirs and theirs != ours and git.is_ancestor(root, ours, theirs):
         git.update_ref(root, f"refs/heads/{branch}", theirs, ours)
-    git.checkout_branch(path, branch)
+    gitworktree.checkout_branch(path, branch)
 
 
 def _release(root: str, holder: str, branch: str) -> None:
     """Make another worktree of ours let go of a branch (its run died before it could)."""
     if not os.path.isdir(holder):
-        git.prune_worktrees(root)
+        gitworktree.prune(root)
         return
     agents = os.path.join(os.path.realpath(root), ".orchestrator", "agents") + os.sep
     if not os.path.realpath(holder).startswith(agents):
@@ -185,7 +185,7 @@ def bring_included(root: str, path: str) -> list[str]:
     from shutil import copy2
 
     brought = []
-    for name in git.ignored_files(root, patterns):
+    for name in gitworktree.ignored_files(root, patterns):
         source, target = os.path.join(root, name), os.path.join(path, name)
         inside = os.path.realpath(source).startswith(os.path.realpath(root) + os.sep)
         inside = inside and os.path.realpath(target).startswith(os.path.realpath(path) + os.sep)
@@ -202,7 +202,7 @@ def _unlock(path: str, branch: str | None = None) -> None:
 
     The branch's own lock may be some other git's of this very moment: only an old one goes.
     """
-    folder = git.worktree_git_folder(path)
+    folder = gitworktree.own_folder(path)
     if folder is None:
         return
     for name in ("index.lock", "HEAD.lock"):

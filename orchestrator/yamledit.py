@@ -1,10 +1,10 @@
 """Edits of `agents.yaml` by commands: text in, text out, and only the lines that must change.
 
-ruamel.yaml makes each edit. It ties comments to the entry above them and lays a whole file out
-anew, so it is given the lines with content, twice: dumped as they are and dumped with the change.
-Only what differs between the two goes into the user's text. Each result is read again and compared
-with what was meant; a file too clever for this (an anchor in the way, say) is refused, never bent.
-Whether the values make sense is for `config.parse` to say.
+ruamel.yaml makes each edit, but it lays the whole file out anew, and ties a comment to the entry
+above it, to move and go with that. So it is given the text without comments, and dumps it twice: as
+it is, and with the edit. Only what differs between the two goes into the user's text. Each result
+is read again and compared with what was meant; a file too clever for this (an anchor in the way,
+say) is refused, never bent. Whether the values make sense is for `config.parse` to say.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ MAX_DEPTH = 30
 
 Path = tuple[str | int, ...]
 
-#: Turns a value into one for the data at hand.
-_Make = Callable[[Any], Any]
+#: Edits some data in place, given a function that turns values into such data.
+_Change = Callable[[Any, Callable[[Any], Any]], object]
 
 _TAG = "tag:yaml.org,2002:"
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_COMMENT = re.compile(r"([ \t]*)(#[^\n]*)")
 #: Stands for an agent that is being removed.
 _GONE = "b7c9d1-removed"
 
@@ -55,7 +56,7 @@ def set_values(text: str, path: Path, values: Mapping[str, object]) -> str:
 
 def set_agent(text: str, name: str, values: Mapping[str, object]) -> str:
     """Return `text` with `values` set in that agent's entry, as `set_values`; or `NotFound`."""
-    return set_values(text, ("agents", _position(_Source(text), name)), values)
+    return set_values(text, ("agents", _Source(text).position(name)), values)
 
 
 def set_limits(text: str, values: Mapping[str, object]) -> str:
@@ -77,14 +78,14 @@ def add_agent(text: str, name: str, role: str, values: Mapping[str, object]) -> 
         hint = f"change it with: orchestrator agent set {name} key=value"
         raise OrchestratorError(f"there is an agent {name!r} already", hint, code="agent_exists")
 
-    def change(data: Any, made: _Make) -> None:
+    def change(data: Any, made: Any) -> None:
         entry = made({"name": name, "role": role, **values})
         if data.get("agents"):
             data["agents"].append(entry)
         else:
             data["agents"] = [entry]
 
-    return source.edited(change, f"cannot add an agent: {FILE} has no list of agents", added=True)
+    return source.edited(change, f"cannot add an agent: {FILE} has no list of agents")
 
 
 def remove_agent(text: str, name: str) -> str:
@@ -95,22 +96,15 @@ def remove_agent(text: str, name: str) -> str:
     speak of the whole list.
     """
     source = _Source(text)
-    index = _position(source, name)
-    agents = source.agents
+    index, agents = source.position(name), source.agents()
     if agents.flow_style:
         return source.edited(lambda data, _: data["agents"].pop(index), "")
-    only = len(agents.value) == 1
 
-    def change(data: Any, made: _Make) -> None:
-        if made is not _plain:
-            data["agents"][index] = _GONE
-        elif only:
-            data["agents"] = None
-        else:
-            del data["agents"][index]
+    def change(data: Any, made: Any) -> None:
+        data["agents"][index] = made(_GONE)
 
-    text = source.edited(change, "", removed=index)
-    return set_values(text, (), {"agents": []}) if only else text
+    text = source.edited(change, "")
+    return text if len(agents.value) > 1 else set_values(text, (), {"agents": []})
 
 
 def parse_assignment(text: str) -> tuple[str, object]:
@@ -141,60 +135,23 @@ def parse_assignment(text: str) -> tuple[str, object]:
 
 
 def _set(text: str, spot: Path, value: object) -> str:
-    def change(data: Any, made: _Make) -> None:
-        *way, key = spot
-        for step in way:
+    def change(data: Any, made: Any) -> None:
+        for step in spot[:-1]:
             if isinstance(step, str) and data.get(step) is None:
                 _put(data, step, made({}))
             data = data[step]
-        _put(data, key, made(value))
+        _put(data, spot[-1], made(value))
 
     what = ".".join(map(str, spot))
     return _Source(text).edited(change, f"cannot set {what}: it would not stand in a mapping")
 
 
 def _put(mapping: Any, key: Any, value: Any) -> None:
-    """Set a key: a new one goes last, or before `agents`; text stays quoted the way it was."""
+    """Set a key; a new one goes last, or before `agents`."""
     if key not in mapping and "agents" in list(mapping)[1:] and hasattr(mapping, "insert"):
         mapping.insert(list(mapping).index("agents"), key, value)
-        return
-    old = mapping[key] if key in mapping else None
-    if type(value) is str and type(old).__name__.endswith("QuotedScalarString"):
-        value = type(old)(value)
-    mapping[key] = value
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as `_Source.data` has it."""
-    import yaml
-
-    return _data(yaml.representer.SafeRepresenter().represent_data(value), itertools.count(), 0)
-
-
-def _data(node: Any, counter: Iterator[int], depth: int) -> Any:
-    """Return a node of PyYAML as dicts, lists and (tag, text) pairs, aliases written out."""
-    if next(counter) >= MAX_NODES or depth > MAX_DEPTH:
-        raise ConfigError([f"{FILE}:{node.start_mark.line + 1}: too large or too deep"])
-    if node.id == "mapping":
-        return {str(key.value): _data(each, counter, depth + 1) for key, each in node.value}
-    if node.id == "sequence":
-        return [_data(each, counter, depth + 1) for each in node.value]
-    return None if node.tag == _TAG + "null" else (node.tag, node.value)
-
-
-def _position(source: _Source, name: str) -> int:
-    names = source.names()
-    if name not in names:
-        raise NotFound("agent", name, [each for each in names if each])
-    return names.index(name)
-
-
-def _is_note(line: str) -> bool:
-    return not line.strip() or line.lstrip().startswith("#")
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" "))
+    else:
+        mapping[key] = value
 
 
 class _Source:
@@ -203,28 +160,43 @@ class _Source:
     def __init__(self, text: str) -> None:
         import yaml
 
-        self.bom = text[: text.startswith("\ufeff")]
-        self.crlf = 0 < text.count("\n") == text.count("\r\n")
         self.original = text
-        self.text = text[len(self.bom) :]
-        if self.crlf:
-            self.text = self.text.replace("\r\n", "\n")
+        self.newline = "\r\n" if 0 < text.count("\n") == text.count("\r\n") else "\n"
+        self.text = text.removeprefix("\ufeff").replace(self.newline, "\n")
+        self.lines = self.text.split("\n")
+        self.starts = [0, *itertools.accumulate(len(line) + 1 for line in self.lines)]
         try:
             self.root: Any = yaml.compose(self.text, Loader=yaml.SafeLoader)
-            self.spans, self.marked = _spans(self.text)
+            events: list[Any] = list(yaml.parse(self.text, Loader=yaml.SafeLoader))
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
             why = getattr(error, "problem", None) or "cannot be read"
             raise ConfigError([f"{FILE}:{line}: not YAML: {why}"], "correct this line") from error
-        self.data = None if self.root is None else _data(self.root, itertools.count(), 0)
-        self.lines = self.text.split("\n")
-        at = [0, *itertools.accumulate(len(line) + 1 for line in self.lines)]
-        #: The first and the last line of each of `spans`.
-        self.rows = [tuple(bisect_right(at, i) - 1 for i in span) for span in self.spans]
+        self.data = None if self.root is None else _data(self.root, itertools.count())
+        #: Where scalars, aliases and collections begin and end; those in block style only begin.
+        self.spans: list[tuple[int, int]] = []
+        flows = []
+        for event in events:
+            if hasattr(event, "flow_style"):
+                flows.append(event.flow_style)
+            ends = isinstance(event, yaml.CollectionEndEvent)
+            if flows.pop() if ends else isinstance(event, yaml.NodeEvent):
+                start, end = event.start_mark.index, event.end_mark.index
+                self.spans.append((start, start + len(self.text[start:end].rstrip())))
+        self.marked = [e.explicit for e in events if hasattr(e, "explicit")]
+        self.rows = [(self.row(start), self.row(end)) for start, end in self.spans]
+        limits = [0, *itertools.chain(*self.spans), len(self.text)]
+        gaps = zip(limits[::2], limits[1::2], strict=True)
+        found = (each for gap in gaps for each in _COMMENT.finditer(self.text, *gap))
+        #: The comments with the blanks before them, by line.
+        self.comments = {self.row(each.end()): each for each in found}
+        self.words = Counter(each[2].rstrip() for each in self.comments.values())
 
-    @property
+    def row(self, index: int) -> int:
+        return bisect_right(self.starts, index) - 1
+
     def agents(self) -> Any:
-        """The node of the agents, if there is one."""
+        """Return the node of the agents, if there is one."""
         pairs = self.root.value if isinstance(self.data, dict) else []
         return next((value for key, value in pairs if key.value == "agents"), None)
 
@@ -235,21 +207,14 @@ class _Source:
         names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
         return [name[1] if isinstance(name, tuple) else None for name in names]
 
-    def comments(self) -> Counter[str]:
-        ends = [0, *(end for _, end in self.spans)]
-        starts = [*(start for start, _ in self.spans), len(self.text)]
-        gaps = (self.text[end:start] for end, start in zip(ends, starts, strict=True))
-        return Counter(found.strip() for gap in gaps for found in re.findall("#[^\n]*", gap))
+    def position(self, name: str) -> int:
+        names = self.names()
+        if name not in names:
+            raise NotFound("agent", name, [each for each in names if each])
+        return names.index(name)
 
-    def edited(
-        self,
-        change: Callable[[Any, _Make], object],
-        misplaced: str,
-        *,
-        added: bool = False,
-        removed: int | None = None,
-    ) -> str:
-        """Return the text with a change, which is done to what is meant and to what ruamel has."""
+    def edited(self, change: _Change, misplaced: str) -> str:
+        """Return the text with a change; `misplaced` says what is wrong if it does not fit in."""
         meant = {} if self.data is None else copy.deepcopy(self.data)
         try:
             change(meant, _plain)
@@ -257,126 +222,130 @@ class _Source:
             raise OrchestratorError(misplaced) from None
         if meant == self.data:
             return self.original
-        try:
-            text, gone = self._merged(change, added, removed)
-            found = _Source(text)
-            lost = self.comments() - found.comments()
-            good = found.data == meant and all(comment in gone for comment in lost)
-        except Exception:  # Whatever ruamel stumbles over.
-            good = False
-        if not good:
-            hint = f"edit {FILE} by hand: an anchor or an unusual layout is in the way"
-            raise OrchestratorError(
-                "cannot change this and nothing else", hint, code="edit_refused"
-            )
-        if self.crlf:
-            text = text.replace("\n", "\r\n")
-        return self.bom + text
+        if _plain(_GONE) in (meant.get("agents") or []):
+            meant["agents"] = [each for each in meant["agents"] if each != _plain(_GONE)] or None
+        for step in _steps(self.text):
+            try:
+                text, gone = self._merged(*_dumped(self, change, step))
+                found = _Source(text)
+                lost = self.words - found.words
+            except Exception:  # Whatever ruamel stumbles over.
+                continue
+            if found.data == meant and all(word in gone for word in lost):
+                bom = self.original[: self.original.startswith("\ufeff")]
+                return bom + text.replace("\n", self.newline)
+        hint = f"edit {FILE} by hand: an anchor or an unusual layout is in the way"
+        raise OrchestratorError("cannot change this and nothing else", hint, code="edit_refused")
 
-    def _merged(
-        self, change: Callable[[Any, _Make], object], added: bool, removed: int | None
-    ) -> tuple[str, str]:
-        """Return the text with what ruamel makes of a change, and what was taken out."""
-        lines, inner = list(self.lines), set[int]()
-        for first, last in self.rows:
-            inner.update(range(first + 1, last + 1))
-        bare = [line for i, line in enumerate(lines) if i in inner or not _is_note(line)]
-        old, new = _dumped(self, "\n".join(bare) + "\n", change)
-        head = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new)))
-        rest = zip(reversed(old[head:]), reversed(new[head:]))
-        tail = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], rest))
+    def bare(self) -> str:
+        """Return the text without comments and without blank lines."""
+        inner = {row for first, last in self.rows for row in range(first + 1, last + 1)}
+        lines = [
+            line[: -len(self.comments[row][0])] if row in self.comments else line
+            for row, line in enumerate(self.lines)
+        ]
+        kept = [line for row, line in enumerate(lines) if row in inner or line.strip()]
+        return "\n".join(kept) + "\n"
+
+    def _merged(self, old: list[str], new: list[str]) -> tuple[str, str]:
+        """Return the text with what makes `new` differ from `old`, a dump of the text; and what was
+        taken out.
+        """
+        lines, dump = self.lines, _Source("\n".join(old))
+        if len(dump.rows) != len(self.rows):
+            raise ValueError("ruamel made another structure")
+        head = _same(old, new)
+        tail = _same(old[head:][::-1], new[head:][::-1])
         fresh = new[head : len(new) - tail]
-        spans = _Source("\n".join(old)).rows
-        if len(spans) != len(self.rows):
-            raise ValueError("another structure")
-        before = sum(first < head for first, _ in spans)
-        until = sum(first < len(old) - tail for first, _ in spans)
+        before = sum(first < head for first, _ in dump.rows)
+        until = sum(first < len(old) - tail for first, _ in dump.rows)
+        start = end = max((last + 1 for _, last in self.rows[:before]), default=0)
         if before < until:
             start = self.rows[before][0]
             end = 1 + max(last for _, last in self.rows[before:until])
-        elif before:
-            start = end = 1 + max(last for _, last in self.rows[:before])
-        else:
+        elif not before:
             start = end = len(lines) - (not lines[-1])
-        notes = [i for i in range(start, end) if i not in inner and _is_note(lines[i])]
-        if removed is not None:
-            if fresh != [line for line in fresh if _GONE in line] or len(fresh) != 1:
-                raise ValueError("more than one agent")
-            return self._cut(start, end, removed > 0)
-        if added and before == until:
-            while end < len(lines) and _is_comment(lines[end]) > _indent(fresh[0]):
+        if any(_GONE in line for line in fresh):
+            return self._cut(start, end)
+        if start == end and fresh[0].lstrip().startswith("-"):
+            while end in self.comments and _column(lines[end]) > _column(fresh[0]):
                 start = end = end + 1
-            if self._apart():
+            if self._blank_above_last():
                 fresh.insert(0, "")
-        fresh += [lines[i] for i in notes if lines[i].strip()]
+        notes = [self.comments[row] for row in range(start, end) if row in self.comments]
+        if start < end and start in self.comments:  # It stays in its column.
+            blanks, word = notes.pop(0).groups()
+            width = len(lines[start]) - len(word) - len(fresh[0])
+            fresh[0] += " " * max(width, 2) + word if len(blanks) > 1 else blanks + word
+        fresh = [*(" " * _column(fresh[0]) + note[2] for note in notes), *fresh]
         return "\n".join([*lines[:start], *fresh, *lines[end:]]), ""
 
-    def _apart(self) -> bool:
+    def _blank_above_last(self) -> bool:
         """Whether a blank line stands above the last of several agents."""
-        if self.agents is None or len(self.agents.value) < 2:
-            return False
-        row = self.agents.value[-1].start_mark.line
-        above = itertools.takewhile(_is_note, reversed(self.lines[:row]))
-        return not all(line.strip() for line in above)
+        agents = self.agents()
+        rows = agents.value[-1].start_mark.line if agents and len(agents.value) > 1 else 0
+        return bool(re.search(r"\n[ \t]*(\n *#.*)*\Z", "\n".join(self.lines[:rows])))
 
-    def _cut(self, start: int, end: int, with_above: bool) -> tuple[str, str]:
-        """Return the text without an agent's lines and its own comments, and what was cut."""
-        lines, column = self.lines, _indent(self.lines[start])
-        while end < len(lines) and _is_comment(lines[end]) > column:
+    def _cut(self, start: int, end: int) -> tuple[str, str]:
+        """Return the text without an agent's lines and its own comments, and what was taken out."""
+        lines, column = self.lines, _column(self.lines[start])
+        first = start == self.agents().start_mark.line
+        while end in self.comments and _column(lines[end]) > column:
             end += 1
-        while with_above and _is_comment(lines[start - 1]) == column:
+        while not first and lines[start - 1].startswith(" " * column + "#"):
             start -= 1
-        gone = lines[start:end]
-        if start and not lines[start - 1].strip():
+        gone = "\n".join(lines[start:end])
+        if not lines[start - 1].strip():  # Of the blank lines around it, one side goes too.
             while end < len(lines) and not lines[end].strip():
                 end += 1
-        if end == len(lines):
-            while start and not lines[start - 1].strip():
-                start -= 1
-            return "\n".join([*lines[:start], *lines[-1:][: not lines[-1]]]), "\n".join(gone)
-        return "\n".join(lines[:start] + lines[end:]), "\n".join(gone)
+        while end == len(lines) and not lines[start - 1].strip():
+            start -= 1
+        left = [*lines[:start], *lines[end:]]
+        return "\n".join([*left, ""] if end == len(lines) and not lines[-1] else left), gone
 
 
-def _is_comment(line: str) -> int:
-    """Return where the comment of a line without content begins, or -1."""
-    return _indent(line) if line.lstrip(" ").startswith("#") else -1
+def _data(node: Any, counter: Iterator[int], depth: int = 0) -> Any:
+    """Return a node of PyYAML as dicts, lists and (tag, text) pairs, aliases written out."""
+    if next(counter) >= MAX_NODES or depth > MAX_DEPTH:
+        raise ConfigError([f"{FILE}:{node.start_mark.line + 1}: too large or too deep"])
+    if node.id == "mapping":
+        return {str(key.value): _data(each, counter, depth + 1) for key, each in node.value}
+    if node.id == "sequence":
+        return [_data(each, counter, depth + 1) for each in node.value]
+    return None if node.tag == _TAG + "null" else (node.tag, node.value)
 
 
-def _spans(text: str) -> tuple[list[tuple[int, int]], tuple[bool, bool]]:
-    """Return where each scalar, alias and collection begins and ends (one in block style: where it
-    begins), and whether the document's start and end are marked.
-    """
+def _plain(value: Any) -> Any:
+    """Return a value as `_Source.data` has it."""
     import yaml
 
-    found, marked = [], [False, False]
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        start, end = event.start_mark.index, event.end_mark.index
-        if isinstance(event, yaml.DocumentStartEvent | yaml.DocumentEndEvent):
-            marked[isinstance(event, yaml.DocumentEndEvent)] = bool(event.explicit)
-        elif isinstance(event, yaml.NodeEvent) or (
-            isinstance(event, yaml.CollectionEndEvent) and end > start
-        ):
-            found.append((start, start + len(text[start:end].rstrip())))
-    return found, (marked[0], marked[1])
+    return _data(yaml.representer.SafeRepresenter().represent_data(value), itertools.count())
 
 
-def _dumped(source: _Source, text: str, change: Callable[[Any, _Make], object]) -> list[list[str]]:
+def _column(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _same(one: list[str], other: list[str]) -> int:
+    """Return how many lines the two have in common at their beginning."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _steps(text: str) -> list[int]:
+    """Return by how many spaces mappings are indented in others, the likeliest first."""
+    found = re.findall(r"(?m)^( *)(- *)?[\w-]+:[^\n]*\n(?=( +)[\w-]+:)", text)
+    steps = [len(inner) - len(outer) - len(dash) for outer, dash, inner in found]
+    return list(dict.fromkeys([step for step in steps if step > 1] + [2]))
+
+
+def _dumped(source: _Source, change: _Change, step: int) -> list[list[str]]:
     """Return the lines that ruamel makes of a text: as it is, and with a change."""
     import yaml
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
     from ruamel.yaml.representer import RoundTripRepresenter
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString, SingleQuotedScalarString
-
-    class Representer(RoundTripRepresenter):
-        """Writes what PyYAML, an older YAML, reads as the same."""
-
-        def older(self, value: Any) -> Any:
-            node = yaml.representer.SafeRepresenter().represent_data(value)
-            return self.represent_scalar(node.tag, node.value)
-
-    Representer.add_representer(type(None), Representer.older)
-    Representer.add_representer(float, Representer.older)
 
     def made(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -386,31 +355,35 @@ def _dumped(source: _Source, text: str, change: Callable[[Any, _Make], object]) 
             items.fa.set_flow_style()
             return items
         if isinstance(value, str):
-            if re.search("[\n\r\x85\u2028\u2029]", value):
-                return DoubleQuotedScalarString(value)
-            if _plain(value) != (
-                yaml.SafeLoader("").resolve(yaml.ScalarNode, value, (True, False)),
-                value,
-            ):
-                return SingleQuotedScalarString(value)
+            dumped = yaml.safe_dump([value], allow_unicode=True, width=math.inf)
+            if dumped[2] in "'\"":
+                one_line = dumped[2] == "'" and dumped.count("\n") == 1
+                return (SingleQuotedScalarString if one_line else DoubleQuotedScalarString)(value)
         return value
 
+    def older(representer: Any, value: Any) -> Any:
+        node = plain.represent_data(value)
+        return representer.represent_scalar(node.tag, node.value)
+
+    class Representer(RoundTripRepresenter):
+        """Writes what PyYAML, which has an older YAML, reads as the same."""
+
+    plain: Any = yaml.representer.SafeRepresenter()
+    Representer.add_representer(type(None), older)
+    Representer.add_representer(float, older)
+    text, texts = source.bare(), []
+    found = re.search(r"(?m)^agents:[^\n]*\n( *)(- *)", text)
+    found = found or re.search(r"(?m)^[\w-]+:[^\n]*\n( *)(- +)", text)
+    offset, dash = map(len, found.groups()) if found else (2, 2)
     editor = YAML()
     editor.Representer = Representer
     editor.preserve_quotes = editor.allow_duplicate_keys = True
+    editor.brace_single_entry_mapping_in_flow_sequence = True
     editor.width = 10**9
-    editor.explicit_start, editor.explicit_end = source.marked
-    found = re.search(r"(?m)^[\w-]+:[^\n]*\n(  +)[\w-]+:", text)
-    step = len(found[1]) if found else 2
-    found = re.search(r"(?m)^agents:[^\n]*\n( *)(- *)", text) or re.search(
-        r"(?m)^[\w-]+:[^\n]*\n( *)(- +)", text
-    )
-    offset, gap = (len(found[1]), len(found[2])) if found else (2, 2)
-    editor.indent(mapping=step, sequence=offset + gap, offset=offset)
-    texts = []
+    editor.explicit_start, editor.explicit_end = source.marked or (False, False)
+    editor.indent(mapping=step, sequence=offset + dash, offset=offset)
     for edit in (lambda *_: None, change):
-        data = editor.load(text)
-        stream = io.StringIO()
+        data, stream = editor.load(text), io.StringIO()
         if data is None:
             data = CommentedMap()
         edit(data, made)

@@ -7,9 +7,11 @@ still runs in that folder's name is killed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,8 +73,9 @@ class Done:
 class World:
     """One scratch project, its remote, its fake client, and the product working in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, templates: Path) -> None:
+        self.folder, self.templates = folder, templates
+        self._added = 0
         self.home = folder / "home"
         self.root = folder / "project"
         self.remote = folder / "remote.git"
@@ -100,7 +103,30 @@ class World:
     # --- making the project ---
 
     def create(self, *, remote: bool = True, init: bool = True, **config: Any) -> World:
-        """Make the repository (and its remote), set it up, and configure one implementer."""
+        """Make the repository (and its remote), set it up, and configure one implementer.
+
+        Set up once in a session, then copied: most tests are about what comes afterwards.
+        """
+        template = self.templates / f"remote-{remote}-init-{init}"
+        if not template.exists():
+            self._make(remote, init)
+            template.mkdir(parents=True)
+            for folder in (self.root, self.remote):
+                if folder.exists():
+                    shutil.copytree(folder, template / folder.name, symlinks=True)
+            (template / "where").write_text(str(self.folder))
+        else:
+            for folder in (self.root, self.remote):
+                if (template / folder.name).exists():
+                    shutil.copytree(template / folder.name, folder, symlinks=True)
+            settings = self.root / ".git" / "config"
+            there = (template / "where").read_text()
+            settings.write_text(settings.read_text().replace(there, str(self.folder)))
+        if init:
+            self.configure(**config)
+        return self
+
+    def _make(self, remote: bool, init: bool) -> None:
         self.git("init", "-q", "-b", "main", str(self.root), cwd=self.folder)
         (self.root / "README.md").write_text("# A project\n")
         (self.root / "app.py").write_text("def answer():\n    return 42\n")
@@ -113,8 +139,6 @@ class World:
             self.git("remote", "set-head", "origin", "main")
         if init:
             self.ok("init", "--schedule", "none", "--no-commands", "--start")
-            self.configure(**config)
-        return self
 
     def configure(self, **changes: Any) -> None:
         """Write agents.yaml whole. JSON is YAML."""
@@ -137,7 +161,7 @@ class World:
 
     @staticmethod
     def agent(name: str, role: str = "implementer", **more: Any) -> dict[str, Any]:
-        return {"name": name, "role": role, "interval_seconds": 1, **more}
+        return {"name": name, "role": role, "interval_seconds": 0.1, **more}
 
     # --- git ---
 
@@ -221,10 +245,16 @@ class World:
         return self.json("status")
 
     def add(self, title: str, role: str = "implement", *words: str, **options: Any) -> str:
-        """Add a task; return its id."""
-        return str(
-            self.json("task", "add", "--title", title, "--role", role, *words, **options)["id"]
-        )
+        """Add a task and return its id: as a dropped file, or with more words by the command."""
+        if words or options:
+            words = ("task", "add", "--title", title, "--role", role, *words)
+            return str(self.json(*words, **options)["id"])
+        self._added += 1
+        task = f"TASK-{self._added:08x}"
+        fields = f"ROLE: {role}\nPRIORITY: P2\nBRANCH: main\nCREATED: 2024-01-15T10:30:00Z\n"
+        text = f"# [{task}] {title}\n\n{fields}CREATED_BY: human\n\n## Context\nText.\n"
+        self.drop(f"{task}.md", text)
+        return task
 
     def task(self, task: str) -> Any:
         return self.json("task", "show", task)
@@ -270,16 +300,18 @@ class World:
         self, condition: Callable[[], Any], what: str = "", limit: float = PATIENCE
     ) -> Any:
         """Tick, as a schedule would but faster, until something is so."""
+        last = -1.0
 
         def look() -> Any:
+            nonlocal last
             found = condition()
-            if not found:
+            if not found and time.monotonic() - last > 0.4:
                 done = self.run("tick")
                 assert done.code == 0, done
-                found = condition()
+                last = time.monotonic()
             return found
 
-        return wait_until(look, lambda: f"{what}: {self.places()}", limit, every=0.1)
+        return wait_until(look, lambda: f"{what}: {self.places()}", limit)
 
     def tick_until_in(self, state: str, *tasks: str, limit: float = PATIENCE) -> None:
         self.tick_until(
@@ -408,9 +440,15 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A folder to make a project in: call `create`. Nothing survives the test."""
-    made = World(tmp_path)
+    with scratch(tmp_path, tmp_path_factory) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def scratch(folder: Path, factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(folder, factory.getbasetemp() / "contract-templates")
     try:
         yield made
     finally:

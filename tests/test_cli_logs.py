@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import agentstate, process, taskfile
+from orchestrator import agentstate, history, process, taskfile
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.transcript import SHORT, Line, one_line, translate
@@ -403,6 +403,6 @@ def test_a_tasks_own_record_names_its_run(project: Layout, cli: Callable[..., An
     file = taskfile.new("TASK-1", "Fix it", "implement", None, None, "", None, (), "")
     data = taskfile.render(file)
     claimed = Entry("2026-01-01T00:00:00Z", "claimed", {"agent": "test-agent", "run": SECOND})
-    data += taskfile.append(data, claimed)
+    data += history.append(data, claimed)
     Path(project.state("claimed"), "TASK-1.md").write_bytes(data)
     assert cli("logs", "TASK-1").out.startswith(f"run {SECOND}")

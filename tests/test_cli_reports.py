@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import agentstate, files, process, settings, store, taskfile
+from orchestrator import agentstate, files, history, process, settings, store, taskfile
 from orchestrator.cli import overview
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
@@ -45,7 +45,7 @@ def put(
     )
     data = taskfile.render(file)
     for event in events:
-        data += taskfile.append(data, event)
+        data += history.append(data, event)
     path = Path(layout.state(state), f"{task_id}.md")
     path.write_bytes(data)
     return path

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import config
+from orchestrator import config, lastgood
+from orchestrator.due import next_due
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retry, Review
 
@@ -476,7 +477,7 @@ CONFIGS = st.builds(
 
 @given(CONFIGS)
 def test_the_cache_gives_back_exactly_what_was_put_in(wanted: Config) -> None:
-    found = config.load_cache(config.dump_cache(wanted))
+    found = lastgood.load(lastgood.dump(wanted))
     assert found == wanted
     assert repr(found) == repr(wanted)
     assert hash(found) == hash(wanted)
@@ -484,31 +485,31 @@ def test_the_cache_gives_back_exactly_what_was_put_in(wanted: Config) -> None:
 
 @given(st.binary())
 def test_bytes_that_are_no_cache_are_none(data: bytes) -> None:
-    assert config.load_cache(data) is None
+    assert lastgood.load(data) is None
 
 
 @given(st.data())
 def test_a_damaged_cache_is_none(data: st.DataObject) -> None:
-    good = config.dump_cache(MEANT)
+    good = lastgood.dump(MEANT)
     at = data.draw(st.integers(0, len(good) - 1))
-    assert config.load_cache(good[:at]) is None
+    assert lastgood.load(good[:at]) is None
     other = bytes([good[at] ^ data.draw(st.integers(1, 255))])
-    assert config.load_cache(good[:at] + other + good[at + 1 :]) is None
+    assert lastgood.load(good[:at] + other + good[at + 1 :]) is None
 
 
 def test_a_cache_of_another_format_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = config.dump_cache(MEANT)
-    monkeypatch.setattr(config, "_CACHE_FORMAT", "orchestrator-config-0")
-    assert config.load_cache(data) is None
+    data = lastgood.dump(MEANT)
+    monkeypatch.setattr(lastgood, "_FORMAT", "orchestrator-config-0")
+    assert lastgood.load(data) is None
 
 
 def test_the_cache_of_fifty_agents_loads_in_a_millisecond() -> None:
     many = replace(MEANT, agents=tuple(replace(MEANT.agents[0], index=i) for i in range(50)))
-    data = config.dump_cache(many)
+    data = lastgood.dump(many)
     times = []
     for _ in range(20):
         started = time.perf_counter()
-        config.load_cache(data)
+        lastgood.load(data)
         times.append(time.perf_counter() - started)
     assert min(times) < 0.001
 
@@ -516,9 +517,10 @@ def test_the_cache_of_fifty_agents_loads_in_a_millisecond() -> None:
 def test_loading_the_cache_and_an_interval_import_nothing_slow() -> None:
     code = """
 import sys
-from orchestrator import config, model
-saved = config.dump_cache(model.Config(agents=(model.Agent("a", "r", 0),)))
-config.next_due(config.load_cache(saved).agents[0], 1.0, 2.0, None)
+from orchestrator import lastgood, model
+from orchestrator.due import next_due
+saved = lastgood.dump(model.Config(agents=(model.Agent("a", "r", 0),)))
+next_due(lastgood.load(saved).agents[0], 1.0, 2.0, None)
 print([m for m in ("yaml", "ruamel", "cronsim", "zoneinfo", "difflib") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -542,7 +544,7 @@ EVERY_5 = Agent("a", "r", 0, 300)
 def test_an_interval_counts_from_the_last_start_and_never_from_the_future(
     last: float | None, now: float, due: float
 ) -> None:
-    assert config.next_due(EVERY_5, last, now, None) == due
+    assert next_due(EVERY_5, last, now, None) == due
 
 
 def at(text: str, zone: str, fold: int = 0) -> float:
@@ -554,7 +556,7 @@ def runs(expression: str, zone: str, start: str, count: int, local: bool) -> lis
     scheduled = Agent("a", "r", 0, None, expression)
     last, found = at(start, zone), []
     for _ in range(count):
-        last = config.next_due(scheduled, last, last, None if local else zone)
+        last = next_due(scheduled, last, last, None if local else zone)
         found.append(datetime.fromtimestamp(last, ZoneInfo(zone)).strftime("%d %H:%M %Z"))
     return found
 
@@ -590,21 +592,21 @@ def test_daylight_saving_neither_skips_nor_doubles_a_run(
 def test_a_start_in_the_repeated_hour_does_not_call_the_first_one_back() -> None:
     nightly = Agent("a", "r", 0, None, "45 2 * * *")
     second = at("2026-10-25T02:10", "Europe/Berlin", fold=1)
-    due = config.next_due(nightly, second, second, "Europe/Berlin")
+    due = next_due(nightly, second, second, "Europe/Berlin")
     assert due == at("2026-10-26T02:45", "Europe/Berlin")
 
 
 def test_missed_matches_are_caught_up_by_one_run() -> None:
     nightly = Agent("a", "r", 0, None, "0 3 * * *")
     last, now = at("2026-06-01T03:00", "Asia/Tokyo"), at("2026-06-09T12:00", "Asia/Tokyo")
-    assert config.next_due(nightly, last, now, "Asia/Tokyo") == at("2026-06-02T03:00", "Asia/Tokyo")
-    assert config.next_due(nightly, now, now, "Asia/Tokyo") == at("2026-06-10T03:00", "Asia/Tokyo")
+    assert next_due(nightly, last, now, "Asia/Tokyo") == at("2026-06-02T03:00", "Asia/Tokyo")
+    assert next_due(nightly, now, now, "Asia/Tokyo") == at("2026-06-10T03:00", "Asia/Tokyo")
 
 
 def test_a_start_ahead_of_the_clock_counts_as_now_for_a_schedule() -> None:
     nightly = Agent("a", "r", 0, None, "0 3 * * *")
     now = at("2026-06-09T12:00", "UTC")
-    assert config.next_due(nightly, now + 1e9, now, "UTC") == at("2026-06-10T03:00", "UTC")
+    assert next_due(nightly, now + 1e9, now, "UTC") == at("2026-06-10T03:00", "UTC")
 
 
 @settings(deadline=None)
@@ -617,16 +619,16 @@ def test_the_next_match_is_after_the_last_start_and_stays_the_same_until_then(
     expression: str, zone: str, last: int
 ) -> None:
     scheduled = Agent("a", "r", 0, None, expression)
-    due = config.next_due(scheduled, last, last, zone)
+    due = next_due(scheduled, last, last, zone)
     assert last < due < last + 9 * 366 * 86_400
     between = (last + due) // 2
     if between < due:
-        assert config.next_due(scheduled, between, between, zone) == due
+        assert next_due(scheduled, between, between, zone) == due
 
 
 def test_an_unknown_zone_is_an_error_of_the_caller() -> None:
     with pytest.raises(KeyError):
-        config.next_due(Agent("a", "r", 0, None, "0 3 * * *"), 1.0, 2.0, "No/Where")
+        next_due(Agent("a", "r", 0, None, "0 3 * * *"), 1.0, 2.0, "No/Where")
 
 
 def test_the_error_says_what_to_do_next() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import harness
@@ -70,13 +71,21 @@ BROKEN = {
 }
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One project for what starts nothing in it."""
+    with harness.scratch(tmp_path_factory.mktemp("shared"), tmp_path_factory) as made:
+        made.create()
+        made.add("Waits")
+        yield made
+
+
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_configuration_starts_nothing_and_says_where_and_what_was_meant(
-    world: World, kind: str
+    shared: World, kind: str
 ) -> None:
     text, key, line, meant = BROKEN[kind]
-    world.create()
-    world.add("Waits")
+    world = shared
     world.write_config(text)
     done = world.run("tick", "--json")
     assert done.code == 1
@@ -151,9 +160,10 @@ def test_keys_that_begin_with_x_are_the_users_own(world: World) -> None:
     ids=" ".join,
 )
 def test_wrong_values_on_the_command_line_change_nothing_and_name_the_right_one(
-    world: World, words: list[str], near: str
+    shared: World, words: list[str], near: str
 ) -> None:
-    world.create()
+    world = shared
+    world.configure()
     before = (world.home_folder / "agents.yaml").read_bytes()
     done = world.run(*words)
     assert done.code in (1, 2), done

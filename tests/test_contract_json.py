@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import harness
@@ -40,6 +41,15 @@ def check(value: Any, shape: dict[str, Any], where: str) -> None:
             assert isinstance(item, kind), f"{place}: {item!r}"
             if kind in (WHOLE, NUMBER):
                 assert not isinstance(item, bool), place
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One project for commands that change nothing in it."""
+    with harness.scratch(tmp_path_factory.mktemp("shared"), tmp_path_factory) as made:
+        made.create()
+        made.add("Something")
+        yield made
 
 
 TASK = {
@@ -290,9 +300,8 @@ def test_a_skip_gives_the_first_reason_in_the_contracts_order(world: World) -> N
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_exit_codes(world: World, words: list[str], code: int) -> None:
-    world.create()
-    world.add("Something")
+def test_exit_codes(shared: World, words: list[str], code: int) -> None:
+    world = shared
     before = world.places()
     done = world.run(*words)
     assert done.code == code, done

@@ -144,7 +144,7 @@ def test_ticks_killed_at_random_instants_lose_and_double_nothing(world: World) -
     agents = [world.agent(f"impl-{n}") for n in range(3)]
     world.create(agents=agents, queue_limits={"max_claimed": 3, "max_open_prs": 50})
     tasks = [world.add(f"Task {n}") for n in range(6)]
-    for _ in range(15):
+    for _ in range(12):
         tick = world.start("tick")
         time.sleep(chance.random() * 0.4)
         kill(tick.pid)
@@ -168,7 +168,7 @@ def test_anything_killed_at_random_instants_still_ends_with_each_commit_there_on
     world.create(agents=agents, queue_limits=limits, retry=retry)
     tasks = [world.add(f"Task {n}") for n in range(4)]
     world.script("default", {"steps": [["sleep", 0.1], ["work_once"], ["sleep", 0.1]]})
-    for _ in range(20):
+    for _ in range(15):
         tick = world.start("tick")
         time.sleep(chance.random() * 0.5)
         found = world.processes()

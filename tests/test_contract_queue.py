@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import harness
@@ -119,21 +120,36 @@ MALFORMED: dict[str, tuple[str, bytes]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def malformed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A project with every kind of bad file and one good task, after that was done."""
+    with harness.scratch(tmp_path_factory.mktemp("malformed"), tmp_path_factory) as made:
+        made.create(queue_limits={"max_incoming": 1})
+        for name, content in MALFORMED.values():
+            made.drop(name, content)
+        # Bad files count nowhere: max_incoming is 1, and this is not refused.
+        good = made.add("A good one", "implement", "--priority", "P3")
+        made.tick_until_in("done", good)
+        yield made
+
+
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_a_file_that_cannot_be_a_task_stays_is_reported_and_blocks_nothing(
-    world: World, kind: str
+    malformed: World, kind: str
 ) -> None:
     name, content = MALFORMED[kind]
-    world.create(queue_limits={"max_incoming": 1})
-    path = world.drop(name, content)
-    task = world.add("A good one")  # it counts nowhere: max_incoming is 1
-    world.tick_until_in("done", task)
-    assert path.read_bytes() == content
-    [message] = problems(world)
-    assert name in message
-    assert world.status()["queue"]["incoming"] == 0
-    assert name in world.run("doctor").out
-    assert [t["id"] for t in world.json("task", "list")] == [task]
+    assert (malformed.queue / "incoming" / name).read_bytes() == content
+    messages = [message for message in problems(malformed) if f"/{name}" in message]
+    assert len(messages) == 1, problems(malformed)
+    assert len(messages[0]) > len(name) + 25, "no reason is given"
+
+
+def test_malformed_files_count_nowhere_and_doctor_tells_them_too(malformed: World) -> None:
+    status = malformed.status()
+    assert status["queue"] == {"incoming": 0, "claimed": 0, "blocked": 0, "done": 1, "failed": 0}
+    assert len(malformed.json("task", "list")) == 1
+    said = malformed.run("doctor").out
+    assert [name for name, _ in MALFORMED.values() if name not in said] == []
 
 
 def test_an_id_that_another_file_already_has_is_malformed(world: World) -> None:

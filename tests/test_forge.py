@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import git as sh
 
-from orchestrator import client, files, forge, git, pullrequests, taskfile
+from orchestrator import client, files, forge, git, gitremote, pullrequests, taskfile
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest
@@ -48,7 +48,7 @@ def branch(repo: Path, name: str, text: str = "work\n", push: bool = True) -> st
     commit = sh(repo, "rev-parse", "HEAD")
     sh(repo, "checkout", "--quiet", "main")
     sh(repo, "update-ref", f"refs/heads/{name}", commit)
-    if push and git.remote_url(str(repo), "origin"):
+    if push and gitremote.url(str(repo), "origin"):
         sh(repo, "push", "--quiet", "--force", "origin", f"{commit}:refs/heads/{name}")
     return commit
 

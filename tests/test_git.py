@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import git as sh
 
-from orchestrator import delivery, git, process
+from orchestrator import delivery, git, gitremote, gitworktree, process
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 
@@ -86,7 +86,7 @@ def test_a_callers_git_variables_do_not_reach_our_git(
     monkeypatch.setenv(name, value)
     assert name not in git.environment(os.environ)
     assert git.ask(str(repo), "rev-parse", "HEAD") == expected
-    assert git.worktree_state(str(repo)) == (expected, "main", False)
+    assert gitworktree.state(str(repo)) == (expected, "main", False)
 
 
 def test_what_says_how_to_reach_a_remote_stays() -> None:
@@ -160,19 +160,19 @@ def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(
     root, path = str(repo), tmp_path / "worktree"
     base = git.resolve(root, "main")
     assert base
-    git.add_worktree(root, str(path), base)
-    git.start_branch(str(path), "agent/x", base)
+    gitworktree.add(root, str(path), base)
+    gitworktree.start_branch(str(path), "agent/x", base)
     (path / "new.txt").write_text("one\r\ntwo\n")
-    assert git.worktree_state(str(path)) == (base, "agent/x", True)
-    kept = git.commit_all(str(path), "Kept", str(tmp_path / "index"))
+    assert gitworktree.state(str(path)) == (base, "agent/x", True)
+    kept = gitworktree.commit_all(str(path), "Kept", str(tmp_path / "index"))
     git.update_ref(root, "refs/orchestrator/rescue/r", kept)
-    assert git.push(root, "origin", kept, "agent/x") is None
-    assert git.fetch(root, "origin", ["main", "agent/x"]) == {"main": base, "agent/x": kept}
-    git.detach(str(path), base)
-    git.clean(str(path))
-    assert git.merge(str(path), kept, "A merge") is None
-    assert git.worktree_state(str(path)).dirty is False
-    git.remove_worktree(root, str(path))
+    assert gitremote.push(root, "origin", kept, "agent/x") is None
+    assert gitremote.fetch(root, "origin", ["main", "agent/x"]) == {"main": base, "agent/x": kept}
+    gitworktree.detach(str(path), base)
+    gitworktree.clean(str(path))
+    assert gitworktree.merge(str(path), kept, "A merge") is None
+    assert gitworktree.state(str(path)).dirty is False
+    gitworktree.remove(root, str(path))
     assert list(hostile.iterdir()) == []
     assert (
         b"gpgsig" not in subprocess.run(("git", "cat-file", "-p", kept), cwd=repo, stdout=-1).stdout
@@ -195,8 +195,8 @@ def test_our_fetches_and_pushes_leave_the_persons_tags_alone(
     tagged: str, remote: Path, repo: Path, hostile: Path
 ) -> None:
     new = tagged
-    assert git.fetch(str(repo), "origin", ["main"]) == {"main": new}
-    assert git.push(str(repo), "origin", new, "agent/x") is None
+    assert gitremote.fetch(str(repo), "origin", ["main"]) == {"main": new}
+    assert gitremote.push(str(repo), "origin", new, "agent/x") is None
     assert git.refs(str(repo), "refs/tags").keys() == {"refs/tags/private", "refs/tags/light"}
     assert git.refs(str(remote), "refs/tags") == {}
 
@@ -205,9 +205,9 @@ def test_a_branch_of_ours_leaves_no_line_in_the_persons_configuration(
     remote: Path, repo: Path, tmp_path: Path, hostile: Path
 ) -> None:
     before = (repo / ".git" / "config").read_text()
-    git.fetch(str(repo), "origin", ["main"])
-    git.add_worktree(str(repo), str(tmp_path / "w"), head(repo))
-    git.start_branch(str(tmp_path / "w"), "agent/x", "refs/remotes/origin/main")
+    gitremote.fetch(str(repo), "origin", ["main"])
+    gitworktree.add(str(repo), str(tmp_path / "w"), head(repo))
+    gitworktree.start_branch(str(tmp_path / "w"), "agent/x", "refs/remotes/origin/main")
     assert (repo / ".git" / "config").read_text() == before
 
 
@@ -262,7 +262,7 @@ def test_a_linked_worktree_belongs_to_the_main_one(repo: Path, tmp_path: Path) -
 def test_an_agents_worktree_belongs_to_the_project_whatever_it_holds(repo: Path) -> None:
     commit(repo, ".orchestrator/agents.yaml", "agents: []\n")
     path = repo / ".orchestrator" / "agents" / "impl" / "worktree"
-    git.add_worktree(str(repo), str(path), head(repo))
+    gitworktree.add(str(repo), str(path), head(repo))
     assert (path / ".orchestrator" / "agents.yaml").exists()
     assert git.project_root(str(path)) == str(repo)
     assert git.project_root(str(path / ".orchestrator")) == str(repo)
@@ -291,13 +291,13 @@ def test_projects_and_worktrees_may_have_any_name(repo: Path, tmp_path: Path, ki
     moved = tmp_path / kind
     repo.rename(moved)
     linked = tmp_path / f"linked {kind}"
-    git.add_worktree(str(moved), str(linked), head(moved))
+    gitworktree.add(str(moved), str(linked), head(moved))
     assert git.project_root(str(linked)) == str(moved)
-    assert git.is_worktree(str(linked))
-    git.start_branch(str(linked), "agent/x", head(moved))
-    holder = git.branch_worktree(str(moved), "agent/x")
+    assert gitworktree.is_worktree(str(linked))
+    gitworktree.start_branch(str(linked), "agent/x", head(moved))
+    holder = gitworktree.holder_of(str(moved), "agent/x")
     assert holder == str(linked)
-    git.remove_worktree(str(moved), str(linked))
+    gitworktree.remove(str(moved), str(linked))
     assert not linked.exists()
 
 
@@ -366,7 +366,7 @@ def test_ancestors_and_counts(repo: Path) -> None:
 def test_a_detached_head_has_no_branch(repo: Path) -> None:
     sh(repo, "checkout", "--quiet", "--detach")
     assert git.current_branch(str(repo)) is None
-    assert git.worktree_state(str(repo)) == (head(repo), None, False)
+    assert gitworktree.state(str(repo)) == (head(repo), None, False)
 
 
 def test_a_ref_is_moved_and_deleted_only_from_where_it_was_seen(repo: Path) -> None:
@@ -398,13 +398,13 @@ def test_files_of_any_name_are_seen_kept_and_cleaned(repo: Path, tmp_path: Path,
     root = str(repo)
     sh(repo, "checkout", "--quiet", "--detach")
     (repo / name).write_text("precious\n")
-    assert git.worktree_state(root) == (head(repo), None, True)
-    kept = git.commit_all(root, "Kept", str(tmp_path / "index"))
+    assert gitworktree.state(root) == (head(repo), None, True)
+    kept = gitworktree.commit_all(root, "Kept", str(tmp_path / "index"))
     assert sh(repo, "ls-tree", "--name-only", "-z", kept).split("\0")[:-1].count(name) == 1
     assert head(repo, f"{kept}^") == head(repo)
-    assert git.worktree_state(root).dirty
-    git.clean(root)
-    assert git.worktree_state(root).dirty is False
+    assert gitworktree.state(root).dirty
+    gitworktree.clean(root)
+    assert gitworktree.state(root).dirty is False
 
 
 def test_a_commit_of_everything_leaves_index_and_head_as_they_were(
@@ -414,7 +414,7 @@ def test_a_commit_of_everything_leaves_index_and_head_as_they_were(
     sh(repo, "add", "staged.txt")
     (repo / "README.md").write_text("changed\n")
     before = sh(repo, "status", "--porcelain=v2", "--branch")
-    kept = git.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    kept = gitworktree.commit_all(str(repo), "Kept", str(tmp_path / "index"))
     assert sh(repo, "status", "--porcelain=v2", "--branch") == before
     assert sh(repo, "show", f"{kept}:README.md") == "changed"
     assert sh(repo, "show", f"{kept}:staged.txt") == "staged"
@@ -428,7 +428,7 @@ def test_no_line_end_setting_of_the_persons_keeps_work_from_being_kept(
     sh(repo, "config", "core.autocrlf", convert)
     sh(repo, "config", "core.safecrlf", "true")
     (repo / "mixed.txt").write_bytes(b"one\r\ntwo\nthree\r\n")
-    kept = git.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    kept = gitworktree.commit_all(str(repo), "Kept", str(tmp_path / "index"))
     assert "mixed.txt" in sh(repo, "ls-tree", "--name-only", kept)
 
 
@@ -436,7 +436,7 @@ def test_deleted_and_ignored_files_are_kept_as_git_sees_them(repo: Path, tmp_pat
     commit(repo, ".gitignore", "*.log\n")
     (repo / "README.md").unlink()
     (repo / "a.log").write_text("noise\n")
-    kept = git.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    kept = gitworktree.commit_all(str(repo), "Kept", str(tmp_path / "index"))
     assert sh(repo, "ls-tree", "--name-only", kept) == ".gitignore"
 
 
@@ -445,15 +445,15 @@ def test_deleted_and_ignored_files_are_kept_as_git_sees_them(repo: Path, tmp_pat
 
 def test_a_push_is_there_afterwards(remote: Path, repo: Path) -> None:
     new = commit(repo)
-    assert git.push(str(repo), "origin", new, "agent/x") is None
-    assert git.remote_branches(str(repo), "origin", ["agent/x", "nope"]) == {"agent/x": new}
-    assert git.push(str(repo), "origin", new, "agent/x") is None
+    assert gitremote.push(str(repo), "origin", new, "agent/x") is None
+    assert gitremote.tips(str(repo), "origin", ["agent/x", "nope"]) == {"agent/x": new}
+    assert gitremote.push(str(repo), "origin", new, "agent/x") is None
 
 
 def test_a_push_that_would_lose_commits_is_refused(remote: Path, repo: Path) -> None:
     old, new = head(repo), commit(repo)
-    assert git.push(str(repo), "origin", new, "agent/x") is None
-    refusal = git.push(str(repo), "origin", old, "agent/x")
+    assert gitremote.push(str(repo), "origin", new, "agent/x") is None
+    refusal = gitremote.push(str(repo), "origin", old, "agent/x")
     assert refusal
     assert "non-fast-forward" in refusal
     assert head(remote, "agent/x") == new
@@ -462,28 +462,28 @@ def test_a_push_that_would_lose_commits_is_refused(remote: Path, repo: Path) -> 
 def test_only_exactly_what_we_pushed_may_be_replaced(remote: Path, repo: Path) -> None:
     root, base = str(repo), head(repo)
     ours = commit(repo, text="ours")
-    assert git.push(root, "origin", ours, "agent/x") is None
+    assert gitremote.push(root, "origin", ours, "agent/x") is None
     sh(repo, "reset", "--quiet", "--hard", base)
     rebased = commit(repo, text="rebased")
-    refusal = git.push(root, "origin", rebased, "agent/x", base)
+    refusal = gitremote.push(root, "origin", rebased, "agent/x", base)
     assert refusal
     assert "stale info" in refusal
     assert head(remote, "agent/x") == ours
-    assert git.push(root, "origin", rebased, "agent/x", ours) is None
+    assert gitremote.push(root, "origin", rebased, "agent/x", ours) is None
     assert head(remote, "agent/x") == rebased
 
 
 def test_a_hook_of_the_remotes_refuses_the_work_and_says_why(remote: Path, repo: Path) -> None:
     script(remote / "hooks" / "pre-receive", "echo 'No pushes on Sundays' >&2; exit 1")
-    refusal = git.push(str(repo), "origin", commit(repo), "agent/x")
+    refusal = gitremote.push(str(repo), "origin", commit(repo), "agent/x")
     assert refusal
     assert "pre-receive hook declined" in refusal
     assert "\n" not in refusal
 
 
 def test_a_branch_in_the_way_of_a_branch_is_a_refusal(remote: Path, repo: Path) -> None:
-    assert git.push(str(repo), "origin", head(repo), "agent") is None
-    assert git.push(str(repo), "origin", head(repo), "agent/x")
+    assert gitremote.push(str(repo), "origin", head(repo), "agent") is None
+    assert gitremote.push(str(repo), "origin", head(repo), "agent/x")
 
 
 @pytest.mark.parametrize(
@@ -493,9 +493,9 @@ def test_a_remote_out_of_reach_is_nobodys_fault(remote: Path, repo: Path, url: s
     root = str(repo)
     sh(repo, "remote", "set-url", "origin", url)
     for ask in (
-        lambda: git.push(root, "origin", head(repo), "agent/x"),
-        lambda: git.fetch(root, "origin", ["main"]),
-        lambda: git.remote_branches(root, "origin", ["main"]),
+        lambda: gitremote.push(root, "origin", head(repo), "agent/x"),
+        lambda: gitremote.fetch(root, "origin", ["main"]),
+        lambda: gitremote.tips(root, "origin", ["main"]),
     ):
         with pytest.raises(SystemFault) as fault:
             ask()
@@ -511,7 +511,7 @@ def test_a_remote_that_never_answers_is_given_up(
     sh(repo, "remote", "set-url", "origin", "ssh://example.invalid/x.git")
     began = time.monotonic()
     with pytest.raises(SystemFault):
-        git.fetch(str(repo), "origin", ["main"], timeout=1)
+        gitremote.fetch(str(repo), "origin", ["main"], timeout=1)
     assert time.monotonic() - began < 10
 
 
@@ -520,8 +520,8 @@ def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not
 ) -> None:
     root, base = str(repo), head(repo)
     first = commit(repo, text="1")
-    git.push(root, "origin", first, "agent/x")
-    assert git.fetch(root, "origin", ["main", "agent/x", "nope"]) == {
+    gitremote.push(root, "origin", first, "agent/x")
+    assert gitremote.fetch(root, "origin", ["main", "agent/x", "nope"]) == {
         "main": base,
         "agent/x": first,
     }
@@ -529,10 +529,10 @@ def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not
     second = commit(repo, text="2")
     sh(repo, "push", "--quiet", "--force", "origin", f"{second}:refs/heads/agent/x")
     sh(repo, "update-ref", "refs/remotes/origin/agent/x", first)
-    assert git.fetch(root, "origin", ["agent/x"]) == {"agent/x": second}
+    assert gitremote.fetch(root, "origin", ["agent/x"]) == {"agent/x": second}
     assert git.resolve(root, "refs/remotes/origin/agent/x") == second
     sh(remote, "update-ref", "-d", "refs/heads/agent/x")
-    assert git.fetch(root, "origin", ["agent/x"]) == {}
+    assert gitremote.fetch(root, "origin", ["agent/x"]) == {}
     assert git.resolve(root, "refs/remotes/origin/agent/x") is None
     assert not (repo / ".git" / "FETCH_HEAD").exists()
 
@@ -540,7 +540,7 @@ def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not
 def test_refs_that_only_end_like_a_branch_are_not_taken_for_it(remote: Path, repo: Path) -> None:
     evil = commit(repo)
     sh(repo, "push", "--quiet", "origin", f"{evil}:refs/x/refs/heads/main")
-    assert git.remote_branches(str(repo), "origin", ["main"]) == {"main": head(remote, "main")}
+    assert gitremote.tips(str(repo), "origin", ["main"]) == {"main": head(remote, "main")}
 
 
 def test_fetches_at_once_wait_for_each_other_and_all_succeed(remote: Path, repo: Path) -> None:
@@ -592,8 +592,8 @@ def test_a_merge_is_made_by_us_in_a_detached_worktree(repo: Path, tmp_path: Path
     sh(repo, "checkout", "--quiet", "-b", "side", base)
     right = commit(repo, "right.txt")
     path = tmp_path / "w"
-    git.add_worktree(str(repo), str(path), left)
-    assert git.merge(str(path), right, "Both") is None
+    gitworktree.add(str(repo), str(path), left)
+    assert gitworktree.merge(str(path), right, "Both") is None
     assert sh(path, "log", "-1", "--format=%an|%cn|%s|%P") == (
         f"orchestrator|orchestrator|Both|{left} {right}"
     )
@@ -606,8 +606,8 @@ def test_a_conflict_is_named_and_undone(repo: Path, tmp_path: Path) -> None:
     sh(repo, "checkout", "--quiet", "-b", "side", base)
     right = commit(repo, "ünï file.txt", "right\n")
     path = tmp_path / "w"
-    git.add_worktree(str(repo), str(path), left)
-    said = git.merge(str(path), right, "Both")
+    gitworktree.add(str(repo), str(path), left)
+    said = gitworktree.merge(str(path), right, "Both")
     assert said
     assert "ünï file.txt" in said
-    assert git.worktree_state(str(path)) == (left, None, False)
+    assert gitworktree.state(str(path)) == (left, None, False)

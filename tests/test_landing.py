@@ -14,7 +14,7 @@ from conftest import git as sh
 from conftest import tree
 from store_contract import entry, new_task
 
-from orchestrator import files, forge, git, landing, review, taskfile
+from orchestrator import files, forge, git, gitworktree, history, landing, review
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Config, PullRequest, Review, Task
@@ -210,7 +210,7 @@ def test_work_that_is_delivered_again_needs_its_approval_again(world: World) -> 
 
 def told(world: World, task: Task) -> list[tuple[str, str]]:
     """What the task's next prompt leads with; a line written twice is told once."""
-    return [(t["kind"], t["text"]) for t in taskfile.attempts_text(world.store.read(task))]
+    return [(t["kind"], t["text"]) for t in history.attempts(world.store.read(task).history)]
 
 
 def test_a_conflict_goes_back_to_its_author_with_the_branch_intact(world: World) -> None:
@@ -409,7 +409,7 @@ def test_without_a_remote_nothing_is_merged_by_itself(alone: World) -> None:
 def test_without_a_remote_a_clean_checkout_is_fast_forwarded(alone: World) -> None:
     pr = alone.deliver("T1", {"a.txt": "a\n"})
     assert merge(alone, pr) == pr.head
-    assert git.worktree_state(str(alone.repo)) == (pr.head, "main", False)
+    assert gitworktree.state(str(alone.repo)) == (pr.head, "main", False)
     assert (alone.repo / "a.txt").read_text() == "a\n"
     assert alone.state(pr)[0] == "merged"
 
@@ -422,7 +422,7 @@ def test_without_a_remote_a_base_that_moved_gets_a_merge_commit(alone: World) ->
     mine = alone.main()
     merge(alone, pr)
     assert sh(alone.repo, "rev-parse", "main^1", "main^2").split() == [mine, pr.head]
-    assert git.worktree_state(str(alone.repo)).dirty is False
+    assert gitworktree.state(str(alone.repo)).dirty is False
 
 
 @pytest.mark.parametrize("change", ["unstaged", "staged", "untracked and in the way"])

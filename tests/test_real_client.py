@@ -934,8 +934,7 @@ def test_a_service_that_fails_for_a_while_costs_no_attempt(
         bash("cat app.txt"), Fault(status, times=2), bash("echo 2 > app.txt"), commit("Two"),
         report("done"),
     ])  # fmt: skip
-    project.tick()
-    project.wait_until(lambda: project.tasks("done") == ["TASK-1"])
+    project.run_until(lambda: project.tasks("done") == ["TASK-1"])
     faults = project.requeued("TASK-1")
     assert [(fields["reason"], fields["charged"]) for fields in faults] == [(said, False)] * 2
     assert len({request.session for request in project.api.conversations()}) == 1

@@ -12,7 +12,7 @@ import pytest
 from conftest import CHECKOUT, tree
 from store_contract import MakeStore, StoreContract, claim, entry, new_task
 
-from orchestrator import files, taskfile
+from orchestrator import files, history
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry
@@ -306,8 +306,8 @@ def test_a_history_line_cut_short_anywhere_is_as_if_it_had_not_been_written(
 ) -> None:
     first = Entry("2026-11-22T09:00:00Z", "claimed", {"agent": "impl", "run": "R1"})
     second = Entry("2026-11-22T09:01:00Z", "requeued", {"run": "R1", "charged": True, "error": "ü"})
-    data = GOOD + taskfile.append(GOOD, first)
-    for torn in _torn(data, taskfile.append(data, second).rstrip(b"\n")):
+    data = GOOD + history.append(GOOD, first)
+    for torn in _torn(data, history.append(data, second).rstrip(b"\n")):
         path = put(layout, "incoming", "T1.md", torn)
         task = store.find("T1")
         assert (task.attempts, task.run, task.state) == (0, "R1", "incoming")
@@ -319,7 +319,7 @@ def test_a_history_line_cut_short_anywhere_is_as_if_it_had_not_been_written(
 
 def test_a_first_history_line_cut_short_anywhere_does_no_harm(layout: Layout, store: Store) -> None:
     first = Entry("2026-11-22T09:00:00Z", "claimed", {"agent": "impl", "run": "R1", "branch": "b"})
-    for torn in _torn(GOOD, taskfile.append(GOOD, first).rstrip(b"\n")):
+    for torn in _torn(GOOD, history.append(GOOD, first).rstrip(b"\n")):
         for state in ("incoming", "claimed"):
             files.remove(os.path.join(layout.state(state), "T1.md"))
         put(layout, "incoming", "T1.md", torn)

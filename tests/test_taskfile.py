@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator import taskfile
+from orchestrator import header, history, taskfile
 from orchestrator.errors import TaskFileError
+from orchestrator.history import HEADING, MARKER, append
 from orchestrator.model import Entry, Task, parse_time
-from orchestrator.taskfile import HEADING, MARKER, TaskFile, append, new, parse, render
+from orchestrator.taskfile import TaskFile, new, parse, render
 
 SEED = b"""# [TASK-a1b2c3d4] Add input validation
 
@@ -288,8 +289,8 @@ BODY = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.lists
 def tasks(draw: st.DrawFn) -> TaskFile:
     return new(
         draw(IDS),
-        draw(LINE.filter(lambda text: taskfile._visible(text) != "")),
-        draw(LINE.filter(lambda text: taskfile._visible(text) != "")),
+        draw(LINE.filter(lambda text: header.visible(text) != "")),
+        draw(LINE.filter(lambda text: header.visible(text) != "")),
         draw(st.sampled_from(["P0", "p3", None])),
         draw(LINE | st.none()),
         AT,
@@ -336,7 +337,7 @@ def test_any_bytes_are_a_task_or_a_refusal_and_rendered_as_they_were(
     assert render(task) == data
     assert taskfile.is_id(task.id)
     summary = taskfile.summarise(task, "incoming", "p", 0.0)
-    f"{summary} {taskfile.attempts_text(task)}".encode()
+    f"{summary} {history.attempts(task.history)}".encode()
 
 
 JSON = st.recursive(
@@ -396,7 +397,7 @@ def test_history_keeps_the_files_newlines_and_the_bodys_last_bytes(newline: str,
 @given(TEXT)
 @example("a\u2028b\u2029c\x85d\x0be\x1cf\r\n")
 def test_a_history_line_is_one_line_for_every_reader(text: str) -> None:
-    line = taskfile.history_line(Entry(AT, "answered", {"text": text}))
+    line = history.line(Entry(AT, "answered", {"text": text}))
     assert len(line.splitlines()) == 1
 
 
@@ -419,7 +420,7 @@ def test_a_lone_surrogate_is_replaced_for_it_could_be_written_nowhere() -> None:
 )
 def test_an_entry_that_could_not_be_read_back_is_not_written(entry: Entry) -> None:
     with pytest.raises(ValueError, match=r"history|JSON"):
-        taskfile.history_line(entry)
+        history.line(entry)
 
 
 def test_the_last_marker_line_counts_and_the_rest_is_body() -> None:
@@ -588,7 +589,7 @@ def test_the_header_gives_what_history_does_not() -> None:
 
 
 def test_the_next_prompt_is_told_what_happened_in_order() -> None:
-    told = taskfile.attempts_text(
+    told = history.attempts(
         with_history(
             CLAIMED,
             REQUEUED,
@@ -599,7 +600,7 @@ def test_the_next_prompt_is_told_what_happened_in_order() -> None:
             ("reopened", {"round": 1, "feedback": "No"}),
             ("failed", {"run": "r4", "reason": "timed_out"}),
             ("retried", {}),
-        )
+        ).history
     )
     assert [(item["kind"], item["text"]) for item in told] == [
         ("attempt", "checks_failed: red"),

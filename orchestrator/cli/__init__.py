@@ -36,6 +36,8 @@ def main(words: Sequence[str]) -> int:
         return output.refuse(_busy(held), as_json=as_json)
     except SystemExit as wish:  # argparse, after --help
         return wish.code if isinstance(wish.code, int) else 2
+    except ModuleNotFoundError as error:
+        return output.refuse(_not_installed(error), as_json=as_json)
     except Exception as error:
         return output.report_bug(error, as_json=as_json)
 
@@ -46,6 +48,15 @@ def _busy(held: files.LockHeld) -> OrchestratorError:
         f"another process is at work (it holds {held.args[0]})",
         "try again in a moment; see: orchestrator status",
         code="busy",
+    )
+
+
+def _not_installed(error: ModuleNotFoundError) -> OrchestratorError:
+    """This Python lacks a library: the seed's scripts are run with whatever Python is at hand."""
+    return OrchestratorError(
+        f"the library {error.name!r} is not installed for {sys.executable}",
+        "use bin/orchestrator, which brings its own; or: pip install -r requirements.lock",
+        code="not_installed",
     )
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 
-from orchestrator import files, observe, project, pullrequests, settings
+from orchestrator import events, observe, project, pullrequests, settings
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import iso
 from orchestrator.observe import Observation
 from orchestrator.settings import Settings
 
@@ -65,10 +63,8 @@ def to_add(arguments: argparse.Namespace) -> Layout:
 
 
 def record_event(where: Layout, event: str, **fields: object) -> None:
-    """Append a person's decision to the project's history (`events.jsonl`)."""
-    kept = {name: value for name, value in fields.items() if value is not None}
-    line = json.dumps({"at": iso(now()), "event": event, "by": running_agent() or "human", **kept})
-    files.append_line(where.events, line)
+    """Append a person's decision to the project's events (`events.jsonl`)."""
+    events.append(where, now(), event, by=running_agent() or "human", **fields)
 
 
 def good_settings(where: Layout) -> Settings:

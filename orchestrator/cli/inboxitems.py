@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator import git, pullrequests
+from orchestrator import gitremote, pullrequests
 from orchestrator.cli import shapes
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -95,7 +95,7 @@ def _approvals(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]
     config = loaded.config
     known = pullrequests.known(layout, config) or []
     waiting = [pr for pr in known if pr.state == "open" and pr.verdict == "approved"]
-    if not waiting or (config.review.auto_merge and git.remote_url(layout.root, config.remote)):
+    if not waiting or (config.review.auto_merge and gitremote.url(layout.root, config.remote)):
         return
     for pr in waiting:
         if not _is_dismissed(store, pr):

@@ -198,12 +198,13 @@ def _headline(found: Value) -> Block:
     """Whether all is well, in one line."""
     problems, queue = len(found["problems"]), found["queue"]
     work = f"{len(found['running'])} running, {queue['incoming']} waiting"
-    if problems:
-        count = "1 problem" if problems == 1 else f"{problems} problems"
-        return Block((f"NOT WELL: {count}. {work}.",), mood="bad")
+    count = "1 problem" if problems == 1 else f"{problems} problems"
     if found["agents"] and all(row["reason"] == "system_paused" for row in found["agents"]):
         resume = "Nothing starts until: orchestrator agent resume --all"
-        return Block((f"Paused. {resume} ({work}.)",), mood="bad")
+        also = f" Also: {count}." if problems else ""
+        return Block((f"Paused. {resume} ({work}.){also}",), mood="bad")
+    if problems:
+        return Block((f"NOT WELL: {count}. {work}.",), mood="bad")
     if queue["blocked"]:
         return Block((f"Well, but {queue['blocked']} blocked: orchestrator inbox. {work}.",))
     return Block((f"All is well. {work}.",), mood="good")

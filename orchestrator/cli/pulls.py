@@ -67,7 +67,7 @@ def show(arguments: argparse.Namespace) -> int:
     output.out(f"  {pr.state}; verdict: {pr.verdict or 'none yet'}; task: {pr.task or '-'}")
     output.out(f"  {pr.branch} ({pr.head[:12]}) into {pr.base}")
     output.out(f"  {pr.url}")
-    output.out(f"  see the changes: git diff {pr.base}...{pr.branch}")
+    output.out(f"  see the changes: git diff {pr.base}...{pr.head[:12]}")
     stat = git.run(layout.root, "diff", "--stat", f"{pr.base}...{pr.head}")
     if stat.code == 0 and stat.out:
         output.out(stat.out.rstrip())

@@ -109,7 +109,7 @@ def stop(arguments: argparse.Namespace) -> int:
         output.out(f"stopped {name}: run {run_id}; its task is back, no attempt charged")
     if not stopped:
         output.out("nothing was running")
-    output.out(f"paused; to go on: orchestrator agent resume {' '.join(paused)}")
+    output.out(f"paused; to go on: orchestrator agent resume {' '.join(paused) or '--all'}")
     return 0
 
 

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from orchestrator import planner, taskfile
-from orchestrator.config import next_due
+from orchestrator.due import next_due
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Problem, PullRequest, Snapshot, Task, iso
 from orchestrator.observe import Observation

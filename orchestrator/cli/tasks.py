@@ -115,15 +115,16 @@ def show_task(arguments: argparse.Namespace) -> int:
 
 def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str]:
     """Return lines that link the pull request and say how to see the diff."""
-    lines, base = [], task.branch or loaded.config.base_branch
+    lines, base, tip = [], task.branch or loaded.config.base_branch, task.work_branch
     if task.pr is not None:
         try:
             pr = forge.of_project(layout, loaded.config).show(task.pr)
-            base = pr.base
+            # By its commit: that is there even when the branch has been cleaned away.
+            base, tip = pr.base, pr.head[:12]
             lines.append(f"  pull request: {pr.url or pr.id} ({pr.state})")
         except OrchestratorError as error:
             lines.append(f"  pull request: {task.pr} (cannot be looked up: {error.message})")
-    if task.work_branch and base:
-        words = shlex.join(("git", "diff", f"{base}...{task.work_branch}"))
+    if tip and base:
+        words = shlex.join(("git", "diff", f"{base}...{tip}"))
         lines.append(f"  see the diff: {words}")
     return lines

@@ -1,0 +1,183 @@
+"""What the client is given: instructions, prompt, arguments, environment and our own command.
+
+All of it is written into the run's folder, so that a supervisor started again starts the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
+
+from orchestrator import (
+    client,
+    environment,
+    files,
+    git,
+    gitremote,
+    history,
+    process,
+    roles,
+    runrecord,
+)
+from orchestrator.errors import OrchestratorError
+from orchestrator.job import Job
+from orchestrator.layout import Layout
+from orchestrator.model import ports
+from orchestrator.store import Store
+
+
+def write_instructions(job: Job) -> None:
+    """Write what the agent reads: its instructions, in the worktree too, and the prompt."""
+    record, task = job.record, job.task
+    told = history.attempts(job.file.history) if job.file else []
+    variables: dict[str, Any] = {
+        "agent": job.agent,
+        "role": job.role,
+        "task": task,
+        "body": job.file.body if job.file else "",
+        "history": told,
+        "config": job.config,
+        "base": record["base"],
+        "base_commit": record["base_commit"],
+        "branch": record["branch"],
+        "ports": ports(job.config, job.agent),
+        "worktree": job.path,
+        "project": job.layout.root,
+        "run_id": record["id"],
+        "attempt": record["attempt"],
+        "rescue": _earlier_rescue(job),
+        "review": _review_variables(job),
+        "global_instructions": _global_instructions(job.layout),
+        "checks": job.config.checks,
+        "resumed": bool(record.get("resume")),
+    }
+    text = roles.instructions(variables).encode()
+    files.write_atomic(os.path.join(job.path, ".agent-instructions.md"), text)
+    files.write_atomic(os.path.join(job.folder, runrecord.INSTRUCTIONS), text)
+    prompt = roles.prompt(variables).encode()
+    files.write_atomic(os.path.join(job.folder, runrecord.PROMPT), prompt)
+
+
+def _earlier_rescue(job: Job) -> str | None:
+    """Return the ref that keeps what the attempt before left uncommitted."""
+    if job.file is None:
+        return None
+    earlier = [e.fields.get("run") for e in job.file.history if e.event == "claimed"]
+    for run_id in reversed([x for x in earlier if x != job.record["id"]]):
+        ref = f"{git.RESCUE}{run_id}"
+        if git.resolve(job.layout.root, ref):
+            return ref
+    return None
+
+
+def _review_variables(job: Job) -> dict[str, Any] | None:
+    review = job.record.get("review")
+    if review is None or job.task is None:
+        return None
+    title, body = review["title"], ""
+    if job.task.reviews:
+        store = Store(job.layout)
+        try:
+            original = store.find(job.task.reviews)
+            title, body = original.title, store.read(original).body
+        except OrchestratorError:
+            body = "(the task is gone)"
+    return {
+        "pr": review["id"],
+        "branch": review["branch"],
+        "head": job.record["start"],
+        "base": review["base"],
+        "base_commit": job.record["base_commit"],
+        "task_title": title,
+        "task_body": body,
+    }
+
+
+def _global_instructions(layout: Layout) -> str:
+    try:
+        with open(layout.global_instructions, encoding="utf-8", errors="replace") as file:
+            return file.read(1_000_000)
+    except FileNotFoundError:
+        return ""
+
+
+def write_launch(job: Job) -> None:
+    """Write how the supervisor is to start the client: arguments, folder and environment."""
+    record = job.record
+    resume = bool(record.get("resume"))
+    session = record["resume"] if resume else _new_conversation()
+    record["session"] = session
+    root = roles.resources()
+    plugin = root if os.path.isdir(os.path.join(root, "skills")) else None
+    argv = client.command(
+        job.config.claude_command,
+        job.agent,
+        job.role,
+        job.config.budgets,
+        session=session,
+        resume=resume,
+        instructions=os.path.join(job.folder, runrecord.INSTRUCTIONS),
+        plugin=plugin,
+    )
+    plan = {"argv": argv, "cwd": job.path, "environment": _environment(job)}
+    files.write_json(os.path.join(job.folder, runrecord.LAUNCH), plan)
+
+
+def _environment(job: Job) -> dict[str, str]:
+    """The run's own variables (CONTRACT 7), on top of those that the supervisor has."""
+    record = job.record
+    variables = {
+        "ORCHESTRATOR_AGENT": job.agent.name,
+        "ORCHESTRATOR_ROLE": job.agent.role,
+        "ORCHESTRATOR_RUN_ID": record["id"],
+        "ORCHESTRATOR_TASK_ID": record["task"] or "",
+        "ORCHESTRATOR_PROJECT": job.layout.root,
+        "ORCHESTRATOR_WORKTREE": job.path,
+        "PATH": os.pathsep.join((_own_command(job.layout), os.environ.get("PATH", os.defpath))),
+        **{name: str(port) for name, port in ports(job.config, job.agent).items()},
+        **environment.as_git_config(_agents_git(job)),
+    }
+    if not record["identity"]:
+        for who in ("AUTHOR", "COMMITTER"):
+            variables[f"GIT_{who}_NAME"] = job.agent.name
+            variables[f"GIT_{who}_EMAIL"] = f"{job.agent.name}@orchestrator.localhost"
+    return variables
+
+
+def _new_conversation() -> str:
+    """A random UUID (RFC 9562, version 4): the uuid module takes long to import."""
+    bits = bytearray(os.urandom(16))
+    bits[6] = bits[6] & 0x0F | 0x40
+    bits[8] = bits[8] & 0x3F | 0x80
+    text = bits.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def _agents_git(job: Job) -> dict[str, str]:
+    """Git settings for the agent: no signing prompts, and pushing is the scheduler's work."""
+    settings = {"commit.gpgSign": "false", "tag.gpgSign": "false"}
+    if job.record["remote"]:
+        pushurl = f"remote.{job.record['remote']}.pushurl"
+        settings[pushurl] = "the-scheduler-pushes-when-the-run-is-done"
+        # Git adds ours to a remote's own push addresses: those lead nowhere too.
+        addresses = gitremote.push_addresses(job.layout.root, job.record["remote"])
+        for number, address in enumerate(addresses):
+            settings[f"url.{settings[pushurl]}/{number}.insteadOf"] = address
+    return settings
+
+
+def _own_command(layout: Layout) -> str:
+    """Make sure that a folder holds an `orchestrator` command; return the folder for PATH."""
+
+    folder = os.path.join(layout.cache, "bin")
+    path = os.path.join(folder, "orchestrator")
+    text = f'#!/bin/sh\nexec {shlex.join(process.own_program())} "$@"\n'.encode()
+    try:
+        with open(path, "rb") as file:
+            if file.read() == text:
+                return folder
+    except FileNotFoundError:
+        files.make_folder(folder)
+    files.write_atomic(path, text, 0o700)
+    return folder

@@ -1,0 +1,101 @@
+"""Git's remotes: what they have, what is brought from them, what is pushed to them.
+
+A remote that cannot be reached is a SystemFault, nobody's work; one that refuses says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.errors import SystemFault
+from orchestrator.git import delete_ref, lines, reason, refs, run
+
+#: Seconds for a command that talks to a remote; and the same inside a tick, which others wait for.
+TIMEOUT = 180.0
+TICK_TIMEOUT = 20.0
+
+
+def url(root: str, remote: str) -> str | None:
+    """Return a remote's URL; None when there is no such remote."""
+    done = run(root, "config", "--get", f"remote.{remote}.url")
+    return done.out.strip() or None
+
+
+def push_addresses(root: str, remote: str) -> list[str]:
+    """Return the addresses that a remote has for pushes alone."""
+    return lines(run(root, "config", "--get-all", f"remote.{remote}.pushurl").out)
+
+
+def head(root: str, remote: str) -> str | None:
+    """Return the branch the remote's HEAD points to, as last fetched; None when not known."""
+    done = run(root, "symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD")
+    return done.out.strip().removeprefix(f"{remote}/") if done.code == 0 else None
+
+
+def fetch(
+    root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
+) -> dict[str, str]:
+    """Bring branches of the remote to `refs/remotes/`; return those that it has, with commits.
+
+    Not safe against another fetch of the same refs at the same time: hold a lock. Raises
+    SystemFault when the remote cannot be reached.
+    """
+    theirs = tips(root, remote, branches, timeout)
+    names = {branch: f"refs/remotes/{remote}/{branch}" for branch in branches}
+    ours = refs(root, *names.values())
+    for branch, ref in names.items():
+        if branch not in theirs and ref in ours:
+            delete_ref(root, ref, ours[ref])
+    specs = [
+        f"+refs/heads/{branch}:{names[branch]}"
+        for branch, commit in theirs.items()
+        if ours.get(names[branch]) != commit
+    ]
+    if not specs:
+        return theirs
+    options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
+    done = run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
+    if done.code != 0:
+        raise _unreachable(remote, done.err)
+    return theirs
+
+
+def tips(
+    root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
+) -> dict[str, str]:
+    """Ask the remote for the commits of some branches. Raises SystemFault when out of reach."""
+    patterns = [f"refs/heads/{branch}" for branch in branches]
+    done = run(root, "ls-remote", "--quiet", remote, *patterns, timeout=timeout)
+    if done.code != 0:
+        raise _unreachable(remote, done.err)
+    pairs = (line.split("\t", 1) for line in lines(done.out))
+    return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
+
+
+def push(
+    cwd: str, remote: str, commit: str, branch: str, replaces: str | None = None
+) -> str | None:
+    """Push a commit to a branch of the remote. Return None, or why the remote refused it.
+
+    `replaces` is the commit we pushed there before: only exactly that may be overwritten. Raises
+    SystemFault when the remote cannot be reached.
+    """
+    lease = (f"--force-with-lease=refs/heads/{branch}:{replaces}",) if replaces else ()
+    spec = f"{commit}:refs/heads/{branch}"
+    options = ("--porcelain", "--no-verify", "--no-recurse-submodules")
+    done = run(cwd, "push", *options, *lease, remote, spec, timeout=TIMEOUT)
+    if done.code == 0:
+        return None
+    # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
+    refused = [line for line in lines(done.out) if line.startswith("!")]
+    if refused:
+        return reason("\n".join([refused[0].replace("\t", " "), done.err]))
+    raise _unreachable(remote, done.err)
+
+
+def _unreachable(remote: str, complaint: str) -> SystemFault:
+    return SystemFault(
+        f"the remote {remote!r} cannot be reached: {reason(complaint)}",
+        f"try it by hand: git ls-remote {remote}",
+        code="remote_unreachable",
+    )

@@ -1,0 +1,63 @@
+"""A job: one run with everything that it is about, read afresh from its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator import roles, runrecord, settings
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Agent, Config, Role, Task
+from orchestrator.runrecord import Record
+from orchestrator.store import Store
+from orchestrator.taskfile import TaskFile
+
+
+@dataclass
+class Job:
+    """A run with everything that it is about."""
+
+    folder: str
+    record: Record
+    layout: Layout
+    config: Config
+    agent: Agent
+    role: Role
+    task: Task | None
+    file: TaskFile | None
+    #: The worktree.
+    path: str
+
+    @classmethod
+    def load(cls, folder: str, record: Record) -> Job:
+        """Read what the run is about. Raises OrchestratorError when something of it is gone."""
+        layout = Layout(record["project"])
+        config = settings.last_good(layout)
+        if config is None:
+            raise OrchestratorError("the configuration cannot be read", "orchestrator doctor")
+        agent = Agent(**record["settings"])
+        known, _ = roles.load(layout.roles, layout.cache, write_cache=False)
+        role = known.get(record["role"])
+        if role is None:
+            raise NotFound("role", record["role"], known)
+        task = file = None
+        if record["task"]:
+            store = Store(layout)
+            task = store.find(record["task"])
+            file = store.read(task)
+        path = layout.worktree(agent.name)
+        return cls(folder, record, layout, config, agent, role, task, file, path)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the task is still claimed by this very run (a person may have moved it)."""
+        if self.record["task"] is None:
+            return True
+        try:
+            task = Store(self.layout).find(self.record["task"])
+        except NotFound:
+            return False
+        return task.state == "claimed" and task.run == self.record["id"]
+
+    def save(self) -> None:
+        runrecord.write(self.folder, self.record)

@@ -1,0 +1,128 @@
+"""Starting runs: a folder with the run's record, the claim of its task, then its supervisor.
+
+Called only under the scheduler's lock. The intent is on disk before anything runs, so a tick that
+is killed anywhere leaves what the next one recognises.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+
+from orchestrator import agentstate, events, files, process, runrecord, supervisor, taskfile
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Action, Agent, Entry, Task, iso
+from orchestrator.runrecord import Record
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+
+
+class Starter:
+    """Starts one tick's runs in one project."""
+
+    def __init__(self, layout: Layout, settings: Settings, now: float) -> None:
+        self.layout = layout
+        self.settings = settings
+        self.now = now
+        self.store = Store(layout)
+
+    def start(self, agent: Agent, task: Task | None) -> Action:
+        """Claim and start; intent is on disk before anything runs (FAILURES 1).
+
+        Returns the start, or a skip when somebody else was faster.
+        """
+        files.remove(self.layout.idle_stamp)
+        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(self.now)) + os.urandom(3).hex()
+        folder = self.layout.run(agent.name, run_id)
+        files.make_folder(folder)
+        record = self._new_record(run_id, agent, task)
+        runrecord.write(folder, record)
+        state = agentstate.read(self.layout, agent.name)
+        before = (state.last_started, state.run)
+        state.run, state.last_started = run_id, self.now
+        state.supervisor, state.restarts, state.restarted_in = {}, 0, None
+        agentstate.write(self.layout, agent.name, state)
+        claimed = False
+        try:
+            claimed = task is None or self._claim(agent, task, run_id)
+        finally:
+            if not claimed:
+                state.last_started, state.run = before
+                agentstate.write(self.layout, agent.name, state)
+        if not claimed:
+            return Action("skip", agent.name, reason="no_matching_task")
+        self._spawn(agent.name, folder)
+        self._event("start", agent=agent.name, task=task.id if task else None, run=run_id)
+        return Action("start", agent.name, task.id if task else None, run_id)
+
+    def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
+        fields: dict[str, object] = {"agent": agent.name, "run": run_id}
+        if self.settings.roles[agent.role].delivers != "verdict":
+            fields["branch"] = task.work_branch or taskfile.branch_name(task.id, task.title)
+        entry = Entry(iso(self.now) or "", "claimed", fields)
+        limit = self.settings.config.queue_limits.max_claimed
+        return self.store.claim(task, entry, limit) is not None
+
+    def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> Record:
+        resume, cost = None, 0.0
+        if task is not None and task.session:
+            resume = task.session
+            cost = _session_cost(self.store, task)
+        return {
+            "id": run_id,
+            "agent": agent.name,
+            "role": agent.role,
+            #: As configured when the run began: it ends by these, whatever is edited meanwhile.
+            "settings": asdict(agent),
+            "task": task.id if task else None,
+            "title": task.title if task else None,
+            "attempt": task.attempts + 1 if task else 1,
+            "project": self.layout.root,
+            "created": self.now,
+            "status": "starting",
+            "limits": {
+                "max_runtime_seconds": agent.max_runtime_seconds,
+                "stall_seconds": agent.stall_seconds,
+            },
+            "resume": resume,
+            #: What the conversation that is gone on with had cost before (its total is cumulative).
+            "resume_cost_usd": cost,
+            "steps": {},
+        }
+
+    def _event(self, word: str, **fields: object) -> None:
+        events.append(self.layout, self.now, word, **fields)
+
+    def _spawn(self, agent: str, folder: str) -> None:
+        pid = supervisor.start(folder)
+        state = agentstate.read(self.layout, agent)
+        state.supervisor = {"pid": pid, "identity": process.identity(pid)}
+        agentstate.write(self.layout, agent, state)
+
+    def restart(self, action: Action) -> Action:
+        """Start a supervisor again for a run whose own is gone."""
+        assert action.agent
+        assert action.run
+        folder = self.layout.run(action.agent, action.run)
+        stage = (runrecord.read(folder) or {}).get("status")
+        state = agentstate.read(self.layout, action.agent)
+        # A run that came a stage further is not one that dies over and over.
+        state.restarts = state.restarts + 1 if stage == state.restarted_in else 1
+        state.restarted_in = stage
+        agentstate.write(self.layout, action.agent, state)
+        self._spawn(action.agent, folder)
+        self._event("restart", agent=action.agent, run=action.run, reason=action.reason)
+        return action
+
+
+def _session_cost(store: Store, task: Task) -> float:
+    """What a task's conversation had cost when it was cut off."""
+    try:
+        history = store.read(task).history
+    except OrchestratorError:
+        return 0.0
+    costs = [e.fields.get("session_cost_usd") for e in history if e.event == "requeued"]
+    known = [c for c in costs if isinstance(c, int | float)]
+    return float(known[-1]) if known else 0.0
