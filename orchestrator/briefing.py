@@ -17,6 +17,7 @@ from orchestrator import (
     gitremote,
     history,
     process,
+    prompts,
     roles,
     runrecord,
 )
@@ -52,10 +53,10 @@ def write_instructions(job: Job) -> None:
         "checks": job.config.checks,
         "resumed": bool(record.get("resume")),
     }
-    text = roles.instructions(variables).encode()
+    text = prompts.instructions(variables).encode()
     files.write_atomic(os.path.join(job.path, ".agent-instructions.md"), text)
     files.write_atomic(os.path.join(job.folder, runrecord.INSTRUCTIONS), text)
-    prompt = roles.prompt(variables).encode()
+    prompt = prompts.prompt(variables).encode()
     files.write_atomic(os.path.join(job.folder, runrecord.PROMPT), prompt)
 
 

@@ -11,14 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.model import Agent, Budgets, Outcome, Role
+from orchestrator.model import OUTCOMES, Agent, Budgets, Outcome, Role
 
-#: Outcomes that a role may report, by what it delivers.
-REPORTS = {
-    "pull_request": ("done", "no_change", "needs_human", "failed"),
-    "verdict": ("approved", "changes_requested", "needs_human", "failed"),
-    "nothing": ("done", "no_change", "needs_human", "failed"),
-}
 #: Words of the `error` field that blame the account or the service, not the work.
 _SYSTEM_ERRORS = {
     "authentication_failed": "the client is not signed in",
@@ -53,7 +47,7 @@ def outcome_schema(role: Role) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {
-            "outcome": {"type": "string", "enum": list(REPORTS[role.delivers])},
+            "outcome": {"type": "string", "enum": list(OUTCOMES[role.delivers])},
             "summary": text,
             "feedback": text,
             "question": text,
@@ -96,9 +90,12 @@ def command(
         argv += ["--model", agent.model]
     if plugin:
         argv += ["--plugin-dir", plugin]
-    if role.restricted:
-        # No settings of the user's or the project's: their permission rules would widen the role's.
-        argv += ["--restricted"]
+    return [*argv, *_permissions(role)]
+
+
+def _permissions(role: Role) -> list[str]:
+    # No settings of the user's or the project's: their permission rules would widen the role's.
+    argv = ["--restricted"] if role.restricted else []
     # One word each: these options are variadic and would swallow what follows. `--tools` is the
     # whole offer, so a tool that a later client brings is not in it.
     argv += ["--tools", ",".join(role.tools)]
@@ -293,7 +290,7 @@ def _reported(
     if report is None:
         return _unreported(_text(result.get("result")), role, commits)
     verdict = report.get("outcome")
-    if verdict not in REPORTS[role.delivers]:
+    if verdict not in OUTCOMES[role.delivers]:
         return Outcome("failed", f"client_error: a {role.name} cannot report {verdict!r}")
     if verdict == "done" and role.delivers == "nothing":
         verdict = "no_change"

@@ -23,22 +23,8 @@ from orchestrator.model import (
     Review,
     ports,
 )
-from orchestrator.yamlread import (
-    BAD,
-    Check,
-    Node,
-    Reading,
-    boolean,
-    compose,
-    each,
-    is_null,
-    line_of,
-    number,
-    section,
-    shown,
-    text,
-    texts,
-)
+from orchestrator.yamlread import BAD, Check, Node, Reading, compose, is_null, line_of, shown
+from orchestrator.yamlvalues import boolean, each, number, section, text, texts
 
 YEAR = 366 * 86_400
 HIGHEST_PORT = 65_535

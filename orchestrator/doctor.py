@@ -11,12 +11,22 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 
-from orchestrator import agentstate, landing, locks, observe, probes, project, settings
+from orchestrator import (
+    agentstate,
+    landing,
+    locks,
+    observe,
+    probes,
+    project,
+    scheduleprobe,
+    settings,
+)
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
 from orchestrator.observe import STALE_AFTER
 from orchestrator.probes import Finding
+from orchestrator.scheduleentry import LOG
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 
@@ -31,6 +41,7 @@ MOST_LISTED = 20
 def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Finding]:
     """Return every finding about a project. `variables` are the environment, `now` is epoch."""
     loaded = settings.load(layout, write_cache=False)
+    findings: list[Finding] = []
     checks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _programs(layout, loaded, variables),
         lambda: _set_up(layout),
@@ -41,14 +52,19 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         lambda: _tasks(layout),
         lambda: _memory(layout, now),
         lambda: _leftovers(layout, loaded),
+        lambda: scheduleprobe.look(layout, variables, list(findings)),
     ]
-    findings: list[Finding] = []
     for check in checks:
         try:
             findings += check()
         except (OrchestratorError, OSError) as error:
             findings.append(_could_not_look(error))
     return findings
+
+
+def reachable(layout: Layout, variables: Mapping[str, str]) -> list[Finding]:
+    """Return what is found of programs and services in this environment; asks no schedule."""
+    return list(_programs(layout, settings.load(layout, write_cache=False), variables))
 
 
 def without_project(error: OrchestratorError, cwd: str) -> list[Finding]:
@@ -189,6 +205,8 @@ def _names(folder: str, wanted: Callable[[str], bool]) -> list[str]:
 def _ticks(layout: Layout, now: float) -> Iterator[Finding]:
     ticked = observe.last_tick(layout)
     install = "install the schedule: orchestrator init --schedule cron; or: orchestrator tick"
+    if entry := project.schedule(layout):
+        install = f"is {entry.kind} at work on this machine? What ticks complained of is in {LOG}"
     if ticked is None:
         yield Finding("tick_stale", "fail", "there never was a tick", install)
     elif now - ticked > STALE_AFTER:

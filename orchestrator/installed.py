@@ -8,6 +8,7 @@ moves all of them to a newer version, and nothing that an agent edits is ever ru
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import re
@@ -25,6 +26,12 @@ _LOCK_WAIT, _START_TIMEOUT = 60.0, 60.0
 
 #: A file's mode, time of change (ns) and contents.
 _File = tuple[int, int, bytes]
+
+
+class InUse(OrchestratorError):
+    """A process was started from a copy that was to be removed."""
+
+    code = "in_use"
 
 
 def folder(variables: Mapping[str, str]) -> str:
@@ -101,8 +108,9 @@ def put(variables: Mapping[str, str]) -> list[str]:
     python, *rest = process.own_program()
     words = [python, *rest[:-1], os.path.join(app, "orchestrator", "__main__.py")]
     contents = _contents(_source())
-    copy = f"{app}-{_digest(contents)[:12]}"
-    if os.path.realpath(app) != os.path.realpath(copy) or _contents(copy) != contents:
+    seal = _digest(contents)
+    copy = f"{app}-{seal[:12]}"
+    if os.path.realpath(app) != os.path.realpath(copy) or _digest(_contents(copy)) != seal:
         _write(copy, contents)
         _try([*words[:-1], os.path.join(copy, "orchestrator", "__main__.py"), "--version"])
         _point(app, copy)
@@ -164,8 +172,12 @@ def _write(copy: str, contents: dict[str, _File]) -> None:
         # `bin/orchestrator` asks whether the lock file is newer than the environment.
         os.utime(path, ns=(changed, changed))
     os.sync()  # a power cut must not leave a whole tree of empty files
-    shutil.rmtree(copy, ignore_errors=True)
+    aside = f"{copy}.old"
+    shutil.rmtree(aside, ignore_errors=True)
+    if os.path.lexists(copy):
+        os.rename(copy, aside)
     os.rename(beside, copy)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _point(app: str, copy: str) -> None:
@@ -208,13 +220,17 @@ def _bytes(path: str) -> bytes | None:
 
 
 def remove(variables: Mapping[str, str]) -> list[str]:
-    """Remove launcher and copies, unless a process still runs one; return what went.
+    """Remove launcher and copies; return what went. Raises InUse while a process runs one.
 
     The environments beside the copies are those of `bin/orchestrator`, and stay.
     """
     base = folder(variables)
-    if _is_in_use(base):
+    if not any(
+        map(os.path.lexists, (launcher(variables), *glob.glob(f"{glob.escape(base)}/*/app*")))
+    ):
         return []
+    if _is_in_use(base):
+        raise InUse(f"a run still uses {base}: when it has ended, say this again to remove that")
     gone = []
     for where in (entry.path for entry in os.scandir(base) if entry.is_dir()):
         for name in os.listdir(where):

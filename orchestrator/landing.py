@@ -134,20 +134,7 @@ def _try(
     path = os.path.join(layout.cache, f"landing-{pr.id}")
     with worktree.throw_away(root, path, base):
         merged = _merged(path, pr, base, head)
-        checker = Checker(
-            git.environment(os.environ),
-            os.path.join(layout.cache, "landing.log"),
-            config.check_timeout_seconds,
-            # By this its processes are found again: no other project's landing may bear it.
-            f"landing-{pr.id}-of-{root}",
-        )
-        failure = checker.first_failure(config.checks, path)
-        if failure is not None and failure.program_is_missing:
-            raise SystemFault(f"a check's program is missing: {failure}", code="check_failed")
-        if failure is not None and failure.was_killed:
-            raise SystemFault(f"a check was killed: {failure}", code="check_killed")
-        if failure is not None:
-            raise CannotLand(f"merged into {pr.base}, the checks fail: {failure}")
+        _check(layout, config, pr, path)
     if remote is None:
         _fast_forward(root, pr.base, base, merged)
         return merged
@@ -169,6 +156,25 @@ def _merged(path: str, pr: PullRequest, base: str, head: str) -> str:
     if conflicts is None:
         return git.ask(path, "rev-parse", "HEAD")
     raise CannotLand(f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into it. {conflicts}")
+
+
+def _check(layout: Layout, config: Config, pr: PullRequest, path: str) -> None:
+    """Run the checks on the merge at `path`; raises CannotLand or SystemFault when one fails."""
+    checker = Checker(
+        git.environment(os.environ),
+        os.path.join(layout.cache, "landing.log"),
+        config.check_timeout_seconds,
+        # By this its processes are found again: no other project's landing may bear it.
+        f"landing-{pr.id}-of-{layout.root}",
+    )
+    failure = checker.first_failure(config.checks, path)
+    if failure is None:
+        return
+    if failure.program_is_missing:
+        raise SystemFault(f"a check's program is missing: {failure}", code="check_failed")
+    if failure.was_killed:
+        raise SystemFault(f"a check was killed: {failure}", code="check_killed")
+    raise CannotLand(f"merged into {pr.base}, the checks fail: {failure}")
 
 
 def _fast_forward(root: str, branch: str, old: str, new: str) -> None:

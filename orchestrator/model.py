@@ -146,6 +146,14 @@ def ports(config: Config, agent: Agent) -> dict[str, int]:
     return {"AGENT_DEV_PORT": first, "AGENT_MCP_PORT": first + 1, "AGENT_PW_WS_PORT": first + 2}
 
 
+#: What a run may report, by what its role delivers (CONTRACT 7).
+OUTCOMES = {
+    "pull_request": ("done", "no_change", "needs_human", "failed"),
+    "verdict": ("approved", "changes_requested", "needs_human", "failed"),
+    "nothing": ("done", "no_change", "needs_human", "failed"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """What an agent is for: policy from the front matter, the brief as a Jinja2 template."""
@@ -164,6 +172,11 @@ class Role:
     #: Settings of the user and the project, and files outside the worktree, are out of reach.
     restricted: bool = False
     max_turns: int | None = None
+    #: One line for listings.
+    description: str = ""
+    #: The file with the brief, and the line that the brief begins on.
+    path: str = ""
+    line: int = 1
 
     @property
     def opens_pull_request(self) -> bool:

@@ -273,7 +273,7 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
             Problem(
                 "tick_stale",
                 f"the last tick was {age}",
-                "let cron call `orchestrator tick` each minute (see the README)",
+                "orchestrator init --schedule cron; with a schedule already: orchestrator doctor",
             )
         )
     return found

@@ -221,8 +221,7 @@ def _task_rules(
     unknown = room.open_prs is None
     full = room.open_prs is not None and room.open_prs >= limits.max_open_prs
     allowed = draining if unknown or full else matching
-    free = [task for task in allowed if not blockers(task, snapshot)]
-    ready = [task for task in free if not in_backoff(task, now)]
+    which, ready = _which(allowed, snapshot, now)
     count = "not known" if unknown else f"{room.open_prs} of {limits.max_open_prs} open or coming"
     rules = [
         Rule(
@@ -232,21 +231,25 @@ def _task_rules(
         ),
         Rule("open_prs_unknown", not unknown or exempt, count),
         Rule("max_open_prs", not full or exempt, count),
-        Rule(
-            "blocked_by_dependency",
-            bool(free) or not allowed,
-            "; ".join(f"{t.id}: {b}" for t in allowed[:3] for b in blockers(t, snapshot)) or "none",
-        ),
-        Rule(
-            "backoff",
-            bool(ready) or not free,
-            "; ".join(f"{t.id}: retried in {seconds_left(t, now):.0f} s" for t in free[:3]),
-        ),
+        *which,
         Rule(
             "no_matching_task",
             bool(matching),
             f"{len(matching)} waiting tasks with ROLE {role.takes}",
         ),
+    ]
+    return rules, ready
+
+
+def _which(allowed: list[Task], snapshot: Snapshot, now: float) -> tuple[list[Rule], Task | None]:
+    """Judge the tasks that an agent may take; return the first that nothing holds back."""
+    free = [task for task in allowed if not blockers(task, snapshot)]
+    ready = [task for task in free if not in_backoff(task, now)]
+    blocked = (f"{t.id}: {b}" for t in allowed[:3] for b in blockers(t, snapshot))
+    waits = (f"{t.id}: retried in {seconds_left(t, now):.0f} s" for t in free[:3])
+    rules = [
+        Rule("blocked_by_dependency", bool(free) or not allowed, "; ".join(blocked) or "none"),
+        Rule("backoff", bool(ready) or not free, "; ".join(waits)),
     ]
     return rules, ready[0] if ready else None
 

@@ -111,7 +111,7 @@ def client(layout: Layout, config: Config, variables: Mapping[str, str]) -> Iter
             "client",
             "warn",
             f"{found} is not on the PATH that init recorded for the schedule",
-            "run again from this shell: orchestrator init",
+            "run again from this shell: orchestrator init (with the same --schedule)",
         )
     yield sign_in(config, variables)
 

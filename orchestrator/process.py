@@ -226,17 +226,23 @@ def run(
     try:
         out, err = child.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:
-        _signal_group(child.pid, signal.SIGKILL)
-        # A child of the child may hold the pipes open for ever: do not wait for their end.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.communicate(timeout=1)
-        child.wait()
-        for pipe in (child.stdin, child.stdout, child.stderr):
-            if pipe is not None:
-                pipe.close()
+        _abandon(child)
         return Finished(None, "", "")
     except BaseException:
         _signal_group(child.pid, signal.SIGKILL)
         child.wait()
         raise
     return Finished(child.returncode, out, err)
+
+
+def _abandon(child: subprocess.Popen[str]) -> None:
+    """End a command's whole group; a child of its own may hold the pipes open for ever."""
+    import subprocess
+
+    _signal_group(child.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.communicate(timeout=1)
+    child.wait()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()

@@ -17,6 +17,7 @@ from orchestrator import files, git, gitremote, roles, yamledit
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, iso
+from orchestrator.scheduleentry import KINDS, Entry, usable_path
 
 MARK = "orchestrator.json"
 _BEGIN, _END = "# >>> orchestrator >>>", "# <<< orchestrator <<<"
@@ -137,11 +138,33 @@ def _write_mark(layout: Layout, now: float, environment: dict[str, str]) -> None
     programs = {name: shutil.which(name) for name in ("git", "claude", "gh")}
     mark = {
         "initialised": known.get("initialised") or iso(now),
-        "path": environment.get("PATH", os.defpath),
+        "path": usable_path(environment),
         "programs": programs,
     }
+    if "schedule" in known:
+        mark["schedule"] = known["schedule"]
     if mark != known:
         files.write_json(mark_path(layout), mark)
+
+
+def schedule(layout: Layout) -> Entry | None:
+    """Return the schedule that `init` installed for this clone, as it was installed."""
+    record = (files.read_json(mark_path(layout)) or {}).get("schedule")
+    if not isinstance(record, dict):
+        return None
+    kind, path, launcher = (record.get(name) for name in ("kind", "path", "launcher"))
+    if kind in KINDS and isinstance(path, str) and isinstance(launcher, str):
+        return Entry(kind, layout.root, path, launcher)
+    return None
+
+
+def record_schedule(layout: Layout, entry: Entry | None) -> None:
+    """Remember which schedule was installed, or that there is none any more."""
+    mark = files.read_json(mark_path(layout)) or {}
+    record = entry and {"kind": entry.kind, "path": entry.path, "launcher": entry.launcher}
+    if mark and mark.get("schedule") != record:
+        mark.pop("schedule", None)
+        files.write_json(mark_path(layout), {**mark, "schedule": record} if record else mark)
 
 
 def _write_config(layout: Layout, start: bool) -> None:

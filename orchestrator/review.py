@@ -119,17 +119,8 @@ def record_verdict(
     """
     asked = verdict == "changes_requested"
     number = task.review_rounds + 1 if asked and not _has(store, task, run) else None
-    entry = _entry(
-        now,
-        "review",
-        run=run,
-        reviewer=reviewer,
-        round=number,
-        verdict=verdict,
-        feedback=feedback,
-        head=head,
-    )
-    task = store.note(task, entry)
+    said = {"round": number, "verdict": verdict, "feedback": feedback, "head": head}
+    task = store.note(task, _entry(now, "review", run=run, reviewer=reviewer, **said))
     if not asked:
         return task
     if task.review_rounds < config.review.max_rounds:

@@ -21,8 +21,8 @@ from orchestrator import (
     git,
     gitworktree,
     process,
-    roles,
     runrecord,
+    sandbox,
     taskfile,
     worktree,
 )
@@ -69,13 +69,17 @@ def prepare(folder: str, record: Record) -> None:
             gone = Outcome("interrupted", "no_result: its task was never claimed, or moved away")
             finish(folder, record, gone)
             return
-        warming = threading.Thread(target=roles.warm_up)
+        warming = threading.Thread(target=sandbox.warm_up)
         warming.start()
         try:
             fresh = _lay_out(job)
         finally:
             warming.join()
         _run_hook(job, fresh)
+        if _is_done_already(job):
+            record.update(status="concluding", ended={})
+            job.save()
+            return
         briefing.write_instructions(job)
         briefing.write_launch(job)
         record["status"] = "prepared"
@@ -87,6 +91,15 @@ def prepare(folder: str, record: Record) -> None:
     except (OrchestratorError, OSError) as error:
         # A broken template, a full disk, a git that fails: nothing that the task could help.
         finish(folder, record, _fault(error))
+
+
+def _is_done_already(job: Job) -> bool:
+    """Whether an earlier run did the work, and only its delivery is left to do.
+
+    A fault of the system kept that run from delivering; nobody is to pay for the same work twice.
+    """
+    left = job.record.get("undelivered")
+    return left is not None and delivery.tip(job.layout.root, job.record) == left["head"]
 
 
 class BadBase(OrchestratorError):
@@ -186,7 +199,10 @@ def conclude(folder: str, record: Record) -> None:
 
 
 def _told(job: Job, commits: int) -> Outcome:
-    """Return the outcome that the client's stream and its end tell."""
+    """Return the outcome that the client's stream and its end tell; or that of the earlier run."""
+    if job.record.get("client") is None and job.record.get("undelivered"):
+        told = Outcome(**job.record["undelivered"]["told"])
+        return replace(told, cost_usd=None, input_tokens=None, output_tokens=None)
     stream = client.read_stream(os.path.join(job.folder, runrecord.STREAM))
     return client.outcome(stream, _ended(job), job.role, commits)
 
@@ -220,6 +236,9 @@ def _deliver(
     job: Job, outcome: Outcome, tip: str | None, commits: int, rescued: str | None
 ) -> Outcome:
     """Deliver what is done; a fault on the way leaves what the run cost and its conversation."""
+    # What is left to do if that fails: see `_is_done_already`.
+    job.record["undelivered"] = {"told": asdict(outcome), "head": tip}
+    job.save()
     try:
         return delivery.deliver(job.folder, job.record, job, outcome, tip, commits, rescued)
     except checks.Stopped:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import pwd
+import re
 import shutil
 import sys
 from collections.abc import Mapping
 
 from orchestrator import crontab, files, installed, process
 from orchestrator.errors import OrchestratorError
-from orchestrator.scheduleentry import LOG, UNSPEAKABLE, Entry, agent, paths, units
+from orchestrator.scheduleentry import KINDS, LOG, UNSPEAKABLE, Entry, agent, paths, units
 
-KINDS = ("cron", "launchd", "systemd")
 #: Bytes of the log that make `init` cut it, and that are kept then.
 LONGEST_LOG, KEPT_LOG = 1 << 20, 1 << 16
 #: Seconds for launchctl and systemctl, and for all that is probed from a schedule's environment.
@@ -97,23 +98,25 @@ def install(entry: Entry, variables: Mapping[str, str]) -> list[str]:
     undo = "undo: orchestrator init --schedule none"
     with installed.changing(variables):
         written = installed.put(variables)
-        for kind in KINDS:
-            if kind != entry.kind:
-                written += _take(kind, entry.name, variables)
         if entry.kind == "cron":
-            if entry.path_file in entry.command():
+            if entry.is_long:
                 files.write_atomic(entry.path_file, f"{entry.path}\n".encode())
             if crontab.put(entry.name, entry.block()):
                 written.append(f"your crontab: a marked block ({undo})")
         else:
             put = _put_agent if entry.kind == "launchd" else _put_units
             written += [f"{path} ({undo})" for path in put(entry, variables)]
+        for kind in KINDS:
+            if kind != entry.kind:
+                written += [f"taken out: {gone}" for gone in _take(kind, entry.name, variables)]
     _cut_log(os.path.join(entry.root, LOG))
     return written
 
 
-def remove(root: str, variables: Mapping[str, str], recorded: str | None) -> list[str]:
-    """Take out this project's entry of whatever kind; return what went.
+def remove(
+    root: str, variables: Mapping[str, str], recorded: str | None
+) -> tuple[list[str], list[str]]:
+    """Take out this project's entry of whatever kind; return what went, and warnings.
 
     With the last entry of this user's the launcher goes too. `recorded` is the kind that should be
     there: what cannot be asked for any other is passed over. Raises OrchestratorError.
@@ -129,17 +132,21 @@ def remove(root: str, variables: Mapping[str, str], recorded: str | None) -> lis
                     raise
         if gone:
             files.remove(os.path.join(root, LOG))
-            with contextlib.suppress(OrchestratorError):
-                if not _is_any_left(variables):
+        # Where crontabs cannot be read, other projects may have their entries in one.
+        with contextlib.suppress(OrchestratorError):
+            if (gone or shutil.which("crontab")) and not _is_any_left(variables):
+                try:
                     gone += installed.remove(variables)
-    return gone
+                except installed.InUse as error:
+                    return gone, [error.message]
+    return gone, []
 
 
 def _take(kind: str, name: str, variables: Mapping[str, str]) -> list[str]:
     if kind == "cron":
         files.remove(os.path.join(os.path.dirname(installed.launcher(variables)), f"{name}.path"))
         has_one = shutil.which("crontab") is not None and crontab.take(name)
-        return ["your crontab: the marked block"] * has_one
+        return ["the marked block in your crontab"] * has_one
     own = paths(kind, name, variables)
     if not any(map(os.path.lexists, own)):
         return []
@@ -155,10 +162,12 @@ def _take(kind: str, name: str, variables: Mapping[str, str]) -> list[str]:
 
 
 def _is_any_left(variables: Mapping[str, str]) -> bool:
-    found = [
-        p for kind in ("launchd", "systemd") for p in glob.glob(paths(kind, "*", variables)[0])
-    ]
-    return bool(found) or (shutil.which("crontab") is not None and crontab.has_any())
+    """Return whether any project of this user's has an entry."""
+    tellers = (glob.escape(paths(kind, "", variables)[0]) for kind in ("launchd", "systemd"))
+    patterns = (re.sub(r"(\.\w+)$", r"*\1", teller) for teller in tellers)
+    if any(map(glob.glob, patterns)):
+        return True
+    return shutil.which("crontab") is not None and crontab.has_any()
 
 
 def state(entry: Entry, variables: Mapping[str, str]) -> str:
@@ -195,6 +204,14 @@ def probe(entry: Entry, words: str, variables: Mapping[str, str]) -> process.Fin
         clean |= {"CLAUDE_CODE_OAUTH_TOKEN": said} if code == 0 and len(said.split()) == 1 else {}
     argv = ("/bin/sh", "-c", entry.command(words, None))
     return process.run(argv, cwd=os.sep, environment=clean, timeout=PROBE_TIMEOUT)
+
+
+def warnings(entry: Entry) -> list[str]:
+    """Return what a person should know of an entry that is good."""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    if entry.kind == "systemd" and not os.path.exists(f"/var/lib/systemd/linger/{user}"):
+        return ["systemd stops your timers when you log out, unless: loginctl enable-linger"]
+    return []
 
 
 def _cut_log(path: str) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator import crontab, roles
+from orchestrator.crontab import LONGEST_COMMAND
 
+KINDS = ("cron", "launchd", "systemd")
 #: Where ticks complain, below the project. Not in `cache/`: with that folder gone the shell could
 #: not open it, and nothing would tick any more.
 LOG = os.path.join(".orchestrator", "schedule.log")
@@ -34,17 +36,24 @@ class Entry:
         """A short word for the project that no other project of this machine has."""
         return hashlib.sha256(self.root.encode(errors="surrogateescape")).hexdigest()[:12]
 
+    @property
+    def is_long(self) -> bool:
+        """Whether the PATH must lie in a file of its own: a crontab's line has an end."""
+        return self.kind == "cron" and len(self._command("tick", LOG).encode()) > LONGEST_COMMAND
+
     def command(self, words: str = "tick", log: str | None = LOG) -> str:
         """Return the line for sh that ticks; with other words, the same start for those."""
-        path, launcher = crontab.quote(self.path), crontab.quote(self.launcher)
-        said = "" if log is None else f" >/dev/null 2>>{log}"
+        if self.is_long:
+            file = crontab.quote(self.path_file)
+            return self._command(words, log, f"read -r PATH <{file} && export PATH && ")
+        return self._command(words, log)
+
+    def _command(self, words: str, log: str | None, path: str | None = None) -> str:
         # A project that was deleted is no reason for cron to write a mail each minute.
         here = f"cd {crontab.quote(self.root)} 2>/dev/null"
-        line = f"{here} && PATH={path} {launcher} {words}{said}"
-        if self.kind == "cron" and len(line.encode(errors="replace")) > crontab.LONGEST_COMMAND:
-            file = crontab.quote(self.path_file)
-            line = f"{here} && read -r PATH <{file} && export PATH && {launcher} {words}{said}"
-        return line
+        known = f"PATH={crontab.quote(self.path)} " if path is None else path
+        said = "" if log is None else f" >/dev/null 2>>{log}"
+        return f"{here} && {known}{crontab.quote(self.launcher)} {words}{said}"
 
     @property
     def path_file(self) -> str:

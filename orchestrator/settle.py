@@ -152,7 +152,8 @@ class Settler:
                     not_before=iso(self.now + delay, "milliseconds") if delay else None,
                     session=outcome.session if keeps else None,
                     session_cost_usd=outcome.cost_usd if keeps else None,
-                    agent=action.agent if keeps and outcome.session else None,
+                    agent=action.agent if keeps else None,
+                    undelivered=action.run if keeps and record.get("undelivered") else None,
                 )
                 self.store.move(task, "incoming", entry)
 

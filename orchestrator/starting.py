@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from orchestrator import agentstate, events, files, process, runrecord, supervisor, taskfile
 from orchestrator.errors import OrchestratorError
@@ -66,10 +68,8 @@ class Starter:
         return self.store.claim(task, entry, limit) is not None
 
     def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> Record:
-        resume, cost = None, 0.0
-        if task is not None and task.session:
-            resume = task.session
-            cost = _session_cost(self.store, task)
+        last = _last_requeue(self.store, task) if task is not None and task.error else {}
+        cost = last.get("session_cost_usd")
         return {
             "id": run_id,
             "agent": agent.name,
@@ -86,11 +86,23 @@ class Starter:
                 "max_runtime_seconds": agent.max_runtime_seconds,
                 "stall_seconds": agent.stall_seconds,
             },
-            "resume": resume,
+            "resume": task.session if task else None,
             #: What the conversation that is gone on with had cost before (its total is cumulative).
-            "resume_cost_usd": cost,
+            "resume_cost_usd": cost if isinstance(cost, int | float) else 0.0,
+            #: Work that an earlier run did and could not deliver.
+            "undelivered": self._undelivered(last),
             "steps": {},
         }
+
+    def _undelivered(self, last: Mapping[str, object]) -> dict[str, Any] | None:
+        """Return what the run before could not deliver, if that is why the task is back."""
+        agent, run_id = last.get("agent"), last.get("undelivered")
+        names = (agent, run_id)
+        if not all(isinstance(name, str) and "/" not in name for name in names):
+            return None
+        record = runrecord.read(self.layout.run(str(agent), str(run_id))) or {}
+        left = record.get("undelivered")
+        return left if isinstance(left, dict) else None
 
     def _event(self, word: str, **fields: object) -> None:
         events.append(self.layout, self.now, word, **fields)
@@ -117,12 +129,10 @@ class Starter:
         return action
 
 
-def _session_cost(store: Store, task: Task) -> float:
-    """What a task's conversation had cost when it was cut off."""
+def _last_requeue(store: Store, task: Task) -> Mapping[str, object]:
+    """Return what was noted when the task was put back, if nothing has happened to it since."""
     try:
         history = store.read(task).history
     except OrchestratorError:
-        return 0.0
-    costs = [e.fields.get("session_cost_usd") for e in history if e.event == "requeued"]
-    known = [c for c in costs if isinstance(c, int | float)]
-    return float(known[-1]) if known else 0.0
+        return {}
+    return history[-1].fields if history and history[-1].event == "requeued" else {}

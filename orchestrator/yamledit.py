@@ -33,6 +33,8 @@ _Change = Callable[[Any, Callable[[Any], Any]], object]
 _TAG = "tag:yaml.org,2002:"
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _COMMENT = re.compile(r"([ \t]*)(#[^\n]*)")
+#: What ruamel.yaml raises for a file that is too clever for it, besides its own.
+_STUMBLES = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 #: Stands for an agent that is being removed.
 _GONE = "b7c9d1-removed"
 
@@ -214,7 +216,9 @@ class _Source:
         return names.index(name)
 
     def edited(self, change: _Change, misplaced: str) -> str:
-        """Return the text with a change; `misplaced` says what is wrong if it does not fit in."""
+        """Return the text with a change; refused with `misplaced` where that does not fit in."""
+        from ruamel.yaml.error import YAMLError
+
         meant = {} if self.data is None else copy.deepcopy(self.data)
         try:
             change(meant, _plain)
@@ -224,12 +228,12 @@ class _Source:
             return self.original
         if _plain(_GONE) in (meant.get("agents") or []):
             meant["agents"] = [each for each in meant["agents"] if each != _plain(_GONE)] or None
-        for step in _steps(self.text):
+        for step in _steps(self.bare()):
             try:
                 text, gone = self._merged(*_dumped(self, change, step))
                 found = _Source(text)
                 lost = self.words - found.words
-            except Exception:  # Whatever ruamel stumbles over.
+            except (ConfigError, YAMLError, *_STUMBLES):
                 continue
             if found.data == meant and all(word in gone for word in lost):
                 bom = self.original[: self.original.startswith("\ufeff")]
@@ -389,5 +393,5 @@ def _dumped(source: _Source, change: _Change, step: int) -> list[list[str]]:
         edit(data, made)
         if data or source.data is not None:
             editor.dump(data, stream)
-        texts.append(stream.getvalue().splitlines())
+        texts.append(stream.getvalue().split("\n")[:-1])
     return texts

@@ -25,28 +25,34 @@ ROWS = (
     ("__main__",),
     ("cli.*",),  # cli
     ("demo.*", "doctor", "scheduler"),  # scheduler
+    ("scheduleprobe",),
     ("idlestamp", "landing", "probes", "settle", "starting", "tidy"),
     ("project", "pullrequests", "supervisor"),  # project
     ("runner",),  # runner
     ("briefing",),
     ("delivery", "job", "observe", "review"),
-    ("forge", "settings", "worktree"),  # store, git, forge, client
-    ("gitremote", "gitworktree"),
+    ("forge", "schedule", "settings", "worktree"),  # store, git, forge, client
+    ("gitremote", "gitworktree", "scheduleentry"),
     (
         "agentstate",
         "checks",
         "client",
+        "crontab",
         "environment",
         "events",
         "git",
+        "installed",
         "locks",
         "runrecord",
         "store",
     ),
     ("files", "idle", "layout", "process"),
     ("planner", "transcript"),  # planner, taskfile, roles, config
-    ("config", "due", "lastgood", "roles", "taskfile", "yamledit"),
-    ("header", "history", "yamlread"),
+    ("config", "due", "lastgood", "prompts", "taskfile", "yamledit"),
+    ("header", "history", "roles", "yamlvalues"),
+    ("rolefile", "yamlread"),
+    ("sandbox",),
+    ("quoting",),
     ("errors", "model"),  # model, errors
 )
 #: Imports that go up, each with the reason why.
@@ -62,6 +68,7 @@ DECIDING = (
     "history",
     "config",
     "yamlread",
+    "yamlvalues",
     "lastgood",
     "model",
     "errors",

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import client, roles
+from orchestrator import prompts, quoting, rolefile, roles, sandbox
 from orchestrator.errors import OrchestratorError
-from orchestrator.model import Agent, Config, Role, Task, ports
+from orchestrator.model import OUTCOMES, Agent, Config, Role, Task, ports
 
 GOLDEN = Path(__file__).parent / "golden"
 BASE_COMMIT = "1f0c2a9d5b7e4c3f8a6b1d2e3f405162738495a6"
@@ -145,13 +145,8 @@ def test_roles_that_write_may_not_deliver(shipped: dict[str, Role], name: str) -
 
 def test_every_role_has_bounds_and_says_what_it_is_for(shipped: dict[str, Role]) -> None:
     for role in shipped.values():
-        assert isinstance(role, roles.RoleFile)
         assert role.description
         assert role.max_turns
-
-
-def test_outcomes_are_those_that_the_client_takes() -> None:
-    assert roles.OUTCOMES == client.REPORTS
 
 
 @pytest.mark.parametrize("name", ["product_manager", "implementer", "tester", "reviewer"])
@@ -159,14 +154,14 @@ def test_each_brief_says_when_to_use_each_of_its_outcomes(
     shipped: dict[str, Role], name: str
 ) -> None:
     words = re.findall(r"^\| `(\w+)` \|", shipped[name].brief, re.MULTILINE)
-    assert tuple(words) == roles.OUTCOMES[shipped[name].delivers]
+    assert tuple(words) == OUTCOMES[shipped[name].delivers]
 
 
 def test_examples_of_task_add_have_the_one_form_that_the_client_allows(
     shipped: dict[str, Role],
 ) -> None:
     for name in ("product_manager", "implementer", "tester"):
-        text = roles.instructions(variables(shipped[name]))
+        text = prompts.instructions(variables(shipped[name]))
         line = re.search(r"^orchestrator task add .*", text, re.MULTILINE)
         assert line is not None
         assert line[0].endswith("--body-file - <<'EOF'")
@@ -181,7 +176,7 @@ def test_examples_of_task_add_have_the_one_form_that_the_client_allows(
 def test_the_texts_are_the_golden_ones(shipped: dict[str, Role], name: str) -> None:
     """To make them again: GOLDEN=write make test, then read the difference."""
     given = case(name, shipped)
-    text = f"{roles.prompt(given)}\n=== .agent-instructions.md ===\n{roles.instructions(given)}"
+    text = f"{prompts.prompt(given)}\n=== .agent-instructions.md ===\n{prompts.instructions(given)}"
     path = GOLDEN / f"{name}.md"
     if os.environ.get("GOLDEN") == "write":
         path.write_text(text)
@@ -189,7 +184,7 @@ def test_the_texts_are_the_golden_ones(shipped: dict[str, Role], name: str) -> N
 
 
 def test_what_happened_before_comes_first_and_in_its_order(shipped: dict[str, Role]) -> None:
-    text = roles.instructions(case("third_attempt", shipped))
+    text = prompts.instructions(case("third_attempt", shipped))
     places = [text.index(entry["text"]) for entry in HISTORY]
     places += [text.index("## Your task"), text.index("## Your brief"), text.index("## Checks")]
     assert places == sorted(places)
@@ -197,13 +192,13 @@ def test_what_happened_before_comes_first_and_in_its_order(shipped: dict[str, Ro
 
 def test_the_prompt_repeats_the_newest_of_each_kind_only(shipped: dict[str, Role]) -> None:
     old = [{"at": "2026-04-30T09:00:00Z", "kind": "attempt", "text": "an old error"}]
-    text = roles.prompt(variables(shipped["implementer"], history=[*old, *HISTORY], attempt=4))
+    text = prompts.prompt(variables(shipped["implementer"], history=[*old, *HISTORY], attempt=4))
     assert "an old error" not in text
     assert all(entry["text"] in text for entry in HISTORY)
 
 
 def test_a_question_without_an_answer_is_not_repeated(shipped: dict[str, Role]) -> None:
-    text = roles.prompt(variables(shipped["implementer"], history=HISTORY[:3], attempt=3))
+    text = prompts.prompt(variables(shipped["implementer"], history=HISTORY[:3], attempt=3))
     assert "Are tabs blank?" not in text
 
 
@@ -211,7 +206,7 @@ def test_a_reviewer_of_no_known_pull_request_is_still_told_what_to_read(
     shipped: dict[str, Role],
 ) -> None:
     given = case("reviewer", shipped) | {"review": None, "checks": ()}
-    assert f"git diff {BASE_COMMIT}...HEAD" in roles.instructions(given)
+    assert f"git diff {BASE_COMMIT}...HEAD" in prompts.instructions(given)
 
 
 @pytest.mark.parametrize("name", ["product_manager", "implementer", "tester", "reviewer"])
@@ -229,7 +224,7 @@ def test_every_role_can_be_rendered_in_every_situation(shipped: dict[str, Role],
                         rescue="refs/orchestrator/rescue/x",
                         branch=None,
                     )
-                    for text in (roles.instructions(given), roles.prompt(given)):
+                    for text in (prompts.instructions(given), prompts.prompt(given)):
                         assert "\n\n\n" not in text
                         assert text.endswith("`StructuredOutput`.\n") or "How to report" in text
 
@@ -282,7 +277,7 @@ def test_no_text_of_others_gets_out_of_its_fence(shipped: dict[str, Role], hosti
         history=[entry, {**entry, "kind": "review"}, {**entry, "kind": "answer"}],
         review=review,
     )
-    for text in (roles.instructions(given), roles.prompt(given)):
+    for text in (prompts.instructions(given), prompts.prompt(given)):
         blocks, outside = quoted(text)
         evil = [line for line in outside.split("\n") if "EVIL" in line]
         assert all(line.startswith("- Its branch: `") for line in evil)
@@ -291,7 +286,7 @@ def test_no_text_of_others_gets_out_of_its_fence(shipped: dict[str, Role], hosti
 
 def test_template_syntax_in_a_task_is_shown_as_it_is(shipped: dict[str, Role]) -> None:
     words = "{{ 6 * 7 }} {% raw %} {# gone? #}"
-    text = roles.instructions(
+    text = prompts.instructions(
         variables(shipped["implementer"], task=a_task(title=words), body=words)
     )
     assert text.count(words) == 2
@@ -299,7 +294,7 @@ def test_template_syntax_in_a_task_is_shown_as_it_is(shipped: dict[str, Role]) -
 
 @given(st.text(alphabet=st.sampled_from("`~ \n\r\tabc\x1b[]\x00\u2028\u202e"), max_size=60))
 def test_a_fence_holds_whatever_is_in_it(text: str) -> None:
-    blocks, outside = quoted(roles.fenced(text))
+    blocks, outside = quoted(quoting.fenced(text))
     assert len(blocks) == 1
     assert outside == ""
     assert not re.search("[\x00\x1b\r\u202e]", blocks[0])
@@ -307,7 +302,7 @@ def test_a_fence_holds_whatever_is_in_it(text: str) -> None:
 
 @given(st.text(max_size=400))
 def test_inline_code_is_one_line_and_cannot_be_ended(text: str) -> None:
-    shown = roles.inline(text)
+    shown = quoting.inline(text)
     assert re.fullmatch(r"`[^`\n]+`", shown)
     shown.encode()
 
@@ -323,11 +318,11 @@ def test_a_task_of_the_largest_size_still_fits(shipped: dict[str, Role]) -> None
         review=REVIEW | {"task_body": huge},
         global_instructions=huge,
     )
-    text = roles.instructions(given)
-    assert len(text.encode()) <= roles.MAX_OUTPUT
+    text = prompts.instructions(given)
+    assert len(text.encode()) <= sandbox.MAX_OUTPUT
     assert "characters left out" in text
     assert "250 earlier entries are left out" in text
-    assert len(roles.prompt(given)) < 20_000
+    assert len(prompts.prompt(given)) < 20_000
 
 
 # --- skills: where the craft is written --------------------------------------------------------
@@ -345,9 +340,9 @@ def test_a_task_of_the_largest_size_still_fits(shipped: dict[str, Role]) -> None
 def test_a_brief_is_told_the_craft_of_its_skills(
     shipped: dict[str, Role], name: str, wanted: list[str]
 ) -> None:
-    text = roles.instructions(variables(shipped[name]))
+    text = prompts.instructions(variables(shipped[name]))
     for skill in (*wanted, "reporting-progress", "asking-a-human"):
-        assert roles.skill("/nowhere", skill, BASE_COMMIT) in text
+        assert prompts.skill("/nowhere", skill, BASE_COMMIT) in text
     assert "$0" not in text
 
 
@@ -358,7 +353,7 @@ def test_a_skill_of_the_projects_own_goes_before_the_shipped_one_and_is_no_templ
     own = tmp_path / ".orchestrator" / "commands"
     custom(own, "implementing", f"---\r\ndescription: mine\r\n---\r\n\r\n{words}\n")
     custom(own, "asking-a-human", "Never ask.\n")
-    text = roles.instructions(variables(shipped["implementer"], project=str(tmp_path)))
+    text = prompts.instructions(variables(shipped["implementer"], project=str(tmp_path)))
     assert words.replace("$0", BASE_COMMIT) in text
     assert "Never ask." in text
     assert "description: mine" not in text
@@ -372,12 +367,12 @@ def test_a_skill_that_cannot_be_read_is_named(tmp_path: Path, shipped: dict[str,
     path.symlink_to("/etc/passwd")
     given = variables(shipped["implementer"], project=str(tmp_path))
     with pytest.raises(OrchestratorError) as caught:
-        roles.instructions(given)
+        prompts.instructions(given)
     assert str(path) in caught.value.message
     assert caught.value.hint == f"correct {path}"
     for name in ("../secret", "nothing-of-the-kind"):
         with pytest.raises(OrchestratorError, match="cannot be read"):
-            roles.skill(str(own), name)
+            prompts.skill(str(own), name)
 
 
 # --- templates of the user's -------------------------------------------------------------------
@@ -423,7 +418,7 @@ def test_a_template_that_misbehaves_is_refused_with_file_and_line(
     known, problems = roles.load(str(tmp_path))
     assert problems == []
     with pytest.raises(OrchestratorError) as caught:
-        roles.instructions(variables(known["scribe"]))
+        prompts.instructions(variables(known["scribe"]))
     # What a template is too much of as a whole is blamed on its first line.
     line = 7 if "writes more" in why else 8
     assert caught.value.message.startswith(f"{path}:{line}: ")
@@ -444,7 +439,7 @@ def test_a_role_of_the_users_own_works_like_a_shipped_one(tmp_path: Path) -> Non
     assert len(known) == 5
     role = known["scribe"]
     assert (role.takes, role.delivers, role.deny) == ("docs", "pull_request", ())
-    text = roles.instructions(variables(role, body="{{ project }}"))
+    text = prompts.instructions(variables(role, body="{{ project }}"))
     assert "Document `agent/TASK-a1b2c3d4-add-input-validation`." in text
     assert "{{ project }}" in text
     assert "`done`, `no_change`, `needs_human`, `failed`" in text
@@ -523,7 +518,7 @@ def test_odd_files_are_problems_and_never_hang(tmp_path: Path) -> None:
     (tmp_path / "folder.md").mkdir()
     (tmp_path / "link.md").symlink_to("/etc/passwd")
     (tmp_path / "bytes.md").write_bytes(b"---\ntakes: \xff\n---\n")
-    (tmp_path / "huge.md").write_bytes(b"x" * (roles.MAX_ROLE_BYTES + 1))
+    (tmp_path / "huge.md").write_bytes(b"x" * (rolefile.MAX_BYTES + 1))
     (tmp_path / "a b.md").write_text(SCRIBE + "X")
     known, problems = roles.load(str(tmp_path))
     assert len(known) == 4
@@ -543,8 +538,8 @@ def test_an_unreadable_folder_takes_all_roles_away(tmp_path: Path) -> None:
 def test_any_bytes_are_a_role_or_a_problem(data: bytes) -> None:
     for text in (data, b"---\n" + data + b"\n---\nX\n"):
         try:
-            role = roles._parse(text, "/x.md", "x", None)
-        except roles._Wrong:
+            role = rolefile.parse(text, "/x.md", "x", None)
+        except rolefile.Wrong:
             continue
         assert role.name == "x"
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import CHECKOUT, Done, tree
 
-from orchestrator import model, project, roles
+from orchestrator import model, project, prompts
 from orchestrator.cli import history, parser
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
@@ -185,7 +185,7 @@ def test_other_skills_that_are_named_exist(skill: Skill) -> None:
 def test_a_craft_is_written_once_and_told_by_some_role(name: str) -> None:
     briefs = [path.read_text() for path in (CHECKOUT / "plugin" / "roles").glob("*.md")]
     assert any(f'skill("{name}"' in brief for brief in briefs)
-    text = roles.skill("/nowhere", name)
+    text = prompts.skill("/nowhere", name)
     outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     assert not re.search(r"^##? ", outside, re.MULTILINE), "it stands below a brief's own heading"
     for line in filter(None, text.splitlines()):
@@ -265,7 +265,7 @@ def test_a_skill_is_printed_as_agents_are_told_it(
     repo: Path, cli: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = cli("_skill", "creating-tasks")
-    assert shipped.out.strip() == roles.skill("/nowhere", "creating-tasks")
+    assert shipped.out.strip() == prompts.skill("/nowhere", "creating-tasks")
     own = Path(Layout(str(repo)).commands) / "creating-tasks.md"
     own.parent.mkdir(parents=True)
     own.write_text("Our way.\n")

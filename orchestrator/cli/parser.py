@@ -14,7 +14,7 @@ from orchestrator.errors import UsageError, near_miss
 #: The modules that hold commands, in the order of the help text, each with its commands. Only the
 #: module of the command that is called is imported: an agent's command costs mostly its imports.
 _MODULES = {
-    "setup": ("init",),
+    "setup": ("init", "_probe"),
     "ticking": ("tick",),
     "reports": ("status", "watch", "explain", "doctor"),
     "transcripts": ("logs",),
@@ -27,6 +27,22 @@ _MODULES = {
     "demonstration": ("demo",),
     "session": ("_news", "_skill"),
     "history": ("_history",),
+}
+
+
+#: Words that people try first, and the commands they mean.
+_MEANT = {
+    "pause": "agent pause",
+    "resume": "agent resume",
+    "add": "task add",
+    "retry": "task retry",
+    "cancel": "task cancel",
+    "list": "task list",
+    "merge": "pr merge",
+    "answer": "inbox answer",
+    "help": "--help",
+    "start": "agent resume",
+    "kill": "stop",
 }
 
 
@@ -47,6 +63,8 @@ class Parser(argparse.ArgumentParser):
             choices = [choice.strip(" '") for choice in listed.split(",")]
             choices = [choice for choice in choices if not choice.startswith("_")]
             near = near_miss(word.lower(), choices) or near_miss(word.upper(), choices)
+            if what == "COMMAND" and self.prog == "orchestrator" and word in _MEANT:
+                near = f"orchestrator {_MEANT[word]}"
             hint = f"did you mean {near!r}?" if near else f"known: {', '.join(choices)}"
             raise UsageError(f"{what}: there is no {word!r}", hint)
         raise UsageError(message, self._suggestion(message) or f"see: {self.prog} --help")

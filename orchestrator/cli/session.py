@@ -9,7 +9,7 @@ import argparse
 from collections import Counter
 from typing import Any
 
-from orchestrator import observe, project, roles
+from orchestrator import observe, project, prompts
 from orchestrator.cli import context, output
 from orchestrator.cli.inboxitems import Item, items
 from orchestrator.cli.overview import span
@@ -83,5 +83,5 @@ def show_skill(arguments: argparse.Namespace) -> int:
         own = context.layout(arguments).commands
     except OrchestratorError:
         own = ""
-    output.out(roles.skill(own, arguments.name))
+    output.out(prompts.skill(own, arguments.name))
     return 0

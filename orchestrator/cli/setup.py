@@ -1,15 +1,19 @@
-"""`init`: set a project up, or take the set-up out again."""
+"""`init`: set a project up with its schedule, or take the set-up out again."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import asdict
 from typing import Any
 
-from orchestrator import project
+from orchestrator import __version__, installed, project, schedule
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.project import Change
+from orchestrator.scheduleentry import KINDS, Entry, usable_path
 
 
 def register(commands: Any) -> None:
@@ -20,50 +24,123 @@ def register(commands: Any) -> None:
         "set this project up, or check that it is; never overwrites what you edited",
         "  orchestrator init\n"
         "  orchestrator init --start            do not wait for `agent resume --all`\n"
+        "  orchestrator init --schedule cron    tick each minute; `none` takes that out again\n"
         "  orchestrator init --uninstall        take it out again; the queue stays",
     )
-    parser.add_argument("--schedule", choices=("cron", "launchd", "systemd", "none"), default=None)
+    parser.add_argument(
+        "--schedule",
+        choices=(*KINDS, "none"),
+        help="what ticks each minute (default: nothing is changed)",
+    )
     parser.add_argument("--no-commands", action="store_true", help="no .claude/commands/")
     parser.add_argument("--start", action="store_true", help="start unpaused")
     parser.add_argument("--uninstall", action="store_true", help="take out what init put in")
+    hidden = commands.add_parser("_probe", description="what `doctor` asks by the schedule's way")
+    hidden.set_defaults(command=probe, parser=hidden)
 
 
 def init(arguments: argparse.Namespace) -> int:
     if context.running_agent() is not None:
         raise OrchestratorError("inside a run, nothing is set up", code="refused_in_run")
     layout = context.layout(arguments)
-    if arguments.schedule not in (None, "none"):
-        raise OrchestratorError(
-            f"this version does not install a schedule for {arguments.schedule} yet",
-            "run `orchestrator init`, then let cron call `orchestrator tick` each minute "
-            "(the README shows the line)",
-            code="not_available",
-        )
     if arguments.uninstall:
-        change = project.uninstall(layout)
-        _report(arguments, layout.root, change, "Taken out of")
-        if not arguments.json:
-            output.out(f"The queue and the configuration stay in {layout.home}")
-        return 0
+        return _uninstall(arguments, layout)
+    variables = dict(os.environ)
+    kind = arguments.schedule
+    if kind in KINDS:
+        schedule.require(kind, layout.root, variables)
     change = project.init(
         layout,
         context.now(),
-        dict(os.environ),
+        variables,
         start=arguments.start,
         commands=not arguments.no_commands,
     )
-    _report(arguments, layout.root, change, "Set up")
+    if kind in KINDS:
+        _install(layout, kind, variables, change)
+    elif kind == "none":
+        gone, warnings = _remove(layout, variables)
+        change.written += [f"taken out: {name}" for name in gone]
+        change.warnings += warnings
+    elif project.schedule(layout) is not None:
+        change.written += _move_along(variables)
+    _report(arguments, layout, change, "Set up")
     if not arguments.json:
-        _next_step(arguments.start)
+        _next_step(arguments.start, project.schedule(layout))
     return 0
 
 
-def _report(arguments: argparse.Namespace, root: str, change: project.Change, done: str) -> None:
+def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
+    # First what ticks: nothing must start in a project that is half taken out.
+    gone, warnings = _remove(layout, dict(os.environ))
+    change = project.uninstall(layout)
+    change.written[:0] = gone
+    change.warnings += warnings
+    _report(arguments, layout, change, "Taken out of")
+    if not arguments.json:
+        output.out(f"The queue and the configuration stay in {layout.home}")
+    return 0
+
+
+# --- the schedule ------------------------------------------------------------------------------
+
+
+def _install(layout: Layout, kind: str, variables: dict[str, str], change: Change) -> None:
+    entry = Entry(kind, layout.root, usable_path(variables), installed.launcher(variables))
+    change.written += schedule.install(entry, variables)
+    project.record_schedule(layout, entry)
+    change.warnings += schedule.warnings(entry)
+    at_work = installed.version(variables)
+    if at_work and installed.is_newer(at_work, __version__):
+        change.warnings.append(
+            f"schedules start version {at_work}, which another project brought; this is "
+            f"{__version__}"
+        )
+
+
+def _remove(layout: Layout, variables: dict[str, str]) -> tuple[list[str], list[str]]:
+    known = project.schedule(layout)
+    found = schedule.remove(layout.root, variables, known.kind if known else None)
+    project.record_schedule(layout, None)
+    return found
+
+
+def _move_along(variables: dict[str, str]) -> list[str]:
+    """Let the schedules that are installed start this version, if it is newer."""
+    with installed.changing(variables):
+        return installed.put(variables)
+
+
+def probe(arguments: argparse.Namespace) -> int:
+    """Print what can be reached from here, as JSON: `doctor` starts this as the schedule would."""
+    from orchestrator import doctor
+
+    found = doctor.reachable(context.reading(arguments), dict(os.environ))
+    output.show_json({"findings": [asdict(finding) for finding in found]})
+    return 0
+
+
+# --- what is said ------------------------------------------------------------------------------
+
+
+def _report(arguments: argparse.Namespace, layout: Layout, change: Change, done: str) -> None:
     if arguments.json:
-        value = {"project": root, "written": change.written, "warnings": change.warnings}
-        output.show_json(value)
+        entry = project.schedule(layout)
+        output.show_json(
+            {
+                "project": layout.root,
+                "written": change.written,
+                "warnings": change.warnings,
+                "schedule": entry
+                and {
+                    "kind": entry.kind,
+                    "launcher": entry.launcher,
+                    "undo": "orchestrator init --schedule none",
+                },
+            }
+        )
         return
-    output.out(f"{done} {root}")
+    output.out(f"{done} {layout.root}")
     for name in change.written:
         output.out(f"  {name}")
     if not change.written:
@@ -72,11 +149,12 @@ def _report(arguments: argparse.Namespace, root: str, change: project.Change, do
         output.err(f"warning: {warning}")
 
 
-def _next_step(started: bool) -> None:
+def _next_step(started: bool, entry: Entry | None) -> None:
     output.out("\nNext:")
     if not started:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add --title '...' --role implement")
-    output.out(
-        "  orchestrator tick --wait        (or let cron call `orchestrator tick` each minute)"
-    )
+    if entry is None:
+        output.out("  orchestrator tick --wait        (or each minute: init --schedule cron)")
+    else:
+        output.out(f"  orchestrator doctor             ({entry.kind} ticks each minute: can it?)")
