@@ -12,7 +12,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: Seconds between asking a group to end and making it end.
 GRACE_SECONDS = 3.0

@@ -115,7 +115,7 @@ def _tick(
     for action in planner.plan(snapshot, config, now):
         if action.action == "start":
             _apply(report, action, lambda a=action: _start(starter, loaded, waiting, a))
-        elif action.action == "finish":
+        elif action.action == "finish" and action.run is None and action.task in waiting:
             _apply(report, action, lambda a=action: settler.drop_review(a, waiting))
         elif action.action == "skip":
             report.actions.append(action)

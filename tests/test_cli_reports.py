@@ -73,6 +73,10 @@ def running(layout: Layout, agent: str = "impl-agent-1", task: str = "TASK-1") -
         "created": time.time() - 90,
         "supervisor": me,
         "branch": f"agent/{task}-x",
+        "project": layout.root,
+        "attempt": 1,
+        "limits": {},
+        "settings": {},
         "steps": {},
     }
     (folder / "run.json").write_text(json.dumps(record))

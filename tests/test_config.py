@@ -284,15 +284,15 @@ WRONG_VALUES = [
     ("retry: {max_attempts: 0}", f"retry.max_attempts: expected {WHOLE_1}, found 0"),
     (
         "budgets: {run_usd: -1}",
-        "budgets.run_usd: expected a number of at least 0 or null, found -1",
+        "budgets.run_usd: expected a number of at least 0.01 or null, found -1",
     ),
     (
         "budgets: {run_usd: .inf}",
-        "budgets.run_usd: expected a number of at least 0 or null, found .inf",
+        "budgets.run_usd: expected a number of at least 0.01 or null, found .inf",
     ),
     (
         "budgets: {run_usd: .nan}",
-        "budgets.run_usd: expected a number of at least 0 or null, found .nan",
+        "budgets.run_usd: expected a number of at least 0.01 or null, found .nan",
     ),
     ("review: {after: [a, '']}", "review.after[1]: expected text, found ''"),
     ("review: {max_rounds: -1}", f"review.max_rounds: expected {WHOLE_0}, found -1"),
@@ -352,7 +352,7 @@ WRONG_AGENTS = [
     ({"max_turns": 0}, f"agents[0].max_turns: expected {WHOLE_1} or null, found 0"),
     (
         {"budget_usd": "x"},
-        "agents[0].budget_usd: expected a number of at least 0 or null, found 'x'",
+        "agents[0].budget_usd: expected a number of at least 0.01 or null, found 'x'",
     ),
     ({"max_runtime_seconds": 0}, f"agents[0].max_runtime_seconds: expected {SECONDS}, found 0"),
 ]

@@ -24,7 +24,7 @@ def problems(world: World, code: str = "task_malformed") -> list[str]:
 def test_tasks_are_claimed_by_priority_then_creation_then_name_and_unreadable_values_last(
     world: World,
 ) -> None:
-    agents = [World.agent("impl-1", interval_seconds=1)]
+    agents = [World.agent("impl-1")]
     world.create(agents=agents, queue_limits={"max_claimed": 1, "max_open_prs": 99})
     old, new = "2024-01-01T00:00:00Z", "2024-06-01T00:00:00Z"
     expected = [

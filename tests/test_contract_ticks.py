@@ -18,7 +18,7 @@ def test_twenty_ticks_at_once_execute_each_task_exactly_once(world: World) -> No
         return len(world.places()["done"]) == len(tasks)
 
     with Sampler(lambda: len(world.places()["claimed"])) as claimed:
-        for _ in range(3):
+        for _ in range(2):
             ticks = [world.start("tick") for _ in range(20)]
             for tick in ticks:
                 out, err = tick.communicate(timeout=60)

@@ -45,7 +45,8 @@ elif sys.argv[1:] == ["-"]:
     if not text.endswith(b"\\n"):
         sys.exit("new crontab file is missing newline before EOF, can't install.")
     for number, line in enumerate(text.splitlines()):
-        good = re.match(rb"\\s*(#.*)?$|\\s*\\w+\\s*=|(?:@\\w+|(?:[\\d*/,-]+[ \\t]+){{5}})\\s*\\S", line)
+        when = rb"(?:@\\w+|(?:[\\d*/,-]+[ \\t]+){{5}})\\s*\\S"
+        good = re.match(rb"\\s*(#.*)?$|\\s*\\w+\\s*=|" + when, line)
         if not good:
             sys.exit('"-":%d: bad minute\\nerrors in crontab file' % number)
         if len(line) - 10 >= 1000 and b"=" not in line.split()[0]:
@@ -391,7 +392,8 @@ def test_a_real_cron_daemon_gets_a_task_done(world: World) -> None:
     assert daemon.returncode == 0, err
     assert out == f"HOME={world.home}\nFAKE_CLIENT_HOME={world.fake}\n"
     # Cron's own ticks did it: nobody else ticked here.
-    events = [json.loads(line) for line in (world.home_folder / "events.jsonl").open()]
+    history = (world.home_folder / "events.jsonl").read_text()
+    events = [json.loads(line) for line in history.splitlines()]
     assert {event["task"] for event in events if "task" in event} >= {task}
 
 
@@ -433,6 +435,24 @@ def test_the_launcher_is_two_lines_and_names_neither_checkout_nor_cache(planned:
         assert (app(planned) / name).exists()
     assert not list(app(planned).rglob("*.new"))
     assert b"plugins/cache" not in kept(planned)
+
+
+def test_what_pip_installed_is_copied_whole_as_well(planned: World) -> None:
+    checkout, site = planned.folder / "checkout", planned.folder / "site"
+    copy_checkout(checkout)
+    shutil.copytree(checkout / "orchestrator", site / "orchestrator")
+    (site / "orchestrator" / "_resources").mkdir()
+    for name in (".claude-plugin", "hooks", "plugin", "skills"):
+        (checkout / name).rename(site / "orchestrator" / "_resources" / name)
+    (site / "another_package").mkdir()
+    init_by(planned, site / "orchestrator" / "__main__.py", "--schedule", "cron")
+    assert [path.name for path in app(planned).iterdir()] == ["orchestrator"]
+    shutil.rmtree(site)
+    task = planned.add("Work")
+    command = after_cron(commands(kept(planned))[0])
+    wait_until(
+        lambda: as_cron(planned, command) and planned.where(task) == ["done"], "done", every=0.3
+    )
 
 
 def test_a_broken_checkout_does_not_stop_the_ticks(planned: World) -> None:

@@ -94,13 +94,10 @@ def _scheduler(layout: Layout, now: float) -> Value:
 
 
 def _problems(layout: Layout, loaded: Settings, seen: Observation, now: float) -> Iterator[Problem]:
-    """What a person should know, the most pressing first; malformed files in `blocked` too."""
+    """What a person should know, the most pressing first."""
     first = (not_set_up(layout), locks.hung_tick(layout, now))
     yield from (problem for problem in first if problem is not None)
     yield from observe.problems(layout, loaded, seen, now)
-    for bad in Store(layout).list("blocked").malformed:
-        message = f"{bad.path}: {bad.reason}"
-        yield Problem("task_malformed", message, "mend or move that file")
 
 
 def not_set_up(layout: Layout) -> Problem | None:
