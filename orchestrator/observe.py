@@ -108,7 +108,7 @@ def _runs(
         if state.run is None:
             continue
         record = runrecord.read(layout.run(name, state.run))
-        if record is None:
+        if record is None or not runrecord.can_go_on(record):
             views.append(RunView(state.run, name, None, False, True, 0))
             continue
         records[state.run] = record

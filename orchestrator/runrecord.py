@@ -30,14 +30,22 @@ _NEEDED: dict[str, tuple[type, ...]] = {
     "agent": (str,),
     "role": (str,),
     "task": (str, type(None)),
-    "project": (str,),
     "created": (int, float),
     "status": (str,),
+    "steps": (dict,),
+}
+#: What only a run that is to go on must have.
+_NEEDED_TO_GO_ON: dict[str, tuple[type, ...]] = {
+    "project": (str,),
     "attempt": (int,),
     "limits": (dict,),
     "settings": (dict,),
-    "steps": (dict,),
 }
+
+
+def can_go_on(record: Record) -> bool:
+    """Return whether a supervisor can take the run up from this record."""
+    return all(files.fits(record.get(name), kinds) for name, kinds in _NEEDED_TO_GO_ON.items())
 
 
 def read(folder: str) -> Record | None:

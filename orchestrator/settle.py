@@ -229,7 +229,9 @@ class Settler:
             return
         if outcome.verdict not in ("usage_limit", "system_fault"):
             hold = observe.read_hold(self.layout)
-            if hold is not None and record.get("created", self.now) >= hold.since:
+            # A fault dated ahead of the clock counts as of now: any run that ended well ends it.
+            began = record.get("created", self.now)
+            if hold is not None and (began >= hold.since or hold.since > self.now):
                 files.remove(self.layout.hold)
             return
         code, _, message = (outcome.reason or outcome.verdict).partition(": ")
@@ -238,7 +240,7 @@ class Settler:
             code="usage_limit" if outcome.verdict == "usage_limit" else "system_fault",
             message=f"{code}: {message}" if message else code,
             hint=_HINTS.get(code, "nobody is charged; each tick tries again with one run"),
-            since=known.since if known else self.now,
+            since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )
         files.write_json(self.layout.hold, {f: getattr(hold, f) for f in hold.__dataclass_fields__})

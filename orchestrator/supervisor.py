@@ -49,7 +49,7 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
     except files.LockHeld:
         return 0
     record = runrecord.read(folder)
-    if record is None or record["status"] == "finished":
+    if record is None or record["status"] == "finished" or not runrecord.can_go_on(record):
         return 0
     me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
     if record.get("supervisor") != me:
