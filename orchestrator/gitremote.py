@@ -5,6 +5,7 @@ A remote that cannot be reached is a SystemFault, nobody's work; one that refuse
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from orchestrator.errors import SystemFault
@@ -72,6 +73,10 @@ def tips(
     return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
 
 
+#: What the remote says of a ref when something broke in it, or on the way, and it refused nothing.
+_BROKEN = re.compile(r"unpacker error|failed to update ref|failed to lock|remote failure")
+
+
 def push(
     cwd: str, remote: str, commit: str, branch: str, replaces: str | None = None
 ) -> str | None:
@@ -88,7 +93,7 @@ def push(
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
     refused = [line for line in lines(done.out) if line.startswith("!")]
-    if refused:
+    if refused and not _BROKEN.search(refused[0]):
         return reason("\n".join([refused[0].replace("\t", " "), done.err]))
     raise _unreachable(remote, done.err)
 

@@ -51,8 +51,8 @@ def observe(
     """Look at everything once. `prs` are the forge's, None when it cannot be asked."""
     store = Store(layout)
     states = {name: agentstate.read(layout, name) for name in agentstate.names(layout)}
-    runs, records = _runs(layout, states, now)
     incoming, claimed = store.list("incoming"), store.list("claimed")
+    runs, records = _runs(layout, states, claimed.tasks, now)
     open_prs = None if prs is None else sum(1 for pr in prs if pr.state == "open")
     today = time.strftime("%Y-%m-%d", time.localtime(now))
     hold = read_hold(layout)
@@ -79,8 +79,8 @@ def observe(
 def observe_runs(layout: Layout, settings: Settings, now: float) -> Observation:
     """Look at what is unsettled only: runs, their agents and the claimed tasks."""
     states = {name: agentstate.read(layout, name) for name in agentstate.names(layout)}
-    runs, records = _runs(layout, states, now)
     claimed = Store(layout).list("claimed")
+    runs, records = _runs(layout, states, claimed.tasks, now)
     snapshot = Snapshot(
         waiting=(),
         claimed=claimed.tasks,
@@ -101,20 +101,27 @@ def _view(name: str, state: AgentState) -> AgentView:
 
 
 def _runs(
-    layout: Layout, states: dict[str, AgentState], now: float
+    layout: Layout, states: dict[str, AgentState], claimed: tuple[Task, ...], now: float
 ) -> tuple[tuple[RunView, ...], dict[str, Record]]:
     views, records = [], {}
-    for name, state in states.items():
-        if state.run is None:
-            continue
-        record = runrecord.read(layout.run(name, state.run))
+    unsettled = {state.run: name for name, state in states.items() if state.run}
+    for task in claimed:
+        # An agent's memory can be lost; the task remembers too whose it is.
+        names = (task.run, task.claimed_by)
+        if task.run and task.claimed_by and not any("/" in name for name in names if name):
+            folder = layout.run(task.claimed_by, task.run)
+            if task.run not in unsettled and runrecord.read(folder) is not None:
+                unsettled[task.run] = task.claimed_by
+    for run_id, name in unsettled.items():
+        state = states.get(name) or AgentState()
+        record = runrecord.read(layout.run(name, run_id))
         if record is None or not runrecord.can_go_on(record):
-            views.append(RunView(state.run, name, None, False, True, 0))
+            views.append(RunView(run_id, name, None, False, True, 0))
             continue
-        records[state.run] = record
+        records[run_id] = record
         views.append(
             RunView(
-                id=state.run,
+                id=run_id,
                 agent=name,
                 task=record["task"],
                 alive=is_supervised(layout, name, state, record),

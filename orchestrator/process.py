@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import subprocess
 
 #: Seconds between asking a group to end and making it end.
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 2.0
 #: Variables whose value is the run that a process belongs to: clients, and checks of their work.
 MARKS = ("ORCHESTRATOR_RUN_ID", "ORCHESTRATOR_CHECK_OF")
 

@@ -193,7 +193,9 @@ def conclude(folder: str, record: Record) -> None:
         outcome = _conclude(job)
     except (OrchestratorError, OSError) as error:
         # What the run cost and which conversation it was are known all the same.
-        told = _told(job, commits=0)
+        told = _told(job, record.get("commits", 0))
+        if told.verdict == "done" and record.get("commits"):
+            record["undelivered"] = {"told": asdict(told), "head": record["tip"]}
         outcome = replace(told, verdict="system_fault", reason=_fault(error).reason)
     finish(folder, record, outcome)
 
@@ -219,10 +221,10 @@ def _conclude(job: Job) -> Outcome:
             gitworktree.clean(job.path)
     tip = delivery.tip(job.layout.root, record)
     commits = git.count_commits(job.layout.root, record["base_commit"], tip) if tip else 0
+    record.update(tip=tip, commits=commits)
     outcome = _told(job, commits)
     if gitworktree.is_worktree(job.path):
         gitworktree.detach(job.path, tip or record["start"])
-    record["commits"] = commits
     job.save()
     if outcome.verdict == "done" and job.is_ours:
         outcome = _deliver(job, outcome, tip, commits, rescued)
