@@ -54,6 +54,8 @@ class Report:
     held: bool = False
     #: False when the configuration is broken or the tick itself failed at something.
     good: bool = True
+    #: What no code here foresaw: the command line writes it to a log.
+    bug: Exception | None = None
 
 
 def tick(
@@ -173,15 +175,22 @@ def _apply(report: Report, action: Action, act: object) -> None:
     assert callable(act)
     try:
         report.actions.append(act())
-    except (OrchestratorError, OSError) as error:
-        message = error.message if isinstance(error, OrchestratorError) else str(error)
-        code = error.code if isinstance(error, OrchestratorError) else "system_fault"
-        hint = error.hint if isinstance(error, OrchestratorError) else "orchestrator doctor"
+    except Exception as error:  # one bad task, agent or branch stops no other (FAILURES 14)
         what = " ".join(filter(None, (action.action, action.agent, action.task)))
-        report.problems.append(Problem(code, f"{what}: {message}", hint))
+        report.problems.append(_problem(what, error))
         report.good = False
+        if not isinstance(error, OrchestratorError | OSError):
+            report.bug = error
         if action.action == "start":
             report.actions.append(replace(action, action="skip", reason="system_fault"))
+
+
+def _problem(what: str, error: Exception) -> Problem:
+    if isinstance(error, OrchestratorError):
+        return Problem(error.code, f"{what}: {error.message}", error.hint)
+    if isinstance(error, OSError):
+        return Problem("system_fault", f"{what}: {error}", "orchestrator doctor")
+    return Problem("bug", f"{what}: {type(error).__name__}: {error}", "please report this")
 
 
 def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> None:

@@ -48,6 +48,8 @@ def tick(arguments: argparse.Namespace) -> int:
     if arguments.wait is not None and not arguments.dry_run:
         _wait(layout, report, arguments.wait, quiet=arguments.json)
     _show(arguments, report)
+    if report.bug is not None:
+        return output.report_bug(report.bug, as_json=False)
     return 0 if report.good else 1
 
 
