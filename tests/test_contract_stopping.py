@@ -178,6 +178,7 @@ def hang_git(world: World) -> None:
     path.chmod(0o755)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock is read from /proc/locks")
 def test_a_tick_that_holds_its_lock_for_over_five_minutes_is_reported_and_ended(
     world: World,
 ) -> None:
