@@ -54,9 +54,11 @@ def fits(value: object, kinds: tuple[type, ...]) -> bool:
 
 
 def append_line(path: str, line: str) -> None:
-    """Append one line with a single write, so that lines of several writers never mix."""
+    """Append one line, whole, whoever else appends at the same time. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
+        # Another writer's line may cross a page, and the file's size shows its first half then.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
         # A line that a crash or a full disk cut short must not swallow this one.
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
