@@ -103,6 +103,10 @@ class Lock:
         self._depth += 1
         return self
 
+    @property
+    def held(self) -> bool:
+        return self._depth > 0
+
     def _acquire(self) -> None:
         if self.descriptor < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

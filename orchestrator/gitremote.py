@@ -74,7 +74,7 @@ def tips(
 
 
 #: What the remote says of a ref when something broke in it, or on the way, and it refused nothing.
-_BROKEN = re.compile(r"unpacker error|failed to update ref|failed to lock|remote failure")
+_BROKEN = re.compile(r"unpacker error|remote failure")
 
 
 def push(

@@ -124,7 +124,8 @@ class Store:
 
         What is decided from a listing holds for as long as the lock is held.
         """
-        files.remove(self._layout.idle_stamp)
+        if not self._lock.held:
+            files.remove(self._layout.idle_stamp)
         return self._lock
 
     def add(self, file: TaskFile) -> str:

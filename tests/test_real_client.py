@@ -182,8 +182,13 @@ class Project:
 
     def history(self, task_id: str) -> list[tuple[str, dict[str, Any]]]:
         """The task's history: each event with its fields."""
-        (path,) = self.queue.glob(f"*/{task_id}.md")
-        lines = re.findall(r"^- \S+ (\w+) (\{.*\})$", path.read_text(), re.MULTILINE)
+        # A task that moves while its folders are being listed can be seen in two of them, or none.
+        text = None
+        while text is None:
+            found = list(self.queue.glob(f"*/{task_id}.md"))
+            with contextlib.suppress(FileNotFoundError):
+                text = found[0].read_text() if len(found) == 1 else None
+        lines = re.findall(r"^- \S+ (\w+) (\{.*\})$", text, re.MULTILINE)
         return [(event, json.loads(fields)) for event, fields in lines]
 
     def last(self, task_id: str, event: str) -> dict[str, Any]:
@@ -706,6 +711,11 @@ def test_a_killed_client_goes_on_in_the_same_conversation(
     project.tick()
     project.wait_until(mark.exists)
     command = psutil.Process(int(mark.read_text()))
+    # The client writes its transcript in its own time: what it has not written, a kill takes away.
+    transcripts = project.home / ".claude" / "projects"
+    project.wait_until(
+        lambda: any("two\\nthree" in p.read_text() for p in transcripts.rglob("*.jsonl"))
+    )
     told.write_text("Use tabs.\n")
     over.touch()
     record = project.record("ann")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator import __version__, installed, project, schedule
+from orchestrator import __version__, installed, project, roles, schedule, settings
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
@@ -66,7 +67,7 @@ def init(arguments: argparse.Namespace) -> int:
         change.written += _move_along(variables)
     _report(arguments, layout, change, "Set up")
     if not arguments.json:
-        _next_step(arguments.start, project.schedule(layout))
+        _next_step(layout, project.schedule(layout))
     return 0
 
 
@@ -149,9 +150,12 @@ def _report(arguments: argparse.Namespace, layout: Layout, change: Change, done:
         output.err(f"warning: {warning}")
 
 
-def _next_step(started: bool, entry: Entry | None) -> None:
+def _next_step(layout: Layout, entry: Entry | None) -> None:
     output.out("\nNext:")
-    if not started:
+    launcher = os.path.join(roles.resources(), "bin", "orchestrator")
+    if shutil.which("orchestrator") is None and os.path.isfile(launcher):
+        output.out(f"  (`orchestrator` is not on your PATH here; it is {launcher})")
+    if settings.load(layout, write_cache=False).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add --title '...' --role implement")
     if entry is None:
