@@ -690,6 +690,16 @@ def test_a_run_whose_supervisor_died_is_taken_up_again_and_lost_after_the_last_t
         assert (action.reason or "").startswith("no_result")
 
 
+def test_a_run_whose_client_has_ended_is_not_given_up_so_soon() -> None:
+    died = {"alive": False, "finished": False, "concluding": True}
+    for restarts in range(planner.MAX_RESTARTS, planner.MAX_CONCLUDING_RESTARTS):
+        action = settled(None, restarts=restarts, **died)
+        assert action == Action("deliver", "busy", "T1", "R1", "supervisor_gone")
+    last = settled(None, restarts=planner.MAX_CONCLUDING_RESTARTS, **died)
+    assert last is not None
+    assert last.action == "requeue"
+
+
 def test_a_run_that_is_lost_a_second_time_in_a_row_costs_an_attempt() -> None:
     lost = {"alive": False, "finished": False, "restarts": planner.MAX_RESTARTS}
     action = settled(None, 0, 1, **lost)

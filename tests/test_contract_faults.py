@@ -1,0 +1,129 @@
+"""CONTRACT 7 and FAILURES 1, 2, 6: a fault of the system charges nobody and throws nothing away."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+
+import harness
+import pytest
+from harness import World, wait_until
+
+world = harness.world
+
+MISSING = "no-such-program-at-all --check"
+
+
+def requeued(world: World, task: str) -> list[dict[str, object]]:
+    return [e for e in world.task(task)["history"] if e["event"] == "requeued"]
+
+
+def events(world: World, word: str) -> list[dict[str, object]]:
+    path = world.home_folder / "events.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [event for event in map(json.loads, lines) if event["event"] == word]
+
+
+def test_work_that_only_could_not_be_delivered_is_delivered_without_the_client(
+    world: World,
+) -> None:
+    world.create(checks=[MISSING])
+    task = world.add("Add a thing")
+    world.tick_until(lambda: len(requeued(world, task)) >= 2, "put back twice")
+    assert len(world.starts(task)) == 1
+    assert [fields["charged"] for fields in requeued(world, task)][:2] == [False, False]
+    assert [p["code"] for p in world.status()["problems"]].count("system_fault") == 1
+    world.configure(checks=["true"])
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 1
+    (pr,) = world.prs()
+    assert world.remote_sha(pr["branch"]) == pr["head"]
+    world.tick_until(lambda: not world.status()["problems"], "the fault is over")
+
+
+def test_commits_that_came_since_are_not_delivered_as_the_earlier_runs_work(world: World) -> None:
+    world.create(checks=[MISSING])
+    task = world.add("Add a thing")
+    world.tick_until(lambda: requeued(world, task), "put back")
+    world.run("agent", "pause", "--all", "--stop")
+    branch = world.task(task)["work_branch"]
+    tree, parent = world.git("rev-parse", f"{branch}^{{tree}}").strip(), world.sha(branch)
+    newer = world.git("commit-tree", tree, "-p", parent, "-m", "A person's")
+    world.git("update-ref", f"refs/heads/{branch}", newer)
+    world.configure(checks=["true"])
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 2
+
+
+def test_a_run_that_met_a_fault_does_not_call_the_next_probe(world: World) -> None:
+    world.create(
+        claude={"command": ["/nowhere/claude"]},
+        queue_limits={"max_claimed": 1},
+        agents=[World.agent("impl-1"), World.agent("impl-2")],
+    )
+    world.add("One")
+    world.add("Two")
+    world.tick()
+    wait_until(lambda: len(events(world, "requeue")) == 1, lambda: "settled", harness.PATIENCE)
+    world.quiet()
+    assert len(events(world, "start")) == 1
+    assert [a["action"] for a in world.tick()["actions"]].count("start") == 1
+
+
+def test_a_check_that_is_killed_is_run_once_more_and_says_nothing_about_the_work(
+    world: World, tmp_path: Path
+) -> None:
+    mark = shlex.quote(str(tmp_path / "killed-once"))
+    world.create(checks=[f"test -e {mark} || {{ touch {mark}; kill -9 $$; }}"])
+    task = world.add("Add a thing")
+    world.tick_until_in("done", task)
+    assert requeued(world, task) == []
+
+
+def test_a_check_that_is_always_killed_interrupts_first_and_then_costs_an_attempt(
+    world: World,
+) -> None:
+    world.create(checks=["kill -9 $$"], retry={"max_attempts": 1, "backoff_seconds": 0})
+    task = world.add("Add a thing")
+    world.tick_until_in("failed", task)
+    assert [fields["charged"] for fields in requeued(world, task)] == [False]
+    assert world.task(task)["reason"].startswith("no_result")
+
+
+@pytest.mark.parametrize("junk", ["", "{", "[]", '{"run": 7, "supervisor": null}'])
+def test_a_run_goes_on_though_its_agents_memory_is_lost(world: World, junk: str) -> None:
+    world.create()
+    world.script("default", {"steps": [["work"], ["wait", "go"]]})
+    task = world.add("Add a thing")
+    world.tick()
+    wait_until(lambda: world.running(task), lambda: "running", harness.PATIENCE)
+    (world.home_folder / "agents" / "impl-1" / "state.json").write_text(junk)
+    assert [a["action"] for a in world.tick()["actions"]] == ["skip"]
+    world.open("go")
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 1
+    assert requeued(world, task) == []
+
+
+def test_a_fault_dated_ahead_of_the_clock_is_ended_by_a_good_run(world: World) -> None:
+    world.create()
+    hold = world.home_folder / "shared" / "hold.json"
+    ahead = {"code": "system_fault", "message": "m", "hint": None, "since": time.time() + 28_800}
+    hold.write_text(json.dumps(ahead))
+    task = world.add("Add a thing")
+    world.tick_until_in("done", task)
+    world.tick_until(lambda: not hold.exists(), "the hold is over")
+
+
+def test_a_review_of_a_pull_request_that_was_merged_meanwhile_is_not_run(world: World) -> None:
+    agents = [World.agent("impl-1"), World.agent("rev-1", "reviewer", paused=True)]
+    world.create(agents=agents)
+    task = world.add("Add a thing")
+    world.tick_until_in("done", task)
+    (waiting,) = [t["id"] for t in world.json("task", "list") if t["state"] == "incoming"]
+    world.ok("pr", "merge", "1")
+    world.configure(agents=[agents[0], World.agent("rev-1", "reviewer")])
+    world.tick_until_in("done", waiting)
+    assert world.starts(waiting) == []
