@@ -62,12 +62,19 @@ class Settler:
                 task = self._claimed_task(action)
                 if task is not None:
                     self._settle_task(action, task, outcome, record or {})
+                self._settle_hold(outcome, record or {})
+                self._tell(action, outcome, record or {})
+                # Last: until the agent's memory says so, the run is not settled, and a tick that
+                # is killed here leaves the whole to be done again.
                 self._settle_agent(action, record or {}, outcome)
         except files.LockHeld:
             return Action("skip", action.agent, action.task, action.run, "running")
         finally:
             lock.close()
-        self._settle_hold(outcome, record or {})
+        return action
+
+    def _tell(self, action: Action, outcome: Outcome, record: Record) -> None:
+        """Append the run's end to the project's history."""
         self._event(
             action.action,
             agent=action.agent,
@@ -77,9 +84,8 @@ class Settler:
             reason=_short(outcome.reason),
             pr=outcome.pr,
             cost_usd=outcome.cost_usd,
-            seconds=_seconds(record or {}),
+            seconds=_seconds(record),
         )
-        return action
 
     def drop_review(self, action: Action, waiting: Mapping[str, Task]) -> Action:
         """End a review that nobody needs any more."""
