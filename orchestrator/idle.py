@@ -17,9 +17,6 @@ VERSION = 1
 #: Nothing is trusted for longer (seconds), whatever the stamp says.
 LONGEST = 600.0
 
-#: (inode, mtime in ns, size), or None for what is not there.
-Mark = "tuple[int, int, int] | None"
-
 
 def mark(path: str) -> "tuple[int, int, int] | None":
     """Return what changes when a file is written or a folder's entries change."""

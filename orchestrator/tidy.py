@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from orchestrator import agentstate, delivery, files, git, gitworktree, worktree
+from orchestrator import agentstate, delivery, files, git, gitworktree, process, worktree
 from orchestrator.errors import OrchestratorError
 from orchestrator.forge import BRANCH_PREFIX
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, Config, PullRequest
+from orchestrator.model import OPEN_STATES, Config, Hooks, PullRequest
 from orchestrator.store import Store
 
 
@@ -86,7 +86,7 @@ def _branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[It
     return items
 
 
-def carry_out(layout: Layout, items: list[Item]) -> list[Item]:
+def carry_out(layout: Layout, items: list[Item], hooks: Hooks) -> list[Item]:
     """Drop what the plan drops; return what was dropped. What changed since stays."""
     dropped = []
     for item in items:
@@ -95,7 +95,7 @@ def carry_out(layout: Layout, items: list[Item]) -> list[Item]:
         try:
             if item.kind == "branch":
                 git.delete_ref(layout.root, f"refs/heads/{item.name}", item.commit)
-            elif not _drop_worktree(layout, item.name):
+            elif not _drop_worktree(layout, item.name, hooks):
                 continue
         except OrchestratorError:
             continue  # it moved on since it was judged: it stays, and the next clean judges again
@@ -103,10 +103,13 @@ def carry_out(layout: Layout, items: list[Item]) -> list[Item]:
     return dropped
 
 
-def _drop_worktree(layout: Layout, path: str) -> bool:
+def _drop_worktree(layout: Layout, path: str, hooks: Hooks) -> bool:
+    """Remove a worktree; False when its agent is at work, or `hooks.before_remove` objects."""
     lock = files.Lock(os.path.join(os.path.dirname(path), "lock"))
     try:
         with lock:
+            if hooks.before_remove is not None and not _may_go(path, hooks):
+                return False
             worktree.preserve(path, None, f"clean-{os.path.basename(os.path.dirname(path))}")
             worktree.remove(layout.root, path)
         return True
@@ -114,3 +117,14 @@ def _drop_worktree(layout: Layout, path: str) -> bool:
         return False
     finally:
         lock.close()
+
+
+def _may_go(path: str, hooks: Hooks) -> bool:
+    """Run `hooks.before_remove` in the worktree; return whether it succeeded in time."""
+    done = process.run(
+        ("/bin/sh", "-c", hooks.before_remove or ""),
+        cwd=path,
+        environment=git.environment(os.environ),
+        timeout=hooks.timeout_seconds,
+    )
+    return done.code == 0

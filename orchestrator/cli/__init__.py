@@ -9,12 +9,12 @@ from orchestrator import files
 from orchestrator.cli import output
 from orchestrator.errors import OrchestratorError
 
-#: Exit codes (CONTRACT 5): 0 done, 1 refused or failed, 2 usage, 3 a bug.
-BUG = 3
-
 
 def main(words: Sequence[str]) -> int:
-    """Run one command line and return its exit code. Never raises for bad input."""
+    """Run one command line and return its exit code. Never raises for bad input.
+
+    0 is done, 1 refused or failed, 2 wrong usage, 3 a bug (CONTRACT 5).
+    """
     as_json = "--json" in words
     try:
         from orchestrator.cli import parser

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from orchestrator import planner, taskfile
+from orchestrator import planner
 from orchestrator.due import next_due
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Problem, PullRequest, Snapshot, Task, iso
@@ -146,13 +146,3 @@ def pull_request_row(pr: PullRequest) -> Row:
 def problem_row(problem: Problem) -> Row:
     """Return a problem as `status --json` and `tick --json` show it."""
     return {"code": problem.code, "message": problem.message, "hint": problem.hint}
-
-
-def base_name(config: Config) -> str:
-    """Return the configured base branch, for people; a placeholder when none is known."""
-    return config.base_branch or "BASE"
-
-
-def expected_branch(task: Task) -> str:
-    """Return the branch that a task's work is on, or will be."""
-    return task.work_branch or taskfile.branch_name(task.id, task.title)

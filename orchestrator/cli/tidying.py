@@ -34,7 +34,11 @@ def clean(arguments: argparse.Namespace) -> int:
             code="open_prs_unknown",
         )
     items = tidy.plan(layout, config, prs)
-    dropped = [i for i in items if i.drop] if arguments.dry_run else tidy.carry_out(layout, items)
+    dropped = (
+        [i for i in items if i.drop]
+        if arguments.dry_run
+        else tidy.carry_out(layout, items, config.hooks)
+    )
     kept = [item for item in items if item not in dropped]
     if arguments.json:
         output.show_json(
