@@ -7,16 +7,14 @@ counted exactly once.
 from __future__ import annotations
 
 import os
-from collections.abc import Container
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Container, Mapping
+from typing import Any, NamedTuple
 
 from orchestrator import files
 from orchestrator.layout import Layout
 
 
-@dataclass
-class Totals:
+class Totals(NamedTuple):
     """Sums over an agent's settled runs."""
 
     runs: int = 0
@@ -26,8 +24,7 @@ class Totals:
     seconds_running: float = 0.0
 
 
-@dataclass
-class AgentState:
+class AgentState(NamedTuple):
     """One agent's memory. Times are seconds since the epoch."""
 
     last_started: float | None = None
@@ -38,7 +35,7 @@ class AgentState:
     run: str | None = None
     last_run: str | None = None
     #: The supervisor that was started for it: {"pid", "identity"}.
-    supervisor: dict[str, Any] = field(default_factory=dict)
+    supervisor: Mapping[str, Any] = {}
     #: How often a supervisor was started again, and the stage of the run that this was in.
     restarts: int = 0
     restarted_in: str | None = None
@@ -47,9 +44,13 @@ class AgentState:
     suspended: str | None = None
     #: A question that a run without a task asked.
     question: str | None = None
-    totals: Totals = field(default_factory=Totals)
+    totals: Totals = Totals()
     #: US dollars by local day, for the last two days.
-    spend: dict[str, float] = field(default_factory=dict)
+    spend: Mapping[str, float] = {}
+
+    def idle(self) -> AgentState:
+        """Return the same memory without a run."""
+        return self._replace(run=None, supervisor={}, restarts=0, restarted_in=None)
 
 
 _NUMBER = (int, float)
@@ -75,11 +76,12 @@ def read(layout: Layout, agent: str) -> AgentState:
     record = files.read_json(layout.agent_state(agent)) or {}
     values = {n: v for n, v in record.items() if n in _KINDS and files.fits(v, _KINDS[n])}
     state = AgentState(**values)
-    if not files.fits(state.supervisor.get("pid"), (int,)):
-        state.supervisor = {}
-    state.totals = Totals(**_numbers(record.get("totals"), Totals.__dataclass_fields__))
-    state.spend = _numbers(record.get("spend"), None)
-    return state
+    known = files.fits(state.supervisor.get("pid"), (int,))
+    return state._replace(
+        supervisor=state.supervisor if known else {},
+        totals=Totals(**_numbers(record.get("totals"), Totals._fields)),
+        spend=_numbers(record.get("spend"), None),
+    )
 
 
 def _numbers(found: object, names: Container[str] | None) -> dict[str, Any]:
@@ -91,7 +93,9 @@ def _numbers(found: object, names: Container[str] | None) -> dict[str, Any]:
 
 def write(layout: Layout, agent: str, state: AgentState) -> None:
     files.make_folder(layout.agent(agent))
-    files.write_json(layout.agent_state(agent), asdict(state))
+    files.write_json(
+        layout.agent_state(agent), {**state._asdict(), "totals": state.totals._asdict()}
+    )
 
 
 def names(layout: Layout) -> list[str]:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator import files, process
 
@@ -23,8 +23,7 @@ class Stopped(Exception):
     """A person ended the run during its checks."""
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """A check that did not pass. `code` is None when its time was over."""
 
     command: str
@@ -44,8 +43,7 @@ class Failure:
         return f"{self.command!r} {how}\n{self.output}".rstrip()
 
 
-@dataclass(frozen=True)
-class Checker:
+class Checker(NamedTuple):
     """How checks are run: where their output goes, for how long, and who may end them."""
 
     environment: Mapping[str, str]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.model import OUTCOMES, Agent, Budgets, Outcome, Role
 
@@ -109,21 +108,20 @@ def _permissions(role: Role) -> list[str]:
 # --- the stream --------------------------------------------------------------------------------
 
 
-@dataclass
 class Stream:
     """What a run's stream said, line by line."""
 
-    result: dict[str, Any] | None = None
-    #: The last structured report; a later result line may lack it.
-    report: dict[str, Any] | None = None
-    session: str | None = None
-    #: The last `error` word, and whether the run was waiting to try again when the stream ended.
-    error: str | None = None
-    retrying: bool = False
-    #: When the usage limit resets (epoch seconds), if it was rejected.
-    limit_reset: float | None = None
-    limited: bool = False
-    denials: int = 0
+    def __init__(self) -> None:
+        self.result: dict[str, Any] | None = None
+        #: The last structured report; a later result line may lack it.
+        self.report: dict[str, Any] | None = None
+        self.session: str | None = None
+        #: The last `error` word, and whether the run waited to try again when the stream ended.
+        self.error: str | None = None
+        self.retrying = False
+        #: When the usage limit resets (epoch seconds), if it was rejected.
+        self.limit_reset: float | None = None
+        self.limited = False
 
     def feed(self, line: str) -> None:
         """Take in one line. Lines that are no JSON object are passed over."""
@@ -182,8 +180,7 @@ def _error_word(word: object, status: object) -> str | None:
 # --- the outcome -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """How the client's process ended. None in both codes: nobody saw it end."""
 
     exit_code: int | None = None

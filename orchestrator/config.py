@@ -134,7 +134,7 @@ def _agent(reading: Reading, node: Node, where: str, index: int) -> Agent:
         reading.wrong(
             reading.lines[spot], spot, "expected a number of seconds, or a schedule beside it"
         )
-    return Agent(**{"name": BAD, "role": BAD, **values, "index": index})
+    return Agent(**{"name": BAD, "role": BAD, **values, "position": index})
 
 
 _LIMITS = {"max_incoming": _COUNT, "max_claimed": _COUNT, "max_open_prs": _COUNT}

@@ -8,7 +8,6 @@ and asks first whether it already is.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Protocol
 
 from orchestrator import files, forge, git, gitremote, gitworktree, runrecord, worktree
@@ -22,12 +21,18 @@ from orchestrator.runrecord import Record
 class Run(Protocol):
     """What delivery needs to know of a run."""
 
-    layout: Layout
-    config: Config
-    agent: Agent
-    role: Role
-    task: Task | None
-    path: str
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def agent(self) -> Agent: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def task(self) -> Task | None: ...
+    @property
+    def path(self) -> str: ...
 
 
 def base_branch(config: Config, task: Task | None) -> str:
@@ -100,13 +105,13 @@ def deliver(
         failure = run_checks(folder, record, run, head)
         if failure is not None and failure.was_killed:
             reason = f"no_result: a check was killed: {failure}"
-            return replace(outcome, verdict="interrupted", reason=reason)
+            return outcome._replace(verdict="interrupted", reason=reason)
         if failure is not None:
             return _failed(outcome, f"checks_failed: {failure}")
         steps["checked"] = head
         runrecord.write(folder, record)
     if not run.role.opens_pull_request:
-        return replace(outcome, head=head, branch=record["branch"])
+        return outcome._replace(head=head, branch=record["branch"])
     if record["remote"] and steps.get("pushed") != head:
         refusal = _push(record, run, head)
         if refusal:
@@ -116,11 +121,11 @@ def deliver(
     pr = _open_pull_request(record, run, outcome, head)
     steps["pr"] = pr.id
     runrecord.write(folder, record)
-    return replace(outcome, pr=pr.id, head=head, branch=record["branch"])
+    return outcome._replace(pr=pr.id, head=head, branch=record["branch"])
 
 
 def _failed(outcome: Outcome, reason: str) -> Outcome:
-    return replace(outcome, verdict="failed", reason=reason)
+    return outcome._replace(verdict="failed", reason=reason)
 
 
 def _push(record: Record, run: Run, head: str) -> str | None:

@@ -10,7 +10,6 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from orchestrator import files, git, gitremote, process
@@ -95,20 +94,20 @@ class Local:
                 if pr.branch == wanted.branch and pr.state == "open":
                     # A verdict holds for the commit it was given on, and for no other.
                     verdict = pr.verdict if pr.head == wanted.head else None
-                    self._write(replace(pr, head=wanted.head, verdict=verdict))
+                    self._write(pr._replace(head=wanted.head, verdict=verdict))
                     return self.show(pr.id)
             number = max(self._numbers(), default=0) + 1
-            pr = replace(wanted, id=str(number), state="open", url=self._path(str(number)))
+            pr = wanted._replace(id=str(number), state="open", url=self._path(str(number)))
             self._write(pr, body)
             return pr
 
     def give_verdict(self, pr_id: str, verdict: str, commit: str, text: str) -> None:
         with self._locked():
-            self._write(replace(self.show(pr_id), verdict=verdict, reviewed=commit))
+            self._write(self.show(pr_id)._replace(verdict=verdict, reviewed=commit))
 
     def mark(self, pr_id: str, state: str) -> None:
         with self._locked():
-            self._write(replace(self.show(pr_id), state=state))
+            self._write(self.show(pr_id)._replace(state=state))
 
     def _locked(self) -> files.Lock:
         files.make_folder(self._layout.prs)
@@ -121,7 +120,7 @@ class Local:
         record = files.read_json(self._path(pr_id))
         if record is None:
             return None
-        known = PullRequest.__dataclass_fields__
+        known = PullRequest._fields
         try:
             return PullRequest(**{k: v for k, v in record.items() if k in known})
         except TypeError:
@@ -130,7 +129,7 @@ class Local:
     def _write(self, pr: PullRequest, body: str | None = None) -> None:
         if body is None:
             body = (files.read_json(self._path(pr.id)) or {}).get("body", "")
-        files.write_json(self._path(pr.id), {**asdict(pr), "body": body})
+        files.write_json(self._path(pr.id), {**pr._asdict(), "body": body})
 
 
 # --- GitHub ------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator import roles, runrecord, settings
 from orchestrator.errors import NotFound, OrchestratorError
@@ -13,8 +13,7 @@ from orchestrator.store import Store
 from orchestrator.taskfile import TaskFile
 
 
-@dataclass
-class Job:
+class Job(NamedTuple):
     """A run with everything that it is about."""
 
     folder: str

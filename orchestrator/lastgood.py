@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import astuple, fields
 from typing import Any
 
 from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retry, Review
@@ -18,7 +17,7 @@ _FORMAT = "orchestrator-config-1"
 
 def dump(config: Config) -> bytes:
     """Return the configuration as bytes for `load`, small and quick to read."""
-    body = json.dumps(astuple(config), separators=(",", ":")).encode()
+    body = json.dumps(config, separators=(",", ":")).encode()
     return f"{_head()} {zlib.crc32(body)}\n".encode() + body
 
 
@@ -27,7 +26,7 @@ def load(data: bytes) -> Config | None:
     head, _, body = data.partition(b"\n")
     if head != f"{_head()} {zlib.crc32(body)}".encode():
         return None
-    values = dict(zip((field.name for field in fields(Config)), json.loads(body), strict=True))
+    values = dict(zip(Config._fields, json.loads(body), strict=True))
     for name, make in _NESTED.items():
         values[name] = make(*values[name])
     review = values["review"]
@@ -50,5 +49,5 @@ _NESTED: dict[str, Callable[..., Any]] = {
 def _head() -> str:
     """Return a line that changes whenever a field is added, removed or moved."""
     classes = (Config, Agent, QueueLimits, Retry, Budgets, Review, Hooks)
-    names = ",".join(field.name for each in classes for field in fields(each))
+    names = ",".join(name for each in classes for name in each._fields)
     return f"{_FORMAT} {zlib.crc32(names.encode())}"

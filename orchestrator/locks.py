@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator import files, process
 from orchestrator.layout import Layout
@@ -16,8 +15,7 @@ from orchestrator.model import Problem
 HUNG_AFTER = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Who holds a lock; None in both: not known."""
 
     pid: int | None

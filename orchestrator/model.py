@@ -6,8 +6,9 @@ Times inside the program are seconds since the epoch (float, UTC); outside, ISO 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 STATES = ("incoming", "claimed", "blocked", "done", "failed")
 #: States in which a task still waits for, or gets, work.
@@ -46,8 +47,7 @@ def parse_time(text: str) -> float | None:
 # --- configuration -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class QueueLimits:
+class QueueLimits(NamedTuple):
     """Backpressure (SEED, "Backpressure")."""
 
     max_incoming: int = 20
@@ -55,8 +55,7 @@ class QueueLimits:
     max_open_prs: int = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """How often, and after how long, failed work is tried again."""
 
     max_attempts: int = 3
@@ -70,16 +69,14 @@ class Retry:
         return float(min(self.backoff_seconds * 2**doublings, self.max_backoff_seconds))
 
 
-@dataclass(frozen=True, slots=True)
-class Budgets:
+class Budgets(NamedTuple):
     """Spending caps in US dollars; None is no cap."""
 
     run_usd: float | None = None
     daily_usd: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
+class Review(NamedTuple):
     """Which delivered roles get a review, and how far it goes by itself."""
 
     after: tuple[str, ...] = ("implement", "test")
@@ -87,8 +84,7 @@ class Review:
     auto_merge: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(NamedTuple):
     """The user's own commands around a worktree's life; run through a shell, in the worktree."""
 
     after_create: str | None = None
@@ -96,14 +92,13 @@ class Hooks:
     timeout_seconds: float = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Agent:
+class Agent(NamedTuple):
     """One entry of `agents`."""
 
     name: str
     role: str
     #: Position in the list, from 0: decides the ports.
-    index: int
+    position: int
     interval_seconds: float | None = 300
     #: A cron expression in local time, instead of an interval.
     schedule: str | None = None
@@ -116,8 +111,7 @@ class Agent:
     stall_seconds: float = 600
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """`agents.yaml`, checked and with its defaults filled in."""
 
     paused: bool = False
@@ -142,7 +136,7 @@ PORT_STRIDE = 10
 
 def ports(config: Config, agent: Agent) -> dict[str, int]:
     """Return the agent's three ports by the name of their environment variable (SEED, "Ports")."""
-    first = config.base_port + PORT_STRIDE * agent.index
+    first = config.base_port + PORT_STRIDE * agent.position
     return {"AGENT_DEV_PORT": first, "AGENT_MCP_PORT": first + 1, "AGENT_PW_WS_PORT": first + 2}
 
 
@@ -154,8 +148,7 @@ OUTCOMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(NamedTuple):
     """What an agent is for: policy from the front matter, the brief as a Jinja2 template."""
 
     name: str
@@ -186,17 +179,15 @@ class Role:
 # --- tasks -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of a task's history: when, what, and its fields."""
 
     at: str
     event: str
-    fields: dict[str, object] = field(default_factory=dict)
+    fields: Mapping[str, object] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A task as the planner and the listings see it: header plus what its history adds up to."""
 
     id: str
@@ -244,8 +235,7 @@ def task_order(task: Task) -> tuple[int, float, str]:
     return (rank, created, task.id)
 
 
-@dataclass(frozen=True, slots=True)
-class PullRequest:
+class PullRequest(NamedTuple):
     """A pull request of either forge."""
 
     id: str
@@ -267,8 +257,7 @@ class PullRequest:
 # --- what the planner sees and says ------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RunView:
+class RunView(NamedTuple):
     """A run that is not yet settled, with the facts about its processes."""
 
     id: str
@@ -287,8 +276,7 @@ class RunView:
     concluding: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a run ended. `verdict` is one of VERDICTS; the rest depends on it."""
 
     verdict: str
@@ -322,8 +310,7 @@ VERDICTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AgentView:
+class AgentView(NamedTuple):
     """What is remembered of an agent between ticks (its `state.json`)."""
 
     name: str
@@ -335,8 +322,7 @@ class AgentView:
     suspended: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """Why claiming pauses for everyone: a usage limit or a fault of the system."""
 
     code: str
@@ -347,8 +333,7 @@ class Hold:
     until: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """All that `planner.plan` may know. Observed once a tick."""
 
     #: Waiting tasks in queue order.
@@ -373,11 +358,10 @@ class Snapshot:
     #: The zone of `schedule`, by name; None is the machine's own.
     timezone: str | None = None
     #: Agents to treat as due (`orchestrator run`), each with the task wanted or None.
-    forced: dict[str, str | None] = field(default_factory=dict)
+    forced: Mapping[str, str | None] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule's verdict on one agent or task."""
 
     code: str
@@ -385,8 +369,7 @@ class Rule:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """One decision. `action` is start, skip, finish, requeue, block, fail, stop or deliver."""
 
     action: str
@@ -400,8 +383,7 @@ class Action:
     charged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Something a person should know, with what to do about it."""
 
     code: str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from orchestrator import agentstate, files, process, runrecord
 from orchestrator.agentstate import AgentState
@@ -29,8 +29,7 @@ from orchestrator.store import Listing, Store
 STALE_AFTER = 300.0
 
 
-@dataclass(frozen=True)
-class Observation:
+class Observation(NamedTuple):
     """A snapshot with the raw facts behind it, for those who show them."""
 
     snapshot: Snapshot
@@ -137,7 +136,7 @@ def _runs(
 
 def is_supervised(layout: Layout, agent: str, state: AgentState, record: Record) -> bool:
     """Return whether a supervisor lives for a run: the one we started, or one that took over."""
-    both: tuple[dict[str, Any], ...] = (record.get("supervisor") or {}, state.supervisor)
+    both: tuple[Mapping[str, Any], ...] = (record.get("supervisor") or {}, state.supervisor)
     for known in both:
         if process.is_alive(known.get("pid"), known.get("identity")):
             return True

@@ -7,8 +7,6 @@ cannot disagree: they all read `plan` and `judge`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from orchestrator.due import next_due
 from orchestrator.model import Action, Agent, Config, Outcome, Role, Rule, RunView, Snapshot, Task
 
@@ -25,7 +23,7 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
     `skip` for each agent, in the order of the configuration. `now` is seconds since the epoch.
     """
     actions = settlements(snapshot, config)
-    room = Room.of(snapshot)
+    room = Room(snapshot)
     for review in snapshot.waiting:
         if is_pointless(review, snapshot):
             room.taken.add(review.id)
@@ -99,21 +97,10 @@ def _verdict_action(run: RunView, outcome: Outcome, task: Task | None, config: C
 # --- whether an agent starts -------------------------------------------------------------------
 
 
-@dataclass
 class Room:
     """How much of each limit is left while one plan is being made."""
 
-    claimed: int
-    #: Tasks that wait or are claimed: what `max_incoming` counts.
-    unfinished: int
-    #: Open pull requests and claimed tasks that will open one; None is not known.
-    open_prs: int | None
-    #: A fault is probed by one run at a time.
-    may_probe: bool
-    taken: set[str] = field(default_factory=set)
-
-    @classmethod
-    def of(cls, snapshot: Snapshot) -> Room:
+    def __init__(self, snapshot: Snapshot) -> None:
         claimed = len(snapshot.claimed)
         open_prs = snapshot.open_prs
         if open_prs is not None:
@@ -123,12 +110,14 @@ class Room:
                 1 for t in snapshot.claimed if t.role in roles and not has_pull_request(t, snapshot)
             )
         busy = any(run.alive or not run.finished for run in snapshot.runs)
-        return cls(
-            claimed,
-            snapshot.incoming_count + claimed,
-            open_prs,
-            may_probe=snapshot.may_probe and not busy,
-        )
+        self.claimed = claimed
+        #: Tasks that wait or are claimed: what `max_incoming` counts.
+        self.unfinished = snapshot.incoming_count + claimed
+        #: Open pull requests and claimed tasks that will open one; None is not known.
+        self.open_prs = open_prs
+        #: A fault is probed by one run at a time.
+        self.may_probe = snapshot.may_probe and not busy
+        self.taken: set[str] = set()
 
     def take(self, task: Task | None, snapshot: Snapshot) -> None:
         """Count a start."""
@@ -307,7 +296,7 @@ def explain_task(task: Task, snapshot: Snapshot, config: Config, now: float) -> 
     detail = ", ".join(a.name for a in takers) or f"no agent takes ROLE {task.role}"
     rules.append(Rule("no_matching_agent", bool(takers), detail))
     for agent in takers:
-        verdicts, would_take = judge(agent, snapshot, config, now, Room.of(snapshot))
+        verdicts, would_take = judge(agent, snapshot, config, now, Room(snapshot))
         refusal = next((rule for rule in verdicts if not rule.ok), None)
         if refusal is not None:
             rules.append(Rule(refusal.code, False, f"{agent.name}: {refusal.detail}"))

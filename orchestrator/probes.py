@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator import environment as client_environment
 from orchestrator import files, forge, git, gitremote, process, project
@@ -35,8 +35,7 @@ _SIGN_IN = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was looked at. `code` is what could be wrong; `level` is ok, warn or fail."""
 
     code: str

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
 
 from orchestrator import files, git, gitremote, roles, yamledit
 from orchestrator.errors import OrchestratorError
@@ -88,12 +87,12 @@ def require_initialised(layout: Layout) -> None:
     )
 
 
-@dataclass
 class Change:
     """What `init` or its undoing did: each thing written, and warnings."""
 
-    written: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self.warnings: list[str] = []
 
 
 def init(

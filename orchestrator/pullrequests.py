@@ -7,7 +7,6 @@ known on this disk and change nothing.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
 
 from orchestrator import delivery, files, forge, git, gitremote
 from orchestrator.errors import OrchestratorError
@@ -36,7 +35,7 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
         for pr in open_ones:
             if states[pr.id] != "open":
                 where.mark(pr.id, states[pr.id])
-        return [replace(pr, state=states.get(pr.id, pr.state)) for pr in prs]
+        return [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
         return None
@@ -54,7 +53,7 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
         if not open_ones:
             return prs
         states = _states(layout.root, delivery.remote_of(layout, config), open_ones)
-        return [replace(pr, state=states.get(pr.id, pr.state)) for pr in prs]
+        return [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
     except OrchestratorError:
         return None
 
@@ -96,7 +95,7 @@ def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[P
 def _remember(layout: Layout, prs: list[PullRequest]) -> None:
     """Keep what a forge elsewhere said, for the commands that only read."""
     files.make_folder(layout.cache)
-    files.write_json(_memory(layout), {"prs": [asdict(pr) for pr in prs]})
+    files.write_json(_memory(layout), {"prs": [pr._asdict() for pr in prs]})
 
 
 def _remembered(layout: Layout) -> list[PullRequest] | None:

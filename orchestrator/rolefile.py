@@ -9,7 +9,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from orchestrator.errors import near_miss
@@ -71,7 +70,7 @@ def parse(data: bytes, path: str, name: str, shipped: Role | None) -> Role:
         findings.append((None, f"{name[:80]!r} cannot be the name of a role"))
     brief = body.strip("\n")
     line += len(body) - len(body.lstrip("\n"))
-    inherited = asdict(shipped) if shipped is not None else {}
+    inherited = shipped._asdict() if shipped is not None else {}
     if shipped is not None and not brief.strip():
         brief, line, path = inherited["brief"], inherited["line"], inherited["path"]
     values = {**inherited, **values, "name": name, "brief": brief, "line": line, "path": path}

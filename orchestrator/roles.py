@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict
 
 from orchestrator import rolefile
 from orchestrator.errors import OrchestratorError
@@ -131,7 +130,7 @@ def _from_cache(path: str, stamps: dict[str, list[int]]) -> dict[str, Role] | No
 
 def _write_cache(path: str, stamps: dict[str, list[int]], roles: Mapping[str, Role]) -> None:
     """Keep the roles, atomically. Not flushed to disk: a torn cache is only read over."""
-    data = json.dumps({"stamps": stamps, "roles": [asdict(role) for role in roles.values()]})
+    data = json.dumps({"stamps": stamps, "roles": [role._asdict() for role in roles.values()]})
     beside = f"{path}.{os.getpid()}.tmp"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import asdict, replace
 from typing import Any
 
 from orchestrator import (
@@ -37,7 +36,7 @@ STDERR_KEPT = 4000
 
 def finish(folder: str, record: Record, outcome: Outcome) -> None:
     """Write down how the run ended: from here on only a tick touches the run."""
-    record["outcome"] = asdict(outcome)
+    record["outcome"] = outcome._asdict()
     record["finished"] = time.time()
     record["status"] = "finished"
     runrecord.write(folder, record)
@@ -130,7 +129,7 @@ def _lay_out(job: Job) -> bool:
         start = theirs.get(review.branch) or ours.get(review.branch) or review.head
     record.update(branch=branch, base=base, base_commit=base_commit, start=start, remote=remote)
     record["identity"] = "user.email" in known
-    record["review"] = asdict(review) if review else None
+    record["review"] = review._asdict() if review else None
     fresh = _check_out(job, branch, start, ours, theirs)
     if os.path.realpath(git.toplevel(job.path)) != os.path.realpath(job.path):
         raise GitError(f"{job.path} is not the top of a worktree")
@@ -195,8 +194,8 @@ def conclude(folder: str, record: Record) -> None:
         # What the run cost and which conversation it was are known all the same.
         told = _told(job, record.get("commits", 0))
         if told.verdict == "done" and record.get("commits"):
-            record["undelivered"] = {"told": asdict(told), "head": record["tip"]}
-        outcome = replace(told, verdict="system_fault", reason=_fault(error).reason)
+            record["undelivered"] = {"told": told._asdict(), "head": record["tip"]}
+        outcome = told._replace(verdict="system_fault", reason=_fault(error).reason)
     finish(folder, record, outcome)
 
 
@@ -204,7 +203,7 @@ def _told(job: Job, commits: int) -> Outcome:
     """Return the outcome that the client's stream and its end tell; or that of the earlier run."""
     if job.record.get("client") is None and job.record.get("undelivered"):
         told = Outcome(**job.record["undelivered"]["told"])
-        return replace(told, cost_usd=None, input_tokens=None, output_tokens=None)
+        return told._replace(cost_usd=None, input_tokens=None, output_tokens=None)
     stream = client.read_stream(os.path.join(job.folder, runrecord.STREAM))
     return client.outcome(stream, _ended(job), job.role, commits)
 
@@ -230,7 +229,7 @@ def _conclude(job: Job) -> Outcome:
         outcome = _deliver(job, outcome, tip, commits, rescued)
     if job.role.delivers == "verdict":
         reviewed = job.task.pr if job.task else None
-        outcome = replace(outcome, head=record.get("start"), pr=reviewed)
+        outcome = outcome._replace(head=record.get("start"), pr=reviewed)
     return outcome
 
 
@@ -239,14 +238,14 @@ def _deliver(
 ) -> Outcome:
     """Deliver what is done; a fault on the way leaves what the run cost and its conversation."""
     # What is left to do if that fails: see `_is_done_already`.
-    job.record["undelivered"] = {"told": asdict(outcome), "head": tip}
+    job.record["undelivered"] = {"told": outcome._asdict(), "head": tip}
     job.save()
     try:
         return delivery.deliver(job.folder, job.record, job, outcome, tip, commits, rescued)
     except checks.Stopped:
-        return replace(outcome, verdict="stopped", reason="stopped: by a person")
+        return outcome._replace(verdict="stopped", reason="stopped: by a person")
     except (OrchestratorError, OSError) as error:
-        return replace(outcome, verdict="system_fault", reason=_fault(error).reason)
+        return outcome._replace(verdict="system_fault", reason=_fault(error).reason)
 
 
 def _ended(job: Job) -> client.Ended:

@@ -7,7 +7,7 @@ import os
 import plistlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator import crontab, roles
 from orchestrator.crontab import LONGEST_COMMAND
@@ -21,8 +21,7 @@ LOG = os.path.join(".orchestrator", "schedule.log")
 UNSPEAKABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One project's schedule."""
 
     kind: str

@@ -17,7 +17,8 @@ if __name__ == "__main__":  # the seed's entry point: python orchestrator/orches
 
 import os
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from orchestrator import (
     agentstate,
@@ -45,17 +46,24 @@ HUNG_AFTER = 300.0
 AFTER_RUN_WAIT = 30.0
 
 
-@dataclass
 class Report:
     """What a tick did. `held` means that another tick was at work, and nothing was done."""
 
-    actions: list[Action] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    held: bool = False
-    #: False when the configuration is broken or the tick itself failed at something.
-    good: bool = True
-    #: What no code here foresaw: the command line writes it to a log.
-    bug: Exception | None = None
+    def __init__(
+        self,
+        actions: Iterable[Action] = (),
+        problems: Iterable[Problem] = (),
+        *,
+        held: bool = False,
+        good: bool = True,
+    ) -> None:
+        self.actions = list(actions)
+        self.problems = list(problems)
+        self.held = held
+        #: False when the configuration is broken or the tick itself failed at something.
+        self.good = good
+        #: What no code here foresaw: the command line writes it to a log.
+        self.bug: Exception | None = None
 
 
 def tick(
@@ -108,11 +116,11 @@ def _tick(
     prs = pullrequests.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced)
     # A run that met a fault must not call the next probe itself: they would chase each other.
-    snapshot = replace(seen.snapshot, may_probe=not after_run)
+    snapshot = seen.snapshot._replace(may_probe=not after_run)
     _land(layout, loaded, environment, prs, report)
     config = loaded.config
     if forced is not None:
-        config = replace(config, agents=tuple(a for a in config.agents if a.name in forced))
+        config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
     waiting = {task.id: task for task in seen.incoming.tasks}
     for action in planner.plan(snapshot, config, now):
         if action.action == "start":
@@ -182,7 +190,7 @@ def _apply(report: Report, action: Action, act: object) -> None:
         if not isinstance(error, OrchestratorError | OSError):
             report.bug = error
         if action.action == "start":
-            report.actions.append(replace(action, action="skip", reason="system_fault"))
+            report.actions.append(action._replace(action="skip", reason="system_fault"))
 
 
 def _problem(what: str, error: Exception) -> Problem:
@@ -198,8 +206,7 @@ def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> Non
     for name, state in seen.states.items():
         if state.last_started is not None and state.last_started > now + 1:
             fresh = agentstate.read(layout, name)
-            fresh.last_started = now
-            agentstate.write(layout, name, fresh)
+            agentstate.write(layout, name, fresh._replace(last_started=now))
 
 
 def _dry_run(layout: Layout, now: float) -> Report:
@@ -243,8 +250,7 @@ class TickLock:
         self._lock.close()
 
 
-@dataclass(frozen=True)
-class _Holder:
+class _Holder(NamedTuple):
     pid: int
     identity: str
     since: float

@@ -7,7 +7,7 @@ supervisor) needs no YAML and no git for it.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from orchestrator import files, git, gitremote, lastgood, roles
 from orchestrator.errors import ConfigError
@@ -15,8 +15,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, Role
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What is configured, and what is wrong with it."""
 
     config: Config
@@ -90,4 +89,4 @@ def _with_base_branch(root: str, config: Config) -> Config:
     if config.base_branch is not None:
         return config
     found = gitremote.head(root, config.remote) or git.current_branch(root)
-    return replace(config, base_branch=found)
+    return config._replace(base_branch=found)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 
 from orchestrator import agentstate, events, files, observe, process, review, runrecord
+from orchestrator.agentstate import AgentState, Totals
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
@@ -200,31 +201,31 @@ class Settler:
         if state.run != action.run:
             return
         cost = max((outcome.cost_usd or 0.0) - (record.get("resume_cost_usd") or 0.0), 0.0)
-        totals = state.totals
-        totals.runs += 1
-        totals.cost_usd += cost
-        totals.input_tokens += outcome.input_tokens or 0
-        totals.output_tokens += outcome.output_tokens or 0
-        totals.seconds_running += _seconds(record)
         today = time.strftime("%Y-%m-%d", time.localtime(self.now))
         spend = {today: state.spend.get(today, 0.0) + cost}
-        state.spend = {**dict(sorted(state.spend.items())[-1:]), **spend}
-        state.last_outcome, state.last_reason = outcome.verdict, _short(outcome.reason)
-        state.last_finished, state.last_run, state.run = self.now, state.run, None
-        state.supervisor, state.restarts, state.restarted_in = {}, 0, None
+        state = state.idle()._replace(
+            last_outcome=outcome.verdict,
+            last_reason=_short(outcome.reason),
+            last_finished=self.now,
+            last_run=state.run,
+            spend={**dict(sorted(state.spend.items())[-1:]), **spend},
+            totals=_added(state.totals, outcome, cost, _seconds(record)),
+        )
         if record.get("task") is None:
-            self._count_failures(state, outcome)
+            state = self._count_failures(state, outcome)
         agentstate.write(self.layout, action.agent, state)
 
-    def _count_failures(self, state: agentstate.AgentState, outcome: Outcome) -> None:
+    def _count_failures(self, state: AgentState, outcome: Outcome) -> AgentState:
         """A run without a task has no attempts to charge: its agent pauses instead (CONTRACT 7)."""
-        state.question = outcome.question
+        state = state._replace(question=outcome.question)
+        if outcome.verdict == "no_change":
+            return state._replace(failures=0)
         if outcome.verdict != "failed":
-            state.failures = 0 if outcome.verdict == "no_change" else state.failures
-            return
-        state.failures += 1
-        if state.failures >= self.config.retry.max_attempts:
-            state.suspended = f"failed {state.failures} times in a row: {_short(outcome.reason)}"
+            return state
+        failures, suspended = state.failures + 1, state.suspended
+        if failures >= self.config.retry.max_attempts:
+            suspended = f"failed {failures} times in a row: {_short(outcome.reason)}"
+        return state._replace(failures=failures, suspended=suspended)
 
     def _settle_hold(self, outcome: Outcome, record: Record) -> None:
         """Pause claiming for everybody after a fault of the system; end the pause on a good run.
@@ -249,7 +250,17 @@ class Settler:
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )
-        files.write_json(self.layout.hold, {f: getattr(hold, f) for f in hold.__dataclass_fields__})
+        files.write_json(self.layout.hold, hold._asdict())
+
+
+def _added(totals: Totals, outcome: Outcome, cost: float, seconds: float) -> Totals:
+    return Totals(
+        totals.runs + 1,
+        totals.input_tokens + (outcome.input_tokens or 0),
+        totals.output_tokens + (outcome.output_tokens or 0),
+        totals.cost_usd + cost,
+        totals.seconds_running + seconds,
+    )
 
 
 def _seconds(record: Record) -> float:

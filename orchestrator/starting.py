@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from orchestrator import agentstate, events, files, process, runrecord, supervisor, taskfile
@@ -42,16 +41,13 @@ class Starter:
         record = self._new_record(run_id, agent, task)
         runrecord.write(folder, record)
         state = agentstate.read(self.layout, agent.name)
-        before = (state.last_started, state.run)
-        state.run, state.last_started = run_id, self.now
-        state.supervisor, state.restarts, state.restarted_in = {}, 0, None
-        agentstate.write(self.layout, agent.name, state)
+        begun = state.idle()._replace(run=run_id, last_started=self.now)
+        agentstate.write(self.layout, agent.name, begun)
         claimed = False
         try:
             claimed = task is None or self._claim(agent, task, run_id)
         finally:
             if not claimed:
-                state.last_started, state.run = before
                 agentstate.write(self.layout, agent.name, state)
         if not claimed:
             return Action("skip", agent.name, reason="no_matching_task")
@@ -75,7 +71,7 @@ class Starter:
             "agent": agent.name,
             "role": agent.role,
             #: As configured when the run began: it ends by these, whatever is edited meanwhile.
-            "settings": asdict(agent),
+            "settings": agent._asdict(),
             "task": task.id if task else None,
             "title": task.title if task else None,
             "attempt": task.attempts + 1 if task else 1,
@@ -110,8 +106,8 @@ class Starter:
     def _spawn(self, agent: str, folder: str) -> None:
         pid = supervisor.start(folder)
         state = agentstate.read(self.layout, agent)
-        state.supervisor = {"pid": pid, "identity": process.identity(pid)}
-        agentstate.write(self.layout, agent, state)
+        supervisor_now = {"pid": pid, "identity": process.identity(pid)}
+        agentstate.write(self.layout, agent, state._replace(supervisor=supervisor_now))
 
     def restart(self, action: Action) -> Action:
         """Start a supervisor again for a run whose own is gone."""
@@ -121,8 +117,8 @@ class Starter:
         stage = (runrecord.read(folder) or {}).get("status")
         state = agentstate.read(self.layout, action.agent)
         # A run that came a stage further is not one that dies over and over.
-        state.restarts = state.restarts + 1 if stage == state.restarted_in else 1
-        state.restarted_in = stage
+        restarts = state.restarts + 1 if stage == state.restarted_in else 1
+        state = state._replace(restarts=restarts, restarted_in=stage)
         agentstate.write(self.layout, action.agent, state)
         self._spawn(action.agent, folder)
         self._event("restart", agent=action.agent, run=action.run, reason=action.reason)

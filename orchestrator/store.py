@@ -16,7 +16,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from orchestrator import files, history, taskfile
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
@@ -28,16 +28,14 @@ from orchestrator.taskfile import MAX_BYTES, TaskFile
 LOCK_WAIT = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
+class Malformed(NamedTuple):
     """A file in the queue that cannot be a task, and why. It counts nowhere and blocks nothing."""
 
     path: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """The tasks of one state, in queue order, and the files there that are none."""
 
     tasks: tuple[Task, ...]
@@ -205,7 +203,7 @@ class Store:
                 if os.write(descriptor, line) != len(line):
                     # A part of a line is passed over when read; the task must not move without it.
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-                file = replace(file, history=(*file.history, entry))
+                file = file._replace(history=(*file.history, entry))
             if target != path:
                 try:
                     os.rename(path, target)
@@ -263,7 +261,7 @@ def _summarise(file: TaskFile, state: str, path: str) -> Task:
     dropped_by_hand = 0.0 if file.get("CREATED") else _mtime(path)
     task = taskfile.summarise(file, state, path, dropped_by_hand)
     # The folder is the truth: an append that a crash kept from moving claims nothing.
-    return task if state == "claimed" or not task.claimed_by else replace(task, claimed_by=None)
+    return task if state == "claimed" or not task.claimed_by else task._replace(claimed_by=None)
 
 
 def _same_event(file: TaskFile, entry: Entry) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from orchestrator import header, history
 from orchestrator.errors import TaskFileError
@@ -28,8 +28,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WORD = re.compile(r"[^\s,\[\]\"']+")
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFile:
+class TaskFile(NamedTuple):
     """A task's file as read. Made by `parse` and `new` only: `raw_…` and `body` are its text."""
 
     id: str
@@ -47,7 +46,7 @@ class TaskFile:
     #: The history as it stands in the file, from the line break before its marker.
     raw_history: bytes
     #: The header by key in upper case: the first of each, control characters stripped.
-    known: dict[str, str] = field(repr=False, compare=False)
+    known: dict[str, str]
 
     def get(self, key: str) -> str | None:
         """Return a header value by its key in any case, fit for display; None if empty."""

@@ -6,7 +6,7 @@ One plan, made by looking only; a dry run prints it and the real run carries out
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator import agentstate, delivery, files, git, gitworktree, process, worktree
 from orchestrator.errors import OrchestratorError
@@ -16,8 +16,7 @@ from orchestrator.model import OPEN_STATES, Config, Hooks, PullRequest
 from orchestrator.store import Store
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One worktree or branch. `drop` says whether it goes; `why` says why, or why not."""
 
     kind: str

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.model import iso
 
@@ -20,8 +19,7 @@ SHORT = 160
 _TELLING = ("command", "file_path", "notebook_path", "pattern", "path", "url", "query", "skill")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One thing that happened in a run."""
 
     #: start, says, thinks, tool, result, denied, retry, limit, error, user, end or noise.

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +58,7 @@ def claim(layout: Layout, task_id: str, agent: str = "impl-agent-1") -> str:
     store.move(store.find(task_id), "claimed", Entry("2026-01-01T00:00:00Z", "claimed", fields))
     os.makedirs(layout.run(agent, run))
     runrecord.write(layout.run(agent, run), {"id": run, "status": "running", "task": task_id})
-    state = agentstate.read(layout, agent)
-    state.run = run
-    agentstate.write(layout, agent, state)
+    agentstate.write(layout, agent, agentstate.read(layout, agent)._replace(run=run))
     return run
 
 
@@ -84,7 +81,7 @@ def settle_by_hand(layout: Layout, ended: list[str]) -> Callable[..., None]:
                 store.move(
                     task, "incoming", Entry("2026-01-01T00:00:01Z", "requeued", {"run": "x"})
                 )
-        agentstate.write(layout, agent, replace(state, run=None))
+        agentstate.write(layout, agent, state._replace(run=None))
         ended.append(agent)
 
     return end_run_of

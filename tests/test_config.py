@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -112,9 +111,9 @@ def test_what_is_left_out_has_the_default_of_the_contract() -> None:
 
 
 def test_the_table_of_keys_has_every_field_of_the_model() -> None:
-    names = set(asdict(MEANT)) - {"claude_command"} | {"claude"}
+    names = set(MEANT._asdict()) - {"claude_command"} | {"claude"}
     assert set(config._TOP) == names
-    assert set(config._AGENT) == set(asdict(MEANT)["agents"][0]) - {"index"}
+    assert set(config._AGENT) == set(MEANT.agents[0]._asdict()) - {"position"}
 
 
 @pytest.mark.parametrize(
@@ -504,7 +503,7 @@ def test_a_cache_of_another_format_is_none(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_cache_of_fifty_agents_loads_in_a_millisecond() -> None:
-    many = replace(MEANT, agents=tuple(replace(MEANT.agents[0], index=i) for i in range(50)))
+    many = MEANT._replace(agents=tuple(MEANT.agents[0]._replace(position=i) for i in range(50)))
     data = lastgood.dump(many)
     times = []
     for _ in range(20):

@@ -8,7 +8,6 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +321,7 @@ TEXTS = ["--web", "-", "@file", "ünï ☃\n\nlines", "`$(touch x)`", "a\tb", '"
 def test_no_title_or_text_is_taken_for_an_option(hub: Hub, text: str) -> None:
     head = branch(hub.repo, "agent/T1")
     title = " ".join(text.split())
-    pr = hub.forge.open(replace(wanted(head), title=title), text)
+    pr = hub.forge.open(wanted(head)._replace(title=title), text)
     assert pr.title == title
     assert text in hub.state["prs"][0]["body"]
     hub.forge.give_verdict(pr.id, "changes_requested", head, text)
@@ -331,7 +330,7 @@ def test_no_title_or_text_is_taken_for_an_option(hub: Hub, text: str) -> None:
 
 def test_the_longest_text_that_a_run_can_report_fits(hub: Hub) -> None:
     head, longest = branch(hub.repo, "agent/T1"), "☃" * client.TEXT_LIMIT
-    pr = hub.forge.open(replace(wanted(head), title="x" * taskfile.MAX_TITLE), longest)
+    pr = hub.forge.open(wanted(head)._replace(title="x" * taskfile.MAX_TITLE), longest)
     assert pr.task == "T1"
     hub.forge.give_verdict(pr.id, "changes_requested", head, longest)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ class World:
         return sh(other, "rev-parse", "HEAD")
 
     def land(self, **config: Any) -> list[str]:
-        said = landing.land_approved(self.layout, replace(self.config, **config), NOW)
+        said = landing.land_approved(self.layout, self.config._replace(**config), NOW)
         assert sh(self.repo, "worktree", "list").count("\n") == 0
         assert not [p for p in Path(self.layout.cache).iterdir() if p.name.startswith("landing-")]
         return said
@@ -200,7 +199,7 @@ def test_a_commit_that_no_review_has_seen_is_not_merged(world: World) -> None:
 
 def test_work_that_is_delivered_again_needs_its_approval_again(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
-    again = replace(pr, head=world.branch("T1", {"more.txt": "m\n"}))
+    again = pr._replace(head=world.branch("T1", {"more.txt": "m\n"}))
     assert world.forge.open(again, "body").verdict is None
     assert world.land() == []
 
@@ -382,7 +381,7 @@ def test_a_base_that_never_stands_still_is_tried_again_later_and_nothing_is_lost
 
 def merge(world: World, pr: PullRequest, **config: Any) -> str:
     with landing.lock(world.layout, 1):
-        return landing.merge(world.layout, replace(world.config, **config), pr)
+        return landing.merge(world.layout, world.config._replace(**config), pr)
 
 
 def test_a_person_may_merge_what_no_reviewer_approved(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -125,7 +125,7 @@ class World:
 
 def _all_tasks(**changes: Any) -> Callable[[World], None]:
     def spoil(world: World) -> None:
-        world.waiting = [replace(each, **changes) for each in world.waiting]
+        world.waiting = [each._replace(**changes) for each in world.waiting]
 
     return spoil
 
@@ -139,7 +139,7 @@ def _config(**changes: Any) -> Callable[[World], None]:
 
 
 def _pause_agent(world: World) -> None:
-    world.agents[0] = replace(world.agents[0], paused=True)
+    world.agents[0] = world.agents[0]._replace(paused=True)
 
 
 def _add_run(view: RunView) -> Callable[[World], None]:
@@ -206,7 +206,7 @@ def test_each_rule_alone_holds_an_agent_back(reason: str) -> None:
     SPOILERS[reason](world)
     assert world.decision() == reason
     rules, _ = planner.judge(
-        world.agents[0], world.seen(), world.configured(), NOW, planner.Room.of(world.seen())
+        world.agents[0], world.seen(), world.configured(), NOW, planner.Room(world.seen())
     )
     assert [rule.code for rule in rules if not rule.ok] == [reason]
 
@@ -314,7 +314,7 @@ def test_an_agent_that_the_scheduler_suspended_is_paused_and_says_why() -> None:
     world.snapshot["agents"] = {"impl": AgentView("impl", suspended="failed 3 times in a row")}
     assert world.decision() == "paused"
     rules, _ = planner.judge(
-        world.agents[0], world.seen(), world.configured(), NOW, planner.Room.of(world.seen())
+        world.agents[0], world.seen(), world.configured(), NOW, planner.Room(world.seen())
     )
     assert next(r.detail for r in rules if not r.ok) == "failed 3 times in a row"
 
@@ -458,13 +458,13 @@ def test_a_claimed_task_with_a_pull_request_or_a_reviewers_is_not_counted_twice(
 )
 def test_a_usage_limit_holds_everyone_until_its_reset(until: float, decision: str) -> None:
     world = World(agents=crew("implementer", "product_manager"))
-    world.snapshot["hold"] = replace(LIMIT, until=until)
+    world.snapshot["hold"] = LIMIT._replace(until=until)
     assert list(world.decisions().values()) == [decision, decision.replace(" T1", "")]
 
 
 def test_a_usage_limits_reset_far_ahead_of_the_clock_is_believed() -> None:
     world = World()
-    world.snapshot["hold"] = replace(LIMIT, since=NOW + 9e5, until=NOW + 1e6)
+    world.snapshot["hold"] = LIMIT._replace(since=NOW + 9e5, until=NOW + 1e6)
     assert world.decision() == "usage_limit"
 
 
@@ -844,7 +844,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     waiting = tuple(all_tasks[:split])
     return Snapshot(
         waiting=waiting,
-        claimed=tuple(replace(t, state="claimed") for t in all_tasks[split:]),
+        claimed=tuple(t._replace(state="claimed") for t in all_tasks[split:]),
         incoming_count=len(waiting),
         open_prs=draw(st.none() | st.integers(0, 6)),
         runs=tuple(draw(st.lists(views, max_size=3, unique_by=lambda r: r.id))),
@@ -856,7 +856,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         dependencies=draw(st.dictionaries(names, st.sampled_from(["met", "waiting: x"]))),
         spent_today_usd=draw(st.floats(0, 9)),
         hold=draw(
-            st.none() | st.sampled_from([FAULT, LIMIT, replace(LIMIT, until=NOW - 1)]),
+            st.none() | st.sampled_from([FAULT, LIMIT, LIMIT._replace(until=NOW - 1)]),
         ),
         may_start=draw(st.just(True) | st.booleans()),
         forced=draw(st.dictionaries(st.sampled_from(["a1", "a2"]), st.none() | names)),

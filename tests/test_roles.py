@@ -67,7 +67,7 @@ def a_task(**changes: Any) -> Task:
 
 def variables(role: Role, **changes: Any) -> dict[str, Any]:
     """All that the runner passes, for the first attempt at a small task."""
-    agent = Agent(name="impl-agent-1", role=role.name, index=1)
+    agent = Agent(name="impl-agent-1", role=role.name, position=1)
     config = Config(checks=("make lint", "make test"), agents=(agent,))
     return {
         "agent": agent,
@@ -105,11 +105,11 @@ def case(name: str, known: dict[str, Role]) -> dict[str, Any]:
         )
     if name == "reviewer":
         task = a_task(id="TASK-0badf00d", title="Review: Add input validation", role="review")
-        agent = Agent(name="review-agent", role="reviewer", index=3)
+        agent = Agent(name="review-agent", role="reviewer", position=3)
         changes = {"task": task, "agent": agent, "body": "", "branch": None, "review": REVIEW}
         return variables(known["reviewer"], **changes)
     if name == "product_manager":
-        agent = Agent(name="pm-agent", role="product_manager", index=0)
+        agent = Agent(name="pm-agent", role="product_manager", position=0)
         changes = {"task": None, "body": "", "branch": None, "agent": agent, "checks": ()}
         return variables(known["product_manager"], **changes)
     return variables(known["implementer" if name == "first_attempt" else name])

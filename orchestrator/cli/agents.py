@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import asdict, fields
 from typing import Any
 
 from orchestrator import agentstate, yamledit
@@ -128,7 +127,7 @@ def show(arguments: argparse.Namespace) -> int:
         "last_run": state.last_run,
         "last_reason": state.last_reason,
         "last_finished": shapes.time_text(state.last_finished),
-        "totals": asdict(state.totals),
+        "totals": state.totals._asdict(),
         "worktree": layout.worktree(agent.name),
     }
     if arguments.json:
@@ -152,7 +151,7 @@ def _configured(found: Config, name: str) -> Agent:
 
 
 def _settings(agent: Agent) -> dict[str, Any]:
-    values = asdict(agent)
+    values = agent._asdict()
     return {key: values[key] for key in values if key not in ("name", "role", "index")}
 
 
@@ -199,14 +198,14 @@ def remove(arguments: argparse.Namespace) -> int:
     undo = None
     if done.before is not None:
         agent = _configured(done.before, name)
-        usual = Agent(agent.name, agent.role, agent.index)
+        usual = Agent(agent.name, agent.role, agent.position)
         words = [
             f"{key}={_shown(value)}"
             for key, value in _settings(agent).items()
             if value != getattr(usual, key)
         ]
         undo = shlex.join(("orchestrator", "agent", "add", name, "--role", agent.role, *words))
-        if not arguments.json and agent.index < len(done.before.agents) - 1:
+        if not arguments.json and agent.position < len(done.before.agents) - 1:
             output.err("the agents below it in agents.yaml have other ports from their next run on")
     said = f"removed {name}; its worktree and runs stay (orchestrator clean)"
     _say(arguments, {"name": name, "removed": True}, said, undo)
@@ -234,9 +233,9 @@ def _differences(old: Any, new: Any) -> dict[str, dict[str, object]]:
     if old is None or new is None:
         return {}
     return {
-        field.name: {"from": getattr(old, field.name), "to": getattr(new, field.name)}
-        for field in fields(new)
-        if getattr(old, field.name) != getattr(new, field.name)
+        name: {"from": before, "to": after}
+        for name, before, after in zip(new._fields, old, new, strict=True)
+        if before != after
     }
 
 
@@ -266,14 +265,14 @@ def limits(arguments: argparse.Namespace) -> int:
     loaded, seen = context.look(layout)
     found = loaded.config.queue_limits
     if arguments.json:
-        output.show_json(asdict(found))
+        output.show_json(found._asdict())
         return 0
     for problem in loaded.problems if not loaded.good else ():
         output.err(f"{problem.code}: {problem.message}")
     claimed = len(seen.claimed.tasks)
     used = (len(seen.incoming.tasks) + claimed, claimed, seen.snapshot.open_prs)
     what = ("tasks that wait or are claimed", "claimed tasks", "open pull requests")
-    rows = zip(asdict(found), asdict(found).values(), used, what, strict=True)
+    rows = zip(found._asdict(), found._asdict().values(), used, what, strict=True)
     output.table(("limit", "value", "now", "of"), list(rows))
     return 0
 

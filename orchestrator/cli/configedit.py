@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator import config as config_module
 from orchestrator import files, roles, yamledit
@@ -26,8 +26,7 @@ _PAUSED = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Edit:
+class Edit(NamedTuple):
     """The configuration before and after an edit; None where the file was broken (and still is)."""
 
     before: Config | None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator import observe, planner
 from orchestrator.cli import context, output, overview
@@ -40,8 +39,7 @@ _NEXT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """Why a subject is as it is: one sentence, the next step, and every rule."""
 
     subject: str
@@ -69,7 +67,7 @@ def explain(arguments: argparse.Namespace) -> int:
     now = context.now()
     found = explanation(layout, arguments.subject, loaded.config, seen.snapshot, now)
     if arguments.json:
-        rules = [asdict(rule) for rule in found.rules]
+        rules = [rule._asdict() for rule in found.rules]
         output.show_json({"subject": found.subject, "verdict": found.verdict, "rules": rules})
         return 0
     output.out(f"{found.subject}: {found.verdict}")
@@ -146,8 +144,8 @@ def _judged(
     agent: Agent, config: Config, snapshot: Snapshot, now: float
 ) -> tuple[list[Rule], Task | None]:
     """Judge an agent as `planner.plan` does: after those that are configured before it."""
-    room = planner.Room.of(snapshot)
-    for earlier in config.agents[: agent.index]:
+    room = planner.Room(snapshot)
+    for earlier in config.agents[: agent.position]:
         rules, task = planner.judge(earlier, snapshot, config, now, room)
         if all(rule.ok for rule in rules):
             room.take(task, snapshot)

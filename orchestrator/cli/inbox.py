@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
 from orchestrator.cli import context, output, pausing, texts
@@ -63,7 +62,7 @@ def inbox(arguments: argparse.Namespace) -> int:
     layout = context.reading(arguments)
     found = items(layout, *context.look(layout))
     if arguments.json:
-        output.show_json([asdict(item) for item in found])
+        output.show_json([item._asdict() for item in found])
         return 0
     if not found:
         output.out("nothing waits for you")

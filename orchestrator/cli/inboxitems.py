@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator import gitremote, pullrequests
 from orchestrator.cli import shapes
@@ -15,8 +15,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One thing that waits for a person. `id` is a task's, or `agent:NAME`, or `pr:N`."""
 
     id: str

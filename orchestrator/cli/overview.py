@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator import locks, observe, project, pullrequests, settings
 from orchestrator.cli import shapes
@@ -144,8 +143,7 @@ def lasting(found: Value) -> Value:
 # --- as text -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """A piece of the picture: lines, or a table under a title."""
 
     lines: tuple[str, ...] = ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import Any
 
 from orchestrator import agentstate, files, settings, yamledit
@@ -169,7 +168,7 @@ def wake(layout: Layout, names: list[str]) -> list[str]:
                 if state.suspended:
                     woken.append(name)
                 if state.suspended or state.question:
-                    changed = replace(state, suspended=None, question=None, failures=0)
+                    changed = state._replace(suspended=None, question=None, failures=0)
                     agentstate.write(layout, name, changed)
             # A tick with nothing to do looks at folders, not at what an agent remembers.
             files.remove(layout.idle_stamp)

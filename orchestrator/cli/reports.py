@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 from orchestrator import settings
@@ -174,7 +173,7 @@ def examine(arguments: argparse.Namespace) -> int:
     else:
         findings = doctor.examine(layout, dict(os.environ), context.now())
     if arguments.json:
-        output.show_json({"findings": [asdict(finding) for finding in findings]})
+        output.show_json({"findings": [finding._asdict() for finding in findings]})
         return 0
     wrong = [finding for finding in findings if finding.level != "ok"]
     failed = sum(finding.level == "fail" for finding in wrong)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from dataclasses import asdict
 from typing import Any
 
 from orchestrator import __version__, installed, project, roles, schedule, settings
@@ -117,7 +116,7 @@ def probe(arguments: argparse.Namespace) -> int:
     from orchestrator import doctor
 
     found = doctor.reachable(context.reading(arguments), dict(os.environ))
-    output.show_json({"findings": [asdict(finding) for finding in found]})
+    output.show_json({"findings": [finding._asdict() for finding in found]})
     return 0
 
 

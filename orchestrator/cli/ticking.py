@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from dataclasses import asdict
 from typing import Any
 
 from orchestrator import agentstate, project, scheduler
@@ -57,7 +56,7 @@ def _show(arguments: argparse.Namespace, report: scheduler.Report) -> None:
     if arguments.json:
         fields = ("action", "agent", "task", "run", "reason")
         actions = [{f: getattr(a, f) for f in fields} for a in report.actions]
-        output.show_json({"actions": actions, "problems": [asdict(p) for p in report.problems]})
+        output.show_json({"actions": actions, "problems": [p._asdict() for p in report.problems]})
         return
     if report.held:
         output.out("another tick is at work")

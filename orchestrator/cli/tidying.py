@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
 from orchestrator import pullrequests, tidy
@@ -42,7 +41,7 @@ def clean(arguments: argparse.Namespace) -> int:
     kept = [item for item in items if item not in dropped]
     if arguments.json:
         output.show_json(
-            {"dropped": [asdict(i) for i in dropped], "kept": [asdict(i) for i in kept]}
+            {"dropped": [i._asdict() for i in dropped], "kept": [i._asdict() for i in kept]}
         )
         return 0
     word = "would drop" if arguments.dry_run else "dropped"

@@ -7,8 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from orchestrator import agentstate, process, runrecord, transcript
 from orchestrator.cli import context, output
@@ -30,8 +29,7 @@ CHECKS_LOG = "checks.log"
 _RUN_ID = re.compile(r"[0-9]{8}T[0-9A-Za-z-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One run's folder, and whose it is."""
 
     id: str
@@ -75,7 +73,7 @@ def logs(arguments: argparse.Namespace) -> int:
             for line in raw:
                 output.copy(line)
         elif arguments.json:
-            output.show_json([asdict(event) for event in _events(raw)])
+            output.show_json([event._asdict() for event in _events(raw)])
         else:
             _show(run, _events(raw))
     return 0
