@@ -5,8 +5,10 @@ All of it is written into the run's folder, so that a supervisor started again s
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+from functools import partial
 from typing import Any
 
 from orchestrator import (
@@ -14,18 +16,44 @@ from orchestrator import (
     environment,
     files,
     git,
-    gitremote,
     history,
     process,
     prompts,
     roles,
     runrecord,
 )
+from orchestrator.aside import Aside
 from orchestrator.errors import OrchestratorError
 from orchestrator.job import Job
 from orchestrator.layout import Layout
 from orchestrator.model import ports
 from orchestrator.store import Store
+
+
+class Writer(Aside):
+    """A process that makes ready to write a run's instructions while git lays out the worktree."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(partial(prompts.make_ready, job.role), partial(_write_as_told, job))
+
+    def write(self, job: Job) -> None:
+        """Write the instructions and the prompt. Raises OrchestratorError and OSError."""
+        answer = self.ask(json.dumps(job.record).encode())
+        if answer is None:  # it was killed
+            write_instructions(job)
+        elif problem := json.loads(answer):
+            raise OrchestratorError(problem["message"], problem["hint"], code=problem["code"])
+
+
+def _write_as_told(job: Job, message: bytes) -> bytes:
+    """Write the instructions for a run whose record has come; return what is wrong, or null."""
+    job.record.update(json.loads(message))
+    try:
+        write_instructions(job)
+    except OrchestratorError as error:
+        problem = {"message": error.message, "hint": error.hint, "code": error.code}
+        return json.dumps(problem).encode()
+    return b"null"
 
 
 def write_instructions(job: Job) -> None:
@@ -162,8 +190,7 @@ def _agents_git(job: Job) -> dict[str, str]:
         pushurl = f"remote.{job.record['remote']}.pushurl"
         settings[pushurl] = "the-scheduler-pushes-when-the-run-is-done"
         # Git adds ours to a remote's own push addresses: those lead nowhere too.
-        addresses = gitremote.push_addresses(job.layout.root, job.record["remote"])
-        for number, address in enumerate(addresses):
+        for number, address in enumerate(job.record["push_addresses"]):
             settings[f"url.{settings[pushurl]}/{number}.insteadOf"] = address
     return settings
 

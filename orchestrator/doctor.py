@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator import (
     agentstate,
+    clone,
     landing,
     locks,
     observe,
@@ -98,7 +99,7 @@ def _programs(layout: Layout, loaded: Settings, variables: Mapping[str, str]) ->
 
 def _set_up(layout: Layout) -> Iterator[Finding]:
     try:
-        project.require_initialised(layout)
+        clone.require_initialised(layout)
     except OrchestratorError as error:
         yield Finding(error.code, "fail", error.message, error.hint)
     else:

@@ -208,12 +208,14 @@ def current_branch(cwd: str) -> str | None:
     return done.out.strip() if done.code == 0 else None
 
 
-def settings(cwd: str, *names: str) -> dict[str, str]:
-    """Return the values of git settings, by lower-case name, leaving out what is not set."""
+def settings(cwd: str, *names: str) -> dict[str, list[str]]:
+    """Return all values of git settings, by lower-case name, leaving out what is not set."""
     pattern = "^(" + "|".join(re.escape(name.lower()) for name in names) + ")$"
     done = run(cwd, "config", "--null", "--get-regexp", pattern)
-    pairs = (entry.partition("\n") for entry in done.out.split("\0") if entry)
-    return {name: value for name, _, value in pairs}
+    found: dict[str, list[str]] = {}
+    for name, _, value in (entry.partition("\n") for entry in done.out.split("\0") if entry):
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def is_ancestor(cwd: str, commit: str, of: str) -> bool:

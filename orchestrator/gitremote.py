@@ -22,11 +22,6 @@ def url(root: str, remote: str) -> str | None:
     return done.out.strip() or None
 
 
-def push_addresses(root: str, remote: str) -> list[str]:
-    """Return the addresses that a remote has for pushes alone."""
-    return lines(run(root, "config", "--get-all", f"remote.{remote}.pushurl").out)
-
-
 def head(root: str, remote: str) -> str | None:
     """Return the branch the remote's HEAD points to, as last fetched; None when not known."""
     done = run(root, "symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD")

@@ -51,9 +51,9 @@ def prune(root: str) -> None:
 
 
 class State(NamedTuple):
-    """What a worktree holds: its commit, its branch (None: detached), uncommitted changes."""
+    """What a worktree holds: its commit, if any, its branch (None: detached), and changes."""
 
-    head: str
+    head: str | None
     branch: str | None
     dirty: bool
 
@@ -61,10 +61,12 @@ class State(NamedTuple):
 def state(worktree: str) -> State:
     """Look at a worktree, untracked files included (ignored ones are not)."""
     options = ("--porcelain=v2", "--branch", "--untracked-files=normal")
-    head, branch, dirty = "", None, False
+    head: str | None = None
+    branch, dirty = None, False
     for line in lines(ask(worktree, "status", *options)):
         if line.startswith("# branch.oid "):
-            head = line.removeprefix("# branch.oid ")
+            name = line.removeprefix("# branch.oid ")
+            head = None if name == "(initial)" else name
         elif line.startswith("# branch.head "):
             name = line.removeprefix("# branch.head ")
             branch = None if name == "(detached)" else name

@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from orchestrator import clone, files, forge, git, gitremote, process
 from orchestrator import environment as client_environment
-from orchestrator import files, forge, git, gitremote, process, project
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config
@@ -104,7 +104,7 @@ def client(layout: Layout, config: Config, variables: Mapping[str, str]) -> Iter
         )
         return
     yield _version(found, config, variables)
-    recorded = (files.read_json(project.mark_path(layout)) or {}).get("path")
+    recorded = (files.read_json(clone.mark_path(layout)) or {}).get("path")
     if isinstance(recorded, str) and shutil.which(wanted, path=recorded) is None:
         yield Finding(
             "client",

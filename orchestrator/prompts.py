@@ -20,6 +20,12 @@ from orchestrator.model import OUTCOMES, Role
 LIMITS = {"body": 80_000, "reviewed": 30_000, "history": 60_000, "global": 40_000, "latest": 8_000}
 #: Entries of a task's history that are told; the ones before are counted.
 MAX_ENTRIES = 50
+_INSTRUCTIONS, _PROMPT = "agent_instructions.md.j2", "prompt.md.j2"
+
+
+def make_ready(role: Role) -> None:
+    """Do all of the work on a role's instructions and prompt for which no task is needed."""
+    sandbox.make_ready((role.brief, *(_template(name)[1] for name in (_INSTRUCTIONS, _PROMPT))))
 
 
 def instructions(variables: Mapping[str, Any]) -> str:
@@ -36,7 +42,7 @@ def instructions(variables: Mapping[str, Any]) -> str:
     history = variables["history"]
     told = history[-MAX_ENTRIES:]
     return _shipped(
-        "agent_instructions.md.j2",
+        _INSTRUCTIONS,
         {
             **variables,
             "brief": brief.strip(),
@@ -59,19 +65,24 @@ def prompt(variables: Mapping[str, Any]) -> str:
     if "answer" not in newest:
         newest.pop("question", None)
     latest = [history[place] for place in sorted(newest.values())]
-    return _shipped("prompt.md.j2", {**variables, "latest": latest})
+    return _shipped(_PROMPT, {**variables, "latest": latest})
 
 
 def _shipped(name: str, variables: Mapping[str, Any]) -> str:
     """Render one of the two templates that are shipped."""
+    path, template = _template(name)
+    return _render(template, variables, path=path, first_line=1)
+
+
+def _template(name: str) -> tuple[str, str]:
+    """Return the path and the text of a shipped template."""
     path = os.path.join(roles.resources(), "plugin", "templates", name)
     try:
         with open(path, encoding="utf-8") as file:
-            template = file.read()
+            return path, file.read()
     except OSError as error:
         message = f"a shipped template cannot be read: {path}: {error.strerror}"
         raise OrchestratorError(message, "install orchestrator again") from None
-    return _render(template, variables, path=path, first_line=1)
 
 
 def _render(template: str, variables: Mapping[str, Any], *, path: str, first_line: int) -> str:

@@ -7,7 +7,6 @@ and may be killed and started again anywhere: each step asks first whether it is
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import Any
 
@@ -21,7 +20,6 @@ from orchestrator import (
     gitworktree,
     process,
     runrecord,
-    sandbox,
     taskfile,
     worktree,
 )
@@ -68,20 +66,14 @@ def prepare(folder: str, record: Record) -> None:
             gone = Outcome("interrupted", "no_result: its task was never claimed, or moved away")
             finish(folder, record, gone)
             return
-        warming = threading.Thread(target=sandbox.warm_up)
-        warming.start()
-        try:
-            fresh = _lay_out(job)
-        finally:
-            warming.join()
-        _run_hook(job, fresh)
-        if _is_done_already(job):
-            record.update(status="concluding", ended={})
-            job.save()
-            return
-        briefing.write_instructions(job)
-        briefing.write_launch(job)
-        record["status"] = "prepared"
+        with briefing.Writer(job) as writer:
+            _run_hook(job, _lay_out(job))
+            if _is_done_already(job):
+                record.update(status="concluding", ended={})
+            else:
+                writer.write(job)
+                briefing.write_launch(job)
+                record["status"] = "prepared"
         job.save()
     except BadBase as error:
         finish(folder, record, Outcome("failed", f"client_error: {error.message}"))
@@ -116,8 +108,9 @@ def _lay_out(job: Job) -> bool:
     if review is None and job.task is not None:
         branch = job.task.work_branch or taskfile.branch_name(job.task.id, job.task.title)
     mentioned = [name for name in (base, branch, review.branch if review else None) if name]
-    known = git.settings(root, f"remote.{job.config.remote}.url", "user.email")
-    remote = job.config.remote if f"remote.{job.config.remote}.url".lower() in known else None
+    url, pushurl = (f"remote.{job.config.remote}.{key}" for key in ("url", "pushurl"))
+    known = git.settings(root, url, pushurl, "user.email")
+    remote = job.config.remote if url.lower() in known else None
     theirs = delivery.fetch(job.layout, remote, mentioned) if remote else {}
     heads = git.refs(root, *(f"refs/heads/{name}" for name in mentioned))
     ours = {ref.removeprefix("refs/heads/"): commit for ref, commit in heads.items()}
@@ -129,6 +122,7 @@ def _lay_out(job: Job) -> bool:
         start = theirs.get(review.branch) or ours.get(review.branch) or review.head
     record.update(branch=branch, base=base, base_commit=base_commit, start=start, remote=remote)
     record["identity"] = "user.email" in known
+    record["push_addresses"] = known.get(pushurl.lower(), [])
     record["review"] = review._asdict() if review else None
     fresh = _check_out(job, branch, start, ours, theirs)
     if os.path.realpath(git.toplevel(job.path)) != os.path.realpath(job.path):

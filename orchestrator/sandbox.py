@@ -6,8 +6,10 @@ values that it is given, and the quoting of `quoting`. Jinja2 is imported when i
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import import_module
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
@@ -42,7 +44,9 @@ def render(
     chunks: list[str] = []
     size = 0
     try:
-        for chunk in environment.from_string(template).generate(variables):
+        kind, names_known = environment.template_class, environment.make_globals(None)
+        compiled = kind.from_code(environment, _compiled(template), names_known)
+        for chunk in compiled.generate(variables):
             chunks.append(chunk)
             size += len(chunk.encode("utf-8", "replace"))
             if size > MAX_OUTPUT:
@@ -81,9 +85,20 @@ def _line_of(error: Exception) -> int:
     return int(line)
 
 
-def warm_up() -> None:
-    """Load what rendering needs, while somebody else waits for git."""
-    import_module("jinja2.sandbox")
+def make_ready(templates: Iterable[str]) -> None:
+    """Load what rendering these templates takes, and compile them: it is most of the work."""
+    from jinja2 import TemplateError
+
+    for template in templates:
+        # What is wrong with it is said when it is rendered.
+        with contextlib.suppress(TemplateError, RecursionError):
+            _compiled(template)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(template: str) -> CodeType:
+    """Return a template as code; which sandbox it then runs in makes no difference to it."""
+    return _environment().compile(template)
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

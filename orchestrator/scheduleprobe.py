@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 
-from orchestrator import __version__, files, installed, project, schedule
+from orchestrator import __version__, clone, files, installed, project, schedule
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.probes import Finding
@@ -58,7 +58,7 @@ def _entry(entry: Entry, state: str, variables: Mapping[str, str], again: str) -
 
 def _lost(layout: Layout, entry: Entry, again: str) -> Iterator[Finding]:
     """Find the programs that were there at init and that the schedule's PATH no longer leads to."""
-    programs = (files.read_json(project.mark_path(layout)) or {}).get("programs")
+    programs = (files.read_json(clone.mark_path(layout)) or {}).get("programs")
     for name, path in (programs if isinstance(programs, dict) else {}).items():
         if path and shutil.which(name, path=entry.path) is None:
             message = f"{name}, which init found as {path}, is not on the PATH of {entry.kind}"

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from orchestrator import (
     agentstate,
+    clone,
     events,
     files,
     idlestamp,
@@ -29,7 +30,6 @@ from orchestrator import (
     observe,
     planner,
     process,
-    project,
     pullrequests,
     settings,
 )
@@ -155,7 +155,7 @@ def _land(
 def own_process(word: str, root: str) -> int:
     """The processes that we start ourselves: the tick after a run, and landing."""
     layout = Layout(root)
-    if not project.is_initialised(layout):
+    if not clone.is_initialised(layout):
         return 0
     environment = dict(os.environ)
     if word == "_land":

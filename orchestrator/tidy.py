@@ -46,7 +46,7 @@ def _worktrees(layout: Layout, config: Config) -> list[Item]:
             verdict, why = False, "its agent will use it again"
         elif state.dirty:
             verdict, why = False, "it has uncommitted changes"
-        elif state.branch is None and not git.is_on_a_ref(path, state.head):
+        elif state.branch is None and state.head and not git.is_on_a_ref(path, state.head):
             verdict, why = False, f"its commit {state.head[:12]} is on no branch"
         else:
             verdict, why = True, "its agent is no longer configured, and nothing is only there"

@@ -86,25 +86,34 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     """
     _unlock(path, branch)
     ref = f"{git.RESCUE}{name}"
-    rescued = _keep_commits(path, branch, ref)
-    gitworktree.quit_operations(path)
     try:
-        dirty = gitworktree.state(path).dirty
-        if dirty:
-            index = os.path.join(os.path.dirname(path), "rescue.index")
-            message = f"Uncommitted changes of run {name}"
-            rescued = _keep(path, ref, gitworktree.commit_all(path, message, index))
+        found = gitworktree.state(path)
     except GitError:
-        # What git cannot commit (a repository inside, no HEAD, a spoilt index) is kept as it lies.
+        found = None
+    rescued = _keep_commits(path, found, branch, ref)
+    gitworktree.quit_operations(path)
+    # What git cannot read or commit (a spoilt index, a repository inside) is kept as it lies.
+    if found is None:
         _set_aside(path)
-        dirty = False
-    return Preserved(rescued, dirty)
+    elif found.dirty:
+        index = os.path.join(os.path.dirname(path), "rescue.index")
+        message = f"Uncommitted changes of run {name}"
+        try:
+            commit = gitworktree.commit_all(path, message, index)
+            return Preserved(_keep(path, ref, commit), True)
+        except GitError:
+            _set_aside(path)
+    return Preserved(rescued, False)
 
 
-def _keep_commits(path: str, branch: str | None, ref: str) -> str | None:
+def _keep_commits(
+    path: str, found: gitworktree.State | None, branch: str | None, ref: str
+) -> str | None:
     """Bring the worktree's commits onto `branch`, or under a rescue ref if only HEAD has them."""
-    head = git.resolve(path, "HEAD")
-    on = git.current_branch(path)
+    if found is not None:
+        head, on = found.head, found.branch
+    else:
+        head, on = git.resolve(path, "HEAD"), git.current_branch(path)
     if head is None or (on is not None and on == branch) or _moved_forward(path, branch, head):
         return None
     return None if on or git.is_on_a_ref(path, head) else _keep(path, ref, head)

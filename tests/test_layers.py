@@ -32,7 +32,7 @@ ROWS = (
     ("briefing",),
     ("delivery", "job", "observe", "review"),
     ("forge", "schedule", "settings", "worktree"),  # store, git, forge, client
-    ("gitremote", "gitworktree", "scheduleentry"),
+    ("clone", "gitremote", "gitworktree", "scheduleentry"),
     (
         "agentstate",
         "checks",
@@ -46,7 +46,7 @@ ROWS = (
         "runrecord",
         "store",
     ),
-    ("files", "idle", "layout", "process"),
+    ("aside", "files", "idle", "layout", "process"),
     ("planner", "transcript"),  # planner, taskfile, roles, config
     ("config", "due", "lastgood", "prompts", "taskfile", "yamledit"),
     ("header", "history", "roles", "yamlvalues"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
+from typing import TYPE_CHECKING
 
-from orchestrator import events, observe, project, pullrequests, settings
+from orchestrator import clone, events, observe, pullrequests, settings
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.observe import Observation
 from orchestrator.settings import Settings
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def now() -> float:
@@ -20,7 +23,12 @@ def now() -> float:
 
 def layout(arguments: argparse.Namespace) -> Layout:
     """Return the project that the command means. Raises OrchestratorError."""
-    return project.find(arguments.project or os.getcwd(), dict(os.environ))
+    return layout_at(arguments.project)
+
+
+def layout_at(where: str | None) -> Layout:
+    """Return the project that a folder, or the current one, lies in. Raises OrchestratorError."""
+    return clone.find(where or os.getcwd(), dict(os.environ))
 
 
 def running_agent() -> str | None:
@@ -43,7 +51,7 @@ def changing(arguments: argparse.Namespace) -> Layout:
             code="refused_in_run",
         )
     found = layout(arguments)
-    project.require_initialised(found)
+    clone.require_initialised(found)
     return found
 
 
@@ -51,14 +59,14 @@ def reading(arguments: argparse.Namespace) -> Layout:
     """Return the project for a command that only reads. Raises where there is nothing to read."""
     found = layout(arguments)
     if not os.path.isdir(found.home):
-        project.require_initialised(found)
+        clone.require_initialised(found)
     return found
 
 
 def to_add(arguments: argparse.Namespace) -> Layout:
     """Return the project for the one change that is open to agents within their runs."""
     found = layout(arguments)
-    project.require_initialised(found)
+    clone.require_initialised(found)
     return found
 
 

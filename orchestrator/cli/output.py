@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,6 +105,7 @@ def refuse(error: OrchestratorError, *, as_json: bool) -> int:
 def report_bug(error: Exception, *, as_json: bool) -> int:
     """Write an unexpected error to a log and say where; exit code 3."""
     import tempfile
+    import traceback
 
     with tempfile.NamedTemporaryFile(
         "w", prefix="orchestrator-bug-", suffix=".log", delete=False

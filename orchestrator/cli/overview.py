@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from orchestrator import locks, observe, project, pullrequests, settings
+from orchestrator import clone, locks, observe, pullrequests, settings
 from orchestrator.cli import shapes
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -102,7 +102,7 @@ def _problems(layout: Layout, loaded: Settings, seen: Observation, now: float) -
 def not_set_up(layout: Layout) -> Problem | None:
     """Return why nothing ticks in this clone, if nobody has run `init` in it."""
     try:
-        project.require_initialised(layout)
+        clone.require_initialised(layout)
     except OrchestratorError as error:
         return Problem(error.code, error.message, error.hint)
     return None

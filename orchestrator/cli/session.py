@@ -9,7 +9,7 @@ import argparse
 from collections import Counter
 from typing import Any
 
-from orchestrator import observe, project, prompts
+from orchestrator import clone, observe, prompts
 from orchestrator.cli import context, output
 from orchestrator.cli.inboxitems import Item, items
 from orchestrator.cli.overview import span
@@ -39,7 +39,7 @@ def tell(arguments: argparse.Namespace) -> int:
     a word of a task, an agent or a file.
     """
     layout = context.layout(arguments)
-    if context.running_agent() is None and project.is_initialised(layout):
+    if context.running_agent() is None and clone.is_initialised(layout):
         loaded, seen = context.look(layout)
         for line in (_waiting(items(layout, loaded, seen)), _wrong(layout, loaded, seen)):
             if line:

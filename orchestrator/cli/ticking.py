@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator import agentstate, project, scheduler
+from orchestrator import agentstate, clone, scheduler
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+
+if TYPE_CHECKING:
+    import argparse
 
 #: Seconds that `--wait` waits when no number is given.
 DEFAULT_WAIT = 86_400.0
 
 
 def register(commands: Any) -> None:
+    from orchestrator.cli.parser import command
+
     parser = command(
         commands,
         "tick",
@@ -39,21 +42,40 @@ def register(commands: Any) -> None:
 
 
 def tick(arguments: argparse.Namespace) -> int:
+    return pass_once(
+        arguments.project,
+        dry_run=arguments.dry_run,
+        wait=arguments.wait,
+        as_json=arguments.json,
+    )
+
+
+def pass_once(
+    where: str | None = None,
+    *,
+    dry_run: bool = False,
+    wait: float | None = None,
+    as_json: bool = False,
+) -> int:
+    """Make one pass in the project that `where`, or the current folder, lies in; say what it did.
+
+    `wait` is how many seconds to wait for the runs that it starts. Returns the exit code.
+    """
     if context.running_agent() is not None:
         raise OrchestratorError("inside a run, nothing ticks", code="refused_in_run")
-    layout = context.layout(arguments)
-    project.require_initialised(layout)
-    report = scheduler.tick(layout, context.now(), dict(os.environ), dry_run=arguments.dry_run)
-    if arguments.wait is not None and not arguments.dry_run:
-        _wait(layout, report, arguments.wait, quiet=arguments.json)
-    _show(arguments, report)
+    layout = context.layout_at(where)
+    clone.require_initialised(layout)
+    report = scheduler.tick(layout, context.now(), dict(os.environ), dry_run=dry_run)
+    if wait is not None and not dry_run:
+        _wait(layout, report, wait, quiet=as_json)
+    _show(report, as_json=as_json)
     if report.bug is not None:
         return output.report_bug(report.bug, as_json=False)
     return 0 if report.good else 1
 
 
-def _show(arguments: argparse.Namespace, report: scheduler.Report) -> None:
-    if arguments.json:
+def _show(report: scheduler.Report, *, as_json: bool) -> None:
+    if as_json:
         fields = ("action", "agent", "task", "run", "reason")
         actions = [{f: getattr(a, f) for f in fields} for a in report.actions]
         output.show_json({"actions": actions, "problems": [p._asdict() for p in report.problems]})
