@@ -24,6 +24,8 @@ def main(arguments: "list[str] | None" = None) -> int:
         if idle.nothing_to_do():
             return 0
     _add_libraries()
+    if words and words[0] in ("tick", "_after_run"):
+        _begin_ahead()
     if words and words[0] == "_run":
         from orchestrator import supervisor
 
@@ -35,6 +37,16 @@ def main(arguments: "list[str] | None" = None) -> int:
     from orchestrator import cli
 
     return cli.main(words)
+
+
+def _begin_ahead() -> None:
+    """Let a run that may be started have its head start."""
+    from orchestrator import idle
+
+    if idle.something_waits():
+        from orchestrator import headstart
+
+        headstart.begin()
 
 
 def _add_libraries() -> None:

@@ -5,10 +5,14 @@ For what takes long to load: two processes use two cores, two threads of one Pyt
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+
+from orchestrator import process
 
 
 class Aside:
@@ -20,8 +24,8 @@ class Aside:
     def __init__(self, make_ready: Callable[[], object], work: Callable[[bytes], bytes]) -> None:
         told_read, self._told = os.pipe()
         self._answer, answer_write = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
             _serve(told_read, answer_write, make_ready, work)
         os.close(told_read)
         os.close(answer_write)
@@ -47,10 +51,21 @@ class Aside:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for descriptor in (self._told, self._answer):
-            if descriptor >= 0:
-                os.close(descriptor)
-        os.waitpid(self._pid, 0)
+        self.close()
+        # It may be another process's child: then that one, or init, takes its exit status.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The open ends of its pipes."""
+        return tuple(each for each in (self._told, self._answer) if each >= 0)
+
+    def close(self) -> None:
+        """Let go of it: if nobody else holds its pipes it ends, as soon as it is ready."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self._told = self._answer = -1
 
 
 def _serve(
@@ -58,11 +73,11 @@ def _serve(
 ) -> None:
     """In the forked process: answer once, or end with the parent. Never returns."""
     try:
-        # Nothing of the parent's is held open here but the two pipes: its locks end with it.
-        low, high = sorted((told, answer))
-        os.closerange(3, low)
-        os.closerange(low + 1, high)
-        os.closerange(high + 1, 4096)
+        # Nothing of the parent's stays open here: its locks, and its output, end with it.
+        process.close_all_but(told, answer)
+        for number in range(3):
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        gc.disable()  # what is loaded for one message is never garbage
         make_ready()
         message = bytearray()
         while part := os.read(told, 65536):
@@ -70,9 +85,6 @@ def _serve(
         if message:
             with os.fdopen(answer, "wb") as out:
                 out.write(work(bytes(message)))
-    except BaseException:
-        import traceback
-
-        os.write(2, traceback.format_exc().encode())
     finally:
+        # Without a word of what went wrong: whoever asked does the work, and meets it, itself.
         os._exit(0)

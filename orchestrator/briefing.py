@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from functools import partial
 from typing import Any
 
 from orchestrator import (
@@ -30,26 +29,28 @@ from orchestrator.model import ports
 from orchestrator.store import Store
 
 
-class Writer(Aside):
-    """A process that makes ready to write a run's instructions while git lays out the worktree."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(partial(prompts.make_ready, job.role), partial(_write_as_told, job))
-
-    def write(self, job: Job) -> None:
-        """Write the instructions and the prompt. Raises OrchestratorError and OSError."""
-        answer = self.ask(json.dumps(job.record).encode())
-        if answer is None:  # it was killed
-            write_instructions(job)
-        elif problem := json.loads(answer):
-            raise OrchestratorError(problem["message"], problem["hint"], code=problem["code"])
+def make_ready() -> None:
+    """Load and compile what every run's instructions are made with."""
+    prompts.make_ready()
 
 
-def _write_as_told(job: Job, message: bytes) -> bytes:
-    """Write the instructions for a run whose record has come; return what is wrong, or null."""
-    job.record.update(json.loads(message))
-    try:
+def write_aside(writer: Aside, job: Job) -> None:
+    """Have the instructions and the prompt written by a process that made ready.
+
+    Raises OrchestratorError and OSError.
+    """
+    answer = writer.ask(json.dumps({"folder": job.folder, "record": job.record}).encode())
+    if answer is None:  # it was killed, or met something that nobody foresaw
         write_instructions(job)
+    elif problem := json.loads(answer):
+        raise OrchestratorError(problem["message"], problem["hint"], code=problem["code"])
+
+
+def write_as_told(message: bytes) -> bytes:
+    """Write the instructions of the run that a message names; return what is wrong, or null."""
+    told = json.loads(message)
+    try:
+        write_instructions(Job.load(told["folder"], told["record"]))
     except OrchestratorError as error:
         problem = {"message": error.message, "hint": error.hint, "code": error.code}
         return json.dumps(problem).encode()

@@ -73,6 +73,15 @@ def own_program() -> list[str]:
     return [sys.executable, *flags, main_file]
 
 
+def close_all_but(*kept: int) -> None:
+    """Close every descriptor from 3 on, but for those in `kept`."""
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, 4096)
+
+
 def spawn_detached(argv: Sequence[str], environment: Mapping[str, str], log: str) -> int:
     """Start a process in a session of its own, its output going to the file `log`; return its pid.
 

@@ -23,9 +23,9 @@ MAX_ENTRIES = 50
 _INSTRUCTIONS, _PROMPT = "agent_instructions.md.j2", "prompt.md.j2"
 
 
-def make_ready(role: Role) -> None:
-    """Do all of the work on a role's instructions and prompt for which no task is needed."""
-    sandbox.make_ready((role.brief, *(_template(name)[1] for name in (_INSTRUCTIONS, _PROMPT))))
+def make_ready() -> None:
+    """Do the work on instructions and prompts for which neither role nor task is needed."""
+    sandbox.make_ready(_template(name)[1] for name in (_INSTRUCTIONS, _PROMPT))
 
 
 def instructions(variables: Mapping[str, Any]) -> str:

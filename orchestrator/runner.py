@@ -18,11 +18,13 @@ from orchestrator import (
     forge,
     git,
     gitworktree,
+    headstart,
     process,
     runrecord,
     taskfile,
     worktree,
 )
+from orchestrator.aside import Aside
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.job import Job
 from orchestrator.model import Outcome
@@ -51,10 +53,11 @@ def _fault(error: OrchestratorError | OSError) -> Outcome:
 # --- before the client -------------------------------------------------------------------------
 
 
-def prepare(folder: str, record: Record) -> None:
+def prepare(folder: str, record: Record, writer: Aside | None = None) -> None:
     """Lay out worktree, branch, instructions and launch plan; leave the run `prepared`.
 
-    A fault of the system finishes the run instead, with nobody charged.
+    `writer` is the process that got a head start on the instructions, if there is one. A fault of
+    the system finishes the run instead, with nobody charged.
     """
     try:
         if runrecord.stop_reason(folder):
@@ -66,12 +69,12 @@ def prepare(folder: str, record: Record) -> None:
             gone = Outcome("interrupted", "no_result: its task was never claimed, or moved away")
             finish(folder, record, gone)
             return
-        with briefing.Writer(job) as writer:
+        with writer or headstart.fresh() as writing:
             _run_hook(job, _lay_out(job))
             if _is_done_already(job):
                 record.update(status="concluding", ended={})
             else:
-                writer.write(job)
+                briefing.write_aside(writing, job)
                 briefing.write_launch(job)
                 record["status"] = "prepared"
         job.save()

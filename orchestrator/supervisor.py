@@ -19,10 +19,13 @@ import select
 import signal
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import environment, files, process, runrecord
 from orchestrator.runrecord import Record
+
+if TYPE_CHECKING:
+    from orchestrator.aside import Aside
 
 #: Bytes of output after which a run is taken for a runaway.
 MAX_OUTPUT = 512 * 1024 * 1024
@@ -32,10 +35,11 @@ LINGER_SECONDS = 60.0
 POLL_SECONDS = 1.0
 
 
-def main(folder: str, lock_descriptor: int | None = None) -> int:
+def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None = None) -> int:
     """Go on with the run in `folder`, from wherever its journal says it is.
 
-    `lock_descriptor` is the agent's lock, handed from stage to stage. Returns only when somebody
+    `lock_descriptor` is the agent's lock, handed from stage to stage; `writer` is what got a head
+    start on the run's instructions. Returns only when somebody
     else has the run in hand; otherwise the process becomes the next stage, or a tick.
     """
     agent_folder = os.path.dirname(os.path.dirname(folder))
@@ -58,7 +62,7 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
     if record["status"] in ("starting", "preparing"):
         from orchestrator import runner
 
-        runner.prepare(folder, record)
+        runner.prepare(folder, record, writer)
     if record["status"] == "prepared":
         launch(folder, record)
         become(folder, lock)
@@ -81,19 +85,24 @@ def start(folder: str) -> int:
     sooner by an interpreter's start and its imports. The child has a session of its own and no
     descriptor of ours but its log, so no pipe of ours can break under it.
     """
+    from orchestrator import headstart
+
+    writer = headstart.take()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
+        if writer is not None:
+            writer.close()
         return pid
     try:
         os.setsid()
-        os.closerange(3, 4096)
+        process.close_all_but(*(writer.descriptors if writer else ()))
         _redirect(0, os.devnull, os.O_RDONLY)
         log = os.path.join(folder, runrecord.SUPERVISOR_LOG)
         _redirect(1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(1, 2)
-        main(folder)
+        main(folder, writer=writer)
     except BaseException:
         import traceback
 

@@ -29,6 +29,7 @@ ROWS = (
     ("idlestamp", "landing", "probes", "settle", "starting", "tidy"),
     ("project", "pullrequests", "supervisor"),  # project
     ("runner",),  # runner
+    ("headstart",),
     ("briefing",),
     ("delivery", "job", "observe", "review"),
     ("forge", "schedule", "settings", "worktree"),  # store, git, forge, client
@@ -46,7 +47,8 @@ ROWS = (
         "runrecord",
         "store",
     ),
-    ("aside", "files", "idle", "layout", "process"),
+    ("aside",),
+    ("files", "idle", "layout", "process"),
     ("planner", "transcript"),  # planner, taskfile, roles, config
     ("config", "due", "lastgood", "prompts", "taskfile", "yamledit"),
     ("header", "history", "roles", "yamlvalues"),
