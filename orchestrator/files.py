@@ -5,7 +5,6 @@ Imported by the waiting supervisor and by every command, so it imports next to n
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import json
@@ -71,8 +70,10 @@ def append_line(path: str, line: str) -> None:
 
 def remove(path: str) -> None:
     """Delete a file that may already be gone."""
-    with contextlib.suppress(FileNotFoundError):
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        return
 
 
 def make_folder(path: str) -> None:

@@ -51,7 +51,7 @@ def entries(data: bytes) -> Iterator[Entry]:
             match = _LINE.fullmatch(raw.decode())
             if match is None:
                 continue
-            fields = json.loads(match[3], parse_constant=_refuse)
+            fields = _DECODER.decode(match[3])
             if b"\\u" in raw:  # an escaped lone surrogate could be written nowhere
                 json.dumps(fields, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
@@ -63,12 +63,17 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
+# Made once: json.loads and json.dumps make a new one each time that they are given an option.
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
 def line(entry: Entry) -> str:
     """Return an event as one line, without its line break; the fields' order is kept.
 
     Lone surrogates become U+FFFD. Raises ValueError or TypeError on what could not be read back.
     """
-    text = json.dumps(entry.fields, ensure_ascii=False, allow_nan=False)
+    text = _ENCODER.encode(entry.fields)
     text = _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", _SURROGATE.sub("\ufffd", text))
     whole = f"- {entry.at} {entry.event} {text}"
     if _LINE.fullmatch(whole) is None:

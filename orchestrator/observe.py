@@ -46,11 +46,17 @@ def observe(
     now: float,
     prs: list[PullRequest] | None,
     forced: dict[str, str | None] | None = None,
+    *,
+    remember: bool = False,
 ) -> Observation:
-    """Look at everything once. `prs` are the forge's, None when it cannot be asked."""
+    """Look at everything once. `prs` are the forge's, None when it cannot be asked.
+
+    With `remember`, what a long queue holds is kept for the next look to be quicker.
+    """
     store = Store(layout)
     states = {name: agentstate.read(layout, name) for name in agentstate.names(layout)}
-    incoming, claimed = store.list("incoming"), store.list("claimed")
+    incoming = store.list("incoming", remember=remember)
+    claimed = store.list("claimed")
     runs, records = _runs(layout, states, claimed.tasks, now)
     open_prs = None if prs is None else sum(1 for pr in prs if pr.state == "open")
     today = time.strftime("%Y-%m-%d", time.localtime(now))

@@ -114,7 +114,7 @@ def _tick(
         _apply(report, action, lambda a=action: _settle(starter, settler, a))
     _repair_clocks(layout, seen, now)
     prs = pullrequests.refresh(layout, loaded.config, report.problems)
-    seen = observe.observe(layout, loaded, now, prs, forced)
+    seen = observe.observe(layout, loaded, now, prs, forced, remember=True)
     # A run that met a fault must not call the next probe itself: they would chase each other.
     snapshot = seen.snapshot._replace(may_probe=not after_run)
     _land(layout, loaded, environment, prs, report)

@@ -12,17 +12,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from orchestrator import files, history, taskfile
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Task, task_order
+from orchestrator.summaries import LEAST, Stamp, Summaries, stamp
 from orchestrator.taskfile import MAX_BYTES, TaskFile
+
+#: Names by folder.
+_Taken = dict[str, Container[str] | None]
 
 #: Seconds that a change of the queue waits for another one to end. Each takes milliseconds.
 LOCK_WAIT = 30.0
@@ -51,30 +56,34 @@ class Store:
 
     # --- reading ---------------------------------------------------------------------------
 
-    def list(self, state: str) -> Listing:
-        """Return the tasks in a state, first to be claimed first. Changes nothing."""
+    def list(self, state: str, *, remember: bool = False) -> Listing:
+        """Return the tasks in a state, first to be claimed first. Changes nothing of the queue.
+
+        With `remember` a long listing is kept in the project's cache, for the next to be quicker.
+        """
         by_id: dict[str, list[Task]] = {}
         malformed: list[Malformed] = []
-        for name in sorted(self._names(state)):
-            path = os.path.join(self._layout.state(state), name)
-            try:
-                task = self._summary(path, state)
-                if task is not None:
-                    by_id.setdefault(task.id, []).append(task)
-            except TaskFileError as error:
-                malformed.append(Malformed(path, str(error)))
+        for path, task in self._summaries(state, remember):
+            if isinstance(task, str):
+                malformed.append(Malformed(path, task))
+            elif rivals := by_id.get(task.id):
+                rivals.append(task)
+            else:
+                by_id[task.id] = [task]
         tasks = []
+        taken = self._names_elsewhere(state, len(by_id))
         for task_id, rivals in by_id.items():
-            # Of several files with one id, the one that is named for it keeps it.
-            rivals.sort(key=lambda task: not task.path.endswith(f"/{task_id}.md"))
-            owner = self._owner_elsewhere(rivals[0]) or rivals[0].path
+            if len(rivals) > 1:
+                # Of several files with one id, the one that is named for it keeps it.
+                rivals.sort(key=lambda task: (not task.path.endswith(f"/{task.id}.md"), task.path))
+            owner = self._owner_elsewhere(task_id, taken) or rivals[0].path
             if owner == rivals[0].path:
                 tasks.append(rivals[0])
             for task in rivals:
                 if task.path != owner:
                     reason = f"its id {task_id} is already that of {owner}"
                     malformed.append(Malformed(task.path, reason))
-        return Listing(tuple(sorted(tasks, key=task_order)), tuple(malformed))
+        return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
     def counts(self) -> dict[str, int]:
         """Return how many task files lie in each state, by their names alone."""
@@ -85,11 +94,8 @@ class Store:
         for state in reversed(STATES):
             path = os.path.join(self._layout.state(state), f"{task_id}.md")
             if taskfile.is_id(task_id) and os.path.lexists(path):
-                try:
-                    task = self._summary(path, state)
-                except TaskFileError:
-                    continue
-                if task is not None and task.id == task_id:
+                task = self._summary(path, state, None)
+                if isinstance(task, Task) and task.id == task_id:
                     return task
         known = []
         for state in STATES:
@@ -101,10 +107,10 @@ class Store:
 
     def read(self, task: Task) -> TaskFile:
         """Return a task's whole file. Raises NotFound when it moved away meanwhile."""
-        content = _read(task.path)
-        if content is None:
+        found = _read(task.path)
+        if found is None:
             raise NotFound("task", task.id)
-        return taskfile.parse(content, os.path.basename(task.path))
+        return found.parsed(task.path)
 
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
         """Return a task with this title (and role, unless None) in one of the states."""
@@ -176,27 +182,29 @@ class Store:
         """
         with self.locked():
             target = os.path.join(self._layout.state(state), f"{task.id}.md")
-            if not os.path.lexists(task.path):
-                raise NotFound("task", task.id)
-            if target != task.path and os.path.lexists(target):
-                raise OrchestratorError(
-                    f"{target} is in the way of task {task.id}",
-                    "rename or remove that file",
-                    code="duplicate_task",
-                )
-            file = self._append_and_move(task.path, target, entry)
-            return _summarise(file, state, target)
+            file, mtime = self._append_and_move(task.path, target, entry)
+            return _summarise(file, state, target, mtime)
 
     def note(self, task: Task, entry: Entry) -> Task:
         """Append to a task's history without moving it."""
         return self.move(task, task.state, entry)
 
-    def _append_and_move(self, path: str, target: str, entry: Entry) -> TaskFile:
-        """Do both, flush them to the disk, and return the file as it is then."""
+    def _append_and_move(self, path: str, target: str, entry: Entry) -> tuple[TaskFile, float]:
+        """Do both, flush them to the disk; return the file as it is then, and its earlier mtime."""
         flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(path, flags)
         try:
-            content = os.read(descriptor, min(os.fstat(descriptor).st_size, MAX_BYTES) + 1)
+            descriptor = os.open(path, flags)
+        except FileNotFoundError:
+            raise NotFound("task", os.path.basename(target).removesuffix(".md")) from None
+        try:
+            if target != path and os.path.lexists(target):
+                raise OrchestratorError(
+                    f"{target} is in the way of task {os.path.basename(target)[:-3]}",
+                    "rename or remove that file",
+                    code="duplicate_task",
+                )
+            found = os.fstat(descriptor)
+            content = os.read(descriptor, min(found.st_size, MAX_BYTES) + 1)
             file = taskfile.parse(content, os.path.basename(path))
             if not _same_event(file, entry):
                 line = history.append(content, entry)
@@ -214,7 +222,7 @@ class Store:
             # After the rename, so that one flush makes both durable: a journalling file system
             # commits the rename with, or before, the data of the inode it moved.
             os.fsync(descriptor)
-            return file
+            return file, found.st_mtime
         finally:
             os.close(descriptor)
 
@@ -242,24 +250,62 @@ class Store:
         except FileNotFoundError:
             return
 
-    def _summary(self, path: str, state: str) -> Task | None:
-        content = _read(path)
-        if content is None:
-            return None
-        return _summarise(taskfile.parse(content, os.path.basename(path)), state, path)
+    def _summary(self, path: str, state: str, kept: Summaries | None) -> Task | str | None:
+        """Return a file's task, or why it is none; None when it is gone. Tells `kept` of it."""
+        try:
+            found = _read(path)
+            if found is None:
+                return None
+        except TaskFileError as error:
+            return str(error)
+        try:
+            task: Task | str = _summarise(found.parsed(path), state, path, found.mtime)
+        except TaskFileError as error:
+            task = str(error)
+        if kept is not None:
+            kept.put(os.path.basename(path), found.stamp, found.at, task)
+        return task
 
-    def _owner_elsewhere(self, task: Task) -> str | None:
+    def _summaries(self, state: str, remember: bool) -> Iterator[tuple[str, Task | str]]:
+        """Yield each file of a state: its path, and its task or why it is none."""
+        names = list(self._names(state))
+        folder = self._layout.state(state)
+        kept = None
+        if len(names) >= LEAST:
+            kept = Summaries(os.path.join(self._layout.cache, f"{state}.summaries"))
+        for name in names:
+            path = f"{folder}/{name}"
+            task = kept.find(name, path) if kept else None
+            task = task or self._summary(path, state, kept)
+            if task is not None:
+                yield path, task
+        if kept and remember:
+            kept.save()
+
+    def _names_elsewhere(self, state: str, count: int) -> _Taken:
+        """Return each later state's folder and its names; None for far more than `count` of them.
+
+        A look at one name in a folder takes as long as reading ten names of it.
+        """
+        taken: _Taken = {}
+        for other in STATES[STATES.index(state) + 1 :]:
+            names = set(itertools.islice(self._names(other), 10 * count + 1))
+            if names:
+                taken[self._layout.state(other)] = names if len(names) <= 10 * count else None
+        return taken
+
+    def _owner_elsewhere(self, task_id: str, taken: _Taken) -> str | None:
         """Return the file in a later state that has a task's id already."""
-        for state in STATES[STATES.index(task.state) + 1 :]:
-            path = f"{self._layout.queue}/{state}/{task.id}.md"
-            if os.path.lexists(path):
+        for folder, names in taken.items():
+            name = f"{task_id}.md"
+            path = f"{folder}/{name}"
+            if os.path.lexists(path) if names is None else name in names:
                 return path
         return None
 
 
-def _summarise(file: TaskFile, state: str, path: str) -> Task:
-    dropped_by_hand = 0.0 if file.get("CREATED") else _mtime(path)
-    task = taskfile.summarise(file, state, path, dropped_by_hand)
+def _summarise(file: TaskFile, state: str, path: str, mtime: float) -> Task:
+    task = taskfile.summarise(file, state, path, mtime)
     # The folder is the truth: an append that a crash kept from moving claims nothing.
     return task if state == "claimed" or not task.claimed_by else task._replace(claimed_by=None)
 
@@ -272,14 +318,21 @@ def _same_event(file: TaskFile, entry: Entry) -> bool:
     return last.event == entry.event and last.fields.get("run") == entry.fields["run"]
 
 
-def _mtime(path: str) -> float:
-    try:
-        return os.lstat(path).st_mtime
-    except FileNotFoundError:
-        return 0.0
+class _Found(NamedTuple):
+    """A task file's bytes, and what it was when they were read."""
+
+    content: bytes
+    stamp: Stamp
+    #: Seconds since the epoch.
+    mtime: float
+    #: When `stamp` was taken, just before reading; nanoseconds since the epoch.
+    at: int
+
+    def parsed(self, path: str) -> TaskFile:
+        return taskfile.parse(self.content, os.path.basename(path))
 
 
-def _read(path: str) -> bytes | None:
+def _read(path: str) -> _Found | None:
     """Return a task file's bytes; None when it is gone. Raises TaskFileError on what is no file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -289,9 +342,11 @@ def _read(path: str) -> bytes | None:
         link = os.path.islink(path)
         raise TaskFileError("it is a symbolic link" if link else f"{error.strerror}") from None
     try:
+        at = time.time_ns()
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise TaskFileError("it is not a regular file")
-        return os.read(descriptor, min(found.st_size, MAX_BYTES) + 1)
+        content = os.read(descriptor, min(found.st_size, MAX_BYTES) + 1)
+        return _Found(content, stamp(found), found.st_mtime, at)
     finally:
         os.close(descriptor)

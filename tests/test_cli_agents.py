@@ -26,10 +26,7 @@ def text_of(layout: Layout) -> str:
 
 
 def remember(layout: Layout, agent: str, **fields: object) -> None:
-    state = agentstate.read(layout, agent)
-    for name, value in fields.items():
-        setattr(state, name, value)
-    agentstate.write(layout, agent, state)
+    agentstate.write(layout, agent, agentstate.read(layout, agent)._replace(**fields))
 
 
 def row(cli: Cli, name: str) -> dict[str, object]:

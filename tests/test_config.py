@@ -466,9 +466,20 @@ CONFIGS = st.builds(
     budgets=st.builds(Budgets, st.none() | NUMBERS, st.none() | NUMBERS),
     review=st.builds(Review, st.lists(TEXTS).map(tuple), st.integers(), st.booleans()),
     checks=st.lists(TEXTS).map(tuple),
+    check_timeout_seconds=NUMBERS,
     hooks=st.builds(Hooks, st.none() | TEXTS, st.none() | TEXTS, NUMBERS),
     agents=st.lists(
-        st.builds(Agent, TEXTS, TEXTS, st.integers(), st.none() | NUMBERS, st.none() | TEXTS),
+        st.builds(
+            Agent,
+            TEXTS,
+            TEXTS,
+            st.integers(),
+            st.none() | NUMBERS,
+            st.none() | TEXTS,
+            budget_usd=st.none() | NUMBERS,
+            max_runtime_seconds=NUMBERS,
+            stall_seconds=NUMBERS,
+        ),
         max_size=3,
     ).map(tuple),
 )

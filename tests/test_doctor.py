@@ -368,9 +368,7 @@ def test_times_ahead_of_the_clock_are_named(healthy: Layout) -> None:
 
 def test_what_holds_everybody_up_is_a_finding(healthy: Layout) -> None:
     hold = Hold("system_fault", "authentication_failed: not signed in", None, time.time())
-    files.write_json(
-        healthy.hold, {name: getattr(hold, name) for name in Hold.__dataclass_fields__}
-    )
+    files.write_json(healthy.hold, hold._asdict())
     finding = one(healthy, "system_fault")
     assert (finding.level, finding.message) == ("fail", "authentication_failed: not signed in")
 

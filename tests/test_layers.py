@@ -47,7 +47,7 @@ ROWS = (
         "runrecord",
         "store",
     ),
-    ("aside",),
+    ("aside", "summaries"),
     ("files", "idle", "layout", "process"),
     ("planner", "transcript"),  # planner, taskfile, roles, config
     ("config", "due", "lastgood", "prompts", "taskfile", "yamledit"),

@@ -1,0 +1,92 @@
+"""What a listing of a long queue remembers, so that the next one reads only what has changed.
+
+A file is believed to be as it was when inode, time of change (ctime) and size are; a time of change
+so young that another one could still get the same is not trusted. Anything odd about what was kept
+means that nothing was. Short queues are read afresh each time.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+import zlib
+
+from orchestrator import files, header, history, model, taskfile
+from orchestrator.model import Task
+
+#: From so many files on, remembering costs less than reading.
+LEAST = 200
+#: Nanoseconds after which a changed file gets another time of change: file systems count by the
+#: kernel's tick, 10 ms at the most.
+_SETTLED = 50_000_000
+
+Stamp = tuple[int, int, int]
+
+
+def stamp(found: os.stat_result) -> Stamp:
+    """Return what changes whenever a file is written, replaced or moved."""
+    return (found.st_ino, found.st_ctime_ns, found.st_size)
+
+
+class Summaries:
+    """The tasks of one folder's files by name; in the place of a task, why a file is none."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._kept = _read(path)
+        self._now: dict[str, tuple[Stamp, tuple[object, ...] | str]] = {}
+        self._missed = 0
+
+    def find(self, name: str, path: str) -> Task | str | None:
+        """Return what a file was when it was last read; None when it has to be read (again)."""
+        kept = self._kept.get(name)
+        if kept is None:
+            return None
+        try:
+            if kept[0] != stamp(os.lstat(path)):
+                return None
+        except OSError:
+            return None
+        self._now[name] = kept
+        return kept[1] if isinstance(kept[1], str) else Task._make(kept[1])
+
+    def put(self, name: str, seen: Stamp, now: int, task: Task | str) -> None:
+        """Remember what a file is, by its stamp of just before it was read, at `now` (ns)."""
+        self._missed += 1
+        if now - seen[1] > _SETTLED:
+            self._now[name] = (seen, task if isinstance(task, str) else tuple(task))
+
+    def save(self) -> None:
+        """Keep what is known now, if that is worth the writing. Not flushed: it may be lost."""
+        if self._missed < max(LEAST, len(self._now) // 20):
+            return
+        body = marshal.dumps(self._now)
+        beside = f"{self._path}.{os.getpid()}.tmp"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with open(os.open(beside, flags, 0o600), "wb") as file:
+                file.write(_head(self._path, body) + b"\n" + body)
+            os.replace(beside, self._path)
+        except OSError:
+            # A full disk, or a folder that is gone: the next listing reads everything again.
+            files.remove(beside)
+
+
+def _read(path: str) -> dict[str, tuple[Stamp, tuple[object, ...] | str]]:
+    try:
+        with open(path, "rb") as file:
+            head, _, body = file.read().partition(b"\n")
+    except OSError:
+        return {}
+    if head != _head(path, body):
+        return {}
+    kept: dict[str, tuple[Stamp, tuple[object, ...] | str]] = marshal.loads(body)
+    return kept
+
+
+def _head(path: str, body: bytes) -> bytes:
+    """Return a line that changes with the bytes, our code, Python, and the project's place."""
+    modules = (header, history, model, taskfile)
+    code = [os.stat(each.__file__ or "").st_mtime_ns for each in modules]
+    return f"{sys.hexversion} {code} {Task._fields} {zlib.crc32(body)} {path}".encode()
