@@ -149,9 +149,16 @@ def write_launch(job: Job) -> None:
         resume=resume,
         instructions=os.path.join(job.folder, runrecord.INSTRUCTIONS),
         plugin=plugin,
+        task_left_usd=_left_for_task(job),
     )
     plan = {"argv": argv, "cwd": job.path, "environment": _environment(job)}
     files.write_json(os.path.join(job.folder, runrecord.LAUNCH), plan)
+
+
+def _left_for_task(job: Job) -> float | None:
+    """Return the US dollars that the run's task may still cost; None is no cap."""
+    cap = job.config.budgets.task_usd
+    return None if cap is None or job.task is None else cap - job.task.cost_usd
 
 
 def _environment(job: Job) -> dict[str, str]:

@@ -66,12 +66,13 @@ def command(
     resume: bool,
     instructions: str,
     plugin: str | None,
+    task_left_usd: float | None = None,
 ) -> list[str]:
     """Return the argument vector of one headless run. The prompt goes to its standard input.
 
     `session` is the conversation's id: a new one, or with `resume` the one to go on with.
     `instructions` is the path of the file that is appended to the system prompt; `plugin` the
-    folder whose skills the agent may use.
+    folder whose skills the agent may use. `task_left_usd` is what its task may still cost.
     """
     argv = [*prefix, "-p", "--output-format", "stream-json", "--verbose"]
     argv += ["--resume" if resume else "--session-id", session]
@@ -83,6 +84,9 @@ def command(
     if turns:
         argv += ["--max-turns", str(turns)]
     dollars = agent.budget_usd if agent.budget_usd is not None else budgets.run_usd
+    if task_left_usd is not None:
+        # Less than a cent does nothing, and the client refuses a cap of 0.
+        dollars = max(min(dollars or task_left_usd, task_left_usd), 0.01)
     if dollars:
         argv += ["--max-budget-usd", f"{dollars:g}"]
     if agent.model:

@@ -19,6 +19,7 @@ from orchestrator.model import (
     Config,
     Hooks,
     QueueLimits,
+    Retention,
     Retry,
     Review,
     ports,
@@ -88,6 +89,7 @@ _MONEY = number(0, null=True)
 #: The client refuses a cap of 0, and less than a cent does nothing.
 _RUN_MONEY = number(0.01, null=True)
 _SHELL = text(null=True)
+_VARIABLE = text(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment variable")
 
 _AGENT: dict[str, Check] = {
     "name": text(_NAME, "a name of a-z, 0-9, '.', '_' and '-', 64 characters at most"),
@@ -137,7 +139,14 @@ def _agent(reading: Reading, node: Node, where: str, index: int) -> Agent:
     return Agent(**{"name": BAD, "role": BAD, **values, "position": index})
 
 
-_LIMITS = {"max_incoming": _COUNT, "max_claimed": _COUNT, "max_open_prs": _COUNT}
+_LIMITS = {
+    "max_incoming": _COUNT,
+    "max_claimed": _COUNT,
+    "max_open_prs": _COUNT,
+}
+_BUDGETS = {"run_usd": _RUN_MONEY, "daily_usd": _MONEY, "task_usd": _RUN_MONEY}
+_CLAUDE = {"command": _command, "sandbox": boolean}
+_RETENTION = {"runs": _POSITIVE, "days": number(0, 36_500), "events_mb": number(0.1, 1000)}
 _RETRY = {"max_attempts": _POSITIVE, "backoff_seconds": _SECONDS, "max_backoff_seconds": _SECONDS}
 _REVIEW = {
     "after": texts(text(), "a list of task roles"),
@@ -149,17 +158,20 @@ _HOOKS = {"after_create": _SHELL, "before_remove": _SHELL, "timeout_seconds": _S
 _TOP: dict[str, Check] = {
     "paused": boolean,
     "queue_limits": section(QueueLimits, _LIMITS),
+    "max_starts": _POSITIVE,
     "base_branch": text(_REF, "the name of a branch", null=True),
     "base_port": number(1024, HIGHEST_PORT, whole=True),
-    "claude": section(dict, {"command": _command}),
+    "claude": section(dict, _CLAUDE),
     "retry": section(Retry, _RETRY),
-    "budgets": section(Budgets, {"run_usd": _RUN_MONEY, "daily_usd": _MONEY}),
+    "budgets": section(Budgets, _BUDGETS),
     "review": section(Review, _REVIEW),
     "checks": texts(text(), "a list of shell commands ('[]' for none)"),
     "check_timeout_seconds": _SOME_SECONDS,
     "forge": text(r"auto|github|local", "auto, github or local"),
     "remote": text(_REF, "the name of a git remote"),
     "hooks": section(Hooks, _HOOKS),
+    "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
+    "retention": section(Retention, _RETENTION),
     "agents": _agents,
 }
 
@@ -181,9 +193,9 @@ def parse(
         values = reading.section(root, "", _TOP)
     if "agents" not in values and (root is None or root.id != "sequence"):
         reading.wrong(1, "agents", "missing; write 'agents: []' for none")
-    command = values.pop("claude", {}).get("command")
-    if command is not None:
-        values["claude_command"] = command
+    for name in ("claude", "environment"):
+        nested = values.pop(name, {})
+        values.update({f"{name}_{key}": value for key, value in nested.items()})
     config = Config(**values)
     if not reading.problems and config.agents:
         highest = max(ports(config, config.agents[-1]).values())

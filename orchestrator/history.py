@@ -105,7 +105,7 @@ _SETS: dict[str, dict[str, Any]] = {
     "failed": _ENDED,
     "blocked": _ENDED,
     "answered": {"question": None, "reason": None},
-    "retried": {**_AFRESH, "reason": None, "error": None},
+    "retried": {**_AFRESH, "reason": None, "error": None, "cost_usd": 0.0},
     "cancelled": {**_FREE, "reason": "cancelled"},
     "moved": _FREE,
     "review": {},
@@ -157,13 +157,15 @@ def _fold(now: dict[str, Any], entry: Entry) -> None:
     for name, key in _TAKES.get(event, ()):
         now[name] = _text(fields.get(key))
     now["pr"] = _text(fields.get("pr")) or now["pr"]
+    if cost := _number(fields.get("cost_usd")):
+        now["cost_usd"] = now.get("cost_usd", 0.0) + max(cost, 0.0)
     if event in ("claimed", "delivered"):
         now["work_branch"] = now["work_branch"] or _text(fields.get("branch"))
     elif event in ("requeued", "failed") and fields.get("charged") is True:
         now["attempts"] = now.get("attempts", 0) + 1
     if event == "requeued":
         now["not_before"] = parse_time(_text(fields.get("not_before")) or "")
-        now["backoff"] = _seconds(fields.get("delay"))
+        now["backoff"] = _number(fields.get("delay"))
         now["interruptions"] = interruptions + 1 if fields.get("interrupted") is True else 0
     elif event == "review" and fields.get("verdict") == "changes_requested":
         now["review_rounds"] = now.get("review_rounds", 0) + 1
@@ -175,7 +177,7 @@ def _text(value: object) -> str | None:
     return value or None if isinstance(value, str) else None
 
 
-def _seconds(value: object) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if abs(value) < 1e12 else None

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retry, Review
+from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retention, Retry, Review
 
 _FORMAT = "orchestrator-config-1"
 
@@ -31,8 +31,8 @@ def load(data: bytes) -> Config | None:
         values[name] = make(*values[name])
     review = values["review"]
     values["review"] = Review(tuple(review.after), review.max_rounds, review.auto_merge)
-    values["claude_command"] = tuple(values["claude_command"])
-    values["checks"] = tuple(values["checks"])
+    for name in ("claude_command", "checks", "environment_allow"):
+        values[name] = tuple(values[name])
     values["agents"] = tuple(Agent(*agent) for agent in values["agents"])
     return Config(**values)
 
@@ -43,11 +43,12 @@ _NESTED: dict[str, Callable[..., Any]] = {
     "budgets": Budgets,
     "review": Review,
     "hooks": Hooks,
+    "retention": Retention,
 }
 
 
 def _head() -> str:
     """Return a line that changes whenever a field is added, removed or moved."""
-    classes = (Config, Agent, QueueLimits, Retry, Budgets, Review, Hooks)
+    classes = (Config, Agent, QueueLimits, Retry, Budgets, Review, Hooks, Retention)
     names = ",".join(name for each in classes for name in each._fields)
     return f"{_FORMAT} {zlib.crc32(names.encode())}"

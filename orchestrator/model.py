@@ -74,6 +74,8 @@ class Budgets(NamedTuple):
 
     run_usd: float | None = None
     daily_usd: float | None = None
+    #: All attempts at one task together, since a person last put it back.
+    task_usd: float | None = None
 
 
 class Review(NamedTuple):
@@ -90,6 +92,17 @@ class Hooks(NamedTuple):
     after_create: str | None = None
     before_remove: str | None = None
     timeout_seconds: float = 60
+
+
+class Retention(NamedTuple):
+    """How much of what is over is kept. Work that is nowhere else is kept, whatever this says."""
+
+    #: Run folders of each agent.
+    runs: int = 100
+    #: Days after which a merged branch goes.
+    days: float = 30
+    #: Size at which `events.jsonl` begins anew; the one before is kept.
+    events_mb: float = 10
 
 
 class Agent(NamedTuple):
@@ -116,10 +129,14 @@ class Config(NamedTuple):
 
     paused: bool = False
     queue_limits: QueueLimits = QueueLimits()
+    #: Runs that one tick may start.
+    max_starts: int = 20
     #: None: the remote's HEAD branch, else the current branch (see `project.base_branch`).
     base_branch: str | None = None
     base_port: int = 41000
     claude_command: tuple[str, ...] = ("claude",)
+    #: Whether the client is to keep shell commands in its OS sandbox.
+    claude_sandbox: bool = False
     retry: Retry = Retry()
     budgets: Budgets = Budgets()
     review: Review = Review()
@@ -128,6 +145,9 @@ class Config(NamedTuple):
     forge: str = "auto"
     remote: str = "origin"
     hooks: Hooks = Hooks()
+    #: Variables that agents get although their names look like those of secrets.
+    environment_allow: tuple[str, ...] = ()
+    retention: Retention = Retention()
     agents: tuple[Agent, ...] = ()
 
 
@@ -205,6 +225,8 @@ class Task(NamedTuple):
     depends_on: tuple[str, ...] = ()
     #: Charged attempts since the last time a person reset them.
     attempts: int = 0
+    #: US dollars that its runs have cost since then, as far as they are known.
+    cost_usd: float = 0.0
     #: Interrupted runs in a row (the second one is charged).
     interruptions: int = 0
     not_before: float | None = None

@@ -28,10 +28,16 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
         if is_pointless(review, snapshot):
             room.taken.add(review.id)
             actions.append(Action("finish", task=review.id, reason="pull_request_not_open"))
+    for spent in snapshot.waiting:
+        if has_spent_all(spent, config) and spent.id not in room.taken:
+            room.taken.add(spent.id)
+            actions.append(Action("fail", task=spent.id, reason="budget_exhausted"))
     for agent in config.agents:
         rules, task = judge(agent, snapshot, config, now, room)
         refusal = next((rule for rule in rules if not rule.ok), None)
-        if refusal is None:
+        if refusal is None and room.starts >= config.max_starts:
+            actions.append(Action("skip", agent.name, reason="max_starts"))
+        elif refusal is None:
             room.take(task, snapshot)
             actions.append(Action("start", agent.name, task.id if task else None))
         else:
@@ -118,10 +124,12 @@ class Room:
         #: A fault is probed by one run at a time.
         self.may_probe = snapshot.may_probe and not busy
         self.taken: set[str] = set()
+        self.starts = 0
 
     def take(self, task: Task | None, snapshot: Snapshot) -> None:
         """Count a start."""
         self.may_probe = False
+        self.starts += 1
         if task is None:
             return
         self.taken.add(task.id)
@@ -247,6 +255,12 @@ def is_pointless(task: Task, snapshot: Snapshot) -> bool:
     """Whether a waiting review is about a pull request that was merged or closed meanwhile."""
     known = snapshot.open_pr_ids
     return task.reviews is not None and known is not None and task.pr not in known
+
+
+def has_spent_all(task: Task, config: Config) -> bool:
+    """Whether a task's attempts together have cost what a task may cost."""
+    cap = config.budgets.task_usd
+    return cap is not None and task.cost_usd >= cap
 
 
 def has_pull_request(task: Task, snapshot: Snapshot) -> bool:

@@ -125,8 +125,8 @@ def _tick(
     for action in planner.plan(snapshot, config, now):
         if action.action == "start":
             _apply(report, action, lambda a=action: _start(starter, loaded, waiting, a))
-        elif action.action == "finish" and action.run is None and action.task in waiting:
-            _apply(report, action, lambda a=action: settler.drop_review(a, waiting))
+        elif action.run is None and action.task in waiting:
+            _apply(report, action, lambda a=action: settler.end_waiting(a, waiting))
         elif action.action == "skip":
             report.actions.append(action)
     report.problems += observe.problems(layout, loaded, seen, now)

@@ -88,12 +88,19 @@ class Settler:
             seconds=_seconds(record),
         )
 
-    def drop_review(self, action: Action, waiting: Mapping[str, Task]) -> Action:
-        """End a review that nobody needs any more."""
+    def end_waiting(self, action: Action, waiting: Mapping[str, Task]) -> Action:
+        """End a review that nobody needs any more, or a task that has cost all it may."""
         task = waiting[action.task or ""]
-        summary = "Its pull request is no longer open: there is nothing to review."
-        self.store.move(task, "done", self._entry("done", summary=summary, verdict="no_change"))
-        self._event("finish", task=task.id, reason=action.reason)
+        if action.action == "finish":
+            summary = "Its pull request is no longer open: there is nothing to review."
+            self.store.move(task, "done", self._entry("done", summary=summary, verdict="no_change"))
+        else:
+            cap = self.config.budgets.task_usd
+            error = f"{action.reason}: its runs have cost {task.cost_usd:.2f} of {cap:g} US dollars"
+            self.store.move(
+                task, "failed", self._entry("failed", reason=action.reason, error=error)
+            )
+        self._event(action.action, task=task.id, reason=action.reason)
         return action
 
     def _release(self, action: Action) -> Action:
@@ -132,15 +139,19 @@ class Settler:
 
     def _settle_task(self, action: Action, task: Task, outcome: Outcome, record: Record) -> None:
         reason = (outcome.reason or "").split(":", 1)[0] or None
+        cost = _cost(outcome, record)
+        fields: dict[str, object]
         match action.action:
             case "finish":
                 self._finish(action, task, outcome, record)
             case "block":
                 question = outcome.question or outcome.summary or "It gave no question."
                 fields = {"run": action.run, "question": question, "session": outcome.session}
+                fields["cost_usd"] = cost
                 self.store.move(task, "blocked", self._entry("blocked", **fields))
             case "fail":
                 fields = {"run": action.run, "reason": reason, "error": outcome.reason}
+                fields["cost_usd"] = cost
                 self.store.move(task, "failed", self._entry("failed", charged=True, **fields))
             case "requeue":
                 keeps = outcome.verdict in ("usage_limit", "system_fault", "interrupted", "stopped")
@@ -160,6 +171,7 @@ class Settler:
                     session=outcome.session if keeps else None,
                     session_cost_usd=outcome.cost_usd if keeps else None,
                     agent=action.agent if keeps else None,
+                    cost_usd=cost,
                     undelivered=action.run if keeps and record.get("undelivered") else None,
                 )
                 self.store.move(task, "incoming", entry)
@@ -187,6 +199,7 @@ class Settler:
             run=action.run,
             summary=outcome.summary,
             verdict=outcome.verdict,
+            cost_usd=_cost(outcome, record),
             pr=outcome.pr,
             head=outcome.head,
             branch=outcome.branch,
@@ -200,7 +213,7 @@ class Settler:
         state = agentstate.read(self.layout, action.agent)
         if state.run != action.run:
             return
-        cost = max((outcome.cost_usd or 0.0) - (record.get("resume_cost_usd") or 0.0), 0.0)
+        cost = _cost(outcome, record) or 0.0
         today = time.strftime("%Y-%m-%d", time.localtime(self.now))
         spend = {today: state.spend.get(today, 0.0) + cost}
         state = state.idle()._replace(
@@ -251,6 +264,13 @@ class Settler:
             until=outcome.until,
         )
         files.write_json(self.layout.hold, hold._asdict())
+
+
+def _cost(outcome: Outcome, record: Record) -> float | None:
+    """Return what a run cost by itself: a conversation that goes on counts all of its runs."""
+    if outcome.cost_usd is None:
+        return None
+    return max(outcome.cost_usd - (record.get("resume_cost_usd") or 0.0), 0.0)
 
 
 def _added(totals: Totals, outcome: Outcome, cost: float, seconds: float) -> Totals:

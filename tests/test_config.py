@@ -10,13 +10,13 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import config, lastgood
 from orchestrator.due import next_due
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retry, Review
+from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retention, Retry, Review
 
 EVERY_KEY = """\
 paused: true
@@ -24,10 +24,12 @@ queue_limits:
   max_incoming: 21
   max_claimed: 6
   max_open_prs: 0
+max_starts: 4
 base_branch: release/1.x
 base_port: 42000
 claude:
   command: [claude, --setting-sources, ""]
+  sandbox: true
 retry:
   max_attempts: 4
   backoff_seconds: 0.5
@@ -35,10 +37,13 @@ retry:
 budgets:
   run_usd: 5
   daily_usd: 50.5
+  task_usd: 12
 review:
   after: [implement]
   max_rounds: 1
   auto_merge: true
+environment: {allow: [NPM_TOKEN]}
+retention: {runs: 7, days: 2.5, events_mb: 1}
 checks:
   - make lint
   - make test
@@ -66,17 +71,21 @@ agents:
 MEANT = Config(
     paused=True,
     queue_limits=QueueLimits(21, 6, 0),
+    max_starts=4,
     base_branch="release/1.x",
     base_port=42000,
     claude_command=("claude", "--setting-sources", ""),
     retry=Retry(4, 0.5, 60),
-    budgets=Budgets(5, 50.5),
+    budgets=Budgets(5, 50.5, 12),
     review=Review(("implement",), 1, True),
     checks=("make lint", "make test"),
     check_timeout_seconds=90,
     forge="local",
     remote="upstream",
     hooks=Hooks("npm ci", None, 30),
+    claude_sandbox=True,
+    environment_allow=("NPM_TOKEN",),
+    retention=Retention(7, 2.5, 1),
     agents=(
         Agent("impl-1", "implementer", 0, 180, None, True, "sonnet", 20, 1.25, 1800, 0),
         Agent("nightly", "tester", 1, None, "0 3 * * *"),
@@ -111,7 +120,8 @@ def test_what_is_left_out_has_the_default_of_the_contract() -> None:
 
 
 def test_the_table_of_keys_has_every_field_of_the_model() -> None:
-    names = set(MEANT._asdict()) - {"claude_command"} | {"claude"}
+    nested = ("claude", "environment")
+    names = {next((n for n in nested if f.startswith(f"{n}_")), f) for f in MEANT._fields}
     assert set(config._TOP) == names
     assert set(config._AGENT) == set(MEANT.agents[0]._asdict()) - {"position"}
 
@@ -444,7 +454,7 @@ SCRAPS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=400)
 @given(st.lists(SCRAPS, max_size=40))
 def test_no_yaml_like_text_raises_anything_but_a_config_error(scraps: list[str]) -> None:
     text = "".join(scraps)

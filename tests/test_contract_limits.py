@@ -143,3 +143,17 @@ def test_todays_spend_holds_new_runs_once_it_reaches_daily_usd(world: World) -> 
     assert abs(world.status()["totals"]["cost_usd"] - 0.5) < 1e-6
     argv = world.starts()[0]["argv"]
     assert argv[argv.index("--max-budget-usd") + 1] == "1"
+
+
+def test_what_one_task_may_cost_over_all_its_attempts_ends_it(world: World) -> None:
+    world.create(
+        budgets={"run_usd": 1, "task_usd": 0.6}, retry={"max_attempts": 9, "backoff_seconds": 0}
+    )
+    world.script("default", {"report": {"outcome": "failed", "summary": "It does not work."}})
+    task = world.add("Never done, a quarter each time")
+    world.tick_until_in("failed", task)
+    assert world.task(task)["reason"] == "budget_exhausted"
+    caps = [s["argv"][s["argv"].index("--max-budget-usd") + 1] for s in world.starts(task)]
+    assert caps == ["0.6", "0.35", "0.1"]
+    world.ok("task", "retry", task)
+    assert world.tick_until(lambda: world.starts(task)[3:])

@@ -211,6 +211,22 @@ def test_each_rule_alone_holds_an_agent_back(reason: str) -> None:
     assert [rule.code for rule in rules if not rule.ok] == [reason]
 
 
+def test_one_tick_starts_no_more_than_max_starts_and_says_so() -> None:
+    agents = [Agent(f"pm-{n}", "product_manager", n) for n in range(4)]
+    world = World(agents=agents, config={"max_starts": 2})
+    assert list(world.decisions().values()) == ["start", "start", "max_starts", "max_starts"]
+    world.agents[0] = world.agents[0]._replace(paused=True)
+    assert list(world.decisions().values()) == ["paused", "start", "start", "max_starts"]
+
+
+def test_a_task_that_has_cost_all_it_may_fails_instead_of_starting() -> None:
+    world = World(waiting=[task("T1", cost_usd=2.0), task("T2", cost_usd=1.99)])
+    assert world.decision() == "start T1"
+    world.config["budgets"] = Budgets(task_usd=2.0)
+    assert world.plan()[0] == Action("fail", task="T1", reason="budget_exhausted")
+    assert world.decision() == "start T2"
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [pair for pair in itertools.combinations(SPOILERS, 2) if pair not in EXCLUSIVE],

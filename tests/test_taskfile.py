@@ -558,6 +558,16 @@ REQUEUED: Event = (
             {"pr": "p1", "work_branch": "b"},
         ),
         ([("delivered", {"pr": "p1"}), ("reopened", {"pr": "p2"})], {"pr": "p2"}),
+        (
+            [
+                ("requeued", {"run": "1", "cost_usd": 0.5}),
+                ("blocked", {"run": "2", "cost_usd": 1}),
+                ("requeued", {"run": "3"}),
+                ("failed", {"run": "4", "cost_usd": -7}),
+            ],
+            {"cost_usd": 1.5},
+        ),
+        ([("failed", {"run": "1", "cost_usd": 0.5}), ("retried", {})], {"cost_usd": 0.0}),
         ([("unheard_of", {"pr": "p", "charged": True})], {"pr": None, "attempts": 0}),
         (
             [("requeued", {"delay": "x", "not_before": 5, "charged": "yes", "error": [1]})],
