@@ -19,7 +19,7 @@ from orchestrator.model import Action, Config, PullRequest
 from orchestrator.store import Store
 
 #: Run folders of one agent that one tick removes: some milliseconds.
-MOST_AT_ONCE = 20
+MOST_AT_ONCE = 10
 #: Bytes from which a stream is packed: most never are, and stay to be read with any tool.
 LONG_STREAM = 1_000_000
 MEGABYTE = 1_000_000
