@@ -20,6 +20,7 @@ from orchestrator import (
     agentstate,
     events,
     files,
+    landing,
     pullrequests,
     retention,
     runrecord,
@@ -188,6 +189,7 @@ def test_a_tick_that_settles_a_run_keeps_the_newest_and_logs_say_what_is_gone(
     all_runs = [start["run"] for start in world.starts()]
     assert runs == sorted(all_runs)[-2:]
     assert "--- ended: done" in world.ok("logs", runs[0]).out
+    assert (world.home_folder / "cache" / "keeping.json").exists(), "a run's end looks further"
     first = world.starts()[0]
     told = f"run {first['run']} of impl-1, task {first['task']}, which ended done, is no longer"
     for subject in (first["run"], first["task"]):
@@ -465,3 +467,17 @@ def test_what_killed_processes_left_goes_the_next_day(cleaned: Layout) -> None:
     assert [path for path in young if not path.exists()] == []
     assert not base.exists()
     assert len(git(root, "worktree", "list").splitlines()) == 1
+
+
+def test_long_logs_begin_anew_but_not_one_that_is_being_written_to(cleaned: Layout) -> None:
+    paths = [Path(cleaned.home, "schedule.log"), Path(cleaned.cache, "landing.log")]
+    for path in paths:
+        path.write_bytes(b"x" * (retention.LONG_LOG + 1))
+    Path(cleaned.cache, "landing.out").write_text("short\n")
+    with landing.lock(cleaned, 0.0):
+        after_days(cleaned, 0)
+    assert [path.exists() for path in paths] == [False, True]
+    after_days(cleaned, 2)
+    assert [path.exists() for path in paths] == [False, False]
+    assert all(Path(f"{path}.1").stat().st_size > retention.LONG_LOG for path in paths)
+    assert Path(cleaned.cache, "landing.out").exists()
