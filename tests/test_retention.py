@@ -29,6 +29,7 @@ from orchestrator import (
     tidy,
 )
 from orchestrator import process as processes
+from orchestrator import store as store_module
 from orchestrator.agentstate import AgentState
 from orchestrator.forge import Local
 from orchestrator.layout import Layout
@@ -148,6 +149,23 @@ def test_a_run_that_lives_stays_though_nobody_remembers_it(project: Layout, who:
     retention.prune(project, FEW, [AGENT])
     assert reused not in kept(project)
     assert kept(project) == [living, *ids]
+
+
+def test_a_folder_that_a_killed_tick_had_half_removed_goes_the_next_time(project: Layout) -> None:
+    ids = [a_run(project, number) for number in range(4)]
+    os.unlink(os.path.join(project.run(AGENT, ids[0]), "run.json"))
+    retention.prune(project, FEW, [AGENT])
+    assert kept(project) == ids[-3:]
+
+
+def test_while_the_queue_is_busy_for_long_no_run_goes(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "LOCK_WAIT", 0.0)
+    ids = [a_run(project, number) for number in range(8)]
+    with files.Lock(os.path.join(project.queue, ".lock")):
+        assert retention.prune(project, FEW, [AGENT]) == []
+    assert kept(project) == ids
 
 
 def test_a_folder_that_cannot_be_removed_is_told_and_stops_no_other(
