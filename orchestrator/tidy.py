@@ -94,7 +94,7 @@ def carry_out(layout: Layout, items: list[Item], hooks: Hooks) -> list[Item]:
         try:
             if item.kind == "branch":
                 git.delete_ref(layout.root, f"refs/heads/{item.name}", item.commit)
-            elif not _drop_worktree(layout, item.name, hooks):
+            elif not drop_worktree(layout, item.name, hooks):
                 continue
         except OrchestratorError:
             continue  # it moved on since it was judged: it stays, and the next clean judges again
@@ -102,7 +102,7 @@ def carry_out(layout: Layout, items: list[Item], hooks: Hooks) -> list[Item]:
     return dropped
 
 
-def _drop_worktree(layout: Layout, path: str, hooks: Hooks) -> bool:
+def drop_worktree(layout: Layout, path: str, hooks: Hooks) -> bool:
     """Remove a worktree; False when its agent is at work, or `hooks.before_remove` objects."""
     lock = files.Lock(os.path.join(os.path.dirname(path), "lock"))
     try:

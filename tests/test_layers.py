@@ -24,7 +24,7 @@ ROWS = (
     ("bootstrap", "init"),  # ways in
     ("__main__",),
     ("cli.*",),  # cli
-    ("demo.*", "doctor", "scheduler"),  # scheduler
+    ("demo.*", "doctor", "scheduler", "uninstall"),  # scheduler
     ("scheduleprobe",),
     ("idlestamp", "landing", "probes", "settle", "starting", "tidy"),
     ("project", "pullrequests", "supervisor"),  # project

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 from typing import Any
 
-from orchestrator import __version__, installed, project, roles, schedule, settings
+from orchestrator import __version__, installed, project, roles, schedule, settings, uninstall
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
@@ -71,14 +72,16 @@ def init(arguments: argparse.Namespace) -> int:
 
 
 def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
+    variables = dict(os.environ)
+    uninstall.require_rest(layout)
     # First what ticks: nothing must start in a project that is half taken out.
-    gone, warnings = _remove(layout, dict(os.environ))
-    change = project.uninstall(layout)
+    gone, warnings = _remove(layout, variables)
+    change = uninstall.carry_out(layout)
     change.written[:0] = gone
     change.warnings += warnings
     _report(arguments, layout, change, "Taken out of")
     if not arguments.json:
-        output.out(f"The queue and the configuration stay in {layout.home}")
+        _what_stays(layout, installed.folder(variables))
     return 0
 
 
@@ -147,6 +150,20 @@ def _report(arguments: argparse.Namespace, layout: Layout, change: Change, done:
         output.out("  nothing to change")
     for warning in change.warnings:
         output.err(f"warning: {warning}")
+
+
+def _what_stays(layout: Layout, data: str) -> None:
+    if os.path.isdir(layout.home):
+        output.out(f"The queue, its history and the configuration stay in {layout.home}")
+    branches, rescued = uninstall.left_in_git(layout)
+    if branches or rescued:
+        output.out(
+            f"What agents made stays in git ({branches} branches, {rescued} rescued states): "
+            "git for-each-ref refs/heads/agent refs/orchestrator"
+        )
+    if os.path.isdir(data):
+        output.out(f"The program's own Python environment stays in {data}; without any use for")
+        output.out(f"  the program on this machine: rm -r {shlex.quote(data)}")
 
 
 def _next_step(layout: Layout, entry: Entry | None) -> None:
