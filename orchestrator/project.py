@@ -42,9 +42,17 @@ class Change:
 
 
 def init(
-    layout: Layout, now: float, environment: dict[str, str], *, start: bool, commands: bool
+    layout: Layout,
+    now: float,
+    environment: dict[str, str],
+    *,
+    start: bool,
+    commands: bool | None,
 ) -> Change:
-    """Set a project up; return what was written. Raises OrchestratorError and OSError."""
+    """Set a project up; return what was written. Raises OrchestratorError and OSError.
+
+    `commands` says whether to copy skills to `.claude/commands/`; None is what was said before.
+    """
     root = layout.root
     if git.resolve(root, "HEAD") is None:
         raise OrchestratorError(
@@ -68,23 +76,26 @@ def init(
         change.written.append(".gitignore (a marked block)")
     if _put_line(os.path.join(root, "CLAUDE.md")):
         change.written.append("CLAUDE.md (one line, for the agents)")
+    if commands is None:
+        commands = (files.read_json(mark_path(layout)) or {}).get("commands") is not False
     if commands:
         change.written += _put_commands(root)
     if not is_initialised(layout):
         change.written.append(f".git/{MARK} (the mark that you set this clone up)")
-    _write_mark(layout, now, environment)
+    _write_mark(layout, now, environment, commands)
     _warn(layout, change)
     return change
 
 
-def _write_mark(layout: Layout, now: float, environment: dict[str, str]) -> None:
-    """Record what the schedule will need: where programs are, as this person's shell knows."""
+def _write_mark(layout: Layout, now: float, environment: dict[str, str], commands: bool) -> None:
+    """Record what a person said, and what the schedule will need: where this shell has programs."""
     known = files.read_json(mark_path(layout)) or {}
     programs = {name: shutil.which(name) for name in ("git", "claude", "gh")}
     mark = {
         "initialised": known.get("initialised") or iso(now),
         "path": usable_path(environment),
         "programs": programs,
+        "commands": commands,
     }
     if "schedule" in known:
         mark["schedule"] = known["schedule"]

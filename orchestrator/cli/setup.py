@@ -33,11 +33,17 @@ def register(commands: Any) -> None:
         choices=(*KINDS, "none"),
         help="what ticks each minute (default: nothing is changed)",
     )
-    parser.add_argument("--no-commands", action="store_true", help="no .claude/commands/")
+    parser.add_argument(
+        "--commands",
+        action=argparse.BooleanOptionalAction,
+        help="whether .claude/commands/ gets the skills (default: as before, at first yes)",
+    )
     parser.add_argument("--start", action="store_true", help="start unpaused")
     parser.add_argument("--uninstall", action="store_true", help="take out what init put in")
     hidden = commands.add_parser("_probe", description="what `doctor` asks by the schedule's way")
     hidden.set_defaults(command=probe, parser=hidden)
+    after = commands.add_parser("_follow", description="let the schedule start this version")
+    after.set_defaults(command=follow, parser=after)
 
 
 def init(arguments: argparse.Namespace) -> int:
@@ -55,7 +61,7 @@ def init(arguments: argparse.Namespace) -> int:
         context.now(),
         variables,
         start=arguments.start,
-        commands=not arguments.no_commands,
+        commands=arguments.commands,
     )
     if kind in KINDS:
         _install(layout, kind, variables, change)
@@ -112,6 +118,19 @@ def _move_along(variables: dict[str, str]) -> list[str]:
     """Let the schedules that are installed start this version, if it is newer."""
     with installed.changing(variables):
         return installed.put(variables)
+
+
+def follow(arguments: argparse.Namespace) -> int:
+    """Let the schedule of a project that has one start this version, if it is newer.
+
+    What a session's start calls after an update of the plugin: nobody has to know that the
+    schedule starts a copy. Raises OrchestratorError; the version before is still at work then.
+    """
+    layout = context.changing(arguments)
+    if project.schedule(layout) is not None:
+        for name in _move_along(dict(os.environ)):
+            output.out(name)
+    return 0
 
 
 def probe(arguments: argparse.Namespace) -> int:
