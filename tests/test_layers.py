@@ -25,8 +25,9 @@ ROWS = (
     ("__main__",),
     ("cli.*",),  # cli
     ("demo.*", "doctor", "scheduler", "uninstall"),  # scheduler
-    ("scheduleprobe",),
-    ("idlestamp", "landing", "probes", "settle", "starting", "tidy"),
+    ("retention",),
+    ("scheduleprobe", "tidy"),
+    ("idlestamp", "landing", "probes", "settle", "starting"),
     ("project", "pullrequests", "supervisor"),  # project
     ("runner",),  # runner
     ("headstart",),
