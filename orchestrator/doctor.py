@@ -89,7 +89,11 @@ def _programs(layout: Layout, loaded: Settings, variables: Mapping[str, str]) ->
     git_found = probes.git_program(layout.root)
     yield git_found
     yield from probes.client(layout, loaded.config, variables)
-    if git_found.level != "fail":
+    if git_found.level == "fail":
+        return
+    trust = probes.trust(layout.root)
+    yield trust
+    if trust.level != "fail":
         yield probes.git_identity(layout.root)
         yield probes.forge_program(layout, loaded.config, variables)
         yield probes.remote(layout, loaded.config)

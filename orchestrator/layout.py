@@ -26,7 +26,9 @@ class Layout:
         self.cache = join(self.home, "cache")
         self.idle_stamp = join(self.cache, "idle")
         self.last_good_config = join(self.cache, "config")
-        #: The current hold and what the forge last said.
+        #: Why the forge could not be asked at the last tick; missing when it could.
+        self.forge_fault = join(self.cache, "forge-fault.json")
+        #: The current hold.
         self.hold = join(self.shared, "hold.json")
 
     def state(self, state: str) -> str:

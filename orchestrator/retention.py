@@ -122,7 +122,8 @@ def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
 
     `now` is epoch seconds. What goes wrong is an event of the project's history: nobody waits here.
     """
-    files.make_folder(layout.cache)
+    if not os.path.isdir(layout.cache):
+        return  # taken away by an uninstall meanwhile: nothing is made there again
     lock = files.Lock(os.path.join(layout.cache, "keeping.lock"))
     try:
         with lock:

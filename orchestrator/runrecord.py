@@ -8,9 +8,10 @@ Read by the waiting supervisor, so nothing heavy is imported.
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
-from orchestrator import files, process
+from orchestrator import disk, files, process
 
 Record = dict[str, Any]
 
@@ -75,6 +76,26 @@ def is_at_work(record: Record) -> bool:
 
 def write(folder: str, record: Record) -> None:
     files.write_json(os.path.join(folder, "run.json"), record)
+
+
+#: Seconds between two tries of a disk that takes nothing.
+DISK_PAUSE = 0.5
+
+
+def write_surely(folder: str, record: Record) -> None:
+    """Write a record, waiting for as long as the disk takes nothing.
+
+    For supervisors: what they know of their client's end nobody else can find out. Raises OSError
+    for any other reason.
+    """
+    while True:
+        try:
+            write(folder, record)
+            return
+        except OSError as error:
+            if error.errno not in disk.ERRORS:
+                raise
+        time.sleep(DISK_PAUSE)
 
 
 def stop_reason(folder: str) -> str | None:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from orchestrator import (
     agentstate,
     clone,
+    disk,
     events,
     files,
     idlestamp,
@@ -83,6 +84,8 @@ def tick(
     """
     if dry_run:
         return _dry_run(layout, now)
+    if disk.shortage(layout.home) is not None:
+        return _unwritable(layout, now)
     files.make_folder(layout.home)
     problems = []
     lock = TickLock(layout)
@@ -232,10 +235,20 @@ def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> Non
 def _dry_run(layout: Layout, now: float) -> Report:
     """Say what a tick would do. Changes nothing."""
     loaded = settings.load(layout, write_cache=False)
-    prs = pullrequests.known(layout, loaded.config)
+    prs = pullrequests.counted(layout, loaded.config)
     seen = observe.observe(layout, loaded, now, prs)
     actions = planner.plan(seen.snapshot, loaded.config, now)
     return Report(actions, observe.problems(layout, loaded, seen, now), good=loaded.good)
+
+
+def _unwritable(layout: Layout, now: float) -> Report:
+    """Say that nothing can be written, and touch nothing: the next tick looks again.
+
+    Whatever was begun now would be left half done, and would count against runs and tasks.
+    """
+    report = _dry_run(layout, now)
+    skipped = [action for action in report.actions if action.action == "skip"]
+    return Report(skipped, report.problems, good=False)
 
 
 class TickLock:

@@ -205,7 +205,7 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
     try:
         match item.kind:
             case "worktree":
-                return _drop_worktree(layout, item.name, config.hooks)
+                return drop_worktree(layout, item.name, config.hooks)
             case "branch":
                 git.delete_ref(layout.root, f"refs/heads/{item.name}", item.commit)
             case "rescue":
@@ -232,7 +232,7 @@ def _drop_throw_away(layout: Layout, path: str) -> bool:
         guard.close()
 
 
-def _drop_worktree(layout: Layout, path: str, hooks: Hooks) -> bool:
+def drop_worktree(layout: Layout, path: str, hooks: Hooks) -> bool:
     """Remove a worktree; False when its agent is at work, or `hooks.before_remove` objects."""
     lock = files.Lock(os.path.join(os.path.dirname(path), "lock"))
     try:
