@@ -230,7 +230,8 @@ class Settler:
             last_reason=_short(outcome.reason),
             last_finished=self.now,
             last_run=state.run,
-            spend={**dict(sorted(state.spend.items())[-1:]), **spend},
+            # A week: a clock that is moved on and back again must find what today has cost.
+            spend={**dict(sorted(state.spend.items())[-7:]), **spend},
             totals=_added(state.totals, outcome, cost, _seconds(record)),
         )
         if record.get("task") is None:
