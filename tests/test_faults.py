@@ -7,10 +7,8 @@ tick tries again with one run, and everything ends in done by itself.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 import harness
 import pytest
+from full_disk import Disk
 from harness import World, is_alive, shadow, wait_until
 
 world = harness.world
@@ -438,52 +437,9 @@ def test_a_forge_that_fails_at_delivery_gets_the_pull_request_later(
 # --- the disk ----------------------------------------------------------------------------------
 
 
-class Disk:
-    """A small file system of its own (tmpfs) that a world's project is made on."""
-
-    def __init__(self, path: Path, size: str, inodes: int) -> None:
-        self.path, self.size, self.inodes = path, size, inodes
-
-    def mount(self, *more: str) -> None:
-        options = ",".join((f"size={self.size}", f"nr_inodes={self.inodes}", "mode=700", *more))
-        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
-
-    def fill(self) -> None:
-        """Take every byte that is left."""
-        with open(self.path / "filler", "ab", buffering=0) as filler:
-            for size in (1 << 20, 1 << 12, 1):
-                with contextlib.suppress(OSError):
-                    while filler.write(b"\0" * size) == size:
-                        continue
-
-    def take_all_inodes(self) -> None:
-        (self.path / "fillers").mkdir()
-        number = 0
-        with contextlib.suppress(OSError):
-            while True:
-                (self.path / "fillers" / str(number)).touch()
-                number += 1
-
-    def free(self) -> None:
-        (self.path / "filler").unlink(missing_ok=True)
-        shutil.rmtree(self.path / "fillers", ignore_errors=True)
-
-    def read_only(self, wanted: bool) -> None:
-        option = "remount,ro" if wanted else "remount,rw"
-        subprocess.run(["mount", "-o", option, str(self.path)], check=True)
-
-
 @pytest.fixture
 def disk(world: World) -> Iterator[Disk]:
     """A disk of 24 MiB for the world's project; its remote and its client's notes lie elsewhere."""
-    if sys.platform != "linux":
-        pytest.skip("tmpfs is Linux's")
     made = Disk(world.folder / "disk", "24m", 4000)
     made.path.mkdir()
     made.mount()
