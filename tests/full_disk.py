@@ -30,13 +30,14 @@ class Disk:
     def unmount(self) -> None:
         subprocess.run(["umount", "--lazy", str(self.path)], check=True)
 
-    def fill(self) -> None:
-        """Take every byte that is left."""
+    def fill(self, but: int = 0) -> None:
+        """Take every byte that is left, and give some back."""
         with open(self.path / "filler", "ab", buffering=0) as filler:
             for size in (1 << 20, 1 << 12, 1):
                 with contextlib.suppress(OSError):
                     while filler.write(b"\0" * size) == size:
                         continue
+            filler.truncate(max(filler.tell() - but, 0))
 
     def take_all_inodes(self) -> None:
         """Take every file that the disk can still hold."""

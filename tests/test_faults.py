@@ -8,6 +8,7 @@ tick tries again with one run, and everything ends in done by itself.
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -537,6 +538,22 @@ def test_a_disk_that_fills_before_delivery_loses_no_finished_work(
     assert_one_problem(world, "disk_full")
     assert world.places()["failed"] == []
     assert [world.task(task)["attempts"] for task in tasks] == [0, 0]
+    disk.free()
+    recover(world, tasks)
+
+
+def test_a_disk_that_is_too_small_for_a_worktree_is_waited_for(world: World, disk: Disk) -> None:
+    world.create()
+    (world.root / "big.bin").write_bytes(random.Random(7).randbytes(6_000_000))
+    world.git("add", "-A")
+    world.git("commit", "-q", "-m", "Something big")
+    world.git("push", "-q", "origin", "main")
+    world.configure(retry=STRICT, agents=two_agents())
+    world.script("default", CAREFUL)
+    tasks = [world.add(f"Task {n}") for n in range(2)]
+    disk.fill(but=3_000_000)
+    hold_out(world, tasks, "unable to write file big.bin")
+    assert "df" in problems(world)[0]["hint"], "git does not say why it is unable"
     disk.free()
     recover(world, tasks)
 
