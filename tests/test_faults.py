@@ -248,8 +248,8 @@ def at_work(world: World, *, agents: int = 2, done: bool = False, **config: Any)
     script = {"steps": [["work_once"]], "after": [waiting]}
     world.script("default", script if done else {"steps": [["work_once"], waiting]})
     tasks = [world.add(f"Task {n}") for n in range(agents)]
-    world.tick()
-    wait_until(lambda: len(world.ledger("end" if done else "commit")) == agents, "the work")
+    word = "end" if done else "commit"
+    world.tick_until(lambda: len(world.ledger(word)) == agents, "the work")
     return tasks
 
 
@@ -378,21 +378,28 @@ class Forge:
         return list(json.loads(self.state.read_text())["prs"])
 
 
-def on_github(world: World) -> Forge:
+@pytest.fixture
+def hub(world: World, monkeypatch: pytest.MonkeyPatch) -> Forge:
+    """A project on GitHub."""
     world.create(retry=STRICT, agents=two_agents(), forge="github")
-    return Forge(world)
+    made = Forge(world)
+    edge = IMPATIENT.format(mode=str(made.mode))
+    monkeypatch.setattr(harness, "PRODUCT", shadow(world.folder / "shadow", edge))
+    return made
 
 
-#: `gh` has this long, in seconds, where a test waits for it to pass.
-IMPATIENT = "from orchestrator import forge\nforge.GH_TIMEOUT = forge.GH_TICK_TIMEOUT = 1.0\n"
+#: While `gh` hangs, it has a second: nobody wants to wait for the product's minute.
+IMPATIENT = """
+from orchestrator import forge
+if os.path.exists({mode!r}):
+    forge.GH_TIMEOUT = forge.GH_TICK_TIMEOUT = 1.0
+"""
 
 
 @pytest.mark.parametrize("mode", ["exits", "hangs", "rubbish"])
 def test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick(
-    world: World, mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: World, hub: Forge, mode: str
 ) -> None:
-    monkeypatch.setattr(harness, "PRODUCT", shadow(tmp_path / "shadow", IMPATIENT))
-    hub = on_github(world)
     world.ok("tick")
     hub.fail(mode)
     tasks = [world.add(f"Task {n}") for n in range(2)]
@@ -413,10 +420,8 @@ def test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick(
 @pytest.mark.parametrize("mode", ["exits", "hangs", "rubbish"])
 @pytest.mark.parametrize("only", ["", "create"], ids=["every call fails", "opening fails"])
 def test_a_forge_that_fails_at_delivery_gets_the_pull_request_later(
-    world: World, mode: str, only: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: World, hub: Forge, mode: str, only: str
 ) -> None:
-    monkeypatch.setattr(harness, "PRODUCT", shadow(tmp_path / "shadow", IMPATIENT))
-    hub = on_github(world)
     tasks = at_work(world, forge="github")
     hub.fail(f"{mode} {only}")
     world.open("go")
