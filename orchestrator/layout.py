@@ -20,6 +20,7 @@ class Layout:
         self.queue = join(self.shared, "queue")
         self.prs = join(self.shared, "prs")
         self.events = join(self.home, "events.jsonl")
+        self.events_before = join(self.home, "events.1.jsonl")
         self.scheduler_lock = join(self.home, "scheduler.lock")
         #: Everything below can be thrown away between two ticks; nothing is lost with it.
         self.cache = join(self.home, "cache")

@@ -11,13 +11,15 @@ import os
 import time
 from typing import Any
 
-from orchestrator import disk, files
+from orchestrator import disk, files, process
 
 Record = dict[str, Any]
 
 INSTRUCTIONS = "instructions.md"
 PROMPT = "prompt.md"
 STREAM = "stream.jsonl"
+#: What a long stream becomes when its run is over.
+PACKED_STREAM = "stream.jsonl.gz"
 STDERR = "stderr.log"
 SUPERVISOR_LOG = "supervisor.log"
 #: How to start the client: written by `runner.prepare`, read by the supervisor.
@@ -64,6 +66,12 @@ def read(folder: str) -> Record | None:
         if known and not (files.fits(known.get("pid"), (int,)) and known["pid"] > 0):
             del record[name]
     return record
+
+
+def is_at_work(record: Record) -> bool:
+    """Return whether a process of the run lives: its supervisor, or its client."""
+    known = (record.get("supervisor") or {}, record.get("client") or {})
+    return any(process.is_alive(each.get("pid"), each.get("identity")) for each in known)
 
 
 def write(folder: str, record: Record) -> None:

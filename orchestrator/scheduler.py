@@ -115,6 +115,7 @@ def _tick(
     seen = observe.observe_runs(layout, loaded, now)
     for action in planner.settlements(seen.snapshot, loaded.config):
         _apply(report, action, lambda a=action: _settle(starter, settler, a))
+    settlements = list(report.actions)
     _repair_clocks(layout, seen, now)
     prs = pullrequests.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced, remember=True)
@@ -132,6 +133,9 @@ def _tick(
             _apply(report, action, lambda a=action: settler.end_waiting(a, waiting))
         elif action.action == "skip":
             report.actions.append(action)
+    if settlements:
+        # After the starts: no client waits for it.
+        _prune(layout, loaded, settlements, report)
     report.problems += observe.problems(layout, loaded, seen, now)
     if forced is None and loaded.good:
         idlestamp.leave(layout, config, seen, prs, report.actions, report.problems, now)
@@ -155,6 +159,19 @@ def _land(
     report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in approved]
 
 
+def _prune(layout: Layout, loaded: Settings, settlements: Iterable[Action], report: Report) -> None:
+    """Take away what is over and too old of the agents whose runs were settled."""
+    from orchestrator import retention
+
+    try:
+        agents = {agent for agent, _ in retention.settled(settlements)}
+        failures: list[OSError] = retention.prune(layout, loaded.config, agents)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("retention", error))
+    else:
+        report.problems += [_problem("retention", error) for error in failures]
+
+
 def own_process(word: str, root: str) -> int:
     """The processes that we start ourselves: the tick after a run, and landing."""
     layout = Layout(root)
@@ -168,7 +185,10 @@ def own_process(word: str, root: str) -> int:
             events.append(layout, time.time(), "landing", reason=line)
         if not any(line.startswith(("merged", "sent")) for line in said):
             return 0
-    tick(layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT, after_run=True)
+    report = tick(layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT, after_run=True)
+    from orchestrator import retention
+
+    retention.after_run(layout, report.actions, time.time())
     return 0
 
 

@@ -135,7 +135,7 @@ def launch(folder: str, record: Record) -> None:
     plan = files.read_json(os.path.join(folder, runrecord.LAUNCH))
     if plan is None:
         raise RuntimeError(f"{folder}: {runrecord.LAUNCH} is missing")
-    variables = environment.for_client(os.environ, plan["environment"])
+    variables = environment.for_client(os.environ, plan["environment"], plan.get("allow", ()))
     go_read, go_write = os.pipe()
     error_read, error_write = os.pipe()
     child = os.fork()

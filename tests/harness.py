@@ -76,6 +76,8 @@ class World:
     def __init__(self, folder: Path, templates: Path) -> None:
         self.folder, self.templates = folder, templates
         self._added = 0
+        #: What is run as the product.
+        self.product = PRODUCT
         self.home = folder / "home"
         self.root = folder / "project"
         self.remote = folder / "remote.git"
@@ -196,7 +198,7 @@ class World:
 
     def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*PYTHON, str(PRODUCT), *words],
+            [*PYTHON, str(self.product), *words],
             cwd=cwd or self.root,
             env={**self.environment, **env},
             stdin=subprocess.DEVNULL,
@@ -207,7 +209,7 @@ class World:
 
     def run(self, *words: str, cwd: Path | None = None, stdin: str = "", **env: str) -> Done:
         """Run the product; it has a minute."""
-        argv = [*PYTHON, str(PRODUCT), *words]
+        argv = [*PYTHON, str(self.product), *words]
         done = subprocess.run(
             argv,
             cwd=cwd or self.root,

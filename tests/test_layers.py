@@ -24,9 +24,10 @@ ROWS = (
     ("bootstrap", "init"),  # ways in
     ("__main__",),
     ("cli.*",),  # cli
-    ("demo.*", "doctor", "scheduler"),  # scheduler
-    ("scheduleprobe",),
-    ("idlestamp", "landing", "probes", "settle", "starting", "tidy"),
+    ("demo.*", "doctor", "scheduler", "uninstall"),  # scheduler
+    ("retention",),
+    ("scheduleprobe", "tidy"),
+    ("idlestamp", "landing", "probes", "settle", "starting"),
     ("project", "pullrequests", "supervisor"),  # project
     ("runner",),  # runner
     ("headstart",),
@@ -54,7 +55,7 @@ ROWS = (
     ("header", "history", "roles", "yamlvalues"),
     ("rolefile", "yamlread"),
     ("sandbox",),
-    ("quoting",),
+    ("quoting", "withheld"),
     ("errors", "model"),  # model, errors
 )
 #: Imports that go up, each with the reason why.
