@@ -145,7 +145,7 @@ def _version(program: str, config: Config, variables: Mapping[str, str]) -> Find
             done = process.run(
                 (program, *config.claude_command[1:], "--version"),
                 cwd=folder,
-                environment=client_environment.for_client(clean, {}),
+                environment=client_environment.for_client(clean, {}, config.environment_allow),
                 timeout=PROBE_TIMEOUT,
             )
         except OSError as error:
