@@ -420,6 +420,26 @@ class World:
             psutil.wait_procs(found, timeout=1)
 
 
+def shadow(folder: Path, edge: str) -> Path:
+    """Make a copy of the product whose start also does what `edge` says; return its main file.
+
+    For what lies at the product's edge and cannot be arranged outside: the clock, a time limit of
+    a minute. Every process of the product starts by this file, for it looks beside its own modules.
+    """
+    package = folder / "orchestrator"
+    package.mkdir(parents=True)
+    for path in PRODUCT.parent.iterdir():
+        if path.name not in ("__main__.py", "__pycache__"):
+            (package / path.name).symlink_to(path)
+    for name in ("plugin", "skills"):
+        (folder / name).symlink_to(PRODUCT.parent.parent / name)
+    main = "\nif __name__ =="
+    before, found, after = PRODUCT.read_text().partition(main)
+    assert found
+    (package / "__main__.py").write_text(f"{before}\n{edge}\n{found}{after}")
+    return package / "__main__.py"
+
+
 def append(path: Path, text: str) -> None:
     """Add text to a file."""
     with path.open("a") as file:
