@@ -273,19 +273,20 @@ def run(
     """
     import subprocess
 
-    child = subprocess.Popen(
-        argv,
-        cwd=cwd,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        process_group=0,
-    )
+    with _readable(stdin) as given:
+        child = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,
+        )
     try:
-        out, err = child.communicate(stdin, timeout)
+        out, err = child.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         _abandon(child)
         return Finished(None, "", "")
@@ -294,6 +295,25 @@ def run(
         child.wait()
         raise
     return Finished(child.returncode, out, err)
+
+
+@contextlib.contextmanager
+def _readable(text: str | None) -> Iterator[int]:
+    """Give a descriptor for a command to read `text` from.
+
+    A file without a name, no pipe: if we are killed, the reader of a pipe takes the part that came
+    for the whole, and a pull request is opened with half a text, or with none.
+    """
+    if text is None:
+        with open(os.devnull, "rb") as nothing:
+            yield nothing.fileno()
+        return
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode(errors="replace"))
+        file.seek(0)
+        yield file.fileno()
 
 
 def _abandon(child: subprocess.Popen[str]) -> None:

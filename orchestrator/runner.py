@@ -229,7 +229,8 @@ def _conclude(job: Job) -> Outcome:
     rescued = None
     if gitworktree.is_worktree(job.path):
         kept = worktree.preserve(job.path, record["branch"], record["id"])
-        rescued = kept.ref
+        # What a try before us rescued is the whole; ours may be what its cleaning had left.
+        rescued = record["steps"].get("rescued") or kept.ref
         record["steps"]["rescued"] = rescued
         job.save()
         if kept.dirty:
