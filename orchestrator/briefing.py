@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator import (
     client,
+    clone,
     environment,
     files,
     git,
@@ -228,9 +229,12 @@ def _agents_git(job: Job) -> dict[str, str]:
 
 
 def _own_command(layout: Layout) -> str:
-    """Make sure that a folder holds an `orchestrator` command; return the folder for PATH."""
+    """Make sure that a folder holds an `orchestrator` command; return the folder for PATH.
 
-    folder = os.path.join(layout.cache, "bin")
+    It stands first there, so its name is one that no commit can know: what came with one would be
+    an agent's `git`, or `claude`.
+    """
+    folder = os.path.join(layout.cache, f"bin-{clone.key(layout)[:8]}")
     path = os.path.join(folder, "orchestrator")
     text = f'#!/bin/sh\nexec {shlex.join(process.own_program())} "$@"\n'.encode()
     try:

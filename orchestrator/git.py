@@ -234,6 +234,11 @@ def count_commits(cwd: str, since: str, until: str) -> int:
     return int(ask(cwd, "rev-list", "--count", f"{since}..{until}"))
 
 
+def tracked(root: str, folder: str) -> list[str]:
+    """Return the files below a folder of the checkout that the index holds, by their paths."""
+    return [name for name in ask(root, "ls-files", "-z", "--", folder).split("\0") if name]
+
+
 def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
     """Point a full ref name at a commit; with `old`, only if it still points there."""
     ask(cwd, "update-ref", ref, commit, *([old] if old is not None else []))

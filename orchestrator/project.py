@@ -12,7 +12,7 @@ import re
 import shutil
 
 from orchestrator import files, git, gitremote, roles, yamledit
-from orchestrator.clone import MARK, is_initialised, mark_path
+from orchestrator.clone import MARK, is_initialised, mark_path, require_no_links
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, iso
@@ -52,6 +52,10 @@ def init(
             "make a first commit, then: orchestrator init",
             code="unborn_repository",
         )
+    require_no_links(layout)
+    if not is_initialised(layout) and os.path.isdir(layout.cache):
+        # Whoever made this clone did not make that: it came with a commit, or is of another set-up.
+        shutil.rmtree(layout.cache)
     change = Change()
     for folder in (*map(layout.state, STATES), layout.prs, layout.agents, layout.cache):
         files.make_folder(folder)
@@ -81,8 +85,11 @@ def _write_mark(layout: Layout, now: float, environment: dict[str, str]) -> None
     """Record what the schedule will need: where programs are, as this person's shell knows."""
     known = files.read_json(mark_path(layout)) or {}
     programs = {name: shutil.which(name) for name in ("git", "claude", "gh")}
+    key = known.get("key")
     mark = {
         "initialised": known.get("initialised") or iso(now),
+        #: What is believed and run from `.orchestrator/` bears it: see `clone.key`.
+        "key": key if isinstance(key, str) and key else os.urandom(16).hex(),
         "path": usable_path(environment),
         "programs": programs,
     }
@@ -160,6 +167,18 @@ def _read_text(path: str) -> str:
 
 
 def _write_text(path: str, text: str) -> None:
+    """Write a file, through a link if it is one (CLAUDE.md is often a link to AGENTS.md).
+
+    Raises OrchestratorError for a link that leads out of the folder: it may have come with a
+    commit, and point at the user's own files.
+    """
+    top = os.path.realpath(os.path.dirname(path))
+    if os.path.islink(path) and not os.path.realpath(path).startswith(top + os.sep):
+        raise OrchestratorError(
+            f"{path} is a symbolic link that leads out of its folder: it is not written through",
+            "look at it; put a file in its place",
+            code="permissions",
+        )
     data = text.encode(errors="surrogateescape")
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
     files.write_atomic(os.path.realpath(path), data, mode)
@@ -245,6 +264,12 @@ def _put_commands(root: str) -> list[str]:
         known = _read_text(target)
         if known == text or (os.path.lexists(target) and not _is_unedited(known)):
             continue
+        if not os.path.realpath(target).startswith(os.path.realpath(root) + os.sep):
+            raise OrchestratorError(
+                f"{os.path.dirname(target)} leads out of the project: nothing is written there",
+                "put a folder in its place, or: orchestrator init --no-commands",
+                code="permissions",
+            )
         os.makedirs(os.path.dirname(target), exist_ok=True)
         _write_text(target, text)
         written.append(f".claude/commands/{name}.md")

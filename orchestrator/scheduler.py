@@ -155,7 +155,8 @@ def _land(
 def own_process(word: str, root: str) -> int:
     """The processes that we start ourselves: the tick after a run, and landing."""
     layout = Layout(root)
-    if not clone.is_initialised(layout):
+    # What is wrong with links is said by the tick that the schedule starts.
+    if not clone.is_initialised(layout) or clone.links(layout):
         return 0
     environment = dict(os.environ)
     if word == "_land":
