@@ -146,6 +146,10 @@ def _files(layout: Layout) -> Iterator[Finding]:
         if os.path.lexists(path) and os.lstat(path).st_mode & stat.S_IWOTH:
             message = f"everybody on this machine may write {path}, which names programs to run"
             yield Finding("permissions", "warn", message, f"chmod o-w {path}")
+    for path in project.own_folders(layout):
+        if os.path.isdir(path) and os.stat(path).st_mode & project.OTHERS:
+            message = f"others on this machine can look into {path}, which holds tasks and logs"
+            yield Finding("permissions", "warn", message, f"chmod go= {shlex.quote(path)}")
     if not wrong:
         yield Finding("permissions", "ok", f"{layout.home} can be written")
     free = shutil.disk_usage(layout.home).free

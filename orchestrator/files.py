@@ -184,8 +184,15 @@ def remove(path: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Make a folder, with its parents, that only its owner can enter."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    """Make a folder, with its parents, that only its owner can enter. Raises OSError."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileNotFoundError:
+        make_folder(os.path.dirname(path))
+        make_folder(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
 
 
 class LockHeld(Exception):

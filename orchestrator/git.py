@@ -128,7 +128,8 @@ def ask(cwd: str, *arguments: str, timeout: float = LOCAL_TIMEOUT, stdin: str | 
 
 
 def reason(text: str) -> str:
-    """The lines of git's complaint that say why, on one line."""
+    """The lines of git's complaint that say why, on one line, without the passwords of URLs."""
+    text = re.sub(r"(?<=://)[^/\s@]*@", "", text)
     said = [line.strip() for line in lines(text) if line.strip()]
     telling = [x for x in said if x.startswith(("fatal:", "error:", "!"))] or said[-3:]
     return "; ".join(telling)[:500] or "no reason given"

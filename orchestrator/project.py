@@ -33,6 +33,15 @@ CLAUDE_LINE = (
 )
 
 
+#: What lets others into a folder.
+OTHERS = 0o077
+
+
+def own_folders(layout: Layout) -> tuple[str, ...]:
+    """Return the folders that hold all of this machine's own state: prompts, logs, the queue."""
+    return (layout.agents, layout.shared, layout.cache)
+
+
 class Change:
     """What `init` or its undoing did: each thing written, and warnings."""
 
@@ -67,6 +76,10 @@ def init(
     change = Change()
     for folder in (*map(layout.state, STATES), layout.prs, layout.agents, layout.cache):
         files.make_folder(folder)
+    for folder in own_folders(layout):
+        if os.stat(folder).st_mode & OTHERS:
+            os.chmod(folder, 0o700)
+            change.written.append(f"{os.path.relpath(folder, root)}/ (for nobody but you)")
     if not os.path.lexists(layout.config):
         files.write_atomic(layout.config, first_config(root, start=start), 0o644)
         change.written.append(".orchestrator/agents.yaml (the agents and their limits)")
