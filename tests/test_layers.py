@@ -55,7 +55,7 @@ ROWS = (
     ("header", "history", "roles", "yamlvalues"),
     ("rolefile", "yamlread"),
     ("sandbox",),
-    ("quoting", "withheld"),
+    ("confinement", "quoting", "withheld"),
     ("errors", "model"),  # model, errors
 )
 #: Imports that go up, each with the reason why.
