@@ -22,6 +22,7 @@ from orchestrator.store import Store
 _HINTS = {
     "client_missing": "install Claude Code, or correct claude.command in agents.yaml",
     "authentication_failed": "run `claude` once and sign in; for cron: claude setup-token",
+    "sandbox_unavailable": "apt install bubblewrap socat; or claude.sandbox: false in agents.yaml",
     "billing_error": "look at the account's billing",
     "model_not_found": "correct the agent's model: orchestrator agent set NAME model=...",
     "remote_unreachable": "try by hand: git ls-remote; work goes on by itself when it answers",

@@ -56,6 +56,9 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
     record = runrecord.read(folder)
     if record is None or record["status"] == "finished" or not runrecord.can_go_on(record):
         return 0
+    # Who only waits starts nothing, and is to stay small.
+    if record["status"] != "running" and not _is_of_this_clone(folder, record):
+        return 0
     me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
     if record.get("supervisor") != me:
         record["supervisor"] = me
@@ -77,6 +80,15 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
     lock.close()
     become_tick(str(record["project"]))
     return 0
+
+
+def _is_of_this_clone(folder: str, record: Record) -> bool:
+    """Whether the run was begun here: its folder is ROOT/.orchestrator/agents/NAME/runs/ID."""
+    from orchestrator import clone
+    from orchestrator.layout import Layout
+
+    root = os.path.abspath(os.path.join(folder, *[os.pardir] * 5))
+    return runrecord.is_of_clone(record, folder, clone.key(Layout(root)))
 
 
 def start(folder: str) -> int:
