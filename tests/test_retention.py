@@ -499,3 +499,9 @@ def test_long_logs_begin_anew_but_not_one_that_is_being_written_to(cleaned: Layo
     assert [path.exists() for path in paths] == [False, False]
     assert all(Path(f"{path}.1").stat().st_size > retention.LONG_LOG for path in paths)
     assert Path(cleaned.cache, "landing.out").exists()
+
+
+def test_nothing_is_made_again_where_an_uninstall_took_the_cache_away(cleaned: Layout) -> None:
+    shutil.rmtree(cleaned.cache)
+    after_days(cleaned, 0)
+    assert not os.path.exists(cleaned.cache)
