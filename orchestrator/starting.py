@@ -11,7 +11,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator import agentstate, events, files, process, runrecord, supervisor, taskfile
+from orchestrator import (
+    agentstate,
+    clone,
+    events,
+    files,
+    process,
+    runrecord,
+    supervisor,
+    taskfile,
+)
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Agent, Entry, Task, iso
@@ -51,8 +60,10 @@ class Starter:
                 agentstate.write(self.layout, agent.name, state)
         if not claimed:
             return Action("skip", agent.name, reason="no_matching_task")
-        self._spawn(agent.name, folder)
+        # Told before it is done: once forked, the run goes its way whatever becomes of us. When we
+        # die in between, the next tick tells that it started it again.
         self._event("start", agent=agent.name, task=task.id if task else None, run=run_id)
+        self._spawn(agent.name, folder)
         return Action("start", agent.name, task.id if task else None, run_id)
 
     def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
@@ -76,6 +87,7 @@ class Starter:
             "title": task.title if task else None,
             "attempt": task.attempts + 1 if task else 1,
             "project": self.layout.root,
+            "key": clone.key(self.layout),
             "created": self.now,
             "status": "starting",
             "limits": {
@@ -93,8 +105,7 @@ class Starter:
     def _undelivered(self, last: Mapping[str, object]) -> dict[str, Any] | None:
         """Return what the run before could not deliver, if that is why the task is back."""
         agent, run_id = last.get("agent"), last.get("undelivered")
-        names = (agent, run_id)
-        if not all(isinstance(name, str) and "/" not in name for name in names):
+        if not (files.is_plain_name(agent) and files.is_plain_name(run_id)):
             return None
         record = runrecord.read(self.layout.run(str(agent), str(run_id))) or {}
         left = record.get("undelivered")
@@ -120,8 +131,8 @@ class Starter:
         restarts = state.restarts + 1 if stage == state.restarted_in else 1
         state = state._replace(restarts=restarts, restarted_in=stage)
         agentstate.write(self.layout, action.agent, state)
-        self._spawn(action.agent, folder)
         self._event("restart", agent=action.agent, run=action.run, reason=action.reason)
+        self._spawn(action.agent, folder)
         return action
 
 
