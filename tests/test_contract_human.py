@@ -52,7 +52,9 @@ def of_the_human(world: World) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("where", ["on main", "on a branch", "detached", "in a conflict"])
-def test_a_whole_day_leaves_the_humans_checkout_byte_identical(world: World, where: str) -> None:
+def test_failure_08_a_whole_day_leaves_the_humans_checkout_byte_identical(
+    world: World, where: str
+) -> None:
     world.create(
         agents=[
             World.agent("impl-1"),

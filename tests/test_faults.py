@@ -223,7 +223,9 @@ FAULTS: dict[str, Callable[[], Fault]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_charges_nobody_shows_one_problem_and_passes(world: World, name: str) -> None:
+def test_failure_06_a_fault_charges_nobody_shows_one_problem_and_passes(
+    world: World, name: str
+) -> None:
     fault = FAULTS[name]()
     world.create(retry=STRICT, agents=two_agents())
     fault.arrange(world)

@@ -79,7 +79,7 @@ LITTLE_OUTPUT = "from orchestrator import supervisor\nsupervisor.MAX_OUTPUT = 1_
     ],
     ids=["stall_seconds", "max_runtime_seconds", "the cap on output"],
 )
-def test_a_client_that_runs_wild_is_ended_by_its_limit_with_all_its_children(
+def test_failure_17_a_client_that_runs_wild_is_ended_by_its_limit_with_all_its_children(
     world: World,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
