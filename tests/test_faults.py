@@ -381,12 +381,12 @@ class Forge:
 
 
 @pytest.fixture
-def hub(world: World, monkeypatch: pytest.MonkeyPatch) -> Forge:
+def hub(world: World) -> Forge:
     """A project on GitHub."""
     world.create(retry=STRICT, agents=two_agents(), forge="github")
     made = Forge(world)
     edge = IMPATIENT.format(mode=str(made.mode))
-    monkeypatch.setattr(harness, "PRODUCT", shadow(world.folder / "shadow", edge))
+    world.product = shadow(world.folder / "shadow", edge)
     return made
 
 
