@@ -45,7 +45,7 @@ class AgentState(NamedTuple):
     #: A question that a run without a task asked.
     question: str | None = None
     totals: Totals = Totals()
-    #: US dollars by local day, for the last two days.
+    #: US dollars by local day, for about a week.
     spend: Mapping[str, float] = {}
 
     def idle(self) -> AgentState:
@@ -75,6 +75,10 @@ def read(layout: Layout, agent: str) -> AgentState:
     """Return an agent's memory; what is missing in it, or is of the wrong kind, is as at first."""
     record = files.read_json(layout.agent_state(agent)) or {}
     values = {n: v for n, v in record.items() if n in _KINDS and files.fits(v, _KINDS[n])}
+    for name in ("run", "last_run"):
+        # It is the name of a folder, and whoever reads this takes it for that.
+        if not files.is_plain_name(values.get(name)):
+            values.pop(name, None)
     state = AgentState(**values)
     known = files.fits(state.supervisor.get("pid"), (int,))
     return state._replace(

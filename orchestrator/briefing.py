@@ -13,6 +13,8 @@ from typing import Any
 
 from orchestrator import (
     client,
+    clone,
+    confinement,
     environment,
     files,
     git,
@@ -83,6 +85,7 @@ def write_instructions(job: Job) -> None:
         "global_instructions": _global_instructions(job.layout),
         "checks": job.config.checks,
         "resumed": bool(record.get("resume")),
+        "confined": is_confined(job),
     }
     text = prompts.instructions(variables).encode()
     files.write_atomic(os.path.join(job.path, ".agent-instructions.md"), text)
@@ -152,11 +155,25 @@ def write_launch(job: Job) -> None:
         instructions=os.path.join(job.folder, runrecord.INSTRUCTIONS),
         plugin=plugin,
         task_left_usd=_left_for_task(job),
+        settings=_confined(job) if is_confined(job) else None,
     )
     allow = job.config.environment_allow
     variables = {**_environment(job), "CLAUDE_ENV_FILE": _before_commands(job.folder, allow)}
     plan = {"argv": argv, "cwd": job.path, "environment": variables, "allow": allow}
     files.write_json(os.path.join(job.folder, runrecord.LAUNCH), plan)
+
+
+def is_confined(job: Job) -> bool:
+    """Whether the run's commands are sandboxed: not those of roles that only read anyway.
+
+    Each command that these may call is named in their role, and one of them fills the queue.
+    """
+    return job.config.claude_sandbox and not job.role.restricted
+
+
+def _confined(job: Job) -> dict[str, Any]:
+    hidden = withheld.hidden_from_commands(os.environ, job.config.environment_allow)
+    return confinement.settings(git.git_folder(job.layout.root), clone.MARK, hidden)
 
 
 def _before_commands(folder: str, allow: Sequence[str]) -> str:
@@ -218,6 +235,8 @@ def _new_conversation() -> str:
 def _agents_git(job: Job) -> dict[str, str]:
     """Git settings for the agent: no signing prompts, and pushing is the scheduler's work."""
     settings = {"commit.gpgSign": "false", "tag.gpgSign": "false"}
+    if is_confined(job):
+        settings["core.excludesFile"] = _ignore_file(job)
     if job.record["remote"]:
         pushurl = f"remote.{job.record['remote']}.pushurl"
         settings[pushurl] = "the-scheduler-pushes-when-the-run-is-done"
@@ -227,10 +246,29 @@ def _agents_git(job: Job) -> dict[str, str]:
     return settings
 
 
-def _own_command(layout: Layout) -> str:
-    """Make sure that a folder holds an `orchestrator` command; return the folder for PATH."""
+def _ignore_file(job: Job) -> str:
+    """Write the run's own ignore file for git: the person's, and what a sandbox puts in the way."""
+    known = git.settings(job.layout.root, "core.excludesFile").get("core.excludesfile")
+    # The place where git looks without that setting: gitignore(5).
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    theirs = os.path.expanduser(known[-1] if known else os.path.join(config, "git", "ignore"))
+    try:
+        with open(theirs, encoding="utf-8", errors="surrogateescape") as file:
+            own = file.read()
+    except OSError:
+        own = ""  # git passes over one that is not there, or that it may not read
+    path = os.path.join(job.folder, "ignore")
+    files.write_atomic(path, confinement.ignored(own).encode("utf-8", "surrogateescape"))
+    return path
 
-    folder = os.path.join(layout.cache, "bin")
+
+def _own_command(layout: Layout) -> str:
+    """Make sure that a folder holds an `orchestrator` command; return the folder for PATH.
+
+    It stands first there, so its name is one that no commit can know: what came with one would be
+    an agent's `git`, or `claude`.
+    """
+    folder = os.path.join(layout.cache, f"bin-{clone.key(layout)[:8]}")
     path = os.path.join(folder, "orchestrator")
     text = f'#!/bin/sh\nexec {shlex.join(process.own_program())} "$@"\n'.encode()
     try:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from orchestrator import confinement
 from orchestrator.model import OUTCOMES, Agent, Budgets, Outcome, Role
 
 #: Words of the `error` field that blame the account or the service, not the work.
@@ -67,12 +68,14 @@ def command(
     instructions: str,
     plugin: str | None,
     task_left_usd: float | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Return the argument vector of one headless run. The prompt goes to its standard input.
 
     `session` is the conversation's id: a new one, or with `resume` the one to go on with.
     `instructions` is the path of the file that is appended to the system prompt; `plugin` the
     folder whose skills the agent may use. `task_left_usd` is what its task may still cost.
+    `settings` are the client's own, on top of all others.
     """
     argv = [*prefix, "-p", "--output-format", "stream-json", "--verbose"]
     argv += ["--resume" if resume else "--session-id", session]
@@ -93,6 +96,8 @@ def command(
         argv += ["--model", agent.model]
     if plugin:
         argv += ["--plugin-dir", plugin]
+    if settings is not None:
+        argv += ["--settings", json.dumps(settings, separators=(",", ":"))]
     return [*argv, *_permissions(role)]
 
 
@@ -243,6 +248,8 @@ def _verdict(stream: Stream, ended: Ended, role: Role, commits: int) -> Outcome:
 
 def _system_error(stream: Stream) -> str | None:
     result = stream.result
+    if result is not None and result.get("startup_failure_reason") == confinement.CANNOT_START:
+        return f"sandbox_unavailable: the client cannot start its sandbox: {_complaint(result)}"
     if result is None:
         word = stream.error if stream.retrying else None
     else:
@@ -274,6 +281,8 @@ def _complaint(result: Mapping[str, Any]) -> str:
 def _without_result(ended: Ended) -> Outcome:
     if ended.stopped_for == "stopped":
         return Outcome("stopped", "stopped: by a person")
+    if ended.stopped_for == "too_much_output":
+        return Outcome("failed", "client_error: too_much_output: the run was ended by its limit")
     if ended.stopped_for:
         return Outcome("failed", f"{ended.stopped_for}: the run was ended by its limit")
     # 143 is the client's own exit code for SIGTERM, 137 and 130 a shell's for SIGKILL and SIGINT.

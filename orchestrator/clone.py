@@ -7,10 +7,12 @@ can carry (FAILURES 21).
 from __future__ import annotations
 
 import os
+import shlex
 
-from orchestrator import files, git
+from orchestrator import files
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model import STATES
 
 MARK = "orchestrator.json"
 
@@ -23,7 +25,12 @@ def find(start: str, environment: dict[str, str]) -> Layout:
     inside = environment.get("ORCHESTRATOR_PROJECT")
     if inside:
         return Layout(inside)
-    return Layout(_plain_root(os.path.abspath(start)) or git.project_root(start))
+    root = _plain_root(os.path.abspath(start))
+    if root is None:
+        from orchestrator import git
+
+        root = git.project_root(start)
+    return Layout(root)
 
 
 def _plain_root(folder: str) -> str | None:
@@ -40,8 +47,11 @@ def _plain_root(folder: str) -> str | None:
 
 
 def mark_path(layout: Layout) -> str:
-    plain = os.path.join(layout.root, ".git")
-    folder = plain if os.path.isdir(plain) else git.git_folder(layout.root)
+    folder = os.path.join(layout.root, ".git")
+    if not os.path.isdir(folder):
+        from orchestrator import git
+
+        folder = git.git_folder(layout.root)
     return os.path.join(folder, MARK)
 
 
@@ -50,9 +60,54 @@ def is_initialised(layout: Layout) -> bool:
     return files.read_json(mark_path(layout)) is not None
 
 
+def key(layout: Layout) -> str:
+    """Return a word that only this clone knows; '' where no person ran `init`.
+
+    What bears it was written here: it did not come with a commit.
+    """
+    found = (files.read_json(mark_path(layout)) or {}).get("key")
+    return found if isinstance(found, str) else ""
+
+
+def links(layout: Layout) -> list[str]:
+    """Return what of our folders and appended files is a symbolic link, so leads elsewhere.
+
+    Git carries symbolic links: one that came with a commit would have us write anywhere.
+    """
+    fixed = (
+        layout.home, layout.agents, layout.shared, layout.queue, layout.prs, layout.cache,
+        layout.events, layout.scheduler_lock, *map(layout.state, STATES),
+        os.path.join(layout.queue, ".lock"), os.path.join(layout.prs, ".lock"),
+    )  # fmt: skip
+    found = [path for path in fixed if os.path.islink(path)]
+    if layout.home in found or layout.agents in found:
+        return found
+    try:
+        with os.scandir(layout.agents) as entries:
+            agents = sorted(entry.name for entry in entries)
+    except OSError:
+        return found
+    for name in agents:
+        inside = (layout.agent(name), layout.runs(name), layout.worktree(name))
+        found += [path for path in (*inside, layout.agent_lock(name)) if os.path.islink(path)]
+    return found
+
+
+def require_no_links(layout: Layout) -> None:
+    """Raise OrchestratorError if what we write would land elsewhere."""
+    found = links(layout)
+    if found:
+        raise OrchestratorError(
+            f"{found[0]} is a symbolic link: what is written there would land elsewhere",
+            f"see where it leads, then remove it: rm {shlex.quote(found[0])}",
+            code="permissions",
+        )
+
+
 def require_initialised(layout: Layout) -> None:
     """Raise OrchestratorError unless a person ran `init` in this clone."""
     if is_initialised(layout):
+        require_no_links(layout)
         return
     if os.path.isfile(layout.config):
         raise OrchestratorError(

@@ -7,6 +7,7 @@ trouble, whether it is there or not.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from orchestrator import (
     agentstate,
     clone,
+    git,
     landing,
     locks,
     observe,
@@ -49,6 +51,7 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         lambda: _set_up(layout),
         lambda: _configuration(layout, loaded),
         lambda: _files(layout),
+        lambda: _tracked(layout),
         lambda: _ticks(layout, now),
         lambda: _locks(layout),
         lambda: _tasks(layout),
@@ -143,12 +146,33 @@ def _files(layout: Layout) -> Iterator[Finding]:
         if os.path.lexists(path) and os.lstat(path).st_mode & stat.S_IWOTH:
             message = f"everybody on this machine may write {path}, which names programs to run"
             yield Finding("permissions", "warn", message, f"chmod o-w {path}")
+    for path in project.own_folders(layout):
+        if os.path.isdir(path) and os.stat(path).st_mode & project.OTHERS:
+            message = f"others on this machine can look into {path}, which holds tasks and logs"
+            yield Finding("permissions", "warn", message, f"chmod go= {shlex.quote(path)}")
     if not wrong:
         yield Finding("permissions", "ok", f"{layout.home} can be written")
     free = shutil.disk_usage(layout.home).free
     message = f"{free / (1 << 30):.1f} GiB free on the disk of {layout.home}"
     level = "fail" if free < NO_SPACE else "warn" if free < LITTLE_SPACE else "ok"
     yield Finding("disk", level, message, None if level == "ok" else "make room on that disk")
+
+
+#: What of `.orchestrator/` belongs into commits; everything else is this machine's.
+_COMMITTED = ("agents.yaml", "global-instructions.md", "commands/", "roles/")
+
+
+def _tracked(layout: Layout) -> Iterator[Finding]:
+    """What git tracks of our own state: whoever commits can write it, and a pull replaces it."""
+    folder = ".orchestrator/"
+    committed = tuple(folder + name for name in _COMMITTED)
+    found = [n for n in git.tracked(layout.root, folder) if not n.startswith(committed)]
+    for name in found[:MOST_LISTED]:
+        message = f"git tracks {name}, which is this machine's own: commits can replace it"
+        hint = f"git rm --cached -- {shlex.quote(name)}, and commit that"
+        yield Finding("tracked_state", "warn", message, hint)
+    if not found:
+        yield Finding("tracked_state", "ok", "git tracks nothing that is this machine's own")
 
 
 def _folder(path: str) -> Finding | None:

@@ -11,9 +11,13 @@ import fcntl
 import json
 import os
 import re
+import stat
 import time
 from types import TracebackType
 from typing import Any
+
+#: Bytes of a state file that are read; none of ours comes near it.
+MOST_READ = 64 << 20
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
@@ -22,7 +26,14 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     Written beside, flushed to disk, then renamed. Raises OSError.
     """
     beside = beside_of(path)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(beside, flags, mode)
+    except FileExistsError:
+        # Left by a process that was killed, or put there (a pipe, a second name of another file):
+        # nothing that is there already is written into.
+        remove(beside)
+        descriptor = os.open(beside, flags, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -44,11 +55,23 @@ def write_json(path: str, value: Any) -> None:
     write_atomic(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
 
 
+def read_regular(path: str, limit: int = MOST_READ) -> bytes:
+    """Return a regular file's bytes, `limit` at the most.
+
+    Neither a symbolic link nor a pipe, a device or a folder is read, nor waited for. Raises
+    OSError, for those too.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", path)
+        return file.read(limit)
+
+
 def read_json(path: str) -> dict[str, Any] | None:
     """Return the JSON object at `path`; None when the file is missing or is no JSON object."""
     try:
-        with open(path, "rb") as file:
-            value = json.loads(file.read())
+        value = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -57,6 +80,13 @@ def read_json(path: str) -> dict[str, Any] | None:
 def fits(value: object, kinds: tuple[type, ...]) -> bool:
     """Whether a value read from a file is of one of the kinds. True and False are no numbers."""
     return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether this names an entry of a folder, and nothing above it or elsewhere."""
+    if not isinstance(name, str) or not 0 < len(name) <= 128 or name[0] in "-.":
+        return False
+    return name.isascii() and name.isprintable() and "/" not in name
 
 
 def append_line(path: str, line: str) -> None:
@@ -154,8 +184,15 @@ def remove(path: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Make a folder, with its parents, that only its owner can enter."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    """Make a folder, with its parents, that only its owner can enter. Raises OSError."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileNotFoundError:
+        make_folder(os.path.dirname(path))
+        make_folder(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
 
 
 class LockHeld(Exception):

@@ -120,18 +120,33 @@ class Local:
 
     def _read(self, pr_id: str) -> PullRequest | None:
         record = files.read_json(self._path(pr_id))
-        if record is None:
+        if record is None or record.get("id") != pr_id:
             return None
-        known = PullRequest._fields
-        try:
-            return PullRequest(**{k: v for k, v in record.items() if k in known})
-        except TypeError:
-            return None
+        return from_record(record)
 
     def _write(self, pr: PullRequest, body: str | None = None) -> None:
         if body is None:
             body = (files.read_json(self._path(pr.id)) or {}).get("body", "")
         files.write_json(self._path(pr.id), {**pr._asdict(), "body": body})
+
+
+_NAMES = ("id", "branch", "base", "head", "title", "state")
+_STATES = ("open", "merged", "closed")
+#: What git takes for a branch here, and for no option; and a commit's name.
+_BRANCH = re.compile(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,300}")
+_COMMIT = re.compile(r"[0-9A-Za-z]{1,64}")
+
+
+def from_record(record: dict[str, Any]) -> PullRequest | None:
+    """Return the pull request of a record, by our fields' names; None for one of another shape."""
+    values = {name: record.get(name) for name in PullRequest._fields}
+    kinds = (str, type(None))
+    if not all(isinstance(v, str if n in _NAMES else kinds) for n, v in values.items()):
+        return None
+    pr = PullRequest(**values)  # type: ignore[arg-type]
+    branches = _BRANCH.fullmatch(pr.branch) and _BRANCH.fullmatch(pr.base)
+    good = branches and _COMMIT.fullmatch(pr.head) and pr.state in _STATES
+    return pr if good else None
 
 
 # --- GitHub ------------------------------------------------------------------------------------
@@ -153,7 +168,7 @@ class GitHub:
     def list(self) -> list[PullRequest]:
         words = ("pr", "list", "--state", "all", "--limit", "500", "--json", _FIELDS)
         rows = self._json(*words, timeout=GH_TICK_TIMEOUT)
-        found = [_pull_request(row) for row in rows]
+        found = [_pull_request(row) for row in _listed(rows)]
         return sorted(
             (pr for pr in found if pr.branch.startswith(BRANCH_PREFIX)), key=lambda pr: int(pr.id)
         )
@@ -179,7 +194,7 @@ class GitHub:
         rows = self._json(
             "pr", "list", "--head", branch, "--state", "open", "--limit", "1", "--json", _FIELDS
         )
-        return _pull_request(rows[0]) if rows else None
+        return _pull_request(rows[0]) if _listed(rows) else None
 
     def give_verdict(self, pr_id: str, verdict: str, commit: str, text: str) -> None:
         # A comment, not a review: GitHub refuses reviews of one's own pull requests.
@@ -201,7 +216,7 @@ class GitHub:
         text = self._run(*arguments, timeout=timeout)
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SystemFault("gh gave an answer that is no JSON", code="forge_failed") from error
 
     def _run(self, *arguments: str, stdin: str | None = None, timeout: float | None = None) -> str:
@@ -237,20 +252,32 @@ def _same_text(one: str | None, other: str) -> bool:
     return (one or "").split() == other.split()
 
 
+def _listed(rows: Any) -> list[Any]:
+    """Return gh's list as one. Raises SystemFault."""
+    if not isinstance(rows, list):
+        raise SystemFault("gh gave no list of pull requests", code="forge_failed")
+    return rows
+
+
 def _pull_request(row: Any) -> PullRequest:
     """Read one of gh's JSON rows. Raises SystemFault on a shape that gh never gives."""
     try:
         tasks = re.findall(rf"^{_TASK_MARK}(\S+)$", row.get("body") or "", re.MULTILINE)
-        return PullRequest(
-            id=str(row["number"]),
-            task=tasks[-1] if tasks else None,
-            branch=row["headRefName"],
-            base=row["baseRefName"],
-            head=row["headRefOid"],
-            title=row["title"],
-            state=row["state"].lower(),
-            verdict=_VERDICTS.get(row.get("reviewDecision") or ""),
-            url=row["url"],
+        found = from_record(
+            {
+                "id": str(int(row["number"])),
+                "task": tasks[-1] if tasks else None,
+                "branch": row["headRefName"],
+                "base": row["baseRefName"],
+                "head": row["headRefOid"],
+                "title": row["title"],
+                "state": row["state"].lower(),
+                "verdict": _VERDICTS.get(row.get("reviewDecision") or ""),
+                "url": row["url"],
+            }
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SystemFault("gh gave a pull request of unknown shape", code="forge_failed") from error
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        found = None
+    if found is None:
+        raise SystemFault("gh gave a pull request of unknown shape", code="forge_failed")
+    return found

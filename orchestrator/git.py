@@ -128,7 +128,8 @@ def ask(cwd: str, *arguments: str, timeout: float = LOCAL_TIMEOUT, stdin: str | 
 
 
 def reason(text: str) -> str:
-    """The lines of git's complaint that say why, on one line."""
+    """The lines of git's complaint that say why, on one line, without the passwords of URLs."""
+    text = re.sub(r"(?<=://)[^/\s@]*@", "", text)
     said = [line.strip() for line in lines(text) if line.strip()]
     telling = [x for x in said if x.startswith(("fatal:", "error:", "!"))] or said[-3:]
     return "; ".join(telling)[:500] or "no reason given"
@@ -232,6 +233,11 @@ def merge_base(cwd: str, one: str, other: str) -> str | None:
 def count_commits(cwd: str, since: str, until: str) -> int:
     """Return how many commits `until` has that `since` has not."""
     return int(ask(cwd, "rev-list", "--count", f"{since}..{until}"))
+
+
+def tracked(root: str, folder: str) -> list[str]:
+    """Return the files below a folder of the checkout that the index holds, by their paths."""
+    return [name for name in ask(root, "ls-files", "-z", "--", folder).split("\0") if name]
 
 
 def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:

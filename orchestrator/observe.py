@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from orchestrator import agentstate, disk, files, process, runrecord
+from orchestrator import agentstate, clone, disk, files, process, runrecord
 from orchestrator.agentstate import AgentState
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
@@ -117,15 +117,21 @@ def _runs(
     unsettled = {state.run: name for name, state in states.items() if state.run}
     for task in claimed:
         # An agent's memory can be lost; the task remembers too whose it is.
-        names = (task.run, task.claimed_by)
-        if task.run and task.claimed_by and not any("/" in name for name in names if name):
+        if (
+            task.run
+            and task.claimed_by
+            and all(map(files.is_plain_name, (task.run, task.claimed_by)))
+        ):
             folder = layout.run(task.claimed_by, task.run)
             if task.run not in unsettled and runrecord.read(folder) is not None:
                 unsettled[task.run] = task.claimed_by
+    key = clone.key(layout) if unsettled else ""
     for run_id, name in unsettled.items():
         state = states.get(name) or AgentState()
-        record = runrecord.read(layout.run(name, run_id))
-        if record is None or not runrecord.can_go_on(record):
+        folder = layout.run(name, run_id)
+        record = runrecord.read(folder)
+        good = record is not None and runrecord.can_go_on(record)
+        if record is None or not (good and runrecord.is_of_clone(record, folder, key)):
             views.append(RunView(run_id, name, None, False, True, 0))
             continue
         records[run_id] = record

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from orchestrator import clone, files, forge, git, gitremote, process
+from orchestrator import clone, confinement, files, forge, git, gitremote, process
 from orchestrator import environment as client_environment
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -134,6 +134,19 @@ def client(layout: Layout, config: Config, variables: Mapping[str, str]) -> Iter
             "run again from this shell: orchestrator init (with the same --schedule)",
         )
     yield sign_in(config, variables)
+    if config.claude_sandbox:
+        yield sandbox_programs(variables)
+
+
+def sandbox_programs(variables: Mapping[str, str]) -> Finding:
+    """Look whether the sandbox that is wanted can start: without it no agent that writes runs."""
+    path = variables.get("PATH", os.defpath)
+    missing = [name for name in confinement.PROGRAMS if shutil.which(name, path=path) is None]
+    if sys.platform == "linux" and missing:
+        message = f"claude.sandbox is true, but {' and '.join(missing)} cannot be found"
+        hint = "apt install bubblewrap socat (or the like); or claude.sandbox: false"
+        return Finding("sandbox", "fail", message, hint)
+    return Finding("sandbox", "ok", "the programs that the client's sandbox needs are there")
 
 
 def _version(program: str, config: Config, variables: Mapping[str, str]) -> Finding:

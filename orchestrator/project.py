@@ -12,7 +12,7 @@ import re
 import shutil
 
 from orchestrator import files, git, gitremote, roles, yamledit
-from orchestrator.clone import MARK, is_initialised, mark_path
+from orchestrator.clone import MARK, is_initialised, mark_path, require_no_links
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, iso
@@ -31,6 +31,15 @@ IGNORED = (
 CLAUDE_LINE = (
     "If .agent-instructions.md exists in this directory, read and follow those instructions."
 )
+
+
+#: What lets others into a folder.
+OTHERS = 0o077
+
+
+def own_folders(layout: Layout) -> tuple[str, ...]:
+    """Return the folders that hold all of this machine's own state: prompts, logs, the queue."""
+    return (layout.agents, layout.shared, layout.cache)
 
 
 class Change:
@@ -60,9 +69,17 @@ def init(
             "make a first commit, then: orchestrator init",
             code="unborn_repository",
         )
+    require_no_links(layout)
+    if not is_initialised(layout) and os.path.isdir(layout.cache):
+        # Whoever made this clone did not make that: it came with a commit, or is of another set-up.
+        shutil.rmtree(layout.cache)
     change = Change()
     for folder in (*map(layout.state, STATES), layout.prs, layout.agents, layout.cache):
         files.make_folder(folder)
+    for folder in own_folders(layout):
+        if os.stat(folder).st_mode & OTHERS:
+            os.chmod(folder, 0o700)
+            change.written.append(f"{os.path.relpath(folder, root)}/ (for nobody but you)")
     if not os.path.lexists(layout.config):
         files.write_atomic(layout.config, first_config(root, start=start), 0o644)
         change.written.append(".orchestrator/agents.yaml (the agents and their limits)")
@@ -91,8 +108,11 @@ def _write_mark(layout: Layout, now: float, environment: dict[str, str], command
     """Record what a person said, and what the schedule will need: where this shell has programs."""
     known = files.read_json(mark_path(layout)) or {}
     programs = {name: shutil.which(name) for name in ("git", "claude", "gh")}
+    key = known.get("key")
     mark = {
         "initialised": known.get("initialised") or iso(now),
+        #: What is believed and run from `.orchestrator/` bears it: see `clone.key`.
+        "key": key if isinstance(key, str) and key else os.urandom(16).hex(),
         "path": usable_path(environment),
         "programs": programs,
         "commands": commands,
@@ -171,7 +191,20 @@ def read_text(path: str) -> str:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write what `read_text` returned, changed or not; mode and links stay as they are."""
+    """Write what `read_text` returned, changed or not; mode and links stay as they are.
+
+    CLAUDE.md is often a link to AGENTS.md.
+
+    Raises OrchestratorError for a link that leads out of the folder: it may have come with a
+    commit, and point at the user's own files.
+    """
+    top = os.path.realpath(os.path.dirname(path))
+    if os.path.islink(path) and not os.path.realpath(path).startswith(top + os.sep):
+        raise OrchestratorError(
+            f"{path} is a symbolic link that leads out of its folder: it is not written through",
+            "look at it; put a file in its place",
+            code="permissions",
+        )
     data = text.encode(errors="surrogateescape")
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
     files.write_atomic(os.path.realpath(path), data, mode)
@@ -258,6 +291,12 @@ def _put_commands(root: str) -> list[str]:
         known = read_text(target)
         if known == text or (os.path.lexists(target) and not _is_unedited(known)):
             continue
+        if not os.path.realpath(target).startswith(os.path.realpath(root) + os.sep):
+            raise OrchestratorError(
+                f"{os.path.dirname(target)} leads out of the project: nothing is written there",
+                "put a folder in its place, or: orchestrator init --no-commands",
+                code="permissions",
+            )
         os.makedirs(os.path.dirname(target), exist_ok=True)
         write_text(target, text)
         written.append(f".claude/commands/{name}.md")

@@ -117,11 +117,12 @@ def _remember(layout: Layout, prs: list[PullRequest]) -> None:
 
 
 def _remembered(layout: Layout) -> list[PullRequest] | None:
-    record = files.read_json(_memory(layout)) or {}
-    try:
-        return [PullRequest(**row) for row in record["prs"]]
-    except (KeyError, TypeError):
+    rows = (files.read_json(_memory(layout)) or {}).get("prs")
+    if not isinstance(rows, list):
         return None
+    found = [forge.from_record(row) if isinstance(row, dict) else None for row in rows]
+    known = [pr for pr in found if pr is not None]
+    return known if len(known) == len(rows) else None
 
 
 def _memory(layout: Layout) -> str:

@@ -51,6 +51,15 @@ def can_go_on(record: Record) -> bool:
     return all(files.fits(record.get(name), kinds) for name, kinds in _NEEDED_TO_GO_ON.items())
 
 
+def is_of_clone(record: Record, folder: str, key: str) -> bool:
+    """Return whether the record in `folder` bears the clone's `key`.
+
+    A run's folder says which program to start: what came with somebody's commit must not be
+    believed.
+    """
+    return bool(record.get("key", "") == key and record["id"] == os.path.basename(folder))
+
+
 def read(folder: str) -> Record | None:
     """Return a run's record; None when there is none, or it is none that we wrote."""
     record = files.read_json(os.path.join(folder, "run.json"))
@@ -101,10 +110,10 @@ def write_surely(folder: str, record: Record) -> None:
 def stop_reason(folder: str) -> str | None:
     """Return why a person wants the run to end; None when nobody does."""
     try:
-        with open(os.path.join(folder, STOP), encoding="utf-8") as file:
-            return file.read().strip() or "stopped"
+        reason = files.read_regular(os.path.join(folder, STOP))
     except FileNotFoundError:
         return None
+    return reason.decode(errors="replace").strip() or "stopped"
 
 
 def ask_to_stop(folder: str, reason: str) -> None:

@@ -175,7 +175,8 @@ def _prune(layout: Layout, loaded: Settings, settlements: Iterable[Action], repo
 def own_process(word: str, root: str) -> int:
     """The processes that we start ourselves: the tick after a run, and landing."""
     layout = Layout(root)
-    if not clone.is_initialised(layout):
+    # What is wrong with links is said by the tick that the schedule starts.
+    if not clone.is_initialised(layout) or clone.links(layout):
         return 0
     environment = dict(os.environ)
     if word == "_land":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from orchestrator import files, git, gitremote, lastgood, roles
+from orchestrator import clone, files, git, gitremote, lastgood, roles
 from orchestrator.errors import ConfigError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, Role
@@ -41,7 +41,8 @@ def load(layout: Layout, *, write_cache: bool) -> Settings:
     """
     known, role_problems = roles.load(layout.roles, layout.cache, write_cache=write_cache)
     problems = list(role_problems)
-    seal = "|".join((signature(layout.config), *sorted(known)))
+    # The clone's key: the copy says which programs run, so none that came with a commit is taken.
+    seal = "|".join((clone.key(layout), signature(layout.config), *sorted(known)))
     cached = _cached(layout)
     if cached is not None and cached[0] == seal:
         return Settings(cached[1], known, tuple(problems), good=True)
@@ -76,12 +77,14 @@ def last_good(layout: Layout) -> Config | None:
 
 def _cached(layout: Layout) -> tuple[str, Config] | None:
     try:
-        with open(layout.last_good_config, "rb") as file:
-            seal, _, data = file.read().partition(b"\n")
+        head, _, data = files.read_regular(layout.last_good_config).partition(b"\n")
     except OSError:
         return None
+    seal = head.decode(errors="replace")
+    if seal.partition("|")[0] != clone.key(layout):
+        return None
     config = lastgood.load(data)
-    return (seal.decode(errors="replace"), config) if config else None
+    return (seal, config) if config else None
 
 
 def _with_base_branch(root: str, config: Config) -> Config:

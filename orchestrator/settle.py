@@ -22,6 +22,7 @@ from orchestrator.store import Store
 _HINTS = {
     "client_missing": "install Claude Code, or correct claude.command in agents.yaml",
     "authentication_failed": "run `claude` once and sign in; for cron: claude setup-token",
+    "sandbox_unavailable": "apt install bubblewrap socat; or claude.sandbox: false in agents.yaml",
     "billing_error": "look at the account's billing",
     "model_not_found": "correct the agent's model: orchestrator agent set NAME model=...",
     "remote_unreachable": "try by hand: git ls-remote; work goes on by itself when it answers",
@@ -31,7 +32,7 @@ _HINTS = {
     "disk_full": "free some space (df, df -i, orchestrator clean); work then goes on by itself",
     "disk_read_only": "mount it writable again, or mend its owner; work then goes on by itself",
     "git_missing": "install git, or mend the schedule's PATH: orchestrator doctor",
-    "git_failed": "try by hand: git status; a lock file that a killed git left may be removed",
+    "git_failed": "try by hand: git status; look at the disk (df), and for locks of a killed git",
     "git_hung": "try by hand: git status; look at the disk, and at what git waits for",
     "rate_limit": "nothing to mend here: work goes on by itself when the service lets it",
     "overloaded": "nothing to mend here: work goes on by itself when the service answers again",
@@ -230,7 +231,8 @@ class Settler:
             last_reason=_short(outcome.reason),
             last_finished=self.now,
             last_run=state.run,
-            spend={**dict(sorted(state.spend.items())[-1:]), **spend},
+            # A week: a clock that is moved on and back again must find what today has cost.
+            spend={**dict(sorted(state.spend.items())[-7:]), **spend},
             totals=_added(state.totals, outcome, cost, _seconds(record)),
         )
         if record.get("task") is None:

@@ -11,7 +11,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator import agentstate, events, files, process, runrecord, supervisor, taskfile
+from orchestrator import (
+    agentstate,
+    clone,
+    events,
+    files,
+    process,
+    runrecord,
+    supervisor,
+    taskfile,
+)
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Agent, Entry, Task, iso
@@ -78,6 +87,7 @@ class Starter:
             "title": task.title if task else None,
             "attempt": task.attempts + 1 if task else 1,
             "project": self.layout.root,
+            "key": clone.key(self.layout),
             "created": self.now,
             "status": "starting",
             "limits": {
@@ -95,8 +105,7 @@ class Starter:
     def _undelivered(self, last: Mapping[str, object]) -> dict[str, Any] | None:
         """Return what the run before could not deliver, if that is why the task is back."""
         agent, run_id = last.get("agent"), last.get("undelivered")
-        names = (agent, run_id)
-        if not all(isinstance(name, str) and "/" not in name for name in names):
+        if not (files.is_plain_name(agent) and files.is_plain_name(run_id)):
             return None
         record = runrecord.read(self.layout.run(str(agent), str(run_id))) or {}
         left = record.get("undelivered")

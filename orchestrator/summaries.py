@@ -3,6 +3,9 @@
 A file is believed to be as it was when inode, time of change (ctime) and size are; a time of change
 so young that another one could still get the same is not trusted. Anything odd about what was kept
 means that nothing was. Short queues are read afresh each time.
+
+What was kept is believed, and unmarshalled, only if its first line names the mark that `init` left
+in the git folder as that is on this disk: a file that came with a commit cannot know it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import os
 import sys
 import zlib
 
-from orchestrator import files, header, history, model, taskfile
+from orchestrator import files, header, history, idle, model, taskfile
 from orchestrator.model import Task
 
 #: From so many files on, remembering costs less than reading.
@@ -61,12 +64,15 @@ class Summaries:
         """Keep what is known now, if that is worth the writing. Not flushed: it may be lost."""
         if self._missed < max(LEAST, len(self._now) // 20):
             return
+        proof = _proof(self._path)
+        if proof is None:
+            return
         body = marshal.dumps(self._now)
         beside = files.beside_of(self._path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with open(os.open(beside, flags, 0o600), "wb") as file:
-                file.write(_head(self._path, body) + b"\n" + body)
+                file.write(_head(self._path, body, proof) + b"\n" + body)
             os.replace(beside, self._path)
         except OSError:
             # A full disk, or a folder that is gone: the next listing reads everything again.
@@ -74,19 +80,29 @@ class Summaries:
 
 
 def _read(path: str) -> dict[str, tuple[Stamp, tuple[object, ...] | str]]:
+    proof = _proof(path)
+    if proof is None:
+        return {}
     try:
-        with open(path, "rb") as file:
-            head, _, body = file.read().partition(b"\n")
+        head, _, body = files.read_regular(path).partition(b"\n")
     except OSError:
         return {}
-    if head != _head(path, body):
+    if head != _head(path, body, proof):
         return {}
     kept: dict[str, tuple[Stamp, tuple[object, ...] | str]] = marshal.loads(body)
     return kept
 
 
-def _head(path: str, body: bytes) -> bytes:
+def _proof(path: str) -> str | None:
+    """Return what only this disk knows: the state of the clone's own mark (`clone.MARK`)."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(path)))
+    known = idle.mark(os.path.join(root, ".git", "orchestrator.json"))
+    return None if known is None else repr(known)
+
+
+def _head(path: str, body: bytes, proof: str) -> bytes:
     """Return a line that changes with the bytes, our code, Python, and the project's place."""
     modules = (header, history, model, taskfile)
     code = [os.stat(each.__file__ or "").st_mtime_ns for each in modules]
-    return f"{sys.hexversion} {code} {Task._fields} {zlib.crc32(body)} {path}".encode()
+    words = (sys.hexversion, code, Task._fields, zlib.crc32(body), proof, path)
+    return " ".join(map(str, words)).encode("utf-8", "surrogateescape")

@@ -24,7 +24,7 @@ from orchestrator import (
 from orchestrator.errors import OrchestratorError
 from orchestrator.forge import BRANCH_PREFIX
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, Config, Hooks, PullRequest, Task
+from orchestrator.model import OPEN_STATES, Config, PullRequest, Task
 from orchestrator.store import Store
 
 #: Seconds after which a file that is being written beside another one has lost its writer.
@@ -205,7 +205,7 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
     try:
         match item.kind:
             case "worktree":
-                return drop_worktree(layout, item.name, config.hooks)
+                return drop_worktree(layout, item.name, config)
             case "branch":
                 git.delete_ref(layout.root, f"refs/heads/{item.name}", item.commit)
             case "rescue":
@@ -232,12 +232,12 @@ def _drop_throw_away(layout: Layout, path: str) -> bool:
         guard.close()
 
 
-def drop_worktree(layout: Layout, path: str, hooks: Hooks) -> bool:
+def drop_worktree(layout: Layout, path: str, config: Config) -> bool:
     """Remove a worktree; False when its agent is at work, or `hooks.before_remove` objects."""
     lock = files.Lock(os.path.join(os.path.dirname(path), "lock"))
     try:
         with lock:
-            if hooks.before_remove is not None and not _may_go(path, hooks):
+            if config.hooks.before_remove is not None and not _may_go(path, config):
                 return False
             worktree.preserve(path, None, f"clean-{os.path.basename(os.path.dirname(path))}")
             worktree.remove(layout.root, path)
@@ -248,12 +248,12 @@ def drop_worktree(layout: Layout, path: str, hooks: Hooks) -> bool:
         lock.close()
 
 
-def _may_go(path: str, hooks: Hooks) -> bool:
+def _may_go(path: str, config: Config) -> bool:
     """Run `hooks.before_remove` in the worktree; return whether it succeeded in time."""
     done = process.run(
-        ("/bin/sh", "-c", hooks.before_remove or ""),
+        ("/bin/sh", "-c", config.hooks.before_remove or ""),
         cwd=path,
-        environment=git.environment(os.environ),
-        timeout=hooks.timeout_seconds,
+        environment=delivery.commands_environment(config),
+        timeout=config.hooks.timeout_seconds,
     )
     return done.code == 0

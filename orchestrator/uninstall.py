@@ -71,12 +71,12 @@ def left_in_git(layout: Layout) -> tuple[int, int]:
 
 def _take_agents(layout: Layout, change: Change) -> None:
     """Remove worktrees, once what only they hold is safe, and what is remembered of runs."""
-    hooks = settings.load(layout, write_cache=False).config.hooks
+    config = settings.load(layout, write_cache=False).config
     for name in agentstate.names(layout):
         path = layout.worktree(name)
         if gitworktree.is_worktree(path):
             try:
-                gone = tidy.drop_worktree(layout, path, hooks)
+                gone = tidy.drop_worktree(layout, path, config)
             except OrchestratorError as error:
                 change.warnings.append(f"{path} stays: {error.message}")
                 continue
@@ -132,6 +132,7 @@ def _take_scraps(layout: Layout) -> None:
     for path in (
         layout.hold,
         os.path.join(layout.root, LOG),
+        os.path.join(layout.root, f"{LOG}.1"),  # see `retention`
         os.path.join(layout.queue, ".lock"),
         os.path.join(layout.prs, ".lock"),
         layout.scheduler_lock,

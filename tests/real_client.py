@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-#: Where `make test` installs the client from npm; ignored by git. CLIENT_FOLDER names another one.
+#: Where `make test` installs the client from npm; ignored by git. CLIENT_FOLDER names another one,
+#: or its `node_modules`.
 CLIENT_FOLDER = Path(
     os.environ.get("CLIENT_FOLDER") or Path(__file__).resolve().parent.parent / ".client"
 )
@@ -21,12 +22,12 @@ def find_client() -> Path | None:
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(
         platform.machine().lower(), platform.machine().lower()
     )
-    packages = CLIENT_FOLDER / "node_modules" / "@anthropic-ai"
-    # npm installs the musl build beside the other one's name, or alone, by the system's libc.
-    for libc in ("", "-musl"):
-        client = packages / f"claude-code-{system}-{machine}{libc}" / "claude"
-        if client.is_file() and os.access(client, os.X_OK):
-            return client
+    for modules in (CLIENT_FOLDER / "node_modules", CLIENT_FOLDER):
+        # npm installs the musl build beside the other one's name, or alone, by the system's libc.
+        for libc in ("", "-musl"):
+            package = modules / "@anthropic-ai" / f"claude-code-{system}-{machine}{libc}"
+            if os.access(package / "claude", os.X_OK):
+                return package / "claude"
     return None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import agentstate, files, history, process, settings, store, taskfile
+from orchestrator import agentstate, clone, files, history, process, settings, store, taskfile
 from orchestrator.cli import overview
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
@@ -74,6 +74,7 @@ def running(layout: Layout, agent: str = "impl-agent-1", task: str = "TASK-1") -
         "supervisor": me,
         "branch": f"agent/{task}-x",
         "project": layout.root,
+        "key": clone.key(layout),
         "attempt": 1,
         "limits": {},
         "settings": {},

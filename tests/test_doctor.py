@@ -82,7 +82,7 @@ def test_the_json_is_a_list_of_findings(healthy: Layout, cli: Cli) -> None:
     assert codes == {
         *("python", "git", "trust", "git_identity", "client", "sign_in", "forge", "remote"),
         *("not_initialised", "config_error", "permissions", "disk", "tick_stale", "locks"),
-        *("task_malformed", "clock", "leftovers"),
+        *("task_malformed", "clock", "leftovers", "tracked_state"),
     }
 
 

@@ -202,6 +202,9 @@ def test_the_program_itself_takes_the_short_way(quiet: Layout) -> None:
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The least that an idle tick looks at; returns the stamp's path."""
     (tmp_path / ".git").mkdir()
+    initialised = tmp_path / ".git" / "orchestrator.json"
+    initialised.write_text("{}")
+    os.utime(initialised, (time.time() - 3600,) * 2)
     (tmp_path / ".orchestrator" / "cache").mkdir(parents=True)
     (tmp_path / ".orchestrator" / "scheduler.lock").touch()
     monkeypatch.chdir(tmp_path)
@@ -264,26 +267,75 @@ def test_what_was_not_there_is_watched_too(bare: Path, tmp_path: Path) -> None:
     assert not idle.nothing_to_do()
 
 
+NOW = f"{time.time():.0f}"
 GARBAGE = [
     b"",
     b"\0" * 200,
     b"garbage",
-    marshal.dumps(None),
-    marshal.dumps(7),
-    marshal.dumps(()),
-    marshal.dumps((idle.VERSION, 0.0, 9e9)),
-    marshal.dumps((idle.VERSION + 1, 0.0, 9e9, {})),
-    marshal.dumps((idle.VERSION, "0", 9e9, {})),
-    marshal.dumps((idle.VERSION, 0.0, None, {})),
-    marshal.dumps((idle.VERSION, 0.0, 9e9, [])),
-    marshal.dumps((idle.VERSION, 0.0, 9e9, {5: None})),
-    marshal.dumps((idle.VERSION, 0.0, 9e9, {"a": None}))[:-3],
+    b"2\0" + NOW.encode(),
+    b"2\x000\x009e9",
+    b"2\x00nan\x00nan\0/a\0-",
+    b"2\x00-inf\x00inf\0/a\0-",
+    b"2\x00" + b"1" * 5000 + b"\x009e9",
+    b"\xff\xfe\0\0\0",
+    marshal.dumps((1, 0.0, 9e9, {})),
 ]
 
 
 @pytest.mark.parametrize("number", range(len(GARBAGE)))
 def test_a_damaged_stamp_is_no_stamp(bare: Path, number: int) -> None:
     bare.write_bytes(GARBAGE[number])
+    assert not idle.nothing_to_do()
+
+
+def committed(bare: Path, **replaced: str) -> None:
+    """Leave the stamp that somebody elsewhere would write who knows all but this disk's facts."""
+    now = time.time()
+    proof = str(bare.parent.parent.parent / ".git" / "orchestrator.json")
+    fields = {"version": idle.VERSION, "written": repr(now - 5), "wake": repr(now + 300)}
+    fields |= {"proof": proof, "known": "1 2 3", **replaced}
+    bare.write_bytes(os.fsencode("\0".join(fields.values())))
+
+
+def test_a_stamp_that_came_with_a_commit_stops_no_tick(bare: Path) -> None:
+    proof = idle.mark(str(bare.parent.parent.parent / ".git" / "orchestrator.json"))
+    assert proof is not None
+    committed(bare, known="{} {} {}".format(*proof))
+    assert idle.nothing_to_do()  # it is only this line that nobody elsewhere can write
+    inode, changed, size = proof
+    for known in ("1 2 3", "-", "", "None", f"{inode} {changed + 1} {size}", f"{inode + 1} 0 0"):
+        committed(bare, known=known)
+        assert not idle.nothing_to_do()
+    right = "{} {} {}".format(*proof)
+    committed(bare, known=right, proof="/etc/hostname")
+    assert not idle.nothing_to_do()
+    committed(bare, known=right, wake=repr(time.time() + 9e9))
+    assert not idle.nothing_to_do()
+
+
+def test_without_the_mark_of_a_set_up_no_stamp_holds(bare: Path) -> None:
+    os.unlink(bare.parent.parent.parent / ".git" / "orchestrator.json")
+    assert not stamp(bare)
+    committed(bare, known="-")
+    assert not idle.nothing_to_do()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "huge"])
+def test_only_a_small_regular_file_is_read_as_a_stamp(
+    bare: Path, tmp_path: Path, kind: str
+) -> None:
+    if kind == "link":
+        assert stamp(bare)
+        bare.rename(tmp_path / "elsewhere")
+        bare.symlink_to(tmp_path / "elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(bare)
+    elif kind == "folder":
+        bare.mkdir()
+    else:
+        assert stamp(bare)
+        with open(bare, "ab") as file:
+            file.truncate(1 << 30)
     assert not idle.nothing_to_do()
 
 

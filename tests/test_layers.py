@@ -55,7 +55,7 @@ ROWS = (
     ("header", "history", "roles", "yamlvalues"),
     ("rolefile", "yamlread"),
     ("sandbox",),
-    ("quoting", "withheld"),
+    ("confinement", "quoting", "withheld"),
     ("errors", "model"),  # model, errors
 )
 #: Imports that go up, each with the reason why.
@@ -279,6 +279,7 @@ def idle_project(tmp_path: Path) -> Path:
     """A project in which the last tick found that there is nothing to do."""
     home = tmp_path / ".orchestrator"
     (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "orchestrator.json").write_text("{}")
     (home / "cache").mkdir(parents=True)
     (home / "scheduler.lock").touch()
     os.utime(home / "scheduler.lock", (1, 1))
@@ -294,7 +295,7 @@ def test_a_tick_with_nothing_to_do_imports_a_handful_of_built_in_modules(
     empty.write_text("import os\n")
     bare = imported(str(empty))
     extra = imported(str(PACKAGE / "__main__.py"), "tick", cwd=idle_project) - bare
-    assert extra == {"orchestrator", "orchestrator.idle", "fcntl"} | ({"marshal", "time"} - bare)
+    assert extra == {"orchestrator", "orchestrator.idle", "fcntl"} | ({"time"} - bare)
     assert (idle_project / ".orchestrator" / "scheduler.lock").stat().st_mtime > 1e9
 
 
@@ -306,7 +307,7 @@ def test_what_is_imported_before_it_is_known_whether_there_is_work_is_next_to_no
         for alias in node.names
     }
     assert top == {"os", "sys"}
-    assert set(imports("idle")) == {"fcntl", "marshal", "os", "time"}
+    assert set(imports("idle")) == {"fcntl", "os", "time"}
 
 
 def loaded_by(name: str) -> set[str]:

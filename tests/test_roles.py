@@ -89,6 +89,7 @@ def variables(role: Role, **changes: Any) -> dict[str, Any]:
         "global_instructions": "",
         "checks": config.checks,
         "resumed": False,
+        "confined": False,
         **changes,
     }
 

@@ -5,7 +5,13 @@ The rule is a table; what a command of the real client's sees is asked of the re
 
 from __future__ import annotations
 
+import json
+import os
+
+import harness
+import psutil
 import pytest
+from harness import World
 from test_real_client import (  # noqa: F401 (fixtures)
     IMPLEMENTER,
     Project,
@@ -20,6 +26,8 @@ from test_real_client import (  # noqa: F401 (fixtures)
 from orchestrator import delivery, environment, withheld
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config
+
+world = harness.world
 
 # --- the rule ----------------------------------------------------------------------------------
 
@@ -173,6 +181,80 @@ def test_checks_and_hooks_get_no_secret_and_not_the_clients_sign_in(
     found = {name for name, value in given.items() if withheld.is_secret(name, value)}
     assert found - ours == {"NPM_TOKEN"}
     assert given["GIT_ASKPASS"] == "true"
+
+
+# --- what is left on the disk, and shown to others on the machine -------------------------------
+
+CANARY = "canary-7f3a"
+
+
+def test_no_secret_of_the_environment_is_left_anywhere_by_a_whole_run(world: World) -> None:
+    world.create(checks=["env", "true"], hooks={"after_create": "env >&2"})
+    for number, name in enumerate(SECRET):
+        if name.isidentifier() and not name.startswith("GIT_CONFIG"):
+            world.environment[name] = f"https://u:{CANARY}@{number}/"
+    world.environment["GIT_ASKPASS"] = "/bin/false"
+    world.git("remote", "set-url", "origin", f"https://me:{CANARY}@127.0.0.1:1/x.git")
+    world.script("default", {"steps": [["work"]]})
+    task = world.add("Write something")
+    shown: set[str] = set()
+
+    def look() -> None:
+        for process in world.processes():
+            try:
+                shown.update(process.cmdline())
+            except psutil.Error:
+                continue
+
+    with harness.Sampler(look):
+        world.tick_until(lambda: world.status()["problems"])
+        said = json.dumps([world.status(), world.run("doctor").out, world.run("inbox").out])
+        world.git("remote", "set-url", "origin", str(world.remote))
+        world.tick_until_in("done", task, limit=90)
+        said += world.run("logs", task, "--raw").out
+        world.quiet()
+    assert shown
+    assert not [word for word in shown if CANARY in word]
+    assert CANARY not in said
+    kept = [path for path in world.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    # The fake client notes its own environment: with what the client signs in with.
+    kept = [path for path in kept if world.fake not in path.parents]
+    assert [path for path in kept if CANARY.encode() in path.read_bytes()] == []
+
+
+def test_what_is_kept_of_a_run_is_for_nobody_else(world: World) -> None:
+    old = os.umask(0o022)
+    try:
+        world.create(checks=["true"])
+        task = world.add("Write something")
+        world.tick_until_in("done", task)
+        world.quiet()
+        world.tick()
+    finally:
+        os.umask(old)
+    home = world.home_folder
+    committed = {home, home / "agents.yaml", home / "roles", home / "commands"}
+    dropped = set(home.glob("shared/queue/*/*.md"))  # a person's file keeps a person's mode
+    wide = []
+    for path in home.rglob("*"):
+        if "worktree" in path.relative_to(home).parts or path in committed | dropped:
+            continue
+        if path.lstat().st_mode & 0o077:
+            wide.append(path)
+    assert wide == []
+    assert list(home.glob("agents/*/runs/*/launch.json"))
+
+
+def test_folders_that_others_can_enter_are_named_and_closed_by_init(world: World) -> None:
+    world.create()
+    for name in ("agents", "shared", "cache"):
+        (world.home_folder / name).chmod(0o755)
+    findings = world.json("doctor")["findings"]
+    assert sum("look into" in finding["message"] for finding in findings) == 3
+    world.ok("init", "--schedule", "none", "--no-commands")
+    for name in ("agents", "shared", "cache"):
+        assert (world.home_folder / name).stat().st_mode & 0o777 == 0o700
+    assert "nothing to change" in world.ok("init", "--schedule", "none", "--no-commands").out
 
 
 # --- asked of the real client ------------------------------------------------------------------

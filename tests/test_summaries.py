@@ -24,6 +24,8 @@ def queue(tmp_path: Path) -> Layout:
     for state in ("incoming", "claimed", "blocked", "done", "failed"):
         os.makedirs(layout.state(state))
     os.makedirs(layout.cache)
+    os.makedirs(os.path.join(layout.root, ".git"))
+    Path(layout.root, ".git", "orchestrator.json").write_text("{}")
     for number in range(summaries.LEAST + 20):
         drop(layout, f"T{number}", number)
     return layout

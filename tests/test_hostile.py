@@ -1,0 +1,539 @@
+"""What others can put before us: a repository's commits, and what lies where our own state should.
+
+A clone's author knows everything but this machine: nothing that came with a commit may run, be
+unmarshalled or lead our writing elsewhere. The model of the threats is SECURITY.md.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+from conftest import git, tree
+from harness import World
+
+from orchestrator import agentstate, clone, files, runrecord, scheduler, settings, summaries
+from orchestrator.layout import Layout
+from orchestrator.store import Store
+
+Cli = Callable[..., Any]
+world = harness.world
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A folder of the user's that nothing of ours has any business in."""
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    (folder / "bashrc").write_text("alias ll='ls -l'\n")
+    return folder
+
+
+# --- links where our files should be -----------------------------------------------------------
+
+LINKED_FOLDERS = {
+    "the whole home": ".orchestrator",
+    "agents": ".orchestrator/agents",
+    "one agent": ".orchestrator/agents/impl-agent-1",
+    "its runs": ".orchestrator/agents/impl-agent-1/runs",
+    "its worktree": ".orchestrator/agents/impl-agent-1/worktree",
+    "shared": ".orchestrator/shared",
+    "the queue": ".orchestrator/shared/queue",
+    "a state": ".orchestrator/shared/queue/claimed",
+    "pull requests": ".orchestrator/shared/prs",
+    "the cache": ".orchestrator/cache",
+}
+LINKED_FILES = {
+    "events": ".orchestrator/events.jsonl",
+    "the tick's lock": ".orchestrator/scheduler.lock",
+    "an agent's lock": ".orchestrator/agents/impl-agent-1/lock",
+    "the queue's lock": ".orchestrator/shared/queue/.lock",
+}
+
+
+def laid(layout: Layout, name: str, target: Path) -> Path:
+    """Put a link in the place of a file or folder; what was there lies in the target."""
+    path = Path(layout.root, name)
+    if path.is_dir():
+        path.rename(target / "moved")
+        target = target / "moved"
+    elif path.exists():
+        path.unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
+    return path
+
+
+@pytest.mark.parametrize("name", [*LINKED_FOLDERS.values(), *LINKED_FILES.values()])
+def test_a_link_in_the_place_of_our_state_is_refused_and_not_written_through(
+    project: Layout, cli: Cli, victim: Path, name: str
+) -> None:
+    file = name in LINKED_FILES.values()
+    path = laid(project, name, victim / "bashrc" if file else victim)
+    before = tree(victim)
+    for words in (("tick",), ("init", "--start"), ("run", "impl-agent-1")):
+        done = cli(*words)
+        assert done.code == 1, words
+        assert "symbolic link" in done.err
+        assert str(path) in done.err
+    assert cli("task", "add", "--title", "A title", "--role", "implement").code == 1
+    assert "symbolic link" in cli("doctor").out
+    assert cli("status").code == 0
+    assert tree(victim) == before
+
+
+@pytest.mark.parametrize("name", ["hold.json", "prs/1.json"])
+def test_a_link_in_the_place_of_a_record_is_none_and_is_replaced(
+    project: Layout, cli: Cli, victim: Path, name: str
+) -> None:
+    (victim / "record").write_text(json.dumps({"code": "x", "message": "y", "since": 1}))
+    Path(project.shared, name).symlink_to(victim / "record")
+    before = tree(victim)
+    assert cli("tick").code == 0
+    assert cli("status").code == 0
+    assert tree(victim) == before
+
+
+@pytest.mark.parametrize("name", ["CLAUDE.md", ".gitignore"])
+def test_init_writes_through_no_link_that_leads_out_of_the_project(
+    repo: Path, cli: Cli, victim: Path, name: str
+) -> None:
+    (repo / name).symlink_to(victim / "bashrc")
+    before = tree(victim)
+    done = cli("init")
+    assert done.code == 1
+    assert name in done.err
+    assert tree(victim) == before
+
+
+def test_init_writes_no_skills_into_a_folder_elsewhere(repo: Path, cli: Cli, victim: Path) -> None:
+    (repo / ".claude").symlink_to(victim)
+    before = tree(victim)
+    assert cli("init").code == 1
+    assert tree(victim) == before
+    assert cli("init", "--no-commands").code == 0
+
+
+def test_a_link_within_the_project_is_followed_as_people_mean_it(repo: Path, cli: Cli) -> None:
+    (repo / "AGENTS.md").write_text("Be kind.\n")
+    (repo / "CLAUDE.md").symlink_to("AGENTS.md")
+    assert cli("init").code == 0
+    assert (repo / "CLAUDE.md").is_symlink()
+    assert ".agent-instructions.md" in (repo / "AGENTS.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to a device", "link to itself"])
+def test_odd_files_in_the_place_of_state_keep_nobody_waiting(
+    project: Layout, cli: Cli, kind: str
+) -> None:
+    agent = Path(project.agent("impl-agent-1"))
+    agent.mkdir(parents=True)
+    cache = Path(project.cache)
+    names = ["idle", "config", "roles.json", "incoming.summaries", "prs.json"]
+    paths = [cache / name for name in names]
+    paths += [Path(project.hold), agent / "state.json", Path(project.prs, "1.json")]
+    paths += [Path(project.state("incoming"), "odd.md")]
+    for path in paths:
+        if path.exists():
+            path.unlink()
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to("/dev/zero" if kind == "link to a device" else path)
+    for words in (
+        ("status",),
+        ("doctor",),
+        ("task", "list"),
+        ("pr", "list"),
+        ("tick", "--dry-run"),
+    ):
+        assert cli(*words).code in (0, 1), words
+
+
+# --- state that came with a commit -------------------------------------------------------------
+
+
+def committed(root: Path, name: str, content: bytes | str) -> None:
+    """Have the clone's author commit a file where git is told to ignore it."""
+    path = root / ".orchestrator" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.chmod(0o755)
+    git(root, "add", "--force", str(path))
+    git(root, "commit", "--quiet", "--message", "Nothing to see here")
+
+
+def test_init_drops_the_cache_that_it_finds(repo: Path, cli: Cli) -> None:
+    committed(repo, "cache/bin/git", "#!/bin/sh\ntouch /tmp/never\n")
+    committed(repo, "cache/idle", "2")
+    assert cli("init").code == 0
+    assert os.listdir(Layout(str(repo)).cache) == []
+
+
+def test_an_init_done_again_keeps_the_cache(project: Layout, cli: Cli) -> None:
+    assert cli("tick").code == 0
+    before = os.listdir(project.cache)
+    assert before
+    assert cli("init").code == 0
+    assert set(before) <= set(os.listdir(project.cache))
+
+
+def tracked_findings(cli: Cli) -> list[dict[str, Any]]:
+    return [f for f in cli("doctor", "--json").json["findings"] if f["code"] == "tracked_state"]
+
+
+def test_the_doctor_names_what_git_tracks_of_our_state(project: Layout, cli: Cli) -> None:
+    found = tracked_findings(cli)
+    assert [f["level"] for f in found] == ["ok"]
+    committed(Path(project.root), "cache/idle", "x")
+    committed(Path(project.root), "shared/queue/incoming/a task.md", "# x\n\nROLE: implement\n")
+    committed(Path(project.root), "roles/own.md", "---\ntakes: x\ntools: [Read]\n---\nDo.\n")
+    found = tracked_findings(cli)
+    assert [f["level"] for f in found] == ["warn", "warn"]
+    assert "cache/idle" in found[0]["message"]
+    assert "'.orchestrator/shared/queue/incoming/a task.md'" in found[1]["hint"]
+
+
+class Loud:
+    """Marshal that notes when it is asked to read."""
+
+    def __init__(self) -> None:
+        self.read: list[bytes] = []
+
+    def loads(self, data: bytes) -> Any:
+        self.read.append(data)
+        return marshal.loads(data)
+
+    def dumps(self, value: Any) -> bytes:
+        return marshal.dumps(value)
+
+
+def test_summaries_that_came_with_a_commit_are_never_unmarshalled(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(summaries.LEAST + 1):
+        text = f"# [T{number}] Number {number}\n\nROLE: implement\n"
+        Path(project.state("incoming"), f"T{number}.md").write_text(text)
+    path = os.path.join(project.cache, "incoming.summaries")
+    time.sleep(summaries._SETTLED / 1e9 * 1.5)
+    Store(project).list("incoming", remember=True)
+    loud = Loud()
+    monkeypatch.setattr(summaries, "marshal", loud)
+    Store(project).list("incoming")
+    assert len(loud.read) == 1  # our own is
+    body = marshal.dumps({"T1.md": ((1, 2, 3), "wrong")})
+    for proof in ("None", "(1, 2, 3)", repr((1, 1 << 60, 2))):
+        Path(path).write_bytes(summaries._head(path, body, proof) + b"\n" + body)
+        Store(project).list("incoming")
+    assert len(loud.read) == 1
+
+
+def hostile_run(layout: Layout, canary: Path, status: str, key: str | None) -> str:
+    """Leave a run that is prepared, as its supervisor would start it; return its folder."""
+    folder = layout.run("impl-agent-1", "evil")
+    files.make_folder(folder)
+    argv = ["/bin/sh", "-c", f"touch {canary}"]
+    plan = {"argv": argv, "cwd": layout.root, "environment": {}}
+    files.write_json(os.path.join(folder, runrecord.LAUNCH), plan)
+    files.write_atomic(os.path.join(folder, runrecord.PROMPT), b"")
+    config = settings.load(layout, write_cache=False).config
+    record = {
+        "id": "evil", "agent": "impl-agent-1", "role": "implementer", "task": None, "created": 1.0,
+        "status": status, "steps": {}, "project": layout.root, "attempt": 1,
+        "limits": {"max_runtime_seconds": 60, "stall_seconds": 0},
+        "settings": config.agents[0]._asdict(),
+    }  # fmt: skip
+    if key is not None:
+        record["key"] = key
+    runrecord.write(folder, record)
+    state = agentstate.AgentState(run="evil", last_started=1.0)
+    agentstate.write(layout, "impl-agent-1", state)
+    return folder
+
+
+@pytest.mark.parametrize("key", [None, "", "0123456789abcdef"])
+@pytest.mark.parametrize("status", ["starting", "preparing", "prepared", "running", "concluding"])
+def test_a_run_that_came_with_a_commit_starts_nothing(
+    project: Layout, cli: Cli, tmp_path: Path, status: str, key: str | None
+) -> None:
+    canary = tmp_path / "canary"
+    hostile_run(project, canary, status, key)
+    assert cli("tick", "--json").code == 0
+    assert agentstate.read(project, "impl-agent-1").run != "evil"
+    assert not canary.exists()
+
+
+def test_a_supervisor_takes_up_only_what_was_begun_here(project: Layout, tmp_path: Path) -> None:
+    """The same, asked of the stage that starts the client; and that ours does start."""
+    from orchestrator import supervisor
+
+    canary = tmp_path / "canary"
+    folder = hostile_run(project, canary, "prepared", "wrong")
+    assert supervisor.main(folder) == 0
+    assert (runrecord.read(folder) or {})["status"] == "prepared"
+    record = runrecord.read(folder) or {}
+    assert runrecord.is_of_clone({**record, "key": clone.key(project)}, folder, clone.key(project))
+    assert not runrecord.is_of_clone(record, folder, clone.key(project))
+    elsewhere = os.path.join(os.path.dirname(folder), "other")
+    assert not runrecord.is_of_clone(
+        {**record, "key": clone.key(project)}, elsewhere, clone.key(project)
+    )
+
+
+def test_a_configuration_that_came_with_a_commit_is_not_the_last_good_one(
+    project: Layout, cli: Cli
+) -> None:
+    assert cli("tick").code == 0
+    good = Path(project.last_good_config).read_bytes()
+    seal, _, data = good.partition(b"\n")
+    assert settings.last_good(project) is not None
+    _, _, rest = seal.partition(b"|")
+    for key in (b"", b"0" * 32):
+        Path(project.last_good_config).write_bytes(key + b"|" + rest + b"\n" + data)
+        assert settings.last_good(project) is None
+
+
+def test_each_set_up_has_a_key_of_its_own_and_keeps_it(project: Layout, cli: Cli) -> None:
+    key = clone.key(project)
+    assert len(key) == 32
+    assert cli("init").code == 0
+    assert clone.key(project) == key
+    assert stat.S_IMODE(os.stat(clone.mark_path(project)).st_mode) == 0o600
+    assert cli("init", "--uninstall").code == 0
+    assert clone.key(project) == ""
+    assert cli("init").code == 0
+    assert clone.key(project) not in ("", key)
+
+
+RECORDS: list[Any] = [
+    {"id": 7, "branch": 5, "state": []},
+    {"id": "../../agents", "task": None, "branch": "--upload-pack=x", "base": "-", "head": "--x",
+     "title": "\x1b[2J", "state": "open"},
+    {"id": "1", "task": 3, "branch": None, "base": None, "head": None, "title": None,
+     "state": "open"},
+    {"id": "1", "task": {}, "branch": "a", "base": "b", "head": "c", "title": [], "state": "open",
+     "verdict": 5, "url": {}},
+    {"id": "1", "task": "x", "branch": "agent/\n/x", "base": "*", "head": "HEAD", "title": "t",
+     "state": "merged"},
+    {"id": "1", "task": "x", "branch": "agent/x", "base": "main", "head": "0" * 40, "title": "t",
+     "state": "nonsense"},
+    [], 5, None, "x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(RECORDS)))
+def test_any_record_of_a_pull_request_is_shown_or_passed_over(
+    project: Layout, cli: Cli, number: int
+) -> None:
+    Path(project.prs, "1.json").write_text(json.dumps(RECORDS[number]))
+    for words in (
+        ("pr", "list"),
+        ("pr", "show", "1"),
+        ("status",),
+        ("inbox",),
+        ("clean", "--dry-run"),
+    ):
+        done = cli(*words)
+        assert done.code in (0, 1), words
+        assert "\x1b" not in done.out + done.err
+    assert cli("tick").code == 0
+    assert cli("pr", "merge", "1").code in (0, 1)
+    assert cli("pr", "close", "1").code in (0, 1)
+
+
+STATES: list[Any] = [
+    {"run": "../../../../etc", "last_started": "x"},
+    {"run": "a/b", "supervisor": {"pid": 1, "identity": "x"}},
+    {"run": "x\x00y"},
+    {"run": "\ud800"},
+    {"run": "-rf", "supervisor": {"pid": -1, "identity": None}, "totals": {"runs": "many"}},
+    {"run": "gone", "restarts": 10**30, "spend": {"2024-01-01": "x"}, "failures": -5},
+    {"run": "n" * 5000},
+    {"last_started": float("inf"), "last_finished": float("nan"), "last_reason": "\x1b[2J"},
+]
+
+
+@pytest.mark.parametrize("number", range(len(STATES)))
+def test_any_memory_of_an_agent_stops_nobody(project: Layout, cli: Cli, number: int) -> None:
+    folder = Path(project.agent("impl-agent-1"))
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(json.dumps(STATES[number]))
+    for words in (("status",), ("agent", "show", "impl-agent-1"), ("logs", "impl-agent-1")):
+        done = cli(*words)
+        assert done.code in (0, 1), words
+        assert "\x1b" not in done.out + done.err
+    report = cli("tick", "--json")
+    assert [a["agent"] for a in report.json["actions"] if a["action"] in ("start", "skip")] == [
+        "impl-agent-1", "test-agent", "pm-agent",
+    ]  # fmt: skip
+    assert not [p for p in report.json["problems"] if p["code"] == "bug"]
+
+
+# --- a repository's own programs ---------------------------------------------------------------
+
+
+def test_a_run_writes_through_no_link_and_starts_no_program_of_the_repository(
+    world: World, tmp_path: Path
+) -> None:
+    """From the claim to the pull request, on a branch whose author tried what git can carry."""
+    world.create()
+    canary, bashrc = tmp_path / "canary", tmp_path / "bashrc"
+    bashrc.write_text("alias ll='ls -l'\n")
+    program = world.root / "evil.sh"
+    # Notes who started it: ours say `core.quotePath`; an agent's own git may run what it likes.
+    note = f"tr '\\0' ' ' </proc/$PPID/cmdline >>{canary}; echo >>{canary}"
+    program.write_text(f"#!/bin/sh\n{note}\ncat\n")
+    program.chmod(0o755)
+    (world.root / ".agent-instructions.md").symlink_to(bashrc)
+    (world.root / ".worktreeinclude").symlink_to(bashrc)
+    (world.root / ".gitattributes").write_text("* filter=evil diff=evil merge=evil\n")
+    (world.root / ".gitmodules").write_text(
+        f'[submodule "x"]\n\tpath = x\n\turl = -u./evil.sh\n\tupdate = !touch {canary}\n'
+    )
+    hooks = world.root / "hooks"
+    hooks.mkdir()
+    for name in ("pre-commit", "post-checkout", "pre-push", "post-merge", "reference-transaction"):
+        (hooks / name).write_text(program.read_text())
+        (hooks / name).chmod(0o755)
+    world.git("add", "--force", "-A")
+    world.git("commit", "-qm", "Nothing to see here")
+    world.git("push", "-q")
+    # What an agent without a sandbox may leave in the repository's own folder.
+    world.git("config", "core.hooksPath", str(hooks))
+    world.git("config", "core.fsmonitor", str(program))
+    world.git("config", "core.pager", str(program))
+    world.git("config", "diff.external", str(program))
+    world.git("config", "gpg.program", str(program))
+    world.git("config", "commit.gpgSign", "true")
+    world.git("config", "core.editor", str(program))
+    world.git("config", "alias.status", f"!{program}")
+    for name in ("post-checkout", "pre-push", "reference-transaction", "post-index-change"):
+        own = world.root / ".git" / "hooks" / name
+        own.parent.mkdir(exist_ok=True)
+        own.write_text(program.read_text())
+        own.chmod(0o755)
+    canary.unlink(missing_ok=True)
+    task = world.add("Write something")
+    quietly = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
+    steps = [["write", "new.txt"], [*quietly, "add", "new.txt"], [*quietly, "commit", "-qm", "New"]]
+    world.script("default", {"steps": steps})
+    world.tick_until_in("done", task)
+    world.quiet()
+    started = canary.read_text().splitlines() if canary.exists() else []
+    assert not [line for line in started if "core.quotePath" in line]
+    [pr] = world.prs()
+    assert world.remote_sha(pr["branch"]) == pr["head"]
+    added = world.git("--no-pager", "diff", "--no-ext-diff", "--name-only", "main", pr["head"])
+    assert added == "new.txt"
+    assert bashrc.read_text() == "alias ll='ls -l'\n"
+
+
+# --- words that reach a terminal ---------------------------------------------------------------
+
+LOUD = "\x1b[31mred\x1b]8;;http://x\x07\x9b2J\x07\u202egnp\x7f\r\x08"
+UNSEEN = {"\x1b", "\x9b", "\x07", "\x7f", "\x08", "\u202e", "\r"}
+
+
+def quiet(text: str) -> bool:
+    return not UNSEEN & set(text)
+
+
+def test_no_command_prints_what_could_move_the_cursor(project: Layout, cli: Cli) -> None:
+    queue = Path(project.queue)
+    body = f"ROLE: implement\nPRIORITY: P1\nCREATED_BY: {LOUD}\n\n{LOUD}\n\n## x\n"
+    (queue / "incoming" / "T1.md").write_text(f"# [T1] A {LOUD} title\n\n{body}")
+    (queue / "incoming" / f"{LOUD[:8]}.md").write_text(f"# {LOUD}\n\nROLE: implement\n")
+    (queue / "incoming" / f"bad{LOUD[:8]}.md").write_text(f"{LOUD}\n")
+    (queue / "done" / "T2.md").write_text(f"# [T2] A {LOUD} title\n\nROLE: {LOUD}\n")
+    (queue / "blocked" / "T3.md").write_text(f"# [T3] A {LOUD} title\n\nROLE: implement\n")
+    record = {"id": "1", "task": "T2", "branch": f"agent/{LOUD}", "base": "main", "head": "0" * 40,
+              "title": LOUD, "state": "open", "url": LOUD, "body": LOUD}  # fmt: skip
+    Path(project.prs, "1.json").write_text(json.dumps(record))
+    Path(project.hold).write_text(json.dumps({"code": "x", "message": LOUD, "since": 1}))
+    Path(project.events).write_text(json.dumps({"at": "x", "event": LOUD, "reason": LOUD}) + "\n")
+    agent = agentstate.AgentState(last_outcome=LOUD, last_reason=LOUD, suspended=LOUD)
+    agentstate.write(project, "impl-agent-1", agent)
+    run = Path(project.run("impl-agent-1", "r1"))
+    run.mkdir(parents=True)
+    (run / "stream.jsonl").write_text(
+        json.dumps({"type": "assistant", "message": {"content": [{"type": "text", "text": LOUD}]}})
+    )
+    (run / "stderr.log").write_text(LOUD)
+    for words in (
+        ("status",), ("task", "list"), ("task", "show", "T1"), ("task", "show", "T3"), ("inbox",),
+        ("pr", "list"), ("pr", "show", "1"), ("explain", "T1"), ("explain", "impl-agent-1"),
+        ("logs", "impl-agent-1"), ("logs", "r1"), ("agent", "list"), ("doctor",), ("_news",),
+        ("agent", "show", "impl-agent-1"), ("clean", "--dry-run"), ("tick", "--dry-run"),
+        ("_history",), ("task", "show", LOUD), ("explain", LOUD), ("logs", LOUD), ("tick",),
+    ):  # fmt: skip
+        done = cli(*words)
+        assert quiet(done.out + done.err), words
+        assert "red" in done.out + done.err or words[0] not in ("inbox", "explain"), words
+
+
+NAMES = ["../../../agents.yaml", "-rf", "--help-me", "/etc/passwd", "a\nb", "\udcff\udcfe",
+         "x" * 5000, ".", "..", "*", "$(id)", "T1/../T1", "\x00"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_any_word_in_the_place_of_an_id_is_refused_and_changes_nothing(
+    project: Layout, cli: Cli, name: str, unchanged: Callable[[], None]
+) -> None:
+    for words in (
+        ("task", "show"), ("task", "cancel"), ("task", "retry"), ("logs",), ("explain",),
+        ("pr", "show"), ("pr", "merge"), ("stop",), ("run",), ("agent", "show"),
+        ("inbox", "dismiss"), ("agent", "remove"),
+    ):  # fmt: skip
+        done = cli(*words, "--", name)
+        assert done.code in (1, 2), words
+        assert quiet(done.out + done.err)
+    assert cli("agent", "add", "--role", "implementer", "--", name).code in (1, 2)
+    unchanged()
+
+
+FILES = [b"a\nb.md", b"\x1b[2J.md", b"-rf.md", b"..md", b"\xff\xfe.md", b"x" * 252 + b".md",
+         b"$(touch evil).md", b"T1;.md", b" .md", b"HEAD.md"]  # fmt: skip
+
+
+def test_a_file_of_any_name_is_a_task_or_reported_and_blocks_nothing(
+    project: Layout, cli: Cli
+) -> None:
+    folder = os.fsencode(project.state("incoming"))
+    for name in FILES:
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(b"# Do it\n\nROLE: implement\n\nText\n")
+    listed = cli("task", "list", "--json")
+    assert listed.code == 0
+    assert all(task["id"].isascii() and "/" not in task["id"] for task in listed.json)
+    done = cli("status")
+    assert done.code == 0
+    assert quiet(done.out)
+    assert {os.path.basename(os.fsencode(t["path"])) for t in listed.json} <= set(FILES)
+    assert scheduler.tick(project, time.time(), {}, dry_run=True).good
+    assert sys.getfilesystemencoding() == "utf-8"
+
+
+@pytest.mark.parametrize(
+    "branch", ["--upload-pack=touch x", "-", "../../x", "a b", "@{-1}", "refs/heads/main:x", "\x1b"]
+)
+def test_any_branch_in_a_task_starts_no_program_and_fails_only_that_task(
+    world: World, branch: str
+) -> None:
+    world.create()
+    text = f"# [T1] Do it\n\nROLE: implement\nBRANCH: {branch}\n\nText\n"
+    world.drop("T1.md", text)
+    good = world.add("Another one")
+    world.tick_until_in("done", good)
+    world.tick_until(lambda: "T1.md" not in world.places()["claimed"])
+    assert not (world.root / "x").exists()
