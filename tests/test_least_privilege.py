@@ -25,7 +25,7 @@ from test_real_client import (  # noqa: F401 (fixtures)
 from orchestrator import roles
 from orchestrator.model import Role
 
-DENIED = ("denied", "No such tool", "not available", "not allowed", "refused", "not enabled")
+DENIED = ("denied", "inside a run", "--restricted confines", "No such tool", "not enabled")
 
 
 @pytest.fixture(scope="module")
