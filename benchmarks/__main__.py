@@ -12,6 +12,7 @@ from collections.abc import Callable
 from benchmarks import (
     claim_complete,
     client_start,
+    disk_use,
     idle_tick,
     report,
     scratch,
@@ -24,6 +25,8 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     "memory": waiting_supervisor.measure,
     "start": client_start.measure,
     "claim": claim_complete.measure,
+    # Last: it deletes many files, after which making some is slow for a while.
+    "disk": disk_use.measure,
 }
 #: Seconds until it is given up; seconds for each loop; the share of each loop's rounds.
 WHOLE = (170, 15.0, 1.0)

@@ -45,7 +45,7 @@ class AgentState(NamedTuple):
     #: A question that a run without a task asked.
     question: str | None = None
     totals: Totals = Totals()
-    #: US dollars by local day, for the last two days.
+    #: US dollars by local day, for about a week.
     spend: Mapping[str, float] = {}
 
     def idle(self) -> AgentState:

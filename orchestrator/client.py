@@ -281,6 +281,8 @@ def _complaint(result: Mapping[str, Any]) -> str:
 def _without_result(ended: Ended) -> Outcome:
     if ended.stopped_for == "stopped":
         return Outcome("stopped", "stopped: by a person")
+    if ended.stopped_for == "too_much_output":
+        return Outcome("failed", "client_error: too_much_output: the run was ended by its limit")
     if ended.stopped_for:
         return Outcome("failed", f"{ended.stopped_for}: the run was ended by its limit")
     # 143 is the client's own exit code for SIGTERM, 137 and 130 a shell's for SIGKILL and SIGINT.

@@ -14,6 +14,8 @@ LEAST_BYTES = 1 << 20
 LEAST_FILES = 64
 #: What the system says when a disk takes no more.
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+#: The same in the words of a program (strerror(3), in the C locale of our git calls).
+SAID = ("No space left on device", "Disk quota exceeded", "Read-only file system")
 
 
 class Shortage(NamedTuple):

@@ -199,7 +199,10 @@ class GitHub:
     def give_verdict(self, pr_id: str, verdict: str, commit: str, text: str) -> None:
         # A comment, not a review: GitHub refuses reviews of one's own pull requests.
         said = f"Review of {commit[:12]}: **{verdict.replace('_', ' ')}**\n\n{text}"
-        self._run("pr", "comment", pr_id, "--body-file", "-", stdin=said)
+        found = self._json("pr", "view", pr_id, "--json", "comments")
+        # Said before a crash, it is not said again.
+        if not any(_same_text(each.get("body"), said) for each in found["comments"]):
+            self._run("pr", "comment", pr_id, "--body-file", "-", stdin=said)
 
     def mark(self, pr_id: str, state: str) -> None:
         if state == "closed":
@@ -242,6 +245,11 @@ class GitHub:
             "try: gh auth status",
             code="forge_failed",
         )
+
+
+def _same_text(one: str | None, other: str) -> bool:
+    """Whether two texts differ by no more than what GitHub does to lines' ends."""
+    return (one or "").split() == other.split()
 
 
 def _listed(rows: Any) -> list[Any]:

@@ -7,6 +7,7 @@ waiting supervisor, so heavy imports are inside the functions that need them.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 2.0
 #: Variables whose value is the run that a process belongs to: clients, and checks of their work.
 MARKS = ("ORCHESTRATOR_RUN_ID", "ORCHESTRATOR_CHECK_OF")
+#: <linux/prctl.h>
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def identity(pid: int) -> str | None:
@@ -117,28 +120,39 @@ def end_run(
     run_id: str,
     grace: float = GRACE_SECONDS,
     reap: Callable[[], object] = lambda: None,
+    keeper: int | None = None,
 ) -> None:
-    """End a run's client: its process group, then whatever else carries the run's id.
+    """End a run's client: its process group, then whatever else belongs to the run.
 
     Asked first (SIGTERM), made to after `grace` seconds (SIGKILL). Processes that left the group
-    are found by `ORCHESTRATOR_RUN_ID` in their environment (Linux; elsewhere by psutil). `reap` is
-    called while waiting: a parent takes its children's exit status there.
+    are found by `ORCHESTRATOR_RUN_ID` in their environment and by their ancestors: the client and
+    `keeper`, the process that adopted the client's orphans (Linux; elsewhere the environment only,
+    by psutil). `reap` is called while waiting: a parent takes its children's exit status there.
     """
-    leader_is_ours = is_alive(pid, known_identity)
-    if pid and leader_is_ours:
+
+    def members() -> dict[int, str]:
+        roots = [pid if is_alive(pid, known_identity) else None, keeper]
+        found = {*marked(run_id), *(other for root in roots if root for other in below(root))}
+        return {other: word for other in found if (word := identity(other))}
+
+    if pid and is_alive(pid, known_identity):
         _signal_group(pid, signal.SIGTERM)
-    for other in marked(run_id):
+    left = members()
+    for other in left:
         _signal(other, signal.SIGTERM)
     deadline = time.monotonic() + grace
     while time.monotonic() < deadline:
         reap()
-        if not is_alive(pid, known_identity) and not any(marked(run_id)):
-            return
+        # Looking at all processes takes long: only once those that are known are gone.
+        if not any(itertools.starmap(is_alive, left.items())):
+            left = members()
+            if not left and not is_alive(pid, known_identity):
+                return
         time.sleep(0.02)
     if pid and is_alive(pid, known_identity):
         _signal_group(pid, signal.SIGKILL)
     for _ in range(100):
-        left = list(marked(run_id))
+        left = members()
         for other in left:
             _signal(other, signal.SIGKILL)
         reap()
@@ -179,6 +193,41 @@ def marked(run_id: str) -> Iterator[int]:
             continue
         if not marks.isdisjoint(environment.split(b"\0")) and identity(int(name)) is not None:
             yield int(name)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant of ours whose own parent dies (prctl(2); Linux).
+
+    Whatever a client starts then stays below us, whatever session and environment it gives itself.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def below(root: int) -> set[int]:
+    """Return the living processes that descend from one; none where only psutil could tell."""
+    if sys.platform != "linux":
+        return set()
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+        except (OSError, ValueError):  # gone
+            continue
+        if state not in (b"Z", b"X"):
+            children.setdefault(int(parent), []).append(int(name))
+    found: set[int] = set()
+    left = [root]
+    while left:
+        born = children.get(left.pop(), [])
+        found.update(born)
+        left += born
+    return found
 
 
 def _marked_elsewhere(run_id: str) -> Iterator[int]:
@@ -224,19 +273,20 @@ def run(
     """
     import subprocess
 
-    child = subprocess.Popen(
-        argv,
-        cwd=cwd,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        process_group=0,
-    )
+    with _readable(stdin) as given:
+        child = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,
+        )
     try:
-        out, err = child.communicate(stdin, timeout)
+        out, err = child.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         _abandon(child)
         return Finished(None, "", "")
@@ -245,6 +295,25 @@ def run(
         child.wait()
         raise
     return Finished(child.returncode, out, err)
+
+
+@contextlib.contextmanager
+def _readable(text: str | None) -> Iterator[int]:
+    """Give a descriptor for a command to read `text` from.
+
+    A file without a name, no pipe: if we are killed, the reader of a pipe takes the part that came
+    for the whole, and a pull request is opened with half a text, or with none.
+    """
+    if text is None:
+        with open(os.devnull, "rb") as nothing:
+            yield nothing.fileno()
+        return
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode(errors="replace"))
+        file.seek(0)
+        yield file.fileno()
 
 
 def _abandon(child: subprocess.Popen[str]) -> None:

@@ -12,16 +12,28 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from orchestrator import agentstate, events, files, pullrequests, runrecord, settings, tidy
+from orchestrator import (
+    agentstate,
+    events,
+    files,
+    landing,
+    pullrequests,
+    runrecord,
+    settings,
+    tidy,
+)
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, PullRequest
+from orchestrator.scheduleentry import LOG
 from orchestrator.store import Store
 
 #: Run folders of one agent that one tick removes: some milliseconds.
-MOST_AT_ONCE = 20
+MOST_AT_ONCE = 10
 #: Bytes from which a stream is packed: most never are, and stay to be read with any tool.
 LONG_STREAM = 1_000_000
+#: Bytes at which a log that everybody appends to begins anew.
+LONG_LOG = 1_000_000
 MEGABYTE = 1_000_000
 DAY = 86_400.0
 #: Actions that settle a run.
@@ -110,7 +122,8 @@ def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
 
     `now` is epoch seconds. What goes wrong is an event of the project's history: nobody waits here.
     """
-    files.make_folder(layout.cache)
+    if not os.path.isdir(layout.cache):
+        return  # taken away by an uninstall meanwhile: nothing is made there again
     lock = files.Lock(os.path.join(layout.cache, "keeping.lock"))
     try:
         with lock:
@@ -139,6 +152,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
         return
     # First, so that what fails is not tried again at every run's end.
     files.write_json(memory_path, {**memory, "at": now})
+    _begin_logs_anew(layout)
     config = settings.last_good(layout)
     if config is None:
         return
@@ -156,6 +170,25 @@ def _once_a_day(layout: Layout, now: float) -> None:
     for item in tidy.carry_out(layout, config, prs or [], items):
         told = {"kind": item.kind, "name": item.name, "commit": item.commit or None}
         events.append(layout, now, "clean", reason=item.why, **told)
+
+
+def _begin_logs_anew(layout: Layout) -> None:
+    """Put long logs aside, in the place of those before them."""
+    _put_aside(os.path.join(layout.root, LOG))
+    guard = landing.lock(layout, 0.0)
+    try:
+        # A check's output is read back from where it began: not while one may be at work.
+        with guard:
+            for name in ("landing.log", "landing.out"):
+                _put_aside(os.path.join(layout.cache, name))
+    except files.LockHeld:
+        return  # it is being written to just now; tomorrow again
+    finally:
+        guard.close()
+
+
+def _put_aside(path: str) -> None:
+    files.put_aside(path, f"{path}.1", LONG_LOG)
 
 
 def _merged(

@@ -45,6 +45,10 @@ def finish(folder: str, record: Record, outcome: Outcome) -> None:
 
 def _fault(error: OrchestratorError | OSError) -> Outcome:
     """The outcome of a run that the machine, a service or the configuration got in the way of."""
+    if isinstance(error, OSError) and error.errno in disk.ERRORS:
+        return Outcome("system_fault", f"disk_full: {error.filename}: {error.strerror}")
+    if isinstance(error, GitError) and any(said in error.message for said in disk.SAID):
+        return Outcome("system_fault", f"disk_full: {error.message}")
     if isinstance(error, OSError):
         return Outcome("system_fault", f"system_fault: {error.filename}: {error.strerror}")
     hint = f" ({error.hint})" if error.hint else ""
@@ -225,7 +229,8 @@ def _conclude(job: Job) -> Outcome:
     rescued = None
     if gitworktree.is_worktree(job.path):
         kept = worktree.preserve(job.path, record["branch"], record["id"])
-        rescued = kept.ref
+        # What a try before us rescued is the whole; ours may be what its cleaning had left.
+        rescued = record["steps"].get("rescued") or kept.ref
         record["steps"]["rescued"] = rescued
         job.save()
         if kept.dirty:

@@ -185,11 +185,8 @@ def state(entry: Entry, variables: Mapping[str, str]) -> str:
         return "gone"
 
 
-def probe(entry: Entry, words: str, variables: Mapping[str, str]) -> process.Finished:
-    """Start the launcher as the schedule does, with other words; return what it said.
-
-    Raises OrchestratorError and OSError.
-    """
+def environment(entry: Entry, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which the schedule starts its command. Raises OrchestratorError."""
     names = ("HOME", "LOGNAME", "USER")
     clean = {name: variables[name] for name in names if name in variables}
     clean |= {"SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
@@ -202,8 +199,16 @@ def probe(entry: Entry, words: str, variables: Mapping[str, str]) -> process.Fin
     else:
         code, said = _run("launchctl", "getenv", "CLAUDE_CODE_OAUTH_TOKEN")
         clean |= {"CLAUDE_CODE_OAUTH_TOKEN": said} if code == 0 and len(said.split()) == 1 else {}
+    return clean
+
+
+def probe(entry: Entry, words: str, variables: Mapping[str, str]) -> process.Finished:
+    """Start the launcher as the schedule does, with other words; return what it said.
+
+    `variables` are what `environment` gave. Raises OSError.
+    """
     argv = ("/bin/sh", "-c", entry.command(words, None))
-    return process.run(argv, cwd=os.sep, environment=clean, timeout=PROBE_TIMEOUT)
+    return process.run(argv, cwd=os.sep, environment=variables, timeout=PROBE_TIMEOUT)
 
 
 def warnings(entry: Entry) -> list[str]:

@@ -7,13 +7,14 @@ So the launcher is really started, in the environment that the schedule would gi
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 
-from orchestrator import __version__, clone, files, installed, project, schedule
+from orchestrator import __version__, clone, files, installed, process, project, schedule
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.probes import Finding
+from orchestrator.probes import PROBE_TIMEOUT, Finding
 from orchestrator.scheduleentry import Entry
 
 _LEVELS = ("ok", "warn", "fail")
@@ -37,7 +38,8 @@ def look(layout: Layout, variables: Mapping[str, str], here: list[Finding]) -> I
         yield Finding("schedule", "fail", f"the entry of {entry.kind} is gone", again)
         return
     wrong = [*_entry(entry, state, variables, again), *_lost(layout, entry, again)]
-    wrong += _from_schedule(entry, variables, here, again)
+    given = schedule.environment(entry, variables)
+    wrong += [*_from_schedule(entry, given, here, again), *_zone(entry, given, variables)]
     yield from wrong
     if not wrong:
         message = f"{entry.kind} starts {entry.launcher}, which finds what it needs"
@@ -66,10 +68,10 @@ def _lost(layout: Layout, entry: Entry, again: str) -> Iterator[Finding]:
 
 
 def _from_schedule(
-    entry: Entry, variables: Mapping[str, str], here: list[Finding], again: str
+    entry: Entry, given: Mapping[str, str], here: list[Finding], again: str
 ) -> Iterator[Finding]:
     """Really start the launcher as the schedule does, and pass on what is worse there than here."""
-    done = schedule.probe(entry, "_probe", variables)
+    done = schedule.probe(entry, "_probe", given)
     try:
         found = [Finding(**each) for each in json.loads(done.out)["findings"]]
     except (ValueError, LookupError, TypeError):
@@ -85,3 +87,21 @@ def _from_schedule(
             hint = token if each.code == "sign_in" else each.hint
             message = f"started by {entry.kind}: {each.message}"
             yield Finding(each.code, each.level, message, hint)
+
+
+def _zone(
+    entry: Entry, given: Mapping[str, str], variables: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Find a time zone that is only this shell's: the agents' cron expressions go by local time."""
+    here, there = (_offset(each.get("TZ")) for each in (variables, given))
+    if here != there:
+        message = f"started by {entry.kind}: local time is {there} there, {here} in this shell"
+        hint = f"agents' schedules and a day's budget go by {entry.kind}'s; if that is not meant, "
+        yield Finding("clock", "warn", message, f"{hint}set TZ for {entry.kind} too")
+
+
+def _offset(zone: str | None) -> str:
+    """Return how far local time is from UTC with this TZ, or with the machine's own zone."""
+    variables = {"PATH": os.defpath, **({"TZ": zone} if zone else {})}
+    done = process.run(("date", "+%z"), cwd=os.sep, environment=variables, timeout=PROBE_TIMEOUT)
+    return done.out.strip()

@@ -32,7 +32,7 @@ _HINTS = {
     "disk_full": "free some space (df, df -i, orchestrator clean); work then goes on by itself",
     "disk_read_only": "mount it writable again, or mend its owner; work then goes on by itself",
     "git_missing": "install git, or mend the schedule's PATH: orchestrator doctor",
-    "git_failed": "try by hand: git status; a lock file that a killed git left may be removed",
+    "git_failed": "try by hand: git status; look at the disk (df), and for locks of a killed git",
     "git_hung": "try by hand: git status; look at the disk, and at what git waits for",
     "rate_limit": "nothing to mend here: work goes on by itself when the service lets it",
     "overloaded": "nothing to mend here: work goes on by itself when the service answers again",
@@ -231,7 +231,8 @@ class Settler:
             last_reason=_short(outcome.reason),
             last_finished=self.now,
             last_run=state.run,
-            spend={**dict(sorted(state.spend.items())[-1:]), **spend},
+            # A week: a clock that is moved on and back again must find what today has cost.
+            spend={**dict(sorted(state.spend.items())[-7:]), **spend},
             totals=_added(state.totals, outcome, cost, _seconds(record)),
         )
         if record.get("task") is None:

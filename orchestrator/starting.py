@@ -60,8 +60,10 @@ class Starter:
                 agentstate.write(self.layout, agent.name, state)
         if not claimed:
             return Action("skip", agent.name, reason="no_matching_task")
-        self._spawn(agent.name, folder)
+        # Told before it is done: once forked, the run goes its way whatever becomes of us. When we
+        # die in between, the next tick tells that it started it again.
         self._event("start", agent=agent.name, task=task.id if task else None, run=run_id)
+        self._spawn(agent.name, folder)
         return Action("start", agent.name, task.id if task else None, run_id)
 
     def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
@@ -129,8 +131,8 @@ class Starter:
         restarts = state.restarts + 1 if stage == state.restarted_in else 1
         state = state._replace(restarts=restarts, restarted_in=stage)
         agentstate.write(self.layout, action.agent, state)
-        self._spawn(action.agent, folder)
         self._event("restart", agent=action.agent, run=action.run, reason=action.reason)
+        self._spawn(action.agent, folder)
         return action
 
 

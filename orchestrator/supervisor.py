@@ -14,6 +14,7 @@ which is why this module imports next to nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -201,15 +202,16 @@ def watch(folder: str, record: Record) -> None:
     The client may not be our child (its supervisor died, and we took over): then its end is seen
     by its identity, and nobody knows its exit code.
     """
+    process.adopt_orphans()
     waiting = _Waiting(folder, record)
     limit = waiting.until_over()
     client = record["client"]
-    run_id = str(record["id"])
+    run_id, me = str(record["id"]), os.getpid()
     if limit:
-        process.end_run(client["pid"], client["identity"], run_id, reap=waiting.poll)
+        process.end_run(client["pid"], client["identity"], run_id, reap=waiting.poll, keeper=me)
     waiting.finish()
-    # What the client left behind in its group, or marked with the run's id, ends with it.
-    process.end_run(None, None, run_id, reap=lambda: None)
+    # What the client left behind, wherever it hides, ends with it.
+    process.end_run(None, None, run_id, reap=waiting.reap_adopted, keeper=me)
     record["ended"] = {
         "exit_code": waiting.exit_code,
         "signal": waiting.signal,
@@ -273,7 +275,8 @@ class _Waiting:
         return None
 
     def poll(self) -> bool:
-        """Return whether the client is dead; take its exit status if it is our child."""
+        """Return whether the client is dead; its exit status is left for `finish`."""
+        self.reap_adopted()
         try:
             # Not reaped yet: while it is a zombie nobody else can get its process group's id.
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -281,6 +284,13 @@ class _Waiting:
         except ChildProcessError:
             return not process.is_alive(self.pid, self.identity)
         return True
+
+    def reap_adopted(self) -> None:
+        """Let go of the client's orphans that have ended."""
+        wanted = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, wanted)) and ended.si_pid != self.pid:
+                os.waitpid(ended.si_pid, 0)
 
     def finish(self) -> None:
         """End what is left of the client's process group, and reap the client."""

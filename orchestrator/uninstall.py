@@ -132,6 +132,7 @@ def _take_scraps(layout: Layout) -> None:
     for path in (
         layout.hold,
         os.path.join(layout.root, LOG),
+        os.path.join(layout.root, f"{LOG}.1"),  # see `retention`
         os.path.join(layout.queue, ".lock"),
         os.path.join(layout.prs, ".lock"),
         layout.scheduler_lock,

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -370,22 +371,25 @@ def _check_failing_check(world: World) -> None:
 
 
 def _begin_leftovers(world: World) -> None:
+    """The first attempt claims to be done and has committed nothing."""
     _create(world)
     leave = [["write", "staged.txt", "staged\n"], ["git", "add", "staged.txt"]]
     leave += [["append", "app.py", "# unfinished\n"], ["write", "new.txt", "untracked\n"]]
-    gave_up = {"outcome": "failed", "summary": "No."}
-    world.script(TASK, {"steps": leave, "report": gave_up}, WORK)
+    world.script(TASK, {"steps": leave}, WORK)
 
 
 def _check_leftovers(world: World) -> None:
     assert_delivered(world, TASK)
-    refs = world.git("for-each-ref", "--format=%(refname)", "refs/orchestrator/rescue/").split()
-    assert refs, "what was not committed is lost"
-    for ref in refs:
-        assert world.git("show", f"{ref}:new.txt") == "untracked"
-        assert world.git("show", f"{ref}:staged.txt") == "staged"
-        assert "# unfinished" in world.git("show", f"{ref}:app.py")
     assert world.task(TASK)["attempts"] == 1
+    first, _ = world.starts(TASK)
+    ref = f"refs/orchestrator/rescue/{first['run']}"
+    # A rescue that was killed may have made a second ref; whatever people are told of is whole.
+    for told in {ref, *re.findall(r"kept under ([^\s\"]+)", world.text(TASK))}:
+        assert world.git("show", f"{told}:new.txt") == "untracked"
+        assert world.git("show", f"{told}:staged.txt") == "staged"
+        assert "# unfinished" in world.git("show", f"{told}:app.py")
+    assert f"uncommitted changes are kept under {ref}" in world.text(TASK)
+    assert ref in world.seen(TASK)["instructions"]
 
 
 def _begin_landing(world: World) -> None:

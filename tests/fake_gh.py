@@ -341,7 +341,7 @@ def pr_comment(hub: GitHub, call: Call) -> None:
         die("GraphQL: Body cannot be blank (addComment)")
     if len(body) > 65536:
         die("GraphQL: Body is too long (maximum is 65536 characters) (addComment)")
-    pr["comments"].append(body)
+    pr["comments"].append({"author": {"login": "person"}, "body": body})
     hub.save()
     print(f"{pr['url']}#issuecomment-1")
 

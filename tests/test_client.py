@@ -352,7 +352,14 @@ TABLE: dict[str, tuple[list[Line], Ended, Role, int, str, str | None]] = {
     "stopped": ([INIT], Ended(143, None, "stopped"), IMPL, 1, "stopped", "stopped"),
     "stalled": ([INIT], Ended(143, None, "stalled"), IMPL, 1, "failed", "stalled"),
     "timed out": ([INIT], Ended(None, 9, "timed_out"), IMPL, 1, "failed", "timed_out"),
-    "too much": ([INIT], Ended(143, None, "too_much_output"), IMPL, 1, "failed", "too_much_output"),
+    "too much": (
+        [INIT],
+        Ended(143, None, "too_much_output"),
+        IMPL,
+        1,
+        "failed",
+        "client_error: too_much_output",
+    ),
     "stalled while the service is overloaded": (
         [INIT, WORK, retry("overloaded", 529)],
         Ended(143, None, "stalled"),
@@ -400,7 +407,7 @@ def test_lines_and_the_processs_end_make_the_outcome(name: str) -> None:
 
 
 def test_every_reason_of_a_failure_begins_with_a_word_of_the_contract() -> None:
-    words = ("stalled", "timed_out", "no_result", "client_error", "no_commits", "too_much_output")
+    words = ("stalled", "timed_out", "no_result", "client_error", "no_commits")
     for lines, ended, role, commits, verdict, _ in TABLE.values():
         outcome = client.outcome(read(lines), ended, role, commits)
         if verdict == "failed":

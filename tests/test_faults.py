@@ -7,10 +7,9 @@ tick tries again with one run, and everything ends in done by itself.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import harness
 import pytest
+from full_disk import Disk
 from harness import World, is_alive, shadow, wait_until
 
 world = harness.world
@@ -248,8 +248,8 @@ def at_work(world: World, *, agents: int = 2, done: bool = False, **config: Any)
     script = {"steps": [["work_once"]], "after": [waiting]}
     world.script("default", script if done else {"steps": [["work_once"], waiting]})
     tasks = [world.add(f"Task {n}") for n in range(agents)]
-    world.tick()
-    wait_until(lambda: len(world.ledger("end" if done else "commit")) == agents, "the work")
+    word = "end" if done else "commit"
+    world.tick_until(lambda: len(world.ledger(word)) == agents, "the work")
     return tasks
 
 
@@ -378,21 +378,28 @@ class Forge:
         return list(json.loads(self.state.read_text())["prs"])
 
 
-def on_github(world: World) -> Forge:
+@pytest.fixture
+def hub(world: World, monkeypatch: pytest.MonkeyPatch) -> Forge:
+    """A project on GitHub."""
     world.create(retry=STRICT, agents=two_agents(), forge="github")
-    return Forge(world)
+    made = Forge(world)
+    edge = IMPATIENT.format(mode=str(made.mode))
+    monkeypatch.setattr(harness, "PRODUCT", shadow(world.folder / "shadow", edge))
+    return made
 
 
-#: `gh` has this long, in seconds, where a test waits for it to pass.
-IMPATIENT = "from orchestrator import forge\nforge.GH_TIMEOUT = forge.GH_TICK_TIMEOUT = 1.0\n"
+#: While `gh` hangs, it has a second: nobody wants to wait for the product's minute.
+IMPATIENT = """
+from orchestrator import forge
+if os.path.exists({mode!r}):
+    forge.GH_TIMEOUT = forge.GH_TICK_TIMEOUT = 1.0
+"""
 
 
 @pytest.mark.parametrize("mode", ["exits", "hangs", "rubbish"])
 def test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick(
-    world: World, mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: World, hub: Forge, mode: str
 ) -> None:
-    monkeypatch.setattr(harness, "PRODUCT", shadow(tmp_path / "shadow", IMPATIENT))
-    hub = on_github(world)
     world.ok("tick")
     hub.fail(mode)
     tasks = [world.add(f"Task {n}") for n in range(2)]
@@ -413,10 +420,8 @@ def test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick(
 @pytest.mark.parametrize("mode", ["exits", "hangs", "rubbish"])
 @pytest.mark.parametrize("only", ["", "create"], ids=["every call fails", "opening fails"])
 def test_a_forge_that_fails_at_delivery_gets_the_pull_request_later(
-    world: World, mode: str, only: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: World, hub: Forge, mode: str, only: str
 ) -> None:
-    monkeypatch.setattr(harness, "PRODUCT", shadow(tmp_path / "shadow", IMPATIENT))
-    hub = on_github(world)
     tasks = at_work(world, forge="github")
     hub.fail(f"{mode} {only}")
     world.open("go")
@@ -438,52 +443,9 @@ def test_a_forge_that_fails_at_delivery_gets_the_pull_request_later(
 # --- the disk ----------------------------------------------------------------------------------
 
 
-class Disk:
-    """A small file system of its own (tmpfs) that a world's project is made on."""
-
-    def __init__(self, path: Path, size: str, inodes: int) -> None:
-        self.path, self.size, self.inodes = path, size, inodes
-
-    def mount(self, *more: str) -> None:
-        options = ",".join((f"size={self.size}", f"nr_inodes={self.inodes}", "mode=700", *more))
-        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
-
-    def fill(self) -> None:
-        """Take every byte that is left."""
-        with open(self.path / "filler", "ab", buffering=0) as filler:
-            for size in (1 << 20, 1 << 12, 1):
-                with contextlib.suppress(OSError):
-                    while filler.write(b"\0" * size) == size:
-                        continue
-
-    def take_all_inodes(self) -> None:
-        (self.path / "fillers").mkdir()
-        number = 0
-        with contextlib.suppress(OSError):
-            while True:
-                (self.path / "fillers" / str(number)).touch()
-                number += 1
-
-    def free(self) -> None:
-        (self.path / "filler").unlink(missing_ok=True)
-        shutil.rmtree(self.path / "fillers", ignore_errors=True)
-
-    def read_only(self, wanted: bool) -> None:
-        option = "remount,ro" if wanted else "remount,rw"
-        subprocess.run(["mount", "-o", option, str(self.path)], check=True)
-
-
 @pytest.fixture
 def disk(world: World) -> Iterator[Disk]:
     """A disk of 24 MiB for the world's project; its remote and its client's notes lie elsewhere."""
-    if sys.platform != "linux":
-        pytest.skip("tmpfs is Linux's")
     made = Disk(world.folder / "disk", "24m", 4000)
     made.path.mkdir()
     made.mount()
@@ -581,6 +543,22 @@ def test_a_disk_that_fills_before_delivery_loses_no_finished_work(
     assert_one_problem(world, "disk_full")
     assert world.places()["failed"] == []
     assert [world.task(task)["attempts"] for task in tasks] == [0, 0]
+    disk.free()
+    recover(world, tasks)
+
+
+def test_a_disk_that_is_too_small_for_a_worktree_is_waited_for(world: World, disk: Disk) -> None:
+    world.create()
+    (world.root / "big.bin").write_bytes(random.Random(7).randbytes(6_000_000))
+    world.git("add", "-A")
+    world.git("commit", "-q", "-m", "Something big")
+    world.git("push", "-q", "origin", "main")
+    world.configure(retry=STRICT, agents=two_agents())
+    world.script("default", CAREFUL)
+    tasks = [world.add(f"Task {n}") for n in range(2)]
+    disk.fill(but=3_000_000)
+    hold_out(world, tasks, "unable to write file big.bin")
+    assert "df" in problems(world)[0]["hint"], "git does not say why it is unable"
     disk.free()
     recover(world, tasks)
 

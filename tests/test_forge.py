@@ -325,7 +325,7 @@ def test_no_title_or_text_is_taken_for_an_option(hub: Hub, text: str) -> None:
     assert pr.title == title
     assert text in hub.state["prs"][0]["body"]
     hub.forge.give_verdict(pr.id, "changes_requested", head, text)
-    assert text in hub.state["prs"][0]["comments"][0]
+    assert text in hub.state["prs"][0]["comments"][0]["body"]
 
 
 def test_the_longest_text_that_a_run_can_report_fits(hub: Hub) -> None:
@@ -377,10 +377,22 @@ def test_an_agents_verdict_is_a_comment_for_github_lets_nobody_review_his_own(hu
     hub.forge.open(wanted(head), "")
     hub.forge.give_verdict("1", "changes_requested", head, "The tests lie.")
     (comment,) = hub.state["prs"][0]["comments"]
-    assert head[:12] in comment
-    assert "changes requested" in comment
-    assert "The tests lie." in comment
+    assert head[:12] in comment["body"]
+    assert "changes requested" in comment["body"]
+    assert "The tests lie." in comment["body"]
     assert "pr review" not in hub.calls()
+
+
+def test_a_verdict_that_was_given_before_a_crash_is_not_given_again(hub: Hub) -> None:
+    head = branch(hub.repo, "agent/T1")
+    hub.forge.open(wanted(head), "")
+    for _ in range(2):
+        hub.forge.give_verdict("1", "approved", head, "Looks right.\n")
+    hub.forge.give_verdict("1", "changes_requested", head, "On second thoughts.")
+    assert [c["body"].split("**")[1] for c in hub.state["prs"][0]["comments"]] == [
+        "approved",
+        "changes requested",
+    ]
 
 
 def test_only_the_reviewed_commit_is_merged(hub: Hub) -> None:

@@ -95,11 +95,14 @@ def forbidden(project: Project, agent: str) -> list[dict[str, Any]]:  # noqa: F8
         bash("orchestrator agent resume --all"),
         bash("orchestrator inbox approve 1"),
         write(other / "state.json"),
-        write(there / ".." / "state.json"),
+        write(there / ".." / "sneaked.json"),
         write(project.queue / "incoming" / "SNEAKED.md"),
         write(project.root / "sneaked.txt"),
         write(project.home / ".bashrc"),
+        # The client takes an edit of what was read only; roles that read must not even read it.
+        read(hidden / "agents.yaml"),
         edit(hidden / "agents.yaml"),
+        read(project.root / "app.txt"),
         edit(project.root / "app.txt"),
     ]
 
@@ -139,6 +142,8 @@ def test_what_a_role_must_not_do_is_refused(
     said = results(project.api.conversations()[-1])
     assert len(said) == len(calls)
     for call, answer in zip(calls, said, strict=True):
+        if call["name"] == "Read" and not reads_only:
+            continue
         assert any(word in answer for word in DENIED), (call, answer)
         assert "canary-of-the-home" not in answer
     assert not list(project.folder.rglob("*sneaked*"))

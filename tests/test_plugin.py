@@ -22,9 +22,12 @@ import yaml
 from conftest import CHECKOUT, git, tree
 from messages_api import MessagesAPI, Request
 from real_client import client_environment, require_client
-from test_skills import FOR_PEOPLE
+from test_skills import FOR_AGENTS, FOR_PEOPLE
 
 import orchestrator
+from orchestrator import forge
+from orchestrator.layout import Layout
+from orchestrator.model import Config, PullRequest
 
 #: What a marketplace would hand out; not the tests, nor what lies about in a checkout.
 PARTS = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills")
@@ -96,13 +99,22 @@ class Machine:
         return done.stdout
 
     def session(
-        self, cwd: Path, prompt: str, turns: Sequence[Turn] = (), **environment: str
+        self,
+        cwd: Path,
+        prompt: str,
+        turns: Sequence[Turn] = (),
+        resume: str | None = None,
+        **environment: str,
     ) -> Session:
-        """Hold one session: a prompt, and what the model then calls, one thing after another."""
+        """Hold one session: a prompt, and what the model then calls, one thing after another.
+
+        `resume` is the id of an earlier one that goes on.
+        """
+        options = ["--resume", resume] if resume else []
 
         def answer(request: Request) -> Any:
             outputs = [_text(block["content"]) for block in request.tool_results]
-            if len(outputs) == len(turns):
+            if len(outputs) >= len(turns):
                 return "Done."
             turn = turns[len(outputs)]
             wanted = turn(outputs) if callable(turn) else turn
@@ -112,7 +124,7 @@ class Machine:
 
         with MessagesAPI(answer) as api:
             done = subprocess.run(
-                [str(require_client()), "-p", "--output-format", "json"],
+                [str(require_client()), "-p", "--output-format", "json", *options],
                 input=prompt,
                 env=self.environment(api.url, **environment),
                 cwd=cwd,
@@ -125,6 +137,33 @@ class Machine:
                 pytest.fail(f"{prompt}: {done.stdout}{done.stderr}")
             result = said if isinstance(said, dict) else said[-1]
             return Session(result, api.conversations())
+
+    def prompts(self, cwd: Path, texts: list[str]) -> tuple[list[str], list[Request]]:
+        """Say one thing after another in one session; return what was answered, and the requests.
+
+        One start of the client for all: but what an earlier skill may do, a later one may too.
+        """
+        said = [{"type": "user", "message": {"role": "user", "content": text}} for text in texts]
+        words = [
+            "-p",
+            "--input-format",
+            "stream-json",
+            "--output-format",
+            "stream-json",
+            "--verbose",
+        ]
+        with MessagesAPI(lambda request: "Done.") as api:
+            done = subprocess.run(
+                [str(require_client()), *words],
+                input="".join(f"{json.dumps(each)}\n" for each in said),
+                env=self.environment(api.url),
+                cwd=cwd,
+                capture_output=True,
+                text=True,
+            )
+            events = [json.loads(line) for line in done.stdout.splitlines()]
+            answers = [event["result"] for event in events if event["type"] == "result"]
+            return answers, api.conversations()
 
 
 @dataclass
@@ -221,6 +260,41 @@ def test_installed_it_has_every_skill_and_costs_each_session_little(machine: Mac
     assert all(name in said for name in FOR_PEOPLE)
     tokens = said.partition("Always-on:")[2].split()[0]
     assert int(tokens.strip("~").replace(",", "")) <= MOST_TOKENS
+
+
+@client
+def test_from_a_git_url_it_is_installed_whole_and_only_by_a_client_that_can_run_it(
+    bare: Machine, tmp_path: Path
+) -> None:
+    """The address is one that git reads from a bare repository on this disk."""
+    work, stored = copy_of_the_plugin(tmp_path / "work"), tmp_path / "stored.git"
+    git(work, "init", "--quiet", "--initial-branch=main")
+    person = ("-c", "user.name=P", "-c", "user.email=p@example.com")
+    git(work, "add", ".")
+    git(work, *person, "commit", "--quiet", "--message", "As published")
+    git(tmp_path, "clone", "--quiet", "--bare", str(work), str(stored))
+    url = "https://git.example.com/somebody/orchestrator.git"
+    for version, is_enough in ((None, True), (">=999.0.0", False)):
+        if version is not None:
+            manifest = work / ".claude-plugin" / "plugin.json"
+            told = json.loads(manifest.read_text()) | {"engines": {"claude-code": version}}
+            manifest.write_text(json.dumps(told))
+            git(work, *person, "commit", "--quiet", "--all", "--message", "For a later client")
+            git(work, "push", "--quiet", str(stored), "main")
+        person_s = Machine(tmp_path / f"machine-{is_enough}")
+        person_s.home.mkdir(parents=True)
+        setting = f'[url "file://{stored}"]\n\tinsteadOf = {url}\n'
+        (person_s.home / ".gitconfig").write_text(setting)
+        assert person_s.client("plugin", "marketplace", "add", url).returncode == 0
+        done = person_s.client("plugin", "install", "orchestrator@orchestrator")
+        said = done.stdout + done.stderr
+        found = list(person_s.home.glob(".claude/plugins/cache/*/*/*/bin/orchestrator"))
+        assert (done.returncode == 0) == is_enough, said
+        if is_enough:
+            assert [os.access(path, os.X_OK) for path in found] == [True]
+        else:
+            assert "claude update" in said
+            assert found == []
 
 
 def test_the_icon_is_a_square_picture_of_the_wanted_size() -> None:
@@ -342,25 +416,76 @@ def test_pause_agent_pauses_and_resumes(machine: Machine, folder: Path) -> None:
 def test_retry_failed_looks_at_why_and_puts_tasks_back(machine: Machine, folder: Path) -> None:
     [task] = tasks(folder, "incoming")
     machine.orchestrator(folder, "task", "move", task, "failed")
-    turns: list[Turn] = [f"orchestrator task show {task}", f"orchestrator task retry {task}"]
+    seen = []
+
+    def look_then(command: str) -> Callable[[list[str]], str]:
+        return lambda _: seen.append(tasks(folder, "incoming")) or command
+
+    turns: list[Turn] = [
+        f"orchestrator task show {task}",
+        f"orchestrator task retry {task}",
+        look_then(f"orchestrator task cancel {task}"),
+        # As the skill says: what a person cancelled is among them.
+        look_then("orchestrator task retry --all"),
+    ]
     done = machine.session(folder, f"/orchestrator:retry-failed {task}", turns)
     assert task in done.skill.partition("## Steps")[0]
     assert "is in incoming again" in done.outputs[1]
+    assert seen == [[task], []]
     assert tasks(folder, "incoming") == [task]
+
+
+def pull_request(folder: Path, task: str) -> None:
+    """Let an approved pull request of a done task wait for a person, as a reviewer leaves it."""
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "Set orchestrator up")
+    git(folder, "switch", "--quiet", "--create", f"agent/{task}-work")
+    (folder / "morning.txt").write_text("good\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "Say it")
+    head = git(folder, "rev-parse", "HEAD")
+    git(folder, "switch", "--quiet", "main")
+    layout = Layout(str(folder))
+    prs = forge.Local(layout, Config())
+    wanted = PullRequest("", task, f"agent/{task}-work", "main", head, "Say good morning", "open")
+    number = prs.open(wanted, "Why").id
+    prs.give_verdict(number, "approved", head, "Fine")
 
 
 @client
-def test_inbox_gives_an_answer_to_the_agent_that_asked(machine: Machine, folder: Path) -> None:
-    [task] = tasks(folder, "incoming")
-    machine.orchestrator(folder, "task", "move", task, "blocked")
-    answer = f"orchestrator inbox answer {task} - <<'EOF'\nIt's fine: keep \"it\" & go on.\nEOF"
-    done = machine.session(
-        folder, f"/orchestrator:inbox {task} it's fine", ["orchestrator inbox", answer]
-    )
-    assert "goes on with your answer" in done.outputs[1]
-    assert tasks(folder, "incoming") == [task]
-    text = (folder / ".orchestrator/shared/queue/incoming" / f"{task}.md").read_text()
+def test_inbox_does_what_the_person_decided(machine: Machine, folder: Path) -> None:
+    [done_one] = tasks(folder, "incoming")
+    add = ("task", "add", "--role", "implement", "--title")
+    asked = machine.orchestrator(folder, *add, "Ask").strip()
+    gone = machine.orchestrator(folder, *add, "Go away").strip()
+    stuck = machine.orchestrator(folder, *add, "Wait", "--depends-on", gone).strip()
+    machine.orchestrator(folder, "task", "cancel", gone)
+    machine.orchestrator(folder, "task", "move", done_one, "done")
+    machine.orchestrator(folder, "task", "move", asked, "blocked")
+    remember(folder, "test-agent", suspended="it failed three times")
+    pull_request(folder, done_one)
+    answer = f"orchestrator inbox answer {asked} - <<'EOF'\nIt's fine: keep \"it\" & go on.\nEOF"
+    turns: list[Turn] = [
+        "orchestrator inbox",
+        f"orchestrator task show {asked}",
+        "orchestrator pr show 1",
+        answer,
+        "orchestrator inbox approve pr:1",
+        f"orchestrator inbox dismiss {stuck}",
+        "orchestrator agent resume test-agent",
+        "orchestrator inbox",
+    ]
+    done = machine.session(folder, f"/orchestrator:inbox {asked} it's fine", turns)
+    first = done.outputs[0]
+    assert all(item in first for item in (stuck, "pr:1", "agent:test-agent"))
+    assert asked in done.skill.partition("## Steps")[0]
+    assert "goes on with your answer" in done.outputs[3]
+    assert tasks(folder, "incoming") == sorted([asked, stuck])
+    text = (folder / ".orchestrator/shared/queue/incoming" / f"{asked}.md").read_text()
     assert "keep" in text
+    assert "is merged" in done.outputs[4]
+    assert (folder / "morning.txt").exists()
+    assert "nothing waits for you" in done.outputs[7]
 
 
 @client
@@ -422,17 +547,20 @@ def test_setup_leads_from_nothing_to_agents_that_may_start(machine: Machine, rep
 
 
 @client
-def test_every_skill_loads_where_nothing_is_set_up(
+def test_every_skill_loads_where_nothing_is_set_up_and_the_agents_are_in_nobodys_menu(
     machine: Machine, repo: Path, tmp_path: Path
 ) -> None:
-    places = [(name, repo) for name in sorted(FOR_PEOPLE)]
-    places += [(name, tmp_path) for name in ("doctor", "enqueue", "setup")]
-    with ThreadPoolExecutor(6) as pool:
-        ask = pool.map(lambda p: machine.session(p[1], f"/orchestrator:{p[0]}"), places)
-        sessions = dict(zip(places, ask, strict=True))
-    for (name, where), done in sessions.items():
-        assert "## What to tell the user" in done.skill, name
-        assert done.result["result"] == "Done."
+    people, hidden = sorted(FOR_PEOPLE), sorted(FOR_AGENTS)
+    for where, names in ((repo, people + hidden), (tmp_path, ["doctor", "enqueue", "setup"])):
+        said, requests = machine.prompts(where, [f"/orchestrator:{name}" for name in names])
+        shown = [name for name in names if name in FOR_PEOPLE]
+        assert said[: len(shown)] == ["Done."] * len(shown)
+        assert all("can only be invoked by Claude" in each for each in said[len(shown) :])
+        assert len(said) == len(names)
+        for name, request in zip(shown, requests, strict=True):
+            text = request.prompts[-1]
+            assert f"/skills/{name}\n" in text
+            assert "## What to tell the user" in text
         assert not (where / ".orchestrator").exists()
 
 
@@ -442,6 +570,30 @@ def test_a_command_that_is_not_the_skills_own_is_denied(machine: Machine, folder
     done = machine.session(folder, "/orchestrator:queue-status", turns)
     assert len(done.result["permission_denials"]) == 2
     assert not (folder / "made").exists()
+
+
+@client
+def test_installed_by_pip_its_skills_are_commands_of_the_project(
+    repo: Path, tmp_path: Path
+) -> None:
+    """What pip puts on PATH is all that there is: no plugin, no launcher."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "orchestrator").symlink_to(Path(sys.prefix) / "bin" / "orchestrator")
+    other = Machine(tmp_path)
+    other.home.mkdir()
+    path = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    subprocess.run(
+        ["orchestrator", "init"],
+        cwd=repo,
+        env=other.environment(**path),
+        check=True,
+        capture_output=True,
+    )
+    add = "orchestrator task add --title 'One' --role test --body-file - <<'EOF'\nWhy.\nEOF"
+    done = other.session(repo, "/enqueue a test", [add], **path)
+    assert "When you add a task" in done.skill
+    assert tasks(repo, "incoming") == [done.outputs[0].strip()]
 
 
 @client
@@ -487,7 +639,10 @@ def test_a_session_is_told_what_waits_and_ticks(machine: Machine, folder: Path) 
     assert "EVIL" not in done.sent
     lock = folder / ".orchestrator" / "scheduler.lock"
     assert time.time() - lock.stat().st_mtime < 60
-    assert "nothing has ever ticked" not in machine.session(folder, "Hello.").sent
+    again = machine.session(folder, "Go on.", resume=done.result["session_id"])
+    news = again.sent.rpartition("tool_result")[2]
+    assert f"{NEWS}1 question waiting; /orchestrator:inbox" in news
+    assert "nothing has ever ticked" not in news
 
 
 @client

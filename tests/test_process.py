@@ -244,6 +244,11 @@ def test_large_outputs_and_inputs_do_not_get_stuck() -> None:
     assert run("cat; cat /dev/zero | head -c 1000000 >&2", stdin=text).out == text
 
 
+def test_what_a_command_reads_is_whole_even_if_we_are_killed_meanwhile() -> None:
+    """The reader of a pipe would take for the whole what came before we died."""
+    assert run("test -f /dev/stdin", stdin="text").code == 0
+
+
 def test_a_command_that_takes_too_long_is_ended_with_its_group(tmp_path: Path) -> None:
     done = run(f"sh -c 'echo $$ > {tmp_path}/inner; exec sleep 60'; true", timeout=0.5)
     assert done == (None, "", "")

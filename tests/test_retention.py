@@ -20,6 +20,7 @@ from orchestrator import (
     agentstate,
     events,
     files,
+    landing,
     pullrequests,
     retention,
     runrecord,
@@ -28,6 +29,7 @@ from orchestrator import (
     tidy,
 )
 from orchestrator import process as processes
+from orchestrator import store as store_module
 from orchestrator.agentstate import AgentState
 from orchestrator.forge import Local
 from orchestrator.layout import Layout
@@ -149,6 +151,23 @@ def test_a_run_that_lives_stays_though_nobody_remembers_it(project: Layout, who:
     assert kept(project) == [living, *ids]
 
 
+def test_a_folder_that_a_killed_tick_had_half_removed_goes_the_next_time(project: Layout) -> None:
+    ids = [a_run(project, number) for number in range(4)]
+    os.unlink(os.path.join(project.run(AGENT, ids[0]), "run.json"))
+    retention.prune(project, FEW, [AGENT])
+    assert kept(project) == ids[-3:]
+
+
+def test_while_the_queue_is_busy_for_long_no_run_goes(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "LOCK_WAIT", 0.0)
+    ids = [a_run(project, number) for number in range(8)]
+    with files.Lock(os.path.join(project.queue, ".lock")):
+        assert retention.prune(project, FEW, [AGENT]) == []
+    assert kept(project) == ids
+
+
 def test_a_folder_that_cannot_be_removed_is_told_and_stops_no_other(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +207,7 @@ def test_a_tick_that_settles_a_run_keeps_the_newest_and_logs_say_what_is_gone(
     all_runs = [start["run"] for start in world.starts()]
     assert runs == sorted(all_runs)[-2:]
     assert "--- ended: done" in world.ok("logs", runs[0]).out
+    assert (world.home_folder / "cache" / "keeping.json").exists(), "a run's end looks further"
     first = world.starts()[0]
     told = f"run {first['run']} of impl-1, task {first['task']}, which ended done, is no longer"
     for subject in (first["run"], first["task"]):
@@ -465,3 +485,23 @@ def test_what_killed_processes_left_goes_the_next_day(cleaned: Layout) -> None:
     assert [path for path in young if not path.exists()] == []
     assert not base.exists()
     assert len(git(root, "worktree", "list").splitlines()) == 1
+
+
+def test_long_logs_begin_anew_but_not_one_that_is_being_written_to(cleaned: Layout) -> None:
+    paths = [Path(cleaned.home, "schedule.log"), Path(cleaned.cache, "landing.log")]
+    for path in paths:
+        path.write_bytes(b"x" * (retention.LONG_LOG + 1))
+    Path(cleaned.cache, "landing.out").write_text("short\n")
+    with landing.lock(cleaned, 0.0):
+        after_days(cleaned, 0)
+    assert [path.exists() for path in paths] == [False, True]
+    after_days(cleaned, 2)
+    assert [path.exists() for path in paths] == [False, False]
+    assert all(Path(f"{path}.1").stat().st_size > retention.LONG_LOG for path in paths)
+    assert Path(cleaned.cache, "landing.out").exists()
+
+
+def test_nothing_is_made_again_where_an_uninstall_took_the_cache_away(cleaned: Layout) -> None:
+    shutil.rmtree(cleaned.cache)
+    after_days(cleaned, 0)
+    assert not os.path.exists(cleaned.cache)

@@ -848,6 +848,34 @@ def test_doctor_finds_an_identity_that_only_this_shell_has(asked: World) -> None
     assert found["message"].startswith("started by cron: ")
 
 
+def test_doctor_finds_a_sign_in_of_gh_that_only_this_shell_has(asked: World) -> None:
+    program(asked.bin / "gh", '#!/bin/sh\n[ "$1" = auth ] && [ -n "$GH_TOKEN" ]\n')
+    asked.configure(claude={"command": ["claude"]}, forge="github")
+    asked.environment["GH_TOKEN"] = "x"
+    [found] = findings(asked, "forge")
+    assert found["message"] == "started by cron: gh is not signed in"
+    assert "gh auth login" in found["hint"]
+
+
+def test_doctor_finds_a_folder_that_git_trusts_only_from_this_shell(asked: World) -> None:
+    real = shutil.which("git")
+    distrust = f"GIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {real}"
+    program(asked.bin / "git", f'#!/bin/sh\n[ -n "$TRUST" ] && exec {real} "$@"\n{distrust} "$@"\n')
+    asked.environment["TRUST"] = "1"
+    [found] = findings(asked, "trust")
+    assert found["message"].startswith("started by cron: git refuses to work in")
+    assert "safe.directory" in found["hint"]
+
+
+def test_doctor_finds_a_time_zone_that_only_this_shell_has(asked: World) -> None:
+    asked.environment["TZ"] = "<+13>-13"  # nobody's machine is set to this
+    [found] = findings(asked, "clock")
+    assert (found["level"], "+1300 in this shell" in found["message"]) == ("warn", True)
+    file = asked.folder / "kept-crontab"
+    file.write_bytes(b"TZ=<+13>-13\n" + file.read_bytes())
+    assert findings(asked, "clock") == []
+
+
 @pytest.mark.parametrize(
     ("damage", "word"),
     [

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from conftest import CHECKOUT, Done, tree
+from test_roles import variables
 
-from orchestrator import model, project, prompts
+from orchestrator import model, project, prompts, roles
 from orchestrator.cli import history, parser
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
@@ -190,6 +191,19 @@ def test_a_craft_is_written_once_and_told_by_some_role(name: str) -> None:
     assert not re.search(r"^##? ", outside, re.MULTILINE), "it stands below a brief's own heading"
     for line in filter(None, text.splitlines()):
         assert not any(line in brief.splitlines() for brief in briefs)
+
+
+@pytest.mark.parametrize("name", sorted(FOR_AGENTS))
+def test_a_project_says_it_its_own_way_and_its_agents_are_told_that(
+    repo: Path, cli: Callable[..., Done], name: str
+) -> None:
+    own = Path(Layout(str(repo)).commands) / f"{name}.md"
+    own.parent.mkdir(parents=True)
+    own.write_text(f"---\ndescription: ours\n---\nOur way of {name}.\n")
+    assert cli("_skill", name).out == f"Our way of {name}.\n"
+    known, _ = roles.load(str(repo / "none"), str(repo / "none"), write_cache=False)
+    briefs = [prompts.instructions(variables(r, project=str(repo))) for r in known.values()]
+    assert any(f"Our way of {name}." in text for text in briefs)
 
 
 # --- copies in `.claude/commands/` -------------------------------------------------------------

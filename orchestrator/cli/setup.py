@@ -173,7 +173,7 @@ def _report(arguments: argparse.Namespace, layout: Layout, change: Change, done:
 
 def _what_stays(layout: Layout, data: str) -> None:
     if os.path.isdir(layout.home):
-        output.out(f"The queue, its history and the configuration stay in {layout.home}")
+        output.out(f"The queue, its history and what you configured stay in {layout.home}")
     branches, rescued = uninstall.left_in_git(layout)
     if branches or rescued:
         output.out(
@@ -181,8 +181,8 @@ def _what_stays(layout: Layout, data: str) -> None:
             "git for-each-ref refs/heads/agent refs/orchestrator"
         )
     if os.path.isdir(data):
-        output.out(f"The program's own Python environment stays in {data}; without any use for")
-        output.out(f"  the program on this machine: rm -r {shlex.quote(data)}")
+        output.out(f"The program's own Python environment stays in {data}")
+        output.out(f"  once nothing uses it any more on this machine: rm -r {shlex.quote(data)}")
 
 
 def _next_step(layout: Layout, entry: Entry | None) -> None:

@@ -1,0 +1,59 @@
+"""The README as a newcomer meets it: its order, and that every command in it is one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from conftest import CHECKOUT
+from test_skills import FOR_PEOPLE, PLACEHOLDERS
+
+from orchestrator import probes
+from orchestrator.cli import parser
+from orchestrator.errors import UsageError
+
+README = (CHECKOUT / "README.md").read_text()
+#: What a person wants to know, in the order in which they want to know it.
+FIRST = [
+    "Two commands",
+    "Installing the plugin",
+    "The first real task, on your own repository",
+    "What it may do to your machine, and what it can cost",
+]
+#: Lines that a terminal shows at once.
+SCREEN = 40
+
+
+def commands() -> list[str]:
+    """Every command of ours: lines of console blocks without their comments, code in tables."""
+    lines = re.findall(r"^\$ (?:\S*bin/)?(orchestrator .*)$", README, re.MULTILINE)
+    lines += re.findall(r"`(orchestrator (?!tick = )[^`]+)`", README)
+    return [line.partition("  #")[0].strip() for line in lines]
+
+
+def test_it_leads_from_what_it_is_to_what_it_may_cost_in_this_order() -> None:
+    headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
+    assert headings[: len(FIRST)] == FIRST
+    opening = README.partition("\n## ")[0]
+    assert len(opening.splitlines()) <= SCREEN
+    assert opening.count("```") == 2, "a picture of the flow"
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_in_it_is_one(command: str) -> None:
+    words = [PLACEHOLDERS.get(w, w) for w in shlex.split(command)[1:]]
+    try:
+        parser.parse(words)
+    except UsageError as error:
+        pytest.fail(f"{error.message} ({error.hint})")
+
+
+def test_it_names_every_skill_for_people_and_no_other() -> None:
+    [list_of_them] = re.findall(r"`/orchestrator:setup`, .*?`explain`\.", README, re.DOTALL)
+    assert set(re.findall(r"`(?:/orchestrator:)?([\w-]+)`", list_of_them)) == FOR_PEOPLE
+    assert set(re.findall(r"/orchestrator:([\w-]+)", README)) <= FOR_PEOPLE
+
+
+def test_it_asks_for_the_client_that_doctor_asks_for() -> None:
+    assert f"Claude Code {'.'.join(map(str, probes.OLDEST_CLIENT))} or newer" in README
