@@ -71,7 +71,7 @@ def write(path: Path) -> dict[str, Any]:
 
 
 def edit(path: Path) -> dict[str, Any]:
-    old = path.read_text().splitlines()[0]
+    old = path.read_text()
     return {"name": "Edit", "input": {"file_path": str(path), "old_string": old, "new_string": "x"}}
 
 
