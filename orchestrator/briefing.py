@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator import (
@@ -20,6 +21,7 @@ from orchestrator import (
     prompts,
     roles,
     runrecord,
+    withheld,
 )
 from orchestrator.aside import Aside
 from orchestrator.errors import OrchestratorError
@@ -151,8 +153,30 @@ def write_launch(job: Job) -> None:
         plugin=plugin,
         task_left_usd=_left_for_task(job),
     )
-    plan = {"argv": argv, "cwd": job.path, "environment": _environment(job)}
+    allow = job.config.environment_allow
+    variables = {**_environment(job), "CLAUDE_ENV_FILE": _before_commands(job.folder, allow)}
+    plan = {"argv": argv, "cwd": job.path, "environment": variables, "allow": allow}
     files.write_json(os.path.join(job.folder, runrecord.LAUNCH), plan)
+
+
+def _before_commands(folder: str, allow: Sequence[str]) -> str:
+    """Write what the client's shell reads before each command; return the file's path.
+
+    It takes the client's own credentials out of the command's environment (the client reads the
+    file that CLAUDE_ENV_FILE names, measured with 2.1.328). What scrubs them otherwise, the
+    client's CLAUDE_CODE_SUBPROCESS_ENV_SCRUB, needs bubblewrap, and writes files into the worktree
+    and the home.
+    """
+    names = withheld.hidden_from_commands(os.environ, allow)
+    lines = ["# The client signs in with these; the commands that it runs do without."]
+    theirs = os.environ.get("CLAUDE_ENV_FILE")
+    if theirs:
+        lines.append(f". {shlex.quote(theirs)}")
+    if names:
+        lines.append(f"unset {shlex.join(names)}")
+    path = os.path.join(folder, "before-commands.sh")
+    files.write_atomic(path, "\n".join([*lines, ""]).encode())
+    return path
 
 
 def _left_for_task(job: Job) -> float | None:

@@ -10,7 +10,16 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from orchestrator import files, forge, git, gitremote, gitworktree, runrecord, worktree
+from orchestrator import (
+    files,
+    forge,
+    git,
+    gitremote,
+    gitworktree,
+    runrecord,
+    withheld,
+    worktree,
+)
 from orchestrator.checks import Checker, Failure
 from orchestrator.errors import SystemFault
 from orchestrator.layout import Layout
@@ -163,12 +172,20 @@ def _open_pull_request(record: Record, run: Run, outcome: Outcome, head: str) ->
 # --- checks ------------------------------------------------------------------------------------
 
 
+def commands_environment(config: Config) -> dict[str, str]:
+    """The environment of checks and hooks: what they run may be code that an agent wrote.
+
+    So it holds no secret but those that `environment.allow` names, nor the client's sign-in.
+    """
+    return git.environment(withheld.without_secrets(os.environ, config.environment_allow))
+
+
 def check_environment(config: Config, agent: Agent, layout: Layout) -> dict[str, str]:
     """The environment of the user's own commands: the agent's ports and worktree.
 
     Not the run's own variables: a project's tests may run orchestrator themselves.
     """
-    variables = git.environment(os.environ)
+    variables = commands_environment(config)
     variables.update({name: str(port) for name, port in ports(config, agent).items()})
     variables["ORCHESTRATOR_WORKTREE"] = layout.worktree(agent.name)
     return variables

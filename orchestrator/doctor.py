@@ -21,6 +21,7 @@ from orchestrator import (
     project,
     scheduleprobe,
     settings,
+    tidy,
 )
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -52,7 +53,7 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         lambda: _locks(layout),
         lambda: _tasks(layout),
         lambda: _memory(layout, now),
-        lambda: _leftovers(layout, loaded),
+        lambda: _leftovers(layout, loaded, now),
         lambda: scheduleprobe.look(layout, variables, list(findings)),
     ]
     for check in checks:
@@ -88,7 +89,11 @@ def _programs(layout: Layout, loaded: Settings, variables: Mapping[str, str]) ->
     git_found = probes.git_program(layout.root)
     yield git_found
     yield from probes.client(layout, loaded.config, variables)
-    if git_found.level != "fail":
+    if git_found.level == "fail":
+        return
+    trust = probes.trust(layout.root)
+    yield trust
+    if trust.level != "fail":
         yield probes.git_identity(layout.root)
         yield probes.forge_program(layout, loaded.config, variables)
         yield probes.remote(layout, loaded.config)
@@ -170,7 +175,7 @@ def _tasks(layout: Layout) -> Iterator[Finding]:
         yield Finding("task_malformed", "ok", "every file in the queue is a task")
 
 
-def _leftovers(layout: Layout, loaded: Settings) -> Iterator[Finding]:
+def _leftovers(layout: Layout, loaded: Settings, now: float) -> Iterator[Finding]:
     found = False
     configured = {agent.name for agent in loaded.config.agents}
     for name in agentstate.names(layout):
@@ -178,13 +183,8 @@ def _leftovers(layout: Layout, loaded: Settings) -> Iterator[Finding]:
             found = True
             message = f"{layout.agent(name)} is of an agent that is not configured"
             yield Finding("leftovers", "warn", message, "see: orchestrator clean --dry-run")
-    cached = _names(layout.cache, lambda name: name.startswith("base-"))
-    beside = [
-        path
-        for state in STATES
-        for path in _names(layout.state(state), lambda n: n[0] == "." and n.endswith(".tmp"))
-    ]
-    for path in (*cached, *beside)[:MOST_LISTED]:
+    left = [item.name for item in tidy.leftovers(layout, now) if item.drop]
+    for path in left[:MOST_LISTED]:
         found = True
         message = f"{path} was left by a process that was killed"
         yield Finding("leftovers", "warn", message, "see: orchestrator clean --dry-run")

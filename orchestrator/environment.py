@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 #: What a surrounding client session sets, and what would confuse the one we start.
 _SESSION = ("CLAUDECODE", "CLAUDE_PID", "CLAUDE_EFFORT", "CLAUDE_PROJECT_DIR")
@@ -18,11 +18,20 @@ _GIT_POSITION = (
 )
 
 
-def for_client(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
-    """Return a client's environment: `base` without a surrounding session's, plus `extra`."""
+def for_client(
+    base: Mapping[str, str], extra: Mapping[str, str], allow: Container[str] = ()
+) -> dict[str, str]:
+    """Return a client's environment: `base` without a surrounding session's, plus `extra`.
+
+    Secrets are left out, but for those that the client signs in with and those named in `allow`.
+    """
+    from orchestrator import withheld
+
     clean = {
         name: value
-        for name, value in base.items()
+        for name, value in withheld.without_secrets(
+            base, allow, withheld.needed_by_client(base)
+        ).items()
         if name not in _SESSION
         and name not in _GIT_POSITION
         and not name.startswith(_SESSION_PREFIXES)

@@ -5,10 +5,12 @@ Imported by the waiting supervisor and by every command, so it imports next to n
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import re
 import time
 from types import TracebackType
 from typing import Any
@@ -19,7 +21,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
 
     Written beside, flushed to disk, then renamed. Raises OSError.
     """
-    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
+    beside = beside_of(path)
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -30,6 +32,11 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         remove(beside)
         raise
+
+
+def beside_of(path: str) -> str:
+    """Return where this process writes a file until it is whole (`left_beside` knows the form)."""
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
 
 
 def write_json(path: str, value: Any) -> None:
@@ -53,11 +60,12 @@ def fits(value: object, kinds: tuple[type, ...]) -> bool:
 
 
 def append_line(path: str, line: str) -> None:
-    """Append one line, whole, whoever else appends at the same time. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    """Append one line, whole, whoever else appends or calls `put_aside` at the same time.
+
+    Raises OSError.
+    """
+    descriptor = _open_locked(path)
     try:
-        # Another writer's line may cross a page, and the file's size shows its first half then.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
         # A line that a crash or a full disk cut short must not swallow this one.
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -66,6 +74,75 @@ def append_line(path: str, line: str) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:
         os.close(descriptor)
+
+
+def _open_locked(path: str) -> int:
+    """Open a file of lines to append to it, and lock it; return the descriptor.
+
+    Another writer's line may cross a page, and the file's size shows its first half then.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # Put aside between the two calls: the line belongs into the file that is there now.
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    """Whether a path still means the very file that was opened there."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def put_aside(path: str, older: str, limit: float) -> bool:
+    """Rename a file of lines that has over `limit` bytes to `older`, replacing that one.
+
+    Under the lock of `append_line`, so nobody writes to it afterwards. Returns False, for the next
+    time, while somebody appends: a writer that is stopped must not stop us. Raises OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size <= limit:
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(descriptor, path):
+            return False
+        os.rename(path, older)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+#: The form of `beside_of`'s names.
+_BESIDE = re.compile(r"\..+\.[0-9]+\.tmp")
+
+
+def left_beside(folder: str, before: float) -> list[str]:
+    """Return the files that writers were killed at: unchanged since `before` (epoch seconds)."""
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _BESIDE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.stat(follow_symlinks=False).st_mtime < before:
+                            found.append(entry.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return found
 
 
 def remove(path: str) -> None:

@@ -19,7 +19,9 @@ from orchestrator.model import Config, PullRequest
 
 #: Agents' branches; only their pull requests count against `max_open_prs`.
 BRANCH_PREFIX = "agent/"
+#: Seconds for a call of `gh`; and for the one that a tick makes, which others wait for.
 GH_TIMEOUT = 60.0
+GH_TICK_TIMEOUT = 20.0
 
 
 class Forge(Protocol):
@@ -149,7 +151,8 @@ class GitHub:
         self._root = root
 
     def list(self) -> list[PullRequest]:
-        rows = self._json("pr", "list", "--state", "all", "--limit", "500", "--json", _FIELDS)
+        words = ("pr", "list", "--state", "all", "--limit", "500", "--json", _FIELDS)
+        rows = self._json(*words, timeout=GH_TICK_TIMEOUT)
         found = [_pull_request(row) for row in rows]
         return sorted(
             (pr for pr in found if pr.branch.startswith(BRANCH_PREFIX)), key=lambda pr: int(pr.id)
@@ -191,21 +194,21 @@ class GitHub:
         """Merge on GitHub, only if the head still is `commit`."""
         self._run("pr", "merge", pr_id, "--merge", "--match-head-commit", commit)
 
-    def _json(self, *arguments: str) -> Any:
-        text = self._run(*arguments)
+    def _json(self, *arguments: str, timeout: float | None = None) -> Any:
+        text = self._run(*arguments, timeout=timeout)
         try:
             return json.loads(text)
         except ValueError as error:
             raise SystemFault("gh gave an answer that is no JSON", code="forge_failed") from error
 
-    def _run(self, *arguments: str, stdin: str | None = None) -> str:
+    def _run(self, *arguments: str, stdin: str | None = None, timeout: float | None = None) -> str:
         variables = git.environment(os.environ, GH_PROMPT_DISABLED="1", NO_COLOR="1")
         try:
             done = process.run(
                 ("gh", *arguments),
                 cwd=self._root,
                 environment=variables,
-                timeout=GH_TIMEOUT,
+                timeout=timeout or GH_TIMEOUT,
                 stdin=stdin,
             )
         except OSError as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from orchestrator import process
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
@@ -249,6 +249,12 @@ def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
     """Return the full names of those refs whose commits are reachable from `commit`."""
     text = ask(root, "for-each-ref", f"--merged={commit}", "--format=%(refname)", *patterns)
     return set(lines(text))
+
+
+def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str]:
+    """Return those of `commits` that are reachable from none of the commits `of`."""
+    asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
+    return set(commits) & set(lines(ask(root, "rev-list", "--stdin", stdin=asked)))
 
 
 def delete_ref(root: str, ref: str, commit: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from orchestrator.errors import SystemFault
+from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import delete_ref, lines, reason, refs, run
 
 #: Seconds for a command that talks to a remote; and the same inside a tick, which others wait for.
@@ -34,7 +34,7 @@ def fetch(
     """Bring branches of the remote to `refs/remotes/`; return those that it has, with commits.
 
     Not safe against another fetch of the same refs at the same time: hold a lock. Raises
-    SystemFault when the remote cannot be reached.
+    SystemFault when the remote cannot be reached, GitError when the refs cannot be written here.
     """
     theirs = tips(root, remote, branches, timeout)
     names = {branch: f"refs/remotes/{remote}/{branch}" for branch in branches}
@@ -51,9 +51,15 @@ def fetch(
         return theirs
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
     done = run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
+    if done.code != 0 and _LOCKED_HERE.search(done.err):
+        raise GitError(f"git fetch failed: {reason(done.err)}")
     if done.code != 0:
         raise _unreachable(remote, done.err)
     return theirs
+
+
+#: What a fetch says when it could not write our refs: somebody holds a lock, or died with it.
+_LOCKED_HERE = re.compile(r"cannot lock ref|Unable to create '.*\.lock'")
 
 
 def tips(
@@ -69,7 +75,7 @@ def tips(
 
 
 #: What the remote says of a ref when something broke in it, or on the way, and it refused nothing.
-_BROKEN = re.compile(r"unpacker error|remote failure")
+_BROKEN = re.compile(r"unpacker error|remote failure|failed to update ref|cannot lock ref")
 
 
 def push(

@@ -6,6 +6,7 @@ Questions and single steps; what is done when, so that nothing is ever lost, is 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from orchestrator.errors import GitError
@@ -174,6 +175,35 @@ def holder_of(root: str, branch: str) -> str | None:
         elif line == f"branch refs/heads/{branch}":
             return path
     return None
+
+
+def holders(root: str) -> dict[str, str]:
+    """Return the branches that worktrees have checked out, or are in the middle of, with its path.
+
+    During a rebase or a bisect HEAD is detached, and the branch is moved, or returned to, at its
+    end: `git branch -d` keeps such a branch too.
+    """
+    found: dict[str, str] = {}
+    path = ""
+    for line in lines(ask(root, "worktree", "list", "--porcelain")):
+        word, _, rest = line.partition(" ")
+        if word == "worktree":
+            path = rest
+            for name in _amid(own_folder(path) or os.path.join(path, ".git")):
+                found[name.removeprefix("refs/heads/")] = path
+        elif word == "branch":
+            found[rest.removeprefix("refs/heads/")] = path
+    return found
+
+
+def _amid(folder: str) -> Iterator[str]:
+    """Yield the branches that a worktree's git folder says are being rebased or bisected."""
+    for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
+        try:
+            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
+                yield file.read(4096).strip()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
 
 
 def merge(worktree: str, commit: str, message: str) -> str | None:

@@ -37,7 +37,8 @@ def write_stamp(path: str, now: float, wake: float, watched: "list[str]") -> boo
     newest = max((m[1] for m in marks.values() if m), default=0)
     if newest / 1e9 > now - 0.1:
         return False
-    beside = f"{path}.{os.getpid()}.tmp"
+    # As `files.beside_of` would call it.
+    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     with open(beside, "wb") as file:
         file.write(marshal.dumps((VERSION, now, min(wake, now + LONGEST), marks)))
     os.replace(beside, path)

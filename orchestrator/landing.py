@@ -161,7 +161,7 @@ def _merged(path: str, pr: PullRequest, base: str, head: str) -> str:
 def _check(layout: Layout, config: Config, pr: PullRequest, path: str) -> None:
     """Run the checks on the merge at `path`; raises CannotLand or SystemFault when one fails."""
     checker = Checker(
-        git.environment(os.environ),
+        delivery.commands_environment(config),
         os.path.join(layout.cache, "landing.log"),
         config.check_timeout_seconds,
         # By this its processes are found again: no other project's landing may bear it.

@@ -20,12 +20,15 @@ class Layout:
         self.queue = join(self.shared, "queue")
         self.prs = join(self.shared, "prs")
         self.events = join(self.home, "events.jsonl")
+        self.events_before = join(self.home, "events.1.jsonl")
         self.scheduler_lock = join(self.home, "scheduler.lock")
         #: Everything below can be thrown away between two ticks; nothing is lost with it.
         self.cache = join(self.home, "cache")
         self.idle_stamp = join(self.cache, "idle")
         self.last_good_config = join(self.cache, "config")
-        #: The current hold and what the forge last said.
+        #: Why the forge could not be asked at the last tick; missing when it could.
+        self.forge_fault = join(self.cache, "forge-fault.json")
+        #: The current hold.
         self.hold = join(self.shared, "hold.json")
 
     def state(self, state: str) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from orchestrator import agentstate, files, process, runrecord
+from orchestrator import agentstate, disk, files, process, runrecord
 from orchestrator.agentstate import AgentState
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
@@ -63,6 +63,9 @@ def observe(
     hold = read_hold(layout)
     if hold is not None and hold.until is not None and now >= hold.until:
         hold = None
+    short = disk.shortage(layout.home)
+    if short is not None:
+        hold = Hold("system_fault", f"{short.word}: {short.why}", short.hint, now)
     snapshot = Snapshot(
         waiting=incoming.tasks,
         claimed=claimed.tasks,
@@ -76,6 +79,8 @@ def observe(
         hold=hold,
         open_pr_ids=None if prs is None else frozenset(p.id for p in prs if p.state == "open"),
         may_start=settings.good,
+        # Nothing to be tried by a run: it could not even be remembered.
+        may_probe=short is None,
         forced=forced or {},
     )
     return Observation(snapshot, incoming, claimed, states, records)
@@ -176,6 +181,15 @@ def read_hold(layout: Layout) -> Hold | None:
     )
 
 
+def forge_fault(layout: Layout) -> Problem | None:
+    """Return why the last tick could not ask the forge; None when it could."""
+    record = files.read_json(layout.forge_fault) or {}
+    code, message, hint = (record.get(name) for name in Problem._fields)
+    if not isinstance(code, str) or not isinstance(message, str):
+        return None
+    return Problem(code, message, hint if isinstance(hint, str) else "see: orchestrator doctor")
+
+
 def last_tick(layout: Layout) -> float | None:
     """Return when the last tick held its lock; None before the first."""
     try:
@@ -258,13 +272,7 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
         hold = snapshot.hold
         found.append(Problem(hold.code, hold.message, hold.hint))
     if snapshot.open_prs is None:
-        found.append(
-            Problem(
-                "open_prs_unknown",
-                "the forge cannot be asked for its pull requests",
-                "see: orchestrator doctor",
-            )
-        )
+        found += _forge_problem(layout, snapshot.hold)
     for listing in (seen.incoming, seen.claimed, Store(layout).list("blocked")):
         found += [
             Problem("task_malformed", f"{bad.path}: {bad.reason}", "mend or move that file")
@@ -280,7 +288,9 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
                 )
             )
     ticked = last_tick(layout)
-    if ticked is None or now - ticked > STALE_AFTER:
+    # On a disk that takes nothing a tick leaves no trace.
+    unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")
+    if not unwritable and (ticked is None or now - ticked > STALE_AFTER):
         age = "never" if ticked is None else f"{(now - ticked) / 60:.0f} minutes ago"
         found.append(
             Problem(
@@ -290,3 +300,14 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
             )
         )
     return found
+
+
+def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
+    """Say why open pull requests cannot be counted, unless the hold says so already."""
+    fault = forge_fault(layout)
+    if fault is None:
+        message = "the forge cannot be asked for its pull requests"
+        return [Problem("open_prs_unknown", message, "see: orchestrator doctor")]
+    if hold is not None and hold.message.startswith(fault.code):
+        return []
+    return [Problem("open_prs_unknown", f"{fault.code}: {fault.message}", fault.hint)]

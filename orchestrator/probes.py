@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,9 @@ PROBE_TIMEOUT = 10.0
 OLDEST_PYTHON = (3, 11)
 #: `rev-parse --path-format` (git's release notes of 2.31); everything else we call is older.
 OLDEST_GIT = (2, 31)
+#: The first client that knows every option of `client.command`: older ones end with "unknown option
+#: '--system-prompt-snapshot'". Also `engines` in plugin.json, which only newer clients read.
+OLDEST_CLIENT = (2, 1, 257)
 #: Variables that sign the client in without a file. Only whether they are set is looked at.
 _SIGN_IN = (
     "ANTHROPIC_API_KEY",
@@ -67,6 +71,23 @@ def git_program(cwd: str) -> Finding:
     if (int(found[1]), int(found[2])) < OLDEST_GIT:
         return Finding("git", "fail", f"{said} is too old", f"install git {wanted} or newer")
     return Finding("git", "ok", f"{said} ({shutil.which('git')})")
+
+
+def trust(root: str) -> Finding:
+    """Look whether git works in this folder at all: it refuses one that is somebody else's.
+
+    The client's own trust in a folder is not needed: each run brings its permissions along.
+    """
+    try:
+        done = git.run(root, "rev-parse", "--git-dir", timeout=PROBE_TIMEOUT)
+    except OrchestratorError as error:
+        return Finding("trust", "fail", error.message, error.hint or "mend git first")
+    if done.code == 0:
+        return Finding("trust", "ok", "git trusts this folder; runs need no trust of the client's")
+    said = (done.err.strip().splitlines() or ["no reason given"])[0]
+    mine = f"chown it, or: git config --global --add safe.directory {shlex.quote(root)}"
+    hint = mine if "dubious ownership" in said else "try: git status"
+    return Finding("trust", "fail", f"git refuses to work in {root}: {said}", hint)
 
 
 def git_identity(root: str) -> Finding:
@@ -124,7 +145,7 @@ def _version(program: str, config: Config, variables: Mapping[str, str]) -> Find
             done = process.run(
                 (program, *config.claude_command[1:], "--version"),
                 cwd=folder,
-                environment=client_environment.for_client(clean, {}),
+                environment=client_environment.for_client(clean, {}, config.environment_allow),
                 timeout=PROBE_TIMEOUT,
             )
         except OSError as error:
@@ -137,6 +158,11 @@ def _version(program: str, config: Config, variables: Mapping[str, str]) -> Find
     if done.code != 0:
         message = f"`{shown} --version` exited {done.code}: {said or 'no message'}"
         return Finding("client", "warn", message, "try it by hand")
+    oldest = ".".join(map(str, OLDEST_CLIENT))
+    known = re.match(r"(\d+)\.(\d+)\.(\d+) \(Claude Code\)", said)
+    if known and tuple(map(int, known.groups())) < OLDEST_CLIENT:
+        message = f"{program} is {said}: no run works with one older than {oldest}"
+        return Finding("client", "fail", message, "claude update")
     return Finding("client", "ok", f"{program}: {said or 'no version given'}")
 
 

@@ -1,4 +1,4 @@
-"""A user's project: set up, and cleaned of us again.
+"""A user's project: what setting it up puts there.
 
 `init` is idempotent and never overwrites what a person edited.
 """
@@ -18,7 +18,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import STATES, iso
 from orchestrator.scheduleentry import KINDS, Entry, usable_path
 
-_BEGIN, _END = "# >>> orchestrator >>>", "# <<< orchestrator <<<"
+BEGIN, END = "# >>> orchestrator >>>", "# <<< orchestrator <<<"
 IGNORED = (
     "/.orchestrator/*",
     "!/.orchestrator/agents.yaml",
@@ -42,9 +42,17 @@ class Change:
 
 
 def init(
-    layout: Layout, now: float, environment: dict[str, str], *, start: bool, commands: bool
+    layout: Layout,
+    now: float,
+    environment: dict[str, str],
+    *,
+    start: bool,
+    commands: bool | None,
 ) -> Change:
-    """Set a project up; return what was written. Raises OrchestratorError and OSError."""
+    """Set a project up; return what was written. Raises OrchestratorError and OSError.
+
+    `commands` says whether to copy skills to `.claude/commands/`; None is what was said before.
+    """
     root = layout.root
     if git.resolve(root, "HEAD") is None:
         raise OrchestratorError(
@@ -56,7 +64,7 @@ def init(
     for folder in (*map(layout.state, STATES), layout.prs, layout.agents, layout.cache):
         files.make_folder(folder)
     if not os.path.lexists(layout.config):
-        _write_config(layout, start)
+        files.write_atomic(layout.config, first_config(root, start=start), 0o644)
         change.written.append(".orchestrator/agents.yaml (the agents and their limits)")
     elif start:
         _unpause(layout, change)
@@ -68,23 +76,26 @@ def init(
         change.written.append(".gitignore (a marked block)")
     if _put_line(os.path.join(root, "CLAUDE.md")):
         change.written.append("CLAUDE.md (one line, for the agents)")
+    if commands is None:
+        commands = (files.read_json(mark_path(layout)) or {}).get("commands") is not False
     if commands:
         change.written += _put_commands(root)
     if not is_initialised(layout):
         change.written.append(f".git/{MARK} (the mark that you set this clone up)")
-    _write_mark(layout, now, environment)
+    _write_mark(layout, now, environment, commands)
     _warn(layout, change)
     return change
 
 
-def _write_mark(layout: Layout, now: float, environment: dict[str, str]) -> None:
-    """Record what the schedule will need: where programs are, as this person's shell knows."""
+def _write_mark(layout: Layout, now: float, environment: dict[str, str], commands: bool) -> None:
+    """Record what a person said, and what the schedule will need: where this shell has programs."""
     known = files.read_json(mark_path(layout)) or {}
     programs = {name: shutil.which(name) for name in ("git", "claude", "gh")}
     mark = {
         "initialised": known.get("initialised") or iso(now),
         "path": usable_path(environment),
         "programs": programs,
+        "commands": commands,
     }
     if "schedule" in known:
         mark["schedule"] = known["schedule"]
@@ -112,15 +123,14 @@ def record_schedule(layout: Layout, entry: Entry | None) -> None:
         files.write_json(mark_path(layout), {**mark, "schedule": record} if record else mark)
 
 
-def _write_config(layout: Layout, start: bool) -> None:
-    root = layout.root
-    remote = "origin"
-    branch = gitremote.head(root, remote) or git.current_branch(root) or "main"
+def first_config(root: str, *, start: bool) -> bytes:
+    """Return the `agents.yaml` of a project that has none."""
+    branch = gitremote.head(root, "origin") or git.current_branch(root) or "main"
     template = os.path.join(roles.resources(), "plugin", "templates", "agents.yaml")
     with open(template, encoding="utf-8") as file:
         text = file.read()
     text = yamledit.set_values(text, (), {"base_branch": branch})
-    files.write_atomic(layout.config, yamledit.set_paused(text, not start).encode(), 0o644)
+    return yamledit.set_paused(text, not start).encode()
 
 
 def _unpause(layout: Layout, change: Change) -> None:
@@ -151,7 +161,8 @@ def _warn(layout: Layout, change: Change) -> None:
 # --- things outside .orchestrator --------------------------------------------------------------
 
 
-def _read_text(path: str) -> str:
+def read_text(path: str) -> str:
+    """Return a file's text, whatever its bytes; empty where there is none."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
@@ -159,38 +170,40 @@ def _read_text(path: str) -> str:
         return ""
 
 
-def _write_text(path: str, text: str) -> None:
+def write_text(path: str, text: str) -> None:
+    """Write what `read_text` returned, changed or not; mode and links stay as they are."""
     data = text.encode(errors="surrogateescape")
     mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
     files.write_atomic(os.path.realpath(path), data, mode)
 
 
 def _block() -> str:
-    return "\n".join((_BEGIN, *IGNORED, _END)) + "\n"
+    return "\n".join((BEGIN, *IGNORED, END)) + "\n"
 
 
-def _without_block(text: str) -> str:
-    pattern = rf"\n?{re.escape(_BEGIN)}\n.*?{re.escape(_END)}\n"
+def without_block(text: str) -> str:
+    """Return an ignore file's text without our block."""
+    pattern = rf"\n?{re.escape(BEGIN)}\n.*?{re.escape(END)}\n"
     return re.sub(pattern, "", text, flags=re.DOTALL)
 
 
 def _put_block(path: str) -> bool:
     """Put our marked block into an ignore file; return whether anything changed."""
-    text = _read_text(path)
+    text = read_text(path)
     if _block() in text:
         return False
-    rest = _without_block(text)
+    rest = without_block(text)
     gap = "" if not rest else ("\n" if rest.endswith("\n") else "\n\n")
-    _write_text(path, rest + gap + _block())
+    write_text(path, rest + gap + _block())
     return True
 
 
 def _put_line(path: str) -> bool:
-    text = _read_text(path)
+    text = read_text(path)
     if CLAUDE_LINE in text:
         return False
     gap = "" if not text else ("\n" if text.endswith("\n") else "\n\n")
-    _write_text(path, f"{text}{gap}{CLAUDE_LINE}\n")
+    write_text(path, f"{text}{gap}{CLAUDE_LINE}\n")
     return True
 
 
@@ -205,7 +218,7 @@ def _shipped_skills() -> dict[str, str]:
     """Return the text of each skill that is meant for people, by name."""
     folder = os.path.join(roles.resources(), "skills")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    texts = {name: _read_text(os.path.join(folder, name, "SKILL.md")) for name in names}
+    texts = {name: read_text(os.path.join(folder, name, "SKILL.md")) for name in names}
     return {n: t for n, t in texts.items() if t and "\nuser-invocable: false\n" not in t}
 
 
@@ -239,23 +252,23 @@ def _put_commands(root: str) -> list[str]:
     command = _command(root)
     for name, shipped in _shipped_skills().items():
         text = _COMMAND.sub(command, shipped).replace("/orchestrator:", "/")
-        own = _read_text(os.path.join(root, ".orchestrator", "commands", f"{name}.md"))
+        own = read_text(os.path.join(root, ".orchestrator", "commands", f"{name}.md"))
         text = _sealed(own if own.startswith("---\n") else text)
         target = os.path.join(root, ".claude", "commands", f"{name}.md")
-        known = _read_text(target)
+        known = read_text(target)
         if known == text or (os.path.lexists(target) and not _is_unedited(known)):
             continue
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        _write_text(target, text)
+        write_text(target, text)
         written.append(f".claude/commands/{name}.md")
     return written
 
 
-def _take_commands(root: str) -> list[str]:
+def take_commands(root: str) -> list[str]:
     """Remove the copies that nobody edited, and the folders that held nothing else."""
     folder = os.path.join(root, ".claude", "commands")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    removed = [n for n in names if _is_unedited(_read_text(os.path.join(folder, n)))]
+    removed = [n for n in names if _is_unedited(read_text(os.path.join(folder, n)))]
     for name in removed:
         files.remove(os.path.join(folder, name))
     if removed:
@@ -263,37 +276,3 @@ def _take_commands(root: str) -> list[str]:
             os.rmdir(folder)
             os.rmdir(os.path.dirname(folder))
     return [f".claude/commands/{name}" for name in removed]
-
-
-def uninstall(layout: Layout) -> Change:
-    """Take out what `init` put in; the queue, the configuration and everything unsaved stay."""
-    change = Change()
-    root = layout.root
-    exclude = os.path.join(os.path.dirname(mark_path(layout)), "info", "exclude")
-    for path, name in (
-        (exclude, ".git/info/exclude"),
-        (os.path.join(root, ".gitignore"), ".gitignore"),
-    ):
-        text = _read_text(path)
-        if _BEGIN in text:
-            _replace_or_remove(path, _without_block(text))
-            change.written.append(f"{name}: the marked block")
-    claude = os.path.join(root, "CLAUDE.md")
-    text = _read_text(claude)
-    if CLAUDE_LINE in text:
-        _replace_or_remove(claude, re.sub(rf"\n?{re.escape(CLAUDE_LINE)}\n?", "", text))
-        change.written.append("CLAUDE.md: the line for the agents")
-    change.written += _take_commands(root)
-    files.remove(layout.idle_stamp)
-    if is_initialised(layout):
-        files.remove(mark_path(layout))
-        change.written.append(f".git/{MARK}")
-    return change
-
-
-def _replace_or_remove(path: str, text: str) -> None:
-    """Write what is left of a file; a file that held nothing but ours goes."""
-    if text.strip():
-        _write_text(path, text)
-    else:
-        files.remove(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from orchestrator import delivery, files, forge, git, gitremote
+from orchestrator import delivery, files, forge, git, gitremote, observe
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest
@@ -17,28 +17,46 @@ from orchestrator.model import Config, Problem, PullRequest
 def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:
     """Return the pull requests after looking at the remote, recording what was merged or closed.
 
-    None when the forge cannot be asked; why goes to `problems`.
+    None when the forge cannot be asked; why is kept until it can (`observe.forge_fault`). Of a
+    remote that cannot be reached `problems` is told.
     """
     try:
-        where = forge.of_project(layout, config)
-        prs = where.list()
-        if not isinstance(where, forge.Local):
-            _remember(layout, prs)
-            return prs
-        open_ones = [pr for pr in prs if pr.state == "open"]
-        if not open_ones:
-            return prs
-        remote = delivery.remote_of(layout, config)
-        if remote:
-            _fetch(layout, remote, open_ones, problems)
-        states = _states(layout.root, remote, open_ones)
-        for pr in open_ones:
-            if states[pr.id] != "open":
-                where.mark(pr.id, states[pr.id])
-        return [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
+        prs = _refresh(layout, config, problems)
     except OrchestratorError as error:
-        problems.append(Problem(error.code, error.message, error.hint))
+        files.make_folder(layout.cache)
+        files.write_json(
+            layout.forge_fault, Problem(error.code, error.message, error.hint)._asdict()
+        )
         return None
+    files.remove(layout.forge_fault)
+    return prs
+
+
+def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest]:
+    where = forge.of_project(layout, config)
+    prs = where.list()
+    if not isinstance(where, forge.Local):
+        _remember(layout, prs)
+        return prs
+    open_ones = [pr for pr in prs if pr.state == "open"]
+    if not open_ones:
+        return prs
+    remote = delivery.remote_of(layout, config)
+    if remote:
+        _fetch(layout, remote, open_ones, problems)
+    states = _states(layout.root, remote, open_ones)
+    for pr in open_ones:
+        if states[pr.id] != "open":
+            where.mark(pr.id, states[pr.id])
+    return [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
+
+
+def counted(layout: Layout, config: Config) -> list[PullRequest] | None:
+    """Return the pull requests that a tick would plan with, as far as this disk tells.
+
+    None when the last tick could not ask the forge: then it started nothing that opens one.
+    """
+    return None if observe.forge_fault(layout) else known(layout, config)
 
 
 def known(layout: Layout, config: Config) -> list[PullRequest] | None:

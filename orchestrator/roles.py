@@ -131,7 +131,8 @@ def _from_cache(path: str, stamps: dict[str, list[int]]) -> dict[str, Role] | No
 def _write_cache(path: str, stamps: dict[str, list[int]], roles: Mapping[str, Role]) -> None:
     """Keep the roles, atomically. Not flushed to disk: a torn cache is only read over."""
     data = json.dumps({"stamps": stamps, "roles": [role._asdict() for role in roles.values()]})
-    beside = f"{path}.{os.getpid()}.tmp"
+    # As `files.beside_of` would call it: that is above us.
+    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

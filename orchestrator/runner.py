@@ -15,6 +15,7 @@ from orchestrator import (
     checks,
     client,
     delivery,
+    disk,
     forge,
     git,
     gitworktree,
@@ -39,7 +40,7 @@ def finish(folder: str, record: Record, outcome: Outcome) -> None:
     record["outcome"] = outcome._asdict()
     record["finished"] = time.time()
     record["status"] = "finished"
-    runrecord.write(folder, record)
+    runrecord.write_surely(folder, record)
 
 
 def _fault(error: OrchestratorError | OSError) -> Outcome:
@@ -193,7 +194,21 @@ def conclude(folder: str, record: Record) -> None:
         if told.verdict == "done" and record.get("commits"):
             record["undelivered"] = {"told": told._asdict(), "head": record["tip"]}
         outcome = told._replace(verdict="system_fault", reason=_fault(error).reason)
-    finish(folder, record, outcome)
+    finish(folder, record, _blamed_on_the_disk(folder, record, outcome))
+
+
+def _blamed_on_the_disk(folder: str, record: Record, outcome: Outcome) -> Outcome:
+    """Return the outcome; one that was bad while the disk took nothing is the disk's doing.
+
+    Neither a client nor a check can work then, or say what stopped it.
+    """
+    if outcome.verdict not in ("failed", "interrupted", "system_fault"):
+        return outcome
+    noted = (record.get("ended") or {}).get("disk")
+    short = disk.Shortage(*noted) if noted else disk.shortage(folder)
+    if short is None:
+        return outcome
+    return outcome._replace(verdict="system_fault", reason=f"{short.word}: {short.why}")
 
 
 def _told(job: Job, commits: int) -> Outcome:

@@ -8,15 +8,18 @@ Read by the waiting supervisor, so nothing heavy is imported.
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
-from orchestrator import files
+from orchestrator import disk, files, process
 
 Record = dict[str, Any]
 
 INSTRUCTIONS = "instructions.md"
 PROMPT = "prompt.md"
 STREAM = "stream.jsonl"
+#: What a long stream becomes when its run is over.
+PACKED_STREAM = "stream.jsonl.gz"
 STDERR = "stderr.log"
 SUPERVISOR_LOG = "supervisor.log"
 #: How to start the client: written by `runner.prepare`, read by the supervisor.
@@ -65,8 +68,34 @@ def read(folder: str) -> Record | None:
     return record
 
 
+def is_at_work(record: Record) -> bool:
+    """Return whether a process of the run lives: its supervisor, or its client."""
+    known = (record.get("supervisor") or {}, record.get("client") or {})
+    return any(process.is_alive(each.get("pid"), each.get("identity")) for each in known)
+
+
 def write(folder: str, record: Record) -> None:
     files.write_json(os.path.join(folder, "run.json"), record)
+
+
+#: Seconds between two tries of a disk that takes nothing.
+DISK_PAUSE = 0.5
+
+
+def write_surely(folder: str, record: Record) -> None:
+    """Write a record, waiting for as long as the disk takes nothing.
+
+    For supervisors: what they know of their client's end nobody else can find out. Raises OSError
+    for any other reason.
+    """
+    while True:
+        try:
+            write(folder, record)
+            return
+        except OSError as error:
+            if error.errno not in disk.ERRORS:
+                raise
+        time.sleep(DISK_PAUSE)
 
 
 def stop_reason(folder: str) -> str | None:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from orchestrator import (
     agentstate,
     clone,
+    disk,
     events,
     files,
     idlestamp,
@@ -83,6 +84,8 @@ def tick(
     """
     if dry_run:
         return _dry_run(layout, now)
+    if disk.shortage(layout.home) is not None:
+        return _unwritable(layout, now)
     files.make_folder(layout.home)
     problems = []
     lock = TickLock(layout)
@@ -112,6 +115,7 @@ def _tick(
     seen = observe.observe_runs(layout, loaded, now)
     for action in planner.settlements(seen.snapshot, loaded.config):
         _apply(report, action, lambda a=action: _settle(starter, settler, a))
+    settlements = list(report.actions)
     _repair_clocks(layout, seen, now)
     prs = pullrequests.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced, remember=True)
@@ -129,6 +133,9 @@ def _tick(
             _apply(report, action, lambda a=action: settler.end_waiting(a, waiting))
         elif action.action == "skip":
             report.actions.append(action)
+    if settlements:
+        # After the starts: no client waits for it.
+        _prune(layout, loaded, settlements, report)
     report.problems += observe.problems(layout, loaded, seen, now)
     if forced is None and loaded.good:
         idlestamp.leave(layout, config, seen, prs, report.actions, report.problems, now)
@@ -152,6 +159,19 @@ def _land(
     report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in approved]
 
 
+def _prune(layout: Layout, loaded: Settings, settlements: Iterable[Action], report: Report) -> None:
+    """Take away what is over and too old of the agents whose runs were settled."""
+    from orchestrator import retention
+
+    try:
+        agents = {agent for agent, _ in retention.settled(settlements)}
+        failures: list[OSError] = retention.prune(layout, loaded.config, agents)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("retention", error))
+    else:
+        report.problems += [_problem("retention", error) for error in failures]
+
+
 def own_process(word: str, root: str) -> int:
     """The processes that we start ourselves: the tick after a run, and landing."""
     layout = Layout(root)
@@ -165,7 +185,10 @@ def own_process(word: str, root: str) -> int:
             events.append(layout, time.time(), "landing", reason=line)
         if not any(line.startswith(("merged", "sent")) for line in said):
             return 0
-    tick(layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT, after_run=True)
+    report = tick(layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT, after_run=True)
+    from orchestrator import retention
+
+    retention.after_run(layout, report.actions, time.time())
     return 0
 
 
@@ -214,10 +237,20 @@ def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> Non
 def _dry_run(layout: Layout, now: float) -> Report:
     """Say what a tick would do. Changes nothing."""
     loaded = settings.load(layout, write_cache=False)
-    prs = pullrequests.known(layout, loaded.config)
+    prs = pullrequests.counted(layout, loaded.config)
     seen = observe.observe(layout, loaded, now, prs)
     actions = planner.plan(seen.snapshot, loaded.config, now)
     return Report(actions, observe.problems(layout, loaded, seen, now), good=loaded.good)
+
+
+def _unwritable(layout: Layout, now: float) -> Report:
+    """Say that nothing can be written, and touch nothing: the next tick looks again.
+
+    Whatever was begun now would be left half done, and would count against runs and tasks.
+    """
+    report = _dry_run(layout, now)
+    skipped = [action for action in report.actions if action.action == "skip"]
+    return Report(skipped, report.problems, good=False)
 
 
 class TickLock:

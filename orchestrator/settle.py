@@ -28,7 +28,15 @@ _HINTS = {
     "check_program_missing": "install it, or correct `checks` in agents.yaml",
     "hook_failed": "mend `hooks` in agents.yaml",
     "role_broken": "mend that role's file in .orchestrator/roles/",
-    "git_missing": "install git",
+    "disk_full": "free some space (df, df -i, orchestrator clean); work then goes on by itself",
+    "disk_read_only": "mount it writable again, or mend its owner; work then goes on by itself",
+    "git_missing": "install git, or mend the schedule's PATH: orchestrator doctor",
+    "git_failed": "try by hand: git status; a lock file that a killed git left may be removed",
+    "git_hung": "try by hand: git status; look at the disk, and at what git waits for",
+    "rate_limit": "nothing to mend here: work goes on by itself when the service lets it",
+    "overloaded": "nothing to mend here: work goes on by itself when the service answers again",
+    "server_error": "look at the network and the service; work goes on by itself when it answers",
+    "system_fault": "look at that file's owner, its permissions and the free space of its disk",
     "forge_failed": "try by hand: gh auth status",
     "usage_limit": "work goes on by itself, in the same conversations, when the limit resets",
 }
@@ -159,6 +167,7 @@ class Settler:
                 self.store.move(task, "failed", self._entry("failed", charged=True, **fields))
             case "requeue":
                 keeps = outcome.verdict in ("usage_limit", "system_fault", "interrupted", "stopped")
+                session, session_cost = _conversation(outcome, record)
                 delay = action.delay
                 entry = self._entry(
                     "requeued",
@@ -172,8 +181,8 @@ class Settler:
                     error=outcome.reason,
                     delay=delay,
                     not_before=iso(self.now + delay, "milliseconds") if delay else None,
-                    session=outcome.session if keeps else None,
-                    session_cost_usd=outcome.cost_usd if keeps else None,
+                    session=session if keeps else None,
+                    session_cost_usd=session_cost if keeps else None,
                     agent=action.agent if keeps else None,
                     cost_usd=cost,
                     undelivered=action.run if keeps and record.get("undelivered") else None,
@@ -268,6 +277,17 @@ class Settler:
             until=outcome.until,
         )
         files.write_json(self.layout.hold, hold._asdict())
+
+
+def _conversation(outcome: Outcome, record: Record) -> tuple[str | None, float | None]:
+    """Return the conversation that a task can go on with, and what it has cost.
+
+    A run whose client never started leaves the one that it was to go on with as it was.
+    """
+    client = record.get("client")
+    if client is None or client.get("start_error"):
+        return record.get("resume"), record.get("resume_cost_usd")
+    return outcome.session, outcome.cost_usd
 
 
 def _cost(outcome: Outcome, record: Record) -> float | None:

@@ -10,7 +10,6 @@ Several machines will come as a second implementation of this class's public met
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import os
@@ -55,6 +54,14 @@ class Store:
         self._lock = files.Lock(os.path.join(layout.queue, ".lock"), LOCK_WAIT)
 
     # --- reading ---------------------------------------------------------------------------
+
+    def leftovers(self, before: float) -> tuple[str, ...]:
+        """Return what killed writers left beside the queue's files, before a time (epoch seconds).
+
+        Nothing reads these files, so they may be deleted without the lock.
+        """
+        folders = map(self._layout.state, STATES)
+        return tuple(path for folder in folders for path in files.left_beside(folder, before))
 
     def list(self, state: str, *, remember: bool = False) -> Listing:
         """Return the tasks in a state, first to be claimed first. Changes nothing of the queue.
@@ -225,19 +232,6 @@ class Store:
             return file, found.st_mtime
         finally:
             os.close(descriptor)
-
-    def discard_leftovers(self) -> None:
-        """Delete the beside-files of writers that were killed."""
-        with self.locked():
-            for state in STATES:
-                stale: list[str] = []
-                with (
-                    contextlib.suppress(FileNotFoundError),
-                    os.scandir(self._layout.state(state)) as entries,
-                ):
-                    stale = [e.path for e in entries if e.name[0] == "." and e.name[-4:] == ".tmp"]
-                for path in stale:
-                    files.remove(path)
 
     # --- files -----------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class Summaries:
         if self._missed < max(LEAST, len(self._now) // 20):
             return
         body = marshal.dumps(self._now)
-        beside = f"{self._path}.{os.getpid()}.tmp"
+        beside = files.beside_of(self._path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with open(os.open(beside, flags, 0o600), "wb") as file:

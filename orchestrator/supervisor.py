@@ -21,7 +21,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import environment, files, process, runrecord
+from orchestrator import disk, environment, files, process, runrecord
 from orchestrator.runrecord import Record
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
     me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
     if record.get("supervisor") != me:
         record["supervisor"] = me
-        runrecord.write(folder, record)
+        runrecord.write_surely(folder, record)
     if record["status"] in ("starting", "preparing"):
         from orchestrator import runner
 
@@ -134,7 +134,7 @@ def launch(folder: str, record: Record) -> None:
     plan = files.read_json(os.path.join(folder, runrecord.LAUNCH))
     if plan is None:
         raise RuntimeError(f"{folder}: {runrecord.LAUNCH} is missing")
-    variables = environment.for_client(os.environ, plan["environment"])
+    variables = environment.for_client(os.environ, plan["environment"], plan.get("allow", ()))
     go_read, go_write = os.pipe()
     error_read, error_write = os.pipe()
     child = os.fork()
@@ -145,14 +145,14 @@ def launch(folder: str, record: Record) -> None:
     os.close(error_write)
     record["client"] = {"pid": child, "identity": process.identity(child), "started": time.time()}
     record["status"] = "running"
-    runrecord.write(folder, record)
+    runrecord.write_surely(folder, record)
     os.write(go_write, b"1")
     os.close(go_write)
     with os.fdopen(error_read, "rb") as errors:
         said = errors.read().decode(errors="replace")
     if said:
         record["client"]["start_error"] = said
-        runrecord.write(folder, record)
+        runrecord.write_surely(folder, record)
 
 
 def _become_client(
@@ -203,10 +203,11 @@ def watch(folder: str, record: Record) -> None:
         "signal": waiting.signal,
         "stopped_for": limit,
         "start_error": client.get("start_error"),
+        "disk": disk.shortage(folder),
         "at": time.time(),
     }
     record["status"] = "concluding"
-    runrecord.write(folder, record)
+    runrecord.write_surely(folder, record)
 
 
 class _Waiting:

@@ -20,6 +20,14 @@ from typing import Any
 
 import hypothesis
 import pytest
+from crash_plugin import (  # noqa: F401  (pytest's hooks)
+    pytest_configure,
+    pytest_configure_node,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_unconfigure,
+)
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _REAL_HOME = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)

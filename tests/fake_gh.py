@@ -7,6 +7,7 @@ Sources: cli.github.com/manual (flags and JSON fields), the program's own messag
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -417,6 +418,13 @@ def main(words: list[str]) -> None:
     if words == ["--version"]:
         print("gh version 2.83.0 (2025-11-04)")
         return
+    # Calls at the same time happen one after the other, as on the real one's servers.
+    with open(os.environ["FAKE_GH_STATE"] + ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        answer(words)
+
+
+def answer(words: list[str]) -> None:
     hub = GitHub(os.environ["FAKE_GH_STATE"])
     hub.state.setdefault("calls", []).append(words)
     hub.save()

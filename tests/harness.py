@@ -76,6 +76,8 @@ class World:
     def __init__(self, folder: Path, templates: Path) -> None:
         self.folder, self.templates = folder, templates
         self._added = 0
+        #: What is run as the product.
+        self.product = PRODUCT
         self.home = folder / "home"
         self.root = folder / "project"
         self.remote = folder / "remote.git"
@@ -196,7 +198,7 @@ class World:
 
     def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*PYTHON, str(PRODUCT), *words],
+            [*PYTHON, str(self.product), *words],
             cwd=cwd or self.root,
             env={**self.environment, **env},
             stdin=subprocess.DEVNULL,
@@ -207,7 +209,7 @@ class World:
 
     def run(self, *words: str, cwd: Path | None = None, stdin: str = "", **env: str) -> Done:
         """Run the product; it has a minute."""
-        argv = [*PYTHON, str(PRODUCT), *words]
+        argv = [*PYTHON, str(self.product), *words]
         done = subprocess.run(
             argv,
             cwd=cwd or self.root,
@@ -416,6 +418,26 @@ class World:
                 except psutil.Error:
                     continue
             psutil.wait_procs(found, timeout=1)
+
+
+def shadow(folder: Path, edge: str) -> Path:
+    """Make a copy of the product whose start also does what `edge` says; return its main file.
+
+    For what lies at the product's edge and cannot be arranged outside: the clock, a time limit of
+    a minute. Every process of the product starts by this file, for it looks beside its own modules.
+    """
+    package = folder / "orchestrator"
+    package.mkdir(parents=True)
+    for path in PRODUCT.parent.iterdir():
+        if path.name not in ("__main__.py", "__pycache__"):
+            (package / path.name).symlink_to(path)
+    for name in ("plugin", "skills"):
+        (folder / name).symlink_to(PRODUCT.parent.parent / name)
+    main = "\nif __name__ =="
+    before, found, after = PRODUCT.read_text().partition(main)
+    assert found
+    (package / "__main__.py").write_text(f"{before}\n{edge}\n{found}{after}")
+    return package / "__main__.py"
 
 
 def append(path: Path, text: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import CHECKOUT
 
 from orchestrator import agentstate, doctor, files, locks, probes, process
 from orchestrator.layout import Layout
@@ -77,7 +80,7 @@ def test_the_json_is_a_list_of_findings(healthy: Layout, cli: Cli) -> None:
         assert finding["level"] in ("ok", "warn", "fail")
     codes = {finding["code"] for finding in done.json["findings"]}
     assert codes == {
-        *("python", "git", "git_identity", "client", "sign_in", "forge", "remote"),
+        *("python", "git", "trust", "git_identity", "client", "sign_in", "forge", "remote"),
         *("not_initialised", "config_error", "permissions", "disk", "tick_stale", "locks"),
         *("task_malformed", "clock", "leftovers"),
     }
@@ -144,6 +147,46 @@ def test_commits_without_a_name_are_a_warning(healthy: Layout) -> None:
 def test_the_clients_version_is_shown(healthy: Layout, tools: Path) -> None:
     finding = one(healthy, "client")
     assert (finding.level, finding.message) == ("ok", f"{tools}/claude: 2.1.328 (Claude Code)")
+
+
+@pytest.mark.parametrize(
+    ("version", "level"),
+    [
+        ("2.1.256 (Claude Code)", "fail"),
+        ("1.99.999 (Claude Code)", "fail"),
+        ("2.1.257 (Claude Code)", "ok"),
+        ("3.0.0 (Claude Code)", "ok"),
+        ("0.1 of a program of my own", "ok"),
+    ],
+)
+def test_a_client_that_is_too_old_for_our_command_line_is_a_fault(
+    healthy: Layout, tools: Path, version: str, level: str
+) -> None:
+    program(tools, "claude", f"echo '{version}'")
+    finding = one(healthy, "client")
+    assert finding.level == level
+    if level == "fail":
+        assert "2.1.257" in finding.message
+        assert finding.hint == "claude update"
+
+
+def test_the_plugin_asks_for_the_same_client_as_doctor() -> None:
+    manifest = json.loads((CHECKOUT / ".claude-plugin" / "plugin.json").read_text())
+    oldest = ".".join(map(str, probes.OLDEST_CLIENT))
+    assert manifest["engines"] == {"claude-code": f">={oldest}"}
+
+
+def test_a_folder_that_git_does_not_trust_is_one_fault_with_its_way_out(
+    healthy: Layout, tools: Path
+) -> None:
+    real = shutil.which("git")
+    program(tools, "git", f'GIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {real} "$@"')
+    finding = one(healthy, "trust")
+    assert finding.level == "fail"
+    assert "dubious ownership" in finding.message
+    assert f"safe.directory {healthy.root}" in (finding.hint or "")
+    # Not also: no base branch, no identity.
+    assert "remote" not in findings(healthy)
 
 
 def test_the_clients_own_arguments_come_before_the_question(healthy: Layout, tools: Path) -> None:
@@ -375,8 +418,11 @@ def test_what_holds_everybody_up_is_a_finding(healthy: Layout) -> None:
 
 def test_leftovers_of_agents_and_of_killed_processes_are_named(healthy: Layout) -> None:
     os.mkdir(healthy.agent("old-agent"))
-    Path(healthy.state("incoming"), ".TASK-1.md.7.tmp").touch()
+    left = Path(healthy.state("incoming"), ".TASK-1.md.7.tmp")
+    left.touch()
     os.mkdir(os.path.join(healthy.cache, "base-1"))
+    assert len(findings(healthy)["leftovers"]) == 2, "a file that is being written is none"
+    os.utime(left, (0, 0))
     assert len(findings(healthy)["leftovers"]) == 3
 
 

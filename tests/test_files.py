@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,67 @@ def test_a_line_after_one_that_a_crash_cut_short_stands_on_its_own(tmp_path: Pat
     path.write_text('{"event": "one"}\n{"event": "tw')
     files.append_line(str(path), '{"event": "three"}')
     assert '{"event": "three"}' in path.read_text().split("\n")
+
+
+UNTIL_TOLD = """
+import itertools, json, os, sys
+from orchestrator import files
+for number in itertools.count():
+    files.append_line(sys.argv[1], json.dumps({"who": sys.argv[2], "n": number, "x": "y" * 300}))
+    if os.path.exists(sys.argv[3]):
+        print(number, flush=True)
+        break
+"""
+
+
+def test_no_line_is_lost_or_torn_however_often_the_file_is_put_aside(tmp_path: Path) -> None:
+    path, older, enough = (tmp_path / n for n in ("events.jsonl", "events.1.jsonl", "enough"))
+    writers = [child(UNTIL_TOLD, path, n, enough) for n in range(3)]
+    deadline = time.monotonic() + 60
+    whole: list[str] = []
+    while len(whole) < 10 and time.monotonic() < deadline:
+        if files.put_aside(str(path), str(older), 2000):
+            # What was put aside is whole: whoever had opened it before writes elsewhere.
+            whole.append(older.read_text())
+    enough.touch()
+    last = [int(writer.communicate(timeout=60)[0]) for writer in writers]
+    assert len(whole) == 10
+    rest = path.read_text() if path.exists() else ""
+    rows = [json.loads(line) for line in ("".join(whole) + rest).splitlines()]
+    for who in range(3):
+        assert [r["n"] for r in rows if r["who"] == str(who)] == list(range(last[who] + 1))
+
+
+def test_a_line_whose_file_is_put_aside_before_it_is_locked_goes_into_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, older = tmp_path / "events.jsonl", tmp_path / "events.1.jsonl"
+    path.write_text("one\n")
+    lock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        if not older.exists():
+            path.rename(older)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    files.append_line(str(path), "two")
+    assert (older.read_text(), path.read_text()) == ("one\n", "two\n")
+
+
+def test_a_writer_that_stands_still_does_not_hold_up_who_would_put_the_file_aside(
+    tmp_path: Path,
+) -> None:
+    path, older = tmp_path / "events.jsonl", tmp_path / "events.1.jsonl"
+    path.write_text("one\n")
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert not files.put_aside(str(path), str(older), 1)
+    assert not files.put_aside(str(path), str(older), 4)
+    assert not files.put_aside(str(tmp_path / "none"), str(older), 1)
+    assert path.read_text() == "one\n"
+    assert files.put_aside(str(path), str(older), 3)
+    assert (path.exists(), older.read_text()) == (False, "one\n")
 
 
 # --- locks -------------------------------------------------------------------------------------

@@ -24,9 +24,10 @@ ROWS = (
     ("bootstrap", "init"),  # ways in
     ("__main__",),
     ("cli.*",),  # cli
-    ("demo.*", "doctor", "scheduler"),  # scheduler
-    ("scheduleprobe",),
-    ("idlestamp", "landing", "probes", "settle", "starting", "tidy"),
+    ("demo.*", "doctor", "scheduler", "uninstall"),  # scheduler
+    ("retention",),
+    ("scheduleprobe", "tidy"),
+    ("idlestamp", "landing", "probes", "settle", "starting"),
     ("project", "pullrequests", "supervisor"),  # project
     ("runner",),  # runner
     ("headstart",),
@@ -48,13 +49,13 @@ ROWS = (
         "store",
     ),
     ("aside", "summaries"),
-    ("files", "idle", "layout", "process"),
+    ("disk", "files", "idle", "layout", "process"),
     ("planner", "transcript"),  # planner, taskfile, roles, config
     ("config", "due", "lastgood", "prompts", "taskfile", "yamledit"),
     ("header", "history", "roles", "yamlvalues"),
     ("rolefile", "yamlread"),
     ("sandbox",),
-    ("quoting",),
+    ("quoting", "withheld"),
     ("errors", "model"),  # model, errors
 )
 #: Imports that go up, each with the reason why.
@@ -327,5 +328,5 @@ def test_a_whole_tick_loads_none_of_the_heavy_libraries_until_it_needs_one() -> 
 def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
     loaded = loaded_by("supervisor")
     of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
-    assert of_ours == {"environment", "files", "process", "runrecord", "supervisor"}
+    assert of_ours == {"disk", "environment", "files", "process", "runrecord", "supervisor"}
     assert loaded.isdisjoint({"dataclasses", "subprocess", "inspect", "asyncio", *HEAVY})

@@ -525,6 +525,64 @@ def test_a_newer_version_moves_every_schedule_along_and_an_older_one_none(planne
     assert ticked(planned)
 
 
+def session_of(world: World, main: Path, version: str) -> None:
+    """What the plugin's hook does as a session starts, by a checkout of this version."""
+    environment = launcher(world).parents[1] / version / "venv"
+    environment.mkdir(parents=True)
+    for name in os.listdir(sys.prefix):
+        (environment / name).symlink_to(Path(sys.prefix) / name)
+    (environment / ".complete").touch()
+    for name in ("__init__.py", "../bin/orchestrator"):
+        path = main.parent / name
+        path.write_text(path.read_text().replace(__version__, version))
+    done = subprocess.run(
+        ("/bin/sh", str(main.parent.parent / "hooks" / "session-start"), "tick"),
+        env={**world.environment, "CLAUDE_PROJECT_DIR": str(world.root)},
+        cwd=world.root,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("version", "damage", "moves"),
+    [("99.0.2", "", True), ("0.0.1", "", False), ("99.0.2", "import nothing_like_it\n", False)],
+    ids=["newer", "older", "broken"],
+)
+def test_after_an_update_of_the_plugin_the_next_session_moves_the_schedule_along(
+    planned: World, version: str, damage: str, moves: bool
+) -> None:
+    planned.ok("init", "--schedule", "cron")
+    [command] = commands(kept(planned))
+    before = launcher(planned).read_text()
+    main = copy_checkout(planned.folder / "plugin")
+    main.write_text(damage + main.read_text())
+    session_of(planned, main, version)
+    assert (launcher(planned).read_text() != before) == moves
+    assert (f"/{version}/app/" in launcher(planned).read_text()) == moves
+    assert str(planned.folder / "plugin") not in launcher(planned).read_text()
+    assert commands(kept(planned)) == [command]
+    shutil.rmtree(planned.folder / "plugin")  # as the next update does
+    assert as_cron(planned, after_cron(command)).stderr == ""
+    assert ticked(planned)
+
+
+def test_a_project_without_a_schedule_moves_nobody_elses(world: World) -> None:
+    add_crontab(world)
+    world.create()
+    world.ok("init", "--schedule", "cron")
+    before = launcher(world).read_text()
+    other = world.folder / "other"
+    world.git("clone", "-q", str(world.remote), str(other), cwd=world.folder)
+    world.ok("init", cwd=other)
+    main = copy_checkout(world.folder / "plugin")
+    world.root = other
+    session_of(world, main, "99.0.2")
+    assert launcher(world).read_text() == before
+
+
 def test_a_copy_that_does_not_start_leaves_the_one_before_at_work(planned: World) -> None:
     planned.ok("init", "--schedule", "cron")
     before = launcher(planned).read_text(), app(planned).resolve()

@@ -216,6 +216,18 @@ def test_init_copies_what_is_for_people_once_and_uninstall_takes_it_out(
     assert not (repo / ".claude").exists()
 
 
+def test_who_wants_no_copies_gets_none_later_either_until_they_ask(
+    repo: Path, cli: Callable[..., Done]
+) -> None:
+    assert cli("init", "--no-commands").code == 0
+    assert cli("init").code == 0
+    assert copies(repo) == {}
+    assert cli("init", "--commands").code == 0
+    (repo / ".claude" / "commands" / "inbox.md").unlink()
+    assert cli("init").code == 0
+    assert copies(repo).keys() == FOR_PEOPLE
+
+
 def test_in_a_submodule_the_copies_call_its_launcher(repo: Path, cli: Callable[..., Done]) -> None:
     launcher = repo / "orchestrator" / "bin" / "orchestrator"
     launcher.parent.mkdir(parents=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -168,13 +169,10 @@ def test_a_task_goes_to_a_state_whose_folder_a_person_removed(
     assert store.move(store.find("T1"), state, entry("moved")).state == state
 
 
-def test_leftovers_are_discarded_even_where_a_folder_is_missing(
-    layout: Layout, store: Store
-) -> None:
+def test_leftovers_are_found_even_where_a_folder_is_missing(layout: Layout, store: Store) -> None:
     os.rmdir(layout.state("blocked"))
     left = put(layout, "failed", ".T1.md.77.tmp")
-    store.discard_leftovers()
-    assert not os.path.exists(left)
+    assert store.leftovers(time.time() + 1) == (left,)
 
 
 # --- one id, several files ---------------------------------------------------------------------
@@ -329,18 +327,17 @@ def test_a_first_history_line_cut_short_anywhere_does_no_harm(layout: Layout, st
         assert [e.event for e in store.read(task).history] == ["claimed"]
 
 
-def test_killed_writers_leftovers_are_no_tasks_and_are_cleared_away(
+def test_killed_writers_leftovers_are_no_tasks_and_are_told_once_they_are_old(
     layout: Layout, store: Store
 ) -> None:
     store.add(new_task())
     left = [put(layout, state, f".T{n}.md.4711.tmp") for n, state in enumerate(STATES)]
-    kept = put(layout, "incoming", "keep.tmp")
+    for kept in ("keep.tmp", "keep.4711.tmp", ".keep.tmp", ".keep.md"):
+        put(layout, "incoming", kept)
     assert ids(store) == ["T1"]
     assert bad(store) == []
-    store.discard_leftovers()
-    assert not any(map(os.path.exists, left))
-    assert os.path.exists(kept)
-    assert ids(store) == ["T1"]
+    assert store.leftovers(time.time() - 60) == ()
+    assert set(store.leftovers(time.time() + 1)) == set(left)
 
 
 def test_a_lock_file_that_somebody_left_is_in_nobodys_way(layout: Layout, store: Store) -> None:
@@ -421,6 +418,7 @@ def test_a_disk_that_fills_in_the_middle_of_a_line_moves_no_task(
 #: Claims what it can, holds it for a moment, notes how many are claimed meanwhile, and goes on.
 WORKER = """
 import sys
+import time
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.store import Store

@@ -87,5 +87,5 @@ def good_settings(where: Layout) -> Settings:
 def look(where: Layout) -> tuple[Settings, Observation]:
     """Observe the project without changing anything."""
     loaded = settings.load(where, write_cache=False)
-    prs = pullrequests.known(where, loaded.config)
+    prs = pullrequests.counted(where, loaded.config)
     return loaded, observe.observe(where, loaded, now(), prs)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from orchestrator import events
 from orchestrator.cli import context, output
 from orchestrator.cli.overview import span
+from orchestrator.layout import Layout
 from orchestrator.model import Config, parse_time
 
 #: Bytes of the newest history that are read.
@@ -77,7 +78,7 @@ def history(arguments: argparse.Namespace) -> int:
     layout = context.reading(arguments)
     loaded, seen = context.look(layout)
     now = context.now()
-    found = numbers(_read(layout.events), loaded.config, now - arguments.days * DAY, now)
+    found = numbers(_read(layout), loaded.config, now - arguments.days * DAY, now)
     if arguments.json:
         output.show_json(asdict(found))
         return 0
@@ -103,28 +104,20 @@ def history(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: str) -> Iterator[Event]:
+def _read(layout: Layout) -> Iterator[Event]:
     """Yield the events that can be read, oldest first; of a long history the newest part."""
-    if not os.path.exists(path):
-        return
-    with open(path, "rb") as file:
-        if file.seek(0, os.SEEK_END) > MOST_READ:
-            file.seek(-MOST_READ, os.SEEK_END)
-            file.readline()
-        else:
-            file.seek(0)
-        for line in file:
-            try:
-                event = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(event, dict):
-                yield event
+    for line in events.lines(layout, MOST_READ):
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            yield event
 
 
-def numbers(events: Iterable[Event], config: Config, since: float, now: float) -> Numbers:
+def numbers(told: Iterable[Event], config: Config, since: float, now: float) -> Numbers:
     """Return what the events between `since` and `now` (epoch seconds) add up to."""
-    known = [(at, e) for e in events if (at := _at(e)) is not None and since <= at <= now]
+    known = [(at, e) for e in told if (at := _at(e)) is not None and since <= at <= now]
     first = min((at for at, _ in known), default=now)
     found = Numbers((now - first) / DAY, len(known))
     found.tasks_in = sum(e.get("event") in ("added", "review_wanted") for _, e in known)

@@ -26,7 +26,7 @@ BAR, MOST_ROWS = 20, 20
 
 def look(layout: Layout, loaded: Settings, now: float) -> Value:
     """Look at the project once and return what `status --json` prints. Changes nothing."""
-    return value(layout, loaded, now, pullrequests.known(layout, loaded.config))
+    return value(layout, loaded, now, pullrequests.counted(layout, loaded.config))
 
 
 def value(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Value:
@@ -124,7 +124,7 @@ class Watched:
         """Return the value as it is now; `clock` is monotonic seconds."""
         records = settings.signature(self._layout.prs)
         if records != self._records or clock - self._asked >= self.ASK_AGAIN:
-            self._prs = pullrequests.known(self._layout, loaded.config)
+            self._prs = pullrequests.counted(self._layout, loaded.config)
             self._asked, self._records = clock, records
         return value(self._layout, loaded, now, self._prs)
 

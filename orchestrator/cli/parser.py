@@ -14,7 +14,7 @@ from orchestrator.errors import UsageError, near_miss
 #: The modules that hold commands, in the order of the help text, each with its commands. Only the
 #: module of the command that is called is imported: an agent's command costs mostly its imports.
 _MODULES = {
-    "setup": ("init", "_probe"),
+    "setup": ("init", "_follow", "_probe"),
     "ticking": ("tick",),
     "reports": ("status", "watch", "explain", "doctor"),
     "transcripts": ("logs",),

@@ -133,12 +133,14 @@ def resume(arguments: argparse.Namespace) -> int:
         output.show_json({"resumed": "all" if arguments.all else names, "woken": woken})
         return 0
     what = "the whole system" if arguments.all else ", ".join(names)
-    output.out(f"{what}: {'goes on' if done.written or woken else 'was not paused'}")
+    is_changed = bool(done.written or woken)
+    output.out(f"{what}: {'goes on' if is_changed else 'was not paused'}")
     for name in woken:
         output.out(f"  {name} had been paused by the scheduler after failures")
     _say_what_still_holds(done.after, names)
-    verb = "--all" if arguments.all else " ".join(names)
-    output.out(f"  undo: orchestrator agent pause {verb}")
+    if is_changed:
+        verb = "--all" if arguments.all else " ".join(names)
+        output.out(f"  undo: orchestrator agent pause {verb}")
     return 0
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 from typing import Any
 
-from orchestrator import __version__, installed, project, roles, schedule, settings
+from orchestrator import __version__, installed, project, roles, schedule, settings, uninstall
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
@@ -32,11 +33,17 @@ def register(commands: Any) -> None:
         choices=(*KINDS, "none"),
         help="what ticks each minute (default: nothing is changed)",
     )
-    parser.add_argument("--no-commands", action="store_true", help="no .claude/commands/")
+    parser.add_argument(
+        "--commands",
+        action=argparse.BooleanOptionalAction,
+        help="whether .claude/commands/ gets the skills (default: as before, at first yes)",
+    )
     parser.add_argument("--start", action="store_true", help="start unpaused")
     parser.add_argument("--uninstall", action="store_true", help="take out what init put in")
     hidden = commands.add_parser("_probe", description="what `doctor` asks by the schedule's way")
     hidden.set_defaults(command=probe, parser=hidden)
+    after = commands.add_parser("_follow", description="let the schedule start this version")
+    after.set_defaults(command=follow, parser=after)
 
 
 def init(arguments: argparse.Namespace) -> int:
@@ -54,7 +61,7 @@ def init(arguments: argparse.Namespace) -> int:
         context.now(),
         variables,
         start=arguments.start,
-        commands=not arguments.no_commands,
+        commands=arguments.commands,
     )
     if kind in KINDS:
         _install(layout, kind, variables, change)
@@ -71,14 +78,16 @@ def init(arguments: argparse.Namespace) -> int:
 
 
 def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
+    variables = dict(os.environ)
+    uninstall.require_rest(layout)
     # First what ticks: nothing must start in a project that is half taken out.
-    gone, warnings = _remove(layout, dict(os.environ))
-    change = project.uninstall(layout)
+    gone, warnings = _remove(layout, variables)
+    change = uninstall.carry_out(layout)
     change.written[:0] = gone
     change.warnings += warnings
     _report(arguments, layout, change, "Taken out of")
     if not arguments.json:
-        output.out(f"The queue and the configuration stay in {layout.home}")
+        _what_stays(layout, installed.folder(variables))
     return 0
 
 
@@ -109,6 +118,19 @@ def _move_along(variables: dict[str, str]) -> list[str]:
     """Let the schedules that are installed start this version, if it is newer."""
     with installed.changing(variables):
         return installed.put(variables)
+
+
+def follow(arguments: argparse.Namespace) -> int:
+    """Let the schedule of a project that has one start this version, if it is newer.
+
+    What a session's start calls after an update of the plugin: nobody has to know that the
+    schedule starts a copy. Raises OrchestratorError; the version before is still at work then.
+    """
+    layout = context.changing(arguments)
+    if project.schedule(layout) is not None:
+        for name in _move_along(dict(os.environ)):
+            output.out(name)
+    return 0
 
 
 def probe(arguments: argparse.Namespace) -> int:
@@ -147,6 +169,20 @@ def _report(arguments: argparse.Namespace, layout: Layout, change: Change, done:
         output.out("  nothing to change")
     for warning in change.warnings:
         output.err(f"warning: {warning}")
+
+
+def _what_stays(layout: Layout, data: str) -> None:
+    if os.path.isdir(layout.home):
+        output.out(f"The queue, its history and the configuration stay in {layout.home}")
+    branches, rescued = uninstall.left_in_git(layout)
+    if branches or rescued:
+        output.out(
+            f"What agents made stays in git ({branches} branches, {rescued} rescued states): "
+            "git for-each-ref refs/heads/agent refs/orchestrator"
+        )
+    if os.path.isdir(data):
+        output.out(f"The program's own Python environment stays in {data}; without any use for")
+        output.out(f"  the program on this machine: rm -r {shlex.quote(data)}")
 
 
 def _next_step(layout: Layout, entry: Entry | None) -> None:

@@ -1,4 +1,4 @@
-"""`clean`: drop the worktrees and branches that hold nothing of their own."""
+"""`clean`: drop the worktrees, branches and leftovers that hold nothing of their own."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def clean(arguments: argparse.Namespace) -> int:
             "see: orchestrator doctor",
             code="open_prs_unknown",
         )
-    items = tidy.plan(layout, config, prs)
+    items = tidy.plan(layout, config, prs, context.now())
     dropped = (
         [i for i in items if i.drop]
         if arguments.dry_run
-        else tidy.carry_out(layout, items, config.hooks)
+        else tidy.carry_out(layout, config, prs, items)
     )
     kept = [item for item in items if item not in dropped]
     if arguments.json:

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, cast
 
-from orchestrator import agentstate, process, runrecord, transcript
-from orchestrator.cli import context, output
+from orchestrator import process, runrecord, transcript
+from orchestrator.cli import context, output, runs
 from orchestrator.cli.parser import command
-from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.layout import Layout
-from orchestrator.model import Task
+from orchestrator.cli.runs import Run
 from orchestrator.runrecord import Record
-from orchestrator.store import Store
 from orchestrator.transcript import Line
 
-#: How many runs of all agents are looked through, newest first, for those of a task.
-MOST_SEARCHED = 2000
 #: Seconds between two looks at a run that is followed.
 POLL_SECONDS = 0.2
 #: Bytes and lines of a log's end that are shown.
 TAIL_BYTES, TAIL_LINES = 16_384, 40
 CHECKS_LOG = "checks.log"
-_RUN_ID = re.compile(r"[0-9]{8}T[0-9A-Za-z-]*")
-
-
-class Run(NamedTuple):
-    """One run's folder, and whose it is."""
-
-    id: str
-    agent: str
-    folder: str
-
-    def record(self) -> Record:
-        """Return the run's journal; empty when there is none, or it cannot be read."""
-        return runrecord.read(self.folder) or {}
 
 
 def register(commands: Any) -> None:
@@ -59,13 +41,15 @@ def register(commands: Any) -> None:
 
 def logs(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments)
-    run = find(layout, arguments.subject)
-    if run is None:
+    run = runs.find(layout, arguments.subject)
+    if not isinstance(run, Run):
         if arguments.json:
             output.show_json([])
-        else:
+        elif run is None:
             output.out(f"{arguments.subject} has not run yet")
             output.out(f"  why: orchestrator explain {arguments.subject}")
+        else:
+            output.out(run.sentence())
         return 0
     with _opened(run) as stream:
         raw = _followed(run, stream) if arguments.follow else stream
@@ -79,86 +63,25 @@ def logs(arguments: argparse.Namespace) -> int:
     return 0
 
 
-# --- which run ---------------------------------------------------------------------------------
-
-
-def find(layout: Layout, subject: str) -> Run | None:
-    """Return the run that a name means; None for an agent or a task that never ran.
-
-    Raises NotFound, and OrchestratorError when the start of a run's id fits several.
-    """
-    if subject in agentstate.names(layout):
-        return _latest(layout, subject)
-    if _RUN_ID.fullmatch(subject):
-        found = [run for run in _runs(layout) if run.id.startswith(subject)]
-        exact = [run for run in found if run.id == subject]
-        if len(exact or found) == 1:
-            return (exact or found)[0]
-        if found:
-            some = ", ".join(run.id for run in found[:3])
-            raise OrchestratorError(
-                f"{len(found)} runs begin with {subject}: {some}", "write more of the id"
-            )
-    known = _configured(layout)
-    if subject in known:
-        return None
-    task, others = _task(layout, subject)
-    run = _run_of_task(layout, subject, task)
-    if run is None and task is None:
-        raise NotFound("agent, task or run", subject, [*known, *others])
-    return run
-
-
-def _configured(layout: Layout) -> list[str]:
-    from orchestrator import settings
-
-    return [agent.name for agent in settings.load(layout, write_cache=False).config.agents]
-
-
-def _task(layout: Layout, subject: str) -> tuple[Task | None, list[str]]:
-    """Return the task of that id, or None and the ids of those that could have been meant."""
-    store = Store(layout)
-    try:
-        return store.find(subject), []
-    except NotFound:
-        return None, [t.id for state in ("incoming", "claimed") for t in store.list(state).tasks]
-
-
-def _latest(layout: Layout, agent: str) -> Run | None:
-    state = agentstate.read(layout, agent)
-    ids = {run.id: run for run in _runs(layout, [agent])}
-    newest = state.run if state.run in ids else max(ids, default=None)
-    return ids[newest] if newest else None
-
-
-def _runs(layout: Layout, agents: Iterable[str] | None = None) -> list[Run]:
-    """Return every run that has a folder, newest first: ids begin with their time."""
-    found = []
-    for agent in agentstate.names(layout) if agents is None else agents:
-        try:
-            with os.scandir(layout.runs(agent)) as entries:
-                ids = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        found += [Run(run_id, agent, layout.run(agent, run_id)) for run_id in ids]
-    return sorted(found, key=lambda run: run.id, reverse=True)
-
-
-def _run_of_task(layout: Layout, task_id: str, task: Task | None) -> Run | None:
-    runs = _runs(layout)
-    if task is not None and task.run is not None:
-        known = next((run for run in runs if run.id == task.run), None)
-        if known is not None:
-            return known
-    return next((r for r in runs[:MOST_SEARCHED] if r.record().get("task") == task_id), None)
-
-
 # --- the stream --------------------------------------------------------------------------------
 
 
-def _opened(run: Run) -> IO[bytes]:
+@contextlib.contextmanager
+def _opened(run: Run) -> Iterator[IO[bytes]]:
     """Open a run's stream; an empty one where there is none yet."""
-    return _open(os.path.join(run.folder, runrecord.STREAM)) or open(os.devnull, "rb")
+    packed = None
+    # In this order: a stream is whole in its packed form before the plain one goes.
+    plain = _open(os.path.join(run.folder, runrecord.STREAM))
+    if plain is None:
+        packed = _open(os.path.join(run.folder, runrecord.PACKED_STREAM))
+    with plain or packed or open(os.devnull, "rb") as stream:
+        if packed is None:
+            yield stream
+        else:
+            import gzip
+
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                yield cast("IO[bytes]", unpacked)
 
 
 def _open(path: str) -> IO[bytes] | None:
@@ -177,7 +100,7 @@ def _followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
         # Asked before reading: what is written up to the end is surely read after it.
         over = _is_over(run)
         if stream.name == os.devnull:
-            stream = _opened(run)
+            stream = _open(os.path.join(run.folder, runrecord.STREAM)) or stream
         for piece in stream:
             rest += piece
             if rest.endswith(b"\n"):

@@ -1,0 +1,443 @@
+"""Finds every point at which the product changes the world, kills it there, and looks at the rest.
+
+A scenario is played once on a scratch project while `killpoints.py` writes down each point; then
+once for each point, in a project of its own, where the process that meets the point dies. After
+that exactly one tick runs, whatever it starts comes to its end by itself, and `assert_sound` and
+the scenario's own check hold the whole project against CONTRACT 8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import PATIENCE, TESTS, World, wait_until
+from killpoints import WIDTH
+from test_contract_human import make_a_mess, of_the_human
+
+#: What the fake client's executions cost, each (US dollars).
+COST = 0.25
+
+_MAIN = """\
+import os, sys
+_HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != _HERE]
+sys.path.insert(0, os.path.dirname(_HERE))
+import killpoints
+killpoints.install(sys.argv[1:])
+from orchestrator.real_main import main
+sys.exit(main())
+"""
+
+
+class Point(NamedTuple):
+    """One call of one process that changes the world, in one scenario."""
+
+    scenario: str
+    kind: str
+    number: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.scenario}: {self.kind} {self.number}: {self.what}"
+
+    @property
+    def call(self) -> str:
+        """The kind of call."""
+        return " ".join(self.what.split()[: 2 if self.what.startswith("git") else 1])
+
+
+class Scenario(NamedTuple):
+    """A piece of the product's life, begun by one tick."""
+
+    name: str
+    #: Makes the project and says what the client does.
+    begin: Callable[[World], None]
+    #: Looks whether all has come out as it must.
+    check: Callable[[World], None]
+    #: How often the client is executed, whatever is killed.
+    executions: int
+    #: The kinds of process that are killed; what others do is another scenario's.
+    kinds: tuple[str, ...]
+
+
+def shadow(folder: Path) -> Path:
+    """Make a copy of the package that counts its points; return its program.
+
+    A copy, so that a long run is not disturbed by whoever goes on editing.
+    """
+    checkout, package = TESTS.parent, folder / "orchestrator"
+    for name in ("orchestrator", "plugin", "skills", "hooks", ".claude-plugin"):
+        shutil.copytree(
+            checkout / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(TESTS / "killpoints.py", folder)
+    (package / "__main__.py").rename(package / "real_main.py")
+    (package / "__main__.py").write_text(_MAIN)
+    return package / "__main__.py"
+
+
+# --- recording ---------------------------------------------------------------------------------
+
+
+def record(scenario: Scenario, world: World) -> list[Point]:
+    """Play a scenario undisturbed; return its points, in the order of kinds and numbers."""
+    with _played(scenario, world) as log:
+        _settle(world)
+        _assert_all(scenario, world)
+        return [
+            Point(scenario.name, kind, number, what)
+            for kind in scenario.kinds
+            for number, what in enumerate(_met(log, kind))
+        ]
+
+
+def recorded(folder: Path, scenario: Scenario, program: Path) -> list[Point]:
+    """Return a scenario's points, recorded once for all processes that share `folder`."""
+    folder.mkdir(exist_ok=True)
+    kept = folder / f"{scenario.name}.json"
+    with open(folder / f"{scenario.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            with world_at(folder / scenario.name, folder / "templates", program) as world:
+                kept.write_text(json.dumps(record(scenario, world)))
+    return [Point(*each) for each in json.loads(kept.read_text())]
+
+
+@contextlib.contextmanager
+def world_at(folder: Path, templates: Path, program: Path) -> Iterator[World]:
+    """Give a world whose product is `program`; when all is well nothing of it stays."""
+    world = World(folder, templates)
+    world.product = program
+    try:
+        yield world
+    finally:
+        world.end()
+    shutil.rmtree(folder)
+
+
+def _met(log: Path, kind: str) -> list[str]:
+    try:
+        content = (log / kind).read_text()
+    except FileNotFoundError:
+        return []
+    return [content[at : at + WIDTH].strip() for at in range(0, len(content), WIDTH)]
+
+
+@contextlib.contextmanager
+def _played(scenario: Scenario, world: World, at: str = "") -> Iterator[Path]:
+    """Begin a scenario with one tick, which is under way then; give the folder of its points."""
+    log = world.folder / "points"
+    log.mkdir()
+    scenario.begin(world)
+    before = of_the_human(world)
+    words = {"KILL_LOG": str(log), **({"KILL_AT": at} if at else {})}
+    tick = world.start("tick", **words)
+    try:
+        yield log
+    finally:
+        out, err = tick.communicate(timeout=PATIENCE)
+    assert tick.returncode in (0, -9), f"the tick said: {out}{err}"
+    assert of_the_human(world) == before, "something of the human's was touched"
+
+
+# --- killing -----------------------------------------------------------------------------------
+
+
+def strike(scenario: Scenario, point: Point, world: World) -> Point | None:
+    """Play a scenario, kill at a point, tick once, and look; return what was killed, if anything.
+
+    Every second point is followed by its tick at once, while orphans live; the others when all is
+    quiet.
+    """
+    with _played(scenario, world, f"{point.kind} {point.number}") as log:
+        killed = log / "killed"
+        wait_until(lambda: killed.exists() or _is_quiet(world), "the kill, or the end", every=0.1)
+        if not killed.exists():
+            _assert_all(scenario, world)
+            return None
+        said = json.loads(killed.read_text())
+        if point.number % 2:
+            _settle(world)
+        assert_in_one_place(world)
+        _one_tick(world)
+        _settle(world)
+        _assert_all(scenario, world, torn=said["what"].endswith("events.jsonl in part"))
+    return point._replace(kind=said["kind"], what=said["what"])
+
+
+def _one_tick(world: World) -> None:
+    """Let one tick happen: one that finds another at work is none."""
+    done = wait_until(
+        lambda: (found := world.ok("tick")).out != "another tick is at work\n" and found,
+        "the tick's lock to be free",
+    )
+    assert "bug" not in done.err
+
+
+def _settle(world: World) -> None:
+    wait_until(
+        lambda: _is_quiet(world),
+        lambda: f"not at an end: {world.processes()} {world.places()}",
+        every=0.1,
+    )
+
+
+def _is_quiet(world: World) -> bool:
+    """Whether nothing runs in the world's name, looked at twice: an exec hides for a moment."""
+    for _ in range(2):
+        if _someone_lives(f"FAKE_CLIENT_HOME={world.fake}".encode()):
+            return False
+        time.sleep(0.03)
+    return True
+
+
+def _someone_lives(mark: bytes) -> bool:
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if mark in file.read().split(b"\0"):
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+# --- what must hold ----------------------------------------------------------------------------
+
+
+def _assert_all(scenario: Scenario, world: World, *, torn: bool = False) -> None:
+    assert_in_one_place(world)
+    assert_sound(world, torn=torn)
+    starts = [(each["task"], each["run"]) for each in world.starts()]
+    assert len(starts) == scenario.executions, f"work was done twice, or not at all: {starts}"
+    scenario.check(world)
+
+
+def assert_in_one_place(world: World) -> None:
+    """Every task lies in exactly one state."""
+    names = [name for found in world.places().values() for name in found]
+    assert len(names) == len(set(names)), f"a task in two states: {world.places()}"
+    assert "TASK-00000001.md" in names, f"a task is lost: {world.places()}"
+
+
+def assert_sound(world: World, *, torn: bool = False) -> None:
+    """Nothing is lost, doubled, stuck or left over, whatever the tasks' own fate."""
+    world.assert_never_at_once()
+    _assert_commits_are_kept(world)
+    _assert_history_reads(world, torn)
+    _assert_nothing_is_left(world)
+    status = world.status()
+    assert not status["problems"], status["problems"]
+    assert not status["running"], status["running"]
+    assert not world.places()["claimed"]
+    costs = [COST * len(world.ledger("end", agent=name)) for name in _agents(world)]
+    assert status["totals"]["cost_usd"] == sum(costs), "a run was counted twice, or never"
+
+
+def _agents(world: World) -> list[str]:
+    config = json.loads((world.home_folder / "agents.yaml").read_text())
+    return [agent["name"] for agent in config["agents"]]
+
+
+def _assert_commits_are_kept(world: World) -> None:
+    """Each commit that the client made is on a ref, once."""
+    kept = world.git("log", "--all", "--format=%H").split()
+    for commit in world.ledger("commit"):
+        assert kept.count(commit["sha"]) == 1, f"a commit is lost: {commit}"
+    subjects = world.git("log", "--all", "--format=%s").splitlines()
+    for commit in world.ledger("commit"):
+        assert subjects.count(commit["message"]) == 1, f"a commit is there twice: {commit}"
+
+
+def _assert_history_reads(world: World, torn: bool) -> None:
+    """The history parses, and tells of each run how it began and how it ended."""
+    told = []
+    unreadable = 0
+    for line in (world.home_folder / "events.jsonl").read_text().splitlines():
+        try:
+            told.append(json.loads(line))
+        except ValueError:
+            unreadable += 1
+    assert unreadable <= int(torn), "a line of the history cannot be read"
+    for start in world.starts():
+        words = {each["event"] for each in told if each.get("run") == start["run"]}
+        assert words & {"start", "restart"}, f"the history does not know that {start['run']} began"
+        assert words & {"finish", "requeue", "fail", "block"}, f"nor how {start['run']} ended"
+    _assert_runs_ended(world)
+
+
+def _assert_runs_ended(world: World) -> None:
+    """Every run that anybody knows of is at its end; at most one was never more than a folder."""
+    stillborn = 0
+    for folder in (world.home_folder / "agents").glob("*/runs/*"):
+        path = folder / "run.json"
+        record = json.loads(path.read_text()) if path.exists() else {"status": "starting"}
+        stillborn += record["status"] == "starting" and "supervisor" not in record
+        assert record["status"] in ("finished", "starting"), f"a run is not at its end: {record}"
+    assert stillborn <= 1
+
+
+def _assert_nothing_is_left(world: World) -> None:
+    """No git lock is left, nor a worktree that is not an agent's, nor a rescue's index."""
+    for home in (world.root / ".git", world.remote):
+        assert not [str(path) for path in home.rglob("*.lock")]
+    listed = world.git("worktree", "list", "--porcelain").splitlines()
+    folders = [line.split(" ", 1)[1] for line in listed if line.startswith("worktree ")]
+    allowed = {str(world.root)} | {
+        str(world.home_folder / "agents" / name / "worktree") for name in _agents(world)
+    }
+    assert set(folders) <= allowed, f"a worktree is left over: {folders}"
+    assert not list((world.home_folder / "agents").glob("*/rescue.index*"))
+    assert not list(world.home_folder.rglob("*set-aside*"))
+    assert world.git("fsck", "--no-dangling", "--no-progress") == ""
+
+
+def assert_delivered(world: World, task: str) -> dict[str, Any]:
+    """The task is done and has its proof: a pushed commit with one pull request (returned)."""
+    assert world.where(task) == ["done"], f"{world.places()}\n{world.text(task)}"
+    [pr] = [pr for pr in _pull_requests(world) if pr["task"] == task]
+    assert pr["head"] == world.sha(pr["branch"]) == world.remote_sha(pr["branch"])
+    return pr
+
+
+def _pull_requests(world: World) -> list[dict[str, Any]]:
+    """Return the local forge's records; of the one that stands for GitHub what `pr list` says."""
+    if _hub(world).exists():
+        return list(world.prs())
+    folder = world.home_folder / "shared" / "prs"
+    return [json.loads(path.read_text()) for path in folder.glob("*.json")]
+
+
+def _hub(world: World) -> Path:
+    """Where the stand-in for GitHub has its state."""
+    return world.folder / "github.json"
+
+
+# --- the scenarios -----------------------------------------------------------------------------
+
+TASK = "TASK-00000001"
+#: What an agent does that looks first whether an earlier attempt did it.
+WORK = {"steps": [["work_once"]]}
+_WHOLE_RUN = ("tick", "aside", "prepare", "client", "watch", "conclude", "after-run")
+
+
+def _create(world: World, **config: Any) -> None:
+    world.create(checks=["test -f app.py"], **config)
+    make_a_mess(world)
+    assert world.add("Survive everything") == TASK
+
+
+def _create_with_review(world: World, **review: Any) -> None:
+    _create(
+        world,
+        agents=[world.agent("impl-1"), world.agent("review-1", "reviewer")],
+        review={"after": ["implement"], "max_rounds": 3, **review},
+    )
+    world.script(TASK, WORK)
+
+
+def _check_review(world: World) -> None:
+    pr = assert_delivered(world, TASK)
+    assert (pr["state"], pr["verdict"]) == ("open", "approved")
+    assert len(world.commits_about(TASK)) == 1
+    assert len(world.places()["done"]) == 2, "one review, and only one"
+
+
+def _begin_failing_check(world: World) -> None:
+    _create(world)
+    world.configure(checks=["test ! -e broken.txt"])
+    world.script(
+        TASK,
+        {"steps": [["write", "broken.txt"], ["commit", "broken"]]},
+        {"steps": [["git", "rm", "-q", "broken.txt"], ["commit", "mended"]]},
+    )
+
+
+def _check_failing_check(world: World) -> None:
+    assert_delivered(world, TASK)
+    assert world.task(TASK)["attempts"] == 1, "exactly the failed check is charged"
+
+
+def _begin_leftovers(world: World) -> None:
+    _create(world)
+    leave = [["write", "staged.txt", "staged\n"], ["git", "add", "staged.txt"]]
+    leave += [["append", "app.py", "# unfinished\n"], ["write", "new.txt", "untracked\n"]]
+    gave_up = {"outcome": "failed", "summary": "No."}
+    world.script(TASK, {"steps": leave, "report": gave_up}, WORK)
+
+
+def _check_leftovers(world: World) -> None:
+    assert_delivered(world, TASK)
+    refs = world.git("for-each-ref", "--format=%(refname)", "refs/orchestrator/rescue/").split()
+    assert refs, "what was not committed is lost"
+    for ref in refs:
+        assert world.git("show", f"{ref}:new.txt") == "untracked"
+        assert world.git("show", f"{ref}:staged.txt") == "staged"
+        assert "# unfinished" in world.git("show", f"{ref}:app.py")
+    assert world.task(TASK)["attempts"] == 1
+
+
+def _begin_landing(world: World) -> None:
+    """The base moves while the agent is at work, so that what lands is a merge."""
+    _create_with_review(world, auto_merge=True)
+    colleague = world.folder / "colleague"
+    world.git("clone", "-q", str(world.remote), str(colleague), cwd=world.folder)
+    (colleague / "theirs.txt").write_text("theirs\n")
+    world.git("add", "-A", cwd=colleague)
+    world.git("commit", "-q", "-m", "a colleague's", cwd=colleague)
+    world.git("push", "-q", "origin", "HEAD:refs/heads/theirs", cwd=colleague)
+    move = ["call", "git", "--git-dir", str(world.remote), "update-ref"]
+    move += ["refs/heads/main", world.sha("HEAD", cwd=colleague)]
+    world.script(TASK, {"steps": [["work_once"], move]})
+
+
+def _check_landing(world: World) -> None:
+    pr = assert_delivered(world, TASK)
+    assert (pr["state"], pr["verdict"]) == ("merged", "approved")
+    on_main = world.git("log", "--format=%s", "main", cwd=world.remote).splitlines()
+    for subject in ("a colleague's", f"work on {TASK}", f"Merge {pr['branch']}: {pr['title']}"):
+        assert on_main.count(subject) == 1, on_main
+
+
+def _begin_github(world: World) -> None:
+    url = "https://github.com/owner/repo.git"
+    _create_with_review(world)
+    config = json.loads((world.home_folder / "agents.yaml").read_text())
+    world.configure(**{**config, "forge": "github"})
+    world.git("remote", "set-url", "origin", url)
+    world.git("config", f"url.{world.remote}.insteadOf", url)
+    gh = world.bin / "gh"
+    gh.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{TESTS / "fake_gh.py"}" "$@"\n')
+    gh.chmod(0o755)
+    _hub(world).write_text(json.dumps({"remote": str(world.remote)}))
+    world.environment["FAKE_GH_STATE"] = str(_hub(world))
+
+
+def _check_github(world: World) -> None:
+    assert_delivered(world, TASK)
+    [pr] = json.loads(_hub(world).read_text())["prs"]
+    assert len(pr["comments"]) == 1, f"the verdict was not given once: {pr['comments']}"
+    assert len(world.places()["done"]) == 2
+
+
+SCENARIOS = {
+    each.name: each
+    for each in (
+        Scenario("review", _create_with_review, _check_review, 2, _WHOLE_RUN),
+        Scenario("failing-check", _begin_failing_check, _check_failing_check, 2, _WHOLE_RUN),
+        Scenario("leftovers", _begin_leftovers, _check_leftovers, 2, _WHOLE_RUN),
+        Scenario("landing", _begin_landing, _check_landing, 2, ("landing", "after-run")),
+        Scenario("github", _begin_github, _check_github, 2, ("conclude", "after-run")),
+    )
+}

@@ -1,0 +1,605 @@
+"""CONTRACT 7 and FAILURES 6: the machine and its services fail, and no work is charged or lost.
+
+Each fault strikes a whole project, stays for several ticks and is mended. What must hold is the
+same for all of them (`hold_out`, `recover`): nobody is charged, one problem says what to do, each
+tick tries again with one run, and everything ends in done by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+from harness import World, is_alive, shadow, wait_until
+
+world = harness.world
+
+#: A single charge would end a task in failed.
+STRICT = {"max_attempts": 1, "backoff_seconds": 0, "max_backoff_seconds": 300}
+FAKE_GH = Path(__file__).with_name("fake_gh.py")
+GITHUB = "https://github.com/owner/repo.git"
+
+
+def problems(world: World) -> list[dict[str, Any]]:
+    return list(world.status()["problems"])
+
+
+def requeued(world: World, task: str) -> list[dict[str, Any]]:
+    return [event for event in world.task(task)["history"] if event["event"] == "requeued"]
+
+
+def starts_of(report: Any) -> list[str]:
+    return [action["agent"] for action in report["actions"] if action["action"] == "start"]
+
+
+def assert_nobody_paid(world: World, tasks: list[str]) -> None:
+    assert world.places()["failed"] == []
+    for task in tasks:
+        shown = world.task(task)
+        assert (shown["state"], shown["attempts"]) == ("incoming", 0), world.text(task)
+        assert all(event["charged"] is False for event in requeued(world, task))
+
+
+def assert_one_problem(world: World, said: str) -> None:
+    """One problem is shown; it names the fault, and its hint says what to do about it."""
+    found = problems(world)
+    assert len(found) == 1, found
+    assert said in found[0]["message"], found
+    hint = found[0]["hint"] or ""
+    assert len(hint) > 15, found
+    assert hint != "nobody is charged; each tick tries again with one run", "not what to do"
+
+
+def hold_out(world: World, tasks: list[str], said: str, rounds: int = 4) -> None:
+    """Tick through a fault: after the first tick at most one run at a time tries again."""
+    for number in range(rounds):
+        started = starts_of(world.tick())
+        world.quiet()
+        assert len(started) <= 1 or number == 0, started
+    world.ok("tick")
+    world.quiet()
+    assert_one_problem(world, said)
+    assert_nobody_paid(world, tasks)
+
+
+def recover(world: World, tasks: list[str]) -> None:
+    """The fault is mended: all ends in done, each commit there once, and no problem is left."""
+    world.tick_until_in("done", *tasks)
+    world.quiet()
+    for task in tasks:
+        assert world.task(task)["attempts"] <= 1
+        assert len(world.commits_about(task)) == 1
+        [pr] = [pr for pr in world.prs() if pr["task"] == task]
+        assert pr["head"] == world.remote_sha(pr["branch"])
+    assert len(world.prs()) == len(tasks)
+    world.tick_until(lambda: not problems(world), "the last problem to go")
+    world.assert_never_at_once()
+    assert_no_leftovers(world)
+
+
+def assert_no_leftovers(world: World) -> None:
+    """Nothing half-written lies about, and no supervisor met what nobody foresaw."""
+    half = [path for path in world.home_folder.rglob(".*.tmp") if "worktree" not in path.parts]
+    assert half == []
+    for log in world.home_folder.glob("agents/*/runs/*/supervisor.log"):
+        assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def two_agents() -> list[dict[str, Any]]:
+    return [World.agent("impl-1"), World.agent("impl-2")]
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+
+class Fault:
+    """Something that fails: how it is arranged, how it strikes, how it is mended."""
+
+    #: What `status` says of it.
+    said = ""
+
+    def arrange(self, world: World) -> None:
+        """Prepare what is to fail; the project is configured."""
+
+    def strike(self, world: World, tasks: list[str]) -> None:
+        raise NotImplementedError
+
+    def mend(self, world: World) -> None:
+        raise NotImplementedError
+
+
+class ClientMissing(Fault):
+    said = "client_missing"
+
+    def arrange(self, world: World) -> None:
+        self.client = world.bin / "the-client"
+        world.configure(retry=STRICT, agents=two_agents(), claude={"command": [str(self.client)]})
+
+    def strike(self, world: World, tasks: list[str]) -> None:
+        assert not self.client.exists()
+
+    def mend(self, world: World) -> None:
+        words = " ".join(f"'{word}'" for word in (*harness.PYTHON, str(harness.FAKE_CLIENT)))
+        self.client.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        self.client.chmod(0o755)
+
+
+class Service(Fault):
+    """The service answers the client with an error."""
+
+    def __init__(self, status: int, said: str) -> None:
+        self.status, self.said = status, said
+
+    def strike(self, world: World, tasks: list[str]) -> None:
+        error = {"is_error": True, "terminal_reason": "api_error", "result": "API Error"}
+        result = {**error, "api_error_status": self.status}
+        world.script("default", {"steps": [], "report": None, "result": result, "exit": 1})
+
+    def mend(self, world: World) -> None:
+        world.script("default", {})
+
+
+class GitMissing(Fault):
+    said = "git"
+
+    def arrange(self, world: World) -> None:
+        """A PATH on which `git` is one file of ours."""
+        tools = world.folder / "tools"
+        tools.mkdir()
+        for name in ("sh", "env", "cat"):
+            (tools / name).symlink_to(str(shutil.which(name)))
+        self.git = world.bin / "git"
+        self.git.symlink_to(str(shutil.which("git")))
+        world.environment["PATH"] = f"{world.bin}:{tools}"
+
+    def strike(self, world: World, tasks: list[str]) -> None:
+        self.git.rename(self.git.with_name("away"))
+
+    def mend(self, world: World) -> None:
+        self.git.with_name("away").rename(self.git)
+
+
+class RefLocked(Fault):
+    """Another git holds the branches' locks, or was killed and left them."""
+
+    said = "lock"
+
+    def strike(self, world: World, tasks: list[str]) -> None:
+        folder = world.root / ".git" / "refs" / "heads" / "agent"
+        folder.mkdir()
+        self.locks = [folder / f"{task}-task-{n}.lock" for n, task in enumerate(tasks)]
+        for lock in self.locks:
+            lock.touch()
+
+    def mend(self, world: World) -> None:
+        for lock in self.locks:
+            lock.unlink()
+
+
+class RemoteRefLocked(Fault):
+    """The same for what is fetched."""
+
+    said = "lock"
+
+    def strike(self, world: World, tasks: list[str]) -> None:
+        world.git("update-ref", "-d", "refs/remotes/origin/main")
+        self.lock = world.root / ".git" / "refs" / "remotes" / "origin" / "main.lock"
+        self.lock.parent.mkdir(parents=True, exist_ok=True)
+        self.lock.touch()
+
+    def mend(self, world: World) -> None:
+        self.lock.unlink()
+
+
+class RemoteGone(Fault):
+    said = "remote_unreachable"
+
+    def strike(self, world: World, tasks: list[str]) -> None:
+        world.remote.rename(world.folder / "away.git")
+
+    def mend(self, world: World) -> None:
+        (world.folder / "away.git").rename(world.remote)
+
+
+FAULTS: dict[str, Callable[[], Fault]] = {
+    "the client is missing": ClientMissing,
+    "nobody is signed in": lambda: Service(401, "authentication_failed"),
+    "requests are limited": lambda: Service(429, "rate_limit"),
+    "the service is overloaded": lambda: Service(529, "overloaded"),
+    "the service fails": lambda: Service(500, "server_error"),
+    "git is missing": GitMissing,
+    "the branches are locked": RefLocked,
+    "the remote's branches are locked here": RemoteRefLocked,
+    "the remote cannot be reached": RemoteGone,
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_charges_nobody_shows_one_problem_and_passes(world: World, name: str) -> None:
+    fault = FAULTS[name]()
+    world.create(retry=STRICT, agents=two_agents())
+    fault.arrange(world)
+    tasks = [world.add(f"Task {n}") for n in range(2)]
+    fault.strike(world, tasks)
+    hold_out(world, tasks, fault.said)
+    fault.mend(world)
+    recover(world, tasks)
+
+
+# --- faults that strike while a run is at work --------------------------------------------------
+
+
+def at_work(world: World, *, agents: int = 2, done: bool = False, **config: Any) -> list[str]:
+    """Have clients make their commits and wait for the gate `go`; return their tasks.
+
+    `done`: they wait with their result written.
+    """
+    names = [World.agent(f"impl-{n}") for n in range(1, agents + 1)]
+    world.configure(retry=STRICT, agents=names, **config)
+    waiting = ["wait", "go"]
+    script = {"steps": [["work_once"]], "after": [waiting]}
+    world.script("default", script if done else {"steps": [["work_once"], waiting]})
+    tasks = [world.add(f"Task {n}") for n in range(agents)]
+    world.tick()
+    wait_until(lambda: len(world.ledger("end" if done else "commit")) == agents, "the work")
+    return tasks
+
+
+def remote_lock(world: World, task: str) -> Path:
+    """Lock a task's branch at the remote, as a git that works there does."""
+    branch = world.task(task)["work_branch"]
+    lock = world.remote / "refs" / "heads" / f"{branch}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    return lock
+
+
+def test_branches_that_are_locked_at_the_remote_are_pushed_when_they_are_free(
+    world: World,
+) -> None:
+    world.create()
+    tasks = at_work(world)
+    locks = [remote_lock(world, task) for task in tasks]
+    world.open("go")
+    wait_until(lambda: len(world.ledger("end")) == 2, "the clients' end")
+    world.quiet()
+    hold_out(world, tasks, "cannot be reached")
+    for lock in locks:
+        lock.unlink()
+    recover(world, tasks)
+    assert len(world.starts()) == 2, "the work was done, and paid for, once"
+
+
+@pytest.mark.parametrize("moment", ["before the push", "back between two ticks, and gone again"])
+def test_a_remote_that_goes_away_under_a_run_is_waited_for(world: World, moment: str) -> None:
+    world.create()
+    tasks = at_work(world)
+    away = world.folder / "away.git"
+    world.remote.rename(away)
+    world.open("go")
+    wait_until(lambda: len(world.ledger("end")) == 2, "the clients' end")
+    world.quiet()
+    hold_out(world, tasks, "remote_unreachable", rounds=2)
+    if "again" in moment:
+        away.rename(world.remote)
+        world.remote.rename(away)
+        hold_out(world, tasks, "remote_unreachable", rounds=2)
+    away.rename(world.remote)
+    recover(world, tasks)
+    assert len(world.starts()) == 2, "the work was done, and paid for, once"
+
+
+def test_git_that_goes_missing_under_a_run_is_waited_for(world: World) -> None:
+    world.create()
+    fault = GitMissing()
+    fault.arrange(world)
+    tasks = at_work(world, done=True)
+    fault.strike(world, tasks)
+    world.open("go")
+    world.quiet()
+    hold_out(world, tasks, "git_missing", rounds=2)
+    fault.mend(world)
+    recover(world, tasks)
+    # What the branch holds could not be looked at; the conversations go on all the same.
+    assert len({start["session"] for start in world.starts()}) == 2
+
+
+def test_locks_that_a_persons_git_holds_in_the_checkout_hold_nobody_up(world: World) -> None:
+    world.create(retry=STRICT)
+    locks = [world.root / ".git" / name for name in ("index.lock", "HEAD.lock", "config.lock")]
+    for lock in locks:
+        lock.touch()
+    task = world.add("Task 0")
+    world.tick_until_in("done", task)
+    assert requeued(world, task) == []
+    assert all(lock.exists() for lock in locks)
+    for lock in locks:
+        lock.unlink()
+    recover(world, [task])
+
+
+def test_locks_that_a_killed_git_left_in_a_worktree_hold_nobody_up(world: World) -> None:
+    world.create(retry=STRICT)
+    first, second = world.add("Task 0"), None
+    world.tick_until_in("done", first)
+    world.quiet()
+    [own] = (world.root / ".git" / "worktrees").iterdir()
+    for name in ("index.lock", "HEAD.lock"):
+        (own / name).touch()
+    second = world.add("Task 1")
+    world.tick_until_in("done", second)
+    assert requeued(world, second) == []
+    recover(world, [first, second])
+
+
+# --- the forge ---------------------------------------------------------------------------------
+
+
+class Forge:
+    """GitHub as the fake `gh` keeps it, and a `gh` that fails, hangs or talks rubbish on wish."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.state, self.mode = world.folder / "github.json", world.folder / "gh-mode"
+        self.state.write_text(json.dumps({"remote": str(world.remote), "prs": []}))
+        real = f'exec "{sys.executable}" -I -S "{FAKE_GH}" "$@"'
+        gh = world.bin / "gh"
+        gh.write_text(
+            "#!/bin/sh\n"
+            f'read -r mode only < "{self.mode}" 2>/dev/null\n'
+            'case "$only" in "" | "$2") ;; *) mode= ;; esac\n'
+            'case "$mode" in\n'
+            '  exits) echo "HTTP 502: Bad Gateway (https://api.github.com/graphql)" >&2; exit 1;;\n'
+            "  hangs) exec sleep 300;;\n"
+            "  rubbish) echo '<html>Bad gateway</html>'; exit 0;;\n"
+            f"esac\n{real}\n"
+        )
+        gh.chmod(0o755)
+        world.environment["FAKE_GH_STATE"] = str(self.state)
+        world.git("remote", "set-url", "origin", GITHUB)
+        world.git("config", f"url.{world.remote}.insteadOf", GITHUB)
+
+    def fail(self, mode: str) -> None:
+        """Let `gh` fail. `exits create` lets only `gh pr create` fail."""
+        self.mode.write_text(mode + "\n")
+
+    def mend(self) -> None:
+        self.mode.unlink()
+
+    def prs(self) -> list[dict[str, Any]]:
+        return list(json.loads(self.state.read_text())["prs"])
+
+
+def on_github(world: World) -> Forge:
+    world.create(retry=STRICT, agents=two_agents(), forge="github")
+    return Forge(world)
+
+
+#: `gh` has this long, in seconds, where a test waits for it to pass.
+IMPATIENT = "from orchestrator import forge\nforge.GH_TIMEOUT = forge.GH_TICK_TIMEOUT = 1.0\n"
+
+
+@pytest.mark.parametrize("mode", ["exits", "hangs", "rubbish"])
+def test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick(
+    world: World, mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(harness, "PRODUCT", shadow(tmp_path / "shadow", IMPATIENT))
+    hub = on_github(world)
+    world.ok("tick")
+    hub.fail(mode)
+    tasks = [world.add(f"Task {n}") for n in range(2)]
+    for _ in range(3):
+        report = world.tick()
+        assert starts_of(report) == []
+        assert [problem["code"] for problem in report["problems"]] == ["open_prs_unknown"]
+    assert world.status()["open_prs"] is None
+    assert_one_problem(world, "forge_failed: gh")
+    assert_nobody_paid(world, tasks)
+    hub.mend()
+    world.tick_until_in("done", *tasks)
+    assert sorted(pr["body"].split()[-1] for pr in hub.prs()) == sorted(tasks)
+    world.tick_until(lambda: not problems(world), "the problem to go")
+    assert len(world.starts()) == 2
+
+
+@pytest.mark.parametrize("mode", ["exits", "hangs", "rubbish"])
+@pytest.mark.parametrize("only", ["", "create"], ids=["every call fails", "opening fails"])
+def test_a_forge_that_fails_at_delivery_gets_the_pull_request_later(
+    world: World, mode: str, only: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(harness, "PRODUCT", shadow(tmp_path / "shadow", IMPATIENT))
+    hub = on_github(world)
+    tasks = at_work(world, forge="github")
+    hub.fail(f"{mode} {only}")
+    world.open("go")
+    wait_until(lambda: len(world.ledger("end")) == 2, "the clients' end")
+    world.quiet()
+    for _ in range(2):
+        assert len(starts_of(world.tick())) <= 1
+        world.quiet()
+    assert_one_problem(world, "forge_failed")
+    assert_nobody_paid(world, tasks)
+    assert hub.prs() == []
+    hub.mend()
+    world.tick_until_in("done", *tasks)
+    assert sorted(pr["body"].split()[-1] for pr in hub.prs()) == sorted(tasks)
+    world.tick_until(lambda: not problems(world), "the problem to go")
+    assert len(world.starts()) == 2, "the work was done, and paid for, once"
+
+
+# --- the disk ----------------------------------------------------------------------------------
+
+
+class Disk:
+    """A small file system of its own (tmpfs) that a world's project is made on."""
+
+    def __init__(self, path: Path, size: str, inodes: int) -> None:
+        self.path, self.size, self.inodes = path, size, inodes
+
+    def mount(self, *more: str) -> None:
+        options = ",".join((f"size={self.size}", f"nr_inodes={self.inodes}", "mode=700", *more))
+        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
+
+    def fill(self) -> None:
+        """Take every byte that is left."""
+        with open(self.path / "filler", "ab", buffering=0) as filler:
+            for size in (1 << 20, 1 << 12, 1):
+                with contextlib.suppress(OSError):
+                    while filler.write(b"\0" * size) == size:
+                        continue
+
+    def take_all_inodes(self) -> None:
+        (self.path / "fillers").mkdir()
+        number = 0
+        with contextlib.suppress(OSError):
+            while True:
+                (self.path / "fillers" / str(number)).touch()
+                number += 1
+
+    def free(self) -> None:
+        (self.path / "filler").unlink(missing_ok=True)
+        shutil.rmtree(self.path / "fillers", ignore_errors=True)
+
+    def read_only(self, wanted: bool) -> None:
+        option = "remount,ro" if wanted else "remount,rw"
+        subprocess.run(["mount", "-o", option, str(self.path)], check=True)
+
+
+@pytest.fixture
+def disk(world: World) -> Iterator[Disk]:
+    """A disk of 24 MiB for the world's project; its remote and its client's notes lie elsewhere."""
+    if sys.platform != "linux":
+        pytest.skip("tmpfs is Linux's")
+    made = Disk(world.folder / "disk", "24m", 4000)
+    made.path.mkdir()
+    made.mount()
+    world.root = made.path / "project"
+    world.home_folder = world.root / ".orchestrator"
+    world.queue = world.home_folder / "shared" / "queue"
+    try:
+        yield made
+    finally:
+        made.free()
+        world.end()
+        made.unmount()
+
+
+def tick_in_vain(world: World, times: int = 3) -> None:
+    """Tick on a disk that takes nothing: each says so, and starts nothing."""
+    for _ in range(times):
+        done = world.run("tick", "--json")
+        assert done.code == 1, done
+        report = done.json
+        assert {action["action"] for action in report["actions"]} == {"skip"}
+        assert [problem["code"] for problem in report["problems"]] == ["system_fault"]
+
+
+#: By name: how a disk comes to take no more.
+FULL: dict[str, Callable[[Disk], None]] = {
+    "no space": Disk.fill,
+    "no inodes": Disk.take_all_inodes,
+}
+#: Works once, so that a second execution finds the first one's commit.
+CAREFUL = {"steps": [["work_once"]]}
+
+
+@pytest.mark.parametrize("how", FULL)
+@pytest.mark.parametrize("ticked", [False, True], ids=["before the first tick", "later"])
+def test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed(
+    world: World, disk: Disk, how: str, ticked: bool
+) -> None:
+    world.create(retry=STRICT, agents=two_agents())
+    world.script("default", CAREFUL)
+    earlier = [world.add("Task 0")] if ticked else []
+    if earlier:
+        world.tick_until_in("done", *earlier)
+        world.quiet()
+    tasks = [world.add(f"Task {n}") for n in range(1, 3)]
+    FULL[how](disk)
+    seen = len(world.starts())
+    tick_in_vain(world)
+    assert_one_problem(world, "disk_full")
+    assert_nobody_paid(world, tasks)
+    assert len(world.starts()) == seen
+    world.refused("task", "add", "--title", "One more", "--role", "implement")
+    disk.free()
+    recover(world, [*earlier, *tasks])
+    assert all(requeued(world, task) == [] for task in tasks)
+
+
+@pytest.mark.parametrize("how", FULL)
+def test_a_disk_that_fills_while_clients_work_costs_no_attempt(
+    world: World, disk: Disk, how: str
+) -> None:
+    world.create()
+    world.configure(retry=STRICT, agents=two_agents())
+    waiting = ["wait", "go"]
+    steps = [waiting, ["write", "big.txt", "x" * 100_000], ["work_once"]]
+    world.script("default", {"steps": steps}, CAREFUL)
+    tasks = [world.add(f"Task {n}") for n in range(2)]
+    world.tick()
+    wait_until(lambda: len(world.running()) == 2, "both to run")
+    FULL[how](disk)
+    world.open("go")
+    clients = [start["pid"] for start in world.starts()]
+    wait_until(lambda: not any(map(is_alive, clients)), "the clients' end")
+    tick_in_vain(world)
+    assert_one_problem(world, "disk_full")
+    assert world.places()["failed"] == []
+    assert [world.task(task)["attempts"] for task in tasks] == [0, 0]
+    disk.free()
+    recover(world, tasks)
+    for task in tasks:
+        assert [event["charged"] for event in requeued(world, task)] in ([], [False])
+
+
+@pytest.mark.parametrize("how", FULL)
+def test_a_disk_that_fills_before_delivery_loses_no_finished_work(
+    world: World, disk: Disk, how: str
+) -> None:
+    world.create()
+    tasks = at_work(world, done=True)
+    FULL[how](disk)
+    world.open("go")
+    clients = [start["pid"] for start in world.starts()]
+    wait_until(lambda: not any(map(is_alive, clients)), "the clients' end")
+    tick_in_vain(world, times=6)
+    assert_one_problem(world, "disk_full")
+    assert world.places()["failed"] == []
+    assert [world.task(task)["attempts"] for task in tasks] == [0, 0]
+    disk.free()
+    recover(world, tasks)
+
+
+def test_a_disk_that_becomes_read_only_is_waited_for(world: World, disk: Disk) -> None:
+    world.create(retry=STRICT, agents=two_agents())
+    world.script("default", CAREFUL)
+    first = world.add("Task 0")
+    world.tick_until_in("done", first)
+    world.quiet()
+    tasks = [world.add(f"Task {n}") for n in range(1, 3)]
+    disk.read_only(True)
+    before = harness.fingerprint(world.home_folder)
+    tick_in_vain(world)
+    assert_one_problem(world, "disk_read_only")
+    for words in (["status"], ["task", "list"], ["doctor"], ["explain", "impl-1"], ["inbox"]):
+        world.ok(*words)
+    for words in (["agent", "pause", "--all"], ["run", "impl-1"], ["task", "cancel", tasks[0]]):
+        world.refused(*words)
+    assert harness.fingerprint(world.home_folder) == before
+    disk.read_only(False)
+    recover(world, [first, *tasks])

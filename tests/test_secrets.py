@@ -1,0 +1,207 @@
+"""What agents, checks and hooks find in their environment: no secret of the person's.
+
+The rule is a table; what a command of the real client's sees is asked of the real client.
+"""
+
+from __future__ import annotations
+
+import pytest
+from test_real_client import (  # noqa: F401 (fixtures)
+    IMPLEMENTER,
+    Project,
+    api,
+    bash,
+    commit,
+    project,
+    report,
+    results,
+)
+
+from orchestrator import delivery, environment, withheld
+from orchestrator.layout import Layout
+from orchestrator.model import Agent, Config
+
+# --- the rule ----------------------------------------------------------------------------------
+
+SECRET = {
+    "GITHUB_TOKEN": "x",
+    "GH_HOST": "x",
+    "GITLAB_PRIVATE": "x",
+    "NPM_TOKEN": "x",
+    "NPM_CONFIG__AUTH": "x",
+    "NODE_AUTH_TOKEN": "x",
+    "npm_config_//registry/:_authToken": "x",
+    "PYPI_USER": "x",
+    "AWS_PROFILE": "x",
+    "AZURE_CLIENT_ID": "x",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/x",
+    "SSH_AUTH_SOCK": "/run/agent",
+    "GIT_ASKPASS": "/x",
+    "KUBECONFIG": "/x",
+    "OPENAI_API_KEY": "x",
+    "DEEPL_APIKEY": "x",
+    "R2_ACCESS_KEY_ID": "x",
+    "DEPLOY_PRIVATE_KEY": "x",
+    "RAILS_MASTER_KEY": "x",
+    "DJANGO_SECRET": "x",
+    "PGPASSWORD": "x",
+    "MYSQL_PWD": "x",
+    "SMTP_PASS": "x",
+    "ANSIBLE_VAULT_PASSPHRASE": "x",
+    "BW_SESSION": "x",
+    "OP_SESSION_mine": "x",
+    "SESSION_COOKIE": "x",
+    "SLACK_WEBHOOK_URL": "x",
+    "SENTRY_DSN": "x",
+    "HF_TOKEN": "x",
+    "BASIC_AUTH": "x",
+    "OAUTH_CLIENT": "x",
+    "my_token": "x",
+    "GIT_CONFIG_PARAMETERS": "'http.extraheader=x'",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "http.extraheader",
+    "GIT_CONFIG_VALUE_0": "x",
+    "ANTHROPIC_API_KEY": "x",
+    "ANTHROPIC_CUSTOM_HEADERS": "x",
+    "CLAUDE_CODE_OAUTH_TOKEN": "x",
+    # By what they hold.
+    "DATABASE_URL": "postgres://me:pw@db/x",
+    "BROKER": "one=amqp://:pw@mq:5672/;two",
+    "PIP_INDEX_URL": "https://me:pw@packages.example/simple",
+    "SETTING": "ghp_0123456789abcdefghij",
+    "OTHER": "-----BEGIN OPENSSH PRIVATE KEY-----\nx",
+}
+HARMLESS = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/home/me",
+    "PWD": "/home/me",
+    "OLDPWD": "/home/me",
+    "LANG": "C",
+    "TERM": "xterm",
+    "TZ": "Europe/Berlin",
+    "SHELL": "/bin/sh",
+    "DESKTOP_SESSION": "plasma",
+    "XDG_SESSION_ID": "3",
+    "GIT_AUTHOR_NAME": "Me",
+    "TOKENIZERS_PARALLELISM": "false",
+    "KEYBOARD": "de",
+    "MONKEY": "1",
+    "COMPASS": "north",
+    "DATABASE_URL": "postgres://me@localhost/x",
+    "NPM_CONFIG_CACHE": "/cache",
+    "npm_config_registry": "https://registry.example",
+    "HTTPS_PROXY": "http://me:pw@proxy:3128",
+    "no_proxy": "localhost",
+    "SSL_CERT_FILE": "/etc/ssl/cert.pem",
+    "NODE_EXTRA_CA_CERTS": "/etc/ssl/cert.pem",
+    "MAX_THINKING_TOKENS": "4000",
+    "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "4000",
+    "CLAUDE_CODE_USE_BEDROCK": "1",
+    "VIRTUAL_ENV": "/x",
+    "JAVA_HOME": "/x",
+    "EDITOR": "vi",
+    "": "",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), SECRET.items(), ids=SECRET)
+def test_what_looks_like_a_secret_is_one(name: str, value: str) -> None:
+    assert withheld.is_secret(name, value)
+
+
+@pytest.mark.parametrize(("name", "value"), HARMLESS.items(), ids=HARMLESS)
+def test_what_work_needs_is_none(name: str, value: str) -> None:
+    assert not withheld.is_secret(name, value)
+
+
+def test_the_client_gets_what_it_signs_in_with_and_no_other_secret() -> None:
+    base = {**HARMLESS, **SECRET}
+    del base["CLAUDE_CODE_USE_BEDROCK"]
+    given = environment.for_client(base, {})
+    kept = {"ANTHROPIC_API_KEY", "ANTHROPIC_CUSTOM_HEADERS", "CLAUDE_CODE_OAUTH_TOKEN"}
+    assert {name for name, value in given.items() if withheld.is_secret(name, value)} == kept
+
+
+@pytest.mark.parametrize(
+    ("switch", "name"),
+    [
+        ("CLAUDE_CODE_USE_BEDROCK", "AWS_SECRET_ACCESS_KEY"),
+        ("CLAUDE_CODE_USE_BEDROCK", "AWS_PROFILE"),
+        ("CLAUDE_CODE_USE_VERTEX", "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("CLAUDE_CODE_USE_VERTEX", "GOOGLE_CLOUD_PROJECT"),
+        ("CLAUDE_CODE_USE_FOUNDRY", "AZURE_CLIENT_SECRET"),
+    ],
+)
+def test_a_clouds_credentials_are_given_only_where_the_client_uses_that_cloud(
+    switch: str, name: str
+) -> None:
+    others = {"GH_TOKEN": "x", "AWS_OTHER": "x", "GOOGLE_OTHER": "x", "AZURE_OTHER": "x"}
+    for value, expected in (("1", True), ("true", True), ("0", False), ("", False), (None, False)):
+        base = {name: "x", **others} | ({} if value is None else {switch: value})
+        given = environment.for_client(base, {})
+        assert (name in given) is expected
+        assert "GH_TOKEN" not in given
+        assert len(given.keys() & others.keys()) == expected
+
+
+def test_what_is_allowed_by_name_is_given_and_only_by_its_exact_name() -> None:
+    base = {"GH_TOKEN": "1", "gh_token": "2", "GH_TOKEN_2": "3"}
+    assert withheld.without_secrets(base, ("GH_TOKEN",)) == {"GH_TOKEN": "1"}
+    assert environment.for_client(base, {}, ("GH_TOKEN",))["GH_TOKEN"] == "1"
+
+
+def test_a_runs_own_variables_are_never_taken_for_secrets() -> None:
+    extra = environment.as_git_config({"url.x.insteadOf": "https://me:pw@host/"})
+    assert extra.items() <= environment.for_client({}, extra).items()
+
+
+def test_commands_of_the_client_do_without_its_sign_in() -> None:
+    base = {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_MODEL": "m", "GH_TOKEN": "x", "HOME": "/h"}
+    assert withheld.hidden_from_commands(base) == ["ANTHROPIC_API_KEY"]
+    assert withheld.hidden_from_commands(base, ("ANTHROPIC_API_KEY",)) == []
+
+
+def test_checks_and_hooks_get_no_secret_and_not_the_clients_sign_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in SECRET.items():
+        monkeypatch.setenv(name, value)
+    config = Config(environment_allow=("NPM_TOKEN",))
+    agent = Agent(name="ann", role="implementer", position=0)
+    given = delivery.check_environment(config, agent, Layout("/project"))
+    ours = {"GIT_ASKPASS", "SSH_ASKPASS"}  # set to a program that answers nothing
+    found = {name for name, value in given.items() if withheld.is_secret(name, value)}
+    assert found - ours == {"NPM_TOKEN"}
+    assert given["GIT_ASKPASS"] == "true"
+
+
+# --- asked of the real client ------------------------------------------------------------------
+
+
+@pytest.mark.client
+def test_a_command_of_an_agent_sees_no_secret(project: Project) -> None:  # noqa: F811
+    project.configure(IMPLEMENTER, environment={"allow": ["NPM_TOKEN"]}, checks=["env > ../env"])
+    project.add("TASK-1", "Look around")
+    project.environment |= {
+        "GH_TOKEN": "canary-gh",
+        "AWS_SECRET_ACCESS_KEY": "canary-aws",
+        "DATABASE_URL": "postgres://me:canary-db@localhost/x",
+        "CLAUDE_CODE_OAUTH_TOKEN": "canary-oauth",
+        "ANTHROPIC_CUSTOM_HEADERS": "x-canary: canary-header",
+        "NPM_TOKEN": "allowed",
+    }
+    project.api.script("", [bash("env"), bash("echo 2 > app.txt"), commit("Two"), report("done")])
+    project.run_once()
+    assert project.tasks("done") == ["TASK-1"], project.story()
+    said = results(project.api.conversations()[-1])[0]
+    seen = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    assert seen["NPM_TOKEN"] == "allowed"
+    assert "canary" not in said
+    assert "ANTHROPIC_API_KEY" not in seen
+    # The client itself signed in with what its commands do not see.
+    sent = project.api.conversations()[-1].headers
+    assert sent["x-canary"] == "canary-header"
+    checked = (project.worktree("ann").parent / "env").read_text()
+    assert "NPM_TOKEN=allowed" in checked
+    assert "canary" not in checked
+    assert "ANTHROPIC_API_KEY" not in checked

@@ -1,0 +1,143 @@
+"""`init --uninstall`: nothing of ours is left, and nothing of the user's is lost."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import harness
+import pytest
+from harness import World
+
+world = harness.world
+DIRTY = {
+    "steps": [["work"], ["write", "precious.txt", "kept\n"]],
+    "report": {"outcome": "failed", "summary": "No"},
+}
+
+
+def below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_only_the_queue_its_history_and_the_configuration_are_left(world: World) -> None:
+    world.create(retry={"max_attempts": 1})
+    tasks = [world.add("One"), world.add("Two")]
+    world.script(tasks[1], DIRTY)
+    world.tick_until_in("done", tasks[0])
+    world.tick_until_in("failed", tasks[1])
+    world.quiet()
+    done = world.ok("init", "--uninstall")
+    assert below(world.home_folder) == [
+        "agents.yaml",
+        "events.jsonl",
+        "shared/prs/1.json",
+        f"shared/queue/done/{tasks[0]}.md",
+        f"shared/queue/failed/{tasks[1]}.md",
+    ]
+    assert f"stay in {world.home_folder}" in done.out
+    assert world.git("worktree", "list").count("\n") == 0
+    # What an agent had not committed is where the output says, and its branches are still there.
+    assert "2 branches, 1 rescued states" in done.out
+    [rescued] = world.git("for-each-ref", "--format=%(refname)", "refs/orchestrator").split()
+    assert world.git("show", f"{rescued}:precious.txt") == "kept"
+    assert world.git("status", "--porcelain") == "?? .orchestrator/"
+
+
+def test_what_a_worktree_alone_holds_is_rescued_before_it_goes(world: World) -> None:
+    world.create()
+    world.tick_until_in("done", world.add("One"))
+    world.quiet()
+    worktree = world.home_folder / "agents" / "impl-1" / "worktree"
+    (worktree / "by-hand.txt").write_text("mine\n")
+    world.ok("init", "--uninstall")
+    assert not worktree.exists()
+    [rescued] = world.git("for-each-ref", "--format=%(refname)", "refs/orchestrator").split()
+    shown = world.git("ls-tree", "-r", "--name-only", rescued).split()
+    assert "by-hand.txt" in shown
+    assert not [name for name in shown if "orchestrator" in name or "agent-instructions" in name]
+
+
+def test_a_project_where_nothing_happened_is_as_it_was(world: World) -> None:
+    world.create(init=False)
+    before = below(world.root)
+    world.ok("init")
+    world.ok("tick")
+    done = world.ok("init", "--uninstall")
+    assert [path for path in below(world.root) if ".git/" not in path] == [
+        path for path in before if ".git/" not in path
+    ]
+    assert not world.home_folder.exists()
+    assert "stay in" not in done.out
+    assert world.git("status", "--porcelain") == ""
+    assert "nothing to change" in world.ok("init", "--uninstall").out
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_a_configuration_that_is_somebodys_stays(world: World, is_committed: bool) -> None:
+    world.create(init=False)
+    world.ok("init")
+    config = world.home_folder / "agents.yaml"
+    if is_committed:
+        world.git("add", str(config))
+        world.git("commit", "-q", "-m", "Ours")
+    else:
+        config.write_text(f"{config.read_text()}# mine\n")
+    text = config.read_text()
+    world.ok("init", "--uninstall")
+    assert config.read_text() == text
+    assert below(world.home_folder) == ["agents.yaml"]
+
+
+def test_while_an_agent_is_at_work_nothing_is_taken_out(world: World) -> None:
+    world.create()
+    task = world.add("Long")
+    world.script(task, {"steps": [["wait", "go"], ["work"]], "report": {"outcome": "done"}})
+    world.tick()
+    harness.wait_until(lambda: world.running(task), "the run")
+    refused = world.refused("init", "--uninstall")
+    assert "impl-1" in refused.err
+    assert "orchestrator stop --all" in refused.err
+    assert (world.root / ".git" / "orchestrator.json").exists()
+    world.ok("stop", "--all")
+    world.ok("init", "--uninstall")
+    assert world.where(task) == ["incoming"]
+    assert not (world.home_folder / "agents").exists()
+
+
+@pytest.mark.parametrize("why", ["the hook objects", "git cannot read it"])
+def test_a_worktree_that_cannot_go_stays_with_a_warning(world: World, why: str) -> None:
+    hooks = {"before_remove": "exit 1"} if why == "the hook objects" else {}
+    world.create(hooks=hooks)
+    world.tick_until_in("done", world.add("One"))
+    world.quiet()
+    worktree = world.home_folder / "agents" / "impl-1" / "worktree"
+    if not hooks:
+        (worktree / ".git").write_text("nonsense\n")
+    (worktree / "precious.txt").write_text("kept\n")
+    done = world.ok("init", "--uninstall")
+    assert (worktree / "precious.txt").read_text() == "kept\n"
+    assert str(worktree) in done.err
+    assert not (world.root / ".git" / "orchestrator.json").exists()
+
+
+def test_set_up_again_it_goes_on_where_it_was(world: World) -> None:
+    world.create()
+    first = world.add("One")
+    world.tick_until_in("done", first)
+    world.quiet()
+    waiting = world.add("Two")
+    world.ok("init", "--uninstall")
+    world.ok("init", "--no-commands", "--start")
+    world.tick_until_in("done", waiting)
+    assert world.where(first) == ["done"]
+    assert len(world.starts(first)) == 1
+
+
+def test_what_stays_of_the_program_itself_is_named_with_its_command(world: World) -> None:
+    world.create()
+    data = world.home / ".local" / "share" / "orchestrator"
+    (data / "0.1.0" / "venv").mkdir(parents=True)
+    command = world.ok("init", "--uninstall").out.rpartition("machine: ")[2]
+    subprocess.run(("sh", "-c", command), check=True)
+    assert not data.exists()
