@@ -36,8 +36,7 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
             room.taken.add(spent.id)
             actions.append(Action("fail", task=spent.id, reason="budget_exhausted"))
     for agent in config.agents:
-        rules, task = judge(agent, snapshot, config, now, room)
-        refusal = next((rule for rule in rules if not rule.ok), None)
+        refusal, task = _decide(agent, snapshot, config, now, room)
         if refusal is None and room.starts >= config.max_starts:
             actions.append(Action("skip", agent.name, reason="max_starts"))
         elif refusal is None:
@@ -152,6 +151,30 @@ class Room:
             self.open_prs += 1
 
 
+def _decide(
+    agent: Agent, snapshot: Snapshot, config: Config, now: float, room: Room
+) -> tuple[Rule | None, Task | None]:
+    """Return the first rule that holds an agent back, else None and the task that it takes.
+
+    What `judge` says, without a look at the waiting tasks where that changes nothing: for each of
+    50 agents at each of 500 tasks it was most of a tick.
+    """
+    early = _agent_rules(agent, snapshot, config, now, room)
+    role = snapshot.roles.get(agent.role)
+    if role is not None and role.takes is not None:
+        early.append(_max_claimed(config, room))
+    task = None
+    if all(rule.ok for rule in early):
+        early, task = judge(agent, snapshot, config, now, room)
+    return next((rule for rule in early if not rule.ok), None), task
+
+
+def _max_claimed(config: Config, room: Room) -> Rule:
+    limit = config.queue_limits.max_claimed
+    detail = f"{room.claimed} of {limit} tasks claimed"
+    return Rule("max_claimed", room.claimed < limit, detail)
+
+
 def judge(
     agent: Agent, snapshot: Snapshot, config: Config, now: float, room: Room
 ) -> tuple[list[Rule], Task | None]:
@@ -232,11 +255,7 @@ def _task_rules(
     which, ready = _which(allowed, snapshot, now)
     count = "not known" if unknown else f"{room.open_prs} of {limits.max_open_prs} open or coming"
     rules = [
-        Rule(
-            "max_claimed",
-            room.claimed < limits.max_claimed,
-            f"{room.claimed} of {limits.max_claimed} tasks claimed",
-        ),
+        _max_claimed(config, room),
         Rule("open_prs_unknown", not unknown or exempt, count),
         Rule("max_open_prs", not full or exempt, count),
         *which,

@@ -772,6 +772,7 @@ BOUNDED: dict[str, Any] = {
 }
 
 
+@pytest.mark.timeout(900)
 def test_every_story_ends_as_the_contract_says(story: Callable[[], Story]) -> None:
     play(story, settings=settings(**BOUNDED, max_examples=60, derandomize=True))
 
