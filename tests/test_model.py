@@ -9,151 +9,56 @@ quarter of an hour; a story that fails is printed, shortened, as the steps that 
 
 from __future__ import annotations
 
-import copy
+import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import pytest
 import yaml
+from compared import Compared
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as play
-from reference import Expected, Memory, Reference, Run, Task
-from stage import Killed, PowerSwitch, Stage, make_template
+from reference import Reference, Run, Task
+from stage import make_template
+from tales import (
+    ACCIDENTS,
+    BROKEN,
+    MALFORMED,
+    MANY,
+    PLAIN,
+    STARTS,
+    STEPS,
+    VERDICTS,
+    configurations,
+    picks,
+    plain_configuration,
+    seldom,
+    targets,
+    tasks,
+    written,
+)
 
-from orchestrator import agentstate, forge, idle, observe, runrecord, scheduler
-from orchestrator.history import MARKER
+from orchestrator import runrecord
 from orchestrator.model import STATES
-
-#: The last Sundays of March and October 2031 at 01:00 UTC: the clocks change. And a plain day.
-SPRING, AUTUMN, PLAIN = 1_932_598_800, 1_950_742_800, 1_940_000_400
-STARTS = (SPRING - 5400, AUTUMN - 5400, PLAIN)
-STEPS = (0, 1, 7, 60, 300, 1800, 5400, 8 * 3600, 86_400, -1, -60, -1800, -8 * 3600)
-ROLES = {
-    "impl-1": "implementer",
-    "impl-2": "implementer",
-    "impl-3": "implementer",
-    "test-1": "tester",
-    "rev-1": "reviewer",
-    "rev-2": "reviewer",
-    "pm-1": "product_manager",
-    "night-1": "implementer",
-}
-BROKEN = (
-    None,
-    "agents: [",
-    "agnets: []\n",
-    "agents:\n  - {name: impl-1, role: implementer, interval_seconds: often}\n",
-    "agents: []\nqueue_limits: {max_claimed: -1}\n",
-    "\x00",
-)
-MALFORMED = {
-    "not UTF-8": b"\xff\xfe no UTF-8",
-    "no title": b"no title at all\n",
-    "no role": b"# [no-role] A title\n\nPRIORITY: P0\n\n",
-    "no id": b"# [bad id!] A title\n\nROLE: implement\n\n",
-    "a hidden id": b"# [.hidden] A title\n\nROLE: implement\n\n",
-    "too long": b"# [big] Too long\n\nROLE: implement\n\n" + b"x" * (1 << 20),
-    "torn": b"---\nROLE: [implement\n---\n# [torn] Front matter\n",
-    "a folder": b"",
-}
-VERDICTS = {
-    "implementer": ("done", "done", "done", "no_change", "failed", "failed", "needs_human"),
-    "tester": ("done", "done", "no_change", "failed", "needs_human"),
-    "reviewer": ("approved", "changes_requested", "changes_requested", "failed", "needs_human"),
-    "product_manager": ("no_change", "failed", "failed", "needs_human"),
-}
-ACCIDENTS = ("usage_limit", "system_fault", "interrupted", "interrupted", "stopped", None)
-#: Above this many tasks in a story, nobody adds any.
-MANY = 9
-
-picks = st.integers(0, 59)
+from orchestrator.planner import MAX_RESTARTS
 
 
-seldom = st.sampled_from((*(False,) * 15, True))
-tasks = st.tuples(
-    st.sampled_from(("implement", "implement", "implement", "test", "review", "cook")),
-    st.sampled_from(("P0", "P1", "P2", "P2", "P3", "urgent")),
-    st.integers(0, 3),
-    st.one_of(st.just([]), st.just([]), st.just([]), st.lists(picks, max_size=2)),
-    st.integers(0, 2),
-)
-targets = st.sampled_from(("incoming", "blocked", "done", "failed"))
-
-
-@st.composite
-def configurations(draw: Any) -> dict[str, Any]:
-    names = draw(st.lists(st.sampled_from(sorted(ROLES)), min_size=3, max_size=7, unique=True))
-    every = st.sampled_from((1, 1, 60, 3600))
-    agents = []
-    for name in names:
-        agent: dict[str, Any] = {"name": name, "role": ROLES[name]}
-        if name == "night-1":
-            agent["schedule"] = "30 2 * * *"
-        else:
-            agent["interval_seconds"] = draw(every)
-        agents.append({**agent, "paused": draw(seldom)})
-    return {
-        "paused": draw(seldom),
-        "queue_limits": {
-            "max_incoming": draw(st.sampled_from((2, 20))),
-            "max_claimed": draw(st.sampled_from((1, 2, 5))),
-            "max_open_prs": draw(st.sampled_from((0, 1, 2, 10, 10))),
-        },
-        "max_starts": draw(st.sampled_from((1, 2, 20, 20))),
-        "base_branch": "main",
-        "forge": "local",
-        "claude": {"command": ["never-started"]},
-        "retry": {
-            "max_attempts": draw(st.sampled_from((1, 2, 3))),
-            "backoff_seconds": draw(st.sampled_from((0, 10, 100))),
-            "max_backoff_seconds": draw(st.sampled_from((15, 300))),
-        },
-        "budgets": {
-            "daily_usd": draw(st.sampled_from((None, None, None, 2))),
-            "task_usd": draw(st.sampled_from((None, None, 1))),
-        },
-        "review": {
-            "after": draw(st.sampled_from((["implement", "test"], ["implement"], []))),
-            "max_rounds": draw(st.sampled_from((0, 1, 3))),
-        },
-        "agents": agents,
-    }
-
-
-def written(task: Task, body: str, front_matter: bool) -> bytes:
-    """Return a task's file as a person writes it."""
-    fields = {"ROLE": task.role, "PRIORITY": task.priority}
-    fields["CREATED"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(task.created))
-    fields["X_OF_MY_OWN"] = "kept"
-    if task.depends_on:
-        fields["DEPENDS_ON"] = ", ".join(task.depends_on)
-    lines = "\n".join(f"{key}: {value}" for key, value in fields.items())
-    title = f"# [{task.id}] A title of {task.id}"
-    if front_matter:
-        return f"---\n{lines}\n---\n{title}\n{body}".encode()
-    return f"{title}\n\n{lines}\n\n{body}".encode()
-
-
-class Story(RuleBasedStateMachine):
+class Story(Compared, RuleBasedStateMachine):
     """One story. Whatever a rule picks, it picks by number out of what is there."""
 
     template: Path
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stage = Stage(self.template)
-        self.stage.tick = self.tick
+        RuleBasedStateMachine.__init__(self)
+        Compared.__init__(self, self.template)
         self.stage.meanwhile = self.obey
         self.number = 0
-        self.kills = 0
-        self.torn_events = 0
 
     def teardown(self) -> None:
         self.stage.end()
@@ -166,7 +71,6 @@ class Story(RuleBasedStateMachine):
     def begin(self, at: int, config: dict[str, Any], new: list[tuple[Any, ...]]) -> None:
         self.stage.now = at
         self.reference = Reference(config)
-        self.file_config: dict[str, Any] | None = None
         self.edit_configuration(config)
         self.tasks_come_in(new)
         self.tick()
@@ -403,7 +307,7 @@ class Story(RuleBasedStateMachine):
         verdict=picks,
         accident=st.integers(0, 3),
         cost=st.sampled_from((None, 0.0, 0.4, 1.5)),
-        until=st.sampled_from((None, 60, 3600)),
+        until=st.sampled_from((60, 3600)),
         letting_go=st.sampled_from((True, True, True, False)),
         ticks=st.booleans(),
     )
@@ -413,7 +317,7 @@ class Story(RuleBasedStateMachine):
         verdict: int,
         accident: int,
         cost: float | None,
-        until: int | None,
+        until: int,
         letting_go: bool,
         ticks: bool,
     ) -> None:
@@ -429,7 +333,7 @@ class Story(RuleBasedStateMachine):
         run: Run,
         word: str | None,
         cost: float | None,
-        until: int | None,
+        until: int,
         *,
         letting_go: bool = True,
     ) -> None:
@@ -438,7 +342,7 @@ class Story(RuleBasedStateMachine):
         if word is not None:
             outcome = {"verdict": word, "reason": f"{word}: told so", "cost_usd": cost}
             if word == "usage_limit":
-                outcome["until"] = until and self.stage.now + until
+                outcome["until"] = self.stage.now + until
             if word == "done" and self.reference.claims(run):
                 outcome["pr"] = self.deliver(run.task or "")
         self.finish(run, outcome, letting_go=letting_go)
@@ -520,7 +424,7 @@ class Story(RuleBasedStateMachine):
             if runs:
                 run = runs[end % len(runs)]
                 words = VERDICTS[run.role]
-                self.end(run, words[end % len(words)], 0.1, None)
+                self.end(run, words[end % len(words)], 0.1, 60)
                 self.tick(after_run=True)
 
     @rule(step=st.sampled_from((1, 60, 300)))
@@ -538,216 +442,14 @@ class Story(RuleBasedStateMachine):
         waiting = self.reference.in_state("incoming")
         if which >= 0 and waiting:
             words += ["--task", waiting[which % len(waiting)].id]
-        self.started: bool | None = None
+        self.started = False
         code, said = self.stage.command(*words)
         assert code == (0 if self.started else 1), said
 
     @precondition(lambda self: self.file_config is self.reference.config)
     @rule(after=st.integers(0, 70))
     def tick_is_killed(self, after: int) -> None:
-        before = copy.deepcopy(self.reference)
-        settled = copy.deepcopy(before)
-        settled.settle_all(self.stage.now, Expected())
-        over = copy.deepcopy(settled)
-        over.look_at_pull_requests()
-        over.start_all(self.stage.now, Expected())
-        self.stage.spawned.clear()
-        try:
-            with PowerSwitch(after):
-                self.stage.plain_tick()
-        except Killed:
-            self.kills += 1
-        self.reference = self.adopted(before, settled, over)
-        self.check()
-
-    def tick(
-        self,
-        *,
-        after_run: bool = False,
-        forced: dict[str, str | None] | None = None,
-        wait_for_lock: float = 0.0,
-    ) -> scheduler.Report:
-        """Tick, and compare what it did with what the contract says."""
-        reference, now = self.reference, self.stage.now
-        if self.file_config is not None:
-            reference.config = self.file_config
-        reference.good = self.file_config is not None
-        idle_says = self.is_idle()
-        expected = Expected(good=reference.good)
-        reference.settle_all(now, expected)
-        reference.look_at_pull_requests()
-        reference.start_all(now, expected, after_run, forced)
-        self.stage.spawned.clear()
-        report = self.stage.plain_tick(after_run=after_run, forced=forced)
-        if idle_says and forced is None:
-            starts = [who for who, (word, _) in expected.decisions.items() if word == "start"]
-            assert (starts, expected.others) == ([], []), "an idle tick would miss this"
-        self.compare(report, expected)
-        self.started = any(action.action == "start" for action in report.actions)
-        self.check()
-        return report
-
-    def is_idle(self) -> bool:
-        """Whether the cheap look before a tick would say that there is nothing to do."""
-        if not os.path.exists(self.stage.layout.idle_stamp):
-            return False
-        with mock.patch.object(idle, "time", SimpleNamespace(time=lambda: self.stage.now)):
-            return idle.nothing_to_do()
-
-    def compare(self, report: scheduler.Report, expected: Expected) -> None:
-        assert not report.held
-        decisions: dict[str, tuple[str, str | None]] = {}
-        others = []
-        for action in report.actions:
-            if action.action == "start":
-                assert action.agent
-                assert action.run
-                self.reference.named(action.agent, action.run)
-            if action.action in ("start", "skip"):
-                assert action.agent not in decisions, f"two decisions: {report.actions}"
-                told = action.task if action.action == "start" else action.reason
-                decisions[str(action.agent)] = (action.action, told)
-            else:
-                others.append((action.action, action.task, action.run or None))
-        assert decisions == expected.decisions, (
-            f"{decisions} but should: {expected.decisions}; {report.problems}"
-        )
-        assert sorted(others, key=str) == sorted(expected.others, key=str), (others, expected)
-        assert report.good == expected.good, report.problems
-        assert report.bug is None
-        for agent, lives in self.stage.spawned:
-            run = self.reference.of(agent).run
-            assert run is not None
-            assert not (lives and run.alive), "two supervisors of one run"
-            run.alive = run.alive or lives
-
-    # --- what always holds ---
-
-    def check(self) -> None:
-        self.check_files()
-        self.check_tasks()
-        self.check_runs()
-        for event in self.events():
-            assert event["event"]
-            assert event["at"].endswith("Z")
-        if os.path.exists(self.stage.layout.idle_stamp):
-            time.sleep(0.011)  # the stamp knows files by their times, which the kernel counts so
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """The new events. A tick that was killed may have left half a line, and nobody else."""
-        for line in self.stage.new_event_lines():
-            event = self.stage.as_event(line)
-            if event is None:
-                self.torn_events += 1
-                assert self.torn_events <= self.kills, line
-            else:
-                yield event
-
-    def check_files(self) -> None:
-        """Each file where it belongs and nowhere else, the person's part byte for byte the same."""
-        contents = self.stage.contents()
-        mine = [*self.reference.tasks.values(), *self.reference.rivals]
-        places = {f"{task.state}/{task.name}": task for task in mine}
-        assert set(contents) == {*places, *self.reference.malformed}
-        for path, task in places.items():
-            if not task.raw:  # the scheduler wrote it: from now on it stays so
-                task.raw = contents[path].partition(MARKER.encode())[0]
-            assert contents[path].startswith(task.raw), path
-            rest = contents[path][len(task.raw) :].lstrip(b"\r\n")
-            assert not rest or rest.startswith((b"- ", MARKER.encode())), path
-        for path, raw in self.reference.malformed.items():
-            assert contents[path] == raw
-
-    def check_tasks(self) -> None:
-        listings = self.stage.listings()
-        seen = {task.id: task for found in listings.values() for task in found.tasks}
-        assert set(seen) == set(self.reference.tasks)
-        malformed = {bad.path for found in listings.values() for bad in found.malformed}
-        odd = [*self.reference.malformed, *(f"incoming/{t.name}" for t in self.reference.rivals)]
-        assert malformed == {str(self.stage.queue / path) for path in odd}
-        for task in self.reference.tasks.values():
-            found = seen[task.id]
-            assert found.state == task.state
-            assert found.pr == task.pr, task
-            if is_torn(found):
-                continue
-            assert found.attempts == task.attempts, task
-            assert bool(found.interruptions) == bool(task.interruptions), task
-            assert found.review_rounds == len(task.rounds), task
-            if task.state == "claimed" and task.run:
-                assert found.run == task.run
-            if task.state == "failed" and task.reason:
-                assert (found.reason or "").partition(":")[0] == task.reason.partition(":")[0]
-
-    def check_runs(self) -> None:
-        runs = self.reference.unsettled()
-        at_work = [run.task for run in runs if run.task and run.alive]
-        assert len(at_work) == len(set(at_work)), "one task has two living runs"
-        assert set(self.stage.alive) == {run.agent for run in runs if run.alive}
-        for name, memory in self.reference.memory.items():
-            state = agentstate.read(self.stage.layout, name)
-            assert state.run == (memory.run.id if memory.run else None)
-            assert state.last_started == memory.last_started
-            assert bool(state.suspended) == memory.suspended
-        hold = observe.read_hold(self.stage.layout)
-        assert (hold and hold.code) == (self.reference.hold and self.reference.hold[0])
-
-    # --- after a kill ---
-
-    def adopted(self, before: Reference, settled: Reference, over: Reference) -> Reference:
-        """Return where a killed tick left things: each as before, as settled or as it was to be."""
-        seen = self.stage.tasks()
-        found = copy.deepcopy(over)
-        found.tasks = {}
-        for task_id, there in seen.items():
-            versions = (
-                over.tasks.get(task_id),
-                settled.tasks.get(task_id),
-                before.tasks.get(task_id),
-            )
-            mine = [t for t in versions if t is not None and agrees(t, there)]
-            assert mine, f"{there} is none of {versions}"
-            task = found.tasks[task_id] = copy.deepcopy(mine[0])
-            if task.run is not None and there.state == "claimed":
-                task.run = there.run
-            noted = settled.tasks.get(task_id)
-            if noted is not None and there.review_rounds == len(noted.rounds):
-                task.rounds = noted.rounds
-        assert set(before.tasks) <= set(seen)
-        names = {*before.memory, *over.memory}
-        found.memory = {name: self.remembered(name, before, settled) for name in names}
-        hold = observe.read_hold(self.stage.layout)
-        found.hold = (hold.code, int(hold.since), hold.until and int(hold.until)) if hold else None
-        where = forge.Local(self.stage.layout, SimpleNamespace(remote="origin"))
-        found.prs = {pr.id: [pr.state, pr.branch] for pr in where.list()}
-        return found
-
-    def remembered(self, name: str, before: Reference, settled: Reference) -> Memory:
-        state = agentstate.read(self.stage.layout, name)
-        was = before.of(name)
-        still = was.run is not None and state.run == was.run.id
-        memory = copy.deepcopy(was if still else settled.of(name))
-        memory.last_started = None if state.last_started is None else int(state.last_started)
-        if still:
-            assert memory.run
-            if state.restarted_in == memory.run.stage:
-                memory.run.restarts[memory.run.stage] = state.restarts
-        elif state.run:
-            [agent] = [a for a in before.config["agents"] if a["name"] == name]
-            task = self.stage.unsettled_run(name)[1]
-            memory.run = Run(state.run, name, task, agent["role"], self.stage.now)
-        if memory.run:
-            memory.run.alive = name in self.stage.alive
-        return memory
-
-
-def is_torn(task: Any) -> bool:
-    """Whether a kill came between a run's last word in a task's file and the move of the file."""
-    return bool(task.state == "claimed" and task.claimed_by is None)
-
-
-def agrees(task: Task, there: Any) -> bool:
-    return task.state == there.state and (task.attempts == there.attempts or is_torn(there))
+        self.killed_tick(after)
 
 
 @pytest.fixture(scope="module")
@@ -762,6 +464,68 @@ def story(template: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> ty
     monkeypatch.chdir(template)
     Story.template = template
     return Story
+
+
+@contextlib.contextmanager
+def told(story: Callable[[], Story], *agents: str, priority: str = "P2") -> Iterator[Story]:
+    """Begin a story with one task, claimed by the first agent."""
+    teller = story()
+    try:
+        new = [("implement", priority, 0, [], 1)]
+        teller.begin(PLAIN, plain_configuration(*agents), new)
+        yield teller
+    finally:
+        teller.teardown()
+
+
+def test_an_agent_whose_supervisor_has_not_let_go_yet_gets_one_decision(
+    story: Callable[[], Story],
+) -> None:
+    with told(story, "impl-1") as teller:
+        [run] = teller.at_work()
+        teller.end(run, "failed", None, 60, letting_go=False)
+        teller.tick()
+        teller.let_go(run)
+        teller.tick()
+        assert teller.reference.tasks["task-1"].attempts == 1
+
+
+def test_deaths_in_one_stage_of_a_run_do_not_count_in_the_next(story: Callable[[], Story]) -> None:
+    with told(story, "impl-1") as teller:
+        [run] = teller.at_work()
+        for _ in range(MAX_RESTARTS):
+            teller.let_go(run)
+            teller.tick()
+        teller.run_goes_on(0)
+        teller.let_go(run)
+        teller.tick()
+        assert teller.at_work() == [run]
+
+
+def test_a_delivered_task_whose_priority_nobody_can_read_gets_its_review(
+    story: Callable[[], Story],
+) -> None:
+    with told(story, "impl-1", "rev-1", priority="urgent") as teller:
+        teller.end(teller.at_work()[0], "done", None, 60)
+        teller.tick()
+        assert teller.reference.tasks["task-1"].state == "done"
+        assert [run.agent for run in teller.at_work()] == ["rev-1"]
+
+
+@pytest.mark.parametrize("verdict", ["failed", "done"])
+def test_a_tick_killed_at_any_change_that_it_makes_charges_once(
+    story: Callable[[], Story], verdict: str
+) -> None:
+    for after in itertools.count():
+        with told(story, "impl-1", "rev-1") as teller:
+            teller.end(teller.at_work()[0], verdict, None, 60)
+            teller.killed_tick(after)
+            teller.tick()
+            task = teller.reference.tasks["task-1"]
+            assert task.attempts == (verdict == "failed")
+            assert task.state != "failed"
+            if not teller.kills:
+                return
 
 
 BOUNDED: dict[str, Any] = {
