@@ -112,6 +112,8 @@ _SETS: dict[str, dict[str, Any]] = {
     "reopened": _AFRESH,
     "delivered": {},
 }
+#: With which of them a run lets go of its task.
+_ENDS = ("requeued", "failed", "blocked", "done")
 _SESSION = (("session", "session"), ("session_agent", "agent"))
 #: What each event takes from its fields, None where the field is absent.
 _TAKES = {
@@ -129,8 +131,11 @@ def fold(history: Iterable[Entry], pr: str | None) -> dict[str, Any]:
     `pr` is the header's pull request, which stands until an event names another.
     """
     now: dict[str, Any] = {"pr": pr, "work_branch": None}
+    entry = None
     for entry in _once(history):
         _fold(now, entry)
+    if entry is not None and entry.event in _ENDS and entry.fields.get("run") == now.get("run"):
+        now["ended"] = entry.event
     return now
 
 

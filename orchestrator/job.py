@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 from orchestrator import roles, runrecord, settings
@@ -29,7 +30,10 @@ class Job(NamedTuple):
 
     @classmethod
     def load(cls, folder: str, record: Record) -> Job:
-        """Read what the run is about. Raises OrchestratorError when something of it is gone."""
+        """Read what the run is about. Raises OrchestratorError when something of it is gone.
+
+        A task that a person deleted is none: nobody's fault, and no longer the run's (`is_ours`).
+        """
         layout = Layout(record["project"])
         config = settings.last_good(layout)
         if config is None:
@@ -42,8 +46,9 @@ class Job(NamedTuple):
         task = file = None
         if record["task"]:
             store = Store(layout)
-            task = store.find(record["task"])
-            file = store.read(task)
+            with contextlib.suppress(NotFound):
+                task = store.find(record["task"])
+                file = store.read(task)
         path = layout.worktree(agent.name)
         return cls(folder, record, layout, config, agent, role, task, file, path)
 

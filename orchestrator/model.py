@@ -235,6 +235,8 @@ class Task(NamedTuple):
     claimed_by: str | None = None
     #: The run that holds, or last held, the task.
     run: str | None = None
+    #: The event with which that run ended, if nothing has happened to the task since.
+    ended: str | None = None
     reason: str | None = None
     error: str | None = None
     work_branch: str | None = None

@@ -142,7 +142,8 @@ def _runs(
                 task=record["task"],
                 alive=is_supervised(layout, name, state, record),
                 finished=record["status"] == "finished",
-                restarts=state.restarts,
+                # Deaths in an earlier stage say nothing about the one that the run has reached.
+                restarts=state.restarts if state.restarted_in == record["status"] else 0,
                 outcome=outcome_of(record),
                 age=max(now - record["created"], 0.0),
                 concluding=record["status"] == "concluding",

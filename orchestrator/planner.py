@@ -15,6 +15,9 @@ MAX_RESTARTS = 3
 #: The same for a run whose client has ended: its result outranks much (FAILURES 1).
 MAX_CONCLUDING_RESTARTS = 30
 
+#: What became of a run, by the last event that it left in its task's history.
+_ENDS = {"requeued": "requeue", "failed": "fail", "blocked": "block", "done": "finish"}
+
 
 def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
     """Return the actions of one tick, in the order in which they are to be applied.
@@ -33,8 +36,7 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> list[Action]:
             room.taken.add(spent.id)
             actions.append(Action("fail", task=spent.id, reason="budget_exhausted"))
     for agent in config.agents:
-        rules, task = judge(agent, snapshot, config, now, room)
-        refusal = next((rule for rule in rules if not rule.ok), None)
+        refusal, task = _decide(agent, snapshot, config, now, room)
         if refusal is None and room.starts >= config.max_starts:
             actions.append(Action("skip", agent.name, reason="max_starts"))
         elif refusal is None:
@@ -55,8 +57,12 @@ def settlements(snapshot: Snapshot, config: Config) -> list[Action]:
     actions = [action for run in snapshot.runs if (action := settle(run, snapshot, config))]
     runs = {run.id for run in snapshot.runs}
     for task in snapshot.claimed:
-        if task.run not in runs:
-            lost = RunView(task.run or "", task.claimed_by or "", task.id, False, True, 0)
+        if task.run in runs:
+            continue
+        if not (task.run and task.claimed_by):
+            actions.append(Action("requeue", task=task.id, reason="no_result: its run is gone"))
+        else:
+            lost = RunView(task.run, task.claimed_by, task.id, False, True, 0)
             outcome = Outcome("interrupted", "no_result: its run is gone")
             actions.append(_verdict_action(lost, outcome, task, config))
     return actions
@@ -84,6 +90,8 @@ def _verdict_action(run: RunView, outcome: Outcome, task: Task | None, config: C
 
     if task is None:  # no task, or a person moved it away while the run was at work
         return action("finish")
+    if task.ended in _ENDS:  # decided and written down; a kill came before the file's move
+        return action(_ENDS[task.ended], charged=task.ended == "failed")
     match outcome.verdict:
         case "done" | "no_change" | "approved" | "changes_requested":
             return action("finish")
@@ -123,7 +131,9 @@ class Room:
         self.open_prs = open_prs
         #: A fault is probed by one run at a time.
         self.may_probe = snapshot.may_probe and not busy
-        self.taken: set[str] = set()
+        #: Tasks that nobody may take (any more). No two runs ever have one task, even when a person
+        #: has put it back by hand while a run is at work on it (CONTRACT 8.2).
+        self.taken = {run.task for run in snapshot.runs if run.task}
         self.starts = 0
 
     def take(self, task: Task | None, snapshot: Snapshot) -> None:
@@ -139,6 +149,30 @@ class Room:
         )
         if self.open_prs is not None and opening and not has_pull_request(task, snapshot):
             self.open_prs += 1
+
+
+def _decide(
+    agent: Agent, snapshot: Snapshot, config: Config, now: float, room: Room
+) -> tuple[Rule | None, Task | None]:
+    """Return the first rule that holds an agent back, else None and the task that it takes.
+
+    What `judge` says, without a look at the waiting tasks where that changes nothing: for each of
+    50 agents at each of 500 tasks it was most of a tick.
+    """
+    early = _agent_rules(agent, snapshot, config, now, room)
+    role = snapshot.roles.get(agent.role)
+    if role is not None and role.takes is not None:
+        early.append(_max_claimed(config, room))
+    task = None
+    if all(rule.ok for rule in early):
+        early, task = judge(agent, snapshot, config, now, room)
+    return next((rule for rule in early if not rule.ok), None), task
+
+
+def _max_claimed(config: Config, room: Room) -> Rule:
+    limit = config.queue_limits.max_claimed
+    detail = f"{room.claimed} of {limit} tasks claimed"
+    return Rule("max_claimed", room.claimed < limit, detail)
 
 
 def judge(
@@ -221,11 +255,7 @@ def _task_rules(
     which, ready = _which(allowed, snapshot, now)
     count = "not known" if unknown else f"{room.open_prs} of {limits.max_open_prs} open or coming"
     rules = [
-        Rule(
-            "max_claimed",
-            room.claimed < limits.max_claimed,
-            f"{room.claimed} of {limits.max_claimed} tasks claimed",
-        ),
+        _max_claimed(config, room),
         Rule("open_prs_unknown", not unknown or exempt, count),
         Rule("max_open_prs", not full or exempt, count),
         *which,
@@ -301,8 +331,10 @@ def explain_task(task: Task, snapshot: Snapshot, config: Config, now: float) -> 
     """Return every rule that decides whether a waiting task is claimed, with its verdict."""
     unmet = blockers(task, snapshot)
     left = seconds_left(task, now)
+    had_by = next((run for run in snapshot.runs if run.task == task.id), None)
     rules = [
         Rule("waiting", task.state == "incoming", f"the task is in {task.state}"),
+        Rule("running", had_by is None, f"run {had_by.id} still has it" if had_by else "no run"),
         Rule("blocked_by_dependency", not unmet, "; ".join(unmet) or "every dependency is met"),
         Rule("backoff", left <= 0, f"retried in {left:.0f} s" if left > 0 else "not waiting"),
     ]

@@ -207,7 +207,10 @@ def adopt_orphans() -> None:
 
 
 def below(root: int) -> set[int]:
-    """Return the living processes that descend from one; none where only psutil could tell."""
+    """Return the living processes, but for this one, that descend from another.
+
+    None where only psutil could tell.
+    """
     if sys.platform != "linux":
         return set()
     children: dict[int, list[int]] = {}
@@ -227,7 +230,7 @@ def below(root: int) -> set[int]:
         born = children.get(left.pop(), [])
         found.update(born)
         left += born
-    return found
+    return found - {os.getpid()}
 
 
 def _marked_elsewhere(run_id: str) -> Iterator[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from orchestrator import forge, taskfile
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, Outcome, Role, Task, iso
+from orchestrator.model import PRIORITIES, Config, Entry, Outcome, Role, Task, iso
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 
@@ -37,7 +37,8 @@ def ask(
         review_id,
         f"Review: {task.title}"[: taskfile.MAX_TITLE],
         reviewer.takes or "review",
-        task.priority,
+        # What a person wrote there may be none of ours, and must not keep the work from its end.
+        task.priority if task.priority in PRIORITIES else None,
         task.branch,
         iso(now) or "",
         "scheduler",

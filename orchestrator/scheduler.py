@@ -193,7 +193,7 @@ def own_process(word: str, root: str) -> int:
     return 0
 
 
-def _settle(starter: Starter, settler: Settler, action: Action) -> Action:
+def _settle(starter: Starter, settler: Settler, action: Action) -> Action | None:
     return starter.restart(action) if action.action == "deliver" else settler.settle(action)
 
 
@@ -206,7 +206,9 @@ def _apply(report: Report, action: Action, act: object) -> None:
     """Apply one action alone: what goes wrong is recorded on it and stops nothing else."""
     assert callable(act)
     try:
-        report.actions.append(act())
+        done = act()
+        if done is not None:
+            report.actions.append(done)
     except Exception as error:  # one bad task, agent or branch stops no other (FAILURES 14)
         what = " ".join(filter(None, (action.action, action.agent, action.task)))
         report.problems.append(_problem(what, error))

@@ -55,8 +55,11 @@ class Settler:
         self.now = now
         self.store = Store(layout)
 
-    def settle(self, action: Action) -> Action:
-        """Carry out what was decided about a run: its task first, the agent's memory last."""
+    def settle(self, action: Action) -> Action | None:
+        """Carry out what was decided about a run: its task first, the agent's memory last.
+
+        None when its supervisor has not let go of it yet: the next tick settles it.
+        """
         if not action.agent or not action.run:
             return self._release(action)
         folder = self.layout.run(action.agent, action.run)
@@ -78,7 +81,8 @@ class Settler:
                 # is killed here leaves the whole to be done again.
                 self._settle_agent(action, record or {}, outcome)
         except files.LockHeld:
-            return Action("skip", action.agent, action.task, action.run, "running")
+            # Told as the agent's `running`, by the plan: each agent gets one skip (CONTRACT 6).
+            return None
         finally:
             lock.close()
         return action

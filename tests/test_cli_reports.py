@@ -628,7 +628,7 @@ def seal(root: str) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("make", PROJECT_STATES)
-def test_read_commands_change_nothing_on_disk(
+def test_failure_13_read_commands_change_nothing_on_disk(
     project: Layout, cli: Cli, make: Callable[[Layout], None], scratch_home: Path
 ) -> None:
     put(project, "TASK-7", "blocked", event("blocked", question="?"))

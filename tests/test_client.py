@@ -616,7 +616,7 @@ WORKS = ("done", "no_change", "needs_human", "failed")
 JUDGES = ("approved", "changes_requested", "needs_human", "failed")
 WRITING = [
     *("--tools", "Bash,Edit,Read,Write,Glob,Grep"),
-    *("--allowedTools", "Bash,Edit,Read,Write,Glob,Grep"),
+    *("--allowedTools", "Bash,Edit(./**),Read,Write(./**),Glob,Grep"),
     "--disallowedTools",
     "Bash(git push *),Bash(git push),Bash(gh *),Bash(gh),Bash(git switch *),Bash(git stash *),"
     "Bash(git stash),Bash(git worktree *),Bash(git config *)",

@@ -33,11 +33,10 @@ FAILED = {"steps": [], "report": {"outcome": "failed", "summary": "Not yet."}}
 
 
 @pytest.fixture
-def move(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+def move(world: World, tmp_path: Path) -> Callable[[float], None]:
     """Return a function that sets how many seconds the product's clock is off."""
     path = tmp_path / "clock"
-    product = shadow(tmp_path / "shadow", EDGE.format(path=str(path)))
-    monkeypatch.setattr(harness, "PRODUCT", product)
+    world.product = shadow(tmp_path / "shadow", EDGE.format(path=str(path)))
 
     def to(seconds: float) -> None:
         aside = path.with_suffix(".aside")

@@ -199,7 +199,7 @@ def test_where_no_sandbox_can_start_no_agent_does_and_no_task_pays(
     for name in ("git", "sh", "bash", "env", "cat", "ls", "uname", "which", "ps"):
         found = shutil.which(name)
         if found:
-            (tools / name).write_text(f'#!{shutil.which("sh")}\nexec {found} "$@"\n')
+            (tools / name).write_text(f'#!/bin/sh\nexec {found} "$@"\n')
             (tools / name).chmod(0o755)
     project.environment["PATH"] = str(tools)
     configure(project, IMPLEMENTER)
@@ -209,7 +209,7 @@ def test_where_no_sandbox_can_start_no_agent_does_and_no_task_pays(
     assert project.tasks("incoming") == ["TASK-1"]
     hold = project.hold()
     assert hold is not None
-    assert hold["code"] == "sandbox_unavailable"
-    assert "bubblewrap" in hold["hint"]
+    assert hold["message"].startswith("sandbox_unavailable: ")
+    assert "claude.sandbox: false" in hold["hint"]
     assert project.requeued("TASK-1")[-1]["charged"] is False
     assert not project.api.conversations()

@@ -81,7 +81,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_configuration_starts_nothing_and_says_where_and_what_was_meant(
+def test_failure_09_a_broken_configuration_starts_nothing_and_says_where_and_what_was_meant(
     shared: World, kind: str
 ) -> None:
     text, key, line, meant = BROKEN[kind]

@@ -20,7 +20,7 @@ def hook(world: World, name: str, text: str) -> None:
     path.chmod(0o755)
 
 
-def test_a_task_is_done_only_once_its_branch_is_pushed_and_its_pull_request_open(
+def test_failure_02_a_task_is_done_only_once_its_branch_is_pushed_and_its_pull_request_open(
     world: World,
 ) -> None:
     world.create()
@@ -254,7 +254,9 @@ def test_a_delivered_task_gets_a_review_whose_verdict_is_on_its_pull_request(wor
     assert len([t for t in world.json("task", "list") if t["role"] == "review"]) == 1
 
 
-def test_changes_requested_moves_the_original_back_with_the_feedback_first(world: World) -> None:
+def test_failure_12_changes_requested_moves_the_original_back_with_the_feedback_first(
+    world: World,
+) -> None:
     world.create(agents=REVIEWED)
     world.script("reviewer", CHANGES, {})
     world.script("rev-1", CHANGES)
@@ -310,7 +312,7 @@ def test_auto_merge_merges_the_reviewed_commit(world: World) -> None:
     assert world.sha("main") == human, "the human's branch was moved"
 
 
-def test_two_branches_that_fail_together_are_not_both_merged(world: World) -> None:
+def test_failure_11_two_branches_that_fail_together_are_not_both_merged(world: World) -> None:
     """FAILURES 11: landing checks the merged result, one at a time."""
     world.create(
         agents=REVIEWED,
@@ -329,7 +331,7 @@ def test_two_branches_that_fail_together_are_not_both_merged(world: World) -> No
     assert len({"one.txt", "two.txt"} & set(names)) == 1
 
 
-def test_a_conflict_at_landing_goes_back_to_its_author_with_the_branch_intact(
+def test_failure_07_a_conflict_at_landing_goes_back_to_its_author_with_the_branch_intact(
     world: World,
 ) -> None:
     world.create(agents=REVIEWED, review={"after": ["implement"], "auto_merge": True})

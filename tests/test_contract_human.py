@@ -52,7 +52,9 @@ def of_the_human(world: World) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("where", ["on main", "on a branch", "detached", "in a conflict"])
-def test_a_whole_day_leaves_the_humans_checkout_byte_identical(world: World, where: str) -> None:
+def test_failure_08_a_whole_day_leaves_the_humans_checkout_byte_identical(
+    world: World, where: str
+) -> None:
     world.create(
         agents=[
             World.agent("impl-1"),
@@ -222,3 +224,27 @@ def test_worktreeinclude_copies_ignored_files_and_hooks_run_in_the_worktree(worl
     [call] = world.ledger("call")
     assert call["out"].startswith("TOKEN=1\n")
     assert call["out"].strip().endswith("/agents/impl-1/worktree")
+
+
+def test_a_claimed_task_whose_file_a_person_deletes_is_no_fault_of_the_system(world: World) -> None:
+    world.create()
+    world.script("default", {"steps": [["work"], ["wait", "go"]]})
+    task = world.add("Deleted while it is worked on")
+    world.tick_until(lambda: world.running(task), "the client to run")
+    (world.queue / "claimed" / f"{task}.md").unlink()
+    world.open("go")
+    world.quiet()
+    assert world.status()["problems"] == []
+    other = world.add("Worked on all the same")
+    world.tick_until_in("done", other)
+    assert world.where(task) == []
+    assert world.commits_about(task), "the agent's work is gone"
+
+
+def test_a_delivered_task_with_a_priority_of_its_own_is_reviewed(world: World) -> None:
+    agents = [World.agent("impl-1"), World.agent("rev-1", "reviewer")]
+    world.create(agents=agents)
+    world.drop("a.md", "# [a] A thing\n\nROLE: implement\nPRIORITY: urgent\n\nText.\n")
+    world.script("reviewer", {"report": {"outcome": "approved", "summary": "Yes."}})
+    world.tick_until_in("done", "a")
+    world.tick_until(lambda: [p["verdict"] for p in world.prs()] == ["approved"], "its review")

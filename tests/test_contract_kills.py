@@ -96,7 +96,9 @@ def test_a_result_that_was_written_outranks_the_death_of_both(world: World) -> N
     assert len(world.starts(task)) == 1
 
 
-def test_an_orphaned_client_with_its_grandchildren_does_not_outlive_its_task(world: World) -> None:
+def test_failure_04_an_orphaned_client_with_its_grandchildren_does_not_outlive_its_task(
+    world: World,
+) -> None:
     world.create()
     task = world.add("With children")
     steps = [["work_once"], ["spawn", False, True], ["spawn", True, True], ["wait", "go"]]
@@ -158,7 +160,7 @@ def test_ticks_killed_at_random_instants_lose_and_double_nothing(world: World) -
         assert len(world.starts(task)) == 1
 
 
-def test_anything_killed_at_random_instants_still_ends_with_each_commit_there_once(
+def test_failure_01_anything_killed_at_random_instants_still_ends_with_each_commit_there_once(
     world: World,
 ) -> None:
     chance = random.Random(11)

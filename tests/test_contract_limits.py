@@ -72,7 +72,9 @@ def test_an_open_pull_request_holds_new_work_until_it_is_closed_or_merged(world:
     world.tick_until_in("done", third)
 
 
-def test_a_full_pipe_of_every_limit_drains_through_review_and_rework(world: World) -> None:
+def test_failure_22_a_full_pipe_of_every_limit_drains_through_review_and_rework(
+    world: World,
+) -> None:
     world.create(
         queue_limits={"max_incoming": 1, "max_claimed": 1, "max_open_prs": 1},
         agents=[World.agent("impl-1"), World.agent("rev-1", "reviewer")],

@@ -163,7 +163,7 @@ def test_init_refuses_politely_where_no_worktree_can_be_made(world: World, kind:
     assert fingerprint(folder) == before
 
 
-def test_a_clone_runs_nothing_until_its_person_ran_init_there(world: World) -> None:
+def test_failure_21_a_clone_runs_nothing_until_its_person_ran_init_there(world: World) -> None:
     world.create()
     world.git("add", "-A")
     world.git("commit", "-q", "-m", "configured")

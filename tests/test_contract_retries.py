@@ -54,7 +54,7 @@ def skip_reasons(world: World) -> dict[str, str]:
         "the agent says failed",
     ],
 )
-def test_a_failure_of_the_work_costs_an_attempt_and_ends_in_failed_with_its_reason(
+def test_failure_05_a_failure_of_the_work_costs_an_attempt_and_ends_in_failed_with_its_reason(
     world: World, behaviour: dict[str, Any], reason: str
 ) -> None:
     world.create(retry={"max_attempts": 2, "backoff_seconds": 0})
@@ -68,6 +68,7 @@ def test_a_failure_of_the_work_costs_an_attempt_and_ends_in_failed_with_its_reas
     assert shown["reason"].strip()
     assert shown["attempts"] == 2
     assert len(world.starts(task)) == 2
+    assert [item["task"] for item in world.json("inbox")] == [task]
     assert world.prs() == []
 
 
@@ -88,7 +89,7 @@ def test_a_failure_of_the_work_costs_an_attempt_and_ends_in_failed_with_its_reas
         "killed after its result",
     ],
 )
-def test_the_result_line_decides_and_not_the_exit_code(
+def test_failure_03_the_result_line_decides_and_not_the_exit_code(
     world: World, behaviour: dict[str, Any]
 ) -> None:
     world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
@@ -356,7 +357,7 @@ def test_while_the_system_is_at_fault_each_tick_tries_with_one_run_only(world: W
     world.tick_until_in("done", *tasks)
 
 
-def test_a_usage_limit_waits_for_its_reset_and_goes_on_in_the_same_conversation(
+def test_failure_18_a_usage_limit_waits_for_its_reset_and_goes_on_in_the_same_conversation(
     world: World,
 ) -> None:
     world.create(retry={"max_attempts": 1, "backoff_seconds": 0})

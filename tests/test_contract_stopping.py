@@ -271,7 +271,7 @@ def test_a_not_before_far_ahead_waits_no_longer_than_the_maximum(world: World) -
     world.tick_until_in("done", task, limit=20)
 
 
-def test_a_live_run_survives_a_clock_that_jumps(world: World) -> None:
+def test_failure_10_a_live_run_survives_a_clock_that_jumps(world: World) -> None:
     world.create(agents=[World.agent("impl-1", max_runtime_seconds=3600, stall_seconds=600)])
     world.script("default", {"steps": [["work"], ["wait", "go"]]})
     task = world.add("Through the jump")

@@ -8,7 +8,7 @@ from harness import ONCE, Sampler, World, wait_until
 world = harness.world
 
 
-def test_twenty_ticks_at_once_execute_each_task_exactly_once(world: World) -> None:
+def test_failure_16_twenty_ticks_at_once_execute_each_task_exactly_once(world: World) -> None:
     names = [f"impl-{n}" for n in range(6)]
     limits = {"max_incoming": 50, "max_claimed": 3, "max_open_prs": 50}
     world.create(agents=[world.agent(name) for name in names], queue_limits=limits)
@@ -97,7 +97,7 @@ def test_a_finished_run_starts_the_next_work_without_another_tick(world: World) 
     world.assert_never_at_once(most=1)
 
 
-def test_one_poisoned_item_stops_no_other(world: World) -> None:
+def test_failure_14_one_poisoned_item_stops_no_other(world: World) -> None:
     """FAILURES 14: names, branches, bodies, state files, folders: each fails alone."""
     agents = [world.agent(name) for name in ("impl-1", "impl-2", "impl-3")]
     world.create(agents=agents, retry={"max_attempts": 1, "backoff_seconds": 0})

@@ -223,7 +223,9 @@ FAULTS: dict[str, Callable[[], Fault]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_charges_nobody_shows_one_problem_and_passes(world: World, name: str) -> None:
+def test_failure_06_a_fault_charges_nobody_shows_one_problem_and_passes(
+    world: World, name: str
+) -> None:
     fault = FAULTS[name]()
     world.create(retry=STRICT, agents=two_agents())
     fault.arrange(world)
@@ -379,12 +381,12 @@ class Forge:
 
 
 @pytest.fixture
-def hub(world: World, monkeypatch: pytest.MonkeyPatch) -> Forge:
+def hub(world: World) -> Forge:
     """A project on GitHub."""
     world.create(retry=STRICT, agents=two_agents(), forge="github")
     made = Forge(world)
     edge = IMPATIENT.format(mode=str(made.mode))
-    monkeypatch.setattr(harness, "PRODUCT", shadow(world.folder / "shadow", edge))
+    world.product = shadow(world.folder / "shadow", edge)
     return made
 
 

@@ -747,6 +747,27 @@ def test_a_task_that_was_moved_away_is_not_moved_again(verdict: str, whose: str)
     assert (action.action, action.charged) == ("finish", False)
 
 
+@pytest.mark.parametrize(
+    ("ended", "action"),
+    [("requeued", "requeue"), ("failed", "fail"), ("blocked", "block"), ("done", "finish")],
+)
+def test_an_end_that_is_written_down_already_is_not_decided_anew(ended: str, action: str) -> None:
+    """A kill came between the line in the file, which counted an attempt, and the file's move."""
+    world = World(config={"retry": RETRY})
+    world.claimed = [claimed("T1", run="R1", attempts=2, interruptions=1, ended=ended)]
+    for verdict in ("failed", "interrupted"):
+        view = run(task="T1", alive=False, finished=True, outcome=Outcome(verdict))
+        said = planner.settle(view, world.seen(), world.configured())
+        assert said is not None
+        assert said.action == action
+
+
+def test_a_task_put_back_by_hand_waits_until_the_run_at_work_on_it_has_ended() -> None:
+    world = World(agents=crew("implementer", "implementer"), waiting=[task("T1"), task("T2")])
+    world.snapshot["runs"] = (run("R1", "elsewhere", task="T1"),)
+    assert world.decisions() == {"a1": "start T2", "a2": "no_matching_task"}
+
+
 def test_runs_are_settled_before_agents_are_judged_and_each_once() -> None:
     world = World(agents=crew("implementer", "tester"))
     world.claimed = [claimed("T8", run="R1"), claimed("T9", run="R2")]

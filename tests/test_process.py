@@ -15,7 +15,8 @@ from conftest import CHECKOUT
 
 from orchestrator import process
 
-RUN = "20261122T090000Z-abcdef"
+#: Of this process alone: tests beside this one end what bears their own.
+RUN = f"20261122T090000Z-abcdef-{os.getpid()}"
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -185,7 +186,9 @@ def test_a_run_that_listens_is_not_waited_for_any_longer(start: Start) -> None:
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("other", [f"{RUN}0", RUN[:-1], "", f"x{RUN}"])
+@pytest.mark.parametrize(
+    "other", [f"{RUN}0", RUN[:-1], "", f"x{RUN}"], ids=["longer", "shorter", "none", "before it"]
+)
 def test_no_other_runs_process_is_touched(start: Start, other: str) -> None:
     child = start("exec sleep 60", ORCHESTRATOR_RUN_ID=other, NOT_OURS=f"ORCHESTRATOR_RUN_ID={RUN}")
     wait_for(lambda: b"sleep" in Path(f"/proc/{child.pid}/cmdline").read_bytes())

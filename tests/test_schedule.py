@@ -195,7 +195,7 @@ def test_a_block_that_somebody_edited_becomes_ours_again(planned: World) -> None
         assert b"0 1 * * * mine\n" in kept(planned)
 
 
-def test_the_line_really_ticks_from_crons_environment_whatever_the_folder_is_called(
+def test_failure_19_the_line_really_ticks_from_crons_environment_whatever_the_folder_is_called(
     planned: World,
 ) -> None:
     planned.ok("init", "--schedule", "cron")
@@ -455,7 +455,7 @@ def test_what_pip_installed_is_copied_whole_as_well(planned: World) -> None:
     )
 
 
-def test_a_broken_checkout_does_not_stop_the_ticks(planned: World) -> None:
+def test_failure_20_a_broken_checkout_does_not_stop_the_ticks(planned: World) -> None:
     main = copy_checkout(planned.folder / "checkout")
     init_by(planned, main, "--schedule", "cron")
     for path in main.parent.rglob("*.py"):

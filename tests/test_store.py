@@ -444,7 +444,7 @@ print("most", most)
 """
 
 
-def test_four_processes_claim_fifty_tasks_each_once_and_never_above_the_limit(
+def test_failure_15_four_processes_claim_fifty_tasks_each_once_and_never_above_the_limit(
     layout: Layout, store: Store
 ) -> None:
     expected = [f"T{number:02}" for number in range(50)]

@@ -22,6 +22,8 @@ from orchestrator.model import Config, parse_time
 #: Bytes of the newest history that are read.
 MOST_READ = 32 << 20
 DAY = 86_400.0
+#: US dollars; a run that cost more than that is a damaged line.
+MOST_COST = 1e9
 #: Events that put a task into the queue, and those that ended a run or a task.
 _ENTERED = ("added", "review_wanted", "answered", "retried")
 _ENDED = ("finish", "fail", "block", "requeue", "stop")
@@ -112,7 +114,8 @@ def _read(layout: Layout) -> Iterator[Event]:
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
-            yield event
+            # A field holds a word or a number; what is neither says nothing.
+            yield {key: v for key, v in event.items() if isinstance(v, str | int | float)}
 
 
 def numbers(told: Iterable[Event], config: Config, since: float, now: float) -> Numbers:
@@ -154,6 +157,11 @@ def _at(event: Event) -> float | None:
     return parse_time(at) if isinstance(at, str) else None
 
 
+def _word(event: Event, name: str) -> str | None:
+    found = event.get(name)
+    return found if isinstance(found, str) else None
+
+
 def _verdict(event: Event) -> str:
     return str(event.get("verdict") or event.get("event"))
 
@@ -164,11 +172,12 @@ def _runs(known: list[tuple[float, Event]], now: float) -> list[_Run]:
     for at, event in known:
         run_id, word = str(event.get("run")), event.get("event")
         if word == "start":
-            runs[run_id] = _Run(str(event.get("agent")), event.get("task"), at, now)
+            runs[run_id] = _Run(str(event.get("agent")), _word(event, "task"), at, now)
         elif word in _ENDED and run_id in runs:
             cost = event.get("cost_usd")
             runs[run_id].end, runs[run_id].verdict = at, _verdict(event)
-            runs[run_id].cost_usd = float(cost) if isinstance(cost, int | float) else 0.0
+            if isinstance(cost, int | float) and 0 <= cost < MOST_COST:
+                runs[run_id].cost_usd = float(cost)
     return list(runs.values())
 
 

@@ -1,0 +1,43 @@
+"""`docs/failures.md`: each way in which such systems have failed has a test named after it."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+from conftest import CHECKOUT
+
+TABLE = CHECKOUT / "docs" / "failures.md"
+ROWS = range(1, 23)
+_LINK = re.compile(r"\[`(test_\w+)`\]\(\.\./(tests/\w+\.py)\)")
+
+
+def linked() -> dict[int, list[tuple[str, str]]]:
+    """Return the tests that each row of the table links: name and file."""
+    rows = re.findall(r"^\| (\d+) \|(.*)\|$", TABLE.read_text(), re.MULTILINE)
+    return {int(number): _LINK.findall(row) for number, row in rows}
+
+
+def names_in(path: str) -> set[str]:
+    nodes = ast.walk(ast.parse((CHECKOUT / path).read_text()))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("number", ROWS)
+def test_each_failure_has_a_test_named_after_it_and_only_tests_that_exist(number: int) -> None:
+    found = linked()[number]
+    assert any(name.startswith(f"test_failure_{number:02}_") for name, _ in found)
+    for name, path in found:
+        assert name in names_in(path)
+
+
+def test_every_test_named_after_a_failure_is_in_the_table() -> None:
+    named = {
+        name
+        for path in (CHECKOUT / "tests").glob("test_*.py")
+        for name in names_in(f"tests/{path.name}")
+        if name.startswith("test_failure_")
+    }
+    assert named <= {name for tests in linked().values() for name, _ in tests}
+    assert sorted(linked()) == list(ROWS)

@@ -1,0 +1,346 @@
+"""Any bytes in the place of a file of ours, or of an answer from outside, raise nothing unforeseen.
+
+A target a parser: it takes bytes, and raises its module's own error or nothing. Bounded by time:
+all of them together take `FUZZ_SECONDS` each (a second by default), however fast the machine is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from orchestrator import (
+    agentstate,
+    client,
+    config,
+    crontab,
+    files,
+    forge,
+    header,
+    history,
+    idle,
+    lastgood,
+    observe,
+    pullrequests,
+    rolefile,
+    runrecord,
+    summaries,
+    taskfile,
+    transcript,
+    yamledit,
+)
+from orchestrator.cli import history as numbers
+from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
+from orchestrator.layout import Layout
+from orchestrator.model import Config, Role
+from orchestrator.store import Store
+
+#: Seconds for each target.
+SECONDS = float(os.environ.get("FUZZ_SECONDS") or 0.8)
+
+ROLE = Role(name="x", takes="x", delivers="pull_request", tools=(), allow=(), deny=(), brief="x")
+Target = Callable[[bytes, Path], object]
+
+
+def layout(folder: Path) -> Layout:
+    """A project of which only what a target needs is there."""
+    found = Layout(str(folder))
+    for path in (found.prs, found.cache, found.state("incoming"), found.agent("ann")):
+        os.makedirs(path, exist_ok=True)
+    os.makedirs(folder / ".git", exist_ok=True)
+    (folder / ".git" / "orchestrator.json").write_text("{}")
+    return found
+
+
+# --- one a parser ------------------------------------------------------------------------------
+
+
+def task_file(data: bytes, _: Path) -> None:
+    with contextlib.suppress(TaskFileError):
+        file = taskfile.parse(data, "x.md")
+        taskfile.summarise(file, "incoming", "/x.md", 0.0)
+        assert taskfile.render(file) is not None
+
+
+def task_history(data: bytes, _: Path) -> None:
+    told = list(history.entries(data))
+    history.fold(told, None)
+    history.attempts(told)
+    history.split(data)
+
+
+def task_header(data: bytes, _: Path) -> None:
+    with contextlib.suppress(TaskFileError):
+        header.by_key(header.read(data.decode(errors="replace")).fields)
+
+
+def queue(data: bytes, folder: Path) -> None:
+    found = layout(folder)
+    Path(found.state("incoming"), "x.md").write_bytes(data)
+    Store(found).list("incoming")
+
+
+def agents_yaml(data: bytes, _: Path) -> None:
+    with contextlib.suppress(ConfigError):
+        config.parse(data)
+
+
+def agents_yaml_edited(data: bytes, _: Path) -> None:
+    text = data.decode(errors="replace")
+    with contextlib.suppress(OrchestratorError):
+        yamledit.set_paused(text, True)
+
+
+def role_file(data: bytes, _: Path) -> None:
+    with contextlib.suppress(rolefile.Wrong):
+        rolefile.check_brief(rolefile.parse(data, "/x.md", "x", None))
+
+
+def stream(data: bytes, folder: Path) -> None:
+    (folder / "stream.jsonl").write_bytes(data)
+    read = client.read_stream(str(folder / "stream.jsonl"))
+    client.outcome(read, client.Ended(0, None, None, None, ""), ROLE, 0)
+
+
+def readable_stream(data: bytes, _: Path) -> None:
+    for line in data.decode(errors="replace").split("\n"):
+        transcript.translate(line)
+
+
+def events(data: bytes, folder: Path) -> None:
+    found = layout(folder)
+    Path(found.events).write_bytes(data)
+    numbers.numbers(numbers._read(found), Config(), 0.0, 9e9)
+
+
+def run_record(data: bytes, folder: Path) -> None:
+    (folder / "run.json").write_bytes(data)
+    record = runrecord.read(str(folder))
+    if record is not None:
+        runrecord.can_go_on(record)
+        runrecord.is_of_clone(record, str(folder), "x")
+        observe.outcome_of(record)
+
+
+def stop_word(data: bytes, folder: Path) -> None:
+    (folder / runrecord.STOP).write_bytes(data)
+    assert runrecord.stop_reason(str(folder))
+
+
+def agent_state(data: bytes, folder: Path) -> None:
+    found = layout(folder)
+    Path(found.agent_state("ann")).write_bytes(data)
+    state = agentstate.read(found, "ann")
+    assert state.run is None or files.is_plain_name(state.run)
+
+
+def hold(data: bytes, folder: Path) -> None:
+    found = layout(folder)
+    Path(found.hold).write_bytes(data)
+    observe.read_hold(found)
+
+
+def pull_request(data: bytes, folder: Path) -> None:
+    found = layout(folder)
+    Path(found.prs, "1.json").write_bytes(data)
+    for pr in forge.Local(found, Config()).list():
+        assert pr.id == "1"
+
+
+def remembered_pull_requests(data: bytes, folder: Path) -> None:
+    found = layout(folder)
+    Path(pullrequests._memory(found)).write_bytes(data)
+    pullrequests._remembered(found)
+
+
+def gh(data: bytes, _: Path) -> None:
+    forge_ = forge.GitHub("/")
+    forge_._run = lambda *_, **__: data.decode(errors="replace")  # type: ignore[method-assign]
+    with contextlib.suppress(OrchestratorError):
+        forge_.list()
+    with contextlib.suppress(OrchestratorError):
+        forge_.show("1")
+
+
+def idle_stamp(data: bytes, folder: Path) -> None:
+    found = layout(folder)
+    Path(found.idle_stamp).write_bytes(data)
+    with contextlib.suppress(OSError, ValueError):
+        assert not idle._holds(found.idle_stamp, time.time())
+
+
+def summary(data: bytes, folder: Path) -> None:
+    found = layout(folder)
+    path = os.path.join(found.cache, "incoming.summaries")
+    Path(path).write_bytes(data)
+    assert summaries._read(path) == {}
+
+
+def last_good(data: bytes, _: Path) -> None:
+    assert lastgood.load(data) is None
+
+
+def crontab_block(data: bytes, _: Path) -> None:
+    found = crontab.block("p1", "x", "true")
+    assert crontab.without(crontab.without(data, "p1"), "p1") == crontab.without(data, "p1")
+    kept = data.replace(b"orchestrator", b"") + b"\n"
+    assert crontab.without(kept + found, "p1") == kept
+
+
+# --- what they are given -----------------------------------------------------------------------
+
+FILES: dict[str, tuple[Target, list[Any]]] = {
+    "task file": (task_file, [
+        b"# [T1] Fix\n\nROLE: implement\nPRIORITY: P1\nDEPENDS_ON: A, B\n\n## x\nBody\n",
+        b"---\nid: T1\ntitle: Fix\nrole: implement\n---\nBody\n",
+    ]),
+    "history": (task_history, [
+        b"x\n\n## History\n- 2024-01-15T10:30:00Z claimed {\"agent\": \"a\", \"run\": \"r\"}\n"
+        b"- 2024-01-15T10:30:00Z requeued {\"charged\": true, \"not_before\": 5}\n",
+    ]),
+    "header": (task_header, [b"# [T1] Fix\nROLE: x\n", b"---\nrole: [x]\n? y\n: !!z\n---\n"]),
+    "queue": (queue, [b"# [T1] Fix\n\nROLE: implement\n"]),
+    "agents.yaml": (agents_yaml, [
+        b"paused: false\nagents:\n  - {name: a, role: b, schedule: '0 3 * * *'}\n",
+        b"x-a: &a [*a]\nchecks: [x]\nclaude: {command: 'a b'}\nagents: []\n",
+    ]),
+    "agents.yaml, edited": (agents_yaml_edited, [b"# c\npaused: no # x\nagents:\n- name: a\n"]),
+    "role": (role_file, [
+        b"---\ntakes: x\ntools: [Read]\nallow: [Bash(git log *)]\n---\n{% for a in b %}{% endfor %}"
+    ]),
+    "stream": (stream, [
+        {"type": "result", "is_error": False, "structured_output": {"outcome": "done"},
+         "usage": {"input_tokens": 5}, "total_cost_usd": 1.5, "session_id": "x"},
+        {"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "resetsAt": 5}},
+        {"type": "assistant", "error": "rate_limit", "message": {"content": []}},
+        {"type": "system", "subtype": "api_retry", "error": "x", "error_status": 429},
+    ]),
+    "readable stream": (readable_stream, [
+        {"type": "assistant", "message": {"content": [{"type": "text", "text": "x"},
+         {"type": "tool_use", "name": "Bash", "input": {"command": "x"}}]}},
+        {"type": "user", "message": {"content": [{"type": "tool_result", "content": "x"}]}},
+        {"type": "result", "is_error": True, "errors": ["x"], "num_turns": 5},
+    ]),
+    "events": (events, [
+        {"at": "2024-01-15T10:30:00Z", "event": "start", "agent": "a", "task": "t", "run": "r"},
+        {"at": "2024-01-15T10:31:00Z", "event": "finish", "agent": "a", "cost_usd": 1, "run": "r"},
+        {"at": "2024-01-15T10:29:00Z", "event": "added", "task": "t", "by": "pm"},
+    ]),
+    "run.json": (run_record, [
+        {"id": "r", "agent": "a", "role": "x", "task": None, "created": 1, "status": "running",
+         "steps": {}, "client": {"pid": 5, "identity": "x"}, "outcome": {"verdict": "done"}},
+    ]),
+    "stop": (stop_word, [b"stopped"]),
+    "state.json": (agent_state, [
+        {"run": "r", "last_started": 5, "supervisor": {"pid": 5}, "totals": {"runs": 1},
+         "spend": {"2024-01-15": 5}},
+    ]),
+    "hold.json": (hold, [{"code": "x", "message": "y", "since": 1, "until": 5, "hint": "z"}]),
+    "pull request": (pull_request, [
+        {"id": "1", "task": "t", "branch": "agent/x", "base": "main", "head": "a" * 40,
+         "title": "x", "state": "open", "verdict": None, "url": None, "reviewed": None},
+    ]),
+    "remembered": (remembered_pull_requests, [{"prs": [{"id": "1", "task": None}]}]),
+    "gh": (gh, [
+        [{"number": 1, "headRefName": "agent/x", "baseRefName": "main", "headRefOid": "a" * 40,
+          "title": "x", "state": "OPEN", "url": "u", "reviewDecision": "", "body": "b"}],
+    ]),
+    "idle stamp": (idle_stamp, [b"2\x001.0\x002.0\x00/x\x001 2 3", b"2\x00nan\x00inf\x00/x\x00-"]),
+    "summaries": (summary, [b"50924288 [1, 2] ('id',) 5 (1, 2, 3) /x\n\xfb\xda\x03a0"]),
+    "crontab": (crontab_block, [
+        b"MAILTO=x\n# >>> orchestrator p1 >>> x\n* * * * * cd /x tick >/dev/null 2>&1\n",
+        b"# <<< orchestrator p1 <<<\n# >>> orchestrator p2 >>> y\n0 0 * * * z\n",
+    ]),
+    "last good": (last_good, [b"orchestrator-config-1 5 5\n[]"]),
+}  # fmt: skip
+
+SCRAPS = [
+    b"\x00", b"\xff", b"\xed\xa0\x80", b"\x1b[2J", b"\r", b"\n", b"---\n", b"{", b"}", b"[", b"]",
+    b'"', b"'", b"&a ", b"*a", b"!!x ", b"- ", b": ", b"#", b"null", b"true", b"-1", b"1e999",
+    b"NaN", b"Infinity", b"9" * 400, b"\\ud800", b"{{", b"{%", b"%}", b"../", b"\xe2\x80\xae",
+]  # fmt: skip
+VALUES: list[Any] = [
+    None, True, -1, 0, 1.5, 10**30, float("inf"), float("nan"), "", "x", "\ud800", "\x1b[2J",
+    "../..", "-x", [], {}, [[]], {"": None}, ["x", 5, None], {"pid": 5},
+]  # fmt: skip
+
+
+def changed(value: Any, chance: random.Random) -> Any:
+    """Return JSON like `value`, with something in it of another kind, or gone."""
+    if chance.random() < 0.15:
+        return chance.choice(VALUES)
+    if isinstance(value, dict):
+        kept = {k: changed(v, chance) for k, v in value.items() if chance.random() > 0.05}
+        return kept
+    if isinstance(value, list):
+        return [changed(item, chance) for item in value] * chance.choice((1, 1, 1, 2))
+    return value
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """Return bytes with pieces cut out, doubled, exchanged, or put in."""
+    for _ in range(chance.randint(1, 4)):
+        at, to = sorted(chance.randint(0, len(data)) for _ in range(2))
+        to = min(to, at + 20)
+        piece = chance.choice((b"", data[at:to] * 2, chance.choice(SCRAPS), chance.randbytes(3)))
+        data = data[:at] + piece + data[to:]
+    return data
+
+
+def examples(known: list[Any], chance: random.Random) -> Iterator[bytes]:
+    """Yield file after file without end."""
+    while True:
+        chosen = chance.sample(known, chance.randint(1, len(known)))
+        parts = [
+            part if isinstance(part, bytes) else json.dumps(changed(part, chance)).encode()
+            for part in chosen
+        ]
+        whole = b"\n".join(parts)
+        yield whole if chance.random() < 0.4 else damaged(whole, chance)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_like_a_file_of_ours_raises_nothing_unforeseen(name: str, tmp_path: Path) -> None:
+    target, known = FILES[name]
+    number = int(os.environ.get("FUZZ_SEED") or random.randrange(1 << 32))
+    until = time.monotonic() + SECONDS
+    tried = 0
+    for data in examples(known, random.Random(number)):
+        try:
+            target(data, tmp_path)
+        except BaseException as error:
+            error.add_note(f"FUZZ_SEED={number}, after {tried} others, with {data!r}")
+            raise
+        tried += 1
+        if time.monotonic() > until:
+            break
+    assert tried
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_any_bytes_at_all_raise_nothing_unforeseen(name: str, tmp_path: Path) -> None:
+    target, _ = FILES[name]
+
+    @settings(
+        max_examples=max(20, int(30 * SECONDS)),
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        st.binary(max_size=300) | st.text(max_size=100).map(lambda t: t.encode("utf-8", "replace"))
+    )
+    def tried(data: bytes) -> None:
+        target(data, tmp_path)
+
+    tried()
