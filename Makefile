@@ -37,7 +37,7 @@ format: .venv/.complete ## let ruff format and fix what it can
 bench: .venv/.complete ## measure against the bare interpreter and SQLite
 	$(BIN)/python -m benchmarks
 
-crash: .venv/.complete ## kill the product at every call that changes something: a quarter of an hour
+crash: .venv/.complete ## kill the product at every call that changes something; long
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m crash tests/test_crash.py
 
 clean: ## remove everything that make and the tools made here

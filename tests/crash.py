@@ -153,8 +153,12 @@ def _played(scenario: Scenario, world: World, at: str = "") -> Iterator[Path]:
 # --- killing -----------------------------------------------------------------------------------
 
 
-def strike(scenario: Scenario, point: Point, world: World) -> Point | None:
-    """Play a scenario, kill at a point, tick once, and look; return what was killed, if anything.
+def strike(
+    scenario: Scenario, point: Point, world: World, tell: Callable[[Point | None], object]
+) -> None:
+    """Play a scenario, kill at a point, tick once, and look.
+
+    What was killed is told as soon as that is known: None when the point was not met.
 
     Every second point is followed by its tick at once, while orphans live; the others when all is
     quiet.
@@ -163,16 +167,17 @@ def strike(scenario: Scenario, point: Point, world: World) -> Point | None:
         killed = log / "killed"
         wait_until(lambda: killed.exists() or _is_quiet(world), "the kill, or the end", every=0.1)
         if not killed.exists():
+            tell(None)
             _assert_all(scenario, world)
-            return None
+            return
         said = json.loads(killed.read_text())
+        tell(point._replace(kind=said["kind"], what=said["what"]))
         if point.number % 2:
             _settle(world)
         assert_in_one_place(world)
         _one_tick(world)
         _settle(world)
         _assert_all(scenario, world, torn=said["what"].endswith("events.jsonl in part"))
-    return point._replace(kind=said["kind"], what=said["what"])
 
 
 def _one_tick(world: World) -> None:

@@ -75,11 +75,13 @@ def points_of(scenario: Scenario, factory: pytest.TempPathFactory, program: Path
 
 
 def strike(point: Point, world: World, record_property: Record) -> None:
-    killed = crash.strike(SCENARIOS[point.scenario], point, world)
-    if killed is None:
-        record_property("missed", str(point))
-    else:
-        record_property("killed", (point.scenario, killed.kind, killed.call))
+    def tell(killed: Point | None) -> None:
+        if killed is None:
+            record_property("missed", str(point))
+        else:
+            record_property("killed", (point.scenario, killed.kind, killed.call))
+
+    crash.strike(SCENARIOS[point.scenario], point, world, tell)
 
 
 @pytest.mark.crash
