@@ -4,6 +4,8 @@ PYTHON ?= python3
 CLIENT_VERSION := 2.1.328
 # Most tests wait for processes of their own: more workers than cores.
 WORKERS ?= 4
+# How long `make crash` plays random stories against the model.
+MODEL_SECONDS ?= 600
 # One file or more, for `make test TESTS=tests/test_planner.py`.
 TESTS ?=
 
@@ -37,8 +39,10 @@ format: .venv/.complete ## let ruff format and fix what it can
 bench: .venv/.complete ## measure against the bare interpreter and SQLite
 	$(BIN)/python -m benchmarks
 
-crash: .venv/.complete ## kill the product at every call that changes something; long
+crash: .venv/.complete ## kill at every call that changes something, a storm, random stories; long
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m crash tests/test_crash.py
+	$(BIN)/python -m pytest -q -s -m crash tests/test_storm.py
+	MODEL_SECONDS=$(MODEL_SECONDS) $(BIN)/python -m pytest -q -m crash tests/test_model.py
 
 clean: ## remove everything that make and the tools made here
 	rm -rf .venv .client build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
