@@ -16,16 +16,19 @@ CLIENT_READY := .client/installed-$(CLIENT_VERSION)
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE PYTHONWARNINGS
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format bench crash client clean
+.PHONY: help test slow lint format bench crash client clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 test: lint client ## everything: lint, types, all tests, with the real client where npm is
-	@$(BIN)/python -m pytest -q -m "not crash" --numprocesses $(WORKERS) $(TESTS) || { code=$$?; \
+	@$(BIN)/python -m pytest -q -m "not crash and not slow" --numprocesses $(WORKERS) $(TESTS) || { code=$$?; \
 	test $$code -eq 1 || exit $$code; \
 	echo "These failed in the crowd. Once more, alone: one that passes now is flaky, so mend it." >&2; \
-	$(BIN)/python -m pytest -q -m "not crash" --last-failed --last-failed-no-failures none $(TESTS); }
+	$(BIN)/python -m pytest -q -m "not crash and not slow" --last-failed --last-failed-no-failures none $(TESTS); }
+
+slow: .venv/.complete client ## the variants of tests that `make test` leaves out
+	$(BIN)/python -m pytest -q -m slow --numprocesses $(WORKERS)
 
 lint: .venv/.complete ## ruff, its formatter and mypy, changing nothing
 	$(BIN)/ruff check .

@@ -255,7 +255,7 @@ def _system_error(stream: Stream) -> str | None:
     else:
         # The status first: an overloaded service (529) is called `server_error` in words.
         word = _error_word(None, result.get("api_error_status")) or _error_word(stream.error, None)
-    if word is None:
+    if word not in _SYSTEM_ERRORS:
         return None
     hint = f" ({_SIGN_IN})" if word == "authentication_failed" else ""
     return f"{word}: {_SYSTEM_ERRORS[word]}{hint}"

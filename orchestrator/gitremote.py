@@ -76,6 +76,8 @@ def tips(
 
 #: What the remote says of a ref when something broke in it, or on the way, and it refused nothing.
 _BROKEN = re.compile(r"unpacker error|remote failure|failed to update ref|cannot lock ref")
+#: The one such failure that stays whatever is mended: a branch `a` where `a/b` is wanted.
+_IN_THE_WAY = re.compile(r"'refs/heads/[^']+' exists; cannot create 'refs/heads/")
 
 
 def push(
@@ -94,7 +96,7 @@ def push(
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
     refused = [line for line in lines(done.out) if line.startswith("!")]
-    if refused and not _BROKEN.search(refused[0]):
+    if refused and (not _BROKEN.search(refused[0]) or _IN_THE_WAY.search(done.err)):
         return reason("\n".join([refused[0].replace("\t", " "), done.err]))
     raise _unreachable(remote, done.err)
 

@@ -44,7 +44,7 @@ class Starter:
         Returns the start, or a skip when somebody else was faster.
         """
         files.remove(self.layout.idle_stamp)
-        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(self.now)) + os.urandom(3).hex()
+        run_id = _new_id(self.now)
         folder = self.layout.run(agent.name, run_id)
         files.make_folder(folder)
         record = self._new_record(run_id, agent, task)
@@ -134,6 +134,12 @@ class Starter:
         self._event("restart", agent=action.agent, run=action.run, reason=action.reason)
         self._spawn(action.agent, folder)
         return action
+
+
+def _new_id(now: float) -> str:
+    """Return an id for a run that begins at `now`: an agent's runs sort by their time."""
+    second = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    return f"{second}-{int(now % 1 * 1e6):05x}{os.urandom(3).hex()}"
 
 
 def _last_requeue(store: Store, task: Task) -> Mapping[str, object]:

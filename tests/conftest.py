@@ -120,8 +120,9 @@ def own_home(scratch_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder and return what it says."""
     done = subprocess.run(
-        ("git", *arguments), cwd=folder, capture_output=True, text=True, check=True
+        ("git", *arguments), cwd=folder, capture_output=True, text=True, check=False
     )
+    assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr}"
     return done.stdout.strip()
 
 

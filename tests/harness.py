@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,20 @@ def wait_until(
     """Return the condition's first true value; fail the test when it does not come in time."""
     deadline = time.monotonic() + limit
     while True:
+        began = time.monotonic()
         found = condition()
         if found:
             return found
         if time.monotonic() > deadline:
             said = what() if callable(what) else what or condition
             pytest.fail(f"not within {limit:g} s: {said}", pytrace=True)
-        time.sleep(every)
+        # Asking takes at most half of the processor from what is waited for.
+        time.sleep(max(every, time.monotonic() - began))
+
+
+def variants(values: Iterable[Any], *quick: Any) -> list[Any]:
+    """Return a test's parameters, of which all but the `quick` ones are for `make slow`."""
+    return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in values]
 
 
 class Done:

@@ -291,7 +291,7 @@ def _last_words(words: Any) -> str:
 def _name(path: str) -> str:
     """A path's last two parts, without run ids, process ids and the like."""
     parts = path.rstrip("/").split("/")[-2:]
-    kept = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{6}", "RUN", "/".join(parts))
+    kept = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{11}", "RUN", "/".join(parts))
     return re.sub(r"REVIEW-[0-9a-f]+", "REVIEW", re.sub(r"\.\d+\.tmp", ".tmp", kept))
 
 

@@ -64,7 +64,7 @@ def skips(world: World) -> dict[str, str]:
     return {a["agent"]: a["reason"] for a in world.tick()["actions"] if a["action"] == "skip"}
 
 
-@pytest.mark.parametrize("seconds", MOVES)
+@pytest.mark.parametrize("seconds", harness.variants(MOVES, -8 * HOUR))
 def test_a_clock_that_is_moved_between_ticks_makes_nothing_wait_longer(
     world: World, move: Callable[[float], None], seconds: float
 ) -> None:
@@ -91,7 +91,7 @@ def test_a_clock_that_is_moved_between_ticks_makes_nothing_wait_longer(
     assert len(world.starts()) == 6, "each failed once, and waited for its second attempt"
 
 
-@pytest.mark.parametrize("seconds", MOVES)
+@pytest.mark.parametrize("seconds", harness.variants(MOVES, -8 * HOUR, 400 * DAY))
 def test_a_clock_that_is_moved_under_a_run_ends_no_live_work(
     world: World, move: Callable[[float], None], seconds: float
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_hung_client_is_ended_however_the_clock_is_moved(
     assert world.task(task)["reason"] == "stalled"
 
 
-@pytest.mark.parametrize("seconds", MOVES)
+@pytest.mark.parametrize("seconds", harness.variants(MOVES, -8 * HOUR, 400 * DAY))
 def test_a_fault_is_tried_again_at_each_tick_however_the_clock_is_moved(
     world: World, move: Callable[[float], None], seconds: float
 ) -> None:

@@ -51,7 +51,12 @@ def of_the_human(world: World) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("where", ["on main", "on a branch", "detached", "in a conflict"])
+@pytest.mark.parametrize(
+    "where",
+    harness.variants(
+        ["on main", "on a branch", "detached", "in a conflict"], "on main", "in a conflict"
+    ),
+)
 def test_failure_08_a_whole_day_leaves_the_humans_checkout_byte_identical(
     world: World, where: str
 ) -> None:

@@ -220,9 +220,16 @@ FAULTS: dict[str, Callable[[], Fault]] = {
     "the remote's branches are locked here": RemoteRefLocked,
     "the remote cannot be reached": RemoteGone,
 }
+QUICK = (
+    "the client is missing",
+    "requests are limited",
+    "git is missing",
+    "the branches are locked",
+    "the remote cannot be reached",
+)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", harness.variants(FAULTS, *QUICK))
 def test_failure_06_a_fault_charges_nobody_shows_one_problem_and_passes(
     world: World, name: str
 ) -> None:
@@ -280,7 +287,12 @@ def test_branches_that_are_locked_at_the_remote_are_pushed_when_they_are_free(
     assert len(world.starts()) == 2, "the work was done, and paid for, once"
 
 
-@pytest.mark.parametrize("moment", ["before the push", "back between two ticks, and gone again"])
+@pytest.mark.parametrize(
+    "moment",
+    harness.variants(
+        ["before the push", "back between two ticks, and gone again"], "before the push"
+    ),
+)
 def test_a_remote_that_goes_away_under_a_run_is_waited_for(world: World, moment: str) -> None:
     world.create()
     tasks = at_work(world)
@@ -398,7 +410,7 @@ if os.path.exists({mode!r}):
 """
 
 
-@pytest.mark.parametrize("mode", ["exits", "hangs", "rubbish"])
+@pytest.mark.parametrize("mode", harness.variants(["exits", "hangs", "rubbish"], "hangs"))
 def test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick(
     world: World, hub: Forge, mode: str
 ) -> None:
@@ -419,7 +431,7 @@ def test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick(
     assert len(world.starts()) == 2
 
 
-@pytest.mark.parametrize("mode", ["exits", "hangs", "rubbish"])
+@pytest.mark.parametrize("mode", harness.variants(["exits", "hangs", "rubbish"], "exits"))
 @pytest.mark.parametrize("only", ["", "create"], ids=["every call fails", "opening fails"])
 def test_a_forge_that_fails_at_delivery_gets_the_pull_request_later(
     world: World, hub: Forge, mode: str, only: str
@@ -481,7 +493,7 @@ FULL: dict[str, Callable[[Disk], None]] = {
 CAREFUL = {"steps": [["work_once"]]}
 
 
-@pytest.mark.parametrize("how", FULL)
+@pytest.mark.parametrize("how", harness.variants(FULL, "no space"))
 @pytest.mark.parametrize("ticked", [False, True], ids=["before the first tick", "later"])
 def test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed(
     world: World, disk: Disk, how: str, ticked: bool
@@ -505,7 +517,7 @@ def test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed(
     assert all(requeued(world, task) == [] for task in tasks)
 
 
-@pytest.mark.parametrize("how", FULL)
+@pytest.mark.parametrize("how", harness.variants(FULL, "no space"))
 def test_a_disk_that_fills_while_clients_work_costs_no_attempt(
     world: World, disk: Disk, how: str
 ) -> None:
@@ -531,7 +543,7 @@ def test_a_disk_that_fills_while_clients_work_costs_no_attempt(
         assert [event["charged"] for event in requeued(world, task)] in ([], [False])
 
 
-@pytest.mark.parametrize("how", FULL)
+@pytest.mark.parametrize("how", harness.variants(FULL, "no space"))
 def test_a_disk_that_fills_before_delivery_loses_no_finished_work(
     world: World, disk: Disk, how: str
 ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import harness
 import pytest
 import test_real_client as real
 from full_disk import Disk
@@ -80,9 +81,9 @@ def strict(project: Project, **settings: Any) -> None:
     ("status", "said"),
     [
         (401, "authentication_failed"),
-        (429, "rate_limit"),
-        (529, "overloaded"),
-        (500, "server_error"),
+        pytest.param(429, "rate_limit", marks=pytest.mark.slow),
+        pytest.param(529, "overloaded", marks=pytest.mark.slow),
+        pytest.param(500, "server_error", marks=pytest.mark.slow),
     ],
 )
 def test_a_service_that_refuses_is_one_problem_until_it_answers(
@@ -118,7 +119,7 @@ def test_a_client_that_is_being_replaced_is_missed_and_found_again(project: Proj
     recover(project)
 
 
-@pytest.mark.parametrize("how", ["no space", "no inodes"])
+@pytest.mark.parametrize("how", harness.variants(["no space", "no inodes"], "no space"))
 def test_a_disk_that_fills_under_the_client_costs_no_attempt(
     disk: Disk, project: Project, tmp_path_factory: pytest.TempPathFactory, how: str
 ) -> None:

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,9 @@ def hostile(repo: Path, tmp_path: Path, own_home: Path, request: pytest.FixtureR
 
 
 @pytest.fixture(autouse=True)
-def clean_home(own_home: Path) -> None:
+def clean_home(own_home: Path) -> Iterator[None]:
+    yield
+    # The home is the whole session's: the next test is not to have these settings.
     (own_home / ".gitconfig").unlink(missing_ok=True)
 
 

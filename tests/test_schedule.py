@@ -365,7 +365,6 @@ def may_unshare() -> bool:
     return bool(program) and subprocess.run(words, capture_output=True).returncode == 0
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(330)
 @pytest.mark.skipif(not real_cron(), reason="needs the package cron, and root")
 def test_a_real_cron_daemon_gets_a_task_done(world: World) -> None:

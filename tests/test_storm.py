@@ -113,7 +113,6 @@ def test_a_small_storm_of_ticks_executes_each_task_as_often_as_it_asks(world: Wo
 
 
 @pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_a_storm_of_500_tasks_and_50_agents_executes_each_as_often_as_it_asks(
     world: World, record_property: Any, capsys: pytest.CaptureFixture[str]
