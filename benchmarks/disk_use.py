@@ -11,7 +11,7 @@ from unittest import mock
 
 from benchmarks.report import Aim, Broken, Row, milliseconds
 from benchmarks.scratch import Project, Scratch
-from orchestrator import agentstate, files, retention, runrecord, settings
+from orchestrator import agentstate, clone, files, retention, runrecord, settings
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Entry, Outcome, Retention
 from orchestrator.settle import Settler
@@ -103,6 +103,7 @@ def _end_run(project: Project, number: int) -> Action:
     loaded = settings.load(layout, write_cache=False)
     record = {
         "id": run_id,
+        "key": clone.key(layout),
         "agent": AGENT,
         "role": "implementer",
         "settings": loaded.config.agents[0]._asdict(),
