@@ -9,7 +9,7 @@ import pytest
 from conftest import CHECKOUT
 from test_skills import FOR_PEOPLE, PLACEHOLDERS
 
-from orchestrator import probes
+from orchestrator import config, probes
 from orchestrator.cli import parser
 from orchestrator.errors import UsageError
 
@@ -53,6 +53,13 @@ def test_it_names_every_skill_for_people_and_no_other() -> None:
     [list_of_them] = re.findall(r"`/orchestrator:setup`, .*?`explain`\.", README, re.DOTALL)
     assert set(re.findall(r"`(?:/orchestrator:)?([\w-]+)`", list_of_them)) == FOR_PEOPLE
     assert set(re.findall(r"/orchestrator:([\w-]+)", README)) <= FOR_PEOPLE
+
+
+def test_its_table_has_every_key_of_the_configuration_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(.+?)` \|", README, re.MULTILINE))
+    for key in config._TOP.keys() - {"base_branch", "agents"}:
+        told = config.parse(f"agents: []\n{key}: {rows[key]}\n")
+        assert told == config.parse("agents: []"), key
 
 
 def test_it_asks_for_the_client_that_doctor_asks_for() -> None:
