@@ -180,7 +180,7 @@ def own_process(word: str, root: str) -> int:
         return 0
     environment = dict(os.environ)
     if word == "_land":
-        config = settings.last_good(layout)
+        config = settings.usable(layout)
         said = landing.land_approved(layout, config, time.time()) if config else []
         for line in said:
             events.append(layout, time.time(), "landing", reason=line)
