@@ -96,6 +96,10 @@ def tick(
     except files.LockHeld:
         return Report(held=True)
     try:
+        if not clone.is_initialised(layout):
+            # Taken out while we waited for the lock: nothing is begun, or made, there again.
+            files.remove(layout.scheduler_lock)
+            return Report(held=True)
         return _tick(layout, now, environment, forced, problems, after_run)
     finally:
         lock.release()
