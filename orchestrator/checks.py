@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from orchestrator import files, process
+from orchestrator import files, process, withheld
 
 #: A shell's exit code for "there is no such program".
 COMMAND_NOT_FOUND = 127
@@ -29,6 +29,8 @@ class Failure(NamedTuple):
     command: str
     code: int | None
     output: str
+    #: Variables that it speaks of and was not given, for they look like secrets.
+    lacked: tuple[str, ...] = ()
 
     @property
     def program_is_missing(self) -> bool:
@@ -40,7 +42,8 @@ class Failure(NamedTuple):
 
     def __str__(self) -> str:
         how = "took too long" if self.code is None else f"exited {self.code}"
-        return f"{self.command!r} {how}\n{self.output}".rstrip()
+        said = f"{self.command!r} {how}\n{self.output}".rstrip()
+        return f"{said}\n{withheld.hint(self.lacked)}".rstrip()
 
 
 class Checker(NamedTuple):
@@ -91,7 +94,8 @@ class Checker(NamedTuple):
         with open(self.log, "rb") as file:
             file.seek(began)
             output = file.read().decode(errors="replace")[-OUTPUT_KEPT:]
-        return Failure(command, code if in_time else None, output)
+        lacked = withheld.named_in(command + output, os.environ, self.environment)
+        return Failure(command, code if in_time else None, output, tuple(lacked))
 
     def _wait(self, pid: int) -> bool:
         """Wait for a check to end, without reaping it; False when its time is over."""

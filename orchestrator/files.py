@@ -223,19 +223,29 @@ class Lock:
         return self._depth > 0
 
     def _acquire(self) -> None:
-        if self.descriptor < 0:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self.descriptor = os.open(self.path, flags, 0o600)
         deadline = time.monotonic() + self.wait
         while True:
+            if self.descriptor < 0:
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                self.descriptor = os.open(self.path, flags, 0o600)
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     self.close()
                     raise LockHeld(self.path) from None
-            time.sleep(0.02)
+                time.sleep(0.02)
+                continue
+            if self._is_the_file_at_path():
+                return
+            # An uninstall took the file away: who comes after us makes, and locks, another one.
+            self.close()
+
+    def _is_the_file_at_path(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
 
     def __exit__(
         self,

@@ -35,7 +35,7 @@ class Job(NamedTuple):
         A task that a person deleted is none: nobody's fault, and no longer the run's (`is_ours`).
         """
         layout = Layout(record["project"])
-        config = settings.last_good(layout)
+        config = settings.usable(layout)
         if config is None:
             raise OrchestratorError("the configuration cannot be read", "orchestrator doctor")
         agent = Agent(**record["settings"])

@@ -132,7 +132,9 @@ def _runs(
         record = runrecord.read(folder)
         good = record is not None and runrecord.can_go_on(record)
         if record is None or not (good and runrecord.is_of_clone(record, folder, key)):
-            views.append(RunView(run_id, name, None, False, True, 0))
+            # Whose it was, only the task itself can say; it is not to wait for it for ever.
+            claimant = next((task.id for task in claimed if task.run == run_id), None)
+            views.append(RunView(run_id, name, claimant, False, True, 0))
             continue
         records[run_id] = record
         views.append(

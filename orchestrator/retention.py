@@ -153,7 +153,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
     # First, so that what fails is not tried again at every run's end.
     files.write_json(memory_path, {**memory, "at": now})
     _begin_logs_anew(layout)
-    config = settings.last_good(layout)
+    config = settings.usable(layout)
     if config is None:
         return
     for name in agentstate.names(layout):

@@ -23,6 +23,7 @@ from orchestrator import (
     process,
     runrecord,
     taskfile,
+    withheld,
     worktree,
 )
 from orchestrator.aside import Aside
@@ -166,10 +167,11 @@ def _run_hook(job: Job, fresh: bool) -> None:
     command = job.config.hooks.after_create
     if not fresh or command is None:
         return
+    variables = delivery.check_environment(job.config, job.agent, job.layout)
     done = process.run(
         ("/bin/sh", "-c", command),
         cwd=job.path,
-        environment=delivery.check_environment(job.config, job.agent, job.layout),
+        environment=variables,
         timeout=job.config.hooks.timeout_seconds,
     )
     if done.code != 0:
@@ -177,7 +179,9 @@ def _run_hook(job: Job, fresh: bool) -> None:
         gitworktree.remove(job.layout.root, job.path)
         said = (done.err or done.out).strip()[-300:]
         what = "took too long" if done.code is None else f"exited {done.code}: {said}"
-        raise SystemFault(f"hooks.after_create {what}", "mend the hook", code="hook_failed")
+        lacked = withheld.named_in(command + said, os.environ, variables)
+        why = f"hooks.after_create {what} {withheld.hint(lacked)}".rstrip()
+        raise SystemFault(why, "mend the hook", code="hook_failed")
 
 
 # --- after the client --------------------------------------------------------------------------

@@ -96,6 +96,10 @@ def tick(
     except files.LockHeld:
         return Report(held=True)
     try:
+        if not clone.is_initialised(layout):
+            # Taken out while we waited for the lock: nothing is begun, or made, there again.
+            files.remove(layout.scheduler_lock)
+            return Report(held=True)
         return _tick(layout, now, environment, forced, problems, after_run)
     finally:
         lock.release()
@@ -180,7 +184,7 @@ def own_process(word: str, root: str) -> int:
         return 0
     environment = dict(os.environ)
     if word == "_land":
-        config = settings.last_good(layout)
+        config = settings.usable(layout)
         said = landing.land_approved(layout, config, time.time()) if config else []
         for line in said:
             events.append(layout, time.time(), "landing", reason=line)

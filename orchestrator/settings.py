@@ -75,6 +75,19 @@ def last_good(layout: Layout) -> Config | None:
     return cached[1] if cached else None
 
 
+def usable(layout: Layout) -> Config | None:
+    """Return the last good configuration, else what `agents.yaml` says; None when both are bad.
+
+    For whoever goes on with what was begun: the copy can be lost, or another version's that is
+    still at work beside this one, and neither is a reason to leave finished work undelivered.
+    """
+    config = last_good(layout)
+    if config is not None:
+        return config
+    loaded = load(layout, write_cache=False)
+    return loaded.config if loaded.good else None
+
+
 def _cached(layout: Layout) -> tuple[str, Config] | None:
     try:
         head, _, data = files.read_regular(layout.last_good_config).partition(b"\n")

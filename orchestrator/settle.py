@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from orchestrator import agentstate, events, files, observe, process, review, runrecord
+from orchestrator import agentstate, clone, events, files, observe, process, review, runrecord
 from orchestrator.agentstate import AgentState, Totals
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
@@ -64,7 +64,10 @@ class Settler:
             return self._release(action)
         folder = self.layout.run(action.agent, action.run)
         record = runrecord.read(folder)
-        outcome = observe.outcome_of(record) if record else None
+        believed = record is not None and runrecord.is_of_clone(
+            record, folder, clone.key(self.layout)
+        )
+        outcome = observe.outcome_of(record) if record and believed else None
         lock = files.Lock(self.layout.agent_lock(action.agent))
         try:
             # A supervisor that took the run up meanwhile outranks what we saw before.
@@ -72,6 +75,8 @@ class Settler:
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
                     self._close_record(folder, record, outcome)
+                if not believed:
+                    record = None
                 task = self._claimed_task(action)
                 if task is not None:
                     self._settle_task(action, task, outcome, record or {})

@@ -8,7 +8,7 @@ and what is out of reach of any such rule is in SECURITY.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 #: Families of variables that are a service's sign-in or its surroundings.
 _FAMILIES = (
@@ -81,6 +81,30 @@ def without_secrets(
         for name, value in base.items()
         if name in allow or (kept and name.startswith(kept)) or not is_secret(name, value)
     }
+
+
+def named_in(text: str, base: Mapping[str, str], given: Container[str]) -> list[str]:
+    """Return the secrets of `base` that were not `given` and whose names stand in `text`.
+
+    What a command and its output speak of is likely what it lacked.
+    """
+    return sorted(
+        name
+        for name, value in base.items()
+        if name in text
+        and name not in given
+        and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)
+        and is_secret(name, value)
+    )
+
+
+def hint(names: Iterable[str]) -> str:
+    """Return a sentence on how to give commands what they lacked; '' when they lacked nothing."""
+    listed = ", ".join(names)
+    return listed and (
+        f"({listed}: not given to agents, checks and hooks, for it looks like a secret; "
+        "if it is needed: environment.allow in agents.yaml)"
+    )
 
 
 def needed_by_client(base: Mapping[str, str]) -> tuple[str, ...]:

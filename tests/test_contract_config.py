@@ -134,6 +134,27 @@ def test_running_agents_are_looked_after_by_the_last_good_configuration(
     assert [p for p in world.status()["problems"] if p["code"] == "config_error"] == []
 
 
+@pytest.mark.parametrize("how", ["lost", "of another version"])
+def test_what_is_under_way_is_delivered_when_the_last_good_configuration_is_no_help(
+    world: World, how: str
+) -> None:
+    """Two versions at work beside each other (an update under a run) undo each other's copy."""
+    world.create()
+    world.script("default", {"steps": [["work"], ["wait", "go"]]})
+    task = world.add("Runs through it")
+    world.tick_until(lambda: world.running(task))
+    copy = world.home_folder / "cache" / "config"
+    if how == "lost":
+        copy.unlink()
+    else:
+        copy.write_bytes(b"1:2:3|implementer\norchestrator-config-1 1 2\n[]")
+    world.open("go")
+    world.quiet()
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 1
+    assert [pr["task"] for pr in world.prs()] == [task]
+
+
 def test_keys_that_begin_with_x_are_the_users_own(world: World) -> None:
     world.create(**{"x-note": {"anything": [1]}})
     world.configure(**{"x-note": 1, "agents": [World.agent("impl-1", **{"x-owner": "me"})]})

@@ -55,6 +55,27 @@ def test_a_killed_run_is_taken_up_again_and_its_commit_is_there_once(
     assert_done_once(world, task)
 
 
+@pytest.mark.parametrize("victims", [[], ["supervisor"]], ids=["all live", "supervisor dies"])
+def test_a_run_of_a_set_up_that_is_no_more_gives_its_task_back(
+    world: World, victims: list[str]
+) -> None:
+    """The mark in git's folder was lost under a run (a new clone, a clean-up), and made anew."""
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    task = world.add("Survive")
+    world.script("default", CAREFUL)
+    pids = running(world, task)
+    (world.root / ".git" / "orchestrator.json").unlink()
+    assert world.run("tick").code == 1
+    for victim in victims:
+        kill(pids[victim])
+    world.ok("init", "--schedule", "none", "--no-commands")
+    world.run("tick")
+    world.open("go")
+    world.tick_until_in("done", task)
+    assert_done_once(world, task)
+    assert len(world.starts(task)) == 2
+
+
 def test_an_interrupted_run_costs_nothing_the_first_time(world: World) -> None:
     world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
     task = world.add("Interrupted once")

@@ -272,6 +272,20 @@ def test_a_lock_waits_as_long_as_it_was_told(tmp_path: Path) -> None:
     end(other)
 
 
+def test_a_lock_whose_file_was_taken_away_meanwhile_is_taken_on_the_new_one(tmp_path: Path) -> None:
+    """Else the one that waited and the one that comes later would both hold it."""
+    path = tmp_path / "lock"
+    path.touch()
+    waiter = files.Lock(str(path))
+    # It opened the file while that was still there.
+    waiter.descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    path.unlink()
+    with waiter, pytest.raises(files.LockHeld):
+        files.Lock(str(path)).__enter__()
+    waiter.close()
+    assert not files.is_locked(str(path))
+
+
 def test_entering_a_lock_twice_nests_and_the_last_exit_frees_it(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     lock = files.Lock(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import harness
 import psutil
@@ -181,6 +182,42 @@ def test_checks_and_hooks_get_no_secret_and_not_the_clients_sign_in(
     found = {name for name, value in given.items() if withheld.is_secret(name, value)}
     assert found - ours == {"NPM_TOKEN"}
     assert given["GIT_ASKPASS"] == "true"
+
+
+def test_what_a_command_lacked_is_named_and_nothing_else() -> None:
+    base = {
+        "DB_PASSWORD": "x",
+        "DB_PASSWORD_OLD": "y",
+        "API_KEY": "z",
+        "HOME": "/h",
+        "NPM_TOKEN": "t",
+    }
+    said = "DB_PASSWORD is not set; nor is HOME. MY_API_KEY_X; NPM_TOKEN"
+    assert withheld.named_in(said, base, {"NPM_TOKEN"}) == ["DB_PASSWORD"]
+    assert withheld.named_in("all is well", base, {}) == []
+    assert "DB_PASSWORD" in withheld.hint(["DB_PASSWORD"])
+    assert withheld.hint([]) == ""
+
+
+@pytest.mark.parametrize("which", ["check", "hook"])
+def test_a_command_that_fails_without_its_secret_says_how_to_give_it_one(
+    world: World, which: str
+) -> None:
+    needs = 'test -n "$DB_PASSWORD" || { echo "DB_PASSWORD is not set" >&2; exit 1; }'
+    there: dict[str, Any] = (
+        {"checks": [needs]} if which == "check" else {"hooks": {"after_create": needs}}
+    )
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0}, **there)
+    world.environment["DB_PASSWORD"] = CANARY
+    task = world.add("Needs a password")
+    world.tick_until(lambda: world.task(task)["reason"], "its reason")
+    world.quiet()
+    error = world.task(task)["history"][-1]["error"]
+    assert "environment.allow" in error, error
+    assert CANARY not in error
+    world.configure(environment={"allow": ["DB_PASSWORD"]}, **there)
+    world.run("task", "retry", task)
+    world.tick_until_in("done", task)
 
 
 # --- what is left on the disk, and shown to others on the machine -------------------------------

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 import subprocess
 from pathlib import Path
 
 import harness
+import psutil
 import pytest
 from harness import World
 
@@ -141,3 +144,24 @@ def test_what_stays_of_the_program_itself_is_named_with_its_command(world: World
     command = world.ok("init", "--uninstall").out.rpartition("machine: ")[2]
     subprocess.run(("sh", "-c", command), check=True)
     assert not data.exists()
+
+
+def test_a_tick_that_waited_through_an_uninstall_makes_and_begins_nothing(world: World) -> None:
+    world.create()
+    world.ok("tick")
+    world.quiet()
+    world.add("Must not begin")
+    shutil.rmtree(world.home_folder / "cache")
+    lock = world.home_folder / "scheduler.lock"
+    with lock.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = world.start("_after_run", str(world.root))
+        opened = lambda: str(lock) in [f.path for f in psutil.Process(waiting.pid).open_files()]  # noqa: E731
+        harness.wait_until(opened, "it to wait for the lock")
+        # What an uninstall does under the lock.
+        (world.root / ".git" / "orchestrator.json").unlink()
+        lock.unlink()
+    _, err = waiting.communicate(timeout=60)
+    assert (waiting.returncode, err) == (0, "")
+    assert world.starts() == []
+    assert below(world.home_folder) == ["agents.yaml", "shared/queue/incoming/TASK-00000001.md"]
