@@ -69,6 +69,12 @@ def key(layout: Layout) -> str:
     return found if isinstance(found, str) else ""
 
 
+def first_branch(layout: Layout) -> str | None:
+    """Return the branch that was checked out at the first `init` here; None when not known."""
+    found = (files.read_json(mark_path(layout)) or {}).get("branch")
+    return found if isinstance(found, str) and found else None
+
+
 def links(layout: Layout) -> list[str]:
     """Return what of our folders and appended files is a symbolic link, so leads elsewhere.
 

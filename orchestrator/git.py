@@ -150,7 +150,11 @@ def project_root(cwd: str) -> str:
     and in a bare one.
     """
     if not os.path.isdir(cwd):
-        raise OrchestratorError(f"there is no folder {cwd}", code="no_project")
+        raise OrchestratorError(
+            f"there is no folder {cwd}",
+            "name your project's folder: orchestrator --project DIR ...",
+            code="no_project",
+        )
     done = run(
         cwd,
         "rev-parse",

@@ -297,11 +297,13 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
     # On a disk that takes nothing a tick leaves no trace.
     unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")
     if not unwritable and (ticked is None or now - ticked > STALE_AFTER):
-        age = "never" if ticked is None else f"{(now - ticked) / 60:.0f} minutes ago"
+        message = "there never was a tick"
+        if ticked is not None:
+            message = f"the last tick was {(now - ticked) / 60:.0f} minutes ago"
         found.append(
             Problem(
                 "tick_stale",
-                f"the last tick was {age}",
+                message,
                 "orchestrator init --schedule cron; with a schedule already: orchestrator doctor",
             )
         )

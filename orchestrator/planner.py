@@ -273,10 +273,11 @@ def _which(allowed: list[Task], snapshot: Snapshot, now: float) -> tuple[list[Ru
     free = [task for task in allowed if not blockers(task, snapshot)]
     ready = [task for task in free if not in_backoff(task, now)]
     blocked = (f"{t.id}: {b}" for t in allowed[:3] for b in blockers(t, snapshot))
-    waits = (f"{t.id}: retried in {seconds_left(t, now):.0f} s" for t in free[:3])
+    late = [task for task in free if in_backoff(task, now)]
+    waits = (f"{t.id}: retried in {seconds_left(t, now):.0f} s" for t in late[:3])
     rules = [
         Rule("blocked_by_dependency", bool(free) or not allowed, "; ".join(blocked) or "none"),
-        Rule("backoff", bool(ready) or not free, "; ".join(waits)),
+        Rule("backoff", bool(ready) or not free, "; ".join(waits) or "not waiting"),
     ]
     return rules, ready[0] if ready else None
 

@@ -116,6 +116,8 @@ def _write_mark(layout: Layout, now: float, environment: dict[str, str], command
         "path": usable_path(environment),
         "programs": programs,
         "commands": commands,
+        #: The base branch, where neither the configuration nor the remote names one.
+        "branch": known.get("branch") or git.current_branch(layout.root),
     }
     if "schedule" in known:
         mark["schedule"] = known["schedule"]

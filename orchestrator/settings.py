@@ -60,7 +60,7 @@ def load(layout: Layout, *, write_cache: bool) -> Settings:
     except OSError as error:
         problems.append(Problem("config_error", f"{layout.config}: {error.strerror}"))
     else:
-        settled = _with_base_branch(layout.root, parsed)
+        settled = _with_base_branch(layout, parsed)
         if write_cache:
             files.make_folder(layout.cache)
             data = seal.encode() + b"\n" + lastgood.dump(settled)
@@ -87,9 +87,14 @@ def _cached(layout: Layout) -> tuple[str, Config] | None:
     return (seal, config) if config else None
 
 
-def _with_base_branch(root: str, config: Config) -> Config:
-    """Fill in the base branch: the remote's HEAD branch, else the current one (CONTRACT 4)."""
+def _with_base_branch(layout: Layout, config: Config) -> Config:
+    """Fill in the base branch: the remote's HEAD branch, else that of `init` (CONTRACT 4).
+
+    Not the current one, but where nobody ran `init`: a person who changes to a branch of their own
+    must not turn the agents' work to it.
+    """
     if config.base_branch is not None:
         return config
-    found = gitremote.head(root, config.remote) or git.current_branch(root)
-    return config._replace(base_branch=found)
+    root = layout.root
+    found = gitremote.head(root, config.remote) or clone.first_branch(layout)
+    return config._replace(base_branch=found or git.current_branch(root))

@@ -226,6 +226,9 @@ class Store:
                     # Empty and ignored folders are what `git clean -fdx` takes away.
                     files.make_folder(os.path.dirname(target))
                     os.rename(path, target)
+            if file.get("CREATED") is None:
+                # The file's time stands in for it, and must not change with what we append.
+                os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
             # After the rename, so that one flush makes both durable: a journalling file system
             # commits the rename with, or before, the data of the inode it moved.
             os.fsync(descriptor)

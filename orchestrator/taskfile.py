@@ -122,8 +122,11 @@ def _check(file: TaskFile) -> TaskFile:
     if not file.title:
         raise TaskFileError("it has no title", "make its first line `# Title` or `# [ID] Title`")
     if not is_id(file.id):
+        allowed = "letters, digits, `.`, `_`, `-`, at most 64"
+        if _ID.fullmatch(file.id):
+            allowed = "it names a branch too, so no `..`, and no `.` or `.lock` at its end"
         raise TaskFileError(
-            f"its id {file.id[:80]!r} cannot be used: letters, digits, `.`, `_`, `-`, at most 64",
+            f"its id {file.id[:80]!r} cannot be used: {allowed}",
             "write the title line as `# [ID] Title`",
         )
     if file.get("ROLE") is None:

@@ -224,6 +224,13 @@ def test_resume_all_names_those_that_stay_paused(cli: Cli, project: Layout) -> N
     assert "orchestrator agent resume test-agent" in cli("agent", "resume", "--all").out
 
 
+def test_stop_all_offers_to_resume_only_what_it_paused(cli: Cli, project: Layout) -> None:
+    cli("agent", "pause", "test-agent")
+    said = cli("stop", "--all").out
+    assert "orchestrator agent resume impl-agent-1 pm-agent\n" in said
+    assert {row(cli, name)["state"] for name in ("pm-agent", "test-agent")} == {"paused"}
+
+
 def test_pause_with_stop_ends_what_runs(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

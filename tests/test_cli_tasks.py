@@ -336,7 +336,7 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("task",), 2, "no command given"),
+        (("task",), 2, "for example: orchestrator task list"),
         (("task", "ad"), 2, "did you mean 'add'?"),
         (("taks", "add"), 2, "did you mean 'task'?"),
         (("task", "add", "--title", "T"), 2, "--role"),
@@ -795,6 +795,11 @@ def test_an_approved_pull_request_waits_for_a_person_who_merges_it(
     approved(project, task_id)
     (item,) = inbox(cli)
     assert (item["id"], item["kind"], item["task"]) == ("pr:1", "approval", task_id)
+    assert item["since"] is None, "nothing says when it was reviewed"
+    store = Store(project)
+    reviewed = store.note(store.find(task_id), Entry("2026-01-02T03:04:05Z", "review", {}))
+    assert reviewed.state == "done"
+    assert inbox(cli)[0]["since"] == "2026-01-02T03:04:05Z"
     merged: list[str] = []
     monkeypatch.setattr(pulls, "merge_pull_request", lambda layout, pr: merged.append(pr) or "")
     assert cli("inbox", "approve", "pr:1").code == 0

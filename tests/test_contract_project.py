@@ -52,6 +52,21 @@ def test_init_names_each_thing_that_it_writes_outside(world: World) -> None:
     assert {agent["name"] for agent in world.status()["agents"]} == seed
 
 
+@pytest.mark.parametrize("remote", [True, False])
+def test_without_a_base_branch_work_starts_from_the_branch_of_init_not_the_current_one(
+    world: World, remote: bool
+) -> None:
+    world.create(remote=remote)
+    if remote:
+        world.git("remote", "set-head", "origin", "--delete")
+    world.git("checkout", "-q", "-b", "a-persons-own")
+    world.ok("init", "--schedule", "none")
+    world.configure(base_branch=None)
+    task = world.add("Starts from main", "implement", "--priority", "P1")
+    world.tick_until_in("done", task)
+    assert [pr["base"] for pr in world.prs()] == ["main"]
+
+
 def test_git_ignores_everything_but_the_committed_configuration(world: World) -> None:
     world.create()
     task = world.add("Leaves files")
@@ -149,6 +164,15 @@ def test_where_there_is_no_project_one_sentence_says_so(
     done = world.refused(*words, cwd=folder)
     assert len(done.err.strip().splitlines()) <= 3
     assert fingerprint(folder) == before
+
+
+def test_a_folder_that_is_not_there_is_named_with_the_next_step(world: World) -> None:
+    world.create()
+    refused = world.refused("--project", "/nonexistent", "status").err
+    assert refused.splitlines() == [
+        "orchestrator: there is no folder /nonexistent",
+        "  name your project's folder: orchestrator --project DIR ...",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["no repository", "bare", "unborn"])

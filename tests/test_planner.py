@@ -594,6 +594,20 @@ def test_a_failed_task_waits_for_its_delay_and_never_longer_by_a_moved_clock(
     assert World(waiting=[waiting]).decision() == ("backoff" if left else "start T1")
 
 
+def test_only_tasks_that_wait_for_their_delay_are_named_as_waiting() -> None:
+    late = task("T2", not_before=NOW + 7, backoff=10)
+    for waiting, detail in (
+        ([task("T1")], "not waiting"),
+        ([], "not waiting"),
+        ([task("T1"), late], "T2: retried in 7 s"),
+    ):
+        seen = World(waiting=waiting).seen()
+        rules, _ = planner.judge(
+            World().agents[0], seen, World().configured(), NOW, planner.Room(seen)
+        )
+        assert [rule.detail for rule in rules if rule.code == "backoff"] == [detail]
+
+
 def test_each_agent_takes_only_tasks_of_its_role_and_no_task_is_given_out_twice() -> None:
     world = World(agents=crew("implementer", "tester", "reviewer", "implementer"))
     world.waiting = [task("T1", "review"), task("T2", "test"), task("T3"), task("T4")]

@@ -261,6 +261,16 @@ def test_a_task_without_a_date_is_as_old_as_its_file(layout: Layout, store: Stor
     assert ids(store) == ["old", "new"]
 
 
+def test_what_is_appended_to_a_task_without_a_date_makes_it_no_younger(
+    layout: Layout, store: Store
+) -> None:
+    path = put(layout, "incoming", "T1.md", b"# A title\n\nROLE: implement\n")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    claimed = store.move(store.find("T1"), "claimed", entry("claimed", "R1"))
+    store.move(claimed, "incoming", entry("requeued", "R1"))
+    assert store.find("T1").created == 1_700_000_000
+
+
 def test_names_with_line_breaks_quotes_and_marks_are_names_like_others(
     layout: Layout, store: Store
 ) -> None:

@@ -120,7 +120,10 @@ def test_without_an_id_in_the_title_the_files_name_becomes_one(name: str, expect
         (b"# Fix\nPRIORITY: P1\n\nROLE: implement\n", "no ROLE"),
         (b"# [a b] Fix\nROLE: implement\n", "id 'a b'"),
         (b"# [../x] Fix\nROLE: implement\n", "id '../x'"),
-        (b"# [a..b] Fix\nROLE: implement\n", "id 'a..b'"),
+        (
+            b"# [a..b] Fix\nROLE: implement\n",
+            "id 'a..b' cannot be used: it names a branch",
+        ),
         (b"# [a.lock] Fix\nROLE: implement\n", "id 'a.lock'"),
         (b"# [a.] Fix\nROLE: implement\n", "id 'a.'"),
         (b"# [-a] Fix\nROLE: implement\n", "id '-a'"),

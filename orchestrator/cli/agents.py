@@ -127,7 +127,10 @@ def show(arguments: argparse.Namespace) -> int:
         "last_run": state.last_run,
         "last_reason": state.last_reason,
         "last_finished": shapes.time_text(state.last_finished),
-        "totals": state.totals._asdict(),
+        "totals": {
+            **state.totals._asdict(),
+            "seconds_running": round(state.totals.seconds_running, 3),
+        },
         "worktree": layout.worktree(agent.name),
     }
     if arguments.json:

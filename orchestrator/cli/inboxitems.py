@@ -97,9 +97,12 @@ def _approvals(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]
     if not waiting or (config.review.auto_merge and gitremote.url(layout.root, config.remote)):
         return
     for pr in waiting:
-        if not _is_dismissed(store, pr):
-            text = f"{pr.title}: approved, {pr.branch} into {pr.base}; merge it? {pr.url or ''}"
-            yield Item(f"pr:{pr.id}", "approval", pr.task, None, text.rstrip())
+        said = _last_word(store, pr)
+        if said and said.event == "dismissed" and said.fields.get("pr") == pr.id:
+            continue
+        text = f"{pr.title}: approved, {pr.branch} into {pr.base}; merge it? {pr.url or ''}"
+        since = said.at if said and said.event == "review" else None
+        yield Item(f"pr:{pr.id}", "approval", pr.task, None, text.rstrip(), since)
 
 
 def _last_event(store: Store, task: Task) -> Entry | None:
@@ -111,12 +114,12 @@ def _last_event(store: Store, task: Task) -> Entry | None:
     return next((e for e in reversed(history) if e.event not in ("review", "delivered")), None)
 
 
-def _is_dismissed(store: Store, pr: PullRequest) -> bool:
+def _last_word(store: Store, pr: PullRequest) -> Entry | None:
+    """Return the last thing said of an approved pull request in its task's history."""
     if pr.task is None:
-        return False
+        return None
     try:
         history = store.read(store.find(pr.task)).history
     except OrchestratorError:
-        return False
-    said = [e for e in history if e.event in ("dismissed", "review", "done")]
-    return bool(said) and said[-1].event == "dismissed" and said[-1].fields.get("pr") == pr.id
+        return None
+    return next((e for e in reversed(history) if e.event in ("dismissed", "review", "done")), None)

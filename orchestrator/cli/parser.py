@@ -90,8 +90,10 @@ def parse(words: list[str]) -> argparse.Namespace:
         # The command's own parser knows the options that one could have meant.
         getattr(arguments, "parser", parser).error(f"unrecognized arguments: {' '.join(rest)}")
     if not hasattr(arguments, "command"):
-        getattr(arguments, "parser", parser).print_help(sys.stderr)
-        raise UsageError("no command given", "for example: orchestrator status")
+        asked = getattr(arguments, "parser", parser)
+        asked.print_help(sys.stderr)
+        example = "orchestrator status" if asked is parser else f"{asked.prog} list"
+        raise UsageError("no command given", f"for example: {example}")
     return arguments
 
 

@@ -92,7 +92,8 @@ def stop(arguments: argparse.Namespace) -> int:
     if (arguments.agent is None) == (not arguments.all):
         raise UsageError("say which agent, or --all", "for example: orchestrator stop --all")
     names = agentstate.names(layout)
-    known = [agent.name for agent in settings.load(layout, write_cache=False).config.agents]
+    configured = settings.load(layout, write_cache=False).config.agents
+    known = [agent.name for agent in configured]
     if not arguments.all:
         if arguments.agent not in {*known, *names}:
             raise NotFound("agent", arguments.agent, known)
@@ -109,7 +110,10 @@ def stop(arguments: argparse.Namespace) -> int:
         output.out(f"stopped {name}: run {run_id}; its task is back, no attempt charged")
     if not stopped:
         output.out("nothing was running")
-    output.out(f"paused; to go on: orchestrator agent resume {' '.join(paused) or '--all'}")
+    # What a person had paused before stays so when the line below is copied.
+    before = {agent.name for agent in configured if agent.paused}
+    resume = [name for name in paused if name not in before] or paused
+    output.out(f"paused; to go on: orchestrator agent resume {' '.join(resume) or '--all'}")
     return 0
 
 
