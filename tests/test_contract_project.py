@@ -62,7 +62,7 @@ def test_without_a_base_branch_work_starts_from_the_branch_of_init_not_the_curre
     world.git("checkout", "-q", "-b", "a-persons-own")
     world.ok("init", "--schedule", "none")
     world.configure(base_branch=None)
-    task = world.add("Starts from main")
+    task = world.add("Starts from main", "implement", "--priority", "P1")
     world.tick_until_in("done", task)
     assert [pr["base"] for pr in world.prs()] == ["main"]
 
