@@ -64,7 +64,8 @@ def skips(world: World) -> dict[str, str]:
     return {a["agent"]: a["reason"] for a in world.tick()["actions"] if a["action"] == "skip"}
 
 
-@pytest.mark.parametrize("seconds", harness.variants(MOVES, -8 * HOUR))
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", MOVES)
 def test_a_clock_that_is_moved_between_ticks_makes_nothing_wait_longer(
     world: World, move: Callable[[float], None], seconds: float
 ) -> None:

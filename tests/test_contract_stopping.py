@@ -38,7 +38,11 @@ def stubborn_run(world: World, **config: object) -> tuple[str, list[int]]:
 
 @pytest.mark.parametrize(
     "words",
-    [["stop", "impl-1"], ["stop", "--all"], ["agent", "pause", "--all", "--stop"]],
+    [
+        ["stop", "impl-1"],
+        pytest.param(["stop", "--all"], marks=pytest.mark.slow),
+        ["agent", "pause", "--all", "--stop"],
+    ],
     ids=" ".join,
 )
 def test_stopping_ends_everything_that_a_run_started_within_five_seconds(

@@ -21,18 +21,14 @@ from harness import World
 SAMPLE = [
     ("review", "tick", 0.9),
     ("review", "aside", 0.3),
-    ("review", "prepare", 0.2),
     ("review", "prepare", 0.6),
     ("review", "client", 0.9),
     ("review", "watch", 0.4),
     ("review", "conclude", 0.53),
     ("review", "after-run", 0.1),
-    ("review", "after-run", 0.75),
     ("failing-check", "prepare", 0.7),
     ("failing-check", "conclude", 0.4),
-    ("failing-check", "after-run", 0.3),
     ("leftovers", "conclude", 0.1),
-    ("leftovers", "conclude", 0.4),
     ("landing", "landing", 0.5),
     ("github", "conclude", 0.65),
 ]

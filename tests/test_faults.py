@@ -223,8 +223,6 @@ FAULTS: dict[str, Callable[[], Fault]] = {
 QUICK = (
     "the client is missing",
     "requests are limited",
-    "git is missing",
-    "the branches are locked",
     "the remote cannot be reached",
 )
 
@@ -271,6 +269,7 @@ def remote_lock(world: World, task: str) -> Path:
     return lock
 
 
+@pytest.mark.slow
 def test_branches_that_are_locked_at_the_remote_are_pushed_when_they_are_free(
     world: World,
 ) -> None:

@@ -318,7 +318,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     st.sampled_from([0, 1, 2]),
     st.sampled_from(["model", "paused", "new"]),
