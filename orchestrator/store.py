@@ -140,7 +140,10 @@ class Store:
         return self._lock
 
     def add(self, file: TaskFile) -> str:
-        """Put a new task into `incoming`; return its path. Raises when the id is taken."""
+        """Put a new task into `incoming`; return its path. Raises when the id is taken.
+
+        Durable when it returns.
+        """
         with self.locked():
             for state in STATES:
                 if os.path.lexists(os.path.join(self._layout.state(state), f"{file.id}.md")):
@@ -149,6 +152,7 @@ class Store:
                     )
             path = os.path.join(self._layout.state("incoming"), f"{file.id}.md")
             files.write_atomic(path, taskfile.render(file))
+            files.flush_folder(os.path.dirname(path))
             return path
 
     def new_id(self) -> str:
