@@ -25,7 +25,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def split(data: bytes) -> tuple[int, int]:
     """Return where the person's part ends and where the last marker line starts (else the end).
 
-    Between them is the one line break that `append` put before the marker.
+    Between them is the one line break that `append` put before the marker, and what a power cut
+    left of an append: its length without its bytes, which are zeros then.
     """
     marker = b"\n" + MARKER.encode()
     start = data.rfind(marker)
@@ -33,9 +34,13 @@ def split(data: bytes) -> tuple[int, int]:
         line_end = data.find(b"\n", start + 1)
         if not data[start + len(marker) : None if line_end < 0 else line_end].strip():
             crlf = data.endswith(b"\r", 0, start) and _newline(data) == b"\r\n"
-            return start - crlf, start + 1
+            return _without_zeros(data, start - crlf), start + 1
         start = data.rfind(marker, 0, start)
-    return len(data), len(data)
+    return _without_zeros(data, len(data)), len(data)
+
+
+def _without_zeros(data: bytes, end: int) -> int:
+    return len(data[:end].rstrip(b"\0")) if data.endswith(b"\0", 0, end) else end
 
 
 def _newline(data: bytes) -> bytes:

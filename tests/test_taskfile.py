@@ -130,7 +130,7 @@ def test_without_an_id_in_the_title_the_files_name_becomes_one(name: str, expect
         (b"# [" + b"a" * 65 + b"] Fix\nROLE: implement\n", "id 'aaaa"),
         (b"# Caf\xe9\nROLE: implement\n", "not UTF-8 text (byte 5)"),
         ("# Fix\nROLE: implement\n".encode("utf-16"), "not UTF-8"),
-        (b"# Fix\nROLE: implement\n\nnul\0", "NUL"),
+        (b"# Fix\nROLE: implement\n\nnul\0l", "NUL"),
         (SMALL + b"x" * (1 << 20), "over 1 MiB"),
         (b"---\nrole: implement\n# Fix\n", "no second `---`"),
         (b"---\nrole: implement\n---\nno heading\n", "no title"),
