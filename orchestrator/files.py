@@ -24,7 +24,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     """Put `data` at `path` so that a reader, or a crash, sees the old file or the new one.
 
     Written beside, flushed to disk, then renamed; after a power cut it may be the old file still,
-    unless `flush_folder` came after. Raises OSError.
+    unless its folder was flushed after. Raises OSError.
     """
     beside = beside_of(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -46,12 +46,15 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
         raise
 
 
-def flush_folder(path: str) -> None:
-    """Have a folder's entries outlast a power cut: what was renamed into it is there afterwards.
+def flush(path: str) -> None:
+    """Have a file's bytes outlast a power cut, or a folder's entries: what was renamed into it.
 
-    Raises OSError.
+    Nothing happens where there is none. Raises OSError.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
     try:
         os.fsync(descriptor)
     finally:

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 import os
 
-from orchestrator import delivery, files, forge, git, gitremote, gitworktree, review, worktree
+from orchestrator import (
+    delivery,
+    files,
+    forge,
+    git,
+    gitremote,
+    gitworktree,
+    observe,
+    review,
+    worktree,
+)
 from orchestrator.checks import Checker
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
@@ -43,6 +53,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
     the only place the base branch lives. Does nothing while another landing is under way.
     """
     said: list[str] = []
+    faults: list[OrchestratorError] = []
     if not config.review.auto_merge or delivery.remote_of(layout, config) is None:
         return said
     guard = lock(layout, 0.0)
@@ -51,7 +62,11 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
             where = forge.of_project(layout, config)
             for pr in where.list():
                 if pr.state == "open" and pr.verdict == "approved":
-                    said.append(_land_one(layout, config, where, pr, now))
+                    said.append(_land_one(layout, config, where, pr, now, faults))
+            if faults:
+                observe.keep(layout.landing_fault, faults[0])
+            else:
+                files.remove(layout.landing_fault)
     except files.LockHeld:
         return said
     finally:
@@ -60,7 +75,12 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
 
 
 def _land_one(
-    layout: Layout, config: Config, where: forge.Forge, pr: PullRequest, now: float
+    layout: Layout,
+    config: Config,
+    where: forge.Forge,
+    pr: PullRequest,
+    now: float,
+    faults: list[OrchestratorError],
 ) -> str:
     try:
         return f"merged {pr.id} as {merge(layout, config, pr, only=pr.reviewed)[:12]}"
@@ -69,7 +89,9 @@ def _land_one(
         _send_back(layout, config, pr, error.message, now)
         return f"sent {pr.id} back: {error.message.splitlines()[0]}"
     except OrchestratorError as error:
-        return f"could not merge {pr.id}: {error.message}"
+        said = f"could not merge {pr.id}: {error.message}"
+        faults.append(OrchestratorError(said, error.hint, code=error.code))
+        return said
 
 
 def _send_back(layout: Layout, config: Config, pr: PullRequest, feedback: str, now: float) -> None:

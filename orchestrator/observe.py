@@ -191,7 +191,22 @@ def read_hold(layout: Layout) -> Hold | None:
 
 def forge_fault(layout: Layout) -> Problem | None:
     """Return why the last tick could not ask the forge; None when it could."""
-    record = files.read_json(layout.forge_fault) or {}
+    return _kept(layout.forge_fault)
+
+
+def landing_fault(layout: Layout) -> Problem | None:
+    """Return why what is approved could not be merged the last time; None when it could."""
+    return _kept(layout.landing_fault)
+
+
+def keep(path: str, error: OrchestratorError) -> None:
+    """Keep an error for people and for later ticks. Raises OSError."""
+    files.make_folder(os.path.dirname(path))
+    files.write_json(path, Problem(error.code, error.message, error.hint)._asdict())
+
+
+def _kept(path: str) -> Problem | None:
+    record = files.read_json(path) or {}
     code, message, hint = (record.get(name) for name in Problem._fields)
     if not isinstance(code, str) or not isinstance(message, str):
         return None
@@ -295,6 +310,8 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
                     f"then: orchestrator agent resume {name}",
                 )
             )
+    not_landed = landing_fault(layout)
+    found += [not_landed] if not_landed else []
     ticked = last_tick(layout)
     # On a disk that takes nothing a tick leaves no trace.
     unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")

@@ -155,7 +155,7 @@ class Store:
                     )
             path = os.path.join(self._layout.state("incoming"), f"{file.id}.md")
             files.write_atomic(path, taskfile.render(file))
-            files.flush_folder(os.path.dirname(path))
+            files.flush(os.path.dirname(path))
             return path
 
     def new_id(self) -> str:

@@ -62,6 +62,9 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
     me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
     if record.get("supervisor") != me:
         record["supervisor"] = me
+        if record["status"] == "prepared":
+            # By one that is gone, maybe with the machine: what git wrote then may be gone too.
+            record["status"] = "preparing"
         runrecord.write_surely(folder, record)
     if record["status"] in ("starting", "preparing"):
         from orchestrator import runner
@@ -212,6 +215,8 @@ def watch(folder: str, record: Record) -> None:
     waiting.finish()
     # What the client left behind, wherever it hides, ends with it.
     process.end_run(None, None, run_id, reap=waiting.reap_adopted, keeper=me)
+    for path in (os.path.join(folder, n) for n in (runrecord.STREAM, runrecord.STDERR)):
+        files.flush(path)  # what it said must not be lost where its end is known
     record["ended"] = {
         "exit_code": waiting.exit_code,
         "signal": waiting.signal,

@@ -6,13 +6,18 @@ then: the copy of it that is mounted goes through the file system's own recovery
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import crash
 import pytest
+from crash import SCENARIOS
+from harness import World
 from store_contract import claim, entry, new_task
 
 from orchestrator.layout import Layout
@@ -33,7 +38,7 @@ class Disk:
         self.path = folder / "disk"
         self.path.mkdir()
         with open(self._image, "wb") as file:
-            file.truncate(16 << 20)
+            file.truncate(32 << 20)
         self._try("mkfs.ext4", "-q", "-F", self._image)
         self._mount(self._image)
 
@@ -50,6 +55,7 @@ class Disk:
             yield number
 
     def unmount(self) -> None:
+        """Take it from its folder, when the last process has let go of it."""
         subprocess.run(["umount", self.path], check=True)
 
     def _mount(self, image: Path) -> None:
@@ -111,3 +117,64 @@ def _queue(layout: Layout) -> dict[str, bytes]:
         for path in found
         if not path.name.startswith(".")
     }
+
+
+# --- a run, from its claim to what lands ---------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_work_that_a_power_cut_ends_at_any_time_is_done_once_and_lands(
+    disk: Disk, tmp_path: Path
+) -> None:
+    """Git flushes little by itself: a cut could leave empty objects, refs of zeros, and locks."""
+    scenario = SCENARIOS["landing"]
+    world = World(disk.path / "world", tmp_path / "templates")
+    try:
+        scenario.begin(world)
+        os.sync()
+        with _cuts(disk, every=0.15) as cuts:
+            world.ok("tick")
+            crash._settle(world)
+        for number in disk.after_each_cut():
+            _age_locks(world.folder)
+            for _ in range(12):
+                world.ok("tick")
+                crash._settle(world)
+                if [pr["state"] for pr in world.prs()] == ["merged"]:
+                    break
+            scenario.check(world)
+            crash.assert_in_one_place(world)
+            assert not world.status()["problems"], f"after cut {number}"
+            for repository in (world.root, world.remote):
+                fsck = world.git("fsck", "--no-dangling", "--no-progress", cwd=repository)
+                assert fsck == "", f"after cut {number}"
+        assert len(cuts) > 5
+    finally:
+        world.end()
+
+
+@contextlib.contextmanager
+def _cuts(disk: Disk, every: float) -> Iterator[list[None]]:
+    """Cut the power again and again, seconds apart, while the block runs; give one item a cut."""
+    over = threading.Event()
+    made: list[None] = []
+
+    def cut_on() -> None:
+        while not over.wait(every):
+            disk.cut()
+            made.append(None)
+
+    thread = threading.Thread(target=cut_on)
+    thread.start()
+    try:
+        yield made
+    finally:
+        over.set()
+        thread.join()
+
+
+def _age_locks(folder: Path) -> None:
+    """Let the locks be from before the machine started: here it never went down."""
+    for lock in folder.rglob("*.lock"):
+        os.utime(lock, (0, 0))
