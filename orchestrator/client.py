@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from orchestrator import confinement
+from orchestrator import confinement, withheld
 from orchestrator.model import OUTCOMES, Agent, Budgets, Outcome, Role
 
 #: Words of the `error` field that blame the account or the service, not the work.
@@ -199,6 +199,8 @@ class Ended(NamedTuple):
     #: Why it could not be started at all.
     start_error: str | None = None
     stderr: str = ""
+    #: Variables that it speaks of there and was not given, for they look like secrets.
+    lacked: tuple[str, ...] = ()
 
 
 def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
@@ -292,7 +294,8 @@ def _without_result(ended: Ended) -> Outcome:
         return Outcome("interrupted", "no_result: the client was killed")
     tail = ended.stderr.strip()[-500:]
     said = f"; it said: {tail}" if tail else ""
-    return Outcome("failed", f"no_result: the client exited {ended.exit_code} without one{said}")
+    why = f"the client exited {ended.exit_code} without one {withheld.hint(ended.lacked)}".rstrip()
+    return Outcome("failed", f"no_result: {why}{said}")
 
 
 def _reported(

@@ -16,6 +16,7 @@ from orchestrator import (
     client,
     delivery,
     disk,
+    files,
     forge,
     git,
     gitworktree,
@@ -282,12 +283,16 @@ def _deliver(
 
 def _ended(folder: str, record: Record) -> client.Ended:
     ended = record.get("ended") or {}
+    stderr = _tail(os.path.join(folder, runrecord.STDERR))
+    allow = (files.read_json(os.path.join(folder, runrecord.LAUNCH)) or {}).get("allow")
+    given = withheld.given_to_client(os.environ, allow if isinstance(allow, list) else ())
     return client.Ended(
         exit_code=ended.get("exit_code"),
         signal=ended.get("signal"),
         stopped_for=ended.get("stopped_for"),
         start_error=ended.get("start_error"),
-        stderr=_tail(os.path.join(folder, runrecord.STDERR)),
+        stderr=stderr,
+        lacked=tuple(withheld.named_in(stderr, os.environ, given)),
     )
 
 
