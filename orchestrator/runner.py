@@ -204,7 +204,13 @@ def conclude(folder: str, record: Record) -> None:
         if told.verdict == "done" and record.get("commits"):
             record["undelivered"] = {"told": told._asdict(), "head": record["tip"]}
         outcome = told._replace(verdict="system_fault", reason=_fault(error).reason)
-    finish(folder, record, _blamed_on_the_disk(folder, record, outcome))
+    outcome = _blamed_on_the_disk(folder, record, outcome)
+    if record.get("moved") and outcome.verdict in ("failed", "interrupted"):
+        # Its client worked in a folder that was gone, with a git that found no repository.
+        reason = f"stopped: the project was moved under it: {outcome.reason}"
+        outcome = outcome._replace(verdict="stopped", reason=reason)
+        record["undelivered"] = None
+    finish(folder, record, outcome)
 
 
 def _blamed_on_the_disk(folder: str, record: Record, outcome: Outcome) -> Outcome:
@@ -238,6 +244,9 @@ def _secure(folder: str, record: Record) -> str | None:
     layout = Layout(record["project"])
     path = layout.worktree(record["agent"])
     rescued = None
+    if record.get("moved"):
+        # Git lost the worktree: what it holds is put aside, the branch is where it was.
+        worktree.ensure(layout.root, path, record["start"])
     if gitworktree.is_worktree(path):
         kept = worktree.preserve(path, record["branch"], record["id"])
         # What a try before us rescued is the whole; ours may be what its cleaning had left.
