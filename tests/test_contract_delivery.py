@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import harness
 import pytest
@@ -318,9 +319,12 @@ def test_approved_work_that_cannot_be_merged_is_a_problem_until_it_can(world: Wo
     hook.write_text('#!/bin/sh\ntest "$1" != refs/heads/main || { echo closed today; exit 1; }\n')
     hook.chmod(0o755)
     world.add("Wait for it")
-    world.tick_until(lambda: world.status()["problems"], "the refused merge to be told")
-    [problem] = world.status()["problems"]
-    assert problem["code"] == "push_rejected"
+
+    def told() -> list[dict[str, Any]]:
+        return [each for each in world.status()["problems"] if each["code"] == "push_rejected"]
+
+    world.tick_until(told, "the refused merge to be told")
+    [problem] = told()
     assert problem["message"].startswith("could not merge 1: the remote refused the merge")
     assert "closed today" in problem["message"]
     assert problem["hint"]
