@@ -162,8 +162,8 @@ def ask(cwd: str, *arguments: str, timeout: float = LOCAL_TIMEOUT, stdin: str | 
     return done.out.rstrip("\n")
 
 
-#: How the lines begin that say why, those of the remote's own git among them.
-_TELLING = ("fatal:", "error:", "!", "remote: fatal:", "remote: error:")
+#: How the lines begin that say why; "remote:", what the remote's own git and hooks have to say.
+_TELLING = ("fatal:", "error:", "!", "remote: ")
 
 
 def reason(text: str) -> str:
