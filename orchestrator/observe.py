@@ -318,6 +318,6 @@ def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
     if fault is None:
         message = "the forge cannot be asked for its pull requests"
         return [Problem("open_prs_unknown", message, "see: orchestrator doctor")]
-    if hold is not None and hold.message.startswith(fault.code):
+    if hold is not None and hold.message.startswith((fault.code, fault.message)):
         return []
     return [Problem("open_prs_unknown", f"{fault.code}: {fault.message}", fault.hint)]
