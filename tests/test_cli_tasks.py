@@ -495,6 +495,49 @@ def test_show_adds_body_and_history(cli: Cli, project: Layout) -> None:
     assert (found["state"], found["reason"], found["attempts"]) == ("failed", "no_commits", 1)
 
 
+def test_show_tells_the_history_to_people_one_line_an_entry(cli: Cli, project: Layout) -> None:
+    task_id = add(cli, "T")
+    store, at = Store(project), "2026-01-01T10:00:00Z"
+    agent = {"agent": "impl-agent-1", "run": "R1", "branch": "agent/x"}
+    failed = {"run": "R1", "charged": True, "interrupted": False, "delay": 10.0, "session": None}
+    reviewed = {"reviewer": "rev", "round": 1, "verdict": "changes_requested", "head": "0" * 40}
+    for word, fields in (
+        ("claimed", agent),
+        ("requeued", {**failed, "reason": "no_commits", "error": "no_commits: none\nat all"}),
+        ("requeued", {"run": "R2", "charged": False, "reason": "interrupted"}),
+        ("review", {**reviewed, "feedback": "a.py:3\n- \x1b[31mred\x07"}),
+        ("moved", {"from": "done", "to": "incoming"}),
+        ("done", {"run": "R3", "summary": "It works.", "verdict": "done", "cost_usd": 0.25}),
+        ("of_another_version", {"flag": True, "list": [1], "new\nline": {"a": "b\nc"}}),
+    ):
+        store.note(store.find(task_id), Entry(at, word, fields))
+    store.note(store.find(task_id), Entry("2026-01-01T12:00:59+01:00", "retried", {}))
+    said = cli("task", "show", task_id).out
+    assert said.partition("History (UTC)\n")[2].splitlines() == [
+        "  2026-01-01 10:00  claimed by impl-agent-1, run R1, branch agent/x",
+        "  2026-01-01 10:00  put back, run R1, an attempt is charged, again after 10 s: "
+        "no_commits: none at all",
+        "  2026-01-01 10:00  put back, run R2, no attempt is charged: interrupted",
+        "  2026-01-01 10:00  review by rev, round 1, changes_requested, commit 000000000000: "
+        r"a.py:3 - \x1b[31mred\x07",
+        "  2026-01-01 10:00  moved by a person from done to incoming",
+        "  2026-01-01 10:00  done, run R3, 0.2500 USD: It works.",
+        '  2026-01-01 10:00  of another version, flag true, list [1], new line {"a": "b\\nc"}',
+        "  2026-01-01 11:00  put back by a person, attempts counted from 0 again",
+    ]
+
+
+def test_a_claimed_task_has_no_reason_from_the_run_before(cli: Cli, project: Layout) -> None:
+    task_id = add(cli, "T")
+    event = Entry("2026-01-01T00:00:00Z", "requeued", {"run": "R1", "reason": "stalled"})
+    Store(project).note(Store(project).find(task_id), event)
+    assert cli("task", "show", task_id, "--json").json["reason"] == "stalled"
+    claim(project, task_id)
+    (row,) = cli("task", "list", "--json").json
+    assert (row["state"], row["reason"]) == ("claimed", None)
+    assert "stalled" not in cli("task", "list").out
+
+
 def test_show_links_the_pull_request_and_says_how_to_see_the_diff(
     cli: Cli, project: Layout
 ) -> None:
