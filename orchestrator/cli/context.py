@@ -79,8 +79,9 @@ def good_settings(where: Layout) -> Settings:
     """Return the settings, for commands that cannot work with broken ones. Raises ConfigError."""
     loaded = settings.load(where, write_cache=False)
     if not loaded.good:
-        found = [p.message for p in loaded.problems if p.code == "config_error"]
-        raise ConfigError(found, "correct that, then try again")
+        found = [p for p in loaded.problems if p.code == "config_error"]
+        hint = next((p.hint for p in found if p.hint), "correct that, then try again")
+        raise ConfigError([p.message for p in found], hint)
     return loaded
 
 

@@ -85,10 +85,7 @@ def _show(report: scheduler.Report, *, as_json: bool) -> None:
     for action in report.actions:
         words = (action.action, action.agent, action.task, action.run, action.reason)
         output.out(" ".join(str(word) for word in words if word))
-    for problem in report.problems:
-        output.err(f"{problem.code}: {problem.message}")
-        if problem.hint:
-            output.err(f"  {problem.hint}")
+    output.warn_of(report.problems)
 
 
 def _wait(layout: Layout, report: scheduler.Report, seconds: float, *, quiet: bool) -> None:
