@@ -298,6 +298,14 @@ def test_an_agent_keeps_to_the_limits(
         ("agent", "pause", "--all"),
         ("agent", "resume", "--all"),
         ("limits", "set", "max_claimed=50"),
+        ("tick",),
+        ("tick", "--wait"),
+        ("init",),
+        ("init", "--uninstall"),
+        ("run", "pm-agent"),
+        ("stop", "--all"),
+        ("clean",),
+        ("demo",),
     ],
     ids=" ".join,
 )
@@ -311,6 +319,7 @@ def test_inside_a_run_nothing_else_changes_anything(
     be_agent(monkeypatch, project)
     done = cli(*words, "--json")
     assert (done.code, done.json["error"]["code"]) == (1, "refused_in_run")
+    assert "report what you need in your result" in done.json["error"]["hint"]
     unchanged()
 
 
@@ -371,10 +380,10 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
         (("task", "move", "nope", "claimed"), 1, "only a run claims a task"),
         (("inbox", "answr"), 2, "did you mean 'answer'?"),
         (("inbox", "answer", "nope"), 2, "TEXT"),
-        (("inbox", "answer", "nope", "yes"), 1, "no question named 'nope'"),
+        (("inbox", "answer", "nope", "yes"), 1, "no inbox item named 'nope'"),
         (("inbox", "answer", "nope", " "), 2, "the answer is empty"),
-        (("inbox", "approve", "pr:9"), 1, "no question named 'pr:9'"),
-        (("inbox", "dismiss", "nope"), 1, "no question named 'nope'"),
+        (("inbox", "approve", "pr:9"), 1, "no inbox item named 'pr:9'"),
+        (("inbox", "dismiss", "nope"), 1, "no inbox item named 'nope'"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,
 )
@@ -738,6 +747,45 @@ def test_an_answer_can_come_from_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Two\nlines\n")))
     assert cli("inbox", "answer", task_id, "-").code == 0
     assert '"text": "Two\\nlines"' in file_of(project, task_id)
+
+
+@pytest.mark.parametrize("words", [("approve", "7"), ("dismiss", "7"), ("answer", "7", "Yes")])
+def test_what_is_not_in_the_inbox_is_refused_in_words_that_fit(
+    cli: Cli, project: Layout, words: tuple[str, ...]
+) -> None:
+    done = cli("inbox", *words)
+    assert done.code == 1
+    assert done.err == "orchestrator: no inbox item named '7'\n  see: orchestrator inbox\n"
+    task_id = add(cli)
+    fail(project, task_id, "blocked", question="Which?")
+    near = cli("inbox", words[0], task_id[:-1], *words[2:])
+    assert f"did you mean '{task_id}'?" in near.err
+
+
+def test_a_pull_request_that_no_review_approved_says_how_to_merge_it_all_the_same(
+    cli: Cli, project: Layout
+) -> None:
+    approved(project, add(cli))
+    record = Path(project.prs, "1.json")
+    record.write_text(record.read_text().replace('"approved"', "null"))
+    done = cli("inbox", "approve", "#1")
+    assert done.code == 1
+    assert "pull request 1 does not wait for your approval: it is open, and no review" in done.err
+    assert "orchestrator pr merge 1" in done.err
+
+
+def test_each_item_names_a_step_that_its_task_allows(cli: Cli, project: Layout) -> None:
+    asking, failed = add(cli, "Asking"), add(cli, "Failed")
+    waiting = add(cli, "Waiting", "implement", "--depends-on", failed)
+    fail(project, asking, "blocked", question="How on?", reason="max_rounds")
+    fail(project, failed, reason="no_commits", charged=True)
+    steps = re.findall("-> orchestrator (.*);", cli("inbox").out)
+    assert set(steps) == {
+        f"inbox answer {asking} 'TEXT'", f"task retry {failed}", f"task cancel {waiting}"
+    }  # fmt: skip
+    for words in (("inbox", "answer", asking, "So."), ("task", "retry", failed)):
+        assert cli(*words).code == 0
+    assert cli("task", "cancel", waiting).code == 0
 
 
 def test_only_blocked_tasks_are_answered(cli: Cli, project: Layout) -> None:
