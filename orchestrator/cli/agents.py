@@ -27,8 +27,20 @@ def register(commands: Any) -> None:
         "  orchestrator agent add impl-agent-2 --role implementer interval_seconds=120\n"
         "  orchestrator agent pause --all",
     )
-    command(agents, "list", list_agents, "every agent, what it does and why it does not start")
-    show_parser = command(agents, "show", show, "one agent: its settings, its runs, what it cost")
+    command(
+        agents,
+        "list",
+        list_agents,
+        "every agent, what it does and why it does not start",
+        "  orchestrator agent list",
+    )
+    show_parser = command(
+        agents,
+        "show",
+        show,
+        "one agent: its settings, its runs, what it cost",
+        "  orchestrator agent show impl-agent-1",
+    )
     show_parser.add_argument("name", metavar="NAME")
     _register_edits(agents)
     pausing.register(agents)

@@ -47,8 +47,7 @@ def register(commands: Any) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    if context.running_agent() is not None:
-        raise OrchestratorError("inside a run, no agents are started", code="refused_in_run")
+    context.refuse_in_run("no agents are started")
     folder = _folder(arguments.dir)
     try:
         with _signals_as_interrupts():
@@ -252,8 +251,12 @@ def _where_to_look(place: Place, found: dict[str, Any]) -> None:
 
 
 def _what_next() -> None:
+    program = context.program()
     output.out("\nIn a project of your own, with Claude Code signed in:")
-    output.out("  orchestrator init")
-    output.out("  orchestrator agent resume --all")
-    output.out("  orchestrator task add --title '...' --role implement")
-    output.out("  orchestrator tick --wait")
+    for words in (
+        "init",
+        "agent resume --all",
+        "task add --title '...' --role implement",
+        "tick --wait",
+    ):
+        output.out(f"  {program} {words}")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import agentstate, clone, scheduler
 from orchestrator.cli import context, output
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 
 if TYPE_CHECKING:
@@ -61,8 +60,7 @@ def pass_once(
 
     `wait` is how many seconds to wait for the runs that it starts. Returns the exit code.
     """
-    if context.running_agent() is not None:
-        raise OrchestratorError("inside a run, nothing ticks", code="refused_in_run")
+    context.refuse_in_run("nothing ticks")
     layout = context.layout_at(where)
     clone.require_initialised(layout)
     report = scheduler.tick(layout, context.now(), dict(os.environ), dry_run=dry_run)
