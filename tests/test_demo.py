@@ -264,6 +264,13 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "mine is not empty" in done.stderr
     assert os.listdir(tmp_path / "mine") == ["letter.txt"]
+    done = subprocess.run(
+        (*PROGRAM, "demo", "--dir", "mine/letter.txt"), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stderr.splitlines() == [
+        "orchestrator: mine/letter.txt is no folder",
+        "  name a new folder: orchestrator demo --dir DIR",
+    ]
 
 
 def test_inside_a_run_no_demonstration_starts(tmp_path: Path) -> None:

@@ -91,10 +91,12 @@ def _folder(wish: str | None) -> str:
     """Return the real path of an empty folder. Raises OrchestratorError when it is not empty."""
     if wish is None:
         return os.path.realpath(tempfile.mkdtemp(prefix="orchestrator-demo-"))
-    os.makedirs(wish, exist_ok=True)
-    if os.listdir(wish):
+    is_folder = os.path.isdir(wish) or not os.path.lexists(wish)
+    if is_folder:
+        os.makedirs(wish, exist_ok=True)
+    if not is_folder or os.listdir(wish):
         raise OrchestratorError(
-            f"{wish} is not empty",
+            f"{wish} is not empty" if is_folder else f"{wish} is no folder",
             "name a new folder: orchestrator demo --dir DIR",
             code="not_empty",
         )

@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator import settings
 from orchestrator.cli import context, explaining, output, overview
 from orchestrator.cli.overview import Block
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import command, seconds
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.settings import Settings
@@ -40,7 +40,7 @@ def register(commands: Any) -> None:
         "the same, painted again and again; where there is no terminal, once per change",
         "  orchestrator watch\n  orchestrator watch --interval 10",
     )
-    parser.add_argument("--interval", type=float, default=INTERVAL, metavar="S", help="seconds")
+    parser.add_argument("--interval", type=seconds, default=INTERVAL, metavar="S", help="seconds")
     explaining.register(commands)
     command(
         commands,

@@ -23,7 +23,7 @@ DEFAULT_WAIT = 86_400.0
 
 
 def register(commands: Any) -> None:
-    from orchestrator.cli.parser import command
+    from orchestrator.cli.parser import command, seconds
 
     parser = command(
         commands,
@@ -38,7 +38,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--wait",
         nargs="?",
-        type=float,
+        type=seconds,
         const=DEFAULT_WAIT,
         metavar="SECONDS",
         help="wait for the runs that this tick started",
