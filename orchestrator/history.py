@@ -104,7 +104,8 @@ _AFRESH = {**_FREE, "attempts": 0, "interruptions": 0}
 _ENDED = {**_FREE, "interruptions": 0, "session": None, "session_agent": None}
 #: What each event sets, whatever its fields; events that are not here are ignored.
 _SETS: dict[str, dict[str, Any]] = {
-    "claimed": _FREE,
+    # What became of the run before stands in the history; it says nothing of this one.
+    "claimed": {**_FREE, "reason": None, "error": None},
     "requeued": {**_FREE, "interruptions": 0},
     "done": {**_ENDED, "reason": None, "error": None},
     "failed": _ENDED,
@@ -193,6 +194,13 @@ def _number(value: object) -> float | None:
     return float(value) if abs(value) < 1e12 else None
 
 
+def why(reason: str, error: str) -> str:
+    """Return a failure's reason and error as one text: an error mostly begins with its reason."""
+    if error == reason or error.startswith(f"{reason}:"):
+        return error
+    return ": ".join(filter(None, (reason, error)))
+
+
 def attempts(history: Iterable[Entry]) -> list[dict[str, str]]:
     """Return what the next prompt leads with, in time order: `{"at", "kind", "text"}`.
 
@@ -202,8 +210,7 @@ def attempts(history: Iterable[Entry]) -> list[dict[str, str]]:
     for entry in _once(history):
         fields = {key: _text(value) or "" for key, value in entry.fields.items()}
         if entry.event in ("requeued", "failed"):
-            both = (fields.get("reason", ""), fields.get("error", ""))
-            kind, text = "attempt", ": ".join(filter(None, both))
+            kind, text = "attempt", why(fields.get("reason", ""), fields.get("error", ""))
         elif entry.event in ("review", "reopened"):
             kind, text = "review", fields.get("feedback", "")
         elif entry.event == "blocked":

@@ -122,7 +122,9 @@ def merge(layout: Layout, config: Config, pr: PullRequest, only: str | None = No
     """
     where = forge.of_project(layout, config)
     if pr.state != "open":
-        raise OrchestratorError(f"pull request {pr.id} is {pr.state}", code="not_open")
+        raise OrchestratorError(
+            f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
+        )
     if isinstance(where, forge.GitHub):
         where.merge(pr.id, only or pr.head)
         return only or pr.head

@@ -222,6 +222,13 @@ def last_tick(layout: Layout) -> float | None:
     return found.st_mtime if found.st_size else None
 
 
+def is_overdue(layout: Layout, now: float) -> bool:
+    """Return whether there should have been a tick by now; the first is awaited from `init` on."""
+    ticked = last_tick(layout)
+    since = clone.set_up(layout) if ticked is None else ticked
+    return since is None or now - since > STALE_AFTER
+
+
 # --- dependencies ------------------------------------------------------------------------------
 
 
@@ -315,7 +322,8 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
     ticked = last_tick(layout)
     # On a disk that takes nothing a tick leaves no trace.
     unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")
-    if not unwritable and (ticked is None or now - ticked > STALE_AFTER):
+    # Why nothing ticks where nobody ran `init` is another problem (`not_initialised`).
+    if not unwritable and is_overdue(layout, now) and clone.is_initialised(layout):
         message = "there never was a tick"
         if ticked is not None:
             message = f"the last tick was {(now - ticked) / 60:.0f} minutes ago"
@@ -335,6 +343,6 @@ def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
     if fault is None:
         message = "the forge cannot be asked for its pull requests"
         return [Problem("open_prs_unknown", message, "see: orchestrator doctor")]
-    if hold is not None and hold.message.startswith(fault.code):
+    if hold is not None and hold.message.startswith((fault.code, fault.message)):
         return []
     return [Problem("open_prs_unknown", f"{fault.code}: {fault.message}", fault.hint)]
