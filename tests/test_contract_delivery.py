@@ -259,14 +259,15 @@ def test_failure_12_changes_requested_moves_the_original_back_with_the_feedback_
     world: World,
 ) -> None:
     world.create(agents=REVIEWED)
-    world.script("reviewer", CHANGES, {})
     world.script("rev-1", CHANGES)
     body = world.folder / "body.md"
     body.write_text("## Context\nBODYTEXT\n")
     task = world.add("Reworked", "implement", "--body-file", str(body))
+    world.script(task, {}, {"steps": [["wait", "rework"], ["work"]]})
     world.tick_until(lambda: len(world.starts(task)) == 2, "the rework")
     world.script("rev-1", {})
     given = world.seen(task)["instructions"]
+    world.open("rework")
     assert given.index("WIDGETMASTER") < given.index("BODYTEXT")
     world.tick_until(
         lambda: world.where(task) == ["done"] and world.prs()[0]["verdict"] == "approved"
