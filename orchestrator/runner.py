@@ -76,12 +76,14 @@ def prepare(folder: str, record: Record, writer: Aside | None = None) -> None:
             finish(folder, record, gone)
             return
         with writer or headstart.fresh() as writing:
-            _run_hook(job, _lay_out(job))
+            ours, theirs = _find_start(job)
+            message = briefing.begin(writing, job)  # written while git lays out the worktree
+            _run_hook(job, _check_out(job, ours, theirs))
             if _is_done_already(job):
                 record.update(status="concluding", ended={})
             else:
-                briefing.write_aside(writing, job)
                 briefing.write_launch(job)
+                briefing.finish(writing, job, message)
                 record["status"] = "prepared"
         job.save()
     except BadBase as error:
@@ -108,8 +110,11 @@ class BadBase(OrchestratorError):
     code = "no_base"
 
 
-def _lay_out(job: Job) -> bool:
-    """Bring worktree and branch into the state the run starts from; return whether it is new."""
+def _find_start(job: Job) -> tuple[dict[str, str], dict[str, str]]:
+    """Note in the record where the run starts from, after a look at the remote.
+
+    Returns the commits of the branches that matter: ours and the remote's.
+    """
     record, root = job.record, job.layout.root
     review = _pull_request_under_review(job)
     base = review.base if review else delivery.base_branch(job.config, job.task)
@@ -133,17 +138,12 @@ def _lay_out(job: Job) -> bool:
     record["identity"] = "user.email" in known
     record["push_addresses"] = known.get(pushurl.lower(), [])
     record["review"] = review._asdict() if review else None
-    fresh = _check_out(job, branch, start, ours, theirs)
-    if os.path.realpath(git.toplevel(job.path)) != os.path.realpath(job.path):
-        raise GitError(f"{job.path} is not the top of a worktree")
-    worktree.bring_included(root, job.path)
-    return fresh
+    return ours, theirs
 
 
-def _check_out(
-    job: Job, branch: str | None, start: str, ours: dict[str, str], theirs: dict[str, str]
-) -> bool:
-    root = job.layout.root
+def _check_out(job: Job, ours: dict[str, str], theirs: dict[str, str]) -> bool:
+    """Bring worktree and branch into the state the run starts from; return whether it is new."""
+    root, branch, start = job.layout.root, job.record["branch"], job.record["start"]
     fresh = worktree.ensure(root, job.path, start)
     if not fresh and worktree.preserve(job.path, None, f"{job.record['id']}-before").dirty:
         gitworktree.clean(job.path)
@@ -152,6 +152,9 @@ def _check_out(
         worktree.take_up_branch(root, job.path, branch, start, here, there)
     elif not fresh:
         gitworktree.detach(job.path, start)
+    if os.path.realpath(git.toplevel(job.path)) != os.path.realpath(job.path):
+        raise GitError(f"{job.path} is not the top of a worktree")
+    worktree.bring_included(root, job.path)
     return fresh
 
 

@@ -30,9 +30,8 @@ ROWS = (
     ("idlestamp", "landing", "probes", "settle", "starting"),
     ("project", "pullrequests", "supervisor"),  # project
     ("runner",),  # runner
-    ("headstart",),
     ("briefing",),
-    ("delivery", "job", "observe", "review"),
+    ("delivery", "headstart", "job", "observe", "review"),
     ("forge", "schedule", "settings", "worktree"),  # store, git, forge, client
     ("clone", "gitremote", "gitworktree", "scheduleentry"),
     (
@@ -308,6 +307,18 @@ def test_what_is_imported_before_it_is_known_whether_there_is_work_is_next_to_no
     }
     assert top == {"os", "sys"}
     assert set(imports("idle")) == {"fcntl", "os", "time"}
+
+
+def test_a_head_start_begins_before_anything_is_loaded() -> None:
+    begin = f"import os, sys; sys.path.insert(0, {str(CHECKOUT)!r})"
+    extra = imported("-c", f"{begin}; from orchestrator import headstart") - imported("-c", begin)
+    assert extra == {"orchestrator", "orchestrator.headstart", "orchestrator.aside"} | (
+        extra & {"__future__", "gc"}
+    )
+
+
+def test_what_writes_instructions_aside_loads_nothing_that_reads_the_project() -> None:
+    assert set(ours("headstart")) == {"aside", "errors", "files", "prompts", "runrecord"}
 
 
 def loaded_by(name: str) -> set[str]:
