@@ -78,7 +78,7 @@ def run(
     pause = 0.02
     while True:
         done = _run_once(cwd, arguments, timeout, stdin, extra)
-        if done.code in (0, None) or pause > 1 or not _HALF_MADE.search(done.err):
+        if done.code in (0, None) or pause > 1 or not re.search(_HALF_MADE, done.err):
             return done
         time.sleep(pause)
         pause *= 2
@@ -86,7 +86,7 @@ def run(
 
 #: `git worktree add` makes a worktree's files one by one, and commands that look at all worktrees
 #: die, before doing anything, on one that is half made by another process.
-_HALF_MADE = re.compile(r"worktrees/[^/]+/(commondir|gitdir|HEAD)")
+_HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
 
 
 def _run_once(

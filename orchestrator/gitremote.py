@@ -51,7 +51,7 @@ def fetch(
         return theirs
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
     done = run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
-    if done.code != 0 and _LOCKED_HERE.search(done.err):
+    if done.code != 0 and re.search(_LOCKED_HERE, done.err):
         raise GitError(f"git fetch failed: {reason(done.err)}")
     if done.code != 0:
         raise _unreachable(remote, done.err)
@@ -59,7 +59,7 @@ def fetch(
 
 
 #: What a fetch says when it could not write our refs: somebody holds a lock, or died with it.
-_LOCKED_HERE = re.compile(r"cannot lock ref|Unable to create '.*\.lock'")
+_LOCKED_HERE = r"cannot lock ref|Unable to create '.*\.lock'"
 
 
 def tips(
@@ -75,9 +75,9 @@ def tips(
 
 
 #: What the remote says of a ref when something broke in it, or on the way, and it refused nothing.
-_BROKEN = re.compile(r"unpacker error|remote failure|failed to update ref|cannot lock ref")
+_BROKEN = r"unpacker error|remote failure|failed to update ref|cannot lock ref"
 #: The one such failure that stays whatever is mended: a branch `a` where `a/b` is wanted.
-_IN_THE_WAY = re.compile(r"'refs/heads/[^']+' exists; cannot create 'refs/heads/")
+_IN_THE_WAY = r"'refs/heads/[^']+' exists; cannot create 'refs/heads/"
 
 
 def push(
@@ -96,7 +96,7 @@ def push(
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
     refused = [line for line in lines(done.out) if line.startswith("!")]
-    if refused and (not _BROKEN.search(refused[0]) or _IN_THE_WAY.search(done.err)):
+    if refused and (not re.search(_BROKEN, refused[0]) or re.search(_IN_THE_WAY, done.err)):
         return reason("\n".join([refused[0].replace("\t", " "), done.err]))
     raise _unreachable(remote, done.err)
 

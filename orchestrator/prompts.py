@@ -7,6 +7,7 @@ never template text, and stand in fences that they cannot close.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -102,7 +103,7 @@ def skill(own_folder: str, name: str, *arguments: object) -> str:
     shipped = os.path.join(roles.resources(), "skills", name, "SKILL.md")
     path = own if os.path.lexists(own) else shipped
     try:
-        if not rolefile.NAME.fullmatch(name):
+        if not re.fullmatch(rolefile.NAME, name):
             raise rolefile.Wrong([(None, "no skill has such a name")])
         text = rolefile.read(path, rolefile.MAX_BYTES).decode().removeprefix("\ufeff")
     except (OSError, UnicodeDecodeError, rolefile.Wrong) as error:

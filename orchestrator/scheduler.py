@@ -27,7 +27,6 @@ from orchestrator import (
     events,
     files,
     idlestamp,
-    landing,
     observe,
     planner,
     process,
@@ -156,7 +155,11 @@ def _land(
     """Have approved pull requests merged, if that is wanted, by a process of its own."""
     approved = [pr for pr in prs or () if pr.state == "open" and pr.verdict == "approved"]
     wanted = approved and loaded.good and loaded.config.review.auto_merge
-    if not wanted or loaded.config.paused or files.is_locked(landing.lock_path(layout)):
+    if not wanted or loaded.config.paused:
+        return
+    from orchestrator import landing
+
+    if files.is_locked(landing.lock_path(layout)):
         return
     log = os.path.join(layout.cache, "landing.out")
     process.spawn_detached([*process.own_program(), "_land", layout.root], environment, log)
@@ -184,6 +187,8 @@ def own_process(word: str, root: str) -> int:
         return 0
     environment = dict(os.environ)
     if word == "_land":
+        from orchestrator import landing
+
         config = settings.usable(layout)
         said = landing.land_approved(layout, config, time.time()) if config else []
         for line in said:
