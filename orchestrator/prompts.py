@@ -26,7 +26,9 @@ _INSTRUCTIONS, _PROMPT = "agent_instructions.md.j2", "prompt.md.j2"
 
 def make_ready() -> None:
     """Do the work on instructions and prompts for which neither role nor task is needed."""
-    sandbox.make_ready(_template(name)[1] for name in (_INSTRUCTIONS, _PROMPT))
+    own = __spec__.cached  # where Python keeps this module's code
+    kept = f"{own.removesuffix('.pyc')}.templates" if own else None
+    sandbox.make_ready([_template(name)[1] for name in (_INSTRUCTIONS, _PROMPT)], kept)
 
 
 def instructions(variables: Mapping[str, Any]) -> str:
