@@ -79,6 +79,6 @@ def _end(code: int) -> None:
 
 if __name__ == "__main__":
     ended = main()
-    if sys.argv[1:2] == ["tick"]:
+    if sys.argv[1:2] in (["tick"], ["_after_run"]):
         _end(ended)
     sys.exit(ended)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from collections.abc import Callable
 
 from orchestrator import (
-    briefing,
     checks,
     client,
     delivery,
@@ -29,7 +28,7 @@ from orchestrator import (
 from orchestrator.aside import Aside
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.job import Job
-from orchestrator.model import Outcome
+from orchestrator.model import Outcome, PullRequest
 from orchestrator.runrecord import Record
 
 #: Bytes of the client's last words that are kept as a reason.
@@ -76,16 +75,23 @@ def prepare(folder: str, record: Record, writer: Aside | None = None) -> None:
             finish(folder, record, gone)
             return
         with writer or headstart.fresh() as writing:
-            ours, theirs = _find_start(job)
+            find_start = _look_for_start(job)
+            # While git looks: loading this takes as long, and so does a disk that is slow.
+            from orchestrator import briefing
+
+            runrecord.write_surely(folder, record)
+            ours, theirs = find_start()
             message = briefing.begin(writing, job)  # written while git lays out the worktree
             _run_hook(job, _check_out(job, ours, theirs))
             if _is_done_already(job):
                 record.update(status="concluding", ended={})
+                job.save()
             else:
                 briefing.write_launch(job)
                 briefing.finish(writing, job, message)
+                # Not saved: `launch` does, with the client. Killed before that, all this is done
+                # again, and finds itself done.
                 record["status"] = "prepared"
-        job.save()
     except BadBase as error:
         finish(folder, record, Outcome("failed", f"client_error: {error.message}"))
     except worktree.BranchHeld as error:
@@ -110,10 +116,15 @@ class BadBase(OrchestratorError):
     code = "no_base"
 
 
-def _find_start(job: Job) -> tuple[dict[str, str], dict[str, str]]:
-    """Note in the record where the run starts from, after a look at the remote.
+#: Commits by branch: ours, and the remote's.
+_Heads = tuple[dict[str, str], dict[str, str]]
 
-    Returns the commits of the branches that matter: ours and the remote's.
+
+def _look_for_start(job: Job) -> Callable[[], _Heads]:
+    """Ask git what it takes to know where the run starts from.
+
+    What is returned waits for it, looks at the remote too, notes the start in the record, and
+    returns the commits of the branches that matter.
     """
     record, root = job.record, job.layout.root
     review = _pull_request_under_review(job)
@@ -123,22 +134,27 @@ def _find_start(job: Job) -> tuple[dict[str, str], dict[str, str]]:
         branch = job.task.work_branch or taskfile.branch_name(job.task.id, job.task.title)
     mentioned = [name for name in (base, branch, review.branch if review else None) if name]
     url, pushurl = (f"remote.{job.config.remote}.{key}" for key in ("url", "pushurl"))
-    known = git.settings(root, url, pushurl, "user.email")
-    remote = job.config.remote if url.lower() in known else None
-    theirs = delivery.fetch(job.layout, remote, mentioned) if remote else {}
-    heads = git.refs(root, *(f"refs/heads/{name}" for name in mentioned))
-    ours = {ref.removeprefix("refs/heads/"): commit for ref, commit in heads.items()}
-    base_commit = theirs.get(base) or ours.get(base)
-    if base_commit is None:
-        raise BadBase(f"its base branch {base!r} does not exist")
-    start = base_commit
-    if review is not None:
-        start = theirs.get(review.branch) or ours.get(review.branch) or review.head
-    record.update(branch=branch, base=base, base_commit=base_commit, start=start, remote=remote)
-    record["identity"] = "user.email" in known
-    record["push_addresses"] = known.get(pushurl.lower(), [])
-    record["review"] = review._asdict() if review else None
-    return ours, theirs
+    settings = git.begin_settings(root, url, pushurl, "user.email")
+    heads = git.begin_refs(root, *(f"refs/heads/{name}" for name in mentioned))
+
+    def find() -> _Heads:
+        known = settings()
+        ours = {ref.removeprefix("refs/heads/"): commit for ref, commit in heads().items()}
+        remote = job.config.remote if url.lower() in known else None
+        theirs = delivery.fetch(job.layout, remote, mentioned) if remote else {}
+        base_commit = theirs.get(base) or ours.get(base)
+        if base_commit is None:
+            raise BadBase(f"its base branch {base!r} does not exist")
+        start = base_commit
+        if review is not None:
+            start = theirs.get(review.branch) or ours.get(review.branch) or review.head
+        record.update(branch=branch, base=base, base_commit=base_commit, start=start, remote=remote)
+        record["identity"] = "user.email" in known
+        record["push_addresses"] = known.get(pushurl.lower(), [])
+        record["review"] = review._asdict() if review else None
+        return ours, theirs
+
+    return find
 
 
 def _check_out(job: Job, ours: dict[str, str], theirs: dict[str, str]) -> bool:
@@ -147,18 +163,19 @@ def _check_out(job: Job, ours: dict[str, str], theirs: dict[str, str]) -> bool:
     fresh = worktree.ensure(root, job.path, start)
     if not fresh and worktree.preserve(job.path, None, f"{job.record['id']}-before").dirty:
         gitworktree.clean(job.path)
+    toplevel = git.begin_toplevel(job.path)
     if branch is not None:
         here, there = ours.get(branch), theirs.get(branch)
         worktree.take_up_branch(root, job.path, branch, start, here, there)
     elif not fresh:
         gitworktree.detach(job.path, start)
-    if os.path.realpath(git.toplevel(job.path)) != os.path.realpath(job.path):
+    if os.path.realpath(toplevel()) != os.path.realpath(job.path):
         raise GitError(f"{job.path} is not the top of a worktree")
     worktree.bring_included(root, job.path)
     return fresh
 
 
-def _pull_request_under_review(job: Job) -> Any:
+def _pull_request_under_review(job: Job) -> PullRequest | None:
     """Return the pull request that a review task is about; None for other roles."""
     if job.role.delivers != "verdict" or job.task is None or job.task.pr is None:
         return None

@@ -59,14 +59,14 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
     # Who only waits starts nothing, and is to stay small.
     if record["status"] != "running" and not _is_of_this_clone(folder, record):
         return 0
-    me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
-    if record.get("supervisor") != me:
-        record["supervisor"] = me
-        runrecord.write_surely(folder, record)
+    known = record.get("supervisor")
+    record["supervisor"] = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
     if record["status"] in ("starting", "preparing"):
         from orchestrator import runner
 
-        runner.prepare(folder, record, writer)
+        runner.prepare(folder, record, writer)  # writes the record at once, while git is at work
+    elif record["supervisor"] != known:
+        runrecord.write_surely(folder, record)
     if record["status"] == "prepared":
         launch(folder, record)
         become(folder, lock)
