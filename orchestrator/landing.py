@@ -9,7 +9,17 @@ from __future__ import annotations
 
 import os
 
-from orchestrator import delivery, files, forge, git, gitremote, gitworktree, review, worktree
+from orchestrator import (
+    delivery,
+    files,
+    forge,
+    git,
+    gitremote,
+    gitworktree,
+    review,
+    upstream,
+    worktree,
+)
 from orchestrator.checks import Checker
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
@@ -43,7 +53,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
     the only place the base branch lives. Does nothing while another landing is under way.
     """
     said: list[str] = []
-    if not config.review.auto_merge or delivery.remote_of(layout, config) is None:
+    if not config.review.auto_merge or upstream.remote_of(layout, config) is None:
         return said
     guard = lock(layout, 0.0)
     try:
@@ -104,7 +114,7 @@ def merge(layout: Layout, config: Config, pr: PullRequest, only: str | None = No
     if isinstance(where, forge.GitHub):
         where.merge(pr.id, only or pr.head)
         return only or pr.head
-    remote = delivery.remote_of(layout, config)
+    remote = upstream.remote_of(layout, config)
     for _ in range(TRIES):
         merged = _try(layout, config, pr, remote, only)
         if merged is not None:
@@ -119,9 +129,9 @@ def _try(
     """Make, check and publish one merge; None when the base moved meanwhile."""
     root = layout.root
     if remote:
-        delivery.fetch(layout, remote, [pr.base, pr.branch])
-    base = delivery.branch_commit(root, remote, pr.base)
-    head = delivery.branch_commit(root, remote, pr.branch)
+        upstream.fetch(layout, remote, [pr.base, pr.branch])
+    base = upstream.branch_commit(root, remote, pr.base)
+    head = upstream.branch_commit(root, remote, pr.branch)
     if base is None or head is None:
         gone = pr.base if base is None else pr.branch
         raise OrchestratorError(f"the branch {gone} does not exist", code="no_branch")

@@ -2,6 +2,7 @@
 
 `prepare` and `conclude` are the supervisor's two heavy stages. Both start from the run's journal
 and may be killed and started again anywhere: each step asks first whether it is already done.
+What only hooks and conclusions need is imported there: a client waits for what is imported here.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator import (
-    checks,
     client,
-    delivery,
     disk,
     forge,
     git,
@@ -22,7 +21,7 @@ from orchestrator import (
     process,
     runrecord,
     taskfile,
-    withheld,
+    upstream,
     worktree,
 )
 from orchestrator.aside import Aside
@@ -107,7 +106,7 @@ def _is_done_already(job: Job) -> bool:
     A fault of the system kept that run from delivering; nobody is to pay for the same work twice.
     """
     left = job.record.get("undelivered")
-    return left is not None and delivery.tip(job.layout.root, job.record) == left["head"]
+    return left is not None and upstream.tip(job.layout.root, job.record) == left["head"]
 
 
 class BadBase(OrchestratorError):
@@ -128,7 +127,7 @@ def _look_for_start(job: Job) -> Callable[[], _Heads]:
     """
     record, root = job.record, job.layout.root
     review = _pull_request_under_review(job)
-    base = review.base if review else delivery.base_branch(job.config, job.task)
+    base = review.base if review else upstream.base_branch(job.config, job.task)
     branch = None
     if review is None and job.task is not None:
         branch = job.task.work_branch or taskfile.branch_name(job.task.id, job.task.title)
@@ -141,7 +140,7 @@ def _look_for_start(job: Job) -> Callable[[], _Heads]:
         known = settings()
         ours = {ref.removeprefix("refs/heads/"): commit for ref, commit in heads().items()}
         remote = job.config.remote if url.lower() in known else None
-        theirs = delivery.fetch(job.layout, remote, mentioned) if remote else {}
+        theirs = upstream.fetch(job.layout, remote, mentioned) if remote else {}
         base_commit = theirs.get(base) or ours.get(base)
         if base_commit is None:
             raise BadBase(f"its base branch {base!r} does not exist")
@@ -187,6 +186,8 @@ def _run_hook(job: Job, fresh: bool) -> None:
     command = job.config.hooks.after_create
     if not fresh or command is None:
         return
+    from orchestrator import delivery, withheld
+
     variables = delivery.check_environment(job.config, job.agent, job.layout)
     done = process.run(
         ("/bin/sh", "-c", command),
@@ -259,7 +260,7 @@ def _conclude(job: Job) -> Outcome:
         job.save()
         if kept.dirty:
             gitworktree.clean(job.path)
-    tip = delivery.tip(job.layout.root, record)
+    tip = upstream.tip(job.layout.root, record)
     commits = git.count_commits(job.layout.root, record["base_commit"], tip) if tip else 0
     record.update(tip=tip, commits=commits)
     outcome = _told(job, commits)
@@ -281,6 +282,8 @@ def _deliver(
     # What is left to do if that fails: see `_is_done_already`.
     job.record["undelivered"] = {"told": outcome._asdict(), "head": tip}
     job.save()
+    from orchestrator import checks, delivery
+
     try:
         return delivery.deliver(job.folder, job.record, job, outcome, tip, commits, rescued)
     except checks.Stopped:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import git as sh
 
-from orchestrator import delivery, git, gitremote, gitworktree, process
+from orchestrator import git, gitremote, gitworktree, process, upstream
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 
@@ -559,7 +559,7 @@ def test_fetches_at_once_wait_for_each_other_and_all_succeed(remote: Path, repo:
 
     def bring() -> None:
         try:
-            found.append(delivery.fetch(layout, "origin", branches))
+            found.append(upstream.fetch(layout, "origin", branches))
         except Exception as error:
             failures.append(error)
 
@@ -582,7 +582,7 @@ def test_a_fetch_that_another_one_holds_up_for_too_long_is_nobodys_fault(
     layout = Layout(str(repo))
     files.make_folder(layout.cache)
     with files.Lock(os.path.join(layout.cache, "fetch.lock")), pytest.raises(SystemFault) as fault:
-        delivery.fetch(layout, "origin", ["main"], timeout=0.1)
+        upstream.fetch(layout, "origin", ["main"], timeout=0.1)
     assert fault.value.code == "remote_unreachable"
 
 

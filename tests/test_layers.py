@@ -32,7 +32,7 @@ ROWS = (
     ("runner",),  # runner
     ("briefing",),
     ("delivery", "headstart", "job", "observe", "review"),
-    ("forge", "schedule", "settings", "worktree"),  # store, git, forge, client
+    ("forge", "schedule", "settings", "upstream", "worktree"),  # store, git, forge, client
     ("clone", "gitremote", "gitworktree", "scheduleentry"),
     (
         "agentstate",
@@ -335,8 +335,10 @@ def loaded_by(name: str) -> set[str]:
 def test_a_whole_tick_loads_none_of_the_heavy_libraries_until_it_needs_one() -> None:
     loaded = loaded_by("scheduler")
     assert {name.split(".")[0] for name in loaded}.isdisjoint(HEAVY)
+    of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
     # What only a run, or a merge, needs.
-    assert loaded.isdisjoint({"subprocess", "shlex", "orchestrator.runner", "orchestrator.landing"})
+    assert of_ours.isdisjoint({"runner", "worktree", "delivery", "checks", "withheld", "landing"})
+    assert loaded.isdisjoint({"subprocess", "shlex"})
 
 
 def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
