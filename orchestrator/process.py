@@ -4,7 +4,7 @@ A process is known by its id *and* its start time, because ids are used again. I
 waiting supervisor, so heavy imports are inside the functions that need them.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import contextlib
 import itertools
@@ -279,7 +279,7 @@ def run(
 
 def begin(
     argv: Sequence[str], *, cwd: str, environment: Mapping[str, str], stdin: str | None = None
-) -> Begun:
+) -> "Begun":
     """Start a short command, to be waited for later; the rest is as with `run`."""
     import subprocess
 
@@ -302,10 +302,10 @@ def begin(
 class Begun:
     """A command under way."""
 
-    def __init__(self, child: subprocess.Popen[str]) -> None:
+    def __init__(self, child: "subprocess.Popen[str]") -> None:
         self._child = child
 
-    def finish(self, timeout: float) -> Finished:
+    def finish(self, timeout: float) -> "Finished":
         """Wait for the command's end, for `timeout` seconds from now, and say what it did."""
         import subprocess
 
@@ -341,7 +341,7 @@ def _readable(text: str | None) -> Iterator[int]:
         yield file.fileno()
 
 
-def _abandon(child: subprocess.Popen[str]) -> None:
+def _abandon(child: "subprocess.Popen[str]") -> None:
     """End a command's whole group; a child of its own may hold the pipes open for ever."""
     import subprocess
 

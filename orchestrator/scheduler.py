@@ -4,7 +4,7 @@ A tick never waits for an agent, the network's slow work or a check: supervisors
 its lock for milliseconds, and one that holds it for minutes is hung and is ended by the next.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 if __name__ == "__main__":  # the seed's entry point: python orchestrator/orchestrator/scheduler.py
     import os
