@@ -6,7 +6,7 @@ A remote that cannot be reached is a SystemFault, nobody's work; one that refuse
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import delete_ref, lines, reason, refs, run
@@ -28,16 +28,28 @@ def head(root: str, remote: str) -> str | None:
     return done.out.strip().removeprefix(f"{remote}/") if done.code == 0 else None
 
 
+def kept(remote: str, branch: str) -> str:
+    """Return the ref that `fetch` brings a branch of a remote to."""
+    return f"refs/remotes/{remote}/{branch}"
+
+
 def fetch(
-    root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
+    root: str,
+    remote: str,
+    branches: Sequence[str],
+    timeout: float = TIMEOUT,
+    seen: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Bring branches of the remote to `refs/remotes/`; return those that it has, with commits.
 
-    Not safe against another fetch of the same refs at the same time: hold a lock. Raises
+    `seen` are those refs as they were a moment ago: nothing is to be brought if they are the
+    remote's. Not safe against another fetch of the same refs at the same time: hold a lock. Raises
     SystemFault when the remote cannot be reached, GitError when the refs cannot be written here.
     """
     theirs = tips(root, remote, branches, timeout)
-    names = {branch: f"refs/remotes/{remote}/{branch}" for branch in branches}
+    names = {branch: kept(remote, branch) for branch in branches}
+    if seen is not None and all(seen.get(ref) == theirs.get(b) for b, ref in names.items()):
+        return theirs
     ours = refs(root, *names.values())
     for branch, ref in names.items():
         if branch not in theirs and ref in ours:

@@ -16,6 +16,7 @@ from orchestrator import (
     disk,
     forge,
     git,
+    gitremote,
     gitworktree,
     headstart,
     process,
@@ -134,13 +135,16 @@ def _look_for_start(job: Job) -> Callable[[], _Heads]:
     mentioned = [name for name in (base, branch, review.branch if review else None) if name]
     url, pushurl = (f"remote.{job.config.remote}.{key}" for key in ("url", "pushurl"))
     settings = git.begin_settings(root, url, pushurl, "user.email")
-    heads = git.begin_refs(root, *(f"refs/heads/{name}" for name in mentioned))
+    local = {name: f"refs/heads/{name}" for name in mentioned}
+    refs = git.begin_refs(
+        root, *local.values(), *(gitremote.kept(job.config.remote, name) for name in mentioned)
+    )
 
     def find() -> _Heads:
-        known = settings()
-        ours = {ref.removeprefix("refs/heads/"): commit for ref, commit in heads().items()}
+        known, seen = settings(), refs()
+        ours = {name: seen[ref] for name, ref in local.items() if ref in seen}
         remote = job.config.remote if url.lower() in known else None
-        theirs = upstream.fetch(job.layout, remote, mentioned) if remote else {}
+        theirs = upstream.fetch(job.layout, remote, mentioned, seen=seen) if remote else {}
         base_commit = theirs.get(base) or ours.get(base)
         if base_commit is None:
             raise BadBase(f"its base branch {base!r} does not exist")

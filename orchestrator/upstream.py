@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from orchestrator import files, git, gitremote
 from orchestrator.errors import SystemFault
@@ -30,11 +31,16 @@ def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
 
 
 def fetch(
-    layout: Layout, remote: str, branches: list[str], timeout: float = gitremote.TIMEOUT
+    layout: Layout,
+    remote: str,
+    branches: list[str],
+    timeout: float = gitremote.TIMEOUT,
+    seen: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Bring branches of the remote up to date; return those that it has, with their commits.
 
-    One fetch at a time: parallel ones trip over each other's ref locks.
+    One fetch at a time: parallel ones trip over each other's ref locks. `seen` are our refs of the
+    remote's branches as they were a moment ago, if they are known.
 
     Raises SystemFault when the remote cannot be reached, or another fetch takes too long.
     """
@@ -42,7 +48,7 @@ def fetch(
     lock = files.Lock(os.path.join(layout.cache, "fetch.lock"), timeout)
     try:
         with lock:
-            return gitremote.fetch(layout.root, remote, branches, timeout)
+            return gitremote.fetch(layout.root, remote, branches, timeout, seen)
     except files.LockHeld:
         raise SystemFault("another fetch is still under way", code="remote_unreachable") from None
     finally:
