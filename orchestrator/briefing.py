@@ -5,6 +5,7 @@ All of it is written into the run's folder, for whoever wants to know later what
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shlex
@@ -54,7 +55,7 @@ def finish(writer: Aside, job: Job, message: bytes) -> None:
     if problem is not None:
         raise OrchestratorError(problem["message"], problem["hint"], code=problem["code"])
     with open(os.path.join(job.folder, runrecord.INSTRUCTIONS), "rb") as file:
-        files.write_atomic(os.path.join(job.path, ".agent-instructions.md"), file.read())
+        runrecord.put(os.path.join(job.path, ".agent-instructions.md"), file.read())
 
 
 def _variables(job: Job) -> dict[str, Any]:
@@ -151,7 +152,7 @@ def write_launch(job: Job) -> None:
     allow = job.config.environment_allow
     variables = {**_environment(job), "CLAUDE_ENV_FILE": _before_commands(job.folder, allow)}
     plan = {"argv": argv, "cwd": job.path, "environment": variables, "allow": allow}
-    files.write_json(os.path.join(job.folder, runrecord.LAUNCH), plan)
+    runrecord.put(os.path.join(job.folder, runrecord.LAUNCH), json.dumps(plan).encode())
 
 
 def is_confined(job: Job) -> bool:
@@ -183,7 +184,7 @@ def _before_commands(folder: str, allow: Sequence[str]) -> str:
     if names:
         lines.append(f"unset {shlex.join(names)}")
     path = os.path.join(folder, "before-commands.sh")
-    files.write_atomic(path, "\n".join([*lines, ""]).encode())
+    runrecord.put(path, "\n".join([*lines, ""]).encode())
     return path
 
 

@@ -42,7 +42,7 @@ def write(message: bytes) -> bytes:
     import os
     import pickle
 
-    from orchestrator import files, prompts, runrecord
+    from orchestrator import prompts, runrecord
     from orchestrator.errors import OrchestratorError
 
     folder, variables = pickle.loads(message)
@@ -54,5 +54,5 @@ def write(message: bytes) -> bytes:
     except OrchestratorError as error:
         return pickle.dumps({"message": error.message, "hint": error.hint, "code": error.code})
     for name, text in texts.items():
-        files.write_atomic(os.path.join(folder, name), text.encode())
+        runrecord.put(os.path.join(folder, name), text.encode())
     return pickle.dumps(None)

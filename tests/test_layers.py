@@ -318,7 +318,7 @@ def test_a_head_start_begins_before_anything_is_loaded() -> None:
 
 
 def test_what_writes_instructions_aside_loads_nothing_that_reads_the_project() -> None:
-    assert set(ours("headstart")) == {"aside", "errors", "files", "prompts", "runrecord"}
+    assert set(ours("headstart")) == {"aside", "errors", "prompts", "runrecord"}
 
 
 def loaded_by(name: str) -> set[str]:
