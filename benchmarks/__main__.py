@@ -31,6 +31,8 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
 #: Seconds until it is given up; seconds for each loop; the share of each loop's rounds.
 WHOLE = (170, 15.0, 1.0)
 QUICK = (36, 2.0, 0.3)
+#: One round of each loop.
+SMOKE = (170, 0.0, 0.0)
 
 
 class GivenUp(Exception):
@@ -42,13 +44,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("measure", nargs="*", help=f"which: {', '.join(MEASURES)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: under 40 seconds")
+    parser.add_argument(
+        "--smoke", action="store_true", help="one round of a little: do the measures still work?"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--folder", help="where to make the scratch folder (default: temporary)")
     arguments = parser.parse_args()
     unknown = set(arguments.measure) - MEASURES.keys()
     if unknown:
         parser.error(f"no measure named {', '.join(sorted(unknown))}")
-    seconds, share, rounds = QUICK if arguments.quick else WHOLE
+    seconds, share, rounds = SMOKE if arguments.smoke else QUICK if arguments.quick else WHOLE
     for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _give_up)
     signal.alarm(seconds)

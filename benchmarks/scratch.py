@@ -93,8 +93,8 @@ class Scratch:
             yield count
 
     def scaled(self, number: int) -> int:
-        """Return how much of something to do: half in quick mode."""
-        return number if self._rounds >= 1 else number // 2
+        """Return how much of something to do: half in quick mode, an eighth of it for a look."""
+        return number if self._rounds >= 1 else number // (2 if self._rounds else 8)
 
     def new_folder(self, name: str) -> Path:
         """Make a folder that nothing lay in before."""

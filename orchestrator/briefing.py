@@ -225,8 +225,8 @@ def _new_conversation() -> str:
 
 
 def _agents_git(job: Job) -> dict[str, str]:
-    """Git settings for the agent: no signing prompts, and pushing is the scheduler's work."""
-    settings = {"commit.gpgSign": "false", "tag.gpgSign": "false"}
+    """Git settings for the agent: durable commits, no signing prompts, no pushing of its own."""
+    settings = {**git.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
     if is_confined(job):
         settings["core.excludesFile"] = _ignore_file(job)
     if job.record["remote"]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from orchestrator import confinement
+from orchestrator import confinement, withheld
 from orchestrator.model import OUTCOMES, Agent, Budgets, Outcome, Role
 
 #: Words of the `error` field that blame the account or the service, not the work.
@@ -199,12 +199,15 @@ class Ended(NamedTuple):
     #: Why it could not be started at all.
     start_error: str | None = None
     stderr: str = ""
+    #: Variables that it speaks of there and was not given, for they look like secrets.
+    lacked: tuple[str, ...] = ()
 
 
-def outcome(stream: Stream, ended: Ended, role: Role, commits: int) -> Outcome:
+def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
     """Say how a run ended. `commits` is how many its branch has since it was cut.
 
     A parsed result outranks everything that happened to the process afterwards (FAILURES 1, 3).
+    `role` is None when it is not known any more: then a report is taken as it is.
     """
     found = _verdict(stream, ended, role, commits)
     result = stream.result or {}
@@ -224,7 +227,7 @@ def outcome(stream: Stream, ended: Ended, role: Role, commits: int) -> Outcome:
     )
 
 
-def _verdict(stream: Stream, ended: Ended, role: Role, commits: int) -> Outcome:
+def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
     if ended.start_error:
         return Outcome("system_fault", f"client_missing: {ended.start_error}")
     if stream.result is not None and stream.result.get("is_error") is False:
@@ -291,18 +294,19 @@ def _without_result(ended: Ended) -> Outcome:
         return Outcome("interrupted", "no_result: the client was killed")
     tail = ended.stderr.strip()[-500:]
     said = f"; it said: {tail}" if tail else ""
-    return Outcome("failed", f"no_result: the client exited {ended.exit_code} without one{said}")
+    why = f"the client exited {ended.exit_code} without one {withheld.hint(ended.lacked)}".rstrip()
+    return Outcome("failed", f"no_result: {why}{said}")
 
 
 def _reported(
-    result: Mapping[str, Any], report: Mapping[str, Any] | None, role: Role, commits: int
+    result: Mapping[str, Any], report: Mapping[str, Any] | None, role: Role | None, commits: int
 ) -> Outcome:
     if report is None:
         return _unreported(_text(result.get("result")), role, commits)
-    verdict = report.get("outcome")
-    if verdict not in OUTCOMES[role.delivers]:
+    verdict = str(report.get("outcome"))
+    if role is not None and verdict not in OUTCOMES[role.delivers]:
         return Outcome("failed", f"client_error: a {role.name} cannot report {verdict!r}")
-    if verdict == "done" and role.delivers == "nothing":
+    if verdict == "done" and role is not None and role.delivers == "nothing":
         verdict = "no_change"
     summary = _text(report.get("summary"))
     reason = f"client_error: the agent gave up: {summary}" if verdict == "failed" else None
@@ -315,8 +319,10 @@ def _reported(
     )
 
 
-def _unreported(said: str | None, role: Role, commits: int) -> Outcome:
+def _unreported(said: str | None, role: Role | None, commits: int) -> Outcome:
     """The outcome of a run that ended well but did not report: its commits speak (CONTRACT 7)."""
+    if role is None:
+        return Outcome("failed", "no_result: without its role nobody can say", summary=said)
     if role.delivers == "verdict":
         return Outcome("failed", "no_result: the reviewer gave no verdict", summary=said)
     if role.takes is None:

@@ -68,6 +68,25 @@ def key(layout: Layout) -> str:
     return found if isinstance(found, str) else ""
 
 
+def set_up(layout: Layout) -> float | None:
+    """Return when a person last set this clone up, or changed its set-up; None when nobody did."""
+    try:
+        return os.stat(mark_path(layout)).st_mtime
+    except OSError:
+        return None
+
+
+def way_in(layout: Layout) -> str:
+    """Return the step that sets this clone up: `init` refuses a repository without a commit."""
+    from orchestrator import git
+
+    try:
+        unborn = git.resolve(layout.root, "HEAD") is None
+    except OrchestratorError:
+        unborn = False
+    return "make a first commit, then: orchestrator init" if unborn else "run: orchestrator init"
+
+
 def first_branch(layout: Layout) -> str | None:
     """Return the branch that was checked out at the first `init` here; None when not known."""
     found = (files.read_json(mark_path(layout)) or {}).get("branch")
@@ -125,6 +144,6 @@ def require_initialised(layout: Layout) -> None:
         )
     raise OrchestratorError(
         f"{layout.root} is not set up for orchestrator",
-        "run: orchestrator init",
+        way_in(layout),
         code="not_initialised",
     )

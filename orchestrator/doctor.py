@@ -28,7 +28,6 @@ from orchestrator import (
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
-from orchestrator.observe import STALE_AFTER
 from orchestrator.probes import Finding
 from orchestrator.scheduleentry import LOG
 from orchestrator.settings import Settings
@@ -137,7 +136,7 @@ def _configuration(layout: Layout, loaded: Settings) -> Iterator[Finding]:
 
 def _files(layout: Layout) -> Iterator[Finding]:
     if not os.path.isdir(layout.home):
-        yield Finding("permissions", "fail", f"{layout.home} is missing", "run: orchestrator init")
+        yield Finding("permissions", "fail", f"{layout.home} is missing", clone.way_in(layout))
         return
     folders = [layout.home, layout.agents, *map(layout.state, STATES)]
     wrong = [found for path in folders if (found := _folder(path))]
@@ -232,9 +231,14 @@ def _ticks(layout: Layout, now: float) -> Iterator[Finding]:
     install = "install the schedule: orchestrator init --schedule cron; or: orchestrator tick"
     if entry := project.schedule(layout):
         install = f"is {entry.kind} at work on this machine? What ticks complained of is in {LOG}"
-    if ticked is None:
+    overdue = observe.is_overdue(layout, now)
+    if not clone.is_initialised(layout):
+        install = clone.way_in(layout)
+    if ticked is None and overdue:
         yield Finding("tick_stale", "fail", "there never was a tick", install)
-    elif now - ticked > STALE_AFTER:
+    elif ticked is None:
+        yield Finding("tick_stale", "ok", project.first_tick(layout))
+    elif overdue:
         message = f"the last tick was {(now - ticked) / 60:.0f} minutes ago"
         yield Finding("tick_stale", "fail", message, install)
     else:

@@ -29,9 +29,7 @@ def for_client(
 
     clean = {
         name: value
-        for name, value in withheld.without_secrets(
-            base, allow, withheld.needed_by_client(base)
-        ).items()
+        for name, value in withheld.given_to_client(base, allow).items()
         if name not in _SESSION
         and name not in _GIT_POSITION
         and not name.startswith(_SESSION_PREFIXES)

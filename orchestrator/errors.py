@@ -34,7 +34,7 @@ class UsageError(OrchestratorError):
 
 
 class NotFound(OrchestratorError):
-    """A task, agent, run, pull request or question that does not exist."""
+    """A task, agent, run, pull request or item of the inbox that does not exist."""
 
     code = "not_found"
 
@@ -78,7 +78,7 @@ _LISTS = {
     "task": "task list",
     "agent": "agent list",
     "pull request": "pr list",
-    "question": "inbox",
+    "inbox item": "inbox",
 }
 
 

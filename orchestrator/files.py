@@ -23,7 +23,8 @@ MOST_READ = 64 << 20
 def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     """Put `data` at `path` so that a reader, or a crash, sees the old file or the new one.
 
-    Written beside, flushed to disk, then renamed. Raises OSError.
+    Written beside, flushed to disk, then renamed; after a power cut it may be the old file still,
+    unless its folder was flushed after. Raises OSError.
     """
     beside = beside_of(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -43,6 +44,21 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         remove(beside)
         raise
+
+
+def flush(path: str) -> None:
+    """Have a file's bytes outlast a power cut, or a folder's entries: what was renamed into it.
+
+    Nothing happens where there is none. Raises OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def beside_of(path: str) -> str:

@@ -19,9 +19,17 @@ from orchestrator.errors import GitError, OrchestratorError, SystemFault
 #: Seconds for a command that only reads or writes this disk.
 LOCAL_TIMEOUT = 120.0
 
+#: Seconds after which a lock on refs cannot be a living git's: it holds one for milliseconds.
+OLD_LOCK = 60.0
+
 RESCUE = "refs/orchestrator/rescue/"
 
+#: Git leaves it to chance by default whether what it made outlasts a power cut (git-config(1),
+#: core.fsync): an empty object or a ref of zeros would stop its task for ever.
+DURABLE = {"core.fsync": "all"}
+
 _SETTINGS = (
+    *(f"{key}={value}" for key, value in DURABLE.items()),
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.quotePath=false",
@@ -99,7 +107,11 @@ def begin(
             if done.code is None:
                 message = f"git {arguments[0]} did not end within {timeout:.0f} s"
                 raise SystemFault(message, code="git_hung")
-            if done.code == 0 or pause > 1 or not re.search(_HALF_MADE, done.err):
+            if done.code == 0:
+                return done
+            lock = re.search(_LOCKED, done.err, re.MULTILINE)
+            freed = lock and _is_of_refs(lock[1]) and remove_abandoned(lock[1])
+            if pause > 1 or not (freed or re.search(_HALF_MADE, done.err)):
                 return done
             time.sleep(pause)
             pause *= 2
@@ -111,6 +123,29 @@ def begin(
 #: `git worktree add` makes a worktree's files one by one, and commands that look at all worktrees
 #: die, before doing anything, on one that is half made by another process.
 _HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
+
+#: What a git says that met another's lock; what a remote says begins otherwise.
+_LOCKED = r"^(?!remote:).*Unable to create '(.+\.lock)': File exists"
+
+
+def _is_of_refs(lock: str) -> bool:
+    """Whether git holds a lock of this kind for milliseconds, never while an editor is open."""
+    return "/refs/" in lock or os.path.basename(lock) in ("packed-refs.lock", "config.lock")
+
+
+def remove_abandoned(lock: str) -> bool:
+    """Remove a lock of git's that no living git holds; return whether none is there now.
+
+    A git that is killed leaves its locks, and so does one that a power cut ends.
+    """
+    try:
+        made = os.stat(lock).st_mtime
+        if made < max(time.time() - OLD_LOCK, process.booted()):
+            os.unlink(lock)
+            return True
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _begin_once(
@@ -147,11 +182,15 @@ def _good(done: process.Finished, word: str) -> str:
     return done.out.rstrip("\n")
 
 
+#: How the lines begin that say why; "remote:", what the remote's own git and hooks have to say.
+_TELLING = ("fatal:", "error:", "!", "remote: ")
+
+
 def reason(text: str) -> str:
     """The lines of git's complaint that say why, on one line, without the passwords of URLs."""
     text = re.sub(r"(?<=://)[^/\s@]*@", "", text)
     said = [line.strip() for line in lines(text) if line.strip()]
-    telling = [x for x in said if x.startswith(("fatal:", "error:", "!"))] or said[-3:]
+    telling = [x for x in said if x.startswith(_TELLING)] or said[-3:]
     return "; ".join(telling)[:500] or "no reason given"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from orchestrator import disk
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import delete_ref, lines, reason, refs, run
 
@@ -104,6 +105,8 @@ def push(
     spec = f"{commit}:refs/heads/{branch}"
     options = ("--porcelain", "--no-verify", "--no-recurse-submodules")
     done = run(cwd, "push", *options, *lease, remote, spec, timeout=TIMEOUT)
+    # A remote in a folder of this machine is another git's work, which none of our settings reach.
+    disk.sync(cwd)
     if done.code == 0:
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.

@@ -27,13 +27,23 @@ def is_worktree(path: str) -> bool:
     Read from git's own files (gitrepository-layout(5), `worktrees/<id>/gitdir`): asked often.
     """
     folder = own_folder(path)
-    try:
-        with open(os.path.join(folder or "", "gitdir"), encoding="utf-8") as file:
-            back = os.path.dirname(file.read(4096).rstrip("\n"))
-    except OSError:
+    if folder is None:
         return False
-    known = os.path.isfile(os.path.join(folder or "", "HEAD"))
-    return known and os.path.realpath(back) == os.path.realpath(path)
+    back, common, head = (_words(os.path.join(folder, n)) for n in ("gitdir", "commondir", "HEAD"))
+    # Git flushes none of them: a power cut leaves empty ones, or zeros.
+    if not (back and common and head):
+        return False
+    return os.path.realpath(os.path.dirname(back)) == os.path.realpath(path)
+
+
+def _words(path: str) -> str:
+    """Return what a small file of git's says; empty when it is missing or spoilt."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(4096).strip()
+    except OSError:
+        return ""
+    return "" if "\0" in text else text
 
 
 def add(root: str, path: str, commit: str) -> None:
@@ -83,11 +93,7 @@ def has_changes(worktree: str) -> bool:
 
 def own_folder(worktree: str) -> str | None:
     """Return a linked worktree's own git folder, from its `.git` file; None without one."""
-    try:
-        with open(os.path.join(worktree, ".git"), encoding="utf-8") as file:
-            word, _, path = file.read(4096).strip().partition(": ")
-    except OSError:
-        return None
+    word, _, path = _words(os.path.join(worktree, ".git")).partition(": ")
     return os.path.join(worktree, path) if word == "gitdir" else None
 
 

@@ -25,7 +25,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def split(data: bytes) -> tuple[int, int]:
     """Return where the person's part ends and where the last marker line starts (else the end).
 
-    Between them is the one line break that `append` put before the marker.
+    Between them is the one line break that `append` put before the marker, and what a power cut
+    left of an append: its length without its bytes, which are zeros then.
     """
     marker = b"\n" + MARKER.encode()
     start = data.rfind(marker)
@@ -33,9 +34,13 @@ def split(data: bytes) -> tuple[int, int]:
         line_end = data.find(b"\n", start + 1)
         if not data[start + len(marker) : None if line_end < 0 else line_end].strip():
             crlf = data.endswith(b"\r", 0, start) and _newline(data) == b"\r\n"
-            return start - crlf, start + 1
+            return _without_zeros(data, start - crlf), start + 1
         start = data.rfind(marker, 0, start)
-    return len(data), len(data)
+    return _without_zeros(data, len(data)), len(data)
+
+
+def _without_zeros(data: bytes, end: int) -> int:
+    return len(data[:end].rstrip(b"\0")) if data.endswith(b"\0", 0, end) else end
 
 
 def _newline(data: bytes) -> bytes:
@@ -99,7 +104,8 @@ _AFRESH = {**_FREE, "attempts": 0, "interruptions": 0}
 _ENDED = {**_FREE, "interruptions": 0, "session": None, "session_agent": None}
 #: What each event sets, whatever its fields; events that are not here are ignored.
 _SETS: dict[str, dict[str, Any]] = {
-    "claimed": _FREE,
+    # What became of the run before stands in the history; it says nothing of this one.
+    "claimed": {**_FREE, "reason": None, "error": None},
     "requeued": {**_FREE, "interruptions": 0},
     "done": {**_ENDED, "reason": None, "error": None},
     "failed": _ENDED,
@@ -188,6 +194,13 @@ def _number(value: object) -> float | None:
     return float(value) if abs(value) < 1e12 else None
 
 
+def why(reason: str, error: str) -> str:
+    """Return a failure's reason and error as one text: an error mostly begins with its reason."""
+    if error == reason or error.startswith(f"{reason}:"):
+        return error
+    return ": ".join(filter(None, (reason, error)))
+
+
 def attempts(history: Iterable[Entry]) -> list[dict[str, str]]:
     """Return what the next prompt leads with, in time order: `{"at", "kind", "text"}`.
 
@@ -197,8 +210,7 @@ def attempts(history: Iterable[Entry]) -> list[dict[str, str]]:
     for entry in _once(history):
         fields = {key: _text(value) or "" for key, value in entry.fields.items()}
         if entry.event in ("requeued", "failed"):
-            both = (fields.get("reason", ""), fields.get("error", ""))
-            kind, text = "attempt", ": ".join(filter(None, both))
+            kind, text = "attempt", why(fields.get("reason", ""), fields.get("error", ""))
         elif entry.event in ("review", "reopened"):
             kind, text = "review", fields.get("feedback", "")
         elif entry.event == "blocked":

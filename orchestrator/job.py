@@ -42,7 +42,7 @@ class Job(NamedTuple):
         known, _ = roles.load(layout.roles, layout.cache, write_cache=False)
         role = known.get(record["role"])
         if role is None:
-            raise NotFound("role", record["role"], known)
+            raise OrchestratorError(f"there is no role {record['role']!r}", code="role_broken")
         task = file = None
         if record["task"]:
             store = Store(layout)

@@ -16,6 +16,7 @@ from orchestrator import (
     git,
     gitremote,
     gitworktree,
+    observe,
     review,
     upstream,
     worktree,
@@ -53,6 +54,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
     the only place the base branch lives. Does nothing while another landing is under way.
     """
     said: list[str] = []
+    faults: list[OrchestratorError] = []
     if not config.review.auto_merge or upstream.remote_of(layout, config) is None:
         return said
     guard = lock(layout, 0.0)
@@ -61,7 +63,11 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
             where = forge.of_project(layout, config)
             for pr in where.list():
                 if pr.state == "open" and pr.verdict == "approved":
-                    said.append(_land_one(layout, config, where, pr, now))
+                    said.append(_land_one(layout, config, where, pr, now, faults))
+            if faults:
+                observe.keep(layout.landing_fault, faults[0])
+            else:
+                files.remove(layout.landing_fault)
     except files.LockHeld:
         return said
     finally:
@@ -70,7 +76,12 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
 
 
 def _land_one(
-    layout: Layout, config: Config, where: forge.Forge, pr: PullRequest, now: float
+    layout: Layout,
+    config: Config,
+    where: forge.Forge,
+    pr: PullRequest,
+    now: float,
+    faults: list[OrchestratorError],
 ) -> str:
     try:
         return f"merged {pr.id} as {merge(layout, config, pr, only=pr.reviewed)[:12]}"
@@ -79,7 +90,9 @@ def _land_one(
         _send_back(layout, config, pr, error.message, now)
         return f"sent {pr.id} back: {error.message.splitlines()[0]}"
     except OrchestratorError as error:
-        return f"could not merge {pr.id}: {error.message}"
+        said = f"could not merge {pr.id}: {error.message}"
+        faults.append(OrchestratorError(said, error.hint, code=error.code))
+        return said
 
 
 def _send_back(layout: Layout, config: Config, pr: PullRequest, feedback: str, now: float) -> None:
@@ -110,7 +123,9 @@ def merge(layout: Layout, config: Config, pr: PullRequest, only: str | None = No
     """
     where = forge.of_project(layout, config)
     if pr.state != "open":
-        raise OrchestratorError(f"pull request {pr.id} is {pr.state}", code="not_open")
+        raise OrchestratorError(
+            f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
+        )
     if isinstance(where, forge.GitHub):
         where.merge(pr.id, only or pr.head)
         return only or pr.head

@@ -28,6 +28,8 @@ class Layout:
         self.last_good_config = join(self.cache, "config")
         #: Why the forge could not be asked at the last tick; missing when it could.
         self.forge_fault = join(self.cache, "forge-fault.json")
+        #: Why an approved pull request could not be merged the last time; missing when all could.
+        self.landing_fault = join(self.cache, "not-landed.json")
         #: The current hold.
         self.hold = join(self.shared, "hold.json")
 

@@ -191,7 +191,22 @@ def read_hold(layout: Layout) -> Hold | None:
 
 def forge_fault(layout: Layout) -> Problem | None:
     """Return why the last tick could not ask the forge; None when it could."""
-    record = files.read_json(layout.forge_fault) or {}
+    return _kept(layout.forge_fault)
+
+
+def landing_fault(layout: Layout) -> Problem | None:
+    """Return why what is approved could not be merged the last time; None when it could."""
+    return _kept(layout.landing_fault)
+
+
+def keep(path: str, error: OrchestratorError) -> None:
+    """Keep an error for people and for later ticks. Raises OSError."""
+    files.make_folder(os.path.dirname(path))
+    files.write_json(path, Problem(error.code, error.message, error.hint)._asdict())
+
+
+def _kept(path: str) -> Problem | None:
+    record = files.read_json(path) or {}
     code, message, hint = (record.get(name) for name in Problem._fields)
     if not isinstance(code, str) or not isinstance(message, str):
         return None
@@ -205,6 +220,13 @@ def last_tick(layout: Layout) -> float | None:
     except OSError:
         return None
     return found.st_mtime if found.st_size else None
+
+
+def is_overdue(layout: Layout, now: float) -> bool:
+    """Return whether there should have been a tick by now; the first is awaited from `init` on."""
+    ticked = last_tick(layout)
+    since = clone.set_up(layout) if ticked is None else ticked
+    return since is None or now - since > STALE_AFTER
 
 
 # --- dependencies ------------------------------------------------------------------------------
@@ -295,10 +317,13 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
                     f"then: orchestrator agent resume {name}",
                 )
             )
+    not_landed = landing_fault(layout)
+    found += [not_landed] if not_landed else []
     ticked = last_tick(layout)
     # On a disk that takes nothing a tick leaves no trace.
     unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")
-    if not unwritable and (ticked is None or now - ticked > STALE_AFTER):
+    # Why nothing ticks where nobody ran `init` is another problem (`not_initialised`).
+    if not unwritable and is_overdue(layout, now) and clone.is_initialised(layout):
         message = "there never was a tick"
         if ticked is not None:
             message = f"the last tick was {(now - ticked) / 60:.0f} minutes ago"
@@ -318,6 +343,6 @@ def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
     if fault is None:
         message = "the forge cannot be asked for its pull requests"
         return [Problem("open_prs_unknown", message, "see: orchestrator doctor")]
-    if hold is not None and hold.message.startswith(fault.code):
+    if hold is not None and hold.message.startswith((fault.code, fault.message)):
         return []
     return [Problem("open_prs_unknown", f"{fault.code}: {fault.message}", fault.hint)]

@@ -310,17 +310,18 @@ def blockers(task: Task, snapshot: Snapshot) -> list[str]:
 
 
 def seconds_left(task: Task, now: float) -> float:
-    """Return how long a task still waits for its next attempt.
+    """Return how long a task still waits for its next attempt: never longer than its delay.
 
-    A `not_before` farther away than the whole delay means that the clock was moved back: it counts
-    as over (CONTRACT 8.7).
+    A `not_before` farther away than the whole delay means that the clock was moved back behind the
+    time at which it was recorded: it counts as over (CONTRACT 8.7). Moved back by less than what
+    has been waited, a clock looks as if it was not moved: that much is waited once more.
     """
     if task.not_before is None:
         return 0.0
     left = task.not_before - now
-    # A second of slack: times in the file are whole seconds.
-    if task.backoff is not None and left > task.backoff + 1:
-        return 0.0
+    if task.backoff is not None:
+        # A second of slack: clocks are set right by less, all the time.
+        left = min(left, task.backoff) if left <= task.backoff + 1 else 0.0
     return max(left, 0.0)
 
 

@@ -254,6 +254,9 @@ def remote(layout: Layout, config: Config) -> Finding:
 
 def _without_remote(root: str, name: str, base: str) -> Finding:
     if git.resolve(root, base) is None:
+        if base == "HEAD":
+            message = "this repository has no commit yet: there is nothing to branch from"
+            return Finding("remote", "fail", message, "make a first commit")
         return _no_base(base, "this repository")
     return Finding("remote", "ok", f"there is no remote {name!r}: branches stay in this repository")
 

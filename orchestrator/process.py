@@ -60,6 +60,13 @@ def _identity_elsewhere(pid: int) -> str | None:
         return None
 
 
+def booted() -> float:
+    """Return when the machine started, in seconds since the epoch; 0.0 where that is not known."""
+    if sys.platform != "linux":
+        return 0.0
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def is_alive(pid: int | None, known_identity: str | None) -> bool:
     """Return whether the very process that had this identity still runs."""
     return bool(pid) and bool(known_identity) and identity(pid or 0) == known_identity

@@ -136,6 +136,14 @@ def schedule(layout: Layout) -> Entry | None:
     return None
 
 
+def first_tick(layout: Layout) -> str:
+    """Say what makes the first tick of a project that has had none."""
+    entry = schedule(layout)
+    if entry is None:
+        return "no tick yet; run: orchestrator tick"
+    return f"no tick yet; {entry.kind} starts one within a minute"
+
+
 def record_schedule(layout: Layout, entry: Entry | None) -> None:
     """Remember which schedule was installed, or that there is none any more."""
     mark = files.read_json(mark_path(layout)) or {}

@@ -23,10 +23,7 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
     try:
         prs = _refresh(layout, config, problems)
     except OrchestratorError as error:
-        files.make_folder(layout.cache)
-        files.write_json(
-            layout.forge_fault, Problem(error.code, error.message, error.hint)._asdict()
-        )
+        observe.keep(layout.forge_fault, error)
         return None
     files.remove(layout.forge_fault)
     return prs

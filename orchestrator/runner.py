@@ -14,6 +14,7 @@ from collections.abc import Callable
 from orchestrator import (
     client,
     disk,
+    files,
     forge,
     git,
     gitremote,
@@ -28,7 +29,8 @@ from orchestrator import (
 from orchestrator.aside import Aside
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.job import Job
-from orchestrator.model import Outcome, PullRequest
+from orchestrator.layout import Layout
+from orchestrator.model import Outcome, PullRequest, Role
 from orchestrator.runrecord import Record
 
 #: Bytes of the client's last words that are kept as a reason.
@@ -214,20 +216,26 @@ def _run_hook(job: Job, fresh: bool) -> None:
 
 def conclude(folder: str, record: Record) -> None:
     """Make the outcome of an ended client, deliver what is done, and leave the run `finished`."""
+    role = None
     try:
+        rescued = _secure(folder, record)
         job = Job.load(folder, record)
+        role = job.role
+        outcome = _conclude(job, rescued)
     except (OrchestratorError, OSError) as error:
-        finish(folder, record, _fault(error))
-        return
-    try:
-        outcome = _conclude(job)
-    except (OrchestratorError, OSError) as error:
-        # What the run cost and which conversation it was are known all the same.
-        told = _told(job, record.get("commits", 0))
+        # What the run cost and which conversation it was are known all the same, even when its
+        # role went away under it.
+        told = _told(folder, record, role)
         if told.verdict == "done" and record.get("commits"):
             record["undelivered"] = {"told": told._asdict(), "head": record["tip"]}
         outcome = told._replace(verdict="system_fault", reason=_fault(error).reason)
-    finish(folder, record, _blamed_on_the_disk(folder, record, outcome))
+    outcome = _blamed_on_the_disk(folder, record, outcome)
+    if record.get("moved") and outcome.verdict in ("failed", "interrupted"):
+        # Its client worked in a folder that was gone, with a git that found no repository.
+        reason = f"stopped: the project was moved under it: {outcome.reason}"
+        outcome = outcome._replace(verdict="stopped", reason=reason)
+        record["undelivered"] = None
+    finish(folder, record, outcome)
 
 
 def _blamed_on_the_disk(folder: str, record: Record, outcome: Outcome) -> Outcome:
@@ -244,35 +252,48 @@ def _blamed_on_the_disk(folder: str, record: Record, outcome: Outcome) -> Outcom
     return outcome._replace(verdict="system_fault", reason=f"{short.word}: {short.why}")
 
 
-def _told(job: Job, commits: int) -> Outcome:
+def _told(folder: str, record: Record, role: Role | None) -> Outcome:
     """Return the outcome that the client's stream and its end tell; or that of the earlier run."""
-    if job.record.get("client") is None and job.record.get("undelivered"):
-        told = Outcome(**job.record["undelivered"]["told"])
+    if record.get("client") is None and record.get("undelivered"):
+        told = Outcome(**record["undelivered"]["told"])
         return told._replace(cost_usd=None, input_tokens=None, output_tokens=None)
-    stream = client.read_stream(os.path.join(job.folder, runrecord.STREAM))
-    return client.outcome(stream, _ended(job), job.role, commits)
+    stream = client.read_stream(os.path.join(folder, runrecord.STREAM))
+    return client.outcome(stream, _ended(folder, record), role, record.get("commits", 0))
 
 
-def _conclude(job: Job) -> Outcome:
-    record = job.record
+def _secure(folder: str, record: Record) -> str | None:
+    """Put what the worktree holds on the branch or under a ref, and note what the branch has.
+
+    Returns the rescue ref, if there is one. Needs neither role nor configuration.
+    """
+    layout = Layout(record["project"])
+    path = layout.worktree(record["agent"])
     rescued = None
-    if gitworktree.is_worktree(job.path):
-        kept = worktree.preserve(job.path, record["branch"], record["id"])
+    if record.get("moved"):
+        # Git lost the worktree: what it holds is put aside, the branch is where it was.
+        worktree.ensure(layout.root, path, record["start"])
+    if gitworktree.is_worktree(path):
+        kept = worktree.preserve(path, record["branch"], record["id"])
         # What a try before us rescued is the whole; ours may be what its cleaning had left.
         rescued = record["steps"].get("rescued") or kept.ref
         record["steps"]["rescued"] = rescued
-        job.save()
+        runrecord.write(folder, record)
         if kept.dirty:
-            gitworktree.clean(job.path)
-    tip = upstream.tip(job.layout.root, record)
-    commits = git.count_commits(job.layout.root, record["base_commit"], tip) if tip else 0
+            gitworktree.clean(path)
+    tip = upstream.tip(layout.root, record)
+    commits = git.count_commits(layout.root, record["base_commit"], tip) if tip else 0
     record.update(tip=tip, commits=commits)
-    outcome = _told(job, commits)
-    if gitworktree.is_worktree(job.path):
-        gitworktree.detach(job.path, tip or record["start"])
-    job.save()
+    if gitworktree.is_worktree(path):
+        gitworktree.detach(path, tip or record["start"])
+    runrecord.write(folder, record)
+    return rescued
+
+
+def _conclude(job: Job, rescued: str | None) -> Outcome:
+    record = job.record
+    outcome = _told(job.folder, record, job.role)
     if outcome.verdict == "done" and job.is_ours:
-        outcome = _deliver(job, outcome, tip, commits, rescued)
+        outcome = _deliver(job, outcome, record["tip"], record["commits"], rescued)
     if job.role.delivers == "verdict":
         reviewed = job.task.pr if job.task else None
         outcome = outcome._replace(head=record.get("start"), pr=reviewed)
@@ -296,14 +317,20 @@ def _deliver(
         return outcome._replace(verdict="system_fault", reason=_fault(error).reason)
 
 
-def _ended(job: Job) -> client.Ended:
-    ended = job.record.get("ended") or {}
+def _ended(folder: str, record: Record) -> client.Ended:
+    ended = record.get("ended") or {}
+    stderr = _tail(os.path.join(folder, runrecord.STDERR))
+    from orchestrator import withheld
+
+    allow = (files.read_json(os.path.join(folder, runrecord.LAUNCH)) or {}).get("allow")
+    given = withheld.given_to_client(os.environ, allow if isinstance(allow, list) else ())
     return client.Ended(
         exit_code=ended.get("exit_code"),
         signal=ended.get("signal"),
         stopped_for=ended.get("stopped_for"),
         start_error=ended.get("start_error"),
-        stderr=_tail(os.path.join(job.folder, runrecord.STDERR)),
+        stderr=stderr,
+        lacked=tuple(withheld.named_in(stderr, os.environ, given)),
     )
 
 

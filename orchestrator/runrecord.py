@@ -92,7 +92,8 @@ def put(path: str, data: bytes) -> None:
 
     Not flushed to the disk, for the client waits. Whoever is killed loses nothing by that. If the
     machine goes down, the record, which is flushed, says either that no client was started: then
-    `prepare` writes all of it again. Or that one was: it is gone, and nobody else reads this.
+    `prepare` writes all of it again. Or that one was: it is gone, and who reads this later, to tell
+    what it was given, does without.
     """
     beside = files.beside_of(path)
     files.remove(beside)

@@ -155,6 +155,8 @@ def _land(
     """Have approved pull requests merged, if that is wanted, by a process of its own."""
     approved = [pr for pr in prs or () if pr.state == "open" and pr.verdict == "approved"]
     wanted = approved and loaded.good and loaded.config.review.auto_merge
+    if not wanted:
+        files.remove(layout.landing_fault)
     if not wanted or loaded.config.paused:
         return
     from orchestrator import landing

@@ -53,7 +53,7 @@ def load(layout: Layout, *, write_cache: bool) -> Settings:
             parsed = parse(file.read(), roles=known)
     except FileNotFoundError:
         problems.append(
-            Problem("config_error", f"{layout.config} is missing", "run: orchestrator init")
+            Problem("config_error", f"{layout.config} is missing", clone.way_in(layout))
         )
     except ConfigError as error:
         problems += [Problem("config_error", text, error.hint) for text in error.problems]

@@ -274,11 +274,13 @@ class Settler:
             if hold is not None and (began >= hold.since or hold.since > self.now):
                 files.remove(self.layout.hold)
             return
-        code, _, message = (outcome.reason or outcome.verdict).partition(": ")
+        reason = outcome.reason or outcome.verdict
+        code, _, message = reason.partition(": ")
         known = observe.read_hold(self.layout)
         hold = Hold(
-            code="usage_limit" if outcome.verdict == "usage_limit" else "system_fault",
-            message=f"{code}: {message}" if message else code,
+            code=outcome.verdict,
+            # Shown after the hold's code, which it is not to say again.
+            message=message if message and code == outcome.verdict else reason,
             hint=_HINTS.get(code, "nobody is charged; each tick tries again with one run"),
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,

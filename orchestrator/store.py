@@ -68,28 +68,31 @@ class Store:
 
         With `remember` a long listing is kept in the project's cache, for the next to be quicker.
         """
-        by_id: dict[str, list[Task]] = {}
+        by_id: dict[str, Task] = {}
+        #: Several files with one id, by that id.
+        rivals: dict[str, list[Task]] = {}
         malformed: list[Malformed] = []
         for path, task in self._summaries(state, remember):
             if isinstance(task, str):
                 malformed.append(Malformed(path, task))
-            elif rivals := by_id.get(task.id):
-                rivals.append(task)
+            elif task.id in by_id:
+                rivals.setdefault(task.id, [by_id[task.id]]).append(task)
             else:
-                by_id[task.id] = [task]
+                by_id[task.id] = task
+        for task_id, several in rivals.items():
+            # The one that is named for it keeps it.
+            several.sort(key=lambda task: (not task.path.endswith(f"/{task.id}.md"), task.path))
+            by_id[task_id] = several[0]
         tasks = []
         taken = self._names_elsewhere(state, len(by_id))
-        for task_id, rivals in by_id.items():
-            if len(rivals) > 1:
-                # Of several files with one id, the one that is named for it keeps it.
-                rivals.sort(key=lambda task: (not task.path.endswith(f"/{task.id}.md"), task.path))
-            owner = self._owner_elsewhere(task_id, taken) or rivals[0].path
-            if owner == rivals[0].path:
-                tasks.append(rivals[0])
-            for task in rivals:
-                if task.path != owner:
+        for task_id, task in by_id.items():
+            owner = (taken and self._owner_elsewhere(task_id, taken)) or task.path
+            if owner == task.path:
+                tasks.append(task)
+            for other in rivals.get(task_id, (task,)):
+                if other.path != owner:
                     reason = f"its id {task_id} is already that of {owner}"
-                    malformed.append(Malformed(task.path, reason))
+                    malformed.append(Malformed(other.path, reason))
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
     def counts(self) -> dict[str, int]:
@@ -140,7 +143,10 @@ class Store:
         return self._lock
 
     def add(self, file: TaskFile) -> str:
-        """Put a new task into `incoming`; return its path. Raises when the id is taken."""
+        """Put a new task into `incoming`; return its path. Raises when the id is taken.
+
+        Durable when it returns.
+        """
         with self.locked():
             for state in STATES:
                 if os.path.lexists(os.path.join(self._layout.state(state), f"{file.id}.md")):
@@ -149,6 +155,7 @@ class Store:
                     )
             path = os.path.join(self._layout.state("incoming"), f"{file.id}.md")
             files.write_atomic(path, taskfile.render(file))
+            files.flush(os.path.dirname(path))
             return path
 
     def new_id(self) -> str:
@@ -238,14 +245,17 @@ class Store:
 
     # --- files -----------------------------------------------------------------------------
 
-    def _names(self, state: str) -> Iterator[str]:
+    def _entries(self, state: str) -> Iterator[os.DirEntry[str]]:
         try:
             with os.scandir(self._layout.state(state)) as entries:
                 for entry in entries:
                     if entry.name.endswith(".md") and not entry.name.startswith("."):
-                        yield entry.name
+                        yield entry
         except FileNotFoundError:
             return
+
+    def _names(self, state: str) -> Iterator[str]:
+        return (entry.name for entry in self._entries(state))
 
     def _summary(self, path: str, state: str, kept: Summaries | None) -> Task | str | None:
         """Return a file's task, or why it is none; None when it is gone. Tells `kept` of it."""
@@ -265,17 +275,15 @@ class Store:
 
     def _summaries(self, state: str, remember: bool) -> Iterator[tuple[str, Task | str]]:
         """Yield each file of a state: its path, and its task or why it is none."""
-        names = list(self._names(state))
-        folder = self._layout.state(state)
+        entries = list(self._entries(state))
         kept = None
-        if len(names) >= LEAST:
+        if len(entries) >= LEAST:
             kept = Summaries(os.path.join(self._layout.cache, f"{state}.summaries"))
-        for name in names:
-            path = f"{folder}/{name}"
-            task = kept.find(name, path) if kept else None
-            task = task or self._summary(path, state, kept)
+        for entry in entries:
+            task = kept.find(entry) if kept else None
+            task = task or self._summary(entry.path, state, kept)
             if task is not None:
-                yield path, task
+                yield entry.path, task
         if kept and remember:
             kept.save()
 

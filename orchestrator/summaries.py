@@ -41,17 +41,17 @@ class Summaries:
         self._now: dict[str, tuple[Stamp, tuple[object, ...] | str]] = {}
         self._missed = 0
 
-    def find(self, name: str, path: str) -> Task | str | None:
+    def find(self, entry: os.DirEntry[str]) -> Task | str | None:
         """Return what a file was when it was last read; None when it has to be read (again)."""
-        kept = self._kept.get(name)
+        kept = self._kept.get(entry.name)
         if kept is None:
             return None
         try:
-            if kept[0] != stamp(os.lstat(path)):
+            if kept[0] != stamp(entry.stat(follow_symlinks=False)):
                 return None
         except OSError:
             return None
-        self._now[name] = kept
+        self._now[entry.name] = kept
         return kept[1] if isinstance(kept[1], str) else Task._make(kept[1])
 
     def put(self, name: str, seen: Stamp, now: int, task: Task | str) -> None:
@@ -62,7 +62,8 @@ class Summaries:
 
     def save(self) -> None:
         """Keep what is known now, if that is worth the writing. Not flushed: it may be lost."""
-        if self._missed < max(LEAST, len(self._now) // 20):
+        # Writing one costs a twentieth of reading one again, which every listing to come would do.
+        if self._missed < max(LEAST // 2, len(self._now) // 50):
             return
         proof = _proof(self._path)
         if proof is None:

@@ -56,23 +56,28 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
     record = runrecord.read(folder)
     if record is None or record["status"] == "finished" or not runrecord.can_go_on(record):
         return 0
+    root = os.path.abspath(os.path.join(folder, *[os.pardir] * 5))
     # Who only waits starts nothing, and is to stay small.
-    if record["status"] != "running" and not _is_of_this_clone(folder, record):
+    if record["status"] != "running" and not _is_of_this_clone(root, folder, record):
         return 0
-    known = record.get("supervisor")
-    record["supervisor"] = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
-    if record["status"] in ("starting", "preparing"):
+    if not _is_same_folder(record["project"], root):
+        # A person moved the project: what lies where it was is none of ours.
+        record.update(project=root, moved=True)
+    me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
+    known, record["supervisor"] = record.get("supervisor"), me
+    if record["status"] in ("starting", "preparing", "prepared"):
+        # Anew, though one that is gone may have come to its end: maybe the machine went down with
+        # it, and what git wrote then is gone too.
         from orchestrator import runner
 
         runner.prepare(folder, record, writer)  # writes the record at once, while git is at work
-    elif record["supervisor"] != known:
+    elif me != known:
         runrecord.write_surely(folder, record)
     if record["status"] == "prepared":
         launch(folder, record)
         become(folder, lock)
     if record["status"] == "running":
-        watch(folder, record)
-        become(folder, lock)
+        become(watch(folder, record), lock)
     if record["status"] == "concluding":
         from orchestrator import runner
 
@@ -82,13 +87,19 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
     return 0
 
 
-def _is_of_this_clone(folder: str, record: Record) -> bool:
+def _is_of_this_clone(root: str, folder: str, record: Record) -> bool:
     """Whether the run was begun here: its folder is ROOT/.orchestrator/agents/NAME/runs/ID."""
     from orchestrator import clone
     from orchestrator.layout import Layout
 
-    root = os.path.abspath(os.path.join(folder, *[os.pardir] * 5))
     return runrecord.is_of_clone(record, folder, clone.key(Layout(root)))
+
+
+def _is_same_folder(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def start(folder: str) -> int:
@@ -196,14 +207,16 @@ def _redirect(number: int, path: str, flags: int) -> None:
     os.close(descriptor)
 
 
-def watch(folder: str, record: Record) -> None:
+def watch(folder: str, record: Record) -> str:
     """Wait for the client's end, or bring it about when it passes a limit; write down which.
 
     The client may not be our child (its supervisor died, and we took over): then its end is seen
-    by its identity, and nobody knows its exit code.
+    by its identity, and nobody knows its exit code. Returns the run's folder as it is then called.
     """
     process.adopt_orphans()
-    waiting = _Waiting(folder, record)
+    # From inside: wherever a person moves the project meanwhile, the run's files stay in reach.
+    os.chdir(folder)
+    waiting = _Waiting(os.curdir, record)
     limit = waiting.until_over()
     client = record["client"]
     run_id, me = str(record["id"]), os.getpid()
@@ -212,6 +225,9 @@ def watch(folder: str, record: Record) -> None:
     waiting.finish()
     # What the client left behind, wherever it hides, ends with it.
     process.end_run(None, None, run_id, reap=waiting.reap_adopted, keeper=me)
+    folder = os.getcwd()
+    for path in (os.path.join(folder, n) for n in (runrecord.STREAM, runrecord.STDERR)):
+        files.flush(path)  # what it said must not be lost where its end is known
     record["ended"] = {
         "exit_code": waiting.exit_code,
         "signal": waiting.signal,
@@ -222,6 +238,7 @@ def watch(folder: str, record: Record) -> None:
     }
     record["status"] = "concluding"
     runrecord.write_surely(folder, record)
+    return folder
 
 
 class _Waiting:

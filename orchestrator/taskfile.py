@@ -227,6 +227,8 @@ def _check_new(ids: Iterable[str], title: str, role: str, priority: str, body: s
         raise TaskFileError(f"no priority {priority[:80]!r}", f"use one of {', '.join(PRIORITIES)}")
     if not role.strip():
         raise TaskFileError("a task needs a role", "say which agents it is for, `implement` say")
+    if "\0" in body:
+        raise TaskFileError("the body has a NUL byte: that is no text")
     if any(line.startswith(MARKER) and line.strip() == MARKER for line in body.split("\n")):
         message = f"the body has the line `{MARKER}`, which begins a task's history"
         raise TaskFileError(message, "indent that line")

@@ -1,7 +1,8 @@
 """Taking a project's set-up out again: all that is ours goes, all that is the user's stays.
 
 What stays is the queue with its history, the configuration, the pull requests of the local forge,
-and in git whatever agents committed or left uncommitted. Everything else can be made again.
+what today has cost, and in git whatever agents committed or left uncommitted. Everything else can
+be made again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import os
 import re
 import shutil
+import time
 
 from orchestrator import agentstate, files, git, gitworktree, project, settings, tidy
 from orchestrator.clone import MARK, is_initialised, mark_path
@@ -84,13 +86,26 @@ def _take_agents(layout: Layout, change: Change) -> None:
                 change.warnings.append(f"{path} stays: hooks.before_remove objects")
                 continue
             change.written.append(f"the worktree of {name}")
-        for each in os.listdir(layout.agent(name)):
+        kept = _keep_spending(layout, name)
+        for each in sorted(set(os.listdir(layout.agent(name))) - kept):
             there = os.path.join(layout.agent(name), each)
             if each.startswith("worktree"):
                 # What git could not keep was set aside, or is no worktree any more.
                 change.warnings.append(f"{there} stays: git knows nothing of what is in it")
             else:
                 _drop(there)
+
+
+def _keep_spending(layout: Layout, name: str) -> set[str]:
+    """Reduce an agent's memory to what it spent, if that is something today; return what stays.
+
+    Set up again on the same day, the project has only what is left of its `budgets.daily_usd`.
+    """
+    spend = agentstate.read(layout, name).spend
+    if not spend.get(time.strftime("%Y-%m-%d")):
+        return set()
+    agentstate.write(layout, name, agentstate.AgentState(spend=spend))
+    return {os.path.basename(layout.agent_state(name))}
 
 
 def _take_outside(layout: Layout, change: Change) -> None:

@@ -118,7 +118,12 @@ def needed_by_client(base: Mapping[str, str]) -> tuple[str, ...]:
     return (*_CLIENT, *clouds)
 
 
+def given_to_client(base: Mapping[str, str], allow: Container[str] = ()) -> dict[str, str]:
+    """Return the variables of `base` without secrets but what the client signs in with."""
+    return without_secrets(base, allow, needed_by_client(base))
+
+
 def hidden_from_commands(base: Mapping[str, str], allow: Container[str] = ()) -> list[str]:
     """Return the client's own secrets: what it is given, and the commands it runs must not see."""
-    given = without_secrets(base, allow, needed_by_client(base))
+    given = given_to_client(base, allow)
     return sorted(name for name in given if name not in allow and is_secret(name, given[name]))

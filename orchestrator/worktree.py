@@ -9,7 +9,6 @@ worktree meanwhile.
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -65,10 +64,6 @@ def remove(root: str, path: str) -> None:
 
         shutil.rmtree(path)
     gitworktree.prune(root)
-
-
-#: Seconds after which a branch's lock cannot be a living git's: it holds one for milliseconds.
-OLD_LOCK = 60.0
 
 
 class Preserved(NamedTuple):
@@ -161,6 +156,7 @@ def take_up_branch(
     `ours` and `theirs` are the branch's commits here and at the remote, None where it is not.
     Whatever the worktree held was preserved before.
     """
+    _unlock(path, branch)
     if ours is None:
         gitworktree.start_branch(path, branch, theirs or base)
         return
@@ -217,9 +213,8 @@ def _unlock(path: str, branch: str | None = None) -> None:
     for name in ("index.lock", "HEAD.lock"):
         files.remove(os.path.join(folder, name))
     files.remove(os.path.join(os.path.dirname(path), "rescue.index.lock"))
-    lock = os.path.join(folder, "..", "..", "refs", "heads", f"{branch}.lock")
-    if branch and os.path.exists(lock) and os.stat(lock).st_mtime < time.time() - OLD_LOCK:
-        files.remove(lock)
+    if branch:
+        git.remove_abandoned(os.path.join(folder, "..", "..", "refs", "heads", f"{branch}.lock"))
 
 
 def _free_name(path: str) -> str:

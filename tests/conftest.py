@@ -13,6 +13,7 @@ import pwd
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +180,11 @@ def project(repo: Path, cli: Callable[..., Done]) -> Any:
     layout = Layout(str(repo))
     Path(layout.config).write_text(AGENTS_YAML)
     return layout
+
+
+def set_up_long_ago(root: str | Path) -> None:
+    """Let the `init` of a project lie so far back that there should have been a tick since."""
+    os.utime(Path(root, ".git", "orchestrator.json"), (time.time() - 36_000,) * 2)
 
 
 def tree(folder: str | Path) -> dict[str, str]:

@@ -186,7 +186,7 @@ class Reference:
 
     def settle(self, run: Run, now: int) -> str:
         """Settle one ended run; return the action's word."""
-        outcome = run.outcome or {"verdict": "interrupted"}
+        outcome = run.outcome or {"verdict": "interrupted", "reason": "no_result"}
         word = self.settle_task(run, outcome, now)
         self.settle_hold(run, outcome, now)
         self.settle_memory(run, outcome, now)

@@ -92,6 +92,13 @@ def test_show_tells_settings_ports_and_totals(cli: Cli, project: Layout) -> None
     assert "interval_seconds: 120" in cli("agent", "show", "test-agent").out
 
 
+def test_without_a_file_the_list_says_what_to_do_about_that(cli: Cli, project: Layout) -> None:
+    Path(project.config).unlink()
+    done = cli("agent", "list")
+    assert done.out == ""
+    assert done.err.splitlines()[1:] == ["  run: orchestrator init"]
+
+
 def test_with_a_broken_file_the_list_still_works_and_says_so(cli: Cli, project: Layout) -> None:
     assert cli("tick").code in (0, 1)
     Path(project.config).write_text(AGENTS_YAML.replace("role: tester", "role: tster"))

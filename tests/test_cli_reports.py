@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -16,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import set_up_long_ago
 
 from orchestrator import agentstate, clone, files, history, process, settings, store, taskfile
 from orchestrator.cli import overview
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
+from orchestrator.project import record_schedule
+from orchestrator.scheduleentry import Entry as Schedule
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"
@@ -208,8 +212,23 @@ def test_a_broken_configuration_is_the_first_thing_shown_and_its_agents_stay(
 def test_a_clone_that_nobody_set_up_says_so(repo: Path, cli: Cli) -> None:
     done = cli("status", "--json")
     assert done.code == 0
-    assert done.json["problems"][0]["code"] == "not_initialised"
+    problems = done.json["problems"]
+    assert [problem["code"] for problem in problems] == ["not_initialised", "config_error"]
+    assert {problem["hint"] for problem in problems} == {"run: orchestrator init"}
     assert done.json["agents"] == []
+
+
+def test_a_repository_without_a_commit_is_told_to_make_one_first(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    monkeypatch.chdir(tmp_path)
+    first = "make a first commit, then: orchestrator init"
+    for words in (("status",), ("doctor",), ("task", "list"), ("tick",), ("explain", "x")):
+        done = cli(*words)
+        assert "run: orchestrator init" not in done.out + done.err, done
+    assert {problem["hint"] for problem in cli("status", "--json").json["problems"]} == {first}
+    assert first in cli("tick").err
 
 
 @pytest.mark.parametrize(
@@ -218,12 +237,35 @@ def test_a_clone_that_nobody_set_up_says_so(repo: Path, cli: Cli) -> None:
 def test_a_scheduler_that_stopped_is_reported(
     project: Layout, cli: Cli, age: float | None, stale: bool
 ) -> None:
+    set_up_long_ago(project.root)
     if age is not None:
         ticked(project, age)
     found = cli("status", "--json").json
     assert found["scheduler"]["stale"] is stale
     assert ("tick_stale" in [p["code"] for p in found["problems"]]) is stale
     assert found["scheduler"]["age_seconds"] is None or found["scheduler"]["age_seconds"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(None, "run: orchestrator tick"), ("cron", "cron starts one within a minute")],
+)
+def test_a_project_that_was_just_set_up_is_well_before_its_first_tick(
+    project: Layout, cli: Cli, kind: str | None, said: str
+) -> None:
+    if kind is not None:
+        record_schedule(project, Schedule(kind, project.root, "/bin", "/launcher"))
+    found = cli("status", "--json").json
+    assert found["scheduler"] == {"last_tick": None, "age_seconds": None, "stale": False}
+    assert found["problems"] == []
+    assert cli("status").out.startswith("All is well.")
+    for words in (("status",), ("doctor",), ("explain", "pm-agent")):
+        assert f"no tick yet; {said}\n" in cli(*words).out
+    assert not re.search("(FAIL|warn) +tick_stale", cli("doctor").out)
+    assert cli("_news").out == ""
+    set_up_long_ago(project.root)
+    assert cli("status").out.startswith("NOT WELL: 1 problem.")
+    assert re.search("FAIL +tick_stale", cli("doctor").out)
 
 
 def test_a_tick_that_hangs_is_reported_with_its_process(project: Layout, cli: Cli) -> None:
@@ -238,6 +280,7 @@ def test_a_tick_that_hangs_is_reported_with_its_process(project: Layout, cli: Cl
 
 
 def test_the_first_line_says_whether_all_is_well(project: Layout, cli: Cli) -> None:
+    set_up_long_ago(project.root)
     assert cli("status").out.startswith("NOT WELL: 1 problem. 0 running, 0 waiting.\n")
     ticked(project)
     assert cli("status").out.startswith("All is well. 0 running, 0 waiting.\n")
@@ -548,6 +591,7 @@ def test_an_unknown_subject_is_refused_with_a_near_miss(project: Layout, cli: Cl
 def test_a_scheduler_that_nobody_drives_is_named_in_every_explanation(
     project: Layout, cli: Cli
 ) -> None:
+    set_up_long_ago(project.root)
     assert "Nothing happens by itself: there never was a tick" in cli("explain", "pm-agent").out
 
 

@@ -298,6 +298,14 @@ def test_an_agent_keeps_to_the_limits(
         ("agent", "pause", "--all"),
         ("agent", "resume", "--all"),
         ("limits", "set", "max_claimed=50"),
+        ("tick",),
+        ("tick", "--wait"),
+        ("init",),
+        ("init", "--uninstall"),
+        ("run", "pm-agent"),
+        ("stop", "--all"),
+        ("clean",),
+        ("demo",),
     ],
     ids=" ".join,
 )
@@ -311,6 +319,7 @@ def test_inside_a_run_nothing_else_changes_anything(
     be_agent(monkeypatch, project)
     done = cli(*words, "--json")
     assert (done.code, done.json["error"]["code"]) == (1, "refused_in_run")
+    assert "report what you need in your result" in done.json["error"]["hint"]
     unchanged()
 
 
@@ -371,10 +380,10 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
         (("task", "move", "nope", "claimed"), 1, "only a run claims a task"),
         (("inbox", "answr"), 2, "did you mean 'answer'?"),
         (("inbox", "answer", "nope"), 2, "TEXT"),
-        (("inbox", "answer", "nope", "yes"), 1, "no question named 'nope'"),
+        (("inbox", "answer", "nope", "yes"), 1, "no inbox item named 'nope'"),
         (("inbox", "answer", "nope", " "), 2, "the answer is empty"),
-        (("inbox", "approve", "pr:9"), 1, "no question named 'pr:9'"),
-        (("inbox", "dismiss", "nope"), 1, "no question named 'nope'"),
+        (("inbox", "approve", "pr:9"), 1, "no inbox item named 'pr:9'"),
+        (("inbox", "dismiss", "nope"), 1, "no inbox item named 'nope'"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,
 )
@@ -493,6 +502,49 @@ def test_show_adds_body_and_history(cli: Cli, project: Layout) -> None:
         }
     ]
     assert (found["state"], found["reason"], found["attempts"]) == ("failed", "no_commits", 1)
+
+
+def test_show_tells_the_history_to_people_one_line_an_entry(cli: Cli, project: Layout) -> None:
+    task_id = add(cli, "T")
+    store, at = Store(project), "2026-01-01T10:00:00Z"
+    agent = {"agent": "impl-agent-1", "run": "R1", "branch": "agent/x"}
+    failed = {"run": "R1", "charged": True, "interrupted": False, "delay": 10.0, "session": None}
+    reviewed = {"reviewer": "rev", "round": 1, "verdict": "changes_requested", "head": "0" * 40}
+    for word, fields in (
+        ("claimed", agent),
+        ("requeued", {**failed, "reason": "no_commits", "error": "no_commits: none\nat all"}),
+        ("requeued", {"run": "R2", "charged": False, "reason": "interrupted"}),
+        ("review", {**reviewed, "feedback": "a.py:3\n- \x1b[31mred\x07"}),
+        ("moved", {"from": "done", "to": "incoming"}),
+        ("done", {"run": "R3", "summary": "It works.", "verdict": "done", "cost_usd": 0.25}),
+        ("of_another_version", {"flag": True, "list": [1], "new\nline": {"a": "b\nc"}}),
+    ):
+        store.note(store.find(task_id), Entry(at, word, fields))
+    store.note(store.find(task_id), Entry("2026-01-01T12:00:59+01:00", "retried", {}))
+    said = cli("task", "show", task_id).out
+    assert said.partition("History (UTC)\n")[2].splitlines() == [
+        "  2026-01-01 10:00  claimed by impl-agent-1, run R1, branch agent/x",
+        "  2026-01-01 10:00  put back, run R1, an attempt is charged, again after 10 s: "
+        "no_commits: none at all",
+        "  2026-01-01 10:00  put back, run R2, no attempt is charged: interrupted",
+        "  2026-01-01 10:00  review by rev, round 1, changes_requested, commit 000000000000: "
+        r"a.py:3 - \x1b[31mred\x07",
+        "  2026-01-01 10:00  moved by a person from done to incoming",
+        "  2026-01-01 10:00  done, run R3, 0.2500 USD: It works.",
+        '  2026-01-01 10:00  of another version, flag true, list [1], new line {"a": "b\\nc"}',
+        "  2026-01-01 11:00  put back by a person, attempts counted from 0 again",
+    ]
+
+
+def test_a_claimed_task_has_no_reason_from_the_run_before(cli: Cli, project: Layout) -> None:
+    task_id = add(cli, "T")
+    event = Entry("2026-01-01T00:00:00Z", "requeued", {"run": "R1", "reason": "stalled"})
+    Store(project).note(Store(project).find(task_id), event)
+    assert cli("task", "show", task_id, "--json").json["reason"] == "stalled"
+    claim(project, task_id)
+    (row,) = cli("task", "list", "--json").json
+    assert (row["state"], row["reason"]) == ("claimed", None)
+    assert "stalled" not in cli("task", "list").out
 
 
 def test_show_links_the_pull_request_and_says_how_to_see_the_diff(
@@ -695,6 +747,45 @@ def test_an_answer_can_come_from_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Two\nlines\n")))
     assert cli("inbox", "answer", task_id, "-").code == 0
     assert '"text": "Two\\nlines"' in file_of(project, task_id)
+
+
+@pytest.mark.parametrize("words", [("approve", "7"), ("dismiss", "7"), ("answer", "7", "Yes")])
+def test_what_is_not_in_the_inbox_is_refused_in_words_that_fit(
+    cli: Cli, project: Layout, words: tuple[str, ...]
+) -> None:
+    done = cli("inbox", *words)
+    assert done.code == 1
+    assert done.err == "orchestrator: no inbox item named '7'\n  see: orchestrator inbox\n"
+    task_id = add(cli)
+    fail(project, task_id, "blocked", question="Which?")
+    near = cli("inbox", words[0], task_id[:-1], *words[2:])
+    assert f"did you mean '{task_id}'?" in near.err
+
+
+def test_a_pull_request_that_no_review_approved_says_how_to_merge_it_all_the_same(
+    cli: Cli, project: Layout
+) -> None:
+    approved(project, add(cli))
+    record = Path(project.prs, "1.json")
+    record.write_text(record.read_text().replace('"approved"', "null"))
+    done = cli("inbox", "approve", "#1")
+    assert done.code == 1
+    assert "pull request 1 does not wait for your approval: it is open, and no review" in done.err
+    assert "orchestrator pr merge 1" in done.err
+
+
+def test_each_item_names_a_step_that_its_task_allows(cli: Cli, project: Layout) -> None:
+    asking, failed = add(cli, "Asking"), add(cli, "Failed")
+    waiting = add(cli, "Waiting", "implement", "--depends-on", failed)
+    fail(project, asking, "blocked", question="How on?", reason="max_rounds")
+    fail(project, failed, reason="no_commits", charged=True)
+    steps = re.findall("-> orchestrator (.*);", cli("inbox").out)
+    assert set(steps) == {
+        f"inbox answer {asking} 'TEXT'", f"task retry {failed}", f"task cancel {waiting}"
+    }  # fmt: skip
+    for words in (("inbox", "answer", asking, "So."), ("task", "retry", failed)):
+        assert cli(*words).code == 0
+    assert cli("task", "cancel", waiting).code == 0
 
 
 def test_only_blocked_tasks_are_answered(cli: Cli, project: Layout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import harness
 import pytest
@@ -310,6 +311,28 @@ def test_auto_merge_merges_the_reviewed_commit(world: World) -> None:
     for task in tasks:
         assert world.git("show", f"main:{task}.txt", cwd=world.remote)
     assert world.sha("main") == human, "the human's branch was moved"
+
+
+def test_approved_work_that_cannot_be_merged_is_a_problem_until_it_can(world: World) -> None:
+    world.create(agents=REVIEWED, review={"after": ["implement"], "auto_merge": True})
+    hook = world.remote / "hooks" / "update"
+    hook.write_text('#!/bin/sh\ntest "$1" != refs/heads/main || { echo closed today; exit 1; }\n')
+    hook.chmod(0o755)
+    world.add("Wait for it")
+
+    def told() -> list[dict[str, Any]]:
+        return [each for each in world.status()["problems"] if each["code"] == "push_rejected"]
+
+    world.tick_until(told, "the refused merge to be told")
+    [problem] = told()
+    assert problem["message"].startswith("could not merge 1: the remote refused the merge")
+    assert "closed today" in problem["message"]
+    assert problem["hint"]
+    hook.unlink()
+    world.tick_until(lambda: [pr["state"] for pr in world.prs()] == ["merged"], "the merge")
+    world.quiet()
+    world.ok("tick")
+    assert world.status()["problems"] == []
 
 
 def test_failure_11_two_branches_that_fail_together_are_not_both_merged(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import harness
@@ -127,3 +128,72 @@ def test_a_review_of_a_pull_request_that_was_merged_meanwhile_is_not_run(world: 
     world.configure(agents=[agents[0], World.agent("rev-1", "reviewer")])
     world.tick_until_in("done", waiting)
     assert world.starts(waiting) == []
+
+
+#: By name: what a person does to `.orchestrator/roles/` while a client works.
+ROLE_ACCIDENTS = {
+    "its file is broken": lambda roles: (roles / "implementer.md").write_text(
+        "---\ntools: 7\n---\n"
+    ),
+    "its file is gone": lambda roles: (roles / "scribe.md").unlink(),
+}
+
+
+def under_a_lost_role(world: World, how: str, **script: object) -> tuple[str, Callable[[], object]]:
+    """Have a client end while its role is away; return the task, and what brings the role back."""
+    roles = world.home_folder / "roles"
+    roles.mkdir(exist_ok=True)
+    scribe = "---\ntakes: implement\ntools: [Read]\n---\nWrite.\n"
+    (roles / "scribe.md").write_text(scribe)
+    own = "scribe" if "gone" in how else "implementer"
+    # A second charge, and it would be over.
+    strict = {"max_attempts": 1, "backoff_seconds": 0}
+    agents = [World.agent("impl-1", own), World.agent("impl-2", own, paused=True)]
+    world.configure(agents=agents, retry=strict)
+    world.script("default", {"steps": [["work"], ["write", "draft.txt"], ["wait", "go"]], **script})
+    task = world.add("Add a thing")
+    world.tick_until(lambda: world.ledger("commit"), "the work")
+    ROLE_ACCIDENTS[how](roles)
+    world.open("go")
+    wait_until(lambda: world.ledger("end"), lambda: "the client's end", harness.PATIENCE)
+    world.quiet()
+    world.run("tick")
+    assert world.where(task) == ["incoming"]
+    mended = scribe if own == "scribe" else ""
+    path = roles / f"{own}.md"
+    return task, lambda: path.write_text(mended) if mended else path.unlink()
+
+
+@pytest.mark.parametrize("how", ROLE_ACCIDENTS)
+def test_a_run_that_loses_its_role_keeps_what_it_cost_and_is_delivered_when_that_is_back(
+    world: World, how: str
+) -> None:
+    world.create()
+    task, mend = under_a_lost_role(world, how)
+    (put_back,) = requeued(world, task)
+    assert (put_back["charged"], put_back["reason"]) == (False, "role_broken")
+    assert (put_back["cost_usd"], put_back["session"]) == (0.25, world.starts()[0]["session"])
+    totals = world.status()["totals"]
+    assert (totals["runs"], totals["cost_usd"]) == (1, 0.25)
+    assert (totals["input_tokens"], totals["output_tokens"]) == (100, 10)
+    assert world.sha(f"refs/orchestrator/rescue/{put_back['run']}"), "what was not committed"
+    mend()
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 1, "the work was done, and paid for, once"
+    (pr,) = world.prs()
+    assert [pr["head"]] == world.commits_about(task)
+    assert world.status()["totals"]["cost_usd"] == 0.25
+    world.tick_until(lambda: not world.status()["problems"], "the fault is over")
+
+
+def test_a_run_that_loses_its_role_before_its_report_goes_on_in_its_conversation(
+    world: World,
+) -> None:
+    world.create()
+    task, mend = under_a_lost_role(world, "its file is broken", report=None)
+    mend()
+    world.script("default", {"steps": [["work_once"]]})
+    world.tick_until_in("done", task)
+    first, second = world.starts(task)
+    assert (second["session"], second["resumed"]) == (first["session"], True)
+    assert world.status()["totals"]["runs"] == 2

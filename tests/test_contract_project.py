@@ -305,3 +305,71 @@ def test_inside_the_submodule_the_superproject_is_meant(submodule: World) -> Non
     world.ok("init", "--schedule", "none", "--start", cwd=world.root / "orchestrator")
     assert (world.home_folder / "agents.yaml").exists()
     assert world.json("task", "list", cwd=world.root / "orchestrator" / "orchestrator") == []
+
+
+def move(world: World) -> Path:
+    """Move the project to another place; return where it was."""
+    before = world.root
+    world.root = before.rename(world.folder / "elsewhere")
+    world.home_folder = world.root / ".orchestrator"
+    world.queue = world.home_folder / "shared" / "queue"
+    return before
+
+
+@pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "its supervisor killed"])
+@pytest.mark.parametrize("there", ["nothing", "a clone"])
+def test_work_that_was_done_when_the_project_is_moved_is_delivered_from_its_new_place(
+    world: World, supervised: bool, there: str
+) -> None:
+    world.create(checks=["test -f README.md"])
+    world.script("default", {"steps": [["work"], ["write", "draft.txt"], ["wait", "go"]]})
+    task = world.add("Moved under way")
+    world.tick_until(lambda: world.ledger("commit"), "the work")
+    if not supervised:
+        harness.kill(world.supervisor(task))
+    before = move(world)
+    if there == "a clone":
+        world.git("clone", "-q", str(world.remote), str(before))
+    world.open("go")
+    harness.wait_until(lambda: world.ledger("end"), "the client's end")
+    world.tick_until_in("done", task)
+    world.quiet()
+    assert len(world.starts(task)) == 1
+    (pr,) = world.prs()
+    assert [pr["head"]] == world.commits_about(task) == [world.remote_sha(pr["branch"])]
+    drafts = list(world.home_folder.glob("agents/*/worktree.set-aside-*/draft.txt"))
+    assert len(drafts) == 1, "what was not committed is put aside"
+    assert before.exists() is (there == "a clone")
+    assert not (before / ".orchestrator" / "agents").exists()
+    for log in world.home_folder.glob("agents/*/runs/*/supervisor.log"):
+        assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [{}, {"report": None}, {"report": {"outcome": "failed", "summary": "git finds nothing"}}],
+    ids=["done, without a commit", "no report", "failed"],
+)
+def test_a_client_that_could_not_work_where_the_project_was_is_not_charged(
+    world: World, script: dict[str, object]
+) -> None:
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    world.script("default", {"steps": [["wait", "go"]], **script}, {"steps": [["work"]]})
+    task = world.add("Moved under way")
+    world.tick_until(lambda: world.running(task), "the run")
+    move(world)
+    world.open("go")
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 2
+
+
+def test_a_run_is_stopped_though_its_project_was_moved(world: World) -> None:
+    world.create(agents=[World.agent("impl-1", stall_seconds=600)])
+    world.script("default", {"steps": [["ignore_sigterm"], ["hang"]]})
+    task = world.add("Moved under way")
+    world.tick_until(lambda: world.running(task), "the run")
+    move(world)
+    world.ok("stop", "--all")
+    world.tick_until(lambda: world.where(task) == ["incoming"], "the task to go back")
+    world.quiet()
+    assert world.task(task)["attempts"] == 0

@@ -375,6 +375,9 @@ def test_failure_18_a_usage_limit_waits_for_its_reset_and_goes_on_in_the_same_co
     assert world.task(task)["attempts"] == 0
     if time.time() < reset - 1:
         world.tick_until(lambda: skip_reasons(world).get("impl-1") == "usage_limit")
+        limits = [p["message"] for p in world.status()["problems"] if p["code"] == "usage_limit"]
+        # It stands after its code; none once the limit's time is over.
+        assert limits in (["the account's limit is reached"], [])
     world.tick_until_in("done", task)
     first, second = world.starts(task)
     assert second["resumed"]

@@ -85,7 +85,7 @@ def test_tick_wait_waits_for_the_runs_it_started_and_shows_progress(world: World
     world.script("default", {"steps": [["wait", "go"]]})
     other = world.add("Not waited for")
     world.tick_until(lambda: world.running(other))
-    world.ok("tick", "--wait", "1")
+    assert "still at work" not in world.ok("tick", "--wait", "1").out
     assert world.where(other) == ["claimed"]
 
 
@@ -103,6 +103,40 @@ def test_a_tick_whose_reader_went_away_has_done_its_work(world: World) -> None:
         os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
     world.tick_until(lambda: len(world.places()["done"]) == 1)
+
+
+def test_tick_wait_says_what_follows_from_the_runs_it_waited_for(world: World) -> None:
+    reviewer = world.agent("rev-1", "reviewer")
+    world.create(agents=[world.agent("impl-1"), reviewer])
+    world.script("reviewer", {"steps": [["wait", "go"]]})
+    world.add("Is reviewed")
+    done = world.ok("tick", "--wait", "60")
+    [review] = [run["task"] for run in world.status()["running"]]
+    assert f"next: {review} is claimed by rev-1\n" in done.out
+    assert f"orchestrator logs {review}" in done.out
+    world.add("Told to a script")
+    assert set(world.json("tick", "--wait", "60")) == {"actions", "problems"}
+    world.configure(agents=[world.agent("impl-1"), {**reviewer, "paused": True}])
+    world.add("Waits for its review")
+    assert "is not claimed: paused (rev-1: " in world.ok("tick", "--wait", "60").out
+    world.script("impl-1", {"report": {"outcome": "needs_human", "summary": "", "question": "A?"}})
+    asking = world.add("Asks")
+    assert f"next: {asking} waits for a person: A?\n" in world.ok("tick", "--wait", "60").out
+    world.script("impl-1", {"steps": [["wait", "go"]]})
+    long = world.add("Takes long")
+    assert f"still at work: impl-1 {long}\n" in world.ok("tick", "--wait", "0.5").out
+
+
+def test_tick_wait_asks_for_the_approval_that_a_review_led_to(world: World) -> None:
+    world.create(agents=[world.agent("impl-1"), world.agent("rev-1", "reviewer", paused=True)])
+    world.git("remote", "remove", "origin")
+    task = world.add("Is approved")
+    world.ok("tick", "--wait", "60")
+    world.configure(agents=[world.agent("impl-1"), world.agent("rev-1", "reviewer")])
+    said = world.ok("tick", "--wait", "60").out
+    [item] = [item for item in world.json("inbox") if item["task"] == task]
+    assert f"next: {task} is done, and its pull request waits for your approval\n" in said
+    assert f"orchestrator inbox approve {item['id']}\n" in said
 
 
 def test_a_finished_run_starts_the_next_work_without_another_tick(world: World) -> None:

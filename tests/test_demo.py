@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,6 +264,13 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "mine is not empty" in done.stderr
     assert os.listdir(tmp_path / "mine") == ["letter.txt"]
+    done = subprocess.run(
+        (*PROGRAM, "demo", "--dir", "mine/letter.txt"), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stderr.splitlines() == [
+        "orchestrator: mine/letter.txt is no folder",
+        "  name a new folder: orchestrator demo --dir DIR",
+    ]
 
 
 def test_inside_a_run_no_demonstration_starts(tmp_path: Path) -> None:
@@ -293,6 +302,25 @@ def test_nothing_is_left_where_nothing_is_to_be_kept(
     monkeypatch.setattr(play, "LIMIT", 0.0)
     assert cli("demo", "--no-keep", "--dir", str(tmp_path / "demo")).code == 1
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("on_the_path", [True, False])
+def test_what_to_do_next_is_a_command_that_can_be_called_as_it_is_printed(
+    cli: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_the_path: bool
+) -> None:
+    monkeypatch.setattr(play, "LIMIT", 0.0)
+    folders = os.environ["PATH"].split(os.pathsep)
+    folders = [f for f in folders if not os.path.exists(os.path.join(f, "orchestrator"))]
+    if on_the_path:
+        (tmp_path / "orchestrator").symlink_to(CHECKOUT / "bin" / "orchestrator")
+        folders.append(str(tmp_path))
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
+    said = cli("demo", "--no-keep", "--dir", str(tmp_path / "demo")).out
+    name = "orchestrator" if on_the_path else str(CHECKOUT / "bin" / "orchestrator")
+    steps = said.partition("In a project of your own")[2].splitlines()[1:]
+    assert len(steps) == 4
+    assert all(step.startswith(f"  {name} ") for step in steps)
+    assert shutil.which(shlex.split(steps[0])[0])
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT
+from conftest import CHECKOUT, set_up_long_ago
 
 from orchestrator import agentstate, doctor, files, locks, probes, process
 from orchestrator.layout import Layout
@@ -89,6 +89,7 @@ def test_the_json_is_a_list_of_findings(healthy: Layout, cli: Cli) -> None:
 def test_whatever_is_wrong_the_exit_code_is_0_and_every_fault_has_a_hint(
     project: Layout, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    set_up_long_ago(project.root)
     Path(project.config).write_text("agents: 7\nforge: github\n")
     Path(project.state("incoming"), "bad.md").write_text("")
     monkeypatch.setenv("PATH", "/nowhere")

@@ -608,6 +608,68 @@ def test_a_fetch_that_another_one_holds_up_for_too_long_is_nobodys_fault(
     assert fault.value.code == "remote_unreachable"
 
 
+# --- locks that a git left ------------------------------------------------------------------------
+
+
+def leave(lock: Path, age: float) -> Path:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    then = time.time() - age
+    os.utime(lock, (then, then))
+    return lock
+
+
+def test_a_killed_gits_locks_on_refs_stop_neither_a_fetch_nor_a_ref(
+    remote: Path, repo: Path, tmp_path: Path
+) -> None:
+    sh(repo, "pack-refs", "--all")
+    other = tmp_path / "other"
+    sh(tmp_path, "clone", "--quiet", str(remote), str(other))
+    for key, value in (("user.name", "A Colleague"), ("user.email", "c@example.org")):
+        sh(other, "config", key, value)
+    new = commit(other)
+    sh(other, "push", "--quiet", "origin", "HEAD:main")
+    left = [
+        leave(repo / ".git" / name, 3600)
+        for name in ("packed-refs.lock", "refs/remotes/origin/main.lock")
+    ]
+    assert gitremote.fetch(str(repo), "origin", ["main"]) == {"main": new}
+    git.delete_ref(str(repo), "refs/remotes/origin/main", new)
+    assert git.resolve(str(repo), "refs/remotes/origin/main") is None
+    assert not any(map(os.path.exists, left))
+
+
+def test_a_lock_from_before_the_machine_started_is_nobodys(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = leave(repo / ".git" / "refs/heads/new.lock", 5)
+    with pytest.raises(GitError, match="File exists"):
+        git.update_ref(str(repo), "refs/heads/new", head(repo))
+    assert lock.exists(), "a git may be at work on it"
+    monkeypatch.setattr(process, "booted", lambda: time.time() - 2)
+    git.update_ref(str(repo), "refs/heads/new", head(repo))
+    assert head(repo, "refs/heads/new") == head(repo)
+
+
+def test_the_persons_index_stays_locked(repo: Path) -> None:
+    """Git holds it for as long as an editor is open."""
+    lock = leave(repo / ".git" / "index.lock", 3600)
+    with pytest.raises(GitError, match="File exists"):
+        git.ask(str(repo), "reset", "--quiet")
+    assert lock.exists()
+
+
+def test_a_remotes_lock_is_the_remotes(remote: Path, repo: Path) -> None:
+    lock = leave(remote / "refs/heads/new.lock", 3600)
+    with pytest.raises(SystemFault, match=r"new\.lock': File exists"):
+        gitremote.push(str(repo), "origin", head(repo), "new")
+    assert lock.exists()
+
+
+def test_the_machine_started_in_the_past() -> None:
+    assert 0 <= process.booted() < time.time()
+
+
 # --- merging -----------------------------------------------------------------------------------
 
 

@@ -575,7 +575,7 @@ BACKOFF: list[tuple[float | None, float | None, float]] = [
     (None, 60, 0),
     (30, 60, 30),
     (60, 60, 60),
-    (61, 60, 61),  # times in the file are whole seconds
+    (61, 60, 60),  # by so little, clocks are set right: recorded ahead of now, it counts as now
     (62, 60, 0),  # farther away than its whole delay: the clock was moved back
     (28_800, 60, 0),
     (0, 60, 0),
@@ -1007,3 +1007,32 @@ def test_every_run_gets_at_most_one_action_and_no_failure_is_free(
             assert held
         if action.action == "fail":
             assert held[0].attempts + 1 >= config.retry.max_attempts
+
+
+@QUICK
+@given(st.floats(0.001, 400), st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_no_look_at_any_clock_finds_more_than_the_delay_left(
+    delay: float, moved: float, since: float
+) -> None:
+    recorded = NOW
+    waiting = task(not_before=recorded + delay, backoff=delay)
+    now = recorded + since + moved
+    left = planner.seconds_left(waiting, now)
+    assert 0 <= left <= delay
+    if not recorded - 1.001 <= now < recorded + delay:
+        assert left == 0
+
+
+@QUICK
+@given(st.floats(0.5, 400), st.floats(0, 1), st.floats(-1000, 1000))
+def test_a_clock_that_is_moved_once_has_a_delay_waited_twice_at_the_most(
+    delay: float, part: float, moved: float
+) -> None:
+    waiting = task(not_before=NOW + delay, backoff=delay)
+    waited = part * delay
+    now = NOW + waited + moved
+    over = planner.seconds_left(waiting, now) == 0
+    whole = waited if over else waited + (NOW + delay - now)
+    assert whole <= 2 * delay + 1.001
+    if moved >= 0 or moved < -waited - 1.001:
+        assert whole <= delay + 0.001, "forward, or back behind its beginning"

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import CHECKOUT, git, tree
+from conftest import CHECKOUT, git, set_up_long_ago, tree
 from messages_api import MessagesAPI, Request
 from real_client import client_environment, require_client
 from test_skills import FOR_AGENTS, FOR_PEOPLE
@@ -633,6 +633,7 @@ def test_a_session_is_told_what_waits_and_ticks(machine: Machine, folder: Path) 
     below = folder / "docs"
     below.mkdir()
     remember(folder, "pm-agent", question="EVIL?")
+    set_up_long_ago(folder)
     done = machine.session(below, "Wait a moment.", ["sleep 3"])
     assert f"{NEWS}1 question waiting; /orchestrator:inbox" in done.sent
     assert f"{NEWS}nothing has ever ticked, so no agent starts; /orchestrator:doctor" in done.sent
@@ -649,6 +650,7 @@ def test_a_session_is_told_what_waits_and_ticks(machine: Machine, folder: Path) 
 def test_a_session_elsewhere_or_of_our_own_agents_is_told_nothing(
     machine: Machine, folder: Path, tmp_path: Path
 ) -> None:
+    set_up_long_ago(folder)
     assert NEWS in machine.session(folder, "Hello.").sent
     lock = folder / ".orchestrator" / "scheduler.lock"
     ticked = lock.stat().st_mtime if lock.exists() else None
@@ -728,6 +730,8 @@ def test_the_hook_is_of_the_main_worktree_wherever_a_session_is(hook: Hook, fold
     inner = folder / "orchestrator"
     inner.mkdir()
     (inner / ".git").write_text("gitdir: ../.git/modules/orchestrator\n")
+    assert hook("news", folder) == ""
+    set_up_long_ago(folder)
     for place in (folder, linked, below, inner):
         assert "nothing has ever ticked" in hook("news", place), place
     assert hook("tick", below) == ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
+from collections.abc import Iterator
 
 import pytest
 from conftest import CHECKOUT
@@ -47,6 +49,25 @@ def test_every_command_in_it_is_one(command: str) -> None:
         parser.parse(words)
     except UsageError as error:
         pytest.fail(f"{error.message} ({error.hint})")
+
+
+def helps(asked: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parser of every command that people see, at any depth."""
+    for action in asked._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                if not name.startswith("_"):
+                    yield inner
+                    yield from helps(inner)
+
+
+def test_every_command_has_the_examples_that_it_promises() -> None:
+    told = list(helps(parser._build(None)))
+    assert len(told) > 30
+    for command in told:
+        _, found, examples = (command.epilog or "").partition("examples:\n")
+        assert found, command.prog
+        assert command.prog in examples, command.prog
 
 
 def test_it_names_every_skill_for_people_and_no_other() -> None:

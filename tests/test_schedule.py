@@ -18,7 +18,7 @@ from typing import Any
 
 import harness
 import pytest
-from conftest import CHECKOUT
+from conftest import CHECKOUT, set_up_long_ago
 from harness import FAKE_CLIENT, World, wait_until
 
 from orchestrator import __version__, crontab, schedule, scheduleentry
@@ -918,6 +918,7 @@ def test_the_probe_asks_no_schedule_itself(asked: World) -> None:
 
 def test_where_no_schedule_is_installed_doctor_and_status_say_how_to(world: World) -> None:
     world.create()
+    set_up_long_ago(world.root)
     [problem] = [p for p in world.status()["problems"] if p["code"] == "tick_stale"]
     assert "orchestrator init --schedule cron" in problem["hint"]
     [found] = findings(world, "tick_stale")

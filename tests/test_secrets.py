@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from typing import Any
 
 import harness
@@ -199,20 +200,27 @@ def test_what_a_command_lacked_is_named_and_nothing_else() -> None:
     assert withheld.hint([]) == ""
 
 
-@pytest.mark.parametrize("which", ["check", "hook"])
+@pytest.mark.parametrize("which", ["check", "hook", "client"])
 def test_a_command_that_fails_without_its_secret_says_how_to_give_it_one(
     world: World, which: str
 ) -> None:
     needs = 'test -n "$DB_PASSWORD" || { echo "DB_PASSWORD is not set" >&2; exit 1; }'
-    there: dict[str, Any] = (
-        {"checks": [needs]} if which == "check" else {"hooks": {"after_create": needs}}
-    )
+    wrapper = world.bin / "wrapper"
+    words = shlex.join([*harness.PYTHON, str(harness.FAKE_CLIENT)])
+    wrapper.write_text(f'#!/bin/sh\n{needs}\nexec {words} "$@"\n')
+    wrapper.chmod(0o755)
+    there: dict[str, Any] = {
+        "check": {"checks": [needs]},
+        "hook": {"hooks": {"after_create": needs}},
+        "client": {"claude": {"command": [str(wrapper)]}},
+    }[which]
     world.create(retry={"max_attempts": 1, "backoff_seconds": 0}, **there)
     world.environment["DB_PASSWORD"] = CANARY
     task = world.add("Needs a password")
     world.tick_until(lambda: world.task(task)["reason"], "its reason")
     world.quiet()
     error = world.task(task)["history"][-1]["error"]
+    assert "(DB_PASSWORD: not given" in error, error
     assert "environment.allow" in error, error
     assert CANARY not in error
     world.configure(environment={"allow": ["DB_PASSWORD"]}, **there)

@@ -130,7 +130,7 @@ def test_without_an_id_in_the_title_the_files_name_becomes_one(name: str, expect
         (b"# [" + b"a" * 65 + b"] Fix\nROLE: implement\n", "id 'aaaa"),
         (b"# Caf\xe9\nROLE: implement\n", "not UTF-8 text (byte 5)"),
         ("# Fix\nROLE: implement\n".encode("utf-16"), "not UTF-8"),
-        (b"# Fix\nROLE: implement\n\nnul\0", "NUL"),
+        (b"# Fix\nROLE: implement\n\nnul\0l", "NUL"),
         (SMALL + b"x" * (1 << 20), "over 1 MiB"),
         (b"---\nrole: implement\n# Fix\n", "no second `---`"),
         (b"---\nrole: implement\n---\nno heading\n", "no title"),
@@ -512,7 +512,7 @@ REQUEUED: Event = (
         (
             [CLAIMED, REQUEUED, ("claimed", {"agent": "b", "run": "r2", "branch": "other"})],
             {"not_before": None, "backoff": None, "work_branch": "agent/a-b", "attempts": 1}
-            | {"session": "s", "claimed_by": "b", "run": "r2"},
+            | {"session": "s", "claimed_by": "b", "run": "r2", "reason": None, "error": None},
         ),
         (
             [("requeued", {"run": "r1", "charged": False, "reason": "usage_limit"})],
@@ -623,6 +623,24 @@ def test_the_next_prompt_is_told_what_happened_in_order() -> None:
         ("attempt", "timed_out"),
     ]
     assert {item["at"] for item in told} == {AT}
+
+
+@pytest.mark.parametrize(
+    ("reason", "error", "told"),
+    [
+        ("no_result", "no_result: the client exited 1", "no_result: the client exited 1"),
+        ("no_result", "no_result", "no_result"),
+        ("run_gone", "no_result: its run is gone", "run_gone: no_result: its run is gone"),
+        ("stalled", "stalled_out", "stalled: stalled_out"),
+        ("stalled", "", "stalled"),
+        ("", "red", "red"),
+    ],
+)
+def test_a_reason_with_which_its_error_begins_is_told_once(
+    reason: str, error: str, told: str
+) -> None:
+    happened: Event = ("requeued", {"run": "r1", "reason": reason, "error": error})
+    assert [item["text"] for item in history.attempts(with_history(happened).history)] == [told]
 
 
 # --- names -------------------------------------------------------------------------------------

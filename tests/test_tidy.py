@@ -53,6 +53,35 @@ def test_before_remove_runs_in_the_worktree_and_may_object(
     assert worktree.exists() is stays
 
 
+@pytest.mark.parametrize("text", [None, "agents: 7"])
+@pytest.mark.parametrize("known", [True, False])
+def test_without_a_good_configuration_a_dry_run_still_says_what_it_can(
+    world: World, text: str | None, known: bool
+) -> None:
+    world.create()
+    world.tick_until_in("done", world.add("Add a thing"))
+    world.quiet()
+    world.git("branch", "agent/merged", "main")
+    config = world.home_folder / "agents.yaml"
+    config.unlink()
+    if text is not None:
+        config.write_text(text)
+    if not known:
+        (world.home_folder / "cache" / "config").unlink()
+    before = world.git("for-each-ref")
+    done = world.ok("clean", "--dry-run")
+    assert "config_error: " in done.err
+    assert "orchestrator init" in done.err or text is not None
+    assert "would drop branch agent/merged: it is merged" in done.out
+    worktree = str(world.home_folder / "agents" / "impl-1" / "worktree")
+    why = "its agent will use it again" if known else "whether its agent is configured"
+    assert f"kept worktree {worktree}: {why}" in done.out
+    assert world.json("clean", "--dry-run")["dropped"]
+    refused = world.refused("clean").err
+    assert ("run: orchestrator init" if text is None else "agents: ") in refused
+    assert world.git("for-each-ref") == before
+
+
 # --- any state ---------------------------------------------------------------------------------
 
 

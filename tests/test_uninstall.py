@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import harness
@@ -33,6 +34,7 @@ def test_only_the_queue_its_history_and_the_configuration_are_left(world: World)
     done = world.ok("init", "--uninstall")
     assert below(world.home_folder) == [
         "agents.yaml",
+        "agents/impl-1/state.json",  # what today has cost
         "events.jsonl",
         "shared/prs/1.json",
         f"shared/queue/done/{tasks[0]}.md",
@@ -135,6 +137,28 @@ def test_set_up_again_it_goes_on_where_it_was(world: World) -> None:
     world.tick_until_in("done", waiting)
     assert world.where(first) == ["done"]
     assert len(world.starts(first)) == 1
+
+
+def test_set_up_again_on_the_same_day_it_has_only_what_is_left_of_the_days_money(
+    world: World,
+) -> None:
+    world.create(budgets={"daily_usd": 0.25})
+    world.tick_until_in("done", world.add("One"))
+    world.quiet()
+    world.add("Two")
+    for _ in range(2):
+        world.ok("init", "--uninstall")
+        # Nothing of the agent's but the spending: neither its worktree nor its last run.
+        assert [path.name for path in (world.home_folder / "agents").glob("*/*")] == ["state.json"]
+    world.ok("init", "--no-commands", "--start")
+    assert [(a["action"], a["reason"]) for a in world.tick()["actions"]] == [
+        ("skip", "budget_exhausted")
+    ]
+    # On another day it is nothing that anybody needs.
+    state = world.home_folder / "agents" / "impl-1" / "state.json"
+    state.write_text(state.read_text().replace(time.strftime("%Y-%m-%d"), "2024-01-15"))
+    world.ok("init", "--uninstall")
+    assert not (world.home_folder / "agents").exists()
 
 
 def test_what_stays_of_the_program_itself_is_named_with_its_command(world: World) -> None:

@@ -27,8 +27,20 @@ def register(commands: Any) -> None:
         "  orchestrator agent add impl-agent-2 --role implementer interval_seconds=120\n"
         "  orchestrator agent pause --all",
     )
-    command(agents, "list", list_agents, "every agent, what it does and why it does not start")
-    show_parser = command(agents, "show", show, "one agent: its settings, its runs, what it cost")
+    command(
+        agents,
+        "list",
+        list_agents,
+        "every agent, what it does and why it does not start",
+        "  orchestrator agent list",
+    )
+    show_parser = command(
+        agents,
+        "show",
+        show,
+        "one agent: its settings, its runs, what it cost",
+        "  orchestrator agent show impl-agent-1",
+    )
     show_parser.add_argument("name", metavar="NAME")
     _register_edits(agents)
     pausing.register(agents)
@@ -90,20 +102,19 @@ def _look(arguments: argparse.Namespace) -> tuple[Layout, Settings, list[dict[st
     layout = context.reading(arguments)
     loaded, seen = context.look(layout)
     if not loaded.good:
-        for problem in loaded.problems:
-            output.err(f"{problem.code}: {problem.message}")
+        output.warn_of(loaded.problems)
     return layout, loaded, shapes.agent_rows(layout, loaded, seen, context.now())
 
 
 def list_agents(arguments: argparse.Namespace) -> int:
-    _, _, rows = _look(arguments)
+    _, loaded, rows = _look(arguments)
     if arguments.json:
         output.show_json(rows)
     elif rows:
         names = ("name", "role", "state", "reason", "due_in_seconds", "task", "last_outcome")
         headings = ("name", "role", "state", "reason", "due in", "task", "last outcome")
         output.table(headings, [[_cell(name, row[name]) for name in names] for row in rows])
-    else:
+    elif loaded.good:
         output.out("no agents; add one: orchestrator agent add --help")
     return 0
 
@@ -270,8 +281,8 @@ def limits(arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.show_json(found._asdict())
         return 0
-    for problem in loaded.problems if not loaded.good else ():
-        output.err(f"{problem.code}: {problem.message}")
+    if not loaded.good:
+        output.warn_of(loaded.problems)
     claimed = len(seen.claimed.tasks)
     used = (len(seen.incoming.tasks) + claimed, claimed, seen.snapshot.open_prs)
     what = ("tasks that wait or are claimed", "claimed tasks", "open pull requests")

@@ -166,3 +166,4 @@ def _write(layout: Layout, data: bytes) -> None:
     mode = stat.S_IMODE(os.stat(path).st_mode)
     files.write_atomic(path, data, mode)
     os.chmod(path, mode)  # what the umask took away
+    files.flush(os.path.dirname(path))  # a brake that was pulled stays pulled

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import clone, events, observe, pullrequests, settings
+from orchestrator import clone, events, observe, pullrequests, roles, settings
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.observe import Observation
@@ -38,18 +39,32 @@ def running_agent() -> str | None:
     return None
 
 
+def refuse_in_run(what: str) -> None:
+    """Raise OrchestratorError, saying what is so there, if we were called inside a run."""
+    if running_agent() is not None:
+        raise OrchestratorError(
+            f"inside a run, {what}",
+            "report what you need in your result; a person decides",
+            code="refused_in_run",
+        )
+
+
+def program() -> str:
+    """Return what a person types to call us from any folder: our name, or the launcher's path."""
+    import shutil
+
+    launcher = os.path.join(roles.resources(), "bin", "orchestrator")
+    if shutil.which("orchestrator") is None and os.path.isfile(launcher):
+        return shlex.quote(launcher)
+    return "orchestrator"
+
+
 def changing(arguments: argparse.Namespace) -> Layout:
     """Return the project for a command that changes it: set up here, and not from inside a run.
 
     Raises OrchestratorError.
     """
-    agent = running_agent()
-    if agent is not None:
-        raise OrchestratorError(
-            "inside a run, agents may read and add tasks, nothing else",
-            "report what you need in your result; a person decides",
-            code="refused_in_run",
-        )
+    refuse_in_run("agents may read and add tasks, nothing else")
     found = layout(arguments)
     clone.require_initialised(found)
     return found
@@ -79,8 +94,9 @@ def good_settings(where: Layout) -> Settings:
     """Return the settings, for commands that cannot work with broken ones. Raises ConfigError."""
     loaded = settings.load(where, write_cache=False)
     if not loaded.good:
-        found = [p.message for p in loaded.problems if p.code == "config_error"]
-        raise ConfigError(found, "correct that, then try again")
+        found = [p for p in loaded.problems if p.code == "config_error"]
+        hint = next((p.hint for p in found if p.hint), "correct that, then try again")
+        raise ConfigError([p.message for p in found], hint)
     return loaded
 
 

@@ -47,8 +47,7 @@ def register(commands: Any) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    if context.running_agent() is not None:
-        raise OrchestratorError("inside a run, no agents are started", code="refused_in_run")
+    context.refuse_in_run("no agents are started")
     folder = _folder(arguments.dir)
     try:
         with _signals_as_interrupts():
@@ -92,10 +91,12 @@ def _folder(wish: str | None) -> str:
     """Return the real path of an empty folder. Raises OrchestratorError when it is not empty."""
     if wish is None:
         return os.path.realpath(tempfile.mkdtemp(prefix="orchestrator-demo-"))
-    os.makedirs(wish, exist_ok=True)
-    if os.listdir(wish):
+    is_folder = os.path.isdir(wish) or not os.path.lexists(wish)
+    if is_folder:
+        os.makedirs(wish, exist_ok=True)
+    if not is_folder or os.listdir(wish):
         raise OrchestratorError(
-            f"{wish} is not empty",
+            f"{wish} is not empty" if is_folder else f"{wish} is no folder",
             "name a new folder: orchestrator demo --dir DIR",
             code="not_empty",
         )
@@ -252,8 +253,12 @@ def _where_to_look(place: Place, found: dict[str, Any]) -> None:
 
 
 def _what_next() -> None:
+    program = context.program()
     output.out("\nIn a project of your own, with Claude Code signed in:")
-    output.out("  orchestrator init")
-    output.out("  orchestrator agent resume --all")
-    output.out("  orchestrator task add --title '...' --role implement")
-    output.out("  orchestrator tick --wait")
+    for words in (
+        "init",
+        "agent resume --all",
+        "task add --title '...' --role implement",
+        "tick --wait",
+    ):
+        output.out(f"  {program} {words}")

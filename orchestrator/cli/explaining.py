@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any, NamedTuple
 
-from orchestrator import observe, planner
+from orchestrator import observe, planner, project
 from orchestrator.cli import context, output, overview
 from orchestrator.cli.parser import command
 from orchestrator.errors import NotFound
@@ -81,6 +81,8 @@ def explain(arguments: argparse.Namespace) -> int:
         if problem is not None and problem.code in ("not_initialised", "tick_stale"):
             output.out(f"Nothing happens by itself: {problem.message}")
             output.out(f"  {problem.hint}")
+    if observe.last_tick(layout) is None and not observe.is_overdue(layout, now):
+        output.out(f"Nothing has happened so far: {project.first_tick(layout)}")
     return 0
 
 

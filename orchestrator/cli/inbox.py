@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from orchestrator import pullrequests, settings
 from orchestrator.cli import context, output, pausing, texts
 from orchestrator.cli.inboxitems import Item, items
 from orchestrator.cli.parser import command
@@ -71,18 +72,26 @@ def inbox(arguments: argparse.Namespace) -> int:
         output.out(f"{item.id}  {item.kind}{about}  {item.since or ''}".rstrip())
         for line in item.text.splitlines():
             output.out(f"  {line}")
-        output.out(f"  -> {_next_step(item)}")
+        output.out(f"  -> {_next_step(layout, item)}")
     return 0
 
 
-def _next_step(item: Item) -> str:
+def _next_step(layout: Layout, item: Item) -> str:
     if item.kind == "approval":
         return f"orchestrator inbox approve {item.id}"
     if item.id.startswith("agent:"):
         return f"orchestrator agent resume {item.id.removeprefix('agent:')}"
     if item.kind == "question":
         return f"orchestrator inbox answer {item.id} 'TEXT'"
-    return f"orchestrator task retry|cancel {item.id}, or: orchestrator inbox dismiss {item.id}"
+    try:
+        state = Store(layout).find(item.id).state
+    except NotFound:  # somebody is quicker
+        return f"orchestrator explain {item.id}"
+    first = {
+        "blocked": f"inbox answer {item.id} 'TEXT'",
+        "incoming": f"task cancel {item.id}",
+    }.get(state, f"task retry {item.id}")
+    return f"orchestrator {first}; or: orchestrator inbox dismiss {item.id}"
 
 
 # --- what a person does about it ---------------------------------------------------------------
@@ -94,7 +103,7 @@ def _item(layout: Layout, name: str) -> Item:
     for known in (name, f"pr:{name.removeprefix('#')}", f"agent:{name}"):
         if known in found:
             return found[known]
-    raise NotFound("question", name, found)
+    raise NotFound("inbox item", name, found)
 
 
 def answer(arguments: argparse.Namespace) -> int:
@@ -134,11 +143,15 @@ def _without_a_task(layout: Layout, name: str) -> Task:
 
 def approve(arguments: argparse.Namespace) -> int:
     layout = context.changing(arguments)
-    item = _item(layout, arguments.id)
+    try:
+        item = _item(layout, arguments.id)
+    except NotFound:
+        _refuse_unapproved(layout, arguments.id)
+        raise
     if item.kind != "approval":
         raise OrchestratorError(
             f"{item.id} is no pull request that waits for approval",
-            f"try: {_next_step(item)}",
+            f"try: {_next_step(layout, item)}",
             code="wrong_state",
         )
     from orchestrator.cli import pulls
@@ -146,6 +159,22 @@ def approve(arguments: argparse.Namespace) -> int:
     pulls.merge_pull_request(layout, item.id.removeprefix("pr:"))
     _report(arguments, item.id, "is merged")
     return 0
+
+
+def _refuse_unapproved(layout: Layout, name: str) -> None:
+    """Raise OrchestratorError if `name` is a pull request that no review has approved."""
+    known = pullrequests.known(layout, settings.load(layout, write_cache=False).config) or []
+    number = name.removeprefix("pr:").removeprefix("#")
+    pr = next((pr for pr in known if pr.id == number), None)
+    if pr is None:
+        return
+    reviewed = pr.state != "open" or pr.verdict == "approved"
+    said = pr.state if reviewed else f"{pr.state}, and no review approved it"
+    hint = f"see: orchestrator pr show {pr.id}"
+    if pr.state == "open":
+        hint += f"; to merge it all the same: orchestrator pr merge {pr.id}"
+    message = f"pull request {pr.id} does not wait for your approval: it is {said}"
+    raise OrchestratorError(message, hint, code="wrong_state")
 
 
 def dismiss(arguments: argparse.Namespace) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.model import Problem
 
 
 def out(text: str = "") -> None:
@@ -18,6 +19,14 @@ def out(text: str = "") -> None:
 
 def err(text: str) -> None:
     print(harmless(text), file=sys.stderr)
+
+
+def warn_of(problems: Iterable[Problem]) -> None:
+    """Say what is wrong beside what was asked for."""
+    for problem in problems:
+        err(f"{problem.code}: {problem.message}")
+        if problem.hint:
+            err(f"  {problem.hint}")
 
 
 def harmless(text: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from orchestrator import clone, locks, observe, pullrequests, settings
+from orchestrator import clone, locks, observe, project, pullrequests, settings
 from orchestrator.cli import shapes
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest, Task
-from orchestrator.observe import STALE_AFTER, Observation
+from orchestrator.observe import Observation
 from orchestrator.planner import in_backoff
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -88,7 +88,7 @@ def _scheduler(layout: Layout, now: float) -> Value:
     return {
         "last_tick": shapes.time_text(ticked),
         "age_seconds": None if age is None else int(age),
-        "stale": age is None or age > STALE_AFTER,
+        "stale": observe.is_overdue(layout, now),
     }
 
 
@@ -153,7 +153,7 @@ class Block(NamedTuple):
     mood: str = "plain"
 
 
-def picture(found: Value, config: Config) -> Iterator[Block]:
+def picture(found: Value, layout: Layout, config: Config) -> Iterator[Block]:
     """Return a value as what a person reads, the most important first."""
     yield _headline(found)
     if found["problems"]:
@@ -186,7 +186,7 @@ def picture(found: Value, config: Config) -> Iterator[Block]:
             for r in found["blocked"]
         ),
     )
-    yield Block(tuple(_closing_lines(found)))
+    yield Block(tuple(_closing_lines(found, layout)))
 
 
 def _headline(found: Value) -> Block:
@@ -251,10 +251,13 @@ def _table(title: str, headings: tuple[str, ...], rows: tuple[tuple[object, ...]
     return Block((title, *(more if shown != rows else ())), headings, shown)
 
 
-def _closing_lines(found: Value) -> Iterator[str]:
+def _closing_lines(found: Value, layout: Layout) -> Iterator[str]:
     scheduler, totals = found["scheduler"], found["totals"]
     age = scheduler["age_seconds"]
-    yield f"last tick: {'never' if age is None else span(age) + ' ago'}"
+    if age is not None:
+        yield f"last tick: {span(age)} ago"
+    else:
+        yield "last tick: never" if scheduler["stale"] else project.first_tick(layout)
     tokens = totals["input_tokens"] + totals["output_tokens"]
     took = span(int(totals["seconds_running"]))
     yield f"so far: {totals['runs']} runs, {took}, {tokens} tokens, {totals['cost_usd']:.2f} USD"

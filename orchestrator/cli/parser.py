@@ -160,6 +160,17 @@ def command(
     return parser
 
 
+def seconds(text: str) -> float:
+    """Read a span of time from the command line, for `type=`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, found {text!r}")
+    return value
+
+
 def group(commands: Any, name: str, summary: str, examples: str = "") -> Any:
     """Add a command that has sub-commands; return where they are added."""
     epilog = f"examples:\n{examples}" if examples else None

@@ -23,13 +23,15 @@ def register(commands: Any) -> None:
         "list, show, merge or close pull requests",
         "  orchestrator pr list\n  orchestrator pr show 3\n  orchestrator pr merge 3",
     )
-    command(pulls, "list", list_all, "every pull request of an agent's branch")
+    summary = "every pull request of an agent's branch"
+    command(pulls, "list", list_all, summary, "  orchestrator pr list")
     for name, function, summary in (
         ("show", show, "one pull request, and how to see its changes"),
         ("merge", merge, "merge into the base, after the checks pass on the merged result"),
         ("close", close, "close without merging; the branch stays"),
     ):
-        command(pulls, name, function, summary).add_argument("id", metavar="ID")
+        parser = command(pulls, name, function, summary, f"  orchestrator pr {name} 3")
+        parser.add_argument("id", metavar="ID")
 
 
 def _known(layout: Layout) -> list[PullRequest]:

@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator import settings
 from orchestrator.cli import context, explaining, output, overview
 from orchestrator.cli.overview import Block
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import command, seconds
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.settings import Settings
@@ -40,7 +40,7 @@ def register(commands: Any) -> None:
         "the same, painted again and again; where there is no terminal, once per change",
         "  orchestrator watch\n  orchestrator watch --interval 10",
     )
-    parser.add_argument("--interval", type=float, default=INTERVAL, metavar="S", help="seconds")
+    parser.add_argument("--interval", type=seconds, default=INTERVAL, metavar="S", help="seconds")
     explaining.register(commands)
     command(
         commands,
@@ -61,7 +61,7 @@ def status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.show_json(found)
     else:
-        _show(overview.picture(found, loaded.config))
+        _show(overview.picture(found, layout, loaded.config))
     return 0
 
 
@@ -102,9 +102,9 @@ def watch(arguments: argparse.Namespace) -> int:
     views = _views(layout, arguments.interval)
     with _ended_by_signals(), contextlib.suppress(KeyboardInterrupt):
         if output.on_terminal() and not arguments.json:
-            _repaint(views)
+            _repaint(layout, views)
         else:
-            _print_changes(views, as_json=arguments.json)
+            _print_changes(layout, views, as_json=arguments.json)
     return 0
 
 
@@ -123,15 +123,17 @@ def _views(layout: Layout, interval: float) -> Iterator[tuple[overview.Value, Se
         time.sleep(interval)
 
 
-def _repaint(views: Iterator[tuple[overview.Value, Settings]]) -> None:
+def _repaint(layout: Layout, views: Iterator[tuple[overview.Value, Settings]]) -> None:
     from rich.live import Live
 
     with Live(console=output.console(), screen=True, auto_refresh=False) as live:
         for found, loaded in views:
-            live.update(_painted(overview.picture(found, loaded.config)), refresh=True)
+            live.update(_painted(overview.picture(found, layout, loaded.config)), refresh=True)
 
 
-def _print_changes(views: Iterator[tuple[overview.Value, Settings]], *, as_json: bool) -> None:
+def _print_changes(
+    layout: Layout, views: Iterator[tuple[overview.Value, Settings]], *, as_json: bool
+) -> None:
     before = None
     for found, loaded in views:
         lasting = overview.lasting(found)
@@ -142,7 +144,7 @@ def _print_changes(views: Iterator[tuple[overview.Value, Settings]], *, as_json:
             output.out(json.dumps(found))
         else:
             output.out(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}")
-            _show(overview.picture(found, loaded.config))
+            _show(overview.picture(found, layout, loaded.config))
         output.flush()
 
 

@@ -70,9 +70,9 @@ def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
     told = sorted(code for code in codes - _TOLD_OTHERWISE if code.isidentifier())
     said = [f"problems: {', '.join(told)}"] if told else []
     ticked = observe.last_tick(layout)
-    if ticked is None:
+    if ticked is None and observe.is_overdue(layout, now):
         said.append("nothing has ever ticked, so no agent starts")
-    elif now - ticked > LONG:
+    elif ticked is not None and now - ticked > LONG:
         said.append(f"nothing has ticked for {span(int(now - ticked))}")
     return f"{'; '.join(said)}; /orchestrator:doctor" if said else None
 

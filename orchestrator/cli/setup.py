@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import shutil
 from typing import Any
 
-from orchestrator import __version__, installed, project, roles, schedule, settings, uninstall
+from orchestrator import __version__, installed, project, schedule, settings, uninstall
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import Change
 from orchestrator.scheduleentry import KINDS, Entry, usable_path
@@ -47,8 +45,7 @@ def register(commands: Any) -> None:
 
 
 def init(arguments: argparse.Namespace) -> int:
-    if context.running_agent() is not None:
-        raise OrchestratorError("inside a run, nothing is set up", code="refused_in_run")
+    context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
     if arguments.uninstall:
         return _uninstall(arguments, layout)
@@ -187,13 +184,15 @@ def _what_stays(layout: Layout, data: str) -> None:
 
 def _next_step(layout: Layout, entry: Entry | None) -> None:
     output.out("\nNext:")
-    launcher = os.path.join(roles.resources(), "bin", "orchestrator")
-    if shutil.which("orchestrator") is None and os.path.isfile(launcher):
-        output.out(f"  (`orchestrator` is not on your PATH here; it is {launcher})")
+    program = context.program()
+    if program != "orchestrator":
+        output.out(f"  (`orchestrator` is not on your PATH here; it is {program})")
     if settings.load(layout, write_cache=False).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add --title '...' --role implement")
     if entry is None:
-        output.out("  orchestrator tick --wait        (or each minute: init --schedule cron)")
+        output.out(
+            "  orchestrator tick --wait        (or each minute: orchestrator init --schedule cron)"
+        )
     else:
         output.out(f"  orchestrator doctor             ({entry.kind} ticks each minute: can it?)")

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from orchestrator import forge, settings
-from orchestrator.cli import context, output, shapes, taskadd, taskmoves
+from orchestrator.cli import context, output, shapes, taskadd, taskhistory, taskmoves
 from orchestrator.cli.parser import command, group
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
@@ -106,10 +106,9 @@ def show_task(arguments: argparse.Namespace) -> int:
     if file.body.strip():
         output.out("\n" + file.body.strip("\n"))
     if file.history:
-        output.out("\nHistory")
+        output.out("\nHistory (UTC)")
     for entry in file.history:
-        fields = " ".join(f"{name}={value}" for name, value in entry.fields.items())
-        output.out(f"  {entry.at} {entry.event} {fields}".rstrip())
+        output.out(f"  {taskhistory.line(entry)}")
     return 0
 
 

@@ -6,20 +6,24 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import agentstate, clone, scheduler
+from orchestrator import agentstate, clone, locks, scheduler
 from orchestrator.cli import context, output
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Collection
 
+    from orchestrator.model import Action
+
+#: Seconds to wait for the rest of a tick that settled the last run.
+SETTLING = 10.0
 #: Seconds that `--wait` waits when no number is given.
 DEFAULT_WAIT = 86_400.0
 
 
 def register(commands: Any) -> None:
-    from orchestrator.cli.parser import command
+    from orchestrator.cli.parser import command, seconds
 
     parser = command(
         commands,
@@ -34,7 +38,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--wait",
         nargs="?",
-        type=float,
+        type=seconds,
         const=DEFAULT_WAIT,
         metavar="SECONDS",
         help="wait for the runs that this tick started",
@@ -61,39 +65,41 @@ def pass_once(
 
     `wait` is how many seconds to wait for the runs that it starts. Returns the exit code.
     """
-    if context.running_agent() is not None:
-        raise OrchestratorError("inside a run, nothing ticks", code="refused_in_run")
+    context.refuse_in_run("nothing ticks")
     layout = context.layout_at(where)
     clone.require_initialised(layout)
     report = scheduler.tick(layout, context.now(), dict(os.environ), dry_run=dry_run)
+    if not as_json:
+        _show(report)
     if wait is not None and not dry_run:
         _wait(layout, report, wait, quiet=as_json)
-    _show(report, as_json=as_json)
+    if as_json:
+        _show_json(report)
     if report.bug is not None:
         return output.report_bug(report.bug, as_json=False)
     return 0 if report.good else 1
 
 
-def _show(report: scheduler.Report, *, as_json: bool) -> None:
-    if as_json:
-        fields = ("action", "agent", "task", "run", "reason")
-        actions = [{f: getattr(a, f) for f in fields} for a in report.actions]
-        output.show_json({"actions": actions, "problems": [p._asdict() for p in report.problems]})
-        return
+def _show_json(report: scheduler.Report) -> None:
+    fields = ("action", "agent", "task", "run", "reason")
+    actions = [{f: getattr(a, f) for f in fields} for a in report.actions]
+    output.show_json({"actions": actions, "problems": [p._asdict() for p in report.problems]})
+
+
+def _show(report: scheduler.Report) -> None:
     if report.held:
         output.out("another tick is at work")
     for action in report.actions:
         words = (action.action, action.agent, action.task, action.run, action.reason)
         output.out(" ".join(str(word) for word in words if word))
-    for problem in report.problems:
-        output.err(f"{problem.code}: {problem.message}")
-        if problem.hint:
-            output.err(f"  {problem.hint}")
+    output.warn_of(report.problems)
+    output.flush()
 
 
 def _wait(layout: Layout, report: scheduler.Report, seconds: float, *, quiet: bool) -> None:
-    """Wait until the runs that this tick started are settled, showing what happens."""
+    """Wait until the runs that this tick started are settled; say what happens and what follows."""
     pending = {a.run: a for a in report.actions if a.action == "start" and a.run and a.agent}
+    started = list(pending.values())
     deadline = time.monotonic() + seconds
     overdue: dict[str, float] = {}
     while pending and time.monotonic() < deadline:
@@ -109,6 +115,26 @@ def _wait(layout: Layout, report: scheduler.Report, seconds: float, *, quiet: bo
         if pending and _some_need_a_tick(layout, pending, overdue):
             scheduler.tick(layout, context.now(), dict(os.environ), wait_for_lock=5.0)
         time.sleep(0.05)
+    if not quiet:
+        _tell_what_follows(layout, started, pending.values(), deadline)
+
+
+def _tell_what_follows(
+    layout: Layout, started: list[Action], at_work: Collection[Action], deadline: float
+) -> None:
+    """Say what the ended ones of the started runs led to, and which ones are still at work."""
+    if len(at_work) < len(started):
+        # The tick that settled a run is not over yet: it also starts what follows.
+        until = min(deadline, time.monotonic() + SETTLING)
+        while locks.holder(layout.scheduler_lock) is not None and time.monotonic() < until:
+            time.sleep(0.05)
+        from orchestrator.cli import following
+
+        for line in following.steps(layout, [a.task for a in started if a not in at_work]):
+            output.out(line)
+    for action in at_work:
+        output.out(f"still at work: {' '.join(filter(None, (action.agent, action.task)))}")
+        output.out(f"  orchestrator logs {action.agent} --follow")
 
 
 def _some_need_a_tick(layout: Layout, pending: dict[str, Any], overdue: dict[str, float]) -> bool:

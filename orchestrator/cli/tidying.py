@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from orchestrator import pullrequests, tidy
+from orchestrator import pullrequests, settings, tidy
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
@@ -24,7 +24,11 @@ def register(commands: Any) -> None:
 
 def clean(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments) if arguments.dry_run else context.changing(arguments)
-    config = context.good_settings(layout).config
+    if arguments.dry_run:
+        loaded = settings.load(layout, write_cache=False)
+    else:
+        loaded = context.good_settings(layout)
+    config = loaded.config
     prs = pullrequests.known(layout, config)
     if prs is None:
         raise OrchestratorError(
@@ -33,6 +37,10 @@ def clean(arguments: argparse.Namespace) -> int:
             code="open_prs_unknown",
         )
     items = tidy.plan(layout, config, prs, context.now())
+    if not loaded.good:
+        output.warn_of(loaded.problems)
+        output.err("until then clean drops nothing; judged by the last good settings, or defaults:")
+        items = [_unless_configured(item) for item in items]
     dropped = (
         [i for i in items if i.drop]
         if arguments.dry_run
@@ -52,3 +60,10 @@ def clean(arguments: argparse.Namespace) -> int:
     if not items:
         output.out("nothing to clean")
     return 0
+
+
+def _unless_configured(item: tidy.Item) -> tidy.Item:
+    """Return an item as judged while nobody can say which agents are configured."""
+    if item.kind != "worktree" or not item.drop:
+        return item
+    return item._replace(drop=False, why="whether its agent is configured is not known")

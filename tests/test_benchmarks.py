@@ -1,0 +1,45 @@
+"""The measures of `make bench` still work. How fast anything is, no test says: that is theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT
+
+from benchmarks import report
+from benchmarks.__main__ import MEASURES
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_gives_its_rows_and_nothing_is_broken(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        (sys.executable, "-m", "benchmarks", "--smoke", "--json", "--folder", tmp_path, name),
+        cwd=CHECKOUT,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["broken"] == {}
+    assert found["rows"]
+    for row in found["rows"]:
+        assert row["figure"] > 0, row
+        assert row["yardstick"] is None or row["yardstick"] > 0, row
+    assert list(tmp_path.iterdir()) == [], "what it made it took away"
+
+
+def test_the_table_shows_each_figure_beside_its_yardstick_and_its_aim() -> None:
+    met = report.Row("a tick", 2.0, "ms", 1.0, "git", report.Aim(3.0), "5 rounds")
+    missed = report.milliseconds("a run", [0.004], [0.001], "git", report.Aim(3.0))
+    _, first, second, _, *notes = report.table([met, missed]).splitlines()
+    assert first.split() == ["a", "tick", "2", "ms", "1", "ms", "2.00", "x", "<=", "3", "x", "ok"]
+    assert second.split()[-1] == "MISSED"
+    assert notes[0] == "a tick: against git; 5 rounds"
