@@ -4,7 +4,7 @@ Written only under the scheduler's lock, in one atomic step each time, so that a
 counted exactly once.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
 from collections.abc import Container, Mapping
@@ -48,7 +48,7 @@ class AgentState(NamedTuple):
     #: US dollars by local day, for about a week.
     spend: Mapping[str, float] = {}
 
-    def idle(self) -> AgentState:
+    def idle(self) -> "AgentState":
         """Return the same memory without a run."""
         return self._replace(run=None, supervisor={}, restarts=0, restarted_in=None)
 

@@ -1,18 +1,19 @@
 """Work done aside: a forked process makes ready while its parent does something else.
 
-For what takes long to load: two processes use two cores, two threads of one Python do not.
+For what takes long to load: two processes use two cores, two threads of one Python do not. A tick
+forks before it has loaded anything, so only built-in modules are imported above that.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
-from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
-from orchestrator import process
+TYPE_CHECKING = False  # as `typing` has it, which takes longer to import than we take to fork
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
 
 
 class Aside:
@@ -32,12 +33,20 @@ class Aside:
 
     def ask(self, message: bytes) -> bytes | None:
         """Return the answer to a message; None when the process came to an end without one."""
+        self.tell(message)
+        return self.answer()
+
+    def tell(self, message: bytes) -> None:
+        """Hand over the message, which is worked on from now on. Its end shows in the answer."""
         told, self._told = self._told, -1
         try:
             with os.fdopen(told, "wb") as out:
                 out.write(message)
         except BrokenPipeError:
-            return None
+            return
+
+    def answer(self) -> bytes | None:
+        """Wait for the answer to the message; None when the process came to an end without one."""
         found, self._answer = self._answer, -1
         with os.fdopen(found, "rb") as answer:
             return answer.read() or None
@@ -53,8 +62,10 @@ class Aside:
     ) -> None:
         self.close()
         # It may be another process's child: then that one, or init, takes its exit status.
-        with contextlib.suppress(ChildProcessError):
+        try:
             os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            return
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -72,12 +83,14 @@ def _serve(
     told: int, answer: int, make_ready: Callable[[], object], work: Callable[[bytes], bytes]
 ) -> None:
     """In the forked process: answer once, or end with the parent. Never returns."""
+    gc.disable()  # what is loaded for one message is never garbage
     try:
+        from orchestrator import process
+
         # Nothing of the parent's stays open here: its locks, and its output, end with it.
         process.close_all_but(told, answer)
         for number in range(3):
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
-        gc.disable()  # what is loaded for one message is never garbage
         make_ready()
         message = bytearray()
         while part := os.read(told, 65536):

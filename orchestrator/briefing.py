@@ -1,12 +1,13 @@
 """What the client is given: instructions, prompt, arguments, environment and our own command.
 
-All of it is written into the run's folder, so that a supervisor started again starts the same.
+All of it is written into the run's folder, for whoever wants to know later what a run was told.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +19,9 @@ from orchestrator import (
     environment,
     files,
     git,
+    headstart,
     history,
     process,
-    prompts,
     roles,
     runrecord,
     withheld,
@@ -33,39 +34,35 @@ from orchestrator.model import ports
 from orchestrator.store import Store
 
 
-def make_ready() -> None:
-    """Load and compile what every run's instructions are made with."""
-    prompts.make_ready()
+def begin(writer: Aside, job: Job) -> bytes:
+    """Have the instructions and the prompt written into the run's folder; return what was asked.
+
+    The worktree need not be there yet, but where the run starts must be known.
+    """
+    message = pickle.dumps((job.folder, _variables(job)))
+    writer.tell(message)
+    return message
 
 
-def write_aside(writer: Aside, job: Job) -> None:
-    """Have the instructions and the prompt written by a process that made ready.
+def finish(writer: Aside, job: Job, message: bytes) -> None:
+    """Wait until what `begin` asked for is written, and bring the instructions to the worktree.
 
     Raises OrchestratorError and OSError.
     """
-    answer = writer.ask(json.dumps({"folder": job.folder, "record": job.record}).encode())
-    if answer is None:  # it was killed, or met something that nobody foresaw
-        write_instructions(job)
-    elif problem := json.loads(answer):
+    answer = writer.answer()
+    # Without one it was killed, or met something that nobody foresaw.
+    problem = pickle.loads(headstart.write(message) if answer is None else answer)
+    if problem is not None:
         raise OrchestratorError(problem["message"], problem["hint"], code=problem["code"])
+    with open(os.path.join(job.folder, runrecord.INSTRUCTIONS), "rb") as file:
+        runrecord.put(os.path.join(job.path, ".agent-instructions.md"), file.read())
 
 
-def write_as_told(message: bytes) -> bytes:
-    """Write the instructions of the run that a message names; return what is wrong, or null."""
-    told = json.loads(message)
-    try:
-        write_instructions(Job.load(told["folder"], told["record"]))
-    except OrchestratorError as error:
-        problem = {"message": error.message, "hint": error.hint, "code": error.code}
-        return json.dumps(problem).encode()
-    return b"null"
-
-
-def write_instructions(job: Job) -> None:
-    """Write what the agent reads: its instructions, in the worktree too, and the prompt."""
+def _variables(job: Job) -> dict[str, Any]:
+    """Return what the templates of the instructions and the prompt are filled with."""
     record, task = job.record, job.task
     told = history.attempts(job.file.history) if job.file else []
-    variables: dict[str, Any] = {
+    return {
         "agent": job.agent,
         "role": job.role,
         "task": task,
@@ -87,11 +84,6 @@ def write_instructions(job: Job) -> None:
         "resumed": bool(record.get("resume")),
         "confined": is_confined(job),
     }
-    text = prompts.instructions(variables).encode()
-    files.write_atomic(os.path.join(job.path, ".agent-instructions.md"), text)
-    files.write_atomic(os.path.join(job.folder, runrecord.INSTRUCTIONS), text)
-    prompt = prompts.prompt(variables).encode()
-    files.write_atomic(os.path.join(job.folder, runrecord.PROMPT), prompt)
 
 
 def _earlier_rescue(job: Job) -> str | None:
@@ -160,7 +152,7 @@ def write_launch(job: Job) -> None:
     allow = job.config.environment_allow
     variables = {**_environment(job), "CLAUDE_ENV_FILE": _before_commands(job.folder, allow)}
     plan = {"argv": argv, "cwd": job.path, "environment": variables, "allow": allow}
-    files.write_json(os.path.join(job.folder, runrecord.LAUNCH), plan)
+    runrecord.put(os.path.join(job.folder, runrecord.LAUNCH), json.dumps(plan).encode())
 
 
 def is_confined(job: Job) -> bool:
@@ -192,7 +184,7 @@ def _before_commands(folder: str, allow: Sequence[str]) -> str:
     if names:
         lines.append(f"unset {shlex.join(names)}")
     path = os.path.join(folder, "before-commands.sh")
-    files.write_atomic(path, "\n".join([*lines, ""]).encode())
+    runrecord.put(path, "\n".join([*lines, ""]).encode())
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -70,6 +69,8 @@ class Checker(NamedTuple):
 
     def run(self, command: str, cwd: str) -> Failure | None:
         """Run one shell command; None when it exits 0. Raises Stopped."""
+        import subprocess
+
         files.append_line(self.log, f"$ {command}")
         with open(self.log, "ab") as out:
             began = out.seek(0, os.SEEK_END)

@@ -4,7 +4,7 @@ Sources: the client's own behaviour, measured (tests/test_real_client.py runs it
 documentation of headless mode. Only a parsed `result` line is success; exit codes are not.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import json
 from collections.abc import Mapping

@@ -7,7 +7,6 @@ can carry (FAILURES 21).
 from __future__ import annotations
 
 import os
-import shlex
 
 from orchestrator import files
 from orchestrator.errors import OrchestratorError
@@ -122,6 +121,8 @@ def require_no_links(layout: Layout) -> None:
     """Raise OrchestratorError if what we write would land elsewhere."""
     found = links(layout)
     if found:
+        import shlex
+
         raise OrchestratorError(
             f"{found[0]} is a symbolic link: what is written there would land elsewhere",
             f"see where it leads, then remove it: rm {shlex.quote(found[0])}",

@@ -3,7 +3,7 @@
 Asked before a tick begins, because a tick that cannot write cannot remember what it met either.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import errno
 import os

@@ -133,8 +133,8 @@ class Local:
 _NAMES = ("id", "branch", "base", "head", "title", "state")
 _STATES = ("open", "merged", "closed")
 #: What git takes for a branch here, and for no option; and a commit's name.
-_BRANCH = re.compile(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,300}")
-_COMMIT = re.compile(r"[0-9A-Za-z]{1,64}")
+_BRANCH = r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,300}"
+_COMMIT = r"[0-9A-Za-z]{1,64}"
 
 
 def from_record(record: dict[str, Any]) -> PullRequest | None:
@@ -144,8 +144,8 @@ def from_record(record: dict[str, Any]) -> PullRequest | None:
     if not all(isinstance(v, str if n in _NAMES else kinds) for n, v in values.items()):
         return None
     pr = PullRequest(**values)  # type: ignore[arg-type]
-    branches = _BRANCH.fullmatch(pr.branch) and _BRANCH.fullmatch(pr.base)
-    good = branches and _COMMIT.fullmatch(pr.head) and pr.state in _STATES
+    branches = all(re.fullmatch(_BRANCH, name) for name in (pr.branch, pr.base))
+    good = branches and re.fullmatch(_COMMIT, pr.head) and pr.state in _STATES
     return pr if good else None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from orchestrator import process
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
@@ -83,25 +83,49 @@ def run(
     extra: Mapping[str, str] | None = None,
 ) -> process.Finished:
     """Run git in `cwd` and return what happened. Raises SystemFault when git cannot be started."""
-    pause = 0.02
-    while True:
-        done = _run_once(cwd, arguments, timeout, stdin, extra)
-        if done.code in (0, None):
-            return done
-        lock = _LOCKED.search(done.err)
-        freed = lock and _is_of_refs(lock[1]) and remove_abandoned(lock[1])
-        if pause > 1 or not (freed or _HALF_MADE.search(done.err)):
-            return done
-        time.sleep(pause)
-        pause *= 2
+    return begin(cwd, *arguments, timeout=timeout, stdin=stdin, extra=extra)()
+
+
+def begin(
+    cwd: str,
+    *arguments: str,
+    timeout: float = LOCAL_TIMEOUT,
+    stdin: str | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> Callable[[], process.Finished]:
+    """Start git in `cwd`; what is returned waits for its end and says what happened.
+
+    Call that, or git is never looked after. Both raise SystemFault, as `run` does.
+    """
+    begun = _begin_once(cwd, arguments, stdin, extra)
+
+    def finish() -> process.Finished:
+        nonlocal begun
+        pause = 0.02
+        while True:
+            done = begun.finish(timeout)
+            if done.code is None:
+                message = f"git {arguments[0]} did not end within {timeout:.0f} s"
+                raise SystemFault(message, code="git_hung")
+            if done.code == 0:
+                return done
+            lock = re.search(_LOCKED, done.err, re.MULTILINE)
+            freed = lock and _is_of_refs(lock[1]) and remove_abandoned(lock[1])
+            if pause > 1 or not (freed or re.search(_HALF_MADE, done.err)):
+                return done
+            time.sleep(pause)
+            pause *= 2
+            begun = _begin_once(cwd, arguments, stdin, extra)
+
+    return finish
 
 
 #: `git worktree add` makes a worktree's files one by one, and commands that look at all worktrees
 #: die, before doing anything, on one that is half made by another process.
-_HALF_MADE = re.compile(r"worktrees/[^/]+/(commondir|gitdir|HEAD)")
+_HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
 
 #: What a git says that met another's lock; what a remote says begins otherwise.
-_LOCKED = re.compile(r"^(?!remote:).*Unable to create '(.+\.lock)': File exists", re.MULTILINE)
+_LOCKED = r"^(?!remote:).*Unable to create '(.+\.lock)': File exists"
 
 
 def _is_of_refs(lock: str) -> bool:
@@ -124,19 +148,14 @@ def remove_abandoned(lock: str) -> bool:
     return False
 
 
-def _run_once(
-    cwd: str,
-    arguments: Sequence[str],
-    timeout: float,
-    stdin: str | None,
-    extra: Mapping[str, str] | None,
-) -> process.Finished:
+def _begin_once(
+    cwd: str, arguments: Sequence[str], stdin: str | None, extra: Mapping[str, str] | None
+) -> process.Begun:
     try:
-        done = process.run(
+        return process.begin(
             ("git", *_OPTIONS, *arguments),
             cwd=cwd,
             environment=environment(os.environ, **(extra or {})),
-            timeout=timeout,
             stdin=stdin,
         )
     except FileNotFoundError as error:
@@ -149,16 +168,17 @@ def _run_once(
         ) from error
     except OSError as error:
         raise SystemFault(f"git could not be started: {error.strerror}") from error
-    if done.code is None:
-        raise SystemFault(f"git {arguments[0]} did not end within {timeout:.0f} s", code="git_hung")
-    return done
 
 
 def ask(cwd: str, *arguments: str, timeout: float = LOCAL_TIMEOUT, stdin: str | None = None) -> str:
     """Run git and return its output without the last newline. Raises GitError when it fails."""
-    done = run(cwd, *arguments, timeout=timeout, stdin=stdin)
+    return _good(run(cwd, *arguments, timeout=timeout, stdin=stdin), arguments[0])
+
+
+def _good(done: process.Finished, word: str) -> str:
+    """Return what a git command said, without the last newline. Raises GitError if it failed."""
     if done.code != 0:
-        raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
+        raise GitError(f"git {word} failed: {reason(done.err)}")
     return done.out.rstrip("\n")
 
 
@@ -237,7 +257,13 @@ def git_folder(root: str) -> str:
 
 def toplevel(cwd: str) -> str:
     """Return the top folder of the worktree that git commands in `cwd` would work on."""
-    return ask(cwd, "rev-parse", "--show-toplevel")
+    return begin_toplevel(cwd)()
+
+
+def begin_toplevel(cwd: str) -> Callable[[], str]:
+    """Ask for `toplevel`; what is returned waits for the answer."""
+    finish = begin(cwd, "rev-parse", "--show-toplevel")
+    return lambda: _good(finish(), "rev-parse")
 
 
 def resolve(cwd: str, name: str) -> str | None:
@@ -254,12 +280,22 @@ def current_branch(cwd: str) -> str | None:
 
 def settings(cwd: str, *names: str) -> dict[str, list[str]]:
     """Return all values of git settings, by lower-case name, leaving out what is not set."""
+    return begin_settings(cwd, *names)()
+
+
+def begin_settings(cwd: str, *names: str) -> Callable[[], dict[str, list[str]]]:
+    """Ask for `settings`; what is returned waits for the answer."""
     pattern = "^(" + "|".join(re.escape(name.lower()) for name in names) + ")$"
-    done = run(cwd, "config", "--null", "--get-regexp", pattern)
-    found: dict[str, list[str]] = {}
-    for name, _, value in (entry.partition("\n") for entry in done.out.split("\0") if entry):
-        found.setdefault(name, []).append(value)
-    return found
+    finish = begin(cwd, "config", "--null", "--get-regexp", pattern)
+
+    def answer() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for entry in filter(None, finish().out.split("\0")):
+            name, _, value = entry.partition("\n")
+            found.setdefault(name, []).append(value)
+        return found
+
+    return answer
 
 
 def is_ancestor(cwd: str, commit: str, of: str) -> bool:
@@ -290,8 +326,18 @@ def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
 
 def refs(root: str, *patterns: str) -> dict[str, str]:
     """Return the refs with these full names, or below them, each with its commit."""
-    text = ask(root, "for-each-ref", "--format=%(objectname) %(refname)", *patterns)
-    return {name: commit for commit, _, name in (x.partition(" ") for x in lines(text))}
+    return begin_refs(root, *patterns)()
+
+
+def begin_refs(root: str, *patterns: str) -> Callable[[], dict[str, str]]:
+    """Ask for `refs`; what is returned waits for the answer."""
+    finish = begin(root, "for-each-ref", "--format=%(objectname) %(refname)", *patterns)
+
+    def answer() -> dict[str, str]:
+        text = _good(finish(), "for-each-ref")
+        return {name: commit for commit, _, name in (x.partition(" ") for x in lines(text))}
+
+    return answer
 
 
 def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:

@@ -6,7 +6,7 @@ A remote that cannot be reached is a SystemFault, nobody's work; one that refuse
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator import disk
 from orchestrator.errors import GitError, SystemFault
@@ -29,16 +29,28 @@ def head(root: str, remote: str) -> str | None:
     return done.out.strip().removeprefix(f"{remote}/") if done.code == 0 else None
 
 
+def kept(remote: str, branch: str) -> str:
+    """Return the ref that `fetch` brings a branch of a remote to."""
+    return f"refs/remotes/{remote}/{branch}"
+
+
 def fetch(
-    root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
+    root: str,
+    remote: str,
+    branches: Sequence[str],
+    timeout: float = TIMEOUT,
+    seen: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Bring branches of the remote to `refs/remotes/`; return those that it has, with commits.
 
-    Not safe against another fetch of the same refs at the same time: hold a lock. Raises
+    `seen` are those refs as they were a moment ago: nothing is to be brought if they are the
+    remote's. Not safe against another fetch of the same refs at the same time: hold a lock. Raises
     SystemFault when the remote cannot be reached, GitError when the refs cannot be written here.
     """
     theirs = tips(root, remote, branches, timeout)
-    names = {branch: f"refs/remotes/{remote}/{branch}" for branch in branches}
+    names = {branch: kept(remote, branch) for branch in branches}
+    if seen is not None and all(seen.get(ref) == theirs.get(b) for b, ref in names.items()):
+        return theirs
     ours = refs(root, *names.values())
     for branch, ref in names.items():
         if branch not in theirs and ref in ours:
@@ -52,7 +64,7 @@ def fetch(
         return theirs
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
     done = run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
-    if done.code != 0 and _LOCKED_HERE.search(done.err):
+    if done.code != 0 and re.search(_LOCKED_HERE, done.err):
         raise GitError(f"git fetch failed: {reason(done.err)}")
     if done.code != 0:
         raise _unreachable(remote, done.err)
@@ -60,7 +72,7 @@ def fetch(
 
 
 #: What a fetch says when it could not write our refs: somebody holds a lock, or died with it.
-_LOCKED_HERE = re.compile(r"cannot lock ref|Unable to create '.*\.lock'")
+_LOCKED_HERE = r"cannot lock ref|Unable to create '.*\.lock'"
 
 
 def tips(
@@ -76,9 +88,9 @@ def tips(
 
 
 #: What the remote says of a ref when something broke in it, or on the way, and it refused nothing.
-_BROKEN = re.compile(r"unpacker error|remote failure|failed to update ref|cannot lock ref")
+_BROKEN = r"unpacker error|remote failure|failed to update ref|cannot lock ref"
 #: The one such failure that stays whatever is mended: a branch `a` where `a/b` is wanted.
-_IN_THE_WAY = re.compile(r"'refs/heads/[^']+' exists; cannot create 'refs/heads/")
+_IN_THE_WAY = r"'refs/heads/[^']+' exists; cannot create 'refs/heads/"
 
 
 def push(
@@ -99,7 +111,7 @@ def push(
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
     refused = [line for line in lines(done.out) if line.startswith("!")]
-    if refused and (not _BROKEN.search(refused[0]) or _IN_THE_WAY.search(done.err)):
+    if refused and (not re.search(_BROKEN, refused[0]) or re.search(_IN_THE_WAY, done.err)):
         return reason("\n".join([refused[0].replace("\t", " "), done.err]))
     raise _unreachable(remote, done.err)
 

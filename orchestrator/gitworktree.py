@@ -3,7 +3,7 @@
 Questions and single steps; what is done when, so that nothing is ever lost, is `worktree`'s.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
 from collections.abc import Iterator

@@ -1,7 +1,8 @@
 """A head start for a run: what writes its instructions is loaded while the tick itself still loads.
 
 Jinja2 takes longer to load than a tick takes to plan. So a tick that finds something waiting
-begins with a process aside, and the first supervisor that it starts gets it.
+begins with a process aside, and the first supervisor that it starts gets it. The process is told
+all that it is to write about, and so loads nothing that reads the project.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def begin() -> None:
 
 def fresh() -> Aside:
     """Return a process that makes ready to write one run's instructions."""
-    return Aside(_make_ready, _write)
+    return Aside(_make_ready, write)
 
 
 def take() -> Aside | None:
@@ -27,12 +28,31 @@ def take() -> Aside | None:
 
 
 def _make_ready() -> None:
-    from orchestrator import briefing
+    from orchestrator import prompts
 
-    briefing.make_ready()
+    prompts.make_ready()
 
 
-def _write(message: bytes) -> bytes:
-    from orchestrator import briefing
+def write(message: bytes) -> bytes:
+    """Write instructions and prompt as `briefing.begin` asks; return what is wrong, if anything.
 
-    return briefing.write_as_told(message)
+    Message and answer are pickled: a run's folder with the templates' variables; None, or the
+    fields of an OrchestratorError. Raises OSError.
+    """
+    import os
+    import pickle
+
+    from orchestrator import prompts, runrecord
+    from orchestrator.errors import OrchestratorError
+
+    folder, variables = pickle.loads(message)
+    try:
+        texts = {
+            runrecord.INSTRUCTIONS: prompts.instructions(variables),
+            runrecord.PROMPT: prompts.prompt(variables),
+        }
+    except OrchestratorError as error:
+        return pickle.dumps({"message": error.message, "hint": error.hint, "code": error.code})
+    for name, text in texts.items():
+        runrecord.put(os.path.join(folder, name), text.encode())
+    return pickle.dumps(None)

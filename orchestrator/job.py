@@ -1,6 +1,6 @@
 """A job: one run with everything that it is about, read afresh from its record."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import contextlib
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Job(NamedTuple):
     path: str
 
     @classmethod
-    def load(cls, folder: str, record: Record) -> Job:
+    def load(cls, folder: str, record: Record) -> "Job":
         """Read what the run is about. Raises OrchestratorError when something of it is gone.
 
         A task that a person deleted is none: nobody's fault, and no longer the run's (`is_ours`).

@@ -18,6 +18,7 @@ from orchestrator import (
     gitworktree,
     observe,
     review,
+    upstream,
     worktree,
 )
 from orchestrator.checks import Checker
@@ -54,7 +55,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
     """
     said: list[str] = []
     faults: list[OrchestratorError] = []
-    if not config.review.auto_merge or delivery.remote_of(layout, config) is None:
+    if not config.review.auto_merge or upstream.remote_of(layout, config) is None:
         return said
     guard = lock(layout, 0.0)
     try:
@@ -128,7 +129,7 @@ def merge(layout: Layout, config: Config, pr: PullRequest, only: str | None = No
     if isinstance(where, forge.GitHub):
         where.merge(pr.id, only or pr.head)
         return only or pr.head
-    remote = delivery.remote_of(layout, config)
+    remote = upstream.remote_of(layout, config)
     for _ in range(TRIES):
         merged = _try(layout, config, pr, remote, only)
         if merged is not None:
@@ -143,9 +144,9 @@ def _try(
     """Make, check and publish one merge; None when the base moved meanwhile."""
     root = layout.root
     if remote:
-        delivery.fetch(layout, remote, [pr.base, pr.branch])
-    base = delivery.branch_commit(root, remote, pr.base)
-    head = delivery.branch_commit(root, remote, pr.branch)
+        upstream.fetch(layout, remote, [pr.base, pr.branch])
+    base = upstream.branch_commit(root, remote, pr.base)
+    head = upstream.branch_commit(root, remote, pr.branch)
     if base is None or head is None:
         gone = pr.base if base is None else pr.branch
         raise OrchestratorError(f"the branch {gone} does not exist", code="no_branch")

@@ -4,7 +4,8 @@ Times inside the program are seconds since the epoch (float, UTC); outside, ISO 
 `None` always means "not known", never zero.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: NamedTuple compiles each annotation that is text, which
+# was a third of the time that it takes to load this module, and all processes do.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -281,25 +282,6 @@ class PullRequest(NamedTuple):
 # --- what the planner sees and says ------------------------------------------------------------
 
 
-class RunView(NamedTuple):
-    """A run that is not yet settled, with the facts about its processes."""
-
-    id: str
-    agent: str
-    task: str | None
-    #: The supervisor is alive (by pid and start time).
-    alive: bool
-    #: The run reached its end and its outcome is on disk.
-    finished: bool
-    #: How often a supervisor was started again for the stage that it is in.
-    restarts: int
-    outcome: Outcome | None = None
-    #: Seconds since the run's record was made.
-    age: float = 0.0
-    #: Its client has ended, and may have left a result: that is not to be thrown away.
-    concluding: bool = False
-
-
 class Outcome(NamedTuple):
     """How a run ended. `verdict` is one of VERDICTS; the rest depends on it."""
 
@@ -332,6 +314,25 @@ VERDICTS = (
     "interrupted",
     "stopped",
 )
+
+
+class RunView(NamedTuple):
+    """A run that is not yet settled, with the facts about its processes."""
+
+    id: str
+    agent: str
+    task: str | None
+    #: The supervisor is alive (by pid and start time).
+    alive: bool
+    #: The run reached its end and its outcome is on disk.
+    finished: bool
+    #: How often a supervisor was started again for the stage that it is in.
+    restarts: int
+    outcome: Outcome | None = None
+    #: Seconds since the run's record was made.
+    age: float = 0.0
+    #: Its client has ended, and may have left a result: that is not to be thrown away.
+    concluding: bool = False
 
 
 class AgentView(NamedTuple):

@@ -1,6 +1,6 @@
 """Observing: the world as one `Snapshot`, for the planner. Reads only; nothing is changed here."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
 import time

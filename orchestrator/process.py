@@ -4,7 +4,7 @@ A process is known by its id *and* its start time, because ids are used again. I
 waiting supervisor, so heavy imports are inside the functions that need them.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import contextlib
 import itertools
@@ -281,30 +281,52 @@ def run(
 
     Output is decoded leniently. Raises OSError when the program cannot be started.
     """
+    return begin(argv, cwd=cwd, environment=environment, stdin=stdin).finish(timeout)
+
+
+def begin(
+    argv: Sequence[str], *, cwd: str, environment: Mapping[str, str], stdin: str | None = None
+) -> "Begun":
+    """Start a short command, to be waited for later; the rest is as with `run`."""
     import subprocess
 
     with _readable(stdin) as given:
-        child = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=dict(environment),
-            stdin=given,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            process_group=0,
+        return Begun(
+            subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=dict(environment),
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                process_group=0,
+            )
         )
-    try:
-        out, err = child.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        _abandon(child)
-        return Finished(None, "", "")
-    except BaseException:
-        _signal_group(child.pid, signal.SIGKILL)
-        child.wait()
-        raise
-    return Finished(child.returncode, out, err)
+
+
+class Begun:
+    """A command under way."""
+
+    def __init__(self, child: "subprocess.Popen[str]") -> None:
+        self._child = child
+
+    def finish(self, timeout: float) -> "Finished":
+        """Wait for the command's end, for `timeout` seconds from now, and say what it did."""
+        import subprocess
+
+        child = self._child
+        try:
+            out, err = child.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _abandon(child)
+            return Finished(None, "", "")
+        except BaseException:
+            _signal_group(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+        return Finished(child.returncode, out, err)
 
 
 @contextlib.contextmanager
@@ -326,7 +348,7 @@ def _readable(text: str | None) -> Iterator[int]:
         yield file.fileno()
 
 
-def _abandon(child: subprocess.Popen[str]) -> None:
+def _abandon(child: "subprocess.Popen[str]") -> None:
     """End a command's whole group; a child of its own may hold the pipes open for ever."""
     import subprocess
 

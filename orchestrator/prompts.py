@@ -7,6 +7,7 @@ never template text, and stand in fences that they cannot close.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -25,7 +26,9 @@ _INSTRUCTIONS, _PROMPT = "agent_instructions.md.j2", "prompt.md.j2"
 
 def make_ready() -> None:
     """Do the work on instructions and prompts for which neither role nor task is needed."""
-    sandbox.make_ready(_template(name)[1] for name in (_INSTRUCTIONS, _PROMPT))
+    own = __spec__.cached  # where Python keeps this module's code
+    kept = f"{own.removesuffix('.pyc')}.templates" if own else None
+    sandbox.make_ready([_template(name)[1] for name in (_INSTRUCTIONS, _PROMPT)], kept)
 
 
 def instructions(variables: Mapping[str, Any]) -> str:
@@ -102,7 +105,7 @@ def skill(own_folder: str, name: str, *arguments: object) -> str:
     shipped = os.path.join(roles.resources(), "skills", name, "SKILL.md")
     path = own if os.path.lexists(own) else shipped
     try:
-        if not rolefile.NAME.fullmatch(name):
+        if not re.fullmatch(rolefile.NAME, name):
             raise rolefile.Wrong([(None, "no skill has such a name")])
         text = rolefile.read(path, rolefile.MAX_BYTES).decode().removeprefix("\ufeff")
     except (OSError, UnicodeDecodeError, rolefile.Wrong) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from orchestrator import delivery, files, forge, git, gitremote, observe
+from orchestrator import files, forge, git, gitremote, observe, upstream
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest
@@ -38,7 +38,7 @@ def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pu
     open_ones = [pr for pr in prs if pr.state == "open"]
     if not open_ones:
         return prs
-    remote = delivery.remote_of(layout, config)
+    remote = upstream.remote_of(layout, config)
     if remote:
         _fetch(layout, remote, open_ones, problems)
     states = _states(layout.root, remote, open_ones)
@@ -67,7 +67,7 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
         open_ones = [pr for pr in prs if pr.state == "open"]
         if not open_ones:
             return prs
-        states = _states(layout.root, delivery.remote_of(layout, config), open_ones)
+        states = _states(layout.root, upstream.remote_of(layout, config), open_ones)
         return [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
     except OrchestratorError:
         return None
@@ -102,7 +102,7 @@ def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[P
     """Bring bases and branches up to date; a remote out of reach leaves them as they were."""
     branches = sorted({pr.base for pr in prs} | {pr.branch for pr in prs})
     try:
-        delivery.fetch(layout, remote, branches, gitremote.TICK_TIMEOUT)
+        upstream.fetch(layout, remote, branches, gitremote.TICK_TIMEOUT)
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
 

@@ -24,10 +24,10 @@ _TOOLS = (
     "ReportFindings", "ScheduleWakeup", "SendMessage", "Skill", "Task", "TaskStop", "ToolSearch",
     "WebFetch", "WebSearch", "Workflow", "Write",
 )  # fmt: skip
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TOOL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,127}")
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_TOOL = r"[A-Za-z][A-Za-z0-9_-]{0,127}"
 #: `Bash`, `Bash(git push *)`, `mcp__server__*`: the client splits lists at commas outside brackets.
-_RULE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,127}\*?(\([^()\x00-\x1f\x7f]{1,500}\))?")
+_RULE = r"[A-Za-z][A-Za-z0-9_-]{0,127}\*?(\([^()\x00-\x1f\x7f]{1,500}\))?"
 _MAX_TURNS = 10_000
 _MAX_LIST = 200
 
@@ -66,7 +66,7 @@ def parse(data: bytes, path: str, name: str, shipped: Role | None) -> Role:
         raise Wrong([(data.count(b"\n", 0, error.start) + 1, "it is not UTF-8 text")]) from None
     block, body, line = _split(text)
     values, findings = _policy(block, name)
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         findings.append((None, f"{name[:80]!r} cannot be the name of a role"))
     brief = body.strip("\n")
     line += len(body) - len(body.lstrip("\n"))
@@ -177,7 +177,7 @@ def _shown(value: object) -> str:
 
 
 def _word(value: object) -> str:
-    if not isinstance(value, str) or not NAME.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(NAME, value):
         raise ValueError(
             f"expected a word of letters, digits, '.', '_', '-', found {_shown(value)}"
         )
@@ -192,11 +192,11 @@ def _delivers(value: object) -> str:
     raise ValueError(f"expected {', '.join(OUTCOMES)}, found {_shown(value)}{hint}")
 
 
-def _texts(value: object, shape: re.Pattern[str], what: str) -> tuple[str, ...]:
+def _texts(value: object, shape: str, what: str) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > _MAX_LIST:
         raise ValueError(f"expected a list of {what}s, found {_shown(value)}")
     for item in value:
-        if not isinstance(item, str) or not shape.fullmatch(item):
+        if not isinstance(item, str) or not re.fullmatch(shape, item):
             raise ValueError(f"expected a {what}, found {_shown(item)}")
     return tuple(dict.fromkeys(value))
 

@@ -2,36 +2,35 @@
 
 `prepare` and `conclude` are the supervisor's two heavy stages. Both start from the run's journal
 and may be killed and started again anywhere: each step asks first whether it is already done.
+What only hooks and conclusions need is imported there: a client waits for what is imported here.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from collections.abc import Callable
 
 from orchestrator import (
-    briefing,
-    checks,
     client,
-    delivery,
     disk,
     files,
     forge,
     git,
+    gitremote,
     gitworktree,
     headstart,
     process,
     runrecord,
     taskfile,
-    withheld,
+    upstream,
     worktree,
 )
 from orchestrator.aside import Aside
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.job import Job
 from orchestrator.layout import Layout
-from orchestrator.model import Outcome, Role
+from orchestrator.model import Outcome, PullRequest, Role
 from orchestrator.runrecord import Record
 
 #: Bytes of the client's last words that are kept as a reason.
@@ -78,14 +77,23 @@ def prepare(folder: str, record: Record, writer: Aside | None = None) -> None:
             finish(folder, record, gone)
             return
         with writer or headstart.fresh() as writing:
-            _run_hook(job, _lay_out(job))
+            find_start = _look_for_start(job)
+            # While git looks: loading this takes as long, and so does a disk that is slow.
+            from orchestrator import briefing
+
+            runrecord.write_surely(folder, record)
+            ours, theirs = find_start()
+            message = briefing.begin(writing, job)  # written while git lays out the worktree
+            _run_hook(job, _check_out(job, ours, theirs))
             if _is_done_already(job):
                 record.update(status="concluding", ended={})
+                job.save()
             else:
-                briefing.write_aside(writing, job)
                 briefing.write_launch(job)
+                briefing.finish(writing, job, message)
+                # Not saved: `launch` does, with the client. Killed before that, all this is done
+                # again, and finds itself done.
                 record["status"] = "prepared"
-        job.save()
     except BadBase as error:
         finish(folder, record, Outcome("failed", f"client_error: {error.message}"))
     except worktree.BranchHeld as error:
@@ -101,7 +109,7 @@ def _is_done_already(job: Job) -> bool:
     A fault of the system kept that run from delivering; nobody is to pay for the same work twice.
     """
     left = job.record.get("undelivered")
-    return left is not None and delivery.tip(job.layout.root, job.record) == left["head"]
+    return left is not None and upstream.tip(job.layout.root, job.record) == left["head"]
 
 
 class BadBase(OrchestratorError):
@@ -110,54 +118,69 @@ class BadBase(OrchestratorError):
     code = "no_base"
 
 
-def _lay_out(job: Job) -> bool:
-    """Bring worktree and branch into the state the run starts from; return whether it is new."""
+#: Commits by branch: ours, and the remote's.
+_Heads = tuple[dict[str, str], dict[str, str]]
+
+
+def _look_for_start(job: Job) -> Callable[[], _Heads]:
+    """Ask git what it takes to know where the run starts from.
+
+    What is returned waits for it, looks at the remote too, notes the start in the record, and
+    returns the commits of the branches that matter.
+    """
     record, root = job.record, job.layout.root
     review = _pull_request_under_review(job)
-    base = review.base if review else delivery.base_branch(job.config, job.task)
+    base = review.base if review else upstream.base_branch(job.config, job.task)
     branch = None
     if review is None and job.task is not None:
         branch = job.task.work_branch or taskfile.branch_name(job.task.id, job.task.title)
     mentioned = [name for name in (base, branch, review.branch if review else None) if name]
     url, pushurl = (f"remote.{job.config.remote}.{key}" for key in ("url", "pushurl"))
-    known = git.settings(root, url, pushurl, "user.email")
-    remote = job.config.remote if url.lower() in known else None
-    theirs = delivery.fetch(job.layout, remote, mentioned) if remote else {}
-    heads = git.refs(root, *(f"refs/heads/{name}" for name in mentioned))
-    ours = {ref.removeprefix("refs/heads/"): commit for ref, commit in heads.items()}
-    base_commit = theirs.get(base) or ours.get(base)
-    if base_commit is None:
-        raise BadBase(f"its base branch {base!r} does not exist")
-    start = base_commit
-    if review is not None:
-        start = theirs.get(review.branch) or ours.get(review.branch) or review.head
-    record.update(branch=branch, base=base, base_commit=base_commit, start=start, remote=remote)
-    record["identity"] = "user.email" in known
-    record["push_addresses"] = known.get(pushurl.lower(), [])
-    record["review"] = review._asdict() if review else None
-    fresh = _check_out(job, branch, start, ours, theirs)
-    if os.path.realpath(git.toplevel(job.path)) != os.path.realpath(job.path):
-        raise GitError(f"{job.path} is not the top of a worktree")
-    worktree.bring_included(root, job.path)
-    return fresh
+    settings = git.begin_settings(root, url, pushurl, "user.email")
+    local = {name: f"refs/heads/{name}" for name in mentioned}
+    refs = git.begin_refs(
+        root, *local.values(), *(gitremote.kept(job.config.remote, name) for name in mentioned)
+    )
+
+    def find() -> _Heads:
+        known, seen = settings(), refs()
+        ours = {name: seen[ref] for name, ref in local.items() if ref in seen}
+        remote = job.config.remote if url.lower() in known else None
+        theirs = upstream.fetch(job.layout, remote, mentioned, seen=seen) if remote else {}
+        base_commit = theirs.get(base) or ours.get(base)
+        if base_commit is None:
+            raise BadBase(f"its base branch {base!r} does not exist")
+        start = base_commit
+        if review is not None:
+            start = theirs.get(review.branch) or ours.get(review.branch) or review.head
+        record.update(branch=branch, base=base, base_commit=base_commit, start=start, remote=remote)
+        record["identity"] = "user.email" in known
+        record["push_addresses"] = known.get(pushurl.lower(), [])
+        record["review"] = review._asdict() if review else None
+        return ours, theirs
+
+    return find
 
 
-def _check_out(
-    job: Job, branch: str | None, start: str, ours: dict[str, str], theirs: dict[str, str]
-) -> bool:
-    root = job.layout.root
+def _check_out(job: Job, ours: dict[str, str], theirs: dict[str, str]) -> bool:
+    """Bring worktree and branch into the state the run starts from; return whether it is new."""
+    root, branch, start = job.layout.root, job.record["branch"], job.record["start"]
     fresh = worktree.ensure(root, job.path, start)
     if not fresh and worktree.preserve(job.path, None, f"{job.record['id']}-before").dirty:
         gitworktree.clean(job.path)
+    toplevel = git.begin_toplevel(job.path)
     if branch is not None:
         here, there = ours.get(branch), theirs.get(branch)
         worktree.take_up_branch(root, job.path, branch, start, here, there)
     elif not fresh:
         gitworktree.detach(job.path, start)
+    if os.path.realpath(toplevel()) != os.path.realpath(job.path):
+        raise GitError(f"{job.path} is not the top of a worktree")
+    worktree.bring_included(root, job.path)
     return fresh
 
 
-def _pull_request_under_review(job: Job) -> Any:
+def _pull_request_under_review(job: Job) -> PullRequest | None:
     """Return the pull request that a review task is about; None for other roles."""
     if job.role.delivers != "verdict" or job.task is None or job.task.pr is None:
         return None
@@ -169,6 +192,8 @@ def _run_hook(job: Job, fresh: bool) -> None:
     command = job.config.hooks.after_create
     if not fresh or command is None:
         return
+    from orchestrator import delivery, withheld
+
     variables = delivery.check_environment(job.config, job.agent, job.layout)
     done = process.run(
         ("/bin/sh", "-c", command),
@@ -255,7 +280,7 @@ def _secure(folder: str, record: Record) -> str | None:
         runrecord.write(folder, record)
         if kept.dirty:
             gitworktree.clean(path)
-    tip = delivery.tip(layout.root, record)
+    tip = upstream.tip(layout.root, record)
     commits = git.count_commits(layout.root, record["base_commit"], tip) if tip else 0
     record.update(tip=tip, commits=commits)
     if gitworktree.is_worktree(path):
@@ -282,6 +307,8 @@ def _deliver(
     # What is left to do if that fails: see `_is_done_already`.
     job.record["undelivered"] = {"told": outcome._asdict(), "head": tip}
     job.save()
+    from orchestrator import checks, delivery
+
     try:
         return delivery.deliver(job.folder, job.record, job, outcome, tip, commits, rescued)
     except checks.Stopped:
@@ -293,6 +320,8 @@ def _deliver(
 def _ended(folder: str, record: Record) -> client.Ended:
     ended = record.get("ended") or {}
     stderr = _tail(os.path.join(folder, runrecord.STDERR))
+    from orchestrator import withheld
+
     allow = (files.read_json(os.path.join(folder, runrecord.LAUNCH)) or {}).get("allow")
     given = withheld.given_to_client(os.environ, allow if isinstance(allow, list) else ())
     return client.Ended(

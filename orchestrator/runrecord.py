@@ -87,6 +87,26 @@ def write(folder: str, record: Record) -> None:
     files.write_json(os.path.join(folder, "run.json"), record)
 
 
+def put(path: str, data: bytes) -> None:
+    """Put a file in place that a client starts from: whole or not at all, as `files.write_atomic`.
+
+    Not flushed to the disk, for the client waits. Whoever is killed loses nothing by that. If the
+    machine goes down, the record, which is flushed, says either that no client was started: then
+    `prepare` writes all of it again. Or that one was: it is gone, and who reads this later, to tell
+    what it was given, does without.
+    """
+    beside = files.beside_of(path)
+    files.remove(beside)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with open(os.open(beside, flags, 0o600), "wb") as file:
+            file.write(data)
+        os.replace(beside, path)
+    except BaseException:
+        files.remove(beside)
+        raise
+
+
 #: Seconds between two tries of a disk that takes nothing.
 DISK_PAUSE = 0.5
 

@@ -6,9 +6,10 @@ values that it is given, and the quoting of `quoting`. Jinja2 is imported when i
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -85,20 +86,78 @@ def _line_of(error: Exception) -> int:
     return int(line)
 
 
-def make_ready(templates: Iterable[str]) -> None:
-    """Load what rendering these templates takes, and compile them: it is most of the work."""
-    from jinja2 import TemplateError
-
-    for template in templates:
-        # What is wrong with it is said when it is rendered.
-        with contextlib.suppress(TemplateError, RecursionError):
-            _compiled(template)
-
-
 @functools.lru_cache(maxsize=8)
 def _compiled(template: str) -> CodeType:
     """Return a template as code; which sandbox it then runs in makes no difference to it."""
-    return _environment().compile(template)
+    return _ready.get(template) or _environment().compile(template)
+
+
+# --- templates that every run is made with ------------------------------------------------------
+
+#: Their code, by their text.
+_ready: dict[str, CodeType] = {}
+
+
+def make_ready(templates: Sequence[str], path: str | None = None) -> None:
+    """Load what rendering these templates takes, and their code: that is most of the work.
+
+    Compiling takes half as long as loading Jinja2, so the code is kept in the file at `path`, if
+    there may be one. Like Python's own, beside which it belongs, it is believed as long as what it
+    was made from and by is the same: whoever can write there can change the program as well.
+    """
+    made_by = _made_by()
+    kept = _read(path, made_by, templates) if path else None
+    if kept is not None:
+        _ready.update(kept)
+        return
+    from jinja2 import TemplateError
+
+    try:
+        _ready.update((template, _environment().compile(template)) for template in templates)
+    except (TemplateError, RecursionError):
+        return  # what is wrong is said when it is rendered
+    if path and not sys.dont_write_bytecode:
+        _keep(path, made_by, _ready)
+
+
+def _made_by() -> str:
+    """Return a text that changes with Python, Jinja2 and this module."""
+    from jinja2 import compiler
+
+    found = map(os.stat, (__file__, compiler.__file__))
+    stamps = ((each.st_mtime_ns, each.st_ctime_ns, each.st_size, each.st_ino) for each in found)
+    return repr((sys.version, *stamps))
+
+
+def _read(path: str, made_by: str, templates: Sequence[str]) -> dict[str, CodeType] | None:
+    """Return the code kept at `path`; None when it is damaged, or not these templates'."""
+    import marshal
+    from hashlib import sha256
+
+    try:
+        with open(path, "rb") as file:
+            digest, data = file.read(sha256().digest_size), file.read()
+    except OSError:
+        return None
+    if digest != sha256(data).digest():
+        return None
+    maker, codes = marshal.loads(data)
+    return codes if maker == made_by and set(codes) == set(templates) else None
+
+
+def _keep(path: str, made_by: str, codes: Mapping[str, CodeType]) -> None:
+    """Keep code at `path`, atomically; where that cannot be, nothing is lost but time."""
+    import marshal
+    from hashlib import sha256
+
+    data = marshal.dumps((made_by, dict(codes)))
+    beside = f"{path}.{os.getpid()}"
+    try:
+        with open(beside, "xb") as file:
+            file.write(sha256(data).digest() + data)
+        os.replace(beside, path)
+    except OSError:
+        return
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

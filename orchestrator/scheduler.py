@@ -4,7 +4,7 @@ A tick never waits for an agent, the network's slow work or a check: supervisors
 its lock for milliseconds, and one that holds it for minutes is hung and is ended by the next.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 if __name__ == "__main__":  # the seed's entry point: python orchestrator/orchestrator/scheduler.py
     import os
@@ -27,7 +27,6 @@ from orchestrator import (
     events,
     files,
     idlestamp,
-    landing,
     observe,
     planner,
     process,
@@ -158,7 +157,11 @@ def _land(
     wanted = approved and loaded.good and loaded.config.review.auto_merge
     if not wanted:
         files.remove(layout.landing_fault)
-    if not wanted or loaded.config.paused or files.is_locked(landing.lock_path(layout)):
+    if not wanted or loaded.config.paused:
+        return
+    from orchestrator import landing
+
+    if files.is_locked(landing.lock_path(layout)):
         return
     log = os.path.join(layout.cache, "landing.out")
     process.spawn_detached([*process.own_program(), "_land", layout.root], environment, log)
@@ -186,6 +189,8 @@ def own_process(word: str, root: str) -> int:
         return 0
     environment = dict(os.environ)
     if word == "_land":
+        from orchestrator import landing
+
         config = settings.usable(layout)
         said = landing.land_approved(layout, config, time.time()) if config else []
         for line in said:

@@ -4,7 +4,7 @@ The copy carries the base branch that was found for it, so that whoever reads on
 supervisor) needs no YAML and no git for it.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
 from typing import NamedTuple

@@ -64,16 +64,15 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
         # A person moved the project: what lies where it was is none of ours.
         record.update(project=root, moved=True)
     me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
-    if record.get("supervisor") != me:
-        record["supervisor"] = me
-        if record["status"] == "prepared":
-            # By one that is gone, maybe with the machine: what git wrote then may be gone too.
-            record["status"] = "preparing"
-        runrecord.write_surely(folder, record)
-    if record["status"] in ("starting", "preparing"):
+    known, record["supervisor"] = record.get("supervisor"), me
+    if record["status"] in ("starting", "preparing", "prepared"):
+        # Anew, though one that is gone may have come to its end: maybe the machine went down with
+        # it, and what git wrote then is gone too.
         from orchestrator import runner
 
-        runner.prepare(folder, record, writer)
+        runner.prepare(folder, record, writer)  # writes the record at once, while git is at work
+    elif me != known:
+        runrecord.write_surely(folder, record)
     if record["status"] == "prepared":
         launch(folder, record)
         become(folder, lock)

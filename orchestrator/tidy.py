@@ -19,6 +19,7 @@ from orchestrator import (
     landing,
     process,
     runrecord,
+    upstream,
     worktree,
 )
 from orchestrator.errors import OrchestratorError
@@ -85,7 +86,7 @@ def _set_aside(layout: Layout) -> Iterator[Item]:
 def branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[Item]:
     """Judge every local branch of ours. A remote's branches are its owner's."""
     root = layout.root
-    remote = delivery.remote_of(layout, config)
+    remote = upstream.remote_of(layout, config)
     working = _working(layout)
     held = gitworktree.holders(root)
     # Of several for one branch the open one counts.
@@ -98,7 +99,7 @@ def branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[Ite
         pr = by_branch.get(branch)
         base = pr.base if pr else config.base_branch or "HEAD"
         if base not in merged:
-            tip = delivery.branch_commit(root, remote, base)
+            tip = upstream.branch_commit(root, remote, base)
             merged[base] = git.merged_refs(root, tip, ours) if tip else set()
         if branch in working:
             drop, why = False, f"task {working[branch].id} is in {working[branch].state}"
@@ -127,9 +128,9 @@ def _rescued(layout: Layout, config: Config) -> Iterator[Item]:
     found = git.refs(root, git.RESCUE)
     if not found:
         return
-    remote = delivery.remote_of(layout, config)
+    remote = upstream.remote_of(layout, config)
     elsewhere = set(git.refs(root, f"refs/remotes/{remote}/").values()) if remote else set()
-    base = delivery.branch_commit(root, remote, config.base_branch or "HEAD")
+    base = upstream.branch_commit(root, remote, config.base_branch or "HEAD")
     alone = git.outside(root, found.values(), elsewhere | ({base} if base else set()))
     for ref, commit in found.items():
         look = f"to look: git show --first-parent {ref}; to drop: git update-ref -d {ref}"

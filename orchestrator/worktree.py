@@ -5,7 +5,7 @@ Whatever an agent leaves behind ends up on its branch or under `refs/orchestrato
 worktree meanwhile.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import contextlib
 import os

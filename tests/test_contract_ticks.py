@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import harness
 from harness import ONCE, Sampler, World, wait_until
 
@@ -84,6 +87,22 @@ def test_tick_wait_waits_for_the_runs_it_started_and_shows_progress(world: World
     world.tick_until(lambda: world.running(other))
     assert "still at work" not in world.ok("tick", "--wait", "1").out
     assert world.where(other) == ["claimed"]
+
+
+def test_a_tick_whose_reader_went_away_has_done_its_work(world: World) -> None:
+    world.create()
+    world.add("Told to nobody")
+    read, write = os.pipe()
+    os.close(read)
+    words = [*harness.PYTHON, str(world.product), "tick"]
+    try:
+        done = subprocess.run(
+            words, cwd=world.root, env=world.environment, stdout=write, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+    world.tick_until(lambda: len(world.places()["done"]) == 1)
 
 
 def test_tick_wait_says_what_follows_from_the_runs_it_waited_for(world: World) -> None:

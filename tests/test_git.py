@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import git as sh
 
-from orchestrator import delivery, git, gitremote, gitworktree, process
+from orchestrator import git, gitremote, gitworktree, process, upstream
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 
@@ -540,6 +540,28 @@ def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not
     assert not (repo / ".git" / "FETCH_HEAD").exists()
 
 
+def test_a_fetch_believes_the_refs_that_were_seen_only_if_they_are_the_remotes(
+    remote: Path, repo: Path
+) -> None:
+    root, old = str(repo), head(repo)
+    new = commit(repo)
+    sh(repo, "push", "--quiet", "origin", "main")
+    ref = gitremote.kept("origin", "main")
+    sh(repo, "update-ref", ref, old)
+    for seen in ({}, {ref: old}, {"refs/heads/main": new}):
+        sh(repo, "update-ref", ref, old)
+        assert gitremote.fetch(root, "origin", ["main", "gone"], seen=seen) == {"main": new}
+        assert git.resolve(root, ref) == new
+    gone = gitremote.kept("origin", "gone")
+    sh(repo, "update-ref", gone, old)
+    assert gitremote.fetch(root, "origin", ["main", "gone"], seen={ref: new, gone: old})
+    assert git.resolve(root, gone) is None
+    # Who has seen that nothing is to be brought is not checked.
+    sh(repo, "update-ref", ref, old)
+    assert gitremote.fetch(root, "origin", ["main", "gone"], seen={ref: new}) == {"main": new}
+    assert git.resolve(root, ref) == old
+
+
 def test_refs_that_only_end_like_a_branch_are_not_taken_for_it(remote: Path, repo: Path) -> None:
     evil = commit(repo)
     sh(repo, "push", "--quiet", "origin", f"{evil}:refs/x/refs/heads/main")
@@ -559,7 +581,7 @@ def test_fetches_at_once_wait_for_each_other_and_all_succeed(remote: Path, repo:
 
     def bring() -> None:
         try:
-            found.append(delivery.fetch(layout, "origin", branches))
+            found.append(upstream.fetch(layout, "origin", branches))
         except Exception as error:
             failures.append(error)
 
@@ -582,7 +604,7 @@ def test_a_fetch_that_another_one_holds_up_for_too_long_is_nobodys_fault(
     layout = Layout(str(repo))
     files.make_folder(layout.cache)
     with files.Lock(os.path.join(layout.cache, "fetch.lock")), pytest.raises(SystemFault) as fault:
-        delivery.fetch(layout, "origin", ["main"], timeout=0.1)
+        upstream.fetch(layout, "origin", ["main"], timeout=0.1)
     assert fault.value.code == "remote_unreachable"
 
 

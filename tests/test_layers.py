@@ -30,10 +30,9 @@ ROWS = (
     ("idlestamp", "landing", "probes", "settle", "starting"),
     ("project", "pullrequests", "supervisor"),  # project
     ("runner",),  # runner
-    ("headstart",),
     ("briefing",),
-    ("delivery", "job", "observe", "review"),
-    ("forge", "schedule", "settings", "worktree"),  # store, git, forge, client
+    ("delivery", "headstart", "job", "observe", "review"),
+    ("forge", "schedule", "settings", "upstream", "worktree"),  # store, git, forge, client
     ("clone", "gitremote", "gitworktree", "scheduleentry"),
     (
         "agentstate",
@@ -310,6 +309,18 @@ def test_what_is_imported_before_it_is_known_whether_there_is_work_is_next_to_no
     assert set(imports("idle")) == {"fcntl", "os", "time"}
 
 
+def test_a_head_start_begins_before_anything_is_loaded() -> None:
+    begin = f"import os, sys; sys.path.insert(0, {str(CHECKOUT)!r})"
+    extra = imported("-c", f"{begin}; from orchestrator import headstart") - imported("-c", begin)
+    assert extra == {"orchestrator", "orchestrator.headstart", "orchestrator.aside"} | (
+        extra & {"__future__", "gc"}
+    )
+
+
+def test_what_writes_instructions_aside_loads_nothing_that_reads_the_project() -> None:
+    assert set(ours("headstart")) == {"aside", "errors", "prompts", "runrecord"}
+
+
 def loaded_by(name: str) -> set[str]:
     """What is in `sys.modules` once a module is imported in a fresh process."""
     code = (
@@ -322,8 +333,38 @@ def loaded_by(name: str) -> set[str]:
 
 
 def test_a_whole_tick_loads_none_of_the_heavy_libraries_until_it_needs_one() -> None:
-    loaded = {name.split(".")[0] for name in loaded_by("scheduler")}
-    assert loaded.isdisjoint(HEAVY)
+    loaded = loaded_by("scheduler")
+    assert {name.split(".")[0] for name in loaded}.isdisjoint(HEAVY)
+    of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
+    # What only a run, or a merge, needs.
+    assert of_ours.isdisjoint({"runner", "worktree", "delivery", "checks", "withheld", "landing"})
+    assert loaded.isdisjoint({"subprocess", "shlex"})
+
+
+#: Those that still do.
+TEXTUAL = {"header", "store", "taskfile"}
+
+
+def test_no_noun_has_annotations_that_are_text_to_be_compiled_while_a_tick_loads() -> None:
+    """NamedTuple compiles each, and the first alone takes a millisecond: see `model`."""
+    code = """
+import sys
+sys.path[:0] = sys.argv[1:]
+found = set()
+def heard(event, arguments):
+    # Not of a file; and each NamedTuple evaluates one function anyway.
+    if event == "compile" and arguments[1] == "<string>" and "lambda _cls" not in str(arguments[0]):
+        frame = sys._getframe(1)
+        while not frame.f_globals["__name__"].startswith("orchestrator."):
+            frame = frame.f_back
+        found.add(frame.f_globals["__name__"].partition(".")[2])
+sys.addaudithook(heard)
+from orchestrator import briefing, runner, scheduler
+print(*found)
+"""
+    words = (sys.executable, "-I", "-S", "-c", code, str(CHECKOUT))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
+    assert set(done.stdout.split()) <= TEXTUAL
 
 
 def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:

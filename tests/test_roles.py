@@ -8,12 +8,14 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from orchestrator import prompts, quoting, rolefile, roles, sandbox
 from orchestrator.errors import OrchestratorError
@@ -324,6 +326,71 @@ def test_a_task_of_the_largest_size_still_fits(shipped: dict[str, Role]) -> None
     assert "characters left out" in text
     assert "250 earlier entries are left out" in text
     assert len(prompts.prompt(given)) < 20_000
+
+
+# --- the templates' code, kept ------------------------------------------------------------------
+
+
+@pytest.fixture
+def another_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make ready as a process that has just begun does; it may, or may not, compile."""
+
+    def make_ready(templates: list[str], path: Path, *, compiles: bool) -> None:
+        def compiled(*_: object) -> Any:
+            done.append(True)
+            return compile_it(*_)
+
+        done: list[bool] = []
+        compile_it = ImmutableSandboxedEnvironment.compile
+        sandbox._compiled.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(sandbox, "_ready", {})
+            patch.setattr(sys, "dont_write_bytecode", False)
+            patch.setattr(ImmutableSandboxedEnvironment, "compile", compiled)
+            sandbox.make_ready(templates, str(path))
+            assert bool(done) == compiles
+            assert [sandbox.render(t, {"x": "1"}, {}) for t in templates] == [
+                t.replace("{{ x }}", "1") for t in templates
+            ]
+            assert bool(done) == compiles
+        sandbox._compiled.cache_clear()
+
+    return make_ready
+
+
+def test_the_code_of_templates_is_compiled_once(tmp_path: Path, another_process: Any) -> None:
+    kept, templates = tmp_path / "kept", ["one {{ x }}", "two {{ x }}"]
+    another_process(templates, kept, compiles=True)
+    another_process(templates, kept, compiles=False)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_kept_code_is_not_believed_once_anything_is_otherwise(
+    tmp_path: Path, another_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, templates = tmp_path / "kept", ["one {{ x }}"]
+    another_process(templates, kept, compiles=True)
+    another_process(["other {{ x }}"], kept, compiles=True)
+    another_process(["other {{ x }}"], kept, compiles=False)
+    for damage in (b"", b"x" * 100, kept.read_bytes()[:-1], kept.read_bytes() + b"x"):
+        kept.write_bytes(damage)
+        another_process(["other {{ x }}"], kept, compiles=True)
+        another_process(["other {{ x }}"], kept, compiles=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox, "_made_by", lambda: "another Jinja2")
+        another_process(["other {{ x }}"], kept, compiles=True)
+
+
+def test_code_that_cannot_be_kept_is_nobodys_problem(tmp_path: Path, another_process: Any) -> None:
+    another_process(["one {{ x }}"], tmp_path / "nowhere" / "kept", compiles=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shipped_template_that_is_none_is_said_when_it_is_rendered(tmp_path: Path) -> None:
+    sandbox.make_ready(["{% if"], str(tmp_path / "kept"))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OrchestratorError, match="here:1"):
+        sandbox.render("{% if", {}, {}, path="here")
 
 
 # --- skills: where the craft is written --------------------------------------------------------
