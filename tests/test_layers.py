@@ -333,7 +333,7 @@ def loaded_by(name: str) -> set[str]:
 
 
 def test_a_whole_tick_loads_none_of_the_heavy_libraries_until_it_needs_one() -> None:
-    loaded = loaded_by("scheduler")
+    loaded = loaded_by("cli.ticking")
     assert {name.split(".")[0] for name in loaded}.isdisjoint(HEAVY)
     of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
     # What only a run, or a merge, needs.
@@ -359,7 +359,8 @@ def heard(event, arguments):
             frame = frame.f_back
         found.add(frame.f_globals["__name__"].partition(".")[2])
 sys.addaudithook(heard)
-from orchestrator import briefing, runner, scheduler
+from orchestrator import briefing, cli, runner
+from orchestrator.cli import ticking
 print(*found)
 """
     words = (sys.executable, "-I", "-S", "-c", code, str(CHECKOUT))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -55,6 +54,8 @@ def program() -> str:
 
     launcher = os.path.join(roles.resources(), "bin", "orchestrator")
     if shutil.which("orchestrator") is None and os.path.isfile(launcher):
+        import shlex
+
         return shlex.quote(launcher)
     return "orchestrator"
 

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import agentstate, clone, locks, scheduler
+from orchestrator import agentstate, clone, scheduler
 from orchestrator.cli import context, output
 from orchestrator.layout import Layout
 
@@ -124,12 +124,13 @@ def _tell_what_follows(
 ) -> None:
     """Say what the ended ones of the started runs led to, and which ones are still at work."""
     if len(at_work) < len(started):
+        from orchestrator import locks
+        from orchestrator.cli import following
+
         # The tick that settled a run is not over yet: it also starts what follows.
         until = min(deadline, time.monotonic() + SETTLING)
         while locks.holder(layout.scheduler_lock) is not None and time.monotonic() < until:
             time.sleep(0.05)
-        from orchestrator.cli import following
-
         for line in following.steps(layout, [a.task for a in started if a not in at_work]):
             output.out(line)
     for action in at_work:
