@@ -1,4 +1,4 @@
-"""The disk that a project lies on: whether anything can be written there, and that it was.
+"""The disk that a project lies on: whether anything can be written there.
 
 Asked before a tick begins, because a tick that cannot write cannot remember what it met either.
 """
@@ -50,22 +50,3 @@ def shortage(folder: str) -> Shortage | None:
         hint = "remove files there (see: df -i, orchestrator clean); work then goes on by itself"
         return Shortage("disk_full", f"the disk of {folder} can hold no more files", hint)
     return None
-
-
-def sync(folder: str) -> None:
-    """Have all that is still unwritten of a folder's file system written: it outlasts a power cut.
-
-    For what other programs wrote. Takes as long as they left to write. Raises OSError.
-    """
-    import ctypes
-
-    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if syncfs is None:  # Linux has it: syncfs(2)
-        os.sync()
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if syncfs(descriptor):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), folder)
-    finally:
-        os.close(descriptor)

@@ -5,12 +5,12 @@ A remote that cannot be reached is a SystemFault, nobody's work; one that refuse
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 
-from orchestrator import disk
 from orchestrator.errors import GitError, SystemFault
-from orchestrator.git import delete_ref, lines, reason, refs, run
+from orchestrator.git import DURABLE, delete_ref, lines, reason, refs, run
 
 #: Seconds for a command that talks to a remote; and the same inside a tick, which others wait for.
 TIMEOUT = 180.0
@@ -104,9 +104,9 @@ def push(
     lease = (f"--force-with-lease=refs/heads/{branch}:{replaces}",) if replaces else ()
     spec = f"{commit}:refs/heads/{branch}"
     options = ("--porcelain", "--no-verify", "--no-recurse-submodules")
-    done = run(cwd, "push", *options, *lease, remote, spec, timeout=TIMEOUT)
-    # A remote in a folder of this machine is another git's work, which none of our settings reach.
-    disk.sync(cwd)
+    done = run(
+        cwd, "push", *options, *_receiver(cwd, remote), *lease, remote, spec, timeout=TIMEOUT
+    )
     if done.code == 0:
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
@@ -114,6 +114,18 @@ def push(
     if refused and (not re.search(_BROKEN, refused[0]) or re.search(_IN_THE_WAY, done.err)):
         return reason("\n".join([refused[0].replace("\t", " "), done.err]))
     raise _unreachable(remote, done.err)
+
+
+def _receiver(cwd: str, remote: str) -> tuple[str, ...]:
+    """Return the option by which a remote in a folder of this machine flushes what it receives.
+
+    That is another git's work, which none of our settings reach.
+    """
+    address = run(cwd, "remote", "get-url", "--push", remote).out.strip().removeprefix("file://")
+    if not address or not os.path.isdir(os.path.join(cwd, address)):
+        return ()
+    settings = " ".join(f"-c {key}={value}" for key, value in DURABLE.items())
+    return (f"--receive-pack=git {settings} receive-pack",)
 
 
 def _unreachable(remote: str, complaint: str) -> SystemFault:
