@@ -20,11 +20,11 @@ from typing import Any
 MOST_READ = 64 << 20
 
 
-def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
+def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = True) -> None:
     """Put `data` at `path` so that a reader, or a crash, sees the old file or the new one.
 
     Written beside, flushed to disk, then renamed; after a power cut it may be the old file still,
-    unless its folder was flushed after. Raises OSError.
+    unless its folder was flushed after. Without `flush` it may be anything then. Raises OSError.
     """
     beside = beside_of(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -39,7 +39,8 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         remove(beside)

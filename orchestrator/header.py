@@ -4,7 +4,7 @@ Lenient with the person who wrote it by hand (CONTRACT 3): nothing here is refus
 that cannot be read at all. What must be there is for `taskfile` to say.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import re
 from typing import Any, NamedTuple
@@ -23,11 +23,11 @@ _ANY_HEADING = re.compile(r"^#[ \t]([^\n]*)", re.MULTILINE)
 # `(` after the bracket: a title that starts with a link.
 _BRACKET = re.compile(r"\[([^\]]*)\](?!\()(.*)", re.DOTALL)
 #: Terminal sequences, and characters that change what a terminal shows of their neighbours.
-_UNSEEN = re.compile(
+_UNSEEN = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-_]?"
     r"|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = "[\ud800-\udfff]"
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -124,7 +124,7 @@ def _yaml_fields(block: str) -> Fields:
 def _yaml_text(node: Any) -> str:
     if isinstance(node.value, str):
         null = not node.style and node.value.lower() in ("~", "null")
-        return "" if null else _SURROGATE.sub("\ufffd", node.value).strip()
+        return "" if null else re.sub(_SURROGATE, "\ufffd", node.value).strip()
     parts = (p for item in node.value for p in (item if isinstance(item, tuple) else (item,)))
     return ", ".join(map(_yaml_text, parts))
 
@@ -151,5 +151,5 @@ def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
 def visible(text: str) -> str:
     """Return text on one line, without characters that are not seen or play with a terminal."""
     if not text.isprintable():
-        text = _UNSEEN.sub("", text)
+        text = re.sub(_UNSEEN, "", text)
     return " ".join(text.split())

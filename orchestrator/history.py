@@ -18,8 +18,8 @@ HEADING = "## History"
 
 _LINE = re.compile(r"- ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,+Z-]+) ([a-z_]+) (\{.*\})[ \t\r]*")
 # What `str.splitlines` breaks at and JSON leaves as it is; and what UTF-8 cannot hold.
-_ESCAPED = re.compile("[\x85\u2028\u2029]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED = "[\x85\u2028\u2029]"
+_SURROGATE = "[\ud800-\udfff]"
 
 
 def split(data: bytes) -> tuple[int, int]:
@@ -79,7 +79,8 @@ def line(entry: Entry) -> str:
     Lone surrogates become U+FFFD. Raises ValueError or TypeError on what could not be read back.
     """
     text = _ENCODER.encode(entry.fields)
-    text = _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", _SURROGATE.sub("\ufffd", text))
+    text = re.sub(_SURROGATE, "\ufffd", text)
+    text = re.sub(_ESCAPED, lambda match: f"\\u{ord(match[0]):04x}", text)
     whole = f"- {entry.at} {entry.event} {text}"
     if _LINE.fullmatch(whole) is None:
         raise ValueError(f"not a history entry: {whole[:80]!r}")

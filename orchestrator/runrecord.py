@@ -95,16 +95,7 @@ def put(path: str, data: bytes) -> None:
     `prepare` writes all of it again. Or that one was: it is gone, and who reads this later, to tell
     what it was given, does without.
     """
-    beside = files.beside_of(path)
-    files.remove(beside)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        with open(os.open(beside, flags, 0o600), "wb") as file:
-            file.write(data)
-        os.replace(beside, path)
-    except BaseException:
-        files.remove(beside)
-        raise
+    files.write_atomic(path, data, flush=False)
 
 
 #: Seconds between two tries of a disk that takes nothing.

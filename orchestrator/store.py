@@ -8,7 +8,7 @@ Several machines will come as a second implementation of this class's public met
 `tests/store_contract.py` are what both must pass.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import errno
 import itertools

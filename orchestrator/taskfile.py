@@ -3,7 +3,7 @@
 A file is the person's part (title, header, body: CONTRACT 3), then the machine's (`history`).
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import re
 import unicodedata
@@ -23,8 +23,8 @@ MAX_BYTES = 4 * MAX_TASK_BYTES
 MAX_TITLE = 200
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_KEY = r"[A-Za-z][A-Za-z0-9_-]*"
+_CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
 _WORD = re.compile(r"[^\s,\[\]\"']+")
 
 
@@ -220,7 +220,7 @@ def _check_new(ids: Iterable[str], title: str, role: str, priority: str, body: s
     for wrong in (text for text in ids if not is_id(text)):
         message = f"{wrong[:80]!r} cannot be a task id"
         raise TaskFileError(message, "use letters, digits, `.`, `_`, `-`")
-    if not title.strip() or len(title) > MAX_TITLE or _CONTROL.search(title):
+    if not title.strip() or len(title) > MAX_TITLE or re.search(_CONTROL, title):
         message = f"a title is one line of 1 to {MAX_TITLE} characters, none of them a control"
         raise TaskFileError(message, "put the detail into the body")
     if priority.upper() not in PRIORITIES:
@@ -235,7 +235,7 @@ def _check_new(ids: Iterable[str], title: str, role: str, priority: str, body: s
 
 
 def _field(key: str, value: str) -> str:
-    if _KEY.fullmatch(key) is None or _CONTROL.search(value):
+    if re.fullmatch(_KEY, key) is None or re.search(_CONTROL, value):
         raise TaskFileError(f"the header cannot hold {key[:80]!r}: {value[:80]!r}")
     return f"{key}: {value}"
 
