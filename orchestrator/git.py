@@ -109,7 +109,7 @@ def begin(
                 raise SystemFault(message, code="git_hung")
             if done.code == 0:
                 return done
-            lock = re.search(_LOCKED, done.err, re.MULTILINE)
+            lock = re.search(_LOCKED, done.err)
             freed = lock and _is_of_refs(lock[1]) and remove_abandoned(lock[1])
             if pause > 1 or not (freed or re.search(_HALF_MADE, done.err)):
                 return done
@@ -124,8 +124,8 @@ def begin(
 #: die, before doing anything, on one that is half made by another process.
 _HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
 
-#: What a git says that met another's lock; what a remote says begins otherwise.
-_LOCKED = r"^(?!remote:).*Unable to create '(.+\.lock)': File exists"
+#: What a git says that met another's lock, be it in a remote that lies on this machine.
+_LOCKED = r"Unable to create '(.+\.lock)': File exists"
 
 
 def _is_of_refs(lock: str) -> bool:

@@ -344,7 +344,7 @@ def _create(world: World, **config: Any) -> None:
     assert world.add("Survive everything") == TASK
 
 
-def _create_with_review(world: World, **review: Any) -> None:
+def create_with_review(world: World, **review: Any) -> None:
     _create(
         world,
         agents=[world.agent("impl-1"), world.agent("review-1", "reviewer")],
@@ -399,7 +399,7 @@ def _check_leftovers(world: World) -> None:
 
 def _begin_landing(world: World) -> None:
     """The base moves while the agent is at work, so that what lands is a merge."""
-    _create_with_review(world, auto_merge=True)
+    create_with_review(world, auto_merge=True)
     colleague = world.folder / "colleague"
     world.git("clone", "-q", str(world.remote), str(colleague), cwd=world.folder)
     (colleague / "theirs.txt").write_text("theirs\n")
@@ -421,7 +421,7 @@ def _check_landing(world: World) -> None:
 
 def _begin_github(world: World) -> None:
     url = "https://github.com/owner/repo.git"
-    _create_with_review(world)
+    create_with_review(world)
     config = json.loads((world.home_folder / "agents.yaml").read_text())
     world.configure(**{**config, "forge": "github"})
     world.git("remote", "set-url", "origin", url)
@@ -443,7 +443,7 @@ def _check_github(world: World) -> None:
 SCENARIOS = {
     each.name: each
     for each in (
-        Scenario("review", _create_with_review, _check_review, 2, _WHOLE_RUN),
+        Scenario("review", create_with_review, _check_review, 2, _WHOLE_RUN),
         Scenario("failing-check", _begin_failing_check, _check_failing_check, 2, _WHOLE_RUN),
         Scenario("leftovers", _begin_leftovers, _check_leftovers, 2, _WHOLE_RUN),
         Scenario("landing", _begin_landing, _check_landing, 2, ("landing", "after-run")),

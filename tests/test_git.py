@@ -659,11 +659,15 @@ def test_the_persons_index_stays_locked(repo: Path) -> None:
     assert lock.exists()
 
 
-def test_a_remotes_lock_is_the_remotes(remote: Path, repo: Path) -> None:
-    lock = leave(remote / "refs/heads/new.lock", 3600)
+def test_a_push_that_was_killed_stops_no_later_one_to_a_remote_on_this_machine(
+    remote: Path, repo: Path
+) -> None:
+    lock = leave(remote / "refs/heads/new.lock", 5)
     with pytest.raises(SystemFault, match=r"new\.lock': File exists"):
         gitremote.push(str(repo), "origin", head(repo), "new")
-    assert lock.exists()
+    leave(lock, 3600)
+    assert gitremote.push(str(repo), "origin", head(repo), "new") is None
+    assert head(remote, "refs/heads/new") == head(repo)
 
 
 def test_the_machine_started_in_the_past() -> None:
