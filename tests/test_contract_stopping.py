@@ -191,14 +191,18 @@ def test_a_tick_that_holds_its_lock_for_over_five_minutes_is_reported_and_ended(
     task = world.add("After the hung tick")
     hang_git(world)
     (world.folder / "hang").touch()
-    # A stopped process holds its lock; catch one that has it.
+    # A stopped process holds its lock; catch one that has it, and has said so.
     lock = world.home_folder / "scheduler.lock"
+
+    def has_it(pid: int) -> bool:
+        return _holds(pid, lock) and lock.read_text().startswith(f"{pid} ")
+
     hung = None
     for _ in range(200):
         tick = world.start("tick")
-        wait_until(lambda t=tick: t.poll() is not None or _holds(t.pid, lock), "the lock")
+        wait_until(lambda t=tick: t.poll() is not None or has_it(t.pid), "the lock")
         kill(tick.pid, 19)
-        if tick.poll() is None and _holds(tick.pid, lock):
+        if tick.poll() is None and has_it(tick.pid):
             hung = tick
             break
         kill(tick.pid, 18)
