@@ -26,7 +26,6 @@ SAMPLE = [
     ("review", "watch", 0.4),
     ("review", "conclude", 0.53),
     ("review", "after-run", 0.1),
-    ("failing-check", "prepare", 0.7),
     ("failing-check", "conclude", 0.4),
     ("leftovers", "conclude", 0.1),
     ("landing", "landing", 0.5),

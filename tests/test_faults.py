@@ -222,7 +222,6 @@ FAULTS: dict[str, Callable[[], Fault]] = {
 }
 QUICK = (
     "the client is missing",
-    "requests are limited",
     "the remote cannot be reached",
 )
 
@@ -493,7 +492,11 @@ CAREFUL = {"steps": [["work_once"]]}
 
 
 @pytest.mark.parametrize("how", harness.variants(FULL, "no space"))
-@pytest.mark.parametrize("ticked", [False, True], ids=["before the first tick", "later"])
+@pytest.mark.parametrize(
+    "ticked",
+    [pytest.param(False, id="before the first tick", marks=pytest.mark.slow), True],
+    ids=lambda ticked: "later" if ticked is True else None,
+)
 def test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed(
     world: World, disk: Disk, how: str, ticked: bool
 ) -> None:

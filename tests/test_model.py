@@ -538,7 +538,7 @@ BOUNDED: dict[str, Any] = {
 
 @pytest.mark.timeout(900)
 def test_every_story_ends_as_the_contract_says(story: Callable[[], Story]) -> None:
-    play(story, settings=settings(**BOUNDED, max_examples=15, derandomize=True))
+    play(story, settings=settings(**BOUNDED, max_examples=12, derandomize=True))
 
 
 @pytest.mark.crash

@@ -876,7 +876,7 @@ class Outage:
     ("fault", "said"),
     [
         pytest.param(Fault(401, "invalid x-api-key"), "authentication_failed", id="signed out"),
-        pytest.param(None, "server_error", id="out of reach"),
+        pytest.param(None, "server_error", id="out of reach", marks=pytest.mark.slow),
     ],
 )
 def test_a_fault_of_the_system_charges_nobody_and_passes(

@@ -547,8 +547,11 @@ def session_of(world: World, main: Path, version: str) -> None:
 
 @pytest.mark.parametrize(
     ("version", "damage", "moves"),
-    [("99.0.2", "", True), ("0.0.1", "", False), ("99.0.2", "import nothing_like_it\n", False)],
-    ids=["newer", "older", "broken"],
+    [
+        pytest.param("99.0.2", "", True, id="newer"),
+        pytest.param("0.0.1", "", False, id="older", marks=pytest.mark.slow),
+        pytest.param("99.0.2", "import nothing_like_it\n", False, id="broken"),
+    ],
 )
 def test_after_an_update_of_the_plugin_the_next_session_moves_the_schedule_along(
     planned: World, version: str, damage: str, moves: bool

@@ -331,7 +331,7 @@ def test_any_value_is_read_back_as_it_was_given(index: int, key: str, value: obj
     assert len(kept) >= len(FILE.splitlines()) - 1
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6))
 def test_the_comments_survive_any_row_of_edits(steps: list[tuple[int, bool]]) -> None:
     text, names = FILE, ["pm-agent", "impl", "t"]
