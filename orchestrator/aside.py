@@ -31,11 +31,6 @@ class Aside:
         os.close(told_read)
         os.close(answer_write)
 
-    def ask(self, message: bytes) -> bytes | None:
-        """Return the answer to a message; None when the process came to an end without one."""
-        self.tell(message)
-        return self.answer()
-
     def tell(self, message: bytes) -> None:
         """Hand over the message, which is worked on from now on. Its end shows in the answer."""
         told, self._told = self._told, -1

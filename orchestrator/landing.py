@@ -11,12 +11,12 @@ import os
 
 from orchestrator import (
     delivery,
+    fault,
     files,
     forge,
     git,
     gitremote,
     gitworktree,
-    observe,
     review,
     upstream,
     worktree,
@@ -65,7 +65,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
                 if pr.state == "open" and pr.verdict == "approved":
                     said.append(_land_one(layout, config, where, pr, now, faults))
             if faults:
-                observe.keep(layout.landing_fault, faults[0])
+                fault.keep(layout.landing_fault, faults[0])
             else:
                 files.remove(layout.landing_fault)
     except files.LockHeld:

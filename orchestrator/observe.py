@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from orchestrator import agentstate, clone, disk, files, process, runrecord
+from orchestrator import agentstate, clone, disk, fault, files, process, runrecord
 from orchestrator.agentstate import AgentState
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
@@ -191,26 +191,12 @@ def read_hold(layout: Layout) -> Hold | None:
 
 def forge_fault(layout: Layout) -> Problem | None:
     """Return why the last tick could not ask the forge; None when it could."""
-    return _kept(layout.forge_fault)
+    return fault.read(layout.forge_fault)
 
 
 def landing_fault(layout: Layout) -> Problem | None:
     """Return why what is approved could not be merged the last time; None when it could."""
-    return _kept(layout.landing_fault)
-
-
-def keep(path: str, error: OrchestratorError) -> None:
-    """Keep an error for people and for later ticks. Raises OSError."""
-    files.make_folder(os.path.dirname(path))
-    files.write_json(path, Problem(error.code, error.message, error.hint)._asdict())
-
-
-def _kept(path: str) -> Problem | None:
-    record = files.read_json(path) or {}
-    code, message, hint = (record.get(name) for name in Problem._fields)
-    if not isinstance(code, str) or not isinstance(message, str):
-        return None
-    return Problem(code, message, hint if isinstance(hint, str) else "see: orchestrator doctor")
+    return fault.read(layout.landing_fault)
 
 
 def last_tick(layout: Layout) -> float | None:
@@ -339,10 +325,10 @@ def problems(layout: Layout, settings: Settings, seen: Observation, now: float) 
 
 def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
     """Say why open pull requests cannot be counted, unless the hold says so already."""
-    fault = forge_fault(layout)
-    if fault is None:
+    found = forge_fault(layout)
+    if found is None:
         message = "the forge cannot be asked for its pull requests"
         return [Problem("open_prs_unknown", message, "see: orchestrator doctor")]
-    if hold is not None and hold.message.startswith((fault.code, fault.message)):
+    if hold is not None and hold.message.startswith((found.code, found.message)):
         return []
-    return [Problem("open_prs_unknown", f"{fault.code}: {fault.message}", fault.hint)]
+    return [Problem("open_prs_unknown", f"{found.code}: {found.message}", found.hint)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from orchestrator import files, forge, git, gitremote, observe, upstream
+from orchestrator import fault, files, forge, git, gitremote, observe, upstream
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest
@@ -23,7 +23,7 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
     try:
         prs = _refresh(layout, config, problems)
     except OrchestratorError as error:
-        observe.keep(layout.forge_fault, error)
+        fault.keep(layout.forge_fault, error)
         return None
     files.remove(layout.forge_fault)
     return prs

@@ -157,7 +157,8 @@ def _land(
     wanted = approved and loaded.good and loaded.config.review.auto_merge
     if not wanted:
         files.remove(layout.landing_fault)
-    if not wanted or loaded.config.paused:
+        return
+    if loaded.config.paused:
         return
     from orchestrator import landing
 

@@ -27,7 +27,8 @@ def nothing() -> None:
 def test_a_message_of_any_size_is_answered_once() -> None:
     sent = os.urandom(3 << 20)
     with Aside(nothing, lambda message: message[::-1]) as aside:
-        assert aside.ask(sent) == sent[::-1]
+        aside.tell(sent)
+        assert aside.answer() == sent[::-1]
 
 
 def test_it_makes_ready_before_anybody_asks(tmp_path: Path) -> None:
@@ -37,7 +38,8 @@ def test_it_makes_ready_before_anybody_asks(tmp_path: Path) -> None:
         while not sign.exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert aside.ask(b"?") == b"True"
+        aside.tell(b"?")
+        assert aside.answer() == b"True"
 
 
 def test_one_that_fails_or_is_killed_gives_no_answer() -> None:
@@ -45,11 +47,13 @@ def test_one_that_fails_or_is_killed_gives_no_answer() -> None:
         raise RuntimeError(message)
 
     with Aside(nothing, fail) as aside:
-        assert aside.ask(b"?") is None
+        aside.tell(b"?")
+        assert aside.answer() is None
     with Aside(nothing, lambda message: message) as aside:
         os.kill(aside.pid, 9)
         assert ended(aside.pid)
-        assert aside.ask(b"x" * (1 << 20)) is None
+        aside.tell(b"x" * (1 << 20))
+        assert aside.answer() is None
 
 
 def test_it_ends_when_it_is_let_go_of_without_a_question() -> None:
@@ -73,5 +77,6 @@ def test_it_holds_nothing_open_that_its_parent_had_open(tmp_path: Path) -> None:
     with Aside(nothing, lambda _: b"answer") as aside:
         os.close(write)
         assert os.read(read, 1) == b""  # nobody else has the writing end
-        assert aside.ask(b"?") == b"answer"
+        aside.tell(b"?")
+        assert aside.answer() == b"answer"
     os.close(read)

@@ -41,6 +41,7 @@ ROWS = (
         "crontab",
         "environment",
         "events",
+        "fault",
         "git",
         "installed",
         "locks",
