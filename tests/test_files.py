@@ -52,20 +52,49 @@ def test_a_file_has_the_mode_that_was_asked_for(tmp_path: Path, mode: int) -> No
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
 
 
-def test_what_cannot_be_written_leaves_the_old_file_and_no_leftover(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flush", [True, False])
+def test_what_cannot_be_written_leaves_the_old_file_and_no_leftover(
+    tmp_path: Path, flush: bool
+) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a disk that fills meanwhile
     try:
         with pytest.raises(OSError, match="too large"):
-            files.write_atomic(str(path), b"x" * 100_000)
+            files.write_atomic(str(path), b"x" * 100_000, flush=flush)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]
     with pytest.raises(FileNotFoundError):
-        files.write_atomic(str(tmp_path / "no" / "such" / "folder"), b"x")
+        files.write_atomic(str(tmp_path / "no" / "such" / "folder"), b"x", flush=flush)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.write_atomic(str(path), b"new", flush=flush)
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_what_lies_in_the_way_is_replaced_and_never_written_through(
+    tmp_path: Path, flush: bool
+) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "a"
+    beside = Path(files.beside_of(str(path)))
+    for lay in (victim.touch, lambda: path.symlink_to(victim), lambda: os.mkfifo(path)):
+        victim.write_bytes(b"precious")
+        lay()
+        files.write_atomic(str(path), b"new", flush=flush)
+        assert path.read_bytes() == b"new"
+        assert stat.S_IMODE(path.lstat().st_mode) == 0o600
+        path.unlink()
+    for lay in (lambda: beside.symlink_to(victim), lambda: os.link(victim, beside)):
+        lay()
+        files.write_atomic(str(path), b"new", flush=flush)
+        assert path.read_bytes() == b"new"
+    assert victim.read_bytes() == b"precious"
+    assert sorted(os.listdir(tmp_path)) == ["a", "victim"]
 
 
 def test_a_link_that_somebody_laid_is_not_written_through(tmp_path: Path) -> None:
