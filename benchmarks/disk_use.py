@@ -11,7 +11,8 @@ from unittest import mock
 
 from benchmarks.report import Aim, Broken, Row, milliseconds
 from benchmarks.scratch import Project, Scratch
-from orchestrator import agentstate, clone, files, retention, runrecord, settings
+from orchestrator import agentstate, clone, files, retention, runrecord
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Entry, Outcome, Retention
 from orchestrator.settle import Settler
@@ -81,7 +82,7 @@ def disk_use(folder: str) -> int:
 
 def _settle_runs(project: Project, count: int) -> None:
     """Make and settle runs as ticks do, but keep all of them."""
-    loaded = settings.load(project.layout, write_cache=True)
+    loaded = load.settings(project.layout, write_cache=True)
     for number in range(count):
         action = _end_run(project, number)
         Settler(project.layout, loaded, time.time()).settle(action)
@@ -100,7 +101,7 @@ def _end_run(project: Project, number: int) -> Action:
     files.make_folder(folder)
     _fill(folder, number)
     outcome = Outcome("done", summary="Measured, and nothing else.", cost_usd=0.25)
-    loaded = settings.load(layout, write_cache=False)
+    loaded = load.settings(layout, write_cache=False)
     record = {
         "id": run_id,
         "key": clone.key(layout),
@@ -168,7 +169,7 @@ def _folders(layout: Layout) -> int:
 
 def _prune_the_rest(project: Project) -> None:
     """Let further ticks' pruning come to its end, without the ticks."""
-    config = settings.load(project.layout, write_cache=False).config
+    config = load.settings(project.layout, write_cache=False).config
     before = -1
     while before != (left := _folders(project.layout)):
         before = left

@@ -22,11 +22,11 @@ from orchestrator import (
     headstart,
     history,
     process,
-    roles,
     runrecord,
     withheld,
 )
 from orchestrator.aside import Aside
+from orchestrator.config import roles
 from orchestrator.errors import OrchestratorError
 from orchestrator.job import Job
 from orchestrator.layout import Layout

@@ -22,15 +22,15 @@ from orchestrator import (
     probes,
     project,
     scheduleprobe,
-    settings,
     tidy,
 )
+from orchestrator.config import load
+from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
 from orchestrator.probes import Finding
 from orchestrator.scheduleentry import LOG
-from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 #: Bytes free below which a run may fail, and below which the queue itself may.
@@ -43,7 +43,7 @@ MOST_LISTED = 20
 
 def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Finding]:
     """Return every finding about a project. `variables` are the environment, `now` is epoch."""
-    loaded = settings.load(layout, write_cache=False)
+    loaded = load.settings(layout, write_cache=False)
     findings: list[Finding] = []
     checks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _programs(layout, loaded, variables),
@@ -68,7 +68,7 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
 
 def reachable(layout: Layout, variables: Mapping[str, str]) -> list[Finding]:
     """Return what is found of programs and services in this environment; asks no schedule."""
-    return list(_programs(layout, settings.load(layout, write_cache=False), variables))
+    return list(_programs(layout, load.settings(layout, write_cache=False), variables))
 
 
 def without_project(error: OrchestratorError, cwd: str) -> list[Finding]:

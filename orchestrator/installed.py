@@ -16,7 +16,8 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 
-from orchestrator import __version__, files, process, roles
+from orchestrator import __version__, files, process
+from orchestrator.config import roles
 from orchestrator.errors import OrchestratorError
 
 #: What is copied, by its name at a checkout's root; a wheel has it all in the package.

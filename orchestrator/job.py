@@ -5,7 +5,8 @@
 import contextlib
 from typing import NamedTuple
 
-from orchestrator import roles, runrecord, settings
+from orchestrator import runrecord
+from orchestrator.config import load, roles
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Role, Task
@@ -35,7 +36,7 @@ class Job(NamedTuple):
         A task that a person deleted is none: nobody's fault, and no longer the run's (`is_ours`).
         """
         layout = Layout(record["project"])
-        config = settings.usable(layout)
+        config = load.usable(layout)
         if config is None:
             raise OrchestratorError("the configuration cannot be read", "orchestrator doctor")
         agent = Agent(**record["settings"])

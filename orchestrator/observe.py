@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from orchestrator import agentstate, clone, disk, fault, files, process, runrecord
 from orchestrator.agentstate import AgentState
+from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import (
@@ -22,7 +23,6 @@ from orchestrator.model import (
     Task,
 )
 from orchestrator.runrecord import Record
-from orchestrator.settings import Settings
 from orchestrator.store import Listing, Store
 
 #: A tick older than this is reported: nothing seems to drive the scheduler (seconds).

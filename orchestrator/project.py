@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 
-from orchestrator import files, git, gitremote, roles, yamledit
+from orchestrator import files, git, gitremote
 from orchestrator.clone import MARK, is_initialised, mark_path, require_no_links
+from orchestrator.config import edit, roles
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, iso
@@ -159,14 +160,14 @@ def first_config(root: str, *, start: bool) -> bytes:
     template = os.path.join(roles.resources(), "plugin", "templates", "agents.yaml")
     with open(template, encoding="utf-8") as file:
         text = file.read()
-    text = yamledit.set_values(text, (), {"base_branch": branch})
-    return yamledit.set_paused(text, not start).encode()
+    text = edit.set_values(text, (), {"base_branch": branch})
+    return edit.set_paused(text, not start).encode()
 
 
 def _unpause(layout: Layout, change: Change) -> None:
     with open(layout.config, encoding="utf-8") as file:
         text = file.read()
-    started = yamledit.set_paused(text, False)
+    started = edit.set_paused(text, False)
     if started != text:
         files.write_atomic(layout.config, started.encode(), 0o644)
         change.written.append(".orchestrator/agents.yaml (paused: false)")

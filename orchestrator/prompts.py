@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from orchestrator import quoting, rolefile, roles, sandbox
+from orchestrator import quoting, sandbox
+from orchestrator.config import role_file, roles
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import OUTCOMES, Role
 
@@ -105,11 +106,11 @@ def skill(own_folder: str, name: str, *arguments: object) -> str:
     shipped = os.path.join(roles.resources(), "skills", name, "SKILL.md")
     path = own if os.path.lexists(own) else shipped
     try:
-        if not re.fullmatch(rolefile.NAME, name):
-            raise rolefile.Wrong([(None, "no skill has such a name")])
-        text = rolefile.read(path, rolefile.MAX_BYTES).decode().removeprefix("\ufeff")
-    except (OSError, UnicodeDecodeError, rolefile.Wrong) as error:
-        why = error.findings[0][1] if isinstance(error, rolefile.Wrong) else error
+        if not re.fullmatch(role_file.NAME, name):
+            raise role_file.Wrong([(None, "no skill has such a name")])
+        text = role_file.read(path, role_file.MAX_BYTES).decode().removeprefix("\ufeff")
+    except (OSError, UnicodeDecodeError, role_file.Wrong) as error:
+        why = error.findings[0][1] if isinstance(error, role_file.Wrong) else error
         message = f"the skill {name!r} cannot be read: {path}: {why}"
         raise OrchestratorError(message, f"correct {path}", code="role_broken") from None
     text = text.replace("\r\n", "\n")

@@ -12,16 +12,8 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from orchestrator import (
-    agentstate,
-    events,
-    files,
-    landing,
-    pullrequests,
-    runrecord,
-    settings,
-    tidy,
-)
+from orchestrator import agentstate, events, files, landing, pullrequests, runrecord, tidy
+from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, PullRequest
@@ -153,7 +145,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
     # First, so that what fails is not tried again at every run's end.
     files.write_json(memory_path, {**memory, "at": now})
     _begin_logs_anew(layout)
-    config = settings.usable(layout)
+    config = load.usable(layout)
     if config is None:
         return
     for name in agentstate.names(layout):

@@ -6,10 +6,10 @@ Everything can be repeated after a crash: a review is asked for once, and a verd
 from __future__ import annotations
 
 from orchestrator import forge, taskfile
+from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, Config, Entry, Outcome, Role, Task, iso
-from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 #: Characters of a feedback that are put into a question.

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from orchestrator import crontab, roles
+from orchestrator import crontab
+from orchestrator.config import roles
 from orchestrator.crontab import LONGEST_COMMAND
 
 KINDS = ("cron", "launchd", "systemd")

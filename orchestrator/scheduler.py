@@ -31,12 +31,12 @@ from orchestrator import (
     planner,
     process,
     pullrequests,
-    settings,
 )
+from orchestrator.config import load
+from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Problem, PullRequest, Task
-from orchestrator.settings import Settings
 from orchestrator.settle import Settler
 from orchestrator.starting import Starter
 
@@ -112,7 +112,7 @@ def _tick(
     problems: list[Problem],
     after_run: bool,
 ) -> Report:
-    loaded = settings.load(layout, write_cache=True)
+    loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
     starter, settler = Starter(layout, loaded, now), Settler(layout, loaded, now)
     seen = observe.observe_runs(layout, loaded, now)
@@ -192,7 +192,7 @@ def own_process(word: str, root: str) -> int:
     if word == "_land":
         from orchestrator import landing
 
-        config = settings.usable(layout)
+        config = load.usable(layout)
         said = landing.land_approved(layout, config, time.time()) if config else []
         for line in said:
             events.append(layout, time.time(), "landing", reason=line)
@@ -249,7 +249,7 @@ def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> Non
 
 def _dry_run(layout: Layout, now: float) -> Report:
     """Say what a tick would do. Changes nothing."""
-    loaded = settings.load(layout, write_cache=False)
+    loaded = load.settings(layout, write_cache=False)
     prs = pullrequests.counted(layout, loaded.config)
     seen = observe.observe(layout, loaded, now, prs)
     actions = planner.plan(seen.snapshot, loaded.config, now)

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 
 from orchestrator import agentstate, clone, events, files, observe, process, review, runrecord
 from orchestrator.agentstate import AgentState, Totals
+from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.runrecord import Record
-from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 #: What mends a fault, by the first word of its reason. Work then goes on by itself.

@@ -21,11 +21,11 @@ from orchestrator import (
     supervisor,
     taskfile,
 )
+from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Agent, Entry, Task, iso
 from orchestrator.runrecord import Record
-from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 

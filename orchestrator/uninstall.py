@@ -13,8 +13,9 @@ import re
 import shutil
 import time
 
-from orchestrator import agentstate, files, git, gitworktree, project, settings, tidy
+from orchestrator import agentstate, files, git, gitworktree, project, tidy
 from orchestrator.clone import MARK, is_initialised, mark_path
+from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.forge import BRANCH_PREFIX
 from orchestrator.layout import Layout
@@ -73,7 +74,7 @@ def left_in_git(layout: Layout) -> tuple[int, int]:
 
 def _take_agents(layout: Layout, change: Change) -> None:
     """Remove worktrees, once what only they hold is safe, and what is remembered of runs."""
-    config = settings.load(layout, write_cache=False).config
+    config = load.settings(layout, write_cache=False).config
     for name in agentstate.names(layout):
         path = layout.worktree(name)
         if gitworktree.is_worktree(path):

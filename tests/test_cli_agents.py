@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import AGENTS_YAML, Done, tree
 
-from orchestrator import agentstate, config, files
-from orchestrator.cli import configedit, pausing, running
+from orchestrator import agentstate, files
+from orchestrator.cli import pausing, running
+from orchestrator.config import change, keys
 from orchestrator.layout import Layout
 
 Cli = Callable[..., Done]
@@ -138,14 +139,14 @@ def test_set_changes_one_value_and_says_how_to_undo_it(cli: Cli, project: Layout
 
 
 def test_remove_takes_only_that_agent_and_can_be_undone(cli: Cli, project: Layout) -> None:
-    before = config.parse(AGENTS_YAML)
+    before = keys.parse(AGENTS_YAML)
     done = cli("agent", "remove", "pm-agent")
     assert done.code == 0
     assert "pm-agent" not in text_of(project)
     assert "# Writes the code." in text_of(project)
     undo = done.out.split("undo: orchestrator ")[1].split()
     assert cli(*undo).code == 0
-    assert config.parse(text_of(project)) == before
+    assert keys.parse(text_of(project)) == before
 
 
 def test_removing_one_from_the_middle_warns_of_the_ports(cli: Cli, project: Layout) -> None:
@@ -186,14 +187,14 @@ def test_edits_at_once_lose_none(cli: Cli, project: Layout) -> None:
         for number in range(8)
     ]  # fmt: skip
     assert [child.wait(60) for child in children] == [0] * 8
-    names = {agent.name for agent in config.parse(text_of(project)).agents}
+    names = {agent.name for agent in keys.parse(text_of(project)).agents}
     assert {f"a{number}" for number in range(8)} < names
 
 
 def test_a_file_somebody_else_holds_for_long_is_said(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch, unchanged: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(configedit, "LOCK_WAIT", 0.05)
+    monkeypatch.setattr(change, "LOCK_WAIT", 0.05)
     files.make_folder(project.cache)
     lock = files.Lock(os.path.join(project.cache, "config.lock"))
     with lock:
@@ -210,10 +211,10 @@ def test_pause_and_resume_of_one_agent(cli: Cli, project: Layout) -> None:
     done = cli("agent", "pause", "impl-agent-1", "pm-agent")
     assert done.code == 0
     assert "undo: orchestrator agent resume impl-agent-1 pm-agent" in done.out
-    paused = {agent.name: agent.paused for agent in config.parse(text_of(project)).agents}
+    paused = {agent.name: agent.paused for agent in keys.parse(text_of(project)).agents}
     assert paused == {"impl-agent-1": True, "test-agent": False, "pm-agent": True}
     assert cli("agent", "resume", "impl-agent-1", "pm-agent").code == 0
-    assert not any(agent.paused for agent in config.parse(text_of(project)).agents)
+    assert not any(agent.paused for agent in keys.parse(text_of(project)).agents)
 
 
 def test_pause_all_is_the_top_levels_key_and_back(cli: Cli, project: Layout) -> None:
@@ -222,7 +223,7 @@ def test_pause_all_is_the_top_levels_key_and_back(cli: Cli, project: Layout) -> 
     one = cli("agent", "resume", "pm-agent")
     assert "the whole system is still paused" in one.out
     assert cli("agent", "resume", "--all").code == 0
-    assert config.parse(text_of(project)).paused is False
+    assert keys.parse(text_of(project)).paused is False
 
 
 def test_resume_all_names_those_that_stay_paused(cli: Cli, project: Layout) -> None:
@@ -327,16 +328,16 @@ def test_the_brake_without_a_file_says_that_nothing_starts(cli: Cli, project: La
     ],
 )
 def test_the_brake_edits_bytes(text: bytes, wanted: bytes) -> None:
-    assert configedit.braked(text) == wanted
-    assert configedit.braked(wanted) == wanted
+    assert change.braked(text) == wanted
+    assert change.braked(wanted) == wanted
 
 
 def test_a_stop_is_never_held_up_by_the_file(cli: Cli, project: Layout) -> None:
-    assert configedit.set_paused(project, "pm-agent", True)
-    assert not configedit.set_paused(project, "removed-agent", True)
+    assert change.set_paused(project, "pm-agent", True)
+    assert not change.set_paused(project, "removed-agent", True)
     Path(project.config).write_text("agents: [\n")
-    assert not configedit.set_paused(project, "pm-agent", True)
-    assert configedit.set_paused(project, None, True)
+    assert not change.set_paused(project, "pm-agent", True)
+    assert change.set_paused(project, None, True)
 
 
 # --- limits ------------------------------------------------------------------------------------

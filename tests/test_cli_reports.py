@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 from conftest import set_up_long_ago
 
-from orchestrator import agentstate, clone, files, history, process, settings, store, taskfile
+from orchestrator import agentstate, clone, files, history, process, store, taskfile
 from orchestrator.cli import overview
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import record_schedule
@@ -378,7 +379,7 @@ def test_watch_asks_the_forge_at_most_twice_a_minute(
 ) -> None:
     text = Path(project.config).read_text()
     Path(project.config).write_text(text.replace("forge: local", "forge: github"))
-    loaded = settings.load(project, write_cache=False)
+    loaded = load.settings(project, write_cache=False)
     watched = overview.Watched(project)
     for second in range(0, 600, 2):
         assert watched.look(loaded, time.time(), float(second))["open_prs"] == 1

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import client, environment, roles
+from orchestrator import client, environment
 from orchestrator.client import Ended, Stream
+from orchestrator.config import roles
 from orchestrator.model import VERDICTS, Agent, Budgets, Outcome, Role
 
 SESSION = "11111111-2222-4333-8444-555555555555"

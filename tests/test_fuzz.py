@@ -22,24 +22,23 @@ from hypothesis import strategies as st
 from orchestrator import (
     agentstate,
     client,
-    config,
     crontab,
     files,
     forge,
     header,
     history,
     idle,
-    lastgood,
     observe,
     pullrequests,
-    rolefile,
     runrecord,
     summaries,
     taskfile,
     transcript,
-    yamledit,
 )
 from orchestrator.cli import history as numbers
+from orchestrator.config import edit, keys
+from orchestrator.config import last_good as saved
+from orchestrator.config import role_file as roles
 from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Role
@@ -92,18 +91,18 @@ def queue(data: bytes, folder: Path) -> None:
 
 def agents_yaml(data: bytes, _: Path) -> None:
     with contextlib.suppress(ConfigError):
-        config.parse(data)
+        keys.parse(data)
 
 
 def agents_yaml_edited(data: bytes, _: Path) -> None:
     text = data.decode(errors="replace")
     with contextlib.suppress(OrchestratorError):
-        yamledit.set_paused(text, True)
+        edit.set_paused(text, True)
 
 
 def role_file(data: bytes, _: Path) -> None:
-    with contextlib.suppress(rolefile.Wrong):
-        rolefile.check_brief(rolefile.parse(data, "/x.md", "x", None))
+    with contextlib.suppress(roles.Wrong):
+        roles.check_brief(roles.parse(data, "/x.md", "x", None))
 
 
 def stream(data: bytes, folder: Path) -> None:
@@ -187,7 +186,7 @@ def summary(data: bytes, folder: Path) -> None:
 
 
 def last_good(data: bytes, _: Path) -> None:
-    assert lastgood.load(data) is None
+    assert saved.load(data) is None
 
 
 def crontab_block(data: bytes, _: Path) -> None:

@@ -20,7 +20,8 @@ import pytest
 from conftest import git, tree
 from harness import World
 
-from orchestrator import agentstate, clone, files, runrecord, settings, summaries
+from orchestrator import agentstate, clone, files, runrecord, summaries
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.store import Store
 
@@ -246,7 +247,7 @@ def hostile_run(layout: Layout, canary: Path, status: str, key: str | None) -> s
     plan = {"argv": argv, "cwd": layout.root, "environment": {}}
     files.write_json(os.path.join(folder, runrecord.LAUNCH), plan)
     files.write_atomic(os.path.join(folder, runrecord.PROMPT), b"")
-    config = settings.load(layout, write_cache=False).config
+    config = load.settings(layout, write_cache=False).config
     record = {
         "id": "evil", "agent": "impl-agent-1", "role": "implementer", "task": None, "created": 1.0,
         "status": status, "steps": {}, "project": layout.root, "attempt": 1,
@@ -296,11 +297,11 @@ def test_a_configuration_that_came_with_a_commit_is_not_the_last_good_one(
     assert cli("tick").code == 0
     good = Path(project.last_good_config).read_bytes()
     seal, _, data = good.partition(b"\n")
-    assert settings.last_good(project) is not None
+    assert load.last_good(project) is not None
     _, _, rest = seal.partition(b"|")
     for key in (b"", b"0" * 32):
         Path(project.last_good_config).write_bytes(key + b"|" + rest + b"\n" + data)
-        assert settings.last_good(project) is None
+        assert load.last_good(project) is None
 
 
 def test_each_set_up_has_a_key_of_its_own_and_keeps_it(project: Layout, cli: Cli) -> None:

@@ -32,7 +32,14 @@ ROWS = (
     ("runner",),  # runner
     ("briefing",),
     ("delivery", "headstart", "job", "observe", "review"),
-    ("forge", "schedule", "settings", "upstream", "worktree"),  # store, git, forge, client
+    (
+        "config.change",
+        "config.load",
+        "forge",
+        "schedule",
+        "upstream",
+        "worktree",
+    ),  # store, git, forge, client
     ("clone", "gitremote", "gitworktree", "scheduleentry"),
     (
         "agentstate",
@@ -51,12 +58,12 @@ ROWS = (
     ("aside", "summaries"),
     ("disk", "files", "idle", "layout", "process"),
     ("planner", "transcript"),  # planner, taskfile, roles, config
-    ("config", "due", "lastgood", "prompts", "taskfile", "yamledit"),
-    ("header", "history", "roles", "yamlvalues"),
-    ("rolefile", "yamlread"),
+    ("config.edit", "config.keys", "config.last_good", "due", "prompts", "taskfile"),
+    ("config.roles", "config.yaml_values", "header", "history"),
+    ("config.role_file", "config.yaml_nodes"),
     ("sandbox",),
     ("confinement", "quoting", "withheld"),
-    ("errors", "model"),  # model, errors
+    ("config", "errors", "model"),  # model, errors
 )
 #: Imports that go up, each with the reason why.
 EXCEPTIONS = {
@@ -69,10 +76,10 @@ DECIDING = (
     "taskfile",
     "header",
     "history",
-    "config",
-    "yamlread",
-    "yamlvalues",
-    "lastgood",
+    "config.keys",
+    "config.last_good",
+    "config.yaml_nodes",
+    "config.yaml_values",
     "model",
     "errors",
 )

@@ -24,13 +24,13 @@ from orchestrator import (
     pullrequests,
     retention,
     runrecord,
-    settings,
     taskfile,
     tidy,
 )
 from orchestrator import process as processes
 from orchestrator import store as store_module
 from orchestrator.agentstate import AgentState
+from orchestrator.config import load
 from orchestrator.forge import Local
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, PullRequest, Retention
@@ -351,7 +351,7 @@ def test_a_disk_that_is_full_leaves_the_plain_stream_and_a_word_in_the_history(
 def test_streams_that_nobody_packed_at_their_end_are_packed_once_a_day(
     project: Layout, long_run: Path
 ) -> None:
-    settings.load(project, write_cache=True)
+    load.settings(project, write_cache=True)
     retention.after_run(project, [], NOW)
     assert (long_run / runrecord.PACKED_STREAM).exists()
 
@@ -362,7 +362,7 @@ def test_streams_that_nobody_packed_at_their_end_are_packed_once_a_day(
 @pytest.fixture
 def cleaned(project: Layout) -> Layout:
     """A project whose configuration a tick has seen, with one merged branch of an agent's."""
-    settings.load(project, write_cache=True)
+    load.settings(project, write_cache=True)
     git(Path(project.root), "branch", "agent/T1-x")
     merged(project, "agent/T1-x")
     return project
@@ -417,7 +417,7 @@ def test_nothing_goes_more_than_once_a_day_nor_with_a_clock_that_was_moved_back_
     cleaned: Layout,
 ) -> None:
     Path(cleaned.config).write_text(Path(cleaned.config).read_text() + "retention: {days: 0}\n")
-    settings.load(cleaned, write_cache=True)
+    load.settings(cleaned, write_cache=True)
     after_days(cleaned, 0)
     assert branches(cleaned) == ["main"]
     git(Path(cleaned.root), "branch", "agent/T1-x")
@@ -452,7 +452,7 @@ def test_worktrees_and_rescued_work_never_go_by_themselves(cleaned: Layout) -> N
     git(root, "update-ref", "refs/orchestrator/rescue/R1", "main")
     worktree = cleaned.worktree("no-longer-configured")
     git(root, "worktree", "add", "--quiet", "--detach", worktree, "main")
-    config = settings.load(cleaned, write_cache=False).config
+    config = load.settings(cleaned, write_cache=False).config
     prs = pullrequests.known(cleaned, config) or []
     would_go = {i.kind for i in tidy.plan(cleaned, config, prs, NOW) if i.drop}
     assert would_go == {"branch", "rescue", "worktree"}

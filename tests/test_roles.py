@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from orchestrator import prompts, quoting, rolefile, roles, sandbox
+from orchestrator import prompts, quoting, sandbox
+from orchestrator.config import role_file, roles
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import OUTCOMES, Agent, Config, Role, Task, ports
 
@@ -586,7 +587,7 @@ def test_odd_files_are_problems_and_never_hang(tmp_path: Path) -> None:
     (tmp_path / "folder.md").mkdir()
     (tmp_path / "link.md").symlink_to("/etc/passwd")
     (tmp_path / "bytes.md").write_bytes(b"---\ntakes: \xff\n---\n")
-    (tmp_path / "huge.md").write_bytes(b"x" * (rolefile.MAX_BYTES + 1))
+    (tmp_path / "huge.md").write_bytes(b"x" * (role_file.MAX_BYTES + 1))
     (tmp_path / "a b.md").write_text(SCRIBE + "X")
     known, problems = roles.load(str(tmp_path))
     assert len(known) == 4
@@ -606,8 +607,8 @@ def test_an_unreadable_folder_takes_all_roles_away(tmp_path: Path) -> None:
 def test_any_bytes_are_a_role_or_a_problem(data: bytes) -> None:
     for text in (data, b"---\n" + data + b"\n---\nX\n"):
         try:
-            role = rolefile.parse(text, "/x.md", "x", None)
-        except rolefile.Wrong:
+            role = role_file.parse(text, "/x.md", "x", None)
+        except role_file.Wrong:
             continue
         assert role.name == "x"
 
@@ -630,12 +631,12 @@ def test_reading_with_the_cache_is_the_same_and_imports_no_yaml(tmp_path: Path) 
     assert sorted(p.name for p in cache.iterdir()) == ["roles.json"]
     assert roles.load(str(own), str(cache)) == first
     script = (
-        "import sys\nfrom orchestrator import roles\n"
+        "import sys\nfrom orchestrator.config import roles\n"
         f"found, problems = roles.load({str(own)!r}, {str(cache)!r})\n"
         "assert len(found) == 5 and not problems\n"
         "sys.exit(bool({'yaml', 'jinja2', 'frontmatter', 'difflib'} & set(sys.modules)))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(roles.__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(roles.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert done.returncode == 0
 

@@ -14,8 +14,9 @@ import yaml
 from conftest import CHECKOUT, Done, tree
 from test_roles import variables
 
-from orchestrator import model, project, prompts, roles
+from orchestrator import model, project, prompts
 from orchestrator.cli import history, parser
+from orchestrator.config import roles
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
 

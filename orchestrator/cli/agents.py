@@ -6,16 +6,17 @@ import argparse
 import shlex
 from typing import Any
 
-from orchestrator import agentstate, yamledit
-from orchestrator.cli import configedit, context, output, pausing, shapes
+from orchestrator import agentstate
+from orchestrator.cli import context, output, pausing, shapes
 from orchestrator.cli.parser import command, group
+from orchestrator.config import change, edit
+from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, ports
-from orchestrator.settings import Settings
 
 #: `stop` pauses before it ends a run.
-set_paused = configedit.set_paused
+set_paused = change.set_paused
 
 
 def register(commands: Any) -> None:
@@ -69,7 +70,7 @@ def _register_edits(agents: Any) -> None:
     set_parser = command(
         agents,
         "set",
-        change,
+        set_values,
         "change an agent's settings; comments and order in agents.yaml stay",
         "  orchestrator agent set impl-agent-1 interval_seconds=60\n"
         "  orchestrator agent set impl-agent-1 schedule='0 3 * * *' interval_seconds=null",
@@ -180,7 +181,7 @@ def _shown(value: object) -> str:
 
 
 def _assignments(words: list[str]) -> dict[str, object]:
-    values = dict(map(yamledit.parse_assignment, words))
+    values = dict(map(edit.parse_assignment, words))
     if "name" in values:
         raise UsageError(
             "an agent's name cannot change: its folder and runs bear it",
@@ -195,7 +196,7 @@ def add(arguments: argparse.Namespace) -> int:
     name, role = arguments.name, arguments.role
     if "role" in values:
         raise UsageError("the role stands twice", "give it once: --role ROLE")
-    configedit.edit(layout, lambda text: yamledit.add_agent(text, name, role, values))
+    change.apply(layout, lambda text: edit.add_agent(text, name, role, values))
     undo = f"orchestrator agent remove {name}"
     _say(arguments, {"name": name, "added": True}, f"added {name} ({role})", undo)
     return 0
@@ -208,7 +209,7 @@ def remove(arguments: argparse.Namespace) -> int:
         raise OrchestratorError(
             f"{name} is running", f"end that first: orchestrator stop {name}", code="running"
         )
-    done = configedit.edit(layout, lambda text: yamledit.remove_agent(text, name))
+    done = change.apply(layout, lambda text: edit.remove_agent(text, name))
     undo = None
     if done.before is not None:
         agent = _configured(done.before, name)
@@ -226,13 +227,13 @@ def remove(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def change(arguments: argparse.Namespace) -> int:
+def set_values(arguments: argparse.Namespace) -> int:
     layout = context.changing(arguments)
     name = arguments.name
     values = _assignments(arguments.settings)
     if not values:
         raise UsageError("nothing to set", f"orchestrator agent set {name} interval_seconds=60")
-    done = configedit.edit(layout, lambda text: yamledit.set_agent(text, name, values))
+    done = change.apply(layout, lambda text: edit.set_agent(text, name, values))
     old = _configured(done.before, name) if done.before else None
     new = _configured(done.after, name) if done.after else None
     changed = _differences(old, new)
@@ -293,8 +294,8 @@ def limits(arguments: argparse.Namespace) -> int:
 
 def set_limits(arguments: argparse.Namespace) -> int:
     layout = context.changing(arguments)
-    values = dict(map(yamledit.parse_assignment, arguments.settings))
-    done = configedit.edit(layout, lambda text: yamledit.set_limits(text, values))
+    values = dict(map(edit.parse_assignment, arguments.settings))
+    done = change.apply(layout, lambda text: edit.set_limits(text, values))
     old, new = (c.queue_limits if c else None for c in (done.before, done.after))
     changed = _differences(old, new)
     undo = shlex.join(("orchestrator", "limits", "set", *_back(changed))) if changed else None

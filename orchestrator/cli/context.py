@@ -6,11 +6,12 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import clone, events, observe, pullrequests, roles, settings
+from orchestrator import clone, events, observe, pullrequests
+from orchestrator.config import load, roles
+from orchestrator.config.load import Settings
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.observe import Observation
-from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
     import argparse
@@ -93,7 +94,7 @@ def record_event(where: Layout, event: str, **fields: object) -> None:
 
 def good_settings(where: Layout) -> Settings:
     """Return the settings, for commands that cannot work with broken ones. Raises ConfigError."""
-    loaded = settings.load(where, write_cache=False)
+    loaded = load.settings(where, write_cache=False)
     if not loaded.good:
         found = [p for p in loaded.problems if p.code == "config_error"]
         hint = next((p.hint for p in found if p.hint), "correct that, then try again")
@@ -103,6 +104,6 @@ def good_settings(where: Layout) -> Settings:
 
 def look(where: Layout) -> tuple[Settings, Observation]:
     """Observe the project without changing anything."""
-    loaded = settings.load(where, write_cache=False)
+    loaded = load.settings(where, write_cache=False)
     prs = pullrequests.counted(where, loaded.config)
     return loaded, observe.observe(where, loaded, now(), prs)

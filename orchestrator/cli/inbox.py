@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from orchestrator import pullrequests, settings
+from orchestrator import pullrequests
 from orchestrator.cli import context, output, pausing, texts
 from orchestrator.cli.inboxitems import Item, items
 from orchestrator.cli.parser import command
 from orchestrator.cli.taskmoves import entry
+from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import Task
@@ -163,7 +164,7 @@ def approve(arguments: argparse.Namespace) -> int:
 
 def _refuse_unapproved(layout: Layout, name: str) -> None:
     """Raise OrchestratorError if `name` is a pull request that no review has approved."""
-    known = pullrequests.known(layout, settings.load(layout, write_cache=False).config) or []
+    known = pullrequests.known(layout, load.settings(layout, write_cache=False).config) or []
     number = name.removeprefix("pr:").removeprefix("#")
     pr = next((pr for pr in known if pr.id == number), None)
     if pr is None:

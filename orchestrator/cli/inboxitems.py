@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from orchestrator import gitremote, pullrequests
 from orchestrator.cli import shapes
+from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task
 from orchestrator.observe import Observation
-from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from orchestrator import clone, locks, observe, project, pullrequests, settings
+from orchestrator import clone, locks, observe, project, pullrequests
 from orchestrator.cli import shapes
+from orchestrator.config import load
+from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest, Task
 from orchestrator.observe import Observation
 from orchestrator.planner import in_backoff
-from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 Value = dict[str, Any]
@@ -122,7 +123,7 @@ class Watched:
 
     def look(self, loaded: Settings, now: float, clock: float) -> Value:
         """Return the value as it is now; `clock` is monotonic seconds."""
-        records = settings.signature(self._layout.prs)
+        records = load.signature(self._layout.prs)
         if records != self._records or clock - self._asked >= self.ASK_AGAIN:
             self._prs = pullrequests.counted(self._layout, loaded.config)
             self._asked, self._records = clock, records

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from orchestrator import agentstate, files, settings, yamledit
-from orchestrator.cli import configedit, context, output
+from orchestrator import agentstate, files
+from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
+from orchestrator.config import change, edit, load
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import Config
@@ -58,7 +59,7 @@ def pause(arguments: argparse.Namespace) -> int:
         undo = "orchestrator agent resume --all"
     else:
         names = list(dict.fromkeys(arguments.names))
-        configedit.edit(layout, lambda text: _set_each(text, names, True), even_if_broken=True)
+        change.apply(layout, lambda text: _set_each(text, names, True), even_if_broken=True)
         said = f"paused: {', '.join(names)}"
         undo = f"orchestrator agent resume {' '.join(names)}"
     stopped: dict[str, str] = {}
@@ -83,14 +84,14 @@ def pause(arguments: argparse.Namespace) -> int:
 
 def _set_each(text: str, names: list[str], value: bool) -> str:
     for name in names:
-        text = yamledit.set_agent(text, name, {"paused": value})
+        text = edit.set_agent(text, name, {"paused": value})
     return text
 
 
 def _pause_everything(layout: Layout) -> str:
     """Pull the brake; say how far it holds when the configuration cannot be written."""
-    if not configedit.set_paused(layout, None, True):
-        good = settings.load(layout, write_cache=False).good
+    if not change.set_paused(layout, None, True):
+        good = load.settings(layout, write_cache=False).good
         if good:
             raise OrchestratorError(
                 "agents.yaml is laid out in a way that no command can edit",
@@ -102,7 +103,7 @@ def _pause_everything(layout: Layout) -> str:
         )
         output.err("  write `paused: true` at its top before anything else")
         return "nothing starts while agents.yaml is broken or missing"
-    if not settings.load(layout, write_cache=False).good:
+    if not load.settings(layout, write_cache=False).good:
         output.err(
             "warning: agents.yaml is broken; it now says `paused: true` for when it is mended"
         )
@@ -122,10 +123,10 @@ def resume(arguments: argparse.Namespace) -> int:
     _check_names(arguments, "resume")
     names = list(dict.fromkeys(arguments.names))
 
-    def change(text: str) -> str:
-        return yamledit.set_paused(text, False) if arguments.all else _set_each(text, names, False)
+    def changed(text: str) -> str:
+        return edit.set_paused(text, False) if arguments.all else _set_each(text, names, False)
 
-    done = configedit.edit(layout, change)
+    done = change.apply(layout, changed)
     assert done.after is not None
     woken = wake(layout, names or [agent.name for agent in done.after.agents])
     context.record_event(layout, "resumed", agents=arguments.names or "all")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from orchestrator import forge, git, landing, pullrequests, settings
+from orchestrator import forge, git, landing, pullrequests
 from orchestrator.cli import context, output, shapes
 from orchestrator.cli.parser import command, group
+from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import PullRequest
@@ -35,7 +36,7 @@ def register(commands: Any) -> None:
 
 
 def _known(layout: Layout) -> list[PullRequest]:
-    found = pullrequests.known(layout, settings.load(layout, write_cache=False).config)
+    found = pullrequests.known(layout, load.settings(layout, write_cache=False).config)
     if found is None:
         raise OrchestratorError(
             "the forge cannot be asked", "see: orchestrator doctor", code="open_prs_unknown"
@@ -59,7 +60,7 @@ def list_all(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments)
-    config = settings.load(layout, write_cache=False).config
+    config = load.settings(layout, write_cache=False).config
     pr = forge.of_project(layout, config).show(arguments.id)
     pr = next((known for known in _known(layout) if known.id == pr.id), pr)
     if arguments.json:

@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from orchestrator import settings
 from orchestrator.cli import context, explaining, output, overview
 from orchestrator.cli.overview import Block
 from orchestrator.cli.parser import command, seconds
+from orchestrator.config import load
+from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
-from orchestrator.settings import Settings
 
 #: Seconds between two looks of `watch`, and the fewest that may be asked for.
 INTERVAL, SHORTEST = 2.0, 0.2
@@ -56,7 +56,7 @@ def register(commands: Any) -> None:
 
 def status(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments)
-    loaded = settings.load(layout, write_cache=False)
+    loaded = load.settings(layout, write_cache=False)
     found = overview.look(layout, loaded, context.now())
     if arguments.json:
         output.show_json(found)
@@ -114,7 +114,7 @@ def _views(layout: Layout, interval: float) -> Iterator[tuple[overview.Value, Se
     first = True
     while True:
         try:
-            loaded = settings.load(layout, write_cache=False)
+            loaded = load.settings(layout, write_cache=False)
             yield watched.look(loaded, context.now(), time.monotonic()), loaded
         except (OrchestratorError, OSError):
             if first:

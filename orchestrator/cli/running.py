@@ -8,9 +8,10 @@ import signal
 import time
 from typing import Any
 
-from orchestrator import agentstate, observe, process, runrecord, scheduler, settings
+from orchestrator import agentstate, observe, process, runrecord, scheduler
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
+from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 
@@ -92,7 +93,7 @@ def stop(arguments: argparse.Namespace) -> int:
     if (arguments.agent is None) == (not arguments.all):
         raise UsageError("say which agent, or --all", "for example: orchestrator stop --all")
     names = agentstate.names(layout)
-    configured = settings.load(layout, write_cache=False).config.agents
+    configured = load.settings(layout, write_cache=False).config.agents
     known = [agent.name for agent in configured]
     if not arguments.all:
         if arguments.agent not in {*known, *names}:

@@ -96,9 +96,9 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
 
 
 def _configured(layout: Layout) -> list[str]:
-    from orchestrator import settings
+    from orchestrator.config import load
 
-    return [agent.name for agent in settings.load(layout, write_cache=False).config.agents]
+    return [agent.name for agent in load.settings(layout, write_cache=False).config.agents]
 
 
 def _task(layout: Layout, subject: str) -> tuple[Task | None, list[str]]:

@@ -13,10 +13,10 @@ from orchestrator import clone, observe, prompts
 from orchestrator.cli import context, output
 from orchestrator.cli.inboxitems import Item, items
 from orchestrator.cli.overview import span
+from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.observe import Observation
-from orchestrator.settings import Settings
 
 #: Seconds without a tick after which a session is told: by then no schedule can be at work.
 LONG = 3600.0

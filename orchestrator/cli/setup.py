@@ -7,9 +7,10 @@ import os
 import shlex
 from typing import Any
 
-from orchestrator import __version__, installed, project, schedule, settings, uninstall
+from orchestrator import __version__, installed, project, schedule, uninstall
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.project import Change
 from orchestrator.scheduleentry import KINDS, Entry, usable_path
@@ -187,7 +188,7 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
     program = context.program()
     if program != "orchestrator":
         output.out(f"  (`orchestrator` is not on your PATH here; it is {program})")
-    if settings.load(layout, write_cache=False).config.paused:
+    if load.settings(layout, write_cache=False).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add --title '...' --role implement")
     if entry is None:

@@ -9,11 +9,11 @@ import math
 from typing import Any
 
 from orchestrator import planner
+from orchestrator.config.load import Settings
 from orchestrator.due import next_due
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Problem, PullRequest, Snapshot, Task, iso
 from orchestrator.observe import Observation
-from orchestrator.settings import Settings
 from orchestrator.taskfile import TaskFile
 
 Row = dict[str, Any]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from orchestrator import files, git, settings, taskfile
+from orchestrator import files, git, taskfile
 from orchestrator.cli import context, output, texts
 from orchestrator.cli.parser import command
+from orchestrator.config import load
+from orchestrator.config.load import Settings
 from orchestrator.errors import ConfigError, OrchestratorError, near_miss
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, STATES, Role, iso
-from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 #: Who stands in `CREATED_BY` when it was no agent.
@@ -99,10 +100,10 @@ def add(arguments: argparse.Namespace) -> int:
 
 def _settings(layout: Layout) -> Settings:
     """Return the settings: a broken file still leaves the last good limits to keep to."""
-    loaded = settings.load(layout, write_cache=False)
+    loaded = load.settings(layout, write_cache=False)
     if loaded.good:
         return loaded
-    if settings.last_good(layout) is None:
+    if load.last_good(layout) is None:
         found = [p.message for p in loaded.problems if p.code == "config_error"]
         raise ConfigError(found, "correct that, then try again; or: orchestrator init")
     output.err(

@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator import agentstate, runrecord, settings
+from orchestrator import agentstate, runrecord
 from orchestrator.cli import context, output, shapes
 from orchestrator.cli.parser import command
+from orchestrator.config import load
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Task, iso
@@ -203,7 +204,7 @@ def _has_a_run(task_id: str, agent: str) -> OrchestratorError:
 
 def _report(arguments: argparse.Namespace, layout: Layout, tasks: list[Task], said: str) -> None:
     if arguments.json:
-        config = settings.load(layout, write_cache=False).config
+        config = load.settings(layout, write_cache=False).config
         output.show_json([shapes.task_row(task, config) for task in tasks])
         return
     for task in tasks:

@@ -6,13 +6,14 @@ import argparse
 import shlex
 from typing import Any
 
-from orchestrator import forge, settings
+from orchestrator import forge
 from orchestrator.cli import context, output, shapes, taskadd, taskhistory, taskmoves
 from orchestrator.cli.parser import command, group
+from orchestrator.config import load
+from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Role, Task
-from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 
@@ -50,7 +51,7 @@ def register(commands: Any) -> None:
 
 def list_tasks(arguments: argparse.Namespace) -> int:
     layout = context.reading(arguments)
-    loaded = settings.load(layout, write_cache=False)
+    loaded = load.settings(layout, write_cache=False)
     store = Store(layout)
     states = [s for s in STATES if not arguments.state or s in arguments.state]
     listings = [store.list(state) for state in states]
@@ -89,7 +90,7 @@ def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Tas
 
 def show_task(arguments: argparse.Namespace) -> int:
     layout = context.reading(arguments)
-    loaded = settings.load(layout, write_cache=False)
+    loaded = load.settings(layout, write_cache=False)
     store = Store(layout)
     task = store.find(arguments.id)
     file = store.read(task)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from orchestrator import pullrequests, settings, tidy
+from orchestrator import pullrequests, tidy
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
+from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 
 
@@ -25,7 +26,7 @@ def register(commands: Any) -> None:
 def clean(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments) if arguments.dry_run else context.changing(arguments)
     if arguments.dry_run:
-        loaded = settings.load(layout, write_cache=False)
+        loaded = load.settings(layout, write_cache=False)
     else:
         loaded = context.good_settings(layout)
     config = loaded.config

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator import agentstate, forge, settings
+from orchestrator import agentstate, forge
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, PullRequest, Task
 from orchestrator.store import Store
@@ -45,7 +46,7 @@ class Story:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._store = Store(layout)
-        config = settings.load(layout, write_cache=False).config
+        config = load.settings(layout, write_cache=False).config
         self._agents = [agent.name for agent in config.agents]
         self._forge = forge.of_project(layout, config)
         self._began = time.monotonic()

@@ -6,7 +6,8 @@ import contextlib
 import time
 from typing import Any
 
-from orchestrator import agentstate, observe, planner, process, settings
+from orchestrator import agentstate, observe, planner, process
+from orchestrator.config import load
 from orchestrator.demo.project import TIMEOUT, Place
 from orchestrator.demo.story import Scene, gist
 from orchestrator.errors import NotFound
@@ -101,7 +102,7 @@ def merged_commit(place: Place, head: str) -> str | None:
 def stuck(place: Place, scene: Scene) -> list[str]:
     """Return what is not settled and why, a sentence each. Call it while all is still running."""
     now = time.time()
-    loaded = settings.load(place.layout, write_cache=False)
+    loaded = load.settings(place.layout, write_cache=False)
     seen = observe.observe(place.layout, loaded, now, list(scene.prs)).snapshot
     found = []
     for task in scene.tasks:

@@ -1,4 +1,4 @@
-"""Checks of single YAML values: numbers, texts, lists, sections, each for `yamlread` to call."""
+"""Checks of single YAML values: numbers, texts, lists, sections, each for `yaml_nodes` to call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from orchestrator.yamlread import (
+from orchestrator.config.yaml_nodes import (
     BAD,
     TAG,
     UNPRINTABLE,

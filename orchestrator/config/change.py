@@ -1,6 +1,6 @@
 """Changing `agents.yaml` from a command: under a lock, checked before it is written, never half.
 
-The text is edited by `yamledit`; here is what surrounds it. The emergency brake (`pause --all`)
+The text is edited by `edit`; here is what surrounds it. The emergency brake (`pause --all`)
 must hold even when somebody has broken the file, so it has ways of its own.
 """
 
@@ -12,8 +12,8 @@ import stat
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from orchestrator import config as config_module
-from orchestrator import files, roles, yamledit
+from orchestrator import files
+from orchestrator.config import edit, keys, roles
 from orchestrator.errors import ConfigError, NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config
@@ -35,7 +35,7 @@ class Edit(NamedTuple):
     written: bool
 
 
-def edit(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool = False) -> Edit:
+def apply(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool = False) -> Edit:
     """Apply `change` to the text of `agents.yaml`, and write it if the result is right.
 
     With `even_if_broken`, a file that was broken before may stay so. Raises OrchestratorError, with
@@ -48,11 +48,11 @@ def edit(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool =
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            raise ConfigError([f"{yamledit.FILE} is not UTF-8 text"], "save it as UTF-8") from None
+            raise ConfigError([f"{edit.FILE} is not UTF-8 text"], "save it as UTF-8") from None
         changed = change(text)
         after = None
         try:
-            after = config_module.parse(changed, roles=known)
+            after = keys.parse(changed, roles=known)
         except ConfigError as error:
             if before is not None or not even_if_broken:
                 raise _refusal(error, was_good=before is not None) from None
@@ -65,9 +65,9 @@ def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:
     if not was_good:
         return ConfigError(error.problems, "it was broken before this command: correct it first")
     # The lines are those of a text that nobody will ever see.
-    prefix = re.compile(rf"^{re.escape(yamledit.FILE)}:\d+: ")
+    prefix = re.compile(rf"^{re.escape(edit.FILE)}:\d+: ")
     problems = [prefix.sub("", problem) for problem in error.problems]
-    return ConfigError(problems, f"nothing was changed in {yamledit.FILE}")
+    return ConfigError(problems, f"nothing was changed in {edit.FILE}")
 
 
 # --- the brake ---------------------------------------------------------------------------------
@@ -82,11 +82,11 @@ def set_paused(layout: Layout, agent: str | None, value: bool) -> bool:
 
     def change(text: str) -> str:
         if agent is None:
-            return yamledit.set_paused(text, value)
-        return yamledit.set_agent(text, agent, {"paused": value})
+            return edit.set_paused(text, value)
+        return edit.set_agent(text, agent, {"paused": value})
 
     try:
-        edit(layout, change, even_if_broken=value)
+        apply(layout, change, even_if_broken=value)
     except NotFound:
         # An agent that is no longer configured, say, while its last run is at work.
         return False
@@ -155,7 +155,7 @@ def _read(layout: Layout) -> bytes:
 
 def _parsed(data: bytes, known: Collection[str]) -> Config | None:
     try:
-        return config_module.parse(data, roles=known)
+        return keys.parse(data, roles=known)
     except ConfigError:
         return None
 

@@ -11,6 +11,17 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
+from orchestrator.config.yaml_nodes import (
+    BAD,
+    Check,
+    Node,
+    Reading,
+    compose,
+    is_null,
+    line_of,
+    shown,
+)
+from orchestrator.config.yaml_values import boolean, each, number, section, text, texts
 from orchestrator.errors import near_miss
 from orchestrator.model import (
     PORT_STRIDE,
@@ -24,8 +35,6 @@ from orchestrator.model import (
     Review,
     ports,
 )
-from orchestrator.yamlread import BAD, Check, Node, Reading, compose, is_null, line_of, shown
-from orchestrator.yamlvalues import boolean, each, number, section, text, texts
 
 YEAR = 366 * 86_400
 HIGHEST_PORT = 65_535

@@ -10,10 +10,10 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 
-from orchestrator import rolefile
+from orchestrator.config import role_file
+from orchestrator.config.role_file import Wrong
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import Problem, Role
-from orchestrator.rolefile import Wrong
 
 #: A cache written so soon (nanoseconds) after a file changed may have missed a change within the
 #: same tick of the file system's clock, 10 ms at the most.
@@ -25,7 +25,7 @@ _SETTLED = 50_000_000
 
 def resources() -> str:
     """Return the folder that holds `plugin/` and `skills/`: a checkout's root or the wheel's."""
-    package = os.path.dirname(os.path.abspath(__file__))
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     checkout = os.path.dirname(package)
     if os.path.isfile(os.path.join(checkout, "plugin", "roles", "implementer.md")):
         return checkout
@@ -45,7 +45,7 @@ def load(
     shipped = os.path.join(resources(), "plugin", "roles")
     try:
         stamps = _stamps(shipped)
-        code = {path: _stamp(os.stat(path)) for path in (__file__, rolefile.__file__)}
+        code = {path: _stamp(os.stat(path)) for path in (__file__, role_file.__file__)}
     except OSError as error:
         message = f"the shipped roles cannot be read: {shipped}: {error.strerror}"
         raise OrchestratorError(message, "install orchestrator again") from None
@@ -90,9 +90,9 @@ def _read_all(
         name = os.path.basename(path)[: -len(".md")]
         shipped = roles.pop(name, None)
         try:
-            role = rolefile.parse(rolefile.read(path, rolefile.MAX_BYTES), path, name, shipped)
+            role = role_file.parse(role_file.read(path, role_file.MAX_BYTES), path, name, shipped)
             if path in own_paths:
-                rolefile.check_brief(role)
+                role_file.check_brief(role)
             roles[name] = role
         except Wrong as error:
             problems += [_problem(path, line, text) for line, text in error.findings]
@@ -118,7 +118,7 @@ def _from_cache(path: str, stamps: dict[str, list[int]]) -> dict[str, Role] | No
         written = os.lstat(path).st_mtime_ns
         if any(written - max(stamp[:2]) < _SETTLED for stamp in stamps.values()):
             return None
-        kept = json.loads(rolefile.read(path, 64 * rolefile.MAX_BYTES))
+        kept = json.loads(role_file.read(path, 64 * role_file.MAX_BYTES))
         if list(kept["stamps"].items()) != list(stamps.items()):
             return None
         lists = ("tools", "allow", "deny")

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import config, yamledit
+from orchestrator.config import edit, keys
 from orchestrator.errors import ConfigError, NotFound, OrchestratorError, UsageError
 
 FILE = """\
@@ -77,26 +77,26 @@ SET = [
 
 @pytest.mark.parametrize(("path", "values", "wanted"), SET)
 def test_a_set_value_changes_its_own_line_only(
-    path: yamledit.Path, values: dict[str, object], wanted: list[str]
+    path: edit.Path, values: dict[str, object], wanted: list[str]
 ) -> None:
-    assert changes(FILE, yamledit.set_values(FILE, path, values)) == wanted
+    assert changes(FILE, edit.set_values(FILE, path, values)) == wanted
 
 
 def test_setting_what_is_there_already_changes_nothing() -> None:
     values: dict[str, object] = {"queue_limits.max_incoming": 20, "checks": ["make   test", "a"]}
-    assert yamledit.set_values(FILE, (), values) == FILE
-    assert yamledit.set_agent(FILE, "impl", {"model": "sonnet"}) == FILE
+    assert edit.set_values(FILE, (), values) == FILE
+    assert edit.set_agent(FILE, "impl", {"model": "sonnet"}) == FILE
 
 
 def test_paused_goes_before_the_agents_and_is_found_again() -> None:
-    once = yamledit.set_paused(FILE, True)
+    once = edit.set_paused(FILE, True)
     assert changes(FILE, once) == ["+paused: true"]
     assert once.index("paused: true") < once.index("# The team")
-    assert changes(once, yamledit.set_paused(once, False)) == ["-paused: true", "+paused: false"]
+    assert changes(once, edit.set_paused(once, False)) == ["-paused: true", "+paused: false"]
 
 
 def test_limits_are_set_together() -> None:
-    found = yamledit.set_limits(FILE, {"max_incoming": 1, "max_claimed": 2})
+    found = edit.set_limits(FILE, {"max_incoming": 1, "max_claimed": 2})
     assert yaml.safe_load(found)["queue_limits"] == {
         "max_incoming": 1,
         "max_open_prs": 10,
@@ -106,13 +106,13 @@ def test_limits_are_set_together() -> None:
 
 def test_a_schedule_can_take_the_place_of_an_interval() -> None:
     values = {"interval_seconds": None, "schedule": "*/5 * * * *"}
-    found = yamledit.set_agent(FILE, "impl", values)
-    assert config.parse(found).agents[1].schedule == "*/5 * * * *"
+    found = edit.set_agent(FILE, "impl", values)
+    assert keys.parse(found).agents[1].schedule == "*/5 * * * *"
 
 
 def test_an_agent_that_is_not_there_is_not_found_with_the_nearest_name() -> None:
     with pytest.raises(NotFound) as caught:
-        yamledit.set_agent(FILE, "imple", {"paused": True})
+        edit.set_agent(FILE, "imple", {"paused": True})
     assert caught.value.hint == "did you mean 'impl'?"
 
 
@@ -161,7 +161,7 @@ def test_an_agent_that_is_not_there_is_not_found_with_the_nearest_name() -> None
 def test_other_layouts_are_edited_in_place(
     before: str, values: dict[str, object], after: str
 ) -> None:
-    assert yamledit.set_values(before, (), values) == after
+    assert edit.set_values(before, (), values) == after
 
 
 @pytest.mark.parametrize(
@@ -175,10 +175,10 @@ def test_other_layouts_are_edited_in_place(
     ],
 )
 def test_an_edit_that_would_change_something_else_is_refused(
-    text: str, path: yamledit.Path, key: str
+    text: str, path: edit.Path, key: str
 ) -> None:
     with pytest.raises(OrchestratorError):
-        yamledit.set_values(text, path, {key: 9})
+        edit.set_values(text, path, {key: 9})
 
 
 @pytest.mark.parametrize(
@@ -186,23 +186,23 @@ def test_an_edit_that_would_change_something_else_is_refused(
 )
 def test_a_text_that_is_not_yaml_is_a_config_error(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        yamledit.set_paused(text, True)
+        edit.set_paused(text, True)
     assert caught.value.problems[0].startswith(".orchestrator/agents.yaml:")
 
 
 def test_a_bomb_of_aliases_is_refused_at_once() -> None:
     lines = ["x-0: &a0 {k: v}"] + [f"x-{i}: &a{i} [{f'*a{i - 1}, ' * 9}]" for i in range(1, 20)]
     with pytest.raises(ConfigError, match="too large or too deep"):
-        yamledit.set_paused("\n".join(lines), True)
+        edit.set_paused("\n".join(lines), True)
     with pytest.raises(ConfigError, match="too large or too deep"):
-        yamledit.set_paused("x-a: &a [*a]", True)
+        edit.set_paused("x-a: &a [*a]", True)
 
 
 # --- add and remove -----------------------------------------------------------------------------
 
 
 def test_an_added_agent_is_laid_out_like_those_before_it() -> None:
-    found = yamledit.add_agent(FILE, "new", "reviewer", {"max_turns": 5})
+    found = edit.add_agent(FILE, "new", "reviewer", {"max_turns": 5})
     added = ["+-   name: new", "+    role: reviewer", "+    max_turns: 5"]
     assert changes(FILE, found) == ["+", *added]
     assert found.endswith(
@@ -210,9 +210,9 @@ def test_an_added_agent_is_laid_out_like_those_before_it() -> None:
     )
 
     blocks = FILE[: FILE.index("-   {name: t")]
-    grown = yamledit.add_agent(blocks, "new", "reviewer", {"max_turns": 5})
+    grown = edit.add_agent(blocks, "new", "reviewer", {"max_turns": 5})
     assert [line for line in changes(blocks, grown) if line != "+"] == added
-    assert [each.name for each in config.parse(grown).agents] == ["pm-agent", "impl", "new"]
+    assert [each.name for each in keys.parse(grown).agents] == ["pm-agent", "impl", "new"]
 
 
 @pytest.mark.parametrize(
@@ -235,18 +235,18 @@ def test_an_added_agent_is_laid_out_like_those_before_it() -> None:
     ],
 )
 def test_an_agent_is_added_to_any_list(before: str, after: str) -> None:
-    assert yamledit.add_agent(before, "n", "r", {}) == after
+    assert edit.add_agent(before, "n", "r", {}) == after
 
 
 def test_a_name_that_is_taken_is_refused() -> None:
     with pytest.raises(OrchestratorError, match="already") as caught:
-        yamledit.add_agent(FILE, "t", "tester", {})
+        edit.add_agent(FILE, "t", "tester", {})
     assert caught.value.code == "agent_exists"
 
 
 def test_a_list_of_agents_that_is_none_is_refused() -> None:
     with pytest.raises(OrchestratorError, match="no list of agents"):
-        yamledit.add_agent("agents: 5\n", "n", "r", {})
+        edit.add_agent("agents: 5\n", "n", "r", {})
 
 
 REMOVED = [
@@ -267,7 +267,7 @@ REMOVED = [
 def test_a_removed_agent_takes_its_own_comments_along_and_no_others(
     name: str, gone: list[str]
 ) -> None:
-    assert sorted(changes(FILE, yamledit.remove_agent(FILE, name))) == sorted(gone)
+    assert sorted(changes(FILE, edit.remove_agent(FILE, name))) == sorted(gone)
 
 
 @pytest.mark.parametrize(
@@ -289,19 +289,19 @@ def test_a_removed_agent_takes_its_own_comments_along_and_no_others(
     ],
 )
 def test_an_agent_is_removed_from_any_list(before: str, after: str) -> None:
-    assert yamledit.remove_agent(before, "n") == after
+    assert edit.remove_agent(before, "n") == after
 
 
 def test_an_agent_whose_anchor_is_in_use_is_not_removed() -> None:
     text = "agents:\n- &a {name: n, role: r}\n- {<<: *a, name: b}\n"
     with pytest.raises(OrchestratorError, match="nothing else") as caught:
-        yamledit.remove_agent(text, "n")
+        edit.remove_agent(text, "n")
     assert caught.value.code == "edit_refused"
 
 
 @pytest.mark.parametrize("text", [FILE[: FILE.index("\n-   {name: t")], "agents:\n- name: a\n"])
 def test_adding_and_removing_an_agent_gives_back_the_same_text(text: str) -> None:
-    assert yamledit.remove_agent(yamledit.add_agent(text, "new", "r", {"a": 1}), "new") == text
+    assert edit.remove_agent(edit.add_agent(text, "new", "r", {"a": 1}), "new") == text
 
 
 # --- any values, any agents ---------------------------------------------------------------------
@@ -325,7 +325,7 @@ VALUES = st.one_of(
     VALUES | st.lists(VALUES),
 )
 def test_any_value_is_read_back_as_it_was_given(index: int, key: str, value: object) -> None:
-    found = yamledit.set_values(FILE, ("agents", index), {key: value})
+    found = edit.set_values(FILE, ("agents", index), {key: value})
     assert yaml.safe_load(found)["agents"][index][key] == value
     kept = [line for line in FILE.splitlines() if line in found.splitlines()]
     assert len(kept) >= len(FILE.splitlines()) - 1
@@ -338,10 +338,10 @@ def test_the_comments_survive_any_row_of_edits(steps: list[tuple[int, bool]]) ->
     for number, (which, add) in enumerate(steps):
         if add:
             names.append(f"n{number}")
-            text = yamledit.add_agent(text, names[-1], "tester", {"max_turns": number + 1})
+            text = edit.add_agent(text, names[-1], "tester", {"max_turns": number + 1})
         elif names:
-            text = yamledit.set_agent(text, names[which % len(names)], {"paused": True})
-            text = yamledit.remove_agent(text, names.pop(which % len(names)))
+            text = edit.set_agent(text, names[which % len(names)], {"paused": True})
+            text = edit.remove_agent(text, names.pop(which % len(names)))
     for comment in (
         "# Limits: ask Kim",
         "# twenty",
@@ -350,7 +350,7 @@ def test_the_comments_survive_any_row_of_edits(steps: list[tuple[int, bool]]) ->
         "# the end",
     ):
         assert comment in text
-    assert [each.name for each in config.parse(text).agents] == names
+    assert [each.name for each in keys.parse(text).agents] == names
 
 
 @settings(deadline=None)
@@ -360,7 +360,7 @@ def test_the_comments_survive_any_row_of_edits(steps: list[tuple[int, bool]]) ->
 )
 def test_any_text_is_edited_or_refused(text: str) -> None:
     with contextlib.suppress(OrchestratorError):
-        assert yaml.safe_load(yamledit.set_paused(text, True))["paused"] is True
+        assert yaml.safe_load(edit.set_paused(text, True))["paused"] is True
 
 
 # --- key=value ----------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ def test_any_text_is_edited_or_refused(text: str) -> None:
     ],
 )
 def test_an_assignment_is_typed_as_yaml_types_it(text: str, key: str, value: object) -> None:
-    found = yamledit.parse_assignment(text)
+    found = edit.parse_assignment(text)
     assert found == (key, value)
     assert type(found[1]) is type(value)
 
@@ -399,11 +399,11 @@ def test_an_assignment_is_typed_as_yaml_types_it(text: str, key: str, value: obj
 @pytest.mark.parametrize("text", ["max_turns", "", "=5", "a b=5", "a.=5", ".a=5"])
 def test_an_assignment_without_key_or_sign_is_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        yamledit.parse_assignment(text)
+        edit.parse_assignment(text)
     assert caught.value.exit_code == 2
 
 
 @given(st.text())
 def test_any_assignment_is_read_or_wrong_usage(value: str) -> None:
-    key, _ = yamledit.parse_assignment(f"a={value}")
+    key, _ = edit.parse_assignment(f"a={value}")
     assert key == "a"

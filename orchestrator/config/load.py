@@ -9,7 +9,9 @@ supervisor) needs no YAML and no git for it.
 import os
 from typing import NamedTuple
 
-from orchestrator import clone, files, git, gitremote, lastgood, roles
+from orchestrator import clone, files, git, gitremote
+from orchestrator.config import last_good as saved
+from orchestrator.config import roles
 from orchestrator.errors import ConfigError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, Role
@@ -34,7 +36,7 @@ def signature(path: str) -> str:
     return f"{found.st_mtime_ns}:{found.st_ino}:{found.st_size}"
 
 
-def load(layout: Layout, *, write_cache: bool) -> Settings:
+def settings(layout: Layout, *, write_cache: bool) -> Settings:
     """Read configuration and roles; with a broken file, the last good configuration.
 
     `write_cache` is for ticks and commands that change things: reading commands write nothing.
@@ -46,7 +48,7 @@ def load(layout: Layout, *, write_cache: bool) -> Settings:
     cached = _cached(layout)
     if cached is not None and cached[0] == seal:
         return Settings(cached[1], known, tuple(problems), good=True)
-    from orchestrator.config import parse
+    from orchestrator.config.keys import parse
 
     try:
         with open(layout.config, "rb") as file:
@@ -63,7 +65,7 @@ def load(layout: Layout, *, write_cache: bool) -> Settings:
         settled = _with_base_branch(layout, parsed)
         if write_cache:
             files.make_folder(layout.cache)
-            data = seal.encode() + b"\n" + lastgood.dump(settled)
+            data = seal.encode() + b"\n" + saved.dump(settled)
             files.write_atomic(layout.last_good_config, data)
         return Settings(settled, known, tuple(problems), good=True)
     return Settings(cached[1] if cached else Config(), known, tuple(problems), good=False)
@@ -84,7 +86,7 @@ def usable(layout: Layout) -> Config | None:
     config = last_good(layout)
     if config is not None:
         return config
-    loaded = load(layout, write_cache=False)
+    loaded = settings(layout, write_cache=False)
     return loaded.config if loaded.good else None
 
 
@@ -96,7 +98,7 @@ def _cached(layout: Layout) -> tuple[str, Config] | None:
     seal = head.decode(errors="replace")
     if seal.partition("|")[0] != clone.key(layout):
         return None
-    config = lastgood.load(data)
+    config = saved.load(data)
     return (seal, config) if config else None
 
 
