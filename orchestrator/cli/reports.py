@@ -145,7 +145,6 @@ def _print_changes(
         else:
             output.out(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}")
             _show(overview.picture(found, layout, loaded.config))
-        output.flush()
 
 
 @contextlib.contextmanager
