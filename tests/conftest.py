@@ -127,6 +127,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("busy")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what only root can do, by name."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root: run make test as root, or .ci/run")
+
+
 @pytest.fixture(scope="session")
 def scratch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
