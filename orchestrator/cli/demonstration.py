@@ -155,7 +155,6 @@ class Lines:
     def show(self, scene: Scene) -> None:
         for sentence in scene.news:
             output.out(f"{scene.seconds:6.1f} s  {sentence}")
-        output.flush()
 
 
 class Screen:
@@ -228,7 +227,6 @@ def _show(place: Place, found: dict[str, Any], *, kept: bool) -> None:
             output.out(textwrap.shorten(f"{row['id']} was sent back: {setback}", 150))
     touched = "was not touched" if found["checkout_untouched"] else "HAS CHANGED: this is a bug"
     output.out(f"The person's checkout, with unfinished work in it, {touched}.")
-    output.flush()
     for sentence in found["stuck"]:
         output.err(f"stuck: {sentence}")
     if kept:
