@@ -26,9 +26,7 @@ from orchestrator import (
     disk,
     events,
     files,
-    idlestamp,
     observe,
-    planner,
     process,
     pullrequests,
     settings,
@@ -36,9 +34,11 @@ from orchestrator import (
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Problem, PullRequest, Task
+from orchestrator.plan import planner
 from orchestrator.settings import Settings
 from orchestrator.settle import Settler
 from orchestrator.starting import Starter
+from orchestrator.tick import idle_stamp
 
 #: A tick that holds the lock for longer is hung (CONTRACT 8.6); seconds.
 HUNG_AFTER = 300.0
@@ -141,7 +141,7 @@ def _tick(
         _prune(layout, loaded, settlements, report)
     report.problems += observe.problems(layout, loaded, seen, now)
     if forced is None and loaded.good:
-        idlestamp.leave(layout, config, seen, prs, report.actions, report.problems, now)
+        idle_stamp.leave(layout, config, seen, prs, report.actions, report.problems, now)
     return report
 
 

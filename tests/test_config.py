@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import config, lastgood
-from orchestrator.due import next_due
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retention, Retry, Review
+from orchestrator.plan.due import next_due
 
 EVERY_KEY = """\
 paused: true
@@ -538,7 +538,7 @@ def test_loading_the_cache_and_an_interval_import_nothing_slow() -> None:
     code = """
 import sys
 from orchestrator import lastgood, model
-from orchestrator.due import next_due
+from orchestrator.plan.due import next_due
 saved = lastgood.dump(model.Config(agents=(model.Agent("a", "r", 0),)))
 next_due(lastgood.load(saved).agents[0], 1.0, 2.0, None)
 print([m for m in ("yaml", "ruamel", "cronsim", "zoneinfo", "difflib") if m in sys.modules])

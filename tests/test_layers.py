@@ -27,7 +27,7 @@ ROWS = (
     ("demo.*", "scheduler", "setup.*"),  # scheduler
     ("retention",),
     ("tidy",),
-    ("idlestamp", "landing", "settle", "starting"),
+    ("landing", "settle", "starting", "tick.*"),
     ("pullrequests", "supervisor"),
     ("runner",),  # runner
     ("briefing",),
@@ -48,8 +48,8 @@ ROWS = (
     ),
     ("aside", "summaries"),
     ("disk", "files", "idle", "layout", "process"),
-    ("planner", "transcript"),  # planner, taskfile, roles, config
-    ("config", "due", "lastgood", "prompts", "taskfile", "yamledit"),
+    ("plan.*", "transcript"),  # planner, taskfile, roles, config
+    ("config", "lastgood", "prompts", "taskfile", "yamledit"),
     ("header", "history", "roles", "yamlvalues"),
     ("rolefile", "yamlread"),
     ("sandbox",),
@@ -62,8 +62,8 @@ EXCEPTIONS = {
 }
 #: What decides and what it is made of: everything these know, they are given.
 DECIDING = (
-    "planner",
-    "due",
+    "plan.planner",
+    "plan.due",
     "taskfile",
     "header",
     "history",
@@ -239,8 +239,8 @@ def test_what_decides_sees_no_clock_no_file_and_no_process(name: str) -> None:
 
 
 def test_the_planner_knows_nothing_but_the_nouns_and_when_an_agent_is_due() -> None:
-    assert set(ours("planner")) == {"due", "model"}
-    assert "orchestrator.due.next_due" in imports("planner")
+    assert set(ours("plan.planner")) == {"plan.due", "model"}
+    assert "orchestrator.plan.due.next_due" in imports("plan.planner")
 
 
 def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None:

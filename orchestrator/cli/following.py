@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from orchestrator.cli import context, explaining, inboxitems
+from orchestrator.cli import context, explain, inboxitems
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Snapshot
@@ -31,7 +31,7 @@ def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"  orchestrator inbox approve {approvals[subject]}"
                 continue
             try:
-                found = explaining.explanation(
+                found = explain.explanation(
                     layout, subject, loaded.config, seen.snapshot, context.now()
                 )
             except NotFound:  # somebody took it away meanwhile

@@ -11,7 +11,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest, Task
 from orchestrator.observe import Observation
-from orchestrator.planner import in_backoff
+from orchestrator.plan.planner import in_backoff
 from orchestrator.settings import Settings
 from orchestrator.setup import init_project
 from orchestrator.store import Store

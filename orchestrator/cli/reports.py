@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from orchestrator import settings
-from orchestrator.cli import context, explaining, output, overview
+from orchestrator.cli import context, explain, output, overview
 from orchestrator.cli.overview import Block
 from orchestrator.cli.parser import command, seconds
 from orchestrator.errors import OrchestratorError, UsageError
@@ -41,7 +41,7 @@ def register(commands: Any) -> None:
         "  orchestrator watch\n  orchestrator watch --interval 10",
     )
     parser.add_argument("--interval", type=seconds, default=INTERVAL, metavar="S", help="seconds")
-    explaining.register(commands)
+    explain.register(commands)
     command(
         commands,
         "doctor",

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from orchestrator import planner
-from orchestrator.due import next_due
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Problem, PullRequest, Snapshot, Task, iso
 from orchestrator.observe import Observation
+from orchestrator.plan import planner
+from orchestrator.plan.due import next_due
 from orchestrator.settings import Settings
 from orchestrator.taskfile import TaskFile
 

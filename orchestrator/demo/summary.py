@@ -6,11 +6,12 @@ import contextlib
 import time
 from typing import Any
 
-from orchestrator import agentstate, observe, planner, process, settings
+from orchestrator import agentstate, observe, process, settings
 from orchestrator.demo.project import TIMEOUT, Place
 from orchestrator.demo.story import Scene, gist
 from orchestrator.errors import NotFound
 from orchestrator.model import Entry, Task
+from orchestrator.plan import planner
 from orchestrator.store import Store
 
 Row = dict[str, Any]

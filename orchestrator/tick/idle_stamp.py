@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 
 from orchestrator import files, idle
-from orchestrator.due import next_due
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Action, Config, Problem, PullRequest
 from orchestrator.observe import Observation
-from orchestrator.planner import seconds_left
+from orchestrator.plan.due import next_due
+from orchestrator.plan.planner import seconds_left
 
 #: With more waiting files than this, each tick looks at them afresh.
 MOST_WATCHED = 200

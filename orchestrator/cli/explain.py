@@ -6,12 +6,13 @@ import argparse
 import os
 from typing import Any, NamedTuple
 
-from orchestrator import observe, planner
+from orchestrator import observe
 from orchestrator.cli import context, output, overview
 from orchestrator.cli.parser import command
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Agent, Config, Rule, Snapshot, Task
+from orchestrator.plan import planner
 from orchestrator.setup import init_project
 from orchestrator.store import Malformed, Store
 from orchestrator.transcript import one_line

@@ -7,8 +7,8 @@ cannot disagree: they all read `plan` and `judge`.
 
 from __future__ import annotations
 
-from orchestrator.due import next_due
 from orchestrator.model import Action, Agent, Config, Outcome, Role, Rule, RunView, Snapshot, Task
+from orchestrator.plan.due import next_due
 
 #: How often a supervisor that died is started again for one run before the run counts as lost.
 MAX_RESTARTS = 3
