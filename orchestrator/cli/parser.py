@@ -24,7 +24,7 @@ _MODULES = {
     "running": ("run", "stop"),
     "pulls": ("pr",),
     "tidying": ("clean",),
-    "demonstration": ("demo",),
+    "demo": ("demo",),
     "session": ("_news", "_skill"),
     "history": ("_history",),
 }
