@@ -24,7 +24,7 @@ from orchestrator.demo.shop import STEPS
 
 #: Seconds for one command.
 TIMEOUT = 60
-#: What a run reports at its end: `outcome`, `summary` and, of a review, `feedback`.
+#: What a run reports at its end: `outcome`, `summary`, and `feedback` or `question`.
 Report = dict[str, str]
 
 
@@ -93,7 +93,8 @@ def work(talk: Conversation, instructions: str, prompt: str) -> Report:
     """Write what the task asks for, test it, commit it. For implementers and testers."""
     steps = [step for step in STEPS if f"\n# {step.title}\n" in instructions]
     if not steps:
-        raise CannotWork("I am the demonstration's scripted agent: I know no answer to this task")
+        summary = "I am the demonstration's scripted agent, and know no answer to this task."
+        return {"outcome": "needs_human", "summary": summary, "question": "Can a client do it?"}
     if f"`{talk.run('git', 'branch', '--show-current').strip()}`" not in instructions:
         raise CannotWork("the branch of the instructions is not checked out")
     made = talk.run("git", "log", "--format=%s").splitlines()
