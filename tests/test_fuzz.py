@@ -23,7 +23,6 @@ from orchestrator import (
     agentstate,
     client,
     config,
-    crontab,
     files,
     forge,
     header,
@@ -43,6 +42,7 @@ from orchestrator.cli import history as numbers
 from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Role
+from orchestrator.schedule import crontab
 from orchestrator.store import Store
 
 #: Seconds for each target.

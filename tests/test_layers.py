@@ -24,26 +24,24 @@ ROWS = (
     ("bootstrap", "init"),  # ways in
     ("__main__",),
     ("cli.*",),  # cli
-    ("demo.*", "doctor", "scheduler", "uninstall"),  # scheduler
+    ("demo.*", "scheduler", "setup.*"),  # scheduler
     ("retention",),
-    ("scheduleprobe", "tidy"),
-    ("idlestamp", "landing", "probes", "settle", "starting"),
-    ("project", "pullrequests", "supervisor"),  # project
+    ("tidy",),
+    ("idlestamp", "landing", "settle", "starting"),
+    ("pullrequests", "supervisor"),
     ("runner",),  # runner
     ("briefing",),
     ("delivery", "headstart", "job", "observe", "review"),
-    ("forge", "schedule", "settings", "upstream", "worktree"),  # store, git, forge, client
-    ("clone", "gitremote", "gitworktree", "scheduleentry"),
+    ("forge", "schedule.*", "settings", "upstream", "worktree"),  # store, git, forge, client
+    ("clone", "gitremote", "gitworktree"),
     (
         "agentstate",
         "checks",
         "client",
-        "crontab",
         "environment",
         "events",
         "fault",
         "git",
-        "installed",
         "locks",
         "runrecord",
         "store",

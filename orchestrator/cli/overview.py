@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from orchestrator import clone, locks, observe, project, pullrequests, settings
+from orchestrator import clone, locks, observe, pullrequests, settings
 from orchestrator.cli import shapes
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -13,6 +13,7 @@ from orchestrator.model import Config, Problem, PullRequest, Task
 from orchestrator.observe import Observation
 from orchestrator.planner import in_backoff
 from orchestrator.settings import Settings
+from orchestrator.setup import init_project
 from orchestrator.store import Store
 
 Value = dict[str, Any]
@@ -257,7 +258,7 @@ def _closing_lines(found: Value, layout: Layout) -> Iterator[str]:
     if age is not None:
         yield f"last tick: {span(age)} ago"
     else:
-        yield "last tick: never" if scheduler["stale"] else project.first_tick(layout)
+        yield "last tick: never" if scheduler["stale"] else init_project.first_tick(layout)
     tokens = totals["input_tokens"] + totals["output_tokens"]
     took = span(int(totals["seconds_running"]))
     yield f"so far: {totals['runs']} runs, {took}, {tokens} tokens, {totals['cost_usd']:.2f} USD"

@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from orchestrator import crontab, roles
-from orchestrator.crontab import LONGEST_COMMAND
+from orchestrator import roles
+from orchestrator.schedule import crontab
+from orchestrator.schedule.crontab import LONGEST_COMMAND
 
 KINDS = ("cron", "launchd", "systemd")
 #: Where ticks complain, below the project. Not in `cache/`: with that folder gone the shell could

@@ -16,7 +16,7 @@ from orchestrator.clone import MARK, is_initialised, mark_path, require_no_links
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, iso
-from orchestrator.scheduleentry import KINDS, Entry, usable_path
+from orchestrator.schedule.entry import KINDS, Entry, usable_path
 
 BEGIN, END = "# >>> orchestrator >>>", "# <<< orchestrator <<<"
 IGNORED = (
