@@ -22,7 +22,7 @@ from store_contract import claim, entry, new_task
 
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
-from orchestrator.store import Store
+from orchestrator.tasks.store import Store
 
 pytestmark = [
     pytest.mark.root,  # mounts a disk
