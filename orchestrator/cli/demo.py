@@ -11,7 +11,8 @@ import signal
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli import context, output
+from orchestrator.cli import context
+from orchestrator.cli import output
 from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
 
@@ -90,7 +91,7 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
     from orchestrator.demo import play, project
 
     place = project.at(folder, os.environ)
-    say = (lambda _: None) if as_json else _say
+    say = (lambda _: None) if as_json else output.out
     say(f"Making a project, its remote and four agents in {folder}")
     project.create(place)
     before = place.checkout()
@@ -118,10 +119,19 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
     return 0 if ok else 1
 
 
+<<<<<<< /tmp/tmpaxtaq_cc/o
 def _say(sentence: str) -> None:
     output.out(sentence)
 
 
+||||||| /tmp/tmpaxtaq_cc/b
+def _say(sentence: str) -> None:
+    output.out(sentence)
+    output.flush()
+
+
+=======
+>>>>>>> /tmp/tmpaxtaq_cc/t
 def _show(place: Project, playing: Play, rows: list[dict[str, Any]], status: str) -> None:
     """Show the tasks and `status`; for a task that is not merged, also what `explain` says."""
     left = [row["id"] for row in rows if row["outcome"] != "merged"]
