@@ -279,7 +279,11 @@ WRONG_VALUES = [
     ("base_branch: HEAD", "base_branch: expected the name of a branch, found 'HEAD'"),
     ("base_branch: 2", "base_branch: expected the name of a branch (in quotes), found 2"),
     ("remote: https://x", "remote: expected the name of a git remote, found 'https://x'"),
-    ("forge: gitlab", "forge: expected auto, github or local, found 'gitlab'"),
+    (
+        "forge: gitlab",
+        "forge: expected auto, github or local, found 'gitlab'; did you mean 'github'?",
+    ),
+    ("forge: x", "forge: expected auto, github or local, found 'x'"),
     (
         "base_port: 80",
         "base_port: expected a whole number of at least 1024 and at most 65535, found 80",

@@ -55,15 +55,17 @@ ROWS = (
         "runrecord",
         "store",
     ),
+    ("prompts",),
+    ("config.roles",),
     ("aside", "summaries"),
     ("disk", "files", "idle", "layout", "process"),
     ("planner", "transcript"),  # planner, taskfile, roles, config
-    ("config.edit", "config.keys", "config.last_good", "due", "prompts", "taskfile"),
-    ("config.roles", "config.yaml_values", "header", "history"),
-    ("config.role_file", "config.yaml_nodes"),
+    ("config.edit", "config.keys", "config.last_good", "config.role_file", "due", "taskfile"),
+    ("config.yaml_values", "header", "history"),
+    ("text.yaml_nodes",),
     ("sandbox",),
     ("confinement", "quoting", "withheld"),
-    ("config", "errors", "model"),  # model, errors
+    ("config", "errors", "model", "text"),  # model, errors
 )
 #: Imports that go up, each with the reason why.
 EXCEPTIONS = {
@@ -78,8 +80,9 @@ DECIDING = (
     "history",
     "config.keys",
     "config.last_good",
-    "config.yaml_nodes",
+    "config.role_file",
     "config.yaml_values",
+    "text.yaml_nodes",
     "model",
     "errors",
 )

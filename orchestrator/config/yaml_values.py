@@ -1,13 +1,14 @@
-"""Checks of single YAML values: numbers, texts, lists, sections, each for `yaml_nodes` to call."""
+"""Checks of single YAML values: numbers, texts, words, lists, sections. `Reading` calls them."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from orchestrator.config.yaml_nodes import (
+from orchestrator.errors import near_miss
+from orchestrator.text.yaml_nodes import (
     BAD,
     TAG,
     UNPRINTABLE,
@@ -75,6 +76,21 @@ def text(pattern: str = r"(?s)(?=.*\S).+", what: str = "text", *, null: bool = F
         elif node.id == "scalar" and not is_null(node):
             return reading.expected(node, where, f"{what} (in quotes)")
         return reading.expected(node, where, what)
+
+    return check
+
+
+def one_of(words: Collection[str]) -> Check:
+    """Return a check for one of some words; a near miss is told."""
+    what = " or ".join((", ".join(list(words)[:-1]), list(words)[-1]))
+
+    def check(reading: Reading, node: Node, where: str) -> Any:
+        if node.id == "scalar" and node.tag == TAG + "str" and node.value in words:
+            return node.value
+        near = near_miss(node.value, words) if node.id == "scalar" else None
+        hint = f"; did you mean {near!r}?" if near else ""
+        message = f"expected {what}, found {shown(node)}{hint}"
+        return reading.wrong(line_of(node), where, message)
 
     return check
 
