@@ -546,7 +546,7 @@ from orchestrator.config import last_good
 from orchestrator.due import next_due
 saved = last_good.dump(model.Config(agents=(model.Agent("a", "r", 0),)))
 next_due(last_good.load(saved).agents[0], 1.0, 2.0, None)
-print([m for m in ("yaml", "ruamel", "cronsim", "zoneinfo", "difflib") if m in sys.modules])
+print([m for m in ("yaml", "cronsim", "zoneinfo", "difflib") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -60,7 +60,9 @@ ROWS = (
     ("aside", "summaries"),
     ("disk", "files", "idle", "layout", "process"),
     ("planner", "transcript"),  # planner, taskfile, roles, config
-    ("config.edit", "config.keys", "config.last_good", "config.role_file", "due", "taskfile"),
+    ("config.edit",),
+    ("config.yaml_source",),
+    ("config.keys", "config.last_good", "config.role_file", "due", "taskfile"),
     ("config.yaml_values", "header", "history"),
     ("text.yaml_nodes",),
     ("sandbox",),
@@ -104,7 +106,7 @@ WORLDLY = {
     "time",
     "uuid",
 }
-HEAVY = ("yaml", "jinja2", "rich", "ruamel", "frontmatter", "psutil", "cronsim")
+HEAVY = ("yaml", "jinja2", "rich", "frontmatter", "psutil", "cronsim")
 
 
 def modules() -> dict[str, Path]:

@@ -48,7 +48,7 @@ def apply(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool 
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            raise ConfigError([f"{edit.FILE} is not UTF-8 text"], "save it as UTF-8") from None
+            raise ConfigError([f"{keys.FILE} is not UTF-8 text"], "save it as UTF-8") from None
         changed = change(text)
         after = None
         try:
@@ -65,9 +65,9 @@ def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:
     if not was_good:
         return ConfigError(error.problems, "it was broken before this command: correct it first")
     # The lines are those of a text that nobody will ever see.
-    prefix = re.compile(rf"^{re.escape(edit.FILE)}:\d+: ")
+    prefix = re.compile(rf"^{re.escape(keys.FILE)}:\d+: ")
     problems = [prefix.sub("", problem) for problem in error.problems]
-    return ConfigError(problems, f"nothing was changed in {edit.FILE}")
+    return ConfigError(problems, f"nothing was changed in {keys.FILE}")
 
 
 # --- the brake ---------------------------------------------------------------------------------

@@ -37,6 +37,9 @@ from orchestrator.text.yaml_nodes import (
     shown,
 )
 
+#: How problems name the file.
+FILE = ".orchestrator/agents.yaml"
+
 YEAR = 366 * 86_400
 HIGHEST_PORT = 65_535
 
@@ -187,7 +190,7 @@ _TOP: dict[str, Check] = {
 
 def parse(
     source: bytes | str,
-    path: str = ".orchestrator/agents.yaml",
+    path: str = FILE,
     roles: Collection[str] | None = None,
 ) -> Config:
     """Read `agents.yaml` strictly from its text.

@@ -20,6 +20,8 @@ from orchestrator.text.yaml_nodes import (
     shown,
 )
 
+#: YAML 1.1's words for true and false.
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9_]*)?(\.[0-9_]*)?([eE][-+]?[0-9]+)?")
 
@@ -97,9 +99,8 @@ def one_of(words: Collection[str]) -> Check:
 
 def boolean(reading: Reading, node: Node, where: str) -> Any:
     """Check for one of YAML 1.1's words for true and false, in any case."""
-    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-    if node.id == "scalar" and node.tag == TAG + "bool" and node.value.lower() in words:
-        return words[node.value.lower()]
+    if node.id == "scalar" and node.tag == TAG + "bool" and node.value.lower() in BOOLEANS:
+        return BOOLEANS[node.value.lower()]
     return reading.expected(node, where, "true or false")
 
 
