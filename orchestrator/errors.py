@@ -79,23 +79,17 @@ _LISTS = {
 }
 
 
-def near_miss(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the known word that `word` most likely meant, in any case; None when none is close.
+def did_you_mean(
+    word: str, known: Iterable[str], otherwise: str | None = None, *, cutoff: float = 0.6
+) -> str:
+    """Return the hint for a word that is not known: the nearest known word, in any case.
 
-    `cutoff` is how alike they must be, 0 to 1.
+    Where no word is as near as `cutoff` (0 to 1): `otherwise`, or, without it, all known words.
     """
     import difflib
 
     by_lower = {each.lower(): each for each in known}
     found = difflib.get_close_matches(word[:80].lower(), by_lower, n=1, cutoff=cutoff)
-    return by_lower[found[0]] if found else None
-
-
-def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """Return the hint for a word that is not known: the nearest known word.
-
-    Where no word is near: `otherwise`, or all the known words.
-    """
-    listed = list(known)
-    near = near_miss(word, listed)
-    return f"did you mean {near!r}?" if near else otherwise or f"known: {', '.join(listed)}"
+    if found:
+        return f"did you mean {by_lower[found[0]]!r}?"
+    return f"known: {', '.join(by_lower.values())}" if otherwise is None else otherwise

@@ -54,16 +54,15 @@ def _set(text: str, spot: Path, value: object) -> str:
     except (AttributeError, LookupError, TypeError):
         what = ".".join(map(str, spot))
         raise OrchestratorError(f"cannot set {what}: it would not stand in a mapping") from None
-    return (
-        text
-        if meant == source.data
-        else source.checked(source.put(source.root, spot, value), meant)
-    )
+    if meant == source.data:
+        return text
+    return source.checked(source.put(source.root, spot, value), meant)
 
 
 def add_agent(text: str, name: str, role: str, values: Mapping[str, object]) -> str:
-    """Return `text` with an agent at the end of `agents`; raises as `set_values`, and for a name
-    that is taken.
+    """Return `text` with an agent at the end of `agents`.
+
+    Raises as `set_values`, and OrchestratorError for a name that is taken.
     """
     source = Source(text)
     if name in source.names():
@@ -81,11 +80,10 @@ def add_agent(text: str, name: str, role: str, values: Mapping[str, object]) -> 
 
 
 def remove_agent(text: str, name: str) -> str:
-    """Return `text` without that agent's entry, and without the comments that are its own; or raise
-    `NotFound`.
+    """Return `text` without that agent's entry and its comments. Raises `NotFound`.
 
-    Its own are those inside the entry, and those right above unless it is the first, where they may
-    speak of the whole list.
+    Its comments are those inside the entry and those right above it; above the first entry they
+    may describe the whole list, and stay.
     """
     source = Source(text)
     index = source.position(name)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.config.yaml_values import boolean, each, number, one_of, text
-from orchestrator.errors import ConfigError, near_miss
+from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.model import OUTCOMES, Role
 from orchestrator.text.yaml_nodes import (
     BAD,
@@ -111,10 +111,11 @@ def _list(item: Check, what: str) -> Check:
 def _tool(reading: Reading, node: Node, where: str) -> Any:
     """The client passes over a tool that it does not know without a word: find typing errors."""
     tool = text(r"[A-Za-z][A-Za-z0-9_-]{0,127}", "a tool")(reading, node, where)
-    near = None if tool is BAD or tool in _TOOLS else near_miss(tool, _TOOLS, cutoff=0.8)
-    if near is None:
+    known = tool is BAD or tool in _TOOLS
+    hint = "" if known else did_you_mean(tool, _TOOLS, "", cutoff=0.8)
+    if not hint:
         return tool
-    return reading.wrong(line_of(node), where, f"unknown tool {tool!r}; did you mean {near!r}?")
+    return reading.wrong(line_of(node), where, f"unknown tool {tool!r}; {hint}")
 
 
 _WORD = "a word of letters, digits, '.', '_', '-'"

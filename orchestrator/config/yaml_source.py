@@ -42,8 +42,7 @@ class Source:
     def names(self) -> list[str | None]:
         """Return the agents' names by position, None for an entry without."""
         found = self.data.get("agents") if isinstance(self.data, dict) else None
-        entries = found if isinstance(found, list) else []
-        names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+        names = [each.get("name") if isinstance(each, dict) else None for each in found or ()]
         return [name[1] if isinstance(name, tuple) else None for name in names]
 
     def position(self, name: str) -> int:
@@ -96,10 +95,12 @@ class Source:
         colon, agents = self._agents()
         if agents.flow_style:
             spans = [self._span(each) for each in agents.value]
-            (start, end), after = spans[index], spans[index + 1 :]
-            if after:
-                return self._splice(start, after[0][0], "")
-            return self._splice(spans[index - 1][1] if index else start, end, "")
+            start, end = spans[index]
+            if index + 1 < len(spans):
+                end = spans[index + 1][0]
+            elif index:
+                start = spans[index - 1][1]
+            return self._splice(start, end, "")
         entry = agents.value[index]
         above, below = self.text[: self._line(entry)], self.text[self._below(entry) + 1 :]
         if index:
@@ -154,7 +155,10 @@ class Source:
         return start, start + len(self.text[start:end].rstrip())
 
     def _end(self, node: Node, after: int = 0) -> int:
-        """Return where a node ends that begins behind `after`; what an alias means does not."""
+        """Return where a node ends.
+
+        The node of an alias stands at its anchor, before `after`: then that is where it ends.
+        """
         if node.start_mark.index < after:
             return after
         if node.id == "scalar" or node.flow_style:
@@ -179,8 +183,7 @@ class Source:
         """Return where an entry's lines end, with the comments below that are indented deeper."""
         deeper = self._dash(entry).index("-") + 1
         lines = re.compile(rf"[^\n]*(?:\n {{{deeper},}}#[^\n]*)*")
-        found = lines.match(self.text, self._end(entry))
-        return found.end() if found else len(self.text)
+        return next(lines.finditer(self.text, self._end(entry))).end()
 
 
 def _refused() -> OrchestratorError:
@@ -237,6 +240,5 @@ def _entry(dash: str, entry: Mapping[str, object]) -> str:
 
 def _added(text: str, at: int, lines: str) -> str:
     """Return a text with lines below the line that `at` is in."""
-    end = text.find("\n", at)
-    end = len(text) if end < 0 else end
+    end = f"{text}\n".find("\n", at)
     return f"{text[:end]}\n{lines}{text[end:]}" if end else f"{lines}\n{text}"

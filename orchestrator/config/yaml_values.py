@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from orchestrator.errors import near_miss
+from orchestrator.errors import did_you_mean
 from orchestrator.text.yaml_nodes import (
     BAD,
     TAG,
@@ -89,10 +89,8 @@ def one_of(words: Collection[str]) -> Check:
     def check(reading: Reading, node: Node, where: str) -> Any:
         if node.id == "scalar" and node.tag == TAG + "str" and node.value in words:
             return node.value
-        near = near_miss(node.value, words) if node.id == "scalar" else None
-        hint = f"; did you mean {near!r}?" if near else ""
-        message = f"expected {what}, found {shown(node)}{hint}"
-        return reading.wrong(line_of(node), where, message)
+        hint = did_you_mean(node.value, words, "") if node.id == "scalar" else ""
+        return reading.expected(node, where, what, hint)
 
     return check
 

@@ -59,9 +59,10 @@ class Reading:
             raise self.error()
         return BAD
 
-    def expected(self, node: Node, where: str, what: str) -> Any:
+    def expected(self, node: Node, where: str, what: str, hint: str = "") -> Any:
         """Report that a node is not `what`; return BAD."""
-        return self.wrong(line_of(node), where, f"expected {what}, found {shown(node)}")
+        message = f"expected {what}, found {shown(node)}{hint and f'; {hint}'}"
+        return self.wrong(line_of(node), where, message)
 
     def error(self) -> ConfigError:
         """Return every problem so far, in the order of the lines."""
