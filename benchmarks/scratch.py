@@ -23,9 +23,10 @@ from pathlib import Path
 
 import orchestrator
 from benchmarks.report import Broken
-from orchestrator import agentstate, files, process, project, runrecord, taskfile
+from orchestrator import agentstate, files, process, runrecord, taskfile
 from orchestrator.layout import Layout
 from orchestrator.runrecord import Record
+from orchestrator.setup import init_project
 from orchestrator.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,7 +195,7 @@ class Project:
         self._tasks = 0
         self._started, self._release = self._make_client()
         self._make_repository(files, remote)
-        project.init(self.layout, time.time(), dict(os.environ), start=True, commands=False)
+        init_project.init(self.layout, time.time(), dict(os.environ), start=True, commands=False)
         client = f"claude: {{command: [{self.client}]}}\n"
         Path(self.layout.config).write_text(f"base_branch: main\nforge: local\n{client}{config}")
 

@@ -17,7 +17,7 @@ from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, PullRequest
-from orchestrator.scheduleentry import LOG
+from orchestrator.schedule.entry import LOG
 from orchestrator.store import Store
 
 #: Run folders of one agent that one tick removes: some milliseconds.

@@ -24,8 +24,8 @@ from orchestrator.cli import overview
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
-from orchestrator.project import record_schedule
-from orchestrator.scheduleentry import Entry as Schedule
+from orchestrator.schedule.entry import Entry as Schedule
+from orchestrator.setup.init_project import record_schedule
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"

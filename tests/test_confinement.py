@@ -28,8 +28,9 @@ from test_real_client import (  # noqa: F401 (fixtures)
     results,
 )
 
-from orchestrator import confinement, probes
+from orchestrator import confinement
 from orchestrator.model import Config
+from orchestrator.setup import probes
 
 world = harness.world
 

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from conftest import CHECKOUT, set_up_long_ago
 
-from orchestrator import agentstate, doctor, files, locks, probes, process
+from orchestrator import agentstate, files, locks, process
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Hold
-from orchestrator.probes import Finding
+from orchestrator.setup import doctor, probes
+from orchestrator.setup.probes import Finding
 
 Cli = Callable[..., Any]
 

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from orchestrator import (
     agentstate,
     client,
-    crontab,
     files,
     forge,
     header,
@@ -42,6 +41,7 @@ from orchestrator.config import role_file as roles
 from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Role
+from orchestrator.schedule import crontab
 from orchestrator.store import Store
 
 #: Seconds for each target.

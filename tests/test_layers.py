@@ -24,33 +24,25 @@ ROWS = (
     ("bootstrap", "init"),  # ways in
     ("__main__",),
     ("cli.*",),  # cli
-    ("demo.*", "doctor", "scheduler", "uninstall"),  # scheduler
+    ("demo.*", "scheduler", "setup.*"),  # scheduler
     ("retention",),
-    ("scheduleprobe", "tidy"),
-    ("idlestamp", "landing", "probes", "settle", "starting"),
-    ("project", "pullrequests", "supervisor"),  # project
+    ("tidy",),
+    ("idlestamp", "landing", "settle", "starting"),
+    ("pullrequests", "supervisor"),
     ("runner",),  # runner
     ("briefing",),
     ("delivery", "headstart", "job", "observe", "review"),
-    (
-        "config.change",
-        "config.load",
-        "forge",
-        "schedule",
-        "upstream",
-        "worktree",
-    ),  # store, git, forge, client
-    ("clone", "gitremote", "gitworktree", "scheduleentry"),
+    # store, git, forge, client
+    ("config.change", "config.load", "forge", "schedule.*", "upstream", "worktree"),
+    ("clone", "gitremote", "gitworktree"),
     (
         "agentstate",
         "checks",
         "client",
-        "crontab",
         "environment",
         "events",
         "fault",
         "git",
-        "installed",
         "locks",
         "runrecord",
         "store",

@@ -11,10 +11,10 @@ import pytest
 from conftest import CHECKOUT
 from test_skills import FOR_PEOPLE, PLACEHOLDERS
 
-from orchestrator import probes
 from orchestrator.cli import parser
 from orchestrator.config import keys
 from orchestrator.errors import UsageError
+from orchestrator.setup import probes
 
 README = (CHECKOUT / "README.md").read_text()
 #: What a person wants to know, in the order in which they want to know it.

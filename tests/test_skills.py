@@ -14,11 +14,12 @@ import yaml
 from conftest import CHECKOUT, Done, tree
 from test_roles import variables
 
-from orchestrator import model, project, prompts
+from orchestrator import model, prompts
 from orchestrator.cli import history, parser
 from orchestrator.config import roles
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
+from orchestrator.setup import init_project
 
 SKILLS = CHECKOUT / "skills"
 #: The seed's eight commands, and what a person needs besides.
@@ -263,7 +264,7 @@ def test_an_edited_copy_is_its_editors_and_an_older_one_is_brought_up_to_date(
     edited = (folder / "inbox.md").read_text() + "\nMine.\n"
     (folder / "inbox.md").write_text(edited)
     (folder / "doctor.md").write_text("Wholly mine.\n")
-    older = project._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
+    older = init_project._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
     (folder / "explain.md").write_text(older)
     (folder / "gone-since.md").write_text(older)
     (folder / "setup.md").unlink()

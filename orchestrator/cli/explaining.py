@@ -6,12 +6,13 @@ import argparse
 import os
 from typing import Any, NamedTuple
 
-from orchestrator import observe, planner, project
+from orchestrator import observe, planner
 from orchestrator.cli import context, output, overview
 from orchestrator.cli.parser import command
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Agent, Config, Rule, Snapshot, Task
+from orchestrator.setup import init_project
 from orchestrator.store import Malformed, Store
 from orchestrator.transcript import one_line
 
@@ -82,7 +83,7 @@ def explain(arguments: argparse.Namespace) -> int:
             output.out(f"Nothing happens by itself: {problem.message}")
             output.out(f"  {problem.hint}")
     if observe.last_tick(layout) is None and not observe.is_overdue(layout, now):
-        output.out(f"Nothing has happened so far: {project.first_tick(layout)}")
+        output.out(f"Nothing has happened so far: {init_project.first_tick(layout)}")
     return 0
 
 

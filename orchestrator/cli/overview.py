@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from orchestrator import clone, locks, observe, project, pullrequests
+from orchestrator import clone, locks, observe, pullrequests
 from orchestrator.cli import shapes
 from orchestrator.config import load
 from orchestrator.config.load import Settings
@@ -14,6 +14,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest, Task
 from orchestrator.observe import Observation
 from orchestrator.planner import in_backoff
+from orchestrator.setup import init_project
 from orchestrator.store import Store
 
 Value = dict[str, Any]
@@ -258,7 +259,7 @@ def _closing_lines(found: Value, layout: Layout) -> Iterator[str]:
     if age is not None:
         yield f"last tick: {span(age)} ago"
     else:
-        yield "last tick: never" if scheduler["stale"] else project.first_tick(layout)
+        yield "last tick: never" if scheduler["stale"] else init_project.first_tick(layout)
     tokens = totals["input_tokens"] + totals["output_tokens"]
     took = span(int(totals["seconds_running"]))
     yield f"so far: {totals['runs']} runs, {took}, {tokens} tokens, {totals['cost_usd']:.2f} USD"

@@ -166,7 +166,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def examine(arguments: argparse.Namespace) -> int:
-    from orchestrator import doctor
+    from orchestrator.setup import doctor
 
     try:
         layout = context.layout(arguments)

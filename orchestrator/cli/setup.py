@@ -7,13 +7,15 @@ import os
 import shlex
 from typing import Any
 
-from orchestrator import __version__, installed, project, schedule, uninstall
+from orchestrator import __version__
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.project import Change
-from orchestrator.scheduleentry import KINDS, Entry, usable_path
+from orchestrator.schedule import program_copy, schedule
+from orchestrator.schedule.entry import KINDS, Entry, usable_path
+from orchestrator.setup import init_project, uninstall
+from orchestrator.setup.init_project import Change
 
 
 def register(commands: Any) -> None:
@@ -54,7 +56,7 @@ def init(arguments: argparse.Namespace) -> int:
     kind = arguments.schedule
     if kind in KINDS:
         schedule.require(kind, layout.root, variables)
-    change = project.init(
+    change = init_project.init(
         layout,
         context.now(),
         variables,
@@ -67,11 +69,11 @@ def init(arguments: argparse.Namespace) -> int:
         gone, warnings = _remove(layout, variables)
         change.written += [f"taken out: {name}" for name in gone]
         change.warnings += warnings
-    elif project.schedule(layout) is not None:
+    elif init_project.schedule(layout) is not None:
         change.written += _move_along(variables)
     _report(arguments, layout, change, "Set up")
     if not arguments.json:
-        _next_step(layout, project.schedule(layout))
+        _next_step(layout, init_project.schedule(layout))
     return 0
 
 
@@ -85,7 +87,7 @@ def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
     change.warnings += warnings
     _report(arguments, layout, change, "Taken out of")
     if not arguments.json:
-        _what_stays(layout, installed.folder(variables))
+        _what_stays(layout, program_copy.folder(variables))
     return 0
 
 
@@ -93,12 +95,12 @@ def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
 
 
 def _install(layout: Layout, kind: str, variables: dict[str, str], change: Change) -> None:
-    entry = Entry(kind, layout.root, usable_path(variables), installed.launcher(variables))
+    entry = Entry(kind, layout.root, usable_path(variables), program_copy.launcher(variables))
     change.written += schedule.install(entry, variables)
-    project.record_schedule(layout, entry)
+    init_project.record_schedule(layout, entry)
     change.warnings += schedule.warnings(entry)
-    at_work = installed.version(variables)
-    if at_work and installed.is_newer(at_work, __version__):
+    at_work = program_copy.version(variables)
+    if at_work and program_copy.is_newer(at_work, __version__):
         change.warnings.append(
             f"schedules start version {at_work}, which another project brought; this is "
             f"{__version__}"
@@ -106,16 +108,16 @@ def _install(layout: Layout, kind: str, variables: dict[str, str], change: Chang
 
 
 def _remove(layout: Layout, variables: dict[str, str]) -> tuple[list[str], list[str]]:
-    known = project.schedule(layout)
+    known = init_project.schedule(layout)
     found = schedule.remove(layout.root, variables, known.kind if known else None)
-    project.record_schedule(layout, None)
+    init_project.record_schedule(layout, None)
     return found
 
 
 def _move_along(variables: dict[str, str]) -> list[str]:
     """Let the schedules that are installed start this version, if it is newer."""
-    with installed.changing(variables):
-        return installed.put(variables)
+    with program_copy.changing(variables):
+        return program_copy.put(variables)
 
 
 def follow(arguments: argparse.Namespace) -> int:
@@ -125,7 +127,7 @@ def follow(arguments: argparse.Namespace) -> int:
     schedule starts a copy. Raises OrchestratorError; the version before is still at work then.
     """
     layout = context.changing(arguments)
-    if project.schedule(layout) is not None:
+    if init_project.schedule(layout) is not None:
         for name in _move_along(dict(os.environ)):
             output.out(name)
     return 0
@@ -133,7 +135,7 @@ def follow(arguments: argparse.Namespace) -> int:
 
 def probe(arguments: argparse.Namespace) -> int:
     """Print what can be reached from here, as JSON: `doctor` starts this as the schedule would."""
-    from orchestrator import doctor
+    from orchestrator.setup import doctor
 
     found = doctor.reachable(context.reading(arguments), dict(os.environ))
     output.show_json({"findings": [finding._asdict() for finding in found]})
@@ -145,7 +147,7 @@ def probe(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace, layout: Layout, change: Change, done: str) -> None:
     if arguments.json:
-        entry = project.schedule(layout)
+        entry = init_project.schedule(layout)
         output.show_json(
             {
                 "project": layout.root,

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from orchestrator import crontab
 from orchestrator.config import roles
-from orchestrator.crontab import LONGEST_COMMAND
+from orchestrator.schedule import crontab
+from orchestrator.schedule.crontab import LONGEST_COMMAND
 
 KINDS = ("cron", "launchd", "systemd")
 #: Where ticks complain, below the project. Not in `cache/`: with that folder gone the shell could

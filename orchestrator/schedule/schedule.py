@@ -1,8 +1,8 @@
 """The schedule: what makes a project tick each minute, installed by `init` and taken out again.
 
 One entry a project, of cron, launchd or systemd, and only our own is ever touched. All of them
-start the launcher of `installed`, with the PATH that the person had at `init`: what a schedule has
-of its own finds neither the client nor gh (FAILURES 19).
+start the launcher of `program_copy`, with the PATH that the person had at `init`: what a schedule
+has of its own finds neither the client nor gh (FAILURES 19).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import shutil
 import sys
 from collections.abc import Mapping
 
-from orchestrator import crontab, files, installed, process
+from orchestrator import files, process
 from orchestrator.errors import OrchestratorError
-from orchestrator.scheduleentry import KINDS, LOG, UNSPEAKABLE, Entry, agent, paths, units
+from orchestrator.schedule import crontab, program_copy
+from orchestrator.schedule.entry import KINDS, LOG, UNSPEAKABLE, Entry, agent, paths, units
 
 #: Bytes of the log that make `init` cut it, and that are kept then.
 LONGEST_LOG, KEPT_LOG = 1 << 20, 1 << 16
@@ -96,8 +97,8 @@ def install(entry: Entry, variables: Mapping[str, str]) -> list[str]:
     """
     require(entry.kind, entry.root, variables)
     undo = "undo: orchestrator init --schedule none"
-    with installed.changing(variables):
-        written = installed.put(variables)
+    with program_copy.changing(variables):
+        written = program_copy.put(variables)
         if entry.kind == "cron":
             if entry.is_long:
                 files.write_atomic(entry.path_file, f"{entry.path}\n".encode())
@@ -123,7 +124,7 @@ def remove(
     """
     name = Entry("none", root, "", "").name
     gone: list[str] = []
-    with installed.changing(variables, make=False):
+    with program_copy.changing(variables, make=False):
         for kind in KINDS:
             try:
                 gone += _take(kind, name, variables)
@@ -136,15 +137,17 @@ def remove(
         with contextlib.suppress(OrchestratorError):
             if (gone or shutil.which("crontab")) and not _is_any_left(variables):
                 try:
-                    gone += installed.remove(variables)
-                except installed.InUse as error:
+                    gone += program_copy.remove(variables)
+                except program_copy.InUse as error:
                     return gone, [error.message]
     return gone, []
 
 
 def _take(kind: str, name: str, variables: Mapping[str, str]) -> list[str]:
     if kind == "cron":
-        files.remove(os.path.join(os.path.dirname(installed.launcher(variables)), f"{name}.path"))
+        files.remove(
+            os.path.join(os.path.dirname(program_copy.launcher(variables)), f"{name}.path")
+        )
         has_one = shutil.which("crontab") is not None and crontab.take(name)
         return ["the marked block in your crontab"] * has_one
     own = paths(kind, name, variables)

@@ -17,7 +17,7 @@ from orchestrator.config import edit, roles
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, iso
-from orchestrator.scheduleentry import KINDS, Entry, usable_path
+from orchestrator.schedule.entry import KINDS, Entry, usable_path
 
 BEGIN, END = "# >>> orchestrator >>>", "# <<< orchestrator <<<"
 IGNORED = (

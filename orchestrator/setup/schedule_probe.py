@@ -11,11 +11,13 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 
-from orchestrator import __version__, clone, files, installed, process, project, schedule
+from orchestrator import __version__, clone, files, process
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.probes import PROBE_TIMEOUT, Finding
-from orchestrator.scheduleentry import Entry
+from orchestrator.schedule import program_copy, schedule
+from orchestrator.schedule.entry import Entry
+from orchestrator.setup import init_project
+from orchestrator.setup.probes import PROBE_TIMEOUT, Finding
 
 _LEVELS = ("ok", "warn", "fail")
 
@@ -25,7 +27,7 @@ def look(layout: Layout, variables: Mapping[str, str], here: list[Finding]) -> I
 
     `here` is what was found from this shell. Nothing is said where none was installed.
     """
-    entry = project.schedule(layout)
+    entry = init_project.schedule(layout)
     if entry is None:
         return
     again = f"orchestrator init --schedule {entry.kind}"
@@ -50,10 +52,10 @@ def _entry(entry: Entry, state: str, variables: Mapping[str, str], again: str) -
     if state == "changed":
         message = f"the entry of {entry.kind} is not as init wrote it"
         yield Finding("schedule", "warn", message, f"if that was not you: {again}")
-    version = installed.version(variables)
+    version = program_copy.version(variables)
     if version is None:
         yield Finding("schedule", "fail", f"{entry.launcher} starts nothing", again)
-    elif installed.is_newer(__version__, version):
+    elif program_copy.is_newer(__version__, version):
         message = f"the schedule starts version {version}, this is {__version__}"
         yield Finding("schedule", "warn", message, "orchestrator init")
 

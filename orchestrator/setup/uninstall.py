@@ -13,14 +13,15 @@ import re
 import shutil
 import time
 
-from orchestrator import agentstate, files, git, gitworktree, project, tidy
+from orchestrator import agentstate, files, git, gitworktree, tidy
 from orchestrator.clone import MARK, is_initialised, mark_path
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.forge import BRANCH_PREFIX
 from orchestrator.layout import Layout
-from orchestrator.project import Change
-from orchestrator.scheduleentry import LOG
+from orchestrator.schedule.entry import LOG
+from orchestrator.setup import init_project
+from orchestrator.setup.init_project import Change
 
 #: Seconds to wait for a tick under way.
 _TICK_WAIT = 30.0
@@ -117,17 +118,17 @@ def _take_outside(layout: Layout, change: Change) -> None:
         (exclude, ".git/info/exclude"),
         (os.path.join(root, ".gitignore"), ".gitignore"),
     ):
-        text = project.read_text(path)
-        if project.BEGIN in text:
-            _replace_or_remove(path, project.without_block(text))
+        text = init_project.read_text(path)
+        if init_project.BEGIN in text:
+            _replace_or_remove(path, init_project.without_block(text))
             change.written.append(f"{name}: the marked block")
     claude = os.path.join(root, "CLAUDE.md")
-    text = project.read_text(claude)
-    if project.CLAUDE_LINE in text:
-        line = re.escape(project.CLAUDE_LINE)
+    text = init_project.read_text(claude)
+    if init_project.CLAUDE_LINE in text:
+        line = re.escape(init_project.CLAUDE_LINE)
         _replace_or_remove(claude, re.sub(rf"\n?{line}\n?", "", text))
         change.written.append("CLAUDE.md: the line for the agents")
-    change.written += project.take_commands(root)
+    change.written += init_project.take_commands(root)
     files.remove(layout.idle_stamp)
     if is_initialised(layout):
         files.remove(mark_path(layout))
@@ -137,7 +138,7 @@ def _take_outside(layout: Layout, change: Change) -> None:
 def _replace_or_remove(path: str, text: str) -> None:
     """Write what is left of a file; a file that held nothing but ours goes."""
     if text.strip():
-        project.write_text(path, text)
+        init_project.write_text(path, text)
     else:
         files.remove(path)
 
@@ -163,7 +164,7 @@ def _take_config(layout: Layout, change: Change) -> None:
             text = file.read()
     except OSError:
         return
-    first = [project.first_config(layout.root, start=start) for start in (True, False)]
+    first = [init_project.first_config(layout.root, start=start) for start in (True, False)]
     if text in first and not git.ask(layout.root, "ls-files", "--", layout.config):
         files.remove(layout.config)
         change.written.append(".orchestrator/agents.yaml (as it was written)")

@@ -12,25 +12,15 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 
-from orchestrator import (
-    agentstate,
-    clone,
-    git,
-    landing,
-    locks,
-    observe,
-    probes,
-    project,
-    scheduleprobe,
-    tidy,
-)
+from orchestrator import agentstate, clone, git, landing, locks, observe, tidy
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
-from orchestrator.probes import Finding
-from orchestrator.scheduleentry import LOG
+from orchestrator.schedule.entry import LOG
+from orchestrator.setup import init_project, probes, schedule_probe
+from orchestrator.setup.probes import Finding
 from orchestrator.store import Store
 
 #: Bytes free below which a run may fail, and below which the queue itself may.
@@ -56,7 +46,7 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         lambda: _tasks(layout),
         lambda: _memory(layout, now),
         lambda: _leftovers(layout, loaded, now),
-        lambda: scheduleprobe.look(layout, variables, list(findings)),
+        lambda: schedule_probe.look(layout, variables, list(findings)),
     ]
     for check in checks:
         try:
@@ -145,8 +135,8 @@ def _files(layout: Layout) -> Iterator[Finding]:
         if os.path.lexists(path) and os.lstat(path).st_mode & stat.S_IWOTH:
             message = f"everybody on this machine may write {path}, which names programs to run"
             yield Finding("permissions", "warn", message, f"chmod o-w {path}")
-    for path in project.own_folders(layout):
-        if os.path.isdir(path) and os.stat(path).st_mode & project.OTHERS:
+    for path in init_project.own_folders(layout):
+        if os.path.isdir(path) and os.stat(path).st_mode & init_project.OTHERS:
             message = f"others on this machine can look into {path}, which holds tasks and logs"
             yield Finding("permissions", "warn", message, f"chmod go= {shlex.quote(path)}")
     if not wrong:
@@ -229,7 +219,7 @@ def _names(folder: str, wanted: Callable[[str], bool]) -> list[str]:
 def _ticks(layout: Layout, now: float) -> Iterator[Finding]:
     ticked = observe.last_tick(layout)
     install = "install the schedule: orchestrator init --schedule cron; or: orchestrator tick"
-    if entry := project.schedule(layout):
+    if entry := init_project.schedule(layout):
         install = f"is {entry.kind} at work on this machine? What ticks complained of is in {LOG}"
     overdue = observe.is_overdue(layout, now)
     if not clone.is_initialised(layout):
@@ -237,7 +227,7 @@ def _ticks(layout: Layout, now: float) -> Iterator[Finding]:
     if ticked is None and overdue:
         yield Finding("tick_stale", "fail", "there never was a tick", install)
     elif ticked is None:
-        yield Finding("tick_stale", "ok", project.first_tick(layout))
+        yield Finding("tick_stale", "ok", init_project.first_tick(layout))
     elif overdue:
         message = f"the last tick was {(now - ticked) / 60:.0f} minutes ago"
         yield Finding("tick_stale", "fail", message, install)

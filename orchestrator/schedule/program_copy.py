@@ -127,7 +127,7 @@ def put(variables: Mapping[str, str]) -> list[str]:
 
 
 def _source() -> str:
-    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def _contents(root: str) -> dict[str, _File]:
