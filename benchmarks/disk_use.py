@@ -11,12 +11,14 @@ from unittest import mock
 
 from benchmarks.report import Aim, Broken, Row, milliseconds
 from benchmarks.scratch import Project, Scratch
-from orchestrator import agentstate, clone, files, retention, runrecord
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Entry, Outcome, Retention
-from orchestrator.settle import Settler
-from orchestrator.store import Store
+from orchestrator.project import agent_memory, mark, run_record
+from orchestrator.system import files
+from orchestrator.tasks.store import Store
+from orchestrator.tick.settle import Settler
+from orchestrator.upkeep import retention
 
 AGENT = "impl-agent-1"
 RUNS = 1_000
@@ -104,7 +106,7 @@ def _end_run(project: Project, number: int) -> Action:
     loaded = load.settings(layout, write_cache=False)
     record = {
         "id": run_id,
-        "key": clone.key(layout),
+        "key": mark.key(layout),
         "agent": AGENT,
         "role": "implementer",
         "settings": loaded.config.agents[0]._asdict(),
@@ -119,9 +121,9 @@ def _end_run(project: Project, number: int) -> Action:
         "steps": {},
         "outcome": outcome._asdict(),
     }
-    runrecord.write(folder, record)
-    state = agentstate.read(layout, AGENT)._replace(run=run_id, last_started=time.time())
-    agentstate.write(layout, AGENT, state)
+    run_record.write(folder, record)
+    state = agent_memory.read(layout, AGENT)._replace(run=run_id, last_started=time.time())
+    agent_memory.write(layout, AGENT, state)
     return Action("finish", AGENT, task_id, run_id)
 
 
@@ -135,12 +137,12 @@ def _fill(folder: str, number: int) -> None:
         lines.append(json.dumps(event) + "\n")
         size += len(lines[-1])
     for name, text in (
-        (runrecord.STREAM, "".join(lines)),
-        (runrecord.INSTRUCTIONS, " ".join(some.choices(_WORDS, k=800))),
-        (runrecord.PROMPT, " ".join(some.choices(_WORDS, k=100))),
-        (runrecord.LAUNCH, " ".join(some.choices(_WORDS, k=300))),
-        (runrecord.STDERR, ""),
-        (runrecord.SUPERVISOR_LOG, ""),
+        (run_record.STREAM, "".join(lines)),
+        (run_record.INSTRUCTIONS, " ".join(some.choices(_WORDS, k=800))),
+        (run_record.PROMPT, " ".join(some.choices(_WORDS, k=100))),
+        (run_record.LAUNCH, " ".join(some.choices(_WORDS, k=300))),
+        (run_record.STDERR, ""),
+        (run_record.SUPERVISOR_LOG, ""),
     ):
         Path(folder, name).write_text(text)
 

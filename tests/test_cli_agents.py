@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import AGENTS_YAML, Done, tree
 
-from orchestrator import agentstate, files
-from orchestrator.cli import pausing, running
+from orchestrator.cli import agent_pause, run_and_stop
 from orchestrator.config import change, keys
 from orchestrator.layout import Layout
+from orchestrator.project import agent_memory
+from orchestrator.system import files, locks
 
 Cli = Callable[..., Done]
 
@@ -27,7 +28,7 @@ def text_of(layout: Layout) -> str:
 
 
 def remember(layout: Layout, agent: str, **fields: object) -> None:
-    agentstate.write(layout, agent, agentstate.read(layout, agent)._replace(**fields))
+    agent_memory.write(layout, agent, agent_memory.read(layout, agent)._replace(**fields))
 
 
 def row(cli: Cli, name: str) -> dict[str, object]:
@@ -196,7 +197,7 @@ def test_a_file_somebody_else_holds_for_long_is_said(
 ) -> None:
     monkeypatch.setattr(change, "LOCK_WAIT", 0.05)
     files.make_folder(project.cache)
-    lock = files.Lock(os.path.join(project.cache, "config.lock"))
+    lock = locks.Lock(os.path.join(project.cache, "config.lock"))
     with lock:
         done = cli("agent", "pause", "pm-agent", "--json")
     lock.close()
@@ -248,7 +249,7 @@ def test_pause_with_stop_ends_what_runs(
         asked.append(names)
         return {"pm-agent": "R1"}
 
-    monkeypatch.setattr(running, "end_runs", end_runs)
+    monkeypatch.setattr(run_and_stop, "end_runs", end_runs)
     remember(project, "pm-agent", run=None)
     done = cli("agent", "pause", "--all", "--stop", "--json")
     assert done.json == {"paused": "all", "stopped": {"pm-agent": "R1"}}
@@ -264,7 +265,7 @@ def test_resume_ends_the_pause_that_the_scheduler_gave(cli: Cli, project: Layout
         done = cli("agent", "resume", *words)
         assert done.code == 0
         assert "pm-agent had been paused by the scheduler" in done.out
-        state = agentstate.read(project, "pm-agent")
+        state = agent_memory.read(project, "pm-agent")
         assert (state.suspended, state.failures) == (None, 0)
         assert not os.path.exists(project.idle_stamp)
 
@@ -272,14 +273,14 @@ def test_resume_ends_the_pause_that_the_scheduler_gave(cli: Cli, project: Layout
 def test_an_agents_memory_is_not_written_while_a_tick_is_at_work(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pausing, "TICK_WAIT", 0.05)
+    monkeypatch.setattr(agent_pause, "TICK_WAIT", 0.05)
     remember(project, "pm-agent", suspended="failed 3 times in a row")
-    lock = files.Lock(project.scheduler_lock)
+    lock = locks.Lock(project.scheduler_lock)
     with lock:
         done = cli("agent", "resume", "pm-agent", "--json")
     lock.close()
     assert (done.code, done.json["error"]["code"]) == (1, "busy")
-    assert agentstate.read(project, "pm-agent").suspended
+    assert agent_memory.read(project, "pm-agent").suspended
 
 
 BROKEN = {

@@ -17,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from orchestrator import prompts, quoting, sandbox
 from orchestrator.config import role_file, roles
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.model import OUTCOMES, Agent, Config, Role, Task, ports
+from orchestrator.run import prompts
+from orchestrator.text import quoting
+from orchestrator.text import templates as template_texts
 
 GOLDEN = Path(__file__).parent / "golden"
 BASE_COMMIT = "1f0c2a9d5b7e4c3f8a6b1d2e3f405162738495a6"
@@ -323,7 +325,7 @@ def test_a_task_of_the_largest_size_still_fits(shipped: dict[str, Role]) -> None
         global_instructions=huge,
     )
     text = prompts.instructions(given)
-    assert len(text.encode()) <= sandbox.MAX_OUTPUT
+    assert len(text.encode()) <= template_texts.MAX_OUTPUT
     assert "characters left out" in text
     assert "250 earlier entries are left out" in text
     assert len(prompts.prompt(given)) < 20_000
@@ -343,18 +345,18 @@ def another_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         done: list[bool] = []
         compile_it = ImmutableSandboxedEnvironment.compile
-        sandbox._compiled.cache_clear()
+        template_texts._compiled.cache_clear()
         with monkeypatch.context() as patch:
-            patch.setattr(sandbox, "_ready", {})
+            patch.setattr(template_texts, "_ready", {})
             patch.setattr(sys, "dont_write_bytecode", False)
             patch.setattr(ImmutableSandboxedEnvironment, "compile", compiled)
-            sandbox.make_ready(templates, str(path))
+            template_texts.make_ready(templates, str(path))
             assert bool(done) == compiles
-            assert [sandbox.render(t, {"x": "1"}, {}) for t in templates] == [
+            assert [template_texts.render(t, {"x": "1"}, {}) for t in templates] == [
                 t.replace("{{ x }}", "1") for t in templates
             ]
             assert bool(done) == compiles
-        sandbox._compiled.cache_clear()
+        template_texts._compiled.cache_clear()
 
     return make_ready
 
@@ -378,7 +380,7 @@ def test_kept_code_is_not_believed_once_anything_is_otherwise(
         another_process(["other {{ x }}"], kept, compiles=True)
         another_process(["other {{ x }}"], kept, compiles=False)
     with monkeypatch.context() as patch:
-        patch.setattr(sandbox, "_made_by", lambda: "another Jinja2")
+        patch.setattr(template_texts, "_made_by", lambda: "another Jinja2")
         another_process(["other {{ x }}"], kept, compiles=True)
 
 
@@ -388,10 +390,10 @@ def test_code_that_cannot_be_kept_is_nobodys_problem(tmp_path: Path, another_pro
 
 
 def test_a_shipped_template_that_is_none_is_said_when_it_is_rendered(tmp_path: Path) -> None:
-    sandbox.make_ready(["{% if"], str(tmp_path / "kept"))
+    template_texts.make_ready(["{% if"], str(tmp_path / "kept"))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OrchestratorError, match="here:1"):
-        sandbox.render("{% if", {}, {}, path="here")
+        template_texts.render("{% if", {}, {}, path="here")
 
 
 # --- skills: where the craft is written --------------------------------------------------------

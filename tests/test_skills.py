@@ -14,11 +14,12 @@ import yaml
 from conftest import CHECKOUT, Done, tree
 from test_roles import variables
 
-from orchestrator import model, prompts
-from orchestrator.cli import history, parser
+from orchestrator import model
+from orchestrator.cli import parser, tuning
 from orchestrator.config import roles
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
+from orchestrator.run import prompts
 from orchestrator.setup import init_project
 
 SKILLS = CHECKOUT / "skills"
@@ -330,7 +331,7 @@ def test_the_history_is_counted_in_numbers_that_can_be_checked_by_hand() -> None
         model.Agent("pat", "product_manager", 1, schedule="0 3 * * *"),
     )
     config = model.Config(agents=agents, queue_limits=model.QueueLimits(20, 1, 10))
-    found = history.numbers(HISTORY, config, DAWN - 60, DAWN + 60 * 50)
+    found = tuning.numbers(HISTORY, config, DAWN - 60, DAWN + 60 * 50)
     assert round(found.days * 24 * 60) == 50
     assert found.events == 9
     assert found.tasks_in == 3

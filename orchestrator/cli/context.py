@@ -6,12 +6,14 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import clone, events, observe, pullrequests
-from orchestrator.config import load, roles
+from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.layout import Layout
-from orchestrator.observe import Observation
+from orchestrator.layout import Layout, resources
+from orchestrator.project import events, mark
+from orchestrator.pulls import states
+from orchestrator.tick import observe
+from orchestrator.tick.observe import Observation
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +31,7 @@ def layout(arguments: argparse.Namespace) -> Layout:
 
 def layout_at(where: str | None) -> Layout:
     """Return the project that a folder, or the current one, lies in. Raises OrchestratorError."""
-    return clone.find(where or os.getcwd(), dict(os.environ))
+    return mark.find(where or os.getcwd(), dict(os.environ))
 
 
 def running_agent() -> str | None:
@@ -53,7 +55,7 @@ def program() -> str:
     """Return what a person types to call us from any folder: our name, or the launcher's path."""
     import shutil
 
-    launcher = os.path.join(roles.resources(), "bin", "orchestrator")
+    launcher = os.path.join(resources(), "bin", "orchestrator")
     if shutil.which("orchestrator") is None and os.path.isfile(launcher):
         import shlex
 
@@ -68,7 +70,7 @@ def changing(arguments: argparse.Namespace) -> Layout:
     """
     refuse_in_run("agents may read and add tasks, nothing else")
     found = layout(arguments)
-    clone.require_initialised(found)
+    mark.require_initialised(found)
     return found
 
 
@@ -76,14 +78,14 @@ def reading(arguments: argparse.Namespace) -> Layout:
     """Return the project for a command that only reads. Raises where there is nothing to read."""
     found = layout(arguments)
     if not os.path.isdir(found.home):
-        clone.require_initialised(found)
+        mark.require_initialised(found)
     return found
 
 
 def to_add(arguments: argparse.Namespace) -> Layout:
     """Return the project for the one change that is open to agents within their runs."""
     found = layout(arguments)
-    clone.require_initialised(found)
+    mark.require_initialised(found)
     return found
 
 
@@ -105,5 +107,5 @@ def good_settings(where: Layout) -> Settings:
 def look(where: Layout) -> tuple[Settings, Observation]:
     """Observe the project without changing anything."""
     loaded = load.settings(where, write_cache=False)
-    prs = pullrequests.counted(where, loaded.config)
+    prs = states.counted(where, loaded.config)
     return loaded, observe.observe(where, loaded, now(), prs)

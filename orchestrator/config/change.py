@@ -13,11 +13,11 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from orchestrator import files
 from orchestrator.config import edit, keys, roles
 from orchestrator.errors import ConfigError, NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config
+from orchestrator.system import files, locks
 
 #: Seconds to wait for another command that edits the file.
 LOCK_WAIT = 10.0
@@ -136,7 +136,7 @@ def braked(data: bytes) -> bytes:
 def _locked(layout: Layout) -> Iterator[None]:
     """Hold the lock from reading to writing: two commands lose none of each other's changes."""
     files.make_folder(layout.cache)
-    lock = files.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
+    lock = locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
     with contextlib.closing(lock), lock:
         yield
 

@@ -9,12 +9,14 @@ supervisor) needs no YAML and no git for it.
 import os
 from typing import NamedTuple
 
-from orchestrator import clone, files, git, gitremote
 from orchestrator.config import last_good as saved
 from orchestrator.config import roles
 from orchestrator.errors import ConfigError
+from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, Role
+from orchestrator.project import mark
+from orchestrator.system import files
 
 
 class Settings(NamedTuple):
@@ -44,7 +46,7 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
     known, role_problems = roles.load(layout.roles, layout.cache, write_cache=write_cache)
     problems = list(role_problems)
     # The clone's key: the copy says which programs run, so none that came with a commit is taken.
-    seal = "|".join((clone.key(layout), signature(layout.config), *sorted(known)))
+    seal = "|".join((mark.key(layout), signature(layout.config), *sorted(known)))
     cached = _cached(layout)
     if cached is not None and cached[0] == seal:
         return Settings(cached[1], known, tuple(problems), good=True)
@@ -54,9 +56,7 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
         with open(layout.config, "rb") as file:
             parsed = parse(file.read(), roles=known)
     except FileNotFoundError:
-        problems.append(
-            Problem("config_error", f"{layout.config} is missing", clone.way_in(layout))
-        )
+        problems.append(Problem("config_error", f"{layout.config} is missing", mark.way_in(layout)))
     except ConfigError as error:
         problems += [Problem("config_error", text, error.hint) for text in error.problems]
     except OSError as error:
@@ -96,7 +96,7 @@ def _cached(layout: Layout) -> tuple[str, Config] | None:
     except OSError:
         return None
     seal = head.decode(errors="replace")
-    if seal.partition("|")[0] != clone.key(layout):
+    if seal.partition("|")[0] != mark.key(layout):
         return None
     config = saved.load(data)
     return (seal, config) if config else None
@@ -111,5 +111,5 @@ def _with_base_branch(layout: Layout, config: Config) -> Config:
     if config.base_branch is not None:
         return config
     root = layout.root
-    found = gitremote.head(root, config.remote) or clone.first_branch(layout)
-    return config._replace(base_branch=found or git.current_branch(root))
+    found = remotes.head(root, config.remote) or mark.first_branch(layout)
+    return config._replace(base_branch=found or repository.current_branch(root))

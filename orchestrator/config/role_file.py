@@ -80,9 +80,9 @@ def _check_whole(reading: Reading, values: Mapping[str, Any]) -> None:
 
 def check_brief(role: Role) -> None:
     """Raise ConfigError when the brief is not a Jinja2 template at all."""
-    from orchestrator import sandbox
+    from orchestrator.text import templates
 
-    found = sandbox.syntax_error(role.brief)
+    found = templates.syntax_error(role.brief)
     if found is not None:
         line, why = found
         problem = f"{role.path}:{line + role.line - 1}: not Jinja2: {why}"

@@ -11,10 +11,11 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 
-from orchestrator import files
 from orchestrator.config import role_file, yaml_values
 from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.layout import resources
 from orchestrator.model import Problem, Role
+from orchestrator.system import files
 from orchestrator.text import yaml_nodes
 
 #: A cache written so soon (nanoseconds) after a file changed may have missed a change within the
@@ -25,15 +26,6 @@ _CODE = (__file__, role_file.__file__, yaml_values.__file__, yaml_nodes.__file__
 
 
 # --- which roles there are ---------------------------------------------------------------------
-
-
-def resources() -> str:
-    """Return the folder that holds `plugin/` and `skills/`: a checkout's root or the wheel's."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    checkout = os.path.dirname(package)
-    if os.path.isfile(os.path.join(checkout, "plugin", "roles", "implementer.md")):
-        return checkout
-    return os.path.join(package, "_resources")
 
 
 def load(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from orchestrator.config import roles
+from orchestrator.layout import resources
 from orchestrator.schedule import crontab
 from orchestrator.schedule.crontab import LONGEST_COMMAND
 
@@ -72,7 +72,7 @@ def usable_path(variables: Mapping[str, str]) -> str:
     """
     home = variables.get("HOME", "")
     client = variables.get("CLAUDE_CONFIG_DIR") or os.path.join(home, ".claude")
-    passing = (os.path.join(client, "plugins") + os.sep, os.path.join(roles.resources(), "bin"))
+    passing = (os.path.join(client, "plugins") + os.sep, os.path.join(resources(), "bin"))
     words = variables.get("PATH", os.defpath).split(os.pathsep)
     words = [w for w in words if os.path.isabs(w) and not UNSPEAKABLE.search(w)]
     kept = [w for w in words if not w.startswith(passing)]

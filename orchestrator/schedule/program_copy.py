@@ -16,9 +16,10 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 
-from orchestrator import __version__, files, process
-from orchestrator.config import roles
+from orchestrator import __version__
 from orchestrator.errors import OrchestratorError
+from orchestrator.layout import resources
+from orchestrator.system import commands, files, locks, process
 
 #: What is copied, by its name at a checkout's root; a wheel has it all in the package.
 _NAMES = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills", "requirements.lock")
@@ -63,7 +64,7 @@ def changing(variables: Mapping[str, str], *, make: bool = True) -> Iterator[Non
     if not os.path.isdir(folder(variables)):
         yield
         return
-    lock = files.Lock(os.path.join(folder(variables), "install.lock"), _LOCK_WAIT)
+    lock = locks.Lock(os.path.join(folder(variables), "install.lock"), _LOCK_WAIT)
     try:
         with lock:
             yield
@@ -132,7 +133,7 @@ def _source() -> str:
 
 def _contents(root: str) -> dict[str, _File]:
     """Return the files of a copy or checkout by their path in it; compiled ones do not count."""
-    is_wheel = roles.resources() != _source()
+    is_wheel = resources() != _source()
     found: dict[str, _File] = {}
     for name in ("orchestrator",) if is_wheel else _NAMES:
         top = os.path.join(root, name)
@@ -199,7 +200,7 @@ def _point(app: str, copy: str) -> None:
 def _try(words: list[str]) -> None:
     """Start the copy with next to no environment, as a schedule does. Raises OrchestratorError."""
     clean = {"PATH": os.defpath, "HOME": os.sep}
-    done = process.run(words, cwd=os.sep, environment=clean, timeout=_START_TIMEOUT)
+    done = commands.run(words, cwd=os.sep, environment=clean, timeout=_START_TIMEOUT)
     if done.code != 0:
         said = (done.err.strip().splitlines() or ["it did not answer"])[-1]
         raise OrchestratorError(

@@ -16,10 +16,10 @@ import shutil
 import sys
 from collections.abc import Mapping
 
-from orchestrator import files, process
 from orchestrator.errors import OrchestratorError
 from orchestrator.schedule import crontab, program_copy
 from orchestrator.schedule.entry import KINDS, LOG, UNSPEAKABLE, Entry, agent, paths, units
+from orchestrator.system import commands, files
 
 #: Bytes of the log that make `init` cut it, and that are kept then.
 LONGEST_LOG, KEPT_LOG = 1 << 20, 1 << 16
@@ -73,7 +73,7 @@ def _platform() -> str:
 def _run(*words: str) -> tuple[int | None, str]:
     """Run a program; return its exit code and what it said."""
     try:
-        done = process.run(words, cwd=os.sep, environment=os.environ, timeout=_TIMEOUT)
+        done = commands.run(words, cwd=os.sep, environment=os.environ, timeout=_TIMEOUT)
     except OSError as error:
         return None, error.strerror or str(error)
     return done.code, (done.err.strip() or done.out.strip() or "no reason given")
@@ -205,13 +205,13 @@ def environment(entry: Entry, variables: Mapping[str, str]) -> dict[str, str]:
     return clean
 
 
-def probe(entry: Entry, words: str, variables: Mapping[str, str]) -> process.Finished:
+def probe(entry: Entry, words: str, variables: Mapping[str, str]) -> commands.Finished:
     """Start the launcher as the schedule does, with other words; return what it said.
 
     `variables` are what `environment` gave. Raises OSError.
     """
     argv = ("/bin/sh", "-c", entry.command(words, None))
-    return process.run(argv, cwd=os.sep, environment=variables, timeout=PROBE_TIMEOUT)
+    return commands.run(argv, cwd=os.sep, environment=variables, timeout=PROBE_TIMEOUT)
 
 
 def warnings(entry: Entry) -> list[str]:

@@ -12,16 +12,21 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 
-from orchestrator import agentstate, clone, git, landing, locks, observe, tidy
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
+from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
+from orchestrator.project import agent_memory, faults, mark
+from orchestrator.pulls import landing
 from orchestrator.schedule.entry import LOG
 from orchestrator.setup import init_project, probes, schedule_probe
 from orchestrator.setup.probes import Finding
-from orchestrator.store import Store
+from orchestrator.system import locks
+from orchestrator.tasks.store import Store
+from orchestrator.tick import lock, problems
+from orchestrator.upkeep import clean
 
 #: Bytes free below which a run may fail, and below which the queue itself may.
 LITTLE_SPACE, NO_SPACE = 1 << 30, 100 << 20
@@ -96,7 +101,7 @@ def _programs(layout: Layout, loaded: Settings, variables: Mapping[str, str]) ->
 
 def _set_up(layout: Layout) -> Iterator[Finding]:
     try:
-        clone.require_initialised(layout)
+        mark.require_initialised(layout)
     except OrchestratorError as error:
         yield Finding(error.code, "fail", error.message, error.hint)
     else:
@@ -126,7 +131,7 @@ def _configuration(layout: Layout, loaded: Settings) -> Iterator[Finding]:
 
 def _files(layout: Layout) -> Iterator[Finding]:
     if not os.path.isdir(layout.home):
-        yield Finding("permissions", "fail", f"{layout.home} is missing", clone.way_in(layout))
+        yield Finding("permissions", "fail", f"{layout.home} is missing", mark.way_in(layout))
         return
     folders = [layout.home, layout.agents, *map(layout.state, STATES)]
     wrong = [found for path in folders if (found := _folder(path))]
@@ -155,7 +160,7 @@ def _tracked(layout: Layout) -> Iterator[Finding]:
     """What git tracks of our own state: whoever commits can write it, and a pull replaces it."""
     folder = ".orchestrator/"
     committed = tuple(folder + name for name in _COMMITTED)
-    found = [n for n in git.tracked(layout.root, folder) if not n.startswith(committed)]
+    found = [n for n in repository.tracked(layout.root, folder) if not n.startswith(committed)]
     for name in found[:MOST_LISTED]:
         message = f"git tracks {name}, which is this machine's own: commits can replace it"
         hint = f"git rm --cached -- {shlex.quote(name)}, and commit that"
@@ -191,12 +196,12 @@ def _tasks(layout: Layout) -> Iterator[Finding]:
 def _leftovers(layout: Layout, loaded: Settings, now: float) -> Iterator[Finding]:
     found = False
     configured = {agent.name for agent in loaded.config.agents}
-    for name in agentstate.names(layout):
+    for name in agent_memory.names(layout):
         if loaded.good and name not in configured:
             found = True
             message = f"{layout.agent(name)} is of an agent that is not configured"
             yield Finding("leftovers", "warn", message, "see: orchestrator clean --dry-run")
-    left = [item.name for item in tidy.leftovers(layout, now) if item.drop]
+    left = [item.name for item in clean.leftovers(layout, now) if item.drop]
     for path in left[:MOST_LISTED]:
         found = True
         message = f"{path} was left by a process that was killed"
@@ -217,13 +222,13 @@ def _names(folder: str, wanted: Callable[[str], bool]) -> list[str]:
 
 
 def _ticks(layout: Layout, now: float) -> Iterator[Finding]:
-    ticked = observe.last_tick(layout)
+    ticked = problems.last_tick(layout)
     install = "install the schedule: orchestrator init --schedule cron; or: orchestrator tick"
     if entry := init_project.schedule(layout):
         install = f"is {entry.kind} at work on this machine? What ticks complained of is in {LOG}"
-    overdue = observe.is_overdue(layout, now)
-    if not clone.is_initialised(layout):
-        install = clone.way_in(layout)
+    overdue = problems.is_overdue(layout, now)
+    if not mark.is_initialised(layout):
+        install = mark.way_in(layout)
     if ticked is None and overdue:
         yield Finding("tick_stale", "fail", "there never was a tick", install)
     elif ticked is None:
@@ -233,21 +238,21 @@ def _ticks(layout: Layout, now: float) -> Iterator[Finding]:
         yield Finding("tick_stale", "fail", message, install)
     else:
         yield Finding("tick_stale", "ok", f"the last tick was {max(now - ticked, 0):.0f} s ago")
-    hung = locks.hung_tick(layout, now)
+    hung = lock.hung_tick(layout, now)
     if hung is not None:
         yield Finding(hung.code, "fail", hung.message, hung.hint)
 
 
 def _memory(layout: Layout, now: float) -> Iterator[Finding]:
     """Times ahead of the clock, and a hold that stops everybody."""
-    hold = observe.read_hold(layout)
+    hold = faults.read_hold(layout)
     if hold is not None and (hold.until is None or now < hold.until):
         yield Finding(hold.code, "fail", hold.message, hold.hint or "it goes on by itself")
     ahead = [f"the last tick of {layout.scheduler_lock}"] * _is_ahead(
-        observe.last_tick(layout), now
+        problems.last_tick(layout), now
     )
-    for name in agentstate.names(layout):
-        if _is_ahead(agentstate.read(layout, name).last_started, now):
+    for name in agent_memory.names(layout):
+        if _is_ahead(agent_memory.read(layout, name).last_started, now):
             ahead.append(f"the last start of {name}")
     for state in ("incoming", "claimed"):
         for path in _names(layout.state(state), lambda name: name.endswith(".md")):
@@ -273,7 +278,7 @@ def _locks(layout: Layout) -> Iterator[Finding]:
         os.path.join(layout.prs, ".lock"),
         os.path.join(layout.cache, "fetch.lock"),
         landing.lock_path(layout),
-        *map(layout.agent_lock, agentstate.names(layout)),
+        *map(layout.agent_lock, agent_memory.names(layout)),
     ]
     held = [(path, holder) for path in paths if (holder := locks.holder(path))]
     for path, holder in held:

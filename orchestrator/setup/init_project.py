@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 
-from orchestrator import files, git, gitremote
-from orchestrator.clone import MARK, is_initialised, mark_path, require_no_links
-from orchestrator.config import edit, roles
+from orchestrator.config import edit
 from orchestrator.errors import OrchestratorError
-from orchestrator.layout import Layout
+from orchestrator.git import remotes, repository
+from orchestrator.layout import Layout, resources
 from orchestrator.model import STATES, iso
+from orchestrator.project.mark import MARK, is_initialised, mark_path, require_no_links
 from orchestrator.schedule.entry import KINDS, Entry, usable_path
+from orchestrator.system import files
 
 BEGIN, END = "# >>> orchestrator >>>", "# <<< orchestrator <<<"
 IGNORED = (
@@ -64,7 +65,7 @@ def init(
     `commands` says whether to copy skills to `.claude/commands/`; None is what was said before.
     """
     root = layout.root
-    if git.resolve(root, "HEAD") is None:
+    if repository.resolve(root, "HEAD") is None:
         raise OrchestratorError(
             "this repository has no commit yet: there is nothing to branch from",
             "make a first commit, then: orchestrator init",
@@ -118,7 +119,7 @@ def _write_mark(layout: Layout, now: float, environment: dict[str, str], command
         "programs": programs,
         "commands": commands,
         #: The base branch, where neither the configuration nor the remote names one.
-        "branch": known.get("branch") or git.current_branch(layout.root),
+        "branch": known.get("branch") or repository.current_branch(layout.root),
     }
     if "schedule" in known:
         mark["schedule"] = known["schedule"]
@@ -156,8 +157,8 @@ def record_schedule(layout: Layout, entry: Entry | None) -> None:
 
 def first_config(root: str, *, start: bool) -> bytes:
     """Return the `agents.yaml` of a project that has none."""
-    branch = gitremote.head(root, "origin") or git.current_branch(root) or "main"
-    template = os.path.join(roles.resources(), "plugin", "templates", "agents.yaml")
+    branch = remotes.head(root, "origin") or repository.current_branch(root) or "main"
+    template = os.path.join(resources(), "plugin", "templates", "agents.yaml")
     with open(template, encoding="utf-8") as file:
         text = file.read()
     text = edit.set_values(text, (), {"base_branch": branch})
@@ -179,7 +180,7 @@ def _warn(layout: Layout, change: Change) -> None:
             "the client `claude` is not on your PATH: install Claude Code, or set claude.command "
             "in .orchestrator/agents.yaml"
         )
-    url = gitremote.url(layout.root, "origin")
+    url = remotes.url(layout.root, "origin")
     if url is None:
         change.warnings.append("there is no remote `origin`: branches stay in this repository")
     elif "github.com" in url and shutil.which("gh") is None:
@@ -260,7 +261,7 @@ _COMMAND = re.compile(r"(?<![\w./:-])orchestrator(?= [a-z_])")
 
 def _shipped_skills() -> dict[str, str]:
     """Return the text of each skill that is meant for people, by name."""
-    folder = os.path.join(roles.resources(), "skills")
+    folder = os.path.join(resources(), "skills")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     texts = {name: read_text(os.path.join(folder, name, "SKILL.md")) for name in names}
     return {n: t for n, t in texts.items() if t and "\nuser-invocable: false\n" not in t}

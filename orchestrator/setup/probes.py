@@ -15,11 +15,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from orchestrator import clone, confinement, files, forge, git, gitremote, process
-from orchestrator import environment as client_environment
 from orchestrator.errors import OrchestratorError
+from orchestrator.git import call, remotes, repository
+from orchestrator.guard import client_environment, os_sandbox
 from orchestrator.layout import Layout
 from orchestrator.model import Config
+from orchestrator.project import mark
+from orchestrator.pulls import forge
+from orchestrator.system import commands, files
 
 #: Seconds for each program that is tried.
 PROBE_TIMEOUT = 10.0
@@ -62,7 +65,7 @@ def git_program(cwd: str) -> Finding:
     """Look whether git is there and new enough."""
     wanted = ".".join(map(str, OLDEST_GIT))
     try:
-        said = git.run(cwd, "--version", timeout=PROBE_TIMEOUT).out.strip()
+        said = call.run(cwd, "--version", timeout=PROBE_TIMEOUT).out.strip()
     except OrchestratorError as error:
         return Finding("git", "fail", error.message, error.hint or f"install git {wanted} or newer")
     found = re.search(r"(\d+)\.(\d+)", said)
@@ -79,7 +82,7 @@ def trust(root: str) -> Finding:
     The client's own trust in a folder is not needed: each run brings its permissions along.
     """
     try:
-        done = git.run(root, "rev-parse", "--git-dir", timeout=PROBE_TIMEOUT)
+        done = call.run(root, "rev-parse", "--git-dir", timeout=PROBE_TIMEOUT)
     except OrchestratorError as error:
         return Finding("trust", "fail", error.message, error.hint or "mend git first")
     if done.code == 0:
@@ -93,7 +96,7 @@ def trust(root: str) -> Finding:
 def git_identity(root: str) -> Finding:
     """Look whether commits would bear the user's name."""
     try:
-        known = bool(git.settings(root, "user.email"))
+        known = bool(repository.settings(root, "user.email"))
     except OrchestratorError as error:
         return Finding("git_identity", "fail", error.message, error.hint or "mend git first")
     if known:
@@ -125,7 +128,7 @@ def client(layout: Layout, config: Config, variables: Mapping[str, str]) -> Iter
         )
         return
     yield _version(found, config, variables)
-    recorded = (files.read_json(clone.mark_path(layout)) or {}).get("path")
+    recorded = (files.read_json(mark.mark_path(layout)) or {}).get("path")
     if isinstance(recorded, str) and shutil.which(wanted, path=recorded) is None:
         yield Finding(
             "client",
@@ -141,7 +144,7 @@ def client(layout: Layout, config: Config, variables: Mapping[str, str]) -> Iter
 def sandbox_programs(variables: Mapping[str, str]) -> Finding:
     """Look whether the sandbox that is wanted can start: without it no agent that writes runs."""
     path = variables.get("PATH", os.defpath)
-    missing = [name for name in confinement.PROGRAMS if shutil.which(name, path=path) is None]
+    missing = [name for name in os_sandbox.PROGRAMS if shutil.which(name, path=path) is None]
     if sys.platform == "linux" and missing:
         message = f"claude.sandbox is true, but {' and '.join(missing)} cannot be found"
         hint = "apt install bubblewrap socat (or the like); or claude.sandbox: false"
@@ -155,7 +158,7 @@ def _version(program: str, config: Config, variables: Mapping[str, str]) -> Find
     clean = {k: v for k, v in variables.items() if not k.startswith("ORCHESTRATOR_")}
     with tempfile.TemporaryDirectory(prefix="orchestrator-doctor-") as folder:
         try:
-            done = process.run(
+            done = commands.run(
                 (program, *config.claude_command[1:], "--version"),
                 cwd=folder,
                 environment=client_environment.for_client(clean, {}, config.environment_allow),
@@ -208,7 +211,7 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
     """Look whether pull requests can be opened where they are wanted."""
     try:
         name = forge.of_project(layout, config).name
-        url = gitremote.url(layout.root, config.remote) or ""
+        url = remotes.url(layout.root, config.remote) or ""
     except OrchestratorError as error:
         return Finding("forge", "fail", error.message, error.hint or "mend git first")
     if name == "local":
@@ -218,10 +221,10 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
         return Finding("forge", "ok", "local: pull requests are records on this disk")
     login = "gh auth login; or set `forge: local` in .orchestrator/agents.yaml"
     try:
-        done = process.run(
+        done = commands.run(
             ("gh", "auth", "status"),
             cwd=layout.root,
-            environment=git.environment(variables, GH_PROMPT_DISABLED="1", NO_COLOR="1"),
+            environment=client_environment.for_git(variables, GH_PROMPT_DISABLED="1", NO_COLOR="1"),
             timeout=PROBE_TIMEOUT,
         )
     except OSError:
@@ -237,23 +240,23 @@ def remote(layout: Layout, config: Config) -> Finding:
     """Look whether the remote answers, and has the base branch."""
     root, name, base = layout.root, config.remote, config.base_branch or "HEAD"
     try:
-        if gitremote.url(root, name) is None:
+        if remotes.url(root, name) is None:
             return _without_remote(root, name, base)
         ref = base if base == "HEAD" else f"refs/heads/{base}"
-        done = git.run(root, "ls-remote", "--quiet", name, ref, timeout=PROBE_TIMEOUT)
+        done = call.run(root, "ls-remote", "--quiet", name, ref, timeout=PROBE_TIMEOUT)
     except OrchestratorError as error:
         return Finding("remote", "fail", error.message, error.hint or f"try: git ls-remote {name}")
     if done.code != 0:
         said = (done.err.strip().splitlines() or ["no reason given"])[0]
         message = f"the remote {name!r} cannot be reached: {said}"
         return Finding("remote", "fail", message, f"try: git ls-remote {name}")
-    if not done.out.strip() and not git.resolve(root, f"refs/heads/{base}"):
+    if not done.out.strip() and not repository.resolve(root, f"refs/heads/{base}"):
         return _no_base(base, f"the remote {name!r}")
     return Finding("remote", "ok", f"the remote {name!r} answers")
 
 
 def _without_remote(root: str, name: str, base: str) -> Finding:
-    if git.resolve(root, base) is None:
+    if repository.resolve(root, base) is None:
         if base == "HEAD":
             message = "this repository has no commit yet: there is nothing to branch from"
             return Finding("remote", "fail", message, "make a first commit")

@@ -11,13 +11,15 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 
-from orchestrator import __version__, clone, files, process
+from orchestrator import __version__
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule
 from orchestrator.schedule.entry import Entry
 from orchestrator.setup import init_project
 from orchestrator.setup.probes import PROBE_TIMEOUT, Finding
+from orchestrator.system import commands, files
 
 _LEVELS = ("ok", "warn", "fail")
 
@@ -62,7 +64,7 @@ def _entry(entry: Entry, state: str, variables: Mapping[str, str], again: str) -
 
 def _lost(layout: Layout, entry: Entry, again: str) -> Iterator[Finding]:
     """Find the programs that were there at init and that the schedule's PATH no longer leads to."""
-    programs = (files.read_json(clone.mark_path(layout)) or {}).get("programs")
+    programs = (files.read_json(mark.mark_path(layout)) or {}).get("programs")
     for name, path in (programs if isinstance(programs, dict) else {}).items():
         if path and shutil.which(name, path=entry.path) is None:
             message = f"{name}, which init found as {path}, is not on the PATH of {entry.kind}"
@@ -105,5 +107,5 @@ def _zone(
 def _offset(zone: str | None) -> str:
     """Return how far local time is from UTC with this TZ, or with the machine's own zone."""
     variables = {"PATH": os.defpath, **({"TZ": zone} if zone else {})}
-    done = process.run(("date", "+%z"), cwd=os.sep, environment=variables, timeout=PROBE_TIMEOUT)
+    done = commands.run(("date", "+%z"), cwd=os.sep, environment=variables, timeout=PROBE_TIMEOUT)
     return done.out.strip()

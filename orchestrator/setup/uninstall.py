@@ -13,15 +13,18 @@ import re
 import shutil
 import time
 
-from orchestrator import agentstate, files, git, gitworktree, tidy
-from orchestrator.clone import MARK, is_initialised, mark_path
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
-from orchestrator.forge import BRANCH_PREFIX
+from orchestrator.git import call, repository, worktree_commands
 from orchestrator.layout import Layout
+from orchestrator.project import agent_memory
+from orchestrator.project.mark import MARK, is_initialised, mark_path
+from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.schedule.entry import LOG
 from orchestrator.setup import init_project
 from orchestrator.setup.init_project import Change
+from orchestrator.system import files, locks
+from orchestrator.upkeep import clean
 
 #: Seconds to wait for a tick under way.
 _TICK_WAIT = 30.0
@@ -31,8 +34,8 @@ def require_rest(layout: Layout) -> None:
     """Raise OrchestratorError while an agent has a run: nobody would look after it any more."""
     busy = [
         name
-        for name in agentstate.names(layout)
-        if agentstate.read(layout, name).run or files.is_locked(layout.agent_lock(name))
+        for name in agent_memory.names(layout)
+        if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name))
     ]
     if busy:
         raise OrchestratorError(
@@ -49,7 +52,7 @@ def carry_out(layout: Layout) -> Change:
     """
     change = Change()
     if os.path.isdir(layout.home):
-        lock = files.Lock(layout.scheduler_lock, _TICK_WAIT)
+        lock = locks.Lock(layout.scheduler_lock, _TICK_WAIT)
         try:
             with lock:
                 require_rest(layout)
@@ -68,19 +71,19 @@ def carry_out(layout: Layout) -> Change:
 
 def left_in_git(layout: Layout) -> tuple[int, int]:
     """Return how many branches of agents there are, and how many rescued states."""
-    refs = git.refs(layout.root, f"refs/heads/{BRANCH_PREFIX}", git.RESCUE)
-    rescued = sum(name.startswith(git.RESCUE) for name in refs)
+    refs = repository.refs(layout.root, f"refs/heads/{BRANCH_PREFIX}", repository.RESCUE)
+    rescued = sum(name.startswith(repository.RESCUE) for name in refs)
     return len(refs) - rescued, rescued
 
 
 def _take_agents(layout: Layout, change: Change) -> None:
     """Remove worktrees, once what only they hold is safe, and what is remembered of runs."""
     config = load.settings(layout, write_cache=False).config
-    for name in agentstate.names(layout):
+    for name in agent_memory.names(layout):
         path = layout.worktree(name)
-        if gitworktree.is_worktree(path):
+        if worktree_commands.is_worktree(path):
             try:
-                gone = tidy.drop_worktree(layout, path, config)
+                gone = clean.drop_worktree(layout, path, config)
             except OrchestratorError as error:
                 change.warnings.append(f"{path} stays: {error.message}")
                 continue
@@ -103,10 +106,10 @@ def _keep_spending(layout: Layout, name: str) -> set[str]:
 
     Set up again on the same day, the project has only what is left of its `budgets.daily_usd`.
     """
-    spend = agentstate.read(layout, name).spend
+    spend = agent_memory.read(layout, name).spend
     if not spend.get(time.strftime("%Y-%m-%d")):
         return set()
-    agentstate.write(layout, name, agentstate.AgentState(spend=spend))
+    agent_memory.write(layout, name, agent_memory.AgentState(spend=spend))
     return {os.path.basename(layout.agent_state(name))}
 
 
@@ -165,7 +168,7 @@ def _take_config(layout: Layout, change: Change) -> None:
     except OSError:
         return
     first = [init_project.first_config(layout.root, start=start) for start in (True, False)]
-    if text in first and not git.ask(layout.root, "ls-files", "--", layout.config):
+    if text in first and not call.ask(layout.root, "ls-files", "--", layout.config):
         files.remove(layout.config)
         change.written.append(".orchestrator/agents.yaml (as it was written)")
 
