@@ -11,8 +11,7 @@ import signal
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli import context
-from orchestrator.cli import output
+from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
 
@@ -119,19 +118,6 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
     return 0 if ok else 1
 
 
-<<<<<<< /tmp/tmpaxtaq_cc/o
-def _say(sentence: str) -> None:
-    output.out(sentence)
-
-
-||||||| /tmp/tmpaxtaq_cc/b
-def _say(sentence: str) -> None:
-    output.out(sentence)
-    output.flush()
-
-
-=======
->>>>>>> /tmp/tmpaxtaq_cc/t
 def _show(place: Project, playing: Play, rows: list[dict[str, Any]], status: str) -> None:
     """Show the tasks and `status`; for a task that is not merged, also what `explain` says."""
     left = [row["id"] for row in rows if row["outcome"] != "merged"]
