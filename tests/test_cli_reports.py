@@ -24,8 +24,8 @@ from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import agent_memory, mark
+from orchestrator.project.mark import record_schedule
 from orchestrator.schedule.entry import Entry as Schedule
-from orchestrator.setup.init_project import record_schedule
 from orchestrator.system import locks, process
 from orchestrator.tasks import history, store, task_file
 
