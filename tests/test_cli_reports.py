@@ -436,7 +436,7 @@ def test_watch_on_a_terminal_repaints_and_leaves_it_as_it_was(project: Layout) -
 def read_until(descriptor: int, wanted: bytes) -> bytes:
     found, deadline = b"", time.monotonic() + 20
     while wanted not in found:
-        assert time.monotonic() < deadline, found
+        assert time.monotonic() < deadline, found[-1000:]
         if select.select([descriptor], [], [], 0.2)[0]:
             found += os.read(descriptor, 65536)
     return found

@@ -96,7 +96,7 @@ def agents_yaml_edited(data: bytes, _: Path) -> None:
 
 
 def role_file(data: bytes, _: Path) -> None:
-    with contextlib.suppress(roles.Wrong):
+    with contextlib.suppress(ConfigError):
         roles.check_brief(roles.parse(data, "/x.md", "x", None))
 
 
