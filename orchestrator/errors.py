@@ -1,7 +1,7 @@
 """Errors that are meant for people: fields in, a sentence out.
 
 Everything the product refuses is an `OrchestratorError`: it becomes one message (what failed, what
-to do next) and an exit code in one place, `cli.main`. Any other exception is a bug.
+to do next) and an exit code in one place, `cli.main.main`. Any other exception is a bug.
 """
 
 from __future__ import annotations

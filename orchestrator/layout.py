@@ -1,7 +1,8 @@
-"""Where everything lies in a user's project. Paths only: nothing is read or made here."""
+"""Where everything lies: in a user's project, and what the product brings along. Paths only."""
 
 from __future__ import annotations
 
+import os
 from os.path import join
 
 
@@ -54,3 +55,12 @@ class Layout:
 
     def run(self, name: str, run_id: str) -> str:
         return join(self.agents, name, "runs", run_id)
+
+
+def resources() -> str:
+    """Return the folder that holds `plugin/` and `skills/`: a checkout's root or the wheel's."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    checkout = os.path.dirname(package)
+    if os.path.isfile(os.path.join(checkout, "plugin", "roles", "implementer.md")):
+        return checkout
+    return os.path.join(package, "_resources")

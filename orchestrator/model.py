@@ -132,7 +132,7 @@ class Config(NamedTuple):
     queue_limits: QueueLimits = QueueLimits()
     #: Runs that one tick may start.
     max_starts: int = 20
-    #: None: the remote's HEAD branch, else the current one at `init` (see `settings`).
+    #: None: the remote's HEAD branch, else the current one at `init` (see `config.load`).
     base_branch: str | None = None
     base_port: int = 41000
     claude_command: tuple[str, ...] = ("claude",)

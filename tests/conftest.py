@@ -158,7 +158,7 @@ class Done:
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Run a command line in this process: `cli("task", "list")`."""
-    from orchestrator.cli import main
+    from orchestrator.cli.main import main
 
     def run(*words: str) -> Done:
         capsys.readouterr()

@@ -28,8 +28,9 @@ from test_real_client import (  # noqa: F401 (fixtures)
     results,
 )
 
-from orchestrator import confinement, probes
+from orchestrator.guard import os_sandbox
 from orchestrator.model import Config
+from orchestrator.setup import probes
 
 world = harness.world
 
@@ -39,7 +40,7 @@ def why_not() -> str | None:
     """Say why no sandbox can be tried here; None where it can."""
     if sys.platform != "linux":
         return "the sandbox is tried on Linux only"
-    for program in confinement.PROGRAMS:
+    for program in os_sandbox.PROGRAMS:
         if shutil.which(program) is None:
             return f"{program} is not installed (apt install bubblewrap socat)"
     words = ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
@@ -95,9 +96,9 @@ def test_a_role_that_only_reads_needs_none(world: World) -> None:
 
 
 def test_the_persons_own_ignored_files_stay_ignored() -> None:
-    text = confinement.ignored("*.log\nsecret")
+    text = os_sandbox.ignored("*.log\nsecret")
     assert text.startswith("*.log\nsecret\n/.bash_profile\n")
-    assert confinement.ignored("").splitlines()[0] == ""
+    assert os_sandbox.ignored("").splitlines()[0] == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS brings its own sandbox")
@@ -105,7 +106,7 @@ def test_the_doctor_names_the_programs_that_are_missing(tmp_path: Path) -> None:
     found = probes.sandbox_programs({"PATH": str(tmp_path)})
     assert (found.code, found.level) == ("sandbox", "fail")
     assert "bwrap and socat" in found.message
-    for name in confinement.PROGRAMS:
+    for name in os_sandbox.PROGRAMS:
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     assert probes.sandbox_programs({"PATH": str(tmp_path)}).level == "ok"

@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 from conftest import CHECKOUT, set_up_long_ago
 
-from orchestrator import agentstate, doctor, files, locks, probes, process
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Hold
-from orchestrator.probes import Finding
+from orchestrator.project import agent_memory
+from orchestrator.setup import doctor, probes
+from orchestrator.setup.probes import Finding
+from orchestrator.system import files, locks, process
+from orchestrator.tick.lock import hung_tick
 
 Cli = Callable[..., Any]
 
@@ -401,7 +404,7 @@ def test_the_age_of_the_last_tick_is_told(healthy: Layout) -> None:
 
 def test_times_ahead_of_the_clock_are_named(healthy: Layout) -> None:
     ahead = time.time() + 7200
-    agentstate.write(healthy, "impl-agent-1", agentstate.AgentState(last_started=ahead))
+    agent_memory.write(healthy, "impl-agent-1", agent_memory.AgentState(last_started=ahead))
     path = Path(healthy.state("incoming"), "TASK-1.md")
     path.write_text("# A\n\nROLE: implement\n")
     os.utime(path, (ahead, ahead))
@@ -437,8 +440,8 @@ def test_nothing_is_a_leftover_while_the_configuration_is_broken(healthy: Layout
 
 HOLD_IT = """
 import sys
-from orchestrator import files
-with files.Lock(sys.argv[1]):
+from orchestrator.system import locks
+with locks.Lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -477,9 +480,9 @@ def test_looking_at_a_lock_takes_and_makes_nothing(tmp_path: Path) -> None:
 def test_a_process_that_once_held_the_ticks_lock_is_not_hung(healthy: Layout) -> None:
     me = f"{os.getpid()} {process.identity(os.getpid())} {time.time() - 3600:.3f}\n"
     Path(healthy.scheduler_lock).write_text(me)
-    assert locks.hung_tick(healthy, time.time()) is None
-    with files.Lock(healthy.scheduler_lock) as held:
-        hung = locks.hung_tick(healthy, time.time())
+    assert hung_tick(healthy, time.time()) is None
+    with locks.Lock(healthy.scheduler_lock) as held:
+        hung = hung_tick(healthy, time.time())
     held.close()
     assert hung is not None
     assert hung.code == "tick_hung"

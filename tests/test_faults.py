@@ -402,7 +402,7 @@ def hub(world: World) -> Forge:
 
 #: While `gh` hangs, it has a second: nobody wants to wait for the product's minute.
 IMPATIENT = """
-from orchestrator import forge
+from orchestrator.pulls import forge
 if os.path.exists({mode!r}):
     forge.GH_TIMEOUT = forge.GH_TICK_TIMEOUT = 1.0
 """

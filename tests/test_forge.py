@@ -14,10 +14,14 @@ from typing import Any
 import pytest
 from conftest import git as sh
 
-from orchestrator import client, files, forge, git, gitremote, pullrequests, taskfile
+from orchestrator.client.claude import client
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
+from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest
+from orchestrator.pulls import forge, states
+from orchestrator.system import files
+from orchestrator.tasks import task_file
 
 URL = "https://github.com/owner/repo.git"
 
@@ -39,7 +43,7 @@ def layout(repo: Path) -> Layout:
 
 def branch(repo: Path, name: str, text: str = "work\n", push: bool = True) -> str:
     """Make or continue an agent's branch; the checkout stays on main."""
-    start = git.resolve(str(repo), f"refs/heads/{name}") or "main"
+    start = repository.resolve(str(repo), f"refs/heads/{name}") or "main"
     sh(repo, "checkout", "--quiet", "--detach", start)
     (repo / f"{name.replace('/', '-')}.txt").write_text(text)
     sh(repo, "add", "--all")
@@ -47,7 +51,7 @@ def branch(repo: Path, name: str, text: str = "work\n", push: bool = True) -> st
     commit = sh(repo, "rev-parse", "HEAD")
     sh(repo, "checkout", "--quiet", "main")
     sh(repo, "update-ref", f"refs/heads/{name}", commit)
-    if push and gitremote.url(str(repo), "origin"):
+    if push and remotes.url(str(repo), "origin"):
         sh(repo, "push", "--quiet", "--force", "origin", f"{commit}:refs/heads/{name}")
     return commit
 
@@ -145,8 +149,8 @@ def test_many_opening_at_once_get_a_number_each(layout: Layout) -> None:
 def refreshed(layout: Layout, **config: Any) -> dict[str, str]:
     problems: list[Problem] = []
     settings = Config(forge="local", **config)
-    known = pullrequests.known(layout, settings)
-    found = pullrequests.refresh(layout, settings, problems)
+    known = states.known(layout, settings)
+    found = states.refresh(layout, settings, problems)
     assert found is not None
     assert [pr.state for pr in found] == [pr.state for pr in forge.Local(layout, settings).list()]
     assert known is not None
@@ -206,7 +210,7 @@ def test_a_remote_out_of_reach_closes_and_merges_nothing(
     local.open(wanted(branch(repo, "agent/T1")), "")
     remote.rename(remote.with_name("gone.git"))
     problems: list[Problem] = []
-    prs = pullrequests.refresh(layout, Config(forge="local"), problems)
+    prs = states.refresh(layout, Config(forge="local"), problems)
     assert prs is not None
     assert [pr.state for pr in prs] == ["open"]
     assert [problem.code for problem in problems] == ["remote_unreachable"]
@@ -330,7 +334,7 @@ def test_no_title_or_text_is_taken_for_an_option(hub: Hub, text: str) -> None:
 
 def test_the_longest_text_that_a_run_can_report_fits(hub: Hub) -> None:
     head, longest = branch(hub.repo, "agent/T1"), "☃" * client.TEXT_LIMIT
-    pr = hub.forge.open(wanted(head)._replace(title="x" * taskfile.MAX_TITLE), longest)
+    pr = hub.forge.open(wanted(head)._replace(title="x" * task_file.MAX_TITLE), longest)
     assert pr.task == "T1"
     hub.forge.give_verdict(pr.id, "changes_requested", head, longest)
 
@@ -439,7 +443,7 @@ def test_a_forge_that_fails_is_nobodys_fault(hub: Hub, name: str) -> None:
         with pytest.raises(SystemFault) as fault:
             ask()
         assert fault.value.code == "forge_failed"
-    assert pullrequests.refresh(Layout(str(hub.repo)), Config(forge="github"), []) is None
+    assert states.refresh(Layout(str(hub.repo)), Config(forge="github"), []) is None
 
 
 def test_without_gh_the_next_step_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,9 +457,9 @@ def test_a_tick_asks_github_once_and_reading_commands_not_at_all(hub: Hub, layou
     hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
     before = len(hub.calls())
     config = Config(forge="github")
-    prs = pullrequests.refresh(layout, config, [])
+    prs = states.refresh(layout, config, [])
     assert len(hub.calls()) == before + 1
-    assert pullrequests.known(layout, config) == prs
+    assert states.known(layout, config) == prs
     assert len(hub.calls()) == before + 1
 
 
@@ -464,9 +468,9 @@ def test_reading_commands_do_not_ask_github_when_it_has_no_pull_request(
 ) -> None:
     config = Config(forge="github")
     files.make_folder(layout.cache)
-    assert pullrequests.refresh(layout, config, []) == []
+    assert states.refresh(layout, config, []) == []
     before = len(hub.calls())
-    assert pullrequests.known(layout, config) == []
+    assert states.known(layout, config) == []
     assert len(hub.calls()) == before
 
 

@@ -44,9 +44,9 @@ from tales import (
     written,
 )
 
-from orchestrator import runrecord
 from orchestrator.model import STATES
-from orchestrator.planner import MAX_RESTARTS
+from orchestrator.plan.planner import MAX_RESTARTS
+from orchestrator.project import run_record
 
 
 class Story(Compared, RuleBasedStateMachine):
@@ -393,7 +393,7 @@ class Story(Compared, RuleBasedStateMachine):
         """What supervisors do while a command waits: those that are to stop, stop."""
         for run in self.reference.unsettled():
             folder = self.stage.layout.run(run.agent, run.id)
-            if run.alive and runrecord.stop_reason(folder):
+            if run.alive and run_record.stop_reason(folder):
                 if run.stage == "finished":
                     self.let_go(run)
                 else:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import planner
 from orchestrator.model import (
     VERDICTS,
     Action,
@@ -29,6 +28,7 @@ from orchestrator.model import (
     Snapshot,
     Task,
 )
+from orchestrator.plan import planner
 
 NOW = 1_800_000_000.0
 #: CONTRACT 6, word for word; `config_error` (CONTRACT 4) stands above all of them.

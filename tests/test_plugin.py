@@ -25,9 +25,9 @@ from real_client import client_environment, require_client
 from test_skills import FOR_AGENTS, FOR_PEOPLE
 
 import orchestrator
-from orchestrator import forge
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
+from orchestrator.pulls import forge
 
 #: What a marketplace would hand out; not the tests, nor what lies about in a checkout.
 PARTS = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills")

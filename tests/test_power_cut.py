@@ -21,7 +21,7 @@ from store_contract import claim, entry, new_task
 
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
-from orchestrator.store import Store
+from orchestrator.tasks.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="loop devices are Linux's")
 

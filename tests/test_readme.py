@@ -11,9 +11,10 @@ import pytest
 from conftest import CHECKOUT
 from test_skills import FOR_PEOPLE, PLACEHOLDERS
 
-from orchestrator import config, probes
 from orchestrator.cli import parser
+from orchestrator.config import keys
 from orchestrator.errors import UsageError
+from orchestrator.setup import probes
 
 README = (CHECKOUT / "README.md").read_text()
 #: What a person wants to know, in the order in which they want to know it.
@@ -82,8 +83,8 @@ def test_the_keys_in_its_table_have_their_defaults() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| `(.+?)` \|", table, re.MULTILINE))
     assert len(rows) > 5
     for key, default in rows.items():
-        told = config.parse(f"agents: []\n{key}: {default}\n")
-        assert told == config.parse("agents: []"), key
+        told = keys.parse(f"agents: []\n{key}: {default}\n")
+        assert told == keys.parse("agents: []"), key
 
 
 def test_it_asks_for_the_client_that_doctor_asks_for() -> None:

@@ -12,8 +12,8 @@ import pytest
 import test_contract_json as shapes
 from conftest import CHECKOUT
 
-from orchestrator import config
 from orchestrator.cli import parser
+from orchestrator.config import keys as config_keys
 from orchestrator.model import Agent, Config
 
 REFERENCE = (CHECKOUT / "docs" / "reference.md").read_text()
@@ -57,7 +57,7 @@ KEYS = {row[0].strip("`"): row[1].strip("`") for row in rows(section("## 4. agen
 def test_the_reference_has_every_key_of_the_configuration_and_no_other() -> None:
     assert set(KEYS) == set(keys())
     top = {key.partition(".")[0].partition("[")[0] for key in KEYS}
-    assert top == set(config._TOP)
+    assert top == set(config_keys._TOP)
 
 
 @pytest.mark.parametrize("key", sorted(key for key, default in KEYS.items() if default))
@@ -68,11 +68,11 @@ def test_a_default_in_the_reference_is_the_configurations_own(key: str) -> None:
         said = f"agents: [{{name: a, role: b, {name}: {KEYS[key]}}}]\n"
         if name == "schedule":  # an interval or a schedule: null is the default of neither
             said = said.replace("}", ", interval_seconds: 300}")
-        assert config.parse(said) == config.parse(names)
+        assert config_keys.parse(said) == config_keys.parse(names)
         return
     group, _, name = key.partition(".")
     said = f"{group}: {{{name}: {KEYS[key]}}}" if name else f"{key}: {KEYS[key]}"
-    assert config.parse(f"{names}{said}\n") == config.parse(names)
+    assert config_keys.parse(f"{names}{said}\n") == config_keys.parse(names)
 
 
 # --- section 5: commands -----------------------------------------------------------------------

@@ -17,9 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from orchestrator import prompts, quoting, rolefile, roles, sandbox
+from orchestrator.config import role_file, roles
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import OUTCOMES, Agent, Config, Role, Task, ports
+from orchestrator.run import prompts
+from orchestrator.text import quoting
+from orchestrator.text import templates as template_texts
 
 GOLDEN = Path(__file__).parent / "golden"
 BASE_COMMIT = "1f0c2a9d5b7e4c3f8a6b1d2e3f405162738495a6"
@@ -322,7 +325,7 @@ def test_a_task_of_the_largest_size_still_fits(shipped: dict[str, Role]) -> None
         global_instructions=huge,
     )
     text = prompts.instructions(given)
-    assert len(text.encode()) <= sandbox.MAX_OUTPUT
+    assert len(text.encode()) <= template_texts.MAX_OUTPUT
     assert "characters left out" in text
     assert "250 earlier entries are left out" in text
     assert len(prompts.prompt(given)) < 20_000
@@ -342,18 +345,18 @@ def another_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         done: list[bool] = []
         compile_it = ImmutableSandboxedEnvironment.compile
-        sandbox._compiled.cache_clear()
+        template_texts._compiled.cache_clear()
         with monkeypatch.context() as patch:
-            patch.setattr(sandbox, "_ready", {})
+            patch.setattr(template_texts, "_ready", {})
             patch.setattr(sys, "dont_write_bytecode", False)
             patch.setattr(ImmutableSandboxedEnvironment, "compile", compiled)
-            sandbox.make_ready(templates, str(path))
+            template_texts.make_ready(templates, str(path))
             assert bool(done) == compiles
-            assert [sandbox.render(t, {"x": "1"}, {}) for t in templates] == [
+            assert [template_texts.render(t, {"x": "1"}, {}) for t in templates] == [
                 t.replace("{{ x }}", "1") for t in templates
             ]
             assert bool(done) == compiles
-        sandbox._compiled.cache_clear()
+        template_texts._compiled.cache_clear()
 
     return make_ready
 
@@ -377,7 +380,7 @@ def test_kept_code_is_not_believed_once_anything_is_otherwise(
         another_process(["other {{ x }}"], kept, compiles=True)
         another_process(["other {{ x }}"], kept, compiles=False)
     with monkeypatch.context() as patch:
-        patch.setattr(sandbox, "_made_by", lambda: "another Jinja2")
+        patch.setattr(template_texts, "_made_by", lambda: "another Jinja2")
         another_process(["other {{ x }}"], kept, compiles=True)
 
 
@@ -387,10 +390,10 @@ def test_code_that_cannot_be_kept_is_nobodys_problem(tmp_path: Path, another_pro
 
 
 def test_a_shipped_template_that_is_none_is_said_when_it_is_rendered(tmp_path: Path) -> None:
-    sandbox.make_ready(["{% if"], str(tmp_path / "kept"))
+    template_texts.make_ready(["{% if"], str(tmp_path / "kept"))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OrchestratorError, match="here:1"):
-        sandbox.render("{% if", {}, {}, path="here")
+        template_texts.render("{% if", {}, {}, path="here")
 
 
 # --- skills: where the craft is written --------------------------------------------------------
@@ -586,7 +589,7 @@ def test_odd_files_are_problems_and_never_hang(tmp_path: Path) -> None:
     (tmp_path / "folder.md").mkdir()
     (tmp_path / "link.md").symlink_to("/etc/passwd")
     (tmp_path / "bytes.md").write_bytes(b"---\ntakes: \xff\n---\n")
-    (tmp_path / "huge.md").write_bytes(b"x" * (rolefile.MAX_BYTES + 1))
+    (tmp_path / "huge.md").write_bytes(b"x" * (role_file.MAX_BYTES + 1))
     (tmp_path / "a b.md").write_text(SCRIBE + "X")
     known, problems = roles.load(str(tmp_path))
     assert len(known) == 4
@@ -606,8 +609,8 @@ def test_an_unreadable_folder_takes_all_roles_away(tmp_path: Path) -> None:
 def test_any_bytes_are_a_role_or_a_problem(data: bytes) -> None:
     for text in (data, b"---\n" + data + b"\n---\nX\n"):
         try:
-            role = rolefile.parse(text, "/x.md", "x", None)
-        except rolefile.Wrong:
+            role = role_file.parse(text, "/x.md", "x", None)
+        except role_file.Wrong:
             continue
         assert role.name == "x"
 
@@ -630,12 +633,12 @@ def test_reading_with_the_cache_is_the_same_and_imports_no_yaml(tmp_path: Path) 
     assert sorted(p.name for p in cache.iterdir()) == ["roles.json"]
     assert roles.load(str(own), str(cache)) == first
     script = (
-        "import sys\nfrom orchestrator import roles\n"
+        "import sys\nfrom orchestrator.config import roles\n"
         f"found, problems = roles.load({str(own)!r}, {str(cache)!r})\n"
         "assert len(found) == 5 and not problems\n"
         "sys.exit(bool({'yaml', 'jinja2', 'frontmatter', 'difflib'} & set(sys.modules)))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(roles.__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(roles.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert done.returncode == 0
 

@@ -21,8 +21,9 @@ import pytest
 from conftest import CHECKOUT, set_up_long_ago
 from harness import FAKE_CLIENT, World, wait_until
 
-from orchestrator import __version__, crontab, schedule, scheduleentry
-from orchestrator.scheduleentry import Entry
+from orchestrator import __version__
+from orchestrator.schedule import crontab, entry, schedule
+from orchestrator.schedule.entry import Entry
 
 world = harness.world
 Cli = Callable[..., Any]
@@ -322,9 +323,9 @@ def test_uninstall_leaves_nothing_but_the_queue(planned: World) -> None:
 
 def test_the_path_that_is_kept_holds_nothing_that_passes() -> None:
     path = "/a:/b::.:rel:/a:/home/me/.claude/plugins/cache/x/1.0/bin:/with\nbreak:/c d"
-    found = scheduleentry.usable_path({"PATH": path, "HOME": "/home/me"})
+    found = entry.usable_path({"PATH": path, "HOME": "/home/me"})
     assert found == "/a:/b:/c d"
-    assert scheduleentry.usable_path({"PATH": "rel"}) == os.defpath
+    assert entry.usable_path({"PATH": "rel"}) == os.defpath
 
 
 @pytest.mark.parametrize("text", ["plain", NASTY, "%", "\\", "\\\\%\\", "'%'\\'", "a\\%%b"])
@@ -645,7 +646,7 @@ def test_launchd_gets_one_agent_by_its_own_rules(mac: Path, project: Any, cli: C
     ]
     assert (keys["StartInterval"], keys["AbandonProcessGroup"]) == (60, True)
     assert keys["WorkingDirectory"] == project.root
-    path = scheduleentry.usable_path(os.environ)
+    path = entry.usable_path(os.environ)
     assert keys["EnvironmentVariables"] == {"PATH": path}
     assert keys["StandardErrorPath"].startswith(project.root)
     lint(text)

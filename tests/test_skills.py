@@ -16,10 +16,13 @@ import yaml
 from conftest import CHECKOUT, Done, tree
 from test_roles import variables
 
-from orchestrator import model, project, prompts, roles
-from orchestrator.cli import history, parser
+from orchestrator import model
+from orchestrator.cli import parser, tuning
+from orchestrator.config import roles
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
+from orchestrator.run import prompts
+from orchestrator.setup import init_project
 
 SKILLS = CHECKOUT / "skills"
 #: The seed's eight commands, and what a person needs besides.
@@ -294,7 +297,7 @@ def test_an_edited_copy_is_its_editors_and_an_older_one_is_brought_up_to_date(
     edited = (folder / "inbox.md").read_text() + "\nMine.\n"
     (folder / "inbox.md").write_text(edited)
     (folder / "doctor.md").write_text("Wholly mine.\n")
-    older = project._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
+    older = init_project._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
     (folder / "explain.md").write_text(older)
     (folder / "gone-since.md").write_text(older)
     (folder / "setup.md").unlink()
@@ -360,7 +363,7 @@ def test_the_history_is_counted_in_numbers_that_can_be_checked_by_hand() -> None
         model.Agent("pat", "product_manager", 1, schedule="0 3 * * *"),
     )
     config = model.Config(agents=agents, queue_limits=model.QueueLimits(20, 1, 10))
-    found = history.numbers(HISTORY, config, DAWN - 60, DAWN + 60 * 50)
+    found = tuning.numbers(HISTORY, config, DAWN - 60, DAWN + 60 * 50)
     assert round(found.days * 24 * 60) == 50
     assert found.events == 9
     assert found.tasks_in == 3

@@ -14,19 +14,19 @@ from orchestrator.errors import UsageError, near_miss
 #: The modules that hold commands, in the order of the help text, each with its commands. Only the
 #: module of the command that is called is imported: an agent's command costs mostly its imports.
 _MODULES = {
-    "setup": ("init", "_follow", "_probe"),
-    "ticking": ("tick",),
+    "init": ("init", "_follow", "_probe"),
+    "tick": ("tick",),
     "reports": ("status", "watch", "explain", "doctor"),
-    "transcripts": ("logs",),
-    "tasks": ("task",),
+    "logs": ("logs",),
+    "task": ("task",),
     "inbox": ("inbox",),
-    "agents": ("agent", "limits"),
-    "running": ("run", "stop"),
-    "pulls": ("pr",),
-    "tidying": ("clean",),
+    "agent": ("agent", "limits"),
+    "run_and_stop": ("run", "stop"),
+    "pr": ("pr",),
+    "clean": ("clean",),
     "demonstration": ("demo",),
     "session": ("_news", "_skill"),
-    "history": ("_history",),
+    "tuning": ("_history",),
 }
 
 

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from orchestrator import agentstate
 from orchestrator.demo.project import MARK, Place
 from orchestrator.demo.story import Scene, Story
+from orchestrator.project import agent_memory
 
 if TYPE_CHECKING:
     import psutil
@@ -106,7 +106,7 @@ class Play:
 
     def _running(self) -> bool:
         layout = self._place.layout
-        return any(agentstate.read(layout, name).run for name in agentstate.names(layout))
+        return any(agent_memory.read(layout, name).run for name in agent_memory.names(layout))
 
     def _stop_all(self) -> None:
         """Pull the emergency brake, as a person would."""

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator import files, git, process
 from orchestrator.demo import shop
 from orchestrator.errors import OrchestratorError
+from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
+from orchestrator.system import commands, files, process
 
 #: Marks every process of a demonstration with its folder.
 MARK = "ORCHESTRATOR_DEMO"
@@ -77,7 +78,11 @@ class Place:
 
 def at(folder: str, base: Mapping[str, str]) -> Place:
     """Return the place of a demonstration in `folder`; `base` is our own environment."""
-    clean = {k: v for k, v in git.environment(base).items() if not k.startswith("ORCHESTRATOR_")}
+    clean = {
+        k: v
+        for k, v in client_environment.for_git(base).items()
+        if not k.startswith("ORCHESTRATOR_")
+    }
     clean.update({"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", MARK: folder})
     clean.setdefault("PATH", os.defpath)
     return Place(folder, clean)
@@ -153,7 +158,7 @@ def _git(place: Place, *arguments: str) -> None:
 
 def _run(place: Place, *argv: str) -> None:
     try:
-        done = process.run(argv, cwd=place.root, environment=place.environment, timeout=TIMEOUT)
+        done = commands.run(argv, cwd=place.root, environment=place.environment, timeout=TIMEOUT)
     except FileNotFoundError:
         raise OrchestratorError(
             f"the demonstration needs {argv[0]}, and it is not on PATH",

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator import agentstate, forge, settings
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, PullRequest, Task
-from orchestrator.store import Store
+from orchestrator.project import agent_memory
+from orchestrator.pulls import forge
+from orchestrator.tasks.store import Store
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Story:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._store = Store(layout)
-        config = settings.load(layout, write_cache=False).config
+        config = load.settings(layout, write_cache=False).config
         self._agents = [agent.name for agent in config.agents]
         self._forge = forge.of_project(layout, config)
         self._began = time.monotonic()
@@ -59,7 +61,7 @@ class Story:
         # A task that moves meanwhile may be seen twice, never not at all: its later state counts.
         tasks = {t.id: t for state in STATES for t in self._store.list(state).tasks}
         prs = tuple(self._forge.list())
-        states = {name: agentstate.read(self._layout, name) for name in self._agents}
+        states = {name: agent_memory.read(self._layout, name) for name in self._agents}
         news = [*self._new_tasks(tasks), *self._new_events(tasks), *self._new_ends(prs)]
         return Scene(
             time.monotonic() - self._began,

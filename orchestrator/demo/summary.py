@@ -6,12 +6,16 @@ import contextlib
 import time
 from typing import Any
 
-from orchestrator import agentstate, observe, planner, process, settings
+from orchestrator.config import load
 from orchestrator.demo.project import TIMEOUT, Place
 from orchestrator.demo.story import Scene, gist
 from orchestrator.errors import NotFound
 from orchestrator.model import Entry, Task
-from orchestrator.store import Store
+from orchestrator.plan import planner
+from orchestrator.project import agent_memory
+from orchestrator.system import commands
+from orchestrator.tasks.store import Store
+from orchestrator.tick import observe
 
 Row = dict[str, Any]
 
@@ -23,7 +27,7 @@ def summarise(place: Place, scene: Scene, untouched: bool, left: list[str]) -> R
     """
     rows = [task_row(place, task, scene) for task in scene.tasks]
     layout = place.layout
-    totals = [agentstate.read(layout, name).totals for name in agentstate.names(layout)]
+    totals = [agent_memory.read(layout, name).totals for name in agent_memory.names(layout)]
     return {
         "ok": scene.settled and untouched,
         "seconds": round(scene.seconds, 1),
@@ -84,11 +88,11 @@ def _setback(entry: Entry) -> str | None:
 def merged_commit(place: Place, head: str) -> str | None:
     """Return the commit that brought `head` into the remote's main branch."""
     argv = ("git", "rev-list", "--reverse", "--first-parent", "--ancestry-path", f"{head}..main")
-    done = process.run(argv, cwd=place.remote, environment=place.environment, timeout=TIMEOUT)
+    done = commands.run(argv, cwd=place.remote, environment=place.environment, timeout=TIMEOUT)
     if done.code != 0:
         return None
     following = done.out.split()
-    tip = process.run(
+    tip = commands.run(
         ("git", "rev-list", "--first-parent", "main"),
         cwd=place.remote,
         environment=place.environment,
@@ -101,7 +105,7 @@ def merged_commit(place: Place, head: str) -> str | None:
 def stuck(place: Place, scene: Scene) -> list[str]:
     """Return what is not settled and why, a sentence each. Call it while all is still running."""
     now = time.time()
-    loaded = settings.load(place.layout, write_cache=False)
+    loaded = load.settings(place.layout, write_cache=False)
     seen = observe.observe(place.layout, loaded, now, list(scene.prs)).snapshot
     found = []
     for task in scene.tasks:
