@@ -2,7 +2,7 @@
 
 `<data>/orchestrator/<version>/app` is a whole copy of this program, and the launcher
 `<data>/orchestrator/bin/orchestrator` starts it. Schedules name the launcher only, so one `init`
-moves all of them to a newer version, and nothing that an agent edits is ever run (FAILURES 20).
+moves all of them to a newer version, and nothing that an agent edits is ever run (failures 20).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One entry a project, of cron, launchd or systemd, and only our own is ever touched. All of them
 start the launcher of `program_copy`, with the PATH that the person had at `init`: what a schedule
-has of its own finds neither the client nor gh (FAILURES 19).
+has of its own finds neither the client nor gh (failures 19).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ IGNORED = (
     "!/.orchestrator/roles/",
     "/.agent-instructions.md",
 )
-#: SEED, "Claude Instructions".
+#: What `init` writes into CLAUDE.md (reference 2).
 CLAUDE_LINE = (
     "If .agent-instructions.md exists in this directory, read and follow those instructions."
 )

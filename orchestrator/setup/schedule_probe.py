@@ -1,6 +1,6 @@
 """Trying the installed schedule for `doctor`: its entry, its launcher, and what both can reach.
 
-What works from a terminal often fails under cron: another PATH, no sign-in, no keys (FAILURES 19).
+What works from a terminal often fails under cron: another PATH, no sign-in, no keys (failures 19).
 So the launcher is really started, in the environment that the schedule would give it.
 """
 
