@@ -13,7 +13,7 @@ BIN := .venv/bin
 CLIENT_READY := .client/installed-$(CLIENT_VERSION)
 
 # The user's own settings must not affect the tests or the start-up figures.
-unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE PYTHONWARNINGS
+unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
 .PHONY: help test slow lint format bench crash client clean

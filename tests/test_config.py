@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import time
@@ -463,6 +464,25 @@ def test_no_yaml_like_text_raises_anything_but_a_config_error(scraps: list[str])
             keys.parse(source)
 
 
+NUMERIC = list(re.finditer(r"(\w+): ([0-9.]+)(?=[,}\n])", EVERY_KEY))
+
+
+def test_every_numeric_key_is_found() -> None:
+    numbers = (int, float)
+    flat = [*MEANT, *(value for part in MEANT if hasattr(part, "_fields") for value in part)]
+    count = sum(type(value) in numbers for value in (*flat, *MEANT.agents[0]))
+    assert len(NUMERIC) == count - 1  # all but an agent's position, which is no key
+
+
+@pytest.mark.parametrize("value", [".nan", ".NaN", "nan", "NaN", ".inf", "-.Inf", "1e999"])
+@pytest.mark.parametrize("place", NUMERIC, ids=lambda place: place[1])
+def test_what_is_not_a_finite_number_is_refused_for_every_numeric_key(
+    place: re.Match[str], value: str
+) -> None:
+    [problem] = problems(EVERY_KEY[: place.start(2)] + value + EVERY_KEY[place.end(2) :])
+    assert re.search(rf"\b{place[1]}: expected a (whole )?number .*, found '?{value}'?$", problem)
+
+
 # --- the last good configuration ----------------------------------------------------------------
 
 TEXTS = st.text(max_size=20)
@@ -473,11 +493,12 @@ CONFIGS = st.builds(
     base_branch=st.none() | TEXTS,
     claude_command=st.lists(TEXTS).map(tuple),
     retry=st.builds(Retry, st.integers(), NUMBERS, NUMBERS),
-    budgets=st.builds(Budgets, st.none() | NUMBERS, st.none() | NUMBERS),
+    budgets=st.builds(Budgets, *[st.none() | NUMBERS] * 3),
     review=st.builds(Review, st.lists(TEXTS).map(tuple), st.integers(), st.booleans()),
     checks=st.lists(TEXTS).map(tuple),
     check_timeout_seconds=NUMBERS,
     hooks=st.builds(Hooks, st.none() | TEXTS, st.none() | TEXTS, NUMBERS),
+    retention=st.builds(Retention, st.integers(), NUMBERS, NUMBERS),
     agents=st.lists(
         st.builds(
             Agent,
@@ -493,6 +514,12 @@ CONFIGS = st.builds(
         max_size=3,
     ).map(tuple),
 )
+
+
+def test_a_number_that_is_not_finite_is_not_cached() -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            last_good.dump(MEANT._replace(budgets=Budgets(task_usd=value)))
 
 
 @given(CONFIGS)

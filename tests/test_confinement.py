@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import needs
 import pytest
 from harness import World
 from test_real_client import (  # noqa: F401 (fixtures)
@@ -36,23 +37,21 @@ world = harness.world
 
 
 @functools.cache
-def why_not() -> str | None:
-    """Say why no sandbox can be tried here; None where it can."""
-    if sys.platform != "linux":
-        return "the sandbox is tried on Linux only"
-    for program in os_sandbox.PROGRAMS:
-        if shutil.which(program) is None:
-            return f"{program} is not installed (apt install bubblewrap socat)"
-    words = ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
+def refusal(bwrap: str) -> str:
+    """Return what bwrap says where the machine lets it make no sandbox; "" where it can."""
+    words = (bwrap, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
     done = subprocess.run((*words, "true"), capture_output=True, text=True)
-    return None if done.returncode == 0 else f"bwrap cannot run here: {done.stderr.strip()}"
+    return done.stderr.strip() if done.returncode else ""
 
 
 @pytest.fixture
 def bwrap() -> None:
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+    if sys.platform != "linux":
+        pytest.skip("the sandbox is tried on Linux only")
+    needs.program("socat", "socat")
+    refused = refusal(needs.program("bwrap", "bubblewrap"))
+    if refused:
+        pytest.skip(f"bwrap cannot run here: {refused}")
 
 
 def told(world: World, **config: Any) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ PACKAGE = CHECKOUT / "orchestrator"
 ROOMS = {
     "(entry points)": {"__main__", "bootstrap", "init", "scheduler"},
     "cli": {"main"},
-    "demo": {"play", "project", "story", "summary"},
+    "demo": {"play", "project"},
     "setup": {"doctor", "init_project", "uninstall"},
     "tick": {"inbox", "lock", "observe", "problems", "tick"},
     "run": {"headstart", "prompts", "supervisor"},

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import needs
 import pytest
 from conftest import CHECKOUT, set_up_long_ago
 from harness import FAKE_CLIENT, World, wait_until
@@ -354,12 +355,6 @@ crontab -l
 """
 
 
-def real_cron() -> str | None:
-    path = f"{os.environ['PATH']}:/usr/sbin"
-    found = shutil.which("cron", path=path)
-    return found if found and shutil.which("crontab") and os.getuid() == 0 else None
-
-
 def may_unshare() -> bool:
     program = shutil.which("unshare")
     words = (program or "", "--mount", "mount", "-t", "tmpfs", "none", "/run")
@@ -367,14 +362,15 @@ def may_unshare() -> bool:
 
 
 @pytest.mark.timeout(330)
-@pytest.mark.skipif(not real_cron(), reason="needs the package cron, and root")
+@pytest.mark.root  # mounts a crontab folder of its own
 def test_a_real_cron_daemon_gets_a_task_done(world: World) -> None:
+    cron = needs.program("cron", "cron")
     if not may_unshare():
         pytest.skip("needs a mount namespace")
     move(world.create(), world.folder / NASTY / "project")
     task = world.add("Work")
     product = (sys.executable, "-I", "-S", str(CHECKOUT / "orchestrator" / "__main__.py"))
-    script = REAL_CRON.format(cron=real_cron())
+    script = REAL_CRON.format(cron=cron)
     words = ("unshare", "--mount", "sh", "-c", script, "sh", *product)
     with subprocess.Popen(
         words,
@@ -753,14 +749,14 @@ def test_systemd_gets_units_that_tick_and_let_runs_outlive_the_tick(planned: Wor
     assert f"--user disable --now {timer.name}" in (planned.folder / "systemctl.log").read_text()
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 def test_systemd_itself_finds_nothing_wrong_with_the_units(planned: World) -> None:
+    analyze = needs.program("systemd-analyze", "systemd")
     program(planned.bin / "systemctl", FAKE_SYSTEMCTL.format(folder=planned.folder))
     planned.ok("init", "--schedule", "systemd")
     runtime = planned.folder / "runtime"
     runtime.mkdir(mode=0o700)
     done = subprocess.run(
-        ("systemd-analyze", "verify", "--user", "--man=no", *map(str, unit_files(planned))),
+        (analyze, "verify", "--user", "--man=no", *map(str, unit_files(planned))),
         env={**planned.environment, "XDG_RUNTIME_DIR": str(runtime)},
         capture_output=True,
         text=True,

@@ -142,7 +142,6 @@ def _show(run: Run, events: Iterable[Line]) -> None:
     output.out(f"run {run.id} of {run.agent}, task {record.get('task') or 'none'}{title}")
     for event in events:
         output.out(_plain(event))
-        output.flush()
     record = run.record()
     for name in _telling_logs(run, record):
         _show_tail(run, name)

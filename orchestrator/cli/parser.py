@@ -24,7 +24,7 @@ _MODULES = {
     "run_and_stop": ("run", "stop"),
     "pr": ("pr",),
     "clean": ("clean",),
-    "demonstration": ("demo",),
+    "demo": ("demo",),
     "session": ("_news", "_skill"),
     "tuning": ("_history",),
 }

@@ -147,7 +147,6 @@ def _print_changes(
         else:
             output.out(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}")
             _show(status_command.picture(found, layout, loaded.config))
-        output.flush()
 
 
 @contextlib.contextmanager

@@ -94,7 +94,6 @@ def _show(report: Report) -> None:
         words = (action.action, action.agent, action.task, action.run, action.reason)
         output.out(" ".join(str(word) for word in words if word))
     output.warn_of(report.problems)
-    output.flush()
 
 
 def _wait(layout: Layout, report: Report, seconds: float, *, quiet: bool) -> None:

@@ -16,8 +16,11 @@ _FORMAT = "orchestrator-config-1"
 
 
 def dump(config: Config) -> bytes:
-    """Return the configuration as bytes for `load`, small and quick to read."""
-    body = json.dumps(config, separators=(",", ":")).encode()
+    """Return the configuration as bytes for `load`, small and quick to read.
+
+    Raises ValueError for a number that is not finite: `agents.yaml` has none.
+    """
+    body = json.dumps(config, separators=(",", ":"), allow_nan=False).encode()
     return f"{_head()} {zlib.crc32(body)}\n".encode() + body
 
 
