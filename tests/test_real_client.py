@@ -600,7 +600,7 @@ def test_inside_a_run_an_agent_may_add_tasks_and_nothing_else(project: Project) 
     assert "CREATED_BY: ann\n" in (project.queue / "incoming" / f"{new_id}.md").read_text()
 
 
-# --- how a run can end (FAILURES 3) ------------------------------------------------------------
+# --- how a run can end (failures 3) ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -798,7 +798,7 @@ def test_a_fault_that_passed_does_not_excuse_what_fails_later(project: Project) 
     assert project.hold() is None
 
 
-# --- faults that are nobody's (FAILURES 6, 18) -------------------------------------------------
+# --- faults that are nobody's (failures 6, 18) -------------------------------------------------
 
 
 class Door(socketserver.ThreadingTCPServer):
