@@ -321,7 +321,7 @@ def test_enqueue_adds_a_task_and_can_take_it_back(machine: Machine, folder: Path
         "/orchestrator:enqueue refuse empty names",
         [add, lambda outputs: f"orchestrator task cancel {outputs[0].strip()}"],
     )
-    assert "Asked for: refuse empty names" in done.skill
+    assert "The user's request: refuse empty names" in done.skill
     assert "Say good morning" in done.skill
     assert "When you add a task" in done.skill
     new = done.outputs[0].strip()
@@ -670,7 +670,7 @@ def test_a_clone_that_nobody_set_up_is_told_once_and_never_ticks(
     clone = tmp_path / "clone"
     before = tree(clone)
     first = machine.session(clone, "Wait.", ["sleep 2"])
-    assert f"{NEWS}this project has background agents, but nobody has set them up" in first.sent
+    assert f"{NEWS}this project has background agents, but they are not set up" in first.sent
     assert NEWS not in machine.session(clone, "Hello.").sent
     assert tree(clone) == before
 

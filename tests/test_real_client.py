@@ -736,7 +736,7 @@ def test_a_killed_client_goes_on_in_the_same_conversation(
     assert "Use spaces." not in last.system
     assert again in last.system
     assert record["id"] not in last.system.replace(f"refs/orchestrator/rescue/{record['id']}", "")
-    assert "Go on where you stopped." in last.prompts[-1]
+    assert "Continue where you stopped." in last.prompts[-1]
     # What the killed run left uncommitted is kept, and the next one is told where.
     rescue = f"refs/orchestrator/rescue/{record['id']}"
     assert rescue in last.system

@@ -425,7 +425,7 @@ def test_a_skill_of_the_projects_own_goes_before_the_shipped_one_and_is_no_templ
     assert words.replace("$0", BASE_COMMIT) in text
     assert "Never ask." in text
     assert "description: mine" not in text
-    assert "Go in small steps" not in text
+    assert "Work in small steps" not in text
 
 
 def test_a_skill_that_cannot_be_read_is_named(tmp_path: Path, shipped: dict[str, Role]) -> None:

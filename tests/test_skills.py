@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from orchestrator.config import roles
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
 from orchestrator.run import prompts
-from orchestrator.setup import init_project
+from orchestrator.setup import skills
 
 SKILLS = CHECKOUT / "skills"
 #: The seed's eight commands, and what a person needs besides.
@@ -176,6 +178,36 @@ def test_commands_that_run_by_themselves_only_look_and_never_fail(skill: Skill) 
         assert "$" not in command
 
 
+#: Words in quoted output that stand for any value, and what a command or a path looks like.
+_ANY = re.compile(r"\.\.\.|\b[A-Z]{2,}\b|\bTASK-\w+|\b[\w-]+-agent\b|\d+|->|:")
+_NOT_OUTPUT = re.compile(r"^(/|\.|--|\$|claude |orchestrator )")
+
+
+@functools.cache
+def spoken() -> str:
+    """Return every string in the product's code but docstrings, one per line, in lower case."""
+    found = []
+    for path in sorted((CHECKOUT / "orchestrator").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                node.value.value = ""  # a docstring
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found).lower()
+
+
+@peoples
+def test_what_a_skill_quotes_from_the_output_is_in_the_product(skill: Skill) -> None:
+    told = skill.body.partition("## What to read in the output")[2].partition("\n## ")[0]
+    for quoted in re.findall(r"`([^`]+)`", told):
+        if _NOT_OUTPUT.match(quoted):
+            continue
+        parts = [part.strip(" :()").lower() for part in _ANY.split(quoted)]
+        is_list_of_codes = len(parts) == 1 and "_" in quoted
+        for part in parts[0].split() if is_list_of_codes else parts:
+            assert part in spoken(), quoted
+
+
 @peoples
 def test_other_skills_that_are_named_exist(skill: Skill) -> None:
     for name in re.findall(r"/orchestrator:([\w-]+)", skill.body):
@@ -265,7 +297,7 @@ def test_an_edited_copy_is_its_editors_and_an_older_one_is_brought_up_to_date(
     edited = (folder / "inbox.md").read_text() + "\nMine.\n"
     (folder / "inbox.md").write_text(edited)
     (folder / "doctor.md").write_text("Wholly mine.\n")
-    older = init_project._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
+    older = skills._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
     (folder / "explain.md").write_text(older)
     (folder / "gone-since.md").write_text(older)
     (folder / "setup.md").unlink()
