@@ -30,7 +30,7 @@ ROOMS = {
     "run": {"headstart", "prompts", "supervisor"},
     "upkeep": {"clean", "retention"},
     "pulls": {"forge", "forges", "landing", "review", "states"},
-    "config": {"change", "edit", "load", "role_file", "roles"},
+    "config": {"change", "edit", "load", "role_file"},
     "client": {"claude.client", "claude.transcript"},
     "project": {"agent_memory", "events", "faults", "mark", "run_record"},
     "plan": {"dependencies", "due", "planner"},
