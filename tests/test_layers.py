@@ -369,5 +369,6 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "system.files",
         "system.locks",
         "system.process",
+        "system.processes",
     }
     assert loaded.isdisjoint({"dataclasses", "subprocess", "inspect", "asyncio", *HEAVY})
