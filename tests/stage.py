@@ -21,7 +21,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from orchestrator.cli import context, main, run_and_stop
+from orchestrator.cli import context, run_and_stop
+from orchestrator.cli.main import main
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Outcome, PullRequest, Task
 from orchestrator.project import agent_memory, run_record
