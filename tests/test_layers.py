@@ -29,7 +29,7 @@ ROOMS = {
     "tick": {"inbox", "lock", "observe", "problems", "tick"},
     "run": {"headstart", "prompts", "supervisor"},
     "upkeep": {"clean", "retention"},
-    "pulls": {"forge", "landing", "review", "states"},
+    "pulls": {"forge", "forges", "landing", "review", "states"},
     "config": {"change", "edit", "load", "role_file"},
     "client": {"claude.client", "claude.transcript"},
     "project": {"agent_memory", "events", "faults", "mark", "run_record"},
