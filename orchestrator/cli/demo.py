@@ -120,7 +120,6 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
 
 def _say(sentence: str) -> None:
     output.out(sentence)
-    output.flush()
 
 
 def _show(place: Project, playing: Play, rows: list[dict[str, Any]], status: str) -> None:
