@@ -93,7 +93,12 @@ def read_json(path: str) -> dict[str, Any] | None:
 
 
 def fits(value: object, kinds: tuple[type, ...]) -> bool:
-    """Whether a value read from a file is of one of the kinds. True and False are no numbers."""
+    """Whether a value read from a file is of one of the kinds.
+
+    True and False are no numbers; nor are NaN, infinity and what is too large for a float.
+    """
+    if isinstance(value, int | float) and not abs(value) < 1e300:
+        return False
     return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
