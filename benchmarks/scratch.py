@@ -197,7 +197,7 @@ class Project:
         self._tasks = 0
         self._started, self._release = self._make_client()
         self._make_repository(files, remote)
-        init_project.init(self.layout, time.time(), dict(os.environ), start=True, commands=False)
+        init_project.init(self.layout, time.time(), start=True, commands=False)
         client = f"claude: {{command: [{self.client}]}}\n"
         Path(self.layout.config).write_text(f"base_branch: main\nforge: local\n{client}{config}")
 

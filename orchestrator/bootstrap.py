@@ -24,7 +24,7 @@ OLDEST_PYTHON = (3, 11)
 #: Looked for on PATH in this order; one that does not run (a version manager's stub) is passed by.
 PYTHON_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
 #: What the environment must be able to import before it counts as made.
-MODULES = ("cronsim", "frontmatter", "jinja2", "psutil", "rich", "ruamel.yaml", "yaml")
+MODULES = ("cronsim", "frontmatter", "jinja2", "psutil", "rich", "yaml")
 #: pip's settings that say where packages come from; a company's mirror needs them. Every other
 #: one (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES ...) could send or keep packages elsewhere.
 KEPT_PIP_SETTINGS = (

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from os.path import join
 
+#: Where ticks that a schedule starts write their errors, below the project. Not in `cache/`: with
+#: that folder gone the shell could not open the log, and no tick would start any more.
+SCHEDULE_LOG = join(".orchestrator", "schedule.log")
+
 
 class Layout:
     """The paths below one project's `.orchestrator/`, as plain strings."""
@@ -23,6 +27,7 @@ class Layout:
         self.events = join(self.home, "events.jsonl")
         self.events_before = join(self.home, "events.1.jsonl")
         self.scheduler_lock = join(self.home, "scheduler.lock")
+        self.schedule_log = join(root, SCHEDULE_LOG)
         #: Everything below can be thrown away between two ticks; nothing is lost with it.
         self.cache = join(self.home, "cache")
         self.idle_stamp = join(self.cache, "idle")

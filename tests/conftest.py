@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pwd
+import signal
 import subprocess
 import sys
 import tempfile
@@ -120,6 +121,10 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
 
 sys.addaudithook(_guard)
 
+# A shell's background job ignores SIGINT, and so would each process that a test starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # No test depends on speed: a busy machine is no reason for an example to be too slow.
 hypothesis.settings.register_profile(
     "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -127,10 +132,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("busy")
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what only root can do, by name."""
-    if item.get_closest_marker("root") and os.geteuid() != 0:
-        pytest.skip("needs root: run make test as root, or .ci/run")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests that need root, each by its name."""
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip("needs root: run make test or .ci/run as root"))
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,8 @@ from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import agent_memory, mark
+from orchestrator.project.mark import record_schedule
 from orchestrator.schedule.entry import Entry as Schedule
-from orchestrator.setup.init_project import record_schedule
 from orchestrator.system import locks, process
 from orchestrator.tasks import history, store, task_file
 
@@ -436,7 +436,7 @@ def test_watch_on_a_terminal_repaints_and_leaves_it_as_it_was(project: Layout) -
 def read_until(descriptor: int, wanted: bytes) -> bytes:
     found, deadline = b"", time.monotonic() + 20
     while wanted not in found:
-        assert time.monotonic() < deadline, found
+        assert time.monotonic() < deadline, found[-1000:]
         if select.select([descriptor], [], [], 0.2)[0]:
             found += os.read(descriptor, 65536)
     return found

@@ -365,7 +365,7 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
         ((*ADD, "--body-file", "nowhere.md"), 1, "nowhere.md: No such file"),
         ((*ADD, "--body-file", "."), 1, "Is a directory"),
         ((*ADD, "--body", "<!-- orchestrator:history -->"), 1, "begins a task's history"),
-        ((*ADD, "--frce"), 2, "did you mean --force?"),
+        ((*ADD, "--frce"), 2, "did you mean '--force'?"),
         (("task", "list", "--state", "incomming"), 2, "did you mean 'incoming'?"),
         (("task", "list", "--role", "implemnt"), 1, "did you mean 'implement'?"),
         (("task", "show"), 2, "ID"),

@@ -280,7 +280,11 @@ WRONG_VALUES = [
     ("base_branch: HEAD", "base_branch: expected the name of a branch, found 'HEAD'"),
     ("base_branch: 2", "base_branch: expected the name of a branch (in quotes), found 2"),
     ("remote: https://x", "remote: expected the name of a git remote, found 'https://x'"),
-    ("forge: gitlab", "forge: expected auto, github or local, found 'gitlab'"),
+    (
+        "forge: gitlab",
+        "forge: expected auto, github or local, found 'gitlab'; did you mean 'github'?",
+    ),
+    ("forge: x", "forge: expected auto, github or local, found 'x'"),
     (
         "base_port: 80",
         "base_port: expected a whole number of at least 1024 and at most 65535, found 80",
@@ -569,7 +573,7 @@ from orchestrator.config import last_good
 from orchestrator.plan.due import next_due
 saved = last_good.dump(model.Config(agents=(model.Agent("a", "r", 0),)))
 next_due(last_good.load(saved).agents[0], 1.0, 2.0, None)
-print([m for m in ("yaml", "ruamel", "cronsim", "zoneinfo", "difflib") if m in sys.modules])
+print([m for m in ("yaml", "cronsim", "zoneinfo", "difflib") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -31,7 +31,8 @@ from orchestrator.model import Config, Role
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import run_record as run_records
 from orchestrator.pulls import forge, states
-from orchestrator.schedule import crontab
+from orchestrator.schedule import cron
+from orchestrator.schedule.entry import Entry
 from orchestrator.system import files
 from orchestrator.tasks import header, history, listing_cache
 from orchestrator.tasks import task_file as task_files
@@ -95,7 +96,7 @@ def agents_yaml_edited(data: bytes, _: Path) -> None:
 
 
 def role_file(data: bytes, _: Path) -> None:
-    with contextlib.suppress(roles.Wrong):
+    with contextlib.suppress(ConfigError):
         roles.check_brief(roles.parse(data, "/x.md", "x", None))
 
 
@@ -184,10 +185,12 @@ def last_good(data: bytes, _: Path) -> None:
 
 
 def crontab_block(data: bytes, _: Path) -> None:
-    found = crontab.block("p1", "x", "true")
-    assert crontab.without(crontab.without(data, "p1"), "p1") == crontab.without(data, "p1")
+    entry = Entry("cron", "x", "/bin", "/data/bin/orchestrator")
+    data = data.replace(b"p1", entry.name.encode())
+    rest = cron.without(data, entry.name)
+    assert cron.without(rest, entry.name) == rest
     kept = data.replace(b"orchestrator", b"") + b"\n"
-    assert crontab.without(kept + found, "p1") == kept
+    assert cron.without(kept + cron.block(entry), entry.name) == kept
 
 
 # --- what they are given -----------------------------------------------------------------------

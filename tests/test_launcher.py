@@ -534,7 +534,7 @@ from pathlib import Path
 print(sys.version_info >= (3, 11), sys.flags.isolated, sys.flags.no_site)
 bin = Path(sys.executable).parent
 sys.path += map(str, bin.parent.glob("lib/python3.*/site-packages"))
-import cronsim, frontmatter, jinja2, psutil, rich, ruamel.yaml, yaml
+import cronsim, frontmatter, jinja2, psutil, rich, yaml
 print(bin.parent, yaml.__file__.startswith(str(bin.parent)))
 """
 

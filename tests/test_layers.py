@@ -38,7 +38,7 @@ ROOMS = {
     "git": {"base_branch", "call", "remotes", "repository", "worktree", "worktree_commands"},
     "schedule": {"entry", "program_copy", "schedule"},
     "guard": {"client_environment", "os_sandbox", "secret_names", "user_commands"},
-    "text": {"quoting", "templates"},
+    "text": {"quoting", "templates", "yaml_nodes"},
     "system": {"aside", "commands", "disk", "files", "locks", "process"},
     "(vocabulary)": {"errors", "idle", "layout", "model"},
 }
@@ -49,9 +49,9 @@ DECIDING = (
     "tasks.header",
     "tasks.history",
     "config.keys",
-    "config.yaml_nodes",
     "config.yaml_values",
     "config.last_good",
+    "text.yaml_nodes",
     "model",
     "errors",
 )
@@ -73,7 +73,7 @@ WORLDLY = {
     "time",
     "uuid",
 }
-HEAVY = ("yaml", "jinja2", "rich", "ruamel", "frontmatter", "psutil", "cronsim")
+HEAVY = ("yaml", "jinja2", "rich", "frontmatter", "psutil", "cronsim")
 
 
 def modules() -> dict[str, Path]:

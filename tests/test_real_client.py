@@ -985,9 +985,11 @@ def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:
     assert (hold["code"], hold["until"]) == ("usage_limit", reset[0])
     (before,) = project.events("start")
     asked = len(project.api.conversations())
-    while (now := time.time()) < reset[0] - 0.5:
-        (skipped, _) = project.tick()
-        assert (skipped["action"], skipped["reason"]) == ("skip", "usage_limit"), now
+    while time.time() < reset[0] - 0.5:
+        (looked, _) = project.tick()
+        if time.time() >= reset[0]:  # on a busy machine the tick itself outlasted the limit
+            break
+        assert (looked["action"], looked["reason"]) == ("skip", "usage_limit")
     assert len(project.api.conversations()) == asked
     project.run_until(lambda: project.tasks("done") == ["TASK-1"])
     fields = project.last("TASK-1", "requeued")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from orchestrator.config import role_file, roles
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.model import OUTCOMES, Agent, Config, Role, Task, ports
 from orchestrator.run import prompts
 from orchestrator.text import quoting
@@ -533,12 +533,12 @@ def test_an_override_keeps_what_it_does_not_mention(
     ("text", "said"),
     [
         ("---\nrestricted: yes please\n---\nX\n", ":2: restricted: expected true or false"),
-        ("---\n\nresticted: true\n---\nX\n", ":3: unknown key 'resticted'; did you mean 'restr"),
-        ("---\ntools: [bash]\n---\nX\n", ":2: tools: unknown tool 'bash'; did you mean 'Bash'?"),
+        ("---\n\nresticted: true\n---\nX\n", ":3: resticted: unknown key; did you mean 'restri"),
+        ("---\ntools: [bash]\n---\nX\n", ":2: tools[0]: unknown tool 'bash'; did you mean 'Bash'?"),
         ("---\ntools: [Wirte]\n---\nX\n", "did you mean 'Write'?"),
         ("---\ntools: Bash\n---\nX\n", ":2: tools: expected a list"),
-        ("---\nallow: ['Bash(x),Write']\n---\nX\n", ":2: allow: expected a permission rule"),
-        ("---\ndeny: ['--tools']\n---\nX\n", ":2: deny: expected a permission rule"),
+        ("---\nallow: ['Bash(x),Write']\n---\nX\n", ":2: allow[0]: expected a permission rule"),
+        ("---\ndeny: ['--tools']\n---\nX\n", ":2: deny[0]: expected a permission rule"),
         ("---\nmax_turns: 0\n---\nX\n", ":2: max_turns: expected a whole number"),
         ("---\nmax_turns: true\n---\nX\n", ":2: max_turns: expected a whole number"),
         ("---\ndelivers: pull-request\n---\nX\n", "did you mean 'pull_request'?"),
@@ -548,8 +548,8 @@ def test_an_override_keeps_what_it_does_not_mention(
         ("---\ntakes: &a x\n---\nX\n", ":2: anchors, aliases and tags"),
         ("---\ntakes: !!python/object:os.system x\n---\nX\n", ":2: anchors, aliases and tags"),
         ("---\ntakes: [\n---\nX\n", "not YAML"),
-        ("---\n- takes\n---\nX\n", "not 'key: value' lines"),
-        ("---\ntakes: x\nX\n", ":1: no second '---'"),
+        ("---\n- takes\n---\nX\n", "expected a mapping of keys to values, found a list"),
+        ("---\ntakes: x\nX\n", ":1: it begins with `---`, and no second"),
     ],
 )
 def test_a_bad_override_takes_the_role_away_and_says_why(
@@ -570,8 +570,8 @@ def test_every_finding_is_told_at_once(tmp_path: Path) -> None:
     found = " | ".join(p.message for p in problems)
     assert "did you mean 'tools'?" in found
     assert "max_turns: expected" in found
-    assert "takes is missing" in found
-    assert "tools is missing" in found
+    assert "takes: missing" in found
+    assert "tools: missing" in found
     assert "there is no brief" in found
     assert "x-note" not in found
 
@@ -610,7 +610,7 @@ def test_any_bytes_are_a_role_or_a_problem(data: bytes) -> None:
     for text in (data, b"---\n" + data + b"\n---\nX\n"):
         try:
             role = role_file.parse(text, "/x.md", "x", None)
-        except role_file.Wrong:
+        except ConfigError:
             continue
         assert role.name == "x"
 

@@ -22,7 +22,7 @@ from orchestrator.config import roles
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
 from orchestrator.run import prompts
-from orchestrator.setup import init_project
+from orchestrator.setup import skills
 
 SKILLS = CHECKOUT / "skills"
 #: The skills that people use.
@@ -297,7 +297,7 @@ def test_an_edited_copy_is_its_editors_and_an_older_one_is_brought_up_to_date(
     edited = (folder / "inbox.md").read_text() + "\nMine.\n"
     (folder / "inbox.md").write_text(edited)
     (folder / "doctor.md").write_text("Wholly mine.\n")
-    older = init_project._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
+    older = skills._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
     (folder / "explain.md").write_text(older)
     (folder / "gone-since.md").write_text(older)
     (folder / "setup.md").unlink()

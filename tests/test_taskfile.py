@@ -137,11 +137,11 @@ def test_without_an_id_in_the_title_the_files_name_becomes_one(name: str, expect
         (b"---\ntitle: Fix\n---\nROLE: implement\n", "no ROLE"),
         (b"---\n---\n# Fix\n", "no ROLE"),
         (b"---\n- a\n---\n# Fix\n", "not `KEY: value`"),
-        (b"---\nrole: [\n---\n# Fix\n", "not valid YAML"),
+        (b"---\nrole: [\n---\n# Fix\n", "not YAML"),
         (b"---\nrole: &a x\nb: *a\n---\n# Fix\n", "anchor"),
         (b"---\nrole: !!python/name:os.system x\n---\n# Fix\n", "tag"),
         (b"---\nrole: " + b"[" * 30000 + b"\n---\n# Fix\n", "nested too deeply"),
-        (b"---\n" + b"a: b\n" * 20000 + b"role: x\n---\n# Fix\n", "over 64 KiB"),
+        (b"---\n" + b"a: b\n" * 20000 + b"role: x\n---\n# Fix\n", "larger than 64 KiB"),
         (b"--- x\nrole: implement\n---\n# Fix\n", "no title"),
     ],
 )

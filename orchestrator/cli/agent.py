@@ -295,7 +295,7 @@ def limits(arguments: argparse.Namespace) -> int:
 def set_limits(arguments: argparse.Namespace) -> int:
     layout = context.changing(arguments)
     values = dict(map(edit.parse_assignment, arguments.settings))
-    done = change.apply(layout, lambda text: edit.set_limits(text, values))
+    done = change.apply(layout, lambda text: edit.set_values(text, ("queue_limits",), values))
     old, new = (c.queue_limits if c else None for c in (done.before, done.after))
     changed = _differences(old, new)
     undo = shlex.join(("orchestrator", "limits", "set", *_back(changed))) if changed else None

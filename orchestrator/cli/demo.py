@@ -90,7 +90,7 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
     from orchestrator.demo import play, project
 
     place = project.at(folder, os.environ)
-    say = (lambda _: None) if as_json else _say
+    say = (lambda _: None) if as_json else output.out
     say(f"Making a project, its remote and four agents in {folder}")
     project.create(place)
     before = place.checkout()
@@ -116,10 +116,6 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
             say(_LOOK.format(root=shlex.quote(place.root), folder=shlex.quote(folder)))
         say(_NEXT.format(program=context.program()))
     return 0 if ok else 1
-
-
-def _say(sentence: str) -> None:
-    output.out(sentence)
 
 
 def _show(place: Project, playing: Play, rows: list[dict[str, Any]], status: str) -> None:

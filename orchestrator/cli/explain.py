@@ -13,7 +13,7 @@ from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Agent, Config, Rule, Snapshot, Task
 from orchestrator.plan import planner
-from orchestrator.setup import init_project
+from orchestrator.project import mark
 from orchestrator.tasks.store import Malformed, Store
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
@@ -84,7 +84,7 @@ def explain(arguments: argparse.Namespace) -> int:
             output.out(f"Nothing happens by itself: {problem.message}")
             output.out(f"  {problem.hint}")
     if last_tick(layout) is None and not is_overdue(layout, now):
-        output.out(f"Nothing has happened so far: {init_project.first_tick(layout)}")
+        output.out(f"Nothing has happened so far: {mark.first_tick(layout)}")
     return 0
 
 

@@ -12,8 +12,10 @@ from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
 from orchestrator.config import load
 from orchestrator.layout import Layout
+from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule
-from orchestrator.schedule.entry import KINDS, Entry, usable_path
+from orchestrator.schedule.entry import Entry, usable_path
+from orchestrator.schedule.schedule import KINDS
 from orchestrator.setup import init_project, uninstall
 from orchestrator.setup.init_project import Change
 
@@ -57,11 +59,7 @@ def init(arguments: argparse.Namespace) -> int:
     if kind in KINDS:
         schedule.require(kind, layout.root, variables)
     change = init_project.init(
-        layout,
-        context.now(),
-        variables,
-        start=arguments.start,
-        commands=arguments.commands,
+        layout, context.now(), start=arguments.start, commands=arguments.commands
     )
     if kind in KINDS:
         _install(layout, kind, variables, change)
@@ -69,11 +67,11 @@ def init(arguments: argparse.Namespace) -> int:
         gone, warnings = _remove(layout, variables)
         change.written += [f"taken out: {name}" for name in gone]
         change.warnings += warnings
-    elif init_project.schedule(layout) is not None:
+    elif mark.schedule(layout) is not None:
         change.written += _move_along(variables)
     _report(arguments, layout, change, "Set up")
     if not arguments.json:
-        _next_step(layout, init_project.schedule(layout))
+        _next_step(layout, mark.schedule(layout))
     return 0
 
 
@@ -97,8 +95,8 @@ def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
 def _install(layout: Layout, kind: str, variables: dict[str, str], change: Change) -> None:
     entry = Entry(kind, layout.root, usable_path(variables), program_copy.launcher(variables))
     change.written += schedule.install(entry, variables)
-    init_project.record_schedule(layout, entry)
-    change.warnings += schedule.warnings(entry)
+    mark.record_schedule(layout, entry)
+    change.warnings += KINDS[kind].warnings()
     at_work = program_copy.version(variables)
     if at_work and program_copy.is_newer(at_work, __version__):
         change.warnings.append(
@@ -108,9 +106,9 @@ def _install(layout: Layout, kind: str, variables: dict[str, str], change: Chang
 
 
 def _remove(layout: Layout, variables: dict[str, str]) -> tuple[list[str], list[str]]:
-    known = init_project.schedule(layout)
+    known = mark.schedule(layout)
     found = schedule.remove(layout.root, variables, known.kind if known else None)
-    init_project.record_schedule(layout, None)
+    mark.record_schedule(layout, None)
     return found
 
 
@@ -127,7 +125,7 @@ def follow(arguments: argparse.Namespace) -> int:
     schedule starts a copy. Raises OrchestratorError; the version before is still at work then.
     """
     layout = context.changing(arguments)
-    if init_project.schedule(layout) is not None:
+    if mark.schedule(layout) is not None:
         for name in _move_along(dict(os.environ)):
             output.out(name)
     return 0
@@ -147,7 +145,7 @@ def probe(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace, layout: Layout, change: Change, done: str) -> None:
     if arguments.json:
-        entry = init_project.schedule(layout)
+        entry = mark.schedule(layout)
         output.show_json(
             {
                 "project": layout.root,
@@ -198,4 +196,4 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
             "  orchestrator tick --wait        (or each minute: orchestrator init --schedule cron)"
         )
     else:
-        output.out(f"  orchestrator doctor             ({entry.kind} ticks each minute: can it?)")
+        output.out(f"  orchestrator doctor             (checks that {entry.kind} can run it)")

@@ -180,11 +180,14 @@ def examine(arguments: argparse.Namespace) -> int:
         return 0
     wrong = [finding for finding in findings if finding.level != "ok"]
     failed = sum(finding.level == "fail" for finding in wrong)
-    output.out(
-        f"{failed} to mend, {len(wrong) - failed} to look at" if wrong else "Everything is fine."
-    )
+    counts = [_number(failed, "error"), _number(len(wrong) - failed, "warning")]
+    output.out(", ".join(counts) if wrong else "Everything is fine.")
     for finding in (*wrong, *(f for f in findings if f.level == "ok")):
         output.out(f"{_MARKS[finding.level]}  {finding.code:16} {finding.message}")
         if finding.level != "ok" and finding.hint:
             output.out(f"{'':24}{finding.hint}")
     return 0
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

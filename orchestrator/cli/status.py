@@ -14,7 +14,6 @@ from orchestrator.model import Config, Problem, PullRequest, Task
 from orchestrator.plan.planner import in_backoff
 from orchestrator.project import mark
 from orchestrator.pulls import states
-from orchestrator.setup import init_project
 from orchestrator.tasks.store import Store
 from orchestrator.tick import lock, observe, problems
 from orchestrator.tick.observe import Observation
@@ -261,7 +260,7 @@ def _closing_lines(found: Value, layout: Layout) -> Iterator[str]:
     if age is not None:
         yield f"last tick: {span(age)} ago"
     else:
-        yield "last tick: never" if scheduler["stale"] else init_project.first_tick(layout)
+        yield "last tick: never" if scheduler["stale"] else mark.first_tick(layout)
     tokens = totals["input_tokens"] + totals["output_tokens"]
     took = span(int(totals["seconds_running"]))
     yield f"so far: {totals['runs']} runs, {took}, {tokens} tokens, {totals['cost_usd']:.2f} USD"

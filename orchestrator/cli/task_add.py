@@ -9,7 +9,7 @@ from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import command
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import ConfigError, OrchestratorError, near_miss
+from orchestrator.errors import ConfigError, OrchestratorError, did_you_mean
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, STATES, Role, iso
@@ -128,10 +128,10 @@ def task_role(word: str, roles: dict[str, Role], *, force: bool) -> str:
         return word
     names = sorted(known)
     if word in roles:
-        message, near = f"agents with the role {word!r} take no tasks", None
+        message, hint = f"agents with the role {word!r} take no tasks", did_you_mean(word, names)
     else:
-        message, near = f"no role takes tasks with ROLE {word!r}", near_miss(word, [*names, *roles])
-    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(names)}"
+        message = f"no role takes tasks with ROLE {word!r}"
+        hint = did_you_mean(word, [*names, *roles], f"known: {', '.join(names)}")
     raise OrchestratorError(message, f"{hint} (--force adds it all the same)", code="unknown_role")
 
 

@@ -115,22 +115,26 @@ def _wait(layout: Layout, report: Report, seconds: float, *, quiet: bool) -> Non
         if pending and _some_need_a_tick(layout, pending, overdue):
             run_tick(layout, context.now(), dict(os.environ), wait_for_lock=5.0)
         time.sleep(0.05)
+    if len(pending) < len(started):
+        _await_settling(layout, deadline)
     if not quiet:
-        _tell_what_follows(layout, started, pending.values(), deadline)
+        _tell_what_follows(layout, started, pending.values())
 
 
-def _tell_what_follows(
-    layout: Layout, started: list[Action], at_work: Collection[Action], deadline: float
-) -> None:
+def _await_settling(layout: Layout, deadline: float) -> None:
+    """Wait for the end of the tick that settled a run: it also starts what follows."""
+    from orchestrator.system import locks
+
+    until = min(deadline, time.monotonic() + SETTLING)
+    while locks.holder(layout.scheduler_lock) is not None and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def _tell_what_follows(layout: Layout, started: list[Action], at_work: Collection[Action]) -> None:
     """Say what the ended ones of the started runs led to, and which ones are still at work."""
     if len(at_work) < len(started):
         from orchestrator.cli import next_steps
-        from orchestrator.system import locks
 
-        # The tick that settled a run is not over yet: it also starts what follows.
-        until = min(deadline, time.monotonic() + SETTLING)
-        while locks.holder(layout.scheduler_lock) is not None and time.monotonic() < until:
-            time.sleep(0.05)
         for line in next_steps.steps(layout, [a.task for a in started if a not in at_work]):
             output.out(line)
     for action in at_work:

@@ -6,10 +6,11 @@ must hold even when somebody has broken the file, so it has ways of its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from orchestrator.config import edit, keys, roles
@@ -41,14 +42,14 @@ def apply(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool 
     With `even_if_broken`, a file that was broken before may stay so. Raises OrchestratorError, with
     nothing written.
     """
-    with _Lock(layout):
+    with _locked(layout):
         data = _read(layout)
         known, _ = roles.load(layout.roles, layout.cache)
         before = _parsed(data, known)
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            raise ConfigError([f"{edit.FILE} is not UTF-8 text"], "save it as UTF-8") from None
+            raise ConfigError([f"{keys.FILE} is not UTF-8 text"], "save it as UTF-8") from None
         changed = change(text)
         after = None
         try:
@@ -65,9 +66,9 @@ def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:
     if not was_good:
         return ConfigError(error.problems, "it was broken before this command: correct it first")
     # The lines are those of a text that nobody will ever see.
-    prefix = re.compile(rf"^{re.escape(edit.FILE)}:\d+: ")
+    prefix = re.compile(rf"^{re.escape(keys.FILE)}:\d+: ")
     problems = [prefix.sub("", problem) for problem in error.problems]
-    return ConfigError(problems, f"nothing was changed in {edit.FILE}")
+    return ConfigError(problems, f"nothing was changed in {keys.FILE}")
 
 
 # --- the brake ---------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ def set_paused(layout: Layout, agent: str | None, value: bool) -> bool:
 
 def _brake(layout: Layout) -> bool:
     """Pause everything by editing the text alone; return whether that could be done."""
-    with _Lock(layout):
+    with _locked(layout):
         try:
             data = _read(layout)
         except ConfigError:
@@ -131,18 +132,13 @@ def braked(data: bytes) -> bytes:
 # --- the file ----------------------------------------------------------------------------------
 
 
-class _Lock:
-    """Held from reading to writing, so that two commands lose none of each other's changes."""
-
-    def __init__(self, layout: Layout) -> None:
-        files.make_folder(layout.cache)
-        self._lock = locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
-
-    def __enter__(self) -> None:
-        self._lock.__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.close()
+@contextlib.contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
+    """Hold the lock from reading to writing: two commands lose none of each other's changes."""
+    files.make_folder(layout.cache)
+    lock = locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
+    with contextlib.closing(lock), lock:
+        yield
 
 
 def _read(layout: Layout) -> bytes:

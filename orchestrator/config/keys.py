@@ -11,18 +11,8 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from orchestrator.config.yaml_nodes import (
-    BAD,
-    Check,
-    Node,
-    Reading,
-    compose,
-    is_null,
-    line_of,
-    shown,
-)
-from orchestrator.config.yaml_values import boolean, each, number, section, text, texts
-from orchestrator.errors import near_miss
+from orchestrator.config.yaml_values import boolean, each, number, one_of, section, text, texts
+from orchestrator.errors import did_you_mean
 from orchestrator.model import (
     PORT_STRIDE,
     Agent,
@@ -35,6 +25,20 @@ from orchestrator.model import (
     Review,
     ports,
 )
+from orchestrator.text.yaml_nodes import (
+    BAD,
+    Check,
+    Node,
+    Reading,
+    compose,
+    decode,
+    is_null,
+    line_of,
+    shown,
+)
+
+#: How problems name the file.
+FILE = ".orchestrator/agents.yaml"
 
 YEAR = 366 * 86_400
 HIGHEST_PORT = 65_535
@@ -83,8 +87,7 @@ def _role(reading: Reading, node: Node, where: str) -> Any:
     value = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "the name of a role")(reading, node, where)
     if value is BAD or reading.names is None or value in reading.names:
         return value
-    near = near_miss(value, reading.names)
-    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(reading.names))}"
+    hint = did_you_mean(value, sorted(reading.names))
     return reading.wrong(line_of(node), where, f"unknown role {value!r}; {hint}")
 
 
@@ -176,7 +179,7 @@ _TOP: dict[str, Check] = {
     "review": section(Review, _REVIEW),
     "checks": texts(text(), "a list of shell commands ('[]' for none)"),
     "check_timeout_seconds": _SOME_SECONDS,
-    "forge": text(r"auto|github|local", "auto, github or local"),
+    "forge": one_of(("auto", "github", "local")),
     "remote": text(_REF, "the name of a git remote"),
     "hooks": section(Hooks, _HOOKS),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
@@ -187,7 +190,7 @@ _TOP: dict[str, Check] = {
 
 def parse(
     source: bytes | str,
-    path: str = ".orchestrator/agents.yaml",
+    path: str = FILE,
     roles: Collection[str] | None = None,
 ) -> Config:
     """Read `agents.yaml` strictly from its text.
@@ -195,8 +198,10 @@ def parse(
     `path` is how problems name the file. `roles` are the names an agent's role may have; None takes
     any. Raises `ConfigError` with every problem found, in the order of the lines, and nothing else.
     """
-    reading = Reading(path, roles)
-    root = compose(reading, source)
+    reading = Reading(path, f"correct {path}; until then nothing new is started", roles)
+    if isinstance(source, bytes):
+        source = decode(reading, source)
+    root = compose(reading, source.removeprefix("\ufeff"))
     values: dict[str, Any] = {}
     if root is not None and not is_null(root):
         values = reading.section(root, "", _TOP)
@@ -214,6 +219,5 @@ def parse(
             reading.wrong(
                 line, "base_port", f"{count}, would end at {highest}, above {HIGHEST_PORT}"
             )
-    if reading.problems:
-        raise reading.error()
+    reading.check()
     return config

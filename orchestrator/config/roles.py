@@ -6,19 +6,23 @@ believed only as long as every file's stamp is the same.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 
-from orchestrator.config import role_file
-from orchestrator.config.role_file import Wrong
-from orchestrator.errors import OrchestratorError
+from orchestrator.config import role_file, yaml_values
+from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import resources
 from orchestrator.model import Problem, Role
+from orchestrator.system import files
+from orchestrator.text import yaml_nodes
 
 #: A cache written so soon (nanoseconds) after a file changed may have missed a change within the
 #: same tick of the file system's clock, 10 ms at the most.
 _SETTLED = 50_000_000
+#: The code that reads roles: what another version of it made is not believed.
+_CODE = (__file__, role_file.__file__, yaml_values.__file__, yaml_nodes.__file__)
 
 
 # --- which roles there are ---------------------------------------------------------------------
@@ -37,7 +41,7 @@ def load(
     shipped = os.path.join(resources(), "plugin", "roles")
     try:
         stamps = _stamps(shipped)
-        code = {path: _stamp(os.stat(path)) for path in (__file__, role_file.__file__)}
+        code = {module: _stamp(os.stat(module)) for module in _CODE}
     except OSError as error:
         message = f"the shipped roles cannot be read: {shipped}: {error.strerror}"
         raise OrchestratorError(message, "install orchestrator again") from None
@@ -46,7 +50,7 @@ def load(
     except FileNotFoundError:
         own = {}
     except OSError as error:
-        return {}, [_problem(custom_folder, None, str(error.strerror))]
+        return {}, [_problem(custom_folder, str(error.strerror))]
     cache = os.path.join(cache_folder, "roles.json") if cache_folder else None
     everything = {**code, **stamps, **own}
     kept = _from_cache(cache, everything) if cache else None
@@ -82,23 +86,23 @@ def _read_all(
         name = os.path.basename(path)[: -len(".md")]
         shipped = roles.pop(name, None)
         try:
-            role = role_file.parse(role_file.read(path, role_file.MAX_BYTES), path, name, shipped)
+            data = files.read_regular(path, role_file.MAX_BYTES + 1)
+            role = role_file.parse(data, path, name, shipped)
             if path in own_paths:
                 role_file.check_brief(role)
             roles[name] = role
-        except Wrong as error:
-            problems += [_problem(path, line, text) for line, text in error.findings]
+        except ConfigError as error:
+            problems += [Problem("config_error", text, error.hint) for text in error.problems]
         except OSError as error:
             linked = os.path.islink(path)
             why = "it is a symbolic link; put the file itself here" if linked else error.strerror
-            problems.append(_problem(path, None, str(why)))
+            problems.append(_problem(path, str(why)))
     return roles, problems
 
 
-def _problem(path: str, line: int | None, text: str) -> Problem:
-    where = path if line is None else f"{path}:{line}"
+def _problem(path: str, why: str) -> Problem:
     hint = f"correct {path}; until then no agent has that role"
-    return Problem("config_error", f"{where}: {text}", hint)
+    return Problem("config_error", f"{path}: {why}", hint)
 
 
 # --- the cache ---------------------------------------------------------------------------------
@@ -110,29 +114,19 @@ def _from_cache(path: str, stamps: dict[str, list[int]]) -> dict[str, Role] | No
         written = os.lstat(path).st_mtime_ns
         if any(written - max(stamp[:2]) < _SETTLED for stamp in stamps.values()):
             return None
-        kept = json.loads(role_file.read(path, 64 * role_file.MAX_BYTES))
+        kept = json.loads(files.read_regular(path))
         if list(kept["stamps"].items()) != list(stamps.items()):
             return None
         lists = ("tools", "allow", "deny")
         roles = [Role(**{**r, **{key: tuple(r[key]) for key in lists}}) for r in kept["roles"]]
         return {role.name: role for role in roles}
-    except (OSError, Wrong, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
 def _write_cache(path: str, stamps: dict[str, list[int]], roles: Mapping[str, Role]) -> None:
-    """Keep the roles, atomically. Not flushed to disk: a torn cache is only read over."""
+    """Keep the roles. Not flushed to disk: a torn cache is not believed, and written again."""
     data = json.dumps({"stamps": stamps, "roles": [role._asdict() for role in roles.values()]})
-    # As `files.beside_of` would call it: that is above us.
-    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(beside, flags, 0o600), "wb") as file:
-            file.write(data.encode("utf-8", "surrogatepass"))
-        os.replace(beside, path)
-    except (OSError, ValueError):
-        try:
-            os.unlink(beside)
-        except OSError:
-            return
+    with contextlib.suppress(OSError):
+        files.make_folder(os.path.dirname(path))
+        files.write_atomic(path, data.encode("utf-8", "surrogatepass"), flush=False)

@@ -1,13 +1,14 @@
-"""Checks of single YAML values: numbers, texts, lists, sections, each for `yaml_nodes` to call."""
+"""Checks of single YAML values: numbers, texts, words, lists, sections. `Reading` calls them."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from orchestrator.config.yaml_nodes import (
+from orchestrator.errors import did_you_mean
+from orchestrator.text.yaml_nodes import (
     BAD,
     TAG,
     UNPRINTABLE,
@@ -19,6 +20,8 @@ from orchestrator.config.yaml_nodes import (
     shown,
 )
 
+#: YAML 1.1's words for true and false.
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9_]*)?(\.[0-9_]*)?([eE][-+]?[0-9]+)?")
 
@@ -79,11 +82,23 @@ def text(pattern: str = r"(?s)(?=.*\S).+", what: str = "text", *, null: bool = F
     return check
 
 
+def one_of(words: Collection[str]) -> Check:
+    """Return a check for one of some words; a near miss is told."""
+    what = " or ".join((", ".join(list(words)[:-1]), list(words)[-1]))
+
+    def check(reading: Reading, node: Node, where: str) -> Any:
+        if node.id == "scalar" and node.tag == TAG + "str" and node.value in words:
+            return node.value
+        hint = did_you_mean(node.value, words, "") if node.id == "scalar" else ""
+        return reading.expected(node, where, what, hint)
+
+    return check
+
+
 def boolean(reading: Reading, node: Node, where: str) -> Any:
     """Check for one of YAML 1.1's words for true and false, in any case."""
-    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-    if node.id == "scalar" and node.tag == TAG + "bool" and node.value.lower() in words:
-        return words[node.value.lower()]
+    if node.id == "scalar" and node.tag == TAG + "bool" and node.value.lower() in BOOLEANS:
+        return BOOLEANS[node.value.lower()]
     return reading.expected(node, where, "true or false")
 
 

@@ -7,11 +7,15 @@ can carry (failures 21).
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
 from orchestrator.system import files
+
+if TYPE_CHECKING:
+    from orchestrator.schedule.entry import Entry
 
 MARK = "orchestrator.json"
 
@@ -54,6 +58,11 @@ def mark_path(layout: Layout) -> str:
     return os.path.join(folder, MARK)
 
 
+def read(layout: Layout) -> dict[str, Any]:
+    """Return what `init` recorded in this clone; nothing where no person ran it."""
+    return files.read_json(mark_path(layout)) or {}
+
+
 def is_initialised(layout: Layout) -> bool:
     """Return whether a person ran `init` in this very clone."""
     return files.read_json(mark_path(layout)) is not None
@@ -64,7 +73,7 @@ def key(layout: Layout) -> str:
 
     What bears it was written here: it did not come with a commit.
     """
-    found = (files.read_json(mark_path(layout)) or {}).get("key")
+    found = read(layout).get("key")
     return found if isinstance(found, str) else ""
 
 
@@ -89,8 +98,37 @@ def way_in(layout: Layout) -> str:
 
 def first_branch(layout: Layout) -> str | None:
     """Return the branch that was checked out at the first `init` here; None when not known."""
-    found = (files.read_json(mark_path(layout)) or {}).get("branch")
+    found = read(layout).get("branch")
     return found if isinstance(found, str) and found else None
+
+
+def schedule(layout: Layout) -> Entry | None:
+    """Return the entry of the schedule that `init` installed for this clone, as it was put."""
+    from orchestrator.schedule.entry import Entry
+    from orchestrator.schedule.schedule import KINDS
+
+    match read(layout).get("schedule"):
+        case {"kind": str() as kind, "path": str() as path, "launcher": str() as launcher}:
+            return Entry(kind, layout.root, path, launcher) if kind in KINDS else None
+    return None
+
+
+def record_schedule(layout: Layout, entry: Entry | None) -> None:
+    """Remember which schedule was installed, or that there is none any more."""
+    known = read(layout)
+    mark = {name: value for name, value in known.items() if name != "schedule"}
+    if entry:
+        mark["schedule"] = {"kind": entry.kind, "path": entry.path, "launcher": entry.launcher}
+    if mark != known:
+        files.write_json(mark_path(layout), mark)
+
+
+def first_tick(layout: Layout) -> str:
+    """Say what makes the first tick of a project that has had none."""
+    entry = schedule(layout)
+    if entry is None:
+        return "no tick yet; run: orchestrator tick"
+    return f"no tick yet; {entry.kind} starts one within a minute"
 
 
 def links(layout: Layout) -> list[str]:

@@ -16,6 +16,7 @@ from orchestrator.config import role_file
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
 from orchestrator.model import OUTCOMES, Role
+from orchestrator.system import files
 from orchestrator.text import quoting, templates
 
 #: Characters of quoted text that reach an agent. All of them together, in UTF-8's longest form,
@@ -108,11 +109,13 @@ def skill(own_folder: str, name: str, *arguments: object) -> str:
     path = own if os.path.lexists(own) else shipped
     try:
         if not re.fullmatch(role_file.NAME, name):
-            raise role_file.Wrong([(None, "no skill has such a name")])
-        text = role_file.read(path, role_file.MAX_BYTES).decode().removeprefix("\ufeff")
-    except (OSError, UnicodeDecodeError, role_file.Wrong) as error:
-        why = error.findings[0][1] if isinstance(error, role_file.Wrong) else error
-        message = f"the skill {name!r} cannot be read: {path}: {why}"
+            raise ValueError("no skill has such a name")
+        data = files.read_regular(path, role_file.MAX_BYTES + 1)
+        if len(data) > role_file.MAX_BYTES:
+            raise ValueError(f"larger than {role_file.MAX_BYTES >> 10} KiB")
+        text = data.decode().removeprefix("\ufeff")
+    except (OSError, ValueError) as error:
+        message = f"the skill {name!r} cannot be read: {path}: {error}"
         raise OrchestratorError(message, f"correct {path}", code="role_broken") from None
     text = text.replace("\r\n", "\n")
     if text.startswith("---\n"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import time
 
@@ -17,11 +16,9 @@ from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import call, repository, worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.project import agent_memory
-from orchestrator.project.mark import MARK, is_initialised, mark_path
+from orchestrator.project import agent_memory, mark
 from orchestrator.pulls.forge import BRANCH_PREFIX
-from orchestrator.schedule.entry import LOG
-from orchestrator.setup import init_project
+from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
 from orchestrator.upkeep import clean
@@ -115,35 +112,12 @@ def _keep_spending(layout: Layout, name: str) -> set[str]:
 
 def _take_outside(layout: Layout, change: Change) -> None:
     """Take out what lies outside `.orchestrator/`, the mark of this clone last."""
-    root = layout.root
-    exclude = os.path.join(os.path.dirname(mark_path(layout)), "info", "exclude")
-    for path, name in (
-        (exclude, ".git/info/exclude"),
-        (os.path.join(root, ".gitignore"), ".gitignore"),
-    ):
-        text = init_project.read_text(path)
-        if init_project.BEGIN in text:
-            _replace_or_remove(path, init_project.without_block(text))
-            change.written.append(f"{name}: the marked block")
-    claude = os.path.join(root, "CLAUDE.md")
-    text = init_project.read_text(claude)
-    if init_project.CLAUDE_LINE in text:
-        line = re.escape(init_project.CLAUDE_LINE)
-        _replace_or_remove(claude, re.sub(rf"\n?{line}\n?", "", text))
-        change.written.append("CLAUDE.md: the line for the agents")
-    change.written += init_project.take_commands(root)
+    change.written += user_files.take(layout)
+    change.written += skills.take(layout.root)
     files.remove(layout.idle_stamp)
-    if is_initialised(layout):
-        files.remove(mark_path(layout))
-        change.written.append(f".git/{MARK}")
-
-
-def _replace_or_remove(path: str, text: str) -> None:
-    """Write what is left of a file; a file that held nothing but ours goes."""
-    if text.strip():
-        init_project.write_text(path, text)
-    else:
-        files.remove(path)
+    if mark.is_initialised(layout):
+        files.remove(mark.mark_path(layout))
+        change.written.append(f".git/{mark.MARK}")
 
 
 def _take_scraps(layout: Layout) -> None:
@@ -151,8 +125,8 @@ def _take_scraps(layout: Layout) -> None:
     _drop(layout.cache)
     for path in (
         layout.hold,
-        os.path.join(layout.root, LOG),
-        os.path.join(layout.root, f"{LOG}.1"),  # see `retention`
+        layout.schedule_log,
+        f"{layout.schedule_log}.1",
         os.path.join(layout.queue, ".lock"),
         os.path.join(layout.prs, ".lock"),
         layout.scheduler_lock,

@@ -9,10 +9,10 @@ that cannot be read at all. What must be there is for `taskfile` to say.
 import re
 from typing import Any, NamedTuple
 
-from orchestrator.errors import TaskFileError
+from orchestrator.errors import ConfigError, TaskFileError
 
+#: Characters of front matter.
 _MAX_YAML = 64 << 10
-_MAX_YAML_DEPTH = 8
 
 # `//` after the colon: a body that starts with a link.
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?!//)([^\n]*)(?:\n|\Z)")
@@ -70,55 +70,32 @@ def _plain_header(text: str, start: int) -> Header:
 
 def _front_matter(text: str, start: int) -> Header:
     """Return id, title, fields and the body's offset of a file with YAML front matter."""
-    from frontmatter.default_handlers import YAMLHandler
+    from orchestrator.text.yaml_nodes import Reading, compose, front_matter
 
-    handler = YAMLHandler()
-    if not handler.detect(text[start:]):
-        return Header(None, "", (), len(text))
+    reading = Reading("its front matter")
     try:
-        block, content = handler.split(text[start:])
-    except ValueError:
-        message = "it begins with `---`, and no second `---` ends that front matter"
-        raise TaskFileError(message) from None
-    fields = _yaml_fields(block)
+        found = front_matter(reading, text[start:])
+        if found is None:
+            return Header(None, "", (), len(text))
+        block, content = found
+        root = compose(reading, block, limit=_MAX_YAML, aliases=False)
+    except ConfigError as error:
+        raise TaskFileError(error.problems[0]) from None
+    if root is not None and root.id != "mapping":
+        raise TaskFileError("its front matter is not `KEY: value` lines")
+    # As text: there are no types to guess (`BRANCH: 1.10`).
+    pairs = root.value if root is not None else ()
+    fields = tuple((_yaml_text(key), _yaml_text(value)) for key, value in pairs)
     known = by_key(fields)
     heading = known.get("TITLE")
     if not heading:
-        found = _ANY_HEADING.search(content)
-        heading = found[1] if found else ""
+        above = _ANY_HEADING.search(content)
+        heading = above[1] if above else ""
     task_id, title = _bracket(heading)
     if known.get("ID") and known["ID"] != task_id:
         task_id, title = known["ID"], heading
     body = len(text) - len(content)
     return Header(task_id, title, fields, body + text.startswith("\n", body))
-
-
-def _yaml_fields(block: str) -> Fields:
-    """Read front matter as text: no types to guess (`BRANCH: 1.10`), nothing to construct."""
-    import yaml
-
-    if len(block) > _MAX_YAML:
-        raise TaskFileError("its front matter is over 64 KiB")
-    loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-    try:
-        depth = 0
-        for event in yaml.parse(block, Loader=loader):
-            if getattr(event, "anchor", None) or getattr(event, "tag", None):
-                raise TaskFileError("its front matter has a YAML anchor, alias or tag")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > _MAX_YAML_DEPTH:
-                raise TaskFileError("its front matter is nested too deeply")
-        root = yaml.compose(block, Loader=loader)
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f" (line {place.line + 1})" if place else ""
-        raise TaskFileError(f"its front matter is not valid YAML{where}") from None
-    if root is None:
-        return ()
-    if not isinstance(root, yaml.MappingNode):
-        raise TaskFileError("its front matter is not `KEY: value` lines")
-    return tuple((_yaml_text(key), _yaml_text(value)) for key, value in root.value)
 
 
 def _yaml_text(node: Any) -> str:

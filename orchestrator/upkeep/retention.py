@@ -19,7 +19,6 @@ from orchestrator.model import Action, Config, PullRequest
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.pulls import landing
 from orchestrator.pulls import states as pull_states
-from orchestrator.schedule.entry import LOG
 from orchestrator.system import files, locks
 from orchestrator.tasks.store import Store
 from orchestrator.upkeep import clean
@@ -170,7 +169,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
 
 def _begin_logs_anew(layout: Layout) -> None:
     """Put long logs aside, in the place of those before them."""
-    _put_aside(os.path.join(layout.root, LOG))
+    _put_aside(layout.schedule_log)
     guard = landing.lock(layout, 0.0)
     try:
         # A check's output is read back from where it began: not while one may be at work.

@@ -1,8 +1,9 @@
-"""YAML read strictly: nodes with their marks, each value checked or blamed, bombs refused.
+"""The one YAML reader: `agents.yaml`, the front matter of role files and tasks, and edits use it.
 
-A file is composed to nodes, never constructed, so that every problem has its line and no text runs
-code, loops or takes for ever. A `Check` takes a node and its path; it returns the value or blames
-it, and reading goes on: all problems are found in one pass.
+A text is composed to nodes, never constructed. So every problem has its line, a value can be
+checked or spliced where it stands, and no text runs code, loops or takes for ever. A `Check` takes
+a node and its path; it returns the value, or reports a problem, and reading goes on: all problems
+are found in one pass.
 """
 
 from __future__ import annotations
@@ -11,59 +12,70 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from orchestrator.errors import ConfigError, near_miss
+from orchestrator.errors import ConfigError, did_you_mean
 
 #: A node of PyYAML: `id` (scalar, sequence or mapping), `tag`, `value`, `start_mark`, `style`.
 Node = Any
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 30
-#: Nodes looked at, aliases and merges counted each time they are used: a bomb ends here.
+#: Nodes looked at. An alias or merge counts each time it is used, so a bomb of aliases ends here.
 MAX_NODES = 50_000
 MAX_PROBLEMS = 100
 
 TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS = {TAG + word for word in ("null", "bool", "int", "float", "str")}
 UNPRINTABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-#: Stands for a value that was blamed: nothing with one in it is ever returned.
+#: Stands for a value with a problem: nothing that holds it is ever returned.
 BAD: Any = object()
 
 
 class Reading:
     """One reading of one file: its problems, the line of each key, and what it may still cost.
 
-    `names` are what a value may have to be one of, for the checks that ask; None takes any.
+    `path` is how problems name the file, `hint` what to do about them. `names` are the values that
+    a check may ask for, such as the roles that exist; None takes any.
     """
 
-    def __init__(self, path: str, names: Collection[str] | None = None) -> None:
+    def __init__(
+        self, path: str, hint: str | None = None, names: Collection[str] | None = None
+    ) -> None:
         self.path = path
+        self.hint = hint
         self.names = names
         self.problems: list[tuple[int, str]] = []
         self.lines: dict[str, int] = {}
         self.visited = 0
 
     def wrong(self, line: int, where: str, message: str) -> Any:
-        """Blame a line, at the key's path `where`; return BAD. Raises when that is enough."""
-        text = f"{self.path}:{line}: {where + ': ' if where else ''}{message}"
-        self.problems.append((line, text))
-        if len(self.problems) >= MAX_PROBLEMS:
-            self.problems.append(
-                (line, f"{self.path}:{line}: there may be more; reading ended here")
-            )
+        """Report a problem at a line (0: of the whole file) and a key's path; return BAD.
+
+        Raises ConfigError at the hundredth problem.
+        """
+        spot = f"{self.path}:{line}" if line else self.path
+        self.problems.append((line, f"{spot}: {where + ': ' if where else ''}{message}"))
+        if len(self.problems) == MAX_PROBLEMS:
+            self.wrong(line, "", "there may be more; reading ended here")
             raise self.error()
         return BAD
 
-    def expected(self, node: Node, where: str, what: str) -> Any:
-        """Blame a node for not being `what`; return BAD."""
-        return self.wrong(line_of(node), where, f"expected {what}, found {shown(node)}")
+    def expected(self, node: Node, where: str, what: str, hint: str = "") -> Any:
+        """Report that a node is not `what`; return BAD."""
+        message = f"expected {what}, found {shown(node)}{hint and f'; {hint}'}"
+        return self.wrong(line_of(node), where, message)
 
     def error(self) -> ConfigError:
         """Return every problem so far, in the order of the lines."""
         found = [text for _, text in sorted(self.problems, key=lambda problem: problem[0])]
-        return ConfigError(found, f"correct {self.path}; until then nothing new is started")
+        return ConfigError(found, self.hint)
+
+    def check(self) -> None:
+        """Raise ConfigError if there is a problem."""
+        if self.problems:
+            raise self.error()
 
     def visit(self, node: Node, depth: int) -> None:
-        """Count a node that is looked at; raises ConfigError at the first one too many."""
+        """Count a node that is looked at. Raises ConfigError at the first one too many."""
         self.visited += 1
         if self.visited > MAX_NODES or depth > MAX_DEPTH:
             self.wrong(line_of(node), "", "too large once its aliases are followed")
@@ -94,7 +106,7 @@ class Reading:
         return found
 
     def section(self, node: Node, where: str, table: Mapping[str, Check]) -> dict[str, Any]:
-        """Return a mapping's checked values by key; keys beginning `x-` are the user's own."""
+        """Return a mapping's checked values by key; keys that begin with `x-` are the user's."""
         if node.id != "mapping":
             self.expected(node, where, "a mapping of keys to values")
             return {}
@@ -105,10 +117,13 @@ class Reading:
             if key in table:
                 values[key] = table[key](self, value, spot)
             elif not key.startswith("x-"):
-                near = near_miss(key[:80].lower(), table)
-                hint = f"; did you mean {near!r}?" if near else f" (known: {', '.join(table)})"
-                self.wrong(line_of(key_node), spot, "unknown key" + hint)
+                hint = did_you_mean(key, table)
+                self.wrong(line_of(key_node), spot, f"unknown key; {hint}")
         return values
+
+
+#: Takes a node and its path; returns the value, or reports a problem and returns BAD.
+Check = Callable[[Reading, Node, str], Any]
 
 
 def line_of(node: Node) -> int:
@@ -125,14 +140,10 @@ def shown(node: Node) -> str:
     """Return a node as problems show it, cut at 60 characters."""
     if node.id != "scalar":
         return "a list" if node.id == "sequence" else "a mapping"
-    if node.tag == TAG + "null":
+    if is_null(node):
         return "null"
     text = node.value if len(node.value) <= 60 else node.value[:57] + "..."
     return repr(text) if node.tag == TAG + "str" else str(text)
-
-
-#: Takes a node and its path; returns the value, or blames it and returns BAD.
-Check = Callable[[Reading, Node, str], Any]
 
 
 def is_null(node: Node) -> bool:
@@ -143,16 +154,63 @@ def is_null(node: Node) -> bool:
 # --- the document -------------------------------------------------------------------------------
 
 
-def compose(reading: Reading, text: bytes | str) -> Node | None:
-    """Return the document's root node, or None for an empty one; raises `ConfigError`."""
+def front_matter(reading: Reading, text: str) -> tuple[str, str] | None:
+    """Split a text that begins with `---` into its front matter and what is below it.
+
+    The front matter keeps the line numbers of the text. None where the first line is no boundary.
+    Raises ConfigError where no second boundary follows.
+    """
+    from frontmatter.default_handlers import YAMLHandler
+
+    handler = YAMLHandler()
+    opening = handler.FM_BOUNDARY.match(text)
+    if opening is None:
+        return None
+    try:
+        block, below = handler.split(text)
+    except ValueError:
+        reading.wrong(1, "", "it begins with `---`, and no second `---` ends that front matter")
+        raise reading.error() from None
+    # The boundary takes blank lines in.
+    return "\n" * text.count("\n", 0, opening.end()) + block, below
+
+
+def decode(reading: Reading, data: bytes, limit: int = MAX_BYTES) -> str:
+    """Return a file's text without its byte order mark.
+
+    Raises ConfigError: over `limit` bytes, or not UTF-8.
+    """
+    if len(data) > limit:
+        reading.wrong(0, "", f"larger than {limit >> 10} KiB")
+        raise reading.error()
+    try:
+        return data.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        reading.wrong(data.count(b"\n", 0, error.start) + 1, "", "not UTF-8 text")
+        raise reading.error() from None
+
+
+def compose(
+    reading: Reading, source: str, *, limit: int = MAX_BYTES, aliases: bool = True
+) -> Node | None:
+    """Return the root node of a YAML text, or None for an empty one.
+
+    Without `aliases`, anchors and tags are refused too. Raises ConfigError: not YAML, over `limit`
+    characters, deep, a loop, or with a tag that is not a plain scalar's.
+    """
     import yaml
 
-    source = _decoded(reading, text)
+    if len(source) > limit:
+        reading.wrong(1, "", f"larger than {limit >> 10} KiB")
+    elif odd := UNPRINTABLE.search(source):
+        line = source.count("\n", 0, odd.start()) + 1
+        reading.wrong(line, "", f"a control character, {odd[0]!r}")
+    reading.check()
     # The C parser is ten times faster, and not in every build of PyYAML.
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     root: Node | None = None
     try:
-        _refuse(reading, yaml.parse(source, Loader=loader))
+        _refuse(reading, yaml.parse(source, Loader=loader), aliases)
         if not reading.problems:
             root = yaml.compose(source, Loader=loader)
     except yaml.MarkedYAMLError as error:
@@ -167,47 +225,29 @@ def compose(reading: Reading, text: bytes | str) -> Node | None:
         reading.wrong(line, "", f"not YAML: {why}")
     except (yaml.YAMLError, ValueError) as error:  # ValueError: chr() in the parser in Python
         reading.wrong(1, "", f"not YAML: {error}")
-    if reading.problems:
-        raise reading.error()
+    reading.check()
     return root
 
 
-def _decoded(reading: Reading, text: bytes | str) -> str:
-    source = text if isinstance(text, str) else ""
-    if len(text) > MAX_BYTES:
-        reading.wrong(1, "", f"larger than {MAX_BYTES} bytes")
-    elif isinstance(text, bytes):
-        try:
-            source = text.decode()
-        except UnicodeDecodeError as error:
-            reading.wrong(text.count(b"\n", 0, error.start) + 1, "", "not UTF-8 text")
-    odd = UNPRINTABLE.search(source)
-    if odd and not reading.problems:
-        line = source.count("\n", 0, odd.start()) + 1
-        reading.wrong(line, "", f"a control character, {odd[0]!r}")
-    if reading.problems:
-        raise reading.error()
-    return source.removeprefix("\ufeff")
-
-
-def _refuse(reading: Reading, events: Iterable[Any]) -> None:
-    """Blame what `yaml.compose` would take too long over, or must not take: depth, loops, tags."""
+def _refuse(reading: Reading, events: Iterable[Any], aliases: bool) -> None:
+    """Report what `yaml.compose` would take too long over, or must not take: depth, loops, tags."""
     import yaml
 
     anchors: list[str | None] = []
     for count, event in enumerate(events):
         line = event.start_mark.line + 1
+        tag, anchor = getattr(event, "tag", None), getattr(event, "anchor", None)
         if isinstance(event, yaml.CollectionEndEvent):
             anchors.pop()
-        elif isinstance(event, yaml.AliasEvent) and event.anchor in anchors:
-            reading.wrong(line, "", f"*{event.anchor} stands inside its own anchor")
+        elif isinstance(event, yaml.AliasEvent) and anchor in anchors:
+            reading.wrong(line, "", f"*{anchor} stands inside its own anchor")
         elif isinstance(event, yaml.CollectionStartEvent):
-            anchors.append(event.anchor)
-        tag = getattr(event, "tag", None)
-        if tag is not None and not (isinstance(event, yaml.ScalarEvent) and tag in _SCALAR_TAGS):
+            anchors.append(anchor)
+        if (tag or anchor) and not aliases:
+            reading.wrong(line, "", "anchors, aliases and tags are not allowed here")
+        elif tag and not (isinstance(event, yaml.ScalarEvent) and tag in _SCALAR_TAGS):
             reading.wrong(line, "", f"the tag {tag!r} is not allowed")
         if len(anchors) > MAX_DEPTH or count > MAX_NODES * 2:
-            reading.wrong(
-                line, "", "nested too deeply" if anchors[MAX_DEPTH:] else "too many values"
-            )
+            deep = len(anchors) > MAX_DEPTH
+            reading.wrong(line, "", "nested too deeply" if deep else "too many values")
             return
