@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+#: The forges, by the value of `forge` in agents.yaml (`pulls.forges` has the classes).
+FORGES = ("github", "local")
 STATES = ("incoming", "claimed", "blocked", "done", "failed")
 #: States in which a task still waits for, or gets, work.
 OPEN_STATES = ("incoming", "claimed", "blocked")

@@ -29,8 +29,8 @@ ROOMS = {
     "tick": {"inbox", "lock", "observe", "problems", "tick"},
     "run": {"headstart", "prompts", "supervisor"},
     "upkeep": {"clean", "retention"},
-    "pulls": {"forge", "landing", "review", "states"},
-    "config": {"change", "edit", "load", "role_file", "roles"},
+    "pulls": {"forge", "forges", "landing", "review", "states"},
+    "config": {"change", "edit", "load", "role_file"},
     "client": {"claude.client", "claude.transcript"},
     "project": {"agent_memory", "events", "faults", "mark", "run_record"},
     "plan": {"dependencies", "due", "planner"},
@@ -369,5 +369,6 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "system.files",
         "system.locks",
         "system.process",
+        "system.processes",
     }
     assert loaded.isdisjoint({"dataclasses", "subprocess", "inspect", "asyncio", *HEAVY})

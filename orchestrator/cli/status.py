@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from orchestrator import idle
 from orchestrator.cli import json_rows
-from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -120,12 +120,12 @@ class Watched:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._asked = float("-inf")
-        self._records = ""
+        self._records: tuple[int, int, int] | None = None
         self._prs: list[PullRequest] | None = None
 
     def look(self, loaded: Settings, now: float, clock: float) -> Value:
         """Return the value as it is now; `clock` is monotonic seconds."""
-        records = load.signature(self._layout.prs)
+        records = idle.mark(self._layout.prs)
         if records != self._records or clock - self._asked >= self.ASK_AGAIN:
             self._prs = states.counted(self._layout, loaded.config)
             self._asked, self._records = clock, records
