@@ -34,7 +34,8 @@ from orchestrator import (
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Problem, PullRequest, Task
-from orchestrator.plan import planner
+from orchestrator.plan.planner import plan
+from orchestrator.plan.settlements import settlements
 from orchestrator.settings import Settings
 from orchestrator.settle import Settler
 from orchestrator.starting import Starter
@@ -116,9 +117,9 @@ def _tick(
     report = Report(problems=problems, good=loaded.good)
     starter, settler = Starter(layout, loaded, now), Settler(layout, loaded, now)
     seen = observe.observe_runs(layout, loaded, now)
-    for action in planner.settlements(seen.snapshot, loaded.config):
+    for action in settlements(seen.snapshot, loaded.config):
         _apply(report, action, lambda a=action: _settle(starter, settler, a))
-    settlements = list(report.actions)
+    settled = list(report.actions)
     _repair_clocks(layout, seen, now)
     prs = pullrequests.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced, remember=True)
@@ -129,19 +130,20 @@ def _tick(
     if forced is not None:
         config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
     waiting = {task.id: task for task in seen.incoming.tasks}
-    for action in planner.plan(snapshot, config, now):
+    planned = plan(snapshot, config, now)
+    for action in planned.actions:
         if action.action == "start":
             _apply(report, action, lambda a=action: _start(starter, loaded, waiting, a))
         elif action.run is None and action.task in waiting:
             _apply(report, action, lambda a=action: settler.end_waiting(a, waiting))
         elif action.action == "skip":
             report.actions.append(action)
-    if settlements:
+    if settled:
         # After the starts: no client waits for it.
-        _prune(layout, loaded, settlements, report)
+        _prune(layout, loaded, settled, report)
     report.problems += observe.problems(layout, loaded, seen, now)
     if forced is None and loaded.good:
-        idle_stamp.leave(layout, config, seen, prs, report.actions, report.problems, now)
+        idle_stamp.leave(layout, seen, prs, report.actions, report.problems, now, planned.wake)
     return report
 
 
@@ -252,7 +254,7 @@ def _dry_run(layout: Layout, now: float) -> Report:
     loaded = settings.load(layout, write_cache=False)
     prs = pullrequests.counted(layout, loaded.config)
     seen = observe.observe(layout, loaded, now, prs)
-    actions = planner.plan(seen.snapshot, loaded.config, now)
+    actions = plan(seen.snapshot, loaded.config, now).actions
     return Report(actions, observe.problems(layout, loaded, seen, now), good=loaded.good)
 
 

@@ -62,8 +62,11 @@ EXCEPTIONS = {
 }
 #: What decides and what it is made of: everything these know, they are given.
 DECIDING = (
-    "plan.planner",
+    "plan.draft",
     "plan.due",
+    "plan.planner",
+    "plan.rules",
+    "plan.settlements",
     "taskfile",
     "header",
     "history",
@@ -238,9 +241,14 @@ def test_what_decides_sees_no_clock_no_file_and_no_process(name: str) -> None:
             assert node.func.id not in ("open", "exec", "eval", "__import__"), name
 
 
-def test_the_planner_knows_nothing_but_the_nouns_and_when_an_agent_is_due() -> None:
-    assert set(ours("plan.planner")) == {"plan.due", "model"}
-    assert "orchestrator.plan.due.next_due" in imports("plan.planner")
+def test_a_plan_knows_nothing_but_the_nouns() -> None:
+    rooms = {
+        other.partition(".")[0]
+        for name in MODULES
+        if name.startswith("plan.")
+        for other in ours(name)
+    }
+    assert rooms == {"model", "plan"}
 
 
 def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None:

@@ -11,7 +11,7 @@ from orchestrator.demo.project import TIMEOUT, Place
 from orchestrator.demo.story import Scene, gist
 from orchestrator.errors import NotFound
 from orchestrator.model import Entry, Task
-from orchestrator.plan import planner
+from orchestrator.plan.planner import plan
 from orchestrator.store import Store
 
 Row = dict[str, Any]
@@ -104,10 +104,11 @@ def stuck(place: Place, scene: Scene) -> list[str]:
     now = time.time()
     loaded = settings.load(place.layout, write_cache=False)
     seen = observe.observe(place.layout, loaded, now, list(scene.prs)).snapshot
+    waiting = plan(seen, loaded.config, now).tasks
     found = []
     for task in scene.tasks:
         if task.state == "incoming":
-            rules = planner.explain_task(task, seen, loaded.config, now)
+            rules = waiting.get(task.id, ())
             why = "; ".join(rule.detail for rule in rules if not rule.ok) or "nothing holds it"
         else:
             why = gist(task.error or task.reason or task.question)
