@@ -478,7 +478,7 @@ def test_time_spans_are_for_people(seconds: int | None, text: str) -> None:
 
 RULES = (
     "system_paused paused running not_due usage_limit system_fault budget_exhausted max_claimed "
-    "open_prs_unknown max_open_prs blocked_by_dependency backoff no_matching_task"
+    "open_prs_unknown max_open_prs blocked_by_dependency backoff no_matching_task max_starts"
 )
 
 
@@ -497,7 +497,7 @@ def test_the_plain_form_shows_the_same_codes_and_the_next_step(project: Layout, 
     out = cli("explain", "impl-agent-1").out
     lines = [line.split() for line in out.splitlines() if line.startswith(("  ok", "  NO"))]
     assert [line[1] for line in lines] == RULES.split()
-    assert [line[0] for line in lines] == ["ok"] * 12 + ["NO"]
+    assert [line[0] for line in lines] == ["ok"] * 12 + ["NO", "ok"]
     assert "orchestrator task add --title '...' --role implement" in out
 
 

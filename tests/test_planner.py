@@ -49,6 +49,7 @@ ORDER = [
     "blocked_by_dependency",
     "backoff",
     "no_matching_task",
+    "max_starts",
 ]
 
 
@@ -189,6 +190,7 @@ SPOILERS: dict[str, Callable[[World], None]] = {
     "blocked_by_dependency": _all_tasks(depends_on=("T0",)),
     "backoff": _all_tasks(not_before=NOW + 30, backoff=60.0),
     "no_matching_task": _all_tasks(role="draw"),
+    "max_starts": _config(max_starts=0),
 }
 #: They cannot both be so: one hold at a time, one count, and no task to be blocked or to wait.
 EXCLUSIVE = {
@@ -888,6 +890,7 @@ configs = st.builds(
     lambda **facts: Config(**facts),
     paused=st.just(False) | st.booleans(),
     queue_limits=st.builds(QueueLimits, st.integers(0, 6), st.integers(0, 6), st.integers(0, 6)),
+    max_starts=st.integers(1, 5),
     budgets=st.builds(
         Budgets, daily_usd=st.none() | st.floats(0, 9), task_usd=st.none() | st.floats(0, 9)
     ),

@@ -66,8 +66,6 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
         agents[agent.name] = tuple(row)
         if held := refusal(row):
             actions.append(Action("skip", agent.name, reason=held.code))
-        elif len(draft.starts) >= config.max_starts:
-            actions.append(Action("skip", agent.name, reason="max_starts"))
         else:
             actions.append(Action("start", agent.name, task.id if task else None))
             started[task.id if task else ""] = (choice, own[agent.name])

@@ -274,6 +274,12 @@ def _matching_task(agent: Agent, draft: Draft) -> Judged | None:
     return Judged(found > 0, f"{found} tasks with ROLE {takes}", about=takes) if takes else None
 
 
+@_rule("max_starts", "agent", "no action needed: it starts at one of the next ticks")
+def _max_starts(_: Agent, draft: Draft) -> Judged:
+    before, limit = len(draft.starts), draft.config.max_starts
+    return Judged(before < limit, f"{before} of {limit} starts per tick come before it")
+
+
 @_rule("queue_order", "task", "no action needed: it waits for its turn (PRIORITY P0 goes first)")
 def _queue_order(task: Task, draft: Draft) -> Judged | None:
     before = [(name, taken.id) for name, taken in draft.starts if taken and taken.role == task.role]
