@@ -1,19 +1,19 @@
-# What a developer types. `make test` on a clean clone needs Python 3.11 or newer and git, no more.
+# Commands for developers. On a clean clone, `make test` needs only Python 3.11 or newer and git.
 
 PYTHON ?= python3
 CLIENT_VERSION := 2.1.328
-# Most tests wait for processes of their own: more workers than cores.
+# Most tests wait for child processes, so there are more workers than cores.
 WORKERS ?= 4
-# How long `make crash` plays random stories against the model.
+# Seconds for which `make crash` plays random stories against the reference model.
 MODEL_SECONDS ?= 600
-# One file or more, for `make test TESTS=tests/test_planner.py`.
+# One or more files, as in `make test TESTS=tests/test_planner.py`.
 TESTS ?=
 
 BIN := .venv/bin
 CLIENT_READY := .client/installed-$(CLIENT_VERSION)
 
-# A user's own settings must not reach the tests, nor spoil start-up figures.
-unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE PYTHONWARNINGS
+# The user's own settings must not affect the tests or the start-up figures.
+unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
 .PHONY: help test slow lint format bench crash client clean
@@ -21,16 +21,16 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE PYTHONWARNINGS
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-test: lint client ## everything: lint, types, all tests, with the real client where npm is
+test: lint client ## lint, types and all tests, with the real client if npm is installed
 	@$(BIN)/python -m pytest -q -m "not crash and not slow" --numprocesses $(WORKERS) $(TESTS) || { code=$$?; \
 	test $$code -eq 1 || exit $$code; \
-	echo "These failed in the crowd. Once more, alone: one that passes now is flaky, so mend it." >&2; \
+	echo "These tests failed in parallel. Running each again alone: a test that passes now is flaky; fix it." >&2; \
 	$(BIN)/python -m pytest -q -m "not crash and not slow" --last-failed --last-failed-no-failures none $(TESTS); }
 
-slow: .venv/.complete client ## the variants of tests that `make test` leaves out
+slow: .venv/.complete client ## the test variants that `make test` leaves out
 	$(BIN)/python -m pytest -q -m slow --numprocesses $(WORKERS)
 
-lint: .venv/.complete ## ruff, its formatter and mypy, changing nothing
+lint: .venv/.complete ## check with ruff, its formatter and mypy; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -39,28 +39,28 @@ format: .venv/.complete ## let ruff format and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/.complete ## measure against the bare interpreter and SQLite
+bench: .venv/.complete ## measure, compared with the bare interpreter and SQLite
 	$(BIN)/python -m benchmarks
 
-crash: .venv/.complete ## kill at every call that changes something, a storm, random stories; long
+crash: .venv/.complete ## kill at every call that changes something, a storm, random stories; slow
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m crash tests/test_crash.py
 	$(BIN)/python -m pytest -q -s -m crash tests/test_storm.py
 	MODEL_SECONDS=$(MODEL_SECONDS) $(BIN)/python -m pytest -q -m crash tests/test_model.py
 
-clean: ## remove everything that make and the tools made here
+clean: ## remove everything that make and the tools created here
 	rm -rf .venv .client build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.complete: pyproject.toml requirements.lock requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "$(PYTHON) is missing or older than 3.11: name another, as in 'make test PYTHON=python3.12'" >&2; \
+		echo "$(PYTHON) is missing or older than 3.11: choose another Python, as in 'make test PYTHON=python3.12'" >&2; \
 		exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Not a reason to fail on a developer's machine: the tests that need the client are skipped by name.
+# A missing client is no failure on a developer's machine: the tests that need it are skipped by name.
 client:
 	@if [ -e $(CLIENT_READY) ]; then exit 0; fi; \
 	if ! command -v npm >/dev/null 2>&1; then why="npm is not on PATH"; \

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.report import Aim, Broken, Row, spread
 from benchmarks.scratch import Project, Scratch
 from orchestrator.model import Entry
-from orchestrator.store import Store
+from orchestrator.tasks.store import Store
 
 WAITING = (1_000, 10_000)
 #: Pairs of claim and completion that share one listing.

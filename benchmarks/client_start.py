@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.report import Aim, Broken, Row, milliseconds
 from benchmarks.scratch import Project, Scratch
 from benchmarks.scratch import git as plain_git
-from orchestrator import git
+from orchestrator.guard import client_environment
 
 FILES = 100
 ROUNDS = 12
@@ -184,7 +184,7 @@ def _replay(commands: list[Command]) -> float:
 
     Raises Broken when one ends otherwise than in the run: then it is not the same work.
     """
-    environment = git.environment(os.environ)
+    environment = client_environment.for_git(os.environ)
     began = time.perf_counter()
     codes = [
         subprocess.run(

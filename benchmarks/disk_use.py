@@ -11,11 +11,14 @@ from unittest import mock
 
 from benchmarks.report import Aim, Broken, Row, milliseconds
 from benchmarks.scratch import Project, Scratch
-from orchestrator import agentstate, clone, files, retention, runrecord, settings
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Entry, Outcome, Retention
-from orchestrator.settle import Settler
-from orchestrator.store import Store
+from orchestrator.project import agent_memory, mark, run_record
+from orchestrator.system import files
+from orchestrator.tasks.store import Store
+from orchestrator.tick.settle import Settler
+from orchestrator.upkeep import retention
 
 AGENT = "impl-agent-1"
 RUNS = 1_000
@@ -81,7 +84,7 @@ def disk_use(folder: str) -> int:
 
 def _settle_runs(project: Project, count: int) -> None:
     """Make and settle runs as ticks do, but keep all of them."""
-    loaded = settings.load(project.layout, write_cache=True)
+    loaded = load.settings(project.layout, write_cache=True)
     for number in range(count):
         action = _end_run(project, number)
         Settler(project.layout, loaded, time.time()).settle(action)
@@ -100,10 +103,10 @@ def _end_run(project: Project, number: int) -> Action:
     files.make_folder(folder)
     _fill(folder, number)
     outcome = Outcome("done", summary="Measured, and nothing else.", cost_usd=0.25)
-    loaded = settings.load(layout, write_cache=False)
+    loaded = load.settings(layout, write_cache=False)
     record = {
         "id": run_id,
-        "key": clone.key(layout),
+        "key": mark.key(layout),
         "agent": AGENT,
         "role": "implementer",
         "settings": loaded.config.agents[0]._asdict(),
@@ -118,9 +121,9 @@ def _end_run(project: Project, number: int) -> Action:
         "steps": {},
         "outcome": outcome._asdict(),
     }
-    runrecord.write(folder, record)
-    state = agentstate.read(layout, AGENT)._replace(run=run_id, last_started=time.time())
-    agentstate.write(layout, AGENT, state)
+    run_record.write(folder, record)
+    state = agent_memory.read(layout, AGENT)._replace(run=run_id, last_started=time.time())
+    agent_memory.write(layout, AGENT, state)
     return Action("finish", AGENT, task_id, run_id)
 
 
@@ -134,12 +137,12 @@ def _fill(folder: str, number: int) -> None:
         lines.append(json.dumps(event) + "\n")
         size += len(lines[-1])
     for name, text in (
-        (runrecord.STREAM, "".join(lines)),
-        (runrecord.INSTRUCTIONS, " ".join(some.choices(_WORDS, k=800))),
-        (runrecord.PROMPT, " ".join(some.choices(_WORDS, k=100))),
-        (runrecord.LAUNCH, " ".join(some.choices(_WORDS, k=300))),
-        (runrecord.STDERR, ""),
-        (runrecord.SUPERVISOR_LOG, ""),
+        (run_record.STREAM, "".join(lines)),
+        (run_record.INSTRUCTIONS, " ".join(some.choices(_WORDS, k=800))),
+        (run_record.PROMPT, " ".join(some.choices(_WORDS, k=100))),
+        (run_record.LAUNCH, " ".join(some.choices(_WORDS, k=300))),
+        (run_record.STDERR, ""),
+        (run_record.SUPERVISOR_LOG, ""),
     ):
         Path(folder, name).write_text(text)
 
@@ -168,7 +171,7 @@ def _folders(layout: Layout) -> int:
 
 def _prune_the_rest(project: Project) -> None:
     """Let further ticks' pruning come to its end, without the ticks."""
-    config = settings.load(project.layout, write_cache=False).config
+    config = load.settings(project.layout, write_cache=False).config
     before = -1
     while before != (left := _folders(project.layout)):
         before = left

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from benchmarks.report import Aim, Broken, Row, milliseconds
 from benchmarks.scratch import Project, Scratch
-from orchestrator import agentstate, files
-from orchestrator.agentstate import AgentState
+from orchestrator.project import agent_memory
+from orchestrator.project.agent_memory import AgentState
+from orchestrator.system import files
 
 AGENTS = 50
 ROLES = ("implementer", "tester", "reviewer", "product_manager")
@@ -76,7 +77,7 @@ def _quiet_project(scratch: Scratch, done: int) -> Project:
     )
     project = scratch.new_project(1, remote=False, config="agents:\n" + "".join(agents))
     for name in names:
-        agentstate.write(project.layout, name, AgentState(last_started=time.time()))
+        agent_memory.write(project.layout, name, AgentState(last_started=time.time()))
     folder = Path(project.layout.state("done"))
     first = folder
     for number in range(done):

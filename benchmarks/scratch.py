@@ -23,11 +23,13 @@ from pathlib import Path
 
 import orchestrator
 from benchmarks.report import Broken
-from orchestrator import agentstate, files, process, runrecord, taskfile
 from orchestrator.layout import Layout
-from orchestrator.runrecord import Record
+from orchestrator.project import agent_memory, run_record
+from orchestrator.project.run_record import Record
 from orchestrator.setup import init_project
-from orchestrator.store import Store
+from orchestrator.system import files, process
+from orchestrator.tasks import task_file
+from orchestrator.tasks.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHER = str(ROOT / "bin" / "orchestrator")
@@ -195,7 +197,7 @@ class Project:
         self._tasks = 0
         self._started, self._release = self._make_client()
         self._make_repository(files, remote)
-        init_project.init(self.layout, time.time(), dict(os.environ), start=True, commands=False)
+        init_project.init(self.layout, time.time(), start=True, commands=False)
         client = f"claude: {{command: [{self.client}]}}\n"
         Path(self.layout.config).write_text(f"base_branch: main\nforge: local\n{client}{config}")
 
@@ -228,7 +230,7 @@ class Project:
     def add_task(self) -> str:
         """Put a task for an implementer into the queue; return its id."""
         self._tasks += 1
-        file = taskfile.new(
+        file = task_file.new(
             f"TASK-{self._tasks:08x}",
             f"Benchmark number {self._tasks}",
             "implement",
@@ -296,10 +298,10 @@ class Project:
         return record
 
     def _records(self) -> Iterator[Record]:
-        for name in agentstate.names(self.layout):
+        for name in agent_memory.names(self.layout):
             runs = self.layout.runs(name)
             for run in os.listdir(runs) if os.path.isdir(runs) else ():
-                record = runrecord.read(os.path.join(runs, run))
+                record = run_record.read(os.path.join(runs, run))
                 if record is not None:
                     yield record
 

@@ -31,16 +31,16 @@ def main(arguments: "list[str] | None" = None) -> int:
     if words and words[0] in ("tick", "_after_run"):
         _begin_ahead()
     if words and words[0] == "_run":
-        from orchestrator import supervisor
+        from orchestrator.run import supervisor
 
         return supervisor.main(words[1], int(words[2]) if len(words) > 2 else None)
     if words and words[0] in ("_after_run", "_land"):
-        from orchestrator import scheduler
+        from orchestrator.tick.tick import own_process
 
-        return scheduler.own_process(words[0], words[1])
-    from orchestrator import cli
+        return own_process(words[0], words[1])
+    from orchestrator.cli.main import main as run_command
 
-    return cli.main(words)
+    return run_command(words)
 
 
 def _begin_ahead() -> None:
@@ -48,7 +48,7 @@ def _begin_ahead() -> None:
     from orchestrator import idle
 
     if idle.something_waits():
-        from orchestrator import headstart
+        from orchestrator.run import headstart
 
         headstart.begin()
 

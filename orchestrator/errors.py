@@ -1,7 +1,7 @@
 """Errors that are meant for people: fields in, a sentence out.
 
 Everything the product refuses is an `OrchestratorError`: it becomes one message (what failed, what
-to do next) and an exit code in one place, `cli.main`. Any other exception is a bug.
+to do next) and an exit code in one place, `cli.main.main`. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -39,11 +39,8 @@ class NotFound(OrchestratorError):
     code = "not_found"
 
     def __init__(self, noun: str, name: str, known: Iterable[str] = ()) -> None:
-        near = near_miss(name, known)
-        hint = (
-            f"did you mean {near!r}?" if near else f"see: orchestrator {_LISTS.get(noun, 'status')}"
-        )
-        super().__init__(f"no {noun} named {name!r}", hint)
+        listed = f"see: orchestrator {_LISTS.get(noun, 'status')}"
+        super().__init__(f"no {noun} named {name!r}", did_you_mean(name, known, listed))
 
 
 class ConfigError(OrchestratorError):
@@ -69,7 +66,7 @@ class GitError(OrchestratorError):
 
 
 class SystemFault(OrchestratorError):
-    """The machine or a service failed, not the work: nobody is charged (CONTRACT 7)."""
+    """The machine or a service failed, not the work: nobody is charged (reference 7)."""
 
     code = "system_fault"
 
@@ -82,9 +79,17 @@ _LISTS = {
 }
 
 
-def near_miss(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that `word` most likely meant, or None when none is close."""
+def did_you_mean(
+    word: str, known: Iterable[str], otherwise: str | None = None, *, cutoff: float = 0.6
+) -> str:
+    """Return the hint for a word that is not known: the nearest known word, in any case.
+
+    Where no word is as near as `cutoff` (0 to 1): `otherwise`, or, without it, all known words.
+    """
     import difflib
 
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+    by_lower = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(word[:80].lower(), by_lower, n=1, cutoff=cutoff)
+    if found:
+        return f"did you mean {by_lower[found[0]]!r}?"
+    return f"known: {', '.join(by_lower.values())}" if otherwise is None else otherwise

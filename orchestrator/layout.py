@@ -1,8 +1,13 @@
-"""Where everything lies in a user's project. Paths only: nothing is read or made here."""
+"""Where everything lies: in a user's project, and what the product brings along. Paths only."""
 
 from __future__ import annotations
 
+import os
 from os.path import join
+
+#: Where ticks that a schedule starts write their errors, below the project. Not in `cache/`: with
+#: that folder gone the shell could not open the log, and no tick would start any more.
+SCHEDULE_LOG = join(".orchestrator", "schedule.log")
 
 
 class Layout:
@@ -22,6 +27,7 @@ class Layout:
         self.events = join(self.home, "events.jsonl")
         self.events_before = join(self.home, "events.1.jsonl")
         self.scheduler_lock = join(self.home, "scheduler.lock")
+        self.schedule_log = join(root, SCHEDULE_LOG)
         #: Everything below can be thrown away between two ticks; nothing is lost with it.
         self.cache = join(self.home, "cache")
         self.idle_stamp = join(self.cache, "idle")
@@ -54,3 +60,12 @@ class Layout:
 
     def run(self, name: str, run_id: str) -> str:
         return join(self.agents, name, "runs", run_id)
+
+
+def resources() -> str:
+    """Return the folder that holds `plugin/` and `skills/`: a checkout's root or the wheel's."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    checkout = os.path.dirname(package)
+    if os.path.isfile(os.path.join(checkout, "plugin", "roles", "implementer.md")):
+        return checkout
+    return os.path.join(package, "_resources")

@@ -14,8 +14,11 @@ from unittest import mock
 from reference import Expected, Memory, Reference, Run, Task
 from stage import Killed, PowerSwitch, Stage
 
-from orchestrator import agentstate, forge, idle, observe, scheduler
-from orchestrator.history import MARKER
+from orchestrator import idle
+from orchestrator.project import agent_memory, faults
+from orchestrator.pulls.local import Local
+from orchestrator.tasks.history import MARKER
+from orchestrator.tick.tick import Report
 
 
 class Compared:
@@ -38,7 +41,7 @@ class Compared:
         after_run: bool = False,
         forced: dict[str, str | None] | None = None,
         wait_for_lock: float = 0.0,
-    ) -> scheduler.Report:
+    ) -> Report:
         """Tick, and compare what it did with what the contract says."""
         reference, now = self.reference, self.stage.now
         if self.file_config is not None:
@@ -66,7 +69,7 @@ class Compared:
         with mock.patch.object(idle, "time", SimpleNamespace(time=lambda: self.stage.now)):
             return idle.nothing_to_do()
 
-    def compare(self, report: scheduler.Report, expected: Expected) -> None:
+    def compare(self, report: Report, expected: Expected) -> None:
         assert not report.held
         decisions: dict[str, tuple[str, str | None]] = {}
         others = []
@@ -175,11 +178,11 @@ class Compared:
         assert len(at_work) == len(set(at_work)), "one task has two living runs"
         assert set(self.stage.alive) == {run.agent for run in runs if run.alive}
         for name, memory in self.reference.memory.items():
-            state = agentstate.read(self.stage.layout, name)
+            state = agent_memory.read(self.stage.layout, name)
             assert state.run == (memory.run.id if memory.run else None)
             assert state.last_started == memory.last_started
             assert bool(state.suspended) == memory.suspended
-        hold = observe.read_hold(self.stage.layout)
+        hold = faults.read_hold(self.stage.layout)
         assert (hold and hold.code) == (self.reference.hold and self.reference.hold[0])
 
     # --- after a kill ---
@@ -206,14 +209,14 @@ class Compared:
         assert set(before.tasks) <= set(seen)
         names = {*before.memory, *over.memory}
         found.memory = {name: self.remembered(name, before, settled) for name in names}
-        hold = observe.read_hold(self.stage.layout)
+        hold = faults.read_hold(self.stage.layout)
         found.hold = (hold.code, int(hold.since), hold.until and int(hold.until)) if hold else None
-        where = forge.Local(self.stage.layout, SimpleNamespace(remote="origin"))
+        where = Local(self.stage.layout, SimpleNamespace(remote="origin"))
         found.prs = {pr.id: [pr.state, pr.branch] for pr in where.list()}
         return found
 
     def remembered(self, name: str, before: Reference, settled: Reference) -> Memory:
-        state = agentstate.read(self.stage.layout, name)
+        state = agent_memory.read(self.stage.layout, name)
         was = before.of(name)
         still = was.run is not None and state.run == was.run.id
         memory = copy.deepcopy(was if still else settled.of(name))

@@ -1,15 +1,18 @@
 """What every test has: a home of its own, and on request a repository, a project, the command line.
 
 Real git and real files in a temporary folder. Whatever touches the developer's own home fails the
-test: first in the act, and once more at its end in case the product swallowed that.
+test: first in the act, and once more at its end in case the product swallowed that. A process that
+a test started ends with the test, so a test that timed out does not fail its neighbours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pwd
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,7 +46,21 @@ _OURS = tuple(
         *filter(None, sys.path),
     )
 )
-_EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink"}
+#: For each audit event of Python, which arguments are the paths that it touches, each with the
+#: argument that is the descriptor of the folder to which a relative path belongs. The target of a
+#: symbolic link is text: only the link's own path is touched.
+_EVENTS: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "open": ((0, None),),
+    "os.mkdir": ((0, 2),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.link": ((0, 2), (1, 3)),
+    "os.symlink": ((1, 2),),
+}
+#: Variables of the developer, of git or of a surrounding run. Tests get none of them: with
+#: PYTHONUNBUFFERED, for example, a missing flush shows only on other machines.
+_FOREIGN = ("GIT_", "ORCHESTRATOR_", "PYTHON", "XDG_")
 _touched: list[str] = []
 _guarding = False
 
@@ -76,22 +93,51 @@ def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def touched(event: str, arguments: tuple[Any, ...]) -> list[str]:
+    """Return the absolute paths that an audit event touches.
+
+    A path relative to an open folder is left out: opening that folder was an event of its own.
+    """
+    found = []
+    for place, descriptor in _EVENTS.get(event, ()):
+        path = arguments[place]
+        if not isinstance(path, str | bytes):
+            continue
+        is_relative = not os.path.isabs(path)
+        if is_relative and descriptor is not None and arguments[descriptor] != -1:
+            continue
+        found.append(os.path.abspath(os.fsdecode(path)))
+    return found
+
+
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _guarding or event not in _EVENTS or not isinstance(arguments[0], str | bytes):
+    if not _guarding or event not in _EVENTS:
         return
-    path = os.path.abspath(os.fsdecode(arguments[0]))
-    if _within(path, _REAL_HOME) and not any(_within(path, ours) for ours in _OURS):
-        _touched.append(path)
-        raise TouchedRealHome(path)
+    for path in touched(event, arguments):
+        if _within(path, _REAL_HOME) and not any(_within(path, ours) for ours in _OURS):
+            _touched.append(path)
+            raise TouchedRealHome(path)
 
 
 sys.addaudithook(_guard)
+
+# A shell's background job ignores SIGINT, and so would each process that a test starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test depends on speed: a busy machine is no reason for an example to be too slow.
 hypothesis.settings.register_profile(
     "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("busy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests that need root, each by its name."""
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip("needs root: run make test or .ci/run as root"))
 
 
 @pytest.fixture(scope="session")
@@ -101,10 +147,10 @@ def scratch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_home(scratch_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home that is not the developer's, and none of what a surrounding run or git sets."""
+    """A home that is not the developer's, and an environment without `_FOREIGN` variables."""
     global _guarding
     for name in list(os.environ):
-        if name.startswith(("ORCHESTRATOR_", "XDG_", "GIT_")):
+        if name.startswith(_FOREIGN):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(scratch_home))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(scratch_home / ".gitconfig"))
@@ -116,6 +162,32 @@ def own_home(scratch_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     finally:
         _guarding = False
     assert not _touched, f"a test touched the real home: {_touched}"
+
+
+@pytest.fixture(autouse=True)
+def own_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the processes that a test started and close their pipes, also after a time limit.
+
+    What stays open is a `ResourceWarning`, which is an error, in whichever test runs when Python
+    collects the garbage.
+    """
+    started: list[subprocess.Popen[Any]] = []
+    make = subprocess.Popen.__init__
+
+    def make_and_note(process: subprocess.Popen[Any], *words: Any, **options: Any) -> None:
+        make(process, *words, **options)
+        started.append(process)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", make_and_note)
+    yield
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # unsent input of a dead process
+                    pipe.close()
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -158,7 +230,7 @@ class Done:
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Run a command line in this process: `cli("task", "list")`."""
-    from orchestrator.cli import main
+    from orchestrator.cli.main import main
 
     def run(*words: str) -> Done:
         capsys.readouterr()

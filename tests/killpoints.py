@@ -28,6 +28,8 @@ from typing import Any
 
 #: Bytes of a line in a kind's file: a point's number is its place in the file.
 WIDTH = 120
+#: A module of the product: in the package itself, or in one of its rooms.
+_PRODUCT = re.compile(r"/orchestrator/([a-z]+/)*\w+\.py$")
 #: The function that forks, and what its child is.
 _CHILDREN = {
     ("supervisor", "start"): "prepare",
@@ -173,7 +175,7 @@ def _renamed(source: Any, target: Any, *_: Any) -> str:
 def _forks() -> str:
     """Remember, from the function that forks, what its child will be."""
     frame = sys._getframe(1)
-    while frame.f_back and not frame.f_code.co_filename.rpartition("/")[0].endswith("orchestrator"):
+    while frame.f_back and not _PRODUCT.search(frame.f_code.co_filename):
         frame = frame.f_back
     module = os.path.basename(frame.f_code.co_filename).removesuffix(".py")
     _Here.child = _CHILDREN.get((module, frame.f_code.co_name), "")

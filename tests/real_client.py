@@ -7,7 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
-import pytest
+import needs
 
 #: Where `make test` installs the client from npm; ignored by git. CLIENT_FOLDER names another one,
 #: or its `node_modules`.
@@ -33,13 +33,14 @@ def find_client() -> Path | None:
 
 def require_client() -> Path:
     """The real client's binary; without it the test is skipped, or fails where CI=true."""
+    __tracebackhide__ = True
     client = find_client()
     if client is not None:
         return client
-    reason = f"the real client is not installed under {CLIENT_FOLDER.name}/ (make test does it)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    needs.missing(
+        f"the real client is not installed under {CLIENT_FOLDER.name}/ "
+        "(make test does it where npm is on PATH)"
+    )
 
 
 def client_environment(home: Path, api_url: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A whole project on a stage: the product ticks for real, and its supervisors are played.
 
-Real files, real git, the real `scheduler.tick` and command line in this process, with the time
+Real files, real git, the real `run_tick` and command line in this process, with the time
 passed in. One thing is replaced, at the outermost edge: where a supervisor would be forked off
 (`supervisor.start`), an actor takes over who writes the run's record as a supervisor would and is
 alive for as long as it holds the agent's lock.
@@ -21,20 +21,17 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from orchestrator import (
-    agentstate,
-    files,
-    forge,
-    runner,
-    runrecord,
-    scheduler,
-    starting,
-    supervisor,
-)
-from orchestrator.cli import context, main, running
+from orchestrator.cli import context, run_and_stop
+from orchestrator.cli.main import main
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Outcome, PullRequest, Task
-from orchestrator.store import Listing, Store
+from orchestrator.project import agent_memory, run_record
+from orchestrator.pulls.local import Local
+from orchestrator.run import runner, supervisor
+from orchestrator.system import files, locks
+from orchestrator.tasks.store import Listing, Store
+from orchestrator.tick import start
+from orchestrator.tick.tick import Report, run_tick
 
 #: Central Europe, without need of a zone file: the clocks change at 01:00 UTC (POSIX TZ).
 ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"
@@ -99,12 +96,12 @@ class Stage:
         self.queue = Path(self.layout.queue)
         self.now = 0
         #: The locks that living supervisors hold, by agent.
-        self.alive: dict[str, files.Lock] = {}
+        self.alive: dict[str, locks.Lock] = {}
         #: How many of the next supervisors die as soon as they are started.
         self.stillborn = 0
         self.spawned: list[tuple[str, bool]] = []
         #: Called for each tick; the machine puts its own in, which compares.
-        self.tick: Callable[..., scheduler.Report] = self.plain_tick
+        self.tick: Callable[..., Report] = self.plain_tick
         #: Called while a command waits for a run to end.
         self.meanwhile: Callable[[], None] = lambda: None
         self._made = 0
@@ -117,16 +114,15 @@ class Stage:
     def _replace_the_edges(self) -> None:
         patch = mock.patch.object
         waiting = SimpleNamespace(sleep=self._sleep, monotonic=lambda: self._waited)
-        ticking = SimpleNamespace(tick=lambda *_, **named: self.tick(**named))
         for edge in (
             mock.patch.dict(os.environ, {"TZ": ZONE}),
             patch(supervisor, "start", self._spawn),
             patch(context, "now", lambda: float(self.now)),
             # What a command does while it waits for a run to end, and the ticks that it makes.
-            patch(running, "time", waiting),
-            patch(running, "scheduler", ticking),
+            patch(run_and_stop, "time", waiting),
+            patch(run_and_stop, "run_tick", lambda *_, **named: self.tick(**named)),
             # Run ids order reviews of one second: the same ones in each replay.
-            patch(starting.os, "urandom", self._urandom),
+            patch(start.os, "urandom", self._urandom),
             # kill -9 loses nothing that was written; only a machine that goes down does.
             patch(os, "fsync", lambda descriptor: None),
         ):
@@ -150,8 +146,8 @@ class Stage:
 
     # --- the product ---
 
-    def plain_tick(self, **named: Any) -> scheduler.Report:
-        return scheduler.tick(self.layout, float(self.now), {}, **named)
+    def plain_tick(self, **named: Any) -> Report:
+        return run_tick(self.layout, float(self.now), {}, **named)
 
     def command(self, *words: str) -> tuple[int, str]:
         """Run a command line of the product; return its exit code and what it said."""
@@ -185,7 +181,7 @@ class Stage:
         """Begin a supervisor's life: it holds the agent's lock, unless another one does."""
         if agent in self.alive:
             return False
-        lock = files.Lock(self.layout.agent_lock(agent))
+        lock = locks.Lock(self.layout.agent_lock(agent))
         lock.__enter__()
         self.alive[agent] = lock
         return True
@@ -195,25 +191,25 @@ class Stage:
 
     def write_stage(self, agent: str, run: str, stage: str) -> None:
         folder, record = self._record(agent, run)
-        runrecord.write(folder, {**record, "status": stage})
+        run_record.write(folder, {**record, "status": stage})
 
     def finish(self, agent: str, run: str, outcome: dict[str, Any] | None) -> None:
         """Write a run's end; None: with an outcome that nobody can read."""
         folder, record = self._record(agent, run)
         if outcome is None:
-            runrecord.write(folder, {**record, "status": "finished", "outcome": {"odd": 1}})
+            run_record.write(folder, {**record, "status": "finished", "outcome": {"odd": 1}})
         else:
             runner.finish(folder, record, Outcome(**outcome))
 
     def _record(self, agent: str, run: str) -> tuple[str, dict[str, Any]]:
         folder = self.layout.run(agent, run)
-        record = runrecord.read(folder)
+        record = run_record.read(folder)
         assert record is not None, folder
         return folder, record
 
     def unsettled_run(self, agent: str) -> tuple[str, str | None] | None:
         """Return the run and its task that an agent's memory names."""
-        run = agentstate.read(self.layout, agent).run
+        run = agent_memory.read(self.layout, agent).run
         return (run, self._record(agent, run)[1]["task"]) if run else None
 
     # --- git and the forge ---
@@ -229,7 +225,7 @@ class Stage:
         head = self.commits.pop()
         self.git("update-ref", f"refs/heads/{branch}", head)
         wanted = PullRequest("", task, branch, "main", head, task, "open")
-        where = forge.Local(self.layout, SimpleNamespace(remote="origin"))
+        where = Local(self.layout, SimpleNamespace(remote="origin"))
         return where.open(wanted, "").id
 
     def merge(self, branch: str) -> None:

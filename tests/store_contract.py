@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator import taskfile
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.model import STATES, Entry, Task
-from orchestrator.store import Store
-from orchestrator.taskfile import TaskFile
+from orchestrator.tasks import task_file
+from orchestrator.tasks.store import Store
+from orchestrator.tasks.task_file import TaskFile
 
 AT = "2026-11-22T09:00:00Z"
 MakeStore = Callable[[], Store]
@@ -32,7 +32,7 @@ def new_task(task_id: str = "T1", title: str | None = None, **more: Any) -> Task
         "body": "## Context\nWhy, and ünicode.\n",
         **more,
     }
-    return taskfile.new(task_id, title or f"Title of {task_id}", **facts)
+    return task_file.new(task_id, title or f"Title of {task_id}", **facts)
 
 
 def entry(event: str, run: str | None = None, **fields: object) -> Entry:
@@ -83,7 +83,7 @@ class StoreContract:
         written = new_task(extra=[("X-Estimate", "3 days"), ("PR", "7")])
         store.add(written)
         read = store.read(store.find("T1"))
-        assert taskfile.render(read) == taskfile.render(written)
+        assert task_file.render(read) == task_file.render(written)
         assert read.get("x-estimate") == "3 days"
 
     @pytest.mark.parametrize("state", STATES)
@@ -114,7 +114,7 @@ class StoreContract:
         made = []
         for _ in range(30):
             task_id = store.new_id()
-            assert taskfile.is_id(task_id)
+            assert task_file.is_id(task_id)
             store.add(new_task(task_id))
             made.append(task_id)
         assert made == sorted(set(made))
@@ -248,7 +248,7 @@ class StoreContract:
         read = store.read(task)
         assert [e.event for e in read.history] == ["claimed", "requeued", "claimed", "done"]
         assert read.history[-1].fields["note"] == "naïve\n\u2028 ☃"
-        assert taskfile.render(read).startswith(taskfile.render(written))
+        assert task_file.render(read).startswith(task_file.render(written))
         assert (task.attempts, task.pr, task.claimed_by) == (1, "3", None)
 
     def test_a_note_is_remembered_and_moves_nothing(self, store: Store) -> None:

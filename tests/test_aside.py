@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from orchestrator import process
-from orchestrator.aside import Aside
+from orchestrator.system import process
+from orchestrator.system.aside import Aside
 
 
 def ended(pid: int, seconds: float = 10.0) -> bool:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import AGENTS_YAML, Done, tree
 
-from orchestrator import agentstate, config, files
-from orchestrator.cli import configedit, pausing, running
+from orchestrator.cli import agent_pause, run_and_stop
+from orchestrator.config import change, keys
 from orchestrator.layout import Layout
+from orchestrator.project import agent_memory
+from orchestrator.system import files, locks
 
 Cli = Callable[..., Done]
 
@@ -26,7 +28,7 @@ def text_of(layout: Layout) -> str:
 
 
 def remember(layout: Layout, agent: str, **fields: object) -> None:
-    agentstate.write(layout, agent, agentstate.read(layout, agent)._replace(**fields))
+    agent_memory.write(layout, agent, agent_memory.read(layout, agent)._replace(**fields))
 
 
 def row(cli: Cli, name: str) -> dict[str, object]:
@@ -138,14 +140,14 @@ def test_set_changes_one_value_and_says_how_to_undo_it(cli: Cli, project: Layout
 
 
 def test_remove_takes_only_that_agent_and_can_be_undone(cli: Cli, project: Layout) -> None:
-    before = config.parse(AGENTS_YAML)
+    before = keys.parse(AGENTS_YAML)
     done = cli("agent", "remove", "pm-agent")
     assert done.code == 0
     assert "pm-agent" not in text_of(project)
     assert "# Writes the code." in text_of(project)
     undo = done.out.split("undo: orchestrator ")[1].split()
     assert cli(*undo).code == 0
-    assert config.parse(text_of(project)) == before
+    assert keys.parse(text_of(project)) == before
 
 
 def test_removing_one_from_the_middle_warns_of_the_ports(cli: Cli, project: Layout) -> None:
@@ -186,16 +188,16 @@ def test_edits_at_once_lose_none(cli: Cli, project: Layout) -> None:
         for number in range(8)
     ]  # fmt: skip
     assert [child.wait(60) for child in children] == [0] * 8
-    names = {agent.name for agent in config.parse(text_of(project)).agents}
+    names = {agent.name for agent in keys.parse(text_of(project)).agents}
     assert {f"a{number}" for number in range(8)} < names
 
 
 def test_a_file_somebody_else_holds_for_long_is_said(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch, unchanged: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(configedit, "LOCK_WAIT", 0.05)
+    monkeypatch.setattr(change, "LOCK_WAIT", 0.05)
     files.make_folder(project.cache)
-    lock = files.Lock(os.path.join(project.cache, "config.lock"))
+    lock = locks.Lock(os.path.join(project.cache, "config.lock"))
     with lock:
         done = cli("agent", "pause", "pm-agent", "--json")
     lock.close()
@@ -210,10 +212,10 @@ def test_pause_and_resume_of_one_agent(cli: Cli, project: Layout) -> None:
     done = cli("agent", "pause", "impl-agent-1", "pm-agent")
     assert done.code == 0
     assert "undo: orchestrator agent resume impl-agent-1 pm-agent" in done.out
-    paused = {agent.name: agent.paused for agent in config.parse(text_of(project)).agents}
+    paused = {agent.name: agent.paused for agent in keys.parse(text_of(project)).agents}
     assert paused == {"impl-agent-1": True, "test-agent": False, "pm-agent": True}
     assert cli("agent", "resume", "impl-agent-1", "pm-agent").code == 0
-    assert not any(agent.paused for agent in config.parse(text_of(project)).agents)
+    assert not any(agent.paused for agent in keys.parse(text_of(project)).agents)
 
 
 def test_pause_all_is_the_top_levels_key_and_back(cli: Cli, project: Layout) -> None:
@@ -222,7 +224,7 @@ def test_pause_all_is_the_top_levels_key_and_back(cli: Cli, project: Layout) -> 
     one = cli("agent", "resume", "pm-agent")
     assert "the whole system is still paused" in one.out
     assert cli("agent", "resume", "--all").code == 0
-    assert config.parse(text_of(project)).paused is False
+    assert keys.parse(text_of(project)).paused is False
 
 
 def test_resume_all_names_those_that_stay_paused(cli: Cli, project: Layout) -> None:
@@ -247,7 +249,7 @@ def test_pause_with_stop_ends_what_runs(
         asked.append(names)
         return {"pm-agent": "R1"}
 
-    monkeypatch.setattr(running, "end_runs", end_runs)
+    monkeypatch.setattr(run_and_stop, "end_runs", end_runs)
     remember(project, "pm-agent", run=None)
     done = cli("agent", "pause", "--all", "--stop", "--json")
     assert done.json == {"paused": "all", "stopped": {"pm-agent": "R1"}}
@@ -263,7 +265,7 @@ def test_resume_ends_the_pause_that_the_scheduler_gave(cli: Cli, project: Layout
         done = cli("agent", "resume", *words)
         assert done.code == 0
         assert "pm-agent had been paused by the scheduler" in done.out
-        state = agentstate.read(project, "pm-agent")
+        state = agent_memory.read(project, "pm-agent")
         assert (state.suspended, state.failures) == (None, 0)
         assert not os.path.exists(project.idle_stamp)
 
@@ -271,14 +273,14 @@ def test_resume_ends_the_pause_that_the_scheduler_gave(cli: Cli, project: Layout
 def test_an_agents_memory_is_not_written_while_a_tick_is_at_work(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pausing, "TICK_WAIT", 0.05)
+    monkeypatch.setattr(agent_pause, "TICK_WAIT", 0.05)
     remember(project, "pm-agent", suspended="failed 3 times in a row")
-    lock = files.Lock(project.scheduler_lock)
+    lock = locks.Lock(project.scheduler_lock)
     with lock:
         done = cli("agent", "resume", "pm-agent", "--json")
     lock.close()
     assert (done.code, done.json["error"]["code"]) == (1, "busy")
-    assert agentstate.read(project, "pm-agent").suspended
+    assert agent_memory.read(project, "pm-agent").suspended
 
 
 BROKEN = {
@@ -327,16 +329,16 @@ def test_the_brake_without_a_file_says_that_nothing_starts(cli: Cli, project: La
     ],
 )
 def test_the_brake_edits_bytes(text: bytes, wanted: bytes) -> None:
-    assert configedit.braked(text) == wanted
-    assert configedit.braked(wanted) == wanted
+    assert change.braked(text) == wanted
+    assert change.braked(wanted) == wanted
 
 
 def test_a_stop_is_never_held_up_by_the_file(cli: Cli, project: Layout) -> None:
-    assert configedit.set_paused(project, "pm-agent", True)
-    assert not configedit.set_paused(project, "removed-agent", True)
+    assert change.set_paused(project, "pm-agent", True)
+    assert not change.set_paused(project, "removed-agent", True)
     Path(project.config).write_text("agents: [\n")
-    assert not configedit.set_paused(project, "pm-agent", True)
-    assert configedit.set_paused(project, None, True)
+    assert not change.set_paused(project, "pm-agent", True)
+    assert change.set_paused(project, None, True)
 
 
 # --- limits ------------------------------------------------------------------------------------

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator import agentstate, history, process, taskfile
+from orchestrator.client.claude.transcript import SHORT, Line, one_line, translate
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
-from orchestrator.transcript import SHORT, Line, one_line, translate
+from orchestrator.project import agent_memory
+from orchestrator.system import process
+from orchestrator.tasks import history, task_file
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -218,7 +220,7 @@ def test_the_run_that_is_not_settled_is_the_latest_whatever_its_id(
 ) -> None:
     a_run(project, "impl-agent-1", FIRST)
     a_run(project, "impl-agent-1", SECOND)
-    agentstate.write(project, "impl-agent-1", agentstate.AgentState(run=FIRST))
+    agent_memory.write(project, "impl-agent-1", agent_memory.AgentState(run=FIRST))
     assert cli("logs", "impl-agent-1").out.startswith(f"run {FIRST}")
 
 
@@ -400,8 +402,8 @@ def test_following_goes_on_until_the_run_has_ended(project: Layout) -> None:
 def test_a_tasks_own_record_names_its_run(project: Layout, cli: Callable[..., Any]) -> None:
     a_run(project, "impl-agent-1", FIRST, "TASK-1")
     a_run(project, "test-agent", SECOND, None)
-    file = taskfile.new("TASK-1", "Fix it", "implement", None, None, "", None, (), "")
-    data = taskfile.render(file)
+    file = task_file.new("TASK-1", "Fix it", "implement", None, None, "", None, (), "")
+    data = task_file.render(file)
     claimed = Entry("2026-01-01T00:00:00Z", "claimed", {"agent": "test-agent", "run": SECOND})
     data += history.append(data, claimed)
     Path(project.state("claimed"), "TASK-1.md").write_bytes(data)

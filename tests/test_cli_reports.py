@@ -19,12 +19,15 @@ from typing import Any
 import pytest
 from conftest import set_up_long_ago
 
-from orchestrator import agentstate, clone, files, history, process, settings, store, taskfile
-from orchestrator.cli import overview
+from orchestrator.cli import status
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
+from orchestrator.project import agent_memory, mark
+from orchestrator.project.mark import record_schedule
 from orchestrator.schedule.entry import Entry as Schedule
-from orchestrator.setup.init_project import record_schedule
+from orchestrator.system import locks, process
+from orchestrator.tasks import history, store, task_file
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"
@@ -36,7 +39,7 @@ def put(
 ) -> Path:
     """Put a task with this history into a state."""
     fields = {"role": "implement", "depends_on": "", **header}
-    file = taskfile.new(
+    file = task_file.new(
         task_id,
         fields.pop("title", f"Do {task_id}"),
         fields.pop("role"),
@@ -47,7 +50,7 @@ def put(
         fields.pop("depends_on").split(),
         "",
     )
-    data = taskfile.render(file)
+    data = task_file.render(file)
     for event in events:
         data += history.append(data, event)
     path = Path(layout.state(state), f"{task_id}.md")
@@ -68,8 +71,8 @@ def ticked(layout: Layout, age: float = 1.0) -> None:
 def running(layout: Layout, agent: str = "impl-agent-1", task: str = "TASK-1") -> dict[str, Any]:
     """Fake a run at work, whose supervisor is this very process."""
     me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
-    state = agentstate.AgentState(last_started=time.time() - 90, run=RUN, supervisor=me)
-    agentstate.write(layout, agent, state)
+    state = agent_memory.AgentState(last_started=time.time() - 90, run=RUN, supervisor=me)
+    agent_memory.write(layout, agent, state)
     folder = Path(layout.run(agent, RUN))
     folder.mkdir(parents=True)
     record = {"id": RUN, "agent": agent, "task": task, "status": "running", "role": "implementer"}
@@ -78,7 +81,7 @@ def running(layout: Layout, agent: str = "impl-agent-1", task: str = "TASK-1") -
         "supervisor": me,
         "branch": f"agent/{task}-x",
         "project": layout.root,
-        "key": clone.key(layout),
+        "key": mark.key(layout),
         "attempt": 1,
         "limits": {},
         "settings": {},
@@ -147,8 +150,8 @@ def test_a_run_at_work_is_shown_with_its_supervisor(project: Layout, cli: Cli) -
 
 def test_totals_are_the_sum_over_all_agents(project: Layout, cli: Cli) -> None:
     for name, runs in (("impl-agent-1", 2), ("gone-agent", 3)):
-        totals = agentstate.Totals(runs, 10, 5, 0.25, 60.0)
-        agentstate.write(project, name, agentstate.AgentState(totals=totals))
+        totals = agent_memory.Totals(runs, 10, 5, 0.25, 60.0)
+        agent_memory.write(project, name, agent_memory.AgentState(totals=totals))
     assert cli("status", "--json").json["totals"] == {
         "runs": 5,
         "input_tokens": 20,
@@ -269,13 +272,13 @@ def test_a_project_that_was_just_set_up_is_well_before_its_first_tick(
 
 
 def test_a_tick_that_hangs_is_reported_with_its_process(project: Layout, cli: Cli) -> None:
-    lock = files.Lock(project.scheduler_lock)
+    lock = locks.Lock(project.scheduler_lock)
     with lock:
         me = f"{os.getpid()} {process.identity(os.getpid())} {time.time() - 600:.3f}\n"
         Path(project.scheduler_lock).write_text(me)
         problems = {p["code"]: p["message"] for p in cli("status", "--json").json["problems"]}
     lock.close()
-    assert f"process {os.getpid()}) holds the lock for 10 minutes" in problems["tick_hung"]
+    assert f"process {os.getpid()}) has held the lock for 10 minutes" in problems["tick_hung"]
     assert "tick_hung" not in [p["code"] for p in cli("status", "--json").json["problems"]]
 
 
@@ -378,8 +381,8 @@ def test_watch_asks_the_forge_at_most_twice_a_minute(
 ) -> None:
     text = Path(project.config).read_text()
     Path(project.config).write_text(text.replace("forge: local", "forge: github"))
-    loaded = settings.load(project, write_cache=False)
-    watched = overview.Watched(project)
+    loaded = load.settings(project, write_cache=False)
+    watched = status.Watched(project)
     for second in range(0, 600, 2):
         assert watched.look(loaded, time.time(), float(second))["open_prs"] == 1
         if second == 0:
@@ -433,7 +436,7 @@ def test_watch_on_a_terminal_repaints_and_leaves_it_as_it_was(project: Layout) -
 def read_until(descriptor: int, wanted: bytes) -> bytes:
     found, deadline = b"", time.monotonic() + 20
     while wanted not in found:
-        assert time.monotonic() < deadline, found
+        assert time.monotonic() < deadline, found[-1000:]
         if select.select([descriptor], [], [], 0.2)[0]:
             found += os.read(descriptor, 65536)
     return found
@@ -447,15 +450,15 @@ def test_watch_refuses_an_interval_that_makes_no_sense(
 
 
 def test_only_what_does_not_change_by_itself_counts_as_a_change() -> None:
-    def value(age: int, outcome: str) -> overview.Value:
+    def value(age: int, outcome: str) -> status.Value:
         agents = [{"name": "a", "due_in_seconds": age, "last_outcome": outcome}]
         problems = [{"code": "tick_stale", "message": f"{age} minutes ago", "hint": None}]
         running = [{"run": "r", "age_seconds": age}]
         found = {"agents": agents, "problems": problems, "running": running, "queue": {}}
         return {**found, "totals": {"seconds_running": age}, "scheduler": {"age_seconds": age}}
 
-    assert overview.lasting(value(1, "done")) == overview.lasting(value(2, "done"))
-    assert overview.lasting(value(1, "done")) != overview.lasting(value(1, "failed"))
+    assert status.lasting(value(1, "done")) == status.lasting(value(2, "done"))
+    assert status.lasting(value(1, "done")) != status.lasting(value(1, "failed"))
 
 
 @pytest.mark.parametrize(
@@ -471,7 +474,7 @@ def test_only_what_does_not_change_by_itself_counts_as_a_change() -> None:
     ],
 )
 def test_time_spans_are_for_people(seconds: int | None, text: str) -> None:
-    assert overview.span(seconds) == text
+    assert status.span(seconds) == text
 
 
 # --- explain -----------------------------------------------------------------------------------
@@ -563,7 +566,7 @@ def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:
 
 def test_a_task_whose_agent_is_held_says_which_and_how_to_go_on(project: Layout, cli: Cli) -> None:
     put(project, "TASK-1")
-    agentstate.write(project, "impl-agent-1", agentstate.AgentState(last_started=time.time()))
+    agent_memory.write(project, "impl-agent-1", agent_memory.AgentState(last_started=time.time()))
     done = cli("explain", "TASK-1")
     assert "is not claimed: not_due (impl-agent-1 is due in" in done.out
     assert "start it now: orchestrator run impl-agent-1" in done.out

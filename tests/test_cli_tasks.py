@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from conftest import AGENTS_YAML, Done, git, tree
 
-from orchestrator import agentstate, runrecord
-from orchestrator.cli import pulls, running
+from orchestrator.cli import pr as pr_command
+from orchestrator.cli import run_and_stop
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
-from orchestrator.store import Store
+from orchestrator.project import agent_memory, run_record
+from orchestrator.tasks.store import Store
 
 Cli = Callable[..., Done]
 
@@ -57,8 +58,8 @@ def claim(layout: Layout, task_id: str, agent: str = "impl-agent-1") -> str:
     fields = {"agent": agent, "run": run, "branch": f"agent/{task_id}-x"}
     store.move(store.find(task_id), "claimed", Entry("2026-01-01T00:00:00Z", "claimed", fields))
     os.makedirs(layout.run(agent, run))
-    runrecord.write(layout.run(agent, run), {"id": run, "status": "running", "task": task_id})
-    agentstate.write(layout, agent, agentstate.read(layout, agent)._replace(run=run))
+    run_record.write(layout.run(agent, run), {"id": run, "status": "running", "task": task_id})
+    agent_memory.write(layout, agent, agent_memory.read(layout, agent)._replace(run=run))
     return run
 
 
@@ -73,7 +74,7 @@ def settle_by_hand(layout: Layout, ended: list[str]) -> Callable[..., None]:
     """What `stop` does, without processes: the run is over, its task back in incoming."""
 
     def end_run_of(_: Layout, agent: str, reason: str) -> None:
-        state = agentstate.read(layout, agent)
+        state = agent_memory.read(layout, agent)
         assert state.run is not None
         store = Store(layout)
         for task in store.list("claimed").tasks:
@@ -81,7 +82,7 @@ def settle_by_hand(layout: Layout, ended: list[str]) -> Callable[..., None]:
                 store.move(
                     task, "incoming", Entry("2026-01-01T00:00:01Z", "requeued", {"run": "x"})
                 )
-        agentstate.write(layout, agent, state._replace(run=None))
+        agent_memory.write(layout, agent, state._replace(run=None))
         ended.append(agent)
 
     return end_run_of
@@ -364,7 +365,7 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
         ((*ADD, "--body-file", "nowhere.md"), 1, "nowhere.md: No such file"),
         ((*ADD, "--body-file", "."), 1, "Is a directory"),
         ((*ADD, "--body", "<!-- orchestrator:history -->"), 1, "begins a task's history"),
-        ((*ADD, "--frce"), 2, "did you mean --force?"),
+        ((*ADD, "--frce"), 2, "did you mean '--force'?"),
         (("task", "list", "--state", "incomming"), 2, "did you mean 'incoming'?"),
         (("task", "list", "--role", "implemnt"), 1, "did you mean 'implement'?"),
         (("task", "show"), 2, "ID"),
@@ -666,13 +667,13 @@ def test_cancel_ends_the_run_of_a_claimed_task(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str] = []
-    monkeypatch.setattr(running, "end_run_of", settle_by_hand(project, ended))
+    monkeypatch.setattr(run_and_stop, "end_run_of", settle_by_hand(project, ended))
     task_id = add(cli)
     run = claim(project, task_id)
     assert cli("task", "cancel", task_id).code == 0
     assert ended == ["impl-agent-1"]
     assert state_of(project, task_id) == "failed"
-    assert runrecord.stop_reason(project.run("impl-agent-1", run)) == "cancelled"
+    assert run_record.stop_reason(project.run("impl-agent-1", run)) == "cancelled"
 
 
 @pytest.mark.parametrize("state", ["incoming", "blocked", "done", "failed"])
@@ -687,7 +688,7 @@ def test_a_task_at_which_an_agent_works_is_moved_only_by_force(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str] = []
-    monkeypatch.setattr(running, "end_run_of", settle_by_hand(project, ended))
+    monkeypatch.setattr(run_and_stop, "end_run_of", settle_by_hand(project, ended))
     for number, state in enumerate(("incoming", "done")):
         task_id = add(cli, f"Task {number}")
         claim(project, task_id, f"agent-{number}")
@@ -846,21 +847,21 @@ def test_tasks_that_wait_for_each_other_are_items(cli: Cli, project: Layout) -> 
         Path(project.state("incoming"), f"{name}.md").write_text(text)
     texts = {item["id"]: item["text"] for item in inbox(cli)}
     assert set(texts) == {"a", "b", "c"}
-    assert "circle" in texts["a"]
+    assert "cycle" in texts["a"]
     assert "no such task" in texts["c"]
 
 
 def test_an_agent_that_the_scheduler_paused_is_dismissed_into_work(
     cli: Cli, project: Layout
 ) -> None:
-    state = agentstate.AgentState(suspended="failed 3 times in a row", failures=3, last_run="R1")
-    agentstate.write(project, "pm-agent", state)
+    state = agent_memory.AgentState(suspended="failed 3 times in a row", failures=3, last_run="R1")
+    agent_memory.write(project, "pm-agent", state)
     (item,) = inbox(cli)
     assert (item["id"], item["kind"], item["run"]) == ("agent:pm-agent", "escalation", "R1")
     refused = cli("inbox", "answer", "agent:pm-agent", "Go on")
     assert (refused.code, "no task" in refused.err) == (1, True)
     assert cli("inbox", "dismiss", "agent:pm-agent").code == 0
-    now = agentstate.read(project, "pm-agent")
+    now = agent_memory.read(project, "pm-agent")
     assert (now.suspended, now.failures, now.last_run) == (None, 0, "R1")
     assert inbox(cli) == []
 
@@ -892,7 +893,9 @@ def test_an_approved_pull_request_waits_for_a_person_who_merges_it(
     assert reviewed.state == "done"
     assert inbox(cli)[0]["since"] == "2026-01-02T03:04:05Z"
     merged: list[str] = []
-    monkeypatch.setattr(pulls, "merge_pull_request", lambda layout, pr: merged.append(pr) or "")
+    monkeypatch.setattr(
+        pr_command, "merge_pull_request", lambda layout, pr: merged.append(pr) or ""
+    )
     assert cli("inbox", "approve", "pr:1").code == 0
     assert cli("inbox", "approve", "1").code == 0
     assert merged == ["1", "1"]

@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import client, environment, roles
-from orchestrator.client import Ended, Stream
+from orchestrator.client.claude import client
+from orchestrator.client.claude.client import Ended, Stream
+from orchestrator.config import roles
+from orchestrator.guard import client_environment
 from orchestrator.model import VERDICTS, Agent, Budgets, Outcome, Role
 
 SESSION = "11111111-2222-4333-8444-555555555555"
 
 
 def shipped() -> dict[str, Role]:
-    known, problems = roles.load("/nowhere", "/nowhere", write_cache=False)
+    known, problems = roles.load("/nowhere")
     assert not problems
     return dict(known)
 
@@ -738,13 +740,13 @@ SURROUNDING = {
 
 def test_a_client_knows_nothing_of_the_session_and_the_repository_around_us() -> None:
     kept = {"PATH": "/bin", "HOME": "/home/me", "CLAUDE_CODE_OAUTH_TOKEN": "t", "LANG": "C"}
-    clean = environment.for_client({**SURROUNDING, **kept}, {})
+    clean = client_environment.for_client({**SURROUNDING, **kept}, {})
     assert not SURROUNDING.keys() & clean.keys()
     assert kept.items() <= clean.items()
 
 
 def test_a_clients_background_work_and_prompts_are_off() -> None:
-    clean = environment.for_client({}, {})
+    clean = client_environment.for_client({}, {})
     for name in (
         "DISABLE_AUTOUPDATER",
         "CLAUDE_CODE_DISABLE_CRON",
@@ -756,16 +758,20 @@ def test_a_clients_background_work_and_prompts_are_off() -> None:
 
 
 def test_a_runs_own_variables_have_the_last_word() -> None:
-    clean = environment.for_client({"ORCHESTRATOR_AGENT": "old"}, {"ORCHESTRATOR_AGENT": "new"})
+    clean = client_environment.for_client(
+        {"ORCHESTRATOR_AGENT": "old"}, {"ORCHESTRATOR_AGENT": "new"}
+    )
     assert clean["ORCHESTRATOR_AGENT"] == "new"
     assert (
-        environment.for_client({"CLAUDE_CODE_MAX_RETRIES": "9"}, {})["CLAUDE_CODE_MAX_RETRIES"]
+        client_environment.for_client({"CLAUDE_CODE_MAX_RETRIES": "9"}, {})[
+            "CLAUDE_CODE_MAX_RETRIES"
+        ]
         == "9"
     )
 
 
 def test_git_settings_are_given_as_gits_own_variables() -> None:
-    assert environment.as_git_config({"a.b": "1", "remote.o.pushurl": "no"}) == {
+    assert client_environment.as_git_config({"a.b": "1", "remote.o.pushurl": "no"}) == {
         "GIT_CONFIG_COUNT": "2",
         "GIT_CONFIG_KEY_0": "a.b",
         "GIT_CONFIG_VALUE_0": "1",

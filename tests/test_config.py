@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import time
@@ -13,9 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import config, lastgood
+from orchestrator.config import keys, last_good
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retention, Retry, Review
+from orchestrator.model import (
+    Agent,
+    Budgets,
+    Config,
+    Hooks,
+    QueueLimits,
+    Retention,
+    Retry,
+    Review,
+    Role,
+)
 from orchestrator.plan.due import next_due
 
 EVERY_KEY = """\
@@ -96,7 +107,7 @@ ONE = "agents:\n- {name: a, role: r}\n"
 
 def problems(text: str | bytes, **options: object) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        config.parse(text, **options)  # type: ignore[arg-type]
+        keys.parse(text, **options)  # type: ignore[arg-type]
     return caught.value.problems
 
 
@@ -109,21 +120,21 @@ def agent(**values: object) -> str:
 
 
 def test_every_key_of_the_contract_reaches_the_configuration() -> None:
-    assert config.parse(EVERY_KEY) == MEANT
-    assert config.parse(EVERY_KEY.encode()) == MEANT
-    assert config.parse("\ufeff" + EVERY_KEY.replace("\n", "\r\n")) == MEANT
+    assert keys.parse(EVERY_KEY) == MEANT
+    assert keys.parse(EVERY_KEY.encode()) == MEANT
+    assert keys.parse("\ufeff" + EVERY_KEY.replace("\n", "\r\n")) == MEANT
 
 
 def test_what_is_left_out_has_the_default_of_the_contract() -> None:
-    assert config.parse("agents: []") == Config()
-    assert config.parse(ONE).agents == (Agent("a", "r", 0),)
+    assert keys.parse("agents: []") == Config()
+    assert keys.parse(ONE).agents == (Agent("a", "r", 0),)
 
 
 def test_the_table_of_keys_has_every_field_of_the_model() -> None:
     nested = ("claude", "environment")
     names = {next((n for n in nested if f.startswith(f"{n}_")), f) for f in MEANT._fields}
-    assert set(config._TOP) == names
-    assert set(config._AGENT) == set(MEANT.agents[0]._asdict()) - {"position"}
+    assert set(keys._TOP) == names
+    assert set(keys._AGENT) == set(MEANT.agents[0]._asdict()) - {"position"}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +161,7 @@ def test_the_table_of_keys_has_every_field_of_the_model() -> None:
     ],
 )
 def test_other_spellings_are_taken(text: str, field: str, value: object) -> None:
-    assert getattr(config.parse(f"{text}\n{ONE}"), field) == value
+    assert getattr(keys.parse(f"{text}\n{ONE}"), field) == value
 
 
 def test_anchors_aliases_and_merge_keys_work() -> None:
@@ -161,14 +172,14 @@ def test_anchors_aliases_and_merge_keys_work() -> None:
         "- {<<: *slow, name: a}\n"
         "- {name: b, interval_seconds: 5, <<: [*big, *slow]}\n"
     )
-    first, second = config.parse(text).agents
+    first, second = keys.parse(text).agents
     assert (first.interval_seconds, first.role, first.model) == (900, "tester", None)
     assert (second.interval_seconds, second.role, second.model) == (5, "tester", "opus")
 
 
 def test_an_interval_of_null_makes_room_for_a_schedule_and_the_reverse() -> None:
-    first = config.parse(agent(interval_seconds="null", schedule="'0 3 * * *'")).agents[0]
-    second = config.parse(agent(interval_seconds=5, schedule="null")).agents[0]
+    first = keys.parse(agent(interval_seconds="null", schedule="'0 3 * * *'")).agents[0]
+    second = keys.parse(agent(interval_seconds=5, schedule="null")).agents[0]
     assert (first.interval_seconds, first.schedule) == (None, "0 3 * * *")
     assert (second.interval_seconds, second.schedule) == (5, None)
 
@@ -279,7 +290,11 @@ WRONG_VALUES = [
     ("base_branch: HEAD", "base_branch: expected the name of a branch, found 'HEAD'"),
     ("base_branch: 2", "base_branch: expected the name of a branch (in quotes), found 2"),
     ("remote: https://x", "remote: expected the name of a git remote, found 'https://x'"),
-    ("forge: gitlab", "forge: expected auto, github or local, found 'gitlab'"),
+    (
+        "forge: gitlab",
+        "forge: expected auto, github or local, found 'gitlab'; did you mean 'github'?",
+    ),
+    ("forge: x", "forge: expected auto, github or local, found 'x'"),
     (
         "base_port: 80",
         "base_port: expected a whole number of at least 1024 and at most 65535, found 80",
@@ -387,7 +402,7 @@ def test_two_agents_with_one_name_are_refused() -> None:
 
 def test_a_role_that_does_not_exist_is_refused_with_the_nearest() -> None:
     roles = {"implementer": 1, "tester": 2}
-    assert config.parse(agent(role="tester"), roles=roles).agents[0].role == "tester"
+    assert keys.parse(agent(role="tester"), roles=roles).agents[0].role == "tester"
     assert problems(agent(role="implementor"), roles=roles)[0].endswith(
         "agents[0].role: unknown role 'implementor'; did you mean 'implementer'?"
     )
@@ -444,7 +459,7 @@ def test_a_flood_of_problems_ends_after_a_hundred() -> None:
 @given(st.one_of(st.text(), st.binary()))
 def test_no_text_and_no_bytes_raise_anything_else(text: str | bytes) -> None:
     with pytest.raises(ConfigError):
-        config.parse(text)
+        keys.parse(text)
 
 
 WORDS = "agents name role paused queue_limits retry claude command hooks schedule x-a a 1 1.5 null"
@@ -460,7 +475,26 @@ def test_no_yaml_like_text_raises_anything_but_a_config_error(scraps: list[str])
     text = "".join(scraps)
     for source in (text, f"agents:\n- {text}", EVERY_KEY + text):
         with contextlib.suppress(ConfigError):
-            config.parse(source)
+            keys.parse(source)
+
+
+NUMERIC = list(re.finditer(r"(\w+): ([0-9.]+)(?=[,}\n])", EVERY_KEY))
+
+
+def test_every_numeric_key_is_found() -> None:
+    numbers = (int, float)
+    flat = [*MEANT, *(value for part in MEANT if hasattr(part, "_fields") for value in part)]
+    count = sum(type(value) in numbers for value in (*flat, *MEANT.agents[0]))
+    assert len(NUMERIC) == count - 1  # all but an agent's position, which is no key
+
+
+@pytest.mark.parametrize("value", [".nan", ".NaN", "nan", "NaN", ".inf", "-.Inf", "1e999"])
+@pytest.mark.parametrize("place", NUMERIC, ids=lambda place: place[1])
+def test_what_is_not_a_finite_number_is_refused_for_every_numeric_key(
+    place: re.Match[str], value: str
+) -> None:
+    [problem] = problems(EVERY_KEY[: place.start(2)] + value + EVERY_KEY[place.end(2) :])
+    assert re.search(rf"\b{place[1]}: expected a (whole )?number .*, found '?{value}'?$", problem)
 
 
 # --- the last good configuration ----------------------------------------------------------------
@@ -473,11 +507,12 @@ CONFIGS = st.builds(
     base_branch=st.none() | TEXTS,
     claude_command=st.lists(TEXTS).map(tuple),
     retry=st.builds(Retry, st.integers(), NUMBERS, NUMBERS),
-    budgets=st.builds(Budgets, st.none() | NUMBERS, st.none() | NUMBERS),
+    budgets=st.builds(Budgets, *[st.none() | NUMBERS] * 3),
     review=st.builds(Review, st.lists(TEXTS).map(tuple), st.integers(), st.booleans()),
     checks=st.lists(TEXTS).map(tuple),
     check_timeout_seconds=NUMBERS,
     hooks=st.builds(Hooks, st.none() | TEXTS, st.none() | TEXTS, NUMBERS),
+    retention=st.builds(Retention, st.integers(), NUMBERS, NUMBERS),
     agents=st.lists(
         st.builds(
             Agent,
@@ -495,41 +530,54 @@ CONFIGS = st.builds(
 )
 
 
+def test_a_number_that_is_not_finite_is_not_cached() -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            last_good.dump(MEANT._replace(budgets=Budgets(task_usd=value)), {})
+
+
+ROLES = {
+    "r": Role(
+        "r", "implement", "pull_request", ("Read",), ("Bash(x *)",), (), "Brief é.\n", True, 5
+    )
+}
+
+
 @given(CONFIGS)
 def test_the_cache_gives_back_exactly_what_was_put_in(wanted: Config) -> None:
-    found = lastgood.load(lastgood.dump(wanted))
-    assert found == wanted
-    assert repr(found) == repr(wanted)
-    assert hash(found) == hash(wanted)
+    found = last_good.load(last_good.dump(wanted, ROLES))
+    assert found == (wanted, ROLES)
+    assert repr(found) == repr((wanted, ROLES))
+    assert hash(found[0]) == hash(wanted)
 
 
 @given(st.binary())
 def test_bytes_that_are_no_cache_are_none(data: bytes) -> None:
-    assert lastgood.load(data) is None
+    assert last_good.load(data) is None
 
 
 @given(st.data())
 def test_a_damaged_cache_is_none(data: st.DataObject) -> None:
-    good = lastgood.dump(MEANT)
+    good = last_good.dump(MEANT, ROLES)
     at = data.draw(st.integers(0, len(good) - 1))
-    assert lastgood.load(good[:at]) is None
+    assert last_good.load(good[:at]) is None
     other = bytes([good[at] ^ data.draw(st.integers(1, 255))])
-    assert lastgood.load(good[:at] + other + good[at + 1 :]) is None
+    assert last_good.load(good[:at] + other + good[at + 1 :]) is None
 
 
 def test_a_cache_of_another_format_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = lastgood.dump(MEANT)
-    monkeypatch.setattr(lastgood, "_FORMAT", "orchestrator-config-0")
-    assert lastgood.load(data) is None
+    data = last_good.dump(MEANT, ROLES)
+    monkeypatch.setattr(last_good, "_FORMAT", "orchestrator-config-0")
+    assert last_good.load(data) is None
 
 
 def test_the_cache_of_fifty_agents_loads_in_a_millisecond() -> None:
     many = MEANT._replace(agents=tuple(MEANT.agents[0]._replace(position=i) for i in range(50)))
-    data = lastgood.dump(many)
+    data = last_good.dump(many, ROLES)
     times = []
     for _ in range(20):
         started = time.perf_counter()
-        lastgood.load(data)
+        last_good.load(data)
         times.append(time.perf_counter() - started)
     assert min(times) < 0.001
 
@@ -537,11 +585,12 @@ def test_the_cache_of_fifty_agents_loads_in_a_millisecond() -> None:
 def test_loading_the_cache_and_an_interval_import_nothing_slow() -> None:
     code = """
 import sys
-from orchestrator import lastgood, model
+from orchestrator import model
+from orchestrator.config import last_good
 from orchestrator.plan.due import next_due
-saved = lastgood.dump(model.Config(agents=(model.Agent("a", "r", 0),)))
-next_due(lastgood.load(saved).agents[0], 1.0, 2.0, None)
-print([m for m in ("yaml", "ruamel", "cronsim", "zoneinfo", "difflib") if m in sys.modules])
+saved = last_good.dump(model.Config(agents=(model.Agent("a", "r", 0),)), {})
+next_due(last_good.load(saved)[0].agents[0], 1.0, 2.0, None)
+print([m for m in ("yaml", "cronsim", "zoneinfo", "difflib") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -653,7 +702,7 @@ def test_an_unknown_zone_is_an_error_of_the_caller() -> None:
 
 def test_the_error_says_what_to_do_next() -> None:
     with pytest.raises(OrchestratorError) as caught:
-        config.parse("")
+        keys.parse("")
     assert caught.value.code == "config_error"
     assert caught.value.hint == (
         "correct .orchestrator/agents.yaml; until then nothing new is started"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import needs
 import pytest
 from harness import World
 from test_real_client import (  # noqa: F401 (fixtures)
@@ -28,7 +29,7 @@ from test_real_client import (  # noqa: F401 (fixtures)
     results,
 )
 
-from orchestrator import confinement
+from orchestrator.guard import os_sandbox
 from orchestrator.model import Config
 from orchestrator.setup import probes
 
@@ -36,23 +37,21 @@ world = harness.world
 
 
 @functools.cache
-def why_not() -> str | None:
-    """Say why no sandbox can be tried here; None where it can."""
-    if sys.platform != "linux":
-        return "the sandbox is tried on Linux only"
-    for program in confinement.PROGRAMS:
-        if shutil.which(program) is None:
-            return f"{program} is not installed (apt install bubblewrap socat)"
-    words = ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
+def refusal(bwrap: str) -> str:
+    """Return what bwrap says where the machine lets it make no sandbox; "" where it can."""
+    words = (bwrap, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
     done = subprocess.run((*words, "true"), capture_output=True, text=True)
-    return None if done.returncode == 0 else f"bwrap cannot run here: {done.stderr.strip()}"
+    return done.stderr.strip() if done.returncode else ""
 
 
 @pytest.fixture
 def bwrap() -> None:
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+    if sys.platform != "linux":
+        pytest.skip("the sandbox is tried on Linux only")
+    needs.program("socat", "socat")
+    refused = refusal(needs.program("bwrap", "bubblewrap"))
+    if refused:
+        pytest.skip(f"bwrap cannot run here: {refused}")
 
 
 def told(world: World, **config: Any) -> dict[str, Any] | None:
@@ -96,9 +95,9 @@ def test_a_role_that_only_reads_needs_none(world: World) -> None:
 
 
 def test_the_persons_own_ignored_files_stay_ignored() -> None:
-    text = confinement.ignored("*.log\nsecret")
+    text = os_sandbox.ignored("*.log\nsecret")
     assert text.startswith("*.log\nsecret\n/.bash_profile\n")
-    assert confinement.ignored("").splitlines()[0] == ""
+    assert os_sandbox.ignored("").splitlines()[0] == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS brings its own sandbox")
@@ -106,7 +105,7 @@ def test_the_doctor_names_the_programs_that_are_missing(tmp_path: Path) -> None:
     found = probes.sandbox_programs({"PATH": str(tmp_path)})
     assert (found.code, found.level) == ("sandbox", "fail")
     assert "bwrap and socat" in found.message
-    for name in confinement.PROGRAMS:
+    for name in os_sandbox.PROGRAMS:
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     assert probes.sandbox_programs({"PATH": str(tmp_path)}).level == "ok"

@@ -1,4 +1,4 @@
-"""CONTRACT 7 and FAILURES 6: the machine and its services fail, and no work is charged or lost.
+"""Reference 7 and failures 6: the machine and its services fail, and no work is charged or lost.
 
 Each fault strikes a whole project, stays for several ticks and is mended. What must hold is the
 same for all of them (`hold_out`, `recover`): nobody is charged, one problem says what to do, each
@@ -402,9 +402,9 @@ def hub(world: World) -> Forge:
 
 #: While `gh` hangs, it has a second: nobody wants to wait for the product's minute.
 IMPATIENT = """
-from orchestrator import forge
+from orchestrator.pulls import github
 if os.path.exists({mode!r}):
-    forge.GH_TIMEOUT = forge.GH_TICK_TIMEOUT = 1.0
+    github.GH_TIMEOUT = github.GH_TICK_TIMEOUT = 1.0
 """
 
 
@@ -497,6 +497,7 @@ CAREFUL = {"steps": [["work_once"]]}
     [pytest.param(False, id="before the first tick", marks=pytest.mark.slow), True],
     ids=lambda ticked: "later" if ticked is True else None,
 )
+@pytest.mark.root  # mounts a disk
 def test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed(
     world: World, disk: Disk, how: str, ticked: bool
 ) -> None:
@@ -520,6 +521,7 @@ def test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed(
 
 
 @pytest.mark.parametrize("how", harness.variants(FULL, "no space"))
+@pytest.mark.root  # mounts a disk
 def test_a_disk_that_fills_while_clients_work_costs_no_attempt(
     world: World, disk: Disk, how: str
 ) -> None:
@@ -546,6 +548,7 @@ def test_a_disk_that_fills_while_clients_work_costs_no_attempt(
 
 
 @pytest.mark.parametrize("how", harness.variants(FULL, "no space"))
+@pytest.mark.root  # mounts a disk
 def test_a_disk_that_fills_before_delivery_loses_no_finished_work(
     world: World, disk: Disk, how: str
 ) -> None:
@@ -563,6 +566,7 @@ def test_a_disk_that_fills_before_delivery_loses_no_finished_work(
     recover(world, tasks)
 
 
+@pytest.mark.root  # mounts a disk
 def test_a_disk_that_is_too_small_for_a_worktree_is_waited_for(world: World, disk: Disk) -> None:
     world.create()
     (world.root / "big.bin").write_bytes(random.Random(7).randbytes(6_000_000))
@@ -579,6 +583,7 @@ def test_a_disk_that_is_too_small_for_a_worktree_is_waited_for(world: World, dis
     recover(world, tasks)
 
 
+@pytest.mark.root  # mounts a disk
 def test_a_disk_that_becomes_read_only_is_waited_for(world: World, disk: Disk) -> None:
     world.create(retry=STRICT, agents=two_agents())
     world.script("default", CAREFUL)

@@ -1,4 +1,4 @@
-"""FAILURES 6 and 18 with the real client: what it does when the machine or the service fails it.
+"""Failures 6 and 18 with the real client: what it does when the machine or the service fails it.
 
 `test_faults` shows the same with many runs and exact moments; here it is the real stream that must
 be understood.
@@ -120,6 +120,7 @@ def test_a_client_that_is_being_replaced_is_missed_and_found_again(project: Proj
 
 
 @pytest.mark.parametrize("how", harness.variants(["no space", "no inodes"], "no space"))
+@pytest.mark.root  # mounts a disk
 def test_a_disk_that_fills_under_the_client_costs_no_attempt(
     disk: Disk, project: Project, tmp_path_factory: pytest.TempPathFactory, how: str
 ) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
-from orchestrator import files
+from orchestrator.system import files, locks
 
 
 def child(code: str, *arguments: object, **more: object) -> subprocess.Popen[str]:
@@ -143,7 +143,7 @@ def test_removing_what_is_gone_is_done_already(tmp_path: Path) -> None:
 
 LINES = """
 import json, sys
-from orchestrator import files
+from orchestrator.system import files
 for number in range(200):
     files.append_line(sys.argv[1], json.dumps({"who": sys.argv[2], "n": number, "x": "y" * 500}))
 """
@@ -170,7 +170,7 @@ def test_a_line_after_one_that_a_crash_cut_short_stands_on_its_own(tmp_path: Pat
 
 UNTIL_TOLD = """
 import itertools, json, os, sys
-from orchestrator import files
+from orchestrator.system import files
 for number in itertools.count():
     files.append_line(sys.argv[1], json.dumps({"who": sys.argv[2], "n": number, "x": "y" * 300}))
     if os.path.exists(sys.argv[3]):
@@ -233,8 +233,8 @@ def test_a_writer_that_stands_still_does_not_hold_up_who_would_put_the_file_asid
 
 HOLD = """
 import sys, time
-from orchestrator import files
-lock = files.Lock(sys.argv[1])
+from orchestrator.system import locks
+lock = locks.Lock(sys.argv[1])
 with lock:
     print("held", flush=True)
     sys.stdin.readline()
@@ -258,18 +258,18 @@ def end(process: subprocess.Popen[str]) -> None:
 def test_a_lock_is_held_by_one_process_until_it_lets_go(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     other = holder(path)
-    assert files.is_locked(str(path))
-    lock = files.Lock(str(path))
-    with pytest.raises(files.LockHeld), lock:
+    assert locks.is_locked(str(path))
+    lock = locks.Lock(str(path))
+    with pytest.raises(locks.LockHeld), lock:
         pytest.fail("two have it")
     assert other.stdin
     assert other.stdout
     other.stdin.write("\n")
     other.stdin.flush()
     assert other.stdout.readline() == "free\n"
-    assert not files.is_locked(str(path))
+    assert not locks.is_locked(str(path))
     with lock:
-        assert files.is_locked(str(path))
+        assert locks.is_locked(str(path))
     lock.close()
     end(other)
 
@@ -283,8 +283,8 @@ def test_a_lock_ends_with_its_process_and_nobody_deletes_its_file(
     other.send_signal(number)
     other.wait(10)
     assert path.exists()
-    assert not files.is_locked(str(path))
-    with files.Lock(str(path)):
+    assert not locks.is_locked(str(path))
+    with locks.Lock(str(path)):
         pass
     end(other)
 
@@ -292,7 +292,7 @@ def test_a_lock_ends_with_its_process_and_nobody_deletes_its_file(
 def test_a_lock_waits_as_long_as_it_was_told(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     other = holder(path)
-    lock = files.Lock(str(path), wait=20)
+    lock = locks.Lock(str(path), wait=20)
     killer = child("import os, sys, time; time.sleep(0.2); os.kill(int(sys.argv[1]), 9)", other.pid)
     with lock:
         assert other.wait(10) == -9
@@ -305,33 +305,33 @@ def test_a_lock_whose_file_was_taken_away_meanwhile_is_taken_on_the_new_one(tmp_
     """Else the one that waited and the one that comes later would both hold it."""
     path = tmp_path / "lock"
     path.touch()
-    waiter = files.Lock(str(path))
+    waiter = locks.Lock(str(path))
     # It opened the file while that was still there.
     waiter.descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     path.unlink()
-    with waiter, pytest.raises(files.LockHeld):
-        files.Lock(str(path)).__enter__()
+    with waiter, pytest.raises(locks.LockHeld):
+        locks.Lock(str(path)).__enter__()
     waiter.close()
-    assert not files.is_locked(str(path))
+    assert not locks.is_locked(str(path))
 
 
 def test_entering_a_lock_twice_nests_and_the_last_exit_frees_it(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
-    lock = files.Lock(path)
+    lock = locks.Lock(path)
     with lock:
         with lock:
-            assert files.is_locked(path)
-        assert files.is_locked(path)
-    assert not files.is_locked(path)
+            assert locks.is_locked(path)
+        assert locks.is_locked(path)
+    assert not locks.is_locked(path)
     with lock:
-        assert files.is_locked(path)
+        assert locks.is_locked(path)
     lock.close()
     lock.close()
 
 
 def test_a_lock_is_let_go_when_something_goes_wrong_inside(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
-    lock = files.Lock(path)
+    lock = locks.Lock(path)
 
     def fail() -> None:
         with lock:
@@ -339,30 +339,30 @@ def test_a_lock_is_let_go_when_something_goes_wrong_inside(tmp_path: Path) -> No
 
     with pytest.raises(RuntimeError):
         fail()
-    assert not files.is_locked(path)
+    assert not locks.is_locked(path)
 
 
 def test_a_process_that_we_start_does_not_keep_our_lock(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
-    lock = files.Lock(path)
+    lock = locks.Lock(path)
     with lock:
         left = subprocess.Popen(("sleep", "60"), close_fds=False)
     lock.close()
     try:
-        assert not files.is_locked(path)
+        assert not locks.is_locked(path)
     finally:
         left.kill()
         left.wait()
 
 
 def test_looking_whether_a_lock_is_held_makes_no_file(tmp_path: Path) -> None:
-    assert not files.is_locked(str(tmp_path / "lock"))
+    assert not locks.is_locked(str(tmp_path / "lock"))
     assert os.listdir(tmp_path) == []
 
 
 def test_a_link_is_no_lock(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic link"), files.Lock(str(tmp_path / "lock")):
+    with pytest.raises(OSError, match="symbolic link"), locks.Lock(str(tmp_path / "lock")):
         pytest.fail("it followed the link")
     assert not (tmp_path / "elsewhere").exists()
 
@@ -371,3 +371,12 @@ def test_a_folder_of_ours_is_its_owners_alone(tmp_path: Path) -> None:
     files.make_folder(str(tmp_path / "a" / "b"))
     files.make_folder(str(tmp_path / "a" / "b"))
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    "value", [True, "1", None, float("nan"), float("inf"), 10**400, -(10**400)]
+)
+def test_what_is_no_finite_number_does_not_fit_where_a_number_belongs(value: object) -> None:
+    assert not files.fits(value, (int, float))
+    assert files.fits(-5, (int, float))
+    assert files.fits(1e12, (int, float))

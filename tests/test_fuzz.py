@@ -19,31 +19,27 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import (
-    agentstate,
-    client,
-    config,
-    files,
-    forge,
-    header,
-    history,
-    idle,
-    lastgood,
-    observe,
-    pullrequests,
-    rolefile,
-    runrecord,
-    summaries,
-    taskfile,
-    transcript,
-    yamledit,
-)
-from orchestrator.cli import history as numbers
+from orchestrator import idle
+from orchestrator.cli import tuning
+from orchestrator.client.claude import client, transcript
+from orchestrator.config import edit, keys
+from orchestrator.config import last_good as saved
+from orchestrator.config import role_file as roles
 from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Role
-from orchestrator.schedule import crontab
-from orchestrator.store import Store
+from orchestrator.project import agent_memory, faults
+from orchestrator.project import run_record as run_records
+from orchestrator.pulls import states
+from orchestrator.pulls.github import GitHub
+from orchestrator.pulls.local import Local
+from orchestrator.schedule import cron
+from orchestrator.schedule.entry import Entry
+from orchestrator.system import files
+from orchestrator.tasks import header, history, listing_cache
+from orchestrator.tasks import task_file as task_files
+from orchestrator.tasks.store import Store
+from orchestrator.tick import observe
 
 #: Seconds for each target.
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 0.8)
@@ -67,9 +63,9 @@ def layout(folder: Path) -> Layout:
 
 def task_file(data: bytes, _: Path) -> None:
     with contextlib.suppress(TaskFileError):
-        file = taskfile.parse(data, "x.md")
-        taskfile.summarise(file, "incoming", "/x.md", 0.0)
-        assert taskfile.render(file) is not None
+        file = task_files.parse(data, "x.md")
+        task_files.summarise(file, "incoming", "/x.md", 0.0)
+        assert task_files.render(file) is not None
 
 
 def task_history(data: bytes, _: Path) -> None:
@@ -92,18 +88,18 @@ def queue(data: bytes, folder: Path) -> None:
 
 def agents_yaml(data: bytes, _: Path) -> None:
     with contextlib.suppress(ConfigError):
-        config.parse(data)
+        keys.parse(data)
 
 
 def agents_yaml_edited(data: bytes, _: Path) -> None:
     text = data.decode(errors="replace")
     with contextlib.suppress(OrchestratorError):
-        yamledit.set_paused(text, True)
+        edit.set_paused(text, True)
 
 
 def role_file(data: bytes, _: Path) -> None:
-    with contextlib.suppress(rolefile.Wrong):
-        rolefile.check_brief(rolefile.parse(data, "/x.md", "x", None))
+    with contextlib.suppress(ConfigError):
+        roles.check_brief(roles.parse(data, "/x.md", "x", None))
 
 
 def stream(data: bytes, folder: Path) -> None:
@@ -120,51 +116,51 @@ def readable_stream(data: bytes, _: Path) -> None:
 def events(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.events).write_bytes(data)
-    numbers.numbers(numbers._read(found), Config(), 0.0, 9e9)
+    tuning.numbers(tuning._read(found), Config(), 0.0, 9e9)
 
 
 def run_record(data: bytes, folder: Path) -> None:
     (folder / "run.json").write_bytes(data)
-    record = runrecord.read(str(folder))
+    record = run_records.read(str(folder))
     if record is not None:
-        runrecord.can_go_on(record)
-        runrecord.is_of_clone(record, str(folder), "x")
+        run_records.can_go_on(record)
+        run_records.is_of_clone(record, str(folder), "x")
         observe.outcome_of(record)
 
 
 def stop_word(data: bytes, folder: Path) -> None:
-    (folder / runrecord.STOP).write_bytes(data)
-    assert runrecord.stop_reason(str(folder))
+    (folder / run_records.STOP).write_bytes(data)
+    assert run_records.stop_reason(str(folder))
 
 
 def agent_state(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.agent_state("ann")).write_bytes(data)
-    state = agentstate.read(found, "ann")
+    state = agent_memory.read(found, "ann")
     assert state.run is None or files.is_plain_name(state.run)
 
 
 def hold(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.hold).write_bytes(data)
-    observe.read_hold(found)
+    faults.read_hold(found)
 
 
 def pull_request(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.prs, "1.json").write_bytes(data)
-    for pr in forge.Local(found, Config()).list():
+    for pr in Local(found, Config()).list():
         assert pr.id == "1"
 
 
 def remembered_pull_requests(data: bytes, folder: Path) -> None:
     found = layout(folder)
-    Path(pullrequests._memory(found)).write_bytes(data)
-    pullrequests._remembered(found)
+    Path(states._memory(found)).write_bytes(data)
+    states._remembered(found)
 
 
 def gh(data: bytes, _: Path) -> None:
-    forge_ = forge.GitHub("/")
+    forge_ = GitHub(Layout("/"), Config())
     forge_._run = lambda *_, **__: data.decode(errors="replace")  # type: ignore[method-assign]
     with contextlib.suppress(OrchestratorError):
         forge_.list()
@@ -183,18 +179,20 @@ def summary(data: bytes, folder: Path) -> None:
     found = layout(folder)
     path = os.path.join(found.cache, "incoming.summaries")
     Path(path).write_bytes(data)
-    assert summaries._read(path) == {}
+    assert listing_cache._read(path) == {}
 
 
 def last_good(data: bytes, _: Path) -> None:
-    assert lastgood.load(data) is None
+    assert saved.load(data) is None
 
 
 def crontab_block(data: bytes, _: Path) -> None:
-    found = crontab.block("p1", "x", "true")
-    assert crontab.without(crontab.without(data, "p1"), "p1") == crontab.without(data, "p1")
+    entry = Entry("cron", "x", "/bin", "/data/bin/orchestrator")
+    data = data.replace(b"p1", entry.name.encode())
+    rest = cron.without(data, entry.name)
+    assert cron.without(rest, entry.name) == rest
     kept = data.replace(b"orchestrator", b"") + b"\n"
-    assert crontab.without(kept + found, "p1") == kept
+    assert cron.without(kept + cron.block(entry), entry.name) == kept
 
 
 # --- what they are given -----------------------------------------------------------------------

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import git as sh
 
-from orchestrator import git, gitremote, gitworktree, process, upstream
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.git import base_branch, call, remotes, repository, worktree_commands
+from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
+from orchestrator.system import process
 
 PATH_KINDS = [
     "with space",
@@ -85,19 +87,21 @@ def test_a_callers_git_variables_do_not_reach_our_git(
 ) -> None:
     expected = head(repo)
     monkeypatch.setenv(name, value)
-    assert name not in git.environment(os.environ)
-    assert git.ask(str(repo), "rev-parse", "HEAD") == expected
-    assert gitworktree.state(str(repo)) == (expected, "main", False)
+    assert name not in client_environment.for_git(os.environ)
+    assert call.ask(str(repo), "rev-parse", "HEAD") == expected
+    assert worktree_commands.state(str(repo)) == (expected, "main", False)
 
 
 def test_what_says_how_to_reach_a_remote_stays() -> None:
     base = {"GIT_SSH_COMMAND": "ssh -i key", "GIT_SSL_CAINFO": "/ca", "PATH": "/bin", "HOME": "/h"}
-    assert base.items() <= git.environment(base).items()
-    assert "BatchMode" in git.environment({})["GIT_SSH_COMMAND"]
+    assert base.items() <= client_environment.for_git(base).items()
+    assert "BatchMode" in client_environment.for_git({})["GIT_SSH_COMMAND"]
 
 
 def test_git_never_asks_a_question(repo: Path) -> None:
-    clean = git.environment({"GIT_ASKPASS": "/usr/bin/ask", "SSH_ASKPASS": "/usr/bin/ask"})
+    clean = client_environment.for_git(
+        {"GIT_ASKPASS": "/usr/bin/ask", "SSH_ASKPASS": "/usr/bin/ask"}
+    )
     assert clean["GIT_TERMINAL_PROMPT"] == "0"
     assert clean["GIT_ASKPASS"] == clean["SSH_ASKPASS"] == "true"
     assert clean["GIT_EDITOR"] == "true"
@@ -161,21 +165,21 @@ def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(
     remote: Path, repo: Path, tmp_path: Path, hostile: Path
 ) -> None:
     root, path = str(repo), tmp_path / "worktree"
-    base = git.resolve(root, "main")
+    base = repository.resolve(root, "main")
     assert base
-    gitworktree.add(root, str(path), base)
-    gitworktree.start_branch(str(path), "agent/x", base)
+    worktree_commands.add(root, str(path), base)
+    worktree_commands.start_branch(str(path), "agent/x", base)
     (path / "new.txt").write_text("one\r\ntwo\n")
-    assert gitworktree.state(str(path)) == (base, "agent/x", True)
-    kept = gitworktree.commit_all(str(path), "Kept", str(tmp_path / "index"))
-    git.update_ref(root, "refs/orchestrator/rescue/r", kept)
-    assert gitremote.push(root, "origin", kept, "agent/x") is None
-    assert gitremote.fetch(root, "origin", ["main", "agent/x"]) == {"main": base, "agent/x": kept}
-    gitworktree.detach(str(path), base)
-    gitworktree.clean(str(path))
-    assert gitworktree.merge(str(path), kept, "A merge") is None
-    assert gitworktree.state(str(path)).dirty is False
-    gitworktree.remove(root, str(path))
+    assert worktree_commands.state(str(path)) == (base, "agent/x", True)
+    kept = worktree_commands.commit_all(str(path), "Kept", str(tmp_path / "index"))
+    repository.update_ref(root, "refs/orchestrator/rescue/r", kept)
+    assert remotes.push(root, "origin", kept, "agent/x") is None
+    assert remotes.fetch(root, "origin", ["main", "agent/x"]) == {"main": base, "agent/x": kept}
+    worktree_commands.detach(str(path), base)
+    worktree_commands.clean(str(path))
+    assert worktree_commands.merge(str(path), kept, "A merge") is None
+    assert worktree_commands.state(str(path)).dirty is False
+    worktree_commands.remove(root, str(path))
     assert list(hostile.iterdir()) == []
     assert (
         b"gpgsig" not in subprocess.run(("git", "cat-file", "-p", kept), cwd=repo, stdout=-1).stdout
@@ -198,26 +202,29 @@ def test_our_fetches_and_pushes_leave_the_persons_tags_alone(
     tagged: str, remote: Path, repo: Path, hostile: Path
 ) -> None:
     new = tagged
-    assert gitremote.fetch(str(repo), "origin", ["main"]) == {"main": new}
-    assert gitremote.push(str(repo), "origin", new, "agent/x") is None
-    assert git.refs(str(repo), "refs/tags").keys() == {"refs/tags/private", "refs/tags/light"}
-    assert git.refs(str(remote), "refs/tags") == {}
+    assert remotes.fetch(str(repo), "origin", ["main"]) == {"main": new}
+    assert remotes.push(str(repo), "origin", new, "agent/x") is None
+    assert repository.refs(str(repo), "refs/tags").keys() == {
+        "refs/tags/private",
+        "refs/tags/light",
+    }
+    assert repository.refs(str(remote), "refs/tags") == {}
 
 
 def test_a_branch_of_ours_leaves_no_line_in_the_persons_configuration(
     remote: Path, repo: Path, tmp_path: Path, hostile: Path
 ) -> None:
     before = (repo / ".git" / "config").read_text()
-    gitremote.fetch(str(repo), "origin", ["main"])
-    gitworktree.add(str(repo), str(tmp_path / "w"), head(repo))
-    gitworktree.start_branch(str(tmp_path / "w"), "agent/x", "refs/remotes/origin/main")
+    remotes.fetch(str(repo), "origin", ["main"])
+    worktree_commands.add(str(repo), str(tmp_path / "w"), head(repo))
+    worktree_commands.start_branch(str(tmp_path / "w"), "agent/x", "refs/remotes/origin/main")
     assert (repo / ".git" / "config").read_text() == before
 
 
 def test_without_git_the_machine_is_at_fault(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SystemFault) as fault:
-        git.ask(str(repo), "status")
+        call.ask(str(repo), "status")
     assert fault.value.code == "git_missing"
 
 
@@ -227,20 +234,20 @@ def test_a_git_that_hangs_is_ended_and_the_machine_is_at_fault(
     script(tmp_path / "bin" / "git", f"echo $$ > {tmp_path}/pid; exec sleep 60")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     with pytest.raises(SystemFault) as fault:
-        git.run(str(repo), "status", timeout=1)
+        call.run(str(repo), "status", timeout=1)
     assert fault.value.code == "git_hung"
     assert process.identity(int((tmp_path / "pid").read_text())) is None
 
 
 def test_a_folder_that_is_gone_is_no_fault_of_the_machine(tmp_path: Path) -> None:
     with pytest.raises(GitError) as error:
-        git.ask(str(tmp_path / "gone"), "status")
+        call.ask(str(tmp_path / "gone"), "status")
     assert "gone" in error.value.message
 
 
 def test_gits_own_complaint_is_in_the_error_on_one_line(repo: Path) -> None:
     with pytest.raises(GitError) as error:
-        git.ask(str(repo), "rev-list", "nonsense..main")
+        call.ask(str(repo), "rev-list", "nonsense..main")
     assert "nonsense" in error.value.message
     assert "\n" not in error.value.message
 
@@ -251,42 +258,42 @@ def test_gits_own_complaint_is_in_the_error_on_one_line(repo: Path) -> None:
 def test_a_folder_belongs_to_the_checkout_around_it(repo: Path) -> None:
     (repo / "a" / "b").mkdir(parents=True)
     for folder in (repo, repo / "a" / "b", repo / ".git"):
-        assert git.project_root(str(folder)) == str(repo)
+        assert repository.project_root(str(folder)) == str(repo)
 
 
 def test_a_linked_worktree_belongs_to_the_main_one(repo: Path, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     sh(repo, "worktree", "add", "--quiet", str(linked), "-b", "side")
     (linked / "deep").mkdir()
-    assert git.project_root(str(linked)) == str(repo)
-    assert git.project_root(str(linked / "deep")) == str(repo)
+    assert repository.project_root(str(linked)) == str(repo)
+    assert repository.project_root(str(linked / "deep")) == str(repo)
 
 
 def test_an_agents_worktree_belongs_to_the_project_whatever_it_holds(repo: Path) -> None:
     commit(repo, ".orchestrator/agents.yaml", "agents: []\n")
     path = repo / ".orchestrator" / "agents" / "impl" / "worktree"
-    gitworktree.add(str(repo), str(path), head(repo))
+    worktree_commands.add(str(repo), str(path), head(repo))
     assert (path / ".orchestrator" / "agents.yaml").exists()
-    assert git.project_root(str(path)) == str(repo)
-    assert git.project_root(str(path / ".orchestrator")) == str(repo)
+    assert repository.project_root(str(path)) == str(repo)
+    assert repository.project_root(str(path / ".orchestrator")) == str(repo)
 
 
 def test_inside_a_submodule_the_superproject_is_meant(repo: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     subprocess.run(("git", "clone", "--quiet", repo, library), check=True)
     sh(repo, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "lib")
-    assert git.project_root(str(repo / "lib")) == str(repo)
+    assert repository.project_root(str(repo / "lib")) == str(repo)
     sh(repo, "commit", "--quiet", "--message", "A submodule")
     linked = tmp_path / "linked"
     sh(repo, "worktree", "add", "--quiet", "--detach", str(linked))
     sh(linked, "-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
-    assert git.project_root(str(linked / "lib")) == str(repo)
+    assert repository.project_root(str(linked / "lib")) == str(repo)
 
 
 def test_a_checkout_whose_git_folder_lies_elsewhere_is_a_project(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     sh(tmp_path, "init", "--quiet", f"--separate-git-dir={tmp_path}/elsewhere", str(checkout))
-    assert git.project_root(str(checkout)) == str(checkout)
+    assert repository.project_root(str(checkout)) == str(checkout)
 
 
 @pytest.mark.parametrize("kind", PATH_KINDS)
@@ -294,13 +301,13 @@ def test_projects_and_worktrees_may_have_any_name(repo: Path, tmp_path: Path, ki
     moved = tmp_path / kind
     repo.rename(moved)
     linked = tmp_path / f"linked {kind}"
-    gitworktree.add(str(moved), str(linked), head(moved))
-    assert git.project_root(str(linked)) == str(moved)
-    assert gitworktree.is_worktree(str(linked))
-    gitworktree.start_branch(str(linked), "agent/x", head(moved))
-    holder = gitworktree.holder_of(str(moved), "agent/x")
+    worktree_commands.add(str(moved), str(linked), head(moved))
+    assert repository.project_root(str(linked)) == str(moved)
+    assert worktree_commands.is_worktree(str(linked))
+    worktree_commands.start_branch(str(linked), "agent/x", head(moved))
+    holder = worktree_commands.holder_of(str(moved), "agent/x")
     assert holder == str(linked)
-    gitworktree.remove(str(moved), str(linked))
+    worktree_commands.remove(str(moved), str(linked))
     assert not linked.exists()
 
 
@@ -309,28 +316,28 @@ def test_a_bare_repository_and_its_worktrees_are_refused(repo: Path, tmp_path: P
         bare = tmp_path / name
         subprocess.run(("git", "clone", "--quiet", "--bare", repo, bare), check=True)
         with pytest.raises(OrchestratorError) as refused:
-            git.project_root(str(bare))
+            repository.project_root(str(bare))
         assert refused.value.code == "bare_repository"
     linked = tmp_path / "linked"
     sh(tmp_path / "bare.git", "worktree", "add", "--quiet", str(linked), "main")
     with pytest.raises(OrchestratorError) as refused:
-        git.project_root(str(linked))
+        repository.project_root(str(linked))
     assert refused.value.code == "bare_repository"
 
 
 @pytest.mark.parametrize("name", [".", "missing"])
 def test_outside_a_repository_the_next_step_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(OrchestratorError) as refused:
-        git.project_root(str(tmp_path / name))
+        repository.project_root(str(tmp_path / name))
     assert refused.value.code == "no_project"
 
 
 def test_a_repository_without_a_commit_is_a_project_whose_head_is_not_known(tmp_path: Path) -> None:
     sh(tmp_path, "init", "--quiet", "--initial-branch=main", "fresh")
     fresh = str(tmp_path / "fresh")
-    assert git.project_root(fresh) == fresh
-    assert git.resolve(fresh, "HEAD") is None
-    assert git.current_branch(fresh) == "main"
+    assert repository.project_root(fresh) == fresh
+    assert repository.resolve(fresh, "HEAD") is None
+    assert repository.current_branch(fresh) == "main"
 
 
 # --- questions ---------------------------------------------------------------------------------
@@ -340,7 +347,7 @@ def test_what_a_name_stands_for_is_a_commit_or_nothing(repo: Path) -> None:
     commit_id = head(repo)
     sh(repo, "tag", "--annotate", "--message", "m", "v1")
     for name in ("HEAD", "main", "refs/heads/main", "v1", commit_id):
-        assert git.resolve(str(repo), name) == commit_id
+        assert repository.resolve(str(repo), name) == commit_id
     for name in (
         "nope",
         "refs/heads/v1",
@@ -351,44 +358,44 @@ def test_what_a_name_stands_for_is_a_commit_or_nothing(repo: Path) -> None:
         "main..main",
         "f" * 40,
     ):
-        assert git.resolve(str(repo), name) is None
+        assert repository.resolve(str(repo), name) is None
 
 
 def test_ancestors_and_counts(repo: Path) -> None:
     first, second = head(repo), commit(repo)
     root = str(repo)
-    assert git.is_ancestor(root, first, second)
-    assert git.is_ancestor(root, first, first)
-    assert not git.is_ancestor(root, second, first)
-    assert not git.is_ancestor(root, "f" * 40, first)
-    assert git.count_commits(root, first, second) == 1
-    assert git.count_commits(root, second, first) == 0
-    assert git.merge_base(root, first, second) == first
+    assert repository.is_ancestor(root, first, second)
+    assert repository.is_ancestor(root, first, first)
+    assert not repository.is_ancestor(root, second, first)
+    assert not repository.is_ancestor(root, "f" * 40, first)
+    assert repository.count_commits(root, first, second) == 1
+    assert repository.count_commits(root, second, first) == 0
+    assert repository.merge_base(root, first, second) == first
 
 
 def test_a_detached_head_has_no_branch(repo: Path) -> None:
     sh(repo, "checkout", "--quiet", "--detach")
-    assert git.current_branch(str(repo)) is None
-    assert gitworktree.state(str(repo)) == (head(repo), None, False)
+    assert repository.current_branch(str(repo)) is None
+    assert worktree_commands.state(str(repo)) == (head(repo), None, False)
 
 
 def test_a_ref_is_moved_and_deleted_only_from_where_it_was_seen(repo: Path) -> None:
     root, first = str(repo), head(repo)
     second = commit(repo)
-    git.update_ref(root, "refs/heads/agent/x", first)
+    repository.update_ref(root, "refs/heads/agent/x", first)
     with pytest.raises(GitError):
-        git.update_ref(root, "refs/heads/agent/x", second, second)
+        repository.update_ref(root, "refs/heads/agent/x", second, second)
     with pytest.raises(GitError):
-        git.delete_ref(root, "refs/heads/agent/x", second)
-    git.update_ref(root, "refs/heads/agent/x", second, first)
-    assert git.refs(root, "refs/heads/agent/") == {"refs/heads/agent/x": second}
-    git.delete_ref(root, "refs/heads/agent/x", second)
-    assert git.refs(root, "refs/heads/agent/") == {}
+        repository.delete_ref(root, "refs/heads/agent/x", second)
+    repository.update_ref(root, "refs/heads/agent/x", second, first)
+    assert repository.refs(root, "refs/heads/agent/") == {"refs/heads/agent/x": second}
+    repository.delete_ref(root, "refs/heads/agent/x", second)
+    assert repository.refs(root, "refs/heads/agent/") == {}
 
 
 def test_settings_are_read_by_name_and_what_is_not_set_is_left_out(repo: Path) -> None:
     sh(repo, "config", "remote.my.fork.url", "https://x/y\nz")
-    found = git.settings(str(repo), "remote.my.fork.url", "user.email", "user.nope")
+    found = repository.settings(str(repo), "remote.my.fork.url", "user.email", "user.nope")
     assert found == {"remote.my.fork.url": ["https://x/y\nz"], "user.email": ["person@example.com"]}
 
 
@@ -401,13 +408,13 @@ def test_files_of_any_name_are_seen_kept_and_cleaned(repo: Path, tmp_path: Path,
     root = str(repo)
     sh(repo, "checkout", "--quiet", "--detach")
     (repo / name).write_text("precious\n")
-    assert gitworktree.state(root) == (head(repo), None, True)
-    kept = gitworktree.commit_all(root, "Kept", str(tmp_path / "index"))
+    assert worktree_commands.state(root) == (head(repo), None, True)
+    kept = worktree_commands.commit_all(root, "Kept", str(tmp_path / "index"))
     assert sh(repo, "ls-tree", "--name-only", "-z", kept).split("\0")[:-1].count(name) == 1
     assert head(repo, f"{kept}^") == head(repo)
-    assert gitworktree.state(root).dirty
-    gitworktree.clean(root)
-    assert gitworktree.state(root).dirty is False
+    assert worktree_commands.state(root).dirty
+    worktree_commands.clean(root)
+    assert worktree_commands.state(root).dirty is False
 
 
 def test_a_commit_of_everything_leaves_index_and_head_as_they_were(
@@ -417,7 +424,7 @@ def test_a_commit_of_everything_leaves_index_and_head_as_they_were(
     sh(repo, "add", "staged.txt")
     (repo / "README.md").write_text("changed\n")
     before = sh(repo, "status", "--porcelain=v2", "--branch")
-    kept = gitworktree.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    kept = worktree_commands.commit_all(str(repo), "Kept", str(tmp_path / "index"))
     assert sh(repo, "status", "--porcelain=v2", "--branch") == before
     assert sh(repo, "show", f"{kept}:README.md") == "changed"
     assert sh(repo, "show", f"{kept}:staged.txt") == "staged"
@@ -431,7 +438,7 @@ def test_no_line_end_setting_of_the_persons_keeps_work_from_being_kept(
     sh(repo, "config", "core.autocrlf", convert)
     sh(repo, "config", "core.safecrlf", "true")
     (repo / "mixed.txt").write_bytes(b"one\r\ntwo\nthree\r\n")
-    kept = gitworktree.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    kept = worktree_commands.commit_all(str(repo), "Kept", str(tmp_path / "index"))
     assert "mixed.txt" in sh(repo, "ls-tree", "--name-only", kept)
 
 
@@ -439,7 +446,7 @@ def test_deleted_and_ignored_files_are_kept_as_git_sees_them(repo: Path, tmp_pat
     commit(repo, ".gitignore", "*.log\n")
     (repo / "README.md").unlink()
     (repo / "a.log").write_text("noise\n")
-    kept = gitworktree.commit_all(str(repo), "Kept", str(tmp_path / "index"))
+    kept = worktree_commands.commit_all(str(repo), "Kept", str(tmp_path / "index"))
     assert sh(repo, "ls-tree", "--name-only", kept) == ".gitignore"
 
 
@@ -448,15 +455,15 @@ def test_deleted_and_ignored_files_are_kept_as_git_sees_them(repo: Path, tmp_pat
 
 def test_a_push_is_there_afterwards(remote: Path, repo: Path) -> None:
     new = commit(repo)
-    assert gitremote.push(str(repo), "origin", new, "agent/x") is None
-    assert gitremote.tips(str(repo), "origin", ["agent/x", "nope"]) == {"agent/x": new}
-    assert gitremote.push(str(repo), "origin", new, "agent/x") is None
+    assert remotes.push(str(repo), "origin", new, "agent/x") is None
+    assert remotes.tips(str(repo), "origin", ["agent/x", "nope"]) == {"agent/x": new}
+    assert remotes.push(str(repo), "origin", new, "agent/x") is None
 
 
 def test_a_push_that_would_lose_commits_is_refused(remote: Path, repo: Path) -> None:
     old, new = head(repo), commit(repo)
-    assert gitremote.push(str(repo), "origin", new, "agent/x") is None
-    refusal = gitremote.push(str(repo), "origin", old, "agent/x")
+    assert remotes.push(str(repo), "origin", new, "agent/x") is None
+    refusal = remotes.push(str(repo), "origin", old, "agent/x")
     assert refusal
     assert "non-fast-forward" in refusal
     assert head(remote, "agent/x") == new
@@ -465,28 +472,28 @@ def test_a_push_that_would_lose_commits_is_refused(remote: Path, repo: Path) -> 
 def test_only_exactly_what_we_pushed_may_be_replaced(remote: Path, repo: Path) -> None:
     root, base = str(repo), head(repo)
     ours = commit(repo, text="ours")
-    assert gitremote.push(root, "origin", ours, "agent/x") is None
+    assert remotes.push(root, "origin", ours, "agent/x") is None
     sh(repo, "reset", "--quiet", "--hard", base)
     rebased = commit(repo, text="rebased")
-    refusal = gitremote.push(root, "origin", rebased, "agent/x", base)
+    refusal = remotes.push(root, "origin", rebased, "agent/x", base)
     assert refusal
     assert "stale info" in refusal
     assert head(remote, "agent/x") == ours
-    assert gitremote.push(root, "origin", rebased, "agent/x", ours) is None
+    assert remotes.push(root, "origin", rebased, "agent/x", ours) is None
     assert head(remote, "agent/x") == rebased
 
 
 def test_a_hook_of_the_remotes_refuses_the_work_and_says_why(remote: Path, repo: Path) -> None:
     script(remote / "hooks" / "pre-receive", "echo 'No pushes on Sundays' >&2; exit 1")
-    refusal = gitremote.push(str(repo), "origin", commit(repo), "agent/x")
+    refusal = remotes.push(str(repo), "origin", commit(repo), "agent/x")
     assert refusal
     assert "pre-receive hook declined" in refusal
     assert "\n" not in refusal
 
 
 def test_a_branch_in_the_way_of_a_branch_is_a_refusal(remote: Path, repo: Path) -> None:
-    assert gitremote.push(str(repo), "origin", head(repo), "agent") is None
-    assert gitremote.push(str(repo), "origin", head(repo), "agent/x")
+    assert remotes.push(str(repo), "origin", head(repo), "agent") is None
+    assert remotes.push(str(repo), "origin", head(repo), "agent/x")
 
 
 @pytest.mark.parametrize(
@@ -496,9 +503,9 @@ def test_a_remote_out_of_reach_is_nobodys_fault(remote: Path, repo: Path, url: s
     root = str(repo)
     sh(repo, "remote", "set-url", "origin", url)
     for ask in (
-        lambda: gitremote.push(root, "origin", head(repo), "agent/x"),
-        lambda: gitremote.fetch(root, "origin", ["main"]),
-        lambda: gitremote.tips(root, "origin", ["main"]),
+        lambda: remotes.push(root, "origin", head(repo), "agent/x"),
+        lambda: remotes.fetch(root, "origin", ["main"]),
+        lambda: remotes.tips(root, "origin", ["main"]),
     ):
         with pytest.raises(SystemFault) as fault:
             ask()
@@ -514,7 +521,7 @@ def test_a_remote_that_never_answers_is_given_up(
     sh(repo, "remote", "set-url", "origin", "ssh://example.invalid/x.git")
     began = time.monotonic()
     with pytest.raises(SystemFault):
-        gitremote.fetch(str(repo), "origin", ["main"], timeout=1)
+        remotes.fetch(str(repo), "origin", ["main"], timeout=1)
     assert time.monotonic() - began < 10
 
 
@@ -523,8 +530,8 @@ def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not
 ) -> None:
     root, base = str(repo), head(repo)
     first = commit(repo, text="1")
-    gitremote.push(root, "origin", first, "agent/x")
-    assert gitremote.fetch(root, "origin", ["main", "agent/x", "nope"]) == {
+    remotes.push(root, "origin", first, "agent/x")
+    assert remotes.fetch(root, "origin", ["main", "agent/x", "nope"]) == {
         "main": base,
         "agent/x": first,
     }
@@ -532,11 +539,11 @@ def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not
     second = commit(repo, text="2")
     sh(repo, "push", "--quiet", "--force", "origin", f"{second}:refs/heads/agent/x")
     sh(repo, "update-ref", "refs/remotes/origin/agent/x", first)
-    assert gitremote.fetch(root, "origin", ["agent/x"]) == {"agent/x": second}
-    assert git.resolve(root, "refs/remotes/origin/agent/x") == second
+    assert remotes.fetch(root, "origin", ["agent/x"]) == {"agent/x": second}
+    assert repository.resolve(root, "refs/remotes/origin/agent/x") == second
     sh(remote, "update-ref", "-d", "refs/heads/agent/x")
-    assert gitremote.fetch(root, "origin", ["agent/x"]) == {}
-    assert git.resolve(root, "refs/remotes/origin/agent/x") is None
+    assert remotes.fetch(root, "origin", ["agent/x"]) == {}
+    assert repository.resolve(root, "refs/remotes/origin/agent/x") is None
     assert not (repo / ".git" / "FETCH_HEAD").exists()
 
 
@@ -546,26 +553,26 @@ def test_a_fetch_believes_the_refs_that_were_seen_only_if_they_are_the_remotes(
     root, old = str(repo), head(repo)
     new = commit(repo)
     sh(repo, "push", "--quiet", "origin", "main")
-    ref = gitremote.kept("origin", "main")
+    ref = remotes.kept("origin", "main")
     sh(repo, "update-ref", ref, old)
     for seen in ({}, {ref: old}, {"refs/heads/main": new}):
         sh(repo, "update-ref", ref, old)
-        assert gitremote.fetch(root, "origin", ["main", "gone"], seen=seen) == {"main": new}
-        assert git.resolve(root, ref) == new
-    gone = gitremote.kept("origin", "gone")
+        assert remotes.fetch(root, "origin", ["main", "gone"], seen=seen) == {"main": new}
+        assert repository.resolve(root, ref) == new
+    gone = remotes.kept("origin", "gone")
     sh(repo, "update-ref", gone, old)
-    assert gitremote.fetch(root, "origin", ["main", "gone"], seen={ref: new, gone: old})
-    assert git.resolve(root, gone) is None
+    assert remotes.fetch(root, "origin", ["main", "gone"], seen={ref: new, gone: old})
+    assert repository.resolve(root, gone) is None
     # Who has seen that nothing is to be brought is not checked.
     sh(repo, "update-ref", ref, old)
-    assert gitremote.fetch(root, "origin", ["main", "gone"], seen={ref: new}) == {"main": new}
-    assert git.resolve(root, ref) == old
+    assert remotes.fetch(root, "origin", ["main", "gone"], seen={ref: new}) == {"main": new}
+    assert repository.resolve(root, ref) == old
 
 
 def test_refs_that_only_end_like_a_branch_are_not_taken_for_it(remote: Path, repo: Path) -> None:
     evil = commit(repo)
     sh(repo, "push", "--quiet", "origin", f"{evil}:refs/x/refs/heads/main")
-    assert gitremote.tips(str(repo), "origin", ["main"]) == {"main": head(remote, "main")}
+    assert remotes.tips(str(repo), "origin", ["main"]) == {"main": head(remote, "main")}
 
 
 def test_fetches_at_once_wait_for_each_other_and_all_succeed(remote: Path, repo: Path) -> None:
@@ -581,7 +588,7 @@ def test_fetches_at_once_wait_for_each_other_and_all_succeed(remote: Path, repo:
 
     def bring() -> None:
         try:
-            found.append(upstream.fetch(layout, "origin", branches))
+            found.append(base_branch.fetch(layout, "origin", branches))
         except Exception as error:
             failures.append(error)
 
@@ -593,18 +600,18 @@ def test_fetches_at_once_wait_for_each_other_and_all_succeed(remote: Path, repo:
     assert failures == []
     assert found == [expected] * 6
     for branch in branches:
-        assert git.resolve(str(repo), f"refs/remotes/origin/{branch}") == expected[branch]
+        assert repository.resolve(str(repo), f"refs/remotes/origin/{branch}") == expected[branch]
 
 
 def test_a_fetch_that_another_one_holds_up_for_too_long_is_nobodys_fault(
     remote: Path, repo: Path
 ) -> None:
-    from orchestrator import files
+    from orchestrator.system import files, locks
 
     layout = Layout(str(repo))
     files.make_folder(layout.cache)
-    with files.Lock(os.path.join(layout.cache, "fetch.lock")), pytest.raises(SystemFault) as fault:
-        upstream.fetch(layout, "origin", ["main"], timeout=0.1)
+    with locks.Lock(os.path.join(layout.cache, "fetch.lock")), pytest.raises(SystemFault) as fault:
+        base_branch.fetch(layout, "origin", ["main"], timeout=0.1)
     assert fault.value.code == "remote_unreachable"
 
 
@@ -633,9 +640,9 @@ def test_a_killed_gits_locks_on_refs_stop_neither_a_fetch_nor_a_ref(
         leave(repo / ".git" / name, 3600)
         for name in ("packed-refs.lock", "refs/remotes/origin/main.lock")
     ]
-    assert gitremote.fetch(str(repo), "origin", ["main"]) == {"main": new}
-    git.delete_ref(str(repo), "refs/remotes/origin/main", new)
-    assert git.resolve(str(repo), "refs/remotes/origin/main") is None
+    assert remotes.fetch(str(repo), "origin", ["main"]) == {"main": new}
+    repository.delete_ref(str(repo), "refs/remotes/origin/main", new)
+    assert repository.resolve(str(repo), "refs/remotes/origin/main") is None
     assert not any(map(os.path.exists, left))
 
 
@@ -644,10 +651,10 @@ def test_a_lock_from_before_the_machine_started_is_nobodys(
 ) -> None:
     lock = leave(repo / ".git" / "refs/heads/new.lock", 5)
     with pytest.raises(GitError, match="File exists"):
-        git.update_ref(str(repo), "refs/heads/new", head(repo))
+        repository.update_ref(str(repo), "refs/heads/new", head(repo))
     assert lock.exists(), "a git may be at work on it"
     monkeypatch.setattr(process, "booted", lambda: time.time() - 2)
-    git.update_ref(str(repo), "refs/heads/new", head(repo))
+    repository.update_ref(str(repo), "refs/heads/new", head(repo))
     assert head(repo, "refs/heads/new") == head(repo)
 
 
@@ -655,7 +662,7 @@ def test_the_persons_index_stays_locked(repo: Path) -> None:
     """Git holds it for as long as an editor is open."""
     lock = leave(repo / ".git" / "index.lock", 3600)
     with pytest.raises(GitError, match="File exists"):
-        git.ask(str(repo), "reset", "--quiet")
+        call.ask(str(repo), "reset", "--quiet")
     assert lock.exists()
 
 
@@ -664,9 +671,9 @@ def test_a_push_that_was_killed_stops_no_later_one_to_a_remote_on_this_machine(
 ) -> None:
     lock = leave(remote / "refs/heads/new.lock", 5)
     with pytest.raises(SystemFault, match=r"new\.lock': File exists"):
-        gitremote.push(str(repo), "origin", head(repo), "new")
+        remotes.push(str(repo), "origin", head(repo), "new")
     leave(lock, 3600)
-    assert gitremote.push(str(repo), "origin", head(repo), "new") is None
+    assert remotes.push(str(repo), "origin", head(repo), "new") is None
     assert head(remote, "refs/heads/new") == head(repo)
 
 
@@ -683,8 +690,8 @@ def test_a_merge_is_made_by_us_in_a_detached_worktree(repo: Path, tmp_path: Path
     sh(repo, "checkout", "--quiet", "-b", "side", base)
     right = commit(repo, "right.txt")
     path = tmp_path / "w"
-    gitworktree.add(str(repo), str(path), left)
-    assert gitworktree.merge(str(path), right, "Both") is None
+    worktree_commands.add(str(repo), str(path), left)
+    assert worktree_commands.merge(str(path), right, "Both") is None
     assert sh(path, "log", "-1", "--format=%an|%cn|%s|%P") == (
         f"orchestrator|orchestrator|Both|{left} {right}"
     )
@@ -697,8 +704,8 @@ def test_a_conflict_is_named_and_undone(repo: Path, tmp_path: Path) -> None:
     sh(repo, "checkout", "--quiet", "-b", "side", base)
     right = commit(repo, "ünï file.txt", "right\n")
     path = tmp_path / "w"
-    gitworktree.add(str(repo), str(path), left)
-    said = gitworktree.merge(str(path), right, "Both")
+    worktree_commands.add(str(repo), str(path), left)
+    said = worktree_commands.merge(str(path), right, "Both")
     assert said
     assert "ünï file.txt" in said
-    assert gitworktree.state(str(path)) == (left, None, False)
+    assert worktree_commands.state(str(path)) == (left, None, False)

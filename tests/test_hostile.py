@@ -20,9 +20,12 @@ import pytest
 from conftest import git, tree
 from harness import World
 
-from orchestrator import agentstate, clone, files, runrecord, settings, summaries
+from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.store import Store
+from orchestrator.project import agent_memory, mark, run_record
+from orchestrator.system import files
+from orchestrator.tasks import listing_cache
+from orchestrator.tasks.store import Store
 
 Cli = Callable[..., Any]
 world = harness.world
@@ -137,7 +140,7 @@ def test_odd_files_in_the_place_of_state_keep_nobody_waiting(
     agent = Path(project.agent("impl-agent-1"))
     agent.mkdir(parents=True)
     cache = Path(project.cache)
-    names = ["idle", "config", "roles.json", "incoming.summaries", "prs.json"]
+    names = ["idle", "config", "incoming.summaries", "prs.json"]
     paths = [cache / name for name in names]
     paths += [Path(project.hold), agent / "state.json", Path(project.prs, "1.json")]
     paths += [Path(project.state("incoming"), "odd.md")]
@@ -221,19 +224,19 @@ class Loud:
 def test_summaries_that_came_with_a_commit_are_never_unmarshalled(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(summaries.LEAST + 1):
+    for number in range(listing_cache.LEAST + 1):
         text = f"# [T{number}] Number {number}\n\nROLE: implement\n"
         Path(project.state("incoming"), f"T{number}.md").write_text(text)
     path = os.path.join(project.cache, "incoming.summaries")
-    time.sleep(summaries._SETTLED / 1e9 * 1.5)
+    time.sleep(listing_cache._SETTLED / 1e9 * 1.5)
     Store(project).list("incoming", remember=True)
     loud = Loud()
-    monkeypatch.setattr(summaries, "marshal", loud)
+    monkeypatch.setattr(listing_cache, "marshal", loud)
     Store(project).list("incoming")
     assert len(loud.read) == 1  # our own is
     body = marshal.dumps({"T1.md": ((1, 2, 3), "wrong")})
     for proof in ("None", "(1, 2, 3)", repr((1, 1 << 60, 2))):
-        Path(path).write_bytes(summaries._head(path, body, proof) + b"\n" + body)
+        Path(path).write_bytes(listing_cache._head(path, body, proof) + b"\n" + body)
         Store(project).list("incoming")
     assert len(loud.read) == 1
 
@@ -244,9 +247,9 @@ def hostile_run(layout: Layout, canary: Path, status: str, key: str | None) -> s
     files.make_folder(folder)
     argv = ["/bin/sh", "-c", f"touch {canary}"]
     plan = {"argv": argv, "cwd": layout.root, "environment": {}}
-    files.write_json(os.path.join(folder, runrecord.LAUNCH), plan)
-    files.write_atomic(os.path.join(folder, runrecord.PROMPT), b"")
-    config = settings.load(layout, write_cache=False).config
+    files.write_json(os.path.join(folder, run_record.LAUNCH), plan)
+    files.write_atomic(os.path.join(folder, run_record.PROMPT), b"")
+    config = load.settings(layout, write_cache=False).config
     record = {
         "id": "evil", "agent": "impl-agent-1", "role": "implementer", "task": None, "created": 1.0,
         "status": status, "steps": {}, "project": layout.root, "attempt": 1,
@@ -255,9 +258,9 @@ def hostile_run(layout: Layout, canary: Path, status: str, key: str | None) -> s
     }  # fmt: skip
     if key is not None:
         record["key"] = key
-    runrecord.write(folder, record)
-    state = agentstate.AgentState(run="evil", last_started=1.0)
-    agentstate.write(layout, "impl-agent-1", state)
+    run_record.write(folder, record)
+    state = agent_memory.AgentState(run="evil", last_started=1.0)
+    agent_memory.write(layout, "impl-agent-1", state)
     return folder
 
 
@@ -269,24 +272,24 @@ def test_a_run_that_came_with_a_commit_starts_nothing(
     canary = tmp_path / "canary"
     hostile_run(project, canary, status, key)
     assert cli("tick", "--json").code == 0
-    assert agentstate.read(project, "impl-agent-1").run != "evil"
+    assert agent_memory.read(project, "impl-agent-1").run != "evil"
     assert not canary.exists()
 
 
 def test_a_supervisor_takes_up_only_what_was_begun_here(project: Layout, tmp_path: Path) -> None:
     """The same, asked of the stage that starts the client; and that ours does start."""
-    from orchestrator import supervisor
+    from orchestrator.run import supervisor
 
     canary = tmp_path / "canary"
     folder = hostile_run(project, canary, "prepared", "wrong")
     assert supervisor.main(folder) == 0
-    assert (runrecord.read(folder) or {})["status"] == "prepared"
-    record = runrecord.read(folder) or {}
-    assert runrecord.is_of_clone({**record, "key": clone.key(project)}, folder, clone.key(project))
-    assert not runrecord.is_of_clone(record, folder, clone.key(project))
+    assert (run_record.read(folder) or {})["status"] == "prepared"
+    record = run_record.read(folder) or {}
+    assert run_record.is_of_clone({**record, "key": mark.key(project)}, folder, mark.key(project))
+    assert not run_record.is_of_clone(record, folder, mark.key(project))
     elsewhere = os.path.join(os.path.dirname(folder), "other")
-    assert not runrecord.is_of_clone(
-        {**record, "key": clone.key(project)}, elsewhere, clone.key(project)
+    assert not run_record.is_of_clone(
+        {**record, "key": mark.key(project)}, elsewhere, mark.key(project)
     )
 
 
@@ -296,23 +299,23 @@ def test_a_configuration_that_came_with_a_commit_is_not_the_last_good_one(
     assert cli("tick").code == 0
     good = Path(project.last_good_config).read_bytes()
     seal, _, data = good.partition(b"\n")
-    assert settings.last_good(project) is not None
+    assert load.last_good(project) is not None
     _, _, rest = seal.partition(b"|")
     for key in (b"", b"0" * 32):
         Path(project.last_good_config).write_bytes(key + b"|" + rest + b"\n" + data)
-        assert settings.last_good(project) is None
+        assert load.last_good(project) is None
 
 
 def test_each_set_up_has_a_key_of_its_own_and_keeps_it(project: Layout, cli: Cli) -> None:
-    key = clone.key(project)
+    key = mark.key(project)
     assert len(key) == 32
     assert cli("init").code == 0
-    assert clone.key(project) == key
-    assert stat.S_IMODE(os.stat(clone.mark_path(project)).st_mode) == 0o600
+    assert mark.key(project) == key
+    assert stat.S_IMODE(os.stat(mark.mark_path(project)).st_mode) == 0o600
     assert cli("init", "--uninstall").code == 0
-    assert clone.key(project) == ""
+    assert mark.key(project) == ""
     assert cli("init").code == 0
-    assert clone.key(project) not in ("", key)
+    assert mark.key(project) not in ("", key)
 
 
 RECORDS: list[Any] = [

@@ -14,8 +14,9 @@ import harness
 import pytest
 from harness import World
 
-from orchestrator import agentstate, scheduler
 from orchestrator.layout import Layout
+from orchestrator.project import agent_memory
+from orchestrator.tick.tick import run_tick
 
 Cli = Callable[..., Any]
 world = harness.world
@@ -43,8 +44,8 @@ def test_no_command_prints_what_could_move_the_cursor(project: Layout, cli: Cli)
     Path(project.prs, "1.json").write_text(json.dumps(record))
     Path(project.hold).write_text(json.dumps({"code": "x", "message": LOUD, "since": 1}))
     Path(project.events).write_text(json.dumps({"at": "x", "event": LOUD, "reason": LOUD}) + "\n")
-    agent = agentstate.AgentState(last_outcome=LOUD, last_reason=LOUD, suspended=LOUD)
-    agentstate.write(project, "impl-agent-1", agent)
+    agent = agent_memory.AgentState(last_outcome=LOUD, last_reason=LOUD, suspended=LOUD)
+    agent_memory.write(project, "impl-agent-1", agent)
     run = Path(project.run("impl-agent-1", "r1"))
     run.mkdir(parents=True)
     (run / "stream.jsonl").write_text(
@@ -101,7 +102,7 @@ def test_a_file_of_any_name_is_a_task_or_reported_and_blocks_nothing(
     assert done.code == 0
     assert quiet(done.out)
     assert {os.path.basename(os.fsencode(t["path"])) for t in listed.json} <= set(FILES)
-    assert scheduler.tick(project, time.time(), {}, dry_run=True).good
+    assert run_tick(project, time.time(), {}, dry_run=True).good
     assert sys.getfilesystemencoding() == "utf-8"
 
 

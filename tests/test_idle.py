@@ -15,8 +15,9 @@ import pytest
 from conftest import CHECKOUT
 from conftest import git as sh
 
-from orchestrator import files, idle
+from orchestrator import idle
 from orchestrator.layout import Layout
+from orchestrator.system import files, locks
 
 PAUSED = """\
 paused: true
@@ -171,7 +172,7 @@ def test_inside_a_run_nothing_is_taken_for_granted(
 
 def test_while_another_tick_is_at_work_nothing_is_recorded(quiet: Layout) -> None:
     os.utime(quiet.scheduler_lock, (1, 1))
-    with files.Lock(quiet.scheduler_lock):
+    with locks.Lock(quiet.scheduler_lock):
         assert not idle.nothing_to_do()
     assert os.stat(quiet.scheduler_lock).st_mtime == 1
 

@@ -13,11 +13,15 @@ from conftest import git as sh
 from conftest import tree
 from store_contract import entry, new_task
 
-from orchestrator import files, forge, git, gitworktree, history, landing, review
 from orchestrator.errors import OrchestratorError, SystemFault
+from orchestrator.git import repository, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Config, PullRequest, Review, Task
-from orchestrator.store import Store
+from orchestrator.pulls import landing, review
+from orchestrator.pulls.local import Local
+from orchestrator.system import files
+from orchestrator.tasks import history
+from orchestrator.tasks.store import Store
 
 NOW = 1_800_000_000.0
 
@@ -35,12 +39,12 @@ class World:
             base_branch="main", forge="local", review=Review(auto_merge=True, max_rounds=2)
         )
         self.store = Store(self.layout)
-        self.forge = forge.Local(self.layout, self.config)
+        self.forge = Local(self.layout, self.config)
 
     def branch(self, task: str, changes: dict[str, str], base: str = "main") -> str:
         """Commit changes on a task's branch as an agent does; return the commit."""
         name, path = f"agent/{task}", self.repo.parent / "scratch"
-        start = git.resolve(str(self.repo), f"refs/heads/{name}") or base
+        start = repository.resolve(str(self.repo), f"refs/heads/{name}") or base
         sh(self.repo, "worktree", "add", "--quiet", "--detach", str(path), start)
         for file, text in changes.items():
             (path / file).write_text(text)
@@ -125,7 +129,7 @@ def test_what_is_approved_is_merged_and_the_persons_checkout_is_not_touched(worl
 
     def persons() -> Any:
         mine = {p: s for p, s in tree(world.repo).items() if not p.startswith(".orchestrator")}
-        refs = git.refs(str(world.repo), "refs/heads")
+        refs = repository.refs(str(world.repo), "refs/heads")
         return mine, refs, sh(world.repo, "status", "--porcelain=v2", "--branch")
 
     before = persons()
@@ -393,7 +397,7 @@ def test_a_person_may_merge_what_no_reviewer_approved(world: World) -> None:
 @pytest.mark.parametrize("state", ["merged", "closed"])
 def test_what_is_not_open_is_not_merged(world: World, state: str) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
-    world.forge.mark(pr.id, state)
+    world.forge.record(pr.id, state)
     with pytest.raises(OrchestratorError) as refused:
         merge(world, world.forge.show(pr.id))
     assert refused.value.code == "not_open"
@@ -408,7 +412,7 @@ def test_without_a_remote_nothing_is_merged_by_itself(alone: World) -> None:
 def test_without_a_remote_a_clean_checkout_is_fast_forwarded(alone: World) -> None:
     pr = alone.deliver("T1", {"a.txt": "a\n"})
     assert merge(alone, pr) == pr.head
-    assert gitworktree.state(str(alone.repo)) == (pr.head, "main", False)
+    assert worktree_commands.state(str(alone.repo)) == (pr.head, "main", False)
     assert (alone.repo / "a.txt").read_text() == "a\n"
     assert alone.state(pr)[0] == "merged"
 
@@ -421,7 +425,7 @@ def test_without_a_remote_a_base_that_moved_gets_a_merge_commit(alone: World) ->
     mine = alone.main()
     merge(alone, pr)
     assert sh(alone.repo, "rev-parse", "main^1", "main^2").split() == [mine, pr.head]
-    assert gitworktree.state(str(alone.repo)).dirty is False
+    assert worktree_commands.state(str(alone.repo)).dirty is False
 
 
 @pytest.mark.parametrize("change", ["unstaged", "staged", "untracked and in the way"])
@@ -457,7 +461,7 @@ def test_without_a_remote_a_base_that_nobody_has_checked_out_is_moved(alone: Wor
     (alone.repo / "README.md").write_text("unsaved\n")
     merge(alone, pr)
     assert alone.main() == pr.head
-    assert git.current_branch(str(alone.repo)) == "mine"
+    assert repository.current_branch(str(alone.repo)) == "mine"
     assert (alone.repo / "README.md").read_text() == "unsaved\n"
 
 

@@ -19,6 +19,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import needs
 import pytest
 
 import orchestrator
@@ -227,14 +228,13 @@ def test_a_ready_start_becomes_the_python_process(machine: Machine) -> None:
     assert machine.events("command") == [f"command {process.pid}"]
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not on PATH")
 def test_a_ready_start_forks_nothing_and_execs_once(machine: Machine) -> None:
     machine.make_ready()
     # A program that makes no process of its own, so that each one seen is the launcher's.
     (machine.environment / "bin" / "python").unlink()
     (machine.environment / "bin" / "python").symlink_to(shutil.which("true") or "/bin/true")
     trace = machine.folder / "trace"
-    strace = shutil.which("strace") or "strace"
+    strace = needs.program("strace", "strace")
     watched = "execve,execveat,fork,vfork,clone,clone3"
     traced = subprocess.run(
         [strace, "-f", "-o", trace, "-e", f"trace={watched}", machine.launcher, "tick"],
@@ -534,7 +534,7 @@ from pathlib import Path
 print(sys.version_info >= (3, 11), sys.flags.isolated, sys.flags.no_site)
 bin = Path(sys.executable).parent
 sys.path += map(str, bin.parent.glob("lib/python3.*/site-packages"))
-import cronsim, frontmatter, jinja2, psutil, rich, ruamel.yaml, yaml
+import cronsim, frontmatter, jinja2, psutil, rich, yaml
 print(bin.parent, yaml.__file__.startswith(str(bin.parent)))
 """
 

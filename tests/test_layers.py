@@ -18,62 +18,40 @@ from orchestrator import idle
 
 PACKAGE = CHECKOUT / "orchestrator"
 
-#: From top to bottom; a module imports only from rows below its own. `name.*` is a whole package,
-#: whose modules may import each other. STYLE.md's rows are the comments on the right.
-ROWS = (
-    ("bootstrap", "init"),  # ways in
-    ("__main__",),
-    ("cli.*",),  # cli
-    ("demo.*", "scheduler", "setup.*"),  # scheduler
-    ("retention",),
-    ("tidy",),
-    ("landing", "settle", "starting", "tick.*"),
-    ("pullrequests", "supervisor"),
-    ("runner",),  # runner
-    ("briefing",),
-    ("delivery", "headstart", "job", "observe", "review"),
-    ("forge", "schedule.*", "settings", "upstream", "worktree"),  # store, git, forge, client
-    ("clone", "gitremote", "gitworktree"),
-    (
-        "agentstate",
-        "checks",
-        "client",
-        "environment",
-        "events",
-        "fault",
-        "git",
-        "locks",
-        "runrecord",
-        "store",
-    ),
-    ("aside", "summaries"),
-    ("disk", "files", "idle", "layout", "process"),
-    ("plan.*", "transcript"),  # planner, taskfile, roles, config
-    ("config", "lastgood", "prompts", "taskfile", "yamledit"),
-    ("header", "history", "roles", "yamlvalues"),
-    ("rolefile", "yamlread"),
-    ("sandbox",),
-    ("confinement", "quoting", "withheld"),
-    ("errors", "model"),  # model, errors
-)
-#: Imports that go up, each with the reason why.
-EXCEPTIONS = {
-    ("scheduler", "__main__"): "the seed's entry point, when its file is run by path",
+#: From top to bottom; a module imports from its own room and, through their doors, from the rooms
+#: below it. Each room is a folder; "(entry points)" and "(vocabulary)" are modules at the root, all
+#: of which are doors. CONTRIBUTING.md has the same table, with what each room is for.
+ROOMS = {
+    "(entry points)": {"__main__", "bootstrap", "init", "scheduler"},
+    "cli": {"main"},
+    "demo": {"play", "project"},
+    "setup": {"doctor", "init_project", "uninstall"},
+    "tick": {"inbox", "lock", "observe", "problems", "tick"},
+    "run": {"headstart", "prompts", "supervisor"},
+    "upkeep": {"clean", "retention"},
+    "pulls": {"forge", "forges", "landing", "review", "states"},
+    "config": {"change", "edit", "load", "role_file"},
+    "client": {"claude.client", "claude.transcript"},
+    "project": {"agent_memory", "events", "faults", "mark", "run_record"},
+    "plan": {"dependencies", "planner", "rules", "settlements"},
+    "tasks": {"history", "store", "task_file"},
+    "git": {"base_branch", "call", "remotes", "repository", "worktree", "worktree_commands"},
+    "schedule": {"entry", "program_copy", "schedule"},
+    "guard": {"client_environment", "os_sandbox", "secret_names", "user_commands"},
+    "text": {"quoting", "templates", "yaml_nodes"},
+    "system": {"aside", "commands", "disk", "files", "locks", "process"},
+    "(vocabulary)": {"errors", "idle", "layout", "model"},
 }
 #: What decides and what it is made of: everything these know, they are given.
 DECIDING = (
-    "plan.draft",
-    "plan.due",
-    "plan.planner",
-    "plan.rules",
-    "plan.settlements",
-    "taskfile",
-    "header",
-    "history",
-    "config",
-    "yamlread",
-    "yamlvalues",
-    "lastgood",
+    "plan",
+    "tasks.task_file",
+    "tasks.header",
+    "tasks.history",
+    "config.keys",
+    "config.yaml_values",
+    "config.last_good",
+    "text.yaml_nodes",
     "model",
     "errors",
 )
@@ -95,7 +73,7 @@ WORLDLY = {
     "time",
     "uuid",
 }
-HEAVY = ("yaml", "jinja2", "rich", "ruamel", "frontmatter", "psutil", "cronsim")
+HEAVY = ("yaml", "jinja2", "rich", "frontmatter", "psutil", "cronsim")
 
 
 def modules() -> dict[str, Path]:
@@ -103,7 +81,7 @@ def modules() -> dict[str, Path]:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if "_resources" not in parts:
+        if "_resources" not in parts and path.stat().st_size:  # a room's `__init__` is empty
             found[".".join(parts).removesuffix(".__init__")] = path
     del found["__init__"]
     return found
@@ -144,53 +122,57 @@ def ours(name: str) -> dict[str, int]:
     return found
 
 
-def row_of(name: str) -> int | None:
-    package = f"{name.partition('.')[0]}.*"
-    return next((n for n, row in enumerate(ROWS) if name in row or package in row), None)
+def room_of(name: str) -> str | None:
+    """Return the room of a module; a package's `__init__` goes by the package's name."""
+    first = name.partition(".")[0]
+    if first in ROOMS:
+        return first
+    return next((room for room in ("(entry points)", "(vocabulary)") if name in ROOMS[room]), None)
+
+
+def is_door(name: str) -> bool:
+    room = room_of(name)
+    return room is not None and name.removeprefix(f"{room}.") in ROOMS[room]
 
 
 # --- who imports whom --------------------------------------------------------------------------
 
 
-def test_every_module_has_its_row() -> None:
-    homeless = [name for name in MODULES if row_of(name) is None]
-    assert not homeless, f"put {homeless} into ROWS, as low as their imports allow"
-    written = {name for row in ROWS for name in row if not name.endswith(".*")}
-    assert written <= MODULES.keys()
+def test_every_module_is_in_a_room_and_every_door_exists() -> None:
+    homeless = [name for name in MODULES if room_of(name) is None]
+    assert not homeless, f"move {homeless} into a room: as low as their imports allow"
+    doors = {
+        door if room.startswith("(") else f"{room}.{door}"
+        for room, doors in ROOMS.items()
+        for door in doors
+    }
+    assert doors <= MODULES.keys()
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_imports_only_from_the_rows_below_its_own(name: str) -> None:
-    own = row_of(name)
+def test_a_module_imports_only_downwards_and_only_through_doors(name: str) -> None:
+    order = list(ROOMS)
+    own = room_of(name)
     assert own is not None
-    upward = []
+    wrong = []
     for other, line in ours(name).items():
-        package = name.partition(".")[0]
-        if (other.partition(".")[0] == package and f"{package}.*" in ROWS[own]) or (
-            (name, other) in EXCEPTIONS
-        ):
+        room = room_of(other)
+        if room == own:
             continue
-        row = row_of(other)
-        if row is None or row <= own:
-            upward.append(f"{name}:{line} imports {other}")
-    assert not upward
+        if room is None or order.index(room) < order.index(own):
+            wrong.append(f"{name}:{line} imports {other}, which is in a room above")
+        elif not is_door(other):
+            wrong.append(f"{name}:{line} imports {other}, which is not a door of {room}")
+    assert not wrong
 
 
-def test_no_exception_outlives_its_reason() -> None:
-    assert [pair for pair in EXCEPTIONS if pair[1] not in ours(pair[0])] == []
+def test_every_door_is_used_from_outside_its_room() -> None:
+    used = {other for name in MODULES for other in ours(name) if room_of(other) != room_of(name)}
+    unused = {n for n in MODULES if is_door(n) and n not in used} - ROOMS["(entry points)"]
+    assert not unused, f"{unused} need not be doors"
 
 
-def test_a_scheduler_run_by_path_is_all_that_its_exception_allows() -> None:
-    tree = parsed("scheduler")
-    guarded = [node for node in tree.body if isinstance(node, ast.If)]
-    inside = {id(n) for guard in guarded for n in ast.walk(guard)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "orchestrator.__main__":
-            assert id(node) in inside
-    assert [ast.unparse(guard.test) for guard in guarded] == ["__name__ == '__main__'"]
-
-
-def test_modules_of_one_row_could_be_read_in_any_order() -> None:
+def test_no_module_imports_in_a_circle_while_it_is_being_loaded() -> None:
     """Nothing imports in a circle while it is being loaded, the command line's modules included."""
     graph = {name: set() for name in MODULES}
     for name in MODULES:
@@ -229,7 +211,9 @@ def test_only_the_command_line_prints() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("name", DECIDING)
+@pytest.mark.parametrize(
+    "name", [n for n in MODULES if n in DECIDING or n.partition(".")[0] in DECIDING]
+)
 def test_what_decides_sees_no_clock_no_file_and_no_process(name: str) -> None:
     worldly = {full.split(".")[0] for full in imports(name)} & WORLDLY
     assert not worldly
@@ -241,14 +225,9 @@ def test_what_decides_sees_no_clock_no_file_and_no_process(name: str) -> None:
             assert node.func.id not in ("open", "exec", "eval", "__import__"), name
 
 
-def test_a_plan_knows_nothing_but_the_nouns() -> None:
-    rooms = {
-        other.partition(".")[0]
-        for name in MODULES
-        if name.startswith("plan.")
-        for other in ours(name)
-    }
-    assert rooms == {"model", "plan"}
+def test_what_plans_knows_nothing_but_the_nouns() -> None:
+    inside = {name for name in MODULES if name.partition(".")[0] == "plan"}
+    assert {other for name in inside for other in ours(name)} - inside == {"model"}
 
 
 def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None:
@@ -261,7 +240,7 @@ def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None
             quiet = all(isinstance(each, ast.Pass | ast.Continue) for each in node.body)
             if quiet and caught in ("everything", "Exception", "BaseException"):
                 found.append(f"{name}:{node.lineno}")
-    assert not found  # FAILURES 9
+    assert not found  # failures 9
 
 
 # --- what a start costs ------------------------------------------------------------------------
@@ -318,14 +297,17 @@ def test_what_is_imported_before_it_is_known_whether_there_is_work_is_next_to_no
 
 def test_a_head_start_begins_before_anything_is_loaded() -> None:
     begin = f"import os, sys; sys.path.insert(0, {str(CHECKOUT)!r})"
-    extra = imported("-c", f"{begin}; from orchestrator import headstart") - imported("-c", begin)
-    assert extra == {"orchestrator", "orchestrator.headstart", "orchestrator.aside"} | (
+    with_it = imported("-c", f"{begin}; from orchestrator.run import headstart")
+    extra = with_it - imported("-c", begin)
+    names = ("run", "run.headstart", "system", "system.aside")
+    assert extra == {"orchestrator", *(f"orchestrator.{name}" for name in names)} | (
         extra & {"__future__", "gc"}
     )
 
 
 def test_what_writes_instructions_aside_loads_nothing_that_reads_the_project() -> None:
-    assert set(ours("headstart")) == {"aside", "errors", "prompts", "runrecord"}
+    known = {"errors", "project.run_record", "run.prompts", "system.aside"}
+    assert set(ours("run.headstart")) == known
 
 
 def loaded_by(name: str) -> set[str]:
@@ -340,11 +322,11 @@ def loaded_by(name: str) -> set[str]:
 
 
 def test_a_whole_tick_loads_none_of_the_heavy_libraries_until_it_needs_one() -> None:
-    loaded = loaded_by("cli.ticking")
+    loaded = loaded_by("cli.tick")
     assert {name.split(".")[0] for name in loaded}.isdisjoint(HEAVY)
     of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
     # What only a run, or a merge, needs.
-    assert of_ours.isdisjoint({"runner", "worktree", "delivery", "checks", "withheld", "landing"})
+    assert of_ours.isdisjoint({"run.runner", "git.worktree", "run.delivery", "pulls.landing"})
     assert loaded.isdisjoint({"subprocess", "shlex"})
 
 
@@ -362,8 +344,9 @@ def heard(event, arguments):
             frame = frame.f_back
         found.add(frame.f_globals["__name__"].partition(".")[2])
 sys.addaudithook(heard)
-from orchestrator import briefing, cli, runner
-from orchestrator.cli import ticking
+from orchestrator.cli import main
+from orchestrator.cli import tick
+from orchestrator.run import briefing, runner
 print(*found)
 """
     words = (sys.executable, "-I", "-S", "-c", code, str(CHECKOUT))
@@ -372,7 +355,20 @@ print(*found)
 
 
 def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
-    loaded = loaded_by("supervisor")
+    loaded = loaded_by("run.supervisor")
     of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
-    assert of_ours == {"disk", "environment", "files", "process", "runrecord", "supervisor"}
+    assert of_ours == {
+        "guard",
+        "guard.client_environment",
+        "project",
+        "project.run_record",
+        "run",
+        "run.supervisor",
+        "system",
+        "system.disk",
+        "system.files",
+        "system.locks",
+        "system.process",
+        "system.processes",
+    }
     assert loaded.isdisjoint({"dataclasses", "subprocess", "inspect", "asyncio", *HEAVY})

@@ -22,7 +22,7 @@ from test_real_client import (  # noqa: F401 (fixtures)
     results,
 )
 
-from orchestrator import roles
+from orchestrator.config import roles
 from orchestrator.model import Role
 
 DENIED = ("denied", "inside a run", "--restricted confines", "No such tool", "not enabled")

@@ -1,4 +1,4 @@
-"""FAILURES 17: limits are code. What a client does that ignores every instruction is ended by them.
+"""Failures 17: limits are code. What a client does that ignores every instruction is ended by them.
 
 The brake is measured: `pytest -s` prints how long it took.
 """
@@ -70,7 +70,7 @@ def test_the_brake_ends_five_clients_and_all_their_children_at_once(world: World
 
 
 #: A megabyte instead of many: nobody wants to wait for those.
-LITTLE_OUTPUT = "from orchestrator import supervisor\nsupervisor.MAX_OUTPUT = 1_000_000\n"
+LITTLE_OUTPUT = "from orchestrator.run import supervisor\nsupervisor.MAX_OUTPUT = 1_000_000\n"
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,9 @@ from tales import (
     written,
 )
 
-from orchestrator import runrecord
 from orchestrator.model import STATES
 from orchestrator.plan.settlements import MAX_RESTARTS
+from orchestrator.project import run_record
 
 
 class Story(Compared, RuleBasedStateMachine):
@@ -291,7 +291,7 @@ class Story(Compared, RuleBasedStateMachine):
     @precondition(lambda self: self.at_work())
     @rule(pick=picks)
     def run_goes_on(self, pick: int) -> None:
-        """A supervisor's next stage. One whose task is not its own ends here (CONTRACT 8.2)."""
+        """A supervisor's next stage. One whose task is not its own ends here (reference 8.2)."""
         run = self.pick_run(pick)
         if run.stage == "concluding":
             return
@@ -393,7 +393,7 @@ class Story(Compared, RuleBasedStateMachine):
         """What supervisors do while a command waits: those that are to stop, stop."""
         for run in self.reference.unsettled():
             folder = self.stage.layout.run(run.agent, run.id)
-            if run.alive and runrecord.stop_reason(folder):
+            if run.alive and run_record.stop_reason(folder):
                 if run.stage == "finished":
                     self.let_go(run)
                 else:

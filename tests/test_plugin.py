@@ -25,9 +25,9 @@ from real_client import client_environment, require_client
 from test_skills import FOR_AGENTS, FOR_PEOPLE
 
 import orchestrator
-from orchestrator import forge
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
+from orchestrator.pulls.local import Local
 
 #: What a marketplace would hand out; not the tests, nor what lies about in a checkout.
 PARTS = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills")
@@ -321,7 +321,7 @@ def test_enqueue_adds_a_task_and_can_take_it_back(machine: Machine, folder: Path
         "/orchestrator:enqueue refuse empty names",
         [add, lambda outputs: f"orchestrator task cancel {outputs[0].strip()}"],
     )
-    assert "Asked for: refuse empty names" in done.skill
+    assert "The user's request: refuse empty names" in done.skill
     assert "Say good morning" in done.skill
     assert "When you add a task" in done.skill
     new = done.outputs[0].strip()
@@ -446,7 +446,7 @@ def pull_request(folder: Path, task: str) -> None:
     head = git(folder, "rev-parse", "HEAD")
     git(folder, "switch", "--quiet", "main")
     layout = Layout(str(folder))
-    prs = forge.Local(layout, Config())
+    prs = Local(layout, Config())
     wanted = PullRequest("", task, f"agent/{task}-work", "main", head, "Say good morning", "open")
     number = prs.open(wanted, "Why").id
     prs.give_verdict(number, "approved", head, "Fine")
@@ -670,7 +670,7 @@ def test_a_clone_that_nobody_set_up_is_told_once_and_never_ticks(
     clone = tmp_path / "clone"
     before = tree(clone)
     first = machine.session(clone, "Wait.", ["sleep 2"])
-    assert f"{NEWS}this project has background agents, but nobody has set them up" in first.sent
+    assert f"{NEWS}this project has background agents, but they are not set up" in first.sent
     assert NEWS not in machine.session(clone, "Hello.").sent
     assert tree(clone) == before
 

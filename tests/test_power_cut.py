@@ -15,15 +15,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import crash
+import needs
 import pytest
 from harness import World
 from store_contract import claim, entry, new_task
 
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
-from orchestrator.store import Store
+from orchestrator.tasks.store import Store
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="loop devices are Linux's")
+pytestmark = [
+    pytest.mark.root,  # mounts a disk
+    pytest.mark.skipif(sys.platform != "linux", reason="loop devices are Linux's"),
+]
 
 LONG = "x" * 6000
 
@@ -38,7 +42,7 @@ class Disk:
         self.path.mkdir()
         with open(self._image, "wb") as file:
             file.truncate(32 << 20)
-        self._try("mkfs.ext4", "-q", "-F", self._image)
+        self._try(needs.program("mkfs.ext4", "e2fsprogs"), "-q", "-F", self._image)
         self._mount(self._image)
 
     def cut(self) -> None:
@@ -62,10 +66,7 @@ class Disk:
 
     @staticmethod
     def _try(*words: str | Path) -> None:
-        try:
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            pytest.skip(f"there is no {words[0]} here")
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
 

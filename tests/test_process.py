@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
-from orchestrator import process
+from orchestrator.system import commands, process, processes
 
 #: Of this process alone: tests beside this one end what bears their own.
 RUN = f"20261122T090000Z-abcdef-{os.getpid()}"
@@ -69,12 +69,6 @@ def test_a_living_process_keeps_its_identity_and_a_dead_one_has_none(start: Star
     assert not process.is_alive(child.pid, known)
 
 
-def test_a_zombie_is_not_alive(start: Start) -> None:
-    child = start("exit 0")
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert process.identity(child.pid) is None
-
-
 def test_another_process_with_the_same_id_is_another_process(start: Start) -> None:
     one, other = start("exec sleep 60"), start("exec sleep 60")
     wait_for(lambda: process.identity(other.pid))
@@ -126,7 +120,7 @@ def test_a_detached_process_has_a_session_a_log_and_exactly_the_environment_it_w
 
 def test_a_detached_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from orchestrator import process; "
+        "import os, sys; from orchestrator.system import process; "
         "print(process.spawn_detached(['/bin/sleep', '60'], os.environ, sys.argv[1]), flush=True); "
         "os.kill(os.getpid(), 9)"
     )
@@ -161,7 +155,7 @@ def test_a_run_ends_with_its_whole_group(start: Start, tmp_path: Path) -> None:
 
 
 def test_what_left_the_group_is_found_by_the_runs_mark(start: Start, tmp_path: Path) -> None:
-    for name in process.MARKS:
+    for name in processes.MARKS:
         path = tmp_path / name
         start(f"setsid sh -c 'echo $$ > {path}; exec sleep 60' & wait", **{name: RUN})
         inner = pid_in(path)
@@ -213,7 +207,8 @@ def test_ending_what_is_gone_does_nothing() -> None:
 
 def test_we_never_end_ourselves(monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "import sys; from orchestrator import process; process.end_run(None, None, sys.argv[1]); "
+        "import sys; from orchestrator.system import process; "
+        "process.end_run(None, None, sys.argv[1]); "
         "print(list(process.marked(sys.argv[1])))"
     )
     done = subprocess.run(
@@ -229,9 +224,9 @@ def test_we_never_end_ourselves(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- short commands ----------------------------------------------------------------------------
 
 
-def run(text: str, timeout: float = 30, stdin: str | None = None) -> process.Finished:
+def run(text: str, timeout: float = 30, stdin: str | None = None) -> commands.Finished:
     words = ("/bin/sh", "-c", text)
-    return process.run(words, cwd="/", environment=os.environ, timeout=timeout, stdin=stdin)
+    return commands.run(words, cwd="/", environment=os.environ, timeout=timeout, stdin=stdin)
 
 
 def test_a_short_command_gives_its_code_and_both_outputs() -> None:
@@ -249,7 +244,7 @@ def test_several_commands_are_under_way_at_once_and_waited_for_later(tmp_path: P
     # Each needs the other to come to its end.
     texts = (f"echo from one >{here}; cat {there}", f"cat {here}; echo from two >{there}")
     begun = [
-        process.begin(("/bin/sh", "-c", text), cwd="/", environment=os.environ) for text in texts
+        commands.begin(("/bin/sh", "-c", text), cwd="/", environment=os.environ) for text in texts
     ]
     assert [each.finish(30) for each in begun] == [(0, "from two\n", ""), (0, "from one\n", "")]
 
@@ -283,4 +278,4 @@ def test_a_child_that_keeps_the_pipe_open_holds_nobody_up(tmp_path: Path) -> Non
 def test_a_program_or_folder_that_is_not_there_is_an_error_of_the_machine(tmp_path: Path) -> None:
     for words, cwd in ((("/no/such",), "/"), (("/bin/true",), str(tmp_path / "gone"))):
         with pytest.raises(FileNotFoundError):
-            process.run(words, cwd=cwd, environment={}, timeout=1)
+            commands.run(words, cwd=cwd, environment={}, timeout=1)

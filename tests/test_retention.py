@@ -16,25 +16,19 @@ import pytest
 from conftest import git
 from harness import World
 
-from orchestrator import (
-    agentstate,
-    events,
-    files,
-    landing,
-    pullrequests,
-    retention,
-    runrecord,
-    settings,
-    taskfile,
-    tidy,
-)
-from orchestrator import process as processes
-from orchestrator import store as store_module
-from orchestrator.agentstate import AgentState
-from orchestrator.forge import Local
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, PullRequest, Retention
-from orchestrator.store import Store
+from orchestrator.project import agent_memory, events, run_record
+from orchestrator.project.agent_memory import AgentState
+from orchestrator.pulls import landing, states
+from orchestrator.pulls.forge import Local
+from orchestrator.system import locks
+from orchestrator.system import process as processes
+from orchestrator.tasks import store as store_module
+from orchestrator.tasks import task_file
+from orchestrator.tasks.store import Store
+from orchestrator.upkeep import clean, retention
 
 world = harness.world
 
@@ -54,8 +48,8 @@ def a_run(layout: Layout, number: int, task: str | None = None, **more: Any) -> 
     folder = layout.run(AGENT, name)
     os.makedirs(folder)
     record = {"id": name, "agent": AGENT, "role": "implementer", "task": task, "created": 1000.0}
-    runrecord.write(folder, {**record, "status": "finished", "steps": {}, **more})
-    Path(folder, runrecord.STREAM).write_text('{"type": "result"}\n')
+    run_record.write(folder, {**record, "status": "finished", "steps": {}, **more})
+    Path(folder, run_record.STREAM).write_text('{"type": "result"}\n')
     return name
 
 
@@ -66,7 +60,7 @@ def kept(layout: Layout) -> list[str]:
 def a_task(layout: Layout, task_id: str, run: str, state: str, **fields: object) -> None:
     """Put a task into a state as its run left it."""
     store = Store(layout)
-    new = taskfile.new(task_id, task_id, "implement", None, None, AT, None, (), "Text.\n")
+    new = task_file.new(task_id, task_id, "implement", None, None, AT, None, (), "Text.\n")
     store.add(new)
     claimed = {"agent": AGENT, "run": run, "branch": f"agent/{task_id}"}
     task = store.claim(store.find(task_id), Entry(AT, "claimed", claimed), 99)
@@ -135,7 +129,7 @@ def test_many_runs_that_stay_do_not_keep_the_others_from_going(project: Layout) 
 
 def test_a_run_that_is_not_settled_and_an_agents_last_one_stay(project: Layout) -> None:
     ids = [a_run(project, number) for number in range(8)]
-    agentstate.write(project, AGENT, AgentState(run=ids[1], last_run=ids[3]))
+    agent_memory.write(project, AGENT, AgentState(run=ids[1], last_run=ids[3]))
     retention.prune(project, FEW, [AGENT])
     assert kept(project) == [ids[1], ids[3], *ids[-3:]]
 
@@ -163,7 +157,7 @@ def test_while_the_queue_is_busy_for_long_no_run_goes(
 ) -> None:
     monkeypatch.setattr(store_module, "LOCK_WAIT", 0.0)
     ids = [a_run(project, number) for number in range(8)]
-    with files.Lock(os.path.join(project.queue, ".lock")):
+    with locks.Lock(os.path.join(project.queue, ".lock")):
         assert retention.prune(project, FEW, [AGENT]) == []
     assert kept(project) == ids
 
@@ -287,7 +281,7 @@ def long_run(project: Layout, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a settled run whose stream is worth packing."""
     monkeypatch.setattr(retention, "LONG_STREAM", 1000)
     folder = Path(project.run(AGENT, a_run(project, 0)))
-    (folder / runrecord.STREAM).write_text(LINE * 100)
+    (folder / run_record.STREAM).write_text(LINE * 100)
     return folder
 
 
@@ -302,9 +296,9 @@ def test_a_long_stream_is_packed_after_its_run_and_logs_read_it_as_before(
     before = [cli(*each).out for each in words]
     raw = cli("logs", AGENT, "--raw").out
     retention.after_run(project, ended(long_run), NOW)
-    assert sorted(os.listdir(long_run)) == ["run.json", runrecord.PACKED_STREAM]
-    assert gzip.decompress((long_run / runrecord.PACKED_STREAM).read_bytes()).decode() == raw
-    assert (long_run / runrecord.PACKED_STREAM).stat().st_mode & 0o077 == 0
+    assert sorted(os.listdir(long_run)) == ["run.json", run_record.PACKED_STREAM]
+    assert gzip.decompress((long_run / run_record.PACKED_STREAM).read_bytes()).decode() == raw
+    assert (long_run / run_record.PACKED_STREAM).stat().st_mode & 0o077 == 0
     assert [cli(*each).out for each in words] == before
     assert cli("logs", AGENT, "--raw").out == raw == LINE * 100
 
@@ -312,27 +306,27 @@ def test_a_long_stream_is_packed_after_its_run_and_logs_read_it_as_before(
 def test_short_streams_and_those_of_runs_that_are_not_over_stay_as_they_are(
     project: Layout, long_run: Path
 ) -> None:
-    record = runrecord.read(str(long_run)) or {}
-    agentstate.write(project, AGENT, AgentState(run=long_run.name))
+    record = run_record.read(str(long_run)) or {}
+    agent_memory.write(project, AGENT, AgentState(run=long_run.name))
     retention.after_run(project, ended(long_run), NOW)
-    agentstate.write(project, AGENT, AgentState())
-    runrecord.write(str(long_run), {**record, "status": "running"})
+    agent_memory.write(project, AGENT, AgentState())
+    run_record.write(str(long_run), {**record, "status": "running"})
     retention.after_run(project, ended(long_run), NOW)
-    runrecord.write(str(long_run), record)
-    (long_run / runrecord.STREAM).write_text(LINE)
+    run_record.write(str(long_run), record)
+    (long_run / run_record.STREAM).write_text(LINE)
     retention.after_run(project, ended(long_run), NOW)
-    assert (long_run / runrecord.STREAM).read_text() == LINE
-    assert not (long_run / runrecord.PACKED_STREAM).exists()
+    assert (long_run / run_record.STREAM).read_text() == LINE
+    assert not (long_run / run_record.PACKED_STREAM).exists()
 
 
 def test_packing_that_was_killed_before_the_plain_stream_was_gone_is_done_again(
     project: Layout, long_run: Path, cli: Callable[..., Any]
 ) -> None:
-    (long_run / runrecord.PACKED_STREAM).write_bytes(b"of a time before")
+    (long_run / run_record.PACKED_STREAM).write_bytes(b"of a time before")
     assert cli("logs", AGENT, "--raw").out == LINE * 100
     retention.after_run(project, ended(long_run), NOW)
     assert cli("logs", AGENT, "--raw").out == LINE * 100
-    assert not (long_run / runrecord.STREAM).exists()
+    assert not (long_run / run_record.STREAM).exists()
 
 
 def test_a_disk_that_is_full_leaves_the_plain_stream_and_a_word_in_the_history(
@@ -343,17 +337,17 @@ def test_a_disk_that_is_full_leaves_the_plain_stream_and_a_word_in_the_history(
 
     monkeypatch.setattr(shutil, "copyfileobj", full)
     retention.after_run(project, ended(long_run), NOW)
-    assert (long_run / runrecord.STREAM).read_text() == LINE * 100
-    assert sorted(os.listdir(long_run)) == ["run.json", runrecord.STREAM]
+    assert (long_run / run_record.STREAM).read_text() == LINE * 100
+    assert sorted(os.listdir(long_run)) == ["run.json", run_record.STREAM]
     assert "No space left" in Path(project.events).read_text()
 
 
 def test_streams_that_nobody_packed_at_their_end_are_packed_once_a_day(
     project: Layout, long_run: Path
 ) -> None:
-    settings.load(project, write_cache=True)
+    load.settings(project, write_cache=True)
     retention.after_run(project, [], NOW)
-    assert (long_run / runrecord.PACKED_STREAM).exists()
+    assert (long_run / run_record.PACKED_STREAM).exists()
 
 
 # --- once a day --------------------------------------------------------------------------------
@@ -362,7 +356,7 @@ def test_streams_that_nobody_packed_at_their_end_are_packed_once_a_day(
 @pytest.fixture
 def cleaned(project: Layout) -> Layout:
     """A project whose configuration a tick has seen, with one merged branch of an agent's."""
-    settings.load(project, write_cache=True)
+    load.settings(project, write_cache=True)
     git(Path(project.root), "branch", "agent/T1-x")
     merged(project, "agent/T1-x")
     return project
@@ -373,7 +367,7 @@ def merged(layout: Layout, branch: str) -> PullRequest:
     wanted = PullRequest("", None, branch, "main", tip, "A title", "open")
     forge = Local(layout, Config())
     pr = forge.open(wanted, "")
-    forge.mark(pr.id, "merged")
+    forge.record(pr.id, "merged")
     return pr
 
 
@@ -417,7 +411,7 @@ def test_nothing_goes_more_than_once_a_day_nor_with_a_clock_that_was_moved_back_
     cleaned: Layout,
 ) -> None:
     Path(cleaned.config).write_text(Path(cleaned.config).read_text() + "retention: {days: 0}\n")
-    settings.load(cleaned, write_cache=True)
+    load.settings(cleaned, write_cache=True)
     after_days(cleaned, 0)
     assert branches(cleaned) == ["main"]
     git(Path(cleaned.root), "branch", "agent/T1-x")
@@ -452,9 +446,9 @@ def test_worktrees_and_rescued_work_never_go_by_themselves(cleaned: Layout) -> N
     git(root, "update-ref", "refs/orchestrator/rescue/R1", "main")
     worktree = cleaned.worktree("no-longer-configured")
     git(root, "worktree", "add", "--quiet", "--detach", worktree, "main")
-    config = settings.load(cleaned, write_cache=False).config
-    prs = pullrequests.known(cleaned, config) or []
-    would_go = {i.kind for i in tidy.plan(cleaned, config, prs, NOW) if i.drop}
+    config = load.settings(cleaned, write_cache=False).config
+    prs = states.known(cleaned, config) or []
+    would_go = {i.kind for i in clean.plan(cleaned, config, prs, NOW) if i.drop}
     assert would_go == {"branch", "rescue", "worktree"}
     after_days(cleaned, 0, 40)
     assert git(root, "for-each-ref", "refs/orchestrator/rescue")
@@ -462,7 +456,7 @@ def test_worktrees_and_rescued_work_never_go_by_themselves(cleaned: Layout) -> N
 
 
 def test_while_one_runs_end_is_at_it_another_leaves_it_alone(cleaned: Layout) -> None:
-    with files.Lock(os.path.join(cleaned.cache, "keeping.lock")):
+    with locks.Lock(os.path.join(cleaned.cache, "keeping.lock")):
         after_days(cleaned, 0)
     assert not os.path.exists(os.path.join(cleaned.cache, "keeping.json"))
 
@@ -476,7 +470,7 @@ def test_what_killed_processes_left_goes_the_next_day(cleaned: Layout) -> None:
     young = [Path(where, ".other.json.4712.tmp") for where in wheres]
     for path in (*old, *young):
         path.touch()
-        os.utime(path, (0, NOW - (tidy.ABANDONED + 1 if path in old else 10)))
+        os.utime(path, (0, NOW - (clean.ABANDONED + 1 if path in old else 10)))
     base = Path(cleaned.cache, "base-20260101T000000Z-bbbbbb")
     git(root, "worktree", "add", "--quiet", "--detach", str(base), "main")
     (base / "made by a check").touch()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from orchestrator import prompts, quoting, rolefile, roles, sandbox
-from orchestrator.errors import OrchestratorError
+from orchestrator.config import role_file, roles
+from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.model import OUTCOMES, Agent, Config, Role, Task, ports
+from orchestrator.run import prompts
+from orchestrator.text import quoting
+from orchestrator.text import templates as template_texts
 
 GOLDEN = Path(__file__).parent / "golden"
 BASE_COMMIT = "1f0c2a9d5b7e4c3f8a6b1d2e3f405162738495a6"
@@ -121,7 +121,7 @@ def case(name: str, known: dict[str, Role]) -> dict[str, Any]:
 # --- the shipped roles -------------------------------------------------------------------------
 
 
-def test_the_four_roles_of_the_seed_are_shipped(shipped: dict[str, Role]) -> None:
+def test_four_roles_are_shipped(shipped: dict[str, Role]) -> None:
     found = {name: (role.takes, role.delivers) for name, role in shipped.items()}
     assert found == {
         "product_manager": (None, "nothing"),
@@ -322,7 +322,7 @@ def test_a_task_of_the_largest_size_still_fits(shipped: dict[str, Role]) -> None
         global_instructions=huge,
     )
     text = prompts.instructions(given)
-    assert len(text.encode()) <= sandbox.MAX_OUTPUT
+    assert len(text.encode()) <= template_texts.MAX_OUTPUT
     assert "characters left out" in text
     assert "250 earlier entries are left out" in text
     assert len(prompts.prompt(given)) < 20_000
@@ -342,18 +342,18 @@ def another_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         done: list[bool] = []
         compile_it = ImmutableSandboxedEnvironment.compile
-        sandbox._compiled.cache_clear()
+        template_texts._compiled.cache_clear()
         with monkeypatch.context() as patch:
-            patch.setattr(sandbox, "_ready", {})
+            patch.setattr(template_texts, "_ready", {})
             patch.setattr(sys, "dont_write_bytecode", False)
             patch.setattr(ImmutableSandboxedEnvironment, "compile", compiled)
-            sandbox.make_ready(templates, str(path))
+            template_texts.make_ready(templates, str(path))
             assert bool(done) == compiles
-            assert [sandbox.render(t, {"x": "1"}, {}) for t in templates] == [
+            assert [template_texts.render(t, {"x": "1"}, {}) for t in templates] == [
                 t.replace("{{ x }}", "1") for t in templates
             ]
             assert bool(done) == compiles
-        sandbox._compiled.cache_clear()
+        template_texts._compiled.cache_clear()
 
     return make_ready
 
@@ -377,7 +377,7 @@ def test_kept_code_is_not_believed_once_anything_is_otherwise(
         another_process(["other {{ x }}"], kept, compiles=True)
         another_process(["other {{ x }}"], kept, compiles=False)
     with monkeypatch.context() as patch:
-        patch.setattr(sandbox, "_made_by", lambda: "another Jinja2")
+        patch.setattr(template_texts, "_made_by", lambda: "another Jinja2")
         another_process(["other {{ x }}"], kept, compiles=True)
 
 
@@ -387,10 +387,10 @@ def test_code_that_cannot_be_kept_is_nobodys_problem(tmp_path: Path, another_pro
 
 
 def test_a_shipped_template_that_is_none_is_said_when_it_is_rendered(tmp_path: Path) -> None:
-    sandbox.make_ready(["{% if"], str(tmp_path / "kept"))
+    template_texts.make_ready(["{% if"], str(tmp_path / "kept"))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OrchestratorError, match="here:1"):
-        sandbox.render("{% if", {}, {}, path="here")
+        template_texts.render("{% if", {}, {}, path="here")
 
 
 # --- skills: where the craft is written --------------------------------------------------------
@@ -425,7 +425,7 @@ def test_a_skill_of_the_projects_own_goes_before_the_shipped_one_and_is_no_templ
     assert words.replace("$0", BASE_COMMIT) in text
     assert "Never ask." in text
     assert "description: mine" not in text
-    assert "Go in small steps" not in text
+    assert "Work in small steps" not in text
 
 
 def test_a_skill_that_cannot_be_read_is_named(tmp_path: Path, shipped: dict[str, Role]) -> None:
@@ -530,12 +530,12 @@ def test_an_override_keeps_what_it_does_not_mention(
     ("text", "said"),
     [
         ("---\nrestricted: yes please\n---\nX\n", ":2: restricted: expected true or false"),
-        ("---\n\nresticted: true\n---\nX\n", ":3: unknown key 'resticted'; did you mean 'restr"),
-        ("---\ntools: [bash]\n---\nX\n", ":2: tools: unknown tool 'bash'; did you mean 'Bash'?"),
+        ("---\n\nresticted: true\n---\nX\n", ":3: resticted: unknown key; did you mean 'restri"),
+        ("---\ntools: [bash]\n---\nX\n", ":2: tools[0]: unknown tool 'bash'; did you mean 'Bash'?"),
         ("---\ntools: [Wirte]\n---\nX\n", "did you mean 'Write'?"),
         ("---\ntools: Bash\n---\nX\n", ":2: tools: expected a list"),
-        ("---\nallow: ['Bash(x),Write']\n---\nX\n", ":2: allow: expected a permission rule"),
-        ("---\ndeny: ['--tools']\n---\nX\n", ":2: deny: expected a permission rule"),
+        ("---\nallow: ['Bash(x),Write']\n---\nX\n", ":2: allow[0]: expected a permission rule"),
+        ("---\ndeny: ['--tools']\n---\nX\n", ":2: deny[0]: expected a permission rule"),
         ("---\nmax_turns: 0\n---\nX\n", ":2: max_turns: expected a whole number"),
         ("---\nmax_turns: true\n---\nX\n", ":2: max_turns: expected a whole number"),
         ("---\ndelivers: pull-request\n---\nX\n", "did you mean 'pull_request'?"),
@@ -545,8 +545,8 @@ def test_an_override_keeps_what_it_does_not_mention(
         ("---\ntakes: &a x\n---\nX\n", ":2: anchors, aliases and tags"),
         ("---\ntakes: !!python/object:os.system x\n---\nX\n", ":2: anchors, aliases and tags"),
         ("---\ntakes: [\n---\nX\n", "not YAML"),
-        ("---\n- takes\n---\nX\n", "not 'key: value' lines"),
-        ("---\ntakes: x\nX\n", ":1: no second '---'"),
+        ("---\n- takes\n---\nX\n", "expected a mapping of keys to values, found a list"),
+        ("---\ntakes: x\nX\n", ":1: it begins with `---`, and no second"),
     ],
 )
 def test_a_bad_override_takes_the_role_away_and_says_why(
@@ -567,8 +567,8 @@ def test_every_finding_is_told_at_once(tmp_path: Path) -> None:
     found = " | ".join(p.message for p in problems)
     assert "did you mean 'tools'?" in found
     assert "max_turns: expected" in found
-    assert "takes is missing" in found
-    assert "tools is missing" in found
+    assert "takes: missing" in found
+    assert "tools: missing" in found
     assert "there is no brief" in found
     assert "x-note" not in found
 
@@ -586,7 +586,7 @@ def test_odd_files_are_problems_and_never_hang(tmp_path: Path) -> None:
     (tmp_path / "folder.md").mkdir()
     (tmp_path / "link.md").symlink_to("/etc/passwd")
     (tmp_path / "bytes.md").write_bytes(b"---\ntakes: \xff\n---\n")
-    (tmp_path / "huge.md").write_bytes(b"x" * (rolefile.MAX_BYTES + 1))
+    (tmp_path / "huge.md").write_bytes(b"x" * (role_file.MAX_BYTES + 1))
     (tmp_path / "a b.md").write_text(SCRIBE + "X")
     known, problems = roles.load(str(tmp_path))
     assert len(known) == 4
@@ -606,79 +606,7 @@ def test_an_unreadable_folder_takes_all_roles_away(tmp_path: Path) -> None:
 def test_any_bytes_are_a_role_or_a_problem(data: bytes) -> None:
     for text in (data, b"---\n" + data + b"\n---\nX\n"):
         try:
-            role = rolefile.parse(text, "/x.md", "x", None)
-        except rolefile.Wrong:
+            role = role_file.parse(text, "/x.md", "x", None)
+        except ConfigError:
             continue
         assert role.name == "x"
-
-
-# --- the cache ---------------------------------------------------------------------------------
-
-
-def settled(folder: Path) -> None:
-    """Wait until a file written now is surely younger than those in `folder`."""
-    time.sleep(2 * roles._SETTLED / 1e9)
-    assert folder.exists()
-
-
-def test_reading_with_the_cache_is_the_same_and_imports_no_yaml(tmp_path: Path) -> None:
-    own, cache = tmp_path / "roles", tmp_path / "cache"
-    custom(own, "scribe", SCRIBE + "Écris.\n")
-    settled(own)
-    first = roles.load(str(own), str(cache), write_cache=True)
-    assert stat.S_IMODE((cache / "roles.json").stat().st_mode) == 0o600
-    assert sorted(p.name for p in cache.iterdir()) == ["roles.json"]
-    assert roles.load(str(own), str(cache)) == first
-    script = (
-        "import sys\nfrom orchestrator import roles\n"
-        f"found, problems = roles.load({str(own)!r}, {str(cache)!r})\n"
-        "assert len(found) == 5 and not problems\n"
-        "sys.exit(bool({'yaml', 'jinja2', 'frontmatter', 'difflib'} & set(sys.modules)))\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(roles.__file__).parent.parent)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
-    assert done.returncode == 0
-
-
-def test_reading_commands_write_no_cache(tmp_path: Path) -> None:
-    roles.load(str(tmp_path / "roles"), str(tmp_path / "cache"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_changed_file_is_seen_however_fast_and_whatever_its_size(tmp_path: Path) -> None:
-    own, cache = tmp_path / "roles", tmp_path / "cache"
-    for number in range(20):
-        path = custom(own, "scribe", f"{SCRIBE}Brief {number:02}.\n")
-        os.utime(path, ns=(1, 1))
-        found, _ = roles.load(str(own), str(cache), write_cache=True)
-        assert found["scribe"].brief == f"Brief {number:02}."
-    (own / "scribe.md").unlink()
-    assert "scribe" not in roles.load(str(own), str(cache))[0]
-
-
-def test_a_bad_reading_is_not_kept(tmp_path: Path) -> None:
-    own, cache = tmp_path / "roles", tmp_path / "cache"
-    custom(own, "scribe", "---\n")
-    settled(own)
-    roles.load(str(own), str(cache), write_cache=True)
-    assert not cache.exists()
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff", b'{"stamps": 1, "roles": 2}']
-)
-def test_a_broken_cache_is_read_over(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "roles.json"
-    path.write_bytes(content)
-    found, problems = roles.load("/nowhere", str(tmp_path), write_cache=True)
-    assert len(found) == 4
-    assert problems == []
-    assert path.read_bytes().startswith(b'{"stamps"')
-    assert path.read_bytes() != content
-
-
-def test_a_cache_that_cannot_be_written_is_nobodys_problem(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    found, problems = roles.load("/nowhere", str(tmp_path / "cache"), write_cache=True)
-    assert len(found) == 4
-    assert problems == []

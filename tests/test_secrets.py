@@ -25,7 +25,7 @@ from test_real_client import (  # noqa: F401 (fixtures)
     results,
 )
 
-from orchestrator import delivery, environment, withheld
+from orchestrator.guard import client_environment, secret_names, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config
 
@@ -116,20 +116,20 @@ HARMLESS = {
 
 @pytest.mark.parametrize(("name", "value"), SECRET.items(), ids=SECRET)
 def test_what_looks_like_a_secret_is_one(name: str, value: str) -> None:
-    assert withheld.is_secret(name, value)
+    assert secret_names.is_secret(name, value)
 
 
 @pytest.mark.parametrize(("name", "value"), HARMLESS.items(), ids=HARMLESS)
 def test_what_work_needs_is_none(name: str, value: str) -> None:
-    assert not withheld.is_secret(name, value)
+    assert not secret_names.is_secret(name, value)
 
 
 def test_the_client_gets_what_it_signs_in_with_and_no_other_secret() -> None:
     base = {**HARMLESS, **SECRET}
     del base["CLAUDE_CODE_USE_BEDROCK"]
-    given = environment.for_client(base, {})
+    given = client_environment.for_client(base, {})
     kept = {"ANTHROPIC_API_KEY", "ANTHROPIC_CUSTOM_HEADERS", "CLAUDE_CODE_OAUTH_TOKEN"}
-    assert {name for name, value in given.items() if withheld.is_secret(name, value)} == kept
+    assert {name for name, value in given.items() if secret_names.is_secret(name, value)} == kept
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_clouds_credentials_are_given_only_where_the_client_uses_that_cloud(
     others = {"GH_TOKEN": "x", "AWS_OTHER": "x", "GOOGLE_OTHER": "x", "AZURE_OTHER": "x"}
     for value, expected in (("1", True), ("true", True), ("0", False), ("", False), (None, False)):
         base = {name: "x", **others} | ({} if value is None else {switch: value})
-        given = environment.for_client(base, {})
+        given = client_environment.for_client(base, {})
         assert (name in given) is expected
         assert "GH_TOKEN" not in given
         assert len(given.keys() & others.keys()) == expected
@@ -156,19 +156,19 @@ def test_a_clouds_credentials_are_given_only_where_the_client_uses_that_cloud(
 
 def test_what_is_allowed_by_name_is_given_and_only_by_its_exact_name() -> None:
     base = {"GH_TOKEN": "1", "gh_token": "2", "GH_TOKEN_2": "3"}
-    assert withheld.without_secrets(base, ("GH_TOKEN",)) == {"GH_TOKEN": "1"}
-    assert environment.for_client(base, {}, ("GH_TOKEN",))["GH_TOKEN"] == "1"
+    assert secret_names.without_secrets(base, ("GH_TOKEN",)) == {"GH_TOKEN": "1"}
+    assert client_environment.for_client(base, {}, ("GH_TOKEN",))["GH_TOKEN"] == "1"
 
 
 def test_a_runs_own_variables_are_never_taken_for_secrets() -> None:
-    extra = environment.as_git_config({"url.x.insteadOf": "https://me:pw@host/"})
-    assert extra.items() <= environment.for_client({}, extra).items()
+    extra = client_environment.as_git_config({"url.x.insteadOf": "https://me:pw@host/"})
+    assert extra.items() <= client_environment.for_client({}, extra).items()
 
 
 def test_commands_of_the_client_do_without_its_sign_in() -> None:
     base = {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_MODEL": "m", "GH_TOKEN": "x", "HOME": "/h"}
-    assert withheld.hidden_from_commands(base) == ["ANTHROPIC_API_KEY"]
-    assert withheld.hidden_from_commands(base, ("ANTHROPIC_API_KEY",)) == []
+    assert secret_names.hidden_from_commands(base) == ["ANTHROPIC_API_KEY"]
+    assert secret_names.hidden_from_commands(base, ("ANTHROPIC_API_KEY",)) == []
 
 
 def test_checks_and_hooks_get_no_secret_and_not_the_clients_sign_in(
@@ -178,9 +178,9 @@ def test_checks_and_hooks_get_no_secret_and_not_the_clients_sign_in(
         monkeypatch.setenv(name, value)
     config = Config(environment_allow=("NPM_TOKEN",))
     agent = Agent(name="ann", role="implementer", position=0)
-    given = delivery.check_environment(config, agent, Layout("/project"))
+    given = user_commands.check_environment(config, agent, Layout("/project"))
     ours = {"GIT_ASKPASS", "SSH_ASKPASS"}  # set to a program that answers nothing
-    found = {name for name, value in given.items() if withheld.is_secret(name, value)}
+    found = {name for name, value in given.items() if secret_names.is_secret(name, value)}
     assert found - ours == {"NPM_TOKEN"}
     assert given["GIT_ASKPASS"] == "true"
 
@@ -194,10 +194,10 @@ def test_what_a_command_lacked_is_named_and_nothing_else() -> None:
         "NPM_TOKEN": "t",
     }
     said = "DB_PASSWORD is not set; nor is HOME. MY_API_KEY_X; NPM_TOKEN"
-    assert withheld.named_in(said, base, {"NPM_TOKEN"}) == ["DB_PASSWORD"]
-    assert withheld.named_in("all is well", base, {}) == []
-    assert "DB_PASSWORD" in withheld.hint(["DB_PASSWORD"])
-    assert withheld.hint([]) == ""
+    assert secret_names.named_in(said, base, {"NPM_TOKEN"}) == ["DB_PASSWORD"]
+    assert secret_names.named_in("all is well", base, {}) == []
+    assert "DB_PASSWORD" in secret_names.hint(["DB_PASSWORD"])
+    assert secret_names.hint([]) == ""
 
 
 @pytest.mark.parametrize("which", ["check", "hook", "client"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -14,14 +16,16 @@ import yaml
 from conftest import CHECKOUT, Done, tree
 from test_roles import variables
 
-from orchestrator import model, prompts, roles
-from orchestrator.cli import history, parser
+from orchestrator import model
+from orchestrator.cli import parser, tuning
+from orchestrator.config import roles
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
-from orchestrator.setup import init_project
+from orchestrator.run import prompts
+from orchestrator.setup import skills
 
 SKILLS = CHECKOUT / "skills"
-#: The seed's eight commands, and what a person needs besides.
+#: The skills that people use.
 FOR_PEOPLE = {
     *("enqueue", "queue-status", "agent-status", "add-agent", "pause-agent", "retry-failed"),
     *("tune-backpressure", "tune-intervals"),
@@ -77,7 +81,7 @@ every = pytest.mark.parametrize("skill", ALL, ids=lambda skill: skill.name)
 peoples = pytest.mark.parametrize("skill", PEOPLES, ids=lambda skill: skill.name)
 
 
-def test_the_skills_are_those_of_the_seed_and_no_folder_is_without_one() -> None:
+def test_the_skills_are_the_known_ones_and_no_folder_is_without_one() -> None:
     assert {skill.name for skill in ALL} == FOR_PEOPLE | FOR_AGENTS
     assert {path.name for path in SKILLS.iterdir()} == FOR_PEOPLE | FOR_AGENTS
 
@@ -174,6 +178,36 @@ def test_commands_that_run_by_themselves_only_look_and_never_fail(skill: Skill) 
         assert "$" not in command
 
 
+#: Words in quoted output that stand for any value, and what a command or a path looks like.
+_ANY = re.compile(r"\.\.\.|\b[A-Z]{2,}\b|\bTASK-\w+|\b[\w-]+-agent\b|\d+|->|:")
+_NOT_OUTPUT = re.compile(r"^(/|\.|--|\$|claude |orchestrator )")
+
+
+@functools.cache
+def spoken() -> str:
+    """Return every string in the product's code but docstrings, one per line, in lower case."""
+    found = []
+    for path in sorted((CHECKOUT / "orchestrator").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                node.value.value = ""  # a docstring
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found).lower()
+
+
+@peoples
+def test_what_a_skill_quotes_from_the_output_is_in_the_product(skill: Skill) -> None:
+    told = skill.body.partition("## What to read in the output")[2].partition("\n## ")[0]
+    for quoted in re.findall(r"`([^`]+)`", told):
+        if _NOT_OUTPUT.match(quoted):
+            continue
+        parts = [part.strip(" :()").lower() for part in _ANY.split(quoted)]
+        is_list_of_codes = len(parts) == 1 and "_" in quoted
+        for part in parts[0].split() if is_list_of_codes else parts:
+            assert part in spoken(), quoted
+
+
 @peoples
 def test_other_skills_that_are_named_exist(skill: Skill) -> None:
     for name in re.findall(r"/orchestrator:([\w-]+)", skill.body):
@@ -202,7 +236,7 @@ def test_a_project_says_it_its_own_way_and_its_agents_are_told_that(
     own.parent.mkdir(parents=True)
     own.write_text(f"---\ndescription: ours\n---\nOur way of {name}.\n")
     assert cli("_skill", name).out == f"Our way of {name}.\n"
-    known, _ = roles.load(str(repo / "none"), str(repo / "none"), write_cache=False)
+    known, _ = roles.load(str(repo / "none"))
     briefs = [prompts.instructions(variables(r, project=str(repo))) for r in known.values()]
     assert any(f"Our way of {name}." in text for text in briefs)
 
@@ -263,7 +297,7 @@ def test_an_edited_copy_is_its_editors_and_an_older_one_is_brought_up_to_date(
     edited = (folder / "inbox.md").read_text() + "\nMine.\n"
     (folder / "inbox.md").write_text(edited)
     (folder / "doctor.md").write_text("Wholly mine.\n")
-    older = init_project._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
+    older = skills._sealed("---\ndescription: as it was in an earlier version\n---\nOld.\n")
     (folder / "explain.md").write_text(older)
     (folder / "gone-since.md").write_text(older)
     (folder / "setup.md").unlink()
@@ -329,7 +363,7 @@ def test_the_history_is_counted_in_numbers_that_can_be_checked_by_hand() -> None
         model.Agent("pat", "product_manager", 1, schedule="0 3 * * *"),
     )
     config = model.Config(agents=agents, queue_limits=model.QueueLimits(20, 1, 10))
-    found = history.numbers(HISTORY, config, DAWN - 60, DAWN + 60 * 50)
+    found = tuning.numbers(HISTORY, config, DAWN - 60, DAWN + 60 * 50)
     assert round(found.days * 24 * 60) == 50
     assert found.events == 9
     assert found.tasks_in == 3

@@ -13,11 +13,12 @@ import pytest
 from conftest import CHECKOUT, tree
 from store_contract import MakeStore, StoreContract, claim, entry, new_task
 
-from orchestrator import files, history
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry
-from orchestrator.store import Malformed, Store
+from orchestrator.system import files
+from orchestrator.tasks import history
+from orchestrator.tasks.store import Malformed, Store
 
 
 @pytest.fixture
@@ -390,7 +391,7 @@ FULL = """
 import os, resource, sys
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
-from orchestrator.store import Store
+from orchestrator.tasks.store import Store
 
 store = Store(Layout(sys.argv[1]))
 task = store.find("T1")
@@ -433,7 +434,7 @@ import sys
 import time
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
-from orchestrator.store import Store
+from orchestrator.tasks.store import Store
 
 root, name, limit = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = Store(Layout(root))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import store as store_module
-from orchestrator import summaries
 from orchestrator.layout import Layout
-from orchestrator.store import Listing, Store
+from orchestrator.tasks import listing_cache
+from orchestrator.tasks import store as store_module
+from orchestrator.tasks.store import Listing, Store
 
 TEXT = "# [{id}] Number {number}\n\nROLE: {role}\nPRIORITY: P{rank}\n\nBody\n"
 
@@ -26,7 +26,7 @@ def queue(tmp_path: Path) -> Layout:
     os.makedirs(layout.cache)
     os.makedirs(os.path.join(layout.root, ".git"))
     Path(layout.root, ".git", "orchestrator.json").write_text("{}")
-    for number in range(summaries.LEAST + 20):
+    for number in range(listing_cache.LEAST + 20):
         drop(layout, f"T{number}", number)
     return layout
 
@@ -39,7 +39,7 @@ def drop(layout: Layout, task_id: str, number: int, role: str = "implement") -> 
 
 def settle() -> None:
     """Let the last change become one that a later change cannot hide behind."""
-    time.sleep(summaries._SETTLED / 1e9 * 1.5)
+    time.sleep(listing_cache._SETTLED / 1e9 * 1.5)
 
 
 def remembered(layout: Layout) -> Listing:
@@ -83,7 +83,7 @@ def test_any_changes_by_hand_are_seen(queue: Layout) -> None:
     for turn in range(12):
         settle()
         for _ in range(chance.randrange(1, 9)):
-            path = folder / f"T{chance.randrange(summaries.LEAST + 20)}.md"
+            path = folder / f"T{chance.randrange(listing_cache.LEAST + 20)}.md"
             match chance.randrange(6):
                 case 0:
                     path.unlink(missing_ok=True)
@@ -134,5 +134,5 @@ def test_a_reader_leaves_nothing_and_a_full_disk_stops_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    assert len(remembered(queue).tasks) == summaries.LEAST + 20
+    assert len(remembered(queue).tasks) == listing_cache.LEAST + 20
     assert os.listdir(queue.cache) == []

@@ -1,4 +1,4 @@
-"""`orchestrator.taskfile`: every byte of a person's task survives, and history adds up."""
+"""`orchestrator.tasks.task_file`: every byte of a person's task survives, and history adds up."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator import header, history, taskfile
 from orchestrator.errors import TaskFileError
-from orchestrator.history import HEADING, MARKER, append
 from orchestrator.model import Entry, Task, parse_time
-from orchestrator.taskfile import TaskFile, new, parse, render
+from orchestrator.tasks import header, history, task_file
+from orchestrator.tasks.history import HEADING, MARKER, append
+from orchestrator.tasks.task_file import TaskFile, new, parse, render
 
 SEED = b"""# [TASK-a1b2c3d4] Add input validation
 
@@ -43,7 +43,7 @@ def with_history(*entries: tuple[str, dict[str, object]], data: bytes = SMALL) -
 
 
 def fold(*entries: tuple[str, dict[str, object]], data: bytes = SMALL) -> Task:
-    return taskfile.summarise(with_history(*entries, data=data), "incoming", "/q/x.md", 7.0)
+    return task_file.summarise(with_history(*entries, data=data), "incoming", "/q/x.md", 7.0)
 
 
 def refusal(data: bytes, name: str = "x.md") -> str:
@@ -137,11 +137,11 @@ def test_without_an_id_in_the_title_the_files_name_becomes_one(name: str, expect
         (b"---\ntitle: Fix\n---\nROLE: implement\n", "no ROLE"),
         (b"---\n---\n# Fix\n", "no ROLE"),
         (b"---\n- a\n---\n# Fix\n", "not `KEY: value`"),
-        (b"---\nrole: [\n---\n# Fix\n", "not valid YAML"),
+        (b"---\nrole: [\n---\n# Fix\n", "not YAML"),
         (b"---\nrole: &a x\nb: *a\n---\n# Fix\n", "anchor"),
         (b"---\nrole: !!python/name:os.system x\n---\n# Fix\n", "tag"),
         (b"---\nrole: " + b"[" * 30000 + b"\n---\n# Fix\n", "nested too deeply"),
-        (b"---\n" + b"a: b\n" * 20000 + b"role: x\n---\n# Fix\n", "over 64 KiB"),
+        (b"---\n" + b"a: b\n" * 20000 + b"role: x\n---\n# Fix\n", "larger than 64 KiB"),
         (b"--- x\nrole: implement\n---\n# Fix\n", "no title"),
     ],
 )
@@ -249,7 +249,7 @@ more
     assert (task.priority, task.branch, task.depends_on) == ("P0", "1.10", ("a", "0123"))
     assert task.body.endswith("ROLE: of the body\n\n---\nmore\n")
     assert (task.front_matter, render(task)) == (True, data)
-    summary = taskfile.summarise(task, "incoming", "p", 1.0)
+    summary = task_file.summarise(task, "incoming", "p", 1.0)
     assert summary.created == parse_time("2024-01-15T10:30:00Z")
 
 
@@ -279,7 +279,7 @@ def test_a_front_matter_files_name_and_title(
 # --- writing -----------------------------------------------------------------------------------
 
 LINE = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), max_size=60)
-IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True).filter(taskfile.is_id)
+IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True).filter(task_file.is_id)
 KEYS = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,12}", fullmatch=True)
 BODY = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.lists(
     st.sampled_from(
@@ -338,8 +338,8 @@ def test_any_bytes_are_a_task_or_a_refusal_and_rendered_as_they_were(
     except TaskFileError:
         return
     assert render(task) == data
-    assert taskfile.is_id(task.id)
-    summary = taskfile.summarise(task, "incoming", "p", 0.0)
+    assert task_file.is_id(task.id)
+    summary = task_file.summarise(task, "incoming", "p", 0.0)
     f"{summary} {history.attempts(task.history)}".encode()
 
 
@@ -593,7 +593,7 @@ def test_an_event_that_a_crash_wrote_twice_counts_once() -> None:
 
 def test_the_header_gives_what_history_does_not() -> None:
     data = b"# T\nROLE: review\nREVIEWS: A-1\nHEAD: abc\nPR: 7\nPRIORITY: p0\nCREATED: once\n"
-    task = taskfile.summarise(parse(data, "t.md"), "incoming", "/q/t.md", 7.0)
+    task = task_file.summarise(parse(data, "t.md"), "incoming", "/q/t.md", 7.0)
     assert (task.reviews, task.head, task.pr) == ("A-1", "abc", "7")
     assert (task.priority, task.created) == ("P0", None)
     assert (task.state, task.path, task.branch) == ("incoming", "/q/t.md", None)
@@ -647,7 +647,7 @@ def test_a_reason_with_which_its_error_begins_is_told_once(
 
 
 def test_titles_compare_without_case_and_runs_of_blanks() -> None:
-    assert taskfile.title_key(" Fix  the\tSTRASSE ") == taskfile.title_key("fix the straße")
+    assert task_file.title_key(" Fix  the\tSTRASSE ") == task_file.title_key("fix the straße")
 
 
 @pytest.mark.parametrize(
@@ -661,22 +661,22 @@ def test_titles_compare_without_case_and_runs_of_blanks() -> None:
     ],
 )
 def test_a_slug_is_plain_words(text: str, expected: str) -> None:
-    assert taskfile.slug(text) == expected
+    assert task_file.slug(text) == expected
 
 
 @given(IDS, LINE)
 def test_a_branch_name_is_short_and_plain(task_id: str, title: str) -> None:
-    name = taskfile.branch_name(task_id, title)
+    name = task_file.branch_name(task_id, title)
     assert name.startswith(f"agent/{task_id}")
     assert len(name) <= 111
-    assert taskfile.is_id(name.removeprefix("agent/")[:64].rstrip("-."))
+    assert task_file.is_id(name.removeprefix("agent/")[:64].rstrip("-."))
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 @pytest.mark.parametrize("task_id", ["A-1", "a.b_c", "x" * 64, "0", "HEAD", "a.locks"])
 @pytest.mark.parametrize("title", ["", "修复", "x.lock", "a..b~^:?*[\\", "word " * 30])
 def test_git_accepts_every_branch_name(task_id: str, title: str) -> None:
-    name = taskfile.branch_name(task_id, title)
+    name = task_file.branch_name(task_id, title)
     subprocess.run(["git", "check-ref-format", "--branch", name], check=True, timeout=10)
 
 
@@ -686,7 +686,7 @@ def test_git_accepts_every_branch_name(task_id: str, title: str) -> None:
 def test_ten_thousand_headers_are_read_in_well_under_two_seconds() -> None:
     start = time.process_time()
     for _ in range(2000):
-        taskfile.summarise(parse(SEED, "x.md"), "incoming", "p", 0.0)
+        task_file.summarise(parse(SEED, "x.md"), "incoming", "p", 0.0)
     assert time.process_time() - start < 0.4
 
 
@@ -704,5 +704,5 @@ def test_ten_thousand_headers_are_read_in_well_under_two_seconds() -> None:
 def test_no_file_takes_long_to_be_read_or_refused(data: bytes) -> None:
     start = time.process_time()
     with contextlib.suppress(TaskFileError):
-        taskfile.summarise(parse(data, "x.md"), "incoming", "p", 0.0)
+        task_file.summarise(parse(data, "x.md"), "incoming", "p", 0.0)
     assert time.process_time() - start < 1.0

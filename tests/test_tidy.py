@@ -17,14 +17,18 @@ from harness import World
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import agentstate, landing, runrecord, taskfile, tidy
-from orchestrator import process as processes
-from orchestrator.agentstate import AgentState
-from orchestrator.files import Lock
+from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Agent, Config, Entry, PullRequest
-from orchestrator.store import Store
-from orchestrator.tidy import Item
+from orchestrator.project import agent_memory, run_record
+from orchestrator.project.agent_memory import AgentState
+from orchestrator.pulls import landing
+from orchestrator.system import process as processes
+from orchestrator.system.locks import Lock
+from orchestrator.tasks import task_file
+from orchestrator.tasks.store import Store
+from orchestrator.upkeep import clean
+from orchestrator.upkeep.clean import Item
 
 world = harness.world
 
@@ -223,7 +227,7 @@ def _stream(state: State) -> tuple[str, list[int]]:
 
 def _add_task(layout: Layout, task_id: str, branch: str, state: str) -> None:
     store = Store(layout)
-    new = taskfile.new(task_id, task_id, "implement", None, None, AT, None, (), "Text.\n")
+    new = task_file.new(task_id, task_id, "implement", None, None, AT, None, (), "Text.\n")
     store.add(new)
     fields = {"agent": "impl", "run": f"R-{task_id}", "branch": branch}
     task = store.claim(store.find(task_id), Entry(AT, "claimed", fields), 99)
@@ -244,7 +248,7 @@ def _add_worktree(layout: Layout, name: str, tree: Tree, commits: list[str], bra
     if tree.dirty:
         Path(path, "not committed").touch()
     if tree.running:
-        agentstate.write(layout, name, AgentState(run="R-unsettled"))
+        agent_memory.write(layout, name, AgentState(run="R-unsettled"))
 
 
 def reachable(layout: Layout) -> set[str]:
@@ -263,10 +267,10 @@ def test_a_clean_does_what_its_dry_run_says_and_nothing_becomes_unreachable(stat
     with tempfile.TemporaryDirectory() as folder:
         layout, prs = make(folder, state)
         before, commits = refs(layout), reachable(layout)
-        planned = tidy.plan(layout, CONFIG, prs, NOW)
-        assert tidy.plan(layout, CONFIG, prs, NOW) == planned
+        planned = clean.plan(layout, CONFIG, prs, NOW)
+        assert clean.plan(layout, CONFIG, prs, NOW) == planned
         assert (refs(layout), reachable(layout)) == (before, commits), "a dry run changed something"
-        dropped = tidy.carry_out(layout, CONFIG, prs, planned)
+        dropped = clean.carry_out(layout, CONFIG, prs, planned)
         doomed = {item for item in planned if item.drop}
         assert set(dropped) == doomed
         assert reachable(layout) == commits
@@ -302,16 +306,16 @@ def quiet(repo: Path, project: Layout) -> Layout:
 
 
 def judged(layout: Layout, kind: str, prs: list[PullRequest] | None = None) -> list[Item]:
-    return [item for item in tidy.plan(layout, CONFIG, prs or [], NOW) if item.kind == kind]
+    return [item for item in clean.plan(layout, CONFIG, prs or [], NOW) if item.kind == kind]
 
 
 def test_a_branch_that_was_taken_up_after_the_plan_stays(quiet: Layout) -> None:
     for number in range(3):
         git(Path(quiet.root), "branch", f"agent/T{number}")
-    planned = tidy.plan(quiet, CONFIG, [], NOW)
+    planned = clean.plan(quiet, CONFIG, [], NOW)
     _add_task(quiet, "T0", "agent/T0", "incoming")
     git(Path(quiet.root), "checkout", "--quiet", "agent/T1")
-    dropped = tidy.carry_out(quiet, CONFIG, [], planned)
+    dropped = clean.carry_out(quiet, CONFIG, [], planned)
     assert [item.name for item in dropped] == ["agent/T2"]
 
 
@@ -348,10 +352,10 @@ def test_rescued_work_is_listed_with_how_to_look_at_it_and_how_to_drop_it(
 def test_a_rescue_ref_that_moved_since_the_plan_stays(quiet: Layout) -> None:
     root = Path(quiet.root)
     git(root, "update-ref", "refs/orchestrator/rescue/R1", "main")
-    planned = tidy.plan(quiet, CONFIG, [], NOW)
+    planned = clean.plan(quiet, CONFIG, [], NOW)
     alone = git(root, "commit-tree", "main^{tree}", "-p", "main", "-m", "Uncommitted")
     git(root, "update-ref", "refs/orchestrator/rescue/R1", alone)
-    assert tidy.carry_out(quiet, CONFIG, [], planned) == []
+    assert clean.carry_out(quiet, CONFIG, [], planned) == []
 
 
 def test_what_git_could_not_keep_is_listed_and_stays(
@@ -385,8 +389,8 @@ def test_a_throw_away_worktree_goes_unless_its_run_may_still_use_it(
         os.makedirs(folder)
         record = {"id": run_id, "agent": "a", "role": "r", "task": None, "created": 1.0}
         record |= {"status": "concluding", "steps": {}}
-        runrecord.write(folder, record | ({"supervisor": me} if run_id == living else {}))
-    agentstate.write(quiet, "test-agent", AgentState(run=unsettled))
+        run_record.write(folder, record | ({"supervisor": me} if run_id == living else {}))
+    agent_memory.write(quiet, "test-agent", AgentState(run=unsettled))
     assert [item.drop for item in judged(quiet, "leftover")] == [True, False, False]
     planned = cli("clean", "--dry-run", "--json").json
     assert all(path.exists() for path in paths)
@@ -401,9 +405,9 @@ def test_the_worktree_of_a_merge_stays_while_something_is_being_merged(quiet: La
     assert [item.drop for item in planned] == [True]
     with Lock(landing.lock_path(quiet)):
         assert [item.drop for item in judged(quiet, "leftover")] == [False]
-        assert tidy.carry_out(quiet, CONFIG, [], planned) == []
+        assert clean.carry_out(quiet, CONFIG, [], planned) == []
         assert path.exists()
-    assert tidy.carry_out(quiet, CONFIG, [], planned) == planned
+    assert clean.carry_out(quiet, CONFIG, [], planned) == planned
     assert not path.exists()
 
 
@@ -428,12 +432,13 @@ def test_hundreds_of_branches_are_judged_with_a_handful_of_questions_to_git(
     text = "".join(f"create refs/heads/agent/T{number} {tip}\n" for number in range(300))
     subprocess.run(("git", "update-ref", "--stdin"), cwd=root, input=text, text=True, check=True)
     asked = []
-    run = tidy.git.run
+    run = call.run
 
     def counting(cwd: str, *words: str, **options: Any) -> Any:
         asked.append(words[0])
         return run(cwd, *words, **options)
 
-    monkeypatch.setattr(tidy.git, "run", counting)
-    assert len(tidy.branches(quiet, CONFIG, [])) == 300
+    for module in (call, repository):
+        monkeypatch.setattr(module, "run", counting)
+    assert len(clean.branches(quiet, CONFIG, [])) == 300
     assert len(asked) < 10, json.dumps(asked)

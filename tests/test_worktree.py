@@ -13,7 +13,7 @@ import pytest
 from conftest import git as sh
 from conftest import tree
 
-from orchestrator import git, gitworktree, worktree
+from orchestrator.git import repository, worktree, worktree_commands
 
 BRANCH = "agent/T1-fix-it"
 RESCUE = "refs/orchestrator/rescue/"
@@ -33,7 +33,7 @@ def commit(folder: Path, name: str = "work.txt", text: str = "work\n") -> str:
 def rescued(repo: Path) -> dict[str, str]:
     return {
         ref.removeprefix(RESCUE): commit_id
-        for ref, commit_id in git.refs(str(repo), RESCUE.rstrip("/")).items()
+        for ref, commit_id in repository.refs(str(repo), RESCUE.rstrip("/")).items()
     }
 
 
@@ -48,26 +48,26 @@ class Agent:
         self, branch: str | None = BRANCH, theirs: str | None = None, run: str = "R2"
     ) -> None:
         root, path, base = str(self.repo), str(self.path), head(self.repo, "main")
-        ours = git.resolve(root, f"refs/heads/{branch}")
+        ours = repository.resolve(root, f"refs/heads/{branch}")
         fresh = worktree.ensure(root, path, base)
         if not fresh and worktree.preserve(path, None, f"{run}-before").dirty:
-            gitworktree.clean(path)
+            worktree_commands.clean(path)
         if branch is not None:
             worktree.take_up_branch(root, path, branch, base, ours, theirs)
         elif not fresh:
-            gitworktree.detach(path, base)
+            worktree_commands.detach(path, base)
 
     def end(self, branch: str | None = BRANCH, run: str = "R1") -> str | None:
         kept = worktree.preserve(str(self.path), branch, run)
         if kept.dirty:
-            gitworktree.clean(str(self.path))
-        tip = git.resolve(str(self.repo), f"refs/heads/{branch}")
-        gitworktree.detach(str(self.path), tip or head(self.repo, "main"))
+            worktree_commands.clean(str(self.path))
+        tip = repository.resolve(str(self.repo), f"refs/heads/{branch}")
+        worktree_commands.detach(str(self.path), tip or head(self.repo, "main"))
         return kept.ref
 
     @property
     def git_folder(self) -> Path:
-        return Path(gitworktree.own_folder(str(self.path)) or "")
+        return Path(worktree_commands.own_folder(str(self.path)) or "")
 
 
 @pytest.fixture
@@ -103,9 +103,9 @@ def test_a_worktree_is_made_once_detached_and_then_used_again(ignored: Path) -> 
     path = ignored / ".orchestrator" / "agents" / "impl" / "worktree"
     before = tree(ignored)
     assert worktree.ensure(str(ignored), str(path), head(ignored)) is True
-    assert gitworktree.state(str(path)) == (head(ignored), None, False)
+    assert worktree_commands.state(str(path)) == (head(ignored), None, False)
     assert worktree.ensure(str(ignored), str(path), head(ignored)) is False
-    assert git.toplevel(str(path)) == str(path)
+    assert repository.toplevel(str(path)) == str(path)
     assert {p: s for p, s in tree(ignored).items() if not p.startswith(".orchestrator")} == before
 
 
@@ -157,7 +157,7 @@ def test_what_is_in_the_way_is_set_aside_and_never_deleted(
     for number in (1, 2):
         put(made.path)
         made.begin()
-        assert gitworktree.state(str(made.path)).branch == BRANCH
+        assert worktree_commands.state(str(made.path)).branch == BRANCH
         aside = made.path.with_name(f"worktree.set-aside-{number}")
         if aside.is_symlink():
             assert os.readlink(aside) == "/nowhere/precious"
@@ -165,13 +165,13 @@ def test_what_is_in_the_way_is_set_aside_and_never_deleted(
             content = aside if aside.is_file() else aside / "notes.txt"
             assert content.read_text() == "precious"
         made.end()
-        gitworktree.remove(str(ignored), str(made.path))
+        worktree_commands.remove(str(ignored), str(made.path))
 
 
 def test_a_worktree_whose_folder_was_deleted_is_made_again(agent: Agent) -> None:
     shutil.rmtree(agent.path)
     agent.begin()
-    assert gitworktree.state(str(agent.path)).branch == BRANCH
+    assert worktree_commands.state(str(agent.path)).branch == BRANCH
 
 
 def test_a_worktree_that_lost_its_link_is_set_aside_with_all_its_work(agent: Agent) -> None:
@@ -190,7 +190,7 @@ def test_a_project_that_was_moved_goes_on_with_the_work_that_was_under_way(
     agent.repo.rename(tmp_path / "elsewhere")
     moved = Agent(tmp_path / "elsewhere")
     moved.begin()
-    assert gitworktree.state(str(moved.path)) == (tip, BRANCH, False)
+    assert worktree_commands.state(str(moved.path)) == (tip, BRANCH, False)
     assert kept_text(moved.repo, "precious")
 
 
@@ -211,7 +211,7 @@ def test_a_throw_away_worktree_is_gone_afterwards_whatever_happened(
     path.mkdir()
     (path / "left").write_text("by a killed process")
     with worktree.throw_away(root, str(path), head(ignored)):
-        assert gitworktree.state(str(path)) == (head(ignored), None, False)
+        assert worktree_commands.state(str(path)) == (head(ignored), None, False)
     assert sh(ignored, "worktree", "list").count("\n") == 0
 
 
@@ -237,7 +237,7 @@ def test_uncommitted_files_of_any_name_go_to_a_rescue_ref(agent: Agent, name: st
     assert sh(agent.repo, "show", f"{RESCUE}R1:{name}") == "precious"
     assert sh(agent.repo, "show", f"{RESCUE}R1:README.md") == "changed"
     assert head(agent.repo, f"{RESCUE}R1^") == tip
-    assert gitworktree.state(str(agent.path)) == (tip, None, False)
+    assert worktree_commands.state(str(agent.path)) == (tip, None, False)
 
 
 def test_what_was_staged_deleted_and_renamed_is_kept(agent: Agent) -> None:
@@ -312,7 +312,7 @@ def test_detached_commits_and_changes_on_top_of_them_are_both_reachable(agent: A
     (agent.path / "new.txt").write_text("precious")
     agent.end()
     refs = rescued(agent.repo)
-    assert all(git.is_on_a_ref(str(agent.repo), c) for c in (lonely, *refs.values()))
+    assert all(repository.is_on_a_ref(str(agent.repo), c) for c in (lonely, *refs.values()))
     assert kept_text(agent.repo, "precious")
 
 
@@ -395,7 +395,7 @@ def test_an_operation_left_half_done_neither_holds_the_branch_nor_the_next_run(
     agent.end()
     following = Agent(agent.repo, name)
     following.begin()
-    assert gitworktree.state(str(following.path)) == (tip, BRANCH, False)
+    assert worktree_commands.state(str(following.path)) == (tip, BRANCH, False)
     said = sh(following.path, "status")
     assert not any(word in said for word in ("rebas", "bisect", "cherry-pick", "merging"))
     assert kept_text(agent.repo, "precious")
@@ -420,7 +420,7 @@ def test_a_branch_without_any_commit_does_not_stop_the_next_run(agent: Agent) ->
     (agent.path / "new.txt").write_text("precious")
     agent.end()
     agent.begin()
-    assert gitworktree.state(str(agent.path)) == (tip, BRANCH, False)
+    assert worktree_commands.state(str(agent.path)) == (tip, BRANCH, False)
     assert kept_text(agent.repo, "precious")
 
 
@@ -436,7 +436,7 @@ def test_a_repository_made_inside_the_worktree_is_not_lost(agent: Agent, commits
     (inner / "new.txt").write_text("precious")
     agent.end()
     agent.begin()
-    assert gitworktree.state(str(agent.path)).branch == BRANCH
+    assert worktree_commands.state(str(agent.path)).branch == BRANCH
     assert kept_text(agent.repo, "precious")
 
 
@@ -448,7 +448,7 @@ def test_an_index_that_a_crash_spoilt_does_not_stop_the_next_run(
     (agent.git_folder / "index").write_bytes(content)
     agent.end()
     agent.begin()
-    assert gitworktree.state(str(agent.path)).branch == BRANCH
+    assert worktree_commands.state(str(agent.path)).branch == BRANCH
     assert kept_text(agent.repo, "precious")
 
 
@@ -467,7 +467,7 @@ def test_a_lock_that_a_killed_git_left_stops_nothing(agent: Agent, lock: str) ->
     os.utime(path, (old, old))
     agent.end()
     agent.begin()
-    assert gitworktree.state(str(agent.path)) == (tip, BRANCH, False)
+    assert worktree_commands.state(str(agent.path)) == (tip, BRANCH, False)
     assert kept_text(agent.repo, "precious")
 
 
@@ -507,9 +507,9 @@ def test_a_tasks_branch_is_taken_up_where_its_work_stands(
         sh(ignored, "update-ref", f"refs/heads/{BRANCH}", lines[ours])
     agent = Agent(ignored)
     agent.begin(theirs=lines[theirs] if theirs else None)
-    assert gitworktree.state(str(agent.path)) == (lines[result], BRANCH, False)
+    assert worktree_commands.state(str(agent.path)) == (lines[result], BRANCH, False)
     assert head(ignored, "main") == lines["main"]
-    assert git.current_branch(str(ignored)) == "main"
+    assert repository.current_branch(str(ignored)) == "main"
 
 
 def test_a_run_that_was_killed_lets_the_next_agent_have_its_branch(agent: Agent) -> None:
@@ -517,19 +517,19 @@ def test_a_run_that_was_killed_lets_the_next_agent_have_its_branch(agent: Agent)
     (agent.path / "new.txt").write_text("precious")
     other = Agent(agent.repo, "impl-2")
     other.begin()
-    assert gitworktree.state(str(other.path)) == (tip, BRANCH, False)
-    assert gitworktree.state(str(agent.path)) == (tip, None, True)
+    assert worktree_commands.state(str(other.path)) == (tip, BRANCH, False)
+    assert worktree_commands.state(str(agent.path)) == (tip, None, True)
     assert (agent.path / "new.txt").read_text() == "precious"
 
 
 def test_a_finished_run_leaves_the_branch_to_any_agent(agent: Agent) -> None:
     tip = commit(agent.path)
     agent.end()
-    assert gitworktree.holder_of(str(agent.repo), BRANCH) is None
+    assert worktree_commands.holder_of(str(agent.repo), BRANCH) is None
     for name in ("impl-2", "impl"):
         other = Agent(agent.repo, name)
         other.begin()
-        assert gitworktree.state(str(other.path)) == (tip, BRANCH, False)
+        assert worktree_commands.state(str(other.path)) == (tip, BRANCH, False)
         other.end()
 
 
@@ -542,13 +542,13 @@ def test_a_branch_that_the_person_has_checked_out_is_refused_by_name(
         agent.begin()
     assert BRANCH in refused.value.message
     assert str(agent.repo) in refused.value.message
-    assert git.current_branch(str(agent.repo)) == BRANCH
+    assert repository.current_branch(str(agent.repo)) == BRANCH
     sh(agent.repo, "checkout", "--quiet", "main")
     linked = tmp_path / "look"
     sh(agent.repo, "worktree", "add", "--quiet", str(linked), BRANCH)
     with pytest.raises(worktree.BranchHeld):
         agent.begin()
-    assert git.current_branch(str(linked)) == BRANCH
+    assert repository.current_branch(str(linked)) == BRANCH
 
 
 def test_a_persons_worktree_that_no_longer_exists_holds_no_branch(
@@ -559,7 +559,7 @@ def test_a_persons_worktree_that_no_longer_exists_holds_no_branch(
     sh(agent.repo, "worktree", "add", "--quiet", str(linked), BRANCH)
     shutil.rmtree(linked)
     agent.begin()
-    assert gitworktree.state(str(agent.path)).branch == BRANCH
+    assert worktree_commands.state(str(agent.path)).branch == BRANCH
 
 
 # --- .worktreeinclude --------------------------------------------------------------------------

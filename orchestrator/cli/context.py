@@ -6,11 +6,14 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import clone, events, observe, pullrequests, roles, settings
+from orchestrator.config import load
+from orchestrator.config.load import Settings
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.layout import Layout
-from orchestrator.observe import Observation
-from orchestrator.settings import Settings
+from orchestrator.layout import Layout, resources
+from orchestrator.project import events, mark
+from orchestrator.pulls import states
+from orchestrator.tick import observe
+from orchestrator.tick.observe import Observation
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +31,7 @@ def layout(arguments: argparse.Namespace) -> Layout:
 
 def layout_at(where: str | None) -> Layout:
     """Return the project that a folder, or the current one, lies in. Raises OrchestratorError."""
-    return clone.find(where or os.getcwd(), dict(os.environ))
+    return mark.find(where or os.getcwd(), dict(os.environ))
 
 
 def running_agent() -> str | None:
@@ -52,7 +55,7 @@ def program() -> str:
     """Return what a person types to call us from any folder: our name, or the launcher's path."""
     import shutil
 
-    launcher = os.path.join(roles.resources(), "bin", "orchestrator")
+    launcher = os.path.join(resources(), "bin", "orchestrator")
     if shutil.which("orchestrator") is None and os.path.isfile(launcher):
         import shlex
 
@@ -67,7 +70,7 @@ def changing(arguments: argparse.Namespace) -> Layout:
     """
     refuse_in_run("agents may read and add tasks, nothing else")
     found = layout(arguments)
-    clone.require_initialised(found)
+    mark.require_initialised(found)
     return found
 
 
@@ -75,14 +78,14 @@ def reading(arguments: argparse.Namespace) -> Layout:
     """Return the project for a command that only reads. Raises where there is nothing to read."""
     found = layout(arguments)
     if not os.path.isdir(found.home):
-        clone.require_initialised(found)
+        mark.require_initialised(found)
     return found
 
 
 def to_add(arguments: argparse.Namespace) -> Layout:
     """Return the project for the one change that is open to agents within their runs."""
     found = layout(arguments)
-    clone.require_initialised(found)
+    mark.require_initialised(found)
     return found
 
 
@@ -93,7 +96,7 @@ def record_event(where: Layout, event: str, **fields: object) -> None:
 
 def good_settings(where: Layout) -> Settings:
     """Return the settings, for commands that cannot work with broken ones. Raises ConfigError."""
-    loaded = settings.load(where, write_cache=False)
+    loaded = load.settings(where, write_cache=False)
     if not loaded.good:
         found = [p for p in loaded.problems if p.code == "config_error"]
         hint = next((p.hint for p in found if p.hint), "correct that, then try again")
@@ -103,6 +106,6 @@ def good_settings(where: Layout) -> Settings:
 
 def look(where: Layout) -> tuple[Settings, Observation]:
     """Observe the project without changing anything."""
-    loaded = settings.load(where, write_cache=False)
-    prs = pullrequests.counted(where, loaded.config)
+    loaded = load.settings(where, write_cache=False)
+    prs = states.counted(where, loaded.config)
     return loaded, observe.observe(where, loaded, now(), prs)

@@ -6,17 +6,17 @@ import argparse
 import os
 from typing import Any, NamedTuple
 
-from orchestrator import observe
-from orchestrator.cli import context, output, overview, shapes
+from orchestrator.cli import context, json_rows, output, status
 from orchestrator.cli.parser import command
+from orchestrator.client.claude.transcript import one_line
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
-from orchestrator.setup import init_project
-from orchestrator.store import Malformed, Store
-from orchestrator.transcript import one_line
+from orchestrator.project import mark
+from orchestrator.tasks.store import Malformed, Store
+from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 
 class Explanation(NamedTuple):
@@ -47,7 +47,7 @@ def explain(arguments: argparse.Namespace) -> int:
     now = context.now()
     found = explanation(layout, arguments.subject, plan(seen.snapshot, loaded.config, now))
     if arguments.json:
-        rules = [{**v._asdict(), "until": shapes.time_text(v.until)} for v in found.rules]
+        rules = [{**v._asdict(), "until": json_rows.time_text(v.until)} for v in found.rules]
         output.show_json({"subject": found.subject, "verdict": found.verdict, "rules": rules})
         return 0
     output.out(f"{found.subject}: {found.verdict}")
@@ -56,13 +56,13 @@ def explain(arguments: argparse.Namespace) -> int:
     for rule in found.rules:
         detail = one_line(rule.detail, 500)
         output.out(f"  {'ok' if rule.ok else 'NO'}  {rule.code:22} {detail}".rstrip())
-    problems = (overview.not_set_up(layout), *observe.problems(layout, loaded, seen, now))
+    problems = (status.not_set_up(layout), *find_problems(layout, loaded, seen, now))
     for problem in problems:
         if problem is not None and problem.code in ("not_initialised", "tick_stale"):
             output.out(f"Nothing happens by itself: {problem.message}")
             output.out(f"  {problem.hint}")
-    if observe.last_tick(layout) is None and not observe.is_overdue(layout, now):
-        output.out(f"Nothing has happened so far: {init_project.first_tick(layout)}")
+    if last_tick(layout) is None and not is_overdue(layout, now):
+        output.out(f"Nothing has happened so far: {mark.first_tick(layout)}")
     return 0
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from orchestrator import pullrequests, settings
-from orchestrator.cli import context, output, pausing, texts
-from orchestrator.cli.inboxitems import Item, items
+from orchestrator.cli import agent_pause, body_text, context, output
 from orchestrator.cli.parser import command
-from orchestrator.cli.taskmoves import entry
+from orchestrator.cli.task_change import entry
+from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import Task
-from orchestrator.store import Store
+from orchestrator.pulls import states
+from orchestrator.tasks.store import Store
+from orchestrator.tick.inbox import Item, items
 
 #: Characters of an answer: it leads every later prompt of its task.
 MAX_ANSWER = 64 * 1024
@@ -108,7 +109,7 @@ def _item(layout: Layout, name: str) -> Item:
 
 def answer(arguments: argparse.Namespace) -> int:
     layout = context.changing(arguments)
-    text = texts.read("-") if arguments.text == "-" else arguments.text
+    text = body_text.read("-") if arguments.text == "-" else arguments.text
     if not text.strip():
         raise UsageError("the answer is empty", "for example: orchestrator inbox answer ID 'Yes.'")
     if len(text) > MAX_ANSWER:
@@ -154,16 +155,16 @@ def approve(arguments: argparse.Namespace) -> int:
             f"try: {_next_step(layout, item)}",
             code="wrong_state",
         )
-    from orchestrator.cli import pulls
+    from orchestrator.cli import pr as pr_command
 
-    pulls.merge_pull_request(layout, item.id.removeprefix("pr:"))
+    pr_command.merge_pull_request(layout, item.id.removeprefix("pr:"))
     _report(arguments, item.id, "is merged")
     return 0
 
 
 def _refuse_unapproved(layout: Layout, name: str) -> None:
     """Raise OrchestratorError if `name` is a pull request that no review has approved."""
-    known = pullrequests.known(layout, settings.load(layout, write_cache=False).config) or []
+    known = states.known(layout, load.settings(layout, write_cache=False).config) or []
     number = name.removeprefix("pr:").removeprefix("#")
     pr = next((pr for pr in known if pr.id == number), None)
     if pr is None:
@@ -182,7 +183,7 @@ def dismiss(arguments: argparse.Namespace) -> int:
     item = _item(layout, arguments.id)
     store = Store(layout)
     if item.id.startswith("agent:"):
-        pausing.wake(layout, [item.id.removeprefix("agent:")])
+        agent_pause.wake(layout, [item.id.removeprefix("agent:")])
     elif item.task is None:
         raise OrchestratorError(
             f"{item.id} belongs to no task that could remember it",

@@ -1,4 +1,8 @@
-"""What commands print: JSON for scripts, plain text elsewhere, tables and colour on a terminal."""
+"""What commands print: JSON for scripts, plain text elsewhere, tables and colour on a terminal.
+
+Every function here flushes, so the reader of a pipe sees each line of `logs --follow` and `watch`
+as soon as it is printed. No other module of the command line may print: ruff refuses it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from orchestrator.model import Problem
 
 def out(text: str = "") -> None:
     """Print one piece of text; what could move the cursor or set a colour is made visible."""
-    print(harmless(text))
+    print(harmless(text), flush=True)
 
 
 def err(text: str) -> None:
@@ -41,19 +45,13 @@ def copy(data: bytes) -> None:
     if on_terminal():
         sys.stdout.write(harmless(data.decode(errors="replace")))
     else:
-        sys.stdout.flush()
         sys.stdout.buffer.write(data)
-    flush()
-
-
-def flush() -> None:
-    """Let readers of a pipe see at once what was printed."""
     sys.stdout.flush()
 
 
 def show_json(value: Any) -> None:
     """Print a value as JSON. ASCII only: no control character of a title gets through."""
-    print(json.dumps(value, indent=2))
+    print(json.dumps(value, indent=2), flush=True)
 
 
 def on_terminal() -> bool:
@@ -74,7 +72,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+        print("  ".join(cells).rstrip(), flush=True)
 
 
 def console() -> Any:

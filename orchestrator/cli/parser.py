@@ -9,24 +9,24 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from orchestrator import __version__
-from orchestrator.errors import UsageError, near_miss
+from orchestrator.errors import UsageError, did_you_mean
 
 #: The modules that hold commands, in the order of the help text, each with its commands. Only the
 #: module of the command that is called is imported: an agent's command costs mostly its imports.
 _MODULES = {
-    "setup": ("init", "_follow", "_probe"),
-    "ticking": ("tick",),
+    "init": ("init", "_follow", "_probe"),
+    "tick": ("tick",),
     "reports": ("status", "watch", "explain", "doctor"),
-    "transcripts": ("logs",),
-    "tasks": ("task",),
+    "logs": ("logs",),
+    "task": ("task",),
     "inbox": ("inbox",),
-    "agents": ("agent", "limits"),
-    "running": ("run", "stop"),
-    "pulls": ("pr",),
-    "tidying": ("clean",),
-    "demonstration": ("demo",),
+    "agent": ("agent", "limits"),
+    "run_and_stop": ("run", "stop"),
+    "pr": ("pr",),
+    "clean": ("clean",),
+    "demo": ("demo",),
     "session": ("_news", "_skill"),
-    "history": ("_history",),
+    "tuning": ("_history",),
 }
 
 
@@ -62,19 +62,15 @@ class Parser(argparse.ArgumentParser):
             what, word, listed = found.groups()
             choices = [choice.strip(" '") for choice in listed.split(",")]
             choices = [choice for choice in choices if not choice.startswith("_")]
-            near = near_miss(word.lower(), choices) or near_miss(word.upper(), choices)
+            hint = did_you_mean(word, choices)
             if what == "COMMAND" and self.prog == "orchestrator" and word in _MEANT:
-                near = f"orchestrator {_MEANT[word]}"
-            hint = f"did you mean {near!r}?" if near else f"known: {', '.join(choices)}"
+                hint = f"did you mean 'orchestrator {_MEANT[word]}'?"
             raise UsageError(f"{what}: there is no {word!r}", hint)
-        raise UsageError(message, self._suggestion(message) or f"see: {self.prog} --help")
-
-    def _suggestion(self, message: str) -> str | None:
+        hint = f"see: {self.prog} --help"
         if message.startswith("unrecognized arguments: "):
             known = [o for action in self._actions for o in action.option_strings]
-            near = near_miss(message.split()[2].split("=")[0], known)
-            return f"did you mean {near}?" if near else None
-        return None
+            hint = did_you_mean(message.split()[2].split("=")[0], known, hint)
+        raise UsageError(message, hint)
 
 
 def parse(words: list[str]) -> argparse.Namespace:

@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from orchestrator import settings
-from orchestrator.cli import context, explain, output, overview
-from orchestrator.cli.overview import Block
+from orchestrator.cli import context, explain, output
+from orchestrator.cli import status as status_command
 from orchestrator.cli.parser import command, seconds
+from orchestrator.cli.status import Block
+from orchestrator.config import load
+from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
-from orchestrator.settings import Settings
 
 #: Seconds between two looks of `watch`, and the fewest that may be asked for.
 INTERVAL, SHORTEST = 2.0, 0.2
@@ -56,12 +57,12 @@ def register(commands: Any) -> None:
 
 def status(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments)
-    loaded = settings.load(layout, write_cache=False)
-    found = overview.look(layout, loaded, context.now())
+    loaded = load.settings(layout, write_cache=False)
+    found = status_command.look(layout, loaded, context.now())
     if arguments.json:
         output.show_json(found)
     else:
-        _show(overview.picture(found, layout, loaded.config))
+        _show(status_command.picture(found, layout, loaded.config))
     return 0
 
 
@@ -108,13 +109,13 @@ def watch(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _views(layout: Layout, interval: float) -> Iterator[tuple[overview.Value, Settings]]:
+def _views(layout: Layout, interval: float) -> Iterator[tuple[status_command.Value, Settings]]:
     """Look at the project for ever; a look that fails is left out, but for the first."""
-    watched = overview.Watched(layout)
+    watched = status_command.Watched(layout)
     first = True
     while True:
         try:
-            loaded = settings.load(layout, write_cache=False)
+            loaded = load.settings(layout, write_cache=False)
             yield watched.look(loaded, context.now(), time.monotonic()), loaded
         except (OrchestratorError, OSError):
             if first:
@@ -123,20 +124,21 @@ def _views(layout: Layout, interval: float) -> Iterator[tuple[overview.Value, Se
         time.sleep(interval)
 
 
-def _repaint(layout: Layout, views: Iterator[tuple[overview.Value, Settings]]) -> None:
+def _repaint(layout: Layout, views: Iterator[tuple[status_command.Value, Settings]]) -> None:
     from rich.live import Live
 
     with Live(console=output.console(), screen=True, auto_refresh=False) as live:
         for found, loaded in views:
-            live.update(_painted(overview.picture(found, layout, loaded.config)), refresh=True)
+            picture = status_command.picture(found, layout, loaded.config)
+            live.update(_painted(picture), refresh=True)
 
 
 def _print_changes(
-    layout: Layout, views: Iterator[tuple[overview.Value, Settings]], *, as_json: bool
+    layout: Layout, views: Iterator[tuple[status_command.Value, Settings]], *, as_json: bool
 ) -> None:
     before = None
     for found, loaded in views:
-        lasting = overview.lasting(found)
+        lasting = status_command.lasting(found)
         if lasting == before:
             continue
         before = lasting
@@ -144,8 +146,7 @@ def _print_changes(
             output.out(json.dumps(found))
         else:
             output.out(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}")
-            _show(overview.picture(found, layout, loaded.config))
-        output.flush()
+            _show(status_command.picture(found, layout, loaded.config))
 
 
 @contextlib.contextmanager
@@ -179,11 +180,14 @@ def examine(arguments: argparse.Namespace) -> int:
         return 0
     wrong = [finding for finding in findings if finding.level != "ok"]
     failed = sum(finding.level == "fail" for finding in wrong)
-    output.out(
-        f"{failed} to mend, {len(wrong) - failed} to look at" if wrong else "Everything is fine."
-    )
+    counts = [_number(failed, "error"), _number(len(wrong) - failed, "warning")]
+    output.out(", ".join(counts) if wrong else "Everything is fine.")
     for finding in (*wrong, *(f for f in findings if f.level == "ok")):
         output.out(f"{_MARKS[finding.level]}  {finding.code:16} {finding.message}")
         if finding.level != "ok" and finding.hint:
             output.out(f"{'':24}{finding.hint}")
     return 0
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

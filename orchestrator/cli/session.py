@@ -9,14 +9,16 @@ import argparse
 from collections import Counter
 from typing import Any
 
-from orchestrator import clone, observe, prompts
 from orchestrator.cli import context, output
-from orchestrator.cli.inboxitems import Item, items
-from orchestrator.cli.overview import span
+from orchestrator.cli.status import span
+from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.observe import Observation
-from orchestrator.settings import Settings
+from orchestrator.project import mark
+from orchestrator.run import prompts
+from orchestrator.tick import problems
+from orchestrator.tick.inbox import Item, items
+from orchestrator.tick.observe import Observation
 
 #: Seconds without a tick after which a session is told: by then no schedule can be at work.
 LONG = 3600.0
@@ -39,7 +41,7 @@ def tell(arguments: argparse.Namespace) -> int:
     a word of a task, an agent or a file.
     """
     layout = context.layout(arguments)
-    if context.running_agent() is None and clone.is_initialised(layout):
+    if context.running_agent() is None and mark.is_initialised(layout):
         loaded, seen = context.look(layout)
         for line in (_waiting(items(layout, loaded, seen)), _wrong(layout, loaded, seen)):
             if line:
@@ -66,11 +68,11 @@ def _kind(item: Item) -> tuple[str, str]:
 
 def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
     now = context.now()
-    codes = {problem.code for problem in observe.problems(layout, loaded, seen, now)}
+    codes = {problem.code for problem in problems.find_problems(layout, loaded, seen, now)}
     told = sorted(code for code in codes - _TOLD_OTHERWISE if code.isidentifier())
     said = [f"problems: {', '.join(told)}"] if told else []
-    ticked = observe.last_tick(layout)
-    if ticked is None and observe.is_overdue(layout, now):
+    ticked = problems.last_tick(layout)
+    if ticked is None and problems.is_overdue(layout, now):
         said.append("nothing has ever ticked, so no agent starts")
     elif ticked is not None and now - ticked > LONG:
         said.append(f"nothing has ticked for {span(int(now - ticked))}")

@@ -1,10 +1,10 @@
-"""A scripted agent in the place of Claude Code: what a run is given, and what it must give back.
+"""A scripted agent in the place of Claude Code.
 
-It is started as the client is: `claude.command` in agents.yaml names it, the client's options
-follow, the prompt comes on standard input, the working directory is the run's worktree, and what
-it does is told line by line as JSON on standard output. Everything that it does is real: it reads
-files, edits, runs tests, commits. What to change for a task it takes from `script.py`, where a
-model would think. It knows nothing of earlier runs but what it is told and what lies in git.
+`claude.command` in agents.yaml names this file, so a run's supervisor starts it as it starts the
+client: the client's options follow, the prompt comes on standard input, the working directory is
+the run's worktree, and standard output is one JSON line per message. The agent really reads, edits,
+tests and commits. It knows what its instructions, its prompt and git tell it; only what to write
+for a task comes from `shop.STEPS`, where a model would think.
 """
 
 from __future__ import annotations
@@ -12,186 +12,150 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import subprocess
 import sys
-from typing import NoReturn
+import uuid
+from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from orchestrator.demo.conversation import CannotWork, Conversation, Report
-from orchestrator.demo.script import ANSWERS, Edit
+from orchestrator.demo.shop import STEPS
 
-# --- listening: the instructions -----------------------------------------------------------------
-
-
-def fenced_after(text: str, heading: str) -> list[str]:
-    """Return what is quoted in the first fence after each line that matches `heading`."""
-    between = r"(?:(?!```|#)[^\n]*\n)*"
-    fence = r"(`{3,})text\n(.*?)\n\1$"
-    pattern = rf"^#+ (?:[0-9]+\. )?{heading}[^\n]*\n{between}{fence}"
-    return [quoted for _, quoted in re.findall(pattern, text, re.MULTILINE | re.DOTALL)]
+#: Seconds for one command.
+TIMEOUT = 60
+#: What a run reports at its end: `outcome`, `summary`, and `feedback` or `question`.
+Report = dict[str, str]
 
 
-def one(pattern: str, text: str, what: str) -> str:
-    """Return what a pattern finds. Raises CannotWork when that is missing."""
-    found = re.search(pattern, text, re.MULTILINE)
-    if found is None:
-        raise CannotWork(f"the instructions do not say {what}")
-    return found[1]
+class CannotWork(Exception):
+    """Something that the run needs is missing or fails; the report says what."""
 
 
-def title_and_body(quoted: list[str]) -> tuple[str, str]:
-    """Return a quoted task's title and the rest of it."""
-    first, _, body = (quoted[0] if quoted else "").partition("\n")
-    if not first.startswith("# "):
-        raise CannotWork("the instructions quote no task")
-    return first[2:], body
+class Conversation:
+    """Uses tools, and tells of each use in the client's JSON lines."""
 
+    def __init__(self, options: list[str]) -> None:
+        word = "--resume" if "--resume" in options else "--session-id"
+        self._session = options[options.index(word) + 1]
+        self._turns = 0
+        self._line("system", subtype="init", cwd=os.getcwd(), model="scripted")
 
-# --- implementer and tester ----------------------------------------------------------------------
+    def _line(self, kind: str, **fields: Any) -> None:
+        line = {"type": kind, **fields, "session_id": self._session, "uuid": str(uuid.uuid4())}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+    def _tool(self, name: str, arguments: dict[str, str], result: str) -> None:
+        self._turns += 1
+        use = f"toolu_{uuid.uuid4().hex[:24]}"
+        call = {"type": "tool_use", "id": use, "name": name, "input": arguments}
+        self._line("assistant", message={"role": "assistant", "content": [call]})
+        answer = {"type": "tool_result", "tool_use_id": use, "content": result}
+        self._line("user", message={"role": "user", "content": [answer]})
+
+    def run(self, *argv: str, stdin: str = "") -> str:
+        """Run a command and return its output. Raises CannotWork when the command fails."""
+        pipe = subprocess.PIPE
+        done = subprocess.run(
+            argv, input=stdin, stdout=pipe, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT
+        )
+        self._tool("Bash", {"command": shlex.join(argv)}, done.stdout)
+        if done.returncode:
+            raise CannotWork(f"{shlex.join(argv)} exited {done.returncode}: {done.stdout[-2000:]}")
+        return done.stdout
+
+    def read(self, path: str) -> str:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        self._tool("Read", {"file_path": os.path.abspath(path)}, text)
+        return text
+
+    def write(self, path: str, text: str) -> None:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        self._tool("Write", {"file_path": os.path.abspath(path), "content": text}, "written")
+
+    def end(self, report: Report) -> None:
+        """Report: this line alone decides how the run ended. No model was asked, so 0 USD."""
+        self._line(
+            "result",
+            subtype="success",
+            is_error=False,
+            result=report["summary"],
+            structured_output=report,
+            num_turns=self._turns,
+            total_cost_usd=0.0,
+        )
 
 
 def work(talk: Conversation, instructions: str, prompt: str) -> Report:
-    """Change what the task asks for, test it, commit it."""
-    title, _ = title_and_body(fenced_after(instructions, "Your task"))
-    answer = ANSWERS.get(title)
-    if answer is None:
-        known = ", ".join(ANSWERS)
-        summary = f"I am the demonstration's scripted agent, and have no answer to {title!r}."
-        question = f"Shall a real client do this? I only know: {known}"
-        return {"outcome": "needs_human", "summary": summary, "question": question}
-    branch = one(r"^- Branch: `([^`]+)`, checked out", instructions, "on which branch to work")
-    if talk.run("git", "branch", "--show-current").strip() != branch:
-        raise CannotWork(f"{branch} is not checked out here")
-    # The prompt leads with the newest word, the instructions have all of them.
-    told = "\n".join(
-        fenced_after(prompt, "How the last attempt ended")
-        + fenced_after(instructions, "An attempt ended")
-        + fenced_after(instructions, "A review")
-    )
-    done = commit(talk, answer.message, answer.first)
-    modules = answer.tests
-    for cue, (message, edits) in answer.told.items():
-        if cue in told:
-            talk.say(f"I was told of {cue}: that is mine to mend, and now I run all tests.")
-            done = commit(talk, message, edits) or done
-            modules = ()
-    talk.run(sys.executable, "-E", "-m", "unittest", "-q", *modules)
-    tests = f"{', '.join(modules) or 'all'} pass"
-    summary = f"{done or 'Everything was committed already'}. Tests: {tests}"
-    return {"outcome": "done", "summary": summary}
-
-
-def commit(talk: Conversation, message: str, edits: tuple[Edit, ...]) -> str | None:
-    """Make changes that are not made yet, and commit them; return the message if there were any."""
-    for change in edits:
-        edit(talk, change)
-    if not talk.run("git", "status", "--porcelain").strip():
-        return None
-    talk.run("git", "add", "--all")
-    talk.run("git", "commit", "--quiet", "-m", message)
-    return message
-
-
-def edit(talk: Conversation, change: Edit) -> None:
-    """Make a change, unless an earlier attempt made it. Raises CannotWork when it does not fit."""
-    if not change.old:
-        if not os.path.exists(change.path):
-            talk.write(change.path, change.new, "Write", {"content": change.new})
-        return
-    text = talk.read(change.path)
-    if change.new in text:
-        return
-    if text.count(change.old) != 1:
-        raise CannotWork(f"{change.path} is not as I expected it")
-    arguments = {"old_string": change.old, "new_string": change.new}
-    talk.write(change.path, text.replace(change.old, change.new), "Edit", arguments)
-
-
-# --- reviewer ------------------------------------------------------------------------------------
-
-
-def review(talk: Conversation, instructions: str, _prompt: str) -> Report:
-    """Read the change itself, and ask of each criterion which test of it shows it."""
-    title, body = title_and_body(fenced_after(instructions, "What you review"))
-    head = one(r"^- Its branch: .* head `([0-9a-f]+)`", instructions, "which commit to review")
-    base = one(r"^- Its base: .* now at `([0-9a-f]+)`", instructions, "where it is to go")
-    if talk.run("git", "rev-parse", "HEAD").strip() != head:
-        raise CannotWork(f"{head} is not checked out here")
-    files = talk.run("git", "diff", "--name-only", f"{base}...HEAD").split()
-    diff = talk.run("git", "diff", f"{base}...HEAD")
-    strangers = [path for path in files if not path.startswith(("shop/", "tests/"))]
-    findings = [f"`{path}:1`; this task is not about this file" for path in strangers]
-    if not files:
-        findings = ["`README.md:1`; the change is empty"]
-    added = "\n".join(line for line in diff.splitlines() if line.startswith("+"))
-    for criterion, call in re.findall(r"^- \[ \] (.*?`([^`]+\))`.*)$", body, re.MULTILINE):
-        if call not in added:
-            where = definition(talk, call)
-            findings.append(
-                f"`{where}`; no test of this change calls `{call}`, so nothing shows "
-                f"that this holds: {criterion}. Make it hold, and add that test"
-            )
-    if findings:
-        feedback = "\n".join(f"{n}. {text}." for n, text in enumerate(findings, 1))
-        summary = f"{len(findings)} finding(s) in {title!r}"
-        return {"outcome": "changes_requested", "summary": summary, "feedback": feedback}
-    return {"outcome": "approved", "summary": f"Every criterion of {title!r} has a test."}
-
-
-def definition(talk: Conversation, call: str) -> str:
-    """Return where the function of a call like "cart.add(...)" is defined, as path:line."""
-    name = call.partition("(")[0].rpartition(".")[2]
-    found = talk.run("git", "grep", "-n", "-F", f"def {name}(", "--", "shop", may_fail=True)
-    return ":".join(found.split(":")[:2]) or "shop/__init__.py:1"
-
-
-# --- product manager -----------------------------------------------------------------------------
-
-
-def manage(talk: Conversation, _instructions: str, _prompt: str) -> Report:
-    """Hold the README's promises against the code and its tests; add a task for each gap."""
-    tasks = json.loads(talk.run("orchestrator", "task", "list", "--json"))
-    known = {task["title"] for task in tasks}
-    promises = re.findall(r"^\| (`[^|]*\(.*?) \| (\S+) \|$", talk.read("README.md"), re.MULTILINE)
-    tests = talk.run("git", "grep", "-h", "-F", "-e", "(", "--", "tests")
-    added = []
-    for promise, path in promises:
-        call = re.split("[`(]", promise)[1]
-        name = call.rpartition(".")[2]
-        if f"def {name}(" not in talk.read(path):
-            verb, role = "Add", "implement"
-        elif f"{name}(" not in tests:
-            verb, role = "Test", "test"
-        else:
+    """Write what the task asks for, test it, commit it. For implementers and testers."""
+    steps = [step for step in STEPS if f"\n# {step.title}\n" in instructions]
+    if not steps:
+        summary = "I am the demonstration's scripted agent, and know no answer to this task."
+        return {"outcome": "needs_human", "summary": summary, "question": "Can a client do it?"}
+    if f"`{talk.run('git', 'branch', '--show-current').strip()}`" not in instructions:
+        raise CannotWork("the branch of the instructions is not checked out")
+    made = talk.run("git", "log", "--format=%s").splitlines()
+    tests: list[str] = []
+    for step in steps:
+        if step.message in made or step.cue not in instructions + prompt:
             continue
-        title = f"{verb} {name}(), which the README promises"
-        if title not in known:
-            added.append(add_task(talk, title, role, promise, path))
-    summary = "\n".join(added) or "All that the README promises is there and tested, or on its way."
-    return {"outcome": "done" if added else "no_change", "summary": summary}
+        for path, text in step.files.items():
+            talk.write(path, text)
+        talk.run("git", "add", "--all")
+        talk.run("git", "commit", "--quiet", "-m", step.message)
+        # In a hurry it runs its own tests only; once it is told of a failure, all tests.
+        tests = [] if step.cue else [path for path in step.files if path.startswith("test_")]
+    talk.run(sys.executable, "-E", "-m", "unittest", "-q", *tests)
+    return {"outcome": "done", "summary": f"Passed: {', '.join(tests) or 'all tests'}."}
 
 
-def add_task(talk: Conversation, title: str, role: str, promise: str, path: str) -> str:
-    lack = f"{path} has no such function" if role == "implement" else f"no test calls it ({path})"
-    body = (
-        f"## Context\nThe README promises it; {lack}.\n\n## Acceptance Criteria\n- [ ] {promise}\n"
-    )
-    words = ("--title", title, "--role", role, "--body-file", "-")
-    return f"{talk.run('orchestrator', 'task', 'add', *words, stdin=body).strip()}: {title}"
+def review(talk: Conversation, instructions: str, prompt: str) -> Report:
+    """Read the change, and look in it for a test of each acceptance criterion."""
+    if talk.run("git", "rev-parse", "HEAD").strip() not in instructions:
+        raise CannotWork("the commit of the instructions is not checked out")
+    base = re.search(r"^- Its base: .*`([0-9a-f]{40})`", instructions, re.MULTILINE)
+    if base is None:
+        raise CannotWork("the instructions name no base")
+    change = talk.run("git", "diff", f"{base[1]}...HEAD")
+    findings = []
+    for call, name in re.findall(r"^- \[ \] .*?`((\w+)\([^`]+\))`", instructions, re.MULTILINE):
+        if not re.search(rf"^\+.*{re.escape(call)}", change, re.MULTILINE):
+            where = talk.run("git", "grep", "-n", f"def {name}(").split(":")
+            findings.append(f"`{where[0]}:{where[1]}`: no test of this change calls `{call}`.")
+    if findings:
+        summary = f"{len(findings)} of the acceptance criteria without a test"
+        feedback = "\n".join(findings)
+        return {"outcome": "changes_requested", "summary": summary, "feedback": feedback}
+    return {"outcome": "approved", "summary": "Every acceptance criterion has a test."}
+
+
+def manage(talk: Conversation, instructions: str, prompt: str) -> Report:
+    """Add a task for each function that the README promises and no test calls."""
+    listed = talk.run("orchestrator", "task", "list", "--json")
+    tests = talk.run("git", "grep", "-h", "", "--", "test_*")
+    promises = re.findall(r"^\| (`(\w+)\(.*) \| (\S+) \|$", talk.read("README.md"), re.MULTILINE)
+    added = []
+    for promise, name, path in promises:
+        title = f"Test {name}(), which the README promises"
+        if f"{name}(" not in tests and title not in listed:
+            words = ("--title", title, "--role", "test", "--body-file", "-")
+            body = f"No test calls {name}() of {path}.\n\n- [ ] {promise}\n"
+            added.append(talk.run("orchestrator", "task", "add", *words, stdin=body).strip())
+    return {"outcome": "done" if added else "no_change", "summary": f"Added: {', '.join(added)}"}
 
 
 ROLES = {"implementer": work, "tester": work, "reviewer": review, "product_manager": manage}
 
 
-def main() -> NoReturn:
+def main() -> None:
     talk = Conversation(sys.argv[1:])
     try:
-        prompt = sys.stdin.read()
-        role = ROLES.get(os.environ.get("ORCHESTRATOR_ROLE", ""))
-        if role is None or not prompt:
-            raise CannotWork("I was started without a role or without a prompt")
-        report = role(talk, talk.read(".agent-instructions.md"), prompt)
-    except CannotWork as error:
+        role = ROLES[os.environ["ORCHESTRATOR_ROLE"]]
+        report = role(talk, talk.read(".agent-instructions.md"), sys.stdin.read())
+    except (CannotWork, OSError) as error:
         report = {"outcome": "failed", "summary": str(error)}
     talk.end(report)
 

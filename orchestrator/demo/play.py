@@ -1,153 +1,137 @@
-"""Plays the demonstration: ticks as cron would make them, until everything is settled.
-
-The scheduler, the runs and the agents are processes of their own; this one starts ticks and looks.
-"""
+"""Runs ticks, as a schedule does, until every task is merged, and reads the project's events."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
+import json
+import re
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from orchestrator import agentstate
-from orchestrator.demo.project import MARK, Place
-from orchestrator.demo.story import Scene, Story
+from orchestrator.demo import shop
+from orchestrator.demo.project import MARK, Project
+from orchestrator.errors import OrchestratorError
+from orchestrator.project import events
 
-if TYPE_CHECKING:
-    import psutil
+#: Seconds between two ticks, seconds that a demonstration may take, and seconds that the last
+#: processes have to end by themselves.
+PAUSE, LIMIT, LAST_STEPS = 0.3, 120.0, 10.0
 
-#: Seconds between two ticks' starts, and between two looks.
-TICK_EVERY = 0.5
-LOOK_EVERY = 0.2
-#: Seconds that a demonstration may take.
-LIMIT = 120.0
-#: So many failed ticks in a row, and it is over too.
-TICKS_TO_GIVE_UP = 20
-#: Seconds that the last processes get to end by themselves, and then when asked to.
-LAST_STEPS = 10.0
-GRACE = 2.0
-#: Seconds for one `orchestrator stop --all`, and how often it is tried.
-STOP_TIMEOUT = 60.0
-STOP_TRIES = 3
+Event = dict[str, Any]
+#: By the event and its verdict: the sentence that tells it. Other events are not told.
+_SENTENCES = {
+    ("added", None): "{by} adds {task}: {title}",
+    ("start", None): "{agent} starts {task}",
+    ("finish", "done"): "{agent} delivers {task}: checks passed, pushed, pull request {pr}",
+    ("finish", "no_change"): "{agent} finishes {task}",
+    ("finish", "failed"): "{agent} fails: {reason}",
+    ("finish", "approved"): "{agent} approves pull request {pr}",
+    ("finish", "changes_requested"): "{agent} requests changes in pull request {pr}",
+    ("requeue", "failed"): "{task} goes back to the queue: {reason}",
+    ("fail", "failed"): "{task} failed: {reason}",
+    ("landing", None): "the scheduler {reason}",
+}
 
 
 class Play:
-    """One demonstration under way. As a context manager it leaves no process behind."""
+    """A demonstration in progress. As a context manager it leaves no process behind."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._story = Story(place.layout)
-        self._tick: subprocess.Popen[bytes] | None = None
-        self._ticked = float("-inf")
-        self._settled = False
-        #: How many ticks in a row failed, up to the last one.
-        self.failed_ticks = 0
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._began = time.monotonic()
+        self.events: list[Event] = []
+        #: Why the last tick failed, if it did.
+        self.complaint: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def settled(self) -> bool:
+        """Whether every task that the agent knows an answer to is merged."""
+        return len(merged(self.events)) == len({step.title for step in shop.STEPS})
+
+    def sentences(self) -> Iterator[str]:
+        """Run ticks, and tell what happens, until every task is merged or the time is up."""
+        while not self.settled and self.seconds < LIMIT:
+            try:
+                self._project.orchestrator("tick")
+                self.complaint = None
+            except OrchestratorError as error:  # the next tick may succeed
+                self.complaint = error.message
+            seen = len(self.events)
+            lines = events.lines(self._project.layout, 1 << 20)
+            self.events = [json.loads(line) for line in lines if line.endswith(b"\n")]
+            for sentence in filter(None, map(tell, self.events[seen:])):
+                yield f"{self.seconds:6.1f} s  {sentence}"
+            time.sleep(PAUSE)
 
     def __enter__(self) -> Play:
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._end()
-        except KeyboardInterrupt:  # somebody is in a hurry
-            self._signal_all("kill")
-            raise
+            # A run's own tick may have started one more run after the first stop.
+            while not self.settled and self._stop_all():
+                pass
+        finally:
+            self._end_processes()
 
-    def scenes(self) -> Iterator[Scene]:
-        """Keep the ticks coming and yield what is seen, until all is settled or hope is gone."""
-        while True:
-            self._keep_ticking()
-            scene = self._story.look()
-            self._settled = scene.settled
-            yield scene
-            if scene.settled or scene.seconds > LIMIT or self.failed_ticks >= TICKS_TO_GIVE_UP:
-                return
-            time.sleep(LOOK_EVERY)
+    def _stop_all(self) -> bool:
+        """Stop every run and pause every agent, as a person would; return if there was a run."""
+        return bool(json.loads(self._project.orchestrator("--json", "stop", "--all"))["stopped"])
 
-    def _keep_ticking(self) -> None:
-        """Start a tick each half second, as cron does each minute."""
-        now = time.monotonic()
-        if now - self._ticked < TICK_EVERY:
-            return
-        if self._tick is not None:
-            code = self._tick.poll()
-            if code is None:
-                return
-            self.failed_ticks = self.failed_ticks + 1 if code else 0
-        self._ticked = now
-        with open(os.path.join(self._place.folder, "ticks.log"), "ab") as log:
-            self._tick = subprocess.Popen(
-                self._place.command("tick"),
-                cwd=self._place.root,
-                env=self._place.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us, who then end everything in order
-            )
-
-    def _end(self) -> None:
-        """End every run that is left, and wait for all processes of the demonstration."""
-        if not self._settled:
-            if self._tick is not None:
-                self._tick.wait(STOP_TIMEOUT)
-            # A tick that was under way when we paused may have started one more run.
-            for _ in range(STOP_TRIES):
-                self._stop_all()
-                if not self._running():
-                    break
-        if not self._gone_within(LAST_STEPS):
-            self._signal_all("terminate")
-        if not self._gone_within(GRACE):
-            self._signal_all("kill")
-
-    def _running(self) -> bool:
-        layout = self._place.layout
-        return any(agentstate.read(layout, name).run for name in agentstate.names(layout))
-
-    def _stop_all(self) -> None:
-        """Pull the emergency brake, as a person would."""
-        subprocess.run(
-            self._place.command("stop", "--all"),
-            cwd=self._place.root,
-            env=self._place.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=STOP_TIMEOUT,
-            start_new_session=True,
-            check=False,
-        )
-
-    def _signal_all(self, how: str) -> None:
+    def _end_processes(self) -> None:
+        """Wait for the processes of the demonstration; kill those that do not end by themselves."""
         import psutil
 
-        for one in self._processes():
-            with contextlib.suppress(psutil.Error):
-                getattr(one, how)()
-
-    def _gone_within(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while self._processes():
-            if time.monotonic() > deadline:
-                return False
+        deadline = time.monotonic() + LAST_STEPS
+        while left := [
+            one
+            for one in psutil.process_iter(["environ"])
+            if (one.info["environ"] or {}).get(MARK) == self._project.folder
+        ]:
+            for one in left if time.monotonic() > deadline else ():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
             time.sleep(0.05)
-        return True
 
-    def _processes(self) -> list[psutil.Process]:
-        """Return the living processes that carry the demonstration's mark."""
-        import psutil
 
-        if self._tick is not None:
-            self._tick.poll()  # takes its exit status
-        found = []
-        for one in psutil.process_iter():
-            try:
-                ours = one.pid != os.getpid() and one.environ().get(MARK) == self._place.folder
-                if ours and one.status() != psutil.STATUS_ZOMBIE:
-                    found.append(one)
-            except (psutil.Error, OSError):
-                continue
-        return found
+def tell(event: Event) -> str | None:
+    """Return an event as a sentence; None for an event that needs none."""
+    sentence = _SENTENCES.get((event["event"], event.get("verdict")))
+    # Only the product manager's run has no task.
+    known = {"task": "reading the project", **event, "reason": gist(event.get("reason", ""))}
+    return sentence and sentence.format_map(known)
+
+
+def gist(reason: str) -> str:
+    """Return the first line of a reason; of failed checks the code and the first failed test."""
+    failed = re.search(r"^FAIL: \w+", reason, re.MULTILINE)
+    return f"{reason.partition(':')[0]}: {failed[0]}" if failed else reason.partition("\n")[0]
+
+
+def merged(told: Sequence[Event]) -> dict[str, str]:
+    """Return the commits of the merged pull requests, by pull request."""
+    found = (re.match(r"merged (\S+) as (\w+)", event.get("reason", "")) for event in told)
+    return {match[1]: match[2] for match in found if match}
+
+
+def rows(told: Sequence[Event]) -> list[dict[str, Any]]:
+    """Return what became of each task that a person or the product manager added."""
+    titles = dict(re.findall(r"^# \[(.+)\] (.+)$", "\n".join(shop.TASKS.values()), re.MULTILINE))
+    titles |= {event["task"]: event["title"] for event in told if event["event"] == "added"}
+    commits, found = merged(told), []
+    for name, title in titles.items():
+        own = [event for event in told if event.get("task") == name]
+        count = Counter(event["event"] for event in own)
+        newest = {key: value for event in own for key, value in event.items()}
+        row = {"id": name, "outcome": newest.get("verdict", "waiting"), "runs": count["start"]}
+        row |= {"reviews": count["review_wanted"], "pr": newest.get("pr"), "commit": None}
+        if row["pr"] in commits:
+            row |= {"outcome": "merged", "commit": commits[row["pr"]]}
+        found.append({**row, "title": title})
+    return found

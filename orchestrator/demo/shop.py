@@ -1,176 +1,173 @@
-"""The throw-away project: a till for a small shop, with a README, tests and a first list of tasks.
+"""The throw-away project: a till for a small shop, its first tasks, and the agent's answers.
 
-The tasks are as a person would write them. What the README promises beyond them is left for the
-product manager to find.
+The tasks are written as a person would write them. The README promises functions that no test
+calls: the product manager adds a task for each of them.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Step(NamedTuple):
+    """What the agent does for a task, where a model would think: files that it writes and commits.
+
+    The first step for a task overlooks something. A step with a `cue` is made once the agent is
+    told the cue, by an error or by a review.
+    """
+
+    title: str
+    #: The subject of the commit.
+    message: str
+    files: dict[str, str]
+    cue: str = ""
+
+
+def _tests(imported: str, *cases: str) -> str:
+    """Return a test module that imports `imported`; a case is a name, ": " and a statement."""
+    start = f"import unittest\n\nfrom {imported}\n\n\nclass Tests(unittest.TestCase):\n"
+    parts = (case.partition(": ") for case in cases)
+    return start + "\n".join(
+        f"    def test_{name}(self):\n        {code}\n" for name, _, code in parts
+    )
+
+
+_CENTS = 'cents_have_two_digits: assert format_price(1205) == "12.05"'
+_PAPER = 'every_line_is_as_wide_as_the_paper: assert len(line("Bicycle", 124950)) == WIDTH'
+_PARSED = 'cents_follow_the_point: assert parse_price("12.50") == 1250'
+_SUM = "sum: assert total([450, 900]) == 1350"
 
 FILES = {
     ".gitignore": "__pycache__/\n",
     "README.md": """\
 # shop
 
-A till for a small shop. Prices are whole cents. Python's standard library, no more.
+A till for a small shop. Prices are whole cents. Run the tests with `python -m unittest`.
 
 | what | where |
 |---|---|
-| `parse_price("12.50")` is 1250 | shop/prices.py |
-| `format_price(1250)` is the same as text | shop/prices.py |
-| `cart.add("Tea", 450)` puts something into the cart | shop/cart.py |
-| `cart.total()` is what everything in it costs | shop/cart.py |
-| `cart.count()` is how many things are in it | shop/cart.py |
-| `receipt(cart)` is what the customer gets | shop/receipt.py |
-
-Tests: `python -m unittest`
+| `parse_price("12.50")` is 1250 | prices.py |
+| `format_price(1250)` is "12.50" | prices.py |
+| `line("Tea", 450)` is one line of a receipt | receipt.py |
+| `total([450, 900])` is 1350 | receipt.py |
 """,
-    "IDEAS.md": "# Ideas\n\n- gift cards\n",
-    "shop/__init__.py": '"""A till for a small shop."""\n',
-    "shop/prices.py": '''\
-"""Prices are whole cents; people write and read them with a point."""
-
-
+    "prices.py": '''\
 def parse_price(text: str) -> int:
-    """Return the cents that a price like "12.50" stands for."""
+    """Return the cents of a price such as "12.50"."""
     whole, _, cents = text.partition(".")
-    return int(whole) * 100 + int(cents.ljust(2, "0") or "0")
+    return int(whole) * 100 + int(cents.ljust(2, "0"))
 
 
 def format_price(cents: int) -> str:
     """Return a price for people."""
     return f"{cents // 100}.{cents % 100:02d}"
 ''',
-    "shop/cart.py": '''\
-"""What a customer is about to buy."""
+    "receipt.py": '''\
+from prices import format_price
 
-
-class Cart:
-    """Things by name: how many, and the price of one in cents."""
-
-    def __init__(self) -> None:
-        self.things: dict[str, tuple[int, int]] = {}
-
-    def add(self, name: str, cents: int, quantity: int = 1) -> None:
-        """Put something into the cart."""
-        there, _ = self.things.get(name, (0, cents))
-        self.things[name] = (there + quantity, cents)
-
-    def total(self) -> int:
-        """Return what everything costs, in cents."""
-        return sum(quantity * cents for quantity, cents in self.things.values())
-''',
-    "shop/receipt.py": '''\
-"""What the customer gets: one line a thing, names to the left, prices to the right."""
-
-from shop.cart import Cart
-from shop.prices import format_price
-
-WIDTH = 30
-PRICE_WIDTH = 8
+WIDTH, PRICE_WIDTH = 30, 8
 
 
 def line(name: str, cents: int) -> str:
-    """Return one line, WIDTH characters wide."""
+    """Return one line, WIDTH characters wide: the name on the left, the price on the right."""
     return name.ljust(WIDTH - PRICE_WIDTH) + format_price(cents).rjust(PRICE_WIDTH)
 
 
-def receipt(cart: Cart) -> str:
-    """Return the receipt for a cart."""
-    lines = [line(f"{n} x {name}", n * cents) for name, (n, cents) in cart.things.items()]
-    return "\\n".join([*lines, "-" * WIDTH, line("total", cart.total())])
+def total(prices: list[int]) -> int:
+    """Return what all prices add up to, in cents."""
+    return sum(prices)
 ''',
-    "tests/__init__.py": "",
-    "tests/test_prices.py": """\
-import unittest
-
-from shop.prices import format_price
-
-
-class PricesTest(unittest.TestCase):
-    def test_cents_have_two_digits(self):
-        self.assertEqual(format_price(1205), "12.05")
-""",
-    "tests/test_cart.py": """\
-import unittest
-
-from shop.cart import Cart
-
-
-class CartTest(unittest.TestCase):
-    def setUp(self):
-        self.cart = Cart()
-
-    def test_the_total_counts_every_piece(self):
-        self.cart.add("Tea", 450, 2)
-        self.cart.add("Mug", 900)
-        self.assertEqual(self.cart.total(), 1800)
-""",
-    "tests/test_receipt.py": """\
-import unittest
-
-from shop.cart import Cart
-from shop.receipt import WIDTH, receipt
-
-
-class ReceiptTest(unittest.TestCase):
-    def test_every_line_is_as_wide_as_the_paper(self):
-        cart = Cart()
-        cart.add("Bicycle", 124950)
-        for line in receipt(cart).splitlines():
-            self.assertEqual(len(line), WIDTH, line)
-""",
+    "test_prices.py": _tests("prices import format_price", _CENTS),
+    "test_receipt.py": _tests("receipt import WIDTH, line", _PAPER),
 }
 
-#: Files for the queue, by their names.
+#: Files for the queue.
 TASKS = {
     "SHOP-1.md": """\
-# [SHOP-1] Refuse quantities below one in Cart.add
+# [SHOP-1] Add discounts in percent
 
 ROLE: implement
 PRIORITY: P1
 
-## Context
-`Cart.add("Tea", 450, -3)` lowers the total: a customer could pay less by "buying" a negative mug.
+Vouchers take some percent off a price. New module: vouchers.py.
 
-## Acceptance Criteria
-- [ ] `cart.add("Tea", 450, 0)` raises ValueError and leaves the cart as it was
-""",
-    "SHOP-2.md": """\
-# [SHOP-2] Add discounts in percent
-
-ROLE: implement
-PRIORITY: P1
-
-## Context
-Vouchers take some percent off a price. New module shop/vouchers.py.
-
-## Acceptance Criteria
 - [ ] `apply_discount(1000, 15)` is 850
 - [ ] `apply_discount(1000, 101)` raises ValueError: no shop pays its customers
 """,
-    "SHOP-3.md": """\
-# [SHOP-3] Test discounts at their edges
+    "SHOP-2.md": """\
+# [SHOP-2] Test discounts at their limits
 
 ROLE: test
-DEPENDS_ON: SHOP-2
+DEPENDS_ON: SHOP-1
 
-## Context
-Nothing holds what happens at both ends of the scale, and with half cents.
-
-## Acceptance Criteria
 - [ ] `apply_discount(1000, 0)` is 1000
 - [ ] `apply_discount(1000, 100)` is 0
-- [ ] `apply_discount(999, 50)` is 500: the shop keeps the half cent
 """,
-    "SHOP-4.md": """\
-# [SHOP-4] Show the currency in prices
+    "SHOP-3.md": """\
+# [SHOP-3] Show the currency in prices
 
 ROLE: implement
 
-## Context
-Customers from abroad ask what the numbers mean.
-
-## Acceptance Criteria
 - [ ] `format_price(1205)` is "12.05 EUR"
 """,
 }
+
+_DISCOUNT = '''\
+def apply_discount(cents: int, percent: int) -> int:
+    """Return a price less `percent`; the shop keeps half cents."""
+    return cents - cents * percent // 100
+'''
+_IN_LIMITS = _DISCOUNT.replace(
+    "    return",
+    "    if not 0 <= percent <= 100:\n"
+    '        raise ValueError(f"a discount is 0 to 100 percent, not {percent}")\n'
+    "    return",
+)
+_PERCENT = "percent: assert apply_discount(1000, 15) == 850"
+_LIMIT = "limit: self.assertRaises(ValueError, lambda: apply_discount(1000, 101))"
+_NOTHING = "nothing_off: assert apply_discount(1000, 0) == 1000"
+_EVERYTHING = "everything_off: assert apply_discount(1000, 100) == 0"
+_IMPORT = "vouchers import apply_discount"
+
+STEPS = (
+    Step(
+        "Add discounts in percent",
+        "Add apply_discount for vouchers",
+        {"vouchers.py": _DISCOUNT, "test_vouchers.py": _tests(_IMPORT, _PERCENT)},
+    ),
+    Step(
+        "Add discounts in percent",
+        "Refuse discounts outside 0 to 100 percent, as the review asks",
+        {"vouchers.py": _IN_LIMITS, "test_vouchers.py": _tests(_IMPORT, _PERCENT, _LIMIT)},
+        cue="no test of this change calls `apply_discount(1000, 101)`",
+    ),
+    Step(
+        "Test discounts at their limits",
+        "Test discounts at both limits",
+        {"test_limits.py": _tests(_IMPORT, _NOTHING, _EVERYTHING)},
+    ),
+    Step(
+        "Show the currency in prices",
+        "Show the currency in prices",
+        {
+            path: FILES[path].replace('02d}"', '02d} EUR"').replace('12.05"', '12.05 EUR"')
+            for path in ("prices.py", "test_prices.py")
+        },
+    ),
+    Step(
+        "Show the currency in prices",
+        "Make room for the currency on receipts",
+        {"receipt.py": FILES["receipt.py"].replace("= 30, 8", "= 30, 12")},
+        cue="test_every_line_is_as_wide_as_the_paper",
+    ),
+    Step(
+        "Test parse_price(), which the README promises",
+        "Test parse_price",
+        {"test_parse_price.py": _tests("prices import parse_price", _PARSED)},
+    ),
+    Step(
+        "Test total(), which the README promises",
+        "Test total",
+        {"test_total.py": _tests("receipt import total", _SUM)},
+    ),
+)

@@ -6,7 +6,7 @@ from orchestrator.model import Action, Config, Outcome, RunView, Snapshot, Task
 
 #: How often a supervisor that died is started again for one run before the run counts as lost.
 MAX_RESTARTS = 3
-#: The same for a run whose client has ended: its result outranks much (FAILURES 1).
+#: The same for a run whose client has ended: its result outranks much (failures 1).
 MAX_CONCLUDING_RESTARTS = 30
 
 #: What became of a run, by the last event that it left in its task's history.

@@ -1,87 +1,82 @@
-"""The installed copy: what schedules start, out of reach of every checkout and plugin cache.
+"""The program's copies: what schedules start, out of reach of every checkout and plugin cache.
 
-`<data>/orchestrator/<version>/app` is a whole copy of this program, and the launcher
-`<data>/orchestrator/bin/orchestrator` starts it. Schedules name the launcher only, so one `init`
-moves all of them to a newer version, and nothing that an agent edits is ever run (FAILURES 20).
+`<data>/orchestrator/<version>/app-<random>` is a whole copy of this program. It never changes, and
+the launcher `<data>/orchestrator/bin/orchestrator` starts the newest copy. Schedules name only the
+launcher, so one `init` updates all of them, and a schedule never runs what an agent edits. A
+process goes on in the copy that it was started from, which stays until no process uses it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import glob
-import hashlib
 import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from orchestrator import __version__, files, process, roles
+from orchestrator import __version__
 from orchestrator.errors import OrchestratorError
+from orchestrator.layout import resources
+from orchestrator.system import commands, files, locks, process
 
 #: What is copied, by its name at a checkout's root; a wheel has it all in the package.
 _NAMES = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills", "requirements.lock")
+_MAIN = os.path.join(os.sep, "orchestrator", "__main__.py")
 #: Seconds to wait for another `init`, and for the copy to answer.
 _LOCK_WAIT, _START_TIMEOUT = 60.0, 60.0
 
-#: A file's mode, time of change (ns) and contents.
-_File = tuple[int, int, bytes]
 
-
-class InUse(OrchestratorError):
-    """A process was started from a copy that was to be removed."""
-
-    code = "in_use"
-
-
-def folder(variables: Mapping[str, str]) -> str:
-    """Return where copies and launcher lie. `variables` are the environment.
+def folder() -> str:
+    """Return where copies and launcher lie.
 
     A relative XDG_DATA_HOME counts as unset (XDG base directory specification).
     """
-    data = variables.get("XDG_DATA_HOME", "")
-    if not os.path.isabs(data):
-        home = variables.get("HOME") or os.path.expanduser("~")
-        data = os.path.join(home, ".local", "share")
+    data = os.environ.get("XDG_DATA_HOME", "")
+    data = data if os.path.isabs(data) else os.path.expanduser("~/.local/share")
     return os.path.join(data, "orchestrator")
 
 
-def launcher(variables: Mapping[str, str]) -> str:
-    """Return the path that every schedule starts."""
-    return os.path.join(folder(variables), "bin", "orchestrator")
+def launcher() -> str:
+    """Return the path of the program that every schedule starts."""
+    return os.path.join(folder(), "bin", "orchestrator")
 
 
 @contextlib.contextmanager
-def changing(variables: Mapping[str, str], *, make: bool = True) -> Iterator[None]:
-    """Be the only one who changes the copy, the launcher and schedules. Raises LockHeld.
+def changing(*, make: bool = True) -> Iterator[None]:
+    """Be the only process that changes copies, launcher and schedules. Raises LockHeld.
 
-    Without `make`, nobody is kept out where nothing was ever installed.
+    Without `make` there is no lock where nothing was ever installed.
     """
     if make:
-        os.makedirs(folder(variables), exist_ok=True)
-    if not os.path.isdir(folder(variables)):
+        os.makedirs(folder(), exist_ok=True)
+    if not os.path.isdir(folder()):
         yield
         return
-    lock = files.Lock(os.path.join(folder(variables), "install.lock"), _LOCK_WAIT)
-    try:
-        with lock:
-            yield
-    finally:
-        lock.close()
+    lock = locks.Lock(os.path.join(folder(), "install.lock"), _LOCK_WAIT)
+    with contextlib.closing(lock), lock:
+        yield
 
 
-def version(variables: Mapping[str, str]) -> str | None:
-    """Return the version that the launcher starts; None when there is no whole one."""
-    base = folder(variables)
+def _started() -> str | None:
+    """Return the copy that the launcher starts; None when there is no whole one."""
     try:
-        with open(launcher(variables), encoding="utf-8", errors="surrogateescape") as file:
+        with open(launcher(), encoding="utf-8", errors="surrogateescape") as file:
             words = shlex.split(file.read(), comments=True)
     except (OSError, ValueError):
         return None
-    mains = [w for w in words if w.startswith(base + os.sep) and w.endswith("/__main__.py")]
-    if not mains or not os.path.isfile(mains[0]):
-        return None
-    return os.path.relpath(mains[0], base).split(os.sep)[0]
+    mains = [w for w in words if w.startswith(folder() + os.sep) and w.endswith(_MAIN)]
+    return mains[0].removesuffix(_MAIN) if mains and os.path.isfile(mains[0]) else None
+
+
+def version() -> str | None:
+    """Return the version that the launcher starts; None when it starts no whole copy."""
+    copy = _started()
+    return os.path.basename(os.path.dirname(copy)) if copy else None
 
 
 def is_newer(one: str, other: str) -> bool:
@@ -93,112 +88,67 @@ def is_newer(one: str, other: str) -> bool:
 # --- putting it there --------------------------------------------------------------------------
 
 
-def put(variables: Mapping[str, str]) -> list[str]:
+def put() -> list[str]:
     """Make the launcher start a copy of this very program; return what was written.
 
-    Nothing is written where that is so already. A newer version than this one stays: going back
-    would take it from the other projects. Raises OrchestratorError and OSError; what was there
-    before is still at work then.
+    Nothing is written if it does so already, or if it starts a newer version: going back would
+    take that from the other projects. Raises OrchestratorError and OSError; the launcher then
+    starts what it started before.
     """
-    known = version(variables)
-    if known is not None and is_newer(known, __version__):
+    before = _started()
+    if is_newer(version() or "", __version__):
         return []
-    written = []
-    app = os.path.join(folder(variables), __version__, "app")
-    python, *rest = process.own_program()
-    words = [python, *rest[:-1], os.path.join(app, "orchestrator", "__main__.py")]
-    contents = _contents(_source())
-    seal = _digest(contents)
-    copy = f"{app}-{seal[:12]}"
-    if os.path.realpath(app) != os.path.realpath(copy) or _digest(_contents(copy)) != seal:
-        _write(copy, contents)
-        _try([*words[:-1], os.path.join(copy, "orchestrator", "__main__.py"), "--version"])
-        _point(app, copy)
-        written.append(f"{app} (the program that schedules start)")
+    python, *flags, main = process.own_program()
+    source = main.removesuffix(_MAIN)
+    where = os.path.join(folder(), __version__)
+    os.makedirs(where, exist_ok=True)
+    is_same = before is not None and _is_same(source, before)
+    copy = before if before and is_same else tempfile.mkdtemp(prefix="app-", dir=where)
+    words = [python, *flags, copy + _MAIN]
     script = f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'.encode(errors="surrogateescape")
-    path = launcher(variables)
-    if _bytes(path) != script:
+    if is_same and files.holds(launcher(), script):
+        return []
+    try:
+        if not is_same:
+            _fill(copy, source)
         _try([*words, "--version"])
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        files.write_atomic(path, script, 0o755)
-        written.append(f"{path} (its launcher)")
-    return written
+        os.makedirs(os.path.dirname(launcher()), exist_ok=True)
+        files.write_atomic(launcher(), script, 0o755)
+    finally:
+        # A shell that read the launcher just now still starts the copy before.
+        _remove_unused({before, _started()})
+    made = [] if is_same else [f"{copy} (the program that schedules start)"]
+    return [*made, f"{launcher()} (its launcher)"]
 
 
-def _source() -> str:
-    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+def _names(root: str) -> list[str]:
+    """Return the program's files in a copy or checkout, by their paths in it."""
+    is_wheel = resources().startswith(os.path.dirname(process.own_program()[-1]))
+    tops = [Path(root, name) for name in (("orchestrator",) if is_wheel else _NAMES)]
+    found = [path for top in tops for path in (top, *top.rglob("*")) if path.is_file()]
+    names = [os.path.relpath(path, root) for path in found]
+    return sorted(name for name in names if "__pycache__" not in name.split(os.sep))
 
 
-def _contents(root: str) -> dict[str, _File]:
-    """Return the files of a copy or checkout by their path in it; compiled ones do not count."""
-    is_wheel = roles.resources() != _source()
-    found: dict[str, _File] = {}
-    for name in ("orchestrator",) if is_wheel else _NAMES:
-        top = os.path.join(root, name)
-        paths = [top] if os.path.isfile(top) else _below(top)
-        for path in paths:
-            with open(path, "rb") as file:
-                state = os.fstat(file.fileno())
-                mode = 0o755 if state.st_mode & 0o100 else 0o644
-                found[os.path.relpath(path, root)] = (mode, state.st_mtime_ns, file.read())
-    return found
+def _is_same(source: str, copy: str) -> bool:
+    names = _names(source)
+    pairs = ((os.path.join(source, name), os.path.join(copy, name)) for name in names)
+    return names == _names(copy) and all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
 
 
-def _below(top: str) -> Iterator[str]:
-    for where, folders, names in os.walk(top):
-        folders[:] = sorted(each for each in folders if each != "__pycache__")
-        paths = (os.path.join(where, name) for name in sorted(names))
-        yield from (path for path in paths if os.path.isfile(path))
-
-
-def _digest(contents: dict[str, _File]) -> str:
-    found = hashlib.sha256()
-    for name, (mode, _, data) in sorted(contents.items()):
-        head = f"{name}\0{mode:o}\0{len(data)}\0".encode(errors="surrogateescape")
-        found.update(head + data)
-    return found.hexdigest()
-
-
-def _write(copy: str, contents: dict[str, _File]) -> None:
-    """Write a whole copy beside, then rename it; a damaged one in its place goes."""
-    beside = f"{copy}.new"
-    shutil.rmtree(beside, ignore_errors=True)
-    for name, (mode, changed, data) in contents.items():
-        path = os.path.join(beside, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(data)
-        os.chmod(path, mode)
-        # `bin/orchestrator` asks whether the lock file is newer than the environment.
-        os.utime(path, ns=(changed, changed))
+def _fill(copy: str, source: str) -> None:
+    for name in _names(source):
+        target = os.path.join(copy, name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        # With its time: `bin/orchestrator` compares the lock file's with the environment's.
+        shutil.copy2(os.path.join(source, name), target)
     os.sync()  # a power cut must not leave a whole tree of empty files
-    aside = f"{copy}.old"
-    shutil.rmtree(aside, ignore_errors=True)
-    if os.path.lexists(copy):
-        os.rename(copy, aside)
-    os.rename(beside, copy)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _point(app: str, copy: str) -> None:
-    """Let `app` be this copy, from one instant to the next, and drop the one before.
-
-    A tick that is at work has loaded itself; what it loads later it finds under the same name.
-    """
-    beside = f"{app}.new"
-    files.remove(beside)
-    os.symlink(os.path.basename(copy), beside)
-    os.replace(beside, app)
-    where = os.path.dirname(app)
-    for name in os.listdir(where):
-        if name.startswith("app-") and name != os.path.basename(copy):
-            shutil.rmtree(os.path.join(where, name), ignore_errors=True)
 
 
 def _try(words: list[str]) -> None:
     """Start the copy with next to no environment, as a schedule does. Raises OrchestratorError."""
-    clean = {"PATH": os.defpath, "HOME": os.sep}
-    done = process.run(words, cwd=os.sep, environment=clean, timeout=_START_TIMEOUT)
+    bare = {"PATH": os.defpath, "HOME": os.sep}
+    done = commands.run(words, cwd=os.sep, environment=bare, timeout=_START_TIMEOUT)
     if done.code != 0:
         said = (done.err.strip().splitlines() or ["it did not answer"])[-1]
         raise OrchestratorError(
@@ -208,53 +158,53 @@ def _try(words: list[str]) -> None:
         )
 
 
-def _bytes(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return None
-
-
 # --- taking it away ----------------------------------------------------------------------------
 
 
-def remove(variables: Mapping[str, str]) -> list[str]:
-    """Remove launcher and copies; return what went. Raises InUse while a process runs one.
+def remove() -> tuple[list[str], list[str]]:
+    """Remove launcher and copies, unless a process uses a copy; return what went, and warnings.
 
-    The environments beside the copies are those of `bin/orchestrator`, and stay.
+    The environments beside the copies belong to `bin/orchestrator`, and stay.
     """
-    base = folder(variables)
-    if not any(
-        map(os.path.lexists, (launcher(variables), *glob.glob(f"{glob.escape(base)}/*/app*")))
-    ):
-        return []
-    if _is_in_use(base):
-        raise InUse(f"a run still uses {base}: when it has ended, say this again to remove that")
-    gone = []
-    for where in (entry.path for entry in os.scandir(base) if entry.is_dir()):
-        for name in os.listdir(where):
-            path = os.path.join(where, name)
-            if name.startswith("app-"):
-                shutil.rmtree(path, ignore_errors=True)
-            elif name == "app" or path == launcher(variables):
-                files.remove(path)
-                gone.append(path)
+    if _used():
+        again = "when that run has ended, repeat this to remove it"
+        return [], [f"a run still uses {folder()}: {again}"]
+    gone = [path for path in (*_copies(), launcher()) if os.path.lexists(path)]
+    for path in gone:
+        files.remove_tree(path)
+    if gone:
+        files.remove(os.path.join(folder(), "install.lock"))
+    for where in (*map(os.path.dirname, gone), folder()):
         with contextlib.suppress(OSError):
             os.rmdir(where)
-    files.remove(os.path.join(base, "install.lock"))
-    with contextlib.suppress(OSError):
-        os.rmdir(base)
-    return gone
+    return gone, []
 
 
-def _is_in_use(base: str) -> bool:
-    """Return whether a process other than this one was started from a copy: a run, most likely."""
+def _remove_unused(kept: Iterable[str | None]) -> None:
+    used = {os.path.realpath(copy) for copy in (*kept, *_used()) if copy}
+    for copy in _copies():
+        if os.path.realpath(copy) not in used:
+            with contextlib.suppress(OSError):  # the next `put` tries again
+                files.remove_tree(copy)
+
+
+def _copies() -> list[str]:
+    """Return every copy. Version 0.1.0 named a digest, and had a link `app` that led to it."""
+    return glob.glob(os.path.join(glob.escape(folder()), "*", "app*"))
+
+
+def _used() -> set[str]:
+    """Return the copies that another process was started from, or was given: a run, most likely."""
     import psutil
 
+    words: set[str] = set()
     for each in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            words = each.cmdline() if each.pid != os.getpid() else []
-            if any(w.startswith(base + os.sep) and w.endswith("__main__.py") for w in words):
-                return True
-    return False
+            words.update(each.cmdline() if each.pid != os.getpid() else ())
+    base = folder() + os.sep
+    paths = {os.path.realpath(word) + os.sep for word in words if word.startswith(base)}
+    return {
+        copy
+        for copy in _copies()
+        if any(path.startswith(os.path.realpath(copy) + os.sep) for path in paths)
+    }

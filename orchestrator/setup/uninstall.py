@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
 import time
 
-from orchestrator import agentstate, files, git, gitworktree, settings, tidy
-from orchestrator.clone import MARK, is_initialised, mark_path
+from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
-from orchestrator.forge import BRANCH_PREFIX
+from orchestrator.git import call, repository, worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.schedule.entry import LOG
-from orchestrator.setup import init_project
+from orchestrator.project import agent_memory, mark
+from orchestrator.pulls.forge import BRANCH_PREFIX
+from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
+from orchestrator.system import files, locks
+from orchestrator.upkeep import clean
 
 #: Seconds to wait for a tick under way.
 _TICK_WAIT = 30.0
@@ -30,8 +30,8 @@ def require_rest(layout: Layout) -> None:
     """Raise OrchestratorError while an agent has a run: nobody would look after it any more."""
     busy = [
         name
-        for name in agentstate.names(layout)
-        if agentstate.read(layout, name).run or files.is_locked(layout.agent_lock(name))
+        for name in agent_memory.names(layout)
+        if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name))
     ]
     if busy:
         raise OrchestratorError(
@@ -48,18 +48,17 @@ def carry_out(layout: Layout) -> Change:
     """
     change = Change()
     if os.path.isdir(layout.home):
-        lock = files.Lock(layout.scheduler_lock, _TICK_WAIT)
-        try:
-            with lock:
-                require_rest(layout)
-                # While git still ignores what the worktrees hold of ours: none of it is rescued.
-                _take_agents(layout, change)
-                _take_outside(layout, change)
-                _take_scraps(layout)
-                _take_config(layout, change)
-        finally:
-            lock.close()
-        _take_empty(layout)
+        lock = locks.Lock(layout.scheduler_lock, _TICK_WAIT)
+        with contextlib.closing(lock), lock:
+            require_rest(layout)
+            # While git still ignores the product's files in worktrees: those are not rescued.
+            _take_agents(layout, change)
+            _take_outside(layout, change)
+            _take_scraps(layout)
+            _take_config(layout, change)
+        for where, _, _ in os.walk(layout.home, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(where)
     else:
         _take_outside(layout, change)
     return change
@@ -67,19 +66,20 @@ def carry_out(layout: Layout) -> Change:
 
 def left_in_git(layout: Layout) -> tuple[int, int]:
     """Return how many branches of agents there are, and how many rescued states."""
-    refs = git.refs(layout.root, f"refs/heads/{BRANCH_PREFIX}", git.RESCUE)
-    rescued = sum(name.startswith(git.RESCUE) for name in refs)
+    refs = repository.refs(layout.root, f"refs/heads/{BRANCH_PREFIX}", repository.RESCUE)
+    rescued = sum(name.startswith(repository.RESCUE) for name in refs)
     return len(refs) - rescued, rescued
 
 
 def _take_agents(layout: Layout, change: Change) -> None:
     """Remove worktrees, once what only they hold is safe, and what is remembered of runs."""
-    config = settings.load(layout, write_cache=False).config
-    for name in agentstate.names(layout):
+    config = load.settings(layout, write_cache=False).config
+    today = time.strftime("%Y-%m-%d")
+    for name in agent_memory.names(layout):
         path = layout.worktree(name)
-        if gitworktree.is_worktree(path):
+        if worktree_commands.is_worktree(path):
             try:
-                gone = tidy.drop_worktree(layout, path, config)
+                gone = clean.drop_worktree(layout, path, config)
             except OrchestratorError as error:
                 change.warnings.append(f"{path} stays: {error.message}")
                 continue
@@ -87,68 +87,37 @@ def _take_agents(layout: Layout, change: Change) -> None:
                 change.warnings.append(f"{path} stays: hooks.before_remove objects")
                 continue
             change.written.append(f"the worktree of {name}")
-        kept = _keep_spending(layout, name)
+        # Set up again today, the project has only what is left of its `budgets.daily_usd`.
+        spend = agent_memory.read(layout, name).spend
+        kept = {os.path.basename(layout.agent_state(name))} if spend.get(today) else set()
+        if kept:
+            agent_memory.write(layout, name, agent_memory.AgentState(spend=spend))
         for each in sorted(set(os.listdir(layout.agent(name))) - kept):
             there = os.path.join(layout.agent(name), each)
             if each.startswith("worktree"):
                 # What git could not keep was set aside, or is no worktree any more.
                 change.warnings.append(f"{there} stays: git knows nothing of what is in it")
             else:
-                _drop(there)
-
-
-def _keep_spending(layout: Layout, name: str) -> set[str]:
-    """Reduce an agent's memory to what it spent, if that is something today; return what stays.
-
-    Set up again on the same day, the project has only what is left of its `budgets.daily_usd`.
-    """
-    spend = agentstate.read(layout, name).spend
-    if not spend.get(time.strftime("%Y-%m-%d")):
-        return set()
-    agentstate.write(layout, name, agentstate.AgentState(spend=spend))
-    return {os.path.basename(layout.agent_state(name))}
+                files.remove_tree(there)
 
 
 def _take_outside(layout: Layout, change: Change) -> None:
     """Take out what lies outside `.orchestrator/`, the mark of this clone last."""
-    root = layout.root
-    exclude = os.path.join(os.path.dirname(mark_path(layout)), "info", "exclude")
-    for path, name in (
-        (exclude, ".git/info/exclude"),
-        (os.path.join(root, ".gitignore"), ".gitignore"),
-    ):
-        text = init_project.read_text(path)
-        if init_project.BEGIN in text:
-            _replace_or_remove(path, init_project.without_block(text))
-            change.written.append(f"{name}: the marked block")
-    claude = os.path.join(root, "CLAUDE.md")
-    text = init_project.read_text(claude)
-    if init_project.CLAUDE_LINE in text:
-        line = re.escape(init_project.CLAUDE_LINE)
-        _replace_or_remove(claude, re.sub(rf"\n?{line}\n?", "", text))
-        change.written.append("CLAUDE.md: the line for the agents")
-    change.written += init_project.take_commands(root)
+    change.written += user_files.take(layout)
+    change.written += skills.take(layout.root)
     files.remove(layout.idle_stamp)
-    if is_initialised(layout):
-        files.remove(mark_path(layout))
-        change.written.append(f".git/{MARK}")
-
-
-def _replace_or_remove(path: str, text: str) -> None:
-    """Write what is left of a file; a file that held nothing but ours goes."""
-    if text.strip():
-        init_project.write_text(path, text)
-    else:
-        files.remove(path)
+    if mark.is_initialised(layout):
+        files.remove(mark.mark_path(layout))
+        change.written.append(f".git/{mark.MARK}")
 
 
 def _take_scraps(layout: Layout) -> None:
     """Remove what only ticks need."""
-    _drop(layout.cache)
+    files.remove_tree(layout.cache)
     for path in (
         layout.hold,
-        os.path.join(layout.root, LOG),
-        os.path.join(layout.root, f"{LOG}.1"),  # see `retention`
+        layout.schedule_log,
+        f"{layout.schedule_log}.1",
         os.path.join(layout.queue, ".lock"),
         os.path.join(layout.prs, ".lock"),
         layout.scheduler_lock,
@@ -164,20 +133,6 @@ def _take_config(layout: Layout, change: Change) -> None:
     except OSError:
         return
     first = [init_project.first_config(layout.root, start=start) for start in (True, False)]
-    if text in first and not git.ask(layout.root, "ls-files", "--", layout.config):
+    if text in first and not call.ask(layout.root, "ls-files", "--", layout.config):
         files.remove(layout.config)
         change.written.append(".orchestrator/agents.yaml (as it was written)")
-
-
-def _drop(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        files.remove(path)
-
-
-def _take_empty(layout: Layout) -> None:
-    """Remove the folders that hold nothing."""
-    for where, _, _ in os.walk(layout.home, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(where)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from orchestrator import files, idle
+from orchestrator import idle
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Action, Problem, PullRequest
-from orchestrator.observe import Observation
+from orchestrator.system import files
+from orchestrator.tick.observe import Observation
 
 #: With more waiting files than this, each tick looks at them afresh.
 MOST_WATCHED = 200

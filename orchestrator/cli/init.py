@@ -1,0 +1,197 @@
+"""`init`: set a project up with its schedule, or take the set-up out again."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from typing import Any
+
+from orchestrator import __version__
+from orchestrator.cli import context, output
+from orchestrator.cli.parser import command
+from orchestrator.config import load
+from orchestrator.layout import Layout
+from orchestrator.project import mark
+from orchestrator.schedule import program_copy, schedule
+from orchestrator.schedule.entry import Entry, usable_path
+from orchestrator.schedule.schedule import KINDS
+from orchestrator.setup import init_project, uninstall
+from orchestrator.setup.init_project import Change
+
+
+def register(commands: Any) -> None:
+    parser = command(
+        commands,
+        "init",
+        init,
+        "set this project up, or check that it is; never overwrites what you edited",
+        "  orchestrator init\n"
+        "  orchestrator init --start            do not wait for `agent resume --all`\n"
+        "  orchestrator init --schedule cron    tick each minute; `none` takes that out again\n"
+        "  orchestrator init --uninstall        take it out again; the queue stays",
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=(*KINDS, "none"),
+        help="what ticks each minute (default: nothing is changed)",
+    )
+    parser.add_argument(
+        "--commands",
+        action=argparse.BooleanOptionalAction,
+        help="whether .claude/commands/ gets the skills (default: as before, at first yes)",
+    )
+    parser.add_argument("--start", action="store_true", help="start unpaused")
+    parser.add_argument("--uninstall", action="store_true", help="take out what init put in")
+    hidden = commands.add_parser("_probe", description="what `doctor` asks by the schedule's way")
+    hidden.set_defaults(command=probe, parser=hidden)
+    after = commands.add_parser("_follow", description="let the schedule start this version")
+    after.set_defaults(command=follow, parser=after)
+
+
+def init(arguments: argparse.Namespace) -> int:
+    context.refuse_in_run("nothing is set up")
+    layout = context.layout(arguments)
+    if arguments.uninstall:
+        return _uninstall(arguments, layout)
+    kind = arguments.schedule
+    if kind in KINDS:
+        schedule.require(kind, layout.root)
+    change = init_project.init(
+        layout, context.now(), start=arguments.start, commands=arguments.commands
+    )
+    if kind in KINDS:
+        _install(layout, kind, change)
+    elif kind == "none":
+        gone, warnings = _remove(layout)
+        change.written += [f"taken out: {name}" for name in gone]
+        change.warnings += warnings
+    elif mark.schedule(layout) is not None:
+        change.written += _move_along()
+    _report(arguments, layout, change, "Set up")
+    if not arguments.json:
+        _next_step(layout, mark.schedule(layout))
+    return 0
+
+
+def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
+    uninstall.require_rest(layout)
+    # First what ticks: nothing must start in a project that is half taken out.
+    gone, warnings = _remove(layout)
+    change = uninstall.carry_out(layout)
+    change.written[:0] = gone
+    change.warnings += warnings
+    _report(arguments, layout, change, "Taken out of")
+    if not arguments.json:
+        _what_stays(layout, program_copy.folder())
+    return 0
+
+
+# --- the schedule ------------------------------------------------------------------------------
+
+
+def _install(layout: Layout, kind: str, change: Change) -> None:
+    entry = Entry(kind, layout.root, usable_path(os.environ), program_copy.launcher())
+    change.written += schedule.install(entry)
+    mark.record_schedule(layout, entry)
+    change.warnings += KINDS[kind].warnings()
+    at_work = program_copy.version()
+    if at_work and program_copy.is_newer(at_work, __version__):
+        change.warnings.append(
+            f"schedules start version {at_work}, which another project brought; this is "
+            f"{__version__}"
+        )
+
+
+def _remove(layout: Layout) -> tuple[list[str], list[str]]:
+    known = mark.schedule(layout)
+    found = schedule.remove(layout.root, known.kind if known else None)
+    mark.record_schedule(layout, None)
+    return found
+
+
+def _move_along() -> list[str]:
+    """Let the schedules that are installed start this version, if it is newer."""
+    with program_copy.changing():
+        return program_copy.put()
+
+
+def follow(arguments: argparse.Namespace) -> int:
+    """Let the schedule of a project that has one start this version, if it is newer.
+
+    What a session's start calls after an update of the plugin: nobody has to know that the
+    schedule starts a copy. Raises OrchestratorError; the version before is still at work then.
+    """
+    layout = context.changing(arguments)
+    if mark.schedule(layout) is not None:
+        for name in _move_along():
+            output.out(name)
+    return 0
+
+
+def probe(arguments: argparse.Namespace) -> int:
+    """Print what can be reached from here, as JSON: `doctor` starts this as the schedule would."""
+    from orchestrator.setup import doctor
+
+    found = doctor.reachable(context.reading(arguments), dict(os.environ))
+    output.show_json({"findings": [finding._asdict() for finding in found]})
+    return 0
+
+
+# --- what is said ------------------------------------------------------------------------------
+
+
+def _report(arguments: argparse.Namespace, layout: Layout, change: Change, done: str) -> None:
+    if arguments.json:
+        entry = mark.schedule(layout)
+        output.show_json(
+            {
+                "project": layout.root,
+                "written": change.written,
+                "warnings": change.warnings,
+                "schedule": entry
+                and {
+                    "kind": entry.kind,
+                    "launcher": entry.launcher,
+                    "undo": "orchestrator init --schedule none",
+                },
+            }
+        )
+        return
+    output.out(f"{done} {layout.root}")
+    for name in change.written:
+        output.out(f"  {name}")
+    if not change.written:
+        output.out("  nothing to change")
+    for warning in change.warnings:
+        output.err(f"warning: {warning}")
+
+
+def _what_stays(layout: Layout, data: str) -> None:
+    if os.path.isdir(layout.home):
+        output.out(f"The queue, its history and what you configured stay in {layout.home}")
+    branches, rescued = uninstall.left_in_git(layout)
+    if branches or rescued:
+        output.out(
+            f"What agents made stays in git ({branches} branches, {rescued} rescued states): "
+            "git for-each-ref refs/heads/agent refs/orchestrator"
+        )
+    if os.path.isdir(data):
+        output.out(f"The program's own Python environment stays in {data}")
+        output.out(f"  once nothing uses it any more on this machine: rm -r {shlex.quote(data)}")
+
+
+def _next_step(layout: Layout, entry: Entry | None) -> None:
+    output.out("\nNext:")
+    program = context.program()
+    if program != "orchestrator":
+        output.out(f"  (`orchestrator` is not on your PATH here; it is {program})")
+    if load.settings(layout, write_cache=False).config.paused:
+        output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
+    output.out("  orchestrator task add --title '...' --role implement")
+    if entry is None:
+        output.out(
+            "  orchestrator tick --wait        (or each minute: orchestrator init --schedule cron)"
+        )
+    else:
+        output.out(f"  orchestrator doctor             (checks that {entry.kind} can run it)")

@@ -1,0 +1,79 @@
+"""The command line: the only place that prints, and the only one where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from orchestrator.cli import output
+from orchestrator.errors import OrchestratorError
+from orchestrator.system import locks
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Never raises for bad input.
+
+    0 is done, 1 refused or failed, 2 wrong usage, 3 a bug (reference 5).
+    """
+    as_json = "--json" in words
+    try:
+        code = _command(list(words))
+        sys.stdout.flush()
+        return code
+    except OrchestratorError as error:
+        return output.refuse(error, as_json=as_json)
+    except BrokenPipeError:  # `orchestrator status | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        return output.refuse(_from_the_system(error), as_json=as_json)
+    except locks.LockHeld as held:
+        return output.refuse(_busy(held), as_json=as_json)
+    except SystemExit as wish:  # argparse, after --help
+        return wish.code if isinstance(wish.code, int) else 2
+    except ModuleNotFoundError as error:
+        return output.refuse(_not_installed(error), as_json=as_json)
+    except Exception as error:
+        return output.report_bug(error, as_json=as_json)
+
+
+def _command(words: list[str]) -> int:
+    if words == ["tick"]:  # the schedule's, which has no options to parse
+        from orchestrator.cli import tick
+
+        return tick.pass_once()
+    from orchestrator.cli import parser
+
+    arguments = parser.parse(words)
+    code: int = arguments.command(arguments)
+    return code
+
+
+def _busy(held: locks.LockHeld) -> OrchestratorError:
+    """Somebody else is changing the same thing, for longer than we wait."""
+    return OrchestratorError(
+        f"another process is at work (it holds {held.args[0]})",
+        "try again in a moment; see: orchestrator status",
+        code="busy",
+    )
+
+
+def _not_installed(error: ModuleNotFoundError) -> OrchestratorError:
+    """This Python lacks a library: scripts that are run by path use any Python."""
+    return OrchestratorError(
+        f"the library {error.name!r} is not installed for {sys.executable}",
+        "use bin/orchestrator, which brings its own; or: pip install -r requirements.lock",
+        code="not_installed",
+    )
+
+
+def _from_the_system(error: OSError) -> OrchestratorError:
+    """A file or folder that refused us: which, and what to look at."""
+    where = error.filename or "a file"
+    return OrchestratorError(
+        f"{where}: {error.strerror or error}",
+        "look at its owner, its permissions and the free space of its disk",
+        code="system_fault",
+    )

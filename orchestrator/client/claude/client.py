@@ -1,0 +1,355 @@
+"""The client: how Claude Code is started for a role, and what its stream of JSON lines means.
+
+Sources: the client's own behaviour, measured (tests/test_real_client.py runs it), and its
+documentation of headless mode. Only a parsed `result` line is success; exit codes are not.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from orchestrator.guard import os_sandbox, secret_names
+from orchestrator.model import OUTCOMES, Agent, Budgets, Outcome, Role
+
+#: Words of the `error` field that blame the account or the service, not the work.
+_SYSTEM_ERRORS = {
+    "authentication_failed": "the client is not signed in",
+    "oauth_org_not_allowed": "the account's organisation does not allow this",
+    "account_on_hold": "the account is on hold",
+    "verification_required": "the account must be verified",
+    "billing_error": "there is a billing problem with the account",
+    "rate_limit": "the service is limiting requests",
+    "overloaded": "the service is overloaded",
+    "model_not_found": "the model that the agent is set to does not exist for this account",
+    "server_error": "the service failed",
+    "cloud_credential_error": "the cloud credentials were refused",
+}
+#: The same by HTTP status, for lines that lack the word.
+_SYSTEM_STATUS = {
+    401: "authentication_failed",
+    402: "billing_error",
+    403: "oauth_org_not_allowed",
+    404: "model_not_found",
+    429: "rate_limit",
+    503: "overloaded",
+    529: "overloaded",
+}
+_SIGN_IN = "run `claude` once and sign in; for cron and launchd: claude setup-token"
+#: Characters kept of each text that a run reports: they go into the task file and later prompts.
+TEXT_LIMIT = 20_000
+
+
+def outcome_schema(role: Role) -> dict[str, Any]:
+    """Return the JSON schema of what a run of this role reports at its end."""
+    text = {"type": "string"}
+    return {
+        "type": "object",
+        "properties": {
+            "outcome": {"type": "string", "enum": list(OUTCOMES[role.delivers])},
+            "summary": text,
+            "feedback": text,
+            "question": text,
+        },
+        "required": ["outcome", "summary"],
+        "additionalProperties": False,
+    }
+
+
+def command(
+    prefix: tuple[str, ...],
+    agent: Agent,
+    role: Role,
+    budgets: Budgets,
+    *,
+    session: str,
+    resume: bool,
+    instructions: str,
+    plugin: str | None,
+    task_left_usd: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Return the argument vector of one headless run. The prompt goes to its standard input.
+
+    `session` is the conversation's id: a new one, or with `resume` the one to go on with.
+    `instructions` is the path of the file that is appended to the system prompt; `plugin` the
+    folder whose skills the agent may use. `task_left_usd` is what its task may still cost.
+    `settings` are the client's own, on top of all others.
+    """
+    argv = [*prefix, "-p", "--output-format", "stream-json", "--verbose"]
+    argv += ["--resume" if resume else "--session-id", session]
+    argv += ["--permission-mode", "dontAsk", "--strict-mcp-config"]
+    # Without "off", a resumed conversation would still be told the earlier run's instructions.
+    argv += ["--append-system-prompt-file", instructions, "--system-prompt-snapshot", "off"]
+    argv += ["--json-schema", json.dumps(outcome_schema(role), separators=(",", ":"))]
+    turns = agent.max_turns or role.max_turns
+    if turns:
+        argv += ["--max-turns", str(turns)]
+    dollars = agent.budget_usd if agent.budget_usd is not None else budgets.run_usd
+    if task_left_usd is not None:
+        # Less than a cent does nothing, and the client refuses a cap of 0.
+        dollars = max(min(dollars or task_left_usd, task_left_usd), 0.01)
+    if dollars:
+        argv += ["--max-budget-usd", f"{dollars:g}"]
+    if agent.model:
+        argv += ["--model", agent.model]
+    if plugin:
+        argv += ["--plugin-dir", plugin]
+    if settings is not None:
+        argv += ["--settings", json.dumps(settings, separators=(",", ":"))]
+    return [*argv, *_permissions(role)]
+
+
+def _permissions(role: Role) -> list[str]:
+    # No settings of the user's or the project's: their permission rules would widen the role's.
+    argv = ["--restricted"] if role.restricted else []
+    # One word each: these options are variadic and would swallow what follows. `--tools` is the
+    # whole offer, so a tool that a later client brings is not in it.
+    argv += ["--tools", ",".join(role.tools)]
+    if role.allow:
+        argv += ["--allowedTools", ",".join(role.allow)]
+    if role.deny:
+        argv += ["--disallowedTools", ",".join(role.deny)]
+    return argv
+
+
+# --- the stream --------------------------------------------------------------------------------
+
+
+class Stream:
+    """What a run's stream said, line by line."""
+
+    def __init__(self) -> None:
+        self.result: dict[str, Any] | None = None
+        #: The last structured report; a later result line may lack it.
+        self.report: dict[str, Any] | None = None
+        self.session: str | None = None
+        #: The last `error` word, and whether the run waited to try again when the stream ended.
+        self.error: str | None = None
+        self.retrying = False
+        #: When the usage limit resets (epoch seconds), if it was rejected.
+        self.limit_reset: float | None = None
+        self.limited = False
+
+    def feed(self, line: str) -> None:
+        """Take in one line. Lines that are no JSON object are passed over."""
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(event, dict):
+            return
+        kind = event.get("type")
+        if isinstance(event.get("session_id"), str):
+            self.session = event["session_id"]
+        self.retrying = kind == "system" and event.get("subtype") == "api_retry"
+        if kind == "result":
+            self.result = event
+            report = event.get("structured_output")
+            self.report = report if isinstance(report, dict) else self.report
+        elif self.retrying:
+            self.error = _error_word(event.get("error"), event.get("error_status")) or self.error
+        elif kind == "assistant":
+            # An answer without an error: whatever was retried before it has passed.
+            error = event.get("error")
+            self.error = (_error_word(error, None) or str(error)) if error else None
+        elif kind == "rate_limit_event":
+            self._limit(event.get("rate_limit_info"))
+
+    def _limit(self, info: object) -> None:
+        if not isinstance(info, dict):
+            return
+        self.limited = info.get("status") == "rejected"
+        reset = info.get("resetsAt")
+        if self.limited:
+            self.limit_reset = _amount(reset)
+
+
+def read_stream(path: str) -> Stream:
+    """Read a run's stream file. A missing file is an empty stream."""
+    stream = Stream()
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                stream.feed(line)
+    except FileNotFoundError:
+        pass
+    return stream
+
+
+def _error_word(word: object, status: object) -> str | None:
+    if isinstance(word, str) and word in _SYSTEM_ERRORS:
+        return word
+    if not isinstance(status, int):
+        return None
+    return _SYSTEM_STATUS.get(status) or ("server_error" if status >= 500 else None)
+
+
+# --- the outcome -------------------------------------------------------------------------------
+
+
+class Ended(NamedTuple):
+    """How the client's process ended. None in both codes: nobody saw it end."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    #: Why we ended it: stopped, stalled, timed_out or too_much_output; None when we did not.
+    stopped_for: str | None = None
+    #: Why it could not be started at all.
+    start_error: str | None = None
+    stderr: str = ""
+    #: Variables that it speaks of there and was not given, for they look like secrets.
+    lacked: tuple[str, ...] = ()
+
+
+def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
+    """Say how a run ended. `commits` is how many its branch has since it was cut.
+
+    A parsed result outranks everything that happened to the process afterwards (failures 1, 3).
+    `role` is None when it is not known any more: then a report is taken as it is.
+    """
+    found = _verdict(stream, ended, role, commits)
+    result = stream.result or {}
+    cost = result.get("total_cost_usd")
+    given, made = _tokens(result.get("usage"))
+    return Outcome(
+        found.verdict,
+        reason=found.reason,
+        summary=found.summary,
+        feedback=found.feedback,
+        question=found.question,
+        until=found.until,
+        session=None if _is_forgotten(stream) else stream.session,
+        cost_usd=_amount(cost),
+        input_tokens=given,
+        output_tokens=made,
+    )
+
+
+def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
+    if ended.start_error:
+        return Outcome("system_fault", f"client_missing: {ended.start_error}")
+    if stream.result is not None and stream.result.get("is_error") is False:
+        return _reported(stream.result, stream.report, role, commits)
+    if stream.limited and stream.limit_reset:
+        return Outcome(
+            "usage_limit", "usage_limit: the account's limit is reached", until=stream.limit_reset
+        )
+    fault = _system_error(stream)
+    if fault:
+        return Outcome("system_fault", fault)
+    if _is_forgotten(stream):
+        # Nobody's doing: the next run starts afresh. A client that is killed early leaves nothing.
+        return Outcome("stopped", "no_result: the conversation to go on with is gone")
+    if stream.result is not None and _was_aborted(stream.result):
+        return Outcome("interrupted", "no_result: the client was interrupted")
+    if stream.result is not None:
+        return Outcome("failed", f"client_error: {_complaint(stream.result)}")
+    return _without_result(ended)
+
+
+def _system_error(stream: Stream) -> str | None:
+    result = stream.result
+    if result is not None and result.get("startup_failure_reason") == os_sandbox.CANNOT_START:
+        return f"sandbox_unavailable: the client cannot start its sandbox: {_complaint(result)}"
+    if result is None:
+        word = stream.error if stream.retrying else None
+    else:
+        # The status first: an overloaded service (529) is called `server_error` in words.
+        word = _error_word(None, result.get("api_error_status")) or _error_word(stream.error, None)
+    if word not in _SYSTEM_ERRORS:
+        return None
+    hint = f" ({_SIGN_IN})" if word == "authentication_failed" else ""
+    return f"{word}: {_SYSTEM_ERRORS[word]}{hint}"
+
+
+def _was_aborted(result: Mapping[str, Any]) -> bool:
+    """Whether the run was cut off in mid-answer (SIGINT)."""
+    return str(result.get("terminal_reason")).startswith("aborted")
+
+
+def _is_forgotten(stream: Stream) -> bool:
+    """Whether the run was to go on with a conversation that the client no longer has."""
+    return "No conversation found" in str((stream.result or {}).get("errors"))
+
+
+def _complaint(result: Mapping[str, Any]) -> str:
+    errors = result.get("errors")
+    said = "; ".join(map(str, errors)) if isinstance(errors, list) and errors else None
+    text = said or result.get("result") or "it gave no reason"
+    return f"{result.get('subtype', 'error')}: {str(text)[:500]}"
+
+
+def _without_result(ended: Ended) -> Outcome:
+    if ended.stopped_for == "stopped":
+        return Outcome("stopped", "stopped: by a person")
+    if ended.stopped_for == "too_much_output":
+        return Outcome("failed", "client_error: too_much_output: the run was ended by its limit")
+    if ended.stopped_for:
+        return Outcome("failed", f"{ended.stopped_for}: the run was ended by its limit")
+    # 143 is the client's own exit code for SIGTERM, 137 and 130 a shell's for SIGKILL and SIGINT.
+    killed = ended.signal is not None or ended.exit_code in (143, 137, 130)
+    if killed or ended.exit_code is None:
+        return Outcome("interrupted", "no_result: the client was killed")
+    tail = ended.stderr.strip()[-500:]
+    said = f"; it said: {tail}" if tail else ""
+    hint = secret_names.hint(ended.lacked)
+    why = f"the client exited {ended.exit_code} without one {hint}".rstrip()
+    return Outcome("failed", f"no_result: {why}{said}")
+
+
+def _reported(
+    result: Mapping[str, Any], report: Mapping[str, Any] | None, role: Role | None, commits: int
+) -> Outcome:
+    if report is None:
+        return _unreported(_text(result.get("result")), role, commits)
+    verdict = str(report.get("outcome"))
+    if role is not None and verdict not in OUTCOMES[role.delivers]:
+        return Outcome("failed", f"client_error: a {role.name} cannot report {verdict!r}")
+    if verdict == "done" and role is not None and role.delivers == "nothing":
+        verdict = "no_change"
+    summary = _text(report.get("summary"))
+    reason = f"client_error: the agent gave up: {summary}" if verdict == "failed" else None
+    return Outcome(
+        verdict,
+        reason=reason,
+        summary=summary,
+        feedback=_text(report.get("feedback")),
+        question=_text(report.get("question")) or (summary if verdict == "needs_human" else None),
+    )
+
+
+def _unreported(said: str | None, role: Role | None, commits: int) -> Outcome:
+    """The outcome of a run that ended well but did not report: its commits speak (reference 7)."""
+    if role is None:
+        return Outcome("failed", "no_result: without its role nobody can say", summary=said)
+    if role.delivers == "verdict":
+        return Outcome("failed", "no_result: the reviewer gave no verdict", summary=said)
+    if role.takes is None:
+        return Outcome("no_change", summary=said)
+    if commits:
+        return Outcome("done", summary=said)
+    reason = "no_commits: the run ended without a commit or a report"
+    return Outcome("failed", reason, summary=said)
+
+
+def _text(value: object) -> str | None:
+    return value[:TEXT_LIMIT] if isinstance(value, str) and value else None
+
+
+def _amount(value: object) -> float | None:
+    """A number of dollars or seconds; None for what is none (NaN, infinities, negative ones)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e12 else None
+
+
+def _tokens(usage: object) -> tuple[int | None, int | None]:
+    """Return input (cached ones included) and output tokens."""
+    if not isinstance(usage, dict):
+        return None, None
+    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    given = [usage[n] for n in names if isinstance(usage.get(n), int)]
+    made = usage.get("output_tokens")
+    return (sum(given) if given else None), (made if isinstance(made, int) else None)

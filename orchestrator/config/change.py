@@ -1,0 +1,165 @@
+"""Changing `agents.yaml` from a command: under a lock, checked before it is written, never half.
+
+The text is edited by `edit`; here is what surrounds it. The emergency brake (`pause --all`)
+must hold even when somebody has broken the file, so it has ways of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
+
+from orchestrator.config import edit, keys, roles
+from orchestrator.errors import ConfigError, NotFound, OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Config
+from orchestrator.system import files, locks
+
+#: Seconds to wait for another command that edits the file.
+LOCK_WAIT = 10.0
+#: The top level's `paused`, with its comment if it has one.
+_PAUSED = re.compile(
+    rb"(?m)^((?:\xef\xbb\xbf)?paused[ \t]*:)[^#\r\n]*?([ \t]+#[^\r\n]*|[ \t]*)(?=\r?$)"
+)
+
+
+class Edit(NamedTuple):
+    """The configuration before and after an edit; None where the file was broken (and still is)."""
+
+    before: Config | None
+    after: Config | None
+    #: Whether the file was written.
+    written: bool
+
+
+def apply(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool = False) -> Edit:
+    """Apply `change` to the text of `agents.yaml`, and write it if the result is right.
+
+    With `even_if_broken`, a file that was broken before may stay so. Raises OrchestratorError, with
+    nothing written.
+    """
+    with _locked(layout):
+        data = _read(layout)
+        known, _ = roles.load(layout.roles)
+        before = _parsed(data, known)
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            raise ConfigError([f"{keys.FILE} is not UTF-8 text"], "save it as UTF-8") from None
+        changed = change(text)
+        after = None
+        try:
+            after = keys.parse(changed, roles=known)
+        except ConfigError as error:
+            if before is not None or not even_if_broken:
+                raise _refusal(error, was_good=before is not None) from None
+        if changed != text:
+            _write(layout, changed.encode())
+        return Edit(before, after, changed != text)
+
+
+def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:
+    if not was_good:
+        return ConfigError(error.problems, "it was broken before this command: correct it first")
+    # The lines are those of a text that nobody will ever see.
+    prefix = re.compile(rf"^{re.escape(keys.FILE)}:\d+: ")
+    problems = [prefix.sub("", problem) for problem in error.problems]
+    return ConfigError(problems, f"nothing was changed in {keys.FILE}")
+
+
+# --- the brake ---------------------------------------------------------------------------------
+
+
+def set_paused(layout: Layout, agent: str | None, value: bool) -> bool:
+    """Set the whole system's `paused` (agent None) or one agent's; return whether it is set now.
+
+    Pausing never fails for what is wrong with the file: False means that it could not be written
+    into it. A broken or missing file starts nothing anyway.
+    """
+
+    def change(text: str) -> str:
+        if agent is None:
+            return edit.set_paused(text, value)
+        return edit.set_agent(text, agent, {"paused": value})
+
+    try:
+        apply(layout, change, even_if_broken=value)
+    except NotFound:
+        # An agent that is no longer configured, say, while its last run is at work.
+        return False
+    except OrchestratorError:
+        if not value:
+            raise
+        return agent is None and _brake(layout)
+    return True
+
+
+def _brake(layout: Layout) -> bool:
+    """Pause everything by editing the text alone; return whether that could be done."""
+    with _locked(layout):
+        try:
+            data = _read(layout)
+        except ConfigError:
+            return False
+        known, _ = roles.load(layout.roles)
+        changed = braked(data)
+        if _parsed(data, known) is not None:
+            after = _parsed(changed, known)
+            if after is None or not after.paused:
+                return False
+        _write(layout, changed)
+        return True
+
+
+def braked(data: bytes) -> bytes:
+    """Return a configuration's bytes with `paused: true` at the top level, whatever else it is."""
+    found = _PAUSED.search(data)
+    if found:
+        return data[: found.start()] + found[1] + b" true" + found[2] + data[found.end() :]
+    newline = b"\r\n" if b"\r\n" in data else b"\n"
+    # Nothing but comments, directives and a byte order mark may stand before `---`.
+    head = re.match(
+        rb"(?:\xef\xbb\xbf)?(?:(?:[%#][^\n]*|[ \t\r]*)\n)*---[ \t\r]*\n|\xef\xbb\xbf", data
+    )
+    at = head.end() if head else 0
+    return data[:at] + b"paused: true" + newline + data[at:]
+
+
+# --- the file ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
+    """Hold the lock from reading to writing: two commands lose none of each other's changes."""
+    files.make_folder(layout.cache)
+    lock = locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
+    with contextlib.closing(lock), lock:
+        yield
+
+
+def _read(layout: Layout) -> bytes:
+    try:
+        with open(layout.config, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise ConfigError([f"{layout.config} is missing"], "run: orchestrator init") from None
+
+
+def _parsed(data: bytes, known: Collection[str]) -> Config | None:
+    try:
+        return keys.parse(data, roles=known)
+    except ConfigError:
+        return None
+
+
+def _write(layout: Layout, data: bytes) -> None:
+    """Replace the file, keeping its mode, and the link if it is one."""
+    path = os.path.realpath(layout.config)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    files.write_atomic(path, data, mode)
+    os.chmod(path, mode)  # what the umask took away
+    files.flush(os.path.dirname(path))  # a brake that was pulled stays pulled

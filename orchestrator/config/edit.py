@@ -1,0 +1,119 @@
+"""Edits of `agents.yaml` by commands: text in, text out, and only the lines that must change.
+
+Each edit is made twice: to the values, which says what is meant, and to the text (`Source`). The
+text is read again and refused unless it says exactly that, so a file too clever for this (an alias
+in the way, say) is never written wrong. Whether the values make sense is for `keys.parse` to say.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Mapping
+
+from orchestrator.config.keys import FILE
+from orchestrator.config.yaml_source import Path, Source, plain
+from orchestrator.config.yaml_values import BOOLEANS
+from orchestrator.errors import OrchestratorError, UsageError
+
+_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+
+
+def set_values(text: str, path: Path, values: Mapping[str, object]) -> str:
+    """Return `text` with `values` set in the mapping at `path` (keys and list positions).
+
+    A key of `values` may be dotted (`review.max_rounds`). A value is None, a bool, a number, text
+    or a list of those. Mappings missing on the way are made. Raises `ConfigError` when the text is
+    not YAML, `OrchestratorError` when it cannot be edited without changing something else.
+    """
+    for key, value in values.items():
+        text = _set(text, (*path, *key.split(".")), value)
+    return text
+
+
+def set_agent(text: str, name: str, values: Mapping[str, object]) -> str:
+    """Return `text` with `values` set in that agent's entry, as `set_values`; or `NotFound`."""
+    return set_values(text, ("agents", Source(text).position(name)), values)
+
+
+def set_paused(text: str, value: bool) -> str:
+    """Return `text` with the top level's `paused` set, as `set_values`."""
+    return set_values(text, (), {"paused": value})
+
+
+def _set(text: str, spot: Path, value: object) -> str:
+    source = Source(text)
+    inner = meant = copy.deepcopy(source.data) or {}
+    try:
+        for step in spot[:-1]:
+            if isinstance(step, str) and inner.get(step) is None:
+                inner[step] = {}
+            inner = inner[step]
+        inner[spot[-1]] = plain(value)
+    except (AttributeError, LookupError, TypeError):
+        what = ".".join(map(str, spot))
+        raise OrchestratorError(f"cannot set {what}: it would not stand in a mapping") from None
+    if meant == source.data:
+        return text
+    return source.checked(source.put(source.root, spot, value), meant)
+
+
+def add_agent(text: str, name: str, role: str, values: Mapping[str, object]) -> str:
+    """Return `text` with an agent at the end of `agents`.
+
+    Raises as `set_values`, and OrchestratorError for a name that is taken.
+    """
+    source = Source(text)
+    if name in source.names():
+        hint = f"change it with: orchestrator agent set {name} key=value"
+        raise OrchestratorError(f"there is an agent {name!r} already", hint, code="agent_exists")
+    meant = copy.deepcopy(source.data) or {}
+    listed = meant.get("agents") or [] if isinstance(meant, dict) else None
+    if not isinstance(listed, list):
+        raise OrchestratorError(f"cannot add an agent: {FILE} has no list of agents")
+    if not listed:
+        source = Source(set_values(text, (), {"agents": []}))
+    entry = {"name": name, "role": role, **values}
+    meant["agents"] = [*listed, plain(entry)]
+    return source.checked(source.add(entry), meant)
+
+
+def remove_agent(text: str, name: str) -> str:
+    """Return `text` without that agent's entry and its comments. Raises `NotFound`.
+
+    Its comments are those inside the entry and those right above it; above the first entry they
+    may describe the whole list, and stay.
+    """
+    source = Source(text)
+    index = source.position(name)
+    meant = copy.deepcopy(source.data)
+    del meant["agents"][index]
+    return source.checked(source.remove(index), meant)
+
+
+def parse_assignment(text: str) -> tuple[str, object]:
+    """Read `key=value` from a command line; the value as YAML has it: `20`, `true`, `null`, text.
+
+    What stands in quotes is text, `[a, b]` is a list. Raises `UsageError` without a `=` or a key.
+    """
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+        raise UsageError(f"expected key=value, found {text!r}", "for example: max_turns=20")
+    if value[:1] in ("'", '"', "["):
+        import yaml
+
+        try:
+            found = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            return key, value  # Not YAML but a command, say: [ -f x ] && make
+        items = found if isinstance(found, list) else [found]
+        simple = all(item is None or isinstance(item, bool | int | float | str) for item in items)
+        return key, found if simple else value
+    if value.lower() in ("", "~", "null"):
+        return key, None
+    if value.lower() in BOOLEANS:
+        return key, BOOLEANS[value.lower()]
+    if len(value) <= 40 and _NUMBER.fullmatch(value) and math.isfinite(float(value)):
+        return key, int(value) if value.lstrip("+-").isdigit() else float(value)
+    return key, value

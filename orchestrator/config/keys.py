@@ -1,0 +1,224 @@
+"""`agents.yaml`: every key of reference 4, what it takes, and the configuration that comes of it.
+
+Everything wrong is found in one pass and said with its line, its key's path and the nearest right
+word: a lenient reader once let a misspelt key empty the agent list (failures 9).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from orchestrator.config.yaml_values import boolean, each, number, one_of, section, text, texts
+from orchestrator.errors import did_you_mean
+from orchestrator.model import (
+    FORGES,
+    PORT_STRIDE,
+    Agent,
+    Budgets,
+    Config,
+    Hooks,
+    QueueLimits,
+    Retention,
+    Retry,
+    Review,
+    ports,
+)
+from orchestrator.text.yaml_nodes import (
+    BAD,
+    Check,
+    Node,
+    Reading,
+    compose,
+    decode,
+    is_null,
+    line_of,
+    shown,
+)
+
+#: How problems name the file.
+FILE = ".orchestrator/agents.yaml"
+
+YEAR = 366 * 86_400
+HIGHEST_PORT = 65_535
+
+_NAME = r"(?!.*\.\.)(?!.*\.lock\Z)[a-z0-9][a-z0-9._-]{0,63}(?<!\.)"
+#: What `git check-ref-format --branch` takes, less what no one means.
+_REF = (
+    r"(?!HEAD\Z|@\Z|[-/.])(?!.*(\.\.|//|/\.|@\{|\.lock(/|\Z)))"
+    r"[^\x00-\x20\x7f~^:?*\[\\]{1,200}(?<![./])"
+)
+#: Where a schedule is tried out: wall-clock time, so without a zone.
+_ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001
+
+
+# --- values that only this file has -------------------------------------------------------------
+
+
+def _command(reading: Reading, node: Node, where: str) -> Any:
+    argument = text(r"(?s).*")
+    words = texts(argument, "a list of words", shlex.split)(reading, node, where)
+    if words == () or (words is not BAD and words[0] is not BAD and not words[0].strip()):
+        return reading.wrong(
+            line_of(node), where, "expected a program and its arguments, found none"
+        )
+    return words
+
+
+def _schedule(reading: Reading, node: Node, where: str) -> Any:
+    from cronsim import CronSim, CronSimError
+
+    value = text(what="a cron expression like '0 3 * * *'", null=True)(reading, node, where)
+    if value is None or value is BAD:
+        return value
+    reason = "it has no day that exists"
+    try:
+        if len(value.split()) != 5 or len(value) > 200:
+            reason = "it needs 5 fields: minute hour day-of-month month day-of-week"
+        elif next(CronSim(value, _ANY_DAY), None) is not None:
+            return value
+    except CronSimError as error:
+        reason = str(error)[:1].lower() + str(error)[1:]
+    return reading.wrong(line_of(node), where, f"{shown(node)} is not a cron expression: {reason}")
+
+
+def _role(reading: Reading, node: Node, where: str) -> Any:
+    value = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "the name of a role")(reading, node, where)
+    if value is BAD or reading.names is None or value in reading.names:
+        return value
+    hint = did_you_mean(value, sorted(reading.names))
+    return reading.wrong(line_of(node), where, f"unknown role {value!r}; {hint}")
+
+
+# --- the tables: every key and what it takes ----------------------------------------------------
+
+_SECONDS = number(0, YEAR)
+_SOME_SECONDS = number(0, YEAR, above=True)
+_COUNT = number(0, whole=True)
+_POSITIVE = number(1, whole=True)
+_MONEY = number(0, null=True)
+#: The client refuses a cap of 0, and less than a cent does nothing.
+_RUN_MONEY = number(0.01, null=True)
+_SHELL = text(null=True)
+_VARIABLE = text(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment variable")
+
+_AGENT: dict[str, Check] = {
+    "name": text(_NAME, "a name of a-z, 0-9, '.', '_' and '-', 64 characters at most"),
+    "role": _role,
+    "interval_seconds": number(0, YEAR, above=True, null=True),
+    "schedule": _schedule,
+    "paused": boolean,
+    "model": text(r"[^\s-]\S*", "the name of a model", null=True),
+    "max_turns": number(1, whole=True, null=True),
+    "budget_usd": _RUN_MONEY,
+    "max_runtime_seconds": _SOME_SECONDS,
+    "stall_seconds": _SECONDS,
+}
+
+
+def _agents(reading: Reading, node: Node, where: str) -> Any:
+    if node.id != "sequence":
+        return reading.expected(node, where, "a list of agents ('[]' for none)")
+    agents = list(
+        each(reading, node, where, lambda entry, spot, i: _agent(reading, entry, spot, i))
+    )
+    first: dict[str, int] = {}
+    for index, agent in enumerate(agents):
+        name = agent.name.casefold() if isinstance(agent.name, str) else None
+        if name is not None and first.setdefault(name, index) != index:
+            spot = f"{where}[{index}].name"
+            other = f"{where}[{first[name]}]"
+            reading.wrong(reading.lines[spot], spot, f"{agent.name!r} is the name of {other} too")
+    return tuple(agents)
+
+
+def _agent(reading: Reading, node: Node, where: str, index: int) -> Agent:
+    values = reading.section(node, where, _AGENT)
+    for key in ("name", "role"):
+        if node.id == "mapping" and key not in values:
+            reading.wrong(line_of(node), f"{where}.{key}", "missing")
+    interval, schedule = values.get("interval_seconds", BAD), values.get("schedule")
+    spot = f"{where}.interval_seconds"
+    if schedule is not None and interval is BAD:
+        values["interval_seconds"] = None
+    elif schedule is not None and interval is not None:
+        reading.wrong(reading.lines[spot], spot, "there is a schedule too; set one of them to null")
+    elif schedule is None and interval is None:
+        reading.wrong(
+            reading.lines[spot], spot, "expected a number of seconds, or a schedule beside it"
+        )
+    return Agent(**{"name": BAD, "role": BAD, **values, "position": index})
+
+
+_LIMITS = {
+    "max_incoming": _COUNT,
+    "max_claimed": _COUNT,
+    "max_open_prs": _COUNT,
+}
+_BUDGETS = {"run_usd": _RUN_MONEY, "daily_usd": _MONEY, "task_usd": _RUN_MONEY}
+_CLAUDE = {"command": _command, "sandbox": boolean}
+_RETENTION = {"runs": _POSITIVE, "days": number(0, 36_500), "events_mb": number(0.1, 1000)}
+_RETRY = {"max_attempts": _POSITIVE, "backoff_seconds": _SECONDS, "max_backoff_seconds": _SECONDS}
+_REVIEW = {
+    "after": texts(text(), "a list of task roles"),
+    "max_rounds": _COUNT,
+    "auto_merge": boolean,
+}
+_HOOKS = {"after_create": _SHELL, "before_remove": _SHELL, "timeout_seconds": _SOME_SECONDS}
+
+_TOP: dict[str, Check] = {
+    "paused": boolean,
+    "queue_limits": section(QueueLimits, _LIMITS),
+    "max_starts": _POSITIVE,
+    "base_branch": text(_REF, "the name of a branch", null=True),
+    "base_port": number(1024, HIGHEST_PORT, whole=True),
+    "claude": section(dict, _CLAUDE),
+    "retry": section(Retry, _RETRY),
+    "budgets": section(Budgets, _BUDGETS),
+    "review": section(Review, _REVIEW),
+    "checks": texts(text(), "a list of shell commands ('[]' for none)"),
+    "check_timeout_seconds": _SOME_SECONDS,
+    "forge": one_of(("auto", *FORGES)),
+    "remote": text(_REF, "the name of a git remote"),
+    "hooks": section(Hooks, _HOOKS),
+    "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
+    "retention": section(Retention, _RETENTION),
+    "agents": _agents,
+}
+
+
+def parse(
+    source: bytes | str,
+    path: str = FILE,
+    roles: Collection[str] | None = None,
+) -> Config:
+    """Read `agents.yaml` strictly from its text.
+
+    `path` is how problems name the file. `roles` are the names an agent's role may have; None takes
+    any. Raises `ConfigError` with every problem found, in the order of the lines, and nothing else.
+    """
+    reading = Reading(path, f"correct {path}; until then nothing new is started", roles)
+    if isinstance(source, bytes):
+        source = decode(reading, source)
+    root = compose(reading, source.removeprefix("\ufeff"))
+    values: dict[str, Any] = {}
+    if root is not None and not is_null(root):
+        values = reading.section(root, "", _TOP)
+    if "agents" not in values and (root is None or root.id != "sequence"):
+        reading.wrong(1, "agents", "missing; write 'agents: []' for none")
+    for name in ("claude", "environment"):
+        nested = values.pop(name, {})
+        values.update({f"{name}_{key}": value for key, value in nested.items()})
+    config = Config(**values)
+    if not reading.problems and config.agents:
+        highest = max(ports(config, config.agents[-1]).values())
+        if highest > HIGHEST_PORT:
+            line = reading.lines.get("base_port", reading.lines["agents"])
+            count = f"{len(config.agents)} agents, {PORT_STRIDE} ports apart"
+            reading.wrong(
+                line, "base_port", f"{count}, would end at {highest}, above {HIGHEST_PORT}"
+            )
+    reading.check()
+    return config

@@ -1,0 +1,133 @@
+"""One role's file: policy as YAML front matter, checked, and its brief as a Jinja2 body.
+
+Every problem is reported at once, with its line. YAML and Jinja2 are imported when they are used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.config.yaml_values import boolean, each, number, one_of, text
+from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.model import OUTCOMES, Role
+from orchestrator.text.yaml_nodes import (
+    BAD,
+    Check,
+    Node,
+    Reading,
+    compose,
+    decode,
+    front_matter,
+    line_of,
+)
+
+#: Bytes that a role's file, or a skill's, may have.
+MAX_BYTES = 64 << 10
+
+#: The client's tools (2.1.328), for near misses only: a later client may have others.
+_TOOLS = (
+    "Agent", "Bash", "CronCreate", "CronDelete", "CronList", "Edit", "EnterWorktree",
+    "ExitWorktree", "Glob", "Grep", "ListAgents", "Monitor", "NotebookEdit", "Read",
+    "ReportFindings", "ScheduleWakeup", "SendMessage", "Skill", "Task", "TaskStop", "ToolSearch",
+    "WebFetch", "WebSearch", "Workflow", "Write",
+)  # fmt: skip
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+#: `Bash`, `Bash(git push *)`, `mcp__server__*`: the client splits lists at commas outside brackets.
+_RULE = r"[A-Za-z][A-Za-z0-9_-]{0,127}\*?(\([^()\x00-\x1f\x7f]{1,500}\))?"
+
+
+def parse(data: bytes, path: str, name: str, shipped: Role | None) -> Role:
+    """Read a role's file; what it leaves out comes from the `shipped` role of its name.
+
+    Raises ConfigError with every problem.
+    """
+    reading = Reading(path, _hint(path))
+    source = decode(reading, data, MAX_BYTES)
+    block, body = front_matter(reading, source) or ("", source)
+    root = compose(reading, block, aliases=False)
+    values = {} if root is None else reading.section(root, "", _KEYS)
+    if not re.fullmatch(NAME, name):
+        reading.wrong(0, "", f"{name[:80]!r} cannot be the name of a role")
+    if values.get("name", name) not in (BAD, name):
+        said = f"the file is {name}.md: write {name!r} or leave it out"
+        reading.wrong(reading.lines["name"], "name", said)
+    brief = body.strip("\n")
+    line = source.count("\n", 0, len(source) - len(body.lstrip("\n"))) + 1
+    inherited = shipped._asdict() if shipped is not None else {}
+    if shipped is not None and not brief.strip():
+        brief, line, path = shipped.brief, shipped.line, shipped.path
+    values = {**inherited, **values, "name": name, "brief": brief, "line": line, "path": path}
+    _check_whole(reading, values)
+    reading.check()
+    values.setdefault("delivers", "nothing" if values["takes"] is None else "pull_request")
+    lists = {key: tuple(values.get(key, ())) for key in ("tools", "allow", "deny")}
+    return Role(**{**values, **lists})
+
+
+def _check_whole(reading: Reading, values: Mapping[str, Any]) -> None:
+    """Report what a role lacks, and what in it does not go together."""
+    for key, example in (("takes", "takes: implement"), ("tools", "tools: [Read, Glob, Grep]")):
+        if key not in values:
+            reading.wrong(1, key, f"missing; write for example '{example}'")
+    if not values["brief"].strip():
+        reading.wrong(values["line"], "", "there is no brief below the front matter")
+    delivers = values.get("delivers", "nothing")
+    if values.get("takes", BAD) is None and delivers not in (BAD, "nothing"):
+        reading.wrong(1, "delivers", f"without a task (takes: null) there is no {delivers}")
+
+
+def check_brief(role: Role) -> None:
+    """Raise ConfigError when the brief is not a Jinja2 template at all."""
+    from orchestrator.text import templates
+
+    found = templates.syntax_error(role.brief)
+    if found is not None:
+        line, why = found
+        problem = f"{role.path}:{line + role.line - 1}: not Jinja2: {why}"
+        raise ConfigError([problem], _hint(role.path))
+
+
+def _hint(path: str) -> str:
+    return f"correct {path}; until then no agent has that role"
+
+
+# --- the keys ----------------------------------------------------------------------------------
+
+
+def _list(item: Check, what: str) -> Check:
+    """Return a check for a list, each item once."""
+
+    def check(reading: Reading, node: Node, where: str) -> Any:
+        if node.id != "sequence":
+            return reading.expected(node, where, what)
+        items = each(reading, node, where, lambda entry, spot, _: item(reading, entry, spot))
+        return tuple(dict.fromkeys(items))
+
+    return check
+
+
+def _tool(reading: Reading, node: Node, where: str) -> Any:
+    """The client passes over a tool that it does not know without a word: find typing errors."""
+    tool = text(r"[A-Za-z][A-Za-z0-9_-]{0,127}", "a tool")(reading, node, where)
+    known = tool is BAD or tool in _TOOLS
+    hint = "" if known else did_you_mean(tool, _TOOLS, "", cutoff=0.8)
+    if not hint:
+        return tool
+    return reading.wrong(line_of(node), where, f"unknown tool {tool!r}; {hint}")
+
+
+_WORD = "a word of letters, digits, '.', '_', '-'"
+_RULES = _list(text(_RULE, "a permission rule like 'Bash(git push *)'"), "a list of rules")
+_KEYS: dict[str, Check] = {
+    "name": text(NAME, _WORD),
+    "description": text(r"[^\t\n\r\x85]{0,200}", "one line of at most 200 characters"),
+    "takes": text(NAME, f"{_WORD}, or null", null=True),
+    "delivers": one_of(OUTCOMES),
+    "tools": _list(_tool, "a list of tools"),
+    "allow": _RULES,
+    "deny": _RULES,
+    "restricted": boolean,
+    "max_turns": number(1, 10_000, whole=True, null=True),
+}

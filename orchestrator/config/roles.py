@@ -1,0 +1,74 @@
+"""Roles: the shipped ones (`plugin/roles/`) and the user's (`.orchestrator/roles/`)."""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.layout import resources
+from orchestrator.model import Problem, Role
+from orchestrator.system import files
+
+
+def paths(custom_folder: str) -> dict[str, os.stat_result]:
+    """Return the path of each role's file with its stat: shipped ones first, in order of names.
+
+    `custom_folder` may be missing. Raises OSError when it cannot be read, OrchestratorError when
+    the shipped roles are missing.
+    """
+    shipped = os.path.join(resources(), "plugin", "roles")
+    try:
+        found = _paths(shipped)
+    except OSError as error:
+        message = f"the shipped roles cannot be read: {shipped}: {error.strerror}"
+        raise OrchestratorError(message, "install orchestrator again") from None
+    try:
+        return {**found, **_paths(custom_folder)}
+    except FileNotFoundError:
+        return found
+
+
+def _paths(folder: str) -> dict[str, os.stat_result]:
+    with os.scandir(folder) as entries:
+        found = [e for e in entries if e.name.endswith(".md") and not e.name.startswith(".")]
+        return {
+            e.path: e.stat(follow_symlinks=False)
+            for e in sorted(found, key=lambda e: e.name)
+            if e.name.lower() != "readme.md"
+        }
+
+
+def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
+    """Return the roles by name, shipped ones overridden or joined by the user's, and what is wrong.
+
+    A file of the user's that is wrong takes its role away: an agent must not run with wider
+    permissions than were meant. Raises OrchestratorError when the shipped roles are missing.
+    """
+    from orchestrator.config import role_file
+
+    roles: dict[str, Role] = {}
+    problems: list[Problem] = []
+    try:
+        listed = paths(custom_folder)
+    except OSError as error:
+        return {}, [_problem(custom_folder, error)]
+    for path in listed:
+        name = os.path.basename(path)[: -len(".md")]
+        shipped = roles.pop(name, None)
+        try:
+            data = files.read_regular(path, role_file.MAX_BYTES + 1)
+            role = role_file.parse(data, path, name, shipped)
+            if os.path.dirname(path) == custom_folder:
+                role_file.check_brief(role)
+            roles[name] = role
+        except ConfigError as error:
+            problems += [Problem("config_error", text, error.hint) for text in error.problems]
+        except OSError as error:
+            problems.append(_problem(path, error))
+    return roles, problems
+
+
+def _problem(path: str, error: OSError) -> Problem:
+    why = "it is a symbolic link; put the file itself here" if os.path.islink(path) else ""
+    hint = f"correct {path}; until then no agent has that role"
+    return Problem("config_error", f"{path}: {why or error.strerror}", hint)

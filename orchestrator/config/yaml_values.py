@@ -1,0 +1,135 @@
+"""Checks of single YAML values: numbers, texts, words, lists, sections. `Reading` calls them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from orchestrator.errors import did_you_mean
+from orchestrator.text.yaml_nodes import (
+    BAD,
+    TAG,
+    UNPRINTABLE,
+    Check,
+    Node,
+    Reading,
+    is_null,
+    line_of,
+    shown,
+)
+
+#: YAML 1.1's words for true and false.
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_FLOAT = re.compile(r"[-+]?(0|[1-9][0-9_]*)?(\.[0-9_]*)?([eE][-+]?[0-9]+)?")
+
+
+def number(
+    low: float,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    whole: bool = False,
+    null: bool = False,
+) -> Check:
+    """Return a check for a decimal number of `low` (or `above` it) to `high`."""
+    bounds = f"{'above' if above else 'of at least'} {low}"
+    bounds += f" and at most {high}" if high < math.inf else ""
+    what = f"a {'whole ' if whole else ''}number {bounds}{' or null' if null else ''}"
+
+    def check(reading: Reading, node: Node, where: str) -> Any:
+        if null and is_null(node):
+            return None
+        value = _numeric(node)
+        fits = value is not None and (value > low if above else value >= low) and value <= high
+        if not fits or (whole and not isinstance(value, int)):
+            return reading.expected(node, where, what)
+        return value
+
+    return check
+
+
+def _numeric(node: Node) -> float | None:
+    """Return a decimal number, or None: `1e3` is one; `010`, `1:30` and `.inf` are not."""
+    plain = node.id == "scalar" and (node.tag != TAG + "str" or not node.style)
+    if not plain or len(node.value) > 40:
+        return None
+    try:
+        if _INT.fullmatch(node.value):
+            return int(node.value)
+        value = float(node.value) if _FLOAT.fullmatch(node.value) else math.inf
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def text(pattern: str = r"(?s)(?=.*\S).+", what: str = "text", *, null: bool = False) -> Check:
+    """Return a check for a string of printable text that matches `pattern` as a whole."""
+    shape = re.compile(pattern)
+
+    def check(reading: Reading, node: Node, where: str) -> Any:
+        if null and is_null(node):
+            return None
+        if node.id == "scalar" and node.tag == TAG + "str":
+            if shape.fullmatch(node.value) and not UNPRINTABLE.search(node.value):
+                return node.value
+        elif node.id == "scalar" and not is_null(node):
+            return reading.expected(node, where, f"{what} (in quotes)")
+        return reading.expected(node, where, what)
+
+    return check
+
+
+def one_of(words: Collection[str]) -> Check:
+    """Return a check for one of some words; a near miss is told."""
+    what = " or ".join((", ".join(list(words)[:-1]), list(words)[-1]))
+
+    def check(reading: Reading, node: Node, where: str) -> Any:
+        if node.id == "scalar" and node.tag == TAG + "str" and node.value in words:
+            return node.value
+        hint = did_you_mean(node.value, words, "") if node.id == "scalar" else ""
+        return reading.expected(node, where, what, hint)
+
+    return check
+
+
+def boolean(reading: Reading, node: Node, where: str) -> Any:
+    """Check for one of YAML 1.1's words for true and false, in any case."""
+    if node.id == "scalar" and node.tag == TAG + "bool" and node.value.lower() in BOOLEANS:
+        return BOOLEANS[node.value.lower()]
+    return reading.expected(node, where, "true or false")
+
+
+def texts(item: Check, what: str, split: Callable[[str], list[str]] = lambda text: [text]) -> Check:
+    """Return a check for a list, or for one text that `split` makes a list of."""
+
+    def check(reading: Reading, node: Node, where: str) -> Any:
+        if node.id == "sequence":
+            return tuple(
+                each(reading, node, where, lambda entry, spot, _: item(reading, entry, spot))
+            )
+        if node.id != "scalar" or node.tag != TAG + "str":
+            return reading.expected(node, where, what)
+        value = item(reading, node, where)
+        try:
+            return value if value is BAD else tuple(split(value))
+        except ValueError as error:
+            return reading.wrong(line_of(node), where, f"{str(error).lower()}: {shown(node)}")
+
+    return check
+
+
+def each(
+    reading: Reading, node: Node, where: str, check: Callable[[Node, str, int], Any]
+) -> Iterable[Any]:
+    """Yield what `check` makes of each item of a sequence, its path and its index."""
+    for index, entry in enumerate(node.value):
+        reading.visit(entry, 0)
+        yield check(entry, f"{where}[{index}]", index)
+
+
+def section(make: Callable[..., Any], table: Mapping[str, Check]) -> Check:
+    """Return a check for a mapping by `table`, of which `make` makes the value."""
+    return lambda reading, node, where: make(**reading.section(node, where, table))

@@ -1,0 +1,167 @@
+"""How git is called: a clean environment, a time limit, repeated attempts at another git's locks.
+
+The product's calls never prompt, sign, run the user's hooks, read the caller's GIT_* variables or
+start background work (reference 8.5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from orchestrator.errors import GitError, SystemFault
+from orchestrator.guard import client_environment
+from orchestrator.system import commands, process
+
+#: Seconds for a command that only reads or writes this disk.
+LOCAL_TIMEOUT = 120.0
+
+#: Seconds after which a lock on refs cannot be a living git's: it holds one for milliseconds.
+OLD_LOCK = 60.0
+
+#: Git leaves it to chance by default whether what it made outlasts a power cut (git-config(1),
+#: core.fsync): an empty object or a ref of zeros would stop its task for ever.
+DURABLE = {"core.fsync": "all"}
+
+_SETTINGS = (
+    *(f"{key}={value}" for key, value in DURABLE.items()),
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.quotePath=false",
+    "commit.gpgSign=false",
+    "push.gpgSign=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
+    "core.safecrlf=false",
+    "push.followTags=false",
+    "merge.verifySignatures=false",
+    "advice.detachedHead=false",
+)
+_OPTIONS = tuple(word for setting in _SETTINGS for word in ("-c", setting))
+
+
+def run(
+    cwd: str,
+    *arguments: str,
+    timeout: float = LOCAL_TIMEOUT,
+    stdin: str | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> commands.Finished:
+    """Run git in `cwd` and return what happened. Raises SystemFault when git cannot be started."""
+    return begin(cwd, *arguments, timeout=timeout, stdin=stdin, extra=extra)()
+
+
+def begin(
+    cwd: str,
+    *arguments: str,
+    timeout: float = LOCAL_TIMEOUT,
+    stdin: str | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> Callable[[], commands.Finished]:
+    """Start git in `cwd`; what is returned waits for its end and says what happened.
+
+    Call that, or git is never looked after. Both raise SystemFault, as `run` does.
+    """
+    begun = _begin_once(cwd, arguments, stdin, extra)
+
+    def finish() -> commands.Finished:
+        nonlocal begun
+        pause = 0.02
+        while True:
+            done = begun.finish(timeout)
+            if done.code is None:
+                message = f"git {arguments[0]} did not end within {timeout:.0f} s"
+                raise SystemFault(message, code="git_hung")
+            if done.code == 0:
+                return done
+            lock = re.search(_LOCKED, done.err)
+            freed = lock and _is_of_refs(lock[1]) and remove_abandoned(lock[1])
+            if pause > 1 or not (freed or re.search(_HALF_MADE, done.err)):
+                return done
+            time.sleep(pause)
+            pause *= 2
+            begun = _begin_once(cwd, arguments, stdin, extra)
+
+    return finish
+
+
+#: `git worktree add` makes a worktree's files one by one, and commands that look at all worktrees
+#: die, before doing anything, on one that is half made by another process.
+_HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
+
+#: What a git says that met another's lock, be it in a remote that lies on this machine.
+_LOCKED = r"Unable to create '(.+\.lock)': File exists"
+
+
+def _is_of_refs(lock: str) -> bool:
+    """Whether git holds a lock of this kind for milliseconds, never while an editor is open."""
+    return "/refs/" in lock or os.path.basename(lock) in ("packed-refs.lock", "config.lock")
+
+
+def remove_abandoned(lock: str) -> bool:
+    """Remove a lock of git's that no living git holds; return whether none is there now.
+
+    A git that is killed leaves its locks, and so does one that a power cut ends.
+    """
+    try:
+        made = os.stat(lock).st_mtime
+        if made < max(time.time() - OLD_LOCK, process.booted()):
+            os.unlink(lock)
+            return True
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _begin_once(
+    cwd: str, arguments: Sequence[str], stdin: str | None, extra: Mapping[str, str] | None
+) -> commands.Begun:
+    try:
+        return commands.begin(
+            ("git", *_OPTIONS, *arguments),
+            cwd=cwd,
+            environment=client_environment.for_git(os.environ, **(extra or {})),
+            stdin=stdin,
+        )
+    except FileNotFoundError as error:
+        if not os.path.isdir(cwd):
+            raise GitError(f"the folder {cwd} is gone") from error
+        raise SystemFault(
+            "git is not installed, or not on this process's PATH",
+            "install git, then run: orchestrator doctor",
+            code="git_missing",
+        ) from error
+    except OSError as error:
+        raise SystemFault(f"git could not be started: {error.strerror}") from error
+
+
+def ask(cwd: str, *arguments: str, timeout: float = LOCAL_TIMEOUT, stdin: str | None = None) -> str:
+    """Run git and return its output without the last newline. Raises GitError when it fails."""
+    return good(run(cwd, *arguments, timeout=timeout, stdin=stdin), arguments[0])
+
+
+def good(done: commands.Finished, word: str) -> str:
+    """Return what a git command said, without the last newline. Raises GitError if it failed."""
+    if done.code != 0:
+        raise GitError(f"git {word} failed: {reason(done.err)}")
+    return done.out.rstrip("\n")
+
+
+#: How the lines begin that say why; "remote:", what the remote's own git and hooks have to say.
+_TELLING = ("fatal:", "error:", "!", "remote: ")
+
+
+def reason(text: str) -> str:
+    """The lines of git's complaint that say why, on one line, without the passwords of URLs."""
+    text = re.sub(r"(?<=://)[^/\s@]*@", "", text)
+    said = [line.strip() for line in lines(text) if line.strip()]
+    telling = [x for x in said if x.startswith(_TELLING)] or said[-3:]
+    return "; ".join(telling)[:500] or "no reason given"
+
+
+def lines(text: str) -> list[str]:
+    """Split at line feeds only: names may hold what str.splitlines() takes for a line's end."""
+    return [line for line in text.split("\n") if line]

@@ -1,0 +1,137 @@
+"""Git's remotes: what they have, what is brought from them, what is pushed to them.
+
+A remote that cannot be reached is a SystemFault, nobody's work; one that refuses says why.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from orchestrator.errors import GitError, SystemFault
+from orchestrator.git.call import DURABLE, lines, reason, run
+from orchestrator.git.repository import delete_ref, refs
+
+#: Seconds for a command that talks to a remote; and the same inside a tick, which others wait for.
+TIMEOUT = 180.0
+TICK_TIMEOUT = 20.0
+
+
+def url(root: str, remote: str) -> str | None:
+    """Return a remote's URL; None when there is no such remote."""
+    done = run(root, "config", "--get", f"remote.{remote}.url")
+    return done.out.strip() or None
+
+
+def head(root: str, remote: str) -> str | None:
+    """Return the branch the remote's HEAD points to, as last fetched; None when not known."""
+    done = run(root, "symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD")
+    return done.out.strip().removeprefix(f"{remote}/") if done.code == 0 else None
+
+
+def kept(remote: str, branch: str) -> str:
+    """Return the ref that `fetch` brings a branch of a remote to."""
+    return f"refs/remotes/{remote}/{branch}"
+
+
+def fetch(
+    root: str,
+    remote: str,
+    branches: Sequence[str],
+    timeout: float = TIMEOUT,
+    seen: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Bring branches of the remote to `refs/remotes/`; return those that it has, with commits.
+
+    `seen` are those refs as they were a moment ago: nothing is to be brought if they are the
+    remote's. Not safe against another fetch of the same refs at the same time: hold a lock. Raises
+    SystemFault when the remote cannot be reached, GitError when the refs cannot be written here.
+    """
+    theirs = tips(root, remote, branches, timeout)
+    names = {branch: kept(remote, branch) for branch in branches}
+    if seen is not None and all(seen.get(ref) == theirs.get(b) for b, ref in names.items()):
+        return theirs
+    ours = refs(root, *names.values())
+    for branch, ref in names.items():
+        if branch not in theirs and ref in ours:
+            delete_ref(root, ref, ours[ref])
+    specs = [
+        f"+refs/heads/{branch}:{names[branch]}"
+        for branch, commit in theirs.items()
+        if ours.get(names[branch]) != commit
+    ]
+    if not specs:
+        return theirs
+    options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
+    done = run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
+    if done.code != 0 and re.search(_LOCKED_HERE, done.err):
+        raise GitError(f"git fetch failed: {reason(done.err)}")
+    if done.code != 0:
+        raise _unreachable(remote, done.err)
+    return theirs
+
+
+#: What a fetch says when it could not write our refs: somebody holds a lock, or died with it.
+_LOCKED_HERE = r"cannot lock ref|Unable to create '.*\.lock'"
+
+
+def tips(
+    root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
+) -> dict[str, str]:
+    """Ask the remote for the commits of some branches. Raises SystemFault when out of reach."""
+    patterns = [f"refs/heads/{branch}" for branch in branches]
+    done = run(root, "ls-remote", "--quiet", remote, *patterns, timeout=timeout)
+    if done.code != 0:
+        raise _unreachable(remote, done.err)
+    pairs = (line.split("\t", 1) for line in lines(done.out))
+    return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
+
+
+#: What the remote says of a ref when something broke in it, or on the way, and it refused nothing.
+_BROKEN = r"unpacker error|remote failure|failed to update ref|cannot lock ref"
+#: The one such failure that stays whatever is mended: a branch `a` where `a/b` is wanted.
+_IN_THE_WAY = r"'refs/heads/[^']+' exists; cannot create 'refs/heads/"
+
+
+def push(
+    cwd: str, remote: str, commit: str, branch: str, replaces: str | None = None
+) -> str | None:
+    """Push a commit to a branch of the remote. Return None, or why the remote refused it.
+
+    `replaces` is the commit we pushed there before: only exactly that may be overwritten. Raises
+    SystemFault when the remote cannot be reached.
+    """
+    lease = (f"--force-with-lease=refs/heads/{branch}:{replaces}",) if replaces else ()
+    spec = f"{commit}:refs/heads/{branch}"
+    options = ("--porcelain", "--no-verify", "--no-recurse-submodules")
+    done = run(
+        cwd, "push", *options, *_receiver(cwd, remote), *lease, remote, spec, timeout=TIMEOUT
+    )
+    if done.code == 0:
+        return None
+    # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
+    refused = [line for line in lines(done.out) if line.startswith("!")]
+    if refused and (not re.search(_BROKEN, refused[0]) or re.search(_IN_THE_WAY, done.err)):
+        return reason("\n".join([refused[0].replace("\t", " "), done.err]))
+    raise _unreachable(remote, done.err)
+
+
+def _receiver(cwd: str, remote: str) -> tuple[str, ...]:
+    """Return the option by which a remote in a folder of this machine flushes what it receives.
+
+    That is another git's work, which none of our settings reach.
+    """
+    address = run(cwd, "remote", "get-url", "--push", remote).out.strip().removeprefix("file://")
+    if not address or not os.path.isdir(os.path.join(cwd, address)):
+        return ()
+    settings = " ".join(f"-c {key}={value}" for key, value in DURABLE.items())
+    return (f"--receive-pack=git {settings} receive-pack",)
+
+
+def _unreachable(remote: str, complaint: str) -> SystemFault:
+    return SystemFault(
+        f"the remote {remote!r} cannot be reached: {reason(complaint)}",
+        f"try it by hand: git ls-remote {remote}",
+        code="remote_unreachable",
+    )

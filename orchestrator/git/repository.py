@@ -1,0 +1,176 @@
+"""What is asked of a repository: one git function per question.
+
+The human's checkout, branch and index are never touched: everything happens in worktrees of the
+product's own, by commit ids and full ref names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.git.call import ask, begin, good, lines, reason, run
+
+RESCUE = "refs/orchestrator/rescue/"
+
+
+def project_root(cwd: str) -> str:
+    """Return the project a folder belongs to: the main worktree of its common git folder.
+
+    Inside a submodule that is the superproject's. Raises OrchestratorError outside a repository
+    and in a bare one.
+    """
+    if not os.path.isdir(cwd):
+        raise OrchestratorError(
+            f"there is no folder {cwd}",
+            "name your project's folder: orchestrator --project DIR ...",
+            code="no_project",
+        )
+    done = run(
+        cwd,
+        "rev-parse",
+        "--path-format=absolute",
+        "--is-bare-repository",
+        "--git-common-dir",
+        "--show-superproject-working-tree",
+    )
+    if done.code != 0:
+        raise _no_project(cwd, reason(done.err))
+    bare, common, *superproject = lines(done.out)
+    if superproject:
+        return project_root(superproject[0])
+    # A linked worktree of a bare repository answers "false": the common folder's name tells.
+    if bare == "true" or os.path.basename(common) != ".git":
+        configured = run(cwd, "--git-dir", common, "config", "core.worktree").out.strip()
+        if bare != "true" and configured:
+            return os.path.realpath(os.path.join(common, configured))
+        if bare != "true" and ask(cwd, "rev-parse", "--absolute-git-dir") == common:
+            return toplevel(cwd)
+        raise OrchestratorError(
+            f"{common} is a bare repository: there is no checkout to work from",
+            "clone it, and run orchestrator in the clone",
+            code="bare_repository",
+        )
+    return os.path.dirname(common)
+
+
+def _no_project(cwd: str, why: str) -> OrchestratorError:
+    if "not a git repository" in why:
+        hint = "go to your project, or name it: orchestrator --project DIR ..."
+        message = f"{cwd} is not inside a git repository"
+        return OrchestratorError(message, hint, code="no_project")
+    return OrchestratorError(f"git cannot read this repository: {why}", code="no_project")
+
+
+def git_folder(root: str) -> str:
+    """Return the project's common git folder."""
+    return ask(root, "rev-parse", "--path-format=absolute", "--git-common-dir")
+
+
+def toplevel(cwd: str) -> str:
+    """Return the top folder of the worktree that git commands in `cwd` would work on."""
+    return begin_toplevel(cwd)()
+
+
+def begin_toplevel(cwd: str) -> Callable[[], str]:
+    """Ask for `toplevel`; what is returned waits for the answer."""
+    finish = begin(cwd, "rev-parse", "--show-toplevel")
+    return lambda: good(finish(), "rev-parse")
+
+
+def resolve(cwd: str, name: str) -> str | None:
+    """Return the commit that `name` stands for; None when there is none."""
+    done = run(cwd, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return done.out.strip() if done.code == 0 else None
+
+
+def current_branch(cwd: str) -> str | None:
+    """Return the branch that is checked out in `cwd`; None when HEAD is detached."""
+    done = run(cwd, "symbolic-ref", "--quiet", "--short", "HEAD")
+    return done.out.strip() if done.code == 0 else None
+
+
+def settings(cwd: str, *names: str) -> dict[str, list[str]]:
+    """Return all values of git settings, by lower-case name, leaving out what is not set."""
+    return begin_settings(cwd, *names)()
+
+
+def begin_settings(cwd: str, *names: str) -> Callable[[], dict[str, list[str]]]:
+    """Ask for `settings`; what is returned waits for the answer."""
+    pattern = "^(" + "|".join(re.escape(name.lower()) for name in names) + ")$"
+    finish = begin(cwd, "config", "--null", "--get-regexp", pattern)
+
+    def answer() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for entry in filter(None, finish().out.split("\0")):
+            name, _, value = entry.partition("\n")
+            found.setdefault(name, []).append(value)
+        return found
+
+    return answer
+
+
+def is_ancestor(cwd: str, commit: str, of: str) -> bool:
+    """Return whether `commit` is reachable from `of` (False too when either is unknown)."""
+    return run(cwd, "merge-base", "--is-ancestor", commit, of).code == 0
+
+
+def merge_base(cwd: str, one: str, other: str) -> str | None:
+    """Return the best common ancestor; None without one."""
+    done = run(cwd, "merge-base", one, other)
+    return done.out.split("\n")[0] if done.code == 0 else None
+
+
+def count_commits(cwd: str, since: str, until: str) -> int:
+    """Return how many commits `until` has that `since` has not."""
+    return int(ask(cwd, "rev-list", "--count", f"{since}..{until}"))
+
+
+def tracked(root: str, folder: str) -> list[str]:
+    """Return the files below a folder of the checkout that the index holds, by their paths."""
+    return [name for name in ask(root, "ls-files", "-z", "--", folder).split("\0") if name]
+
+
+def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
+    """Point a full ref name at a commit; with `old`, only if it still points there."""
+    ask(cwd, "update-ref", ref, commit, *([old] if old is not None else []))
+
+
+def refs(root: str, *patterns: str) -> dict[str, str]:
+    """Return the refs with these full names, or below them, each with its commit."""
+    return begin_refs(root, *patterns)()
+
+
+def begin_refs(root: str, *patterns: str) -> Callable[[], dict[str, str]]:
+    """Ask for `refs`; what is returned waits for the answer."""
+    finish = begin(root, "for-each-ref", "--format=%(objectname) %(refname)", *patterns)
+
+    def answer() -> dict[str, str]:
+        text = good(finish(), "for-each-ref")
+        return {name: commit for commit, _, name in (x.partition(" ") for x in lines(text))}
+
+    return answer
+
+
+def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
+    """Return the full names of those refs whose commits are reachable from `commit`."""
+    text = ask(root, "for-each-ref", f"--merged={commit}", "--format=%(refname)", *patterns)
+    return set(lines(text))
+
+
+def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str]:
+    """Return those of `commits` that are reachable from none of the commits `of`."""
+    asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
+    return set(commits) & set(lines(ask(root, "rev-list", "--stdin", stdin=asked)))
+
+
+def delete_ref(root: str, ref: str, commit: str) -> None:
+    """Delete a ref, if it still points at `commit`."""
+    ask(root, "update-ref", "-d", ref, commit)
+
+
+def is_on_a_ref(cwd: str, commit: str) -> bool:
+    """Return whether some ref already keeps a commit."""
+    return bool(ask(cwd, "for-each-ref", "--count=1", "--format=x", "--contains", commit))

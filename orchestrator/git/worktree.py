@@ -1,0 +1,225 @@
+"""An agent's worktree: made, reused, and never emptied before what is in it is safe.
+
+Whatever an agent leaves behind ends up on its branch or under `refs/orchestrator/rescue/`
+(reference 8.4). Only the holder of the agent's lock calls anything here, so nobody works in the
+worktree meanwhile.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from orchestrator.errors import GitError, OrchestratorError
+from orchestrator.git import call, repository, worktree_commands
+from orchestrator.system import files
+
+
+def ensure(root: str, path: str, commit: str) -> bool:
+    """Make sure that a worktree of ours is at `path`; return whether it was made just now.
+
+    A folder that is in the way is set aside, never deleted.
+    """
+    if worktree_commands.is_worktree(path):
+        _unlock(path)
+        return False
+    if os.path.lexists(path):
+        os.rename(path, _free_name(f"{path}.set-aside"))
+    files.make_folder(os.path.dirname(path))
+    worktree_commands.add(root, path, commit)
+    return True
+
+
+class BranchHeld(OrchestratorError):
+    """A person has the task's branch checked out: git lets nobody else work on it."""
+
+    code = "branch_held"
+
+    def __init__(self, branch: str, holder: str) -> None:
+        super().__init__(
+            f"The branch {branch} is checked out in {holder}. Switch that to another branch, "
+            "then answer, and the work goes on."
+        )
+
+
+@contextlib.contextmanager
+def throw_away(root: str, path: str, commit: str) -> Iterator[str]:
+    """Give a worktree for a moment: detached, holding nothing of anybody's, removed at the end."""
+    if os.path.lexists(path):  # of a process that was killed
+        remove(root, path)
+    worktree_commands.add(root, path, commit)
+    try:
+        yield path
+    finally:
+        remove(root, path)
+
+
+def remove(root: str, path: str) -> None:
+    """Remove a worktree, registered or not, with all that is in it."""
+    with contextlib.suppress(GitError):
+        worktree_commands.remove(root, path)
+    if os.path.lexists(path):
+        import shutil
+
+        shutil.rmtree(path)
+    worktree_commands.prune(root)
+
+
+class Preserved(NamedTuple):
+    """What `preserve` found: the rescue ref it made, if any, and whether there is a mess left."""
+
+    ref: str | None
+    dirty: bool
+
+
+def preserve(path: str, branch: str | None, name: str) -> Preserved:
+    """Put everything that only the worktree holds under a ref.
+
+    Commits on top of `branch` move the branch forward, even if they were made with a detached HEAD
+    or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
+    """
+    _unlock(path, branch)
+    ref = f"{repository.RESCUE}{name}"
+    try:
+        found = worktree_commands.state(path)
+    except GitError:
+        found = None
+    rescued = _keep_commits(path, found, branch, ref)
+    worktree_commands.quit_operations(path)
+    # What git cannot read or commit (a spoilt index, a repository inside) is kept as it lies.
+    if found is None:
+        _set_aside(path)
+    elif found.dirty:
+        index = os.path.join(os.path.dirname(path), "rescue.index")
+        message = f"Uncommitted changes of run {name}"
+        try:
+            commit = worktree_commands.commit_all(path, message, index)
+            return Preserved(_keep(path, ref, commit), True)
+        except GitError:
+            _set_aside(path)
+    return Preserved(rescued, False)
+
+
+def _keep_commits(
+    path: str, found: worktree_commands.State | None, branch: str | None, ref: str
+) -> str | None:
+    """Bring the worktree's commits onto `branch`, or under a rescue ref if only HEAD has them."""
+    if found is not None:
+        head, on = found.head, found.branch
+    else:
+        head, on = repository.resolve(path, "HEAD"), repository.current_branch(path)
+    if head is None or (on is not None and on == branch) or _moved_forward(path, branch, head):
+        return None
+    return None if on or repository.is_on_a_ref(path, head) else _keep(path, ref, head)
+
+
+def _set_aside(path: str) -> None:
+    """Put the whole worktree aside, and a fresh one in its place."""
+    root = os.path.dirname(repository.git_folder(path))
+    commit = repository.resolve(path, "HEAD") or repository.resolve(root, "HEAD")
+    if commit is None:
+        raise GitError(f"{path} holds what git cannot keep")
+    os.rename(path, _free_name(f"{path}.set-aside"))
+    worktree_commands.prune(root)
+    worktree_commands.add(root, path, commit)
+
+
+def _moved_forward(path: str, branch: str | None, head: str) -> bool:
+    """Move `branch` up to `head`, if that only adds commits to it."""
+    if branch is None:
+        return False
+    ref = f"refs/heads/{branch}"
+    tip = repository.resolve(path, ref)
+    if tip is None or not repository.is_ancestor(path, tip, head):
+        return False
+    if tip != head:
+        repository.update_ref(path, ref, head, tip)
+    return True
+
+
+def _keep(path: str, ref: str, commit: str) -> str:
+    """Point a rescue ref at a commit, beside others if the name is taken by another one."""
+    candidate, number = ref, 1
+    while (taken := repository.resolve(path, candidate)) and taken != commit:
+        number += 1
+        candidate = f"{ref}-{number}"
+    repository.update_ref(path, candidate, commit)
+    return candidate
+
+
+def take_up_branch(
+    root: str, path: str, branch: str, base: str, ours: str | None, theirs: str | None
+) -> None:
+    """Check out the task's branch: the local one, else the remote's, else cut from `base`.
+
+    `ours` and `theirs` are the branch's commits here and at the remote, None where it is not.
+    Whatever the worktree held was preserved before.
+    """
+    _unlock(path, branch)
+    if ours is None:
+        worktree_commands.start_branch(path, branch, theirs or base)
+        return
+    holder = worktree_commands.holder_of(root, branch)
+    if holder and os.path.realpath(holder) != os.path.realpath(path):
+        _release(root, holder, branch)
+    if theirs and theirs != ours and repository.is_ancestor(root, ours, theirs):
+        repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
+    worktree_commands.checkout_branch(path, branch)
+
+
+def _release(root: str, holder: str, branch: str) -> None:
+    """Make another worktree of ours let go of a branch (its run died before it could)."""
+    if not os.path.isdir(holder):
+        worktree_commands.prune(root)
+        return
+    agents = os.path.join(os.path.realpath(root), ".orchestrator", "agents") + os.sep
+    if not os.path.realpath(holder).startswith(agents):
+        raise BranchHeld(branch, holder)
+    call.ask(holder, "checkout", "--quiet", "--detach")
+
+
+def bring_included(root: str, path: str) -> list[str]:
+    """Copy the ignored files that `.worktreeinclude` names into the worktree; return their names.
+
+    The patterns are .gitignore's; only files that git ignores are copied, and only missing ones.
+    """
+    patterns = os.path.join(root, ".worktreeinclude")
+    if not os.path.isfile(patterns) or os.path.islink(patterns):
+        return []
+    from shutil import copy2
+
+    brought = []
+    for name in worktree_commands.ignored_files(root, patterns):
+        source, target = os.path.join(root, name), os.path.join(path, name)
+        inside = os.path.realpath(source).startswith(os.path.realpath(root) + os.sep)
+        inside = inside and os.path.realpath(target).startswith(os.path.realpath(path) + os.sep)
+        if os.path.lexists(target) or not os.path.isfile(source) or not inside:
+            continue
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        copy2(source, target)
+        brought.append(name)
+    return brought
+
+
+def _unlock(path: str, branch: str | None = None) -> None:
+    """Remove the locks of a killed git: the agent's lock says that nobody is at work here.
+
+    The branch's own lock may be some other git's of this very moment: only an old one goes.
+    """
+    folder = worktree_commands.own_folder(path)
+    if folder is None:
+        return
+    for name in ("index.lock", "HEAD.lock"):
+        files.remove(os.path.join(folder, name))
+    files.remove(os.path.join(os.path.dirname(path), "rescue.index.lock"))
+    if branch:
+        call.remove_abandoned(os.path.join(folder, "..", "..", "refs", "heads", f"{branch}.lock"))
+
+
+def _free_name(path: str) -> str:
+    number = 1
+    while os.path.lexists(f"{path}-{number}"):
+        number += 1
+    return f"{path}-{number}"

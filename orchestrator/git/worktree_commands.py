@@ -1,0 +1,224 @@
+"""Git's worktrees: looked at, made and removed, checked out, committed, merged.
+
+Questions and single steps; what is done when, so that nothing is ever lost, is `worktree`'s.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from orchestrator.errors import GitError
+from orchestrator.git.call import ask, lines, reason, run
+
+#: Who makes the commits that no agent and no person makes.
+_OUR_NAME = {
+    "GIT_AUTHOR_NAME": "orchestrator",
+    "GIT_AUTHOR_EMAIL": "orchestrator@localhost",
+    "GIT_COMMITTER_NAME": "orchestrator",
+    "GIT_COMMITTER_EMAIL": "orchestrator@localhost",
+}
+
+
+def is_worktree(path: str) -> bool:
+    """Return whether `path` is the top of a linked worktree that its repository knows.
+
+    Read from git's own files (gitrepository-layout(5), `worktrees/<id>/gitdir`): asked often.
+    """
+    folder = own_folder(path)
+    if folder is None:
+        return False
+    back, common, head = (_words(os.path.join(folder, n)) for n in ("gitdir", "commondir", "HEAD"))
+    # Git flushes none of them: a power cut leaves empty ones, or zeros.
+    if not (back and common and head):
+        return False
+    return os.path.realpath(os.path.dirname(back)) == os.path.realpath(path)
+
+
+def _words(path: str) -> str:
+    """Return what a small file of git's says; empty when it is missing or spoilt."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(4096).strip()
+    except OSError:
+        return ""
+    return "" if "\0" in text else text
+
+
+def add(root: str, path: str, commit: str) -> None:
+    """Make a worktree with a detached HEAD (never `-b`: parallel ones fail on the config lock)."""
+    ask(root, "worktree", "add", "--quiet", "--force", "--detach", path, commit)
+
+
+def remove(root: str, path: str) -> None:
+    """Remove a worktree with all that is in it: whoever calls this has rescued it before."""
+    ask(root, "worktree", "remove", "--force", "--force", path)
+
+
+def prune(root: str) -> None:
+    """Forget worktrees whose folders are gone."""
+    ask(root, "worktree", "prune")
+
+
+class State(NamedTuple):
+    """What a worktree holds: its commit, if any, its branch (None: detached), and changes."""
+
+    head: str | None
+    branch: str | None
+    dirty: bool
+
+
+def state(worktree: str) -> State:
+    """Look at a worktree, untracked files included (ignored ones are not)."""
+    options = ("--porcelain=v2", "--branch", "--untracked-files=normal")
+    head: str | None = None
+    branch, dirty = None, False
+    for line in lines(ask(worktree, "status", *options)):
+        if line.startswith("# branch.oid "):
+            name = line.removeprefix("# branch.oid ")
+            head = None if name == "(initial)" else name
+        elif line.startswith("# branch.head "):
+            name = line.removeprefix("# branch.head ")
+            branch = None if name == "(detached)" else name
+        elif not line.startswith("#"):
+            dirty = True
+    return State(head, branch, dirty)
+
+
+def has_changes(worktree: str) -> bool:
+    """Return whether tracked files differ from HEAD. Untracked ones git itself never overwrites."""
+    return bool(ask(worktree, "status", "--porcelain", "--untracked-files=no"))
+
+
+def own_folder(worktree: str) -> str | None:
+    """Return a linked worktree's own git folder, from its `.git` file; None without one."""
+    word, _, path = _words(os.path.join(worktree, ".git")).partition(": ")
+    return os.path.join(worktree, path) if word == "gitdir" else None
+
+
+def ignored_files(root: str, patterns: str) -> list[str]:
+    """Return the untracked files below `root` that match the patterns and that git ignores."""
+    options = ("--others", "--ignored", f"--exclude-from={patterns}", "-z")
+    names = [name for name in ask(root, "ls-files", *options).split("\0") if name]
+    if not names:
+        return []
+    done = run(root, "check-ignore", "-z", "--stdin", stdin="\0".join(names))
+    ignored = set(done.out.split("\0"))
+    return [name for name in names if name in ignored and not name.startswith(".orchestrator/")]
+
+
+def quit_operations(worktree: str) -> None:
+    """End a rebase, bisect or the like that was left half done: they hold their branch."""
+    folder = own_folder(worktree) or ""
+    if any(os.path.isdir(os.path.join(folder, n)) for n in ("rebase-merge", "rebase-apply")):
+        run(worktree, "rebase", "--quit")  # what it put away goes to refs/stash
+    for name in os.listdir(folder):
+        if name.startswith("BISECT_") or (name.endswith("_HEAD") and name != "ORIG_HEAD"):
+            os.unlink(os.path.join(folder, name))
+
+
+def commit_all(worktree: str, message: str, index: str) -> str:
+    """Return a commit of the worktree's whole state on top of HEAD; HEAD and index stay.
+
+    `index` is the path of a throw-away index file.
+    """
+    extra = {"GIT_INDEX_FILE": index, **_OUR_NAME}
+
+    def step(*arguments: str) -> str:
+        done = run(worktree, *arguments, extra=extra)
+        if done.code != 0:
+            raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
+        return done.out.strip()
+
+    try:
+        parents = ["-p", "HEAD"]
+        staged = run(worktree, "write-tree")  # fails on conflicts, whose sides are in the history
+        if staged.code == 0 and staged.out.strip() != step("rev-parse", "HEAD^{tree}"):
+            parents += ["-p", step("commit-tree", staged.out.strip(), "-p", "HEAD", "-m", "Staged")]
+        step("read-tree", "HEAD")
+        # Before `add`: a file that was staged and then deleted is in the index alone.
+        step("add", "--all", "--", ".")
+        # A raw line is `:OLDMODE NEWMODE ...`; 160000 is a repository inside, of which a commit
+        # would keep the name only.
+        added = lines(step("diff", "--cached", "--raw", "HEAD"))
+        if any(line[8:14] == "160000" and line[1:7] != "160000" for line in added):
+            raise GitError("there is a repository inside the worktree")
+        tree = step("write-tree")
+        return step("commit-tree", tree, *parents, "-m", message)
+    finally:
+        for leftover in (index, index + ".lock"):
+            if os.path.exists(leftover):
+                os.unlink(leftover)
+
+
+def detach(worktree: str, commit: str) -> None:
+    """Check a commit out with a detached HEAD, throwing away changes of tracked files."""
+    ask(worktree, "checkout", "--quiet", "--force", "--detach", commit)
+
+
+def clean(worktree: str) -> None:
+    """Remove untracked files; ignored ones (installed dependencies, caches) stay."""
+    ask(worktree, "clean", "-ffdq")
+
+
+def checkout_branch(worktree: str, branch: str) -> None:
+    """Check out an existing branch of ours, throwing away changes of tracked files."""
+    ask(worktree, "checkout", "--quiet", "--force", "--no-guess", branch, "--")
+
+
+def start_branch(worktree: str, branch: str, commit: str) -> None:
+    """Make a branch at a commit and check it out, throwing away changes of tracked files."""
+    ask(worktree, "checkout", "--quiet", "--force", "--no-track", "-b", branch, commit)
+
+
+def holder_of(root: str, branch: str) -> str | None:
+    """Return the path of the worktree that has `branch` checked out; None if none has."""
+    path = None
+    for line in lines(ask(root, "worktree", "list", "--porcelain")):
+        if line.startswith("worktree "):
+            path = line.removeprefix("worktree ")
+        elif line == f"branch refs/heads/{branch}":
+            return path
+    return None
+
+
+def holders(root: str) -> dict[str, str]:
+    """Return the branches that worktrees have checked out, or are in the middle of, with its path.
+
+    During a rebase or a bisect HEAD is detached, and the branch is moved, or returned to, at its
+    end: `git branch -d` keeps such a branch too.
+    """
+    found: dict[str, str] = {}
+    path = ""
+    for line in lines(ask(root, "worktree", "list", "--porcelain")):
+        word, _, rest = line.partition(" ")
+        if word == "worktree":
+            path = rest
+            for name in _amid(own_folder(path) or os.path.join(path, ".git")):
+                found[name.removeprefix("refs/heads/")] = path
+        elif word == "branch":
+            found[rest.removeprefix("refs/heads/")] = path
+    return found
+
+
+def _amid(folder: str) -> Iterator[str]:
+    """Yield the branches that a worktree's git folder says are being rebased or bisected."""
+    for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
+        try:
+            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
+                yield file.read(4096).strip()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+
+
+def merge(worktree: str, commit: str, message: str) -> str | None:
+    """Merge a commit into a detached worktree; return None, or what conflicts (then undone)."""
+    done = run(worktree, "merge", "--no-ff", "--quiet", "-m", message, commit, extra=_OUR_NAME)
+    if done.code == 0:
+        return None
+    names = lines(ask(worktree, "diff", "--name-only", "--diff-filter=U"))
+    run(worktree, "merge", "--abort")
+    if not names:
+        raise GitError(f"git merge failed: {reason(done.err)}")
+    return "In conflict: " + ", ".join(names[:20])

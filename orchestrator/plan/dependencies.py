@@ -1,0 +1,62 @@
+"""Dependencies: whether a task that another task waits for is finished, and circles. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from orchestrator.model import PullRequest, Task
+
+
+def verdicts(
+    wanted: Collection[str],
+    found: Mapping[str, Task | None],
+    waiting: Collection[Task],
+    prs: Collection[PullRequest] | None,
+) -> dict[str, str]:
+    """Say of each wanted task id: "met", "waiting: ..." or "broken: ...".
+
+    `found` has the task of each wanted id, None for an unknown id; `prs` is None when the forge
+    could not be asked.
+    """
+    by_id = {pr.id: pr for pr in prs or ()}
+    circles = _in_circles({task.id: task.depends_on for task in waiting})
+    return {
+        task_id: "broken: it is part of a cycle"
+        if task_id in circles
+        else _dependency(found[task_id], by_id, prs is not None)
+        for task_id in wanted
+    }
+
+
+def _dependency(task: Task | None, prs: dict[str, PullRequest], forge_known: bool) -> str:
+    if task is None:
+        return "broken: there is no such task"
+    if task.state == "failed":
+        return f"broken: it failed ({task.reason or 'no reason given'})"
+    if task.state != "done":
+        return f"waiting: it is in {task.state}"
+    if task.pr is None:
+        return "met"
+    pr = prs.get(task.pr)
+    if pr is None:
+        known = "is gone" if forge_known else "cannot be looked up now"
+        return f"waiting: its pull request {task.pr} {known}"
+    if pr.state == "closed":
+        return f"broken: its pull request {task.pr} was closed"
+    return "met" if pr.state == "merged" else f"waiting: its pull request {task.pr} is {pr.state}"
+
+
+def _in_circles(graph: dict[str, tuple[str, ...]]) -> set[str]:
+    """Return the tasks that, followed along their dependencies, lead back to themselves."""
+    # Taking away, again and again, what depends on nothing that is left, leaves the circles and
+    # what leads into them; the same from the other side leaves the circles alone.
+    left = {task: {o for o in others if o in graph} for task, others in graph.items()}
+    for _ in range(2):
+        while free := {task for task, others in left.items() if not others}:
+            left = {t: others - free for t, others in left.items() if t not in free}
+        turned: dict[str, set[str]] = {task: set() for task in left}
+        for task, others in left.items():
+            for other in others:
+                turned[other].add(task)
+        left = turned
+    return set(left)

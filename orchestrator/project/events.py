@@ -1,0 +1,67 @@
+"""The project's events: what was done, one JSON line each, in the order it was done.
+
+The file begins anew when it has grown too large; the one before is kept until then once more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import IO
+
+from orchestrator.layout import Layout
+from orchestrator.model import iso
+from orchestrator.system import files
+
+
+def append(layout: Layout, at: float, word: str, **fields: object) -> None:
+    """Append an event of the time `at` (seconds since the epoch); what is None is left out."""
+    kept = {name: value for name, value in fields.items() if value is not None}
+    line = json.dumps({"at": iso(at), "event": word, **kept}, ensure_ascii=False)
+    # A lone surrogate (a file name that is not UTF-8, say) could not be written.
+    files.append_line(layout.events, line.encode("utf-8", "replace").decode())
+
+
+def begin_anew(layout: Layout, limit: float) -> bool:
+    """Put the history aside if it has over `limit` bytes, in the place of the one before.
+
+    Call it under the scheduler's lock. Returns whether it did.
+    """
+    return files.put_aside(layout.events, layout.events_before, limit)
+
+
+def lines(layout: Layout, most: int) -> Iterator[bytes]:
+    """Yield the lines of both files, oldest first; of a long history the newest `most` bytes."""
+    # The newer one is opened first: put aside between the two, it is found a second time, not lost.
+    newer, older = _open(layout.events), _open(layout.events_before)
+    try:
+        if newer and older and os.path.samestat(os.fstat(newer.fileno()), os.fstat(older.fileno())):
+            older.close()
+            older = None
+        left = most - (os.fstat(newer.fileno()).st_size if newer else 0)
+        if older and left > 0:
+            yield from _newest(older, left)
+        if newer:
+            yield from _newest(newer, most)
+    finally:
+        for file in (newer, older):
+            if file:
+                file.close()
+
+
+def _open(path: str) -> IO[bytes] | None:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        return None
+
+
+def _newest(file: IO[bytes], most: int) -> Iterator[bytes]:
+    """Yield the whole lines among a file's last `most` bytes."""
+    if file.seek(0, os.SEEK_END) > most:
+        file.seek(-most, os.SEEK_END)
+        file.readline()
+    else:
+        file.seek(0)
+    yield from file

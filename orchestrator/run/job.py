@@ -1,0 +1,67 @@
+"""A job: one run with everything that it is about, read afresh from its record."""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import contextlib
+from typing import NamedTuple
+
+from orchestrator.config import load
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Agent, Config, Role, Task
+from orchestrator.project import run_record
+from orchestrator.project.run_record import Record
+from orchestrator.tasks.store import Store
+from orchestrator.tasks.task_file import TaskFile
+
+
+class Job(NamedTuple):
+    """A run with everything that it is about."""
+
+    folder: str
+    record: Record
+    layout: Layout
+    config: Config
+    agent: Agent
+    role: Role
+    task: Task | None
+    file: TaskFile | None
+    #: The worktree.
+    path: str
+
+    @classmethod
+    def load(cls, folder: str, record: Record) -> "Job":
+        """Read what the run is about. Raises OrchestratorError when something of it is gone.
+
+        A task that a person deleted is none: nobody's fault, and no longer the run's (`is_ours`).
+        """
+        layout = Layout(record["project"])
+        config = load.usable(layout)
+        if config is None:
+            raise OrchestratorError("the configuration cannot be read", "orchestrator doctor")
+        agent = Agent(**record["settings"])
+        role = load.settings(layout, write_cache=False).roles.get(record["role"])
+        if role is None:
+            raise OrchestratorError(f"there is no role {record['role']!r}", code="role_broken")
+        task = file = None
+        if record["task"]:
+            store = Store(layout)
+            with contextlib.suppress(NotFound):
+                task = store.find(record["task"])
+                file = store.read(task)
+        path = layout.worktree(agent.name)
+        return cls(folder, record, layout, config, agent, role, task, file, path)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the task is still claimed by this very run (a person may have moved it)."""
+        if self.record["task"] is None:
+            return True
+        try:
+            task = Store(self.layout).find(self.record["task"])
+        except NotFound:
+            return False
+        return task.state == "claimed" and task.run == self.record["id"]
+
+    def save(self) -> None:
+        run_record.write(self.folder, self.record)

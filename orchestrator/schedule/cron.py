@@ -1,0 +1,154 @@
+"""The user's crontab: one marked block per project; every other byte belongs to somebody else.
+
+The crontab is read and written through its own program, in bytes, so that what this module does
+not know of goes back as it came.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.schedule.entry import Entry
+from orchestrator.schedule.kind import Kind, State, unavailable
+
+#: Seconds for one call of `crontab`.
+_TIMEOUT = 20.0
+_MARK = "orchestrator"
+#: What an empty crontab is called: by vixie cron, cronie, macOS and busybox.
+_NONE_YET = (rb"no crontab for", rb"can't open '[^']*': No such file")
+
+#: Within single quotes for sh: what these must become so that cron lets them through. Unescaped, a
+#: `%` ends the command; vixie's cron takes the backslash away, busybox's leaves it to the shell,
+#: and either is right outside the quotes. A backslash is kept off whatever follows it, because
+#: vixie's makes one of two (crontab(5); do_command.c).
+_QUOTED = {"'": "'\"'\"'", "%": "'\\%'", "\\": "\\''"}
+
+
+class Cron(Kind):
+    token_place = (
+        "run `claude setup-token`, then let a line of its own at the top of your crontab "
+        "(crontab -e) say CLAUDE_CODE_OAUTH_TOKEN=<the token>"
+    )
+
+    def require(self) -> None:
+        _program()
+
+    def put(self, entry: Entry) -> list[str]:
+        text, wanted = _read(), block(entry)
+        rest = without(text, entry.name)
+        if text.count(wanted) == 1 and rest == text.replace(wanted, b""):
+            return []
+        gap = b"" if not rest or rest.endswith(b"\n") else b"\n"
+        _write(rest + gap + wanted)
+        return ["your crontab: a marked block"]
+
+    def take(self, name: str) -> list[str]:
+        text = _read_if_any()
+        rest = without(text, name)
+        if rest == text:
+            return []
+        _write(rest)
+        return ["the marked block in your crontab"]
+
+    def has_any(self) -> bool:
+        return f"# >>> {_MARK} ".encode() in _read_if_any()
+
+    def state(self, entry: Entry) -> State:
+        text = _read()
+        if block(entry) in text:
+            return "there"
+        return "gone" if without(text, entry.name) == text else "changed"
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the variables that the crontab sets before the entry's block (crontab(5))."""
+        before = _read().partition(f"# >>> {_MARK} {name} >>>".encode())[0].decode(errors="replace")
+        found = re.findall(r"^[ \t]*([A-Za-z_]\w*)[ \t]*=[ \t]*(.*?)[ \t]*$", before, re.MULTILINE)
+        return {key: re.sub(r"^(['\"])(.*)\1$", r"\2", value) for key, value in found}
+
+
+# --- the block of a project --------------------------------------------------------------------
+
+
+def quote(text: str) -> str:
+    """Return a word for sh that also passes through a crontab unharmed."""
+    return "'" + "".join(_QUOTED.get(c, c) for c in text) + "'"
+
+
+def block(entry: Entry) -> bytes:
+    """Return a project's block: its marks hold the entry's name, and the folder for the reader."""
+    lines = (
+        f"# >>> {_MARK} {entry.name} >>> {entry.root}",
+        f"* * * * * {quote(entry.script_path)}",
+        f"# <<< {_MARK} {entry.name} <<<",
+    )
+    return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+
+
+def without(text: bytes, name: str) -> bytes:
+    """Return a crontab without a project's block, the rest byte for byte as it was."""
+    own = f"{_MARK} {name}".encode()
+    # One whose end is gone, by somebody's editor, takes only what is surely ours with it.
+    whole = rb"^# >>> %b >>>[^\n]*\n(?:(?!# [<>]{3} )[^\n]*\n)*?# <<< %b <<<[^\n]*\n?" % (own, own)
+    command = rb"\* \* \* \* \* (?:'[^\n]*/orchestrator-%b'|cd [^\n]* tick >/dev/null [^\n]*)\n?"
+    torn = rb"^# >>> %b >>>[^\n]*\n?(?:%b)?" % (own, command % name.encode())
+    end = rb"^# <<< %b <<<[^\n]*\n?" % own
+    for pattern in (whole, torn, end):
+        text = re.sub(pattern, b"", text, flags=re.MULTILINE)
+    return text
+
+
+# --- the program -------------------------------------------------------------------------------
+
+
+def _program() -> str:
+    found = shutil.which("crontab")
+    if found is None:
+        raise unavailable(
+            "this machine has no crontab program",
+            "install it (Debian and Ubuntu: apt install cron), or use --schedule systemd or "
+            "launchd",
+        )
+    return found
+
+
+def _read() -> bytes:
+    """Return the user's crontab, empty where there is none."""
+    return _call("read", "-l")
+
+
+def _read_if_any() -> bytes:
+    """Return the user's crontab, empty where the machine has no program for it."""
+    return _read() if shutil.which("crontab") else b""
+
+
+def _write(text: bytes) -> None:
+    _call("written", "-" if text else "-r", stdin=text)
+    if _read() != text:
+        message = "the crontab does not hold what was just written"
+        raise OrchestratorError(message, "look at: crontab -l", code="crontab_failed")
+
+
+def _call(verb: str, argument: str, stdin: bytes = b"") -> bytes:
+    environment = {**os.environ, "LC_ALL": "C"}
+    words = (_program(), argument)
+    try:
+        done = subprocess.run(
+            words, input=stdin, capture_output=True, timeout=_TIMEOUT, env=environment
+        )
+        code, out, said = done.returncode, done.stdout, done.stderr
+    except subprocess.TimeoutExpired:
+        code, out, said = -1, b"", f"no end within {_TIMEOUT:.0f} s".encode()
+    if code == 0:
+        return out
+    if verb == "read" and any(re.search(pattern, said, re.IGNORECASE) for pattern in _NONE_YET):
+        return b""
+    reason = b"; ".join(said.strip().splitlines()).decode(errors="replace")
+    raise OrchestratorError(
+        f"the crontab cannot be {verb}: {reason or f'crontab exited {code}'}",
+        "nothing was changed; try by hand: crontab -l",
+        code="crontab_failed",
+    )

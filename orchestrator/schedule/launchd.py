@@ -1,0 +1,53 @@
+"""launchd, of macOS: one agent per project."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+import shutil
+import sys
+
+from orchestrator.schedule.entry import Entry
+from orchestrator.schedule.kind import FileKind, run, unavailable
+
+
+class Launchd(FileKind):
+    token_place = (
+        "run `claude setup-token`, then: launchctl setenv CLAUDE_CODE_OAUTH_TOKEN <the token> "
+        "(once after each login)"
+    )
+    check = "launchctl print gui/{user}/com.orchestrator.{name}"
+    load = ("launchctl bootstrap gui/{user} {folder}/com.orchestrator.{name}.plist",)
+    unload = "launchctl bootout gui/{user}/com.orchestrator.{name}"
+
+    @property
+    def folder(self) -> str:
+        return os.path.expanduser("~/Library/LaunchAgents")
+
+    def require(self) -> None:
+        if _platform() != "darwin":
+            raise unavailable("only macOS has launchd", "use --schedule cron or systemd")
+        if shutil.which("launchctl") is None:
+            raise unavailable("launchctl is not on the PATH", "it is in /bin on macOS")
+
+    def texts(self, entry: Entry) -> dict[str, bytes]:
+        """Return the property list (launchd.plist(5))."""
+        label = f"com.orchestrator.{entry.name}"
+        keys = {
+            "Label": label,
+            "ProgramArguments": [entry.script_path],
+            "StartInterval": 60,
+            "RunAtLoad": True,
+            "ProcessType": "Background",
+            # Runs outlive the tick that started them.
+            "AbandonProcessGroup": True,
+        }
+        return {os.path.join(self.folder, f"{label}.plist"): plistlib.dumps(keys)}
+
+    def environment(self, name: str) -> dict[str, str]:
+        is_set, said = run("launchctl", "getenv", "CLAUDE_CODE_OAUTH_TOKEN")
+        return {"CLAUDE_CODE_OAUTH_TOKEN": said} if is_set and len(said.split()) == 1 else {}
+
+
+def _platform() -> str:
+    return sys.platform

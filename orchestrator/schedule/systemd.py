@@ -1,0 +1,68 @@
+"""systemd's user manager: one service and its timer per project."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+
+from orchestrator.schedule.entry import Entry
+from orchestrator.schedule.kind import FileKind, run, unavailable
+
+
+class Systemd(FileKind):
+    token_place = (
+        "run `claude setup-token`, then let ~/.config/environment.d/claude.conf (mode 600) say "
+        "CLAUDE_CODE_OAUTH_TOKEN=<the token>, and log in again"
+    )
+    check = "systemctl --user is-active --quiet orchestrator-{name}.timer"
+    load = (
+        "systemctl --user daemon-reload",
+        "systemctl --user enable --now orchestrator-{name}.timer",
+    )
+    unload = "systemctl --user disable --now orchestrator-{name}.timer"
+    forget = "systemctl --user daemon-reload"
+
+    @property
+    def folder(self) -> str:
+        config = os.environ.get("XDG_CONFIG_HOME", "")
+        config = config if os.path.isabs(config) else os.path.expanduser("~/.config")
+        return os.path.join(config, "systemd", "user")
+
+    def require(self) -> None:
+        if shutil.which("systemctl") is None:
+            raise unavailable("this machine has no systemctl", "use --schedule cron")
+        is_there, said = run("systemctl", "--user", "show-environment")
+        if not is_there:
+            raise unavailable(
+                f"systemd runs nothing for this user here: {said}",
+                "log in by a session of its own, or use --schedule cron",
+            )
+
+    def texts(self, entry: Entry) -> dict[str, bytes]:
+        """Return the service and the timer (systemd.service(5), systemd.timer(5))."""
+        # Quoted as systemd.syntax(7) wants it, with its specifiers and variables kept out.
+        escapes = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$"})
+        title = f"Description=One tick of orchestrator ({entry.root.replace('%', '%%')})"
+        service = (
+            f"[Unit]\n{title}\n\n[Service]\nType=oneshot\n"
+            "# Runs outlive the tick that started them.\nKillMode=process\n"
+            f'ExecStart=/bin/sh "{entry.script_path.translate(escapes)}"\n'
+        )
+        timer = (
+            f"[Unit]\n{title}\n\n[Timer]\nOnCalendar=minutely\nAccuracySec=5s\nPersistent=false\n\n"
+            "[Install]\nWantedBy=timers.target\n"
+        )
+        unit = os.path.join(self.folder, f"orchestrator-{entry.name}")
+        return {f"{unit}.service": service.encode(), f"{unit}.timer": timer.encode()}
+
+    def environment(self, name: str) -> dict[str, str]:
+        _, said = run("systemctl", "--user", "show-environment")
+        pairs = (line.partition("=") for line in said.splitlines() if "=$'" not in line)
+        return {key: value for key, equals, value in pairs if equals}
+
+    def warnings(self) -> list[str]:
+        user = pwd.getpwuid(os.getuid()).pw_name
+        if os.path.exists(f"/var/lib/systemd/linger/{user}"):
+            return []
+        return ["systemd stops your timers when you log out, unless: loginctl enable-linger"]

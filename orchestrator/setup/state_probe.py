@@ -1,0 +1,147 @@
+"""What `doctor` looks at in the project's own folder: rights, space, tasks, times and locks."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+from collections.abc import Iterator
+
+from orchestrator.git import repository
+from orchestrator.model import STATES
+from orchestrator.project import agent_memory, mark
+from orchestrator.pulls import landing
+from orchestrator.setup import init_project
+from orchestrator.setup.finding import Finding, Subject, fail, ok, warn
+from orchestrator.system import locks
+from orchestrator.tasks.store import Store
+from orchestrator.tick import problems
+from orchestrator.upkeep import clean
+
+#: Bytes free below which a run may fail, and below which the queue itself may.
+LITTLE_SPACE, NO_SPACE = 1 << 30, 100 << 20
+#: Seconds by which a recorded time may be ahead of the clock.
+AHEAD = 60.0
+#: How many findings of one kind are listed one by one.
+MOST_LISTED = 20
+#: What of `.orchestrator/` belongs into commits; everything else belongs to this machine.
+_COMMITTED = ("agents.yaml", "global-instructions.md", "commands/", "roles/")
+
+
+def permissions(subject: Subject) -> Iterator[Finding]:
+    layout = subject.layout
+    if not os.path.isdir(layout.home):
+        yield fail("permissions", f"{layout.home} is missing", mark.way_in(layout))
+        return
+    wrong = False
+    for path in (layout.home, layout.agents, *map(layout.state, STATES)):
+        if not os.path.isdir(path):
+            wrong = True
+            yield fail("permissions", f"{path} is missing", "run: orchestrator init")
+        elif not os.access(path, os.W_OK | os.X_OK):
+            wrong = True
+            own = f"become its owner: chown -R $(id -un) {shlex.quote(path)}"
+            yield fail("permissions", f"{path} cannot be written", own)
+    for path in (layout.home, layout.config):
+        if os.path.lexists(path) and os.lstat(path).st_mode & stat.S_IWOTH:
+            message = f"every user of this machine can write {path}, which names programs to run"
+            yield warn("permissions", message, f"chmod o-w {path}")
+    for path in init_project.own_folders(layout):
+        if os.path.isdir(path) and os.stat(path).st_mode & init_project.OTHERS:
+            message = f"other users of this machine can read {path}, which holds tasks and logs"
+            yield warn("permissions", message, f"chmod go= {shlex.quote(path)}")
+    if not wrong:
+        yield ok("permissions", f"{layout.home} can be written")
+
+
+def disk(subject: Subject) -> Iterator[Finding]:
+    home = subject.layout.home
+    free = shutil.disk_usage(home if os.path.isdir(home) else subject.layout.root).free
+    message = f"{free / (1 << 30):.1f} GiB free on the disk of {home}"
+    if free >= LITTLE_SPACE:
+        yield ok("disk", message)
+    else:
+        level = fail if free < NO_SPACE else warn
+        yield level("disk", message, "free some space on that disk")
+
+
+def tracked(subject: Subject) -> Iterator[Finding]:
+    """What git tracks of this machine's own state: a pull would replace it."""
+    folder = ".orchestrator/"
+    committed = tuple(folder + name for name in _COMMITTED)
+    names = repository.tracked(subject.layout.root, folder)
+    found = [name for name in names if not name.startswith(committed)]
+    for name in found[:MOST_LISTED]:
+        message = f"git tracks {name}, which belongs to this machine: commits can replace it"
+        hint = f"git rm --cached -- {shlex.quote(name)}, and commit that"
+        yield warn("tracked_state", message, hint)
+    if not found:
+        yield ok("tracked_state", "git tracks no file that belongs to this machine only")
+
+
+def tasks(subject: Subject) -> Iterator[Finding]:
+    store = Store(subject.layout)
+    found = [bad for state in STATES for bad in store.list(state).malformed]
+    for bad in found[:MOST_LISTED]:
+        yield fail("task_malformed", f"{bad.path}: {bad.reason}", "fix or move that file")
+    if len(found) > MOST_LISTED:
+        message = f"{len(found) - MOST_LISTED} more files in the queue are not tasks"
+        yield fail("task_malformed", message, "fix or move the files above first")
+    if not found:
+        yield ok("task_malformed", "every file in the queue is a task")
+
+
+def leftovers(subject: Subject) -> Iterator[Finding]:
+    layout, loaded = subject.layout, subject.loaded
+    configured = {agent.name for agent in loaded.config.agents}
+    names = agent_memory.names(layout) if loaded.good else []
+    messages = [
+        f"{layout.agent(name)} belongs to an agent that is not configured"
+        for name in names
+        if name not in configured
+    ]
+    items = [item for item in clean.leftovers(layout, subject.now) if item.drop]
+    messages += [f"{item.name} was left by a process that was killed" for item in items]
+    for message in messages[:MOST_LISTED]:
+        yield warn("leftovers", message, "see: orchestrator clean --dry-run")
+    if not messages:
+        yield ok("leftovers", "no leftovers")
+
+
+def clock(subject: Subject) -> Iterator[Finding]:
+    """Recorded times that are ahead of the clock."""
+    layout = subject.layout
+    times = {f"the last tick ({layout.scheduler_lock})": problems.last_tick(layout)}
+    for name in agent_memory.names(layout):
+        times[f"the last start of {name}"] = agent_memory.read(layout, name).last_started
+    for folder in map(layout.state, ("incoming", "claimed")):
+        if os.path.isdir(folder):
+            with os.scandir(folder) as entries:
+                found = [each for each in entries if each.name.endswith(".md")]
+            times |= {e.path: e.stat(follow_symlinks=False).st_mtime for e in found}
+    ahead = sorted(what for what, at in times.items() if (at or 0.0) > subject.now + AHEAD)
+    for what in ahead[:MOST_LISTED]:
+        hint = "check the clock: date -u; such times count as now"
+        yield warn("clock", f"{what} is ahead of this machine's clock", hint)
+    if not ahead:
+        yield ok("clock", "no recorded time is ahead of the clock")
+
+
+def locks_held(subject: Subject) -> Iterator[Finding]:
+    layout = subject.layout
+    paths = [
+        layout.scheduler_lock,
+        os.path.join(layout.queue, ".lock"),
+        os.path.join(layout.prs, ".lock"),
+        os.path.join(layout.cache, "fetch.lock"),
+        landing.lock_path(layout),
+        *map(layout.agent_lock, agent_memory.names(layout)),
+    ]
+    held = [(path, holder) for path in paths if (holder := locks.holder(path))]
+    for path, holder in held:
+        who = f"process {holder.pid}" if holder.pid else "another process"
+        since = f", running since {holder.since}" if holder.since else ""
+        yield ok("locks", f"{os.path.relpath(path, layout.home)} is held by {who}{since}")
+    if not held:
+        yield ok("locks", "no lock is held")

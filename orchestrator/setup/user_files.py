@@ -1,0 +1,110 @@
+"""The user's own text files that `init` adds to: ignore files and CLAUDE.md.
+
+What is added can be taken out again, and every other byte stays as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.project.mark import mark_path
+from orchestrator.system import files
+
+
+class _Addition(NamedTuple):
+    """A text that `init` adds to a file."""
+
+    #: What it is called in messages.
+    name: str
+    text: str
+    #: What is taken out again: the text, or what an earlier version or an editor made of it.
+    pattern: str
+
+
+_BEGIN, _END = "# >>> orchestrator >>>", "# <<< orchestrator <<<"
+_IGNORED = """\
+/.orchestrator/*
+!/.orchestrator/agents.yaml
+!/.orchestrator/global-instructions.md
+!/.orchestrator/commands/
+!/.orchestrator/roles/
+/.agent-instructions.md
+"""
+_LINE = "If .agent-instructions.md exists in this directory, read and follow those instructions."
+_IGNORE = _Addition(
+    "the marked block",
+    f"{_BEGIN}\n{_IGNORED}{_END}\n",
+    rf"\n?{re.escape(_BEGIN)}\n.*?{re.escape(_END)}\n",
+)
+_FOLLOW = _Addition("the line for the agents", f"{_LINE}\n", rf"\n?{re.escape(_LINE)}\n?")
+
+
+def _places(layout: Layout) -> list[tuple[str, str, _Addition]]:
+    """Return path, name and addition of each file; git's own file works in every worktree."""
+    exclude = os.path.join(os.path.dirname(mark_path(layout)), "info", "exclude")
+    return [
+        (exclude, ".git/info/exclude", _IGNORE),
+        (os.path.join(layout.root, ".gitignore"), ".gitignore", _IGNORE),
+        (os.path.join(layout.root, "CLAUDE.md"), "CLAUDE.md", _FOLLOW),
+    ]
+
+
+def put(layout: Layout) -> list[str]:
+    """Add what is missing; return what was added. Raises OrchestratorError and OSError."""
+    written = []
+    for path, name, addition in _places(layout):
+        text = read_text(path)
+        if addition.text.rstrip("\n") not in text:
+            rest = re.sub(addition.pattern, "", text, flags=re.DOTALL)
+            gap = "" if not rest else "\n" if rest.endswith("\n") else "\n\n"
+            write_text(path, rest + gap + addition.text)
+            written.append(f"{name} ({addition.name})")
+    return written
+
+
+def take(layout: Layout) -> list[str]:
+    """Take the additions out; a file that held nothing else goes. Return what was taken out."""
+    taken = []
+    for path, name, addition in _places(layout):
+        text = read_text(path)
+        rest = re.sub(addition.pattern, "", text, flags=re.DOTALL)
+        if rest == text:
+            continue
+        if rest.strip():
+            write_text(path, rest)
+        else:
+            files.remove(path)
+        taken.append(f"{name}: {addition.name}")
+    return taken
+
+
+def read_text(path: str) -> str:
+    """Return a file's text, whatever its bytes and line ends; empty where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+    except (FileNotFoundError, IsADirectoryError):
+        return ""
+
+
+def write_text(path: str, text: str, top: str | None = None) -> None:
+    """Write what `read_text` returned, changed or not; mode and links stay as they are.
+
+    CLAUDE.md is often a link to AGENTS.md. Raises OrchestratorError for a link that leads out of
+    the folder `top`, by default the file's own: the link may have come with a commit, and point at
+    the user's other files.
+    """
+    real = os.path.realpath(path)
+    if not real.startswith(os.path.realpath(top or os.path.dirname(path)) + os.sep):
+        raise OrchestratorError(
+            f"{path} leads out of its folder by a symbolic link: it is not written",
+            "put a file or folder there; or, for the skills: orchestrator init --no-commands",
+            code="permissions",
+        )
+    os.makedirs(os.path.dirname(real), exist_ok=True)
+    mode = os.stat(real).st_mode & 0o777 if os.path.exists(real) else 0o644
+    files.write_atomic(real, text.encode(errors="surrogateescape"), mode)

@@ -1,0 +1,114 @@
+"""Short commands: run to their end within a time limit, in a process group of their own."""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestrator.system.process import signal_group
+
+if TYPE_CHECKING:
+    import subprocess
+
+
+class Finished(NamedTuple):
+    """What a command did. `code` is None when its time was over and it was ended."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: str,
+    environment: Mapping[str, str],
+    timeout: float,
+    stdin: str | None = None,
+) -> Finished:
+    """Run a short command to its end, within `timeout` seconds, in a process group of its own.
+
+    Output is decoded leniently. Raises OSError when the program cannot be started.
+    """
+    return begin(argv, cwd=cwd, environment=environment, stdin=stdin).finish(timeout)
+
+
+def begin(
+    argv: Sequence[str], *, cwd: str, environment: Mapping[str, str], stdin: str | None = None
+) -> "Begun":
+    """Start a short command, to be waited for later; the rest is as with `run`."""
+    import subprocess
+
+    with _readable(stdin) as given:
+        return Begun(
+            subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=dict(environment),
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                process_group=0,
+            )
+        )
+
+
+class Begun:
+    """A command under way."""
+
+    def __init__(self, child: "subprocess.Popen[str]") -> None:
+        self._child = child
+
+    def finish(self, timeout: float) -> "Finished":
+        """Wait for the command's end, for `timeout` seconds from now, and say what it did."""
+        import subprocess
+
+        child = self._child
+        try:
+            out, err = child.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _abandon(child)
+            return Finished(None, "", "")
+        except BaseException:
+            signal_group(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+        return Finished(child.returncode, out, err)
+
+
+@contextlib.contextmanager
+def _readable(text: str | None) -> Iterator[int]:
+    """Give a descriptor for a command to read `text` from.
+
+    A file without a name, no pipe: if we are killed, the reader of a pipe takes the part that came
+    for the whole, and a pull request is opened with half a text, or with none.
+    """
+    if text is None:
+        with open(os.devnull, "rb") as nothing:
+            yield nothing.fileno()
+        return
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode(errors="replace"))
+        file.seek(0)
+        yield file.fileno()
+
+
+def _abandon(child: "subprocess.Popen[str]") -> None:
+    """End a command's whole group; a child of its own may hold the pipes open for ever."""
+    import subprocess
+
+    signal_group(child.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.communicate(timeout=1)
+    child.wait()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,135 @@
+"""Locks on files, held by the kernel, and the processes that hold them."""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import fcntl
+import os
+import sys
+import time
+from types import TracebackType
+from typing import Any, NamedTuple
+
+
+class LockHeld(Exception):
+    """Somebody else holds the lock, and the time to wait for it is over."""
+
+
+class Lock:
+    """An advisory lock on a file, held by the kernel: it ends with its process, whatever happens.
+
+    Nobody ever has to delete the file. Entering it twice in one process nests. `wait` is in
+    seconds; 0 tries once. Raises LockHeld.
+    """
+
+    def __init__(self, path: str, wait: float = 0.0) -> None:
+        self.path = path
+        self.wait = wait
+        self.descriptor = -1
+        self._depth = 0
+
+    def __enter__(self) -> "Lock":
+        if self._depth == 0:
+            self._acquire()
+        self._depth += 1
+        return self
+
+    @property
+    def held(self) -> bool:
+        return self._depth > 0
+
+    def _acquire(self) -> None:
+        deadline = time.monotonic() + self.wait
+        while True:
+            if self.descriptor < 0:
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                self.descriptor = os.open(self.path, flags, 0o600)
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    self.close()
+                    raise LockHeld(self.path) from None
+                time.sleep(0.02)
+                continue
+            if self._is_the_file_at_path():
+                return
+            # An uninstall took the file away: who comes after us makes, and locks, another one.
+            self.close()
+
+    def _is_the_file_at_path(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of the file itself (and so of the lock)."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def is_locked(path: str) -> bool:
+    """Return whether any process holds the lock at `path`. Makes no file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+class Holder(NamedTuple):
+    """Who holds a lock; None in both: not known."""
+
+    pid: int | None
+    since: str | None
+
+
+def holder(path: str) -> Holder | None:
+    """Return who holds the lock at `path`; None when nobody does."""
+    pid = _locking_process(path)
+    if pid is None and not is_locked(path):
+        return None
+    return Holder(pid, _running_since(pid) if pid else None)
+
+
+def _locking_process(path: str) -> int | None:
+    """Return the process that the kernel names as the lock's holder (Linux; see proc_locks(5))."""
+    if sys.platform != "linux":
+        return None
+    try:
+        inode = os.stat(path).st_ino
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:
+            rows: list[Any] = [line.split() for line in file]
+    except OSError:
+        return None
+    for row in rows:
+        if "->" not in row and "FLOCK" in row and row[5].endswith(f":{inode}"):
+            return int(row[4]) if int(row[4]) > 0 else None
+    return None
+
+
+def _running_since(pid: int) -> str | None:
+    import psutil
+
+    try:
+        started = psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))

@@ -1,0 +1,149 @@
+"""Processes: which are alive, starting them detached, ending them with all their children.
+
+Imported by the waiting supervisor, so heavy imports are inside the functions that need them.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import contextlib
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from orchestrator.system.processes import HERE
+
+#: Seconds between asking a group to end and making it end.
+GRACE_SECONDS = 2.0
+#: What the operating system knows, by the names that other modules use.
+identity, booted, marked = HERE.identity, HERE.booted, HERE.marked
+below, adopt_orphans = HERE.below, HERE.adopt_orphans
+
+
+def is_alive(pid: int | None, known_identity: str | None) -> bool:
+    """Return whether the very process that had this identity still runs."""
+    return bool(pid) and bool(known_identity) and identity(pid or 0) == known_identity
+
+
+def own_program() -> list[str]:
+    """Return the words that start this program again, by the same interpreter in the same way.
+
+    Started by the launcher it needs no site packages to begin with (`-I -S`); started otherwise,
+    only the site module knows where the libraries are.
+    """
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    flags = ["-I", "-S"] if sys.flags.no_site else []
+    return [sys.executable, *flags, os.path.join(package, "__main__.py")]
+
+
+def close_all_but(*kept: int) -> None:
+    """Close every descriptor from 3 on, but for those in `kept`."""
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, 4096)
+
+
+def spawn_detached(argv: Sequence[str], environment: Mapping[str, str], log: str) -> int:
+    """Start a process in a session of its own, its output going to the file `log`; return its pid.
+
+    It has no pipe to us that could break. Raises OSError.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    try:
+        return os.posix_spawn(
+            argv[0], list(argv), dict(environment), file_actions=actions, setsid=True
+        )
+    except NotImplementedError:  # a C library without POSIX_SPAWN_SETSID
+        import subprocess
+
+        with open(log, "ab") as out:
+            return subprocess.Popen(
+                argv,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            ).pid
+
+
+def end_run(
+    pid: int | None,
+    known_identity: str | None,
+    run_id: str,
+    grace: float = GRACE_SECONDS,
+    reap: Callable[[], object] = lambda: None,
+    keeper: int | None = None,
+) -> None:
+    """End a run's client: its process group, then whatever else belongs to the run.
+
+    Asked first (SIGTERM), made to after `grace` seconds (SIGKILL). Processes that left the group
+    are found by `ORCHESTRATOR_RUN_ID` in their environment and by their ancestors: the client and
+    `keeper`, the process that adopted the client's orphans. `reap` is called while waiting: a
+    parent takes its children's exit status there.
+    """
+
+    def members() -> dict[int, str]:
+        roots = [pid if is_alive(pid, known_identity) else None, keeper]
+        found = {*marked(run_id), *(other for root in roots if root for other in below(root))}
+        return {other: word for other in found if (word := identity(other))}
+
+    if pid and is_alive(pid, known_identity):
+        signal_group(pid, signal.SIGTERM)
+    left = members()
+    for other in left:
+        _signal(other, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while time.monotonic() < deadline:
+        reap()
+        # Looking at all processes takes long: only once those that are known are gone.
+        if not any(itertools.starmap(is_alive, left.items())):
+            left = members()
+            if not left and not is_alive(pid, known_identity):
+                return
+        time.sleep(0.02)
+    if pid and is_alive(pid, known_identity):
+        signal_group(pid, signal.SIGKILL)
+    for _ in range(100):
+        left = members()
+        for other in left:
+            _signal(other, signal.SIGKILL)
+        reap()
+        if not left and not is_alive(pid, known_identity):
+            return
+        time.sleep(0.02)
+
+
+def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
+    """End one process: asked first, made to after `grace` seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not is_alive(pid, known_identity):
+            return
+        _signal(pid, number)
+        deadline = time.monotonic() + grace
+        while is_alive(pid, known_identity) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def kill_group(pid: int) -> None:
+    """Kill what is left of a process group. Its leader must be alive or not yet reaped."""
+    signal_group(pid, signal.SIGKILL)
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)

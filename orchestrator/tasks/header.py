@@ -1,0 +1,132 @@
+"""A task's header: id, title and fields, in the plain format or as YAML front matter.
+
+Lenient with the person who wrote it by hand (reference 3): nothing here is refused but front matter
+that cannot be read at all. What must be there is for `taskfile` to say.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import re
+from typing import Any, NamedTuple
+
+from orchestrator.errors import ConfigError, TaskFileError
+
+#: Characters of front matter.
+_MAX_YAML = 64 << 10
+
+# `//` after the colon: a body that starts with a link.
+_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?!//)([^\n]*)(?:\n|\Z)")
+_BLANK = re.compile(r"[ \t\r]*(?:\n|\Z)")
+_BLANKS = re.compile(r"[ \t\r\n]*\n")
+_HEADING = re.compile(r"#[ \t]([^\n]*)(?:\n|\Z)")
+_ANY_HEADING = re.compile(r"^#[ \t]([^\n]*)", re.MULTILINE)
+# `(` after the bracket: a title that starts with a link.
+_BRACKET = re.compile(r"\[([^\]]*)\](?!\()(.*)", re.DOTALL)
+#: Terminal sequences, and characters that change what a terminal shows of their neighbours.
+_UNSEEN = (
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-_]?"
+    r"|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SURROGATE = "[\ud800-\udfff]"
+
+Fields = tuple[tuple[str, str], ...]
+
+
+class Header(NamedTuple):
+    """A header as read: strings as written, but for blanks around them."""
+
+    #: None when the title names no id.
+    id: str | None
+    title: str
+    fields: Fields
+    #: The offset at which the body begins.
+    body: int
+
+
+def read(text: str) -> Header:
+    """Read the header that the text of a task begins with. Raises TaskFileError."""
+    start = 1 if text.startswith("\ufeff") else 0
+    return _front_matter(text, start) if is_front_matter(text) else _plain_header(text, start)
+
+
+def is_front_matter(text: str) -> bool:
+    """Whether a task's header is YAML front matter."""
+    return text.removeprefix("\ufeff").startswith("---")
+
+
+def _plain_header(text: str, start: int) -> Header:
+    """Return id, title, fields and the body's offset of a file in the plain format."""
+    title = _HEADING.match(text, _end(_BLANKS, text, start))
+    if title is None:
+        return Header(None, "", (), len(text))
+    task_id, heading = _bracket(title[1])
+    position = _end(_BLANKS, text, title.end())
+    fields = []
+    while match := _FIELD.match(text, position):
+        fields.append((match[1], match[2].strip()))
+        position = match.end()
+    return Header(task_id, heading, tuple(fields), _end(_BLANK, text, position))
+
+
+def _front_matter(text: str, start: int) -> Header:
+    """Return id, title, fields and the body's offset of a file with YAML front matter."""
+    from orchestrator.text.yaml_nodes import Reading, compose, front_matter
+
+    reading = Reading("its front matter")
+    try:
+        found = front_matter(reading, text[start:])
+        if found is None:
+            return Header(None, "", (), len(text))
+        block, content = found
+        root = compose(reading, block, limit=_MAX_YAML, aliases=False)
+    except ConfigError as error:
+        raise TaskFileError(error.problems[0]) from None
+    if root is not None and root.id != "mapping":
+        raise TaskFileError("its front matter is not `KEY: value` lines")
+    # As text: there are no types to guess (`BRANCH: 1.10`).
+    pairs = root.value if root is not None else ()
+    fields = tuple((_yaml_text(key), _yaml_text(value)) for key, value in pairs)
+    known = by_key(fields)
+    heading = known.get("TITLE")
+    if not heading:
+        above = _ANY_HEADING.search(content)
+        heading = above[1] if above else ""
+    task_id, title = _bracket(heading)
+    if known.get("ID") and known["ID"] != task_id:
+        task_id, title = known["ID"], heading
+    body = len(text) - len(content)
+    return Header(task_id, title, fields, body + text.startswith("\n", body))
+
+
+def _yaml_text(node: Any) -> str:
+    if isinstance(node.value, str):
+        null = not node.style and node.value.lower() in ("~", "null")
+        return "" if null else re.sub(_SURROGATE, "\ufffd", node.value).strip()
+    parts = (p for item in node.value for p in (item if isinstance(item, tuple) else (item,)))
+    return ", ".join(map(_yaml_text, parts))
+
+
+def by_key(fields: Fields) -> dict[str, str]:
+    """Return the first of each field by its key in upper case, fit for display."""
+    return {
+        key.upper(): value if value.isprintable() else visible(value)
+        for key, value in reversed(fields)
+    }
+
+
+def _bracket(heading: str) -> tuple[str | None, str]:
+    heading = heading.strip()
+    match = _BRACKET.match(heading)
+    return (match[1].strip(), match[2]) if match else (None, heading)
+
+
+def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    match = pattern.match(text, start)
+    return match.end() if match else start
+
+
+def visible(text: str) -> str:
+    """Return text on one line, without characters that are not seen or play with a terminal."""
+    if not text.isprintable():
+        text = re.sub(_UNSEEN, "", text)
+    return " ".join(text.split())

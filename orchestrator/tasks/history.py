@@ -1,0 +1,227 @@
+"""A task's history: the machine's part of its file, one line an event, and what it adds up to.
+
+It begins at a marker line and is only ever appended to (reference 3), so what stands above stays
+byte for byte. A line that a crash cut short, or wrote twice, is recognised when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from orchestrator.model import Entry, parse_time
+
+MARKER = "<!-- orchestrator:history -->"
+HEADING = "## History"
+
+_LINE = re.compile(r"- ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,+Z-]+) ([a-z_]+) (\{.*\})[ \t\r]*")
+# What `str.splitlines` breaks at and JSON leaves as it is; and what UTF-8 cannot hold.
+_ESCAPED = "[\x85\u2028\u2029]"
+_SURROGATE = "[\ud800-\udfff]"
+
+
+def split(data: bytes) -> tuple[int, int]:
+    """Return where the person's part ends and where the last marker line starts (else the end).
+
+    Between them is the one line break that `append` put before the marker, and what a power cut
+    left of an append: its length without its bytes, which are zeros then.
+    """
+    marker = b"\n" + MARKER.encode()
+    start = data.rfind(marker)
+    while start >= 0:
+        line_end = data.find(b"\n", start + 1)
+        if not data[start + len(marker) : None if line_end < 0 else line_end].strip():
+            crlf = data.endswith(b"\r", 0, start) and _newline(data) == b"\r\n"
+            return _without_zeros(data, start - crlf), start + 1
+        start = data.rfind(marker, 0, start)
+    return _without_zeros(data, len(data)), len(data)
+
+
+def _without_zeros(data: bytes, end: int) -> int:
+    return len(data[:end].rstrip(b"\0")) if data.endswith(b"\0", 0, end) else end
+
+
+def _newline(data: bytes) -> bytes:
+    return b"\r\n" if data[: data.find(b"\n") + 1].endswith(b"\r\n") else b"\n"
+
+
+def entries(data: bytes) -> Iterator[Entry]:
+    """Yield the events of a history's bytes; lines that are none, or torn, are passed over."""
+    for raw in data.split(b"\n"):
+        if not raw.startswith(b"- "):
+            continue
+        try:
+            match = _LINE.fullmatch(raw.decode())
+            if match is None:
+                continue
+            fields = _DECODER.decode(match[3])
+            if b"\\u" in raw:  # an escaped lone surrogate could be written nowhere
+                json.dumps(fields, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            continue
+        yield Entry(match[1], match[2], fields)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+# Made once: json.loads and json.dumps make a new one each time that they are given an option.
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def line(entry: Entry) -> str:
+    """Return an event as one line, without its line break; the fields' order is kept.
+
+    Lone surrogates become U+FFFD. Raises ValueError or TypeError on what could not be read back.
+    """
+    text = _ENCODER.encode(entry.fields)
+    text = re.sub(_SURROGATE, "\ufffd", text)
+    text = re.sub(_ESCAPED, lambda match: f"\\u{ord(match[0]):04x}", text)
+    whole = f"- {entry.at} {entry.event} {text}"
+    if _LINE.fullmatch(whole) is None:
+        raise ValueError(f"not a history entry: {whole[:80]!r}")
+    return whole
+
+
+def append(data: bytes, entry: Entry) -> bytes:
+    """Return the bytes to append to a file with contents `data`, to add `entry` to its history."""
+    newline = _newline(data)
+    lines = [line(entry).encode(), b""]
+    if split(data)[1] == len(data):
+        lines = [b"", MARKER.encode(), HEADING.encode(), *lines]
+    elif not data.endswith(b"\n"):
+        lines = [b"", *lines]
+    return newline.join(lines)
+
+
+# --- what it adds up to -------------------------------------------------------------------------
+
+_FREE = {"claimed_by": None, "not_before": None, "backoff": None, "question": None}
+_AFRESH = {**_FREE, "attempts": 0, "interruptions": 0}
+_ENDED = {**_FREE, "interruptions": 0, "session": None, "session_agent": None}
+#: What each event sets, whatever its fields; events that are not here are ignored.
+_SETS: dict[str, dict[str, Any]] = {
+    # What became of the run before stands in the history; it says nothing of this one.
+    "claimed": {**_FREE, "reason": None, "error": None},
+    "requeued": {**_FREE, "interruptions": 0},
+    "done": {**_ENDED, "reason": None, "error": None},
+    "failed": _ENDED,
+    "blocked": _ENDED,
+    "answered": {"question": None, "reason": None},
+    "retried": {**_AFRESH, "reason": None, "error": None, "cost_usd": 0.0},
+    "cancelled": {**_FREE, "reason": "cancelled"},
+    "moved": _FREE,
+    "review": {},
+    "reopened": _AFRESH,
+    "delivered": {},
+}
+#: With which of them a run lets go of its task.
+_ENDS = ("requeued", "failed", "blocked", "done")
+_SESSION = (("session", "session"), ("session_agent", "agent"))
+#: What each event takes from its fields, None where the field is absent.
+_TAKES = {
+    "claimed": (("claimed_by", "agent"), ("run", "run")),
+    "requeued": (("reason", "reason"), ("error", "error"), *_SESSION),
+    "failed": (("reason", "reason"), ("error", "error")),
+    "blocked": (("reason", "reason"), ("question", "question"), *_SESSION),
+    "cancelled": (("error", "reason"),),
+}
+
+
+def fold(history: Iterable[Entry], pr: str | None) -> dict[str, Any]:
+    """Return what a history says of its task, as fields of `model.Task`.
+
+    `pr` is the header's pull request, which stands until an event names another.
+    """
+    now: dict[str, Any] = {"pr": pr, "work_branch": None}
+    entry = None
+    for entry in _once(history):
+        _fold(now, entry)
+    if entry is not None and entry.event in _ENDS and entry.fields.get("run") == now.get("run"):
+        now["ended"] = entry.event
+    return now
+
+
+def _once(history: Iterable[Entry]) -> Iterator[Entry]:
+    """Leave out what a crash made the tool write twice: an event of a run, nobody's between."""
+    seen: set[tuple[str, object]] = set()
+    for entry in history:
+        run = _text(entry.fields.get("run"))
+        if (entry.event, run) in seen:
+            continue
+        if run is None or entry.event == "claimed":
+            seen.clear()
+        else:
+            seen.add((entry.event, run))
+        yield entry
+
+
+def _fold(now: dict[str, Any], entry: Entry) -> None:
+    event, fields = entry.event, entry.fields
+    if event not in _SETS:
+        return
+    interruptions = now.get("interruptions", 0)
+    now.update(_SETS[event])
+    for name, key in _TAKES.get(event, ()):
+        now[name] = _text(fields.get(key))
+    now["pr"] = _text(fields.get("pr")) or now["pr"]
+    if cost := _number(fields.get("cost_usd")):
+        now["cost_usd"] = now.get("cost_usd", 0.0) + max(cost, 0.0)
+    if event in ("claimed", "delivered"):
+        now["work_branch"] = now["work_branch"] or _text(fields.get("branch"))
+    elif event in ("requeued", "failed") and fields.get("charged") is True:
+        now["attempts"] = now.get("attempts", 0) + 1
+    if event == "requeued":
+        now["not_before"] = parse_time(_text(fields.get("not_before")) or "")
+        now["backoff"] = _number(fields.get("delay"))
+        now["interruptions"] = interruptions + 1 if fields.get("interrupted") is True else 0
+    elif event == "review" and fields.get("verdict") == "changes_requested":
+        now["review_rounds"] = now.get("review_rounds", 0) + 1
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value or None if isinstance(value, str) else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if abs(value) < 1e12 else None
+
+
+def why(reason: str, error: str) -> str:
+    """Return a failure's reason and error as one text: an error mostly begins with its reason."""
+    if error == reason or error.startswith(f"{reason}:"):
+        return error
+    return ": ".join(filter(None, (reason, error)))
+
+
+def attempts(history: Iterable[Entry]) -> list[dict[str, str]]:
+    """Return what the next prompt leads with, in time order: `{"at", "kind", "text"}`.
+
+    `kind` is attempt (reason and error), review (its feedback), question or answer.
+    """
+    told: list[dict[str, str]] = []
+    for entry in _once(history):
+        fields = {key: _text(value) or "" for key, value in entry.fields.items()}
+        if entry.event in ("requeued", "failed"):
+            kind, text = "attempt", why(fields.get("reason", ""), fields.get("error", ""))
+        elif entry.event in ("review", "reopened"):
+            kind, text = "review", fields.get("feedback", "")
+        elif entry.event == "blocked":
+            kind, text = "question", fields.get("question", "")
+        elif entry.event == "answered":
+            kind, text = "answer", fields.get("text", "")
+        else:
+            continue
+        # A task is reopened with the feedback of the review before.
+        repeated = entry.event == "reopened" and any(t["text"] == text for t in told[-1:])
+        if text and not repeated:
+            told.append({"at": entry.at, "kind": kind, "text": text})
+    return told

@@ -1,0 +1,263 @@
+"""A task's file: parse and render as a pure pair, new ones, and the names that go with them.
+
+A file is the person's part (title, header, body: reference 3), then the machine's (`history`).
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from orchestrator.errors import TaskFileError
+from orchestrator.model import PRIORITIES, Entry, Task, parse_time
+from orchestrator.tasks import header, history
+from orchestrator.tasks.history import MARKER
+
+#: Bytes that title, header and body may have together (reference 3).
+MAX_TASK_BYTES = 1 << 20
+#: Bytes that a file may have with its history, and so all that a reader needs to read. The room
+#: above MAX_TASK_BYTES is so that the tool's own lines never make a task malformed.
+MAX_BYTES = 4 * MAX_TASK_BYTES
+MAX_TITLE = 200
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEY = r"[A-Za-z][A-Za-z0-9_-]*"
+_CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
+_WORD = re.compile(r"[^\s,\[\]\"']+")
+
+
+class TaskFile(NamedTuple):
+    """A task's file as read. Made by `parse` and `new` only: `raw_…` and `body` are its text."""
+
+    id: str
+    #: For display: one line, no control characters.
+    title: str
+    #: The header in order, keys as written, unknown ones and repetitions too.
+    fields: header.Fields
+    #: What follows the header (and the blank line that ends it) up to the history.
+    body: str
+    history: tuple[Entry, ...]
+    #: The header is YAML front matter.
+    front_matter: bool
+    #: Everything before the body.
+    raw_header: str
+    #: The history as it stands in the file, from the line break before its marker.
+    raw_history: bytes
+    #: The header by key in upper case: the first of each, control characters stripped.
+    known: dict[str, str]
+
+    def get(self, key: str) -> str | None:
+        """Return a header value by its key in any case, fit for display; None if empty."""
+        return self.known.get(key.upper()) or None
+
+    @property
+    def role(self) -> str:
+        return self.get("ROLE") or ""
+
+    @property
+    def priority(self) -> str:
+        """P0 to P3 in upper case; anything else as written; P2 when there is none."""
+        text = self.get("PRIORITY") or "P2"
+        upper = text.upper()
+        return upper if upper in PRIORITIES else text
+
+    @property
+    def branch(self) -> str | None:
+        return self.get("BRANCH")
+
+    @property
+    def created(self) -> str | None:
+        return self.get("CREATED")
+
+    @property
+    def created_by(self) -> str | None:
+        return self.get("CREATED_BY")
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The ids in DEPENDS_ON, each once: separated by commas or blanks, in brackets or not."""
+        text = self.get("DEPENDS_ON")
+        if text is None or text.lower() in ("none", "-"):
+            return ()
+        return tuple(dict.fromkeys(_WORD.findall(text)))
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def parse(data: bytes, name: str) -> TaskFile:
+    """Read a task's file from its bytes and its file name (`fix login bug.md`).
+
+    Raises TaskFileError, with the reason alone, when this cannot be a task; nothing else.
+    """
+    end, marker = history.split(data)
+    if end > MAX_TASK_BYTES or len(data) > MAX_BYTES:
+        raise TaskFileError("it is over 1 MiB", "move the detail to files and name them here")
+    try:
+        text = data[:end].decode()
+    except UnicodeDecodeError as error:
+        message = f"it is not UTF-8 text (byte {error.start})"
+        raise TaskFileError(message, "save it as UTF-8") from None
+    if "\0" in text:
+        raise TaskFileError("it has a NUL byte: that is no text file")
+    task_id, heading, fields, body = header.read(text)
+    return _check(
+        TaskFile(
+            task_id or id_of_name(name),
+            header.visible(heading),
+            fields,
+            text[body:],
+            tuple(history.entries(data[marker:])),
+            header.is_front_matter(text),
+            text[:body],
+            data[end:],
+            header.by_key(fields),
+        )
+    )
+
+
+def _check(file: TaskFile) -> TaskFile:
+    if not file.title:
+        raise TaskFileError("it has no title", "make its first line `# Title` or `# [ID] Title`")
+    if not is_id(file.id):
+        allowed = "letters, digits, `.`, `_`, `-`, at most 64"
+        if _ID.fullmatch(file.id):
+            allowed = "it names a branch too, so no `..`, and no `.` or `.lock` at its end"
+        raise TaskFileError(
+            f"its id {file.id[:80]!r} cannot be used: {allowed}",
+            "write the title line as `# [ID] Title`",
+        )
+    if file.get("ROLE") is None:
+        raise TaskFileError(
+            "it has no ROLE in its header",
+            "write `ROLE: implement` under the title, before any other text",
+        )
+    return file
+
+
+def is_id(text: str) -> bool:
+    """Whether this may be a task's id: reference 3, and `git check-ref-format` for one part."""
+    if _ID.fullmatch(text) is None:
+        return False
+    return not (".." in text or text.endswith((".", ".lock")))
+
+
+def id_of_name(name: str) -> str:
+    """Return the id that a file's name stands for (`fix login bug.md` is `fix-login-bug`)."""
+    stem = name[:-3] if name.lower().endswith(".md") else name
+    text = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", stem)).lstrip("-._")
+    return re.sub(r"\.(?=lock$)", "-", text[:64].rstrip("-."))
+
+
+def summarise(file: TaskFile, state: str, path: str, mtime: float) -> Task:
+    """Fold header and history into the task as the planner sees it.
+
+    `state` and `path` are where the file lies; `mtime` (seconds) stands in for a missing CREATED.
+    """
+    created = file.created
+    return Task(
+        id=file.id,
+        title=file.title,
+        role=file.role,
+        state=state,
+        path=path,
+        priority=file.priority,
+        branch=file.branch,
+        created=parse_time(created) if created else mtime,
+        created_by=file.created_by,
+        depends_on=file.depends_on,
+        reviews=file.get("REVIEWS"),
+        head=file.get("HEAD"),
+        **history.fold(file.history, file.get("PR")),
+    )
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def render(task: TaskFile) -> bytes:
+    """Return the file's bytes: exactly those that were parsed."""
+    return (task.raw_header + task.body).encode() + task.raw_history
+
+
+def new(
+    id: str,
+    title: str,
+    role: str,
+    priority: str | None,
+    branch: str | None,
+    created: str,
+    created_by: str | None,
+    depends_on: Iterable[str],
+    body: str,
+    extra: Iterable[tuple[str, str]] = (),
+) -> TaskFile:
+    """Make a task in the plain format; what is None or empty gets no line, `extra` comes last.
+
+    Raises TaskFileError on whatever would not be read back as it was given.
+    """
+    ids = tuple(depends_on)
+    _check_new((id, *ids), title, role, priority or "P2", body)
+    known = (
+        ("ROLE", role),
+        ("PRIORITY", (priority or "").upper()),
+        ("BRANCH", branch or ""),
+        ("CREATED", created),
+        ("CREATED_BY", created_by or ""),
+        ("DEPENDS_ON", ", ".join(ids)),
+    )
+    lines = [_field(key, value) for key, value in (*(k for k in known if k[1]), *extra)]
+    text = "\n".join([f"# [{id}] {title}", "", *lines, ""]) + (f"\n{body}" if body else "")
+    try:
+        return parse(text.encode(), f"{id}.md")
+    except UnicodeEncodeError:
+        raise TaskFileError("title, header or body is not UTF-8 text") from None
+
+
+def _check_new(ids: Iterable[str], title: str, role: str, priority: str, body: str) -> None:
+    for wrong in (text for text in ids if not is_id(text)):
+        message = f"{wrong[:80]!r} cannot be a task id"
+        raise TaskFileError(message, "use letters, digits, `.`, `_`, `-`")
+    if not title.strip() or len(title) > MAX_TITLE or re.search(_CONTROL, title):
+        message = f"a title is one line of 1 to {MAX_TITLE} characters, none of them a control"
+        raise TaskFileError(message, "put the detail into the body")
+    if priority.upper() not in PRIORITIES:
+        raise TaskFileError(f"no priority {priority[:80]!r}", f"use one of {', '.join(PRIORITIES)}")
+    if not role.strip():
+        raise TaskFileError("a task needs a role", "say which agents it is for, `implement` say")
+    if "\0" in body:
+        raise TaskFileError("the body has a NUL byte: that is no text")
+    if any(line.startswith(MARKER) and line.strip() == MARKER for line in body.split("\n")):
+        message = f"the body has the line `{MARKER}`, which begins a task's history"
+        raise TaskFileError(message, "indent that line")
+
+
+def _field(key: str, value: str) -> str:
+    if re.fullmatch(_KEY, key) is None or re.search(_CONTROL, value):
+        raise TaskFileError(f"the header cannot hold {key[:80]!r}: {value[:80]!r}")
+    return f"{key}: {value}"
+
+
+# --- names -------------------------------------------------------------------------------------
+
+
+def title_key(title: str) -> str:
+    """Return what two equal titles share: case and runs of blanks do not count."""
+    return " ".join(title.casefold().split())
+
+
+def slug(text: str, limit: int = 40) -> str:
+    """Return `text` as ASCII words joined by `-`, at most `limit` characters; maybe empty."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    if len(words) > limit:
+        words = words[: limit + 1].rpartition("-")[0] or words[:limit]
+    return words
+
+
+def branch_name(task_id: str, title: str) -> str:
+    """Return a task's branch, `agent/<task-id>-<slug>`: a valid ref of at most 111 characters."""
+    words = slug(title)
+    return f"agent/{task_id}-{words}" if words else f"agent/{task_id}"

@@ -1,0 +1,177 @@
+"""Observing: the world as one `Snapshot`, for the planner. Reads only; nothing is changed here."""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from orchestrator.config.load import Settings
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import AgentView, Hold, Outcome, PullRequest, RunView, Snapshot, Task
+from orchestrator.plan import dependencies
+from orchestrator.project import agent_memory, faults, mark, run_record
+from orchestrator.project.agent_memory import AgentState
+from orchestrator.project.run_record import Record
+from orchestrator.system import disk, files, locks, process
+from orchestrator.tasks.store import Listing, Store
+
+
+class Observation(NamedTuple):
+    """A snapshot with the raw facts behind it, for those who show them."""
+
+    snapshot: Snapshot
+    incoming: Listing
+    claimed: Listing
+    states: dict[str, AgentState]
+    #: Unsettled runs by id.
+    records: dict[str, Record]
+
+
+def observe(
+    layout: Layout,
+    settings: Settings,
+    now: float,
+    prs: list[PullRequest] | None,
+    forced: dict[str, str | None] | None = None,
+    *,
+    remember: bool = False,
+) -> Observation:
+    """Look at everything once. `prs` are the forge's, None when it cannot be asked.
+
+    With `remember`, what a long queue holds is kept for the next look to be quicker.
+    """
+    store = Store(layout)
+    states = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
+    incoming = store.list("incoming", remember=remember)
+    claimed = store.list("claimed")
+    runs, records = _runs(layout, states, claimed.tasks, now)
+    open_prs = None if prs is None else sum(1 for pr in prs if pr.state == "open")
+    today = time.strftime("%Y-%m-%d", time.localtime(now))
+    hold = faults.read_hold(layout)
+    if hold is not None and hold.until is not None and now >= hold.until:
+        hold = None
+    short = disk.shortage(layout.home)
+    if short is not None:
+        hold = Hold("system_fault", f"{short.word}: {short.why}", short.hint, now)
+    snapshot = Snapshot(
+        waiting=incoming.tasks,
+        claimed=claimed.tasks,
+        incoming_count=len(incoming.tasks),
+        open_prs=open_prs,
+        runs=runs,
+        agents={name: _view(name, state) for name, state in states.items()},
+        roles=settings.roles,
+        dependencies=_dependencies(store, incoming.tasks, prs),
+        spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
+        hold=hold,
+        open_pr_ids=None if prs is None else frozenset(p.id for p in prs if p.state == "open"),
+        may_start=settings.good,
+        # Nothing to be tried by a run: it could not even be remembered.
+        may_probe=short is None,
+        forced=forced or {},
+    )
+    return Observation(snapshot, incoming, claimed, states, records)
+
+
+def observe_runs(layout: Layout, settings: Settings, now: float) -> Observation:
+    """Look at what is unsettled only: runs, their agents and the claimed tasks."""
+    states = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
+    claimed = Store(layout).list("claimed")
+    runs, records = _runs(layout, states, claimed.tasks, now)
+    snapshot = Snapshot(
+        waiting=(),
+        claimed=claimed.tasks,
+        incoming_count=0,
+        open_prs=None,
+        runs=runs,
+        agents={name: _view(name, state) for name, state in states.items()},
+        roles=settings.roles,
+        dependencies={},
+        spent_today_usd=0.0,
+        may_start=False,
+    )
+    return Observation(snapshot, Listing(()), claimed, states, records)
+
+
+def _view(name: str, state: AgentState) -> AgentView:
+    return AgentView(name, state.last_started, state.last_outcome, state.failures, state.suspended)
+
+
+def _runs(
+    layout: Layout, states: dict[str, AgentState], claimed: tuple[Task, ...], now: float
+) -> tuple[tuple[RunView, ...], dict[str, Record]]:
+    views, records = [], {}
+    unsettled = {state.run: name for name, state in states.items() if state.run}
+    for task in claimed:
+        # An agent's memory can be lost; the task remembers too whose it is.
+        if (
+            task.run
+            and task.claimed_by
+            and all(map(files.is_plain_name, (task.run, task.claimed_by)))
+        ):
+            folder = layout.run(task.claimed_by, task.run)
+            if task.run not in unsettled and run_record.read(folder) is not None:
+                unsettled[task.run] = task.claimed_by
+    key = mark.key(layout) if unsettled else ""
+    for run_id, name in unsettled.items():
+        state = states.get(name) or AgentState()
+        folder = layout.run(name, run_id)
+        record = run_record.read(folder)
+        good = record is not None and run_record.can_go_on(record)
+        if record is None or not (good and run_record.is_of_clone(record, folder, key)):
+            # Whose it was, only the task itself can say; it is not to wait for it for ever.
+            claimant = next((task.id for task in claimed if task.run == run_id), None)
+            views.append(RunView(run_id, name, claimant, False, True, 0))
+            continue
+        records[run_id] = record
+        views.append(
+            RunView(
+                id=run_id,
+                agent=name,
+                task=record["task"],
+                alive=is_supervised(layout, name, state, record),
+                finished=record["status"] == "finished",
+                # Deaths in an earlier stage say nothing about the one that the run has reached.
+                restarts=state.restarts if state.restarted_in == record["status"] else 0,
+                outcome=outcome_of(record),
+                age=max(now - record["created"], 0.0),
+                concluding=record["status"] == "concluding",
+            )
+        )
+    return tuple(views), records
+
+
+def is_supervised(layout: Layout, agent: str, state: AgentState, record: Record) -> bool:
+    """Return whether a supervisor lives for a run: the one we started, or one that took over."""
+    both: tuple[Mapping[str, Any], ...] = (record.get("supervisor") or {}, state.supervisor)
+    for known in both:
+        if process.is_alive(known.get("pid"), known.get("identity")):
+            return True
+    return locks.is_locked(layout.agent_lock(agent))
+
+
+def outcome_of(record: Record) -> Outcome | None:
+    """Return a finished run's outcome; None before, or when it cannot be read."""
+    found: Any = record.get("outcome")
+    try:
+        return Outcome(**found) if isinstance(found, dict) else None
+    except TypeError:
+        return None
+
+
+def _dependencies(
+    store: Store, waiting: tuple[Task, ...], prs: list[PullRequest] | None
+) -> dict[str, str]:
+    """Say of each task that is waited for: "met", "waiting: ..." or "broken: ..."."""
+    wanted = {other for task in waiting for other in task.depends_on}
+    if not wanted:
+        return {}
+    found: dict[str, Task | None] = {task.id: task for task in waiting}
+    for task_id in wanted - found.keys():
+        try:
+            found[task_id] = store.find(task_id)
+        except (NotFound, OrchestratorError):
+            found[task_id] = None
+    return dependencies.verdicts(wanted, found, waiting, prs)

@@ -1,0 +1,87 @@
+"""What a person should know: everything that is wrong, the most pressing first. Reads only."""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator.config.load import Settings
+from orchestrator.layout import Layout
+from orchestrator.model import Hold, Problem
+from orchestrator.project import faults, mark
+from orchestrator.tasks.store import Store
+from orchestrator.tick.observe import Observation
+
+#: A tick older than this is reported: nothing seems to drive the scheduler (seconds).
+STALE_AFTER = 300.0
+
+
+def last_tick(layout: Layout) -> float | None:
+    """Return when the last tick held its lock; None before the first."""
+    try:
+        found = os.stat(layout.scheduler_lock)
+    except OSError:
+        return None
+    return found.st_mtime if found.st_size else None
+
+
+def is_overdue(layout: Layout, now: float) -> bool:
+    """Return whether there should have been a tick by now; the first is awaited from `init` on."""
+    ticked = last_tick(layout)
+    since = mark.set_up(layout) if ticked is None else ticked
+    return since is None or now - since > STALE_AFTER
+
+
+def find_problems(
+    layout: Layout, settings: Settings, seen: Observation, now: float
+) -> list[Problem]:
+    """Return what a person should know, the most pressing first."""
+    found = list(settings.problems)
+    snapshot = seen.snapshot
+    if snapshot.hold is not None:
+        hold = snapshot.hold
+        found.append(Problem(hold.code, hold.message, hold.hint))
+    if snapshot.open_prs is None:
+        found += _forge_problem(layout, snapshot.hold)
+    for listing in (seen.incoming, seen.claimed, Store(layout).list("blocked")):
+        found += [
+            Problem("task_malformed", f"{bad.path}: {bad.reason}", "mend or move that file")
+            for bad in listing.malformed
+        ]
+    for name, state in seen.states.items():
+        if state.suspended:
+            found.append(
+                Problem(
+                    "agent_suspended",
+                    f"{name}: {state.suspended}",
+                    f"then: orchestrator agent resume {name}",
+                )
+            )
+    not_landed = faults.landing_fault(layout)
+    found += [not_landed] if not_landed else []
+    ticked = last_tick(layout)
+    # On a disk that takes nothing a tick leaves no trace.
+    unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")
+    # Why nothing ticks where nobody ran `init` is another problem (`not_initialised`).
+    if not unwritable and is_overdue(layout, now) and mark.is_initialised(layout):
+        message = "there never was a tick"
+        if ticked is not None:
+            message = f"the last tick was {(now - ticked) / 60:.0f} minutes ago"
+        found.append(
+            Problem(
+                "tick_stale",
+                message,
+                "orchestrator init --schedule cron; with a schedule already: orchestrator doctor",
+            )
+        )
+    return found
+
+
+def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
+    """Say why open pull requests cannot be counted, unless the hold says so already."""
+    found = faults.forge_fault(layout)
+    if found is None:
+        message = "the forge cannot be asked for its pull requests"
+        return [Problem("open_prs_unknown", message, "see: orchestrator doctor")]
+    if hold is not None and hold.message.startswith((found.code, found.message)):
+        return []
+    return [Problem("open_prs_unknown", f"{found.code}: {found.message}", found.hint)]

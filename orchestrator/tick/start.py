@@ -1,0 +1,145 @@
+"""Starting runs: a folder with the run's record, the claim of its task, then its supervisor.
+
+Called only under the scheduler's lock. The intent is on disk before anything runs, so a tick that
+is killed anywhere leaves what the next one recognises.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.config.load import Settings
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Action, Agent, Entry, Task, iso
+from orchestrator.project import agent_memory, events, mark, run_record
+from orchestrator.project.run_record import Record
+from orchestrator.run import supervisor
+from orchestrator.system import files, process
+from orchestrator.tasks import task_file
+from orchestrator.tasks.store import Store
+
+
+class Starter:
+    """Starts one tick's runs in one project."""
+
+    def __init__(self, layout: Layout, settings: Settings, now: float) -> None:
+        self.layout = layout
+        self.settings = settings
+        self.now = now
+        self.store = Store(layout)
+
+    def start(self, agent: Agent, task: Task | None) -> Action:
+        """Claim and start; intent is on disk before anything runs (failures 1).
+
+        Returns the start, or a skip when somebody else was faster.
+        """
+        files.remove(self.layout.idle_stamp)
+        run_id = _new_id(self.now)
+        folder = self.layout.run(agent.name, run_id)
+        files.make_folder(folder)
+        record = self._new_record(run_id, agent, task)
+        run_record.write(folder, record)
+        state = agent_memory.read(self.layout, agent.name)
+        begun = state.idle()._replace(run=run_id, last_started=self.now)
+        agent_memory.write(self.layout, agent.name, begun)
+        claimed = False
+        try:
+            claimed = task is None or self._claim(agent, task, run_id)
+        finally:
+            if not claimed:
+                agent_memory.write(self.layout, agent.name, state)
+        if not claimed:
+            return Action("skip", agent.name, reason="no_matching_task")
+        # Told before it is done: once forked, the run goes its way whatever becomes of us. When we
+        # die in between, the next tick tells that it started it again.
+        self._event("start", agent=agent.name, task=task.id if task else None, run=run_id)
+        self._spawn(agent.name, folder)
+        return Action("start", agent.name, task.id if task else None, run_id)
+
+    def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
+        fields: dict[str, object] = {"agent": agent.name, "run": run_id}
+        if self.settings.roles[agent.role].delivers != "verdict":
+            fields["branch"] = task.work_branch or task_file.branch_name(task.id, task.title)
+        entry = Entry(iso(self.now) or "", "claimed", fields)
+        limit = self.settings.config.queue_limits.max_claimed
+        return self.store.claim(task, entry, limit) is not None
+
+    def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> Record:
+        last = _last_requeue(self.store, task) if task is not None and task.error else {}
+        cost = last.get("session_cost_usd")
+        return {
+            "id": run_id,
+            "agent": agent.name,
+            "role": agent.role,
+            #: As configured when the run began: it ends by these, whatever is edited meanwhile.
+            "settings": agent._asdict(),
+            "task": task.id if task else None,
+            "title": task.title if task else None,
+            "attempt": task.attempts + 1 if task else 1,
+            "project": self.layout.root,
+            "key": mark.key(self.layout),
+            "created": self.now,
+            "status": "starting",
+            "limits": {
+                "max_runtime_seconds": agent.max_runtime_seconds,
+                "stall_seconds": agent.stall_seconds,
+            },
+            "resume": task.session if task else None,
+            #: What the conversation that is gone on with had cost before (its total is cumulative).
+            "resume_cost_usd": cost if isinstance(cost, int | float) else 0.0,
+            #: Work that an earlier run did and could not deliver.
+            "undelivered": self._undelivered(last),
+            "steps": {},
+        }
+
+    def _undelivered(self, last: Mapping[str, object]) -> dict[str, Any] | None:
+        """Return what the run before could not deliver, if that is why the task is back."""
+        agent, run_id = last.get("agent"), last.get("undelivered")
+        if not (files.is_plain_name(agent) and files.is_plain_name(run_id)):
+            return None
+        record = run_record.read(self.layout.run(str(agent), str(run_id))) or {}
+        left = record.get("undelivered")
+        return left if isinstance(left, dict) else None
+
+    def _event(self, word: str, **fields: object) -> None:
+        events.append(self.layout, self.now, word, **fields)
+
+    def _spawn(self, agent: str, folder: str) -> None:
+        pid = supervisor.start(folder)
+        state = agent_memory.read(self.layout, agent)
+        supervisor_now = {"pid": pid, "identity": process.identity(pid)}
+        agent_memory.write(self.layout, agent, state._replace(supervisor=supervisor_now))
+
+    def restart(self, action: Action) -> Action:
+        """Start a supervisor again for a run whose own is gone."""
+        assert action.agent
+        assert action.run
+        folder = self.layout.run(action.agent, action.run)
+        stage = (run_record.read(folder) or {}).get("status")
+        state = agent_memory.read(self.layout, action.agent)
+        # A run that came a stage further is not one that dies over and over.
+        restarts = state.restarts + 1 if stage == state.restarted_in else 1
+        state = state._replace(restarts=restarts, restarted_in=stage)
+        agent_memory.write(self.layout, action.agent, state)
+        self._event("restart", agent=action.agent, run=action.run, reason=action.reason)
+        self._spawn(action.agent, folder)
+        return action
+
+
+def _new_id(now: float) -> str:
+    """Return an id for a run that begins at `now`: an agent's runs sort by their time."""
+    second = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    return f"{second}-{int(now % 1 * 1e6):05x}{os.urandom(3).hex()}"
+
+
+def _last_requeue(store: Store, task: Task) -> Mapping[str, object]:
+    """Return what was noted when the task was put back, if nothing has happened to it since."""
+    try:
+        history = store.read(task).history
+    except OrchestratorError:
+        return {}
+    return history[-1].fields if history and history[-1].event == "requeued" else {}

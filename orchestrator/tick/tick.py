@@ -1,0 +1,253 @@
+"""One tick: lock, observe, plan, apply each action alone, record, exit.
+
+A tick never waits for an agent, the network's slow work or a check: supervisors do that. It holds
+its lock for milliseconds, and one that holds it for minutes is hung and is ended by the next.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import os
+import time
+from collections.abc import Iterable
+
+from orchestrator.config import load
+from orchestrator.config.load import Settings
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Action, Problem, PullRequest, Task
+from orchestrator.plan.planner import plan
+from orchestrator.plan.settlements import settlements
+from orchestrator.project import agent_memory, events, mark
+from orchestrator.pulls import states
+from orchestrator.system import disk, files, locks, process
+from orchestrator.tick import idle_stamp, observe
+from orchestrator.tick.lock import TickLock
+from orchestrator.tick.problems import find_problems
+from orchestrator.tick.settle import Settler
+from orchestrator.tick.start import Starter
+
+#: Seconds that the tick of a finished run waits for one under way, so that its end is surely seen.
+AFTER_RUN_WAIT = 30.0
+
+
+class Report:
+    """What a tick did. `held` means that another tick was at work, and nothing was done."""
+
+    def __init__(
+        self,
+        actions: Iterable[Action] = (),
+        problems: Iterable[Problem] = (),
+        *,
+        held: bool = False,
+        good: bool = True,
+    ) -> None:
+        self.actions = list(actions)
+        self.problems = list(problems)
+        self.held = held
+        #: False when the configuration is broken or the tick itself failed at something.
+        self.good = good
+        #: What no code here foresaw: the command line writes it to a log.
+        self.bug: Exception | None = None
+
+
+def run_tick(
+    layout: Layout,
+    now: float,
+    environment: dict[str, str],
+    *,
+    dry_run: bool = False,
+    wait_for_lock: float = 0.0,
+    forced: dict[str, str | None] | None = None,
+    after_run: bool = False,
+) -> Report:
+    """Run one tick. `now` is seconds since the epoch; `environment` is what runs will inherit.
+
+    `forced` names agents to start whatever their interval, each with the task it is to take or
+    None; then only these start. `after_run` says that a run's end calls, not the schedule.
+    """
+    if dry_run:
+        return _dry_run(layout, now)
+    if disk.shortage(layout.home) is not None:
+        return _unwritable(layout, now)
+    files.make_folder(layout.home)
+    problems = []
+    lock = TickLock(layout)
+    try:
+        hung = lock.acquire(now, wait_for_lock)
+        if hung is not None:
+            problems.append(hung)
+    except locks.LockHeld:
+        return Report(held=True)
+    try:
+        if not mark.is_initialised(layout):
+            # Taken out while we waited for the lock: nothing is begun, or made, there again.
+            files.remove(layout.scheduler_lock)
+            return Report(held=True)
+        return _tick(layout, now, environment, forced, problems, after_run)
+    finally:
+        lock.release()
+
+
+def _tick(
+    layout: Layout,
+    now: float,
+    environment: dict[str, str],
+    forced: dict[str, str | None] | None,
+    problems: list[Problem],
+    after_run: bool,
+) -> Report:
+    loaded = load.settings(layout, write_cache=True)
+    report = Report(problems=problems, good=loaded.good)
+    starter, settler = Starter(layout, loaded, now), Settler(layout, loaded, now)
+    seen = observe.observe_runs(layout, loaded, now)
+    for action in settlements(seen.snapshot, loaded.config):
+        _apply(report, action, lambda a=action: _settle(starter, settler, a))
+    settled = list(report.actions)
+    _repair_clocks(layout, seen, now)
+    prs = states.refresh(layout, loaded.config, report.problems)
+    seen = observe.observe(layout, loaded, now, prs, forced, remember=True)
+    # A run that met a fault must not call the next probe itself: they would chase each other.
+    snapshot = seen.snapshot._replace(may_probe=not after_run)
+    _land(layout, loaded, environment, prs, report)
+    config = loaded.config
+    if forced is not None:
+        config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
+    waiting = {task.id: task for task in seen.incoming.tasks}
+    planned = plan(snapshot, config, now)
+    for action in planned.actions:
+        if action.action == "start":
+            _apply(report, action, lambda a=action: _start(starter, loaded, waiting, a))
+        elif action.run is None and action.task in waiting:
+            _apply(report, action, lambda a=action: settler.end_waiting(a, waiting))
+        elif action.action == "skip":
+            report.actions.append(action)
+    if settled:
+        # After the starts: no client waits for it.
+        _prune(layout, loaded, settled, report)
+    report.problems += find_problems(layout, loaded, seen, now)
+    if forced is None and loaded.good:
+        idle_stamp.leave(layout, seen, prs, report.actions, report.problems, now, planned.wake)
+    return report
+
+
+def _land(
+    layout: Layout,
+    loaded: Settings,
+    environment: dict[str, str],
+    prs: list[PullRequest] | None,
+    report: Report,
+) -> None:
+    """Have approved pull requests merged, if that is wanted, by a process of its own."""
+    approved = [pr for pr in prs or () if pr.state == "open" and pr.verdict == "approved"]
+    wanted = approved and loaded.good and loaded.config.review.auto_merge
+    if not wanted:
+        files.remove(layout.landing_fault)
+        return
+    if loaded.config.paused:
+        return
+    from orchestrator.pulls import landing
+
+    if locks.is_locked(landing.lock_path(layout)):
+        return
+    log = os.path.join(layout.cache, "landing.out")
+    process.spawn_detached([*process.own_program(), "_land", layout.root], environment, log)
+    report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in approved]
+
+
+def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: Report) -> None:
+    """Take away what is over and too old of the agents whose runs were settled."""
+    from orchestrator.upkeep import retention
+
+    try:
+        agents = {agent for agent, _ in retention.settled(settled)}
+        failures: list[OSError] = retention.prune(layout, loaded.config, agents)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("retention", error))
+    else:
+        report.problems += [_problem("retention", error) for error in failures]
+
+
+def own_process(word: str, root: str) -> int:
+    """The processes that we start ourselves: the tick after a run, and landing."""
+    layout = Layout(root)
+    # What is wrong with links is said by the tick that the schedule starts.
+    if not mark.is_initialised(layout) or mark.links(layout):
+        return 0
+    environment = dict(os.environ)
+    if word == "_land":
+        from orchestrator.pulls import landing
+
+        config = load.usable(layout)
+        said = landing.land_approved(layout, config, time.time()) if config else []
+        for line in said:
+            events.append(layout, time.time(), "landing", reason=line)
+        if not any(line.startswith(("merged", "sent")) for line in said):
+            return 0
+    report = run_tick(
+        layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT, after_run=True
+    )
+    from orchestrator.upkeep import retention
+
+    retention.after_run(layout, report.actions, time.time())
+    return 0
+
+
+def _settle(starter: Starter, settler: Settler, action: Action) -> Action | None:
+    return starter.restart(action) if action.action == "deliver" else settler.settle(action)
+
+
+def _start(starter: Starter, loaded: Settings, waiting: dict[str, Task], action: Action) -> Action:
+    agent = next(a for a in loaded.config.agents if a.name == action.agent)
+    return starter.start(agent, waiting[action.task] if action.task else None)
+
+
+def _apply(report: Report, action: Action, act: object) -> None:
+    """Apply one action alone: what goes wrong is recorded on it and stops nothing else."""
+    assert callable(act)
+    try:
+        done = act()
+        if done is not None:
+            report.actions.append(done)
+    except Exception as error:  # one bad task, agent or branch stops no other (failures 14)
+        what = " ".join(filter(None, (action.action, action.agent, action.task)))
+        report.problems.append(_problem(what, error))
+        report.good = False
+        if not isinstance(error, OrchestratorError | OSError):
+            report.bug = error
+        if action.action == "start":
+            report.actions.append(action._replace(action="skip", reason="system_fault"))
+
+
+def _problem(what: str, error: Exception) -> Problem:
+    if isinstance(error, OrchestratorError):
+        return Problem(error.code, f"{what}: {error.message}", error.hint)
+    if isinstance(error, OSError):
+        return Problem("system_fault", f"{what}: {error}", "orchestrator doctor")
+    return Problem("bug", f"{what}: {type(error).__name__}: {error}", "please report this")
+
+
+def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> None:
+    """Recorded starts ahead of the clock count as now, from now on (reference 8.7)."""
+    for name, state in seen.states.items():
+        if state.last_started is not None and state.last_started > now + 1:
+            fresh = agent_memory.read(layout, name)
+            agent_memory.write(layout, name, fresh._replace(last_started=now))
+
+
+def _dry_run(layout: Layout, now: float) -> Report:
+    """Say what a tick would do. Changes nothing."""
+    loaded = load.settings(layout, write_cache=False)
+    prs = states.counted(layout, loaded.config)
+    seen = observe.observe(layout, loaded, now, prs)
+    actions = plan(seen.snapshot, loaded.config, now).actions
+    return Report(actions, find_problems(layout, loaded, seen, now), good=loaded.good)
+
+
+def _unwritable(layout: Layout, now: float) -> Report:
+    """Say that nothing can be written, and touch nothing: the next tick looks again.
+
+    Whatever was begun now would be left half done, and would count against runs and tasks.
+    """
+    report = _dry_run(layout, now)
+    skipped = [action for action in report.actions if action.action == "skip"]
+    return Report(skipped, report.problems, good=False)

@@ -1,0 +1,253 @@
+"""What can be dropped without losing anything, and why the rest cannot.
+
+One plan, made by looking only; a dry run prints it and the real run carries out just that. What
+goes by itself (see `retention`) is a part of the same plan, carried out by the same hand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.git import base_branch, repository, worktree, worktree_commands
+from orchestrator.guard import user_commands
+from orchestrator.layout import Layout
+from orchestrator.model import OPEN_STATES, Config, PullRequest, Task
+from orchestrator.project import agent_memory, run_record
+from orchestrator.pulls import landing
+from orchestrator.pulls.forge import BRANCH_PREFIX
+from orchestrator.system import commands, files, locks
+from orchestrator.tasks.store import Store
+
+#: Seconds after which a file that is being written beside another one has lost its writer.
+ABANDONED = 3600.0
+
+
+class Item(NamedTuple):
+    """One thing of ours on this disk. `drop` says whether it goes; `why` says why, or why not."""
+
+    #: worktree, set-aside, branch, rescue or leftover.
+    kind: str
+    name: str
+    drop: bool
+    why: str
+    #: The commit of a branch or a rescue ref when it was judged.
+    commit: str = ""
+
+
+def plan(layout: Layout, config: Config, prs: list[PullRequest], now: float) -> list[Item]:
+    """Judge everything of ours that may be in somebody's way. `now` is epoch seconds."""
+    return [
+        *_worktrees(layout, config),
+        *_set_aside(layout),
+        *branches(layout, config, prs),
+        *_rescued(layout, config),
+        *leftovers(layout, now),
+    ]
+
+
+def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
+    configured = {agent.name for agent in config.agents}
+    for name in agent_memory.names(layout):
+        path = layout.worktree(name)
+        if not worktree_commands.is_worktree(path):
+            continue
+        state = worktree_commands.state(path)
+        if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
+            verdict, why = False, "its agent is running"
+        elif name in configured:
+            verdict, why = False, "its agent will use it again"
+        elif state.dirty:
+            verdict, why = False, "it has uncommitted changes"
+        elif state.branch is None and state.head and not repository.is_on_a_ref(path, state.head):
+            verdict, why = False, f"its commit {state.head[:12]} is on no branch"
+        else:
+            verdict, why = True, "its agent is no longer configured, and nothing is only there"
+        yield Item("worktree", path, verdict, why)
+
+
+def _set_aside(layout: Layout) -> Iterator[Item]:
+    """What stood in a worktree's place, or was in it, and git could not keep."""
+    for name in agent_memory.names(layout):
+        for path in _folders(layout.agent(name), "worktree.set-aside-"):
+            why = "git could not keep what is in it; look into it, then delete the folder"
+            yield Item("set-aside", path, False, why)
+
+
+def branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[Item]:
+    """Judge every local branch of ours. A remote's branches are its owner's."""
+    root = layout.root
+    remote = base_branch.remote_of(layout, config)
+    working = _working(layout)
+    held = worktree_commands.holders(root)
+    # Of several for one branch the open one counts.
+    by_branch = {pr.branch: pr for pr in sorted(prs, key=lambda pr: pr.state == "open")}
+    ours = f"refs/heads/{BRANCH_PREFIX}"
+    merged: dict[str, set[str]] = {}
+    items = []
+    for ref, commit in repository.refs(root, ours).items():
+        branch = ref.removeprefix("refs/heads/")
+        pr = by_branch.get(branch)
+        base = pr.base if pr else config.base_branch or "HEAD"
+        if base not in merged:
+            tip = base_branch.branch_commit(root, remote, base)
+            merged[base] = repository.merged_refs(root, tip, ours) if tip else set()
+        if branch in working:
+            drop, why = False, f"task {working[branch].id} is in {working[branch].state}"
+        elif branch in held:
+            drop, why = False, f"it is checked out in {held[branch]}"
+        elif pr is not None and pr.state == "open":
+            drop, why = False, f"pull request {pr.id} is open"
+        elif ref in merged[base]:
+            drop, why = True, "it is merged"
+        else:
+            drop, why = False, "it has commits that are not in its base"
+        items.append(Item("branch", branch, drop, why, commit))
+    return items
+
+
+def _working(layout: Layout) -> dict[str, Task]:
+    """Return the tasks that are not over, by their branches."""
+    store = Store(layout)
+    open_ones = [task for state in OPEN_STATES for task in store.list(state).tasks]
+    return {task.work_branch: task for task in open_ones if task.work_branch}
+
+
+def _rescued(layout: Layout, config: Config) -> Iterator[Item]:
+    """What agents left behind uncommitted, or on no branch. None of it goes by itself."""
+    root = layout.root
+    found = repository.refs(root, repository.RESCUE)
+    if not found:
+        return
+    remote = base_branch.remote_of(layout, config)
+    elsewhere = set(repository.refs(root, f"refs/remotes/{remote}/").values()) if remote else set()
+    base = base_branch.branch_commit(root, remote, config.base_branch or "HEAD")
+    alone = repository.outside(root, found.values(), elsewhere | ({base} if base else set()))
+    for ref, commit in found.items():
+        look = f"to look: git show --first-parent {ref}; to drop: git update-ref -d {ref}"
+        why = f"it may be nowhere else; {look}" if commit in alone else "it is pushed or merged"
+        yield Item("rescue", ref, commit not in alone, why, commit)
+
+
+def leftovers(layout: Layout, now: float) -> list[Item]:
+    """Judge what processes of ours make for a moment: whoever is killed leaves it."""
+    items = []
+    unsettled = {agent_memory.read(layout, name).run for name in agent_memory.names(layout)}
+    for path in _folders(layout.cache, "base-"):
+        run_id = os.path.basename(path).removeprefix("base-")
+        in_use = run_id in unsettled or _is_at_work(layout, run_id)
+        why = "its run's checks may be using it" if in_use else "its run is over"
+        items.append(Item("leftover", path, not in_use, why))
+    for path in _folders(layout.cache, "landing-"):
+        in_use = locks.is_locked(landing.lock_path(layout))
+        why = "something is being merged" if in_use else "nothing is being merged"
+        items.append(Item("leftover", path, not in_use, why))
+    why = "its writer was killed"
+    items += [Item("leftover", path, True, why) for path in _beside(layout, now - ABANDONED)]
+    return items
+
+
+def _is_at_work(layout: Layout, run_id: str) -> bool:
+    folders = (layout.run(name, run_id) for name in agent_memory.names(layout))
+    return any(run_record.is_at_work(run_record.read(folder) or {}) for folder in folders)
+
+
+def _beside(layout: Layout, before: float) -> list[str]:
+    """Return what is left of unfinished files, in all folders where we write."""
+    folders = [layout.home, layout.shared, layout.prs, layout.cache]
+    for name in agent_memory.names(layout):
+        folders += [layout.agent(name), *_folders(layout.runs(name), "")]
+    paths = [path for folder in folders for path in files.left_beside(folder, before)]
+    return [*Store(layout).leftovers(before), *paths]
+
+
+def _folders(where: str, prefix: str) -> list[str]:
+    """Return the paths of a folder's sub-folders whose names begin so."""
+    try:
+        with os.scandir(where) as entries:
+            found = [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(path for path in found if os.path.basename(path).startswith(prefix))
+
+
+# --- carried out -------------------------------------------------------------------------------
+
+
+def carry_out(
+    layout: Layout, config: Config, prs: list[PullRequest], items: Iterable[Item]
+) -> list[Item]:
+    """Drop what the plan drops; return what was dropped. What changed since stays.
+
+    Raises files.LockHeld when the queue is busy for very long.
+    """
+    wanted = [item for item in items if item.drop]
+    dropped = [item for item in wanted if item.kind != "branch" and _drop(layout, config, item)]
+    doomed = [item for item in wanted if item.kind == "branch"]
+    if doomed:
+        # A claim takes the same lock: no run can begin on a branch between this look and its end.
+        with Store(layout).locked():
+            still = set(branches(layout, config, prs))
+            dropped += [item for item in doomed if item in still and _drop(layout, config, item)]
+    return dropped
+
+
+def _drop(layout: Layout, config: Config, item: Item) -> bool:
+    """Drop one thing; False when it moved on since it was judged: the next look judges again."""
+    try:
+        match item.kind:
+            case "worktree":
+                return drop_worktree(layout, item.name, config)
+            case "branch":
+                repository.delete_ref(layout.root, f"refs/heads/{item.name}", item.commit)
+            case "rescue":
+                repository.delete_ref(layout.root, item.name, item.commit)
+            case _ if os.path.isdir(item.name):
+                return _drop_throw_away(layout, item.name)
+            case _:
+                files.remove(item.name)
+    except (OrchestratorError, OSError):
+        return False
+    return True
+
+
+def _drop_throw_away(layout: Layout, path: str) -> bool:
+    """Remove a worktree that was to be thrown away; False while something is being merged."""
+    guard = landing.lock(layout, 0.0)
+    try:
+        with guard:
+            worktree.remove(layout.root, path)
+        return True
+    except locks.LockHeld:
+        return False
+    finally:
+        guard.close()
+
+
+def drop_worktree(layout: Layout, path: str, config: Config) -> bool:
+    """Remove a worktree; False when its agent is at work, or `hooks.before_remove` objects."""
+    lock = locks.Lock(os.path.join(os.path.dirname(path), "lock"))
+    try:
+        with lock:
+            if config.hooks.before_remove is not None and not _may_go(path, config):
+                return False
+            worktree.preserve(path, None, f"clean-{os.path.basename(os.path.dirname(path))}")
+            worktree.remove(layout.root, path)
+        return True
+    except locks.LockHeld:
+        return False
+    finally:
+        lock.close()
+
+
+def _may_go(path: str, config: Config) -> bool:
+    """Run `hooks.before_remove` in the worktree; return whether it succeeded in time."""
+    done = commands.run(
+        ("/bin/sh", "-c", config.hooks.before_remove or ""),
+        cwd=path,
+        environment=user_commands.commands_environment(config),
+        timeout=config.hooks.timeout_seconds,
+    )
+    return done.code == 0

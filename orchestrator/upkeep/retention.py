@@ -1,0 +1,242 @@
+"""Retention: how much of what is over is kept, as `retention` in agents.yaml says.
+
+A tick that settled runs takes away a few of their agents' oldest run folders, and begins the
+history anew: it holds the lock, so that is little each time. What takes longer is done by the
+process of a run's end, after its tick and outside its lock: long streams are packed, and once a day
+what `clean` would drop of merged branches and of killed processes' leftovers goes by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from orchestrator.config import load
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Action, Config, PullRequest
+from orchestrator.project import agent_memory, events, run_record
+from orchestrator.pulls import landing
+from orchestrator.pulls import states as pull_states
+from orchestrator.system import files, locks
+from orchestrator.tasks.store import Store
+from orchestrator.upkeep import clean
+
+#: Run folders of one agent that one tick removes: some milliseconds.
+MOST_AT_ONCE = 10
+#: Bytes from which a stream is packed: most never are, and stay to be read with any tool.
+LONG_STREAM = 1_000_000
+#: Bytes at which a log that everybody appends to begins anew.
+LONG_LOG = 1_000_000
+MEGABYTE = 1_000_000
+DAY = 86_400.0
+#: Actions that settle a run.
+_SETTLING = ("finish", "requeue", "block", "fail", "stop")
+#: States whose tasks say which of their runs matters still: the one that they ran last, also for
+#: what it left undelivered.
+_REFERRING = ("incoming", "claimed", "blocked", "failed")
+
+
+def settled(actions: Iterable[Action]) -> list[tuple[str, str]]:
+    """Return agent and id of each run that a tick's actions settled."""
+    return [(a.agent, a.run) for a in actions if a.action in _SETTLING and a.agent and a.run]
+
+
+# --- under the tick's lock ---------------------------------------------------------------------
+
+
+def prune(layout: Layout, config: Config, agents: Iterable[str]) -> list[OSError]:
+    """Take away old run folders of these agents, and begin a long history anew.
+
+    Call it under the scheduler's lock. What cannot be removed stops nothing else: it is returned.
+    With the queue busy for very long nothing is removed: the next settled run is the next chance.
+    """
+    events.begin_anew(layout, config.retention.events_mb * MEGABYTE)
+    beyond = {name: _beyond(layout, name, config.retention.runs) for name in set(agents)}
+    if not any(beyond.values()):
+        return []
+    try:
+        kept = _referred_to(layout)
+    except locks.LockHeld:
+        return []
+    failures: list[OSError] = []
+    for name, run_ids in beyond.items():
+        folders = [layout.run(name, run_id) for run_id in run_ids if run_id not in kept]
+        failures += _remove(folders)
+    return failures
+
+
+def _beyond(layout: Layout, agent: str, count: int) -> list[str]:
+    """Return the ids of an agent's runs but for the newest `count`, oldest first."""
+    try:
+        with os.scandir(layout.runs(agent)) as entries:
+            # Ids begin with their time.
+            ids = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return ids[: max(len(ids) - count, 0)]
+
+
+def _referred_to(layout: Layout) -> set[str | None]:
+    """Return the runs that tasks, agents and so the inbox still speak of."""
+    states = [agent_memory.read(layout, name) for name in agent_memory.names(layout)]
+    kept = {run for state in states for run in (state.run, state.last_run)}
+    store = Store(layout)
+    # A person's move from a state that is still to be listed to one that was must not hide a task.
+    with store.locked():
+        for state in _REFERRING:
+            kept.update(task.run for task in store.list(state, remember=True).tasks)
+    return kept
+
+
+def _remove(folders: Iterable[str]) -> list[OSError]:
+    """Remove the first of these run folders; return what went wrong."""
+    from shutil import rmtree
+
+    removed = 0
+    failures: list[OSError] = []
+    for folder in folders:
+        if removed == MOST_AT_ONCE:
+            break
+        if run_record.is_at_work(run_record.read(folder) or {}):
+            continue  # nobody remembers it, but it lives
+        try:
+            rmtree(folder)
+            removed += 1
+        except OSError as error:
+            failures.append(error)
+    return failures
+
+
+# --- after a run, outside the lock -------------------------------------------------------------
+
+
+def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
+    """Pack the long streams of the runs that a tick settled; once a day, do the rest too.
+
+    `now` is epoch seconds. What goes wrong is an event of the project's history: nobody waits here.
+    """
+    if not os.path.isdir(layout.cache):
+        return  # taken away by an uninstall meanwhile: nothing is made there again
+    lock = locks.Lock(os.path.join(layout.cache, "keeping.lock"))
+    try:
+        with lock:
+            _keep(layout, actions, now)
+    except locks.LockHeld:
+        return  # the process of another run's end is at it
+    finally:
+        lock.close()
+
+
+def _keep(layout: Layout, actions: Iterable[Action], now: float) -> None:
+    try:
+        for agent, run_id in settled(actions):
+            _pack(layout, agent, run_id)
+        _once_a_day(layout, now)
+    except (OrchestratorError, OSError, locks.LockHeld) as error:
+        events.append(layout, now, "clean", reason=f"failed: {error}")
+
+
+def _once_a_day(layout: Layout, now: float) -> None:
+    memory_path = os.path.join(layout.cache, "keeping.json")
+    memory = files.read_json(memory_path) or {}
+    at = memory.get("at")
+    # A time ahead of the clock is none.
+    if isinstance(at, int | float) and 0 <= now - at < DAY:
+        return
+    # First, so that what fails is not tried again at every run's end.
+    files.write_json(memory_path, {**memory, "at": now})
+    _begin_logs_anew(layout)
+    config = load.usable(layout)
+    if config is None:
+        return
+    for name in agent_memory.names(layout):
+        for run_id in _beyond(layout, name, 0):
+            _pack(layout, name, run_id)
+    prs = pull_states.known(layout, config)
+    items = clean.leftovers(layout, now)
+    if prs is not None:
+        merged, since = _merged(layout, config, prs, memory.get("merged"), now)
+        items += [
+            item for item in merged if now - since[item.name][1] >= config.retention.days * DAY
+        ]
+        files.write_json(memory_path, {"at": now, "merged": since})
+    for item in clean.carry_out(layout, config, prs or [], items):
+        told = {"kind": item.kind, "name": item.name, "commit": item.commit or None}
+        events.append(layout, now, "clean", reason=item.why, **told)
+
+
+def _begin_logs_anew(layout: Layout) -> None:
+    """Put long logs aside, in the place of those before them."""
+    _put_aside(layout.schedule_log)
+    guard = landing.lock(layout, 0.0)
+    try:
+        # A check's output is read back from where it began: not while one may be at work.
+        with guard:
+            for name in ("landing.log", "landing.out"):
+                _put_aside(os.path.join(layout.cache, name))
+    except locks.LockHeld:
+        return  # it is being written to just now; tomorrow again
+    finally:
+        guard.close()
+
+
+def _put_aside(path: str) -> None:
+    files.put_aside(path, f"{path}.1", LONG_LOG)
+
+
+def _merged(
+    layout: Layout, config: Config, prs: list[PullRequest], known: object, now: float
+) -> tuple[list[clean.Item], dict[str, list[Any]]]:
+    """Return the branches that hold nothing of their own, and since when, as far as we saw.
+
+    No forge says alike when something was merged, and a branch may be without a pull request: so it
+    counts from the day on which it was first found to be so, at that commit.
+    """
+    items = [item for item in clean.branches(layout, config, prs) if item.drop]
+    before = known if isinstance(known, dict) else {}
+    since: dict[str, list[Any]] = {}
+    for item in items:
+        match before.get(item.name):
+            case [item.commit, int() | float() as seen] if seen <= now:
+                since[item.name] = [item.commit, seen]
+            case _:
+                since[item.name] = [item.commit, now]
+    return items, since
+
+
+def _pack(layout: Layout, agent: str, run_id: str) -> None:
+    """Compress a long stream of a settled run. Killed at any instant, it leaves a whole one."""
+    folder = layout.run(agent, run_id)
+    path = os.path.join(folder, run_record.STREAM)
+    try:
+        if os.lstat(path).st_size < LONG_STREAM or agent_memory.read(layout, agent).run == run_id:
+            return
+        if (run_record.read(folder) or {}).get("status") == "finished":
+            _compress(path, os.path.join(folder, run_record.PACKED_STREAM))
+    except FileNotFoundError:
+        return  # there is none; or a tick removed the run's folder meanwhile
+
+
+def _compress(path: str, target: str) -> None:
+    import gzip
+    from shutil import copyfileobj
+
+    beside = files.beside_of(target)
+    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        with open(source, "rb") as plain, open(beside, "wb", opener=_private) as packed:
+            with gzip.GzipFile("", "wb", fileobj=packed, compresslevel=6) as out:
+                copyfileobj(plain, out, 1 << 20)
+            packed.flush()
+            os.fsync(packed.fileno())
+        os.replace(beside, target)
+    except BaseException:
+        files.remove(beside)
+        raise
+    os.unlink(path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

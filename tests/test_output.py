@@ -1,0 +1,30 @@
+"""What the command line prints reaches the reader of a pipe at once."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.cli import output
+
+
+@pytest.mark.parametrize(
+    ("show", "shown"),
+    [
+        (lambda: output.out("a line"), b"a line\n"),
+        (lambda: output.show_json([1]), b"[\n  1\n]\n"),
+        (lambda: output.table(("a", "b"), [(1, None)]), b"A  B\n1  -\n"),
+        (lambda: output.copy(b"bytes\xff\n"), b"bytes\xff\n"),
+    ],
+)
+def test_what_is_printed_is_flushed(
+    show: Callable[[], None], shown: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = io.BytesIO()
+    with io.TextIOWrapper(io.BufferedWriter(pipe), encoding="utf-8") as stdout:  # type: ignore[arg-type]
+        monkeypatch.setattr(sys, "stdout", stdout)
+        show()
+        assert pipe.getvalue() == shown
