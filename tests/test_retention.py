@@ -22,7 +22,7 @@ from orchestrator.model import Action, Config, Entry, PullRequest, Retention
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import landing, states
-from orchestrator.pulls.forge import Local
+from orchestrator.pulls.local import Local
 from orchestrator.system import locks
 from orchestrator.system import process as processes
 from orchestrator.tasks import store as store_module
