@@ -323,9 +323,9 @@ class StoreContract:
     def test_changes_can_be_made_under_the_lock_that_they_themselves_take(
         self, store: Store
     ) -> None:
-        with store.locked():
+        with store.change():
             store.add(new_task())
-            with store.locked():
+            with store.change():
                 assert claim(store, store.find("T1")) is not None
             store.move(store.find("T1"), "done", entry("done", "R1"))
         assert self.where(store, "T1") == ["done"]
@@ -340,7 +340,7 @@ class StoreContract:
             make_store().add(new_task("T2"))
             done.set()
 
-        with store.locked():
+        with store.change():
             thread = threading.Thread(target=rival)
             thread.start()
             assert entered.wait(10)

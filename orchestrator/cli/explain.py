@@ -14,7 +14,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import STATES, Agent, Config, Rule, Snapshot, Task
 from orchestrator.plan import planner
 from orchestrator.project import mark
-from orchestrator.tasks.store import Malformed, Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 #: What a person can do about a rule that is not ok. `agent` is whose rule it is, `first` the first
@@ -37,7 +37,7 @@ _NEXT = {
     "no_matching_task": "give it one: orchestrator task add --title '...' --role {role}",
     "no_matching_agent": "add one: orchestrator agent add NAME --role {role}",
     "queue_order": "nothing: its turn comes (PRIORITY: P0 is first)",
-    "task_malformed": "mend or move that file",
+    "task_malformed": "fix or move that file",
 }
 
 
@@ -95,11 +95,11 @@ def explanation(
     agent = next((a for a in config.agents if a.name == subject), None)
     if agent is not None:
         return _of_agent(agent, config, snapshot, now)
-    store = Store(layout)
+    store = stores.of_project(layout)
     listings = {state: store.list(state) for state in STATES[:3]}
     for state in listings:
         for task in listings[state].tasks:
-            if task.id == subject or _is_file(task.path, subject):
+            if task.id == subject or _is_file(task.where, subject):
                 return _of_task(task, config, snapshot, now)
     try:
         return _of_task(store.find(subject), config, snapshot, now)
@@ -108,10 +108,10 @@ def explanation(
     for state in STATES:
         listing = listings.get(state) or store.list(state)
         for bad in listing.malformed:
-            if _is_file(bad.path, subject):
+            if _is_file(bad.where, subject):
                 return _of_malformed(bad)
         for task in listing.tasks:
-            if _is_file(task.path, subject):
+            if _is_file(task.where, subject):
                 return _of_task(task, config, snapshot, now)
     waiting = [task.id for listing in listings.values() for task in listing.tasks]
     raise NotFound("agent or task", subject, [*(a.name for a in config.agents), *waiting])
@@ -199,8 +199,8 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
     return "is done, without a pull request", None
 
 
-def _of_malformed(bad: Malformed) -> Explanation:
+def _of_malformed(bad: stores.Malformed) -> Explanation:
     rule = Rule("task_malformed", False, bad.reason)
-    name = os.path.basename(bad.path)
-    step = f"{_NEXT['task_malformed']}: {bad.path}"
+    name = os.path.basename(bad.where)
+    step = f"{_NEXT['task_malformed']}: {bad.where}"
     return Explanation(name, f"is no task: {bad.reason}", step, (rule,))
