@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, tree
-from store_contract import MakeStore, StoreContract, claim, entry, new_task
+from store_contract import StoreContract, claim, entry, new_task
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
@@ -37,9 +37,7 @@ def store(layout: Layout) -> FileStore:
 
 
 class TestFileStore(StoreContract):
-    @pytest.fixture
-    def make_store(self, layout: Layout) -> MakeStore:
-        return lambda: FileStore(layout)
+    kind = FileStore
 
 
 GOOD = b"# [T1] Fix it\n\nROLE: implement\n\nBody.\n"
@@ -152,14 +150,6 @@ def test_a_file_that_is_no_task_takes_nobodys_place_among_the_claimed(
     put(layout, "claimed", "notes.md", b"Who has what.\n")
     store.add(new_task())
     assert claim(store, store.find("T1"), limit=1) is not None
-
-
-def test_the_queue_may_lack_folders(tmp_path: Path) -> None:
-    bare = FileStore(Layout(str(tmp_path)))
-    assert bare.counts() == dict.fromkeys(STATES, 0)
-    assert all(bare.list(state).tasks == () for state in STATES)
-    with pytest.raises(NotFound):
-        bare.find("T1")
 
 
 @pytest.mark.parametrize("state", ["claimed", "blocked", "done", "failed"])
@@ -378,19 +368,6 @@ def test_reading_changes_nothing_on_disk(layout: Layout, store: FileStore) -> No
     store.has_title("Good", None, STATES)
     store.new_id()
     assert tree(layout.root) == before
-
-
-def test_every_change_takes_the_idle_ticks_stamp_away(layout: Layout, store: FileStore) -> None:
-    def changes() -> Iterator[Callable[[], object]]:
-        yield lambda: store.add(new_task())
-        yield lambda: claim(store, store.find("T1"))
-        yield lambda: store.note(store.find("T1"), entry("review"))
-        yield lambda: store.move(store.find("T1"), "done", entry("done"))
-
-    for change in changes():
-        Path(layout.idle_stamp).write_text("stamp")
-        change()
-        assert not os.path.exists(layout.idle_stamp)
 
 
 #: Claims, on a disk that has room for so many bytes of the file only.
