@@ -217,7 +217,8 @@ class Task(NamedTuple):
     title: str
     role: str
     state: str
-    path: str
+    #: Where the store keeps it, for display: the path of its file.
+    where: str
     #: The text as written; anything but P0 to P3 sorts last.
     priority: str = "P2"
     #: The base branch asked for; None is the configured one.

@@ -27,7 +27,7 @@ from orchestrator.project import agent_memory, mark
 from orchestrator.project.mark import record_schedule
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import locks, process
-from orchestrator.tasks import history, store, task_file
+from orchestrator.tasks import file_store, history, task_file
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"
@@ -310,7 +310,7 @@ def test_done_and_failed_tasks_are_counted_without_being_read(
     def read(path: str) -> None:
         raise AssertionError(path)
 
-    monkeypatch.setattr(store, "_read", read)
+    monkeypatch.setattr(file_store, "_read", read)
     queue = cli("status", "--json").json["queue"]
     assert (queue["done"], queue["failed"]) == (300, 300)
 

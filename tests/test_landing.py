@@ -21,7 +21,7 @@ from orchestrator.pulls import landing, review
 from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import history
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
 
 NOW = 1_800_000_000.0
 
@@ -38,7 +38,7 @@ class World:
         self.config = Config(
             base_branch="main", forge="local", review=Review(auto_merge=True, max_rounds=2)
         )
-        self.store = Store(self.layout)
+        self.store = FileStore(self.layout)
         self.forge = Local(self.layout, self.config)
 
     def branch(self, task: str, changes: dict[str, str], base: str = "main") -> str:

@@ -15,7 +15,7 @@ from orchestrator.model import STATES, Task
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
-from orchestrator.tasks.store import Malformed, Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 
@@ -70,11 +70,11 @@ def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
     """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound."""
     if subject in planned.agents:
         return _of_agent(subject, planned)
-    store = Store(layout)
+    store = stores.of_project(layout)
     listings = {state: store.list(state) for state in STATES[:3]}
     for state in listings:
         for task in listings[state].tasks:
-            if task.id == subject or _is_file(task.path, subject):
+            if task.id == subject or _is_file(task.where, subject):
                 return _of_task(task, planned)
     try:
         return _of_task(store.find(subject), planned)
@@ -83,10 +83,10 @@ def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
     for state in STATES:
         listing = listings.get(state) or store.list(state)
         for bad in listing.malformed:
-            if _is_file(bad.path, subject):
+            if _is_file(bad.where, subject):
                 return _of_malformed(bad)
         for task in listing.tasks:
-            if _is_file(task.path, subject):
+            if _is_file(task.where, subject):
                 return _of_task(task, planned)
     unfinished = [task.id for listing in listings.values() for task in listing.tasks]
     raise NotFound("agent or task", subject, [*planned.agents, *unfinished])
@@ -148,7 +148,7 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
     return "is done, without a pull request", None
 
 
-def _of_malformed(bad: Malformed) -> Explanation:
-    step = f"fix or move that file: {bad.path}"
+def _of_malformed(bad: stores.Malformed) -> Explanation:
+    step = f"fix or move that file: {bad.where}"
     rule = Verdict("task_malformed", False, bad.reason, hint=step)
-    return Explanation(os.path.basename(bad.path), f"is no task: {bad.reason}", step, (rule,))
+    return Explanation(os.path.basename(bad.where), f"is no task: {bad.reason}", step, (rule,))

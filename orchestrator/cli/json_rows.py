@@ -40,7 +40,7 @@ def task_row(task: Task, config: Config) -> Row:
         "created": time_text(task.created),
         "created_by": task.created_by,
         "state": task.state,
-        "path": task.path,
+        "path": task.where,
         "attempts": task.attempts,
         "not_before": time_text(task.not_before),
         "depends_on": list(task.depends_on),

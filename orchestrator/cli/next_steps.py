@@ -9,7 +9,7 @@ from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Snapshot
 from orchestrator.plan.planner import plan
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick import inbox
 
 
@@ -26,7 +26,7 @@ def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"next: {waiting} {'task waits' if waiting == 1 else 'tasks wait'}"
                 yield "  orchestrator task list --state incoming"
             continue
-        for subject in _subjects(Store(layout), task_id, seen.snapshot):
+        for subject in _subjects(stores.of_project(layout), task_id, seen.snapshot):
             if subject in approvals:
                 yield f"next: {subject} is done, and its pull request waits for your approval"
                 yield f"  orchestrator inbox approve {approvals[subject]}"
@@ -40,7 +40,7 @@ def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"  {found.next_step}"
 
 
-def _subjects(store: Store, task_id: str, snapshot: Snapshot) -> list[str]:
+def _subjects(store: stores.Store, task_id: str, snapshot: Snapshot) -> list[str]:
     """Return the tasks that a run of this one led to: open reviews, else the reviewed or itself."""
     try:
         reviewed = store.find(task_id).reviews or task_id

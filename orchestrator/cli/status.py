@@ -13,7 +13,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest, Task
 from orchestrator.project import mark
 from orchestrator.pulls import states
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick import lock, observe, problems
 from orchestrator.tick.observe import Observation
 
@@ -34,7 +34,7 @@ def look(layout: Layout, loaded: Settings, now: float) -> Value:
 def value(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Value:
     """The same, with the pull requests that are known already (None: the forge cannot be asked)."""
     seen = observe.observe(layout, loaded, now, prs)
-    store = Store(layout)
+    store = stores.of_project(layout)
     blocked = store.list("blocked").tasks
     counts = {
         **store.counts(),

@@ -19,7 +19,7 @@ from orchestrator.project import faults as system_faults
 from orchestrator.pulls import forges, review
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files, locks
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 
 #: How often a merge is made again because somebody pushed to the base meanwhile.
 TRIES = 3
@@ -90,7 +90,7 @@ def _land_one(
 
 
 def _send_back(layout: Layout, config: Config, pr: PullRequest, feedback: str, now: float) -> None:
-    store = Store(layout)
+    store = stores.of_project(layout)
     try:
         task = store.find(pr.task or "")
     except NotFound:

@@ -18,7 +18,7 @@ from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import Record
 from orchestrator.pulls import review
 from orchestrator.system import files, locks, process
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick import observe
 
 #: What mends a fault, by the first word of its reason. Work then goes on by itself.
@@ -56,7 +56,7 @@ class Settler:
         self.settings = settings
         self.config: Config = settings.config
         self.now = now
-        self.store = Store(layout)
+        self.store = stores.of_project(layout)
 
     def settle(self, action: Action) -> Action | None:
         """Carry out what was decided about a run: its task first, the agent's memory last.
