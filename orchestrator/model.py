@@ -388,14 +388,6 @@ class Snapshot(NamedTuple):
     forced: Mapping[str, str | None] = {}
 
 
-class Rule(NamedTuple):
-    """One rule's verdict on one agent or task."""
-
-    code: str
-    ok: bool
-    detail: str
-
-
 class Action(NamedTuple):
     """One decision. `action` is start, skip, finish, requeue, block, fail, stop or deliver."""
 

@@ -33,7 +33,7 @@ ROOMS = {
     "config": {"change", "edit", "load", "role_file"},
     "client": {"claude.client", "claude.transcript"},
     "project": {"agent_memory", "events", "faults", "mark", "run_record"},
-    "plan": {"dependencies", "due", "planner"},
+    "plan": {"dependencies", "planner", "rules", "settlements"},
     "tasks": {"history", "store", "task_file"},
     "git": {"base_branch", "call", "remotes", "repository", "worktree", "worktree_commands"},
     "schedule": {"entry", "program_copy", "schedule"},

@@ -13,8 +13,8 @@ from orchestrator.system import commands, files
 
 #: Seconds for one call of a schedule's own program.
 _TIMEOUT = 30.0
-#: Whether an entry is as it was put.
-State = Literal["there", "changed", "gone"]
+#: Whether an entry is as it was put; `old` if an earlier version put it, without a script.
+State = Literal["there", "changed", "old", "gone"]
 
 
 class Kind(ABC):

@@ -41,6 +41,10 @@ def look(layout: Layout, variables: Mapping[str, str], here: list[Finding]) -> I
     if state == "gone":
         yield fail("schedule", f"the entry of {entry.kind} is gone", again)
         return
+    if state == "old":
+        message = f"the entry of {entry.kind} was written by an earlier version"
+        yield warn("schedule", message, "to renew it: orchestrator init")
+        return
     wrong = [*_entry(entry, state, again), *_lost(layout, entry, again)]
     given = schedule.environment(entry, variables)
     wrong += [*_from_schedule(entry, given, here, again), *_zone(entry, given, variables)]
