@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from orchestrator.cli import context, output, status
 from orchestrator.cli.parser import command
-from orchestrator.client.claude.transcript import one_line
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Agent, Config, Rule, Snapshot, Task
 from orchestrator.plan import planner
 from orchestrator.project import mark
 from orchestrator.tasks.store import Malformed, Store
+from orchestrator.text.quoting import one_line
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 #: What a person can do about a rule that is not ok. `agent` is whose rule it is, `first` the first

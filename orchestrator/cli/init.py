@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator import __version__
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
+from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.project import mark
@@ -93,7 +94,9 @@ def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
 
 
 def _install(layout: Layout, kind: str, variables: dict[str, str], change: Change) -> None:
-    entry = Entry(kind, layout.root, usable_path(variables), program_copy.launcher(variables))
+    client = registry.of_config(load.settings(layout, write_cache=False).config)
+    path = usable_path(variables, client.passing_folders(variables))
+    entry = Entry(kind, layout.root, path, program_copy.launcher(variables))
     change.written += schedule.install(entry, variables)
     mark.record_schedule(layout, entry)
     change.warnings += KINDS[kind].warnings()

@@ -34,7 +34,7 @@ def load(data: bytes) -> Config | None:
         values[name] = make(*values[name])
     review = values["review"]
     values["review"] = Review(tuple(review.after), review.max_rounds, review.auto_merge)
-    for name in ("claude_command", "checks", "environment_allow"):
+    for name in ("client_command", "checks", "environment_allow"):
         values[name] = tuple(values[name])
     values["agents"] = tuple(Agent(*agent) for agent in values["agents"])
     return Config(**values)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 
-from orchestrator.config import edit
+from orchestrator.client import registry
+from orchestrator.client.protocol import Client
+from orchestrator.config import edit, load
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout, resources
@@ -75,6 +77,10 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
     return change
 
 
+def _client(layout: Layout) -> Client:
+    return registry.of_config(load.settings(layout, write_cache=False).config)
+
+
 def _write_mark(layout: Layout, now: float, commands: bool) -> None:
     """Record what the person said, and where this shell has the programs that ticks need."""
     known = mark.read(layout)
@@ -83,7 +89,7 @@ def _write_mark(layout: Layout, now: float, commands: bool) -> None:
         "initialised": known.get("initialised") or iso(now),
         #: What is believed and run from `.orchestrator/` bears it.
         "key": mark.key(layout) or os.urandom(16).hex(),
-        "programs": {name: shutil.which(name) for name in ("git", "claude", "gh")},
+        "programs": {name: shutil.which(name) for name in ("git", _client(layout).program, "gh")},
         "commands": commands,
         #: The base branch, where neither the configuration nor the remote names one.
         "branch": known.get("branch") or repository.current_branch(layout.root),
@@ -112,11 +118,10 @@ def _unpause(layout: Layout, change: Change) -> None:
 
 
 def _warn(layout: Layout, change: Change) -> None:
-    if shutil.which("claude") is None:
-        change.warnings.append(
-            "the client `claude` is not on your PATH: install Claude Code, or set claude.command "
-            "in .orchestrator/agents.yaml"
-        )
+    client = _client(layout)
+    if shutil.which(client.program) is None:
+        hint = client.hints["client_missing"]
+        change.warnings.append(f"the client `{client.program}` is not on your PATH: {hint}")
     url = remotes.url(layout.root, "origin")
     if url is None:
         change.warnings.append("there is no remote `origin`: branches stay in this repository")

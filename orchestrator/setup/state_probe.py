@@ -8,12 +8,13 @@ import shutil
 import stat
 from collections.abc import Iterator
 
+from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import repository
 from orchestrator.model import STATES
 from orchestrator.project import agent_memory, mark
 from orchestrator.pulls import landing
 from orchestrator.setup import init_project
-from orchestrator.setup.finding import Finding, Subject, fail, ok, warn
+from orchestrator.setup.subject import Subject
 from orchestrator.system import locks
 from orchestrator.tasks.store import Store
 from orchestrator.tick import problems
