@@ -1,4 +1,4 @@
-"""CONTRACT 7 and FAILURES 6: the machine and its services fail, and no work is charged or lost.
+"""Reference 7 and failures 6: the machine and its services fail, and no work is charged or lost.
 
 Each fault strikes a whole project, stays for several ticks and is mended. What must hold is the
 same for all of them (`hold_out`, `recover`): nobody is charged, one problem says what to do, each

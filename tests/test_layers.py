@@ -240,7 +240,7 @@ def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None
             quiet = all(isinstance(each, ast.Pass | ast.Continue) for each in node.body)
             if quiet and caught in ("everything", "Exception", "BaseException"):
                 found.append(f"{name}:{node.lineno}")
-    assert not found  # FAILURES 9
+    assert not found  # failures 9
 
 
 #: Where a client's name stands for the program that has this one as its plugin (the files that

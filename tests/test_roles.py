@@ -125,7 +125,7 @@ def case(name: str, known: dict[str, Role]) -> dict[str, Any]:
 # --- the shipped roles -------------------------------------------------------------------------
 
 
-def test_the_four_roles_of_the_seed_are_shipped(shipped: dict[str, Role]) -> None:
+def test_four_roles_are_shipped(shipped: dict[str, Role]) -> None:
     found = {name: (role.takes, role.delivers) for name, role in shipped.items()}
     assert found == {
         "product_manager": (None, "nothing"),

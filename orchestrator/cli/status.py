@@ -1,4 +1,4 @@
-"""What `status` and `watch` show: the whole project as one value (CONTRACT 6), and as text."""
+"""What `status` and `watch` show: the whole project as one value (reference 6), and as text."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def not_set_up(layout: Layout) -> Problem | None:
 class Watched:
     """A project that is looked at again and again: its forge is asked at most twice a minute."""
 
-    #: Seconds between two questions to the forge, unless its local records changed (FAILURES 13).
+    #: Seconds between two questions to the forge, unless its local records changed (failures 13).
     ASK_AGAIN = 30.0
 
     def __init__(self, layout: Layout) -> None:

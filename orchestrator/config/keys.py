@@ -1,7 +1,7 @@
-"""`agents.yaml`: every key of CONTRACT 4, what it takes, and the configuration that comes of it.
+"""`agents.yaml`: every key of reference 4, what it takes, and the configuration that comes of it.
 
 Everything wrong is found in one pass and said with its line, its key's path and the nearest right
-word: a lenient reader once let a misspelt key empty the agent list (FAILURES 9).
+word: a lenient reader once let a misspelt key empty the agent list (failures 9).
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def _cached(layout: Layout) -> tuple[str, Config] | None:
 
 
 def _with_base_branch(layout: Layout, config: Config) -> Config:
-    """Fill in the base branch: the remote's HEAD branch, else that of `init` (CONTRACT 4).
+    """Fill in the base branch: the remote's HEAD branch, else that of `init` (reference 4).
 
     Not the current one, but where nobody ran `init`: a person who changes to a branch of their own
     must not turn the agents' work to it.

@@ -1,7 +1,7 @@
 """Forges: where pull requests live. `github` through the `gh` program, or `local`, on this disk.
 
 Both look for a pull request of the same head before they open one, so that a step repeated after a
-crash opens no second one (FAILURES 2).
+crash opens no second one (failures 2).
 """
 
 from __future__ import annotations

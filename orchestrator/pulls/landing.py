@@ -1,6 +1,6 @@
 """Landing: merging pull requests into their base, one at a time, the merged result checked.
 
-Two branches that pass alone may fail together (FAILURES 11), so what is checked and pushed is the
+Two branches that pass alone may fail together (failures 11), so what is checked and pushed is the
 merge itself, made in a throw-away worktree. A conflict, or a merge that fails its checks, goes back
 to its author with the branch intact.
 """
@@ -196,7 +196,7 @@ def _check(layout: Layout, config: Config, pr: PullRequest, path: str) -> None:
 
 
 def _fast_forward(root: str, branch: str, old: str, new: str) -> None:
-    """Move the base branch of a repository without a remote, as a person asked (CONTRACT 7)."""
+    """Move the base branch of a repository without a remote, as a person asked (reference 9.5)."""
     holder = worktree_commands.holder_of(root, branch)
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)

@@ -116,7 +116,7 @@ def record_verdict(
 ) -> Task:
     """Write a verdict into a done task's history; send the task back when changes are asked for.
 
-    After `review.max_rounds` rounds a person is asked instead of the author (CONTRACT 7). Repeated
+    After `review.max_rounds` rounds a person is asked instead of the author (reference 7). Repeated
     after a crash, with the same `run`, it changes nothing twice.
     """
     asked = verdict == "changes_requested"

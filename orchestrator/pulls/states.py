@@ -1,6 +1,6 @@
 """Pull requests as they really are: the forge's records, brought up to date with git.
 
-The forge and the remote are asked at most once a tick (FAILURES 13); reading commands use what is
+The forge and the remote are asked at most once a tick (failures 13); reading commands use what is
 known on this disk and change nothing.
 """
 
@@ -77,7 +77,7 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
 
 
 def _states(root: str, remote: str | None, prs: list[PullRequest]) -> dict[str, str]:
-    """Return the state of open pull requests by id, as git knows it (CONTRACT 7).
+    """Return the state of open pull requests by id, as git knows it (reference 9.3).
 
     Merged when the head is reachable from the base, closed when the branch is gone. Three questions
     to git for one base, however many pull requests there are.

@@ -1,6 +1,6 @@
 """Delivery: from commits on a branch to a pull request, by the scheduler's side, step by step.
 
-`done` has its proof (FAILURES 2): commits exist, the checks passed on exactly that commit, the
+`done` has its proof (failures 2): commits exist, the checks passed on exactly that commit, the
 remote has it, a pull request shows it. Each step is written into the run's journal when it is done
 and asks first whether it already is.
 """
