@@ -1,6 +1,6 @@
 """A client: the program that works as an agent, and everything that the core asks about it.
 
-To add a client, write a package beside `claude/` with a class that has these members, and enter it
+To add a client, write a package in this folder with a class that has these members, and enter it
 in `registry.CLIENTS`. `tests/client_contract.py` states what every client must do.
 """
 
