@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+#: The forges, by the value of `forge` in agents.yaml (`pulls.forges` has the classes).
+FORGES = ("github", "local")
 STATES = ("incoming", "claimed", "blocked", "done", "failed")
 #: States in which a task still waits for, or gets, work.
 OPEN_STATES = ("incoming", "claimed", "blocked")
@@ -387,14 +389,6 @@ class Snapshot(NamedTuple):
     timezone: str | None = None
     #: Agents to treat as due (`orchestrator run`), each with the task wanted or None.
     forced: Mapping[str, str | None] = {}
-
-
-class Rule(NamedTuple):
-    """One rule's verdict on one agent or task."""
-
-    code: str
-    ok: bool
-    detail: str
 
 
 class Action(NamedTuple):

@@ -21,11 +21,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from orchestrator.cli import context, main, run_and_stop
+from orchestrator.cli import context, run_and_stop
+from orchestrator.cli.main import main
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Outcome, PullRequest, Task
 from orchestrator.project import agent_memory, run_record
-from orchestrator.pulls import forge
+from orchestrator.pulls.local import Local
 from orchestrator.run import runner, supervisor
 from orchestrator.system import files, locks
 from orchestrator.tasks.store import Listing, Store
@@ -224,7 +225,7 @@ class Stage:
         head = self.commits.pop()
         self.git("update-ref", f"refs/heads/{branch}", head)
         wanted = PullRequest("", task, branch, "main", head, task, "open")
-        where = forge.Local(self.layout, SimpleNamespace(remote="origin"))
+        where = Local(self.layout, SimpleNamespace(remote="origin"))
         return where.open(wanted, "").id
 
     def merge(self, branch: str) -> None:

@@ -402,9 +402,9 @@ def hub(world: World) -> Forge:
 
 #: While `gh` hangs, it has a second: nobody wants to wait for the product's minute.
 IMPATIENT = """
-from orchestrator.pulls import forge
+from orchestrator.pulls import github
 if os.path.exists({mode!r}):
-    forge.GH_TIMEOUT = forge.GH_TICK_TIMEOUT = 1.0
+    github.GH_TIMEOUT = github.GH_TICK_TIMEOUT = 1.0
 """
 
 

@@ -29,11 +29,11 @@ ROOMS = {
     "tick": {"inbox", "lock", "observe", "problems", "tick"},
     "run": {"headstart", "prompts", "supervisor"},
     "upkeep": {"clean", "retention"},
-    "pulls": {"forge", "landing", "review", "states"},
-    "config": {"change", "edit", "load", "role_file", "roles"},
-    "client": {"protocol", "registry"},
+    "pulls": {"forge", "forges", "landing", "review", "states"},
+    "config": {"change", "edit", "load", "role_file"},
+    "client": {"program", "protocol", "registry"},
     "project": {"agent_memory", "events", "faults", "mark", "run_record"},
-    "plan": {"dependencies", "due", "planner"},
+    "plan": {"dependencies", "planner", "rules", "settlements"},
     "tasks": {"history", "store", "task_file"},
     "git": {"base_branch", "call", "remotes", "repository", "worktree", "worktree_commands"},
     "schedule": {"entry", "program_copy", "schedule"},
@@ -390,5 +390,6 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "system.files",
         "system.locks",
         "system.process",
+        "system.processes",
     }
     assert loaded.isdisjoint({"dataclasses", "subprocess", "inspect", "asyncio", *HEAVY})

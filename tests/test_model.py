@@ -45,7 +45,7 @@ from tales import (
 )
 
 from orchestrator.model import STATES
-from orchestrator.plan.planner import MAX_RESTARTS
+from orchestrator.plan.settlements import MAX_RESTARTS
 from orchestrator.project import run_record
 
 

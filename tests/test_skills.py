@@ -236,7 +236,7 @@ def test_a_project_says_it_its_own_way_and_its_agents_are_told_that(
     own.parent.mkdir(parents=True)
     own.write_text(f"---\ndescription: ours\n---\nOur way of {name}.\n")
     assert cli("_skill", name).out == f"Our way of {name}.\n"
-    known, _ = roles.load(str(repo / "none"), str(repo / "none"), write_cache=False)
+    known, _ = roles.load(str(repo / "none"))
     briefs = [prompts.instructions(variables(r, project=str(repo))) for r in known.values()]
     assert any(f"Our way of {name}." in text for text in briefs)
 

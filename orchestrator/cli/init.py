@@ -44,7 +44,9 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--start", action="store_true", help="start unpaused")
     parser.add_argument("--uninstall", action="store_true", help="take out what init put in")
-    hidden = commands.add_parser("_probe", description="what `doctor` asks by the schedule's way")
+    hidden = commands.add_parser(
+        "_probe", description="what `doctor` asks in the schedule's environment"
+    )
     hidden.set_defaults(command=probe, parser=hidden)
     after = commands.add_parser("_follow", description="let the schedule start this version")
     after.set_defaults(command=follow, parser=after)
@@ -55,21 +57,20 @@ def init(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments)
     if arguments.uninstall:
         return _uninstall(arguments, layout)
-    variables = dict(os.environ)
     kind = arguments.schedule
     if kind in KINDS:
-        schedule.require(kind, layout.root, variables)
+        schedule.require(kind, layout.root)
     change = init_project.init(
         layout, context.now(), start=arguments.start, commands=arguments.commands
     )
     if kind in KINDS:
-        _install(layout, kind, variables, change)
+        _install(layout, kind, change)
     elif kind == "none":
-        gone, warnings = _remove(layout, variables)
-        change.written += [f"taken out: {name}" for name in gone]
+        gone, warnings = _remove(layout)
+        change.written += [f"removed: {name}" for name in gone]
         change.warnings += warnings
-    elif mark.schedule(layout) is not None:
-        change.written += _move_along(variables)
+    elif entry := mark.schedule(layout):
+        change.written += schedule.update(entry)
     _report(arguments, layout, change, "Set up")
     if not arguments.json:
         _next_step(layout, mark.schedule(layout))
@@ -77,30 +78,29 @@ def init(arguments: argparse.Namespace) -> int:
 
 
 def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
-    variables = dict(os.environ)
     uninstall.require_rest(layout)
-    # First what ticks: nothing must start in a project that is half taken out.
-    gone, warnings = _remove(layout, variables)
+    # The schedule first: nothing must start in a project that is half removed.
+    gone, warnings = _remove(layout)
     change = uninstall.carry_out(layout)
     change.written[:0] = gone
     change.warnings += warnings
-    _report(arguments, layout, change, "Taken out of")
+    _report(arguments, layout, change, "Removed from")
     if not arguments.json:
-        _what_stays(layout, program_copy.folder(variables))
+        _what_stays(layout, program_copy.folder())
     return 0
 
 
 # --- the schedule ------------------------------------------------------------------------------
 
 
-def _install(layout: Layout, kind: str, variables: dict[str, str], change: Change) -> None:
+def _install(layout: Layout, kind: str, change: Change) -> None:
     client = registry.of_config(load.settings(layout, write_cache=False).config)
-    path = usable_path(variables, client.passing_folders(variables))
-    entry = Entry(kind, layout.root, path, program_copy.launcher(variables))
-    change.written += schedule.install(entry, variables)
+    path = usable_path(os.environ, client.passing_folders(os.environ))
+    entry = Entry(kind, layout.root, path, program_copy.launcher())
+    change.written += schedule.install(entry)
     mark.record_schedule(layout, entry)
     change.warnings += KINDS[kind].warnings()
-    at_work = program_copy.version(variables)
+    at_work = program_copy.version()
     if at_work and program_copy.is_newer(at_work, __version__):
         change.warnings.append(
             f"schedules start version {at_work}, which another project brought; this is "
@@ -108,17 +108,11 @@ def _install(layout: Layout, kind: str, variables: dict[str, str], change: Chang
         )
 
 
-def _remove(layout: Layout, variables: dict[str, str]) -> tuple[list[str], list[str]]:
+def _remove(layout: Layout) -> tuple[list[str], list[str]]:
     known = mark.schedule(layout)
-    found = schedule.remove(layout.root, variables, known.kind if known else None)
+    found = schedule.remove(layout.root, known.kind if known else None)
     mark.record_schedule(layout, None)
     return found
-
-
-def _move_along(variables: dict[str, str]) -> list[str]:
-    """Let the schedules that are installed start this version, if it is newer."""
-    with program_copy.changing(variables):
-        return program_copy.put(variables)
 
 
 def follow(arguments: argparse.Namespace) -> int:
@@ -128,8 +122,8 @@ def follow(arguments: argparse.Namespace) -> int:
     schedule starts a copy. Raises OrchestratorError; the version before is still at work then.
     """
     layout = context.changing(arguments)
-    if mark.schedule(layout) is not None:
-        for name in _move_along(dict(os.environ)):
+    if entry := mark.schedule(layout):
+        for name in schedule.update(entry):
             output.out(name)
     return 0
 

@@ -8,6 +8,7 @@ from orchestrator.cli import context, explain
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Snapshot
+from orchestrator.plan.planner import plan
 from orchestrator.tasks.store import Store
 from orchestrator.tick import inbox
 
@@ -15,6 +16,7 @@ from orchestrator.tick import inbox
 def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
     """Yield lines on what comes next for tasks whose runs have ended; None is a run without one."""
     loaded, seen = context.look(layout)
+    planned = plan(seen.snapshot, loaded.config, context.now())
     approvals = {
         item.task: item.id for item in inbox.items(layout, loaded, seen) if item.kind == "approval"
     }
@@ -30,9 +32,7 @@ def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"  orchestrator inbox approve {approvals[subject]}"
                 continue
             try:
-                found = explain.explanation(
-                    layout, subject, loaded.config, seen.snapshot, context.now()
-                )
+                found = explain.explanation(layout, subject, planned)
             except NotFound:  # somebody took it away meanwhile
                 continue
             yield f"next: {subject} {found.verdict}"

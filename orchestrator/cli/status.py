@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from orchestrator import idle
 from orchestrator.cli import json_rows
-from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest, Task
-from orchestrator.plan.planner import in_backoff
 from orchestrator.project import mark
 from orchestrator.pulls import states
 from orchestrator.tasks.store import Store
@@ -49,18 +48,14 @@ def value(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] |
         "queue": counts,
         "limits": {name: getattr(limits, name) for name in _LIMITS},
         "open_prs": seen.snapshot.open_prs,
-        "agents": json_rows.agent_rows(layout, loaded, seen, now),
+        "agents": json_rows.agent_rows(loaded.config, seen.snapshot, now),
         "running": running,
-        "retrying": [json_rows.retrying_row(t) for t in seen.incoming.tasks if _was_tried(t, now)],
+        "retrying": [json_rows.retrying_row(t) for t in seen.incoming.tasks if t.attempts > 0],
         "blocked": [_blocked_row(task) for task in blocked],
         "totals": _totals(seen, running),
         "scheduler": _scheduler(layout, now),
         "problems": [json_rows.problem_row(p) for p in _problems(layout, loaded, seen, now)],
     }
-
-
-def _was_tried(task: Task, now: float) -> bool:
-    return task.attempts > 0 or in_backoff(task, now)
 
 
 def _blocked_row(task: Task) -> Value:
@@ -120,12 +115,12 @@ class Watched:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._asked = float("-inf")
-        self._records = ""
+        self._records: tuple[int, int, int] | None = None
         self._prs: list[PullRequest] | None = None
 
     def look(self, loaded: Settings, now: float, clock: float) -> Value:
         """Return the value as it is now; `clock` is monotonic seconds."""
-        records = load.signature(self._layout.prs)
+        records = idle.mark(self._layout.prs)
         if records != self._records or clock - self._asked >= self.ASK_AGAIN:
             self._prs = states.counted(self._layout, loaded.config)
             self._asked, self._records = clock, records

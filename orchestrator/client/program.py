@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from orchestrator.client import registry
-from orchestrator.client.protocol import Client
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.guard import client_environment
 from orchestrator.model import Config
@@ -27,25 +26,33 @@ class Tried(NamedTuple):
     said: str | None = None
 
 
-def try_it(
-    client: Client,
-    config: Config,
-    root: str,
-    variables: Mapping[str, str],
-    extra: Mapping[str, str],
-) -> Tried:
-    """Look for the program and ask it for its `--version`, as a run would start it.
+def find(config: Config, root: str, variables: Mapping[str, str]) -> str | Finding:
+    """Return the program's path, or a finding if there is none. Starts nothing.
 
-    `root` is the project's folder, `variables` are the environment, `extra` what a run adds to it.
+    `root` is the project's folder, `variables` are the environment.
     """
-    argv = registry.command(config)
-    relative = os.sep in argv[0] and not os.path.isabs(argv[0])
-    wanted = os.path.join(root, argv[0]) if relative else argv[0]
-    found = shutil.which(wanted, path=variables.get("PATH", os.defpath))
-    if found is None:
-        where = "is not there" if os.sep in argv[0] else "is not on the PATH"
-        message = f"the client {argv[0]!r} {where}: no agent can run"
-        return Tried(fail("client", message, client.hints["client_missing"]))
+    name = registry.command(config)[0]
+    is_path = os.sep in name
+    wanted = os.path.join(root, name) if is_path else name
+    where = "is not there" if is_path else "is not on the PATH"
+    return shutil.which(wanted, path=variables.get("PATH", os.defpath)) or fail(
+        "client",
+        f"the client {name!r} {where}: no agent can run",
+        registry.of_config(config).hints["client_missing"],
+    )
+
+
+def try_it(
+    config: Config, root: str, variables: Mapping[str, str], extra: Mapping[str, str]
+) -> Tried:
+    """Ask the program for its `--version`, as a run would start it.
+
+    `root` and `variables` are those of `find`; `extra` is what a run adds to the environment.
+    """
+    client, argv = registry.of_config(config), registry.command(config)
+    found = find(config, root, variables)
+    if isinstance(found, Finding):
+        return Tried(found)
     shown = f"{' '.join(argv)} --version"
     clean = {k: v for k, v in variables.items() if not k.startswith("ORCHESTRATOR_")}
     environment = client_environment.for_client(

@@ -15,6 +15,7 @@ from orchestrator.client import registry
 from orchestrator.config.yaml_values import boolean, each, number, one_of, section, text, texts
 from orchestrator.errors import did_you_mean
 from orchestrator.model import (
+    FORGES,
     PORT_STRIDE,
     Agent,
     Budgets,
@@ -180,7 +181,7 @@ _TOP: dict[str, Check] = {
     "review": section(Review, _REVIEW),
     "checks": texts(text(), "a list of shell commands ('[]' for none)"),
     "check_timeout_seconds": _SOME_SECONDS,
-    "forge": one_of(("auto", "github", "local")),
+    "forge": one_of(("auto", *FORGES)),
     "remote": text(_REF, "the name of a git remote"),
     "hooks": section(Hooks, _HOOKS),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),

@@ -18,7 +18,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Outcome, PullRequest, Role, Task
 from orchestrator.project import run_record
 from orchestrator.project.run_record import Record
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
 
 
 class Run(Protocol):
@@ -112,7 +112,7 @@ def _open_pull_request(record: Record, run: Run, outcome: Outcome, head: str) ->
         state="open",
     )
     body = outcome.summary or "(the agent gave no summary)"
-    return forge.of_project(run.layout, run.config).open(wanted, body)
+    return forges.of_project(run.layout, run.config).open(wanted, body)
 
 
 # --- checks ------------------------------------------------------------------------------------

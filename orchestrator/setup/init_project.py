@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 
-from orchestrator.client import registry
-from orchestrator.client.protocol import Client
+from orchestrator.client import program, registry
 from orchestrator.config import edit, load
 from orchestrator.errors import OrchestratorError
+from orchestrator.finding import Finding
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout, resources
 from orchestrator.model import STATES, iso
 from orchestrator.project import mark
-from orchestrator.setup import skills, user_files
+from orchestrator.setup import probes, skills, user_files
 from orchestrator.system import files
 
 #: What lets others into a folder.
@@ -73,23 +73,20 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
     if not mark.is_initialised(layout):
         change.written.append(f".git/{mark.MARK} (the mark that you set this clone up)")
     _write_mark(layout, now, commands)
-    _warn(layout, change)
+    change.warnings += _warnings(layout)
     return change
-
-
-def _client(layout: Layout) -> Client:
-    return registry.of_config(load.settings(layout, write_cache=False).config)
 
 
 def _write_mark(layout: Layout, now: float, commands: bool) -> None:
     """Record what the person said, and where this shell has the programs that ticks need."""
     known = mark.read(layout)
+    client = registry.of_config(load.settings(layout, write_cache=False).config)
     record = {
         **known,
         "initialised": known.get("initialised") or iso(now),
         #: What is believed and run from `.orchestrator/` bears it.
         "key": mark.key(layout) or os.urandom(16).hex(),
-        "programs": {name: shutil.which(name) for name in ("git", _client(layout).program, "gh")},
+        "programs": {name: shutil.which(name) for name in ("git", client.program, "gh")},
         "commands": commands,
         #: The base branch, where neither the configuration nor the remote names one.
         "branch": known.get("branch") or repository.current_branch(layout.root),
@@ -117,16 +114,11 @@ def _unpause(layout: Layout, change: Change) -> None:
         change.written.append(".orchestrator/agents.yaml (paused: false)")
 
 
-def _warn(layout: Layout, change: Change) -> None:
-    client = _client(layout)
-    if shutil.which(client.program) is None:
-        hint = client.hints["client_missing"]
-        change.warnings.append(f"the client `{client.program}` is not on your PATH: {hint}")
-    url = remotes.url(layout.root, "origin")
-    if url is None:
-        change.warnings.append("there is no remote `origin`: branches stay in this repository")
-    elif "github.com" in url and shutil.which("gh") is None:
-        change.warnings.append(
-            "the remote is on GitHub but `gh` is not installed: pull requests are kept as local "
-            "records (forge: local) until it is"
-        )
+def _warnings(layout: Layout) -> list[str]:
+    """Return what the project still lacks; nothing is started to find out."""
+    config = load.settings(layout, write_cache=False).config
+    looked = (program.find(config, layout.root, os.environ), probes.gh_absent(layout, config))
+    found = [f"{e.message}; {e.hint}" for e in looked if isinstance(e, Finding)]
+    if remotes.url(layout.root, config.remote) is None:
+        found.append(f"there is no remote {config.remote!r}: branches stay in this repository")
+    return found

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 from orchestrator import idle
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Action, Config, Problem, PullRequest
-from orchestrator.plan.due import next_due
-from orchestrator.plan.planner import seconds_left
+from orchestrator.model import STATES, Action, Problem, PullRequest
 from orchestrator.system import files
 from orchestrator.tick.observe import Observation
 
@@ -21,14 +19,14 @@ _STILL = ("tick_stale", "task_malformed", "agent_suspended")
 
 def leave(
     layout: Layout,
-    config: Config,
     seen: Observation,
     prs: Sequence[PullRequest] | None,
     actions: Sequence[Action],
     problems: Sequence[Problem],
     now: float,
+    wake: float | None,
 ) -> None:
-    """Leave a stamp if nothing can happen until a time, or until a file changes.
+    """Leave a stamp if nothing can happen until `wake` (None: ever), or until a file changes.
 
     Not while anything runs, a fault is being probed, or a pull request is open: merges elsewhere
     are only seen by looking.
@@ -43,20 +41,7 @@ def leave(
         return
     watched = _watched(layout)
     if watched is not None:
-        idle.write_stamp(layout.idle_stamp, now, _wake(config, seen, actions, now), watched)
-
-
-def _wake(config: Config, seen: Observation, actions: Sequence[Action], now: float) -> float:
-    """Return the first time at which something may become due by itself."""
-    times = [now + idle.LONGEST]
-    for agent in config.agents:
-        state = seen.states.get(agent.name)
-        last = state.last_started if state else None
-        times.append(next_due(agent, last, now, None))
-    times += [now + seconds_left(task, now) for task in seen.snapshot.waiting]
-    if any(action.reason == "budget_exhausted" for action in actions):
-        times.append(now + 60)  # a new day begins at some midnight
-    return min(time for time in times if time > now)
+        idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, watched)
 
 
 def _watched(layout: Layout) -> list[str] | None:

@@ -99,7 +99,7 @@ class Claude:
     def probe(self, config: Config, root: str, variables: Mapping[str, str]) -> Iterator[Finding]:
         from orchestrator.client.claude import probe
 
-        return probe.probe(self, config, root, variables)
+        return probe.probe(config, root, variables)
 
 
 def settings_folder(variables: Mapping[str, str]) -> str:

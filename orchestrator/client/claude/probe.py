@@ -27,11 +27,9 @@ SIGN_IN = (
 )
 
 
-def probe(
-    client: Claude, config: Config, root: str, variables: Mapping[str, str]
-) -> Iterator[Finding]:
+def probe(config: Config, root: str, variables: Mapping[str, str]) -> Iterator[Finding]:
     """Look whether the client starts, is new enough, is signed in, and has its sandbox."""
-    tried = program.try_it(client, config, root, variables, command.environment(variables))
+    tried = program.try_it(config, root, variables, command.environment(variables))
     known = re.match(r"(\d+)\.(\d+)\.(\d+) \(Claude Code\)", tried.said or "")
     if known and tuple(map(int, known.groups())) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
