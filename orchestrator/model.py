@@ -137,9 +137,12 @@ class Config(NamedTuple):
     #: None: the remote's HEAD branch, else the current one at `init` (see `config.load`).
     base_branch: str | None = None
     base_port: int = 41000
-    claude_command: tuple[str, ...] = ("claude",)
+    #: A key of `registry.CLIENTS`; None is the default client.
+    client: str | None = None
+    #: The client's program and its first arguments; () is the client's own program.
+    client_command: tuple[str, ...] = ()
     #: Whether the client is to keep shell commands in its OS sandbox.
-    claude_sandbox: bool = False
+    client_sandbox: bool = False
     retry: Retry = Retry()
     budgets: Budgets = Budgets()
     review: Review = Review()

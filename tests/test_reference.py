@@ -14,7 +14,7 @@ from conftest import CHECKOUT
 
 from orchestrator.cli import parser
 from orchestrator.config import keys as config_keys
-from orchestrator.model import Agent, Config
+from orchestrator.model import Agent
 from orchestrator.plan import rules
 
 REFERENCE = (CHECKOUT / "docs" / "reference.md").read_text()
@@ -40,10 +40,12 @@ def rows(text: str) -> list[list[str]]:
 def keys() -> dict[str, Any]:
     """Return every key of the configuration as the reference writes it, with its default."""
     found: dict[str, Any] = {}
-    for name, default in Config()._asdict().items():
-        group = next((g for g in ("claude", "environment") if name.startswith(f"{g}_")), None)
-        if group:
-            found[name.replace("_", ".", 1)] = default
+    values = config_keys.parse("agents: []")._asdict()
+    groups = {"client": values.pop("client"), "environment": "environment"}
+    for name, default in values.items():
+        group, _, key = name.partition("_")
+        if group in groups:
+            found[f"{groups[group]}.{key}"] = default
         elif hasattr(default, "_asdict"):
             found.update({f"{name}.{key}": value for key, value in default._asdict().items()})
         else:
