@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from typing import Any
 
 from orchestrator import __version__
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.command import argument, command, flag
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.project import mark
@@ -20,36 +19,30 @@ from orchestrator.setup import init_project, uninstall
 from orchestrator.setup.init_project import Change
 
 
-def register(commands: Any) -> None:
-    parser = command(
-        commands,
-        "init",
-        init,
-        "set this project up, or check that it is; never overwrites what you edited",
-        "  orchestrator init\n"
-        "  orchestrator init --start            do not wait for `agent resume --all`\n"
-        "  orchestrator init --schedule cron    tick each minute; `none` takes that out again\n"
-        "  orchestrator init --uninstall        take it out again; the queue stays",
-    )
-    parser.add_argument(
+@command(
+    "init",
+    argument(
         "--schedule",
         choices=(*KINDS, "none"),
-        help="what ticks each minute (default: nothing is changed)",
-    )
-    parser.add_argument(
+        help="what starts a tick each minute (default: no change)",
+    ),
+    argument(
         "--commands",
         action=argparse.BooleanOptionalAction,
-        help="whether .claude/commands/ gets the skills (default: as before, at first yes)",
-    )
-    parser.add_argument("--start", action="store_true", help="start unpaused")
-    parser.add_argument("--uninstall", action="store_true", help="take out what init put in")
-    hidden = commands.add_parser("_probe", description="what `doctor` asks by the schedule's way")
-    hidden.set_defaults(command=probe, parser=hidden)
-    after = commands.add_parser("_follow", description="let the schedule start this version")
-    after.set_defaults(command=follow, parser=after)
-
-
+        help="whether .claude/commands/ gets the skills (default: no change; at first, yes)",
+    ),
+    flag("--start", "start unpaused"),
+    flag("--uninstall", "remove what init added"),
+)
 def init(arguments: argparse.Namespace) -> int:
+    """Set this project up, or complete its set-up; never overwrites what you edited.
+
+    examples:
+      orchestrator init
+      orchestrator init --start            do not wait for `agent resume --all`
+      orchestrator init --schedule cron    tick each minute; `none` removes the schedule
+      orchestrator init --uninstall        remove the set-up; the queue is kept
+    """
     context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
     if arguments.uninstall:
@@ -118,6 +111,7 @@ def _move_along(variables: dict[str, str]) -> list[str]:
         return program_copy.put(variables)
 
 
+@command("_follow")
 def follow(arguments: argparse.Namespace) -> int:
     """Let the schedule of a project that has one start this version, if it is newer.
 
@@ -131,6 +125,7 @@ def follow(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@command("_probe")
 def probe(arguments: argparse.Namespace) -> int:
     """Print what can be reached from here, as JSON: `doctor` starts this as the schedule would."""
     from orchestrator.setup import doctor
