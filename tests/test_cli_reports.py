@@ -288,10 +288,12 @@ def test_the_first_line_says_whether_all_is_well(project: Layout, cli: Cli) -> N
     ticked(project)
     assert cli("status").out.startswith("All is well. 0 running, 0 waiting.\n")
     put(project, "TASK-1", "blocked", event("blocked", question="?"))
-    assert cli("status").out.startswith("1 task blocked (see `orchestrator inbox`). 0 running, 0 waiting.\n")
+    blocked = "1 task blocked (see `orchestrator inbox`). 0 running, 0 waiting.\n"
+    assert cli("status").out.startswith(blocked)
     text = Path(project.config).read_text()
     Path(project.config).write_text(text.replace("paused: false", "paused: true", 1))
-    assert cli("status").out.startswith("Paused; no agent starts until `orchestrator agent resume --all`. ")
+    paused = "Paused; no agent starts until `orchestrator agent resume --all`. "
+    assert cli("status").out.startswith(paused)
 
 
 def test_control_characters_of_a_title_are_made_visible(project: Layout, cli: Cli) -> None:

@@ -636,7 +636,8 @@ def test_a_session_is_told_what_waits_and_ticks(machine: Machine, folder: Path) 
     set_up_long_ago(folder)
     done = machine.session(below, "Wait a moment.", ["sleep 3"])
     assert f"{NEWS}1 question waiting; /orchestrator:inbox" in done.sent
-    assert f"{NEWS}the scheduler has never run, so no agent starts; /orchestrator:doctor" in done.sent
+    told = "the scheduler has never run, so no agent starts; /orchestrator:doctor"
+    assert f"{NEWS}{told}" in done.sent
     assert "EVIL" not in done.sent
     lock = folder / ".orchestrator" / "scheduler.lock"
     assert time.time() - lock.stat().st_mtime < 60
