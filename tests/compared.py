@@ -16,7 +16,7 @@ from stage import Killed, PowerSwitch, Stage
 
 from orchestrator import idle
 from orchestrator.project import agent_memory, faults
-from orchestrator.pulls import forge
+from orchestrator.pulls.local import Local
 from orchestrator.tasks.history import MARKER
 from orchestrator.tick.tick import Report
 
@@ -155,7 +155,7 @@ class Compared:
         listings = self.stage.listings()
         seen = {task.id: task for found in listings.values() for task in found.tasks}
         assert set(seen) == set(self.reference.tasks)
-        malformed = {bad.path for found in listings.values() for bad in found.malformed}
+        malformed = {bad.where for found in listings.values() for bad in found.malformed}
         odd = [*self.reference.malformed, *(f"incoming/{t.name}" for t in self.reference.rivals)]
         assert malformed == {str(self.stage.queue / path) for path in odd}
         for task in self.reference.tasks.values():
@@ -211,7 +211,7 @@ class Compared:
         found.memory = {name: self.remembered(name, before, settled) for name in names}
         hold = faults.read_hold(self.stage.layout)
         found.hold = (hold.code, int(hold.since), hold.until and int(hold.until)) if hold else None
-        where = forge.Local(self.stage.layout, SimpleNamespace(remote="origin"))
+        where = Local(self.stage.layout, SimpleNamespace(remote="origin"))
         found.prs = {pr.id: [pr.state, pr.branch] for pr in where.list()}
         return found
 

@@ -21,14 +21,16 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from orchestrator.cli import context, main
+from orchestrator.cli import context
+from orchestrator.cli.main import main
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Outcome, PullRequest, Task
 from orchestrator.project import agent_memory, run_record
-from orchestrator.pulls import forge
+from orchestrator.pulls.local import Local
 from orchestrator.run import runner, supervisor
 from orchestrator.system import files, locks
-from orchestrator.tasks.store import Listing, Store
+from orchestrator.tasks.file_store import FileStore
+from orchestrator.tasks.store import Listing
 from orchestrator.tick import start, stop
 from orchestrator.tick.tick import Report, run_tick
 
@@ -91,7 +93,7 @@ class Stage:
         shutil.copytree(template / "project", self.root, symlinks=True)
         self.commits = (template / "commits").read_text().split()
         self.layout = Layout(str(self.root))
-        self.store = Store(self.layout)
+        self.store = FileStore(self.layout)
         self.queue = Path(self.layout.queue)
         self.now = 0
         #: The locks that living supervisors hold, by agent.
@@ -226,7 +228,7 @@ class Stage:
         head = self.commits.pop()
         self.git("update-ref", f"refs/heads/{branch}", head)
         wanted = PullRequest("", task, branch, "main", head, task, "open")
-        where = forge.Local(self.layout, SimpleNamespace(remote="origin"))
+        where = Local(self.layout, SimpleNamespace(remote="origin"))
         return where.open(wanted, "").id
 
     def merge(self, branch: str) -> None:

@@ -31,13 +31,15 @@ from orchestrator.model import Config, Role
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
-from orchestrator.pulls import forge, states
+from orchestrator.pulls import states
+from orchestrator.pulls.github import GitHub
+from orchestrator.pulls.local import Local
 from orchestrator.schedule import cron
 from orchestrator.schedule.entry import Entry
 from orchestrator.system import files
-from orchestrator.tasks import header, history, listing_cache
+from orchestrator.tasks import header, history
 from orchestrator.tasks import task_file as task_files
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
 from orchestrator.tick import observe
 
 #: Seconds for each target.
@@ -82,7 +84,7 @@ def task_header(data: bytes, _: Path) -> None:
 def queue(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.state("incoming"), "x.md").write_bytes(data)
-    Store(found).list("incoming")
+    FileStore(found).list("incoming")
 
 
 def agents_yaml(data: bytes, _: Path) -> None:
@@ -148,7 +150,7 @@ def hold(data: bytes, folder: Path) -> None:
 def pull_request(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.prs, "1.json").write_bytes(data)
-    for pr in forge.Local(found, Config()).list():
+    for pr in Local(found, Config()).list():
         assert pr.id == "1"
 
 
@@ -159,7 +161,7 @@ def remembered_pull_requests(data: bytes, folder: Path) -> None:
 
 
 def gh(data: bytes, _: Path) -> None:
-    forge_ = forge.GitHub("/")
+    forge_ = GitHub(Layout("/"), Config())
     forge_._run = lambda *_, **__: data.decode(errors="replace")  # type: ignore[method-assign]
     with contextlib.suppress(OrchestratorError):
         forge_.list()
@@ -172,13 +174,6 @@ def idle_stamp(data: bytes, folder: Path) -> None:
     Path(found.idle_stamp).write_bytes(data)
     with contextlib.suppress(OSError, ValueError):
         assert not idle._holds(found.idle_stamp, time.time())
-
-
-def summary(data: bytes, folder: Path) -> None:
-    found = layout(folder)
-    path = os.path.join(found.cache, "incoming.summaries")
-    Path(path).write_bytes(data)
-    assert listing_cache._read(path) == {}
 
 
 def last_good(data: bytes, _: Path) -> None:
@@ -253,7 +248,6 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
           "title": "x", "state": "OPEN", "url": "u", "reviewDecision": "", "body": "b"}],
     ]),
     "idle stamp": (idle_stamp, [b"2\x001.0\x002.0\x00/x\x001 2 3", b"2\x00nan\x00inf\x00/x\x00-"]),
-    "summaries": (summary, [b"50924288 [1, 2] ('id',) 5 (1, 2, 3) /x\n\xfb\xda\x03a0"]),
     "crontab": (crontab_block, [
         b"MAILTO=x\n# >>> orchestrator p1 >>> x\n* * * * * cd /x tick >/dev/null 2>&1\n",
         b"# <<< orchestrator p1 <<<\n# >>> orchestrator p2 >>> y\n0 0 * * * z\n",

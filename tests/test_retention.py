@@ -22,12 +22,11 @@ from orchestrator.model import Action, Config, Entry, PullRequest, Retention
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import landing, states
-from orchestrator.pulls.forge import Local
+from orchestrator.pulls.local import Local
 from orchestrator.system import locks
 from orchestrator.system import process as processes
-from orchestrator.tasks import store as store_module
-from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import file_store, task_file
+from orchestrator.tasks.file_store import FileStore
 from orchestrator.upkeep import clean, retention
 
 world = harness.world
@@ -59,7 +58,7 @@ def kept(layout: Layout) -> list[str]:
 
 def a_task(layout: Layout, task_id: str, run: str, state: str, **fields: object) -> None:
     """Put a task into a state as its run left it."""
-    store = Store(layout)
+    store = FileStore(layout)
     new = task_file.new(task_id, task_id, "implement", None, None, AT, None, (), "Text.\n")
     store.add(new)
     claimed = {"agent": AGENT, "run": run, "branch": f"agent/{task_id}"}
@@ -155,7 +154,7 @@ def test_a_folder_that_a_killed_tick_had_half_removed_goes_the_next_time(project
 def test_while_the_queue_is_busy_for_long_no_run_goes(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "LOCK_WAIT", 0.0)
+    monkeypatch.setattr(file_store, "LOCK_WAIT", 0.0)
     ids = [a_run(project, number) for number in range(8)]
     with locks.Lock(os.path.join(project.queue, ".lock")):
         assert retention.prune(project, FEW, [AGENT]) == []
@@ -367,7 +366,7 @@ def merged(layout: Layout, branch: str) -> PullRequest:
     wanted = PullRequest("", None, branch, "main", tip, "A title", "open")
     forge = Local(layout, Config())
     pr = forge.open(wanted, "")
-    forge.mark(pr.id, "merged")
+    forge.record(pr.id, "merged")
     return pr
 
 
@@ -434,7 +433,7 @@ def test_what_clean_would_keep_does_not_go_by_itself(cleaned: Layout, tmp_path: 
     git(root, "branch", "agent/T2-x")
     merged(cleaned, "agent/T2-x")
     a_task(cleaned, "T2-x", "R1", "failed")
-    store = Store(cleaned)
+    store = FileStore(cleaned)
     store.move(store.find("T2-x"), "incoming", Entry(AT, "retried", {}))
     git(root, "branch", "a-persons", "main")
     after_days(cleaned, 0, 40)

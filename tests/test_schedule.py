@@ -266,6 +266,34 @@ def test_a_path_of_any_length_reaches_the_ticks(planned: World) -> None:
     assert not launcher(planned).parents[1].exists()
 
 
+def test_an_entry_of_an_earlier_version_works_until_init_renews_it(planned: World) -> None:
+    other = planned.folder / "other"
+    shutil.copytree(planned.root, other)
+    planned.ok("init", "--schedule", "cron")
+    whole = kept(planned)
+    [script] = launcher(planned).parent.glob("orchestrator-*")
+    line = (
+        f"cd {cron.quote(str(planned.root))} 2>/dev/null && PATH='/usr/bin:/bin' "
+        f"{cron.quote(str(launcher(planned)))} tick >/dev/null 2>>.orchestrator/schedule.log"
+    )
+    # Version 0.1.0 had no script, and a long PATH in a file of its own.
+    old = whole.replace(cron.quote(str(script)).encode(), line.encode())
+    (planned.folder / "kept-crontab").write_bytes(old)
+    script.rename(script.with_name(f"{script.name.partition('-')[2]}.path"))
+    [found] = [f for f in planned.json("doctor")["findings"] if f["code"] == "schedule"]
+    assert (found["level"], found["hint"]) == ("warn", "to renew it: orchestrator init")
+    # The launcher is still needed when the last project with a script goes.
+    planned.ok("init", "--schedule", "cron", cwd=other)
+    planned.ok("init", "--uninstall", cwd=other)
+    assert as_cron(planned, after_cron(commands(kept(planned))[0])).stderr == ""
+    assert ticked(planned)
+    assert "your crontab: a marked block" in planned.ok("init").out
+    assert kept(planned) == whole
+    assert findings(planned, "schedule") == []
+    planned.ok("init", "--schedule", "none")
+    assert not launcher(planned).parents[1].exists()
+
+
 def test_what_the_crontab_refuses_changes_nothing(world: World) -> None:
     file = add_crontab(world)
     file.write_bytes(OTHERS)
@@ -793,8 +821,7 @@ def test_another_kind_takes_the_place_of_the_first(world: World) -> None:
     program(world.bin / "systemctl", FAKE_SYSTEMCTL.format(folder=world.folder))
     world.ok("init", "--schedule", "cron")
     assert (
-        "taken out: the marked block in your crontab"
-        in world.ok("init", "--schedule", "systemd").out
+        "removed: the marked block in your crontab" in world.ok("init", "--schedule", "systemd").out
     )
     assert kept(world) == b""
     assert len(unit_files(world)) == 2

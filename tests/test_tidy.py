@@ -26,7 +26,7 @@ from orchestrator.pulls import landing
 from orchestrator.system import process as processes
 from orchestrator.system.locks import Lock
 from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
 from orchestrator.upkeep import clean
 from orchestrator.upkeep.clean import Item
 
@@ -230,7 +230,7 @@ def _stream(state: State) -> tuple[str, list[int]]:
 
 
 def _add_task(layout: Layout, task_id: str, branch: str, state: str) -> None:
-    store = Store(layout)
+    store = FileStore(layout)
     new = task_file.new(task_id, task_id, "implement", None, None, AT, None, (), "Text.\n")
     store.add(new)
     fields = {"agent": "impl", "run": f"R-{task_id}", "branch": branch}

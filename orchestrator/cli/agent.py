@@ -55,7 +55,7 @@ def _look(arguments: Namespace) -> tuple[Layout, Settings, list[Row]]:
     loaded, seen = context.look(layout)
     if not loaded.good:
         output.warn_of(loaded.problems)
-    return layout, loaded, json_rows.agent_rows(layout, loaded, seen, context.now())
+    return layout, loaded, json_rows.agent_rows(loaded.config, seen.snapshot, context.now())
 
 
 def _cell(name: str, value: Any) -> object:

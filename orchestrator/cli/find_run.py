@@ -14,7 +14,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import Record
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 
 #: How many runs of all agents are looked through, newest first, for those of a task.
 MOST_SEARCHED = 2000
@@ -90,7 +90,7 @@ def _runs(layout: Layout, agents: Iterable[str] | None = None) -> list[Run]:
 
 def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | Gone | None:
     """Return the latest run of a task, or of a task or a run that is gone. Raises NotFound."""
-    store, runs, task = Store(layout), _runs(layout), None
+    store, runs, task = stores.of_project(layout), _runs(layout), None
     with contextlib.suppress(NotFound):
         task = store.find(name)
     if task is not None and task.run is not None:

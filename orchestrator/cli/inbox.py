@@ -10,7 +10,7 @@ from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.pulls import states
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick.inbox import Item, items
 
 #: Characters of an answer: it leads every later prompt of its task.
@@ -48,7 +48,7 @@ def _next_step(layout: Layout, item: Item) -> str:
     if item.kind == "question":
         return f"orchestrator inbox answer {item.id} 'TEXT'"
     try:
-        state = Store(layout).find(item.id).state
+        state = stores.of_project(layout).find(item.id).state
     except NotFound:  # another process has moved it
         return f"orchestrator explain {item.id}"
     first = {
@@ -82,8 +82,8 @@ def answer(arguments: Namespace) -> None:
     if len(text) > MAX_ANSWER:
         hint = "put the details into a file, and name the file in the answer"
         raise OrchestratorError("the answer is over 64 KiB", hint, code="too_long")
-    store = Store(layout)
-    with store.locked():
+    store = stores.of_project(layout)
+    with store.change():
         try:
             task = store.find(arguments.id)
         except NotFound:
@@ -170,9 +170,9 @@ def dismiss(arguments: Namespace) -> None:
             f"close it: orchestrator pr close {item.id.removeprefix('pr:')}",
         )
     else:
-        store = Store(layout)
+        store = stores.of_project(layout)
         number = item.id.removeprefix("pr:") if item.kind == "approval" else None
-        with store.locked():
+        with store.change():
             store.note(store.find(item.task), context.entry("dismissed", pr=number))
     context.record_event(layout, "dismissed", item=item.id)
     _report(arguments, item.id, "is removed from the inbox")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from argparse import Namespace
 
 from orchestrator import __version__
 from orchestrator.cli import context, output
@@ -34,7 +35,7 @@ from orchestrator.setup.init_project import Change
     flag("--start", "start unpaused"),
     flag("--uninstall", "remove what init added"),
 )
-def init(arguments: argparse.Namespace) -> int:
+def init(arguments: Namespace) -> None:
     """Set this project up, or complete its set-up; never overwrites what you edited.
 
     examples:
@@ -46,51 +47,48 @@ def init(arguments: argparse.Namespace) -> int:
     context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
     if arguments.uninstall:
-        return _uninstall(arguments, layout)
-    variables = dict(os.environ)
+        _uninstall(arguments, layout)
+        return
     kind = arguments.schedule
     if kind in KINDS:
-        schedule.require(kind, layout.root, variables)
+        schedule.require(kind, layout.root)
     change = init_project.init(
         layout, context.now(), start=arguments.start, commands=arguments.commands
     )
     if kind in KINDS:
-        _install(layout, kind, variables, change)
+        _install(layout, kind, change)
     elif kind == "none":
-        gone, warnings = _remove(layout, variables)
-        change.written += [f"taken out: {name}" for name in gone]
+        gone, warnings = _remove(layout)
+        change.written += [f"removed: {name}" for name in gone]
         change.warnings += warnings
-    elif mark.schedule(layout) is not None:
-        change.written += _move_along(variables)
+    elif entry := mark.schedule(layout):
+        change.written += schedule.update(entry)
     _report(arguments, layout, change, "Set up")
     if not arguments.json:
         _next_step(layout, mark.schedule(layout))
-    return 0
 
 
-def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
-    variables = dict(os.environ)
+def _uninstall(arguments: Namespace, layout: Layout) -> None:
     uninstall.require_rest(layout)
-    # First what ticks: nothing must start in a project that is half taken out.
-    gone, warnings = _remove(layout, variables)
+    # The schedule first: nothing must start in a project that is half removed.
+    gone, warnings = _remove(layout)
     change = uninstall.carry_out(layout)
     change.written[:0] = gone
     change.warnings += warnings
-    _report(arguments, layout, change, "Taken out of")
+    _report(arguments, layout, change, "Removed from")
     if not arguments.json:
-        _what_stays(layout, program_copy.folder(variables))
-    return 0
+        _what_stays(layout, program_copy.folder())
 
 
 # --- the schedule ------------------------------------------------------------------------------
 
 
-def _install(layout: Layout, kind: str, variables: dict[str, str], change: Change) -> None:
-    entry = Entry(kind, layout.root, usable_path(variables), program_copy.launcher(variables))
-    change.written += schedule.install(entry, variables)
+def _install(layout: Layout, kind: str, change: Change) -> None:
+    entry = Entry(kind, layout.root, usable_path(os.environ), program_copy.launcher())
+    change.written += schedule.install(entry)
     mark.record_schedule(layout, entry)
     change.warnings += KINDS[kind].warnings()
-    at_work = program_copy.version(variables)
+    at_work = program_copy.version()
     if at_work and program_copy.is_newer(at_work, __version__):
         change.warnings.append(
             f"schedules start version {at_work}, which another project brought; this is "
@@ -98,47 +96,39 @@ def _install(layout: Layout, kind: str, variables: dict[str, str], change: Chang
         )
 
 
-def _remove(layout: Layout, variables: dict[str, str]) -> tuple[list[str], list[str]]:
+def _remove(layout: Layout) -> tuple[list[str], list[str]]:
     known = mark.schedule(layout)
-    found = schedule.remove(layout.root, variables, known.kind if known else None)
+    found = schedule.remove(layout.root, known.kind if known else None)
     mark.record_schedule(layout, None)
     return found
 
 
-def _move_along(variables: dict[str, str]) -> list[str]:
-    """Let the schedules that are installed start this version, if it is newer."""
-    with program_copy.changing(variables):
-        return program_copy.put(variables)
-
-
 @command("_follow")
-def follow(arguments: argparse.Namespace) -> int:
+def follow(arguments: Namespace) -> None:
     """Let the schedule of a project that has one start this version, if it is newer.
 
     What a session's start calls after an update of the plugin: nobody has to know that the
     schedule starts a copy. Raises OrchestratorError; the version before is still at work then.
     """
     layout = context.changing(arguments)
-    if mark.schedule(layout) is not None:
-        for name in _move_along(dict(os.environ)):
+    if entry := mark.schedule(layout):
+        for name in schedule.update(entry):
             output.out(name)
-    return 0
 
 
 @command("_probe")
-def probe(arguments: argparse.Namespace) -> int:
+def probe(arguments: Namespace) -> None:
     """Print what can be reached from here, as JSON: `doctor` starts this as the schedule would."""
     from orchestrator.setup import doctor
 
     found = doctor.reachable(context.reading(arguments), dict(os.environ))
     output.show_json({"findings": [finding._asdict() for finding in found]})
-    return 0
 
 
 # --- what is said ------------------------------------------------------------------------------
 
 
-def _report(arguments: argparse.Namespace, layout: Layout, change: Change, done: str) -> None:
+def _report(arguments: Namespace, layout: Layout, change: Change, done: str) -> None:
     if arguments.json:
         entry = mark.schedule(layout)
         output.show_json(

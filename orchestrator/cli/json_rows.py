@@ -11,9 +11,9 @@ from typing import Any
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, PullRequest, RunView, Snapshot, Task, iso
-from orchestrator.plan import planner
-from orchestrator.plan.due import next_due
-from orchestrator.tasks.store import Store
+from orchestrator.plan.planner import plan, refusal
+from orchestrator.plan.rules import Verdict
+from orchestrator.tasks import store as stores
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tick import observe, problems
 from orchestrator.tick.observe import Observation
@@ -35,7 +35,7 @@ def task_row(task: Task, config: Config) -> Row:
         "created": iso(task.created),
         "created_by": task.created_by,
         "state": task.state,
-        "path": task.path,
+        "path": task.where,
         "attempts": task.attempts,
         "not_before": iso(task.not_before),
         "depends_on": list(task.depends_on),
@@ -65,25 +65,24 @@ def _retrying_row(task: Task) -> Row:
 # --- agents and runs ---------------------------------------------------------------------------
 
 
-def agent_rows(layout: Layout, loaded: Settings, seen: Observation, now: float) -> list[Row]:
-    """Return every configured agent, with the planner's own reason why it does not start now."""
-    snapshot = seen.snapshot
-    plan = planner.plan(snapshot, loaded.config, now)
-    reasons = {a.agent: a.reason for a in plan if a.action in ("start", "skip")}
-    return [
-        _agent_row(agent, snapshot, reasons.get(agent.name), now) for agent in loaded.config.agents
-    ]
+def agent_rows(config: Config, snapshot: Snapshot, now: float) -> list[Row]:
+    """Return every configured agent, with the reason why the plan does not start it."""
+    verdicts = plan(snapshot, config, now).agents
+    return [_agent_row(agent, snapshot, verdicts[agent.name], now) for agent in config.agents]
 
 
-def _agent_row(agent: Agent, snapshot: Snapshot, reason: str | None, now: float) -> Row:
+def _agent_row(agent: Agent, snapshot: Snapshot, verdicts: tuple[Verdict, ...], now: float) -> Row:
     run = next((run for run in snapshot.runs if run.agent == agent.name), None)
     view = snapshot.agents.get(agent.name)
+    refused = refusal(verdicts)
+    reason = refused.code if refused else None
+    due = next(verdict for verdict in verdicts if verdict.code == "not_due")
     return {
         "name": agent.name,
         "role": agent.role,
         "state": _agent_state(run is not None, reason),
         "reason": reason,
-        "due_in_seconds": _due_in(agent, view.last_started if view else None, snapshot, now),
+        "due_in_seconds": 0 if due.ok else due.until and math.ceil(due.until - now),
         "run": run.id if run else None,
         "task": run.task if run else None,
         "last_outcome": view.last_outcome if view else None,
@@ -96,12 +95,6 @@ def _agent_state(runs: bool, reason: str | None) -> str:
     if reason in ("system_paused", "paused"):
         return "paused"
     return "ready" if reason is None else "waiting"
-
-
-def _due_in(agent: Agent, last_started: float | None, snapshot: Snapshot, now: float) -> int | None:
-    """Return the seconds until an agent is due, 0 when it is; None when it never will be."""
-    left = next_due(agent, last_started, now, snapshot.timezone) - now
-    return max(math.ceil(left), 0) if math.isfinite(left) else None
 
 
 def _running_row(layout: Layout, seen: Observation, run: RunView, now: float) -> Row:
@@ -136,18 +129,18 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
     `prs` are the pull requests; None if the forge cannot be asked.
     """
     seen = observe.observe(layout, loaded, now, prs)
-    store, snapshot = Store(layout), seen.snapshot
+    store, snapshot = stores.of_project(layout), seen.snapshot
     incoming, claimed, blocked = seen.incoming, seen.claimed, store.list("blocked")
     parsed = {"incoming": incoming, "claimed": claimed, "blocked": blocked}
     running = [_running_row(layout, seen, run, now) for run in snapshot.runs]
-    tried = [t for t in incoming.tasks if t.attempts > 0 or planner.in_backoff(t, now)]
+    tried = [task for task in incoming.tasks if task.attempts > 0]
     ticked = problems.last_tick(layout)
     found = problems.find_problems(layout, loaded, seen, now)
     return {
         "queue": {**store.counts(), **{state: len(of.tasks) for state, of in parsed.items()}},
         "limits": loaded.config.queue_limits._asdict(),
         "open_prs": snapshot.open_prs,
-        "agents": agent_rows(layout, loaded, seen, now),
+        "agents": agent_rows(loaded.config, snapshot, now),
         "running": running,
         "retrying": [_retrying_row(task) for task in tried],
         "blocked": [

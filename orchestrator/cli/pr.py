@@ -18,7 +18,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.git import call
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
-from orchestrator.pulls import forge, landing, states
+from orchestrator.pulls import forges, landing, states
 from orchestrator.system import locks
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
@@ -72,7 +72,7 @@ def show(arguments: Namespace) -> None:
 
 def _find(layout: Layout, config: Config, pr_id: str) -> PullRequest:
     """Return a pull request with its state as known now. Raises OrchestratorError."""
-    pr = forge.of_project(layout, config).show(pr_id)
+    pr = forges.of_project(layout, config).show(pr_id)
     return next((known for known in states.known(layout, config) or () if known.id == pr.id), pr)
 
 
@@ -109,11 +109,11 @@ def close(arguments: Namespace) -> None:
       orchestrator pr close 3
     """
     layout = context.changing(arguments)
-    where = forge.of_project(layout, context.good_settings(layout).config)
+    where = forges.of_project(layout, context.good_settings(layout).config)
     pr = where.show(arguments.id)
     if pr.state != "open":
         hint = "see: orchestrator pr list"
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
-    where.mark(pr.id, "closed")
+    where.close(pr.id)
     said = f"closed {pr.id}; its branch {pr.branch} is kept"
     output.answer(arguments, {"id": pr.id, "state": "closed"}, said)

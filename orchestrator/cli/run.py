@@ -9,7 +9,7 @@ from orchestrator.cli import context, output
 from orchestrator.cli.command import argument, command
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick.tick import run_tick
 
 #: Seconds to wait for an active tick.
@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> None:
 
 def _check_task(layout: Layout, name: str) -> None:
     """Raise OrchestratorError for a task that cannot be claimed."""
-    task = Store(layout).find(name)
+    task = stores.of_project(layout).find(name)
     if task.state != "incoming":
         hint = f"orchestrator task retry {task.id}" if task.state in ("failed", "blocked") else None
         raise OrchestratorError(f"task {task.id} is in {task.state}, not in incoming", hint)

@@ -21,9 +21,9 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Role, Task, iso, parse_time
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
 from orchestrator.tasks import history
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 
 #: An event's name for people, where it differs from the recorded word.
 _EVENTS = {
@@ -67,7 +67,7 @@ def list_tasks(arguments: Namespace) -> None:
     layout = context.reading(arguments)
     loaded = load.settings(layout, write_cache=False)
     states = [state for state in STATES if state in (arguments.state or STATES)]
-    listings = [Store(layout).list(state) for state in states]
+    listings = [stores.of_project(layout).list(state) for state in states]
     tasks = [task for listing in listings for task in listing.tasks]
     if arguments.role is not None:
         tasks = _with_role(tasks, arguments.role, loaded.roles)
@@ -81,7 +81,7 @@ def list_tasks(arguments: Namespace) -> None:
     else:
         output.out("no tasks")
     for bad in (bad for listing in listings for bad in listing.malformed):
-        output.err(f"task_malformed: {bad.path}: {bad.reason}")
+        output.err(f"task_malformed: {bad.where}: {bad.reason}")
 
 
 def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Task]:
@@ -104,7 +104,7 @@ def show_task(arguments: Namespace) -> None:
     """
     layout = context.reading(arguments)
     loaded = load.settings(layout, write_cache=False)
-    store = Store(layout)
+    store = stores.of_project(layout)
     task = store.find(arguments.id)
     file = store.read(task)
     if arguments.json:
@@ -130,7 +130,7 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
     lines, base, tip = [], task.branch or loaded.config.base_branch, task.work_branch
     if task.pr is not None:
         try:
-            pr = forge.of_project(layout, loaded.config).show(task.pr)
+            pr = forges.of_project(layout, loaded.config).show(task.pr)
             # By its commit, which is there even when the branch has been cleaned away.
             base, tip = pr.base, pr.head[:12]
             lines.append(f"  pull request: {pr.url or pr.id} ({pr.state})")

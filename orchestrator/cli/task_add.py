@@ -12,9 +12,8 @@ from orchestrator.errors import ConfigError, OrchestratorError, did_you_mean
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, STATES, Role, iso
-from orchestrator.system import files
+from orchestrator.tasks import store as stores
 from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
 
 #: `CREATED_BY` of a task that no agent created.
 PERSON = "human"
@@ -62,11 +61,10 @@ def add(arguments: Namespace) -> None:
     if arguments.branch is not None:
         _check_branch(layout, loaded, arguments.branch)
     body = _body(arguments, loaded)
-    store = Store(layout)
+    store = stores.of_project(layout)
     words = (word for text in arguments.depends_on for word in text.replace(",", " ").split())
     depends_on = [store.find(task_id).id for task_id in dict.fromkeys(words)]
-    files.make_folder(layout.state("incoming"))
-    with store.locked():
+    with store.change():
         # Checked and added under one lock, because many may add at once (failures 15).
         if not arguments.force:
             _refuse_duplicate(store, arguments.title, role, agent)
@@ -144,7 +142,7 @@ def _body(arguments: Namespace, loaded: Settings) -> str:
     return body + "\n" if body and not body.endswith("\n") else body
 
 
-def _refuse_duplicate(store: Store, title: str, role: str, agent: str | None) -> None:
+def _refuse_duplicate(store: stores.Store, title: str, role: str, agent: str | None) -> None:
     """People may repeat the title of an ended task; agents may repeat no title (reference 5)."""
     states = STATES if agent else ("incoming", "claimed")
     found = store.has_title(title, None if agent else role, states)
@@ -155,7 +153,7 @@ def _refuse_duplicate(store: Store, title: str, role: str, agent: str | None) ->
         )
 
 
-def _refuse_full(store: Store, limit: int) -> None:
+def _refuse_full(store: stores.Store, limit: int) -> None:
     number = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
     if number >= limit:
         raise OrchestratorError(

@@ -12,7 +12,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task
 from orchestrator.project import agent_memory
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 
 
 @command(
@@ -29,8 +29,8 @@ def retry(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     ids = context.names(arguments, arguments.ids, "tasks")
-    store = Store(layout)
-    with store.locked():
+    store = stores.of_project(layout)
+    with store.change():
         states = ("blocked", "failed")
         tasks = _fitting(store, ids, states) or [t for s in states for t in store.list(s).tasks]
         moved = [store.move(task, "incoming", context.entry("retried")) for task in tasks]
@@ -51,10 +51,10 @@ def cancel(arguments: Namespace) -> None:
     from orchestrator.tick import stop
 
     layout = context.changing(arguments)
-    store = Store(layout)
+    store = stores.of_project(layout)
     runs: dict[str, str] = {}
     cancelled = []
-    with store.locked():
+    with store.change():
         for task in _fitting(store, arguments.ids, [state for state in STATES if state != "done"]):
             if (task.state, task.reason) == ("failed", "cancelled"):
                 cancelled.append(task)
@@ -68,7 +68,7 @@ def cancel(arguments: Namespace) -> None:
     _report(arguments, layout, cancelled, "is cancelled; undo: orchestrator task retry {id}")
 
 
-def _fitting(store: Store, ids: list[str], states: Collection[str]) -> list[Task]:
+def _fitting(store: stores.Store, ids: list[str], states: Collection[str]) -> list[Task]:
     """Return the tasks with these ids. Raises OrchestratorError if one is not in one of `states`,
     or does not exist: then none of the tasks is to be changed."""
     tasks, wrong = [], []
@@ -117,7 +117,7 @@ def move(arguments: Namespace) -> None:
     if state == "claimed":
         hint = "start a run: orchestrator run AGENT --task ID"
         raise OrchestratorError("only a run claims a task", hint, code="wrong_state")
-    store = Store(layout)
+    store = stores.of_project(layout)
     agent = _agent_at_work(layout, store.find(arguments.id))
     if agent is not None and not arguments.force:
         raise _has_a_run(arguments.id, agent)
@@ -126,7 +126,7 @@ def move(arguments: Namespace) -> None:
         stop.end_runs(layout, [agent], "moved")
         agent = None
     runs: dict[str, str] = {}
-    with store.locked():
+    with store.change():
         task = store.find(arguments.id)
         if task.state != state:
             now_at_work = _agent_at_work(layout, task)

@@ -1,7 +1,7 @@
 """The clone that a command is called in: which it is, and whether a person set us up in it.
 
 The mark that a person ran `init` lies in the repository's git folder, which no clone and no commit
-can carry (FAILURES 21).
+can carry (failures 21).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import STATES
 from orchestrator.system import files
+from orchestrator.tasks import store as stores
 
 if TYPE_CHECKING:
     from orchestrator.schedule.entry import Entry
@@ -137,9 +137,9 @@ def links(layout: Layout) -> list[str]:
     Git carries symbolic links: one that came with a commit would have us write anywhere.
     """
     fixed = (
-        layout.home, layout.agents, layout.shared, layout.queue, layout.prs, layout.cache,
-        layout.events, layout.scheduler_lock, *map(layout.state, STATES),
-        os.path.join(layout.queue, ".lock"), os.path.join(layout.prs, ".lock"),
+        layout.home, layout.agents, layout.shared, layout.prs, layout.cache,
+        layout.events, layout.scheduler_lock, os.path.join(layout.prs, ".lock"),
+        *stores.of_project(layout).places(),
     )  # fmt: skip
     found = [path for path in fixed if os.path.islink(path)]
     if layout.home in found or layout.agents in found:

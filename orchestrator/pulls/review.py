@@ -9,16 +9,16 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, Config, Entry, Outcome, Role, Task, iso
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
+from orchestrator.tasks import store as stores
 from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
 
 #: Characters of a feedback that are put into a question.
 QUOTED = 500
 
 
 def ask(
-    store: Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
+    store: stores.Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
 ) -> str | None:
     """Create the review task for what the run delivered; return its id, or None for none.
 
@@ -78,11 +78,11 @@ def give_verdict(
     """Record a verdict on its pull request, and on its task with what follows from it."""
     if reviewing.pr is not None:
         text = outcome.feedback or outcome.summary or ""
-        where = forge.of_project(layout, config)
+        where = forges.of_project(layout, config)
         where.give_verdict(reviewing.pr, outcome.verdict, outcome.head or "", text)
     if reviewing.reviews is None:
         return
-    store = Store(layout)
+    store = stores.of_project(layout)
     try:
         task = store.find(reviewing.reviews)
     except NotFound:
@@ -103,7 +103,7 @@ def give_verdict(
 
 
 def record_verdict(
-    store: Store,
+    store: stores.Store,
     config: Config,
     task: Task,
     *,
@@ -116,7 +116,7 @@ def record_verdict(
 ) -> Task:
     """Write a verdict into a done task's history; send the task back when changes are asked for.
 
-    After `review.max_rounds` rounds a person is asked instead of the author (CONTRACT 7). Repeated
+    After `review.max_rounds` rounds a person is asked instead of the author (reference 7). Repeated
     after a crash, with the same `run`, it changes nothing twice.
     """
     asked = verdict == "changes_requested"
@@ -136,7 +136,7 @@ def record_verdict(
     return store.move(task, "blocked", blocked)
 
 
-def _has(store: Store, task: Task, run: str) -> bool:
+def _has(store: stores.Store, task: Task, run: str) -> bool:
     """Whether the task's history ends with this review's verdict already."""
     history = store.read(task).history
     return bool(history) and history[-1].fields.get("run") == run

@@ -24,7 +24,7 @@ from orchestrator.run.job import Job
 from orchestrator.system import files, process
 from orchestrator.system.aside import Aside
 from orchestrator.tasks import history
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 
 
 def begin(writer: Aside, job: Job) -> bytes:
@@ -97,7 +97,7 @@ def _review_variables(job: Job) -> dict[str, Any] | None:
         return None
     title, body = review["title"], ""
     if job.task.reviews:
-        store = Store(job.layout)
+        store = stores.of_project(job.layout)
         try:
             original = store.find(job.task.reviews)
             title, body = original.title, store.read(original).body
@@ -188,7 +188,7 @@ def _left_for_task(job: Job) -> float | None:
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """The run's own variables (CONTRACT 7), on top of those that the supervisor has."""
+    """The run's own variables (reference 7), on top of those that the supervisor has."""
     record = job.record
     variables = {
         "ORCHESTRATOR_AGENT": job.agent.name,

@@ -1,6 +1,6 @@
 """Delivery: from commits on a branch to a pull request, by the scheduler's side, step by step.
 
-`done` has its proof (FAILURES 2): commits exist, the checks passed on exactly that commit, the
+`done` has its proof (failures 2): commits exist, the checks passed on exactly that commit, the
 remote has it, a pull request shows it. Each step is written into the run's journal when it is done
 and asks first whether it already is.
 """
@@ -18,7 +18,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Outcome, PullRequest, Role, Task
 from orchestrator.project import run_record
 from orchestrator.project.run_record import Record
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
 
 
 class Run(Protocol):
@@ -112,7 +112,7 @@ def _open_pull_request(record: Record, run: Run, outcome: Outcome, head: str) ->
         state="open",
     )
     body = outcome.summary or "(the agent gave no summary)"
-    return forge.of_project(run.layout, run.config).open(wanted, body)
+    return forges.of_project(run.layout, run.config).open(wanted, body)
 
 
 # --- checks ------------------------------------------------------------------------------------

@@ -5,13 +5,13 @@
 import contextlib
 from typing import NamedTuple
 
-from orchestrator.config import load, roles
+from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Role, Task
 from orchestrator.project import run_record
 from orchestrator.project.run_record import Record
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tasks.task_file import TaskFile
 
 
@@ -40,13 +40,12 @@ class Job(NamedTuple):
         if config is None:
             raise OrchestratorError("the configuration cannot be read", "orchestrator doctor")
         agent = Agent(**record["settings"])
-        known, _ = roles.load(layout.roles, layout.cache, write_cache=False)
-        role = known.get(record["role"])
+        role = load.settings(layout, write_cache=False).roles.get(record["role"])
         if role is None:
             raise OrchestratorError(f"there is no role {record['role']!r}", code="role_broken")
         task = file = None
         if record["task"]:
-            store = Store(layout)
+            store = stores.of_project(layout)
             with contextlib.suppress(NotFound):
                 task = store.find(record["task"])
                 file = store.read(task)
@@ -59,7 +58,7 @@ class Job(NamedTuple):
         if self.record["task"] is None:
             return True
         try:
-            task = Store(self.layout).find(self.record["task"])
+            task = stores.of_project(self.layout).find(self.record["task"])
         except NotFound:
             return False
         return task.state == "claimed" and task.run == self.record["id"]

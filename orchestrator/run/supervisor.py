@@ -155,7 +155,7 @@ def launch(folder: str, record: Record) -> None:
     """Start the client, on record before it runs its first instruction.
 
     The child waits on a pipe until its pid is in the journal; if we die before that, it reads the
-    pipe's end and goes away: there is never a client that nobody knows of (FAILURES 1, 4).
+    pipe's end and goes away: there is never a client that nobody knows of (failures 1, 4).
     """
     plan = files.read_json(os.path.join(folder, run_record.LAUNCH))
     if plan is None:

@@ -19,13 +19,12 @@ from orchestrator.git import call, remotes, repository
 from orchestrator.guard import client_environment, os_sandbox
 from orchestrator.layout import Layout
 from orchestrator.model import Config
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
 from orchestrator.setup.finding import Finding, fail, ok, warn
 from orchestrator.system import commands
 
 #: Seconds for each program that is tried.
 PROBE_TIMEOUT = 10.0
-OLDEST_PYTHON = (3, 11)
 #: `rev-parse --path-format` (git's release notes of 2.31); everything else that is used is older.
 OLDEST_GIT = (2, 31)
 #: The first client that knows every option of `client.command`: older ones end with "unknown option
@@ -42,12 +41,8 @@ _SIGN_IN = (
 
 
 def python() -> Finding:
-    """Look at the interpreter that runs this, and so every tick."""
-    version = ".".join(map(str, sys.version_info[:3]))
-    message = f"Python {version} ({sys.executable})"
-    if sys.version_info[:2] < OLDEST_PYTHON:
-        return fail("python", message, "install Python 3.11 or newer")
-    return ok("python", message)
+    """Name the interpreter that runs this, and so every tick."""
+    return ok("python", f"Python {'.'.join(map(str, sys.version_info[:3]))} ({sys.executable})")
 
 
 def git_program(cwd: str) -> Finding:
@@ -102,22 +97,27 @@ def git_identity(root: str) -> Finding:
 
 def client(layout: Layout, config: Config, variables: Mapping[str, str]) -> Iterator[Finding]:
     """Look whether the client starts and is signed in."""
-    program = config.claude_command[0]
-    relative = os.sep in program and not os.path.isabs(program)
-    wanted = os.path.join(layout.root, program) if relative else program
-    found = shutil.which(wanted, path=variables.get("PATH", os.defpath))
-    if found is None:
-        where = "is not there" if os.sep in program else "is not on the PATH"
-        yield fail(
-            "client",
-            f"the client {program!r} {where}: no agent can run",
-            "install Claude Code, or set claude.command in .orchestrator/agents.yaml",
-        )
+    found = find_client(layout, config, variables)
+    if isinstance(found, Finding):
+        yield found
         return
     yield _version(found, config, variables)
     yield sign_in(config, variables)
     if config.claude_sandbox:
         yield sandbox_programs(variables)
+
+
+def find_client(layout: Layout, config: Config, variables: Mapping[str, str]) -> str | Finding:
+    """Return the client's path, or a finding if there is none. Starts nothing."""
+    program = config.claude_command[0]
+    is_path = os.sep in program
+    wanted = os.path.join(layout.root, program) if is_path else program
+    where = "is not there" if is_path else "is not on the PATH"
+    return shutil.which(wanted, path=variables.get("PATH", os.defpath)) or fail(
+        "client",
+        f"the client {program!r} {where}: no agent can run",
+        "install Claude Code, or set claude.command in .orchestrator/agents.yaml",
+    )
 
 
 def sandbox_programs(variables: Mapping[str, str]) -> Finding:
@@ -188,30 +188,27 @@ def sign_in(config: Config, variables: Mapping[str, str]) -> Finding:
 def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) -> Finding:
     """Look whether the forge can be used."""
     try:
-        name = forge.of_project(layout, config).name
-        url = remotes.url(layout.root, config.remote) or ""
+        absent = gh_absent(layout, config)
+        where = forges.of_project(layout, config)
     except OrchestratorError as error:
         return fail("forge", error.message, error.hint or "fix git first")
-    if name == "local":
-        if config.forge == "auto" and "github.com" in url:
-            message = "the remote is on GitHub but gh is not installed: pull requests stay local"
-            return warn("forge", message, "install gh, then: gh auth login")
+    if absent:
+        return absent
+    if not where.is_elsewhere:
         return ok("forge", "local: pull requests are records on this machine")
-    login = "gh auth login; or set `forge: local` in .orchestrator/agents.yaml"
-    try:
-        done = commands.run(
-            ("gh", "auth", "status"),
-            cwd=layout.root,
-            environment=client_environment.for_git(variables, GH_PROMPT_DISABLED="1", NO_COLOR="1"),
-            timeout=PROBE_TIMEOUT,
-        )
-    except OSError:
-        return fail("forge", "forge is github, but gh is not installed", login)
-    if done.code is None:
-        return fail("forge", "gh did not answer in time", "try: gh auth status")
-    if done.code != 0:
-        return fail("forge", "gh is not signed in", login)
-    return ok("forge", "github: gh is signed in")
+    problem = where.probe(variables, PROBE_TIMEOUT)
+    if problem is not None:
+        return fail("forge", problem.message, problem.hint or "try: gh auth status")
+    return ok("forge", f"{where.name}: the sign-in works")
+
+
+def gh_absent(layout: Layout, config: Config) -> Finding | None:
+    """Return a finding if pull requests stay local only because gh is not installed."""
+    url = remotes.url(layout.root, config.remote) or ""
+    if config.forge != "auto" or "github.com" not in url or shutil.which("gh"):
+        return None
+    message = "the remote is on GitHub but gh is not installed: pull requests stay local"
+    return warn("forge", message, "install gh, then: gh auth login")
 
 
 def remote(layout: Layout, config: Config) -> Finding:

@@ -93,7 +93,12 @@ def read_json(path: str) -> dict[str, Any] | None:
 
 
 def fits(value: object, kinds: tuple[type, ...]) -> bool:
-    """Whether a value read from a file is of one of the kinds. True and False are no numbers."""
+    """Whether a value read from a file is of one of the kinds.
+
+    True and False are no numbers; nor are NaN, infinity and what is too large for a float.
+    """
+    if isinstance(value, int | float) and not abs(value) < 1e300:
+        return False
     return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
@@ -175,6 +180,18 @@ def put_aside(path: str, older: str, limit: float) -> bool:
 _BESIDE = re.compile(r"\..+\.[0-9]+\.tmp")
 
 
+def unwritable(folder: str) -> tuple[str, str] | None:
+    """Return why nothing can be written into a folder, and what to do; None if it is writable."""
+    if not os.path.isdir(folder):
+        return f"{folder} is missing", "run: orchestrator init"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        import shlex
+
+        own = f"become its owner: chown -R $(id -un) {shlex.quote(folder)}"
+        return f"{folder} cannot be written", own
+    return None
+
+
 def left_beside(folder: str, before: float) -> list[str]:
     """Return the files that writers were killed at: unchanged since `before` (epoch seconds)."""
     found = []
@@ -196,6 +213,25 @@ def remove(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
+
+
+def remove_tree(path: str) -> None:
+    """Delete a file, a link or a whole folder that may already be gone. Raises OSError."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        from shutil import rmtree
+
+        rmtree(path)
+    else:
+        remove(path)
+
+
+def holds(path: str, data: bytes) -> bool:
+    """Return whether the file at `path` holds exactly this data; False when there is no file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read() == data
+    except FileNotFoundError:
+        return False
 
 
 def make_folder(path: str) -> None:

@@ -1,6 +1,6 @@
 """A task's file: parse and render as a pure pair, new ones, and the names that go with them.
 
-A file is the person's part (title, header, body: CONTRACT 3), then the machine's (`history`).
+A file is the person's part (title, header, body: reference 3), then the machine's (`history`).
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -15,7 +15,7 @@ from orchestrator.model import PRIORITIES, Entry, Task, parse_time
 from orchestrator.tasks import header, history
 from orchestrator.tasks.history import MARKER
 
-#: Bytes that title, header and body may have together (CONTRACT 3).
+#: Bytes that title, header and body may have together (reference 3).
 MAX_TASK_BYTES = 1 << 20
 #: Bytes that a file may have with its history, and so all that a reader needs to read. The room
 #: above MAX_TASK_BYTES is so that the tool's own lines never make a task malformed.
@@ -138,7 +138,7 @@ def _check(file: TaskFile) -> TaskFile:
 
 
 def is_id(text: str) -> bool:
-    """Whether this may be a task's id: CONTRACT 3, and `git check-ref-format` for one part."""
+    """Whether this may be a task's id: reference 3, and `git check-ref-format` for one part."""
     if _ID.fullmatch(text) is None:
         return False
     return not (".." in text or text.endswith((".", ".lock")))
@@ -151,18 +151,23 @@ def id_of_name(name: str) -> str:
     return re.sub(r"\.(?=lock$)", "-", text[:64].rstrip("-."))
 
 
-def summarise(file: TaskFile, state: str, path: str, mtime: float) -> Task:
-    """Fold header and history into the task as the planner sees it.
+def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
+    """Return header and history as the task that the planner sees.
 
-    `state` and `path` are where the file lies; `mtime` (seconds) stands in for a missing CREATED.
+    The store knows the state, and where the task is (for display). `mtime` (epoch seconds) replaces
+    a missing CREATED.
     """
     created = file.created
+    facts = history.fold(file.history, file.get("PR"))
+    if state != "claimed":
+        # The store knows better: after a crash, a claim may stand in a file that did not move.
+        facts["claimed_by"] = None
     return Task(
         id=file.id,
         title=file.title,
         role=file.role,
         state=state,
-        path=path,
+        where=where,
         priority=file.priority,
         branch=file.branch,
         created=parse_time(created) if created else mtime,
@@ -170,7 +175,7 @@ def summarise(file: TaskFile, state: str, path: str, mtime: float) -> Task:
         depends_on=file.depends_on,
         reviews=file.get("REVIEWS"),
         head=file.get("HEAD"),
-        **history.fold(file.history, file.get("PR")),
+        **facts,
     )
 
 
@@ -180,6 +185,22 @@ def summarise(file: TaskFile, state: str, path: str, mtime: float) -> Task:
 def render(task: TaskFile) -> bytes:
     """Return the file's bytes: exactly those that were parsed."""
     return (task.raw_header + task.body).encode() + task.raw_history
+
+
+def with_entry(data: bytes, name: str, entry: Entry) -> tuple[TaskFile, bytes]:
+    """Add an event to a file's history; return the new file, and the bytes to append to `data`.
+
+    These are empty if the history ends with the same event of the same run: a crash came between
+    the append and the move. Raises TaskFileError.
+    """
+    file = parse(data, name)
+    last = file.history[-1] if file.history else None
+    run = entry.fields.get("run")
+    if last and run is not None and (last.event, last.fields.get("run")) == (entry.event, run):
+        return file, b""
+    line = history.append(data, entry)
+    longer = file._replace(history=(*file.history, entry), raw_history=file.raw_history + line)
+    return longer, line
 
 
 def new(
@@ -194,7 +215,7 @@ def new(
     body: str,
     extra: Iterable[tuple[str, str]] = (),
 ) -> TaskFile:
-    """Make a task in the seed's format; what is None or empty gets no line, `extra` comes last.
+    """Make a task in the plain format; what is None or empty gets no line, `extra` comes last.
 
     Raises TaskFileError on whatever would not be read back as it was given.
     """

@@ -18,7 +18,7 @@ from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import Record
 from orchestrator.pulls import review
 from orchestrator.system import files, locks, process
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick import observe
 
 #: What mends a fault, by the first word of its reason. Work then goes on by itself.
@@ -56,7 +56,7 @@ class Settler:
         self.settings = settings
         self.config: Config = settings.config
         self.now = now
-        self.store = Store(layout)
+        self.store = stores.of_project(layout)
 
     def settle(self, action: Action) -> Action | None:
         """Carry out what was decided about a run: its task first, the agent's memory last.
@@ -89,7 +89,7 @@ class Settler:
                 # is killed here leaves the whole to be done again.
                 self._settle_agent(action, record or {}, outcome)
         except locks.LockHeld:
-            # Told as the agent's `running`, by the plan: each agent gets one skip (CONTRACT 6).
+            # Told as the agent's `running`, by the plan: each agent gets one skip (reference 6).
             return None
         finally:
             lock.close()
@@ -183,7 +183,7 @@ class Settler:
                     run=action.run,
                     charged=action.charged,
                     # A run that was stopped between two interruptions does not part them, or a
-                    # client that is killed early would be started for ever (FAILURES 5).
+                    # client that is killed early would be started for ever (failures 5).
                     interrupted=outcome.verdict == "interrupted"
                     or (outcome.verdict == "stopped" and task.interruptions > 0),
                     reason=reason or outcome.verdict,
@@ -252,7 +252,7 @@ class Settler:
         agent_memory.write(self.layout, action.agent, state)
 
     def _count_failures(self, state: AgentState, outcome: Outcome) -> AgentState:
-        """A run without a task has no attempts to charge: its agent pauses instead (CONTRACT 7)."""
+        """Pause an agent whose runs without a task fail several times in a row (reference 7)."""
         state = state._replace(question=outcome.question)
         if outcome.verdict == "no_change":
             return state._replace(failures=0)

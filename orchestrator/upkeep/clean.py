@@ -19,7 +19,7 @@ from orchestrator.project import agent_memory, run_record
 from orchestrator.pulls import landing
 from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.system import commands, files, locks
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 
 #: Seconds after which a file that is being written beside another one has lost its writer.
 ABANDONED = 3600.0
@@ -110,7 +110,7 @@ def branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[Ite
 
 def _working(layout: Layout) -> dict[str, Task]:
     """Return the tasks that are not over, by their branches."""
-    store = Store(layout)
+    store = stores.of_project(layout)
     open_ones = [task for state in OPEN_STATES for task in store.list(state).tasks]
     return {task.work_branch: task for task in open_ones if task.work_branch}
 
@@ -160,7 +160,7 @@ def _beside(layout: Layout, before: float) -> list[str]:
     for name in agent_memory.names(layout):
         folders += [layout.agent(name), *_folders(layout.runs(name), "")]
     paths = [path for folder in folders for path in files.left_beside(folder, before)]
-    return [*Store(layout).leftovers(before), *paths]
+    return [*stores.of_project(layout).leftovers(before), *paths]
 
 
 def _folders(where: str, prefix: str) -> list[str]:
@@ -188,7 +188,7 @@ def carry_out(
     doomed = [item for item in wanted if item.kind == "branch"]
     if doomed:
         # A claim takes the same lock: no run can begin on a branch between this look and its end.
-        with Store(layout).locked():
+        with stores.of_project(layout).change():
             still = set(branches(layout, config, prs))
             dropped += [item for item in doomed if item in still and _drop(layout, config, item)]
     return dropped

@@ -20,7 +20,7 @@ from orchestrator.project import agent_memory, events, run_record
 from orchestrator.pulls import landing
 from orchestrator.pulls import states as pull_states
 from orchestrator.system import files, locks
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.upkeep import clean
 
 #: Run folders of one agent that one tick removes: some milliseconds.
@@ -82,11 +82,11 @@ def _referred_to(layout: Layout) -> set[str | None]:
     """Return the runs that tasks, agents and so the inbox still speak of."""
     states = [agent_memory.read(layout, name) for name in agent_memory.names(layout)]
     kept = {run for state in states for run in (state.run, state.last_run)}
-    store = Store(layout)
+    store = stores.of_project(layout)
     # A person's move from a state that is still to be listed to one that was must not hide a task.
-    with store.locked():
+    with store.change():
         for state in _REFERRING:
-            kept.update(task.run for task in store.list(state, remember=True).tasks)
+            kept.update(task.run for task in store.list(state).tasks)
     return kept
 
 
