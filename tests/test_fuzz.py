@@ -7,6 +7,7 @@ all of them together take `FUZZ_SECONDS` each (a second by default), however fas
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -21,7 +22,9 @@ from hypothesis import strategies as st
 
 from orchestrator import idle
 from orchestrator.cli import tuning
-from orchestrator.client.claude import client, transcript
+from orchestrator.client.claude import transcript
+from orchestrator.client.claude.adapter import Claude
+from orchestrator.client.protocol import Ended
 from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
 from orchestrator.config import role_file as roles
@@ -102,10 +105,13 @@ def role_file(data: bytes, _: Path) -> None:
         roles.check_brief(roles.parse(data, "/x.md", "x", None))
 
 
-def stream(data: bytes, folder: Path) -> None:
-    (folder / "stream.jsonl").write_bytes(data)
-    read = client.read_stream(str(folder / "stream.jsonl"))
-    client.outcome(read, client.Ended(0, None, None, None, ""), ROLE, 0)
+def stream(data: bytes, _: Path) -> None:
+    lines = io.StringIO(data.decode(errors="replace"))
+    Claude().outcome(lines, Ended(exit_code=0), ROLE, 0)
+
+
+def last_line(data: bytes, _: Path) -> None:
+    assert Claude().is_last_line(data) in (True, False)
 
 
 def readable_stream(data: bytes, _: Path) -> None:
@@ -216,6 +222,7 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
         {"type": "assistant", "error": "rate_limit", "message": {"content": []}},
         {"type": "system", "subtype": "api_retry", "error": "x", "error_status": 429},
     ]),
+    "last line": (last_line, [{"type": "result"}]),
     "readable stream": (readable_stream, [
         {"type": "assistant", "message": {"content": [{"type": "text", "text": "x"},
          {"type": "tool_use", "name": "Bash", "input": {"command": "x"}}]}},

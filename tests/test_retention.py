@@ -236,7 +236,7 @@ def test_of_a_long_history_the_newest_bytes_are_read_across_both_parts(project: 
     for number in range(4):
         events.append(project, NOW, f"e{number}")
         if number == 1:
-            assert events.begin_anew(project, 1)
+            assert events.rotate(project, 1)
     assert told(project) == ["e0", "e1", "e2", "e3"]
     assert told(project, 3 * line + 5) == ["e1", "e2", "e3"]
     assert told(project, 2 * line) == ["e2", "e3"]
@@ -247,14 +247,14 @@ def test_a_history_that_begins_anew_while_it_is_opened_is_read_once(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events.append(project, NOW, "older")
-    events.begin_anew(project, 1)
+    events.rotate(project, 1)
     events.append(project, NOW, "newer")
     opened = events._open
 
     def slowly(path: str) -> Any:
         found = opened(path)
         if path == project.events:
-            assert events.begin_anew(project, 1)
+            assert events.rotate(project, 1)
         return found
 
     monkeypatch.setattr(events, "_open", slowly)
@@ -265,7 +265,7 @@ def test_the_numbers_of_the_last_days_count_what_was_put_aside(
     project: Layout, cli: Callable[..., Any]
 ) -> None:
     events.append(project, time.time(), "added", task="T1")
-    assert events.begin_anew(project, 1)
+    assert events.rotate(project, 1)
     events.append(project, time.time(), "added", task="T2")
     assert cli("_history", "--json").json["tasks_in"] == 2
 

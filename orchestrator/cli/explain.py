@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from orchestrator.cli import context, json_rows, output, status
 from orchestrator.cli.parser import command
-from orchestrator.client.claude.transcript import one_line
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task
@@ -16,6 +15,7 @@ from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
 from orchestrator.tasks import store as stores
+from orchestrator.text.quoting import one_line
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 
