@@ -211,6 +211,17 @@ def test_only_the_command_line_prints() -> None:
     assert not found
 
 
+def test_only_the_file_store_knows_the_folders_of_the_queue() -> None:
+    found = []
+    for name in MODULES.keys() - {"layout", "tasks.file_store"}:
+        for node in ast.walk(parsed(name)):
+            if isinstance(node, ast.Attribute) and node.attr in ("queue", "state"):
+                owner = ast.unparse(node.value)
+                if owner.rpartition(".")[2].strip("_") in ("layout", "Layout"):
+                    found.append(f"{name}:{node.lineno}")
+    assert not found, "ask the store for it (tasks/store.py)"
+
+
 @pytest.mark.parametrize(
     "name", [n for n in MODULES if n in DECIDING or n.partition(".")[0] in DECIDING]
 )
