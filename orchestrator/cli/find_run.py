@@ -12,7 +12,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Task
 from orchestrator.project import agent_memory, events, run_record
-from orchestrator.project.run_record import Record
+from orchestrator.project.run_record import RunRecord
 from orchestrator.tasks.store import Store
 
 #: How many runs of all agents are looked through, newest first, for those of a task.
@@ -29,9 +29,9 @@ class Run(NamedTuple):
     agent: str
     folder: str
 
-    def record(self) -> Record:
-        """Return the run's journal; empty when there is none, or it cannot be read."""
-        return run_record.read(self.folder) or {}
+    def record(self) -> RunRecord | None:
+        """Return the run's record; None when there is none, or it cannot be read."""
+        return run_record.read(self.folder)
 
 
 class Gone(NamedTuple):
@@ -135,4 +135,8 @@ def _run_of_task(layout: Layout, task_id: str, task: Task | None) -> Run | Gone 
     if task is not None and task.run is not None:
         known = next((run for run in runs if run.id == task.run), None)
         return known or Gone(task.run, _last_told(layout, task.run))
-    return next((r for r in runs[:MOST_SEARCHED] if r.record().get("task") == task_id), None)
+    for run in runs[:MOST_SEARCHED]:
+        record = run.record()
+        if record is not None and record.task == task_id:
+            return run
+    return None

@@ -114,21 +114,20 @@ def running_rows(layout: Layout, seen: Observation, now: float) -> list[Row]:
     """Return the runs that are not settled yet, as `status --json` shows them."""
     rows = []
     for run in seen.snapshot.runs:
-        record = seen.records.get(run.id, {})
-        created = record.get("created")
-        started = seen.states[run.agent].supervisor
-        supervisor = record.get("supervisor") or started
+        record = seen.records.get(run.id)
+        created = record.created if record else None
+        supervisor = (record and record.supervisor) or seen.states[run.agent].supervisor
         rows.append(
             {
                 "run": run.id,
                 "agent": run.agent,
                 "task": run.task,
-                "pid": supervisor.get("pid"),
+                "pid": supervisor.pid if supervisor else None,
                 "started": time_text(created),
                 "age_seconds": None if created is None else max(int(now - created), 0),
-                "branch": record.get("branch"),
+                "branch": record.branch if record else None,
                 "worktree": layout.worktree(run.agent),
-                "cost_usd": (record.get("outcome") or {}).get("cost_usd"),
+                "cost_usd": record.outcome.cost_usd if record and record.outcome else None,
             }
         )
     return rows

@@ -15,8 +15,7 @@ from orchestrator.cli.parser import command
 from orchestrator.client.claude import transcript
 from orchestrator.client.claude.transcript import Line
 from orchestrator.project import run_record
-from orchestrator.project.run_record import Record
-from orchestrator.system import process
+from orchestrator.project.run_record import RunRecord
 
 #: Seconds between two looks at a run that is followed.
 POLL_SECONDS = 0.2
@@ -118,14 +117,9 @@ def _followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
 def _is_over(run: Run) -> bool:
     """Whether a run has ended, or its supervisor has: then only a tick can go on with it."""
     record = run.record()
-    if not record or record.get("status") == "finished":
+    if record is None or record.status == "finished":
         return True
-    supervisor = record.get("supervisor")
-    return supervisor is not None and not _is_alive(supervisor)
-
-
-def _is_alive(supervisor: dict[str, Any]) -> bool:
-    return process.is_alive(supervisor.get("pid"), supervisor.get("identity"))
+    return record.supervisor is not None and not record.supervisor.is_alive()
 
 
 def _events(lines: Iterable[bytes]) -> Iterator[Line]:
@@ -138,12 +132,13 @@ def _events(lines: Iterable[bytes]) -> Iterator[Line]:
 
 def _show(run: Run, events: Iterable[Line]) -> None:
     record = run.record()
-    title = f": {record['title']}" if record.get("title") else ""
-    output.out(f"run {run.id} of {run.agent}, task {record.get('task') or 'none'}{title}")
+    task, title = (record.task, record.title) if record else (None, None)
+    title = f": {title}" if title else ""
+    output.out(f"run {run.id} of {run.agent}, task {task or 'none'}{title}")
     for event in events:
         output.out(_plain(event))
     record = run.record()
-    for name in _telling_logs(run, record):
+    for name in _telling_logs(record):
         _show_tail(run, name)
     for line in _ending(run, record):
         output.out(line)
@@ -155,16 +150,18 @@ def _plain(event: Line) -> str:
     return f"{clock:8} {event.kind:6}  " + event.text.replace("\n", "\n" + " " * 17)
 
 
-def _telling_logs(run: Run, record: Record) -> list[str]:
+def _telling_logs(record: RunRecord | None) -> list[str]:
     """Return the run's other logs that say why it ended as it did, or what it does now."""
-    outcome = record.get("outcome") or {}
-    reason = str(outcome.get("reason") or "")
-    if outcome.get("verdict") in ("done", "no_change", "approved", "changes_requested"):
+    if record is None:
+        return [run_record.SUPERVISOR_LOG]
+    outcome = record.outcome
+    if outcome and outcome.verdict in ("done", "no_change", "approved", "changes_requested"):
         return []
+    failed_checks = outcome is not None and (outcome.reason or "").startswith("checks_failed")
     names = []
-    if reason.startswith("checks_failed") or record.get("status") == "concluding":
+    if failed_checks or record.status == "concluding":
         names.append(CHECKS_LOG)
-    if outcome and not reason.startswith("checks_failed"):
+    if outcome and not failed_checks:
         names.append(run_record.STDERR)
     return [*names, run_record.SUPERVISOR_LOG]
 
@@ -188,27 +185,26 @@ def tail(path: str) -> list[str]:
         return file.read(TAIL_BYTES).decode(errors="replace").splitlines()[-TAIL_LINES:]
 
 
-def _ending(run: Run, record: Record) -> Iterator[str]:
-    outcome = record.get("outcome") or {}
-    if record.get("status") != "finished" or not outcome:
+def _ending(run: Run, record: RunRecord | None) -> Iterator[str]:
+    if record is None or record.status != "finished" or record.outcome is None:
         yield f"--- {_under_way(record)}"
         return
-    yield f"--- ended: {outcome.get('verdict')}"
+    outcome = record.outcome
+    yield f"--- ended: {outcome.verdict}"
     for key in ("reason", "summary", "question", "feedback"):
-        if outcome.get(key):
-            yield f"  {key}: {outcome[key]}"
-    if outcome.get("pr"):
-        yield f"  pull request: orchestrator pr show {outcome['pr']}"
-    cost = outcome.get("cost_usd")
-    began, ended = record.get("created"), record.get("finished")
-    took = f"{max(ended - began, 0):.0f} s" if began and ended else "unknown time"
+        if text := getattr(outcome, key):
+            yield f"  {key}: {text}"
+    if outcome.pr:
+        yield f"  pull request: orchestrator pr show {outcome.pr}"
+    seconds, cost = record.seconds(), outcome.cost_usd
+    took = "unknown time" if seconds is None else f"{seconds:.0f} s"
     yield f"  {took}, {'unknown cost' if cost is None else f'{cost:.4f} USD'}"
     yield f"  files: {run.folder}"
 
 
-def _under_way(record: Record) -> str:
-    if not record:
+def _under_way(record: RunRecord | None) -> str:
+    if record is None:
         return "its record is missing or cannot be read; see: orchestrator doctor"
-    if _is_alive(record.get("supervisor") or {}):
-        return f"at work ({record.get('status')}); to go on watching: add --follow"
-    return f"nobody has it in hand ({record.get('status')}); the next tick goes on with it"
+    if record.supervisor is not None and record.supervisor.is_alive():
+        return f"at work ({record.status}); to go on watching: add --follow"
+    return f"nobody has it in hand ({record.status}); the next tick goes on with it"

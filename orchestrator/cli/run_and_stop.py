@@ -14,7 +14,6 @@ from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, run_record
-from orchestrator.system import process
 from orchestrator.tick import observe
 from orchestrator.tick.tick import run_tick
 
@@ -142,12 +141,11 @@ def end_runs(layout: Layout, names: list[str], reason: str) -> dict[str, str]:
 
 def _wake(layout: Layout, agent: str, run_id: str) -> None:
     """Have a waiting supervisor look at once. In other stages it looks by itself, between steps."""
-    record = run_record.read(layout.run(agent, run_id)) or {}
-    supervisor = record.get("supervisor") or {}
-    if record.get("status") == "running" and process.is_alive(
-        supervisor.get("pid"), supervisor.get("identity")
-    ):
-        os.kill(supervisor["pid"], signal.SIGTERM)
+    record = run_record.read(layout.run(agent, run_id))
+    if record is None or record.status != "running" or record.supervisor is None:
+        return
+    if record.supervisor.is_alive():
+        os.kill(record.supervisor.pid, signal.SIGTERM)
 
 
 def _until_settled(layout: Layout, running: dict[str, str]) -> None:

@@ -62,19 +62,19 @@ def _variables(job: Job) -> dict[str, Any]:
         "body": job.file.body if job.file else "",
         "history": told,
         "config": job.config,
-        "base": record["base"],
-        "base_commit": record["base_commit"],
-        "branch": record["branch"],
+        "base": record.base,
+        "base_commit": record.base_commit,
+        "branch": record.branch,
         "ports": ports(job.config, job.agent),
         "worktree": job.path,
         "project": job.layout.root,
-        "run_id": record["id"],
-        "attempt": record["attempt"],
+        "run_id": record.id,
+        "attempt": record.attempt,
         "rescue": _earlier_rescue(job),
         "review": _review_variables(job),
         "global_instructions": _global_instructions(job.layout),
         "checks": job.config.checks,
-        "resumed": bool(record.get("resume")),
+        "resumed": bool(record.resume),
         "confined": is_confined(job),
     }
 
@@ -84,7 +84,7 @@ def _earlier_rescue(job: Job) -> str | None:
     if job.file is None:
         return None
     earlier = [e.fields.get("run") for e in job.file.history if e.event == "claimed"]
-    for run_id in reversed([x for x in earlier if x != job.record["id"]]):
+    for run_id in reversed([x for x in earlier if x != job.record.id]):
         ref = f"{repository.RESCUE}{run_id}"
         if repository.resolve(job.layout.root, ref):
             return ref
@@ -92,10 +92,10 @@ def _earlier_rescue(job: Job) -> str | None:
 
 
 def _review_variables(job: Job) -> dict[str, Any] | None:
-    review = job.record.get("review")
+    review = job.record.review
     if review is None or job.task is None:
         return None
-    title, body = review["title"], ""
+    title, body = review.title, ""
     if job.task.reviews:
         store = Store(job.layout)
         try:
@@ -104,11 +104,11 @@ def _review_variables(job: Job) -> dict[str, Any] | None:
         except OrchestratorError:
             body = "(the task is gone)"
     return {
-        "pr": review["id"],
-        "branch": review["branch"],
-        "head": job.record["start"],
-        "base": review["base"],
-        "base_commit": job.record["base_commit"],
+        "pr": review.id,
+        "branch": review.branch,
+        "head": job.record.start,
+        "base": review.base,
+        "base_commit": job.record.base_commit,
         "task_title": title,
         "task_body": body,
     }
@@ -124,10 +124,8 @@ def _global_instructions(layout: Layout) -> str:
 
 def write_launch(job: Job) -> None:
     """Write how the supervisor is to start the client: arguments, folder and environment."""
-    record = job.record
-    resume = bool(record.get("resume"))
-    session = record["resume"] if resume else _new_conversation()
-    record["session"] = session
+    session = job.record.resume or _new_conversation()
+    job.journal.record = job.record._replace(session=session)
     root = resources()
     plugin = root if os.path.isdir(os.path.join(root, "skills")) else None
     argv = client.command(
@@ -136,7 +134,7 @@ def write_launch(job: Job) -> None:
         job.role,
         job.config.budgets,
         session=session,
-        resume=resume,
+        resume=bool(job.record.resume),
         instructions=os.path.join(job.folder, run_record.INSTRUCTIONS),
         plugin=plugin,
         task_left_usd=_left_for_task(job),
@@ -193,15 +191,15 @@ def _environment(job: Job) -> dict[str, str]:
     variables = {
         "ORCHESTRATOR_AGENT": job.agent.name,
         "ORCHESTRATOR_ROLE": job.agent.role,
-        "ORCHESTRATOR_RUN_ID": record["id"],
-        "ORCHESTRATOR_TASK_ID": record["task"] or "",
+        "ORCHESTRATOR_RUN_ID": record.id,
+        "ORCHESTRATOR_TASK_ID": record.task or "",
         "ORCHESTRATOR_PROJECT": job.layout.root,
         "ORCHESTRATOR_WORKTREE": job.path,
         "PATH": os.pathsep.join((_own_command(job.layout), os.environ.get("PATH", os.defpath))),
         **{name: str(port) for name, port in ports(job.config, job.agent).items()},
         **client_environment.as_git_config(_agents_git(job)),
     }
-    if not record["identity"]:
+    if not record.identity:
         for who in ("AUTHOR", "COMMITTER"):
             variables[f"GIT_{who}_NAME"] = job.agent.name
             variables[f"GIT_{who}_EMAIL"] = f"{job.agent.name}@orchestrator.localhost"
@@ -222,11 +220,11 @@ def _agents_git(job: Job) -> dict[str, str]:
     settings = {**call.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
     if is_confined(job):
         settings["core.excludesFile"] = _ignore_file(job)
-    if job.record["remote"]:
-        pushurl = f"remote.{job.record['remote']}.pushurl"
+    if job.record.remote:
+        pushurl = f"remote.{job.record.remote}.pushurl"
         settings[pushurl] = "the-scheduler-pushes-when-the-run-is-done"
         # Git adds ours to a remote's own push addresses: those lead nowhere too.
-        for number, address in enumerate(job.record["push_addresses"]):
+        for number, address in enumerate(job.record.push_addresses):
             settings[f"url.{settings[pushurl]}/{number}.insteadOf"] = address
     return settings
 

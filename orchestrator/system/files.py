@@ -92,11 +92,6 @@ def read_json(path: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def fits(value: object, kinds: tuple[type, ...]) -> bool:
-    """Whether a value read from a file is of one of the kinds. True and False are no numbers."""
-    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
-
-
 def is_plain_name(name: object) -> bool:
     """Whether this names an entry of a folder, and nothing above it or elsewhere."""
     if not isinstance(name, str) or not 0 < len(name) <= 128 or name[0] in "-.":

@@ -13,10 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+from typing import NamedTuple
 
 #: Seconds between asking a group to end and making it end.
 GRACE_SECONDS = 2.0
@@ -70,6 +67,21 @@ def booted() -> float:
 def is_alive(pid: int | None, known_identity: str | None) -> bool:
     """Return whether the very process that had this identity still runs."""
     return bool(pid) and bool(known_identity) and identity(pid or 0) == known_identity
+
+
+class ProcessId(NamedTuple):
+    """What is written down of a process, to know it again."""
+
+    pid: int
+    identity: str | None = None
+
+    def is_alive(self) -> bool:
+        return is_alive(self.pid, self.identity)
+
+
+def known(pid: int) -> ProcessId:
+    """Return what there is to write down of a living process."""
+    return ProcessId(pid, identity(pid))
 
 
 def own_program() -> list[str]:
