@@ -1,8 +1,8 @@
-"""Make the environment that ``bin/orchestrator`` runs in: once a version, for one user.
+"""Makes the environment that ``bin/orchestrator`` runs in: once per version and user.
 
-Run by the launcher, with whatever ``python3`` there is, only when the environment is missing or
+The launcher runs this, with whatever ``python3`` there is, only when the environment is missing or
 older than ``requirements.lock``. Standard library only, and no syntax newer than Python 3.8's, so
-that an old Python can still say what is wrong. What it says goes to standard error: standard
+that an old Python can still say what is wrong. Messages go to standard error, because standard
 output belongs to the command that follows.
 """
 
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Iterator, NamedTuple
 
 OLDEST_PYTHON = (3, 11)
-#: Looked for on PATH in this order; one that does not run (a version manager's stub) is passed by.
+#: Looked for on PATH in this order; a program that does not run (a version manager's stub) is
+#: passed over.
 PYTHON_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
 #: What the environment must be able to import before it counts as made.
 MODULES = ("cronsim", "frontmatter", "jinja2", "psutil", "rich", "yaml")
@@ -32,7 +33,7 @@ KEPT_PIP_SETTINGS = (
     *("PIP_CERT", "PIP_CLIENT_CERT", "PIP_TRUSTED_HOST", "PIP_PROXY", "PIP_KEYRING_PROVIDER"),
     *("PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_CACHE_DIR", "PIP_NO_CACHE_DIR"),
 )
-#: Seconds until a program that hangs is given up.
+#: Seconds until a program that hangs is ended.
 PROBE_SECONDS, VENV_SECONDS, PIP_SECONDS = 30, 300, 900
 #: Seconds to wait for another start's set-up: longer than a set-up can last.
 LOCK_SECONDS = PROBE_SECONDS * (len(PYTHON_NAMES) + 1) + VENV_SECONDS + PIP_SECONDS + 60
@@ -58,15 +59,9 @@ print(json.dumps({
 class SetupError(Exception):
     """Why the environment could not be made.
 
-    ``code`` is a stable word, ``message`` says what failed and where, ``hint`` what to do next;
-    neither sentence ends with a full stop.
+    Its arguments are a stable code, what failed and where, and what to do next; neither sentence
+    ends with a full stop.
     """
-
-    def __init__(self, code: str, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.hint = hint
 
 
 class Interpreter(NamedTuple):
@@ -84,13 +79,6 @@ class Interpreter(NamedTuple):
         return f"Python {'.'.join(map(str, self.version))} ({self.path})"
 
 
-class Finished(NamedTuple):
-    """How a program ended: ``output`` is both of its streams."""
-
-    succeeded: bool
-    output: str
-
-
 def clean_environment() -> dict[str, str]:
     """This process's environment variables, without those that change what Python or pip does."""
     kept = {
@@ -103,8 +91,11 @@ def clean_environment() -> dict[str, str]:
     return kept
 
 
-def run(command: list[str], seconds: float) -> Finished:
-    """Run a program to its end, for at most so many seconds, without input; never raises."""
+def run(command: list[str], seconds: float) -> tuple[bool, str]:
+    """Run a program without input, for at most so many seconds.
+
+    Returns whether it succeeded, and what it wrote to both of its streams; never raises.
+    """
     try:
         process = subprocess.run(
             command,
@@ -117,14 +108,14 @@ def run(command: list[str], seconds: float) -> Finished:
             errors="replace",
         )
     except subprocess.TimeoutExpired:
-        return Finished(False, f"no end after {seconds} seconds")
+        return False, f"no end after {seconds} seconds"
     except OSError as error:
-        return Finished(False, str(error))
-    return Finished(process.returncode == 0, process.stdout)
+        return False, str(error)
+    return process.returncode == 0, process.stdout
 
 
-def last_word(output: str) -> str:
-    """The line of a program's output that says best why it failed: its last error, or last line."""
+def reason(output: str) -> str:
+    """The line of a program's output that says why it failed: its last error, or its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error")]
     return (errors or lines or ["no message"])[-1].rstrip(".")
@@ -132,11 +123,9 @@ def last_word(output: str) -> str:
 
 def probe(name: str) -> Interpreter | None:
     """The interpreter that this command name starts, or None if it starts none."""
-    finished = run([name, "-I", "-c", PROBE], PROBE_SECONDS)
-    if not finished.succeeded:
-        return None
+    succeeded, output = run([name, "-I", "-c", PROBE], PROBE_SECONDS)
     try:
-        found = json.loads(finished.output.splitlines()[-1])
+        found = json.loads(output.splitlines()[-1]) if succeeded else {}
         return Interpreter(found["path"], tuple(found["version"]), found["makes_venv"])
     except (ValueError, LookupError, TypeError):
         return None
@@ -147,26 +136,20 @@ def find_python() -> Interpreter:
 
     Raises SetupError if there is none.
     """
-    old: list[Interpreter] = []
-    without_venv: list[Interpreter] = []
-    for name in PYTHON_NAMES:
-        found = probe(name) if shutil.which(name) else None
-        if found is None:
-            continue
-        if found.version < OLDEST_PYTHON:
-            old.append(found)
-        elif not found.makes_venv:
-            without_venv.append(found)
-        else:
-            return found
-    if without_venv:
+    found: list[Interpreter] = []
+    for each in map(probe, filter(shutil.which, PYTHON_NAMES)):
+        if each and each.version >= OLDEST_PYTHON and each.makes_venv:
+            return each
+        found += [each] if each else []
+    new = [each for each in found if each.version >= OLDEST_PYTHON]
+    if new:
         raise SetupError(
             "venv_missing",
-            f"{without_venv[-1].name} cannot make virtual environments:"
+            f"{new[-1].name} cannot make virtual environments:"
             " its venv or ensurepip module is missing",
             f"Install it (Debian and Ubuntu: apt install python3-venv), {AGAIN}",
         )
-    newest = max(old, key=lambda each: each.version, default=None)
+    newest = max(found, key=lambda each: each.version, default=None)
     raise SetupError(
         "python_missing",
         "no Python 3.11 or newer was found on PATH"
@@ -176,24 +159,23 @@ def find_python() -> Interpreter:
 
 
 def is_current(environment: Path, lock_text: bytes) -> bool:
-    """Whether the environment is whole and made from this very lock file."""
+    """Whether the environment is complete and made from this very lock file."""
     try:
-        return (environment / MARKER).read_bytes() == lock_text and os.access(
-            environment / "bin" / "python", os.X_OK
-        )
+        made_from = (environment / MARKER).read_bytes()
     except OSError:
         return False
+    return made_from == lock_text and os.access(environment / "bin" / "python", os.X_OK)
 
 
 def touch_marker(environment: Path, lock_file: Path) -> None:
-    """Make the marker as new as the lock file, even one whose time is ahead of the clock."""
+    """Make the marker as new as the lock file, even if the file's time is ahead of the clock."""
     newest = max(time.time_ns(), lock_file.stat().st_mtime_ns)
     os.utime(environment / MARKER, ns=(newest, newest))
 
 
 @contextlib.contextmanager
 def held(lock: Path, version: str) -> Iterator[None]:
-    """Hold a lock that the system itself lets go of when this process dies.
+    """Hold a lock that the system releases when this process dies.
 
     Raises SetupError if another process keeps it for longer than a set-up can last.
     """
@@ -211,10 +193,10 @@ def held(lock: Path, version: str) -> Iterator[None]:
                         f"another process has held {lock} for too long",
                         f"End that process, {AGAIN}",
                     ) from None
-                if not told:
-                    say(f"Waiting for another start that sets up orchestrator {version} ...")
-                    told = True
-                time.sleep(0.1)
+            if not told:
+                say(f"Waiting for another start that sets up orchestrator {version} ...")
+                told = True
+            time.sleep(0.1)
         yield
 
 
@@ -224,30 +206,30 @@ def build(environment: Path, lock_file: Path, log: Path) -> None:
     Raises SetupError; the output of pip stays in ``log``.
     """
     python = find_python()
-    made = run([python.path, "-I", "-m", "venv", str(environment)], VENV_SECONDS)
-    if not made.succeeded:
+    made, output = run([python.path, "-I", "-m", "venv", str(environment)], VENV_SECONDS)
+    if not made:
         raise SetupError(
             "venv_failed",
-            f"{python.name} could not make a virtual environment: {last_word(made.output)}",
+            f"{python.name} could not make a virtual environment: {reason(output)}",
             f"Repair it (Debian and Ubuntu: apt install python3-venv), {AGAIN}",
         )
     inside = [str(environment / "bin" / "python"), "-I"]
     pip = [*inside, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-    installed = run([*pip, "install", "--requirement", str(lock_file)], PIP_SECONDS)
-    log.write_text(installed.output, encoding="utf-8")
-    if not installed.succeeded:
+    installed, output = run([*pip, "install", "--requirement", str(lock_file)], PIP_SECONDS)
+    log.write_text(output, encoding="utf-8")
+    if not installed:
         raise SetupError(
             "packages_failed",
-            f"pip could not install the packages of {lock_file}: {last_word(installed.output)}"
-            f" (all that it said is in {log})",
+            f"pip could not install the packages of {lock_file}: {reason(output)}"
+            f" (pip's whole output is in {log})",
             f"Check the network, or pip's proxy and index settings, {AGAIN}",
         )
-    imported = run([*inside, "-c", "import " + ", ".join(MODULES)], VENV_SECONDS)
-    if not imported.succeeded:
+    imported, output = run([*inside, "-c", "import " + ", ".join(MODULES)], VENV_SECONDS)
+    if not imported:
         raise SetupError(
             "packages_failed",
-            f"the packages are installed, but do not load: {last_word(imported.output)}",
-            f"Check that {python.name} is whole and of this machine's kind, {AGAIN}",
+            f"the packages are installed, but do not load: {reason(output)}",
+            f"Check that {python.name} is complete and fits this machine, {AGAIN}",
         )
 
 
@@ -273,7 +255,7 @@ def set_up(version: str, environment: Path, lock_file: Path) -> None:
     """
     lock_text = lock_file.read_bytes()
     if is_current(environment, lock_text):
-        # A home that is read-only by now has an environment that works all the same.
+        # An environment in a home that is read-only by now works all the same.
         with contextlib.suppress(OSError):
             touch_marker(environment, lock_file)
         return
@@ -318,23 +300,21 @@ def main(arguments: list[str]) -> int:
                 f"{lock_file} is missing",
                 f"Fetch the whole of orchestrator again, {AGAIN}",
             )
-        try:
-            set_up(version, Path(environment), lock_file)
-        except OSError as error:
-            raise SetupError(
-                "data_folder_unwritable",
-                f"cannot write {error.filename or environment}: {error.strerror or error}",
-                f"Make room or set XDG_DATA_HOME to a folder that you can write, {AGAIN}",
-            ) from error
+        set_up(version, Path(environment), lock_file)
     except SetupError as error:
-        say(f"orchestrator: {error.message}. {error.hint}.")
-        if "--json" in command:
-            details = {"code": error.code, "message": error.message, "hint": error.hint}
-            print(json.dumps({"error": details}))
-        return 1
+        code, message, hint = error.args
+    except OSError as error:
+        code = "data_folder_unwritable"
+        message = f"cannot write {error.filename or environment}: {error.strerror or error}"
+        hint = f"Make room or set XDG_DATA_HOME to a folder that you can write, {AGAIN}"
     except KeyboardInterrupt:
         return 130
-    return 0
+    else:
+        return 0
+    say(f"orchestrator: {message}. {hint}.")
+    if "--json" in command:
+        print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
+    return 1
 
 
 if __name__ == "__main__":

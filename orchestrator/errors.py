@@ -66,7 +66,7 @@ class GitError(OrchestratorError):
 
 
 class SystemFault(OrchestratorError):
-    """The machine or a service failed, not the work: nobody is charged (CONTRACT 7)."""
+    """The machine or a service failed, not the work: nobody is charged (reference 7)."""
 
     code = "system_fault"
 

@@ -1,4 +1,4 @@
-"""The seed's entry point `python orchestrator/orchestrator/init.py`: `orchestrator init`."""
+"""`python orchestrator/orchestrator/init.py`: the same as `orchestrator init`."""
 
 from __future__ import annotations
 

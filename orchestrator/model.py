@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+#: The forges, by the value of `forge` in agents.yaml (`pulls.forges` has the classes).
+FORGES = ("github", "local")
 STATES = ("incoming", "claimed", "blocked", "done", "failed")
 #: States in which a task still waits for, or gets, work.
 OPEN_STATES = ("incoming", "claimed", "blocked")
@@ -49,7 +51,7 @@ def parse_time(text: str) -> float | None:
 
 
 class QueueLimits(NamedTuple):
-    """Backpressure (SEED, "Backpressure")."""
+    """Backpressure (reference 4)."""
 
     max_incoming: int = 20
     max_claimed: int = 5
@@ -64,7 +66,7 @@ class Retry(NamedTuple):
     max_backoff_seconds: float = 300
 
     def delay(self, attempt: int) -> float:
-        """Return the seconds to wait after attempt number `attempt` (from 1): CONTRACT 7."""
+        """Return the seconds to wait after attempt number `attempt` (from 1): reference 7."""
         # The exponent is bounded: 2.0 ** 5000 would overflow, and the result is capped anyway.
         doublings = min(max(attempt - 1, 0), 60)
         return float(min(self.backoff_seconds * 2**doublings, self.max_backoff_seconds))
@@ -156,12 +158,12 @@ PORT_STRIDE = 10
 
 
 def ports(config: Config, agent: Agent) -> dict[str, int]:
-    """Return the agent's three ports by the name of their environment variable (SEED, "Ports")."""
+    """Return the agent's three ports by the name of their environment variable (reference 4)."""
     first = config.base_port + PORT_STRIDE * agent.position
     return {"AGENT_DEV_PORT": first, "AGENT_MCP_PORT": first + 1, "AGENT_PW_WS_PORT": first + 2}
 
 
-#: What a run may report, by what its role delivers (CONTRACT 7).
+#: What a run may report, by what its role delivers (reference 7).
 OUTCOMES = {
     "pull_request": ("done", "no_change", "needs_human", "failed"),
     "verdict": ("approved", "changes_requested", "needs_human", "failed"),
@@ -254,7 +256,7 @@ class Task(NamedTuple):
 
 
 def task_order(task: Task) -> tuple[int, float, str]:
-    """Sort key: priority, then creation, then name; what cannot be read comes last (CONTRACT 3)."""
+    """Sort key: priority, creation, name; an unreadable value sorts last (reference 3)."""
     rank = PRIORITIES.index(task.priority) if task.priority in PRIORITIES else len(PRIORITIES)
     created = task.created if task.created is not None else float("inf")
     return (rank, created, task.id)

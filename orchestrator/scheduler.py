@@ -1,4 +1,4 @@
-"""The seed's entry point, run by its path: python orchestrator/orchestrator/scheduler.py"""
+"""`python orchestrator/orchestrator/scheduler.py`: the same as `orchestrator tick`."""
 
 import os
 import sys

@@ -16,7 +16,7 @@ from stage import Killed, PowerSwitch, Stage
 
 from orchestrator import idle
 from orchestrator.project import agent_memory, faults
-from orchestrator.pulls import forge
+from orchestrator.pulls.local import Local
 from orchestrator.tasks.history import MARKER
 from orchestrator.tick.tick import Report
 
@@ -211,7 +211,7 @@ class Compared:
         found.memory = {name: self.remembered(name, before, settled) for name in names}
         hold = faults.read_hold(self.stage.layout)
         found.hold = (hold.code, int(hold.since), hold.until and int(hold.until)) if hold else None
-        where = forge.Local(self.stage.layout, SimpleNamespace(remote="origin"))
+        where = Local(self.stage.layout, SimpleNamespace(remote="origin"))
         found.prs = {pr.id: [pr.state, pr.branch] for pr in where.list()}
         return found
 

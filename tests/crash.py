@@ -3,7 +3,7 @@
 A scenario is played once on a scratch project while `killpoints.py` writes down each point; then
 once for each point, in a project of its own, where the process that meets the point dies. After
 that exactly one tick runs, whatever it starts comes to its end by itself, and `assert_sound` and
-the scenario's own check hold the whole project against CONTRACT 8.
+the scenario's own check hold the whole project against reference 8.
 """
 
 from __future__ import annotations

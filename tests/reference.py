@@ -1,4 +1,4 @@
-"""The queue as CONTRACT.md describes it, in memory: what a tick must come to, worked out from that.
+"""A model of the queue as docs/reference.md describes it: what the result of a tick must be.
 
 Plain data and arithmetic: no file, no clock, no process, and nothing of the product's own decisions
 (only the numbers that the contract leaves to it: how often a dead supervisor is started again).
@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.plan.planner import MAX_CONCLUDING_RESTARTS, MAX_RESTARTS
 
-#: What each role takes, and which of these open pull requests (CONTRACT 1, 7).
+#: What each role takes, and which of these open pull requests (reference 1, 7).
 TAKES = {
     "implementer": "implement",
     "tester": "test",
@@ -55,7 +55,7 @@ class Task:
 
     @property
     def order(self) -> tuple[int, int, str]:
-        """CONTRACT 3: priority, then CREATED, then name; what cannot be read comes last."""
+        """Reference 3: priority, then CREATED, then name; what cannot be read comes last."""
         rank = int(self.priority[1:]) if self.priority in ("P0", "P1", "P2", "P3") else 9
         return (rank, self.created, self.id)
 
@@ -137,7 +137,7 @@ class Reference:
         return pr is not None and self.prs[pr][0] == "open"
 
     def is_met(self, task_id: str) -> bool:
-        """CONTRACT 7: its pull request is merged, or it ended without one."""
+        """Reference 7: its pull request is merged, or it ended without one."""
         task = self.tasks.get(task_id)
         if task is None or task.state != "done":
             return False
@@ -221,7 +221,7 @@ class Reference:
         return "requeue"
 
     def delay(self, attempt: int) -> float:
-        """CONTRACT 7: min(backoff · 2^(n-1), max)."""
+        """Reference 7: min(backoff · 2^(n-1), max)."""
         retry = self.config["retry"]
         return float(
             min(retry["backoff_seconds"] * 2 ** (attempt - 1), retry["max_backoff_seconds"])
@@ -237,7 +237,7 @@ class Reference:
         task.interruptions, task.reason = 0, None
 
     def _ask_review(self, task: Task, run: Run, now: int) -> None:
-        """CONTRACT 7: a delivered task gets a review, if somebody is there to give it."""
+        """Reference 7: a delivered task gets a review, if somebody is there to give it."""
         review_id = f"REVIEW-{run.id.rpartition('-')[2]}"
         reviewers = any(agent["role"] == "reviewer" for agent in self.config["agents"])
         if (
@@ -286,7 +286,7 @@ class Reference:
                 memory.suspended = True
 
     def look_at_pull_requests(self) -> None:
-        """CONTRACT 7: merged once reachable from the base, closed once the branch is gone."""
+        """Reference 9.3: merged once reachable from the base, closed once the branch is gone."""
         for pr in self.prs.values():
             if pr[0] == "open":
                 merged = self.branches.get(pr[1])
@@ -383,7 +383,7 @@ class Reference:
         opening = sum(1 for t in claimed if t.role in OPENING and not self.is_open(t.pr))
         open_prs = sum(1 for pr in self.prs.values() if pr[0] == "open") + opening
         takes = TAKES[agent["role"]]
-        # No two runs ever have one task, even when a person put it back by hand (CONTRACT 8.2).
+        # No two runs ever have one task, even when a person put it back by hand (reference 8.2).
         held = {run.task for run in self.unsettled()}
         matching = [
             task
@@ -438,7 +438,7 @@ class Reference:
 def is_due(agent: dict[str, Any], last: int | None, now: int) -> bool:
     """Whether an agent is due: never started, its interval over, or its time of day passed.
 
-    A start ahead of the clock counts as now (CONTRACT 8.7).
+    A start ahead of the clock counts as now (reference 8.7).
     """
     if last is None:
         return True

@@ -27,7 +27,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import STATES, Outcome, PullRequest, Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord, Status
-from orchestrator.pulls import forge
+from orchestrator.pulls.local import Local
 from orchestrator.run import runner, supervisor
 from orchestrator.system import files, locks, records
 from orchestrator.tasks.store import Listing, Store
@@ -228,7 +228,7 @@ class Stage:
         head = self.commits.pop()
         self.git("update-ref", f"refs/heads/{branch}", head)
         wanted = PullRequest("", task, branch, "main", head, task, "open")
-        where = forge.Local(self.layout, SimpleNamespace(remote="origin"))
+        where = Local(self.layout, SimpleNamespace(remote="origin"))
         return where.open(wanted, "").id
 
     def merge(self, branch: str) -> None:

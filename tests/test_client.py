@@ -20,7 +20,7 @@ SESSION = "11111111-2222-4333-8444-555555555555"
 
 
 def shipped() -> dict[str, Role]:
-    known, problems = roles.load("/nowhere", "/nowhere", write_cache=False)
+    known, problems = roles.load("/nowhere")
     assert not problems
     return dict(known)
 

@@ -1,4 +1,4 @@
-"""CONTRACT 8.7 and FAILURES 10: the clock is moved between ticks and under runs, and all goes on.
+"""Reference 8.7 and failures 10: the clock is moved between ticks and under runs, and all goes on.
 
 The product's own `time.time` is shifted by what a file says, in every process that it starts.
 """

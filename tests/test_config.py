@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 
 from orchestrator.config import keys, last_good
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retention, Retry, Review
+from orchestrator.model import (
+    Agent,
+    Budgets,
+    Config,
+    Hooks,
+    QueueLimits,
+    Retention,
+    Retry,
+    Review,
+    Role,
+)
 from orchestrator.plan.due import next_due
 
 EVERY_KEY = """\
@@ -523,15 +533,22 @@ CONFIGS = st.builds(
 def test_a_number_that_is_not_finite_is_not_cached() -> None:
     for value in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="not JSON compliant"):
-            last_good.dump(MEANT._replace(budgets=Budgets(task_usd=value)))
+            last_good.dump(MEANT._replace(budgets=Budgets(task_usd=value)), {})
+
+
+ROLES = {
+    "r": Role(
+        "r", "implement", "pull_request", ("Read",), ("Bash(x *)",), (), "Brief é.\n", True, 5
+    )
+}
 
 
 @given(CONFIGS)
 def test_the_cache_gives_back_exactly_what_was_put_in(wanted: Config) -> None:
-    found = last_good.load(last_good.dump(wanted))
-    assert found == wanted
-    assert repr(found) == repr(wanted)
-    assert hash(found) == hash(wanted)
+    found = last_good.load(last_good.dump(wanted, ROLES))
+    assert found == (wanted, ROLES)
+    assert repr(found) == repr((wanted, ROLES))
+    assert hash(found[0]) == hash(wanted)
 
 
 @given(st.binary())
@@ -541,7 +558,7 @@ def test_bytes_that_are_no_cache_are_none(data: bytes) -> None:
 
 @given(st.data())
 def test_a_damaged_cache_is_none(data: st.DataObject) -> None:
-    good = last_good.dump(MEANT)
+    good = last_good.dump(MEANT, ROLES)
     at = data.draw(st.integers(0, len(good) - 1))
     assert last_good.load(good[:at]) is None
     other = bytes([good[at] ^ data.draw(st.integers(1, 255))])
@@ -549,14 +566,14 @@ def test_a_damaged_cache_is_none(data: st.DataObject) -> None:
 
 
 def test_a_cache_of_another_format_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = last_good.dump(MEANT)
+    data = last_good.dump(MEANT, ROLES)
     monkeypatch.setattr(last_good, "_FORMAT", "orchestrator-config-0")
     assert last_good.load(data) is None
 
 
 def test_the_cache_of_fifty_agents_loads_in_a_millisecond() -> None:
     many = MEANT._replace(agents=tuple(MEANT.agents[0]._replace(position=i) for i in range(50)))
-    data = last_good.dump(many)
+    data = last_good.dump(many, ROLES)
     times = []
     for _ in range(20):
         started = time.perf_counter()
@@ -571,8 +588,8 @@ import sys
 from orchestrator import model
 from orchestrator.config import last_good
 from orchestrator.plan.due import next_due
-saved = last_good.dump(model.Config(agents=(model.Agent("a", "r", 0),)))
-next_due(last_good.load(saved).agents[0], 1.0, 2.0, None)
+saved = last_good.dump(model.Config(agents=(model.Agent("a", "r", 0),)), {})
+next_due(last_good.load(saved)[0].agents[0], 1.0, 2.0, None)
 print([m for m in ("yaml", "cronsim", "zoneinfo", "difflib") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

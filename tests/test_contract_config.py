@@ -1,4 +1,4 @@
-"""CONTRACT 4 and 7: the configuration is strict and says where; ports and environment."""
+"""Reference 4 and 7: the configuration is strict and says where; ports and environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT 7: what is delivered, in which steps, and when a task is done."""
+"""Reference 7: what is delivered, in which steps, and when a task is done."""
 
 from __future__ import annotations
 
@@ -337,7 +337,7 @@ def test_approved_work_that_cannot_be_merged_is_a_problem_until_it_can(world: Wo
 
 
 def test_failure_11_two_branches_that_fail_together_are_not_both_merged(world: World) -> None:
-    """FAILURES 11: landing checks the merged result, one at a time."""
+    """Failures 11: landing checks the merged result, one at a time."""
     world.create(
         agents=REVIEWED,
         review={"after": ["implement"], "auto_merge": True},

@@ -1,4 +1,4 @@
-"""CONTRACT 7 and FAILURES 1, 2, 6: a fault of the system charges nobody and throws nothing away."""
+"""Reference 7 and failures 1, 2, 6: a system fault costs no attempt and loses no work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT 7 and 8.5: the human's checkout, branch, index, hooks and configuration are theirs."""
+"""Reference 7 and 8.5: the human's checkout, branch, index, hooks and configuration are theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT 5: what an agent may do with the commands from inside its run."""
+"""Reference 5: what an agent may do with the commands from inside its run."""
 
 from __future__ import annotations
 

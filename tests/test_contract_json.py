@@ -1,4 +1,4 @@
-"""CONTRACT 5 and 6: the JSON's keys and types, reason codes, exit codes."""
+"""Reference 5 and 6: the JSON's keys and types, reason codes, exit codes."""
 
 from __future__ import annotations
 

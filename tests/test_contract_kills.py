@@ -1,4 +1,4 @@
-"""CONTRACT 8.1, 8.2: kill -9 at any instant, then ticks, and nothing is lost, doubled or stuck."""
+"""Reference 8.1, 8.2: kill -9 at any instant, then ticks, and nothing is lost, doubled or stuck."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT 7 and 8.3: limits hold, and what drains is never held by what is full (FAILURES 22)."""
+"""Reference 7 and 8.3: limits hold, and what drains is never held by what is full (failures 22)."""
 
 from __future__ import annotations
 

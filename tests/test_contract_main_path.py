@@ -1,4 +1,4 @@
-"""CONTRACT 7: a task file becomes a pull request, and what a run is given on the way."""
+"""Reference 7: a task file becomes a pull request, and what a run is given on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT 2 and 5: which project a command means, init, uninstall, clones, the seed's scripts."""
+"""Reference 2 and 5: which project a command means, init, uninstall, clones, scripts by path."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_init_names_each_thing_that_it_writes_outside(world: World) -> None:
     assert "paused: true" in text
     assert "daily_usd" in text
     assert "resume" in said, "the next step is on the screen"
-    seed = {"pm-agent", "impl-agent-1", "test-agent", "review-agent"}
-    assert {agent["name"] for agent in world.status()["agents"]} == seed
+    first = {"pm-agent", "impl-agent-1", "test-agent", "review-agent"}
+    assert {agent["name"] for agent in world.status()["agents"]} == first
 
 
 @pytest.mark.parametrize("remote", [True, False])
@@ -226,7 +226,7 @@ def test_an_unwritable_project_is_one_sentence_and_loses_nothing(world: World) -
     world.tick_until_in("done", task)
 
 
-# --- the seed's own entry points ---------------------------------------------------------------
+# --- the entry points by path ---------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""CONTRACT 7: what costs an attempt, what does not, and what a retry is given."""
+"""Reference 7: what costs an attempt, what does not, and what a retry is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT 5 and 8: stop, pause and the emergency brake end whole process groups; locks; clocks."""
+"""Reference 5 and 8: stop and pause --all end whole process groups; locks; clocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT 8: any number of ticks at once; limits hold at every instant."""
+"""Reference 8: any number of ticks at once; limits hold at every instant."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_finished_run_starts_the_next_work_without_another_tick(world: World) 
 
 
 def test_failure_14_one_poisoned_item_stops_no_other(world: World) -> None:
-    """FAILURES 14: names, branches, bodies, state files, folders: each fails alone."""
+    """Failures 14: names, branches, bodies, state files, folders: each fails alone."""
     agents = [world.agent(name) for name in ("impl-1", "impl-2", "impl-3")]
     world.create(agents=agents, retry={"max_attempts": 1, "backoff_seconds": 0})
     world.drop("poison-1.md", "# [poison-1] P\n\nROLE: implement\nBRANCH: -rf\nPRIORITY: P0\n\n")

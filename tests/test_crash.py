@@ -1,4 +1,4 @@
-"""CONTRACT 8.1: `kill -9` at any instant, then one tick, and nothing is lost, doubled or stuck.
+"""Reference 8.1: `kill -9` at any instant, then one tick, and nothing is lost, doubled or stuck.
 
 `make crash` kills at every point that a scenario has; here a few of them, of every kind of process,
 are killed each time. How points are found, and what is held afterwards, is in `crash.py`.

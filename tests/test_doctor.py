@@ -264,7 +264,7 @@ def test_a_sign_in_is_seen_without_reading_it(
 @pytest.mark.parametrize(
     ("text", "level", "message"),
     [
-        ("exit 0", "ok", "github: gh is signed in"),
+        ("exit 0", "ok", "github: the sign-in works"),
         ("exit 1", "fail", "gh is not signed in"),
         ("sleep 60", "fail", "gh did not answer in time"),
     ],

@@ -1,4 +1,4 @@
-"""CONTRACT 7 and FAILURES 6: the machine and its services fail, and no work is charged or lost.
+"""Reference 7 and failures 6: the machine and its services fail, and no work is charged or lost.
 
 Each fault strikes a whole project, stays for several ticks and is mended. What must hold is the
 same for all of them (`hold_out`, `recover`): nobody is charged, one problem says what to do, each
@@ -402,9 +402,9 @@ def hub(world: World) -> Forge:
 
 #: While `gh` hangs, it has a second: nobody wants to wait for the product's minute.
 IMPATIENT = """
-from orchestrator.pulls import forge
+from orchestrator.pulls import github
 if os.path.exists({mode!r}):
-    forge.GH_TIMEOUT = forge.GH_TICK_TIMEOUT = 1.0
+    github.GH_TIMEOUT = github.GH_TICK_TIMEOUT = 1.0
 """
 
 

@@ -1,4 +1,4 @@
-"""FAILURES 6 and 18 with the real client: what it does when the machine or the service fails it.
+"""Failures 6 and 18 with the real client: what it does when the machine or the service fails it.
 
 `test_faults` shows the same with many runs and exact moments; here it is the real stream that must
 be understood.

@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 from conftest import git as sh
+from forge_contract import ForgeContract, World, branch, wanted
 
 from orchestrator.client.claude import client
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
-from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Problem, PullRequest
-from orchestrator.pulls import forge, states
+from orchestrator.model import FORGES, Config, Problem
+from orchestrator.pulls import forges, states
+from orchestrator.pulls.github import GitHub
+from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import task_file
 
@@ -41,35 +43,24 @@ def layout(repo: Path) -> Layout:
     return Layout(str(repo))
 
 
-def branch(repo: Path, name: str, text: str = "work\n", push: bool = True) -> str:
-    """Make or continue an agent's branch; the checkout stays on main."""
-    start = repository.resolve(str(repo), f"refs/heads/{name}") or "main"
-    sh(repo, "checkout", "--quiet", "--detach", start)
-    (repo / f"{name.replace('/', '-')}.txt").write_text(text)
-    sh(repo, "add", "--all")
-    sh(repo, "commit", "--quiet", "--message", f"On {name}: {text.strip()}")
-    commit = sh(repo, "rev-parse", "HEAD")
-    sh(repo, "checkout", "--quiet", "main")
-    sh(repo, "update-ref", f"refs/heads/{name}", commit)
-    if push and remotes.url(str(repo), "origin"):
-        sh(repo, "push", "--quiet", "--force", "origin", f"{commit}:refs/heads/{name}")
-    return commit
-
-
-def wanted(head: str, name: str = "agent/T1", **more: Any) -> PullRequest:
-    return PullRequest("", "T1", name, "main", head, "Fix it", "open", **more)
-
-
 # --- local -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def local(layout: Layout) -> forge.Local:
-    return forge.Local(layout, Config())
+def local(layout: Layout) -> Local:
+    return Local(layout, Config())
+
+
+class TestLocal(ForgeContract):
+    """The contract, on this disk."""
+
+    @pytest.fixture
+    def world(self, repo: Path, remote: Path, local: Local) -> World:
+        return World(repo, local)
 
 
 def test_a_local_pull_request_is_a_record_that_anybody_can_read(
-    local: forge.Local, layout: Layout
+    local: Local, layout: Layout
 ) -> None:
     assert local.list() == []
     pr = local.open(wanted("a" * 40), "What and why.\n")
@@ -81,7 +72,7 @@ def test_a_local_pull_request_is_a_record_that_anybody_can_read(
 
 
 def test_a_pull_request_of_the_same_branch_is_found_and_brought_up_to_date(
-    local: forge.Local, layout: Layout
+    local: Local, layout: Layout
 ) -> None:
     first = local.open(wanted("a" * 40), "body")
     local.give_verdict(first.id, "approved", "a" * 40, "Good.")
@@ -93,14 +84,14 @@ def test_a_pull_request_of_the_same_branch_is_found_and_brought_up_to_date(
 
 
 @pytest.mark.parametrize("state", ["merged", "closed"])
-def test_what_is_over_is_never_opened_again(local: forge.Local, state: str) -> None:
+def test_what_is_over_is_never_opened_again(local: Local, state: str) -> None:
     local.open(wanted("a" * 40), "")
-    local.mark("1", state)
+    local.record("1", state)
     assert local.open(wanted("b" * 40), "").id == "2"
     assert [(pr.id, pr.state) for pr in local.list()] == [("1", state), ("2", "open")]
 
 
-def test_numbers_sort_as_numbers(local: forge.Local) -> None:
+def test_numbers_sort_as_numbers(local: Local) -> None:
     for number in range(1, 12):
         local.open(wanted("a" * 40, f"agent/T{number}"), "")
     assert [pr.id for pr in local.list()] == [str(n) for n in range(1, 12)]
@@ -109,16 +100,16 @@ def test_numbers_sort_as_numbers(local: forge.Local) -> None:
 @pytest.mark.parametrize(
     "odd", ["2", "0", "", "x", "../1", "1/../1", "-1", "1.json", "9" * 30, "٣"]
 )
-def test_what_is_no_pull_request_is_not_found(local: forge.Local, odd: str) -> None:
+def test_what_is_no_pull_request_is_not_found(local: Local, odd: str) -> None:
     local.open(wanted("a" * 40), "")
     with pytest.raises(NotFound):
         local.show(odd)
     with pytest.raises(NotFound):
-        local.mark(odd, "closed")
+        local.record(odd, "closed")
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"id": "2"}', "\0"])
-def test_a_damaged_record_hides_no_other(local: forge.Local, layout: Layout, damage: str) -> None:
+def test_a_damaged_record_hides_no_other(local: Local, layout: Layout, damage: str) -> None:
     local.open(wanted("a" * 40), "")
     Path(layout.prs, "2.json").write_text(damage)
     Path(layout.prs, "notes.txt").write_text("mine")
@@ -132,7 +123,7 @@ def test_many_opening_at_once_get_a_number_each(layout: Layout) -> None:
     opened: list[str] = []
 
     def open_one(number: int) -> None:
-        mine = forge.Local(layout, Config())
+        mine = Local(layout, Config())
         opened.append(mine.open(wanted("a" * 40, f"agent/T{number % 4}"), "").id)
 
     threads = [threading.Thread(target=open_one, args=(n,)) for n in range(8)]
@@ -152,13 +143,13 @@ def refreshed(layout: Layout, **config: Any) -> dict[str, str]:
     known = states.known(layout, settings)
     found = states.refresh(layout, settings, problems)
     assert found is not None
-    assert [pr.state for pr in found] == [pr.state for pr in forge.Local(layout, settings).list()]
+    assert [pr.state for pr in found] == [pr.state for pr in Local(layout, settings).list()]
     assert known is not None
     return {pr.branch: pr.state for pr in found}
 
 
 def test_whoever_merged_it_and_however_it_is_merged(
-    repo: Path, local: forge.Local, layout: Layout
+    repo: Path, local: Local, layout: Layout
 ) -> None:
     for name in ("agent/ff", "agent/merge", "agent/gone", "agent/open"):
         local.open(wanted(branch(repo, name), name), "")
@@ -175,7 +166,7 @@ def test_whoever_merged_it_and_however_it_is_merged(
 
 
 def test_one_whose_branch_is_gone_is_closed_and_stays_closed(
-    repo: Path, local: forge.Local, layout: Layout
+    repo: Path, local: Local, layout: Layout
 ) -> None:
     head = branch(repo, "agent/T1")
     local.open(wanted(head), "")
@@ -186,7 +177,7 @@ def test_one_whose_branch_is_gone_is_closed_and_stays_closed(
 
 
 def test_a_merge_elsewhere_is_seen_through_the_remote(
-    repo: Path, remote: Path, local: forge.Local, layout: Layout
+    repo: Path, remote: Path, local: Local, layout: Layout
 ) -> None:
     head = branch(repo, "agent/T1")
     local.open(wanted(head), "")
@@ -197,7 +188,7 @@ def test_a_merge_elsewhere_is_seen_through_the_remote(
 
 
 def test_one_whose_branch_the_remote_no_longer_has_is_closed(
-    repo: Path, remote: Path, local: forge.Local, layout: Layout
+    repo: Path, remote: Path, local: Local, layout: Layout
 ) -> None:
     local.open(wanted(branch(repo, "agent/T1")), "")
     sh(remote, "update-ref", "-d", "refs/heads/agent/T1")
@@ -205,7 +196,7 @@ def test_one_whose_branch_the_remote_no_longer_has_is_closed(
 
 
 def test_a_remote_out_of_reach_closes_and_merges_nothing(
-    repo: Path, remote: Path, local: forge.Local, layout: Layout
+    repo: Path, remote: Path, local: Local, layout: Layout
 ) -> None:
     local.open(wanted(branch(repo, "agent/T1")), "")
     remote.rename(remote.with_name("gone.git"))
@@ -255,9 +246,9 @@ def test_auto_means_github_where_the_remote_and_gh_are(
     monkeypatch.setenv("PATH", str(folder))
     if url:
         sh(repo, "remote", "add", "origin", url)
-    assert forge.of_project(layout, Config()).name == name
-    assert forge.of_project(layout, Config(forge="local")).name == "local"
-    assert forge.of_project(layout, Config(forge="github")).name == "github"
+    assert forges.of_project(layout, Config()).name == name
+    assert forges.of_project(layout, Config(forge="local")).name == "local"
+    assert forges.of_project(layout, Config(forge="github")).name == "github"
 
 
 # --- GitHub ------------------------------------------------------------------------------------
@@ -269,7 +260,7 @@ class Hub:
     def __init__(self, repo: Path, remote: Path, path: Path) -> None:
         self.repo, self.remote, self.path = repo, remote, path
         self.set(remote=str(remote), prs=[])
-        self.forge = forge.GitHub(str(repo))
+        self.forge = GitHub(Layout(str(repo)), Config())
 
     @property
     def state(self) -> dict[str, Any]:
@@ -294,6 +285,14 @@ def hub(repo: Path, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     sh(repo, "remote", "set-url", "origin", URL)
     sh(repo, "config", f"url.{remote}.insteadOf", URL)
     return Hub(repo, remote, tmp_path / "github.json")
+
+
+class TestGitHub(ForgeContract):
+    """The contract, on GitHub."""
+
+    @pytest.fixture
+    def world(self, hub: Hub) -> World:
+        return World(hub.repo, hub.forge)
 
 
 def test_a_pull_request_on_github_is_opened_once_and_found_afterwards(hub: Hub) -> None:
@@ -404,25 +403,8 @@ def test_only_the_reviewed_commit_is_merged(hub: Hub) -> None:
     hub.forge.open(wanted(head), "")
     branch(hub.repo, "agent/T1", "sneaked in\n")
     with pytest.raises(OrchestratorError) as refused:
-        hub.forge.merge("1", head)
+        hub.forge.merge(hub.forge.show("1"), head, pytest.fail)
     assert "Head branch was modified" in refused.value.message
-    assert hub.forge.show("1").state == "open"
-    hub.forge.merge("1", sh(hub.remote, "rev-parse", "agent/T1"))
-    assert hub.forge.show("1").state == "merged"
-
-
-def test_closing_is_done_there_and_can_be_repeated(hub: Hub) -> None:
-    hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
-    for _ in range(2):
-        hub.forge.mark("1", "closed")
-    assert hub.forge.show("1").state == "closed"
-
-
-@pytest.mark.parametrize("odd", ["99", "", "x", "-1", "--web", "agent/T1", "²"])
-def test_what_github_does_not_have_is_not_found(hub: Hub, odd: str) -> None:
-    with pytest.raises(NotFound) as refused:
-        hub.forge.show(odd)
-    assert repr(odd) in refused.value.message
 
 
 FAULTS: dict[str, Callable[[Hub], object]] = {
@@ -497,3 +479,7 @@ def test_the_stand_in_refuses_what_the_real_gh_refuses(hub: Hub, words: tuple[st
     hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
     with pytest.raises(OrchestratorError):
         hub.forge._run(*words)
+
+
+def test_the_registry_has_each_forge_that_agents_yaml_can_name() -> None:
+    assert {name: kind.name for name, kind in forges.FORGES.items()} == {n: n for n in FORGES}

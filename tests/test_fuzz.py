@@ -30,7 +30,9 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config, Role
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import run_record as run_records
-from orchestrator.pulls import forge, states
+from orchestrator.pulls import states
+from orchestrator.pulls.github import GitHub
+from orchestrator.pulls.local import Local
 from orchestrator.schedule import cron
 from orchestrator.schedule.entry import Entry
 from orchestrator.system import files
@@ -148,7 +150,7 @@ def hold(data: bytes, folder: Path) -> None:
 def pull_request(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.prs, "1.json").write_bytes(data)
-    for pr in forge.Local(found, Config()).list():
+    for pr in Local(found, Config()).list():
         assert pr.id == "1"
 
 
@@ -159,7 +161,7 @@ def remembered_pull_requests(data: bytes, folder: Path) -> None:
 
 
 def gh(data: bytes, _: Path) -> None:
-    forge_ = forge.GitHub("/")
+    forge_ = GitHub(Layout("/"), Config())
     forge_._run = lambda *_, **__: data.decode(errors="replace")  # type: ignore[method-assign]
     with contextlib.suppress(OrchestratorError):
         forge_.list()

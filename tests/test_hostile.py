@@ -141,7 +141,7 @@ def test_odd_files_in_the_place_of_state_keep_nobody_waiting(
     agent = Path(project.agent("impl-agent-1"))
     agent.mkdir(parents=True)
     cache = Path(project.cache)
-    names = ["idle", "config", "roles.json", "incoming.summaries", "prs.json"]
+    names = ["idle", "config", "incoming.summaries", "prs.json"]
     paths = [cache / name for name in names]
     paths += [Path(project.hold), agent / "state.json", Path(project.prs, "1.json")]
     paths += [Path(project.state("incoming"), "odd.md")]

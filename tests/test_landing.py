@@ -17,7 +17,8 @@ from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import repository, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Config, PullRequest, Review, Task
-from orchestrator.pulls import forge, landing, review
+from orchestrator.pulls import landing, review
+from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import history
 from orchestrator.tasks.store import Store
@@ -38,7 +39,7 @@ class World:
             base_branch="main", forge="local", review=Review(auto_merge=True, max_rounds=2)
         )
         self.store = Store(self.layout)
-        self.forge = forge.Local(self.layout, self.config)
+        self.forge = Local(self.layout, self.config)
 
     def branch(self, task: str, changes: dict[str, str], base: str = "main") -> str:
         """Commit changes on a task's branch as an agent does; return the commit."""
@@ -396,7 +397,7 @@ def test_a_person_may_merge_what_no_reviewer_approved(world: World) -> None:
 @pytest.mark.parametrize("state", ["merged", "closed"])
 def test_what_is_not_open_is_not_merged(world: World, state: str) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
-    world.forge.mark(pr.id, state)
+    world.forge.record(pr.id, state)
     with pytest.raises(OrchestratorError) as refused:
         merge(world, world.forge.show(pr.id))
     assert refused.value.code == "not_open"

@@ -1,4 +1,4 @@
-"""FAILURES 17: limits are code. What a client does that ignores every instruction is ended by them.
+"""Failures 17: limits are code. What a client does that ignores every instruction is ended by them.
 
 The brake is measured: `pytest -s` prints how long it took.
 """

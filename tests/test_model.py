@@ -291,7 +291,7 @@ class Story(Compared, RuleBasedStateMachine):
     @precondition(lambda self: self.at_work())
     @rule(pick=picks)
     def run_goes_on(self, pick: int) -> None:
-        """A supervisor's next stage. One whose task is not its own ends here (CONTRACT 8.2)."""
+        """A supervisor's next stage. One whose task is not its own ends here (reference 8.2)."""
         run = self.pick_run(pick)
         if run.stage == "concluding":
             return

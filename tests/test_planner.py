@@ -31,7 +31,7 @@ from orchestrator.model import (
 from orchestrator.plan import planner
 
 NOW = 1_800_000_000.0
-#: CONTRACT 6, word for word; `config_error` (CONTRACT 4) stands above all of them.
+#: reference 6, word for word; `config_error` (reference 4) stands above all of them.
 ORDER = [
     "system_paused",
     "paused",

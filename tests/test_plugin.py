@@ -27,7 +27,7 @@ from test_skills import FOR_AGENTS, FOR_PEOPLE
 import orchestrator
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
-from orchestrator.pulls import forge
+from orchestrator.pulls.local import Local
 
 #: What a marketplace would hand out; not the tests, nor what lies about in a checkout.
 PARTS = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills")
@@ -446,7 +446,7 @@ def pull_request(folder: Path, task: str) -> None:
     head = git(folder, "rev-parse", "HEAD")
     git(folder, "switch", "--quiet", "main")
     layout = Layout(str(folder))
-    prs = forge.Local(layout, Config())
+    prs = Local(layout, Config())
     wanted = PullRequest("", task, f"agent/{task}-work", "main", head, "Say good morning", "open")
     number = prs.open(wanted, "Why").id
     prs.give_verdict(number, "approved", head, "Fine")

@@ -600,7 +600,7 @@ def test_inside_a_run_an_agent_may_add_tasks_and_nothing_else(project: Project) 
     assert "CREATED_BY: ann\n" in (project.queue / "incoming" / f"{new_id}.md").read_text()
 
 
-# --- how a run can end (FAILURES 3) ------------------------------------------------------------
+# --- how a run can end (failures 3) ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -798,7 +798,7 @@ def test_a_fault_that_passed_does_not_excuse_what_fails_later(project: Project) 
     assert project.hold() is None
 
 
-# --- faults that are nobody's (FAILURES 6, 18) -------------------------------------------------
+# --- faults that are nobody's (failures 6, 18) -------------------------------------------------
 
 
 class Door(socketserver.ThreadingTCPServer):
@@ -985,9 +985,11 @@ def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:
     assert (hold["code"], hold["until"]) == ("usage_limit", reset[0])
     (before,) = project.events("start")
     asked = len(project.api.conversations())
-    while (now := time.time()) < reset[0] - 0.5:
-        (skipped, _) = project.tick()
-        assert (skipped["action"], skipped["reason"]) == ("skip", "usage_limit"), now
+    while time.time() < reset[0] - 0.5:
+        (looked, _) = project.tick()
+        if time.time() >= reset[0]:  # on a busy machine the tick itself outlasted the limit
+            break
+        assert (looked["action"], looked["reason"]) == ("skip", "usage_limit")
     assert len(project.api.conversations()) == asked
     project.run_until(lambda: project.tasks("done") == ["TASK-1"])
     fields = project.last("TASK-1", "requeued")

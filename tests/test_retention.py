@@ -364,7 +364,7 @@ def merged(layout: Layout, branch: str) -> PullRequest:
     wanted = PullRequest("", None, branch, "main", tip, "A title", "open")
     forge = Local(layout, Config())
     pr = forge.open(wanted, "")
-    forge.mark(pr.id, "merged")
+    forge.record(pr.id, "merged")
     return pr
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,7 +121,7 @@ def case(name: str, known: dict[str, Role]) -> dict[str, Any]:
 # --- the shipped roles -------------------------------------------------------------------------
 
 
-def test_the_four_roles_of_the_seed_are_shipped(shipped: dict[str, Role]) -> None:
+def test_four_roles_are_shipped(shipped: dict[str, Role]) -> None:
     found = {name: (role.takes, role.delivers) for name, role in shipped.items()}
     assert found == {
         "product_manager": (None, "nothing"),
@@ -613,75 +610,3 @@ def test_any_bytes_are_a_role_or_a_problem(data: bytes) -> None:
         except ConfigError:
             continue
         assert role.name == "x"
-
-
-# --- the cache ---------------------------------------------------------------------------------
-
-
-def settled(folder: Path) -> None:
-    """Wait until a file written now is surely younger than those in `folder`."""
-    time.sleep(2 * roles._SETTLED / 1e9)
-    assert folder.exists()
-
-
-def test_reading_with_the_cache_is_the_same_and_imports_no_yaml(tmp_path: Path) -> None:
-    own, cache = tmp_path / "roles", tmp_path / "cache"
-    custom(own, "scribe", SCRIBE + "Écris.\n")
-    settled(own)
-    first = roles.load(str(own), str(cache), write_cache=True)
-    assert stat.S_IMODE((cache / "roles.json").stat().st_mode) == 0o600
-    assert sorted(p.name for p in cache.iterdir()) == ["roles.json"]
-    assert roles.load(str(own), str(cache)) == first
-    script = (
-        "import sys\nfrom orchestrator.config import roles\n"
-        f"found, problems = roles.load({str(own)!r}, {str(cache)!r})\n"
-        "assert len(found) == 5 and not problems\n"
-        "sys.exit(bool({'yaml', 'jinja2', 'frontmatter', 'difflib'} & set(sys.modules)))\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(roles.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
-    assert done.returncode == 0
-
-
-def test_reading_commands_write_no_cache(tmp_path: Path) -> None:
-    roles.load(str(tmp_path / "roles"), str(tmp_path / "cache"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_changed_file_is_seen_however_fast_and_whatever_its_size(tmp_path: Path) -> None:
-    own, cache = tmp_path / "roles", tmp_path / "cache"
-    for number in range(20):
-        path = custom(own, "scribe", f"{SCRIBE}Brief {number:02}.\n")
-        os.utime(path, ns=(1, 1))
-        found, _ = roles.load(str(own), str(cache), write_cache=True)
-        assert found["scribe"].brief == f"Brief {number:02}."
-    (own / "scribe.md").unlink()
-    assert "scribe" not in roles.load(str(own), str(cache))[0]
-
-
-def test_a_bad_reading_is_not_kept(tmp_path: Path) -> None:
-    own, cache = tmp_path / "roles", tmp_path / "cache"
-    custom(own, "scribe", "---\n")
-    settled(own)
-    roles.load(str(own), str(cache), write_cache=True)
-    assert not cache.exists()
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff", b'{"stamps": 1, "roles": 2}']
-)
-def test_a_broken_cache_is_read_over(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "roles.json"
-    path.write_bytes(content)
-    found, problems = roles.load("/nowhere", str(tmp_path), write_cache=True)
-    assert len(found) == 4
-    assert problems == []
-    assert path.read_bytes().startswith(b'{"stamps"')
-    assert path.read_bytes() != content
-
-
-def test_a_cache_that_cannot_be_written_is_nobodys_problem(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    found, problems = roles.load("/nowhere", str(tmp_path / "cache"), write_cache=True)
-    assert len(found) == 4
-    assert problems == []

@@ -25,7 +25,7 @@ from orchestrator.run import prompts
 from orchestrator.setup import skills
 
 SKILLS = CHECKOUT / "skills"
-#: The seed's eight commands, and what a person needs besides.
+#: The skills that people use.
 FOR_PEOPLE = {
     *("enqueue", "queue-status", "agent-status", "add-agent", "pause-agent", "retry-failed"),
     *("tune-backpressure", "tune-intervals"),
@@ -81,7 +81,7 @@ every = pytest.mark.parametrize("skill", ALL, ids=lambda skill: skill.name)
 peoples = pytest.mark.parametrize("skill", PEOPLES, ids=lambda skill: skill.name)
 
 
-def test_the_skills_are_those_of_the_seed_and_no_folder_is_without_one() -> None:
+def test_the_skills_are_the_known_ones_and_no_folder_is_without_one() -> None:
     assert {skill.name for skill in ALL} == FOR_PEOPLE | FOR_AGENTS
     assert {path.name for path in SKILLS.iterdir()} == FOR_PEOPLE | FOR_AGENTS
 
@@ -236,7 +236,7 @@ def test_a_project_says_it_its_own_way_and_its_agents_are_told_that(
     own.parent.mkdir(parents=True)
     own.write_text(f"---\ndescription: ours\n---\nOur way of {name}.\n")
     assert cli("_skill", name).out == f"Our way of {name}.\n"
-    known, _ = roles.load(str(repo / "none"), str(repo / "none"), write_cache=False)
+    known, _ = roles.load(str(repo / "none"))
     briefs = [prompts.instructions(variables(r, project=str(repo))) for r in known.values()]
     assert any(f"Our way of {name}." in text for text in briefs)
 

@@ -1,4 +1,4 @@
-"""CONTRACT 8.2 and 8.3 in a crowd: many ticks at once, many tasks, many agents, a lean client."""
+"""Reference 8.2 and 8.3 in a crowd: many ticks at once, many tasks, many agents, a lean client."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ def check_size(text: str) -> None:
 def folder_allowed(roles: dict[str, Role]) -> str | None:
     """Return the folder whose files a restricted run may read; None where any file may be read.
 
-    A role that cannot read outside its worktree must not do so through us (CONTRACT 5, "Inside a
-    run"): what it names would end up in a task that others see.
+    A role that cannot read outside its worktree must not do so through `task add`: what it names
+    would end up in a task that others see (reference 5).
     """
     role = roles.get(os.environ.get("ORCHESTRATOR_ROLE", ""))
     if not os.environ.get("ORCHESTRATOR_RUN_ID") or role is None or not role.restricted:

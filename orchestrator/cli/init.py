@@ -54,21 +54,20 @@ def init(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments)
     if arguments.uninstall:
         return _uninstall(arguments, layout)
-    variables = dict(os.environ)
     kind = arguments.schedule
     if kind in KINDS:
-        schedule.require(kind, layout.root, variables)
+        schedule.require(kind, layout.root)
     change = init_project.init(
         layout, context.now(), start=arguments.start, commands=arguments.commands
     )
     if kind in KINDS:
-        _install(layout, kind, variables, change)
+        _install(layout, kind, change)
     elif kind == "none":
-        gone, warnings = _remove(layout, variables)
+        gone, warnings = _remove(layout)
         change.written += [f"taken out: {name}" for name in gone]
         change.warnings += warnings
     elif mark.schedule(layout) is not None:
-        change.written += _move_along(variables)
+        change.written += _move_along()
     _report(arguments, layout, change, "Set up")
     if not arguments.json:
         _next_step(layout, mark.schedule(layout))
@@ -76,28 +75,27 @@ def init(arguments: argparse.Namespace) -> int:
 
 
 def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
-    variables = dict(os.environ)
     uninstall.require_rest(layout)
     # First what ticks: nothing must start in a project that is half taken out.
-    gone, warnings = _remove(layout, variables)
+    gone, warnings = _remove(layout)
     change = uninstall.carry_out(layout)
     change.written[:0] = gone
     change.warnings += warnings
     _report(arguments, layout, change, "Taken out of")
     if not arguments.json:
-        _what_stays(layout, program_copy.folder(variables))
+        _what_stays(layout, program_copy.folder())
     return 0
 
 
 # --- the schedule ------------------------------------------------------------------------------
 
 
-def _install(layout: Layout, kind: str, variables: dict[str, str], change: Change) -> None:
-    entry = Entry(kind, layout.root, usable_path(variables), program_copy.launcher(variables))
-    change.written += schedule.install(entry, variables)
+def _install(layout: Layout, kind: str, change: Change) -> None:
+    entry = Entry(kind, layout.root, usable_path(os.environ), program_copy.launcher())
+    change.written += schedule.install(entry)
     mark.record_schedule(layout, entry)
     change.warnings += KINDS[kind].warnings()
-    at_work = program_copy.version(variables)
+    at_work = program_copy.version()
     if at_work and program_copy.is_newer(at_work, __version__):
         change.warnings.append(
             f"schedules start version {at_work}, which another project brought; this is "
@@ -105,17 +103,17 @@ def _install(layout: Layout, kind: str, variables: dict[str, str], change: Chang
         )
 
 
-def _remove(layout: Layout, variables: dict[str, str]) -> tuple[list[str], list[str]]:
+def _remove(layout: Layout) -> tuple[list[str], list[str]]:
     known = mark.schedule(layout)
-    found = schedule.remove(layout.root, variables, known.kind if known else None)
+    found = schedule.remove(layout.root, known.kind if known else None)
     mark.record_schedule(layout, None)
     return found
 
 
-def _move_along(variables: dict[str, str]) -> list[str]:
+def _move_along() -> list[str]:
     """Let the schedules that are installed start this version, if it is newer."""
-    with program_copy.changing(variables):
-        return program_copy.put(variables)
+    with program_copy.changing():
+        return program_copy.put()
 
 
 def follow(arguments: argparse.Namespace) -> int:
@@ -126,7 +124,7 @@ def follow(arguments: argparse.Namespace) -> int:
     """
     layout = context.changing(arguments)
     if mark.schedule(layout) is not None:
-        for name in _move_along(dict(os.environ)):
+        for name in _move_along():
             output.out(name)
     return 0
 

@@ -1,4 +1,4 @@
-"""The JSON of CONTRACT 6: one function a noun, so that every command says the same of it.
+"""The JSON of reference 6: one function a noun, so that every command says the same of it.
 
 `None` means "not known". Times leave as ISO 8601 with `Z`, paths as absolute ones.
 """

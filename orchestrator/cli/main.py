@@ -13,7 +13,7 @@ from orchestrator.system import locks
 def main(words: Sequence[str]) -> int:
     """Run one command line and return its exit code. Never raises for bad input.
 
-    0 is done, 1 refused or failed, 2 wrong usage, 3 a bug (CONTRACT 5).
+    0 is done, 1 refused or failed, 2 wrong usage, 3 a bug (reference 5).
     """
     as_json = "--json" in words
     try:
@@ -61,7 +61,7 @@ def _busy(held: locks.LockHeld) -> OrchestratorError:
 
 
 def _not_installed(error: ModuleNotFoundError) -> OrchestratorError:
-    """This Python lacks a library: the seed's scripts are run with whatever Python is at hand."""
+    """This Python lacks a library: scripts that are run by path use any Python."""
     return OrchestratorError(
         f"the library {error.name!r} is not installed for {sys.executable}",
         "use bin/orchestrator, which brings its own; or: pip install -r requirements.lock",

@@ -12,7 +12,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.git import call
 from orchestrator.layout import Layout
 from orchestrator.model import PullRequest
-from orchestrator.pulls import forge, landing, states
+from orchestrator.pulls import forges, landing, states
 
 #: Seconds that a merge waits for another one, which may be at its checks.
 LANDING_WAIT = 900.0
@@ -62,7 +62,7 @@ def list_all(arguments: argparse.Namespace) -> int:
 def show(arguments: argparse.Namespace) -> int:
     layout = context.layout(arguments)
     config = load.settings(layout, write_cache=False).config
-    pr = forge.of_project(layout, config).show(arguments.id)
+    pr = forges.of_project(layout, config).show(arguments.id)
     pr = next((known for known in _known(layout) if known.id == pr.id), pr)
     if arguments.json:
         output.show_json(json_rows.pull_request_row(pr))
@@ -96,7 +96,7 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str:
     guard = landing.lock(layout, LANDING_WAIT)
     try:
         with guard:
-            pr = forge.of_project(layout, config).show(pr_id)
+            pr = forges.of_project(layout, config).show(pr_id)
             fresh = states.known(layout, config) or []
             pr = next((known for known in fresh if known.id == pr.id), pr)
             return landing.merge(layout, config, pr)
@@ -110,13 +110,13 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str:
 
 def close(arguments: argparse.Namespace) -> int:
     layout = context.changing(arguments)
-    where = forge.of_project(layout, context.good_settings(layout).config)
+    where = forges.of_project(layout, context.good_settings(layout).config)
     pr = where.show(arguments.id)
     if pr.state != "open":
         raise OrchestratorError(
             f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
         )
-    where.mark(pr.id, "closed")
+    where.close(pr.id)
     if arguments.json:
         output.show_json({"id": pr.id, "state": "closed"})
     else:

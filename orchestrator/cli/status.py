@@ -1,12 +1,12 @@
-"""What `status` and `watch` show: the whole project as one value (CONTRACT 6), and as text."""
+"""What `status` and `watch` show: the whole project as one value (reference 6), and as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from orchestrator import idle
 from orchestrator.cli import json_rows
-from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -114,18 +114,18 @@ def not_set_up(layout: Layout) -> Problem | None:
 class Watched:
     """A project that is looked at again and again: its forge is asked at most twice a minute."""
 
-    #: Seconds between two questions to the forge, unless its local records changed (FAILURES 13).
+    #: Seconds between two questions to the forge, unless its local records changed (failures 13).
     ASK_AGAIN = 30.0
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._asked = float("-inf")
-        self._records = ""
+        self._records: tuple[int, int, int] | None = None
         self._prs: list[PullRequest] | None = None
 
     def look(self, loaded: Settings, now: float, clock: float) -> Value:
         """Return the value as it is now; `clock` is monotonic seconds."""
-        records = load.signature(self._layout.prs)
+        records = idle.mark(self._layout.prs)
         if records != self._records or clock - self._asked >= self.ASK_AGAIN:
             self._prs = states.counted(self._layout, loaded.config)
             self._asked, self._records = clock, records

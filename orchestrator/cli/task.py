@@ -13,7 +13,7 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Role, Task
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
 from orchestrator.tasks.store import Store
 
 
@@ -118,7 +118,7 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
     lines, base, tip = [], task.branch or loaded.config.base_branch, task.work_branch
     if task.pr is not None:
         try:
-            pr = forge.of_project(layout, loaded.config).show(task.pr)
+            pr = forges.of_project(layout, loaded.config).show(task.pr)
             # By its commit: that is there even when the branch has been cleaned away.
             base, tip = pr.base, pr.head[:12]
             lines.append(f"  pull request: {pr.url or pr.id} ({pr.state})")

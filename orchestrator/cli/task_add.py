@@ -76,7 +76,7 @@ def add(arguments: argparse.Namespace) -> int:
     depends_on = [_existing(store, task_id) for task_id in _ids(arguments.depends_on)]
     files.make_folder(layout.state("incoming"))
     with store.locked():
-        # Decided and done under one lock: many may add at once (FAILURES 15).
+        # Decided and done under one lock: many may add at once (failures 15).
         _refuse_duplicate(store, arguments, role, agent)
         _refuse_full(store, loaded, arguments.force)
         file = task_file.new(
@@ -166,7 +166,7 @@ def _existing(store: Store, task_id: str) -> str:
 def _refuse_duplicate(
     store: Store, arguments: argparse.Namespace, role: str, agent: str | None
 ) -> None:
-    """People may repeat what is over; agents never repeat a title (CONTRACT 5)."""
+    """People may repeat what is over; agents never repeat a title (reference 5)."""
     if arguments.force:
         return
     if agent is not None:

@@ -174,7 +174,7 @@ def move(arguments: argparse.Namespace) -> int:
     if agent is not None and not arguments.force:
         raise _has_a_run(arguments.id, agent)
     if agent is not None and state == "incoming":
-        # Ended before anybody can take the task again: no task ever has two runs (CONTRACT 8.2).
+        # Ended before anybody can take the task again: no task ever has two runs (reference 8.2).
         end_run(layout, agent, "moved")
         agent = None
     with store.locked():

@@ -44,7 +44,7 @@ def apply(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool 
     """
     with _locked(layout):
         data = _read(layout)
-        known, _ = roles.load(layout.roles, layout.cache)
+        known, _ = roles.load(layout.roles)
         before = _parsed(data, known)
         try:
             text = data.decode()
@@ -105,7 +105,7 @@ def _brake(layout: Layout) -> bool:
             data = _read(layout)
         except ConfigError:
             return False
-        known, _ = roles.load(layout.roles, layout.cache)
+        known, _ = roles.load(layout.roles)
         changed = braked(data)
         if _parsed(data, known) is not None:
             after = _parsed(changed, known)

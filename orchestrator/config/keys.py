@@ -1,7 +1,7 @@
-"""`agents.yaml`: every key of CONTRACT 4, what it takes, and the configuration that comes of it.
+"""`agents.yaml`: every key of reference 4, what it takes, and the configuration that comes of it.
 
 Everything wrong is found in one pass and said with its line, its key's path and the nearest right
-word: a lenient reader once let a misspelt key empty the agent list (FAILURES 9).
+word: a lenient reader once let a misspelt key empty the agent list (failures 9).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.config.yaml_values import boolean, each, number, one_of, section, text, texts
 from orchestrator.errors import did_you_mean
 from orchestrator.model import (
+    FORGES,
     PORT_STRIDE,
     Agent,
     Budgets,
@@ -179,7 +180,7 @@ _TOP: dict[str, Check] = {
     "review": section(Review, _REVIEW),
     "checks": texts(text(), "a list of shell commands ('[]' for none)"),
     "check_timeout_seconds": _SOME_SECONDS,
-    "forge": one_of(("auto", "github", "local")),
+    "forge": one_of(("auto", *FORGES)),
     "remote": text(_REF, "the name of a git remote"),
     "hooks": section(Hooks, _HOOKS),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),

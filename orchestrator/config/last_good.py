@@ -1,4 +1,4 @@
-"""The last good configuration as bytes: small, quick to read, and nothing when it is damaged.
+"""The last good configuration, with the roles, as bytes: small, quick to read, sealed.
 
 Most ticks, and all supervisors, read only this: neither YAML nor what reads it strictly.
 """
@@ -7,29 +7,41 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.model import Agent, Budgets, Config, Hooks, QueueLimits, Retention, Retry, Review
+from orchestrator.model import (
+    Agent,
+    Budgets,
+    Config,
+    Hooks,
+    QueueLimits,
+    Retention,
+    Retry,
+    Review,
+    Role,
+)
 
-_FORMAT = "orchestrator-config-1"
+_FORMAT = "orchestrator-config-2"
 
 
-def dump(config: Config) -> bytes:
-    """Return the configuration as bytes for `load`, small and quick to read.
+def dump(config: Config, roles: Mapping[str, Role]) -> bytes:
+    """Return configuration and roles as bytes for `load`.
 
     Raises ValueError for a number that is not finite: `agents.yaml` has none.
     """
-    body = json.dumps(config, separators=(",", ":"), allow_nan=False).encode()
+    everything = (config, list(roles.values()))
+    body = json.dumps(everything, separators=(",", ":"), allow_nan=False).encode()
     return f"{_head()} {zlib.crc32(body)}\n".encode() + body
 
 
-def load(data: bytes) -> Config | None:
+def load(data: bytes) -> tuple[Config, dict[str, Role]] | None:
     """Return what `dump` was given, or None: damaged, or of another version's shape."""
     head, _, body = data.partition(b"\n")
     if head != f"{_head()} {zlib.crc32(body)}".encode():
         return None
-    values = dict(zip(Config._fields, json.loads(body), strict=True))
+    config, listed = json.loads(body)
+    values = dict(zip(Config._fields, config, strict=True))
     for name, make in _NESTED.items():
         values[name] = make(*values[name])
     review = values["review"]
@@ -37,7 +49,11 @@ def load(data: bytes) -> Config | None:
     for name in ("claude_command", "checks", "environment_allow"):
         values[name] = tuple(values[name])
     values["agents"] = tuple(Agent(*agent) for agent in values["agents"])
-    return Config(**values)
+    roles = {role.name: role for role in (Role(*each) for each in listed)}
+    for name, role in roles.items():
+        tools, allow, deny = tuple(role.tools), tuple(role.allow), tuple(role.deny)
+        roles[name] = role._replace(tools=tools, allow=allow, deny=deny)
+    return Config(**values), roles
 
 
 _NESTED: dict[str, Callable[..., Any]] = {
@@ -52,6 +68,6 @@ _NESTED: dict[str, Callable[..., Any]] = {
 
 def _head() -> str:
     """Return a line that changes whenever a field is added, removed or moved."""
-    classes = (Config, Agent, QueueLimits, Retry, Budgets, Review, Hooks, Retention)
+    classes = (Config, Agent, Role, QueueLimits, Retry, Budgets, Review, Hooks, Retention)
     names = ",".join(name for each in classes for name in each._fields)
     return f"{_FORMAT} {zlib.crc32(names.encode())}"

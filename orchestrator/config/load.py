@@ -1,14 +1,17 @@
-"""The configuration as a process finds it: `agents.yaml`, or its last good copy.
+"""Configuration and roles as a process finds them: in their files, or in the last good copy.
 
-The copy carries the base branch that was found for it, so that whoever reads only the copy (every
-supervisor) needs no YAML and no git for it.
+Every tick needs both and most change neither, so the copy is believed as long as each file's stamp
+is the same. It carries the base branch that was found for it, so whoever reads only the copy (every
+supervisor) needs no YAML and no git.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
+import time
 from typing import NamedTuple
 
+from orchestrator import __version__
 from orchestrator.config import last_good as saved
 from orchestrator.config import roles
 from orchestrator.errors import ConfigError
@@ -17,6 +20,10 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, Role
 from orchestrator.project import mark
 from orchestrator.system import files
+
+#: A copy made so soon (nanoseconds) after a file changed may have missed a change within the same
+#: tick of the file system's clock, 10 ms at the most.
+_SETTLED = 50_000_000
 
 
 class Settings(NamedTuple):
@@ -29,29 +36,19 @@ class Settings(NamedTuple):
     good: bool
 
 
-def signature(path: str) -> str:
-    """Return a word that changes whenever a file is written (mtime alone can repeat)."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return "-"
-    return f"{found.st_mtime_ns}:{found.st_ino}:{found.st_size}"
-
-
 def settings(layout: Layout, *, write_cache: bool) -> Settings:
     """Read configuration and roles; with a broken file, the last good configuration.
 
     `write_cache` is for ticks and commands that change things: reading commands write nothing.
+    Raises OrchestratorError when the shipped roles are missing.
     """
-    known, role_problems = roles.load(layout.roles, layout.cache, write_cache=write_cache)
-    problems = list(role_problems)
-    # The clone's key: the copy says which programs run, so none that came with a commit is taken.
-    seal = "|".join((mark.key(layout), signature(layout.config), *sorted(known)))
-    cached = _cached(layout)
-    if cached is not None and cached[0] == seal:
-        return Settings(cached[1], known, tuple(problems), good=True)
+    seal, settled = _seal(layout)
+    kept = _cached(layout)
+    if kept is not None and kept[0] == seal:
+        return Settings(kept[1], kept[2], (), good=True)
     from orchestrator.config.keys import parse
 
+    known, problems = roles.load(layout.roles)
     try:
         with open(layout.config, "rb") as file:
             parsed = parse(file.read(), roles=known)
@@ -62,13 +59,30 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
     except OSError as error:
         problems.append(Problem("config_error", f"{layout.config}: {error.strerror}"))
     else:
-        settled = _with_base_branch(layout, parsed)
-        if write_cache:
+        config = _with_base_branch(layout, parsed)
+        # Roles with problems are read again each time; a good configuration is kept all the same.
+        fresh = (seal if settled and not problems else mark.key(layout), config, known)
+        if write_cache and fresh != kept:
             files.make_folder(layout.cache)
-            data = seal.encode() + b"\n" + saved.dump(settled)
+            data = fresh[0].encode() + b"\n" + saved.dump(config, known)
             files.write_atomic(layout.last_good_config, data)
-        return Settings(settled, known, tuple(problems), good=True)
-    return Settings(cached[1] if cached else Config(), known, tuple(problems), good=False)
+        return Settings(config, known, tuple(problems), good=True)
+    return Settings(kept[1] if kept else Config(), known, tuple(problems), good=False)
+
+
+def _seal(layout: Layout) -> tuple[str, bool]:
+    """Return a line that changes with each file that is read, and whether all are settled."""
+    try:
+        found = roles.paths(layout.roles)
+        found[layout.config] = os.stat(layout.config)
+    except OSError:
+        return "", False
+    # The clone's key: the copy says which programs run, so none that came with a commit is taken.
+    words = [mark.key(layout), __version__]
+    for path, each in found.items():
+        words.append(f"{path!a}:{each.st_mtime_ns}:{each.st_ctime_ns}:{each.st_size}:{each.st_ino}")
+    newest = max(max(each.st_mtime_ns, each.st_ctime_ns) for each in found.values())
+    return "|".join(words), time.time_ns() - newest > _SETTLED
 
 
 def last_good(layout: Layout) -> Config | None:
@@ -90,7 +104,8 @@ def usable(layout: Layout) -> Config | None:
     return loaded.config if loaded.good else None
 
 
-def _cached(layout: Layout) -> tuple[str, Config] | None:
+def _cached(layout: Layout) -> tuple[str, Config, dict[str, Role]] | None:
+    """Return the copy's seal and what it holds."""
     try:
         head, _, data = files.read_regular(layout.last_good_config).partition(b"\n")
     except OSError:
@@ -98,12 +113,12 @@ def _cached(layout: Layout) -> tuple[str, Config] | None:
     seal = head.decode(errors="replace")
     if seal.partition("|")[0] != mark.key(layout):
         return None
-    config = saved.load(data)
-    return (seal, config) if config else None
+    found = saved.load(data)
+    return (seal, *found) if found else None
 
 
 def _with_base_branch(layout: Layout, config: Config) -> Config:
-    """Fill in the base branch: the remote's HEAD branch, else that of `init` (CONTRACT 4).
+    """Fill in the base branch: the remote's HEAD branch, else that of `init` (reference 4).
 
     Not the current one, but where nobody ran `init`: a person who changes to a branch of their own
     must not turn the agents' work to it.

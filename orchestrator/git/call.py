@@ -1,7 +1,7 @@
 """How git is called: a clean environment, a time limit, repeated attempts at another git's locks.
 
 The product's calls never prompt, sign, run the user's hooks, read the caller's GIT_* variables or
-start background work (CONTRACT 8.5).
+start background work (reference 8.5).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An agent's worktree: made, reused, and never emptied before what is in it is safe.
 
 Whatever an agent leaves behind ends up on its branch or under `refs/orchestrator/rescue/`
-(CONTRACT 8.4). Only the holder of the agent's lock calls anything here, so nobody works in the
+(reference 8.4). Only the holder of the agent's lock calls anything here, so nobody works in the
 worktree meanwhile.
 """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def next_due(agent: Agent, last_started: float | None, now: float, tz: str | None) -> float:
     """Return when the agent is due, in seconds since the epoch; not after `now` means it is.
 
-    An agent that never ran is due now; a start ahead of the clock counts as now (CONTRACT 8.7).
+    An agent that never ran is due now; a start ahead of the clock counts as now (reference 8.7).
     A schedule is in the zone named `tz` (`Europe/Berlin`), None being the machine's own; the first
     match after the last start counts, so missed ones are caught up by one run. With hours named,
     each wall-clock time is met once: a time that the clocks skip is due when they have, one that

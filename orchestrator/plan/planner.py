@@ -12,7 +12,7 @@ from orchestrator.plan.due import next_due
 
 #: How often a supervisor that died is started again for one run before the run counts as lost.
 MAX_RESTARTS = 3
-#: The same for a run whose client has ended: its result outranks much (FAILURES 1).
+#: The same for a run whose client has ended: its result outranks much (failures 1).
 MAX_CONCLUDING_RESTARTS = 30
 
 #: What became of a run, by the last event that it left in its task's history.
@@ -132,7 +132,7 @@ class Room:
         #: A fault is probed by one run at a time.
         self.may_probe = snapshot.may_probe and not busy
         #: Tasks that nobody may take (any more). No two runs ever have one task, even when a person
-        #: has put it back by hand while a run is at work on it (CONTRACT 8.2).
+        #: has put it back by hand while a run is at work on it (reference 8.2).
         self.taken = {run.task for run in snapshot.runs if run.task}
         self.starts = 0
 
@@ -313,7 +313,7 @@ def seconds_left(task: Task, now: float) -> float:
     """Return how long a task still waits for its next attempt: never longer than its delay.
 
     A `not_before` farther away than the whole delay means that the clock was moved back behind the
-    time at which it was recorded: it counts as over (CONTRACT 8.7). Moved back by less than what
+    time at which it was recorded: it counts as over (reference 8.7). Moved back by less than what
     has been waited, a clock looks as if it was not moved: that much is waited once more.
     """
     if task.not_before is None:

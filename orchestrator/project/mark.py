@@ -1,7 +1,7 @@
 """The clone that a command is called in: which it is, and whether a person set us up in it.
 
 The mark that a person ran `init` lies in the repository's git folder, which no clone and no commit
-can carry (FAILURES 21).
+can carry (failures 21).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Landing: merging pull requests into their base, one at a time, the merged result checked.
 
-Two branches that pass alone may fail together (FAILURES 11), so what is checked and pushed is the
+Two branches that pass alone may fail together (failures 11), so what is checked and pushed is the
 merge itself, made in a throw-away worktree. A conflict, or a merge that fails its checks, goes back
 to its author with the branch intact.
 """
@@ -16,7 +16,8 @@ from orchestrator.guard.user_commands import Checker
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import forge, review
+from orchestrator.pulls import forges, review
+from orchestrator.pulls.forge import Forge
 from orchestrator.system import files, locks
 from orchestrator.tasks.store import Store
 
@@ -53,7 +54,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
     guard = lock(layout, 0.0)
     try:
         with guard:
-            where = forge.of_project(layout, config)
+            where = forges.of_project(layout, config)
             for pr in where.list():
                 if pr.state == "open" and pr.verdict == "approved":
                     said.append(_land_one(layout, config, where, pr, now, faults))
@@ -71,7 +72,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
 def _land_one(
     layout: Layout,
     config: Config,
-    where: forge.Forge,
+    where: Forge,
     pr: PullRequest,
     now: float,
     faults: list[OrchestratorError],
@@ -114,19 +115,20 @@ def merge(layout: Layout, config: Config, pr: PullRequest, only: str | None = No
     `only` is the commit that was reviewed: anything else is refused. Raises CannotLand,
     OrchestratorError when it may not be merged, SystemFault when the remote is out of reach.
     """
-    where = forge.of_project(layout, config)
+    where = forges.of_project(layout, config)
     if pr.state != "open":
         raise OrchestratorError(
             f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
         )
-    if isinstance(where, forge.GitHub):
-        where.merge(pr.id, only or pr.head)
-        return only or pr.head
+    return where.merge(pr, only, lambda: _land(layout, config, pr, only))
+
+
+def _land(layout: Layout, config: Config, pr: PullRequest, only: str | None) -> str:
+    """Merge a pull request by git; return the base's new commit. Raises as `merge`."""
     remote = base_branch.remote_of(layout, config)
     for _ in range(TRIES):
         merged = _try(layout, config, pr, remote, only)
         if merged is not None:
-            where.mark(pr.id, "merged")
             return merged
     raise SystemFault(f"the branch {pr.base} moves too fast to merge into", code="push_rejected")
 
@@ -196,7 +198,7 @@ def _check(layout: Layout, config: Config, pr: PullRequest, path: str) -> None:
 
 
 def _fast_forward(root: str, branch: str, old: str, new: str) -> None:
-    """Move the base branch of a repository without a remote, as a person asked (CONTRACT 7)."""
+    """Move the base branch of a repository without a remote, as a person asked (reference 9.5)."""
     holder = worktree_commands.holder_of(root, branch)
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)

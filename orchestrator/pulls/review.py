@@ -9,7 +9,7 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, Config, Entry, Outcome, Role, Task, iso
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
 from orchestrator.tasks import task_file
 from orchestrator.tasks.store import Store
 
@@ -78,7 +78,7 @@ def give_verdict(
     """Record a verdict on its pull request, and on its task with what follows from it."""
     if reviewing.pr is not None:
         text = outcome.feedback or outcome.summary or ""
-        where = forge.of_project(layout, config)
+        where = forges.of_project(layout, config)
         where.give_verdict(reviewing.pr, outcome.verdict, outcome.head or "", text)
     if reviewing.reviews is None:
         return
@@ -116,7 +116,7 @@ def record_verdict(
 ) -> Task:
     """Write a verdict into a done task's history; send the task back when changes are asked for.
 
-    After `review.max_rounds` rounds a person is asked instead of the author (CONTRACT 7). Repeated
+    After `review.max_rounds` rounds a person is asked instead of the author (reference 7). Repeated
     after a crash, with the same `run`, it changes nothing twice.
     """
     asked = verdict == "changes_requested"

@@ -1,6 +1,6 @@
 """Pull requests as they really are: the forge's records, brought up to date with git.
 
-The forge and the remote are asked at most once a tick (FAILURES 13); reading commands use what is
+The forge and the remote are asked at most once a tick (failures 13); reading commands use what is
 known on this disk and change nothing.
 """
 
@@ -13,7 +13,8 @@ from orchestrator.git import base_branch, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest
 from orchestrator.project import faults
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
+from orchestrator.pulls.forge import from_record
 from orchestrator.system import files
 
 
@@ -33,9 +34,9 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
 
 
 def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest]:
-    where = forge.of_project(layout, config)
+    where = forges.of_project(layout, config)
     prs = where.list()
-    if not isinstance(where, forge.Local):
+    if where.is_elsewhere:
         _remember(layout, prs)
         return prs
     open_ones = [pr for pr in prs if pr.state == "open"]
@@ -47,7 +48,7 @@ def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pu
     states = _states(layout.root, remote, open_ones)
     for pr in open_ones:
         if states[pr.id] != "open":
-            where.mark(pr.id, states[pr.id])
+            where.record(pr.id, states[pr.id])
     return [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
 
 
@@ -62,8 +63,8 @@ def counted(layout: Layout, config: Config) -> list[PullRequest] | None:
 def known(layout: Layout, config: Config) -> list[PullRequest] | None:
     """Return the pull requests as far as this disk tells: GitHub's as at the last tick."""
     try:
-        where = forge.of_project(layout, config)
-        if not isinstance(where, forge.Local):
+        where = forges.of_project(layout, config)
+        if where.is_elsewhere:
             remembered = _remembered(layout)
             return where.list() if remembered is None else remembered
         prs = where.list()
@@ -77,7 +78,7 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
 
 
 def _states(root: str, remote: str | None, prs: list[PullRequest]) -> dict[str, str]:
-    """Return the state of open pull requests by id, as git knows it (CONTRACT 7).
+    """Return the state of open pull requests by id, as git knows it (reference 9.3).
 
     Merged when the head is reachable from the base, closed when the branch is gone. Three questions
     to git for one base, however many pull requests there are.
@@ -120,7 +121,7 @@ def _remembered(layout: Layout) -> list[PullRequest] | None:
     rows = (files.read_json(_memory(layout)) or {}).get("prs")
     if not isinstance(rows, list):
         return None
-    found = [forge.from_record(row) if isinstance(row, dict) else None for row in rows]
+    found = [from_record(row) if isinstance(row, dict) else None for row in rows]
     known = [pr for pr in found if pr is not None]
     return known if len(known) == len(rows) else None
 

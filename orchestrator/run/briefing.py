@@ -186,7 +186,7 @@ def _left_for_task(job: Job) -> float | None:
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """The run's own variables (CONTRACT 7), on top of those that the supervisor has."""
+    """The run's own variables (reference 7), on top of those that the supervisor has."""
     record = job.record
     variables = {
         "ORCHESTRATOR_AGENT": job.agent.name,

@@ -1,6 +1,6 @@
 """Delivery: from commits on a branch to a pull request, by the scheduler's side, step by step.
 
-`done` has its proof (FAILURES 2): commits exist, the checks passed on exactly that commit, the
+`done` has its proof (failures 2): commits exist, the checks passed on exactly that commit, the
 remote has it, a pull request shows it. Each step is written into the run's journal when it is done
 and asks first whether it already is.
 """
@@ -16,7 +16,7 @@ from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project import run_record
 from orchestrator.project.run_record import Steps
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
 from orchestrator.run.job import Job
 
 
@@ -86,7 +86,7 @@ def _open_pull_request(job: Job, branch: str, outcome: Outcome, head: str) -> Pu
         state="open",
     )
     body = outcome.summary or "(the agent gave no summary)"
-    return forge.of_project(job.layout, job.config).open(wanted, body)
+    return forges.of_project(job.layout, job.config).open(wanted, body)
 
 
 # --- checks ------------------------------------------------------------------------------------

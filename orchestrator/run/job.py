@@ -5,7 +5,7 @@
 import contextlib
 from typing import NamedTuple
 
-from orchestrator.config import load, roles
+from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Role, Task
@@ -39,8 +39,7 @@ class Job(NamedTuple):
         config = load.usable(layout)
         if config is None:
             raise OrchestratorError("the configuration cannot be read", "orchestrator doctor")
-        known, _ = roles.load(layout.roles, layout.cache, write_cache=False)
-        role = known.get(record.role)
+        role = load.settings(layout, write_cache=False).roles.get(record.role)
         if role is None:
             raise OrchestratorError(f"there is no role {record.role!r}", code="role_broken")
         task = file = None

@@ -19,7 +19,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Outcome, PullRequest, Role
 from orchestrator.project import run_record
 from orchestrator.project.run_record import Journal, Undelivered
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
 from orchestrator.run import headstart
 from orchestrator.run.job import Job
 from orchestrator.system import commands, disk, files
@@ -181,7 +181,7 @@ def _pull_request_under_review(job: Job) -> PullRequest | None:
     """Return the pull request that a review task is about; None for other roles."""
     if job.role.delivers != "verdict" or job.task is None or job.task.pr is None:
         return None
-    return forge.of_project(job.layout, job.config).show(job.task.pr)
+    return forges.of_project(job.layout, job.config).show(job.task.pr)
 
 
 def _run_hook(job: Job, fresh: bool) -> None:

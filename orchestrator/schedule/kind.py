@@ -105,7 +105,7 @@ class FileKind(Kind):
         return bool(self._files("?" * 12))
 
     def state(self, entry: Entry) -> State:
-        if all(is_text(path, text) for path, text in self.texts(entry).items()):
+        if all(files.holds(path, text) for path, text in self.texts(entry).items()):
             return "there"
         return "changed" if self._files(entry.name) else "gone"
 
@@ -125,15 +125,6 @@ def run(*words: str) -> tuple[bool, str]:
     except OSError as error:
         return False, error.strerror or str(error)
     return done.code == 0, (done.err.strip() or done.out.strip() or "no reason given")
-
-
-def is_text(path: str, text: bytes) -> bool:
-    """Return whether the file at `path` holds exactly this text."""
-    try:
-        with open(path, "rb") as file:
-            return file.read() == text
-    except FileNotFoundError:
-        return False
 
 
 def unavailable(message: str, hint: str) -> OrchestratorError:

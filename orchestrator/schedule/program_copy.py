@@ -16,8 +16,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from orchestrator import __version__
@@ -27,63 +26,57 @@ from orchestrator.system import commands, files, locks, process
 
 #: What is copied, by its name at a checkout's root; a wheel has it all in the package.
 _NAMES = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills", "requirements.lock")
-_MAIN = os.path.join("orchestrator", "__main__.py")
+_MAIN = os.path.join(os.sep, "orchestrator", "__main__.py")
 #: Seconds to wait for another `init`, and for the copy to answer.
 _LOCK_WAIT, _START_TIMEOUT = 60.0, 60.0
 
 
-def folder(variables: Mapping[str, str]) -> str:
-    """Return where copies and launcher lie. `variables` are the environment.
+def folder() -> str:
+    """Return where copies and launcher lie.
 
     A relative XDG_DATA_HOME counts as unset (XDG base directory specification).
     """
-    data = variables.get("XDG_DATA_HOME", "")
-    if not os.path.isabs(data):
-        home = variables.get("HOME") or os.path.expanduser("~")
-        data = os.path.join(home, ".local", "share")
+    data = os.environ.get("XDG_DATA_HOME", "")
+    data = data if os.path.isabs(data) else os.path.expanduser("~/.local/share")
     return os.path.join(data, "orchestrator")
 
 
-def launcher(variables: Mapping[str, str]) -> str:
-    """Return the path that every schedule starts."""
-    return os.path.join(folder(variables), "bin", "orchestrator")
+def launcher() -> str:
+    """Return the path of the program that every schedule starts."""
+    return os.path.join(folder(), "bin", "orchestrator")
 
 
 @contextlib.contextmanager
-def changing(variables: Mapping[str, str], *, make: bool = True) -> Iterator[None]:
+def changing(*, make: bool = True) -> Iterator[None]:
     """Be the only process that changes copies, launcher and schedules. Raises LockHeld.
 
     Without `make` there is no lock where nothing was ever installed.
     """
-    base = folder(variables)
     if make:
-        os.makedirs(base, exist_ok=True)
-    if not os.path.isdir(base):
+        os.makedirs(folder(), exist_ok=True)
+    if not os.path.isdir(folder()):
         yield
         return
-    with closing(locks.Lock(os.path.join(base, "install.lock"), _LOCK_WAIT)) as lock, lock:
+    lock = locks.Lock(os.path.join(folder(), "install.lock"), _LOCK_WAIT)
+    with contextlib.closing(lock), lock:
         yield
 
 
-def _started(variables: Mapping[str, str]) -> str | None:
+def _started() -> str | None:
     """Return the copy that the launcher starts; None when there is no whole one."""
     try:
-        with open(launcher(variables), encoding="utf-8", errors="surrogateescape") as file:
+        with open(launcher(), encoding="utf-8", errors="surrogateescape") as file:
             words = shlex.split(file.read(), comments=True)
     except (OSError, ValueError):
         return None
-    mains = [w for w in words if w.startswith(folder(variables) + os.sep) and w.endswith(_MAIN)]
-    return mains[0].removesuffix(os.sep + _MAIN) if mains and os.path.isfile(mains[0]) else None
+    mains = [w for w in words if w.startswith(folder() + os.sep) and w.endswith(_MAIN)]
+    return mains[0].removesuffix(_MAIN) if mains and os.path.isfile(mains[0]) else None
 
 
-def version(variables: Mapping[str, str]) -> str | None:
+def version() -> str | None:
     """Return the version that the launcher starts; None when it starts no whole copy."""
-    copy = _started(variables)
-    return _version_of(copy) if copy else None
-
-
-def _version_of(copy: str) -> str:
-    return os.path.basename(os.path.dirname(copy))
+    copy = _started()
+    return os.path.basename(os.path.dirname(copy)) if copy else None
 
 
 def is_newer(one: str, other: str) -> bool:
@@ -95,41 +88,37 @@ def is_newer(one: str, other: str) -> bool:
 # --- putting it there --------------------------------------------------------------------------
 
 
-def put(variables: Mapping[str, str]) -> list[str]:
+def put() -> list[str]:
     """Make the launcher start a copy of this very program; return what was written.
 
     Nothing is written if it does so already, or if it starts a newer version: going back would
     take that from the other projects. Raises OrchestratorError and OSError; the launcher then
     starts what it started before.
     """
-    before = _started(variables)
-    if before and is_newer(_version_of(before), __version__):
+    before = _started()
+    if is_newer(version() or "", __version__):
         return []
     python, *flags, main = process.own_program()
-    source = main.removesuffix(os.sep + _MAIN)
-    copy = before if before and _is_same(source, before) else _new_folder(variables)
-    words = [python, *flags, os.path.join(copy, _MAIN)]
+    source = main.removesuffix(_MAIN)
+    where = os.path.join(folder(), __version__)
+    os.makedirs(where, exist_ok=True)
+    is_same = before is not None and _is_same(source, before)
+    copy = before if before and is_same else tempfile.mkdtemp(prefix="app-", dir=where)
+    words = [python, *flags, copy + _MAIN]
     script = f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'.encode(errors="surrogateescape")
-    path = launcher(variables)
-    if copy == before and Path(path).read_bytes() == script:
+    if is_same and files.holds(launcher(), script):
         return []
     try:
-        if copy != before:
+        if not is_same:
             _fill(copy, source)
         _try([*words, "--version"])
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        files.write_atomic(path, script, 0o755)
+        os.makedirs(os.path.dirname(launcher()), exist_ok=True)
+        files.write_atomic(launcher(), script, 0o755)
     finally:
         # A shell that read the launcher just now still starts the copy before.
-        _remove_unused(variables, {before, _started(variables)})
-    made = [] if copy == before else [f"{copy} (the program that schedules start)"]
-    return [*made, f"{path} (its launcher)"]
-
-
-def _new_folder(variables: Mapping[str, str]) -> str:
-    where = os.path.join(folder(variables), __version__)
-    os.makedirs(where, exist_ok=True)
-    return tempfile.mkdtemp(prefix="app-", dir=where)
+        _remove_unused({before, _started()})
+    made = [] if is_same else [f"{copy} (the program that schedules start)"]
+    return [*made, f"{launcher()} (its launcher)"]
 
 
 def _names(root: str) -> list[str]:
@@ -172,45 +161,39 @@ def _try(words: list[str]) -> None:
 # --- taking it away ----------------------------------------------------------------------------
 
 
-def remove(variables: Mapping[str, str]) -> tuple[list[str], list[str]]:
+def remove() -> tuple[list[str], list[str]]:
     """Remove launcher and copies, unless a process uses a copy; return what went, and warnings.
 
     The environments beside the copies belong to `bin/orchestrator`, and stay.
     """
-    if _used(variables):
+    if _used():
         again = "when that run has ended, repeat this to remove it"
-        return [], [f"a run still uses {folder(variables)}: {again}"]
-    gone = [path for path in (*_copies(variables), launcher(variables)) if os.path.lexists(path)]
+        return [], [f"a run still uses {folder()}: {again}"]
+    gone = [path for path in (*_copies(), launcher()) if os.path.lexists(path)]
     for path in gone:
-        _drop(path)
+        files.remove_tree(path)
     if gone:
-        files.remove(os.path.join(folder(variables), "install.lock"))
-    for where in (*map(os.path.dirname, gone), folder(variables)):
+        files.remove(os.path.join(folder(), "install.lock"))
+    for where in (*map(os.path.dirname, gone), folder()):
         with contextlib.suppress(OSError):
             os.rmdir(where)
     return gone, []
 
 
-def _remove_unused(variables: Mapping[str, str], kept: Collection[str | None]) -> None:
-    used = {os.path.realpath(copy) for copy in (*kept, *_used(variables)) if copy}
-    for copy in _copies(variables):
+def _remove_unused(kept: Iterable[str | None]) -> None:
+    used = {os.path.realpath(copy) for copy in (*kept, *_used()) if copy}
+    for copy in _copies():
         if os.path.realpath(copy) not in used:
-            _drop(copy)
+            with contextlib.suppress(OSError):  # the next `put` tries again
+                files.remove_tree(copy)
 
 
-def _drop(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        files.remove(path)
-
-
-def _copies(variables: Mapping[str, str]) -> list[str]:
+def _copies() -> list[str]:
     """Return every copy. Version 0.1.0 named a digest, and had a link `app` that led to it."""
-    return glob.glob(os.path.join(glob.escape(folder(variables)), "*", "app*"))
+    return glob.glob(os.path.join(glob.escape(folder()), "*", "app*"))
 
 
-def _used(variables: Mapping[str, str]) -> set[str]:
+def _used() -> set[str]:
     """Return the copies that another process was started from, or was given: a run, most likely."""
     import psutil
 
@@ -218,10 +201,10 @@ def _used(variables: Mapping[str, str]) -> set[str]:
     for each in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             words.update(each.cmdline() if each.pid != os.getpid() else ())
-    base = folder(variables) + os.sep
+    base = folder() + os.sep
     paths = {os.path.realpath(word) + os.sep for word in words if word.startswith(base)}
     return {
         copy
-        for copy in _copies(variables)
+        for copy in _copies()
         if any(path.startswith(os.path.realpath(copy) + os.sep) for path in paths)
     }

@@ -17,7 +17,7 @@ from orchestrator.layout import SCHEDULE_LOG
 from orchestrator.schedule import program_copy
 from orchestrator.schedule.cron import Cron
 from orchestrator.schedule.entry import UNSPEAKABLE, Entry
-from orchestrator.schedule.kind import Kind, State, is_text, unavailable
+from orchestrator.schedule.kind import Kind, State, unavailable
 from orchestrator.schedule.launchd import Launchd
 from orchestrator.schedule.systemd import Systemd
 from orchestrator.system import commands, files
@@ -30,9 +30,9 @@ LONGEST_LOG = 1 << 20
 PROBE_TIMEOUT = 60.0
 
 
-def require(kind: str, root: str, variables: Mapping[str, str]) -> None:
+def require(kind: str, root: str) -> None:
     """Raise OrchestratorError where this kind of schedule cannot be had."""
-    for path in (root, program_copy.launcher(variables)):
+    for path in (root, program_copy.launcher()):
         if UNSPEAKABLE.search(path):
             raise unavailable(
                 f"no schedule can start {path!r}: the name has a line break or the like",
@@ -41,14 +41,14 @@ def require(kind: str, root: str, variables: Mapping[str, str]) -> None:
     KINDS[kind].require()
 
 
-def install(entry: Entry, variables: Mapping[str, str]) -> list[str]:
+def install(entry: Entry) -> list[str]:
     """Put launcher, script and entry where they belong; return what was written.
 
     Call `require` first. Raises OrchestratorError, LockHeld and OSError.
     """
-    with program_copy.changing(variables):
-        written = program_copy.put(variables)
-        if not is_text(entry.script_path, entry.script()):
+    with program_copy.changing():
+        written = program_copy.put()
+        if not files.holds(entry.script_path, entry.script()):
             files.write_atomic(entry.script_path, entry.script(), 0o755)
             written.append(f"{entry.script_path} (starts the launcher with this shell's PATH)")
         undo = "(undo: orchestrator init --schedule none)"
@@ -61,17 +61,15 @@ def install(entry: Entry, variables: Mapping[str, str]) -> list[str]:
     return written
 
 
-def remove(
-    root: str, variables: Mapping[str, str], recorded: str | None
-) -> tuple[list[str], list[str]]:
+def remove(root: str, recorded: str | None) -> tuple[list[str], list[str]]:
     """Take out this project's entry of whatever kind; return what went, and warnings.
 
     With the user's last entry the launcher goes too. `recorded` is the kind that should be there:
     another kind that cannot be asked is passed over. Raises OrchestratorError.
     """
-    entry = Entry("none", root, "", program_copy.launcher(variables))
+    entry = Entry("none", root, "", program_copy.launcher())
     gone: list[str] = []
-    with program_copy.changing(variables, make=False):
+    with program_copy.changing(make=False):
         for name, kind in KINDS.items():
             try:
                 gone += kind.take(entry.name)
@@ -87,7 +85,7 @@ def remove(
         with contextlib.suppress(OrchestratorError):
             scripts = glob.glob(f"{glob.escape(entry.launcher)}-*")
             if not scripts and not any(kind.has_any() for kind in KINDS.values()):
-                taken, warnings = program_copy.remove(variables)
+                taken, warnings = program_copy.remove()
                 return gone + taken, warnings
     return gone, []
 
@@ -95,7 +93,7 @@ def remove(
 def state(entry: Entry) -> State:
     """Return whether an entry and its script are as `install` made them."""
     found = KINDS[entry.kind].state(entry)
-    is_whole = is_text(entry.script_path, entry.script())
+    is_whole = files.holds(entry.script_path, entry.script())
     return "changed" if found == "there" and not is_whole else found
 
 

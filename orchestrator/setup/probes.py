@@ -19,7 +19,7 @@ from orchestrator.git import call, remotes, repository
 from orchestrator.guard import client_environment, os_sandbox
 from orchestrator.layout import Layout
 from orchestrator.model import Config
-from orchestrator.pulls import forge
+from orchestrator.pulls import forges
 from orchestrator.setup.finding import Finding, fail, ok, warn
 from orchestrator.system import commands
 
@@ -188,30 +188,19 @@ def sign_in(config: Config, variables: Mapping[str, str]) -> Finding:
 def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) -> Finding:
     """Look whether the forge can be used."""
     try:
-        name = forge.of_project(layout, config).name
+        where = forges.of_project(layout, config)
         url = remotes.url(layout.root, config.remote) or ""
     except OrchestratorError as error:
         return fail("forge", error.message, error.hint or "fix git first")
-    if name == "local":
+    if not where.is_elsewhere:
         if config.forge == "auto" and "github.com" in url:
             message = "the remote is on GitHub but gh is not installed: pull requests stay local"
             return warn("forge", message, "install gh, then: gh auth login")
         return ok("forge", "local: pull requests are records on this machine")
-    login = "gh auth login; or set `forge: local` in .orchestrator/agents.yaml"
-    try:
-        done = commands.run(
-            ("gh", "auth", "status"),
-            cwd=layout.root,
-            environment=client_environment.for_git(variables, GH_PROMPT_DISABLED="1", NO_COLOR="1"),
-            timeout=PROBE_TIMEOUT,
-        )
-    except OSError:
-        return fail("forge", "forge is github, but gh is not installed", login)
-    if done.code is None:
-        return fail("forge", "gh did not answer in time", "try: gh auth status")
-    if done.code != 0:
-        return fail("forge", "gh is not signed in", login)
-    return ok("forge", "github: gh is signed in")
+    problem = where.probe(variables, PROBE_TIMEOUT)
+    if problem is not None:
+        return fail("forge", problem.message, problem.hint or "try: gh auth status")
+    return ok("forge", f"{where.name}: the sign-in works")
 
 
 def remote(layout: Layout, config: Config) -> Finding:

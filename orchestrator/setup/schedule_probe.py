@@ -41,7 +41,7 @@ def look(layout: Layout, variables: Mapping[str, str], here: list[Finding]) -> I
     if state == "gone":
         yield fail("schedule", f"the entry of {entry.kind} is gone", again)
         return
-    wrong = [*_entry(entry, state, variables, again), *_lost(layout, entry, again)]
+    wrong = [*_entry(entry, state, again), *_lost(layout, entry, again)]
     given = schedule.environment(entry, variables)
     wrong += [*_from_schedule(entry, given, here, again), *_zone(entry, given, variables)]
     yield from wrong
@@ -50,11 +50,11 @@ def look(layout: Layout, variables: Mapping[str, str], here: list[Finding]) -> I
         yield ok("schedule", message)
 
 
-def _entry(entry: Entry, state: str, variables: Mapping[str, str], again: str) -> Iterator[Finding]:
+def _entry(entry: Entry, state: str, again: str) -> Iterator[Finding]:
     if state == "changed":
         message = f"the entry of {entry.kind} differs from what init writes"
         yield warn("schedule", message, f"unless you changed it: {again}")
-    version = program_copy.version(variables)
+    version = program_copy.version()
     if version is None:
         yield fail("schedule", f"{entry.launcher} starts nothing", again)
     elif program_copy.is_newer(__version__, version):

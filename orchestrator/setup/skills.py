@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 
-from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
 from orchestrator.setup.user_files import read_text, write_text
 from orchestrator.system import files
@@ -38,14 +37,7 @@ def put(root: str) -> list[str]:
         known = read_text(target)
         if known == text or (os.path.lexists(target) and not _is_unedited(known)):
             continue
-        if not os.path.realpath(target).startswith(os.path.realpath(root) + os.sep):
-            raise OrchestratorError(
-                f"{os.path.dirname(target)} leads out of the project: nothing is written there",
-                "put a folder in its place, or: orchestrator init --no-commands",
-                code="permissions",
-            )
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        write_text(target, text)
+        write_text(target, text, root)
         written.append(f".claude/commands/{name}.md")
     return written
 

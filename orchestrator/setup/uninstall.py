@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 
 from orchestrator.config import load
@@ -50,17 +49,16 @@ def carry_out(layout: Layout) -> Change:
     change = Change()
     if os.path.isdir(layout.home):
         lock = locks.Lock(layout.scheduler_lock, _TICK_WAIT)
-        try:
-            with lock:
-                require_rest(layout)
-                # While git still ignores what the worktrees hold of ours: none of it is rescued.
-                _take_agents(layout, change)
-                _take_outside(layout, change)
-                _take_scraps(layout)
-                _take_config(layout, change)
-        finally:
-            lock.close()
-        _take_empty(layout)
+        with contextlib.closing(lock), lock:
+            require_rest(layout)
+            # While git still ignores the product's files in worktrees: those are not rescued.
+            _take_agents(layout, change)
+            _take_outside(layout, change)
+            _take_scraps(layout)
+            _take_config(layout, change)
+        for where, _, _ in os.walk(layout.home, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(where)
     else:
         _take_outside(layout, change)
     return change
@@ -76,6 +74,7 @@ def left_in_git(layout: Layout) -> tuple[int, int]:
 def _take_agents(layout: Layout, change: Change) -> None:
     """Remove worktrees, once what only they hold is safe, and what is remembered of runs."""
     config = load.settings(layout, write_cache=False).config
+    today = time.strftime("%Y-%m-%d")
     for name in agent_memory.names(layout):
         path = layout.worktree(name)
         if worktree_commands.is_worktree(path):
@@ -88,26 +87,18 @@ def _take_agents(layout: Layout, change: Change) -> None:
                 change.warnings.append(f"{path} stays: hooks.before_remove objects")
                 continue
             change.written.append(f"the worktree of {name}")
-        kept = _keep_spending(layout, name)
+        # Set up again today, the project has only what is left of its `budgets.daily_usd`.
+        spend = agent_memory.read(layout, name).spend
+        kept = {os.path.basename(layout.agent_state(name))} if spend.get(today) else set()
+        if kept:
+            agent_memory.write(layout, name, agent_memory.AgentState(spend=spend))
         for each in sorted(set(os.listdir(layout.agent(name))) - kept):
             there = os.path.join(layout.agent(name), each)
             if each.startswith("worktree"):
                 # What git could not keep was set aside, or is no worktree any more.
                 change.warnings.append(f"{there} stays: git knows nothing of what is in it")
             else:
-                _drop(there)
-
-
-def _keep_spending(layout: Layout, name: str) -> set[str]:
-    """Reduce an agent's memory to what it spent, if that is something today; return what stays.
-
-    Set up again on the same day, the project has only what is left of its `budgets.daily_usd`.
-    """
-    spend = agent_memory.read(layout, name).spend
-    if not spend.get(time.strftime("%Y-%m-%d")):
-        return set()
-    agent_memory.write(layout, name, agent_memory.AgentState(spend=spend))
-    return {os.path.basename(layout.agent_state(name))}
+                files.remove_tree(there)
 
 
 def _take_outside(layout: Layout, change: Change) -> None:
@@ -122,7 +113,7 @@ def _take_outside(layout: Layout, change: Change) -> None:
 
 def _take_scraps(layout: Layout) -> None:
     """Remove what only ticks need."""
-    _drop(layout.cache)
+    files.remove_tree(layout.cache)
     for path in (
         layout.hold,
         layout.schedule_log,
@@ -145,17 +136,3 @@ def _take_config(layout: Layout, change: Change) -> None:
     if text in first and not call.ask(layout.root, "ls-files", "--", layout.config):
         files.remove(layout.config)
         change.written.append(".orchestrator/agents.yaml (as it was written)")
-
-
-def _drop(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        files.remove(path)
-
-
-def _take_empty(layout: Layout) -> None:
-    """Remove the folders that hold nothing."""
-    for where, _, _ in os.walk(layout.home, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(where)

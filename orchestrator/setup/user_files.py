@@ -61,7 +61,6 @@ def put(layout: Layout) -> list[str]:
         if addition.text.rstrip("\n") not in text:
             rest = re.sub(addition.pattern, "", text, flags=re.DOTALL)
             gap = "" if not rest else "\n" if rest.endswith("\n") else "\n\n"
-            os.makedirs(os.path.dirname(path), exist_ok=True)
             write_text(path, rest + gap + addition.text)
             written.append(f"{name} ({addition.name})")
     return written
@@ -92,19 +91,20 @@ def read_text(path: str) -> str:
         return ""
 
 
-def write_text(path: str, text: str) -> None:
+def write_text(path: str, text: str, top: str | None = None) -> None:
     """Write what `read_text` returned, changed or not; mode and links stay as they are.
 
     CLAUDE.md is often a link to AGENTS.md. Raises OrchestratorError for a link that leads out of
-    the folder: it may have come with a commit, and point at the user's own files.
+    the folder `top`, by default the file's own: the link may have come with a commit, and point at
+    the user's other files.
     """
-    top = os.path.realpath(os.path.dirname(path))
-    if os.path.islink(path) and not os.path.realpath(path).startswith(top + os.sep):
+    real = os.path.realpath(path)
+    if not real.startswith(os.path.realpath(top or os.path.dirname(path)) + os.sep):
         raise OrchestratorError(
-            f"{path} is a symbolic link that leads out of its folder: it is not written through",
-            "look at it; put a file in its place",
+            f"{path} leads out of its folder by a symbolic link: it is not written",
+            "put a file or folder there; or, for the skills: orchestrator init --no-commands",
             code="permissions",
         )
-    data = text.encode(errors="surrogateescape")
-    mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
-    files.write_atomic(os.path.realpath(path), data, mode)
+    os.makedirs(os.path.dirname(real), exist_ok=True)
+    mode = os.stat(real).st_mode & 0o777 if os.path.exists(real) else 0o644
+    files.write_atomic(real, text.encode(errors="surrogateescape"), mode)

@@ -193,6 +193,25 @@ def remove(path: str) -> None:
         return
 
 
+def remove_tree(path: str) -> None:
+    """Delete a file, a link or a whole folder that may already be gone. Raises OSError."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        from shutil import rmtree
+
+        rmtree(path)
+    else:
+        remove(path)
+
+
+def holds(path: str, data: bytes) -> bool:
+    """Return whether the file at `path` holds exactly this data; False when there is no file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read() == data
+    except FileNotFoundError:
+        return False
+
+
 def make_folder(path: str) -> None:
     """Make a folder, with its parents, that only its owner can enter. Raises OSError."""
     try:

@@ -71,7 +71,7 @@ def _fitted(kind: Any, value: Any) -> object:
         return _MISSING if built is None else built
     if isinstance(value, bool) and kind not in (bool, object):
         return _MISSING
-    if kind is float:
-        number = isinstance(value, int | float) and abs(value) < LARGEST
-        return float(value) if number else _MISSING
+    if kind in (int, float):
+        number = isinstance(value, int | kind) and abs(value) < LARGEST
+        return kind(value) if number else _MISSING
     return value if isinstance(value, kind) else _MISSING

@@ -1,6 +1,6 @@
-"""A task's header: id, title and fields, in the seed's format or as YAML front matter.
+"""A task's header: id, title and fields, in the plain format or as YAML front matter.
 
-Lenient with the person who wrote it by hand (CONTRACT 3): nothing here is refused but front matter
+Lenient with the person who wrote it by hand (reference 3): nothing here is refused but front matter
 that cannot be read at all. What must be there is for `taskfile` to say.
 """
 
@@ -55,7 +55,7 @@ def is_front_matter(text: str) -> bool:
 
 
 def _plain_header(text: str, start: int) -> Header:
-    """Return id, title, fields and the body's offset of a file in the seed's format."""
+    """Return id, title, fields and the body's offset of a file in the plain format."""
     title = _HEADING.match(text, _end(_BLANKS, text, start))
     if title is None:
         return Header(None, "", (), len(text))

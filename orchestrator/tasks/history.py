@@ -1,6 +1,6 @@
 """A task's history: the machine's part of its file, one line an event, and what it adds up to.
 
-It begins at a marker line and is only ever appended to (CONTRACT 3), so what stands above stays
+It begins at a marker line and is only ever appended to (reference 3), so what stands above stays
 byte for byte. A line that a crash cut short, or wrote twice, is recognised when it is read.
 """
 

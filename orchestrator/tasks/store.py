@@ -176,7 +176,7 @@ class Store:
     def claim(self, task: Task, entry: Entry, max_claimed: int) -> Task | None:
         """Move a waiting task to `claimed`, if the limit allows it and nobody was faster.
 
-        The limit is read here, under the lock that every claim takes (FAILURES 15). Returns the
+        The limit is read here, under the lock that every claim takes (failures 15). Returns the
         claimed task, or None.
         """
         with self.locked():

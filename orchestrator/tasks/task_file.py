@@ -1,6 +1,6 @@
 """A task's file: parse and render as a pure pair, new ones, and the names that go with them.
 
-A file is the person's part (title, header, body: CONTRACT 3), then the machine's (`history`).
+A file is the person's part (title, header, body: reference 3), then the machine's (`history`).
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -15,7 +15,7 @@ from orchestrator.model import PRIORITIES, Entry, Task, parse_time
 from orchestrator.tasks import header, history
 from orchestrator.tasks.history import MARKER
 
-#: Bytes that title, header and body may have together (CONTRACT 3).
+#: Bytes that title, header and body may have together (reference 3).
 MAX_TASK_BYTES = 1 << 20
 #: Bytes that a file may have with its history, and so all that a reader needs to read. The room
 #: above MAX_TASK_BYTES is so that the tool's own lines never make a task malformed.
@@ -138,7 +138,7 @@ def _check(file: TaskFile) -> TaskFile:
 
 
 def is_id(text: str) -> bool:
-    """Whether this may be a task's id: CONTRACT 3, and `git check-ref-format` for one part."""
+    """Whether this may be a task's id: reference 3, and `git check-ref-format` for one part."""
     if _ID.fullmatch(text) is None:
         return False
     return not (".." in text or text.endswith((".", ".lock")))
@@ -194,7 +194,7 @@ def new(
     body: str,
     extra: Iterable[tuple[str, str]] = (),
 ) -> TaskFile:
-    """Make a task in the seed's format; what is None or empty gets no line, `extra` comes last.
+    """Make a task in the plain format; what is None or empty gets no line, `extra` comes last.
 
     Raises TaskFileError on whatever would not be read back as it was given.
     """

@@ -8,7 +8,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Problem
 from orchestrator.system import locks, process
 
-#: A tick that holds the lock for longer is hung (CONTRACT 8.6); seconds.
+#: A tick that holds the lock for longer is hung (reference 8.6); seconds.
 HUNG_AFTER = 300.0
 
 

@@ -85,7 +85,7 @@ class Settler:
                 # is killed here leaves the whole to be done again.
                 self._settle_agent(action, record, outcome)
         except locks.LockHeld:
-            # Told as the agent's `running`, by the plan: each agent gets one skip (CONTRACT 6).
+            # Told as the agent's `running`, by the plan: each agent gets one skip (reference 6).
             return None
         finally:
             lock.close()
@@ -179,7 +179,7 @@ class Settler:
                     run=action.run,
                     charged=action.charged,
                     # A run that was stopped between two interruptions does not part them, or a
-                    # client that is killed early would be started for ever (FAILURES 5).
+                    # client that is killed early would be started for ever (failures 5).
                     interrupted=outcome.verdict == "interrupted"
                     or (outcome.verdict == "stopped" and task.interruptions > 0),
                     reason=reason or outcome.verdict,
@@ -250,7 +250,7 @@ class Settler:
         agent_memory.write(self.layout, action.agent, state)
 
     def _count_failures(self, state: AgentState, outcome: Outcome) -> AgentState:
-        """A run without a task has no attempts to charge: its agent pauses instead (CONTRACT 7)."""
+        """Pause an agent whose runs without a task fail several times in a row (reference 7)."""
         state = state._replace(question=outcome.question)
         if outcome.verdict == "no_change":
             return state._replace(failures=0)

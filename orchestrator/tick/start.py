@@ -32,7 +32,7 @@ class Starter:
         self.store = Store(layout)
 
     def start(self, agent: Agent, task: Task | None) -> Action:
-        """Claim and start; intent is on disk before anything runs (FAILURES 1).
+        """Claim and start; intent is on disk before anything runs (failures 1).
 
         Returns the start, or a skip when somebody else was faster.
         """

@@ -206,7 +206,7 @@ def _apply(report: Report, action: Action, act: object) -> None:
         done = act()
         if done is not None:
             report.actions.append(done)
-    except Exception as error:  # one bad task, agent or branch stops no other (FAILURES 14)
+    except Exception as error:  # one bad task, agent or branch stops no other (failures 14)
         what = " ".join(filter(None, (action.action, action.agent, action.task)))
         report.problems.append(_problem(what, error))
         report.good = False
@@ -225,7 +225,7 @@ def _problem(what: str, error: Exception) -> Problem:
 
 
 def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> None:
-    """Recorded starts ahead of the clock count as now, from now on (CONTRACT 8.7)."""
+    """Recorded starts ahead of the clock count as now, from now on (reference 8.7)."""
     for name, state in seen.states.items():
         if state.last_started is not None and state.last_started > now + 1:
             fresh = agent_memory.read(layout, name)

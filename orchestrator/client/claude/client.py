@@ -206,7 +206,7 @@ class Ended(NamedTuple):
 def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
     """Say how a run ended. `commits` is how many its branch has since it was cut.
 
-    A parsed result outranks everything that happened to the process afterwards (FAILURES 1, 3).
+    A parsed result outranks everything that happened to the process afterwards (failures 1, 3).
     `role` is None when it is not known any more: then a report is taken as it is.
     """
     found = _verdict(stream, ended, role, commits)
@@ -321,7 +321,7 @@ def _reported(
 
 
 def _unreported(said: str | None, role: Role | None, commits: int) -> Outcome:
-    """The outcome of a run that ended well but did not report: its commits speak (CONTRACT 7)."""
+    """The outcome of a run that ended well but did not report: its commits speak (reference 7)."""
     if role is None:
         return Outcome("failed", "no_result: without its role nobody can say", summary=said)
     if role.delivers == "verdict":

@@ -1,0 +1,22 @@
+"""Which forges there are, and which one a project uses."""
+
+from __future__ import annotations
+
+from orchestrator.git import remotes
+from orchestrator.layout import Layout
+from orchestrator.model import Config
+from orchestrator.pulls.forge import Forge
+from orchestrator.pulls.github import GitHub
+from orchestrator.pulls.local import Local
+
+#: By the value of `forge` in agents.yaml. `auto` is the first that takes the remote's address.
+FORGES: dict[str, type[Forge]] = {"github": GitHub, "local": Local}
+
+
+def of_project(layout: Layout, config: Config) -> Forge:
+    """Return the forge that the configuration asks for; `auto` looks at the remote and for `gh`."""
+    name = config.forge
+    if name == "auto":
+        url = remotes.url(layout.root, config.remote) or ""
+        name = next(name for name, kind in FORGES.items() if kind.takes(url))
+    return FORGES[name](layout, config)

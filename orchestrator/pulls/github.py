@@ -1,0 +1,187 @@
+"""GitHub as a forge, through its own `gh` program and the user's sign-in.
+
+It looks for a pull request of the same head before it opens one, so that a step repeated after a
+crash opens no second one (failures 2).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orchestrator.errors import NotFound, SystemFault
+from orchestrator.guard import client_environment
+from orchestrator.layout import Layout
+from orchestrator.model import Config, Problem, PullRequest
+from orchestrator.pulls.forge import BRANCH_PREFIX, from_record
+from orchestrator.system import commands
+
+#: Seconds for a call of `gh`; and for the one that a tick makes, which others wait for.
+GH_TIMEOUT = 60.0
+GH_TICK_TIMEOUT = 20.0
+
+_FIELDS = "number,headRefName,baseRefName,headRefOid,title,state,url,reviewDecision,body"
+_VERDICTS = {"APPROVED": "approved", "CHANGES_REQUESTED": "changes_requested"}
+#: How a pull request of ours names its task, at the end of its text.
+_TASK_MARK = "Orchestrator-Task: "
+
+
+class GitHub:
+    """Pull requests on GitHub, through its own `gh` program and the user's sign-in."""
+
+    name = "github"
+    is_elsewhere = True
+
+    def __init__(self, layout: Layout, config: Config) -> None:
+        self._root = layout.root
+
+    @staticmethod
+    def takes(url: str) -> bool:
+        import shutil
+
+        on_github = re.match(r"(https://([^/@]*@)?|ssh://git@|git@)github\.com[:/]", url)
+        return bool(on_github) and shutil.which("gh") is not None
+
+    def list(self) -> list[PullRequest]:
+        words = ("pr", "list", "--state", "all", "--limit", "500", "--json", _FIELDS)
+        rows = self._json(*words, timeout=GH_TICK_TIMEOUT)
+        found = [_pull_request(row) for row in _listed(rows)]
+        return sorted(
+            (pr for pr in found if pr.branch.startswith(BRANCH_PREFIX)), key=lambda pr: int(pr.id)
+        )
+
+    def show(self, pr_id: str) -> PullRequest:
+        if not re.fullmatch(r"[0-9]{1,9}", pr_id):
+            raise NotFound("pull request", pr_id)
+        return _pull_request(self._json("pr", "view", pr_id, "--json", _FIELDS))
+
+    def open(self, wanted: PullRequest, body: str) -> PullRequest:
+        found = self._of_branch(wanted.branch)
+        if found is not None:
+            return found
+        text = f"{body}\n\n{_TASK_MARK}{wanted.task}\n"
+        names = ("--head", wanted.branch, "--base", wanted.base, "--title", wanted.title)
+        self._run("pr", "create", *names, "--body-file", "-", stdin=text)
+        found = self._of_branch(wanted.branch)
+        if found is None:
+            raise SystemFault("gh opened a pull request that it does not list", code="forge_failed")
+        return found
+
+    def _of_branch(self, branch: str) -> PullRequest | None:
+        rows = self._json(
+            "pr", "list", "--head", branch, "--state", "open", "--limit", "1", "--json", _FIELDS
+        )
+        return _pull_request(rows[0]) if _listed(rows) else None
+
+    def give_verdict(self, pr_id: str, verdict: str, commit: str, text: str) -> None:
+        # A comment, not a review: GitHub refuses reviews of one's own pull requests.
+        said = f"Review of {commit[:12]}: **{verdict.replace('_', ' ')}**\n\n{text}"
+        found = self._json("pr", "view", pr_id, "--json", "comments")
+        # Said before a crash, it is not said again.
+        if not any(_same_text(each.get("body"), said) for each in found["comments"]):
+            self._run("pr", "comment", pr_id, "--body-file", "-", stdin=said)
+
+    def merge(self, pr: PullRequest, commit: str | None, land: Callable[[], str]) -> str:
+        head = commit or pr.head
+        self._run("pr", "merge", pr.id, "--merge", "--match-head-commit", head)
+        return head
+
+    def close(self, pr_id: str) -> None:
+        self._run("pr", "close", pr_id)
+
+    def record(self, pr_id: str, state: str) -> None:
+        pass
+
+    def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
+        login = "gh auth login; or set `forge: local` in .orchestrator/agents.yaml"
+        try:
+            done = self._gh(("auth", "status"), variables, timeout)
+        except OSError:
+            return Problem("forge_failed", "forge is github, but gh is not installed", login)
+        if done.code is None:
+            return Problem("forge_failed", "gh did not answer in time", "try: gh auth status")
+        if done.code != 0:
+            return Problem("forge_failed", "gh is not signed in", login)
+        return None
+
+    def _json(self, *arguments: str, timeout: float | None = None) -> Any:
+        text = self._run(*arguments, timeout=timeout)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SystemFault("gh gave an answer that is no JSON", code="forge_failed") from error
+
+    def _run(self, *arguments: str, stdin: str | None = None, timeout: float | None = None) -> str:
+        try:
+            done = self._gh(arguments, os.environ, timeout or GH_TIMEOUT, stdin)
+        except OSError as error:
+            raise SystemFault(
+                "the forge is github, but the gh program cannot be started",
+                "install gh, or set `forge: local` in agents.yaml",
+                code="forge_failed",
+            ) from error
+        if done.code == 0:
+            return done.out
+        if done.code is not None and "Could not resolve to a PullRequest" in done.err:
+            raise NotFound("pull request", arguments[2] if len(arguments) > 2 else "?")
+        said = done.err.strip()[-300:] if done.code is not None else "no answer in time"
+        raise SystemFault(
+            f"gh {arguments[0]} {arguments[1]} failed: {said}",
+            "try: gh auth status",
+            code="forge_failed",
+        )
+
+    def _gh(
+        self,
+        arguments: tuple[str, ...],
+        variables: Mapping[str, str],
+        timeout: float,
+        stdin: str | None = None,
+    ) -> commands.Finished:
+        """Run gh in the project. Raises OSError when it cannot be started."""
+        return commands.run(
+            ("gh", *arguments),
+            cwd=self._root,
+            environment=client_environment.for_git(variables, GH_PROMPT_DISABLED="1", NO_COLOR="1"),
+            timeout=timeout,
+            stdin=stdin,
+        )
+
+
+def _same_text(one: str | None, other: str) -> bool:
+    """Whether two texts differ by no more than what GitHub does to lines' ends."""
+    return (one or "").split() == other.split()
+
+
+def _listed(rows: Any) -> list[Any]:
+    """Return gh's list as one. Raises SystemFault."""
+    if not isinstance(rows, list):
+        raise SystemFault("gh gave no list of pull requests", code="forge_failed")
+    return rows
+
+
+def _pull_request(row: Any) -> PullRequest:
+    """Read one of gh's JSON rows. Raises SystemFault on a shape that gh never gives."""
+    try:
+        tasks = re.findall(rf"^{_TASK_MARK}(\S+)$", row.get("body") or "", re.MULTILINE)
+        found = from_record(
+            {
+                "id": str(int(row["number"])),
+                "task": tasks[-1] if tasks else None,
+                "branch": row["headRefName"],
+                "base": row["baseRefName"],
+                "head": row["headRefOid"],
+                "title": row["title"],
+                "state": row["state"].lower(),
+                "verdict": _VERDICTS.get(row.get("reviewDecision") or ""),
+                "url": row["url"],
+            }
+        )
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        found = None
+    if found is None:
+        raise SystemFault("gh gave a pull request of unknown shape", code="forge_failed")
+    return found

@@ -1,0 +1,132 @@
+"""What every forge must do, wherever it keeps pull requests.
+
+A test module inherits `ForgeContract` and gives it `world`: a repository, its remote and a forge.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import git as sh
+
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.git import remotes, repository
+from orchestrator.model import FORGES, PullRequest
+from orchestrator.pulls.forge import Forge
+
+
+def branch(repo: Path, name: str, text: str = "work\n", push: bool = True) -> str:
+    """Make or continue an agent's branch, and push it; return its tip. The checkout stays."""
+    start = repository.resolve(str(repo), f"refs/heads/{name}") or "main"
+    sh(repo, "checkout", "--quiet", "--detach", start)
+    (repo / f"{name.replace('/', '-')}.txt").write_text(text)
+    sh(repo, "add", "--all")
+    sh(repo, "commit", "--quiet", "--message", f"On {name}: {text.strip()}")
+    commit = sh(repo, "rev-parse", "HEAD")
+    sh(repo, "checkout", "--quiet", "main")
+    sh(repo, "update-ref", f"refs/heads/{name}", commit)
+    if push and remotes.url(str(repo), "origin"):
+        sh(repo, "push", "--quiet", "--force", "origin", f"{commit}:refs/heads/{name}")
+    return commit
+
+
+def wanted(head: str, name: str = "agent/T1", **more: Any) -> PullRequest:
+    return PullRequest("", "T1", name, "main", head, "Fix it", "open", **more)
+
+
+class World(NamedTuple):
+    """A repository with a remote and a branch `main`, and the forge of the project in it."""
+
+    repo: Path
+    forge: Forge
+
+    def land(self, head: str) -> str:
+        """Merge a commit into the remote's main by git, as `Forge.merge` is given it."""
+        sh(self.repo, "push", "--quiet", "origin", f"{head}:refs/heads/main")
+        return head
+
+
+class ForgeContract:
+    """The tests of the protocol."""
+
+    @pytest.fixture
+    def world(self) -> World:
+        raise NotImplementedError
+
+    def test_its_name_is_one_that_agents_yaml_can_say(self, world: World) -> None:
+        assert world.forge.name in FORGES
+
+    def test_it_can_be_used_where_doctor_finds_no_fault(self, world: World) -> None:
+        import os
+
+        assert world.forge.probe(os.environ, 30.0) is None
+
+    def test_an_opened_pull_request_is_found_afterwards(self, world: World) -> None:
+        assert world.forge.list() == []
+        head = branch(world.repo, "agent/T1")
+        pr = world.forge.open(wanted(head), "What and why.")
+        assert (pr.id, pr.task, pr.branch, pr.base) == ("1", "T1", "agent/T1", "main")
+        assert (pr.head, pr.title, pr.state, pr.verdict) == (head, "Fix it", "open", None)
+        assert pr.url
+        assert world.forge.list() == [pr] == [world.forge.show("1")]
+
+    def test_opening_it_again_finds_it_with_its_new_head(self, world: World) -> None:
+        pr = world.forge.open(wanted(branch(world.repo, "agent/T1")), "body")
+        head = branch(world.repo, "agent/T1", "more\n")
+        again = world.forge.open(wanted(head), "body")
+        assert (again.id, again.head) == (pr.id, head)
+        assert len(world.forge.list()) == 1
+
+    def test_pull_requests_are_listed_in_every_state_oldest_first(self, world: World) -> None:
+        for number in range(1, 4):
+            name = f"agent/T{number}"
+            world.forge.open(wanted(branch(world.repo, name), name), "")
+        world.forge.close("2")
+        found = [(pr.id, pr.branch, pr.state) for pr in world.forge.list()]
+        assert found == [
+            ("1", "agent/T1", "open"),
+            ("2", "agent/T2", "closed"),
+            ("3", "agent/T3", "open"),
+        ]
+
+    def test_closing_can_be_repeated_and_a_later_one_is_another(self, world: World) -> None:
+        world.forge.open(wanted(branch(world.repo, "agent/T1")), "")
+        for _ in range(2):
+            world.forge.close("1")
+        assert world.forge.show("1").state == "closed"
+        assert world.forge.open(wanted(branch(world.repo, "agent/T1", "new\n")), "").id == "2"
+
+    def test_a_verdict_can_be_given_again_after_a_crash(self, world: World) -> None:
+        head = branch(world.repo, "agent/T1")
+        world.forge.open(wanted(head), "")
+        for _ in range(2):
+            world.forge.give_verdict("1", "changes_requested", head, "Look again.")
+        assert world.forge.show("1").state == "open"
+
+    def test_a_merge_moves_the_base_and_is_seen(self, world: World) -> None:
+        head = branch(world.repo, "agent/T1")
+        pr = world.forge.open(wanted(head), "")
+        assert world.forge.merge(pr, head, lambda: world.land(head))
+        assert world.forge.show("1").state == "merged"
+        sh(world.repo, "fetch", "--quiet", "origin")
+        assert repository.is_ancestor(str(world.repo), head, "origin/main")
+
+    def test_a_merge_that_is_refused_leaves_it_open(self, world: World) -> None:
+        head = branch(world.repo, "agent/T1")
+        pr = world.forge.open(wanted(head), "")
+        branch(world.repo, "agent/T1", "sneaked in\n")
+
+        def refuse() -> str:
+            raise OrchestratorError("it has commits that no review has seen")
+
+        with pytest.raises(OrchestratorError):
+            world.forge.merge(pr, head, refuse)
+        assert world.forge.show("1").state == "open"
+
+    @pytest.mark.parametrize("odd", ["99", "", "x", "-1", "--web", "agent/T1", "²", "../1"])
+    def test_what_it_does_not_have_is_not_found(self, world: World, odd: str) -> None:
+        world.forge.open(wanted(branch(world.repo, "agent/T1")), "")
+        with pytest.raises(NotFound):
+            world.forge.show(odd)
