@@ -66,8 +66,9 @@ def beside_of(path: str) -> str:
 
 
 def write_json(path: str, value: Any) -> None:
-    """Write `value` as JSON, atomically."""
-    write_atomic(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+    """Write `value` as JSON, atomically. A lone surrogate becomes a question mark."""
+    text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    write_atomic(path, text.encode("utf-8", "replace"))
 
 
 def read_regular(path: str, limit: int = MOST_READ) -> bytes:

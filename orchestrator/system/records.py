@@ -28,7 +28,7 @@ def build(kind: type[_T], found: object) -> _T | None:
     """Return a named tuple of class `kind` from a JSON object, or from a list of its values.
 
     A field that is missing, or has a value of the wrong type, gets its default. Returns None if
-    such a field has no default and may not be None.
+    such a field has no default.
     """
     fields: Mapping[str, Any] = kind.__annotations__
     if isinstance(found, list):
@@ -38,13 +38,13 @@ def build(kind: type[_T], found: object) -> _T | None:
     values = {}
     defaults: Mapping[str, object] = getattr(kind, "_field_defaults", {})
     for name, wanted in fields.items():
-        value = _fitted(wanted, found[name]) if name in found else _MISSING
-        if value is _MISSING and name not in defaults:
-            value = _fitted(wanted, None)
-            if value is _MISSING:
-                return None
+        if name not in found and name in defaults:
+            continue
+        value = _fitted(wanted, found.get(name))
         if value is not _MISSING:
             values[name] = value
+        elif name not in defaults:
+            return None
     return kind(**values)
 
 
