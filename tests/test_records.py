@@ -65,7 +65,8 @@ def test_a_whole_number_becomes_a_float_where_one_is_wanted() -> None:
     ("name", "value"),
     [
         ("name", None), ("name", 5), ("kind", "c"), ("kind", ["a"]), ("at", "1"), ("at", True),
-        ("at", math.nan), ("at", math.inf), ("at", 10**400), ("at", -(10**400)), ("on", 1), ("part", {"number": "1"}),
+        ("at", math.nan), ("at", math.inf), ("at", 10**400), ("at", -(10**400)),
+        ("on", 1), ("part", {"number": "1"}),
         ("part", {"number": True}), ("part", 5), ("parts", [{"number": 1}, {}]), ("parts", {}),
         ("words", ["p", None]), ("words", "pq"), ("task", 7),
     ],
