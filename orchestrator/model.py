@@ -137,9 +137,12 @@ class Config(NamedTuple):
     #: None: the remote's HEAD branch, else the current one at `init` (see `config.load`).
     base_branch: str | None = None
     base_port: int = 41000
-    claude_command: tuple[str, ...] = ("claude",)
+    #: A key of `registry.CLIENTS`; None is the default client.
+    client: str | None = None
+    #: The client's program and its first arguments; () is the client's own program.
+    client_command: tuple[str, ...] = ()
     #: Whether the client is to keep shell commands in its OS sandbox.
-    claude_sandbox: bool = False
+    client_sandbox: bool = False
     retry: Retry = Retry()
     budgets: Budgets = Budgets()
     review: Review = Review()
@@ -217,7 +220,8 @@ class Task(NamedTuple):
     title: str
     role: str
     state: str
-    path: str
+    #: Where the store keeps it, for display: the path of its file.
+    where: str
     #: The text as written; anything but P0 to P3 sorts last.
     priority: str = "P2"
     #: The base branch asked for; None is the configured one.
@@ -386,14 +390,6 @@ class Snapshot(NamedTuple):
     timezone: str | None = None
     #: Agents to treat as due (`orchestrator run`), each with the task wanted or None.
     forced: Mapping[str, str | None] = {}
-
-
-class Rule(NamedTuple):
-    """One rule's verdict on one agent or task."""
-
-    code: str
-    ok: bool
-    detail: str
 
 
 class Action(NamedTuple):

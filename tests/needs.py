@@ -15,6 +15,7 @@ import pytest
 
 def missing(reason: str) -> NoReturn:
     """End the test: skipped, or failed with CI=true. `reason` says how to get what is missing."""
+    __tracebackhide__ = True  # pytest's summary names the test, not this file
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -25,5 +26,6 @@ def program(name: str, package: str) -> str:
 
     `package` is Debian's package that has it; `.ci/run` installs those that tests name here.
     """
+    __tracebackhide__ = True
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     return found or missing(f"{name} is not installed (Debian: apt install {package})")

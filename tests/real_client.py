@@ -33,6 +33,7 @@ def find_client() -> Path | None:
 
 def require_client() -> Path:
     """The real client's binary; without it the test is skipped, or fails where CI=true."""
+    __tracebackhide__ = True
     client = find_client()
     if client is not None:
         return client

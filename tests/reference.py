@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.plan.planner import MAX_CONCLUDING_RESTARTS, MAX_RESTARTS
+from orchestrator.plan.settlements import MAX_CONCLUDING_RESTARTS, MAX_RESTARTS
 
 #: What each role takes, and which of these open pull requests (reference 1, 7).
 TAKES = {

@@ -30,7 +30,8 @@ from orchestrator.project.run_record import RunRecord, Status
 from orchestrator.pulls.local import Local
 from orchestrator.run import runner, supervisor
 from orchestrator.system import files, locks, records
-from orchestrator.tasks.store import Listing, Store
+from orchestrator.tasks.file_store import FileStore
+from orchestrator.tasks.store import Listing
 from orchestrator.tick import start
 from orchestrator.tick.tick import Report, run_tick
 
@@ -93,7 +94,7 @@ class Stage:
         shutil.copytree(template / "project", self.root, symlinks=True)
         self.commits = (template / "commits").read_text().split()
         self.layout = Layout(str(self.root))
-        self.store = Store(self.layout)
+        self.store = FileStore(self.layout)
         self.queue = Path(self.layout.queue)
         self.now = 0
         #: The locks that living supervisors hold, by agent.

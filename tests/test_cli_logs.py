@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 import runs
 
-from orchestrator.client.claude.transcript import SHORT, Line, one_line, translate
+from orchestrator.client.claude.transcript import translate
+from orchestrator.client.protocol import Line
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import agent_memory
 from orchestrator.system import process
 from orchestrator.tasks import history, task_file
+from orchestrator.text.quoting import SHORT, one_line
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

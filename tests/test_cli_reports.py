@@ -28,7 +28,7 @@ from orchestrator.project import agent_memory, mark
 from orchestrator.project.mark import record_schedule
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import locks, process
-from orchestrator.tasks import history, store, task_file
+from orchestrator.tasks import file_store, history, task_file
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"
@@ -307,7 +307,7 @@ def test_done_and_failed_tasks_are_counted_without_being_read(
     def read(path: str) -> None:
         raise AssertionError(path)
 
-    monkeypatch.setattr(store, "_read", read)
+    monkeypatch.setattr(file_store, "_read", read)
     queue = cli("status", "--json").json["queue"]
     assert (queue["done"], queue["failed"]) == (300, 300)
 
@@ -478,7 +478,7 @@ def test_time_spans_are_for_people(seconds: int | None, text: str) -> None:
 
 RULES = (
     "system_paused paused running not_due usage_limit system_fault budget_exhausted max_claimed "
-    "open_prs_unknown max_open_prs blocked_by_dependency backoff no_matching_task"
+    "open_prs_unknown max_open_prs blocked_by_dependency backoff no_matching_task max_starts"
 )
 
 
@@ -488,7 +488,7 @@ def test_an_agent_is_explained_by_every_rule_in_the_contracts_order(
     found = cli("explain", "impl-agent-1", "--json").json
     assert set(found) == {"subject", "verdict", "rules"}
     assert [rule["code"] for rule in found["rules"]] == RULES.split()
-    assert all(set(rule) == {"code", "ok", "detail"} for rule in found["rules"])
+    assert all(set(rule) == {"code", "ok", "detail", "until", "hint"} for rule in found["rules"])
     assert [rule["code"] for rule in found["rules"] if not rule["ok"]] == ["no_matching_task"]
     assert found["verdict"].startswith("does not start: no_matching_task")
 
@@ -497,7 +497,7 @@ def test_the_plain_form_shows_the_same_codes_and_the_next_step(project: Layout, 
     out = cli("explain", "impl-agent-1").out
     lines = [line.split() for line in out.splitlines() if line.startswith(("  ok", "  NO"))]
     assert [line[1] for line in lines] == RULES.split()
-    assert [line[0] for line in lines] == ["ok"] * 12 + ["NO"]
+    assert [line[0] for line in lines] == ["ok"] * 12 + ["NO", "ok"]
     assert "orchestrator task add --title '...' --role implement" in out
 
 
@@ -536,8 +536,13 @@ def test_a_task_that_does_not_wait_is_explained_by_its_state(
     put(project, "TASK-1", state, *events)
     found = cli("explain", "TASK-1", "--json").json
     assert found["verdict"] == verdict
-    assert found["rules"] == [{"code": "waiting", "ok": False, "detail": f"the task is in {state}"}]
-    assert step in cli("explain", "TASK-1").out
+    [rule] = found["rules"]
+    hint = rule.pop("hint") or ""
+    assert rule == {
+        "code": "waiting", "ok": False, "detail": f"the task is in {state}", "until": None
+    }  # fmt: skip
+    assert step in hint
+    assert hint in cli("explain", "TASK-1").out
 
 
 def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:
@@ -551,7 +556,7 @@ def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:
     assert verdicts["TASK-1"] == "waits: impl-agent-1 takes it at the next tick"
     assert verdicts["TASK-2"].startswith("is not claimed: blocked_by_dependency (TASK-9 (broken")
     assert verdicts["TASK-3"].startswith("is not claimed: no_matching_agent")
-    assert verdicts["TASK-4"].startswith("is not claimed: backoff (retried in ")
+    assert verdicts["TASK-4"].startswith("is not claimed: backoff (TASK-4 is retried in ")
     assert "orchestrator explain TASK-9" in cli("explain", "TASK-2").out
     assert "no role takes paint" in cli("explain", "TASK-3").out
 
@@ -560,7 +565,7 @@ def test_a_task_whose_agent_is_held_says_which_and_how_to_go_on(project: Layout,
     put(project, "TASK-1")
     agent_memory.write(project, "impl-agent-1", agent_memory.AgentState(last_started=time.time()))
     done = cli("explain", "TASK-1")
-    assert "is not claimed: not_due (impl-agent-1: due in" in done.out
+    assert "is not claimed: not_due (impl-agent-1 is due in" in done.out
     assert "start it now: orchestrator run impl-agent-1" in done.out
 
 

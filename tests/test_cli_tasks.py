@@ -21,7 +21,7 @@ from orchestrator.cli import run_and_stop
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import agent_memory, run_record
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
 
 Cli = Callable[..., Done]
 
@@ -38,23 +38,23 @@ def add(cli: Cli, title: str = "Fix it", role: str = "implement", *more: str) ->
 
 
 def state_of(layout: Layout, task_id: str) -> str:
-    return Store(layout).find(task_id).state
+    return FileStore(layout).find(task_id).state
 
 
 def file_of(layout: Layout, task_id: str) -> str:
-    return Path(Store(layout).find(task_id).path).read_text()
+    return Path(FileStore(layout).find(task_id).where).read_text()
 
 
 def fail(layout: Layout, task_id: str, state: str = "failed", **fields: object) -> None:
     """Bring a task to where a run would have brought it."""
-    store = Store(layout)
+    store = FileStore(layout)
     event = Entry("2026-01-01T00:00:00Z", state, {"run": "R1", **fields})
     store.move(store.find(task_id), state, event)
 
 
 def claim(layout: Layout, task_id: str, agent: str = "impl-agent-1") -> str:
     """Have an agent claim a task, with a run that is not settled."""
-    store = Store(layout)
+    store = FileStore(layout)
     run = "20260101T000000Z-abcdef"
     fields = {"agent": agent, "run": run, "branch": f"agent/{task_id}-x"}
     store.move(store.find(task_id), "claimed", Entry("2026-01-01T00:00:00Z", "claimed", fields))
@@ -76,7 +76,7 @@ def settle_by_hand(layout: Layout, ended: list[str]) -> Callable[..., None]:
     def end_run_of(_: Layout, agent: str, reason: str) -> None:
         state = agent_memory.read(layout, agent)
         assert state.run is not None
-        store = Store(layout)
+        store = FileStore(layout)
         for task in store.list("claimed").tasks:
             if task.run == state.run:
                 store.move(
@@ -507,7 +507,7 @@ def test_show_adds_body_and_history(cli: Cli, project: Layout) -> None:
 
 def test_show_tells_the_history_to_people_one_line_an_entry(cli: Cli, project: Layout) -> None:
     task_id = add(cli, "T")
-    store, at = Store(project), "2026-01-01T10:00:00Z"
+    store, at = FileStore(project), "2026-01-01T10:00:00Z"
     agent = {"agent": "impl-agent-1", "run": "R1", "branch": "agent/x"}
     failed = {"run": "R1", "charged": True, "interrupted": False, "delay": 10.0, "session": None}
     reviewed = {"reviewer": "rev", "round": 1, "verdict": "changes_requested", "head": "0" * 40}
@@ -540,7 +540,7 @@ def test_show_tells_the_history_to_people_one_line_an_entry(cli: Cli, project: L
 def test_a_claimed_task_has_no_reason_from_the_run_before(cli: Cli, project: Layout) -> None:
     task_id = add(cli, "T")
     event = Entry("2026-01-01T00:00:00Z", "requeued", {"run": "R1", "reason": "stalled"})
-    Store(project).note(Store(project).find(task_id), event)
+    FileStore(project).note(FileStore(project).find(task_id), event)
     assert cli("task", "show", task_id, "--json").json["reason"] == "stalled"
     claim(project, task_id)
     (row,) = cli("task", "list", "--json").json
@@ -888,7 +888,7 @@ def test_an_approved_pull_request_waits_for_a_person_who_merges_it(
     (item,) = inbox(cli)
     assert (item["id"], item["kind"], item["task"]) == ("pr:1", "approval", task_id)
     assert item["since"] is None, "nothing says when it was reviewed"
-    store = Store(project)
+    store = FileStore(project)
     reviewed = store.note(store.find(task_id), Entry("2026-01-02T03:04:05Z", "review", {}))
     assert reviewed.state == "done"
     assert inbox(cli)[0]["since"] == "2026-01-02T03:04:05Z"

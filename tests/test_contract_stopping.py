@@ -109,7 +109,9 @@ def test_a_paused_agent_starts_nothing_and_the_others_go_on(world: World) -> Non
     task = world.add("For the other")
     world.tick_until_in("done", task)
     assert world.starts(task)[0]["agent"] == "impl-2"
-    reasons = {a["agent"]: a["reason"] for a in world.tick()["actions"] if a["action"] == "skip"}
+    # A tick has no actions while the tick that settled the run is at work.
+    actions = wait_until(lambda: world.tick()["actions"], "a tick of its own")
+    reasons = {a["agent"]: a["reason"] for a in actions if a["action"] == "skip"}
     assert reasons["impl-1"] == "paused"
 
 

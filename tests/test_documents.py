@@ -13,7 +13,9 @@ REFERENCE = CHECKOUT / "docs" / "reference.md"
 FAILURES = CHECKOUT / "docs" / "failures.md"
 
 
-@pytest.mark.parametrize("document", ["docs/how-a-task-travels.md", "SECURITY.md"])
+@pytest.mark.parametrize(
+    "document", ["docs/how-a-task-travels.md", "SECURITY.md", "CONTRIBUTING.md"]
+)
 def test_each_file_that_a_document_names_exists(document: str) -> None:
     """A path is below the repository's root, below `orchestrator/`, or below `tests/`."""
     pattern = r"`([\w./-]+\.py|(?:bin|hooks|plugin)/[\w./-]*)`"

@@ -31,16 +31,16 @@ ROOMS = {
     "upkeep": {"clean", "retention"},
     "pulls": {"forge", "forges", "landing", "review", "states"},
     "config": {"change", "edit", "load", "role_file"},
-    "client": {"claude.client", "claude.transcript"},
+    "client": {"program", "protocol", "registry"},
     "project": {"agent_memory", "events", "faults", "mark", "run_record"},
-    "plan": {"dependencies", "due", "planner"},
+    "plan": {"dependencies", "planner", "rules", "settlements"},
     "tasks": {"history", "store", "task_file"},
     "git": {"base_branch", "call", "remotes", "repository", "worktree", "worktree_commands"},
     "schedule": {"entry", "program_copy", "schedule"},
-    "guard": {"client_environment", "os_sandbox", "secret_names", "user_commands"},
+    "guard": {"client_environment", "secret_names", "user_commands"},
     "text": {"quoting", "templates", "yaml_nodes"},
     "system": {"aside", "commands", "disk", "files", "locks", "process", "records"},
-    "(vocabulary)": {"errors", "idle", "layout", "model"},
+    "(vocabulary)": {"errors", "finding", "idle", "layout", "model"},
 }
 #: What decides and what it is made of: everything these know, they are given.
 DECIDING = (
@@ -243,6 +243,23 @@ def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None
     assert not found  # failures 9
 
 
+#: Where a client's name stands for the program that has this one as its plugin (the files that
+#: `init` writes for it), for its entry in the registry, and for what the demonstration plays.
+NAMES_OF_CLIENTS = {
+    *("cli.init", "setup.init_project", "setup.skills", "setup.user_files"),
+    *("client.registry", "demo.project", "schedule.program_copy"),
+}
+
+
+def test_only_an_adapter_knows_its_client() -> None:
+    known = {
+        name
+        for name, path in MODULES.items()
+        if re.search("claude|anthropic", path.read_text(), re.IGNORECASE)
+    }
+    assert {name for name in known if not name.startswith("client.claude.")} == NAMES_OF_CLIENTS
+
+
 # --- what a start costs ------------------------------------------------------------------------
 
 
@@ -358,6 +375,10 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
     loaded = loaded_by("run.supervisor")
     of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
     assert of_ours == {
+        "client",
+        "client.claude",
+        "client.claude.adapter",
+        "client.registry",
         "guard",
         "guard.client_environment",
         "model",
@@ -370,6 +391,7 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "system.files",
         "system.locks",
         "system.process",
+        "system.processes",
         "system.records",
     }
     assert loaded.isdisjoint({"dataclasses", "subprocess", "inspect", "asyncio", *HEAVY})

@@ -28,7 +28,9 @@ from orchestrator.model import (
     Snapshot,
     Task,
 )
-from orchestrator.plan import planner
+from orchestrator.plan import planner, settlements
+from orchestrator.plan.due import next_due
+from orchestrator.plan.rules import Verdict, seconds_left
 
 NOW = 1_800_000_000.0
 #: reference 6, word for word; `config_error` (reference 4) stands above all of them.
@@ -47,6 +49,7 @@ ORDER = [
     "blocked_by_dependency",
     "backoff",
     "no_matching_task",
+    "max_starts",
 ]
 
 
@@ -104,6 +107,9 @@ class World:
         return Config(**{"agents": tuple(self.agents), **self.config})
 
     def plan(self, now: float = NOW) -> list[Action]:
+        return self.whole_plan(now).actions
+
+    def whole_plan(self, now: float = NOW) -> planner.Plan:
         return planner.plan(self.seen(), self.configured(), now)
 
     def decisions(self, now: float = NOW) -> dict[str | None, str]:
@@ -118,6 +124,10 @@ class World:
 
     def decision(self, now: float = NOW) -> str:
         return self.decisions(now)[self.agents[0].name]
+
+
+def refused(row: tuple[Verdict, ...]) -> list[str]:
+    return [verdict.code for verdict in row if not verdict.ok]
 
 
 # --- one rule after the other ------------------------------------------------------------------
@@ -180,6 +190,7 @@ SPOILERS: dict[str, Callable[[World], None]] = {
     "blocked_by_dependency": _all_tasks(depends_on=("T0",)),
     "backoff": _all_tasks(not_before=NOW + 30, backoff=60.0),
     "no_matching_task": _all_tasks(role="draw"),
+    "max_starts": _config(max_starts=0),
 }
 #: They cannot both be so: one hold at a time, one count, and no task to be blocked or to wait.
 EXCLUSIVE = {
@@ -205,10 +216,7 @@ def test_each_rule_alone_holds_an_agent_back(reason: str) -> None:
     world = World()
     SPOILERS[reason](world)
     assert world.decision() == reason
-    rules, _ = planner.judge(
-        world.agents[0], world.seen(), world.configured(), NOW, planner.Room(world.seen())
-    )
-    assert [rule.code for rule in rules if not rule.ok] == [reason]
+    assert refused(world.whole_plan().agents["impl"]) == [reason]
 
 
 def test_one_tick_starts_no_more_than_max_starts_and_says_so() -> None:
@@ -302,7 +310,7 @@ def test_a_start_recorded_ahead_of_the_clock_never_waits_longer_than_an_interval
     world = World()
     world.snapshot["agents"] = {"impl": AgentView("impl", last_started=NOW + 86_400)}
     agent = world.agents[0]
-    assert planner.next_due(agent, NOW + 86_400, NOW, None) - NOW <= (agent.interval_seconds or 0)
+    assert next_due(agent, NOW + 86_400, NOW, None) - NOW <= (agent.interval_seconds or 0)
 
 
 def test_an_agent_that_is_asked_for_by_name_is_due_whatever_its_interval() -> None:
@@ -329,10 +337,9 @@ def test_an_agent_that_the_scheduler_suspended_is_paused_and_says_why() -> None:
     world = World()
     world.snapshot["agents"] = {"impl": AgentView("impl", suspended="failed 3 times in a row")}
     assert world.decision() == "paused"
-    rules, _ = planner.judge(
-        world.agents[0], world.seen(), world.configured(), NOW, planner.Room(world.seen())
-    )
-    assert next(r.detail for r in rules if not r.ok) == "failed 3 times in a row"
+    verdict = planner.refusal(world.whole_plan().agents["impl"])
+    assert verdict is not None
+    assert verdict.detail == "impl: failed 3 times in a row"
 
 
 # --- limits ------------------------------------------------------------------------------------
@@ -590,21 +597,19 @@ def test_a_failed_task_waits_for_its_delay_and_never_longer_by_a_moved_clock(
     ahead: float | None, delay: float | None, left: float
 ) -> None:
     waiting = task(not_before=None if ahead is None else NOW + ahead, backoff=delay)
-    assert planner.seconds_left(waiting, NOW) == left
+    assert seconds_left(waiting, NOW) == left
     assert World(waiting=[waiting]).decision() == ("backoff" if left else "start T1")
 
 
 def test_only_tasks_that_wait_for_their_delay_are_named_as_waiting() -> None:
     late = task("T2", not_before=NOW + 7, backoff=10)
     for waiting, detail in (
-        ([task("T1")], "not waiting"),
-        ([], "not waiting"),
-        ([task("T1"), late], "T2: retried in 7 s"),
+        ([task("T1")], "no delay"),
+        ([], "no delay"),
+        ([task("T1"), late], "no delay"),
+        ([late, task("T3", not_before=NOW + 9)], "T2 is retried in 7 s"),
     ):
-        seen = World(waiting=waiting).seen()
-        rules, _ = planner.judge(
-            World().agents[0], seen, World().configured(), NOW, planner.Room(seen)
-        )
+        rules = World(waiting=waiting).whole_plan().agents["impl"]
         assert [rule.detail for rule in rules if rule.code == "backoff"] == [detail]
 
 
@@ -627,7 +632,7 @@ def settled(
         config={"retry": RETRY},
     )
     view = run(**{"task": "T1", "alive": False, "finished": True, "outcome": outcome, **facts})
-    return planner.settle(view, world.seen(), world.configured())
+    return settlements.settle(view, world.seen(), world.configured())
 
 
 #: verdict, attempts so far, interruptions in a row -> action, delay, charged
@@ -701,19 +706,19 @@ def test_a_run_that_is_at_work_is_left_alone() -> None:
 
 def test_a_result_outranks_a_living_supervisor_and_any_number_of_restarts() -> None:
     done = Outcome("done", pr="4")
-    for alive, restarts in itertools.product((True, False), (0, planner.MAX_RESTARTS)):
+    for alive, restarts in itertools.product((True, False), (0, settlements.MAX_RESTARTS)):
         action = settled(done, alive=alive, restarts=restarts)
         assert action is not None
         assert action.action == "finish"
 
 
-@pytest.mark.parametrize("restarts", range(planner.MAX_RESTARTS + 1))
+@pytest.mark.parametrize("restarts", range(settlements.MAX_RESTARTS + 1))
 def test_a_run_whose_supervisor_died_is_taken_up_again_and_lost_after_the_last_time(
     restarts: int,
 ) -> None:
     action = settled(None, alive=False, finished=False, restarts=restarts)
     assert action is not None
-    if restarts < planner.MAX_RESTARTS:
+    if restarts < settlements.MAX_RESTARTS:
         assert action == Action("deliver", "busy", "T1", "R1", "supervisor_gone")
     else:
         assert (action.action, action.charged) == ("requeue", False)
@@ -722,16 +727,16 @@ def test_a_run_whose_supervisor_died_is_taken_up_again_and_lost_after_the_last_t
 
 def test_a_run_whose_client_has_ended_is_not_given_up_so_soon() -> None:
     died = {"alive": False, "finished": False, "concluding": True}
-    for restarts in range(planner.MAX_RESTARTS, planner.MAX_CONCLUDING_RESTARTS):
+    for restarts in range(settlements.MAX_RESTARTS, settlements.MAX_CONCLUDING_RESTARTS):
         action = settled(None, restarts=restarts, **died)
         assert action == Action("deliver", "busy", "T1", "R1", "supervisor_gone")
-    last = settled(None, restarts=planner.MAX_CONCLUDING_RESTARTS, **died)
+    last = settled(None, restarts=settlements.MAX_CONCLUDING_RESTARTS, **died)
     assert last is not None
     assert last.action == "requeue"
 
 
 def test_a_run_that_is_lost_a_second_time_in_a_row_costs_an_attempt() -> None:
-    lost = {"alive": False, "finished": False, "restarts": planner.MAX_RESTARTS}
+    lost = {"alive": False, "finished": False, "restarts": settlements.MAX_RESTARTS}
     action = settled(None, 0, 1, **lost)
     assert action is not None
     assert (action.action, action.charged, action.delay) == ("requeue", True, 10)
@@ -756,7 +761,7 @@ def test_a_task_that_was_moved_away_is_not_moved_again(verdict: str, whose: str)
         finished=True,
         outcome=Outcome(verdict),
     )
-    action = planner.settle(view, world.seen(), world.configured())
+    action = settlements.settle(view, world.seen(), world.configured())
     assert action is not None
     assert (action.action, action.charged) == ("finish", False)
 
@@ -771,7 +776,7 @@ def test_an_end_that_is_written_down_already_is_not_decided_anew(ended: str, act
     world.claimed = [claimed("T1", run="R1", attempts=2, interruptions=1, ended=ended)]
     for verdict in ("failed", "interrupted"):
         view = run(task="T1", alive=False, finished=True, outcome=Outcome(verdict))
-        said = planner.settle(view, world.seen(), world.configured())
+        said = settlements.settle(view, world.seen(), world.configured())
         assert said is not None
         assert said.action == action
 
@@ -830,22 +835,21 @@ def test_a_paused_system_still_settles_what_is_running() -> None:
 def test_explaining_a_task_names_what_holds_it(reason: str, code: str) -> None:
     world = World()
     SPOILERS[reason](world)
-    rules = planner.explain_task(world.waiting[0], world.seen(), world.configured(), NOW)
-    assert code in [rule.code for rule in rules if not rule.ok]
+    assert refused(world.whole_plan().tasks["T1"])[0] == code
 
 
 def test_explaining_a_task_that_is_free_says_who_takes_it_and_who_is_before_it() -> None:
     world = World(waiting=[task("T1"), task("T2")])
-    seen, config = world.seen(), world.configured()
-    first, second = (planner.explain_task(t, seen, config, NOW) for t in world.waiting)
-    assert all(rule.ok for rule in first)
-    assert first[-1].code == "claimable"
-    assert [r.code for r in second if not r.ok] == ["queue_order"]
+    tasks = world.whole_plan().tasks
+    assert [refused(row) for row in tasks.values()] == [[], ["queue_order"]]
+    details = [v.detail for row in tasks.values() for v in row if v.code == "queue_order"]
+    assert details == ["impl takes T1 at the next tick", "impl takes T1 first"]
 
 
 # --- properties --------------------------------------------------------------------------------
 
 QUICK = settings(max_examples=40)
+MANY = settings(max_examples=200)
 
 names = st.sampled_from(["T1", "T2", "T3", "T4", "T5", "T6"])
 words = st.sampled_from(["implement", "test", "review", "draw"])
@@ -860,14 +864,17 @@ tasks = st.builds(
     not_before=moments,
     backoff=st.none() | st.floats(0, 1e3),
     run=st.none() | st.sampled_from(["R1", "R2", "R3"]),
-    pr=st.none() | st.just("1"),
+    pr=st.none() | st.sampled_from(["1", "2"]),
+    reviews=st.none() | names,
+    cost_usd=st.floats(0, 9),
 )
 agents = st.builds(
     lambda name, role, **more: Agent(name, role, 0, **more),
     st.sampled_from(["a1", "a2", "a3", "a4", "a5"]),
     st.sampled_from([*ROLES, "juggler"]),
     interval_seconds=st.floats(0, 600),
-    paused=st.booleans(),
+    schedule=st.none() | st.sampled_from(["*/20 * * * *", "0 3 * * 1", "0 0 29 2 *"]),
+    paused=st.just(False) | st.booleans(),
 )
 views = st.builds(
     lambda **facts: RunView(**facts),
@@ -883,7 +890,10 @@ configs = st.builds(
     lambda **facts: Config(**facts),
     paused=st.just(False) | st.booleans(),
     queue_limits=st.builds(QueueLimits, st.integers(0, 6), st.integers(0, 6), st.integers(0, 6)),
-    budgets=st.builds(Budgets, daily_usd=st.none() | st.floats(0, 9)),
+    max_starts=st.integers(1, 5),
+    budgets=st.builds(
+        Budgets, daily_usd=st.none() | st.floats(0, 9), task_usd=st.none() | st.floats(0, 9)
+    ),
     agents=st.lists(agents, max_size=5, unique_by=lambda a: a.name).map(tuple),
 )
 
@@ -910,6 +920,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             st.none() | st.sampled_from([FAULT, LIMIT, LIMIT._replace(until=NOW - 1)]),
         ),
         may_start=draw(st.just(True) | st.booleans()),
+        open_pr_ids=draw(st.none() | st.frozensets(st.sampled_from(["1", "2"]))),
+        timezone="UTC",
         forced=draw(st.dictionaries(st.sampled_from(["a1", "a2"]), st.none() | names)),
     )
 
@@ -921,8 +933,50 @@ def test_a_plan_depends_on_nothing_but_its_input_and_leaves_that_as_it_was(
 ) -> None:
     before = copy.deepcopy((snapshot, config))
     first = planner.plan(snapshot, config, NOW)
+    again = planner.plan(*before, NOW)
+    assert (first._replace(tasks=dict(first.tasks))) == again._replace(tasks=dict(again.tasks))
     assert (snapshot, config) == before
-    assert planner.plan(*before, NOW) == first
+
+
+@MANY
+@given(snapshots(), configs)
+def test_every_verdict_says_what_the_plan_does(snapshot: Snapshot, config: Config) -> None:
+    plan = planner.plan(snapshot, config, NOW)
+    decided = {a.agent: a for a in plan.actions if a.action in ("start", "skip")}
+    assert list(plan.agents) == [agent.name for agent in config.agents]
+    for name, row in plan.agents.items():
+        assert refused(row)[:1] == [reason for reason in [decided[name].reason] if reason]
+    started = {action.task for action in decided.values()}
+    ended = {a.task: a.reason for a in plan.actions if a.run is None and a.action != "requeue"}
+    assert list(plan.tasks) == [waiting.id for waiting in snapshot.waiting]
+    for task_id, row in plan.tasks.items():
+        assert (refused(row) == []) == (task_id in started)
+        if task_id in ended and task_id not in started:
+            assert refused(row)[0] == ended[task_id]
+    for row in (*plan.agents.values(), *plan.tasks.values()):
+        codes = [verdict.code for verdict in row]
+        assert len(codes) == len(set(codes))
+        assert all(verdict.until is None or verdict.until > NOW for verdict in row)
+        assert all((verdict.hint is None) == verdict.ok for verdict in row)
+
+
+@MANY
+@given(snapshots(), configs, st.floats(0, 1))
+def test_no_plan_changes_before_its_wake_up_time(
+    snapshot: Snapshot, config: Config, part: float
+) -> None:
+    plan = planner.plan(snapshot, config, NOW)
+    wake = NOW + 1e7 if plan.wake is None else plan.wake
+    assert wake > NOW
+    # A millisecond earlier: the sums of such times are no more exact than that.
+    later = planner.plan(snapshot, config, max(NOW, NOW + part * (wake - NOW) - 0.001))
+    assert later.actions == plan.actions
+    assert outcome(later) == outcome(plan)
+
+
+def outcome(plan: planner.Plan) -> list[tuple[str, list[tuple[str, bool]]]]:
+    rows = (*plan.agents.items(), *plan.tasks.items())
+    return [(name, [(verdict.code, verdict.ok) for verdict in row]) for name, row in rows]
 
 
 @QUICK
@@ -930,7 +984,7 @@ def test_a_plan_depends_on_nothing_but_its_input_and_leaves_that_as_it_was(
 def test_no_plan_ever_oversteps_a_limit_or_gives_a_task_out_twice(
     snapshot: Snapshot, config: Config
 ) -> None:
-    plan = planner.plan(snapshot, config, NOW)
+    plan = planner.plan(snapshot, config, NOW).actions
     decided = [a for a in plan if a.action in ("start", "skip")]
     assert [a.agent for a in decided] == [agent.name for agent in config.agents]
     assert plan[len(plan) - len(decided) :] == decided
@@ -961,7 +1015,8 @@ def test_no_plan_ever_oversteps_a_limit_or_gives_a_task_out_twice(
 def test_no_plan_starts_what_is_paused_running_blocked_waiting_or_too_dear(
     snapshot: Snapshot, config: Config
 ) -> None:
-    started = {a.agent: a.task for a in planner.plan(snapshot, config, NOW) if a.action == "start"}
+    plan = planner.plan(snapshot, config, NOW).actions
+    started = {a.agent: a.task for a in plan if a.action == "start"}
     cap = config.budgets.daily_usd
     if started:
         assert snapshot.may_start
@@ -982,7 +1037,7 @@ def test_no_plan_starts_what_is_paused_running_blocked_waiting_or_too_dear(
     for waiting in snapshot.waiting:
         if waiting.id in started.values():
             assert all(snapshot.dependencies.get(other) == "met" for other in waiting.depends_on)
-            assert not planner.in_backoff(waiting, NOW)
+            assert seconds_left(waiting, NOW) == 0
 
 
 @QUICK
@@ -993,7 +1048,7 @@ def test_every_run_gets_at_most_one_action_and_no_failure_is_free(
     known = {run.id for run in snapshot.runs}
     about = [
         action
-        for action in planner.plan(snapshot, config, NOW)
+        for action in planner.plan(snapshot, config, NOW).actions
         if action.action not in ("start", "skip") and action.run in known
     ]
     assert len({a.run for a in about}) == len(about)
@@ -1017,7 +1072,7 @@ def test_no_look_at_any_clock_finds_more_than_the_delay_left(
     recorded = NOW
     waiting = task(not_before=recorded + delay, backoff=delay)
     now = recorded + since + moved
-    left = planner.seconds_left(waiting, now)
+    left = seconds_left(waiting, now)
     assert 0 <= left <= delay
     if not recorded - 1.001 <= now < recorded + delay:
         assert left == 0
@@ -1031,7 +1086,7 @@ def test_a_clock_that_is_moved_once_has_a_delay_waited_twice_at_the_most(
     waiting = task(not_before=NOW + delay, backoff=delay)
     waited = part * delay
     now = NOW + waited + moved
-    over = planner.seconds_left(waiting, now) == 0
+    over = seconds_left(waiting, now) == 0
     whole = waited if over else waited + (NOW + delay - now)
     assert whole <= 2 * delay + 1.001
     if moved >= 0 or moved < -waited - 1.001:

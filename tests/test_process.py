@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
-from orchestrator.system import commands, process
+from orchestrator.system import commands, process, processes
 
 #: Of this process alone: tests beside this one end what bears their own.
 RUN = f"20261122T090000Z-abcdef-{os.getpid()}"
@@ -67,12 +67,6 @@ def test_a_living_process_keeps_its_identity_and_a_dead_one_has_none(start: Star
     child.wait()
     assert process.identity(child.pid) is None
     assert not process.is_alive(child.pid, known)
-
-
-def test_a_zombie_is_not_alive(start: Start) -> None:
-    child = start("exit 0")
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert process.identity(child.pid) is None
 
 
 def test_another_process_with_the_same_id_is_another_process(start: Start) -> None:
@@ -161,7 +155,7 @@ def test_a_run_ends_with_its_whole_group(start: Start, tmp_path: Path) -> None:
 
 
 def test_what_left_the_group_is_found_by_the_runs_mark(start: Start, tmp_path: Path) -> None:
-    for name in process.MARKS:
+    for name in processes.MARKS:
         path = tmp_path / name
         start(f"setsid sh -c 'echo $$ > {path}; exec sleep 60' & wait", **{name: RUN})
         inner = pid_in(path)

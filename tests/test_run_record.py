@@ -16,7 +16,7 @@ from conftest import CHECKOUT
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome
 from orchestrator.project import run_record
-from orchestrator.project.run_record import Client, Ended, Journal, RunRecord, Status, Steps
+from orchestrator.project.run_record import ClientProcess, Ended, Journal, RunRecord, Status, Steps
 from orchestrator.system import files
 from orchestrator.system.disk import Shortage
 from orchestrator.system.process import ProcessId
@@ -128,7 +128,7 @@ def test_a_record_of_the_earlier_version_is_read_whole_and_written_back(
 def test_what_an_earlier_version_knew_of_a_run_is_known(tmp_path: Path) -> None:
     _, record = old("done", tmp_path)
     assert record.settings.max_runtime_seconds == 3600
-    assert record.client == Client(26048, "00443926:482427", 1795960248.634722)
+    assert record.client == ClientProcess(26048, "00443926:482427", 1795960248.634722)
     assert record.supervisor == ProcessId(26017, "00443926:482416")
     assert record.ended == Ended(exit_code=0, at=1795960248.915749)
     assert record.steps == Steps(None, record.tip, record.tip, "1")

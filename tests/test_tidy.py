@@ -27,7 +27,7 @@ from orchestrator.pulls import landing
 from orchestrator.system import process as processes
 from orchestrator.system.locks import Lock
 from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
 from orchestrator.upkeep import clean
 from orchestrator.upkeep.clean import Item
 
@@ -227,7 +227,7 @@ def _stream(state: State) -> tuple[str, list[int]]:
 
 
 def _add_task(layout: Layout, task_id: str, branch: str, state: str) -> None:
-    store = Store(layout)
+    store = FileStore(layout)
     new = task_file.new(task_id, task_id, "implement", None, None, AT, None, (), "Text.\n")
     store.add(new)
     fields = {"agent": "impl", "run": f"R-{task_id}", "branch": branch}
@@ -340,7 +340,7 @@ def test_rescued_work_is_listed_with_how_to_look_at_it_and_how_to_drop_it(
     git(root, "update-ref", ref, alone)
     git(root, "update-ref", "refs/orchestrator/rescue/R2", "main")
     said = cli("clean").out
-    assert f"kept rescue {ref}: it may be nowhere else" in said
+    assert f"kept rescue {ref}: this may be the only copy" in said
     assert "dropped rescue refs/orchestrator/rescue/R2: it is pushed or merged" in said
     look, drop = f"git show --first-parent {ref}", f"git update-ref -d {ref}"
     assert look in said
@@ -368,7 +368,7 @@ def test_what_git_could_not_keep_is_listed_and_stays(
     said = cli("clean", "--json").json
     (item,) = said["kept"]
     assert (item["kind"], item["name"]) == ("set-aside", str(path))
-    assert "look into it" in item["why"]
+    assert "look at it" in item["why"]
     assert (path / "precious").exists()
 
 

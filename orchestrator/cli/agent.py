@@ -104,7 +104,7 @@ def _look(arguments: argparse.Namespace) -> tuple[Layout, Settings, list[dict[st
     loaded, seen = context.look(layout)
     if not loaded.good:
         output.warn_of(loaded.problems)
-    return layout, loaded, json_rows.agent_rows(layout, loaded, seen, context.now())
+    return layout, loaded, json_rows.agent_rows(loaded.config, seen.snapshot, context.now())
 
 
 def list_agents(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Task
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import RunRecord
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 
 #: How many runs of all agents are looked through, newest first, for those of a task.
 MOST_SEARCHED = 2000
@@ -103,7 +103,7 @@ def _configured(layout: Layout) -> list[str]:
 
 def _task(layout: Layout, subject: str) -> tuple[Task | None, list[str]]:
     """Return the task of that id, or None and the ids of those that could have been meant."""
-    store = Store(layout)
+    store = stores.of_project(layout)
     try:
         return store.find(subject), []
     except NotFound:

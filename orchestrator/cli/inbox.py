@@ -13,7 +13,7 @@ from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import Task
 from orchestrator.pulls import states
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick.inbox import Item, items
 
 #: Characters of an answer: it leads every later prompt of its task.
@@ -85,7 +85,7 @@ def _next_step(layout: Layout, item: Item) -> str:
     if item.kind == "question":
         return f"orchestrator inbox answer {item.id} 'TEXT'"
     try:
-        state = Store(layout).find(item.id).state
+        state = stores.of_project(layout).find(item.id).state
     except NotFound:  # somebody is quicker
         return f"orchestrator explain {item.id}"
     first = {
@@ -114,8 +114,8 @@ def answer(arguments: argparse.Namespace) -> int:
         raise UsageError("the answer is empty", "for example: orchestrator inbox answer ID 'Yes.'")
     if len(text) > MAX_ANSWER:
         raise OrchestratorError("the answer is over 64 KiB", "name a file in it", code="too_long")
-    store = Store(layout)
-    with store.locked():
+    store = stores.of_project(layout)
+    with store.change():
         try:
             task = store.find(arguments.id)
         except NotFound:
@@ -181,7 +181,7 @@ def _refuse_unapproved(layout: Layout, name: str) -> None:
 def dismiss(arguments: argparse.Namespace) -> int:
     layout = context.changing(arguments)
     item = _item(layout, arguments.id)
-    store = Store(layout)
+    store = stores.of_project(layout)
     if item.id.startswith("agent:"):
         agent_pause.wake(layout, [item.id.removeprefix("agent:")])
     elif item.task is None:
@@ -191,7 +191,7 @@ def dismiss(arguments: argparse.Namespace) -> int:
         )
     else:
         number = item.id.removeprefix("pr:") if item.kind == "approval" else None
-        with store.locked():
+        with store.change():
             store.note(store.find(item.task), entry("dismissed", pr=number))
     context.record_event(layout, "dismissed", item=item.id)
     _report(arguments, item.id, "is out of the inbox")

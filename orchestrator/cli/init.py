@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator import __version__
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command
+from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.project import mark
@@ -43,7 +44,9 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--start", action="store_true", help="start unpaused")
     parser.add_argument("--uninstall", action="store_true", help="take out what init put in")
-    hidden = commands.add_parser("_probe", description="what `doctor` asks by the schedule's way")
+    hidden = commands.add_parser(
+        "_probe", description="what `doctor` asks in the schedule's environment"
+    )
     hidden.set_defaults(command=probe, parser=hidden)
     after = commands.add_parser("_follow", description="let the schedule start this version")
     after.set_defaults(command=follow, parser=after)
@@ -64,10 +67,10 @@ def init(arguments: argparse.Namespace) -> int:
         _install(layout, kind, change)
     elif kind == "none":
         gone, warnings = _remove(layout)
-        change.written += [f"taken out: {name}" for name in gone]
+        change.written += [f"removed: {name}" for name in gone]
         change.warnings += warnings
-    elif mark.schedule(layout) is not None:
-        change.written += _move_along()
+    elif entry := mark.schedule(layout):
+        change.written += schedule.update(entry)
     _report(arguments, layout, change, "Set up")
     if not arguments.json:
         _next_step(layout, mark.schedule(layout))
@@ -76,12 +79,12 @@ def init(arguments: argparse.Namespace) -> int:
 
 def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
     uninstall.require_rest(layout)
-    # First what ticks: nothing must start in a project that is half taken out.
+    # The schedule first: nothing must start in a project that is half removed.
     gone, warnings = _remove(layout)
     change = uninstall.carry_out(layout)
     change.written[:0] = gone
     change.warnings += warnings
-    _report(arguments, layout, change, "Taken out of")
+    _report(arguments, layout, change, "Removed from")
     if not arguments.json:
         _what_stays(layout, program_copy.folder())
     return 0
@@ -91,7 +94,9 @@ def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
 
 
 def _install(layout: Layout, kind: str, change: Change) -> None:
-    entry = Entry(kind, layout.root, usable_path(os.environ), program_copy.launcher())
+    client = registry.of_config(load.settings(layout, write_cache=False).config)
+    path = usable_path(os.environ, client.passing_folders(os.environ))
+    entry = Entry(kind, layout.root, path, program_copy.launcher())
     change.written += schedule.install(entry)
     mark.record_schedule(layout, entry)
     change.warnings += KINDS[kind].warnings()
@@ -110,12 +115,6 @@ def _remove(layout: Layout) -> tuple[list[str], list[str]]:
     return found
 
 
-def _move_along() -> list[str]:
-    """Let the schedules that are installed start this version, if it is newer."""
-    with program_copy.changing():
-        return program_copy.put()
-
-
 def follow(arguments: argparse.Namespace) -> int:
     """Let the schedule of a project that has one start this version, if it is newer.
 
@@ -123,8 +122,8 @@ def follow(arguments: argparse.Namespace) -> int:
     schedule starts a copy. Raises OrchestratorError; the version before is still at work then.
     """
     layout = context.changing(arguments)
-    if mark.schedule(layout) is not None:
-        for name in _move_along():
+    if entry := mark.schedule(layout):
+        for name in schedule.update(entry):
             output.out(name)
     return 0
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Problem, PullRequest, Snapshot, Task, iso
-from orchestrator.plan import planner
-from orchestrator.plan.due import next_due
+from orchestrator.plan.planner import plan, refusal
+from orchestrator.plan.rules import Verdict
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tick.observe import Observation
 
@@ -41,7 +40,7 @@ def task_row(task: Task, config: Config) -> Row:
         "created": time_text(task.created),
         "created_by": task.created_by,
         "state": task.state,
-        "path": task.path,
+        "path": task.where,
         "attempts": task.attempts,
         "not_before": time_text(task.not_before),
         "depends_on": list(task.depends_on),
@@ -71,25 +70,24 @@ def retrying_row(task: Task) -> Row:
 # --- agents and runs ---------------------------------------------------------------------------
 
 
-def agent_rows(layout: Layout, loaded: Settings, seen: Observation, now: float) -> list[Row]:
-    """Return every configured agent, with the planner's own reason why it does not start now."""
-    snapshot = seen.snapshot
-    plan = planner.plan(snapshot, loaded.config, now)
-    reasons = {a.agent: a.reason for a in plan if a.action in ("start", "skip")}
-    return [
-        _agent_row(agent, snapshot, reasons.get(agent.name), now) for agent in loaded.config.agents
-    ]
+def agent_rows(config: Config, snapshot: Snapshot, now: float) -> list[Row]:
+    """Return every configured agent, with the reason why the plan does not start it."""
+    verdicts = plan(snapshot, config, now).agents
+    return [_agent_row(agent, snapshot, verdicts[agent.name], now) for agent in config.agents]
 
 
-def _agent_row(agent: Agent, snapshot: Snapshot, reason: str | None, now: float) -> Row:
+def _agent_row(agent: Agent, snapshot: Snapshot, verdicts: tuple[Verdict, ...], now: float) -> Row:
     run = next((run for run in snapshot.runs if run.agent == agent.name), None)
     view = snapshot.agents.get(agent.name)
+    refused = refusal(verdicts)
+    reason = refused.code if refused else None
+    due = next(verdict for verdict in verdicts if verdict.code == "not_due")
     return {
         "name": agent.name,
         "role": agent.role,
         "state": _agent_state(run is not None, reason),
         "reason": reason,
-        "due_in_seconds": _due_in(agent, view.last_started if view else None, snapshot, now),
+        "due_in_seconds": 0 if due.ok else due.until and math.ceil(due.until - now),
         "run": run.id if run else None,
         "task": run.task if run else None,
         "last_outcome": view.last_outcome if view else None,
@@ -102,12 +100,6 @@ def _agent_state(runs: bool, reason: str | None) -> str:
     if reason in ("system_paused", "paused"):
         return "paused"
     return "ready" if reason is None else "waiting"
-
-
-def _due_in(agent: Agent, last_started: float | None, snapshot: Snapshot, now: float) -> int | None:
-    """Return the seconds until an agent is due, 0 when it is; None when it never will be."""
-    left = next_due(agent, last_started, now, snapshot.timezone) - now
-    return max(math.ceil(left), 0) if math.isfinite(left) else None
 
 
 def running_rows(layout: Layout, seen: Observation, now: float) -> list[Row]:

@@ -12,10 +12,11 @@ from typing import IO, Any, cast
 from orchestrator.cli import context, find_run, output
 from orchestrator.cli.find_run import Run
 from orchestrator.cli.parser import command
-from orchestrator.client.claude import transcript
-from orchestrator.client.claude.transcript import Line
+from orchestrator.client import registry
+from orchestrator.client.protocol import Client, Line
 from orchestrator.project import run_record
 from orchestrator.project.run_record import RunRecord
+from orchestrator.system import files
 
 #: Seconds between two looks at a run that is followed.
 POLL_SECONDS = 0.2
@@ -52,15 +53,17 @@ def logs(arguments: argparse.Namespace) -> int:
         else:
             output.out(run.sentence())
         return 0
+    launch = files.read_json(os.path.join(run.folder, run_record.LAUNCH)) or {}
+    client = registry.named(launch.get("client"))
     with _opened(run) as stream:
         raw = _followed(run, stream) if arguments.follow else stream
         if arguments.raw:
             for line in raw:
                 output.copy(line)
         elif arguments.json:
-            output.show_json([event._asdict() for event in _events(raw)])
+            output.show_json([event._asdict() for event in _events(client, raw)])
         else:
-            _show(run, _events(raw))
+            _show(run, _events(client, raw))
     return 0
 
 
@@ -122,9 +125,9 @@ def _is_over(run: Run) -> bool:
     return record.supervisor is not None and not record.supervisor.is_alive()
 
 
-def _events(lines: Iterable[bytes]) -> Iterator[Line]:
+def _events(client: Client, lines: Iterable[bytes]) -> Iterator[Line]:
     for line in lines:
-        yield from transcript.translate(line.decode(errors="replace"))
+        yield from client.translate(line.decode(errors="replace"))
 
 
 # --- plain text --------------------------------------------------------------------------------

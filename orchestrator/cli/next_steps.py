@@ -8,13 +8,15 @@ from orchestrator.cli import context, explain
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Snapshot
-from orchestrator.tasks.store import Store
+from orchestrator.plan.planner import plan
+from orchestrator.tasks import store as stores
 from orchestrator.tick import inbox
 
 
 def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
     """Yield lines on what comes next for tasks whose runs have ended; None is a run without one."""
     loaded, seen = context.look(layout)
+    planned = plan(seen.snapshot, loaded.config, context.now())
     approvals = {
         item.task: item.id for item in inbox.items(layout, loaded, seen) if item.kind == "approval"
     }
@@ -24,15 +26,13 @@ def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"next: {waiting} {'task waits' if waiting == 1 else 'tasks wait'}"
                 yield "  orchestrator task list --state incoming"
             continue
-        for subject in _subjects(Store(layout), task_id, seen.snapshot):
+        for subject in _subjects(stores.of_project(layout), task_id, seen.snapshot):
             if subject in approvals:
                 yield f"next: {subject} is done, and its pull request waits for your approval"
                 yield f"  orchestrator inbox approve {approvals[subject]}"
                 continue
             try:
-                found = explain.explanation(
-                    layout, subject, loaded.config, seen.snapshot, context.now()
-                )
+                found = explain.explanation(layout, subject, planned)
             except NotFound:  # somebody took it away meanwhile
                 continue
             yield f"next: {subject} {found.verdict}"
@@ -40,7 +40,7 @@ def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"  {found.next_step}"
 
 
-def _subjects(store: Store, task_id: str, snapshot: Snapshot) -> list[str]:
+def _subjects(store: stores.Store, task_id: str, snapshot: Snapshot) -> list[str]:
     """Return the tasks that a run of this one led to: open reviews, else the reviewed or itself."""
     try:
         reviewed = store.find(task_id).reviews or task_id

@@ -80,9 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_task(layout: Layout, arguments: argparse.Namespace) -> None:
     """Refuse a task that cannot be claimed, saying so plainly. Raises OrchestratorError."""
-    from orchestrator.tasks.store import Store
+    from orchestrator.tasks import store as stores
 
-    task = Store(layout).find(arguments.task)
+    task = stores.of_project(layout).find(arguments.task)
     if task.state != "incoming":
         hint = f"orchestrator task retry {task.id}" if task.state in ("failed", "blocked") else None
         raise OrchestratorError(f"task {task.id} is in {task.state}, not waiting", hint)

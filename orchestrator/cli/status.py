@@ -11,10 +11,9 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest, Task
-from orchestrator.plan.planner import in_backoff
 from orchestrator.project import mark
 from orchestrator.pulls import states
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick import lock, observe, problems
 from orchestrator.tick.observe import Observation
 
@@ -35,7 +34,7 @@ def look(layout: Layout, loaded: Settings, now: float) -> Value:
 def value(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Value:
     """The same, with the pull requests that are known already (None: the forge cannot be asked)."""
     seen = observe.observe(layout, loaded, now, prs)
-    store = Store(layout)
+    store = stores.of_project(layout)
     blocked = store.list("blocked").tasks
     counts = {
         **store.counts(),
@@ -49,18 +48,14 @@ def value(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] |
         "queue": counts,
         "limits": {name: getattr(limits, name) for name in _LIMITS},
         "open_prs": seen.snapshot.open_prs,
-        "agents": json_rows.agent_rows(layout, loaded, seen, now),
+        "agents": json_rows.agent_rows(loaded.config, seen.snapshot, now),
         "running": running,
-        "retrying": [json_rows.retrying_row(t) for t in seen.incoming.tasks if _was_tried(t, now)],
+        "retrying": [json_rows.retrying_row(t) for t in seen.incoming.tasks if t.attempts > 0],
         "blocked": [_blocked_row(task) for task in blocked],
         "totals": _totals(seen, running),
         "scheduler": _scheduler(layout, now),
         "problems": [json_rows.problem_row(p) for p in _problems(layout, loaded, seen, now)],
     }
-
-
-def _was_tried(task: Task, now: float) -> bool:
-    return task.attempts > 0 or in_backoff(task, now)
 
 
 def _blocked_row(task: Task) -> Value:

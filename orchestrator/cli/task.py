@@ -14,7 +14,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Role, Task
 from orchestrator.pulls import forges
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 
 
 def register(commands: Any) -> None:
@@ -52,7 +52,7 @@ def register(commands: Any) -> None:
 def list_tasks(arguments: argparse.Namespace) -> int:
     layout = context.reading(arguments)
     loaded = load.settings(layout, write_cache=False)
-    store = Store(layout)
+    store = stores.of_project(layout)
     states = [s for s in STATES if not arguments.state or s in arguments.state]
     listings = [store.list(state) for state in states]
     tasks = [task for listing in listings for task in listing.tasks]
@@ -71,7 +71,7 @@ def list_tasks(arguments: argparse.Namespace) -> int:
     else:
         output.out("no tasks")
     for bad in (bad for listing in listings for bad in listing.malformed):
-        output.err(f"task_malformed: {bad.path}: {bad.reason}")
+        output.err(f"task_malformed: {bad.where}: {bad.reason}")
     return 0
 
 
@@ -91,7 +91,7 @@ def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Tas
 def show_task(arguments: argparse.Namespace) -> int:
     layout = context.reading(arguments)
     loaded = load.settings(layout, write_cache=False)
-    store = Store(layout)
+    store = stores.of_project(layout)
     task = store.find(arguments.id)
     file = store.read(task)
     if arguments.json:

@@ -13,9 +13,8 @@ from orchestrator.errors import ConfigError, OrchestratorError, did_you_mean
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, STATES, Role, iso
-from orchestrator.system import files
+from orchestrator.tasks import store as stores
 from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
 
 #: Who stands in `CREATED_BY` when it was no agent.
 PERSON = "human"
@@ -72,10 +71,9 @@ def add(arguments: argparse.Namespace) -> int:
     if arguments.branch is not None:
         _check_branch(layout, loaded, arguments.branch)
     body = _body(arguments, loaded)
-    store = Store(layout)
+    store = stores.of_project(layout)
     depends_on = [_existing(store, task_id) for task_id in _ids(arguments.depends_on)]
-    files.make_folder(layout.state("incoming"))
-    with store.locked():
+    with store.change():
         # Decided and done under one lock: many may add at once (failures 15).
         _refuse_duplicate(store, arguments, role, agent)
         _refuse_full(store, loaded, arguments.force)
@@ -159,12 +157,12 @@ def _ids(given: list[str]) -> list[str]:
     return list(dict.fromkeys(word for text in given for word in text.replace(",", " ").split()))
 
 
-def _existing(store: Store, task_id: str) -> str:
+def _existing(store: stores.Store, task_id: str) -> str:
     return store.find(task_id).id
 
 
 def _refuse_duplicate(
-    store: Store, arguments: argparse.Namespace, role: str, agent: str | None
+    store: stores.Store, arguments: argparse.Namespace, role: str, agent: str | None
 ) -> None:
     """People may repeat what is over; agents never repeat a title (reference 5)."""
     if arguments.force:
@@ -180,7 +178,7 @@ def _refuse_duplicate(
         )
 
 
-def _refuse_full(store: Store, loaded: Settings, force: bool) -> None:
+def _refuse_full(store: stores.Store, loaded: Settings, force: bool) -> None:
     limit = loaded.config.queue_limits.max_incoming
     count = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
     if count >= limit and not force:

@@ -13,7 +13,7 @@ from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Task, iso
 from orchestrator.project import agent_memory, run_record
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 
 
 def register(tasks: Any) -> None:
@@ -62,8 +62,8 @@ def retry(arguments: argparse.Namespace) -> int:
     layout = context.changing(arguments)
     if bool(arguments.ids) == arguments.all:
         raise UsageError("name tasks, or give --all", "for example: orchestrator task retry --all")
-    store = Store(layout)
-    with store.locked():
+    store = stores.of_project(layout)
+    with store.change():
         if arguments.all:
             tasks = [t for s in ("blocked", "failed") for t in store.list(s).tasks]
         else:
@@ -82,7 +82,7 @@ def _why_no_retry(task: Task) -> str | None:
 
 
 def _all_or_none(
-    store: Store, ids: list[str], complaint: Callable[[Task], str | None]
+    store: stores.Store, ids: list[str], complaint: Callable[[Task], str | None]
 ) -> list[Task]:
     """Return the tasks with these ids; if one is unknown or unfit, refuse all and say why."""
     tasks, wrong = [], []
@@ -110,10 +110,10 @@ def _all_or_none(
 
 def cancel(arguments: argparse.Namespace) -> int:
     layout = context.changing(arguments)
-    store = Store(layout)
+    store = stores.of_project(layout)
     to_end: list[str] = []
     cancelled = []
-    with store.locked():
+    with store.change():
         tasks = _all_or_none(store, arguments.ids, _why_no_cancel)
         for task in tasks:
             if task.reason == "cancelled" and task.state == "failed":
@@ -169,7 +169,7 @@ def move(arguments: argparse.Namespace) -> int:
             "start one: orchestrator run AGENT --task ID",
             code="wrong_state",
         )
-    store = Store(layout)
+    store = stores.of_project(layout)
     agent = live_agent(layout, store.find(arguments.id))
     if agent is not None and not arguments.force:
         raise _has_a_run(arguments.id, agent)
@@ -177,7 +177,7 @@ def move(arguments: argparse.Namespace) -> int:
         # Ended before anybody can take the task again: no task ever has two runs (reference 8.2).
         end_run(layout, agent, "moved")
         agent = None
-    with store.locked():
+    with store.change():
         task = store.find(arguments.id)
         if task.state != state:
             now_at_it = live_agent(layout, task)

@@ -40,20 +40,16 @@ def load(data: bytes) -> tuple[Config, dict[str, Role]] | None:
     head, _, body = data.partition(b"\n")
     if head != f"{_head()} {zlib.crc32(body)}".encode():
         return None
-    config, listed = json.loads(body)
-    values = dict(zip(Config._fields, config, strict=True))
-    for name, make in _NESTED.items():
-        values[name] = make(*values[name])
-    review = values["review"]
-    values["review"] = Review(tuple(review.after), review.max_rounds, review.auto_merge)
-    for name in ("claude_command", "checks", "environment_allow"):
-        values[name] = tuple(values[name])
-    values["agents"] = tuple(Agent(*agent) for agent in values["agents"])
-    roles = {role.name: role for role in (Role(*each) for each in listed)}
-    for name, role in roles.items():
-        tools, allow, deny = tuple(role.tools), tuple(role.allow), tuple(role.deny)
-        roles[name] = role._replace(tools=tools, allow=allow, deny=deny)
-    return Config(**values), roles
+    values, listed = _tuples(json.loads(body))
+    config = Config(*values)
+    nested = {name: make(*getattr(config, name)) for name, make in _NESTED.items()}
+    agents = tuple(Agent(*each) for each in config.agents)
+    roles = [Role(*each) for each in listed]
+    return config._replace(**nested, agents=agents), {role.name: role for role in roles}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 _NESTED: dict[str, Callable[..., Any]] = {

@@ -55,7 +55,7 @@ class Checker(NamedTuple):
     log: str
     #: Seconds for each command.
     timeout: float
-    #: What the processes are marked with (`process.MARKS`), to find them again.
+    #: What the processes are marked with (`processes.MARKS`), to find them again.
     mark: str
     should_stop: Callable[[], object] = lambda: False
 

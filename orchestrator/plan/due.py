@@ -35,6 +35,12 @@ def next_due(agent: Agent, last_started: float | None, now: float, tz: str | Non
     return _next_match(agent.schedule, max(last, 0), zone)
 
 
+def next_midnight(now: float) -> float:
+    """Return when the next day begins by this machine's clock, in seconds since the epoch."""
+    midnight = _wall(now, None).replace(hour=0, minute=0, second=0, microsecond=0)
+    return (midnight + timedelta(days=1)).timestamp()
+
+
 def _next_match(expression: str, last: float, zone: ZoneInfo | None) -> float:
     from cronsim import CronSim
 

@@ -1,7 +1,7 @@
-"""What is remembered of an agent between ticks: `agents/<agent>/state.json`.
+"""An agent's memory between ticks: `agents/<agent>/state.json`.
 
-Written only under the scheduler's lock, in one atomic step each time, so that a settled run is
-counted exactly once.
+It is written only under the scheduler's lock, in one atomic step each time, so that a settled run
+is counted exactly once.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -32,7 +32,7 @@ class AgentState(NamedTuple):
     last_finished: float | None = None
     last_outcome: str | None = None
     last_reason: str | None = None
-    #: The run that is not settled yet, and the last one that is.
+    #: The unsettled run, and the last settled run.
     run: str | None = None
     last_run: str | None = None
     #: The supervisor that was started for it.
@@ -59,7 +59,7 @@ _MOST = 1e15
 
 
 def read(layout: Layout, agent: str) -> AgentState:
-    """Return an agent's memory; a value that is missing or damaged is as in a new project."""
+    """Return an agent's memory; a value that is missing or of the wrong type has its default."""
     found = files.read_json(layout.agent_state(agent))
     state = records.build(AgentState, found or {}) or AgentState()
     totals = {name: n for name, n in state.totals._asdict().items() if 0 <= n < _MOST}

@@ -1,4 +1,4 @@
-"""A fault that outlasts the process that met it: kept for people, and for later ticks."""
+"""Faults that outlast the process that met them: kept on disk for people and for later ticks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def keep(path: str, error: OrchestratorError) -> None:
 
 
 def read(path: str) -> Problem | None:
-    """Return the fault that is kept in a file; None when there is none."""
+    """Return the fault that is kept in a file; None without one."""
     found = records.build(Problem, files.read_json(path))
     return found and found._replace(hint=found.hint or "see: orchestrator doctor")
 
@@ -28,10 +28,10 @@ def forge_fault(layout: Layout) -> Problem | None:
 
 
 def landing_fault(layout: Layout) -> Problem | None:
-    """Return why what is approved could not be merged the last time; None when it could."""
+    """Return why approved work could not be merged the last time; None if it could be merged."""
     return read(layout.landing_fault)
 
 
 def read_hold(layout: Layout) -> Hold | None:
-    """Return why claiming pauses for everyone, if it does."""
+    """Return why no agent may claim a task now; None if agents may."""
     return records.build(Hold, files.read_json(layout.hold))

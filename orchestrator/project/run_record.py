@@ -44,7 +44,7 @@ TRANSITIONS: dict[Status, tuple[Status, ...]] = {
 assert tuple(TRANSITIONS) == get_args(Status)
 
 
-class Client(NamedTuple):
+class ClientProcess(NamedTuple):
     """The client's process. Times are seconds since the epoch."""
 
     pid: int
@@ -129,7 +129,7 @@ class RunRecord(NamedTuple):
     review: PullRequest | None = None
     #: The conversation of this run.
     session: str | None = None
-    client: Client | None = None
+    client: ClientProcess | None = None
     # From here on: written at the client's end and by the conclusion.
     ended: Ended | None = None
     steps: Steps = Steps()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import IO
 
-from orchestrator.client.claude import client
+from orchestrator.client import registry
+from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import base_branch, remotes, repository, worktree, worktree_commands
 from orchestrator.guard import user_commands
@@ -256,8 +258,11 @@ def _told(journal: Journal, role: Role | None) -> Outcome:
     if record.client is None and record.undelivered:
         told = record.undelivered.told
         return told._replace(cost_usd=None, input_tokens=None, output_tokens=None)
-    stream = client.read_stream(journal.path(run_record.STREAM))
-    return client.outcome(stream, _ended(journal), role, record.commits)
+    launch = files.read_json(journal.path(run_record.LAUNCH)) or {}
+    client = registry.named(launch.get("client"))
+    ended = _ended(journal, client, launch.get("allow"))
+    with _stream(journal) as lines:
+        return client.outcome(lines, ended, role, record.commits)
 
 
 def _secure(journal: Journal) -> str | None:
@@ -315,14 +320,22 @@ def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         return outcome._replace(verdict="system_fault", reason=_fault(error).reason)
 
 
-def _ended(journal: Journal) -> client.Ended:
+def _stream(journal: Journal) -> IO[str]:
+    """Open a run's stream; an empty one where the client wrote none."""
+    path = journal.path(run_record.STREAM)
+    where = path if os.path.exists(path) else os.devnull
+    return open(where, encoding="utf-8", errors="replace")
+
+
+def _ended(journal: Journal, client: Client, allow: object) -> Ended:
     ended, process = journal.record.ended or run_record.Ended(), journal.record.client
     stderr = _tail(journal.path(run_record.STDERR))
     from orchestrator.guard import secret_names
 
-    allow = (files.read_json(journal.path(run_record.LAUNCH)) or {}).get("allow")
-    given = secret_names.given_to_client(os.environ, allow if isinstance(allow, list) else ())
-    return client.Ended(
+    allowed = allow if isinstance(allow, list) else ()
+    kept = client.sign_in_names(os.environ)
+    given = secret_names.without_secrets(os.environ, allowed, kept)
+    return Ended(
         exit_code=ended.exit_code,
         signal=ended.signal,
         stopped_for=ended.stopped_for,

@@ -6,6 +6,8 @@ import re
 
 #: Characters that one quoted text may have, unless a template says otherwise.
 LIMIT = 20_000
+#: Characters kept of what is shown on one line.
+SHORT = 160
 
 #: Terminal sequences; and characters that are not seen, or change what is seen of their
 #: neighbours: controls, direction marks, Unicode tags, lone surrogates.
@@ -46,3 +48,12 @@ def inline(text: object, limit: int = 300) -> str:
     """Return `text` as inline code on one line, which it cannot end."""
     line = " ".join(_UNSEEN.sub("", _TERMINAL.sub("", str(text))).split()) or "(nothing)"
     return "`" + clipped(line.replace("`", "'"), limit).replace("\n", " ") + "`"
+
+
+def one_line(text: str, limit: int = SHORT) -> str:
+    """Return a text on one line, its blanks joined, cut to `limit` characters."""
+    # Only so much is looked at: a result can have megabytes.
+    words = " ".join(text[: 4 * limit].split())
+    if len(words) <= limit and len(text) <= 4 * limit:
+        return words
+    return words[: limit - 1] + "…"

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from orchestrator import idle
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Action, Config, Problem, PullRequest
-from orchestrator.plan.due import next_due
-from orchestrator.plan.planner import seconds_left
+from orchestrator.model import Action, Problem, PullRequest
 from orchestrator.system import files
+from orchestrator.tasks import store as stores
 from orchestrator.tick.observe import Observation
 
-#: With more waiting files than this, each tick looks at them afresh.
-MOST_WATCHED = 200
 #: Problems that only a changed file can end, or that an idle tick itself ends.
 _STILL = ("tick_stale", "task_malformed", "agent_suspended")
 
 
 def leave(
     layout: Layout,
-    config: Config,
     seen: Observation,
     prs: Sequence[PullRequest] | None,
     actions: Sequence[Action],
     problems: Sequence[Problem],
     now: float,
+    wake: float | None,
 ) -> None:
-    """Leave a stamp if nothing can happen until a time, or until a file changes.
+    """Leave a stamp if nothing can happen until `wake` (None: ever), or until a file changes.
 
     Not while anything runs, a fault is being probed, or a pull request is open: merges elsewhere
     are only seen by looking.
@@ -41,29 +37,7 @@ def leave(
         return
     if prs is None or any(pr.state == "open" for pr in prs):
         return
-    watched = _watched(layout)
-    if watched is not None:
-        idle.write_stamp(layout.idle_stamp, now, _wake(config, seen, actions, now), watched)
-
-
-def _wake(config: Config, seen: Observation, actions: Sequence[Action], now: float) -> float:
-    """Return the first time at which something may become due by itself."""
-    times = [now + idle.LONGEST]
-    for agent in config.agents:
-        state = seen.states.get(agent.name)
-        last = state.last_started if state else None
-        times.append(next_due(agent, last, now, None))
-    times += [now + seconds_left(task, now) for task in seen.snapshot.waiting]
-    if any(action.reason == "budget_exhausted" for action in actions):
-        times.append(now + 60)  # a new day begins at some midnight
-    return min(time for time in times if time > now)
-
-
-def _watched(layout: Layout) -> list[str] | None:
-    """Everything whose change could matter; None when that is too much to look at."""
-    incoming = layout.state("incoming")
-    waiting = [os.path.join(incoming, n) for n in os.listdir(incoming) if n.endswith(".md")]
-    if len(waiting) > MOST_WATCHED:
-        return None
-    folders = [*map(layout.state, STATES), layout.prs, layout.roles]
-    return [layout.config, layout.hold, *folders, *waiting]
+    queue = stores.of_project(layout).watched()
+    if queue is not None:
+        watched = [layout.config, layout.hold, layout.prs, layout.roles, *queue]
+        idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, watched)

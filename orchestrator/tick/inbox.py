@@ -11,7 +11,7 @@ from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, iso
 from orchestrator.pulls import states
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick.observe import Observation
 
 
@@ -30,7 +30,7 @@ class Item(NamedTuple):
 
 def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     """Return everything that waits for a person: questions, then approvals, then the rest."""
-    store = Store(layout)
+    store = stores.of_project(layout)
     found = [
         *_blocked(store),
         *_failed(store),
@@ -42,7 +42,7 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     return sorted(found, key=lambda item: order.index(item.kind))
 
 
-def _blocked(store: Store) -> Iterator[Item]:
+def _blocked(store: stores.Store) -> Iterator[Item]:
     for task in store.list("blocked").tasks:
         last = _last_event(store, task)
         if last is None or last.event != "blocked":
@@ -52,7 +52,7 @@ def _blocked(store: Store) -> Iterator[Item]:
         yield Item(task.id, kind, task.id, task.run, text, last.at)
 
 
-def _failed(store: Store) -> Iterator[Item]:
+def _failed(store: stores.Store) -> Iterator[Item]:
     for task in store.list("failed").tasks:
         last = _last_event(store, task)
         if last is None or last.event != "failed":
@@ -62,7 +62,7 @@ def _failed(store: Store) -> Iterator[Item]:
         yield Item(task.id, "escalation", task.id, task.run, text, last.at)
 
 
-def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
+def _never_ready(store: stores.Store, seen: Observation) -> Iterator[Item]:
     verdicts = seen.snapshot.dependencies
     for task in seen.snapshot.waiting:
         broken = [
@@ -89,7 +89,7 @@ def _agents(loaded: Settings, seen: Observation) -> Iterator[Item]:
             yield Item(f"agent:{agent.name}", "question", None, run, state.question, since)
 
 
-def _approvals(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]:
+def _approvals(layout: Layout, loaded: Settings, store: stores.Store) -> Iterator[Item]:
     """Approved pull requests that nothing but a person will merge."""
     config = loaded.config
     known = states.known(layout, config) or []
@@ -105,7 +105,7 @@ def _approvals(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]
         yield Item(f"pr:{pr.id}", "approval", pr.task, None, text.rstrip(), since)
 
 
-def _last_event(store: Store, task: Task) -> Entry | None:
+def _last_event(store: stores.Store, task: Task) -> Entry | None:
     """Return the last event of a task's history that decides whether a person is wanted."""
     try:
         history = store.read(task).history
@@ -114,7 +114,7 @@ def _last_event(store: Store, task: Task) -> Entry | None:
     return next((e for e in reversed(history) if e.event not in ("review", "delivered")), None)
 
 
-def _last_word(store: Store, pr: PullRequest) -> Entry | None:
+def _last_word(store: stores.Store, pr: PullRequest) -> Entry | None:
     """Return the last thing said of an approved pull request in its task's history."""
     if pr.task is None:
         return None

@@ -8,7 +8,7 @@ from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
 from orchestrator.project import faults, mark
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick.observe import Observation
 
 #: A tick older than this is reported: nothing seems to drive the scheduler (seconds).
@@ -42,9 +42,9 @@ def find_problems(
         found.append(Problem(hold.code, hold.message, hold.hint))
     if snapshot.open_prs is None:
         found += _forge_problem(layout, snapshot.hold)
-    for listing in (seen.incoming, seen.claimed, Store(layout).list("blocked")):
+    for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked")):
         found += [
-            Problem("task_malformed", f"{bad.path}: {bad.reason}", "mend or move that file")
+            Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
             for bad in listing.malformed
         ]
     for name, state in seen.states.items():

@@ -15,7 +15,8 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Problem, PullRequest, Task
-from orchestrator.plan import planner
+from orchestrator.plan.planner import plan
+from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, mark
 from orchestrator.pulls import states
 from orchestrator.system import disk, files, locks, process
@@ -99,12 +100,12 @@ def _tick(
     report = Report(problems=problems, good=loaded.good)
     starter, settler = Starter(layout, loaded, now), Settler(layout, loaded, now)
     seen = observe.observe_runs(layout, loaded, now)
-    for action in planner.settlements(seen.snapshot, loaded.config):
+    for action in settlements(seen.snapshot, loaded.config):
         _apply(report, action, lambda a=action: _settle(starter, settler, a))
-    settlements = list(report.actions)
+    settled = list(report.actions)
     _repair_clocks(layout, seen, now)
     prs = states.refresh(layout, loaded.config, report.problems)
-    seen = observe.observe(layout, loaded, now, prs, forced, remember=True)
+    seen = observe.observe(layout, loaded, now, prs, forced)
     # A run that met a fault must not call the next probe itself: they would chase each other.
     snapshot = seen.snapshot._replace(may_probe=not after_run)
     _land(layout, loaded, environment, prs, report)
@@ -112,19 +113,20 @@ def _tick(
     if forced is not None:
         config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
     waiting = {task.id: task for task in seen.incoming.tasks}
-    for action in planner.plan(snapshot, config, now):
+    planned = plan(snapshot, config, now)
+    for action in planned.actions:
         if action.action == "start":
             _apply(report, action, lambda a=action: _start(starter, loaded, waiting, a))
         elif action.run is None and action.task in waiting:
             _apply(report, action, lambda a=action: settler.end_waiting(a, waiting))
         elif action.action == "skip":
             report.actions.append(action)
-    if settlements:
+    if settled:
         # After the starts: no client waits for it.
-        _prune(layout, loaded, settlements, report)
+        _prune(layout, loaded, settled, report)
     report.problems += find_problems(layout, loaded, seen, now)
     if forced is None and loaded.good:
-        idle_stamp.leave(layout, config, seen, prs, report.actions, report.problems, now)
+        idle_stamp.leave(layout, seen, prs, report.actions, report.problems, now, planned.wake)
     return report
 
 
@@ -152,12 +154,12 @@ def _land(
     report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in approved]
 
 
-def _prune(layout: Layout, loaded: Settings, settlements: Iterable[Action], report: Report) -> None:
+def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: Report) -> None:
     """Take away what is over and too old of the agents whose runs were settled."""
     from orchestrator.upkeep import retention
 
     try:
-        agents = {agent for agent, _ in retention.settled(settlements)}
+        agents = {agent for agent, _ in retention.settled(settled)}
         failures: list[OSError] = retention.prune(layout, loaded.config, agents)
     except (OSError, OrchestratorError) as error:
         report.problems.append(_problem("retention", error))
@@ -237,7 +239,7 @@ def _dry_run(layout: Layout, now: float) -> Report:
     loaded = load.settings(layout, write_cache=False)
     prs = states.counted(layout, loaded.config)
     seen = observe.observe(layout, loaded, now, prs)
-    actions = planner.plan(seen.snapshot, loaded.config, now)
+    actions = plan(seen.snapshot, loaded.config, now).actions
     return Report(actions, find_problems(layout, loaded, seen, now), good=loaded.good)
 
 

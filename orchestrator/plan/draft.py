@@ -1,0 +1,67 @@
+"""A plan in the making: what was observed, and what the starts decided so far leave of it."""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+from orchestrator.model import Agent, Config, Snapshot, Task
+
+
+class Draft:
+    """What the rules judge by: a snapshot, the configuration, the time, and the room that is left.
+
+    `at` is seconds since the epoch. `take` counts a start, so limits hold within one plan, too.
+    """
+
+    def __init__(self, snapshot: Snapshot, config: Config, now: float) -> None:
+        self.snapshot = snapshot
+        self.config = config
+        self.at = now
+        roles = snapshot.roles.values()
+        self._opening = frozenset(role.takes for role in roles if role.opens_pull_request)
+        self.claimed = len(snapshot.claimed)
+        #: Tasks that wait or are claimed: what `max_incoming` counts.
+        self.unfinished = snapshot.incoming_count + self.claimed
+        #: Open pull requests and claimed tasks that will open one; None is not known.
+        self.open_prs = snapshot.open_prs
+        if self.open_prs is not None:
+            self.open_prs += sum(map(self.will_open, snapshot.claimed))
+        #: Whether a start may try if a fault of the system is over: only one run at a time does.
+        busy = any(run.alive or not run.finished for run in snapshot.runs)
+        self.may_probe = snapshot.may_probe and not busy
+        #: Agents by the `ROLE` of the tasks that they take, "" if they take no tasks.
+        self.takers: dict[str, list[Agent]] = {}
+        for agent in config.agents:
+            self.takers.setdefault(self.takes(agent), []).append(agent)
+        #: Waiting tasks that agents may choose from, by `ROLE`, in queue order.
+        self.available: dict[str, list[Task]] = {}
+        #: The name of each started agent with the task that it takes (None: a run without a task).
+        self.starts: list[tuple[str, Task | None]] = []
+
+    def takes(self, agent: Agent) -> str:
+        """Return the `ROLE` of the tasks that an agent takes; "" if it takes no tasks."""
+        role = self.snapshot.roles.get(agent.role)
+        return (role.takes if role else None) or ""
+
+    def choices(self, agent: Agent) -> list[Task]:
+        """Return the tasks that an agent may choose from, in queue order."""
+        found = self.available.get(self.takes(agent), [])
+        wanted = self.snapshot.forced.get(agent.name)
+        return found if wanted is None else [task for task in found if task.id == wanted]
+
+    def will_open(self, task: Task) -> bool:
+        """Return whether work on a task opens a pull request: its role does, and none is open.
+
+        If the open pull requests are not known, the task's own counts as open.
+        """
+        known = self.snapshot.open_pr_ids
+        has_one = task.pr is not None and (known is None or task.pr in known)
+        return task.role in self._opening and not has_one
+
+    def take(self, agent: Agent, task: Task | None) -> None:
+        """Count the start of an agent, with the task that it takes."""
+        self.starts.append((agent.name, task))
+        self.may_probe = False
+        if task is not None:
+            self.available[task.role].remove(task)
+            self.claimed += 1
+            if self.open_prs is not None and self.will_open(task):
+                self.open_prs += 1

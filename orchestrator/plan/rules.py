@@ -1,0 +1,289 @@
+"""The rules that decide what starts: one ordered list, in which each rule is one entry.
+
+An entry is a decorated function: the code, the kind, what a person can do, and the judge. The kind
+says what is judged:
+
+* `agent`: may this agent start now?
+* `task`: is this waiting task available to agents at all? A rule with `ends` ends one that is not.
+* `choice`: may this available task be taken now? An agent that finds no such task is skipped with
+  the code of the rule that holds the last of its tasks.
+
+So an `agent` rule also holds the tasks of its agents, and a `choice` rule also holds the agents of
+its tasks. The first verdict that is not ok, in the order of this file, is the reason.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from orchestrator.model import Agent, Task
+from orchestrator.plan.draft import Draft
+from orchestrator.plan.due import next_due, next_midnight
+
+
+class Judged(NamedTuple):
+    """What a judge finds."""
+
+    ok: bool
+    detail: str
+    #: The first time (seconds since the epoch) at which `ok` may change by itself; None is never.
+    until: float | None = None
+    #: What the rule's hint is about, if that is not the judged agent or task itself.
+    about: str | None = None
+
+
+class Verdict(NamedTuple):
+    """What one rule says of one agent or task."""
+
+    code: str
+    ok: bool
+    detail: str
+    #: As in `Judged`.
+    until: float | None = None
+    #: What a person can do; None if the verdict is ok.
+    hint: str | None = None
+
+
+#: Judges an agent or a task, by the kind of the rule. None: the rule does not concern it.
+Judge = Callable[[Any, Draft], Judged | None]
+_J = TypeVar("_J", bound=Judge)
+
+
+class Rule(NamedTuple):
+    """One rule. In the hint, `{about}` is the agent, the task, or what the judge names."""
+
+    code: str
+    kind: str
+    hint: str
+    #: The action with which the plan ends a waiting task that fails the rule.
+    ends: str | None
+    judge: Judge
+
+
+RULES: list[Rule] = []
+
+
+def _rule(code: str, kind: str, hint: str, ends: str | None = None) -> Callable[[_J], _J]:
+    """Make the decorated function the judge of the next rule of the list."""
+
+    def add(judge: _J) -> _J:
+        RULES.append(Rule(code, kind, hint, ends, judge))
+        return judge
+
+    return add
+
+
+def verdicts(subject: Agent | Task, draft: Draft, rules: Iterable[Rule]) -> Iterator[Verdict]:
+    """Yield what some rules say of an agent or a task."""
+    name = subject.name if isinstance(subject, Agent) else subject.id
+    for code, _, hint, _, judge in rules:
+        if (judged := judge(subject, draft)) is not None:
+            ok, detail, until, about = judged
+            step = None if ok else hint.format(about=about or name)
+            yield Verdict(code, ok, detail, until, step)
+
+
+# --- is a waiting task available at all? -------------------------------------------------------
+
+
+@_rule("waiting", "task", "see where it is: orchestrator task show {about}")
+def _waiting(task: Task, _: Draft) -> Judged:
+    return Judged(task.state == "incoming", f"the task is in {task.state}")
+
+
+@_rule("pull_request_not_open", "task", "no action needed: the next tick ends it", ends="finish")
+def _review(task: Task, draft: Draft) -> Judged | None:
+    known = draft.snapshot.open_pr_ids
+    if task.reviews is None or known is None:
+        return None
+    return Judged(task.pr in known, f"{task.id} reviews pull request {task.pr}")
+
+
+@_rule("running", "task", "see what it does: orchestrator logs {about}")
+def _held(task: Task, draft: Draft) -> Judged | None:
+    # No two runs ever have one task, even if a person put the task back by hand during a run.
+    run = next((run for run in draft.snapshot.runs if run.task == task.id), None)
+    return Judged(False, f"run {run.id} still has {task.id}") if run else None
+
+
+@_rule("budget_exhausted", "task", "then: orchestrator task retry {about}", ends="fail")
+def _task_budget(task: Task, draft: Draft) -> Judged | None:
+    cap = draft.config.budgets.task_usd
+    if cap is None or task.cost_usd < cap:
+        return None
+    detail = f"{task.id} has cost {task.cost_usd:.2f} of {cap:g} USD (budgets.task_usd)"
+    return Judged(False, detail)
+
+
+@_rule("no_matching_agent", "task", "add an agent: orchestrator agent add NAME --role {about}")
+def _matching_agent(task: Task, draft: Draft) -> Judged:
+    if agents := draft.takers.get(task.role):
+        return Judged(True, f"{len(agents)} agents take ROLE {task.role}")
+    role = next((r.name for r in draft.snapshot.roles.values() if r.takes == task.role), None)
+    if role is not None:
+        return Judged(False, f"no agent takes ROLE {task.role}", about=role)
+    own = "NAME (after you correct its ROLE, or write .orchestrator/roles/NAME.md)"
+    return Judged(False, f"no role takes {task.role}", about=own)
+
+
+# --- may an agent start? -----------------------------------------------------------------------
+
+
+@_rule("config_error", "agent", "see what is wrong: orchestrator doctor")
+def _configured(agent: Agent, draft: Draft) -> Judged | None:
+    if not draft.snapshot.may_start:
+        return Judged(False, "agents.yaml is broken: see orchestrator status")
+    known = agent.role in draft.snapshot.roles
+    return None if known else Judged(False, f"there is no role {agent.role!r}")
+
+
+@_rule("system_paused", "agent", "resume the project: orchestrator agent resume --all")
+def _system_paused(_: Agent, draft: Draft) -> Judged:
+    return Judged(not draft.config.paused, f"paused: {draft.config.paused}".lower())
+
+
+@_rule("paused", "agent", "resume the agent: orchestrator agent resume {about}")
+def _paused(agent: Agent, draft: Draft) -> Judged:
+    view = draft.snapshot.agents.get(agent.name)
+    if view and view.suspended:
+        return Judged(False, f"{agent.name}: {view.suspended}")
+    return Judged(not agent.paused, f"{agent.name}: paused: {agent.paused}".lower())
+
+
+@_rule("running", "agent", "see what it does: orchestrator logs {about}")
+def _running(agent: Agent, draft: Draft) -> Judged:
+    run = next((run for run in draft.snapshot.runs if run.agent == agent.name), None)
+    return Judged(run is None, f"{agent.name} has {f'run {run.id}' if run else 'no run'}")
+
+
+@_rule("not_due", "agent", "start it now: orchestrator run {about}")
+def _due(agent: Agent, draft: Draft) -> Judged:
+    if agent.name in draft.snapshot.forced:
+        return Judged(True, f"{agent.name} was asked for by name")
+    view = draft.snapshot.agents.get(agent.name)
+    last = view.last_started if view else None
+    due = next_due(agent, last, draft.at, draft.snapshot.timezone)
+    if due <= draft.at:
+        return Judged(True, f"{agent.name} is due")
+    if math.isinf(due):
+        return Judged(False, f"{agent.name} is never due: its schedule matches no time")
+    return Judged(False, f"{agent.name} is due in {due - draft.at:.0f} s", due)
+
+
+@_rule("usage_limit", "agent", "no action needed: work continues when the limit resets")
+def _usage_limit(_: Agent, draft: Draft) -> Judged:
+    hold = draft.snapshot.hold
+    if hold and hold.code == "usage_limit" and hold.until and draft.at < hold.until:
+        return Judged(False, hold.message, hold.until)
+    return Judged(True, "no usage limit is known")
+
+
+@_rule("system_fault", "agent", "find the fault: orchestrator doctor (then work continues)")
+def _system_fault(_: Agent, draft: Draft) -> Judged:
+    hold = draft.snapshot.hold
+    if hold is None or hold.code == "usage_limit":
+        return Judged(True, "no fault is known")
+    return Judged(draft.may_probe, hold.message)
+
+
+@_rule("budget_exhausted", "agent", "wait for tomorrow, or raise budgets.daily_usd in agents.yaml")
+def _daily_budget(_: Agent, draft: Draft) -> Judged:
+    cap, spent = draft.config.budgets.daily_usd, draft.snapshot.spent_today_usd
+    if cap is None or spent < cap:
+        return Judged(True, f"{spent:.2f} USD spent today")
+    return Judged(False, f"{spent:.2f} of {cap:g} USD spent today", next_midnight(draft.at))
+
+
+@_rule("max_incoming", "agent", "let the queue drain, or: orchestrator limits set max_incoming=N")
+def _max_incoming(agent: Agent, draft: Draft) -> Judged | None:
+    if draft.takes(agent):
+        return None
+    limit = draft.config.queue_limits.max_incoming
+    detail = f"{draft.unfinished} of {limit} tasks wait or are claimed"
+    return Judged(draft.unfinished < limit, detail)
+
+
+# --- may an available task be taken now? -------------------------------------------------------
+
+
+@_rule("max_claimed", "choice", "let claimed tasks end, or: orchestrator limits set max_claimed=N")
+def _max_claimed(_: Task, draft: Draft) -> Judged:
+    limit = draft.config.queue_limits.max_claimed
+    return Judged(draft.claimed < limit, f"{draft.claimed} of {limit} tasks are claimed")
+
+
+@_rule("open_prs_unknown", "choice", "find out why the forge does not answer: orchestrator doctor")
+def _open_prs_known(task: Task, draft: Draft) -> Judged:
+    known = draft.open_prs is not None
+    detail = "the number of open pull requests is " + ("known" if known else "not known")
+    return Judged(known or not draft.will_open(task), detail)
+
+
+@_rule("max_open_prs", "choice", "merge or close pull requests: orchestrator pr list")
+def _max_open_prs(task: Task, draft: Draft) -> Judged:
+    limit, count = draft.config.queue_limits.max_open_prs, draft.open_prs
+    full = count is not None and count >= limit
+    detail = f"{'?' if count is None else count} of {limit} pull requests open or coming"
+    return Judged(not (full and draft.will_open(task)), detail)
+
+
+@_rule("blocked_by_dependency", "choice", "see why it is not met: orchestrator explain {about}")
+def _dependencies(task: Task, draft: Draft) -> Judged:
+    known = draft.snapshot.dependencies
+    unmet = [other for other in task.depends_on if known.get(other) != "met"]
+    if not unmet:
+        return Judged(True, "every dependency is met")
+    why = "; ".join(f"{other} ({known.get(other, 'unknown')})" for other in unmet)
+    return Judged(False, why, about=unmet[0])
+
+
+@_rule("backoff", "choice", "no action needed: it is retried automatically")
+def _backoff(task: Task, draft: Draft) -> Judged:
+    left = seconds_left(task, draft.at)
+    if left > 0:
+        return Judged(False, f"{task.id} is retried in {left:.0f} s", task.not_before)
+    # After a clock was moved back, the delay begins again once `not_before` is near enough.
+    again = (task.not_before or 0.0) - (task.backoff or 0.0) - 1
+    return Judged(True, "no delay", again if again > draft.at else None)
+
+
+def seconds_left(task: Task, now: float) -> float:
+    """Return how long a task still waits for its next attempt: never longer than its delay.
+
+    A `not_before` that is farther away than the whole delay means that the clock was moved back
+    behind the time at which it was recorded: the delay counts as over. If the clock was moved back
+    by less than the time waited so far, nothing shows it, and that time is waited once more.
+    """
+    if task.not_before is None:
+        return 0.0
+    left = task.not_before - now
+    if task.backoff is not None:
+        # One second is tolerated: clocks are corrected by less, all the time.
+        left = min(left, task.backoff) if left <= task.backoff + 1 else 0.0
+    return max(left, 0.0)
+
+
+# --- what is left ------------------------------------------------------------------------------
+
+
+@_rule("no_matching_task", "agent", "add one: orchestrator task add --title '...' --role {about}")
+def _matching_task(agent: Agent, draft: Draft) -> Judged | None:
+    takes, found = draft.takes(agent), len(draft.choices(agent))
+    return Judged(found > 0, f"{found} tasks with ROLE {takes}", about=takes) if takes else None
+
+
+@_rule("max_starts", "agent", "no action needed: it starts at one of the next ticks")
+def _max_starts(_: Agent, draft: Draft) -> Judged:
+    before, limit = len(draft.starts), draft.config.max_starts
+    return Judged(before < limit, f"{before} of {limit} starts per tick come before it")
+
+
+@_rule("queue_order", "task", "no action needed: it waits for its turn (PRIORITY P0 goes first)")
+def _queue_order(task: Task, draft: Draft) -> Judged | None:
+    before = [(name, taken.id) for name, taken in draft.starts if taken and taken.role == task.role]
+    name = next((name for name, taken in before if taken == task.id), None)
+    if name is not None:
+        return Judged(True, f"{name} takes {task.id} at the next tick")
+    return Judged(False, "{} takes {} first".format(*before[0])) if before else None

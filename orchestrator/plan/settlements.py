@@ -1,0 +1,71 @@
+"""What becomes of runs that ended or lost their supervisor. Pure functions of a snapshot."""
+
+from __future__ import annotations
+
+from orchestrator.model import Action, Config, Outcome, RunView, Snapshot, Task
+
+#: How often a supervisor that died is started again for one run before the run counts as lost.
+MAX_RESTARTS = 3
+#: The same for a run whose client has ended: its result outranks much (failures 1).
+MAX_CONCLUDING_RESTARTS = 30
+
+#: What became of a run, by the last event that it left in its task's history.
+_ENDS = {"requeued": "requeue", "failed": "fail", "blocked": "block", "done": "finish"}
+
+
+def settlements(snapshot: Snapshot, config: Config) -> list[Action]:
+    """Return what is to be done about runs that ended or lost their supervisor, and claimed tasks
+    that have no run at all (somebody deleted its files, or moved the task there by hand).
+    """
+    actions = [action for run in snapshot.runs if (action := settle(run, snapshot, config))]
+    runs = {run.id for run in snapshot.runs}
+    for task in snapshot.claimed:
+        if task.run in runs:
+            continue
+        if not (task.run and task.claimed_by):
+            actions.append(Action("requeue", task=task.id, reason="no_result: its run is gone"))
+        else:
+            lost = RunView(task.run, task.claimed_by, task.id, False, True, 0)
+            outcome = Outcome("interrupted", "no_result: its run is gone")
+            actions.append(_verdict_action(lost, outcome, task, config))
+    return actions
+
+
+def settle(run: RunView, snapshot: Snapshot, config: Config) -> Action | None:
+    """Return what is to be done about a run, or None while it is well and at work."""
+    outcome = run.outcome
+    if not run.finished:
+        if run.alive:
+            return None
+        limit = MAX_CONCLUDING_RESTARTS if run.concluding else MAX_RESTARTS
+        if run.restarts < limit:
+            return Action("deliver", run.agent, run.task, run.id, "supervisor_gone")
+        outcome = Outcome("interrupted", f"no_result: its supervisor died {run.restarts + 1} times")
+    if outcome is None:
+        outcome = Outcome("interrupted", "no_result: its record cannot be read")
+    task = next((t for t in snapshot.claimed if t.id == run.task and t.run == run.id), None)
+    return _verdict_action(run, outcome, task, config)
+
+
+def _verdict_action(run: RunView, outcome: Outcome, task: Task | None, config: Config) -> Action:
+    def action(word: str, delay: float | None = None, charged: bool = False) -> Action:
+        return Action(word, run.agent, run.task, run.id, outcome.reason, delay, charged)
+
+    if task is None:  # no task, or a person moved it away while the run was at work
+        return action("finish")
+    if task.ended in _ENDS:  # decided and written down; a kill came before the file's move
+        return action(_ENDS[task.ended], charged=task.ended == "failed")
+    match outcome.verdict:
+        case "done" | "no_change" | "approved" | "changes_requested":
+            return action("finish")
+        case "needs_human":
+            return action("block")
+        case "usage_limit" | "system_fault" | "stopped":
+            return action("requeue")
+        case "interrupted" if task.interruptions == 0:
+            return action("requeue")
+        case _:
+            attempt = task.attempts + 1
+            if attempt >= config.retry.max_attempts:
+                return action("fail", charged=True)
+            return action("requeue", config.retry.delay(attempt), charged=True)

@@ -1,0 +1,156 @@
+"""What the operating system knows of processes: one protocol, by /proc on Linux, else by psutil.
+
+A process is known by its id *and* an identity, because ids are used again. Imported by the waiting
+supervisor, so psutil is imported only where it is called.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+#: Variables whose value is the run that a process belongs to: clients, and checks of their work.
+MARKS = ("ORCHESTRATOR_RUN_ID", "ORCHESTRATOR_CHECK_OF")
+#: <linux/prctl.h>
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Processes(Protocol):
+    """The questions about processes. `tests/test_processes.py` runs on each implementation."""
+
+    def identity(self, pid: int) -> str | None:
+        """Return a word that no other process with this id ever has; None if it is not alive.
+
+        A zombie is not alive.
+        """
+
+    def booted(self) -> float:
+        """Return when the machine started, in seconds since the epoch."""
+
+    def marked(self, run_id: str) -> Iterator[int]:
+        """Yield the living processes, except this process, that were started within the run."""
+
+    def below(self, root: int) -> set[int]:
+        """Return the living processes, except this process, that descend from another process."""
+
+    def adopt_orphans(self) -> None:
+        """Become the parent of descendants whose own parent dies, where the system allows that."""
+
+
+class Linux:
+    """Reads /proc, see proc(5)."""
+
+    def identity(self, pid: int) -> str | None:
+        # The boot's id, and the start time in clock ticks since boot (field 22): unlike a
+        # wall-clock time, it does not move with the clock.
+        found = self._state(pid) if pid > 0 else None
+        if found is None:
+            return None
+        try:
+            with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+                boot = file.read(8).decode()
+        except OSError:
+            return None
+        return f"{boot}:{found[19].decode()}"
+
+    def booted(self) -> float:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def marked(self, run_id: str) -> Iterator[int]:
+        marks = {f"{name}={run_id}".encode() for name in MARKS}
+        for pid in self._all():
+            try:
+                with open(f"/proc/{pid}/environ", "rb") as file:
+                    environment = file.read()
+            except OSError:  # gone, or another user's
+                continue
+            if marks.isdisjoint(environment.split(b"\0")) or pid == os.getpid():
+                continue
+            if self._state(pid):
+                yield pid
+
+    def below(self, root: int) -> set[int]:
+        children: dict[int, list[int]] = {}
+        for pid in self._all():
+            if state := self._state(pid):
+                children.setdefault(int(state[1]), []).append(pid)
+        found: set[int] = set()
+        left = [root]
+        while left:
+            born = children.get(left.pop(), [])
+            found.update(born)
+            left += born
+        return found - {os.getpid()}
+
+    def adopt_orphans(self) -> None:
+        # Whatever a client starts then stays below us, whatever session and environment it gives
+        # itself (prctl(2)).
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    @staticmethod
+    def _all() -> Iterator[int]:
+        return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+    @staticmethod
+    def _state(pid: int) -> list[bytes] | None:
+        """Return the fields of a living process from its state on; None for every other process."""
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            return None
+        return fields if len(fields) > 19 and fields[0] not in (b"Z", b"X") else None
+
+
+class Psutil:
+    """Asks psutil: for macOS. Its orphans go to the first process, so only `marked` finds these."""
+
+    def identity(self, pid: int) -> str | None:
+        import psutil
+
+        if pid <= 0:
+            return None
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            return f"t:{process.create_time():.2f}"
+        except psutil.Error:
+            return None
+
+    def booted(self) -> float:
+        import psutil
+
+        return psutil.boot_time()
+
+    def marked(self, run_id: str) -> Iterator[int]:
+        import psutil
+
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                variables = process.environ()
+                is_of_run = any(variables.get(name) == run_id for name in MARKS)
+                if is_of_run and process.pid != os.getpid() and self.identity(process.pid):
+                    yield process.pid
+
+    def below(self, root: int) -> set[int]:
+        import psutil
+
+        try:
+            found = psutil.Process(root).children(recursive=True)
+        except psutil.Error:
+            return set()
+        return {each.pid for each in found if each.pid != os.getpid() and self.identity(each.pid)}
+
+    def adopt_orphans(self) -> None:
+        return
+
+
+#: The implementation for the system that this program runs on.
+HERE: Processes = Linux() if sys.platform == "linux" else Psutil()

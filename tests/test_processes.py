@@ -1,0 +1,121 @@
+"""What each implementation of `system.processes` must answer; on Linux, both answer the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.system import process
+from orchestrator.system.processes import HERE, MARKS, Linux, Processes, Psutil
+
+RUN = f"20261129T090000Z-{os.getpid()}"
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(Linux, marks=pytest.mark.skipif(sys.platform != "linux", reason="no /proc")),
+        Psutil,
+    ]
+)
+def system(request: pytest.FixtureRequest) -> Processes:
+    made: Processes = request.param()
+    return made
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start shell commands, each in a group of its own; end what is left of them."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def shell(text: str, **variables: str) -> subprocess.Popen[bytes]:
+        environment = {"PATH": os.environ["PATH"], **variables}
+        child = subprocess.Popen(("/bin/sh", "-c", text), env=environment, process_group=0)
+        started.append(child)
+        return child
+
+    yield shell
+    for child in started:
+        process.kill_group(child.pid)
+        child.wait()
+    process.end_run(None, None, RUN, grace=0)
+
+
+def wait_for(condition: Callable[[], object], limit: float = 20) -> None:
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+
+
+def pid_in(path: Path) -> int:
+    wait_for(lambda: path.exists() and path.read_text().strip())
+    return int(path.read_text())
+
+
+def test_an_identity_is_of_one_living_process(system: Processes, start: Start) -> None:
+    child, other = start("exec sleep 60"), start("sleep 0.1; exec sleep 60")
+    known = system.identity(child.pid)
+    assert known
+    assert system.identity(child.pid) == known
+    assert system.identity(os.getpid()) not in (None, known)
+    child.kill()
+    child.wait()
+    assert system.identity(child.pid) is None
+    assert system.identity(other.pid)
+    for odd in (0, -1, 2**22 + 1):
+        assert system.identity(odd) is None
+
+
+def test_a_zombie_is_not_alive(system: Processes, start: Start) -> None:
+    child = start("exit 0", ORCHESTRATOR_RUN_ID=RUN)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert system.identity(child.pid) is None
+    assert child.pid not in system.below(os.getpid())
+    assert child.pid not in set(system.marked(RUN))
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_the_processes_of_a_run_are_found_by_its_mark(
+    system: Processes, start: Start, tmp_path: Path, mark: str
+) -> None:
+    child = start(f"setsid sleep 60 & echo $! > {tmp_path}/pid; wait", **{mark: RUN})
+    away = pid_in(tmp_path / "pid")
+    start("exec sleep 60", **{mark: f"{RUN}-another"})
+    wait_for(lambda: set(system.marked(RUN)) == {child.pid, away})
+
+
+def test_descendants_are_found_whatever_session_and_environment_they_have(
+    system: Processes, start: Start, tmp_path: Path
+) -> None:
+    deep = f"env -i setsid sh -c 'sleep 60 & echo $! > {tmp_path}/pid; wait' & wait"
+    child = start(deep, ORCHESTRATOR_RUN_ID=RUN)
+    away = pid_in(tmp_path / "pid")
+    try:
+        assert away in system.below(child.pid)
+        assert away not in set(system.marked(RUN))
+        assert system.below(child.pid) <= system.below(os.getpid())
+        assert os.getpid() not in system.below(os.getppid())
+        assert child.pid not in system.below(child.pid)
+    finally:
+        for pid in system.below(child.pid):
+            os.kill(pid, 9)
+
+
+def test_both_implementations_see_the_same(start: Start, tmp_path: Path) -> None:
+    child = start(f"sleep 60 & echo $! > {tmp_path}/pid; wait", ORCHESTRATOR_RUN_ID=RUN)
+    pid_in(tmp_path / "pid")
+    other = Psutil()
+    assert other.below(child.pid) == HERE.below(child.pid) != set()
+    assert set(other.marked(RUN)) == set(HERE.marked(RUN)) != set()
+    assert other.booted() == pytest.approx(HERE.booted(), abs=2)
+
+
+def test_the_machine_started_before_now(system: Processes) -> None:
+    assert 0 < system.booted() < time.time()
