@@ -26,7 +26,7 @@ ROOMS = {
     "cli": {"main"},
     "demo": {"play", "project"},
     "setup": {"doctor", "init_project", "uninstall"},
-    "tick": {"inbox", "lock", "observe", "problems", "tick"},
+    "tick": {"inbox", "lock", "observe", "problems", "stop", "tick"},
     "run": {"headstart", "prompts", "supervisor"},
     "upkeep": {"clean", "retention"},
     "pulls": {"forge", "forges", "landing", "review", "states"},
