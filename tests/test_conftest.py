@@ -32,7 +32,9 @@ def test_a_test_that_timed_out_leaves_no_process_and_fails_no_neighbour(tmp_path
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider"),
-            *("-c", str(CHECKOUT / "pyproject.toml"), "--rootdir", str(tmp_path), str(tmp_path)),
+            *("-c", str(CHECKOUT / "pyproject.toml"), "--rootdir", str(tmp_path)),
+            # A folder of its own: to remove those of earlier sessions can take minutes.
+            *("--basetemp", str(tmp_path / "temporary"), str(tmp_path / "test_it.py")),
         ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT / "tests")},
