@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from typing import Any
+from typing import IO, Any
 
 #: Bytes of a state file that are read; none of ours comes near it.
 MOST_READ = 64 << 20
@@ -70,16 +70,21 @@ def write_json(path: str, value: Any) -> None:
     write_atomic(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
 
 
-def read_regular(path: str, limit: int = MOST_READ) -> bytes:
-    """Return a regular file's bytes, `limit` at the most.
+def open_regular(path: str) -> IO[bytes]:
+    """Open a regular file to read. Raises OSError, also for a link, a pipe, a device or a folder.
 
-    Neither a symbolic link nor a pipe, a device or a folder is read, nor waited for. Raises
-    OSError, for those too.
+    Never waits for the other end of a pipe.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", path)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return open(descriptor, "rb")
+
+
+def read_regular(path: str, limit: int = MOST_READ) -> bytes:
+    """Return a regular file's bytes, `limit` at most. Raises as `open_regular` does."""
+    with open_regular(path) as file:
         return file.read(limit)
 
 
