@@ -578,7 +578,7 @@ def test_a_file_that_is_no_task_is_explained_by_name_and_by_path(
     path = Path(project.state("incoming"), "bad file.md")
     path.write_text("# A title, and no role\n")
     found = cli("explain", str(path) if subject == "path" else subject, "--json").json
-    assert found["verdict"] == "is no task: it has no ROLE in its header"
+    assert found["verdict"] == "is not a task: it has no ROLE in its header"
     assert found["rules"][0]["code"] == "task_malformed"
 
 
