@@ -131,7 +131,7 @@ HELD_BY: dict[str, str] = {
         "test_setup_leads_from_nothing_to_agents_that_may_start"
     ),
     "test_a_session_elsewhere_or_of_our_own_agents_is_told_nothing": (
-        "test_the_hook_takes_next_to_no_time_where_it_has_nothing_to_do"
+        "test_the_hook_is_of_the_main_worktree_wherever_a_session_is"
     ),
     "test_a_fault_of_the_system_charges_nobody_and_passes": (
         "test_a_service_that_refuses_is_one_problem_until_it_answers"
