@@ -16,7 +16,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Action, Entry, Outcome, Retention
 from orchestrator.project import agent_memory, mark, run_record
 from orchestrator.system import files
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick.settle import Settler
 from orchestrator.upkeep import retention
 
@@ -95,7 +95,7 @@ def _end_run(project: Project, number: int) -> Action:
     layout = project.layout
     task_id = project.add_task()
     run_id = f"20260101T{number:06}Z-{number:06x}"
-    store = Store(layout)
+    store = stores.of_project(layout)
     fields: dict[str, object] = {"agent": AGENT, "run": run_id, "branch": f"agent/{task_id}-x"}
     if store.claim(store.find(task_id), Entry(AT, "claimed", fields), 5) is None:
         raise Broken(f"{task_id} could not be claimed")

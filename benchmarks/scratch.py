@@ -28,8 +28,8 @@ from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import Record
 from orchestrator.setup import init_project
 from orchestrator.system import files, process
+from orchestrator.tasks import store as stores
 from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHER = str(ROOT / "bin" / "orchestrator")
@@ -241,7 +241,7 @@ class Project:
             (),
             "## Context\nNothing is to be changed.\n",
         )
-        Store(self.layout).add(file)
+        stores.of_project(self.layout).add(file)
         return file.id
 
     def start_run(self, argv: Sequence[str]) -> tuple[float, int]:

@@ -1,16 +1,14 @@
 """What others can put before us: a repository's commits, and what lies where our own state should.
 
 A clone's author knows everything but this machine: nothing that came with a commit may run, be
-unmarshalled or lead our writing elsewhere. The model of the threats is SECURITY.md.
+believed or lead our writing elsewhere. The model of the threats is SECURITY.md.
 """
 
 from __future__ import annotations
 
 import json
-import marshal
 import os
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,6 @@ from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, mark, run_record
 from orchestrator.system import files
-from orchestrator.tasks import listing_cache
-from orchestrator.tasks.store import Store
 
 Cli = Callable[..., Any]
 world = harness.world
@@ -140,7 +136,7 @@ def test_odd_files_in_the_place_of_state_keep_nobody_waiting(
     agent = Path(project.agent("impl-agent-1"))
     agent.mkdir(parents=True)
     cache = Path(project.cache)
-    names = ["idle", "config", "incoming.summaries", "prs.json"]
+    names = ["idle", "config", "prs.json"]
     paths = [cache / name for name in names]
     paths += [Path(project.hold), agent / "state.json", Path(project.prs, "1.json")]
     paths += [Path(project.state("incoming"), "odd.md")]
@@ -205,40 +201,6 @@ def test_the_doctor_names_what_git_tracks_of_our_state(project: Layout, cli: Cli
     assert [f["level"] for f in found] == ["warn", "warn"]
     assert "cache/idle" in found[0]["message"]
     assert "'.orchestrator/shared/queue/incoming/a task.md'" in found[1]["hint"]
-
-
-class Loud:
-    """Marshal that notes when it is asked to read."""
-
-    def __init__(self) -> None:
-        self.read: list[bytes] = []
-
-    def loads(self, data: bytes) -> Any:
-        self.read.append(data)
-        return marshal.loads(data)
-
-    def dumps(self, value: Any) -> bytes:
-        return marshal.dumps(value)
-
-
-def test_summaries_that_came_with_a_commit_are_never_unmarshalled(
-    project: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(listing_cache.LEAST + 1):
-        text = f"# [T{number}] Number {number}\n\nROLE: implement\n"
-        Path(project.state("incoming"), f"T{number}.md").write_text(text)
-    path = os.path.join(project.cache, "incoming.summaries")
-    time.sleep(listing_cache._SETTLED / 1e9 * 1.5)
-    Store(project).list("incoming", remember=True)
-    loud = Loud()
-    monkeypatch.setattr(listing_cache, "marshal", loud)
-    Store(project).list("incoming")
-    assert len(loud.read) == 1  # our own is
-    body = marshal.dumps({"T1.md": ((1, 2, 3), "wrong")})
-    for proof in ("None", "(1, 2, 3)", repr((1, 1 << 60, 2))):
-        Path(path).write_bytes(listing_cache._head(path, body, proof) + b"\n" + body)
-        Store(project).list("incoming")
-    assert len(loud.read) == 1
 
 
 def hostile_run(layout: Layout, canary: Path, status: str, key: str | None) -> str:

@@ -25,9 +25,8 @@ from orchestrator.pulls import landing, states
 from orchestrator.pulls.local import Local
 from orchestrator.system import locks
 from orchestrator.system import process as processes
-from orchestrator.tasks import store as store_module
-from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import file_store, task_file
+from orchestrator.tasks.file_store import FileStore
 from orchestrator.upkeep import clean, retention
 
 world = harness.world
@@ -59,7 +58,7 @@ def kept(layout: Layout) -> list[str]:
 
 def a_task(layout: Layout, task_id: str, run: str, state: str, **fields: object) -> None:
     """Put a task into a state as its run left it."""
-    store = Store(layout)
+    store = FileStore(layout)
     new = task_file.new(task_id, task_id, "implement", None, None, AT, None, (), "Text.\n")
     store.add(new)
     claimed = {"agent": AGENT, "run": run, "branch": f"agent/{task_id}"}
@@ -155,7 +154,7 @@ def test_a_folder_that_a_killed_tick_had_half_removed_goes_the_next_time(project
 def test_while_the_queue_is_busy_for_long_no_run_goes(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "LOCK_WAIT", 0.0)
+    monkeypatch.setattr(file_store, "LOCK_WAIT", 0.0)
     ids = [a_run(project, number) for number in range(8)]
     with locks.Lock(os.path.join(project.queue, ".lock")):
         assert retention.prune(project, FEW, [AGENT]) == []
@@ -237,7 +236,7 @@ def test_of_a_long_history_the_newest_bytes_are_read_across_both_parts(project: 
     for number in range(4):
         events.append(project, NOW, f"e{number}")
         if number == 1:
-            assert events.begin_anew(project, 1)
+            assert events.rotate(project, 1)
     assert told(project) == ["e0", "e1", "e2", "e3"]
     assert told(project, 3 * line + 5) == ["e1", "e2", "e3"]
     assert told(project, 2 * line) == ["e2", "e3"]
@@ -248,14 +247,14 @@ def test_a_history_that_begins_anew_while_it_is_opened_is_read_once(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events.append(project, NOW, "older")
-    events.begin_anew(project, 1)
+    events.rotate(project, 1)
     events.append(project, NOW, "newer")
     opened = events._open
 
     def slowly(path: str) -> Any:
         found = opened(path)
         if path == project.events:
-            assert events.begin_anew(project, 1)
+            assert events.rotate(project, 1)
         return found
 
     monkeypatch.setattr(events, "_open", slowly)
@@ -266,7 +265,7 @@ def test_the_numbers_of_the_last_days_count_what_was_put_aside(
     project: Layout, cli: Callable[..., Any]
 ) -> None:
     events.append(project, time.time(), "added", task="T1")
-    assert events.begin_anew(project, 1)
+    assert events.rotate(project, 1)
     events.append(project, time.time(), "added", task="T2")
     assert cli("_history", "--json").json["tasks_in"] == 2
 
@@ -434,7 +433,7 @@ def test_what_clean_would_keep_does_not_go_by_itself(cleaned: Layout, tmp_path: 
     git(root, "branch", "agent/T2-x")
     merged(cleaned, "agent/T2-x")
     a_task(cleaned, "T2-x", "R1", "failed")
-    store = Store(cleaned)
+    store = FileStore(cleaned)
     store.move(store.find("T2-x"), "incoming", Entry(AT, "retried", {}))
     git(root, "branch", "a-persons", "main")
     after_days(cleaned, 0, 40)

@@ -24,6 +24,7 @@ from conftest import CHECKOUT, set_up_long_ago
 from harness import FAKE_CLIENT, World, wait_until
 
 from orchestrator import __version__
+from orchestrator.client.claude.adapter import Claude
 from orchestrator.schedule import cron, launchd, schedule
 from orchestrator.schedule.entry import Entry, usable_path
 
@@ -359,7 +360,8 @@ def test_uninstall_leaves_nothing_but_the_queue(planned: World) -> None:
 
 def test_the_path_that_is_kept_holds_nothing_that_passes() -> None:
     path = "/a:/b::.:rel:/a:/home/me/.claude/plugins/cache/x/1.0/bin:/with\nbreak:/c d"
-    found = usable_path({"PATH": path, "HOME": "/home/me"})
+    passing = Claude().passing_folders({"HOME": "/home/me"})
+    found = usable_path({"PATH": path}, passing)
     assert found == "/a:/b:/c d"
     assert usable_path({"PATH": "rel"}) == os.defpath
 

@@ -43,7 +43,7 @@ def with_history(*entries: tuple[str, dict[str, object]], data: bytes = SMALL) -
 
 
 def fold(*entries: tuple[str, dict[str, object]], data: bytes = SMALL) -> Task:
-    return task_file.summarise(with_history(*entries, data=data), "incoming", "/q/x.md", 7.0)
+    return task_file.summarise(with_history(*entries, data=data), "claimed", "/q/x.md", 7.0)
 
 
 def refusal(data: bytes, name: str = "x.md") -> str:
@@ -596,7 +596,7 @@ def test_the_header_gives_what_history_does_not() -> None:
     task = task_file.summarise(parse(data, "t.md"), "incoming", "/q/t.md", 7.0)
     assert (task.reviews, task.head, task.pr) == ("A-1", "abc", "7")
     assert (task.priority, task.created) == ("P0", None)
-    assert (task.state, task.path, task.branch) == ("incoming", "/q/t.md", None)
+    assert (task.state, task.where, task.branch) == ("incoming", "/q/t.md", None)
     odd = parse(b"# T\nROLE: x\nPRIORITY: urgent\n", "t.md")
     assert odd.priority == "urgent"
 

@@ -1,7 +1,7 @@
-"""What is remembered of an agent between ticks: `agents/<agent>/state.json`.
+"""An agent's memory between ticks: `agents/<agent>/state.json`.
 
-Written only under the scheduler's lock, in one atomic step each time, so that a settled run is
-counted exactly once.
+It is written only under the scheduler's lock, in one atomic step each time, so that a settled run
+is counted exactly once.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -31,7 +31,7 @@ class AgentState(NamedTuple):
     last_finished: float | None = None
     last_outcome: str | None = None
     last_reason: str | None = None
-    #: The run that is not settled yet, and the last one that is.
+    #: The unsettled run, and the last settled run.
     run: str | None = None
     last_run: str | None = None
     #: The supervisor that was started for it: {"pid", "identity"}.
@@ -72,11 +72,11 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 def read(layout: Layout, agent: str) -> AgentState:
-    """Return an agent's memory; what is missing in it, or is of the wrong kind, is as at first."""
+    """Return an agent's memory; a value that is missing or of the wrong type has its default."""
     record = files.read_json(layout.agent_state(agent)) or {}
     values = {n: v for n, v in record.items() if n in _KINDS and files.fits(v, _KINDS[n])}
     for name in ("run", "last_run"):
-        # It is the name of a folder, and whoever reads this takes it for that.
+        # Readers use it as the name of a folder.
         if not files.is_plain_name(values.get(name)):
             values.pop(name, None)
     state = AgentState(**values)

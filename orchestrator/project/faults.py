@@ -1,4 +1,4 @@
-"""A fault that outlasts the process that met it: kept for people, and for later ticks."""
+"""Faults that outlast the process that met them: kept on disk for people and for later ticks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def keep(path: str, error: OrchestratorError) -> None:
 
 
 def read(path: str) -> Problem | None:
-    """Return the fault that is kept in a file; None when there is none."""
+    """Return the fault that is kept in a file; None without one."""
     record = files.read_json(path) or {}
     code, message, hint = (record.get(name) for name in Problem._fields)
     if not isinstance(code, str) or not isinstance(message, str):
@@ -31,12 +31,12 @@ def forge_fault(layout: Layout) -> Problem | None:
 
 
 def landing_fault(layout: Layout) -> Problem | None:
-    """Return why what is approved could not be merged the last time; None when it could."""
+    """Return why approved work could not be merged the last time; None if it could be merged."""
     return read(layout.landing_fault)
 
 
 def read_hold(layout: Layout) -> Hold | None:
-    """Return why claiming pauses for everyone, if it does."""
+    """Return why no agent may claim a task now; None if agents may."""
     record = files.read_json(layout.hold) or {}
     text, number = (str,), (int, float)
     code, message, hint = (record.get(name) for name in ("code", "message", "hint"))

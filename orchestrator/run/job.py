@@ -11,7 +11,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Role, Task
 from orchestrator.project import run_record
 from orchestrator.project.run_record import Record
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tasks.task_file import TaskFile
 
 
@@ -45,7 +45,7 @@ class Job(NamedTuple):
             raise OrchestratorError(f"there is no role {record['role']!r}", code="role_broken")
         task = file = None
         if record["task"]:
-            store = Store(layout)
+            store = stores.of_project(layout)
             with contextlib.suppress(NotFound):
                 task = store.find(record["task"])
                 file = store.read(task)
@@ -58,7 +58,7 @@ class Job(NamedTuple):
         if self.record["task"] is None:
             return True
         try:
-            task = Store(self.layout).find(self.record["task"])
+            task = stores.of_project(self.layout).find(self.record["task"])
         except NotFound:
             return False
         return task.state == "claimed" and task.run == self.record["id"]

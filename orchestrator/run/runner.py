@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import IO
 
-from orchestrator.client.claude import client
+from orchestrator.client import registry
+from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import base_branch, remotes, repository, worktree, worktree_commands
 from orchestrator.guard import user_commands
@@ -252,8 +254,11 @@ def _told(folder: str, record: Record, role: Role | None) -> Outcome:
     if record.get("client") is None and record.get("undelivered"):
         told = Outcome(**record["undelivered"]["told"])
         return told._replace(cost_usd=None, input_tokens=None, output_tokens=None)
-    stream = client.read_stream(os.path.join(folder, run_record.STREAM))
-    return client.outcome(stream, _ended(folder, record), role, record.get("commits", 0))
+    launch = files.read_json(os.path.join(folder, run_record.LAUNCH)) or {}
+    client = registry.named(launch.get("client"))
+    ended = _ended(folder, record, client, launch.get("allow"))
+    with _stream(folder) as lines:
+        return client.outcome(lines, ended, role, record.get("commits", 0))
 
 
 def _secure(folder: str, record: Record) -> str | None:
@@ -313,14 +318,22 @@ def _deliver(
         return outcome._replace(verdict="system_fault", reason=_fault(error).reason)
 
 
-def _ended(folder: str, record: Record) -> client.Ended:
+def _stream(folder: str) -> IO[str]:
+    """Open a run's stream; an empty one where the client wrote none."""
+    path = os.path.join(folder, run_record.STREAM)
+    where = path if os.path.exists(path) else os.devnull
+    return open(where, encoding="utf-8", errors="replace")
+
+
+def _ended(folder: str, record: Record, client: Client, allow: object) -> Ended:
     ended = record.get("ended") or {}
     stderr = _tail(os.path.join(folder, run_record.STDERR))
     from orchestrator.guard import secret_names
 
-    allow = (files.read_json(os.path.join(folder, run_record.LAUNCH)) or {}).get("allow")
-    given = secret_names.given_to_client(os.environ, allow if isinstance(allow, list) else ())
-    return client.Ended(
+    allowed = allow if isinstance(allow, list) else ()
+    kept = client.sign_in_names(os.environ)
+    given = secret_names.without_secrets(os.environ, allowed, kept)
+    return Ended(
         exit_code=ended.get("exit_code"),
         signal=ended.get("signal"),
         stopped_for=ended.get("stopped_for"),

@@ -22,6 +22,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.client import registry
 from orchestrator.guard import client_environment
 from orchestrator.project import run_record
 from orchestrator.project.run_record import Record
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Bytes of output after which a run is taken for a runaway.
 MAX_OUTPUT = 512 * 1024 * 1024
+#: Bytes of a line of output that are looked at together.
+MAX_LINE = 16 * 1024 * 1024
 #: Seconds that the client may live on after its result line (background work can hold it open).
 LINGER_SECONDS = 60.0
 #: Longest time between two looks at the clock and the output.
@@ -160,8 +163,13 @@ def launch(folder: str, record: Record) -> None:
     plan = files.read_json(os.path.join(folder, run_record.LAUNCH))
     if plan is None:
         raise RuntimeError(f"{folder}: {run_record.LAUNCH} is missing")
+    client = registry.named(plan.get("client"))
     variables = client_environment.for_client(
-        os.environ, plan["environment"], plan.get("allow", ())
+        os.environ,
+        plan["environment"],
+        plan.get("allow", ()),
+        kept=client.sign_in_names(os.environ),
+        dropped=client.session_names,
     )
     go_read, go_write = os.pipe()
     error_read, error_write = os.pipe()
@@ -193,7 +201,7 @@ def _become_client(
         for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         if os.read(go, 1) == b"1":
-            _redirect(0, os.path.join(folder, run_record.PROMPT), os.O_RDONLY)
+            _redirect(0, plan["stdin"], os.O_RDONLY)
             output = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             _redirect(1, os.path.join(folder, run_record.STREAM), output)
             _redirect(2, os.path.join(folder, run_record.STDERR), output)
@@ -256,7 +264,9 @@ class _Waiting:
         self.signal: int | None = None
         self.limits = record["limits"]
         self._reaped = False
+        launch = os.path.join(folder, run_record.LAUNCH)
         self._outputs = [os.path.join(folder, n) for n in (run_record.STREAM, run_record.STDERR)]
+        self._client = registry.named((files.read_json(launch) or {}).get("client"))
         self._result_at: float | None = None
         self._offset = 0
         self._wake, wake_write = os.pipe()
@@ -336,16 +346,14 @@ class _Waiting:
         return total
 
     def _look_for_result(self, now: float) -> None:
-        """Note when the stream's result line has come."""
+        """Note when the stream's last line has come."""
         try:
             with open(self._outputs[0], "rb") as stream:
-                # A little earlier than last time: the words may lie across two reads.
-                stream.seek(max(self._offset - 64, 0))
-                carry = b""
-                while chunk := stream.read(65536):
-                    if b'"type":"result"' in (carry + chunk).replace(b": ", b":"):
+                stream.seek(self._offset)
+                # A line that is not whole yet is read again.
+                while (line := stream.readline(MAX_LINE)).endswith(b"\n") or len(line) == MAX_LINE:
+                    self._offset += len(line)
+                    if self._client.is_last_line(line):
                         self._result_at = now
-                    carry = chunk[-64:]
-                self._offset = stream.tell()
         except FileNotFoundError:
             return

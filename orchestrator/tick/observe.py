@@ -15,15 +15,15 @@ from orchestrator.project import agent_memory, faults, mark, run_record
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import Record
 from orchestrator.system import disk, files, locks, process
-from orchestrator.tasks.store import Listing, Store
+from orchestrator.tasks import store as stores
 
 
 class Observation(NamedTuple):
     """A snapshot with the raw facts behind it, for those who show them."""
 
     snapshot: Snapshot
-    incoming: Listing
-    claimed: Listing
+    incoming: stores.Listing
+    claimed: stores.Listing
     states: dict[str, AgentState]
     #: Unsettled runs by id.
     records: dict[str, Record]
@@ -35,16 +35,11 @@ def observe(
     now: float,
     prs: list[PullRequest] | None,
     forced: dict[str, str | None] | None = None,
-    *,
-    remember: bool = False,
 ) -> Observation:
-    """Look at everything once. `prs` are the forge's, None when it cannot be asked.
-
-    With `remember`, what a long queue holds is kept for the next look to be quicker.
-    """
-    store = Store(layout)
+    """Look at everything once. `prs` are the forge's, None when it cannot be asked."""
+    store = stores.of_project(layout)
     states = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
-    incoming = store.list("incoming", remember=remember)
+    incoming = store.list("incoming")
     claimed = store.list("claimed")
     runs, records = _runs(layout, states, claimed.tasks, now)
     open_prs = None if prs is None else sum(1 for pr in prs if pr.state == "open")
@@ -78,7 +73,7 @@ def observe(
 def observe_runs(layout: Layout, settings: Settings, now: float) -> Observation:
     """Look at what is unsettled only: runs, their agents and the claimed tasks."""
     states = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
-    claimed = Store(layout).list("claimed")
+    claimed = stores.of_project(layout).list("claimed")
     runs, records = _runs(layout, states, claimed.tasks, now)
     snapshot = Snapshot(
         waiting=(),
@@ -92,7 +87,7 @@ def observe_runs(layout: Layout, settings: Settings, now: float) -> Observation:
         spent_today_usd=0.0,
         may_start=False,
     )
-    return Observation(snapshot, Listing(()), claimed, states, records)
+    return Observation(snapshot, stores.Listing(()), claimed, states, records)
 
 
 def _view(name: str, state: AgentState) -> AgentView:
@@ -162,7 +157,7 @@ def outcome_of(record: Record) -> Outcome | None:
 
 
 def _dependencies(
-    store: Store, waiting: tuple[Task, ...], prs: list[PullRequest] | None
+    store: stores.Store, waiting: tuple[Task, ...], prs: list[PullRequest] | None
 ) -> dict[str, str]:
     """Say of each task that is waited for: "met", "waiting: ..." or "broken: ..."."""
     wanted = {other for task in waiting for other in task.depends_on}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from orchestrator.client import registry
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
@@ -18,16 +19,11 @@ from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import Record
 from orchestrator.pulls import review
 from orchestrator.system import files, locks, process
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick import observe
 
-#: What mends a fault, by the first word of its reason. Work then goes on by itself.
+#: What fixes a fault, by the first word of its reason; the client knows its own. Work then resumes.
 _HINTS = {
-    "client_missing": "install Claude Code, or correct claude.command in agents.yaml",
-    "authentication_failed": "run `claude` once and sign in; for cron: claude setup-token",
-    "sandbox_unavailable": "apt install bubblewrap socat; or claude.sandbox: false in agents.yaml",
-    "billing_error": "look at the account's billing",
-    "model_not_found": "correct the agent's model: orchestrator agent set NAME model=...",
     "remote_unreachable": "try by hand: git ls-remote; work goes on by itself when it answers",
     "check_program_missing": "install it, or correct `checks` in agents.yaml",
     "hook_failed": "mend `hooks` in agents.yaml",
@@ -37,12 +33,8 @@ _HINTS = {
     "git_missing": "install git, or mend the schedule's PATH: orchestrator doctor",
     "git_failed": "try by hand: git status; look at the disk (df), and for locks of a killed git",
     "git_hung": "try by hand: git status; look at the disk, and at what git waits for",
-    "rate_limit": "nothing to mend here: work goes on by itself when the service lets it",
-    "overloaded": "nothing to mend here: work goes on by itself when the service answers again",
-    "server_error": "look at the network and the service; work goes on by itself when it answers",
     "system_fault": "look at that file's owner, its permissions and the free space of its disk",
     "forge_failed": "try by hand: gh auth status",
-    "usage_limit": "work goes on by itself, in the same conversations, when the limit resets",
 }
 #: Characters of a reason or error that go into events and listings.
 REASON_KEPT = 500
@@ -56,7 +48,7 @@ class Settler:
         self.settings = settings
         self.config: Config = settings.config
         self.now = now
-        self.store = Store(layout)
+        self.store = stores.of_project(layout)
 
     def settle(self, action: Action) -> Action | None:
         """Carry out what was decided about a run: its task first, the agent's memory last.
@@ -94,6 +86,10 @@ class Settler:
         finally:
             lock.close()
         return action
+
+    def _hint(self, code: str) -> str:
+        known = {**registry.of_config(self.config).hints, **_HINTS}
+        return known.get(code, "nobody is charged; each tick tries again with one run")
 
     def _tell(self, action: Action, outcome: Outcome, record: Record) -> None:
         """Append the run's end to the project's history."""
@@ -284,7 +280,7 @@ class Settler:
             code=outcome.verdict,
             # Shown after the hold's code, which it is not to say again.
             message=message if message and code == outcome.verdict else reason,
-            hint=_HINTS.get(code, "nobody is charged; each tick tries again with one run"),
+            hint=self._hint(code),
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )

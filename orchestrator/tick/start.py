@@ -19,8 +19,8 @@ from orchestrator.project import agent_memory, events, mark, run_record
 from orchestrator.project.run_record import Record
 from orchestrator.run import supervisor
 from orchestrator.system import files, process
+from orchestrator.tasks import store as stores
 from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
 
 
 class Starter:
@@ -30,7 +30,7 @@ class Starter:
         self.layout = layout
         self.settings = settings
         self.now = now
-        self.store = Store(layout)
+        self.store = stores.of_project(layout)
 
     def start(self, agent: Agent, task: Task | None) -> Action:
         """Claim and start; intent is on disk before anything runs (failures 1).
@@ -136,7 +136,7 @@ def _new_id(now: float) -> str:
     return f"{second}-{int(now % 1 * 1e6):05x}{os.urandom(3).hex()}"
 
 
-def _last_requeue(store: Store, task: Task) -> Mapping[str, object]:
+def _last_requeue(store: stores.Store, task: Task) -> Mapping[str, object]:
     """Return what was noted when the task was put back, if nothing has happened to it since."""
     try:
         history = store.read(task).history

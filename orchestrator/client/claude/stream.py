@@ -1,17 +1,20 @@
-"""The client: how Claude Code is started for a role, and what its stream of JSON lines means.
+"""What the client's stream of JSON lines and the end of its process mean: the run's outcome. Pure.
 
 Sources: the client's own behaviour, measured (tests/test_real_client.py runs it), and its
 documentation of headless mode. Only a parsed `result` line is success; exit codes are not.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
+from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from orchestrator.guard import os_sandbox, secret_names
-from orchestrator.model import OUTCOMES, Agent, Budgets, Outcome, Role
+from orchestrator.client.claude import sandbox
+from orchestrator.client.claude.adapter import Claude
+from orchestrator.client.protocol import Ended
+from orchestrator.guard import secret_names
+from orchestrator.model import OUTCOMES, Outcome, Role
 
 #: Words of the `error` field that blame the account or the service, not the work.
 _SYSTEM_ERRORS = {
@@ -36,82 +39,8 @@ _SYSTEM_STATUS = {
     503: "overloaded",
     529: "overloaded",
 }
-_SIGN_IN = "run `claude` once and sign in; for cron and launchd: claude setup-token"
 #: Characters kept of each text that a run reports: they go into the task file and later prompts.
 TEXT_LIMIT = 20_000
-
-
-def outcome_schema(role: Role) -> dict[str, Any]:
-    """Return the JSON schema of what a run of this role reports at its end."""
-    text = {"type": "string"}
-    return {
-        "type": "object",
-        "properties": {
-            "outcome": {"type": "string", "enum": list(OUTCOMES[role.delivers])},
-            "summary": text,
-            "feedback": text,
-            "question": text,
-        },
-        "required": ["outcome", "summary"],
-        "additionalProperties": False,
-    }
-
-
-def command(
-    prefix: tuple[str, ...],
-    agent: Agent,
-    role: Role,
-    budgets: Budgets,
-    *,
-    session: str,
-    resume: bool,
-    instructions: str,
-    plugin: str | None,
-    task_left_usd: float | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Return the argument vector of one headless run. The prompt goes to its standard input.
-
-    `session` is the conversation's id: a new one, or with `resume` the one to go on with.
-    `instructions` is the path of the file that is appended to the system prompt; `plugin` the
-    folder whose skills the agent may use. `task_left_usd` is what its task may still cost.
-    `settings` are the client's own, on top of all others.
-    """
-    argv = [*prefix, "-p", "--output-format", "stream-json", "--verbose"]
-    argv += ["--resume" if resume else "--session-id", session]
-    argv += ["--permission-mode", "dontAsk", "--strict-mcp-config"]
-    # Without "off", a resumed conversation would still be told the earlier run's instructions.
-    argv += ["--append-system-prompt-file", instructions, "--system-prompt-snapshot", "off"]
-    argv += ["--json-schema", json.dumps(outcome_schema(role), separators=(",", ":"))]
-    turns = agent.max_turns or role.max_turns
-    if turns:
-        argv += ["--max-turns", str(turns)]
-    dollars = agent.budget_usd if agent.budget_usd is not None else budgets.run_usd
-    if task_left_usd is not None:
-        # Less than a cent does nothing, and the client refuses a cap of 0.
-        dollars = max(min(dollars or task_left_usd, task_left_usd), 0.01)
-    if dollars:
-        argv += ["--max-budget-usd", f"{dollars:g}"]
-    if agent.model:
-        argv += ["--model", agent.model]
-    if plugin:
-        argv += ["--plugin-dir", plugin]
-    if settings is not None:
-        argv += ["--settings", json.dumps(settings, separators=(",", ":"))]
-    return [*argv, *_permissions(role)]
-
-
-def _permissions(role: Role) -> list[str]:
-    # No settings of the user's or the project's: their permission rules would widen the role's.
-    argv = ["--restricted"] if role.restricted else []
-    # One word each: these options are variadic and would swallow what follows. `--tools` is the
-    # whole offer, so a tool that a later client brings is not in it.
-    argv += ["--tools", ",".join(role.tools)]
-    if role.allow:
-        argv += ["--allowedTools", ",".join(role.allow)]
-    if role.deny:
-        argv += ["--disallowedTools", ",".join(role.deny)]
-    return argv
 
 
 # --- the stream --------------------------------------------------------------------------------
@@ -166,15 +95,11 @@ class Stream:
             self.limit_reset = _amount(reset)
 
 
-def read_stream(path: str) -> Stream:
-    """Read a run's stream file. A missing file is an empty stream."""
+def read(lines: Iterable[str]) -> Stream:
+    """Read the lines of a run's stream."""
     stream = Stream()
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                stream.feed(line)
-    except FileNotFoundError:
-        pass
+    for line in lines:
+        stream.feed(line)
     return stream
 
 
@@ -187,20 +112,6 @@ def _error_word(word: object, status: object) -> str | None:
 
 
 # --- the outcome -------------------------------------------------------------------------------
-
-
-class Ended(NamedTuple):
-    """How the client's process ended. None in both codes: nobody saw it end."""
-
-    exit_code: int | None = None
-    signal: int | None = None
-    #: Why we ended it: stopped, stalled, timed_out or too_much_output; None when we did not.
-    stopped_for: str | None = None
-    #: Why it could not be started at all.
-    start_error: str | None = None
-    stderr: str = ""
-    #: Variables that it speaks of there and was not given, for they look like secrets.
-    lacked: tuple[str, ...] = ()
 
 
 def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
@@ -251,7 +162,7 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
 
 def _system_error(stream: Stream) -> str | None:
     result = stream.result
-    if result is not None and result.get("startup_failure_reason") == os_sandbox.CANNOT_START:
+    if result is not None and result.get("startup_failure_reason") == sandbox.CANNOT_START:
         return f"sandbox_unavailable: the client cannot start its sandbox: {_complaint(result)}"
     if result is None:
         word = stream.error if stream.retrying else None
@@ -260,7 +171,7 @@ def _system_error(stream: Stream) -> str | None:
         word = _error_word(None, result.get("api_error_status")) or _error_word(stream.error, None)
     if word not in _SYSTEM_ERRORS:
         return None
-    hint = f" ({_SIGN_IN})" if word == "authentication_failed" else ""
+    hint = f" ({Claude.hints[word]})" if word == "authentication_failed" else ""
     return f"{word}: {_SYSTEM_ERRORS[word]}{hint}"
 
 
