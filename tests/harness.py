@@ -83,6 +83,8 @@ class World:
     def __init__(self, folder: Path, templates: Path) -> None:
         self.folder, self.templates = folder, templates
         self._added = 0
+        #: No process of this world is older. In seconds since the epoch, with room for rounding.
+        self._began = time.time() - 2
         #: What is run as the product.
         self.product = PRODUCT
         self.home = folder / "home"
@@ -407,7 +409,9 @@ class World:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                if process.pid == os.getpid() or process.create_time() < self._began:
+                    continue
+                if process.status() == psutil.STATUS_ZOMBIE:
                     continue
                 if process.environ().get("FAKE_CLIENT_HOME") == str(self.fake):
                     found.append(process)

@@ -107,7 +107,6 @@ QUICK: dict[str, tuple[str, ...]] = {
         "limits set",
     ),
     "test_a_review_on_github_is_the_verdict": ("APPROVED", "CHANGES_REQUESTED"),
-    "test_an_interrupted_conversation_resumes_in": ("another folder",),
     "test_uncommitted_files_of_any_name_go_to_a_rescue_ref": ("(top)", "new", "plain", "-dash"),
     "test_without_a_base_branch_work_starts_from_the_branch_of_init_not_the_current_one": ("True",),
     "test_what_is_under_way_is_delivered_when_the_last_good_configuration_is_no_help": ("lost",),
@@ -165,6 +164,54 @@ HELD_BY: dict[str, str] = {
     ),
     "test_todays_spend_holds_new_runs_once_it_reaches_daily_usd": (
         "test_a_client_that_spends_more_than_it_may_is_the_last_of_the_day"
+    ),
+    "test_a_bash_call_writes_a_file_and_its_output_reaches_the_model": (
+        "test_an_implementers_commits_become_a_pull_request"
+    ),
+    "test_several_calls_in_one_turn_are_each_answered": (
+        "test_an_implementers_commits_become_a_pull_request"
+    ),
+    "test_agents_at_once_each_follow_their_own_script": (
+        "test_a_script_is_taken_up_where_the_conversation_stands"
+    ),
+    "test_a_json_schema_gives_structured_output_and_ends_the_run": (
+        "test_an_implementers_commits_become_a_pull_request"
+    ),
+    "test_without_a_call_of_structured_output_the_result_has_none": (
+        "test_commits_speak_for_a_run_that_ends_well_and_reports_nothing"
+    ),
+    "test_a_tool_that_is_not_listed_is_denied_and_reported": (
+        "test_a_command_that_is_not_the_skills_own_is_denied"
+    ),
+    "test_an_overload_that_passes_does_not_hurt_the_run": (
+        "test_a_fault_with_a_count_strikes_so_often_and_then_the_script_goes_on"
+    ),
+    "test_a_used_up_subscription_tells_when_it_resets_and_is_not_retried": (
+        "test_a_used_up_subscription_waits_for_its_reset"
+    ),
+    "test_an_interrupted_conversation_resumes_in": (
+        "test_a_killed_client_goes_on_in_the_same_conversation"
+    ),
+    "test_a_call_cut_off_by_sigkill_is_told_to_the_resumed_conversation": (
+        "test_a_killed_client_goes_on_in_the_same_conversation"
+    ),
+    "test_an_unknown_conversation_is_an_error_result": (
+        "test_a_conversation_that_is_gone_starts_afresh"
+    ),
+    "test_a_real_cron_daemon_gets_a_task_done": (
+        "test_failure_19_the_line_really_ticks_from_crons_environment_whatever_the_folder_is_called"
+    ),
+    "test_a_disk_that_becomes_read_only_is_waited_for": (
+        "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed"
+    ),
+    "test_doctor_finds_a_sign_in_of_gh_that_only_this_shell_has": (
+        "test_doctor_finds_an_identity_that_only_this_shell_has"
+    ),
+    "test_doctor_finds_a_folder_that_git_trusts_only_from_this_shell": (
+        "test_doctor_finds_an_identity_that_only_this_shell_has"
+    ),
+    "test_doctor_finds_a_time_zone_that_only_this_shell_has": (
+        "test_doctor_finds_an_identity_that_only_this_shell_has"
     ),
 }
 
