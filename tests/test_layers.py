@@ -39,7 +39,7 @@ ROOMS = {
     "schedule": {"entry", "program_copy", "schedule"},
     "guard": {"client_environment", "secret_names", "user_commands"},
     "text": {"quoting", "templates", "yaml_nodes"},
-    "system": {"aside", "commands", "disk", "files", "locks", "process"},
+    "system": {"aside", "commands", "disk", "files", "locks", "process", "records"},
     "(vocabulary)": {"errors", "finding", "idle", "layout", "model"},
 }
 #: What decides and what it is made of: everything these know, they are given.
@@ -392,6 +392,7 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "client.registry",
         "guard",
         "guard.client_environment",
+        "model",
         "project",
         "project.run_record",
         "run",
@@ -402,5 +403,6 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "system.locks",
         "system.process",
         "system.processes",
+        "system.records",
     }
     assert loaded.isdisjoint({"dataclasses", "subprocess", "inspect", "asyncio", *HEAVY})

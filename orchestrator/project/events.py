@@ -14,10 +14,13 @@ from orchestrator.layout import Layout
 from orchestrator.model import iso
 from orchestrator.system import files
 
+#: Measurements: null when they are not known. Other fields that are None are left out.
+MEASURED = ("cost_usd", "seconds")
+
 
 def append(layout: Layout, at: float, word: str, **fields: object) -> None:
-    """Append an event at the time `at` (seconds since the epoch), without fields that are None."""
-    kept = {name: value for name, value in fields.items() if value is not None}
+    """Append an event at the time `at` (seconds since the epoch)."""
+    kept = {name: value for name, value in fields.items() if value is not None or name in MEASURED}
     line = json.dumps({"at": iso(at), "event": word, **kept}, ensure_ascii=False)
     # A lone surrogate (for example, from a file name that is not UTF-8) could not be written.
     files.append_line(layout.events, line.encode("utf-8", "replace").decode())

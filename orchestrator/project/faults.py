@@ -7,7 +7,7 @@ import os
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
-from orchestrator.system import files
+from orchestrator.system import files, records
 
 
 def keep(path: str, error: OrchestratorError) -> None:
@@ -18,11 +18,8 @@ def keep(path: str, error: OrchestratorError) -> None:
 
 def read(path: str) -> Problem | None:
     """Return the fault that is kept in a file; None without one."""
-    record = files.read_json(path) or {}
-    code, message, hint = (record.get(name) for name in Problem._fields)
-    if not isinstance(code, str) or not isinstance(message, str):
-        return None
-    return Problem(code, message, hint if isinstance(hint, str) else "see: orchestrator doctor")
+    found = records.build(Problem, files.read_json(path))
+    return found and found._replace(hint=found.hint or "see: orchestrator doctor")
 
 
 def forge_fault(layout: Layout) -> Problem | None:
@@ -37,16 +34,4 @@ def landing_fault(layout: Layout) -> Problem | None:
 
 def read_hold(layout: Layout) -> Hold | None:
     """Return why no agent may claim a task now; None if agents may."""
-    record = files.read_json(layout.hold) or {}
-    text, number = (str,), (int, float)
-    code, message, hint = (record.get(name) for name in ("code", "message", "hint"))
-    since, until = record.get("since"), record.get("until")
-    if not (files.fits(code, text) and files.fits(message, text) and files.fits(since, number)):
-        return None
-    return Hold(
-        str(code),
-        str(message),
-        hint if isinstance(hint, str) else None,
-        float(since or 0),
-        float(until) if until is not None and files.fits(until, number) else None,
-    )
+    return records.build(Hold, files.read_json(layout.hold))

@@ -48,7 +48,7 @@ def finish(writer: Aside, job: Job, message: bytes) -> None:
     problem = pickle.loads(headstart.write(message) if answer is None else answer)
     if problem is not None:
         raise OrchestratorError(problem["message"], problem["hint"], code=problem["code"])
-    with open(os.path.join(job.folder, run_record.INSTRUCTIONS), "rb") as file:
+    with open(job.journal.path(run_record.INSTRUCTIONS), "rb") as file:
         run_record.put(os.path.join(job.path, ".agent-instructions.md"), file.read())
 
 
@@ -63,19 +63,19 @@ def _variables(job: Job) -> dict[str, Any]:
         "body": job.file.body if job.file else "",
         "history": told,
         "config": job.config,
-        "base": record["base"],
-        "base_commit": record["base_commit"],
-        "branch": record["branch"],
+        "base": record.base,
+        "base_commit": record.base_commit,
+        "branch": record.branch,
         "ports": ports(job.config, job.agent),
         "worktree": job.path,
         "project": job.layout.root,
-        "run_id": record["id"],
-        "attempt": record["attempt"],
+        "run_id": record.id,
+        "attempt": record.attempt,
         "rescue": _earlier_rescue(job),
         "review": _review_variables(job),
         "global_instructions": _global_instructions(job.layout),
         "checks": job.config.checks,
-        "resumed": bool(record.get("resume")),
+        "resumed": bool(record.resume),
         "confined": is_confined(job),
         "writes": bool({*registry.of_config(job.config).writing_tools} & {*job.role.tools}),
     }
@@ -86,7 +86,7 @@ def _earlier_rescue(job: Job) -> str | None:
     if job.file is None:
         return None
     earlier = [e.fields.get("run") for e in job.file.history if e.event == "claimed"]
-    for run_id in reversed([x for x in earlier if x != job.record["id"]]):
+    for run_id in reversed([x for x in earlier if x != job.record.id]):
         ref = f"{repository.RESCUE}{run_id}"
         if repository.resolve(job.layout.root, ref):
             return ref
@@ -94,10 +94,10 @@ def _earlier_rescue(job: Job) -> str | None:
 
 
 def _review_variables(job: Job) -> dict[str, Any] | None:
-    review = job.record.get("review")
+    review = job.record.review
     if review is None or job.task is None:
         return None
-    title, body = review["title"], ""
+    title, body = review.title, ""
     if job.task.reviews:
         store = stores.of_project(job.layout)
         try:
@@ -106,11 +106,11 @@ def _review_variables(job: Job) -> dict[str, Any] | None:
         except OrchestratorError:
             body = "(the task is gone)"
     return {
-        "pr": review["id"],
-        "branch": review["branch"],
-        "head": job.record["start"],
-        "base": review["base"],
-        "base_commit": job.record["base_commit"],
+        "pr": review.id,
+        "branch": review.branch,
+        "head": job.record.start,
+        "base": review.base,
+        "base_commit": job.record.base_commit,
         "task_title": title,
         "task_body": body,
     }
@@ -129,8 +129,8 @@ def write_launch(job: Job) -> None:
     client = registry.of_config(job.config)
     launch = client.launch(_assignment(job, client))
     for name, text in launch.files.items():
-        run_record.put(os.path.join(job.folder, name), text.encode())
-    job.record["session"] = launch.session
+        run_record.put(job.journal.path(name), text.encode())
+    job.journal.record = job.record._replace(session=launch.session)
     plan = {
         "client": client.name,
         "argv": launch.argv,
@@ -139,7 +139,7 @@ def write_launch(job: Job) -> None:
         "environment": {**_environment(job, launch.ignored), **launch.environment},
         "allow": job.config.environment_allow,
     }
-    run_record.put(os.path.join(job.folder, run_record.LAUNCH), json.dumps(plan).encode())
+    run_record.put(job.journal.path(run_record.LAUNCH), json.dumps(plan).encode())
 
 
 def _assignment(job: Job, client: Client) -> Assignment:
@@ -149,9 +149,9 @@ def _assignment(job: Job, client: Client) -> Assignment:
         job.agent,
         job.role,
         job.folder,
-        instructions=os.path.join(job.folder, run_record.INSTRUCTIONS),
-        prompt=os.path.join(job.folder, run_record.PROMPT),
-        resume=job.record.get("resume") or None,
+        instructions=job.journal.path(run_record.INSTRUCTIONS),
+        prompt=job.journal.path(run_record.PROMPT),
+        resume=job.record.resume or None,
         plugin=root if os.path.isdir(os.path.join(root, "skills")) else None,
         budget_usd=_budget(job),
         variables=os.environ,
@@ -193,15 +193,15 @@ def _environment(job: Job, ignored: Sequence[str]) -> dict[str, str]:
     variables = {
         "ORCHESTRATOR_AGENT": job.agent.name,
         "ORCHESTRATOR_ROLE": job.agent.role,
-        "ORCHESTRATOR_RUN_ID": record["id"],
-        "ORCHESTRATOR_TASK_ID": record["task"] or "",
+        "ORCHESTRATOR_RUN_ID": record.id,
+        "ORCHESTRATOR_TASK_ID": record.task or "",
         "ORCHESTRATOR_PROJECT": job.layout.root,
         "ORCHESTRATOR_WORKTREE": job.path,
         "PATH": os.pathsep.join((_own_command(job.layout), os.environ.get("PATH", os.defpath))),
         **{name: str(port) for name, port in ports(job.config, job.agent).items()},
         **client_environment.as_git_config(_agents_git(job, ignored)),
     }
-    if not record["identity"]:
+    if not record.identity:
         for who in ("AUTHOR", "COMMITTER"):
             variables[f"GIT_{who}_NAME"] = job.agent.name
             variables[f"GIT_{who}_EMAIL"] = f"{job.agent.name}@orchestrator.localhost"
@@ -216,11 +216,11 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
     settings = {**call.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
     if ignored:
         settings["core.excludesFile"] = _ignore_file(job, ignored)
-    if job.record["remote"]:
-        pushurl = f"remote.{job.record['remote']}.pushurl"
+    if job.record.remote:
+        pushurl = f"remote.{job.record.remote}.pushurl"
         settings[pushurl] = "the-scheduler-pushes-when-the-run-is-done"
         # Git adds ours to a remote's own push addresses: those lead nowhere too.
-        for number, address in enumerate(job.record["push_addresses"]):
+        for number, address in enumerate(job.record.push_addresses):
             settings[f"url.{settings[pushurl]}/{number}.insteadOf"] = address
     return settings
 

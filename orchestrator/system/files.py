@@ -67,8 +67,9 @@ def beside_of(path: str) -> str:
 
 
 def write_json(path: str, value: Any) -> None:
-    """Write `value` as JSON, atomically."""
-    write_atomic(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+    """Write `value` as JSON, atomically. A lone surrogate becomes a question mark."""
+    text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    write_atomic(path, text.encode("utf-8", "replace"))
 
 
 def read_regular(path: str, limit: int = MOST_READ) -> bytes:
@@ -90,16 +91,6 @@ def read_json(path: str) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def fits(value: object, kinds: tuple[type, ...]) -> bool:
-    """Whether a value that was read from a file has one of these types.
-
-    Booleans, NaN, infinity and numbers that are too large for a float are not numbers here.
-    """
-    if isinstance(value, int | float) and not abs(value) < 1e300:
-        return False
-    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
 def is_plain_name(name: object) -> bool:

@@ -150,8 +150,8 @@ def leftovers(layout: Layout, now: float) -> list[Item]:
 
 
 def _is_at_work(layout: Layout, run_id: str) -> bool:
-    folders = (layout.run(name, run_id) for name in agent_memory.names(layout))
-    return any(run_record.is_at_work(run_record.read(folder) or {}) for folder in folders)
+    found = (run_record.read(layout.run(name, run_id)) for name in agent_memory.names(layout))
+    return any(record is not None and record.is_at_work() for record in found)
 
 
 def _beside(layout: Layout, before: float) -> list[str]:

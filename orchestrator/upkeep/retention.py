@@ -98,7 +98,8 @@ def _remove(folders: Iterable[str]) -> list[OSError]:
     for folder in folders:
         if removed == MOST_AT_ONCE:
             break
-        if run_record.is_at_work(run_record.read(folder) or {}):
+        record = run_record.read(folder)
+        if record is not None and record.is_at_work():
             continue  # no task refers to it, but its processes live
         try:
             rmtree(folder)
@@ -212,7 +213,8 @@ def _pack(layout: Layout, agent: str, run_id: str) -> None:
     try:
         if os.lstat(path).st_size < LONG_STREAM or agent_memory.read(layout, agent).run == run_id:
             return
-        if (run_record.read(folder) or {}).get("status") == "finished":
+        record = run_record.read(folder)
+        if record is not None and record.status == "finished":
             _compress(path, os.path.join(folder, run_record.PACKED_STREAM))
     except FileNotFoundError:
         return  # the run has no stream, or a tick removed the run's folder meanwhile
