@@ -27,7 +27,7 @@ ROOMS = {
     "demo": {"play", "project"},
     "setup": {"doctor", "init_project", "uninstall"},
     "tick": {"inbox", "lock", "observe", "problems", "tick"},
-    "run": {"headstart", "prompts", "supervisor"},
+    "run": {"prompts", "supervisor"},
     "upkeep": {"clean", "retention"},
     "pulls": {"forge", "forges", "landing", "review", "states"},
     "config": {"change", "edit", "load", "role_file"},
@@ -39,7 +39,7 @@ ROOMS = {
     "schedule": {"entry", "program_copy", "schedule"},
     "guard": {"client_environment", "secret_names", "user_commands"},
     "text": {"quoting", "templates", "yaml_nodes"},
-    "system": {"aside", "commands", "disk", "files", "locks", "process", "records"},
+    "system": {"commands", "disk", "files", "locks", "process", "records"},
     "(vocabulary)": {"errors", "finding", "idle", "layout", "model"},
 }
 #: What decides and what it is made of: everything these know, they are given.
@@ -312,21 +312,6 @@ def test_what_is_imported_before_it_is_known_whether_there_is_work_is_next_to_no
     assert set(imports("idle")) == {"fcntl", "os", "time"}
 
 
-def test_a_head_start_begins_before_anything_is_loaded() -> None:
-    begin = f"import os, sys; sys.path.insert(0, {str(CHECKOUT)!r})"
-    with_it = imported("-c", f"{begin}; from orchestrator.run import headstart")
-    extra = with_it - imported("-c", begin)
-    names = ("run", "run.headstart", "system", "system.aside")
-    assert extra == {"orchestrator", *(f"orchestrator.{name}" for name in names)} | (
-        extra & {"__future__", "gc"}
-    )
-
-
-def test_what_writes_instructions_aside_loads_nothing_that_reads_the_project() -> None:
-    known = {"errors", "project.run_record", "run.prompts", "system.aside"}
-    assert set(ours("run.headstart")) == known
-
-
 def loaded_by(name: str) -> set[str]:
     """What is in `sys.modules` once a module is imported in a fresh process."""
     code = (
@@ -343,7 +328,7 @@ def test_a_whole_tick_loads_none_of_the_heavy_libraries_until_it_needs_one() -> 
     assert {name.split(".")[0] for name in loaded}.isdisjoint(HEAVY)
     of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
     # What only a run, or a merge, needs.
-    assert of_ours.isdisjoint({"run.runner", "git.worktree", "run.delivery", "pulls.landing"})
+    assert of_ours.isdisjoint({"run.prepare", "git.worktree", "run.delivery", "pulls.landing"})
     assert loaded.isdisjoint({"subprocess", "shlex"})
 
 
@@ -363,7 +348,7 @@ def heard(event, arguments):
 sys.addaudithook(heard)
 from orchestrator.cli import main
 from orchestrator.cli import tick
-from orchestrator.run import briefing, runner
+from orchestrator.run import conclude, prepare
 print(*found)
 """
     words = (sys.executable, "-I", "-S", "-c", code, str(CHECKOUT))

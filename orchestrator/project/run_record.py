@@ -25,7 +25,7 @@ STREAM = "stream.jsonl"
 PACKED_STREAM = "stream.jsonl.gz"
 STDERR = "stderr.log"
 SUPERVISOR_LOG = "supervisor.log"
-#: How to start the client: written by `run.prepare`, read by the supervisor.
+#: The `Plan` of the client's start.
 LAUNCH = "launch.json"
 #: A person's request to end the run, with the reason; it outlives a supervisor that is killed.
 STOP = "stop"
@@ -187,6 +187,26 @@ def write(folder: str, record: RunRecord) -> None:
     files.write_json(os.path.join(folder, RECORD), records.plain({**record.unknown, **known}))
 
 
+class Plan(NamedTuple):
+    """How the client is started: `launch.json`, which holds no secret."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    #: Variables that are added to those of the supervisor.
+    environment: Mapping[str, str]
+    #: The file that is the client's standard input.
+    stdin: str = os.devnull
+    #: The client's name; an earlier version knew only one client.
+    client: str | None = None
+    #: Variables of the supervisor that the client gets although they look like secrets.
+    allow: tuple[str, ...] = ()
+
+
+def read_plan(folder: str) -> Plan | None:
+    """Return how a run's client was started; None if no client was."""
+    return records.build(Plan, files.read_json(os.path.join(folder, LAUNCH)))
+
+
 class Journal:
     """A run's folder and record in the hands of its supervisor, the only one that writes it."""
 
@@ -219,6 +239,11 @@ class Journal:
                 if error.errno not in disk.ERRORS:
                     raise
             time.sleep(self.PAUSE)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Write down how the run ended. From then on only ticks act on the run."""
+        now = time.time()
+        self.write_surely(self.record._replace(outcome=outcome, finished=now, status="finished"))
 
 
 def put(path: str, data: bytes) -> None:

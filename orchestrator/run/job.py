@@ -60,6 +60,14 @@ class Job(NamedTuple):
         return self.journal.record
 
     @property
+    def is_confined(self) -> bool:
+        """Whether the agent's commands are sandboxed: not for roles that can only read.
+
+        Their role names each command that they may call, and one of these fills the queue.
+        """
+        return self.config.client_sandbox and not self.role.restricted
+
+    @property
     def is_ours(self) -> bool:
         """Whether the task is still claimed by this very run (a person may have moved it)."""
         if self.record.task is None:

@@ -3,9 +3,9 @@
 It is forked off by a tick and goes through three stages under one process id, each starting from
 what the run's journal says, the later ones in a fresh process image (exec):
 
-    prepare (runner)  worktree, branch, instructions; then the client is started
-    watch   (here)    the client is waited for, or ended when it passes a limit
-    conclude (runner) outcome, checks, push, pull request
+    prepare   worktree, branch, instructions; then the client is started
+    watch     the client is waited for, or ended when it passes a limit (this module)
+    conclude  outcome, checks, push, pull request
 
 Then it becomes a tick, so that the next work starts at once. Killed at any instant, it is started
 again by the next tick and goes on where the journal stops. While it waits it holds little memory,
@@ -20,17 +20,15 @@ import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.client import registry
-from orchestrator.guard import client_environment
 from orchestrator.project import run_record
 from orchestrator.project.run_record import ClientProcess, Ended, Journal
 from orchestrator.system import disk, files, locks, process
 
 if TYPE_CHECKING:
     from orchestrator.model import Agent
-    from orchestrator.system.aside import Aside
 
 #: Bytes of output after which a run is taken for a runaway.
 MAX_OUTPUT = 512 * 1024 * 1024
@@ -42,12 +40,11 @@ LINGER_SECONDS = 60.0
 POLL_SECONDS = 1.0
 
 
-def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None = None) -> int:
+def main(folder: str, lock_descriptor: int | None = None) -> int:
     """Go on with the run in `folder`, from wherever its journal says it is.
 
-    `lock_descriptor` is the agent's lock, handed from stage to stage; `writer` is what got a head
-    start on the run's instructions. Returns only when somebody
-    else has the run in hand; otherwise the process becomes the next stage, or a tick.
+    `lock_descriptor` is the agent's lock, handed from stage to stage. Returns only if another
+    process owns the run; otherwise the process becomes the next stage, or a tick.
     """
     agent_folder = os.path.dirname(os.path.dirname(folder))
     # A second of patience: others take the lock for a moment, to see whether it is held.
@@ -74,19 +71,20 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
     if record.status == "starting":
         # From the beginning, even if an earlier supervisor had finished its preparation: if the
         # machine went down after that, what git wrote may be lost.
-        from orchestrator.run import runner
+        from orchestrator.run import launch, prepare
 
-        if runner.prepare(journal, writer):  # writes the record first, while git works
-            launch(journal)
+        plan = prepare.prepare(journal)
+        if plan is not None:
+            launch.start(journal, plan)
             become(folder, lock)
     elif me != before:
         journal.write_surely(journal.record)
     if journal.record.status == "running":
         become(watch(journal), lock)
     if journal.record.status == "concluding":
-        from orchestrator.run import runner
+        from orchestrator.run import conclude
 
-        runner.conclude(journal)
+        conclude.conclude(journal)
     lock.close()
     become_tick(journal.record.project)
     return 0
@@ -114,24 +112,19 @@ def start(folder: str) -> int:
     sooner by an interpreter's start and its imports. The child has a session of its own and no
     descriptor of ours but its log, so no pipe of ours can break under it.
     """
-    from orchestrator.run import headstart
-
-    writer = headstart.take()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
-        if writer is not None:
-            writer.close()
         return pid
     try:
         os.setsid()
-        process.close_all_but(*(writer.descriptors if writer else ()))
-        _redirect(0, os.devnull, os.O_RDONLY)
+        os.closerange(3, 4096)
+        process.redirect(0, os.devnull, os.O_RDONLY)
         log = os.path.join(folder, run_record.SUPERVISOR_LOG)
-        _redirect(1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        process.redirect(1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(1, 2)
-        main(folder, writer=writer)
+        main(folder)
     except BaseException:
         import traceback
 
@@ -152,70 +145,6 @@ def become_tick(project: str) -> None:
     os.chdir(project)
     words = [*process.own_program(), "_after_run", project]
     os.execv(words[0], words)
-
-
-def launch(journal: Journal) -> None:
-    """Start the client; the record names it before it executes its first instruction.
-
-    The child waits on a pipe until its pid is in the journal. If this process dies before that, the
-    child reads the pipe's end and exits: no client runs that the record does not name.
-    """
-    plan = files.read_json(journal.path(run_record.LAUNCH))
-    if plan is None:
-        raise RuntimeError(f"{journal.folder}: {run_record.LAUNCH} is missing")
-    client = registry.named(plan.get("client"))
-    variables = client_environment.for_client(
-        os.environ,
-        plan["environment"],
-        plan.get("allow", ()),
-        kept=client.sign_in_names(os.environ),
-        dropped=client.session_names,
-    )
-    go_read, go_write = os.pipe()
-    error_read, error_write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(go_write)
-        _become_client(journal, plan, variables, go_read, error_write)
-    os.close(go_read)
-    os.close(error_write)
-    started = ClientProcess(child, process.identity(child), time.time())
-    journal.write_surely(journal.record._replace(client=started, status="running"))
-    os.write(go_write, b"1")
-    os.close(go_write)
-    with os.fdopen(error_read, "rb") as errors:
-        said = errors.read().decode(errors="replace")
-    if said:
-        started = started._replace(start_error=said)
-        journal.write_surely(journal.record._replace(client=started))
-
-
-def _become_client(
-    journal: Journal, plan: dict[str, Any], variables: dict[str, str], go: int, errors: int
-) -> None:
-    """In the forked child: wait for the word, then turn into the client. Never returns."""
-    program = plan["argv"][0]
-    try:
-        os.setsid()
-        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        if os.read(go, 1) == b"1":
-            _redirect(0, plan["stdin"], os.O_RDONLY)
-            output = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            _redirect(1, journal.path(run_record.STREAM), output)
-            _redirect(2, journal.path(run_record.STDERR), output)
-            os.chdir(plan["cwd"])
-            os.execvpe(program, plan["argv"], variables)
-    except OSError as error:
-        os.write(errors, f"{program}: {error.strerror}".encode())
-    finally:
-        os._exit(127)
-
-
-def _redirect(number: int, path: str, flags: int) -> None:
-    descriptor = os.open(path, flags, 0o600)
-    os.dup2(descriptor, number)
-    os.close(descriptor)
 
 
 def watch(journal: Journal) -> str:
@@ -257,7 +186,8 @@ class _Waiting:
         self.signal: int | None = None
         self.limits = limits
         self._outputs = (run_record.STREAM, run_record.STDERR)
-        self._client = registry.named((files.read_json(run_record.LAUNCH) or {}).get("client"))
+        plan = run_record.read_plan(os.curdir)
+        self._client = registry.named(plan and plan.client)
         self._result_at: float | None = None
         self._offset = 0
         self._wake, wake_write = os.pipe()
