@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,36 @@ def test_only_an_adapter_knows_its_client() -> None:
     assert {name for name in known if not name.startswith("client.claude.")} == NAMES_OF_CLIENTS
 
 
+#: Rooms in which every record has a type. What a file or a program holds is `object` until it is
+#: checked.
+TYPED = ("tick", "run", "upkeep", "pulls", "project", "plan", "tasks", "git")
+
+
+def annotations(name: str) -> Iterator[ast.expr]:
+    """Yield the types of parameters and results, of classes' fields, and of the module's names."""
+    tree = parsed(name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            yield from (each.annotation for each in arguments if each.annotation)
+            if node.returns:
+                yield node.returns
+        elif isinstance(node, ast.ClassDef):
+            yield from (each.annotation for each in node.body if isinstance(each, ast.AnnAssign))
+    for each in tree.body:
+        if isinstance(each, ast.Assign) and isinstance(each.value, ast.Subscript):
+            yield each.value  # the name of a type
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n.partition(".")[0] in TYPED])
+def test_no_signature_of_the_core_hides_what_is_in_a_dictionary(name: str) -> None:
+    hiding = re.compile(r"\b(dict|Mapping|MutableMapping)\[[^]]*\bAny\b")
+    found = [
+        f"{name}:{each.lineno}" for each in annotations(name) if hiding.search(ast.unparse(each))
+    ]
+    assert not found
+
+
 # --- what a start costs ------------------------------------------------------------------------
 
 
@@ -364,8 +395,6 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "client.claude",
         "client.claude.adapter",
         "client.registry",
-        "guard",
-        "guard.client_environment",
         "model",
         "project",
         "project.run_record",
