@@ -29,6 +29,7 @@ from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord, Status
 from orchestrator.pulls.local import Local
 from orchestrator.run import supervisor
+from orchestrator.run.journal import Journal
 from orchestrator.system import files, locks, records
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Listing
@@ -203,7 +204,7 @@ class Stage:
             assert isinstance(odd, dict)
             files.write_json(os.path.join(folder, "run.json"), {**odd, "outcome": {"odd": 1}})
         else:
-            run_record.Journal(folder, record).finish(Outcome(**outcome))
+            Journal(folder, record).finish(Outcome(**outcome))
 
     def _record(self, agent: str, run: str) -> tuple[str, RunRecord]:
         folder = self.layout.run(agent, run)

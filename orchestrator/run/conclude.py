@@ -16,9 +16,10 @@ from orchestrator.guard import secret_names, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
 from orchestrator.project import faults, run_record
-from orchestrator.project.run_record import Journal, Undelivered
+from orchestrator.project.run_record import Undelivered
 from orchestrator.run import delivery
 from orchestrator.run.job import Job
+from orchestrator.run.journal import Journal
 from orchestrator.system import disk
 
 #: Bytes of the client's last words that are kept as a reason.
@@ -70,7 +71,7 @@ def _told(journal: Journal, role: Role | None) -> Outcome:
     if record.client is None and record.undelivered:
         told = record.undelivered.told
         return told._replace(cost_usd=None, input_tokens=None, output_tokens=None)
-    plan = run_record.read_plan(journal.folder)
+    plan = journal.plan()
     client = registry.named(plan and plan.client)
     ended = _ended(journal, client, plan.allow if plan else ())
     with _stream(journal) as lines:

@@ -16,6 +16,7 @@ from orchestrator.project import run_record
 from orchestrator.run import prompts
 from orchestrator.run.job import Job
 from orchestrator.run.prompts import Facts, UnderReview
+from orchestrator.system import files
 from orchestrator.tasks import history
 from orchestrator.tasks import store as stores
 
@@ -24,9 +25,9 @@ def write(job: Job) -> None:
     """Write the instructions and the prompt. Raises OrchestratorError and OSError."""
     facts = _facts(job)
     text, prompt = prompts.instructions(facts).encode(), prompts.prompt(facts).encode()
-    run_record.put(job.journal.path(run_record.INSTRUCTIONS), text)
-    run_record.put(os.path.join(job.path, ".agent-instructions.md"), text)
-    run_record.put(job.journal.path(run_record.PROMPT), prompt)
+    job.journal.put(run_record.INSTRUCTIONS, text)
+    files.write_atomic(os.path.join(job.path, ".agent-instructions.md"), text, flush=False)
+    job.journal.put(run_record.PROMPT, prompt)
 
 
 def _facts(job: Job) -> Facts:

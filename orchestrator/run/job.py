@@ -9,7 +9,8 @@ from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Role, Task
-from orchestrator.project.run_record import Journal, RunRecord
+from orchestrator.project.run_record import RunRecord
+from orchestrator.run.journal import Journal
 from orchestrator.tasks import store as stores
 from orchestrator.tasks.task_file import TaskFile
 

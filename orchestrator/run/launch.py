@@ -16,8 +16,9 @@ from orchestrator.guard import client_environment, secret_names
 from orchestrator.layout import Layout, resources
 from orchestrator.model import ports
 from orchestrator.project import mark, run_record
-from orchestrator.project.run_record import ClientProcess, Journal, Plan
+from orchestrator.project.run_record import ClientProcess
 from orchestrator.run.job import Job
+from orchestrator.run.journal import Journal, Plan
 from orchestrator.system import files, process, records
 
 
@@ -26,7 +27,7 @@ def write(job: Job) -> Plan:
     client = registry.of_config(job.config)
     launch = client.launch(_assignment(job, client))
     for name, text in launch.files.items():
-        run_record.put(job.journal.path(name), text.encode())
+        job.journal.put(name, text.encode())
     job.journal.record = job.record._replace(session=launch.session)
     plan = Plan(
         tuple(launch.argv),
@@ -37,7 +38,7 @@ def write(job: Job) -> Plan:
         job.config.environment_allow,
     )
     data = json.dumps(records.plain(plan)).encode()
-    run_record.put(job.journal.path(run_record.LAUNCH), data)
+    job.journal.put(run_record.LAUNCH, data)
     return plan
 
 

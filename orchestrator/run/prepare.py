@@ -14,10 +14,10 @@ from orchestrator.git import base_branch, remotes, repository, worktree, worktre
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project import faults, run_record
-from orchestrator.project.run_record import Journal, Plan
 from orchestrator.pulls import forges
 from orchestrator.run import instructions, launch
 from orchestrator.run.job import Job
+from orchestrator.run.journal import Journal, Plan
 from orchestrator.system import commands
 from orchestrator.tasks import task_file
 
