@@ -241,7 +241,7 @@ def _check_new(ids: Iterable[str], title: str, role: str, priority: str, body: s
         message = f"{wrong[:80]!r} cannot be a task id"
         raise TaskFileError(message, "use letters, digits, `.`, `_`, `-`")
     if not title.strip() or len(title) > MAX_TITLE or re.search(_CONTROL, title):
-        message = f"a title is one line of 1 to {MAX_TITLE} characters, none of them a control"
+        message = f"a title is one line of 1 to {MAX_TITLE} characters, no control characters"
         raise TaskFileError(message, "put the detail into the body")
     if priority.upper() not in PRIORITIES:
         raise TaskFileError(f"no priority {priority[:80]!r}", f"use one of {', '.join(PRIORITIES)}")
