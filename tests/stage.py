@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from orchestrator.cli import context, run_and_stop
+from orchestrator.cli import context
 from orchestrator.cli.main import main
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Outcome, PullRequest, Task
@@ -33,7 +33,7 @@ from orchestrator.run.journal import Journal
 from orchestrator.system import files, locks, records
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Listing
-from orchestrator.tick import start
+from orchestrator.tick import start, stop
 from orchestrator.tick.tick import Report, run_tick
 
 #: Central Europe, without need of a zone file: the clocks change at 01:00 UTC (POSIX TZ).
@@ -116,14 +116,16 @@ class Stage:
 
     def _replace_the_edges(self) -> None:
         patch = mock.patch.object
-        waiting = SimpleNamespace(sleep=self._sleep, monotonic=lambda: self._waited)
+        waiting = SimpleNamespace(
+            sleep=self._sleep, monotonic=lambda: self._waited, time=lambda: float(self.now)
+        )
         for edge in (
             mock.patch.dict(os.environ, {"TZ": ZONE}),
             patch(supervisor, "start", self._spawn),
             patch(context, "now", lambda: float(self.now)),
             # What a command does while it waits for a run to end, and the ticks that it makes.
-            patch(run_and_stop, "time", waiting),
-            patch(run_and_stop, "run_tick", lambda *_, **named: self.tick(**named)),
+            patch(stop, "time", waiting),
+            patch(stop, "run_tick", lambda *_, **named: self.tick(**named)),
             # Run ids order reviews of one second: the same ones in each replay.
             patch(start.os, "urandom", self._urandom),
             # kill -9 loses nothing that was written; only a machine that goes down does.

@@ -258,7 +258,7 @@ def test_what_never_ran_says_so_and_how_to_find_out_why(
     for subject in ("impl-agent-1", task):
         done = cli("logs", subject)
         assert done.code == 0
-        assert done.out == f"{subject} has not run yet\n  why: orchestrator explain {subject}\n"
+        assert done.out == f"{subject} has not run yet\n  see why: orchestrator explain {subject}\n"
     assert cli("logs", "impl-agent-1", "--json").json == []
 
 
@@ -354,7 +354,7 @@ def test_a_run_whose_supervisor_is_gone_says_so(project: Layout, cli: Callable[.
     gone = {"pid": 2**22 + 1, "identity": "x:1"}
     a_run(project, "impl-agent-1", FIRST, status="running", outcome=None, supervisor=gone)
     done = cli("logs", "impl-agent-1", "--follow")
-    assert "--- nobody has it in hand (running); the next tick goes on with it" in done.out
+    assert "--- no process works on it (running); the next tick continues it" in done.out
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{"])
@@ -365,7 +365,7 @@ def test_a_run_without_a_readable_record_still_shows_its_stream(
     (folder / "run.json").write_text(record)
     out = cli("logs", "impl-agent-1", "--follow").out
     assert "I look." in out
-    assert "its record is missing or cannot be read" in out
+    assert "the run's record is missing or cannot be read" in out
 
 
 def test_following_goes_on_until_the_run_has_ended(project: Layout) -> None:

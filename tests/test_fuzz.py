@@ -32,6 +32,7 @@ from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Role, Task
 from orchestrator.project import agent_memory, faults
+from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
 from orchestrator.pulls import states
 from orchestrator.pulls.github import GitHub
@@ -121,7 +122,7 @@ def readable_stream(data: bytes, _: Path) -> None:
 def events(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.events).write_bytes(data)
-    tuning.numbers(tuning._read(found), Config(), 0.0, 9e9)
+    tuning.numbers(project_events.read(found, tuning.MOST_READ), Config(), 0.0, 9e9)
 
 
 def run_record(data: bytes, folder: Path) -> None:

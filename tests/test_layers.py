@@ -27,7 +27,7 @@ ROOMS = {
     "cli": {"main"},
     "demo": {"play", "project"},
     "setup": {"doctor", "init_project", "uninstall"},
-    "tick": {"inbox", "lock", "observe", "problems", "tick"},
+    "tick": {"inbox", "lock", "observe", "problems", "stop", "tick"},
     "run": {"prompts", "supervisor"},
     "upkeep": {"clean", "retention"},
     "pulls": {"forge", "forges", "landing", "review", "states"},
@@ -210,6 +210,17 @@ def test_only_the_command_line_prints() -> None:
                 found.append(f"{name}:{called.lineno}")
         found += [f"{name} imports {full}" for full in imports(name) if full.startswith("rich")]
     assert not found
+
+
+def test_only_the_file_store_knows_the_folders_of_the_queue() -> None:
+    found = []
+    for name in MODULES.keys() - {"layout", "tasks.file_store"}:
+        for node in ast.walk(parsed(name)):
+            if isinstance(node, ast.Attribute) and node.attr in ("queue", "state"):
+                owner = ast.unparse(node.value)
+                if owner.rpartition(".")[2].strip("_") in ("layout", "Layout"):
+                    found.append(f"{name}:{node.lineno}")
+    assert not found, "ask the store for it (tasks/store.py)"
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ class Story(Compared, RuleBasedStateMachine):
             code, said = self.stage.command("task", "move", task.id, state, "--force")
             if code == 0 and task.state not in ("incoming", "claimed"):
                 self.reference.move(task, state)
-            assert code == 0 or "is at work on" in said, said
+            assert code == 0 or "is working on" in said, said
             return
         if task.state != state:
             self.reference.move(task, state)

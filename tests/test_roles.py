@@ -61,7 +61,7 @@ def shipped() -> dict[str, Role]:
 
 def a_task(**changes: Any) -> Task:
     given = {"id": "TASK-a1b2c3d4", "title": "Add input validation", "role": "implement"}
-    return Task(**{**given, "state": "claimed", "path": "/p/t.md", **changes})
+    return Task(**{**given, "state": "claimed", "where": "/p/t.md", **changes})
 
 
 def variables(role: Role, **changes: Any) -> prompts.Facts:

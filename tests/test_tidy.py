@@ -77,9 +77,13 @@ def test_without_a_good_configuration_a_dry_run_still_says_what_it_can(
     done = world.ok("clean", "--dry-run")
     assert "config_error: " in done.err
     assert "orchestrator init" in done.err or text is not None
-    assert "would drop branch agent/merged: it is merged" in done.out
+    assert "would remove branch agent/merged: it is merged" in done.out
     worktree = str(world.home_folder / "agents" / "impl-1" / "worktree")
-    why = "its agent will use it again" if known else "whether its agent is configured"
+    why = (
+        "its agent will use it again"
+        if known
+        else "it is not known whether its agent is configured"
+    )
     assert f"kept worktree {worktree}: {why}" in done.out
     assert world.json("clean", "--dry-run")["dropped"]
     refused = world.refused("clean").err
@@ -341,7 +345,7 @@ def test_rescued_work_is_listed_with_how_to_look_at_it_and_how_to_drop_it(
     git(root, "update-ref", "refs/orchestrator/rescue/R2", "main")
     said = cli("clean").out
     assert f"kept rescue {ref}: this may be the only copy" in said
-    assert "dropped rescue refs/orchestrator/rescue/R2: it is pushed or merged" in said
+    assert "removed rescue refs/orchestrator/rescue/R2: it is pushed or merged" in said
     look, drop = f"git show --first-parent {ref}", f"git update-ref -d {ref}"
     assert look in said
     assert drop in said

@@ -1,17 +1,17 @@
-"""`logs`: the readable transcript of a run, while it is at work or afterwards."""
+"""`logs`: the readable transcript of a run, active or ended."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import time
+from argparse import Namespace
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from orchestrator.cli import context, find_run, output
+from orchestrator.cli.command import argument, command, flag
 from orchestrator.cli.find_run import Run
-from orchestrator.cli.parser import command
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Line
 from orchestrator.project import run_record
@@ -25,34 +25,30 @@ TAIL_BYTES, TAIL_LINES = 16_384, 40
 CHECKS_LOG = "checks.log"
 
 
-def register(commands: Any) -> None:
-    parser = command(
-        commands,
-        "logs",
-        logs,
-        "what a run did: an agent's latest one, a task's latest one, or the one that is named",
-        "  orchestrator logs impl-agent-1\n"
-        "  orchestrator logs TASK-a1b2c3d4\n"
-        "  orchestrator logs 20240115T103000Z-1f00aa --raw     the client's own JSON lines\n"
-        "  orchestrator logs impl-agent-1 --follow             until the run ends",
-    )
-    parser.add_argument("subject", metavar="AGENT|TASK|RUN")
-    parser.add_argument("--follow", action="store_true", help="go on until the run ends")
-    parser.add_argument("--raw", action="store_true", help="the stream as the client wrote it")
+@command(
+    "logs",
+    argument("subject", metavar="AGENT|TASK|RUN"),
+    flag("--follow", "continue until the run ends"),
+    flag("--raw", "print the stream as the client wrote it"),
+)
+def logs(arguments: Namespace) -> None:
+    """Show what a run did: an agent's latest run, a task's latest run, or the named run.
 
-
-def logs(arguments: argparse.Namespace) -> int:
-    layout = context.layout(arguments)
-    run = find_run.find(layout, arguments.subject)
+    examples:
+      orchestrator logs impl-agent-1
+      orchestrator logs TASK-a1b2c3d4
+      orchestrator logs 20240115T103000Z-1f00aa --raw     the client's own JSON lines
+      orchestrator logs impl-agent-1 --follow             until the run ends
+    """
+    subject = arguments.subject
+    run = find_run.find(context.layout(arguments), subject)
+    if run is None:
+        why = f"  see why: orchestrator explain {subject}"
+        output.answer(arguments, [], f"{subject} has not run yet", why)
+        return
     if not isinstance(run, Run):
-        if arguments.json:
-            output.show_json([])
-        elif run is None:
-            output.out(f"{arguments.subject} has not run yet")
-            output.out(f"  why: orchestrator explain {arguments.subject}")
-        else:
-            output.out(run.sentence())
-        return 0
+        output.answer(arguments, [], run.sentence())
+        return
     launch = files.read_json(os.path.join(run.folder, run_record.LAUNCH)) or {}
     client = registry.named(launch.get("client"))
     with _opened(run) as stream:
@@ -64,7 +60,6 @@ def logs(arguments: argparse.Namespace) -> int:
             output.show_json([event._asdict() for event in _events(client, raw)])
         else:
             _show(run, _events(client, raw))
-    return 0
 
 
 # --- the stream --------------------------------------------------------------------------------
@@ -72,12 +67,10 @@ def logs(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _opened(run: Run) -> Iterator[IO[bytes]]:
-    """Open a run's stream; an empty one where there is none yet."""
-    packed = None
-    # In this order: a stream is whole in its packed form before the plain one goes.
-    plain = _open(os.path.join(run.folder, run_record.STREAM))
-    if plain is None:
-        packed = _open(os.path.join(run.folder, run_record.PACKED_STREAM))
+    """Open a run's stream; an empty stream if the run has none yet."""
+    # In this order: a stream is whole in its packed form before the plain file is removed.
+    plain = _open(run, run_record.STREAM)
+    packed = None if plain else _open(run, run_record.PACKED_STREAM)
     with plain or packed or open(os.devnull, "rb") as stream:
         if packed is None:
             yield stream
@@ -88,23 +81,22 @@ def _opened(run: Run) -> Iterator[IO[bytes]]:
                 yield cast("IO[bytes]", unpacked)
 
 
-def _open(path: str) -> IO[bytes] | None:
-    """Open a file to read, but nothing that an agent may have put in its place."""
+def _open(run: Run, name: str) -> IO[bytes] | None:
+    """Open a file of a run, but nothing that an agent may have put in its place."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return files.open_regular(os.path.join(run.folder, name))
     except OSError:
         return None
-    return os.fdopen(descriptor, "rb")
 
 
 def _followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
     """Yield the stream's lines as they come, until the run has ended."""
     rest = b""
     while True:
-        # Asked before reading: what is written up to the end is surely read after it.
+        # Asked before reading, so that everything written until the end is read after it.
         over = _is_over(run)
         if stream.name == os.devnull:
-            stream = _open(os.path.join(run.folder, run_record.STREAM)) or stream
+            stream = _open(run, run_record.STREAM) or stream
         for piece in stream:
             rest += piece
             if rest.endswith(b"\n"):
@@ -118,7 +110,7 @@ def _followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _is_over(run: Run) -> bool:
-    """Whether a run has ended, or its supervisor has: then only a tick can go on with it."""
+    """Return whether a run has ended, or has lost its supervisor: then only a tick continues it."""
     record = run.record()
     if record is None or record.status == "finished":
         return True
@@ -142,13 +134,16 @@ def _show(run: Run, events: Iterable[Line]) -> None:
         output.out(_plain(event))
     record = run.record()
     for name in _telling_logs(record):
-        _show_tail(run, name)
+        if lines := _tail(run, name):
+            output.out(f"--- the end of {name}")
+            for line in lines:
+                output.out(f"  {line}")
     for line in _ending(run, record):
         output.out(line)
 
 
 def _plain(event: Line) -> str:
-    """Return an event as text: its clock time, its kind, and what it says, indented."""
+    """Return an event as text: its clock time, its kind, and its text, indented."""
     clock = event.at[11:19] if event.at and len(event.at) >= 19 else ""
     return f"{clock:8} {event.kind:6}  " + event.text.replace("\n", "\n" + " " * 17)
 
@@ -169,17 +164,9 @@ def _telling_logs(record: RunRecord | None) -> list[str]:
     return [*names, run_record.SUPERVISOR_LOG]
 
 
-def _show_tail(run: Run, name: str) -> None:
-    lines = tail(os.path.join(run.folder, name))
-    if lines:
-        output.out(f"--- the end of {name}")
-        for line in lines:
-            output.out(f"  {line}")
-
-
-def tail(path: str) -> list[str]:
-    """Return a file's last lines; none when it is missing or empty."""
-    file = _open(path)
+def _tail(run: Run, name: str) -> list[str]:
+    """Return the last lines of a file of a run; an empty list if it is missing."""
+    file = _open(run, name)
     if file is None:
         return []
     with file:
@@ -207,7 +194,7 @@ def _ending(run: Run, record: RunRecord | None) -> Iterator[str]:
 
 def _under_way(record: RunRecord | None) -> str:
     if record is None:
-        return "its record is missing or cannot be read; see: orchestrator doctor"
+        return "the run's record is missing or cannot be read; see: orchestrator doctor"
     if record.supervisor is not None and record.supervisor.is_alive():
-        return f"at work ({record.status}); to go on watching: add --follow"
-    return f"nobody has it in hand ({record.status}); the next tick goes on with it"
+        return f"active ({record.status}); to follow it: add --follow"
+    return f"no process works on it ({record.status}); the next tick continues it"

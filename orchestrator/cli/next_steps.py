@@ -1,4 +1,4 @@
-"""What follows after runs that were waited for: a review, another attempt, a person's turn."""
+"""What comes next after runs that were waited for: a review, another attempt, a decision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.tick import inbox
 
 
 def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
-    """Yield lines on what comes next for tasks whose runs have ended; None is a run without one."""
+    """Yield what comes next for tasks whose runs have ended; None is a run without a task."""
     loaded, seen = context.look(layout)
     planned = plan(seen.snapshot, loaded.config, context.now())
     approvals = {
@@ -33,7 +33,7 @@ def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 continue
             try:
                 found = explain.explanation(layout, subject, planned)
-            except NotFound:  # somebody took it away meanwhile
+            except NotFound:  # the task was removed meanwhile
                 continue
             yield f"next: {subject} {found.verdict}"
             if found.next_step:
@@ -41,7 +41,7 @@ def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
 
 
 def _subjects(store: stores.Store, task_id: str, snapshot: Snapshot) -> list[str]:
-    """Return the tasks that a run of this one led to: open reviews, else the reviewed or itself."""
+    """Return the tasks that a task's run led to: open reviews, else the reviewed task or itself."""
     try:
         reviewed = store.find(task_id).reviews or task_id
     except NotFound:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 from orchestrator.layout import Layout
 from orchestrator.model import iso
@@ -51,6 +51,18 @@ def lines(layout: Layout, most: int) -> Iterator[bytes]:
         for file in (newer, older):
             if file:
                 file.close()
+
+
+def read(layout: Layout, most: int, word: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the events that can be read, as `lines` does; only those whose line contains `word`."""
+    for line in lines(layout, most):
+        if word.encode() in line:
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(event, dict):
+                yield event
 
 
 def _open(path: str) -> IO[bytes] | None:
