@@ -91,6 +91,7 @@ def variables(role: Role, **changes: Any) -> dict[str, Any]:
         "global_instructions": "",
         "checks": config.checks,
         "writes": bool({"Edit", "Write"} & {*role.tools}),
+        "report": "one call of `StructuredOutput`",
         "resumed": False,
         "confined": False,
         **changes,

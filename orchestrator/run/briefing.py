@@ -54,7 +54,7 @@ def finish(writer: Aside, job: Job, message: bytes) -> None:
 
 def _variables(job: Job) -> dict[str, Any]:
     """Return what the templates of the instructions and the prompt are filled with."""
-    record, task = job.record, job.task
+    record, task, client = job.record, job.task, registry.of_config(job.config)
     told = history.attempts(job.file.history) if job.file else []
     return {
         "agent": job.agent,
@@ -77,7 +77,8 @@ def _variables(job: Job) -> dict[str, Any]:
         "checks": job.config.checks,
         "resumed": bool(record.get("resume")),
         "confined": is_confined(job),
-        "writes": bool({*registry.of_config(job.config).writing_tools} & {*job.role.tools}),
+        "writes": bool({*client.writing_tools} & {*job.role.tools}),
+        "report": client.report,
     }
 
 
