@@ -12,7 +12,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.command import argument, command
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 
@@ -36,26 +36,24 @@ In a project of your own, with {client} signed in:
   {program} tick --wait"""
 
 
-def register(commands: Any) -> None:
-    parser = command(
-        commands,
-        "demo",
-        demo,
-        "the whole system on a throw-away project: no account, no network, under a minute",
-        "  orchestrator demo\n"
-        "  orchestrator demo --dir /tmp/look     where to make the project\n"
-        "  orchestrator demo --no-keep           remove the folder after the demo",
-    )
-    parser.add_argument("--dir", metavar="DIR", help="an empty or new folder (default: temporary)")
-    parser.add_argument(
+@command(
+    "demo",
+    argument("--dir", metavar="DIR", help="an empty or new folder (default: temporary)"),
+    argument(
         "--keep",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="keep the folder after the demo (default: keep)",
-    )
-
-
+    ),
+)
 def demo(arguments: argparse.Namespace) -> int:
+    """Run the whole system on a throw-away project: no account, no network, under a minute.
+
+    examples:
+      orchestrator demo
+      orchestrator demo --dir /tmp/look     where to create the project
+      orchestrator demo --no-keep           remove the folder after the demo
+    """
     context.refuse_in_run("no agents are started")
     folder = _folder(arguments.dir)
     for number in (signal.SIGTERM, signal.SIGHUP):  # they too stop every run

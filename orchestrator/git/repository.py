@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git.call import ask, begin, good, lines, reason, run
+from orchestrator.git.call import ask, lines, reason, run
 
 RESCUE = "refs/orchestrator/rescue/"
 
 
 def project_root(cwd: str) -> str:
-    """Return the project a folder belongs to: the main worktree of its common git folder.
+    """Return the project of a folder: the main worktree of its common git folder.
 
-    Inside a submodule that is the superproject's. Raises OrchestratorError outside a repository
-    and in a bare one.
+    Inside a submodule, the project is the superproject. Raises OrchestratorError outside a
+    repository and in a bare repository.
     """
     if not os.path.isdir(cwd):
         raise OrchestratorError(
@@ -41,7 +41,7 @@ def project_root(cwd: str) -> str:
     bare, common, *superproject = lines(done.out)
     if superproject:
         return project_root(superproject[0])
-    # A linked worktree of a bare repository answers "false": the common folder's name tells.
+    # A linked worktree of a bare repository answers "false"; the common folder's name tells.
     if bare == "true" or os.path.basename(common) != ".git":
         configured = run(cwd, "--git-dir", common, "config", "core.worktree").out.strip()
         if bare != "true" and configured:
@@ -71,17 +71,11 @@ def git_folder(root: str) -> str:
 
 def toplevel(cwd: str) -> str:
     """Return the top folder of the worktree that git commands in `cwd` would work on."""
-    return begin_toplevel(cwd)()
-
-
-def begin_toplevel(cwd: str) -> Callable[[], str]:
-    """Ask for `toplevel`; what is returned waits for the answer."""
-    finish = begin(cwd, "rev-parse", "--show-toplevel")
-    return lambda: good(finish(), "rev-parse")
+    return ask(cwd, "rev-parse", "--show-toplevel")
 
 
 def resolve(cwd: str, name: str) -> str | None:
-    """Return the commit that `name` stands for; None when there is none."""
+    """Return the commit that a name resolves to; None if it does not resolve."""
     done = run(cwd, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     return done.out.strip() if done.code == 0 else None
 
@@ -93,43 +87,28 @@ def current_branch(cwd: str) -> str | None:
 
 
 def settings(cwd: str, *names: str) -> dict[str, list[str]]:
-    """Return all values of git settings, by lower-case name, leaving out what is not set."""
-    return begin_settings(cwd, *names)()
-
-
-def begin_settings(cwd: str, *names: str) -> Callable[[], dict[str, list[str]]]:
-    """Ask for `settings`; what is returned waits for the answer."""
+    """Return all values of the git settings that are set, by lower-case name."""
     pattern = "^(" + "|".join(re.escape(name.lower()) for name in names) + ")$"
-    finish = begin(cwd, "config", "--null", "--get-regexp", pattern)
-
-    def answer() -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for entry in filter(None, finish().out.split("\0")):
-            name, _, value = entry.partition("\n")
-            found.setdefault(name, []).append(value)
-        return found
-
-    return answer
+    found: dict[str, list[str]] = {}
+    done = run(cwd, "config", "--null", "--get-regexp", pattern)
+    for entry in filter(None, done.out.split("\0")):
+        name, _, value = entry.partition("\n")
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def is_ancestor(cwd: str, commit: str, of: str) -> bool:
-    """Return whether `commit` is reachable from `of` (False too when either is unknown)."""
+    """Return whether `commit` is reachable from `of` (False if either commit is unknown)."""
     return run(cwd, "merge-base", "--is-ancestor", commit, of).code == 0
 
 
-def merge_base(cwd: str, one: str, other: str) -> str | None:
-    """Return the best common ancestor; None without one."""
-    done = run(cwd, "merge-base", one, other)
-    return done.out.split("\n")[0] if done.code == 0 else None
-
-
 def count_commits(cwd: str, since: str, until: str) -> int:
-    """Return how many commits `until` has that `since` has not."""
+    """Return the number of commits that are reachable from `until` and not from `since`."""
     return int(ask(cwd, "rev-list", "--count", f"{since}..{until}"))
 
 
 def tracked(root: str, folder: str) -> list[str]:
-    """Return the files below a folder of the checkout that the index holds, by their paths."""
+    """Return the paths of the files below a folder of the checkout that are in the index."""
     return [name for name in ask(root, "ls-files", "-z", "--", folder).split("\0") if name]
 
 
@@ -139,19 +118,9 @@ def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
 
 
 def refs(root: str, *patterns: str) -> dict[str, str]:
-    """Return the refs with these full names, or below them, each with its commit."""
-    return begin_refs(root, *patterns)()
-
-
-def begin_refs(root: str, *patterns: str) -> Callable[[], dict[str, str]]:
-    """Ask for `refs`; what is returned waits for the answer."""
-    finish = begin(root, "for-each-ref", "--format=%(objectname) %(refname)", *patterns)
-
-    def answer() -> dict[str, str]:
-        text = good(finish(), "for-each-ref")
-        return {name: commit for commit, _, name in (x.partition(" ") for x in lines(text))}
-
-    return answer
+    """Return the refs with these full names, or below these names, each with its commit."""
+    text = ask(root, "for-each-ref", "--format=%(objectname) %(refname)", *patterns)
+    return {name: commit for commit, _, name in (x.partition(" ") for x in lines(text))}
 
 
 def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
@@ -161,7 +130,7 @@ def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
 
 
 def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str]:
-    """Return those of `commits` that are reachable from none of the commits `of`."""
+    """Return the commits of `commits` that no commit of `of` reaches."""
     asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
     return set(commits) & set(lines(ask(root, "rev-list", "--stdin", stdin=asked)))
 
@@ -172,5 +141,5 @@ def delete_ref(root: str, ref: str, commit: str) -> None:
 
 
 def is_on_a_ref(cwd: str, commit: str) -> bool:
-    """Return whether some ref already keeps a commit."""
+    """Return whether any ref contains a commit."""
     return bool(ask(cwd, "for-each-ref", "--count=1", "--format=x", "--contains", commit))

@@ -3,9 +3,9 @@
 It is forked off by a tick and goes through three stages under one process id, each starting from
 what the run's journal says, the later ones in a fresh process image (exec):
 
-    prepare (runner)  worktree, branch, instructions; then the client is started
-    watch   (here)    the client is waited for, or ended when it passes a limit
-    conclude (runner) outcome, checks, push, pull request
+    prepare   worktree, branch, instructions; then the client is started
+    watch     the client is waited for, or ended when it passes a limit
+    conclude  outcome, checks, push, pull request
 
 Then it becomes a tick, so that the next work starts at once. Killed at any instant, it is started
 again by the next tick and goes on where the journal stops. While it waits it holds little memory,
@@ -14,39 +14,24 @@ which is why this module imports next to nothing.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
-import signal
 import sys
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from orchestrator.client import registry
-from orchestrator.guard import client_environment
 from orchestrator.project import run_record
-from orchestrator.project.run_record import Record
-from orchestrator.system import disk, files, locks, process
+from orchestrator.run import watch
+from orchestrator.run.journal import Journal
+from orchestrator.system import locks, process
 
 if TYPE_CHECKING:
-    from orchestrator.system.aside import Aside
-
-#: Bytes of output after which a run is taken for a runaway.
-MAX_OUTPUT = 512 * 1024 * 1024
-#: Bytes of a line of output that are looked at together.
-MAX_LINE = 16 * 1024 * 1024
-#: Seconds that the client may live on after its result line (background work can hold it open).
-LINGER_SECONDS = 60.0
-#: Longest time between two looks at the clock and the output.
-POLL_SECONDS = 1.0
+    pass
 
 
-def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None = None) -> int:
+def main(folder: str, lock_descriptor: int | None = None) -> int:
     """Go on with the run in `folder`, from wherever its journal says it is.
 
-    `lock_descriptor` is the agent's lock, handed from stage to stage; `writer` is what got a head
-    start on the run's instructions. Returns only when somebody
-    else has the run in hand; otherwise the process becomes the next stage, or a tick.
+    `lock_descriptor` is the agent's lock, handed from stage to stage. Returns only if another
+    process owns the run; otherwise the process becomes the next stage, or a tick.
     """
     agent_folder = os.path.dirname(os.path.dirname(folder))
     # A second of patience: others take the lock for a moment, to see whether it is held.
@@ -59,45 +44,45 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
     except locks.LockHeld:
         return 0
     record = run_record.read(folder)
-    if record is None or record["status"] == "finished" or not run_record.can_go_on(record):
+    if record is None or record.status == "finished":
         return 0
     root = os.path.abspath(os.path.join(folder, *[os.pardir] * 5))
-    # Who only waits starts nothing, and is to stay small.
-    if record["status"] != "running" and not _is_of_this_clone(root, folder, record):
+    # A supervisor that only waits starts nothing, and should stay small.
+    if record.status != "running" and not record.is_of_clone(folder, _key_of(root)):
         return 0
-    if not _is_same_folder(record["project"], root):
-        # A person moved the project: what lies where it was is none of ours.
-        record.update(project=root, moved=True)
-    me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
-    known, record["supervisor"] = record.get("supervisor"), me
-    if record["status"] in ("starting", "preparing", "prepared"):
-        # Anew, though one that is gone may have come to its end: maybe the machine went down with
-        # it, and what git wrote then is gone too.
-        from orchestrator.run import runner
+    if not _is_same_folder(record.project, root):
+        # A person moved the project: the folder where it was no longer belongs to this run.
+        record = record._replace(project=root, moved=True)
+    me, before = process.known(os.getpid()), record.supervisor
+    journal = Journal(folder, record._replace(supervisor=me))
+    if record.status == "starting":
+        # From the beginning, even if an earlier supervisor had finished its preparation: if the
+        # machine went down after that, what git wrote may be lost.
+        from orchestrator.run import launch, prepare
 
-        runner.prepare(folder, record, writer)  # writes the record at once, while git is at work
-    elif me != known:
-        run_record.write_surely(folder, record)
-    if record["status"] == "prepared":
-        launch(folder, record)
-        become(folder, lock)
-    if record["status"] == "running":
-        become(watch(folder, record), lock)
-    if record["status"] == "concluding":
-        from orchestrator.run import runner
+        plan = prepare.prepare(journal)
+        if plan is not None:
+            launch.start(journal, plan)
+            become(folder, lock)
+    elif me != before:
+        journal.write_surely(journal.record)
+    if journal.record.status == "running":
+        become(watch.watch(journal), lock)
+    if journal.record.status == "concluding":
+        from orchestrator.run import conclude
 
-        runner.conclude(folder, record)
+        conclude.conclude(journal)
     lock.close()
-    become_tick(str(record["project"]))
+    become_tick(journal.record.project)
     return 0
 
 
-def _is_of_this_clone(root: str, folder: str, record: Record) -> bool:
-    """Whether the run was begun here: its folder is ROOT/.orchestrator/agents/NAME/runs/ID."""
+def _key_of(root: str) -> str:
+    """Return the key of the clone in `root`: a run's folder is ROOT/.orchestrator/agents/..."""
     from orchestrator.layout import Layout
     from orchestrator.project import mark
 
-    return run_record.is_of_clone(record, folder, mark.key(Layout(root)))
+    return mark.key(Layout(root))
 
 
 def _is_same_folder(one: str, other: str) -> bool:
@@ -114,24 +99,19 @@ def start(folder: str) -> int:
     sooner by an interpreter's start and its imports. The child has a session of its own and no
     descriptor of ours but its log, so no pipe of ours can break under it.
     """
-    from orchestrator.run import headstart
-
-    writer = headstart.take()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
-        if writer is not None:
-            writer.close()
         return pid
     try:
         os.setsid()
-        process.close_all_but(*(writer.descriptors if writer else ()))
-        _redirect(0, os.devnull, os.O_RDONLY)
+        os.closerange(3, 4096)
+        process.redirect(0, os.devnull, os.O_RDONLY)
         log = os.path.join(folder, run_record.SUPERVISOR_LOG)
-        _redirect(1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        process.redirect(1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(1, 2)
-        main(folder, writer=writer)
+        main(folder)
     except BaseException:
         import traceback
 
@@ -152,208 +132,3 @@ def become_tick(project: str) -> None:
     os.chdir(project)
     words = [*process.own_program(), "_after_run", project]
     os.execv(words[0], words)
-
-
-def launch(folder: str, record: Record) -> None:
-    """Start the client, on record before it runs its first instruction.
-
-    The child waits on a pipe until its pid is in the journal; if we die before that, it reads the
-    pipe's end and goes away: there is never a client that nobody knows of (failures 1, 4).
-    """
-    plan = files.read_json(os.path.join(folder, run_record.LAUNCH))
-    if plan is None:
-        raise RuntimeError(f"{folder}: {run_record.LAUNCH} is missing")
-    client = registry.named(plan.get("client"))
-    variables = client_environment.for_client(
-        os.environ,
-        plan["environment"],
-        plan.get("allow", ()),
-        kept=client.sign_in_names(os.environ),
-        dropped=client.session_names,
-    )
-    go_read, go_write = os.pipe()
-    error_read, error_write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(go_write)
-        _become_client(folder, plan, variables, go_read, error_write)
-    os.close(go_read)
-    os.close(error_write)
-    record["client"] = {"pid": child, "identity": process.identity(child), "started": time.time()}
-    record["status"] = "running"
-    run_record.write_surely(folder, record)
-    os.write(go_write, b"1")
-    os.close(go_write)
-    with os.fdopen(error_read, "rb") as errors:
-        said = errors.read().decode(errors="replace")
-    if said:
-        record["client"]["start_error"] = said
-        run_record.write_surely(folder, record)
-
-
-def _become_client(
-    folder: str, plan: dict[str, Any], variables: dict[str, str], go: int, errors: int
-) -> None:
-    """In the forked child: wait for the word, then turn into the client. Never returns."""
-    program = plan["argv"][0]
-    try:
-        os.setsid()
-        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        if os.read(go, 1) == b"1":
-            _redirect(0, plan["stdin"], os.O_RDONLY)
-            output = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            _redirect(1, os.path.join(folder, run_record.STREAM), output)
-            _redirect(2, os.path.join(folder, run_record.STDERR), output)
-            os.chdir(plan["cwd"])
-            os.execvpe(program, plan["argv"], variables)
-    except OSError as error:
-        os.write(errors, f"{program}: {error.strerror}".encode())
-    finally:
-        os._exit(127)
-
-
-def _redirect(number: int, path: str, flags: int) -> None:
-    descriptor = os.open(path, flags, 0o600)
-    os.dup2(descriptor, number)
-    os.close(descriptor)
-
-
-def watch(folder: str, record: Record) -> str:
-    """Wait for the client's end, or bring it about when it passes a limit; write down which.
-
-    The client may not be our child (its supervisor died, and we took over): then its end is seen
-    by its identity, and nobody knows its exit code. Returns the run's folder as it is then called.
-    """
-    process.adopt_orphans()
-    # From inside: wherever a person moves the project meanwhile, the run's files stay in reach.
-    os.chdir(folder)
-    waiting = _Waiting(os.curdir, record)
-    limit = waiting.until_over()
-    client = record["client"]
-    run_id, me = str(record["id"]), os.getpid()
-    if limit:
-        process.end_run(client["pid"], client["identity"], run_id, reap=waiting.poll, keeper=me)
-    waiting.finish()
-    # What the client left behind, wherever it hides, ends with it.
-    process.end_run(None, None, run_id, reap=waiting.reap_adopted, keeper=me)
-    folder = os.getcwd()
-    for path in (os.path.join(folder, n) for n in (run_record.STREAM, run_record.STDERR)):
-        files.flush(path)  # what it said must not be lost where its end is known
-    record["ended"] = {
-        "exit_code": waiting.exit_code,
-        "signal": waiting.signal,
-        "stopped_for": limit,
-        "start_error": client.get("start_error"),
-        "disk": disk.shortage(folder),
-        "at": time.time(),
-    }
-    record["status"] = "concluding"
-    run_record.write_surely(folder, record)
-    return folder
-
-
-class _Waiting:
-    """The wait for one client."""
-
-    def __init__(self, folder: str, record: Record) -> None:
-        self.folder = folder
-        self.pid = int(record["client"]["pid"])
-        self.identity = record["client"]["identity"]
-        self.exit_code: int | None = None
-        self.signal: int | None = None
-        self.limits = record["limits"]
-        self._reaped = False
-        launch = os.path.join(folder, run_record.LAUNCH)
-        self._outputs = [os.path.join(folder, n) for n in (run_record.STREAM, run_record.STDERR)]
-        self._client = registry.named((files.read_json(launch) or {}).get("client"))
-        self._result_at: float | None = None
-        self._offset = 0
-        self._wake, wake_write = os.pipe()
-        os.set_blocking(self._wake, False)
-        os.set_blocking(wake_write, False)
-        # Signals only wake the loop below, which looks at the world itself.
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        signal.set_wakeup_fd(wake_write)
-
-    def until_over(self) -> str | None:
-        """Wait; return the limit that was passed, or None when the client ended by itself."""
-        # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old.
-        began = changed = time.monotonic()
-        size = -1
-        runtime, stall = self.limits["max_runtime_seconds"], self.limits["stall_seconds"]
-        step = min([POLL_SECONDS, *(x / 4 for x in (runtime, stall) if x)])
-        while not self.poll():
-            if run_record.stop_reason(self.folder):
-                return "stopped"
-            now = time.monotonic()
-            latest = self._output_size()
-            if latest != size:
-                size, changed = latest, now
-                self._look_for_result(now)
-            if self._result_at is not None:
-                if now - self._result_at > LINGER_SECONDS:
-                    return "lingered"
-            elif now - began > runtime:
-                return "timed_out"
-            elif stall and now - changed > stall:
-                return "stalled"
-            elif size > MAX_OUTPUT:
-                return "too_much_output"
-            if select.select([self._wake], [], [], step)[0]:
-                os.read(self._wake, 512)
-        return None
-
-    def poll(self) -> bool:
-        """Return whether the client is dead; its exit status is left for `finish`."""
-        self.reap_adopted()
-        try:
-            # Not reaped yet: while it is a zombie nobody else can get its process group's id.
-            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                return False
-        except ChildProcessError:
-            return not process.is_alive(self.pid, self.identity)
-        return True
-
-    def reap_adopted(self) -> None:
-        """Let go of the client's orphans that have ended."""
-        wanted = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitid(os.P_ALL, 0, wanted)) and ended.si_pid != self.pid:
-                os.waitpid(ended.si_pid, 0)
-
-    def finish(self) -> None:
-        """End what is left of the client's process group, and reap the client."""
-        try:
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            return  # not our child: its id may be somebody else's by now
-        process.kill_group(self.pid)
-        _, status = os.waitpid(self.pid, 0)
-        if os.WIFSIGNALED(status):
-            self.signal = os.WTERMSIG(status)
-        else:
-            self.exit_code = os.WEXITSTATUS(status)
-
-    def _output_size(self) -> int:
-        total = 0
-        for path in self._outputs:
-            try:
-                total += os.stat(path).st_size
-            except FileNotFoundError:
-                continue
-        return total
-
-    def _look_for_result(self, now: float) -> None:
-        """Note when the stream's last line has come."""
-        try:
-            with open(self._outputs[0], "rb") as stream:
-                stream.seek(self._offset)
-                # A line that is not whole yet is read again.
-                while (line := stream.readline(MAX_LINE)).endswith(b"\n") or len(line) == MAX_LINE:
-                    self._offset += len(line)
-                    if self._client.is_last_line(line):
-                        self._result_at = now
-        except FileNotFoundError:
-            return

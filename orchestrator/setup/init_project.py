@@ -14,10 +14,11 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout, resources
-from orchestrator.model import STATES, iso
+from orchestrator.model import iso
 from orchestrator.project import mark
 from orchestrator.setup import probes, skills, user_files
 from orchestrator.system import files
+from orchestrator.tasks import store as stores
 
 #: What lets others into a folder.
 OTHERS = 0o077
@@ -54,8 +55,9 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
         # Whoever made this clone did not make that: it came with a commit, or is of another set-up.
         shutil.rmtree(layout.cache)
     change = Change()
-    for folder in (*map(layout.state, STATES), layout.prs, layout.agents, layout.cache):
+    for folder in (layout.shared, layout.prs, layout.agents, layout.cache):
         files.make_folder(folder)
+    stores.of_project(layout).prepare()
     for folder in own_folders(layout):
         if os.stat(folder).st_mode & OTHERS:
             os.chmod(folder, 0o700)

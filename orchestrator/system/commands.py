@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Finished(NamedTuple):
-    """What a command did. `code` is None when its time was over and it was ended."""
+    """The result of a command. `code` is None if it was ended at its time limit."""
 
     code: int | None
     out: str
@@ -34,60 +34,38 @@ def run(
 
     Output is decoded leniently. Raises OSError when the program cannot be started.
     """
-    return begin(argv, cwd=cwd, environment=environment, stdin=stdin).finish(timeout)
-
-
-def begin(
-    argv: Sequence[str], *, cwd: str, environment: Mapping[str, str], stdin: str | None = None
-) -> "Begun":
-    """Start a short command, to be waited for later; the rest is as with `run`."""
     import subprocess
 
     with _readable(stdin) as given:
-        return Begun(
-            subprocess.Popen(
-                argv,
-                cwd=cwd,
-                env=dict(environment),
-                stdin=given,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                process_group=0,
-            )
+        child = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,
         )
-
-
-class Begun:
-    """A command under way."""
-
-    def __init__(self, child: "subprocess.Popen[str]") -> None:
-        self._child = child
-
-    def finish(self, timeout: float) -> "Finished":
-        """Wait for the command's end, for `timeout` seconds from now, and say what it did."""
-        import subprocess
-
-        child = self._child
-        try:
-            out, err = child.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            _abandon(child)
-            return Finished(None, "", "")
-        except BaseException:
-            signal_group(child.pid, signal.SIGKILL)
-            child.wait()
-            raise
-        return Finished(child.returncode, out, err)
+    try:
+        out, err = child.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        _abandon(child)
+        return Finished(None, "", "")
+    except BaseException:
+        signal_group(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
+    return Finished(child.returncode, out, err)
 
 
 @contextlib.contextmanager
 def _readable(text: str | None) -> Iterator[int]:
-    """Give a descriptor for a command to read `text` from.
+    """Provide a descriptor from which a command reads `text`.
 
-    A file without a name, no pipe: if we are killed, the reader of a pipe takes the part that came
-    for the whole, and a pull request is opened with half a text, or with none.
+    It is a file without a name, not a pipe: if this process is killed, the reader of a pipe takes
+    the first part for the whole text, and opens a pull request with half of it.
     """
     if text is None:
         with open(os.devnull, "rb") as nothing:
@@ -102,7 +80,7 @@ def _readable(text: str | None) -> Iterator[int]:
 
 
 def _abandon(child: "subprocess.Popen[str]") -> None:
-    """End a command's whole group; a child of its own may hold the pipes open for ever."""
+    """End a command's whole process group: a child of the command may keep the pipes open."""
     import subprocess
 
     signal_group(child.pid, signal.SIGKILL)

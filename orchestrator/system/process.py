@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from orchestrator.system.processes import HERE
 
@@ -27,6 +28,21 @@ def is_alive(pid: int | None, known_identity: str | None) -> bool:
     return bool(pid) and bool(known_identity) and identity(pid or 0) == known_identity
 
 
+class ProcessId(NamedTuple):
+    """What is written down of a process, to know it again."""
+
+    pid: int
+    identity: str | None = None
+
+    def is_alive(self) -> bool:
+        return is_alive(self.pid, self.identity)
+
+
+def known(pid: int) -> ProcessId:
+    """Return what there is to write down of a living process."""
+    return ProcessId(pid, identity(pid))
+
+
 def own_program() -> list[str]:
     """Return the words that start this program again, by the same interpreter in the same way.
 
@@ -38,13 +54,11 @@ def own_program() -> list[str]:
     return [sys.executable, *flags, os.path.join(package, "__main__.py")]
 
 
-def close_all_but(*kept: int) -> None:
-    """Close every descriptor from 3 on, but for those in `kept`."""
-    first = 3
-    for descriptor in sorted(kept):
-        os.closerange(first, descriptor)
-        first = descriptor + 1
-    os.closerange(first, 4096)
+def redirect(descriptor: int, path: str, flags: int) -> None:
+    """Make a descriptor of this process mean the file at `path`. Raises OSError."""
+    opened = os.open(path, flags, 0o600)
+    os.dup2(opened, descriptor)
+    os.close(opened)
 
 
 def spawn_detached(argv: Sequence[str], environment: Mapping[str, str], log: str) -> int:

@@ -1,0 +1,214 @@
+"""How a client is started: its arguments, its environment, and the start itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import time
+from collections.abc import Sequence
+
+from orchestrator.client import registry
+from orchestrator.client.protocol import Assignment, Client, Confinement
+from orchestrator.git import call, repository
+from orchestrator.guard import client_environment, secret_names
+from orchestrator.layout import Layout, resources
+from orchestrator.model import ports
+from orchestrator.project import mark, run_record
+from orchestrator.project.run_record import ClientProcess
+from orchestrator.run.job import Job
+from orchestrator.run.journal import Journal, Plan
+from orchestrator.system import files, process, records
+
+
+def write(job: Job) -> Plan:
+    """Decide how the client is started, and write that and the client's files into the folder."""
+    client = registry.of_config(job.config)
+    launch = client.launch(_assignment(job, client))
+    for name, text in launch.files.items():
+        job.journal.put(name, text.encode())
+    job.journal.record = job.record._replace(session=launch.session)
+    plan = Plan(
+        tuple(launch.argv),
+        job.path,
+        {**_environment(job, launch.ignored), **launch.environment},
+        launch.stdin,
+        client.name,
+        job.config.environment_allow,
+    )
+    data = json.dumps(records.plain(plan)).encode()
+    job.journal.put(run_record.LAUNCH, data)
+    return plan
+
+
+def _assignment(job: Job, client: Client) -> Assignment:
+    root, allow = resources(), job.config.environment_allow
+    return Assignment(
+        registry.command(job.config),
+        job.agent,
+        job.role,
+        job.folder,
+        instructions=job.journal.path(run_record.INSTRUCTIONS),
+        prompt=job.journal.path(run_record.PROMPT),
+        resume=job.record.resume or None,
+        plugin=root if os.path.isdir(os.path.join(root, "skills")) else None,
+        budget_usd=_budget(job),
+        variables=os.environ,
+        hidden=secret_names.hidden_from_commands(
+            os.environ, allow, client.sign_in_names(os.environ)
+        ),
+        confinement=_confinement(job) if job.is_confined else None,
+    )
+
+
+def _confinement(job: Job) -> Confinement:
+    """Commands may write git's folder, but not what is run or believed from there."""
+    folder = repository.git_folder(job.layout.root)
+    protected = ("hooks", "config", "config.worktree", "info", mark.MARK)
+    return Confinement((folder,), tuple(os.path.join(folder, name) for name in protected))
+
+
+def _budget(job: Job) -> float | None:
+    """Return the US dollars that the run may cost: its own cap, or what is left for its task."""
+    own, caps = job.agent.budget_usd, job.config.budgets
+    run = caps.run_usd if own is None else own
+    if caps.task_usd is None or job.task is None:
+        return run
+    left = caps.task_usd - job.task.cost_usd
+    return left if run is None else min(run, left)
+
+
+def _environment(job: Job, ignored: Sequence[str]) -> dict[str, str]:
+    """The run's own variables (reference 7), on top of those that the supervisor has."""
+    record = job.record
+    variables = {
+        "ORCHESTRATOR_AGENT": job.agent.name,
+        "ORCHESTRATOR_ROLE": job.agent.role,
+        "ORCHESTRATOR_RUN_ID": record.id,
+        "ORCHESTRATOR_TASK_ID": record.task or "",
+        "ORCHESTRATOR_PROJECT": job.layout.root,
+        "ORCHESTRATOR_WORKTREE": job.path,
+        "PATH": os.pathsep.join((_own_command(job.layout), os.environ.get("PATH", os.defpath))),
+        **{name: str(port) for name, port in ports(job.config, job.agent).items()},
+        **client_environment.as_git_config(_agents_git(job, ignored)),
+    }
+    if not record.identity:
+        for who in ("AUTHOR", "COMMITTER"):
+            variables[f"GIT_{who}_NAME"] = job.agent.name
+            variables[f"GIT_{who}_EMAIL"] = f"{job.agent.name}@orchestrator.localhost"
+    return variables
+
+
+def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
+    """Git settings for the agent: durable commits, no signing prompts, no pushing of its own.
+
+    `ignored` are paths in the worktree that its git must not see.
+    """
+    settings = {**call.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
+    if ignored:
+        settings["core.excludesFile"] = _ignore_file(job, ignored)
+    if job.record.remote:
+        pushurl = f"remote.{job.record.remote}.pushurl"
+        settings[pushurl] = "the-scheduler-pushes-when-the-run-is-done"
+        # Git adds ours to a remote's own push addresses: those lead nowhere too.
+        for number, address in enumerate(job.record.push_addresses):
+            settings[f"url.{settings[pushurl]}/{number}.insteadOf"] = address
+    return settings
+
+
+def _ignore_file(job: Job, ignored: Sequence[str]) -> str:
+    """Write the run's own ignore file for git: the person's, and the `ignored` paths.
+
+    What git tracks already is not concerned.
+    """
+    known = repository.settings(job.layout.root, "core.excludesFile").get("core.excludesfile")
+    # The place where git looks without that setting: gitignore(5).
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    theirs = os.path.expanduser(known[-1] if known else os.path.join(config, "git", "ignore"))
+    try:
+        with open(theirs, encoding="utf-8", errors="surrogateescape") as file:
+            own = file.read()
+    except OSError:
+        own = ""  # git passes over one that is not there, or that it may not read
+    path = os.path.join(job.folder, "ignore")
+    text = "\n".join([own.rstrip("\n"), *(f"/{name}" for name in ignored), ""])
+    files.write_atomic(path, text.encode("utf-8", "surrogateescape"))
+    return path
+
+
+def _own_command(layout: Layout) -> str:
+    """Make sure that a folder holds an `orchestrator` command; return the folder for PATH.
+
+    It stands first there, so its name is one that no commit can know: what came with one would be
+    an agent's `git`, or its client.
+    """
+    folder = os.path.join(layout.cache, f"bin-{mark.key(layout)[:8]}")
+    path = os.path.join(folder, "orchestrator")
+    text = f'#!/bin/sh\nexec {shlex.join(process.own_program())} "$@"\n'.encode()
+    try:
+        with open(path, "rb") as file:
+            if file.read() == text:
+                return folder
+    except FileNotFoundError:
+        files.make_folder(folder)
+    files.write_atomic(path, text, 0o700)
+    return folder
+
+
+# --- the start ---
+
+
+def start(journal: Journal, plan: Plan) -> None:
+    """Start the client; the record names it before it executes its first instruction.
+
+    The child waits on a pipe until its pid is in the journal. If this process dies before that, the
+    child reads the pipe's end and exits: no client runs that the record does not name.
+    """
+    client = registry.named(plan.client)
+    variables = client_environment.for_client(
+        os.environ,
+        plan.environment,
+        plan.allow,
+        kept=client.sign_in_names(os.environ),
+        dropped=client.session_names,
+    )
+    go_read, go_write = os.pipe()
+    error_read, error_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(go_write)
+        _become_client(journal, plan, variables, go_read, error_write)
+    os.close(go_read)
+    os.close(error_write)
+    started = ClientProcess(child, process.identity(child), time.time())
+    journal.write_surely(journal.record._replace(client=started, status="running"))
+    os.write(go_write, b"1")
+    os.close(go_write)
+    with os.fdopen(error_read, "rb") as errors:
+        said = errors.read().decode(errors="replace")
+    if said:
+        started = started._replace(start_error=said)
+        journal.write_surely(journal.record._replace(client=started))
+
+
+def _become_client(
+    journal: Journal, plan: Plan, variables: dict[str, str], go: int, errors: int
+) -> None:
+    """In the forked child: wait for the word, then turn into the client. Never returns."""
+    program = plan.argv[0]
+    try:
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        if os.read(go, 1) == b"1":
+            process.redirect(0, plan.stdin, os.O_RDONLY)
+            output = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            process.redirect(1, journal.path(run_record.STREAM), output)
+            process.redirect(2, journal.path(run_record.STDERR), output)
+            os.chdir(plan.cwd)
+            os.execvpe(program, plan.argv, variables)
+    except OSError as error:
+        os.write(errors, f"{program}: {error.strerror}".encode())
+    finally:
+        os._exit(127)
