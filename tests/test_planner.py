@@ -923,7 +923,7 @@ def test_a_spent_daily_budget_lasts_until_the_day_ends_by_this_machines_clock() 
 # --- properties --------------------------------------------------------------------------------
 
 QUICK = settings(max_examples=40)
-MANY = settings(max_examples=200)
+MANY = settings(max_examples=120)
 
 T = TypeVar("T")
 
