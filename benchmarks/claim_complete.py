@@ -1,4 +1,4 @@
-"""Durable claim + complete through the Store, beside SQLite in WAL mode with synchronous=FULL."""
+"""Durable claim + complete through the store, beside SQLite in WAL mode with synchronous=FULL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.report import Aim, Broken, Row, spread
 from benchmarks.scratch import Project, Scratch
 from orchestrator.model import Entry
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
 
 WAITING = (1_000, 10_000)
 #: Pairs of claim and completion that share one listing.
@@ -116,9 +116,9 @@ def _settle_disk(project: Project) -> None:
 
 def _with_store(project: Project, pairs: int) -> tuple[float, float]:
     """Return the seconds of a listing, and of the pairs: the claims and moves that ticks make."""
-    store = Store(project.layout)
+    store = FileStore(project.layout)
     began = time.perf_counter()
-    tasks = store.list("incoming", remember=True).tasks  # as a tick does
+    tasks = store.list("incoming").tasks  # as a tick does
     listed = time.perf_counter()
     for task in tasks[:pairs]:
         run = f"20260101T000000Z-{task.id}"
@@ -130,7 +130,7 @@ def _with_store(project: Project, pairs: int) -> tuple[float, float]:
         fields = {"run": run, "summary": "measured", "verdict": "no_change"}
         store.move(claimed, "done", Entry("2026-01-01T00:02:00Z", "done", fields))
     ended = time.perf_counter()
-    store.locked().close()
+    store.change().close()
     return listed - began, ended - listed
 
 

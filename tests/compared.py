@@ -155,7 +155,7 @@ class Compared:
         listings = self.stage.listings()
         seen = {task.id: task for found in listings.values() for task in found.tasks}
         assert set(seen) == set(self.reference.tasks)
-        malformed = {bad.path for found in listings.values() for bad in found.malformed}
+        malformed = {bad.where for found in listings.values() for bad in found.malformed}
         odd = [*self.reference.malformed, *(f"incoming/{t.name}" for t in self.reference.rivals)]
         assert malformed == {str(self.stage.queue / path) for path in odd}
         for task in self.reference.tasks.values():

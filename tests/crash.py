@@ -183,7 +183,7 @@ def strike(
 def _one_tick(world: World) -> None:
     """Let one tick happen: one that finds another at work is none."""
     done = wait_until(
-        lambda: (found := world.ok("tick")).out != "another tick is at work\n" and found,
+        lambda: (found := world.ok("tick")).out != "another tick is active\n" and found,
         "the tick's lock to be free",
     )
     assert "bug" not in done.err

@@ -21,16 +21,18 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from orchestrator.cli import context, run_and_stop
+from orchestrator.cli import context
 from orchestrator.cli.main import main
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Outcome, PullRequest, Task
 from orchestrator.project import agent_memory, run_record
+from orchestrator.project.run_record import RunRecord, Status
 from orchestrator.pulls.local import Local
 from orchestrator.run import runner, supervisor
-from orchestrator.system import files, locks
-from orchestrator.tasks.store import Listing, Store
-from orchestrator.tick import start
+from orchestrator.system import files, locks, records
+from orchestrator.tasks.file_store import FileStore
+from orchestrator.tasks.store import Listing
+from orchestrator.tick import start, stop
 from orchestrator.tick.tick import Report, run_tick
 
 #: Central Europe, without need of a zone file: the clocks change at 01:00 UTC (POSIX TZ).
@@ -92,7 +94,7 @@ class Stage:
         shutil.copytree(template / "project", self.root, symlinks=True)
         self.commits = (template / "commits").read_text().split()
         self.layout = Layout(str(self.root))
-        self.store = Store(self.layout)
+        self.store = FileStore(self.layout)
         self.queue = Path(self.layout.queue)
         self.now = 0
         #: The locks that living supervisors hold, by agent.
@@ -113,14 +115,16 @@ class Stage:
 
     def _replace_the_edges(self) -> None:
         patch = mock.patch.object
-        waiting = SimpleNamespace(sleep=self._sleep, monotonic=lambda: self._waited)
+        waiting = SimpleNamespace(
+            sleep=self._sleep, monotonic=lambda: self._waited, time=lambda: float(self.now)
+        )
         for edge in (
             mock.patch.dict(os.environ, {"TZ": ZONE}),
             patch(supervisor, "start", self._spawn),
             patch(context, "now", lambda: float(self.now)),
             # What a command does while it waits for a run to end, and the ticks that it makes.
-            patch(run_and_stop, "time", waiting),
-            patch(run_and_stop, "run_tick", lambda *_, **named: self.tick(**named)),
+            patch(stop, "time", waiting),
+            patch(stop, "run_tick", lambda *_, **named: self.tick(**named)),
             # Run ids order reviews of one second: the same ones in each replay.
             patch(start.os, "urandom", self._urandom),
             # kill -9 loses nothing that was written; only a machine that goes down does.
@@ -189,19 +193,21 @@ class Stage:
     def kill(self, agent: str) -> None:
         self.alive.pop(agent).close()
 
-    def write_stage(self, agent: str, run: str, stage: str) -> None:
+    def write_stage(self, agent: str, run: str, stage: Status) -> None:
         folder, record = self._record(agent, run)
-        run_record.write(folder, {**record, "status": stage})
+        run_record.write(folder, record._replace(status=stage))
 
     def finish(self, agent: str, run: str, outcome: dict[str, Any] | None) -> None:
         """Write a run's end; None: with an outcome that nobody can read."""
         folder, record = self._record(agent, run)
         if outcome is None:
-            run_record.write(folder, {**record, "status": "finished", "outcome": {"odd": 1}})
+            odd = records.plain(record._replace(status="finished"))
+            assert isinstance(odd, dict)
+            files.write_json(os.path.join(folder, "run.json"), {**odd, "outcome": {"odd": 1}})
         else:
-            runner.finish(folder, record, Outcome(**outcome))
+            runner.finish(run_record.Journal(folder, record), Outcome(**outcome))
 
-    def _record(self, agent: str, run: str) -> tuple[str, dict[str, Any]]:
+    def _record(self, agent: str, run: str) -> tuple[str, RunRecord]:
         folder = self.layout.run(agent, run)
         record = run_record.read(folder)
         assert record is not None, folder
@@ -210,7 +216,7 @@ class Stage:
     def unsettled_run(self, agent: str) -> tuple[str, str | None] | None:
         """Return the run and its task that an agent's memory names."""
         run = agent_memory.read(self.layout, agent).run
-        return (run, self._record(agent, run)[1]["task"]) if run else None
+        return (run, self._record(agent, run)[1].task) if run else None
 
     # --- git and the forge ---
 

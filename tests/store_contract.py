@@ -1,17 +1,22 @@
-"""What every store of tasks must do, whatever it keeps them in.
+"""What every store of tasks must do, wherever it keeps the tasks.
 
-A test module inherits `StoreContract` and gives it `make_store`; nothing here knows of files.
+A test module inherits `StoreContract` and names the class in `kind`; no test here knows files.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator import idle
 from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Task
 from orchestrator.tasks import task_file
 from orchestrator.tasks.store import Store
@@ -44,11 +49,21 @@ def claim(store: Store, task: Task, run: str = "R1", limit: int = 5) -> Task | N
 
 
 class StoreContract:
-    """The seam's tests. `make_store()` opens the queue of this test once more."""
+    """The tests of the protocol. `make_store()` opens the queue of this test once more."""
+
+    kind: Callable[[Layout], Store]
 
     @pytest.fixture
-    def make_store(self) -> MakeStore:
-        raise NotImplementedError
+    def layout(self, tmp_path: Path) -> Layout:
+        found = Layout(str(tmp_path))
+        os.makedirs(found.cache)
+        return found
+
+    @pytest.fixture
+    def make_store(self, layout: Layout) -> MakeStore:
+        kind = type(self).kind
+        kind(layout).prepare()
+        return lambda: kind(layout)
 
     @pytest.fixture
     def store(self, make_store: MakeStore) -> Store:
@@ -323,9 +338,9 @@ class StoreContract:
     def test_changes_can_be_made_under_the_lock_that_they_themselves_take(
         self, store: Store
     ) -> None:
-        with store.locked():
+        with store.change():
             store.add(new_task())
-            with store.locked():
+            with store.change():
                 assert claim(store, store.find("T1")) is not None
             store.move(store.find("T1"), "done", entry("done", "R1"))
         assert self.where(store, "T1") == ["done"]
@@ -340,7 +355,7 @@ class StoreContract:
             make_store().add(new_task("T2"))
             done.set()
 
-        with store.locked():
+        with store.change():
             thread = threading.Thread(target=rival)
             thread.start()
             assert entered.wait(10)
@@ -348,3 +363,54 @@ class StoreContract:
             assert store.list("incoming").tasks == ()
         thread.join(10)
         assert done.is_set()
+
+    # --- the place where the queue is ----------------------------------------------------------
+
+    @staticmethod
+    def changes(store: Store) -> Iterator[Callable[[], object]]:
+        yield lambda: store.add(new_task())
+        yield lambda: claim(store, store.find("T1"))
+        yield lambda: store.move(store.find("T1"), "incoming", entry("requeued", "R1"))
+        yield lambda: store.move(store.find("T1"), "done", entry("done"))
+        yield lambda: store.note(store.find("T1"), entry("review"))
+
+    def test_every_change_removes_the_idle_ticks_stamp(self, layout: Layout, store: Store) -> None:
+        for change in self.changes(store):
+            Path(layout.idle_stamp).write_text("stamp")
+            change()
+            assert not os.path.exists(layout.idle_stamp)
+
+    def test_every_move_shows_in_the_times_of_the_watched_paths(self, store: Store) -> None:
+        for number, change in enumerate(self.changes(store)):
+            watched = store.watched()
+            if watched is None or number == 4:  # a note on a finished task concerns no tick
+                break
+            for path in watched:
+                os.utime(path, (number, number))
+            before = [idle.mark(path) for path in watched]
+            change()
+            assert [idle.mark(path) for path in watched] != before
+
+    def test_a_queue_that_is_in_order_has_no_findings_and_no_leftovers(self, store: Store) -> None:
+        for change in self.changes(store):
+            change()
+            assert list(store.findings(time.time())) == []
+            assert list(store.leftovers(time.time() + 1)) == []
+
+    def test_a_queue_that_is_not_there_is_empty_and_doctor_is_told(self, tmp_path: Path) -> None:
+        store = type(self).kind(Layout(str(tmp_path)))
+        assert store.counts() == dict.fromkeys(STATES, 0)
+        assert all(store.list(state).tasks == () for state in STATES)
+        with pytest.raises(NotFound):
+            store.find("T1")
+        assert "permissions" in {problem.code for problem in store.findings(time.time())}
+
+    def test_preparing_again_and_taking_away_keep_the_tasks(
+        self, store: Store, make_store: MakeStore
+    ) -> None:
+        store.add(new_task())
+        store.take_away()
+        store.take_away()
+        make_store().prepare()
+        found = make_store().find("T1")
+        assert claim(make_store(), found) is not None

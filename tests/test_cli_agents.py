@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import AGENTS_YAML, Done, tree
 
-from orchestrator.cli import agent_pause, run_and_stop
 from orchestrator.config import change, keys
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory
 from orchestrator.system import files, locks
+from orchestrator.tick import stop
 
 Cli = Callable[..., Done]
 
@@ -151,7 +151,7 @@ def test_remove_takes_only_that_agent_and_can_be_undone(cli: Cli, project: Layou
 
 
 def test_removing_one_from_the_middle_warns_of_the_ports(cli: Cli, project: Layout) -> None:
-    assert "other ports" in cli("agent", "remove", "test-agent").err
+    assert "the ports of later agents" in cli("agent", "remove", "test-agent").err
 
 
 def test_a_running_agent_is_not_removed(
@@ -249,7 +249,7 @@ def test_pause_with_stop_ends_what_runs(
         asked.append(names)
         return {"pm-agent": "R1"}
 
-    monkeypatch.setattr(run_and_stop, "end_runs", end_runs)
+    monkeypatch.setattr(stop, "end_runs", end_runs)
     remember(project, "pm-agent", run=None)
     done = cli("agent", "pause", "--all", "--stop", "--json")
     assert done.json == {"paused": "all", "stopped": {"pm-agent": "R1"}}
@@ -273,7 +273,7 @@ def test_resume_ends_the_pause_that_the_scheduler_gave(cli: Cli, project: Layout
 def test_an_agents_memory_is_not_written_while_a_tick_is_at_work(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_pause, "TICK_WAIT", 0.05)
+    monkeypatch.setattr(stop, "TICK_WAIT", 0.05)
     remember(project, "pm-agent", suspended="failed 3 times in a row")
     lock = locks.Lock(project.scheduler_lock)
     with lock:
@@ -312,7 +312,7 @@ def test_the_brake_without_a_file_says_that_nothing_starts(cli: Cli, project: La
     os.unlink(project.config)
     done = cli("agent", "pause", "--all")
     assert done.code == 0
-    assert "nothing starts" in done.out
+    assert "no run starts" in done.out
     assert not os.path.exists(project.config)
 
 
@@ -386,7 +386,7 @@ SET = ("agent", "set", "pm-agent")
         (("agent", "add", "PM-Agent", "--role", "tester"), 1, "name"),
         (("agent", "add", "a/b", "--role", "tester"), 1, "expected a name"),
         (("agent", "add", "x", "--role", "tester", "modle=opus"), 1, "did you mean 'model'?"),
-        (("agent", "add", "x", "--role", "tester", "role=tester"), 2, "the role stands twice"),
+        (("agent", "add", "x", "--role", "tester", "role=tester"), 2, "the role is given twice"),
         (("agent", "add", "x", "--role", "tester", "fast"), 2, "expected key=value"),
         (("agent", "remove", "nobody"), 1, "no agent named 'nobody'"),
         (("agent", "set", "nobody", "model=opus"), 1, "no agent named 'nobody'"),

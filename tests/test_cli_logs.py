@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 
-from orchestrator.client.claude.transcript import SHORT, Line, one_line, translate
+from orchestrator.client.claude.transcript import translate
+from orchestrator.client.protocol import Line
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import agent_memory
 from orchestrator.system import process
 from orchestrator.tasks import history, task_file
+from orchestrator.text.quoting import SHORT, one_line
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -186,12 +189,9 @@ def test_a_long_text_becomes_one_line_of_limited_length() -> None:
 
 def a_run(layout: Layout, agent: str, run_id: str, task: str | None = None, **record: Any) -> Path:
     """Lay a run's folder out as the product does."""
-    folder = Path(layout.run(agent, run_id))
-    folder.mkdir(parents=True)
-    whole = {"id": run_id, "agent": agent, "role": "implementer", "task": task, "created": 1000.0}
-    whole |= {"title": "Fix it", "status": "finished", "finished": 1060.0, "steps": {}}
+    whole: dict[str, Any] = {"task": task, "title": "Fix it", "finished": 1060.0}
     whole |= {"outcome": {"verdict": "done", "summary": "Fixed.", "pr": "7", "cost_usd": 0.25}}
-    (folder / "run.json").write_text(json.dumps({**whole, **record}))
+    folder = runs.lay_out(layout, agent, run_id, **{**whole, **record})
     events = [event for event, _ in LINES if event["type"] in ("assistant", "result")]
     (folder / "stream.jsonl").write_text(
         "".join(json.dumps(e) + "\n" for e in events[:2] + events[-3:-2])
@@ -258,7 +258,7 @@ def test_what_never_ran_says_so_and_how_to_find_out_why(
     for subject in ("impl-agent-1", task):
         done = cli("logs", subject)
         assert done.code == 0
-        assert done.out == f"{subject} has not run yet\n  why: orchestrator explain {subject}\n"
+        assert done.out == f"{subject} has not run yet\n  see why: orchestrator explain {subject}\n"
     assert cli("logs", "impl-agent-1", "--json").json == []
 
 
@@ -354,7 +354,7 @@ def test_a_run_whose_supervisor_is_gone_says_so(project: Layout, cli: Callable[.
     gone = {"pid": 2**22 + 1, "identity": "x:1"}
     a_run(project, "impl-agent-1", FIRST, status="running", outcome=None, supervisor=gone)
     done = cli("logs", "impl-agent-1", "--follow")
-    assert "--- nobody has it in hand (running); the next tick goes on with it" in done.out
+    assert "--- no process works on it (running); the next tick continues it" in done.out
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{"])
@@ -365,7 +365,7 @@ def test_a_run_without_a_readable_record_still_shows_its_stream(
     (folder / "run.json").write_text(record)
     out = cli("logs", "impl-agent-1", "--follow").out
     assert "I look." in out
-    assert "its record is missing or cannot be read" in out
+    assert "the run's record is missing or cannot be read" in out
 
 
 def test_following_goes_on_until_the_run_has_ended(project: Layout) -> None:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 from conftest import set_up_long_ago
 
-from orchestrator.cli import status
+from orchestrator.cli import output, watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
@@ -27,7 +28,7 @@ from orchestrator.project import agent_memory, mark
 from orchestrator.project.mark import record_schedule
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import locks, process
-from orchestrator.tasks import history, store, task_file
+from orchestrator.tasks import file_store, history, task_file
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"
@@ -68,26 +69,22 @@ def ticked(layout: Layout, age: float = 1.0) -> None:
     os.utime(layout.scheduler_lock, (time.time() - age,) * 2)
 
 
-def running(layout: Layout, agent: str = "impl-agent-1", task: str = "TASK-1") -> dict[str, Any]:
+def running(layout: Layout, agent: str = "impl-agent-1", task: str = "TASK-1") -> process.ProcessId:
     """Fake a run at work, whose supervisor is this very process."""
-    me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
+    me = process.known(os.getpid())
     state = agent_memory.AgentState(last_started=time.time() - 90, run=RUN, supervisor=me)
     agent_memory.write(layout, agent, state)
-    folder = Path(layout.run(agent, RUN))
-    folder.mkdir(parents=True)
-    record = {"id": RUN, "agent": agent, "task": task, "status": "running", "role": "implementer"}
-    record |= {
-        "created": time.time() - 90,
-        "supervisor": me,
-        "branch": f"agent/{task}-x",
-        "project": layout.root,
-        "key": mark.key(layout),
-        "attempt": 1,
-        "limits": {},
-        "settings": {},
-        "steps": {},
-    }
-    (folder / "run.json").write_text(json.dumps(record))
+    runs.lay_out(
+        layout,
+        agent,
+        RUN,
+        task=task,
+        status="running",
+        created=time.time() - 90,
+        supervisor=me._asdict(),
+        branch=f"agent/{task}-x",
+        key=mark.key(layout),
+    )
     put(layout, task, "claimed", event("claimed", agent=agent, run=RUN, branch=f"agent/{task}-x"))
     return me
 
@@ -149,8 +146,8 @@ def test_a_run_at_work_is_shown_with_its_supervisor(project: Layout, cli: Cli) -
 
 
 def test_totals_are_the_sum_over_all_agents(project: Layout, cli: Cli) -> None:
-    for name, runs in (("impl-agent-1", 2), ("gone-agent", 3)):
-        totals = agent_memory.Totals(runs, 10, 5, 0.25, 60.0)
+    for name, count in (("impl-agent-1", 2), ("gone-agent", 3)):
+        totals = agent_memory.Totals(count, 10, 5, 0.25, 60.0)
         agent_memory.write(project, name, agent_memory.AgentState(totals=totals))
     assert cli("status", "--json").json["totals"] == {
         "runs": 5,
@@ -209,7 +206,7 @@ def test_a_broken_configuration_is_the_first_thing_shown_and_its_agents_stay(
     assert done.code == 0
     assert problem["code"] == "config_error"
     assert "interval_seconds" in problem["message"]
-    assert cli("status").out.startswith("NOT WELL: ")
+    assert re.match(r"\d+ problems?\. ", cli("status").out)
 
 
 def test_a_clone_that_nobody_set_up_says_so(repo: Path, cli: Cli) -> None:
@@ -267,7 +264,7 @@ def test_a_project_that_was_just_set_up_is_well_before_its_first_tick(
     assert not re.search("(FAIL|warn) +tick_stale", cli("doctor").out)
     assert cli("_news").out == ""
     set_up_long_ago(project.root)
-    assert cli("status").out.startswith("NOT WELL: 1 problem.")
+    assert cli("status").out.startswith("1 problem.")
     assert re.search("FAIL +tick_stale", cli("doctor").out)
 
 
@@ -284,14 +281,16 @@ def test_a_tick_that_hangs_is_reported_with_its_process(project: Layout, cli: Cl
 
 def test_the_first_line_says_whether_all_is_well(project: Layout, cli: Cli) -> None:
     set_up_long_ago(project.root)
-    assert cli("status").out.startswith("NOT WELL: 1 problem. 0 running, 0 waiting.\n")
+    assert cli("status").out.startswith("1 problem. 0 running, 0 waiting.\n")
     ticked(project)
     assert cli("status").out.startswith("All is well. 0 running, 0 waiting.\n")
     put(project, "TASK-1", "blocked", event("blocked", question="?"))
-    assert cli("status").out.startswith("Well, but 1 blocked: orchestrator inbox.")
+    blocked = "1 task blocked (see `orchestrator inbox`). 0 running, 0 waiting.\n"
+    assert cli("status").out.startswith(blocked)
     text = Path(project.config).read_text()
     Path(project.config).write_text(text.replace("paused: false", "paused: true", 1))
-    assert cli("status").out.startswith("Paused. Nothing starts until: ")
+    paused = "Paused; no agent starts until `orchestrator agent resume --all`. "
+    assert cli("status").out.startswith(paused)
 
 
 def test_control_characters_of_a_title_are_made_visible(project: Layout, cli: Cli) -> None:
@@ -310,7 +309,7 @@ def test_done_and_failed_tasks_are_counted_without_being_read(
     def read(path: str) -> None:
         raise AssertionError(path)
 
-    monkeypatch.setattr(store, "_read", read)
+    monkeypatch.setattr(file_store, "_read", read)
     queue = cli("status", "--json").json["queue"]
     assert (queue["done"], queue["failed"]) == (300, 300)
 
@@ -382,7 +381,7 @@ def test_watch_asks_the_forge_at_most_twice_a_minute(
     text = Path(project.config).read_text()
     Path(project.config).write_text(text.replace("forge: local", "forge: github"))
     loaded = load.settings(project, write_cache=False)
-    watched = status.Watched(project)
+    watched = watch.Watched(project)
     for second in range(0, 600, 2):
         assert watched.look(loaded, time.time(), float(second))["open_prs"] == 1
         if second == 0:
@@ -450,15 +449,15 @@ def test_watch_refuses_an_interval_that_makes_no_sense(
 
 
 def test_only_what_does_not_change_by_itself_counts_as_a_change() -> None:
-    def value(age: int, outcome: str) -> status.Value:
+    def value(age: int, outcome: str) -> dict[str, Any]:
         agents = [{"name": "a", "due_in_seconds": age, "last_outcome": outcome}]
         problems = [{"code": "tick_stale", "message": f"{age} minutes ago", "hint": None}]
         running = [{"run": "r", "age_seconds": age}]
         found = {"agents": agents, "problems": problems, "running": running, "queue": {}}
         return {**found, "totals": {"seconds_running": age}, "scheduler": {"age_seconds": age}}
 
-    assert status.lasting(value(1, "done")) == status.lasting(value(2, "done"))
-    assert status.lasting(value(1, "done")) != status.lasting(value(1, "failed"))
+    assert watch.lasting(value(1, "done")) == watch.lasting(value(2, "done"))
+    assert watch.lasting(value(1, "done")) != watch.lasting(value(1, "failed"))
 
 
 @pytest.mark.parametrize(
@@ -474,7 +473,7 @@ def test_only_what_does_not_change_by_itself_counts_as_a_change() -> None:
     ],
 )
 def test_time_spans_are_for_people(seconds: int | None, text: str) -> None:
-    assert status.span(seconds) == text
+    assert output.span(seconds) == text
 
 
 # --- explain -----------------------------------------------------------------------------------
@@ -579,7 +578,7 @@ def test_a_file_that_is_no_task_is_explained_by_name_and_by_path(
     path = Path(project.state("incoming"), "bad file.md")
     path.write_text("# A title, and no role\n")
     found = cli("explain", str(path) if subject == "path" else subject, "--json").json
-    assert found["verdict"] == "is no task: it has no ROLE in its header"
+    assert found["verdict"] == "is not a task: it has no ROLE in its header"
     assert found["rules"][0]["code"] == "task_malformed"
 
 
@@ -600,7 +599,7 @@ def test_a_scheduler_that_nobody_drives_is_named_in_every_explanation(
     project: Layout, cli: Cli
 ) -> None:
     set_up_long_ago(project.root)
-    assert "Nothing happens by itself: there never was a tick" in cli("explain", "pm-agent").out
+    assert "The scheduler does not run: no tick has run yet" in cli("explain", "pm-agent").out
 
 
 # --- read commands change nothing --------------------------------------------------------------

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 from conftest import AGENTS_YAML, Done, git, tree
 
 from orchestrator.cli import pr as pr_command
-from orchestrator.cli import run_and_stop
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import agent_memory, run_record
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
+from orchestrator.tick import stop
 
 Cli = Callable[..., Done]
 
@@ -37,28 +38,27 @@ def add(cli: Cli, title: str = "Fix it", role: str = "implement", *more: str) ->
 
 
 def state_of(layout: Layout, task_id: str) -> str:
-    return Store(layout).find(task_id).state
+    return FileStore(layout).find(task_id).state
 
 
 def file_of(layout: Layout, task_id: str) -> str:
-    return Path(Store(layout).find(task_id).path).read_text()
+    return Path(FileStore(layout).find(task_id).where).read_text()
 
 
 def fail(layout: Layout, task_id: str, state: str = "failed", **fields: object) -> None:
     """Bring a task to where a run would have brought it."""
-    store = Store(layout)
+    store = FileStore(layout)
     event = Entry("2026-01-01T00:00:00Z", state, {"run": "R1", **fields})
     store.move(store.find(task_id), state, event)
 
 
 def claim(layout: Layout, task_id: str, agent: str = "impl-agent-1") -> str:
     """Have an agent claim a task, with a run that is not settled."""
-    store = Store(layout)
+    store = FileStore(layout)
     run = "20260101T000000Z-abcdef"
     fields = {"agent": agent, "run": run, "branch": f"agent/{task_id}-x"}
     store.move(store.find(task_id), "claimed", Entry("2026-01-01T00:00:00Z", "claimed", fields))
-    os.makedirs(layout.run(agent, run))
-    run_record.write(layout.run(agent, run), {"id": run, "status": "running", "task": task_id})
+    runs.lay_out(layout, agent, run, status="running", task=task_id)
     agent_memory.write(layout, agent, agent_memory.read(layout, agent)._replace(run=run))
     return run
 
@@ -73,19 +73,20 @@ def be_agent(monkeypatch: pytest.MonkeyPatch, layout: Layout, role: str = "imple
 def settle_by_hand(layout: Layout, ended: list[str]) -> Callable[..., None]:
     """What `stop` does, without processes: the run is over, its task back in incoming."""
 
-    def end_run_of(_: Layout, agent: str, reason: str) -> None:
-        state = agent_memory.read(layout, agent)
-        assert state.run is not None
-        store = Store(layout)
-        for task in store.list("claimed").tasks:
-            if task.run == state.run:
-                store.move(
-                    task, "incoming", Entry("2026-01-01T00:00:01Z", "requeued", {"run": "x"})
-                )
-        agent_memory.write(layout, agent, state._replace(run=None))
-        ended.append(agent)
+    def end(_: Layout, runs: dict[str, str]) -> None:
+        for agent, run in runs.items():
+            state = agent_memory.read(layout, agent)
+            assert state.run == run
+            store = FileStore(layout)
+            for task in store.list("claimed").tasks:
+                if task.run == run:
+                    store.move(
+                        task, "incoming", Entry("2026-01-01T00:00:01Z", "requeued", {"run": "x"})
+                    )
+            agent_memory.write(layout, agent, state._replace(run=None))
+            ended.append(agent)
 
-    return end_run_of
+    return end
 
 
 # --- add ---------------------------------------------------------------------------------------
@@ -507,7 +508,7 @@ def test_show_adds_body_and_history(cli: Cli, project: Layout) -> None:
 
 def test_show_tells_the_history_to_people_one_line_an_entry(cli: Cli, project: Layout) -> None:
     task_id = add(cli, "T")
-    store, at = Store(project), "2026-01-01T10:00:00Z"
+    store, at = FileStore(project), "2026-01-01T10:00:00Z"
     agent = {"agent": "impl-agent-1", "run": "R1", "branch": "agent/x"}
     failed = {"run": "R1", "charged": True, "interrupted": False, "delay": 10.0, "session": None}
     reviewed = {"reviewer": "rev", "round": 1, "verdict": "changes_requested", "head": "0" * 40}
@@ -525,9 +526,9 @@ def test_show_tells_the_history_to_people_one_line_an_entry(cli: Cli, project: L
     said = cli("task", "show", task_id).out
     assert said.partition("History (UTC)\n")[2].splitlines() == [
         "  2026-01-01 10:00  claimed by impl-agent-1, run R1, branch agent/x",
-        "  2026-01-01 10:00  put back, run R1, an attempt is charged, again after 10 s: "
+        "  2026-01-01 10:00  put back, run R1, counts as an attempt, again after 10 s: "
         "no_commits: none at all",
-        "  2026-01-01 10:00  put back, run R2, no attempt is charged: interrupted",
+        "  2026-01-01 10:00  put back, run R2, does not count as an attempt: interrupted",
         "  2026-01-01 10:00  review by rev, round 1, changes_requested, commit 000000000000: "
         r"a.py:3 - \x1b[31mred\x07",
         "  2026-01-01 10:00  moved by a person from done to incoming",
@@ -540,7 +541,7 @@ def test_show_tells_the_history_to_people_one_line_an_entry(cli: Cli, project: L
 def test_a_claimed_task_has_no_reason_from_the_run_before(cli: Cli, project: Layout) -> None:
     task_id = add(cli, "T")
     event = Entry("2026-01-01T00:00:00Z", "requeued", {"run": "R1", "reason": "stalled"})
-    Store(project).note(Store(project).find(task_id), event)
+    FileStore(project).note(FileStore(project).find(task_id), event)
     assert cli("task", "show", task_id, "--json").json["reason"] == "stalled"
     claim(project, task_id)
     (row,) = cli("task", "list", "--json").json
@@ -660,14 +661,14 @@ def test_a_done_task_is_not_cancelled(cli: Cli, project: Layout) -> None:
     task_id = add(cli)
     fail(project, task_id, "done")
     done = cli("task", "cancel", task_id)
-    assert (done.code, f"{task_id} is done already" in done.err) == (1, True)
+    assert (done.code, f"{task_id} is in done" in done.err) == (1, True)
 
 
 def test_cancel_ends_the_run_of_a_claimed_task(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str] = []
-    monkeypatch.setattr(run_and_stop, "end_run_of", settle_by_hand(project, ended))
+    monkeypatch.setattr(stop, "end", settle_by_hand(project, ended))
     task_id = add(cli)
     run = claim(project, task_id)
     assert cli("task", "cancel", task_id).code == 0
@@ -688,7 +689,7 @@ def test_a_task_at_which_an_agent_works_is_moved_only_by_force(
     cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str] = []
-    monkeypatch.setattr(run_and_stop, "end_run_of", settle_by_hand(project, ended))
+    monkeypatch.setattr(stop, "end", settle_by_hand(project, ended))
     for number, state in enumerate(("incoming", "done")):
         task_id = add(cli, f"Task {number}")
         claim(project, task_id, f"agent-{number}")
@@ -793,7 +794,7 @@ def test_only_blocked_tasks_are_answered(cli: Cli, project: Layout) -> None:
     task_id = add(cli)
     done = cli("inbox", "answer", task_id, "Yes")
     assert done.code == 1
-    assert "asks nothing: it is in incoming" in done.err
+    assert "has no open question: it is in incoming" in done.err
 
 
 def test_too_many_rounds_of_review_are_an_escalation(cli: Cli, project: Layout) -> None:
@@ -808,7 +809,7 @@ def test_a_failed_task_is_an_escalation_until_it_is_dismissed(cli: Cli, project:
     fail(project, task_id, reason="no_commits", error="no_commits: nothing", charged=True)
     (item,) = inbox(cli)
     assert (item["id"], item["kind"]) == (task_id, "escalation")
-    assert "failed after 1 attempts: no_commits: nothing" in item["text"]
+    assert "failed after 1 attempt: no_commits: nothing" in item["text"]
     assert cli("inbox", "dismiss", task_id).code == 0
     assert inbox(cli) == []
     assert state_of(project, task_id) == "failed"
@@ -859,7 +860,7 @@ def test_an_agent_that_the_scheduler_paused_is_dismissed_into_work(
     (item,) = inbox(cli)
     assert (item["id"], item["kind"], item["run"]) == ("agent:pm-agent", "escalation", "R1")
     refused = cli("inbox", "answer", "agent:pm-agent", "Go on")
-    assert (refused.code, "no task" in refused.err) == (1, True)
+    assert (refused.code, "only a task can be answered" in refused.err) == (1, True)
     assert cli("inbox", "dismiss", "agent:pm-agent").code == 0
     now = agent_memory.read(project, "pm-agent")
     assert (now.suspended, now.failures, now.last_run) == (None, 0, "R1")
@@ -888,7 +889,7 @@ def test_an_approved_pull_request_waits_for_a_person_who_merges_it(
     (item,) = inbox(cli)
     assert (item["id"], item["kind"], item["task"]) == ("pr:1", "approval", task_id)
     assert item["since"] is None, "nothing says when it was reviewed"
-    store = Store(project)
+    store = FileStore(project)
     reviewed = store.note(store.find(task_id), Entry("2026-01-02T03:04:05Z", "review", {}))
     assert reviewed.state == "done"
     assert inbox(cli)[0]["since"] == "2026-01-02T03:04:05Z"

@@ -85,7 +85,7 @@ def test_tick_wait_waits_for_the_runs_it_started_and_shows_progress(world: World
     world.script("default", {"steps": [["wait", "go"]]})
     other = world.add("Not waited for")
     world.tick_until(lambda: world.running(other))
-    assert "still at work" not in world.ok("tick", "--wait", "1").out
+    assert "still running" not in world.ok("tick", "--wait", "1").out
     assert world.where(other) == ["claimed"]
 
 
@@ -124,7 +124,7 @@ def test_tick_wait_says_what_follows_from_the_runs_it_waited_for(world: World) -
     assert f"next: {asking} waits for a person: A?\n" in world.ok("tick", "--wait", "60").out
     world.script("impl-1", {"steps": [["wait", "go"]]})
     long = world.add("Takes long")
-    assert f"still at work: impl-1 {long}\n" in world.ok("tick", "--wait", "0.5").out
+    assert f"still running: impl-1 {long}\n" in world.ok("tick", "--wait", "0.5").out
 
 
 def test_tick_wait_asks_for_the_approval_that_a_review_led_to(world: World) -> None:

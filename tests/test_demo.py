@@ -250,7 +250,7 @@ def test_no_process_is_left(run: Run) -> None:
 def test_every_line_that_the_agent_wrote_is_json_of_the_clients_kinds(run: Run) -> None:
     streams = list((run.state / "agents").glob("*/runs/*/stream.jsonl"))
     assert len(streams) == sum(event["event"] == "start" for event in run.events)
-    assert f"so far: {len(streams)} runs" in run.out
+    assert f"total: {len(streams)} runs" in run.out
     for stream in streams:
         lines = [json.loads(line) for line in stream.read_text().splitlines()]
         assert {line["type"] for line in lines} == {"system", "assistant", "user", "result"}

@@ -7,6 +7,7 @@ all of them together take `FUZZ_SECONDS` each (a second by default), however fas
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -21,7 +22,9 @@ from hypothesis import strategies as st
 
 from orchestrator import idle
 from orchestrator.cli import tuning
-from orchestrator.client.claude import client, transcript
+from orchestrator.client.claude import transcript
+from orchestrator.client.claude.adapter import Claude
+from orchestrator.client.protocol import Ended
 from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
 from orchestrator.config import role_file as roles
@@ -29,6 +32,7 @@ from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Role
 from orchestrator.project import agent_memory, faults
+from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
 from orchestrator.pulls import states
 from orchestrator.pulls.github import GitHub
@@ -36,10 +40,9 @@ from orchestrator.pulls.local import Local
 from orchestrator.schedule import cron
 from orchestrator.schedule.entry import Entry
 from orchestrator.system import files
-from orchestrator.tasks import header, history, listing_cache
+from orchestrator.tasks import header, history
 from orchestrator.tasks import task_file as task_files
-from orchestrator.tasks.store import Store
-from orchestrator.tick import observe
+from orchestrator.tasks.file_store import FileStore
 
 #: Seconds for each target.
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 0.8)
@@ -83,7 +86,7 @@ def task_header(data: bytes, _: Path) -> None:
 def queue(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.state("incoming"), "x.md").write_bytes(data)
-    Store(found).list("incoming")
+    FileStore(found).list("incoming")
 
 
 def agents_yaml(data: bytes, _: Path) -> None:
@@ -102,10 +105,13 @@ def role_file(data: bytes, _: Path) -> None:
         roles.check_brief(roles.parse(data, "/x.md", "x", None))
 
 
-def stream(data: bytes, folder: Path) -> None:
-    (folder / "stream.jsonl").write_bytes(data)
-    read = client.read_stream(str(folder / "stream.jsonl"))
-    client.outcome(read, client.Ended(0, None, None, None, ""), ROLE, 0)
+def stream(data: bytes, _: Path) -> None:
+    lines = io.StringIO(data.decode(errors="replace"))
+    Claude().outcome(lines, Ended(exit_code=0), ROLE, 0)
+
+
+def last_line(data: bytes, _: Path) -> None:
+    assert Claude().is_last_line(data) in (True, False)
 
 
 def readable_stream(data: bytes, _: Path) -> None:
@@ -116,16 +122,18 @@ def readable_stream(data: bytes, _: Path) -> None:
 def events(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.events).write_bytes(data)
-    tuning.numbers(tuning._read(found), Config(), 0.0, 9e9)
+    tuning.numbers(project_events.read(found, tuning.MOST_READ), Config(), 0.0, 9e9)
 
 
 def run_record(data: bytes, folder: Path) -> None:
     (folder / "run.json").write_bytes(data)
     record = run_records.read(str(folder))
     if record is not None:
-        run_records.can_go_on(record)
-        run_records.is_of_clone(record, str(folder), "x")
-        observe.outcome_of(record)
+        record.is_of_clone(str(folder), "x")
+        assert record.status in run_records.TRANSITIONS
+        assert record.seconds() is None or record.seconds() >= 0
+        run_records.write(str(folder), record)
+        assert run_records.read(str(folder)) is not None
 
 
 def stop_word(data: bytes, folder: Path) -> None:
@@ -175,13 +183,6 @@ def idle_stamp(data: bytes, folder: Path) -> None:
         assert not idle._holds(found.idle_stamp, time.time())
 
 
-def summary(data: bytes, folder: Path) -> None:
-    found = layout(folder)
-    path = os.path.join(found.cache, "incoming.summaries")
-    Path(path).write_bytes(data)
-    assert listing_cache._read(path) == {}
-
-
 def last_good(data: bytes, _: Path) -> None:
     assert saved.load(data) is None
 
@@ -223,6 +224,7 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
         {"type": "assistant", "error": "rate_limit", "message": {"content": []}},
         {"type": "system", "subtype": "api_retry", "error": "x", "error_status": 429},
     ]),
+    "last line": (last_line, [{"type": "result"}]),
     "readable stream": (readable_stream, [
         {"type": "assistant", "message": {"content": [{"type": "text", "text": "x"},
          {"type": "tool_use", "name": "Bash", "input": {"command": "x"}}]}},
@@ -236,7 +238,10 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
     ]),
     "run.json": (run_record, [
         {"id": "r", "agent": "a", "role": "x", "task": None, "created": 1, "status": "running",
-         "steps": {}, "client": {"pid": 5, "identity": "x"}, "outcome": {"verdict": "done"}},
+         "steps": {"pushed": "a"}, "client": {"pid": 5, "identity": "x"}, "finished": 5, "x": 1,
+         "project": "/p", "settings": {"name": "a", "role": "x", "position": 0}, "attempt": 1,
+         "outcome": {"verdict": "done"}, "ended": {"disk": ["disk_full", "why", "hint"]},
+         "undelivered": {"told": {"verdict": "done", "cost_usd": 1}, "head": "b"}},
     ]),
     "stop": (stop_word, [b"stopped"]),
     "state.json": (agent_state, [
@@ -254,7 +259,6 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
           "title": "x", "state": "OPEN", "url": "u", "reviewDecision": "", "body": "b"}],
     ]),
     "idle stamp": (idle_stamp, [b"2\x001.0\x002.0\x00/x\x001 2 3", b"2\x00nan\x00inf\x00/x\x00-"]),
-    "summaries": (summary, [b"50924288 [1, 2] ('id',) 5 (1, 2, 3) /x\n\xfb\xda\x03a0"]),
     "crontab": (crontab_block, [
         b"MAILTO=x\n# >>> orchestrator p1 >>> x\n* * * * * cd /x tick >/dev/null 2>&1\n",
         b"# <<< orchestrator p1 <<<\n# >>> orchestrator p2 >>> y\n0 0 * * * z\n",

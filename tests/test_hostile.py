@@ -1,22 +1,21 @@
 """What others can put before us: a repository's commits, and what lies where our own state should.
 
 A clone's author knows everything but this machine: nothing that came with a commit may run, be
-unmarshalled or lead our writing elsewhere. The model of the threats is SECURITY.md.
+believed or lead our writing elsewhere. The model of the threats is SECURITY.md.
 """
 
 from __future__ import annotations
 
 import json
-import marshal
 import os
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import harness
 import pytest
+import runs
 from conftest import git, tree
 from harness import World
 
@@ -24,8 +23,6 @@ from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, mark, run_record
 from orchestrator.system import files
-from orchestrator.tasks import listing_cache
-from orchestrator.tasks.store import Store
 
 Cli = Callable[..., Any]
 world = harness.world
@@ -140,7 +137,7 @@ def test_odd_files_in_the_place_of_state_keep_nobody_waiting(
     agent = Path(project.agent("impl-agent-1"))
     agent.mkdir(parents=True)
     cache = Path(project.cache)
-    names = ["idle", "config", "incoming.summaries", "prs.json"]
+    names = ["idle", "config", "prs.json"]
     paths = [cache / name for name in names]
     paths += [Path(project.hold), agent / "state.json", Path(project.prs, "1.json")]
     paths += [Path(project.state("incoming"), "odd.md")]
@@ -207,40 +204,6 @@ def test_the_doctor_names_what_git_tracks_of_our_state(project: Layout, cli: Cli
     assert "'.orchestrator/shared/queue/incoming/a task.md'" in found[1]["hint"]
 
 
-class Loud:
-    """Marshal that notes when it is asked to read."""
-
-    def __init__(self) -> None:
-        self.read: list[bytes] = []
-
-    def loads(self, data: bytes) -> Any:
-        self.read.append(data)
-        return marshal.loads(data)
-
-    def dumps(self, value: Any) -> bytes:
-        return marshal.dumps(value)
-
-
-def test_summaries_that_came_with_a_commit_are_never_unmarshalled(
-    project: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(listing_cache.LEAST + 1):
-        text = f"# [T{number}] Number {number}\n\nROLE: implement\n"
-        Path(project.state("incoming"), f"T{number}.md").write_text(text)
-    path = os.path.join(project.cache, "incoming.summaries")
-    time.sleep(listing_cache._SETTLED / 1e9 * 1.5)
-    Store(project).list("incoming", remember=True)
-    loud = Loud()
-    monkeypatch.setattr(listing_cache, "marshal", loud)
-    Store(project).list("incoming")
-    assert len(loud.read) == 1  # our own is
-    body = marshal.dumps({"T1.md": ((1, 2, 3), "wrong")})
-    for proof in ("None", "(1, 2, 3)", repr((1, 1 << 60, 2))):
-        Path(path).write_bytes(listing_cache._head(path, body, proof) + b"\n" + body)
-        Store(project).list("incoming")
-    assert len(loud.read) == 1
-
-
 def hostile_run(layout: Layout, canary: Path, status: str, key: str | None) -> str:
     """Leave a run that is prepared, as its supervisor would start it; return its folder."""
     folder = layout.run("impl-agent-1", "evil")
@@ -249,23 +212,18 @@ def hostile_run(layout: Layout, canary: Path, status: str, key: str | None) -> s
     plan = {"argv": argv, "cwd": layout.root, "environment": {}}
     files.write_json(os.path.join(folder, run_record.LAUNCH), plan)
     files.write_atomic(os.path.join(folder, run_record.PROMPT), b"")
-    config = load.settings(layout, write_cache=False).config
-    record = {
-        "id": "evil", "agent": "impl-agent-1", "role": "implementer", "task": None, "created": 1.0,
-        "status": status, "steps": {}, "project": layout.root, "attempt": 1,
-        "limits": {"max_runtime_seconds": 60, "stall_seconds": 0},
-        "settings": config.agents[0]._asdict(),
-    }  # fmt: skip
+    settings = load.settings(layout, write_cache=False).config.agents[0]._asdict()
+    record: dict[str, Any] = {"created": 1.0, "status": status, "settings": settings}
     if key is not None:
         record["key"] = key
-    run_record.write(folder, record)
+    runs.lay_out(layout, "impl-agent-1", "evil", **record)
     state = agent_memory.AgentState(run="evil", last_started=1.0)
     agent_memory.write(layout, "impl-agent-1", state)
     return folder
 
 
 @pytest.mark.parametrize("key", [None, "", "0123456789abcdef"])
-@pytest.mark.parametrize("status", ["starting", "preparing", "prepared", "running", "concluding"])
+@pytest.mark.parametrize("status", ["starting", "running", "concluding"])
 def test_a_run_that_came_with_a_commit_starts_nothing(
     project: Layout, cli: Cli, tmp_path: Path, status: str, key: str | None
 ) -> None:
@@ -277,20 +235,20 @@ def test_a_run_that_came_with_a_commit_starts_nothing(
 
 
 def test_a_supervisor_takes_up_only_what_was_begun_here(project: Layout, tmp_path: Path) -> None:
-    """The same, asked of the stage that starts the client; and that ours does start."""
+    """The same, asked of the supervisor."""
     from orchestrator.run import supervisor
 
     canary = tmp_path / "canary"
-    folder = hostile_run(project, canary, "prepared", "wrong")
+    folder = hostile_run(project, canary, "starting", "wrong")
     assert supervisor.main(folder) == 0
-    assert (run_record.read(folder) or {})["status"] == "prepared"
-    record = run_record.read(folder) or {}
-    assert run_record.is_of_clone({**record, "key": mark.key(project)}, folder, mark.key(project))
-    assert not run_record.is_of_clone(record, folder, mark.key(project))
+    record, key = run_record.read(folder), mark.key(project)
+    assert record is not None
+    assert record.status == "starting"
+    assert record.supervisor is None
+    assert record._replace(key=key).is_of_clone(folder, key)
+    assert not record.is_of_clone(folder, key)
     elsewhere = os.path.join(os.path.dirname(folder), "other")
-    assert not run_record.is_of_clone(
-        {**record, "key": mark.key(project)}, elsewhere, mark.key(project)
-    )
+    assert not record._replace(key=key).is_of_clone(elsewhere, key)
 
 
 def test_a_configuration_that_came_with_a_commit_is_not_the_last_good_one(

@@ -479,7 +479,7 @@ def test_inbox_does_what_the_person_decided(machine: Machine, folder: Path) -> N
     first = done.outputs[0]
     assert all(item in first for item in (stuck, "pr:1", "agent:test-agent"))
     assert asked in done.skill.partition("## Steps")[0]
-    assert "goes on with your answer" in done.outputs[3]
+    assert "is in incoming again, with your answer" in done.outputs[3]
     assert tasks(folder, "incoming") == sorted([asked, stuck])
     text = (folder / ".orchestrator/shared/queue/incoming" / f"{asked}.md").read_text()
     assert "keep" in text
@@ -636,14 +636,15 @@ def test_a_session_is_told_what_waits_and_ticks(machine: Machine, folder: Path) 
     set_up_long_ago(folder)
     done = machine.session(below, "Wait a moment.", ["sleep 3"])
     assert f"{NEWS}1 question waiting; /orchestrator:inbox" in done.sent
-    assert f"{NEWS}nothing has ever ticked, so no agent starts; /orchestrator:doctor" in done.sent
+    told = "the scheduler has never run, so no agent starts; /orchestrator:doctor"
+    assert f"{NEWS}{told}" in done.sent
     assert "EVIL" not in done.sent
     lock = folder / ".orchestrator" / "scheduler.lock"
     assert time.time() - lock.stat().st_mtime < 60
     again = machine.session(folder, "Go on.", resume=done.result["session_id"])
     news = again.sent.rpartition("tool_result")[2]
     assert f"{NEWS}1 question waiting; /orchestrator:inbox" in news
-    assert "nothing has ever ticked" not in news
+    assert "the scheduler has never run" not in news
 
 
 @client
@@ -733,7 +734,10 @@ def test_the_hook_is_of_the_main_worktree_wherever_a_session_is(hook: Hook, fold
     assert hook("news", folder) == ""
     set_up_long_ago(folder)
     for place in (folder, linked, below, inner):
-        assert "nothing has ever ticked" in hook("news", place), place
+        assert "the scheduler has never run" in hook("news", place), place
+    for word in ("news", "tick"):
+        assert hook(word, folder, ORCHESTRATOR_RUN_ID="r-1") == "", "the session of an agent"
+    assert not (folder / ".orchestrator" / "scheduler.lock").exists()
     assert hook("tick", below) == ""
     assert (folder / ".orchestrator" / "scheduler.lock").exists()
     assert hook("news", folder) == ""
@@ -756,7 +760,7 @@ def test_the_hook_counts_what_waits_and_quotes_nobody(hook: Hook, folder: Path) 
     assert wrong == f"{NEWS}problems: task_malformed; /orchestrator:doctor"
     os.utime(folder / ".orchestrator" / "scheduler.lock", (1, 1))
     said = hook("news", folder)
-    assert "nothing has ticked for " in said
+    assert "the scheduler has not run for " in said
     assert "EVIL" not in said
 
 

@@ -22,7 +22,7 @@ from store_contract import claim, entry, new_task
 
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
 
 pytestmark = [
     pytest.mark.root,  # mounts a disk
@@ -82,7 +82,7 @@ def test_every_change_that_returned_is_there_after_a_power_cut(disk: Disk) -> No
     layout = Layout(str(disk.path / "project"))
     for state in STATES:
         os.makedirs(layout.state(state))
-    store = Store(layout)
+    store = FileStore(layout)
     promised: list[dict[str, bytes]] = []
 
     def cut_after(change: Callable[[], object]) -> None:
@@ -104,7 +104,7 @@ def test_every_change_that_returned_is_there_after_a_power_cut(disk: Disk) -> No
     )
     for number, (state, event) in enumerate(ends):
         cut_after(lambda n=number, s=state, e=event: store.move(store.find(f"T{n}"), s, e))
-    store.locked().close()
+    store.change().close()
     assert len(promised) == 10
     for number in disk.after_each_cut():
         assert _queue(layout) == promised[number], f"after change {number}"

@@ -13,6 +13,7 @@ from typing import Any
 
 import harness
 import pytest
+import runs
 from conftest import git
 from harness import World
 
@@ -22,12 +23,11 @@ from orchestrator.model import Action, Config, Entry, PullRequest, Retention
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import landing, states
-from orchestrator.pulls.forge import Local
+from orchestrator.pulls.local import Local
 from orchestrator.system import locks
 from orchestrator.system import process as processes
-from orchestrator.tasks import store as store_module
-from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import file_store, task_file
+from orchestrator.tasks.file_store import FileStore
 from orchestrator.upkeep import clean, retention
 
 world = harness.world
@@ -45,10 +45,7 @@ def run_id(number: int) -> str:
 def a_run(layout: Layout, number: int, task: str | None = None, **more: Any) -> str:
     """Lay out the folder of a run; return its id."""
     name = run_id(number)
-    folder = layout.run(AGENT, name)
-    os.makedirs(folder)
-    record = {"id": name, "agent": AGENT, "role": "implementer", "task": task, "created": 1000.0}
-    run_record.write(folder, {**record, "status": "finished", "steps": {}, **more})
+    folder = runs.lay_out(layout, AGENT, name, task=task, **more)
     Path(folder, run_record.STREAM).write_text('{"type": "result"}\n')
     return name
 
@@ -59,7 +56,7 @@ def kept(layout: Layout) -> list[str]:
 
 def a_task(layout: Layout, task_id: str, run: str, state: str, **fields: object) -> None:
     """Put a task into a state as its run left it."""
-    store = Store(layout)
+    store = FileStore(layout)
     new = task_file.new(task_id, task_id, "implement", None, None, AT, None, (), "Text.\n")
     store.add(new)
     claimed = {"agent": AGENT, "run": run, "branch": f"agent/{task_id}"}
@@ -155,7 +152,7 @@ def test_a_folder_that_a_killed_tick_had_half_removed_goes_the_next_time(project
 def test_while_the_queue_is_busy_for_long_no_run_goes(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "LOCK_WAIT", 0.0)
+    monkeypatch.setattr(file_store, "LOCK_WAIT", 0.0)
     ids = [a_run(project, number) for number in range(8)]
     with locks.Lock(os.path.join(project.queue, ".lock")):
         assert retention.prune(project, FEW, [AGENT]) == []
@@ -237,7 +234,7 @@ def test_of_a_long_history_the_newest_bytes_are_read_across_both_parts(project: 
     for number in range(4):
         events.append(project, NOW, f"e{number}")
         if number == 1:
-            assert events.begin_anew(project, 1)
+            assert events.rotate(project, 1)
     assert told(project) == ["e0", "e1", "e2", "e3"]
     assert told(project, 3 * line + 5) == ["e1", "e2", "e3"]
     assert told(project, 2 * line) == ["e2", "e3"]
@@ -248,14 +245,14 @@ def test_a_history_that_begins_anew_while_it_is_opened_is_read_once(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events.append(project, NOW, "older")
-    events.begin_anew(project, 1)
+    events.rotate(project, 1)
     events.append(project, NOW, "newer")
     opened = events._open
 
     def slowly(path: str) -> Any:
         found = opened(path)
         if path == project.events:
-            assert events.begin_anew(project, 1)
+            assert events.rotate(project, 1)
         return found
 
     monkeypatch.setattr(events, "_open", slowly)
@@ -266,7 +263,7 @@ def test_the_numbers_of_the_last_days_count_what_was_put_aside(
     project: Layout, cli: Callable[..., Any]
 ) -> None:
     events.append(project, time.time(), "added", task="T1")
-    assert events.begin_anew(project, 1)
+    assert events.rotate(project, 1)
     events.append(project, time.time(), "added", task="T2")
     assert cli("_history", "--json").json["tasks_in"] == 2
 
@@ -306,13 +303,12 @@ def test_a_long_stream_is_packed_after_its_run_and_logs_read_it_as_before(
 def test_short_streams_and_those_of_runs_that_are_not_over_stay_as_they_are(
     project: Layout, long_run: Path
 ) -> None:
-    record = run_record.read(str(long_run)) or {}
     agent_memory.write(project, AGENT, AgentState(run=long_run.name))
     retention.after_run(project, ended(long_run), NOW)
     agent_memory.write(project, AGENT, AgentState())
-    run_record.write(str(long_run), {**record, "status": "running"})
+    runs.lay_out(project, AGENT, long_run.name, status="running")
     retention.after_run(project, ended(long_run), NOW)
-    run_record.write(str(long_run), record)
+    runs.lay_out(project, AGENT, long_run.name)
     (long_run / run_record.STREAM).write_text(LINE)
     retention.after_run(project, ended(long_run), NOW)
     assert (long_run / run_record.STREAM).read_text() == LINE
@@ -434,7 +430,7 @@ def test_what_clean_would_keep_does_not_go_by_itself(cleaned: Layout, tmp_path: 
     git(root, "branch", "agent/T2-x")
     merged(cleaned, "agent/T2-x")
     a_task(cleaned, "T2-x", "R1", "failed")
-    store = Store(cleaned)
+    store = FileStore(cleaned)
     store.move(store.find("T2-x"), "incoming", Entry(AT, "retried", {}))
     git(root, "branch", "a-persons", "main")
     after_days(cleaned, 0, 40)

@@ -24,6 +24,7 @@ from conftest import CHECKOUT, set_up_long_ago
 from harness import FAKE_CLIENT, World, wait_until
 
 from orchestrator import __version__
+from orchestrator.client.claude.adapter import Claude
 from orchestrator.schedule import cron, launchd, schedule
 from orchestrator.schedule.entry import Entry, usable_path
 
@@ -266,6 +267,34 @@ def test_a_path_of_any_length_reaches_the_ticks(planned: World) -> None:
     assert not launcher(planned).parents[1].exists()
 
 
+def test_an_entry_of_an_earlier_version_works_until_init_renews_it(planned: World) -> None:
+    other = planned.folder / "other"
+    shutil.copytree(planned.root, other)
+    planned.ok("init", "--schedule", "cron")
+    whole = kept(planned)
+    [script] = launcher(planned).parent.glob("orchestrator-*")
+    line = (
+        f"cd {cron.quote(str(planned.root))} 2>/dev/null && PATH='/usr/bin:/bin' "
+        f"{cron.quote(str(launcher(planned)))} tick >/dev/null 2>>.orchestrator/schedule.log"
+    )
+    # Version 0.1.0 had no script, and a long PATH in a file of its own.
+    old = whole.replace(cron.quote(str(script)).encode(), line.encode())
+    (planned.folder / "kept-crontab").write_bytes(old)
+    script.rename(script.with_name(f"{script.name.partition('-')[2]}.path"))
+    [found] = [f for f in planned.json("doctor")["findings"] if f["code"] == "schedule"]
+    assert (found["level"], found["hint"]) == ("warn", "to renew it: orchestrator init")
+    # The launcher is still needed when the last project with a script goes.
+    planned.ok("init", "--schedule", "cron", cwd=other)
+    planned.ok("init", "--uninstall", cwd=other)
+    assert as_cron(planned, after_cron(commands(kept(planned))[0])).stderr == ""
+    assert ticked(planned)
+    assert "your crontab: a marked block" in planned.ok("init").out
+    assert kept(planned) == whole
+    assert findings(planned, "schedule") == []
+    planned.ok("init", "--schedule", "none")
+    assert not launcher(planned).parents[1].exists()
+
+
 def test_what_the_crontab_refuses_changes_nothing(world: World) -> None:
     file = add_crontab(world)
     file.write_bytes(OTHERS)
@@ -331,7 +360,8 @@ def test_uninstall_leaves_nothing_but_the_queue(planned: World) -> None:
 
 def test_the_path_that_is_kept_holds_nothing_that_passes() -> None:
     path = "/a:/b::.:rel:/a:/home/me/.claude/plugins/cache/x/1.0/bin:/with\nbreak:/c d"
-    found = usable_path({"PATH": path, "HOME": "/home/me"})
+    passing = Claude().passing_folders({"HOME": "/home/me"})
+    found = usable_path({"PATH": path}, passing)
     assert found == "/a:/b:/c d"
     assert usable_path({"PATH": "rel"}) == os.defpath
 
@@ -404,9 +434,12 @@ def test_a_real_cron_daemon_gets_a_task_done(world: World) -> None:
 
 
 def copy_checkout(where: Path) -> Path:
-    """A checkout of its own, that a test may change; return its `__main__.py`."""
+    """A checkout of its own, that a test may change; return its `__main__.py`.
+
+    Compiled modules are copied too, so that not every test compiles them; `*.pyc.*` are unfinished.
+    """
     for name in (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills"):
-        leave = shutil.ignore_patterns("__pycache__")
+        leave = shutil.ignore_patterns("*.pyc.*")
         shutil.copytree(CHECKOUT / name, where / name, ignore=leave)
     shutil.copy2(CHECKOUT / "requirements.lock", where)
     return where / "orchestrator" / "__main__.py"
@@ -793,8 +826,7 @@ def test_another_kind_takes_the_place_of_the_first(world: World) -> None:
     program(world.bin / "systemctl", FAKE_SYSTEMCTL.format(folder=world.folder))
     world.ok("init", "--schedule", "cron")
     assert (
-        "taken out: the marked block in your crontab"
-        in world.ok("init", "--schedule", "systemd").out
+        "removed: the marked block in your crontab" in world.ok("init", "--schedule", "systemd").out
     )
     assert kept(world) == b""
     assert len(unit_files(world)) == 2

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, tree
-from store_contract import MakeStore, StoreContract, claim, entry, new_task
+from store_contract import StoreContract, claim, entry, new_task
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry
 from orchestrator.system import files
 from orchestrator.tasks import history
-from orchestrator.tasks.store import Malformed, Store
+from orchestrator.tasks.file_store import FileStore
+from orchestrator.tasks.store import Malformed
 
 
 @pytest.fixture
@@ -31,14 +32,12 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def store(layout: Layout) -> Store:
-    return Store(layout)
+def store(layout: Layout) -> FileStore:
+    return FileStore(layout)
 
 
 class TestFileStore(StoreContract):
-    @pytest.fixture
-    def make_store(self, layout: Layout) -> MakeStore:
-        return lambda: Store(layout)
+    kind = FileStore
 
 
 GOOD = b"# [T1] Fix it\n\nROLE: implement\n\nBody.\n"
@@ -50,11 +49,11 @@ def put(layout: Layout, state: str, name: str, data: bytes = GOOD) -> str:
     return path
 
 
-def bad(store: Store, state: str = "incoming") -> list[Malformed]:
+def bad(store: FileStore, state: str = "incoming") -> list[Malformed]:
     return list(store.list(state).malformed)
 
 
-def ids(store: Store, state: str = "incoming") -> list[str]:
+def ids(store: FileStore, state: str = "incoming") -> list[str]:
     return [task.id for task in store.list(state).tasks]
 
 
@@ -86,14 +85,14 @@ MALFORMED: dict[str, tuple[str, bytes, str]] = {
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_a_file_that_cannot_be_a_task_is_reported_and_left_as_it_is(
-    layout: Layout, store: Store, kind: str, state: str
+    layout: Layout, store: FileStore, kind: str, state: str
 ) -> None:
     name, data, word = MALFORMED[kind]
     path = put(layout, state, name, data)
     put(layout, state, "good.md", b"# Good\n\nROLE: implement\n")
     listing = store.list(state)
     assert [task.id for task in listing.tasks] == ["good"]
-    assert [found.path for found in listing.malformed] == [path]
+    assert [found.where for found in listing.malformed] == [path]
     assert word in listing.malformed[0].reason
     assert store.find("good").state == state
     assert Path(path).read_bytes() == data
@@ -118,26 +117,26 @@ SPECIAL: dict[str, Callable[[str, Layout], None]] = {
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", SPECIAL)
 def test_what_is_no_regular_file_is_reported_and_never_waited_for(
-    layout: Layout, store: Store, kind: str
+    layout: Layout, store: FileStore, kind: str
 ) -> None:
     path = os.path.join(layout.state("incoming"), "T1.md")
     SPECIAL[kind](path, layout)
     put(layout, "incoming", "T2.md", GOOD.replace(b"T1", b"T2"))
     assert ids(store) == ["T2"]
-    assert [found.path for found in bad(store)] == [path]
+    assert [found.where for found in bad(store)] == [path]
     with pytest.raises(NotFound):
         store.find("T1")
     assert os.path.lexists(path)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")
-def test_a_file_that_may_not_be_read_is_reported(layout: Layout, store: Store) -> None:
+def test_a_file_that_may_not_be_read_is_reported(layout: Layout, store: FileStore) -> None:
     path = put(layout, "incoming", "T1.md")
     os.chmod(path, 0)
-    assert [found.path for found in bad(store)] == [path]
+    assert [found.where for found in bad(store)] == [path]
 
 
-def test_files_that_are_no_markdown_are_nobodys_business(layout: Layout, store: Store) -> None:
+def test_files_that_are_no_markdown_are_nobodys_business(layout: Layout, store: FileStore) -> None:
     for name in ("notes.txt", ".hidden.md", "T1.md~", "T1.md.swp", ".T1.md.77.tmp", "README"):
         put(layout, "incoming", name)
     listing = store.list("incoming")
@@ -146,31 +145,25 @@ def test_files_that_are_no_markdown_are_nobodys_business(layout: Layout, store: 
 
 
 def test_a_file_that_is_no_task_takes_nobodys_place_among_the_claimed(
-    layout: Layout, store: Store
+    layout: Layout, store: FileStore
 ) -> None:
     put(layout, "claimed", "notes.md", b"Who has what.\n")
     store.add(new_task())
     assert claim(store, store.find("T1"), limit=1) is not None
 
 
-def test_the_queue_may_lack_folders(tmp_path: Path) -> None:
-    bare = Store(Layout(str(tmp_path)))
-    assert bare.counts() == dict.fromkeys(STATES, 0)
-    assert all(bare.list(state).tasks == () for state in STATES)
-    with pytest.raises(NotFound):
-        bare.find("T1")
-
-
 @pytest.mark.parametrize("state", ["claimed", "blocked", "done", "failed"])
 def test_a_task_goes_to_a_state_whose_folder_a_person_removed(
-    layout: Layout, store: Store, state: str
+    layout: Layout, store: FileStore, state: str
 ) -> None:
     store.add(new_task())
     os.rmdir(layout.state(state))
     assert store.move(store.find("T1"), state, entry("moved")).state == state
 
 
-def test_leftovers_are_found_even_where_a_folder_is_missing(layout: Layout, store: Store) -> None:
+def test_leftovers_are_found_even_where_a_folder_is_missing(
+    layout: Layout, store: FileStore
+) -> None:
     os.rmdir(layout.state("blocked"))
     left = put(layout, "failed", ".T1.md.77.tmp")
     assert store.leftovers(time.time() + 1) == (left,)
@@ -180,36 +173,36 @@ def test_leftovers_are_found_even_where_a_folder_is_missing(layout: Layout, stor
 
 
 def test_of_two_files_with_one_id_the_one_named_for_it_keeps_it(
-    layout: Layout, store: Store
+    layout: Layout, store: FileStore
 ) -> None:
     other = put(layout, "incoming", "A copy.md")
     path = put(layout, "incoming", "T1.md")
-    assert [task.path for task in store.list("incoming").tasks] == [path]
-    assert [found.path for found in bad(store)] == [other]
+    assert [task.where for task in store.list("incoming").tasks] == [path]
+    assert [found.where for found in bad(store)] == [other]
     assert path in bad(store)[0].reason
-    assert store.find("T1").path == path
+    assert store.find("T1").where == path
 
 
 def test_of_many_copies_under_other_names_one_is_the_task_and_each_time_the_same(
-    layout: Layout, store: Store
+    layout: Layout, store: FileStore
 ) -> None:
     paths = {put(layout, "incoming", f"copy {n}.md") for n in range(4)}
     (task,) = store.list("incoming").tasks
-    assert {task.path, *(found.path for found in bad(store))} == paths
-    assert store.find("T1").path == task.path == store.list("incoming").tasks[0].path
+    assert {task.where, *(found.where for found in bad(store))} == paths
+    assert store.find("T1").where == task.where == store.list("incoming").tasks[0].where
 
 
 @pytest.mark.parametrize("other", STATES[1:])
 @pytest.mark.parametrize("name", ["T1.md", "dropped again.md"])
 def test_a_file_dropped_with_the_id_of_a_task_elsewhere_is_not_that_task(
-    layout: Layout, store: Store, other: str, name: str
+    layout: Layout, store: FileStore, other: str, name: str
 ) -> None:
     owner = put(layout, other, "T1.md")
     dropped = put(layout, "incoming", name)
     assert ids(store) == []
-    assert [found.path for found in bad(store)] == [dropped]
+    assert [found.where for found in bad(store)] == [dropped]
     assert ids(store, other) == ["T1"]
-    assert store.find("T1").path == owner
+    assert store.find("T1").where == owner
 
 
 @pytest.mark.parametrize(
@@ -217,7 +210,7 @@ def test_a_file_dropped_with_the_id_of_a_task_elsewhere_is_not_that_task(
     [("claimed", "done"), ("claimed", "blocked"), ("blocked", "failed"), ("done", "failed")],
 )
 def test_a_copy_in_any_two_states_is_one_task_and_one_report(
-    layout: Layout, store: Store, one: str, other: str
+    layout: Layout, store: FileStore, one: str, other: str
 ) -> None:
     put(layout, one, "T1.md")
     put(layout, other, "T1.md")
@@ -228,33 +221,35 @@ def test_a_copy_in_any_two_states_is_one_task_and_one_report(
     assert store.find("T1").state == listed[0]
 
 
-def test_a_move_never_overwrites_a_file_that_is_in_the_way(layout: Layout, store: Store) -> None:
+def test_a_move_never_overwrites_a_file_that_is_in_the_way(
+    layout: Layout, store: FileStore
+) -> None:
     store.add(new_task())
     task = store.find("T1")
     path = put(layout, "done", "T1.md", b"somebody's notes\n")
-    before = Path(task.path).read_bytes()
+    before = Path(task.where).read_bytes()
     with pytest.raises(OrchestratorError) as refused:
         store.move(task, "done", entry("done", "R1"))
     assert path in refused.value.message
     assert Path(path).read_bytes() == b"somebody's notes\n"
-    assert Path(task.path).read_bytes() == before
+    assert Path(task.where).read_bytes() == before
 
 
 # --- files made by hand ------------------------------------------------------------------------
 
 
 def test_a_file_of_any_name_is_a_task_and_gets_its_ids_name_when_it_moves(
-    layout: Layout, store: Store
+    layout: Layout, store: FileStore
 ) -> None:
     put(layout, "incoming", "fix login bug.md", b"# Fix the login\n\nROLE: implement\n")
     task = store.find("fix-login-bug")
     moved = claim(store, task)
     assert moved is not None
-    assert os.path.basename(moved.path) == "fix-login-bug.md"
+    assert os.path.basename(moved.where) == "fix-login-bug.md"
     assert sorted(os.listdir(layout.state("incoming"))) == []
 
 
-def test_a_task_without_a_date_is_as_old_as_its_file(layout: Layout, store: Store) -> None:
+def test_a_task_without_a_date_is_as_old_as_its_file(layout: Layout, store: FileStore) -> None:
     for name, age in (("new", 10), ("old", 5000)):
         path = put(layout, "incoming", f"{name}.md", b"# A title\n\nROLE: implement\n")
         moment = 1_700_000_000 - age
@@ -263,7 +258,7 @@ def test_a_task_without_a_date_is_as_old_as_its_file(layout: Layout, store: Stor
 
 
 def test_what_is_appended_to_a_task_without_a_date_makes_it_no_younger(
-    layout: Layout, store: Store
+    layout: Layout, store: FileStore
 ) -> None:
     path = put(layout, "incoming", "T1.md", b"# A title\n\nROLE: implement\n")
     os.utime(path, (1_700_000_000, 1_700_000_000))
@@ -273,7 +268,7 @@ def test_what_is_appended_to_a_task_without_a_date_makes_it_no_younger(
 
 
 def test_names_with_line_breaks_quotes_and_marks_are_names_like_others(
-    layout: Layout, store: Store
+    layout: Layout, store: FileStore
 ) -> None:
     names = ["a\nb.md", "c 'd' \"e\".md", "-rf.md", "ünï ☃ x.md", "$(touch x).md", "a;b.md"]
     for name in names:
@@ -282,14 +277,14 @@ def test_names_with_line_breaks_quotes_and_marks_are_names_like_others(
     assert len(listing.tasks) + len(listing.malformed) == len(names)
     for task in listing.tasks:
         assert claim(store, task, limit=99) is not None
-    left = {found.path for found in bad(store)}
+    left = {found.where for found in bad(store)}
     assert {
         os.path.join(layout.state("incoming"), n) for n in os.listdir(layout.state("incoming"))
     } == left
 
 
 def test_the_persons_line_ends_and_missing_last_newline_survive_a_move(
-    layout: Layout, store: Store
+    layout: Layout, store: FileStore
 ) -> None:
     for number, data in enumerate(
         (GOOD.replace(b"\n", b"\r\n"), GOOD.rstrip(b"\n"), b"\xef\xbb\xbf" + GOOD)
@@ -298,7 +293,7 @@ def test_the_persons_line_ends_and_missing_last_newline_survive_a_move(
         put(layout, "incoming", f"x{number}.md", written)
         task = claim(store, store.find(f"T{number}"))
         assert task is not None
-        assert Path(task.path).read_bytes().startswith(written)
+        assert Path(task.where).read_bytes().startswith(written)
         assert task.claimed_by == "impl"
 
 
@@ -313,7 +308,7 @@ def _torn(data: bytes, line: bytes) -> Iterator[bytes]:
 
 
 def test_a_history_line_cut_short_anywhere_is_as_if_it_had_not_been_written(
-    layout: Layout, store: Store
+    layout: Layout, store: FileStore
 ) -> None:
     first = Entry("2026-11-22T09:00:00Z", "claimed", {"agent": "impl", "run": "R1"})
     second = Entry("2026-11-22T09:01:00Z", "requeued", {"run": "R1", "charged": True, "error": "ü"})
@@ -328,7 +323,9 @@ def test_a_history_line_cut_short_anywhere_is_as_if_it_had_not_been_written(
         assert Path(path).read_bytes().startswith(GOOD)
 
 
-def test_a_first_history_line_cut_short_anywhere_does_no_harm(layout: Layout, store: Store) -> None:
+def test_a_first_history_line_cut_short_anywhere_does_no_harm(
+    layout: Layout, store: FileStore
+) -> None:
     first = Entry("2026-11-22T09:00:00Z", "claimed", {"agent": "impl", "run": "R1", "branch": "b"})
     for torn in _torn(GOOD, history.append(GOOD, first).rstrip(b"\n")):
         for state in ("incoming", "claimed"):
@@ -341,7 +338,7 @@ def test_a_first_history_line_cut_short_anywhere_does_no_harm(layout: Layout, st
 
 
 def test_killed_writers_leftovers_are_no_tasks_and_are_told_once_they_are_old(
-    layout: Layout, store: Store
+    layout: Layout, store: FileStore
 ) -> None:
     store.add(new_task())
     left = [put(layout, state, f".T{n}.md.4711.tmp") for n, state in enumerate(STATES)]
@@ -353,13 +350,13 @@ def test_killed_writers_leftovers_are_no_tasks_and_are_told_once_they_are_old(
     assert set(store.leftovers(time.time() + 1)) == set(left)
 
 
-def test_a_lock_file_that_somebody_left_is_in_nobodys_way(layout: Layout, store: Store) -> None:
+def test_a_lock_file_that_somebody_left_is_in_nobodys_way(layout: Layout, store: FileStore) -> None:
     Path(layout.queue, ".lock").write_text("4711\n")
     store.add(new_task())
     assert ids(store) == ["T1"]
 
 
-def test_reading_changes_nothing_on_disk(layout: Layout, store: Store) -> None:
+def test_reading_changes_nothing_on_disk(layout: Layout, store: FileStore) -> None:
     put(layout, "incoming", "good.md", b"# Good\n\nROLE: implement\n")
     put(layout, "incoming", "bad.md", b"bad")
     put(layout, "claimed", "T1.md")
@@ -373,29 +370,16 @@ def test_reading_changes_nothing_on_disk(layout: Layout, store: Store) -> None:
     assert tree(layout.root) == before
 
 
-def test_every_change_takes_the_idle_ticks_stamp_away(layout: Layout, store: Store) -> None:
-    def changes() -> Iterator[Callable[[], object]]:
-        yield lambda: store.add(new_task())
-        yield lambda: claim(store, store.find("T1"))
-        yield lambda: store.note(store.find("T1"), entry("review"))
-        yield lambda: store.move(store.find("T1"), "done", entry("done"))
-
-    for change in changes():
-        Path(layout.idle_stamp).write_text("stamp")
-        change()
-        assert not os.path.exists(layout.idle_stamp)
-
-
 #: Claims, on a disk that has room for so many bytes of the file only.
 FULL = """
 import os, resource, sys
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
 
-store = Store(Layout(sys.argv[1]))
+store = FileStore(Layout(sys.argv[1]))
 task = store.find("T1")
-limit = os.path.getsize(task.path) + int(sys.argv[2])
+limit = os.path.getsize(task.where) + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 entry = Entry("2026-11-22T09:00:00Z", "claimed", {"agent": "impl", "run": "R1", "branch": "b"})
 try:
@@ -407,7 +391,7 @@ except OSError as error:
 
 @pytest.mark.parametrize("room", [0, 1, 40, 100])
 def test_a_disk_that_fills_in_the_middle_of_a_line_moves_no_task(
-    layout: Layout, store: Store, room: int
+    layout: Layout, store: FileStore, room: int
 ) -> None:
     store.add(new_task())
     done = subprocess.run(
@@ -434,10 +418,10 @@ import sys
 import time
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
 
 root, name, limit = sys.argv[1], sys.argv[2], int(sys.argv[3])
-store = Store(Layout(root))
+store = FileStore(Layout(root))
 sys.stdin.readline()
 most, number = 0, 0
 while tasks := store.list("incoming").tasks:
@@ -458,7 +442,7 @@ print("most", most)
 
 
 def test_failure_15_four_processes_claim_fifty_tasks_each_once_and_never_above_the_limit(
-    layout: Layout, store: Store
+    layout: Layout, store: FileStore
 ) -> None:
     expected = [f"T{number:02}" for number in range(50)]
     for task_id in expected:

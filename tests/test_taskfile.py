@@ -43,13 +43,25 @@ def with_history(*entries: tuple[str, dict[str, object]], data: bytes = SMALL) -
 
 
 def fold(*entries: tuple[str, dict[str, object]], data: bytes = SMALL) -> Task:
-    return task_file.summarise(with_history(*entries, data=data), "incoming", "/q/x.md", 7.0)
+    return task_file.summarise(with_history(*entries, data=data), "claimed", "/q/x.md", 7.0)
 
 
 def refusal(data: bytes, name: str = "x.md") -> str:
     with pytest.raises(TaskFileError) as caught:
         parse(data, name)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("data", [SMALL, SMALL.rstrip(b"\n"), SMALL.replace(b"\n", b"\r\n")])
+def test_an_entry_is_added_once_per_run_and_the_new_file_is_what_is_written(data: bytes) -> None:
+    first = Entry("2026-11-22T09:00:00Z", "requeued", {"run": "R1", "charged": True})
+    written = data
+    for event, length in ((first, 1), (first, 1), (first._replace(fields={"run": "R2"}), 2)):
+        file, line = task_file.with_entry(written, "x.md", event)
+        written += line
+        assert len(file.history) == length
+        assert render(file) == written
+        assert parse(written, "x.md") == file
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -596,7 +608,7 @@ def test_the_header_gives_what_history_does_not() -> None:
     task = task_file.summarise(parse(data, "t.md"), "incoming", "/q/t.md", 7.0)
     assert (task.reviews, task.head, task.pr) == ("A-1", "abc", "7")
     assert (task.priority, task.created) == ("P0", None)
-    assert (task.state, task.path, task.branch) == ("incoming", "/q/t.md", None)
+    assert (task.state, task.where, task.branch) == ("incoming", "/q/t.md", None)
     odd = parse(b"# T\nROLE: x\nPRIORITY: urgent\n", "t.md")
     assert odd.priority == "urgent"
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import harness
 import pytest
+import runs
 from conftest import git
 from harness import World
 from hypothesis import event, given, settings
@@ -20,13 +21,13 @@ from hypothesis import strategies as st
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Agent, Config, Entry, PullRequest
-from orchestrator.project import agent_memory, run_record
+from orchestrator.project import agent_memory
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import landing
 from orchestrator.system import process as processes
 from orchestrator.system.locks import Lock
 from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.file_store import FileStore
 from orchestrator.upkeep import clean
 from orchestrator.upkeep.clean import Item
 
@@ -76,9 +77,13 @@ def test_without_a_good_configuration_a_dry_run_still_says_what_it_can(
     done = world.ok("clean", "--dry-run")
     assert "config_error: " in done.err
     assert "orchestrator init" in done.err or text is not None
-    assert "would drop branch agent/merged: it is merged" in done.out
+    assert "would remove branch agent/merged: it is merged" in done.out
     worktree = str(world.home_folder / "agents" / "impl-1" / "worktree")
-    why = "its agent will use it again" if known else "whether its agent is configured"
+    why = (
+        "its agent will use it again"
+        if known
+        else "it is not known whether its agent is configured"
+    )
     assert f"kept worktree {worktree}: {why}" in done.out
     assert world.json("clean", "--dry-run")["dropped"]
     refused = world.refused("clean").err
@@ -226,7 +231,7 @@ def _stream(state: State) -> tuple[str, list[int]]:
 
 
 def _add_task(layout: Layout, task_id: str, branch: str, state: str) -> None:
-    store = Store(layout)
+    store = FileStore(layout)
     new = task_file.new(task_id, task_id, "implement", None, None, AT, None, (), "Text.\n")
     store.add(new)
     fields = {"agent": "impl", "run": f"R-{task_id}", "branch": branch}
@@ -339,8 +344,8 @@ def test_rescued_work_is_listed_with_how_to_look_at_it_and_how_to_drop_it(
     git(root, "update-ref", ref, alone)
     git(root, "update-ref", "refs/orchestrator/rescue/R2", "main")
     said = cli("clean").out
-    assert f"kept rescue {ref}: it may be nowhere else" in said
-    assert "dropped rescue refs/orchestrator/rescue/R2: it is pushed or merged" in said
+    assert f"kept rescue {ref}: this may be the only copy" in said
+    assert "removed rescue refs/orchestrator/rescue/R2: it is pushed or merged" in said
     look, drop = f"git show --first-parent {ref}", f"git update-ref -d {ref}"
     assert look in said
     assert drop in said
@@ -367,7 +372,7 @@ def test_what_git_could_not_keep_is_listed_and_stays(
     said = cli("clean", "--json").json
     (item,) = said["kept"]
     assert (item["kind"], item["name"]) == ("set-aside", str(path))
-    assert "look into it" in item["why"]
+    assert "look at it" in item["why"]
     assert (path / "precious").exists()
 
 
@@ -385,11 +390,8 @@ def test_a_throw_away_worktree_goes_unless_its_run_may_still_use_it(
     dead, living, unsettled = (f"20260101T00000{n}Z-aaaaaa" for n in range(3))
     paths = [a_base(quiet, run_id) for run_id in (dead, living, unsettled)]
     for run_id in (dead, living):
-        folder = quiet.run("impl-agent-1", run_id)
-        os.makedirs(folder)
-        record = {"id": run_id, "agent": "a", "role": "r", "task": None, "created": 1.0}
-        record |= {"status": "concluding", "steps": {}}
-        run_record.write(folder, record | ({"supervisor": me} if run_id == living else {}))
+        supervisor = me if run_id == living else None
+        runs.lay_out(quiet, "impl-agent-1", run_id, status="concluding", supervisor=supervisor)
     agent_memory.write(quiet, "test-agent", AgentState(run=unsettled))
     assert [item.drop for item in judged(quiet, "leftover")] == [True, False, False]
     planned = cli("clean", "--dry-run", "--json").json

@@ -1,113 +1,44 @@
-"""`agent` and `limits`: look at and change who works, how often, and how much at once."""
+"""Look at, add, change and pause agents.
+
+examples:
+  orchestrator agent list
+  orchestrator agent add impl-agent-2 --role implementer interval_seconds=120
+  orchestrator agent pause --all
+"""
 
 from __future__ import annotations
 
-import argparse
 import shlex
+from argparse import Namespace
 from typing import Any
 
-from orchestrator.cli import agent_pause, context, json_rows, output
-from orchestrator.cli.parser import command, group
+from orchestrator.cli import context, json_rows, output
+from orchestrator.cli.command import argument, command, group
 from orchestrator.config import change, edit
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config, ports
+from orchestrator.model import Agent, Config, iso, ports
 from orchestrator.project import agent_memory
 
-#: `stop` pauses before it ends a run.
-set_paused = change.set_paused
+Row = dict[str, Any]
 
+NAME = argument("name", metavar="NAME")
+SETTINGS = argument("settings", metavar="key=value", nargs="*")
 
-def register(commands: Any) -> None:
-    agents = group(
-        commands,
-        "agent",
-        "look at, add, change and pause agents",
-        "  orchestrator agent list\n"
-        "  orchestrator agent add impl-agent-2 --role implementer interval_seconds=120\n"
-        "  orchestrator agent pause --all",
-    )
-    command(
-        agents,
-        "list",
-        list_agents,
-        "every agent, what it does and why it does not start",
-        "  orchestrator agent list",
-    )
-    show_parser = command(
-        agents,
-        "show",
-        show,
-        "one agent: its settings, its runs, what it cost",
-        "  orchestrator agent show impl-agent-1",
-    )
-    show_parser.add_argument("name", metavar="NAME")
-    _register_edits(agents)
-    agent_pause.register(agents)
-    _register_limits(commands)
-
-
-def _register_edits(agents: Any) -> None:
-    add_parser = command(
-        agents,
-        "add",
-        add,
-        "add an agent to agents.yaml",
-        "  orchestrator agent add impl-agent-2 --role implementer\n"
-        "  orchestrator agent add night-agent --role tester schedule='0 3 * * *' model=opus",
-    )
-    add_parser.add_argument("name", metavar="NAME")
-    add_parser.add_argument("--role", required=True)
-    remove_parser = command(
-        agents,
-        "remove",
-        remove,
-        "take an agent out of agents.yaml; its runs and worktree stay",
-        "  orchestrator agent remove impl-agent-2",
-    )
-    remove_parser.add_argument("name", metavar="NAME")
-    set_parser = command(
-        agents,
-        "set",
-        set_values,
-        "change an agent's settings; comments and order in agents.yaml stay",
-        "  orchestrator agent set impl-agent-1 interval_seconds=60\n"
-        "  orchestrator agent set impl-agent-1 schedule='0 3 * * *' interval_seconds=null",
-    )
-    set_parser.add_argument("name", metavar="NAME")
-    for parser in (add_parser, set_parser):
-        parser.add_argument("settings", metavar="key=value", nargs="*")
-        parser.set_defaults(rest="settings")
-
-
-def _register_limits(commands: Any) -> None:
-    parser = command(
-        commands,
-        "limits",
-        limits,
-        "the queue's limits, and how much of each is used",
-        "  orchestrator limits\n  orchestrator limits set max_claimed=3 max_open_prs=5",
-    )
-    inside = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=type(parser))
-    set_parser = command(
-        inside, "set", set_limits, "change limits", "  orchestrator limits set max_incoming=30"
-    )
-    set_parser.add_argument("settings", metavar="key=value", nargs="+")
+group("agent", __doc__)
 
 
 # --- looking -----------------------------------------------------------------------------------
 
 
-def _look(arguments: argparse.Namespace) -> tuple[Layout, Settings, list[dict[str, Any]]]:
-    layout = context.reading(arguments)
-    loaded, seen = context.look(layout)
-    if not loaded.good:
-        output.warn_of(loaded.problems)
-    return layout, loaded, json_rows.agent_rows(loaded.config, seen.snapshot, context.now())
+@command("agent list")
+def list_agents(arguments: Namespace) -> None:
+    """List every agent, its state and why it does not start.
 
-
-def list_agents(arguments: argparse.Namespace) -> int:
+    examples:
+      orchestrator agent list
+    """
     _, loaded, rows = _look(arguments)
     if arguments.json:
         output.show_json(rows)
@@ -117,187 +48,155 @@ def list_agents(arguments: argparse.Namespace) -> int:
         output.table(headings, [[_cell(name, row[name]) for name in names] for row in rows])
     elif loaded.good:
         output.out("no agents; add one: orchestrator agent add --help")
-    return 0
+
+
+def _look(arguments: Namespace) -> tuple[Layout, Settings, list[Row]]:
+    layout = context.reading(arguments)
+    loaded, seen = context.look(layout)
+    if not loaded.good:
+        output.warn_of(loaded.problems)
+    return layout, loaded, json_rows.agent_rows(loaded.config, seen.snapshot, context.now())
 
 
 def _cell(name: str, value: Any) -> object:
     if name != "due_in_seconds" or value is None:
         return value
-    return "now" if value == 0 else f"{value} s"
+    return f"{value} s" if value else "now"
 
 
-def show(arguments: argparse.Namespace) -> int:
+@command("agent show", NAME)
+def show(arguments: Namespace) -> None:
+    """Show one agent: its settings, ports, last run and totals.
+
+    examples:
+      orchestrator agent show impl-agent-1
+    """
     layout, loaded, rows = _look(arguments)
-    row = next((row for row in rows if row["name"] == arguments.name), None)
     agent = _configured(loaded.config, arguments.name)
     state = agent_memory.read(layout, agent.name)
+    seconds = round(state.totals.seconds_running, 3)
     details = {
-        **(row or {}),
+        **next(row for row in rows if row["name"] == agent.name),
         "settings": _settings(agent),
         "ports": ports(loaded.config, agent),
         "suspended": state.suspended,
         "last_run": state.last_run,
         "last_reason": state.last_reason,
-        "last_finished": json_rows.time_text(state.last_finished),
-        "totals": {
-            **state.totals._asdict(),
-            "seconds_running": round(state.totals.seconds_running, 3),
-        },
+        "last_finished": iso(state.last_finished),
+        "totals": {**state.totals._asdict(), "seconds_running": seconds},
         "worktree": layout.worktree(agent.name),
     }
-    if arguments.json:
-        output.show_json(details)
-        return 0
+    lines = []
     for name, value in details.items():
-        if isinstance(value, dict):
-            output.out(f"{name}:")
-            for key, inner in value.items():
-                output.out(f"  {key}: {_shown(inner)}")
-        else:
-            output.out(f"{name}: {_shown(value)}")
-    return 0
+        inner = value.items() if isinstance(value, dict) else ()
+        lines.append(f"{name}:{'' if inner else f' {_shown(value)}'}")
+        lines += [f"  {key}: {_shown(each)}" for key, each in inner]
+    output.answer(arguments, details, *lines)
 
 
-def _configured(found: Config, name: str) -> Agent:
-    for agent in found.agents:
+def _configured(config: Config, name: str) -> Agent:
+    for agent in config.agents:
         if agent.name == name:
             return agent
-    raise NotFound("agent", name, [agent.name for agent in found.agents])
+    raise NotFound("agent", name, [agent.name for agent in config.agents])
 
 
-def _settings(agent: Agent) -> dict[str, Any]:
-    values = agent._asdict()
-    return {key: values[key] for key in values if key not in ("name", "role", "index")}
+def _settings(agent: Agent) -> Row:
+    return {k: v for k, v in agent._asdict().items() if k not in ("name", "role")}
 
 
 def _shown(value: object) -> str:
     """Return a value as a person would write it after `key=`."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    return str(value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # --- changing ----------------------------------------------------------------------------------
+
+
+@command("agent add", NAME, argument("--role", required=True), SETTINGS)
+def add(arguments: Namespace) -> None:
+    """Add an agent to agents.yaml.
+
+    examples:
+      orchestrator agent add impl-agent-2 --role implementer
+      orchestrator agent add night-agent --role tester schedule='0 3 * * *' model=opus
+    """
+    layout = context.changing(arguments)
+    values = _assignments(arguments.settings)
+    name, role = arguments.name, arguments.role
+    if "role" in values:
+        raise UsageError("the role is given twice", "give it once: --role ROLE")
+    change.apply(layout, lambda text: edit.add_agent(text, name, role, values))
+    said = (f"added {name} ({role})", f"  undo: orchestrator agent remove {name}")
+    output.answer(arguments, {"name": name, "added": True}, *said)
 
 
 def _assignments(words: list[str]) -> dict[str, object]:
     values = dict(map(edit.parse_assignment, words))
     if "name" in values:
         raise UsageError(
-            "an agent's name cannot change: its folder and runs bear it",
-            "add another: orchestrator agent add NEW --role ROLE",
+            "an agent's name cannot change: its folder and its runs have that name",
+            "add another agent: orchestrator agent add NEW --role ROLE",
         )
     return values
 
 
-def add(arguments: argparse.Namespace) -> int:
-    layout = context.changing(arguments)
-    values = _assignments(arguments.settings)
-    name, role = arguments.name, arguments.role
-    if "role" in values:
-        raise UsageError("the role stands twice", "give it once: --role ROLE")
-    change.apply(layout, lambda text: edit.add_agent(text, name, role, values))
-    undo = f"orchestrator agent remove {name}"
-    _say(arguments, {"name": name, "added": True}, f"added {name} ({role})", undo)
-    return 0
+@command("agent remove", NAME)
+def remove(arguments: Namespace) -> None:
+    """Remove an agent from agents.yaml; its runs and its worktree are kept.
 
-
-def remove(arguments: argparse.Namespace) -> int:
+    examples:
+      orchestrator agent remove impl-agent-2
+    """
     layout = context.changing(arguments)
     name = arguments.name
     if agent_memory.read(layout, name).run is not None:
-        raise OrchestratorError(
-            f"{name} is running", f"end that first: orchestrator stop {name}", code="running"
-        )
-    done = change.apply(layout, lambda text: edit.remove_agent(text, name))
-    undo = None
-    if done.before is not None:
-        agent = _configured(done.before, name)
-        usual = Agent(agent.name, agent.role, agent.position)
-        words = [
-            f"{key}={_shown(value)}"
-            for key, value in _settings(agent).items()
-            if value != getattr(usual, key)
-        ]
-        undo = shlex.join(("orchestrator", "agent", "add", name, "--role", agent.role, *words))
-        if not arguments.json and agent.position < len(done.before.agents) - 1:
-            output.err("the agents below it in agents.yaml have other ports from their next run on")
-    said = f"removed {name}; its worktree and runs stay (orchestrator clean)"
-    _say(arguments, {"name": name, "removed": True}, said, undo)
-    return 0
+        hint = f"end its run first: orchestrator stop {name}"
+        raise OrchestratorError(f"{name} is running", hint, code="running")
+    before = change.apply(layout, lambda text: edit.remove_agent(text, name)).before
+    said = [f"removed {name}; its worktree and its runs are kept (see: orchestrator clean)"]
+    if before is not None:
+        agent = _configured(before, name)
+        usual = _settings(Agent(agent.name, agent.role, agent.position))
+        own = [f"{k}={_shown(v)}" for k, v in _settings(agent).items() if v != usual[k]]
+        words = ("orchestrator", "agent", "add", name, "--role", agent.role, *own)
+        said.append(f"  undo: {shlex.join(words)}")
+        if not arguments.json and agent.position < len(before.agents) - 1:
+            output.err("the ports of later agents in agents.yaml shift from their next run")
+    output.answer(arguments, {"name": name, "removed": True}, *said)
 
 
-def set_values(arguments: argparse.Namespace) -> int:
+@command("agent set", NAME, SETTINGS)
+def set_values(arguments: Namespace) -> None:
+    """Change an agent's settings; comments and order in agents.yaml are kept.
+
+    examples:
+      orchestrator agent set impl-agent-1 interval_seconds=60
+      orchestrator agent set impl-agent-1 schedule='0 3 * * *' interval_seconds=null
+    """
     layout = context.changing(arguments)
     name = arguments.name
     values = _assignments(arguments.settings)
     if not values:
         raise UsageError("nothing to set", f"orchestrator agent set {name} interval_seconds=60")
     done = change.apply(layout, lambda text: edit.set_agent(text, name, values))
-    old = _configured(done.before, name) if done.before else None
-    new = _configured(done.after, name) if done.after else None
-    changed = _differences(old, new)
-    undo = shlex.join(("orchestrator", "agent", "set", name, *_back(changed))) if changed else None
-    said = f"{name}: {_told(changed)}"
-    _say(arguments, {"name": name, "changed": changed}, said, undo)
-    return 0
+    old, new = (_configured(c, name) if c else None for c in (done.before, done.after))
+    changed, lines = differences(name, old, new, ("orchestrator", "agent", "set", name))
+    output.answer(arguments, {"name": name, "changed": changed}, *lines)
 
 
-def _differences(old: Any, new: Any) -> dict[str, dict[str, object]]:
-    """Return the fields that differ, each with what it was and what it is."""
-    if old is None or new is None:
-        return {}
-    return {
-        name: {"from": before, "to": after}
-        for name, before, after in zip(new._fields, old, new, strict=True)
-        if before != after
-    }
+def differences(
+    name: str, old: Any, new: Any, undo: tuple[str, ...]
+) -> tuple[dict[str, Row], list[str]]:
+    """Return what an edit changed, as JSON and as lines; `undo` is the command to set it back.
 
-
-def _told(changed: dict[str, dict[str, object]]) -> str:
-    said = (f"{k} {_shown(v['from'])} -> {_shown(v['to'])}" for k, v in changed.items())
-    return ", ".join(said) or "nothing changed"
-
-
-def _back(changed: dict[str, dict[str, object]]) -> list[str]:
-    return [f"{key}={_shown(values['from'])}" for key, values in changed.items()]
-
-
-def _say(arguments: argparse.Namespace, value: object, said: str, undo: str | None) -> None:
-    if arguments.json:
-        output.show_json(value)
-        return
-    output.out(said)
-    if undo:
-        output.out(f"  undo: {undo}")
-
-
-# --- limits ------------------------------------------------------------------------------------
-
-
-def limits(arguments: argparse.Namespace) -> int:
-    layout = context.reading(arguments)
-    loaded, seen = context.look(layout)
-    found = loaded.config.queue_limits
-    if arguments.json:
-        output.show_json(found._asdict())
-        return 0
-    if not loaded.good:
-        output.warn_of(loaded.problems)
-    claimed = len(seen.claimed.tasks)
-    used = (len(seen.incoming.tasks) + claimed, claimed, seen.snapshot.open_prs)
-    what = ("tasks that wait or are claimed", "claimed tasks", "open pull requests")
-    rows = zip(found._asdict(), found._asdict().values(), used, what, strict=True)
-    output.table(("limit", "value", "now", "of"), list(rows))
-    return 0
-
-
-def set_limits(arguments: argparse.Namespace) -> int:
-    layout = context.changing(arguments)
-    values = dict(map(edit.parse_assignment, arguments.settings))
-    done = change.apply(layout, lambda text: edit.set_values(text, ("queue_limits",), values))
-    old, new = (c.queue_limits if c else None for c in (done.before, done.after))
-    changed = _differences(old, new)
-    undo = shlex.join(("orchestrator", "limits", "set", *_back(changed))) if changed else None
-    _say(arguments, {"changed": changed}, f"limits: {_told(changed)}", undo)
-    return 0
+    `old` and `new` are the same named tuple, or None if agents.yaml was or is broken.
+    """
+    known = zip(new._fields, old, new, strict=True) if old and new else ()
+    changed = {k: {"from": was, "to": now} for k, was, now in known if was != now}
+    told = [f"{k} {_shown(v['from'])} -> {_shown(v['to'])}" for k, v in changed.items()]
+    back = [f"{k}={_shown(v['from'])}" for k, v in changed.items()]
+    lines = [f"{name}: {', '.join(told) or 'nothing changed'}"]
+    return changed, [*lines, f"  undo: {shlex.join((*undo, *back))}"] if back else lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -22,33 +23,23 @@ def read(path: str, within: str | None = None) -> str:
             code="refused_in_run",
         )
     try:
-        if path == "-":
-            data = sys.stdin.buffer.read(MAX_TASK_BYTES + 1)
-        else:
-            with open(path, "rb") as file:
-                data = file.read(MAX_TASK_BYTES + 1)
-    except OSError as error:
-        raise OrchestratorError(
-            f"the text cannot be read from {path}: {error.strerror}",
-            "name a text file, or give it on standard input: -",
-            code="text_unreadable",
-        ) from None
-    if len(data) > MAX_TASK_BYTES:
-        raise _too_long()
-    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
+            data = file.read(MAX_TASK_BYTES + 1)
+        check_size(data)
         return data.decode().removeprefix("\ufeff")
+    except OSError as error:
+        message = f"the text cannot be read from {path}: {error.strerror}"
+        hint = "name a text file, or give the text on standard input: -"
     except UnicodeDecodeError as error:
-        raise OrchestratorError(
-            f"{path} is not UTF-8 text (byte {error.start})",
-            "save it as UTF-8",
-            code="text_unreadable",
-        ) from None
+        message, hint = f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8"
+    raise OrchestratorError(message, hint, code="text_unreadable")
 
 
-def check_size(text: str) -> None:
+def check_size(data: bytes) -> None:
     """Raise OrchestratorError for a text that no task can hold."""
-    if len(text.encode(errors="replace")) > MAX_TASK_BYTES:
-        raise _too_long()
+    if len(data) > MAX_TASK_BYTES:
+        hint = "move details to files, and name the files in the text"
+        raise OrchestratorError("the text is over 1 MiB", hint, code="too_long")
 
 
 def folder_allowed(roles: dict[str, Role]) -> str | None:
@@ -66,9 +57,3 @@ def folder_allowed(roles: dict[str, Role]) -> str | None:
 def _is_inside(path: str, folder: str) -> bool:
     real, top = os.path.realpath(path), os.path.realpath(folder)
     return os.path.commonpath((real, top)) == top
-
-
-def _too_long() -> OrchestratorError:
-    return OrchestratorError(
-        "the text is over 1 MiB", "move the detail to files and name them here", code="too_long"
-    )

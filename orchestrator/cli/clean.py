@@ -1,71 +1,55 @@
-"""`clean`: drop the worktrees, branches and leftovers that hold nothing of their own."""
+"""`clean`: remove worktrees, branches and leftovers that are safe to remove."""
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.command import command, flag
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.pulls import states
 from orchestrator.upkeep import clean as leftovers
 
 
-def register(commands: Any) -> None:
-    parser = command(
-        commands,
-        "clean",
-        clean,
-        "drop worktrees and branches that are safe to drop, and say why the rest are not",
-        "  orchestrator clean --dry-run\n  orchestrator clean",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+@command("clean", flag("--dry-run", "only print what would be removed"))
+def clean(arguments: Namespace) -> None:
+    """Remove worktrees and branches that are safe to remove, and say why the others remain.
 
-
-def clean(arguments: argparse.Namespace) -> int:
-    layout = context.layout(arguments) if arguments.dry_run else context.changing(arguments)
-    if arguments.dry_run:
-        loaded = load.settings(layout, write_cache=False)
-    else:
-        loaded = context.good_settings(layout)
-    config = loaded.config
-    prs = states.known(layout, config)
+    examples:
+      orchestrator clean --dry-run
+      orchestrator clean
+    """
+    dry = arguments.dry_run
+    layout = context.layout(arguments) if dry else context.changing(arguments)
+    loaded = load.settings(layout, write_cache=False) if dry else context.good_settings(layout)
+    prs = states.known(layout, loaded.config)
     if prs is None:
         raise OrchestratorError(
             "the forge cannot be asked which branches are in use",
             "see: orchestrator doctor",
             code="open_prs_unknown",
         )
-    items = leftovers.plan(layout, config, prs, context.now())
+    items = leftovers.plan(layout, loaded.config, prs, context.now())
     if not loaded.good:
         output.warn_of(loaded.problems)
-        output.err("until then clean drops nothing; judged by the last good settings, or defaults:")
+        output.err("clean removes nothing until that is fixed; this is what the last valid")
+        output.err("configuration, or the default configuration, would remove:")
         items = [_unless_configured(item) for item in items]
-    dropped = (
-        [i for i in items if i.drop]
-        if arguments.dry_run
-        else leftovers.carry_out(layout, config, prs, items)
-    )
+    if dry:
+        dropped = [item for item in items if item.drop]
+    else:
+        dropped = leftovers.carry_out(layout, loaded.config, prs, items)
     kept = [item for item in items if item not in dropped]
-    if arguments.json:
-        output.show_json(
-            {"dropped": [i._asdict() for i in dropped], "kept": [i._asdict() for i in kept]}
-        )
-        return 0
-    word = "would drop" if arguments.dry_run else "dropped"
-    for item in dropped:
-        output.out(f"{word} {item.kind} {item.name}: {item.why}")
-    for item in kept:
-        output.out(f"kept {item.kind} {item.name}: {item.why}")
-    if not items:
-        output.out("nothing to clean")
-    return 0
+    value = {"dropped": [i._asdict() for i in dropped], "kept": [i._asdict() for i in kept]}
+    word = "would remove" if dry else "removed"
+    lines = [f"{word} {item.kind} {item.name}: {item.why}" for item in dropped]
+    lines += [f"kept {item.kind} {item.name}: {item.why}" for item in kept]
+    output.answer(arguments, value, *(lines or ["nothing to clean"]))
 
 
 def _unless_configured(item: leftovers.Item) -> leftovers.Item:
-    """Return an item as judged while nobody can say which agents are configured."""
+    """Return an item as judged while it is not known which agents are configured."""
     if item.kind != "worktree" or not item.drop:
         return item
-    return item._replace(drop=False, why="whether its agent is configured is not known")
+    return item._replace(drop=False, why="it is not known whether its agent is configured")

@@ -1,4 +1,4 @@
-"""What every command needs: which project, its settings, what is known of it now, and by whom."""
+"""What every command needs: the project, its settings, its state, and who calls the command."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.errors import ConfigError, OrchestratorError, UsageError
 from orchestrator.layout import Layout, resources
+from orchestrator.model import Entry, iso
 from orchestrator.project import events, mark
 from orchestrator.pulls import states
 from orchestrator.tick import observe
 from orchestrator.tick.observe import Observation
 
 if TYPE_CHECKING:
-    import argparse
+    from argparse import Namespace
 
 
 def now() -> float:
@@ -24,25 +25,25 @@ def now() -> float:
     return time.time()
 
 
-def layout(arguments: argparse.Namespace) -> Layout:
+def layout(arguments: Namespace) -> Layout:
     """Return the project that the command means. Raises OrchestratorError."""
     return layout_at(arguments.project)
 
 
 def layout_at(where: str | None) -> Layout:
-    """Return the project that a folder, or the current one, lies in. Raises OrchestratorError."""
+    """Return the project around a folder (default: the current one). Raises OrchestratorError."""
     return mark.find(where or os.getcwd(), dict(os.environ))
 
 
 def running_agent() -> str | None:
-    """Return the agent inside whose run we were called; None for people and schedules."""
+    """Return the agent whose run calls this command; None for people and schedules."""
     if os.environ.get("ORCHESTRATOR_RUN_ID"):
         return os.environ.get("ORCHESTRATOR_AGENT") or "an agent"
     return None
 
 
 def refuse_in_run(what: str) -> None:
-    """Raise OrchestratorError, saying what is so there, if we were called inside a run."""
+    """Raise OrchestratorError inside a run; `what` says what is not allowed there."""
     if running_agent() is not None:
         raise OrchestratorError(
             f"inside a run, {what}",
@@ -52,7 +53,7 @@ def refuse_in_run(what: str) -> None:
 
 
 def program() -> str:
-    """Return what a person types to call us from any folder: our name, or the launcher's path."""
+    """Return the program's name, or the launcher's path if the name is not on PATH."""
     import shutil
 
     launcher = os.path.join(resources(), "bin", "orchestrator")
@@ -63,10 +64,10 @@ def program() -> str:
     return "orchestrator"
 
 
-def changing(arguments: argparse.Namespace) -> Layout:
-    """Return the project for a command that changes it: set up here, and not from inside a run.
+def changing(arguments: Namespace) -> Layout:
+    """Return the project for a command that changes it.
 
-    Raises OrchestratorError.
+    Raises OrchestratorError where the project is not set up, and inside a run.
     """
     refuse_in_run("agents may read and add tasks, nothing else")
     found = layout(arguments)
@@ -74,32 +75,43 @@ def changing(arguments: argparse.Namespace) -> Layout:
     return found
 
 
-def reading(arguments: argparse.Namespace) -> Layout:
-    """Return the project for a command that only reads. Raises where there is nothing to read."""
+def reading(arguments: Namespace) -> Layout:
+    """Return the project for a command that only reads. Raises OrchestratorError without files."""
     found = layout(arguments)
     if not os.path.isdir(found.home):
         mark.require_initialised(found)
     return found
 
 
-def to_add(arguments: argparse.Namespace) -> Layout:
-    """Return the project for the one change that is open to agents within their runs."""
-    found = layout(arguments)
-    mark.require_initialised(found)
-    return found
+def names(arguments: Namespace, given: list[str], noun: str) -> list[str]:
+    """Return the names that a command got, without repetitions; none where it got --all instead.
+
+    Raises UsageError for neither and for both.
+    """
+    if bool(given) == arguments.all:
+        both = ", not both" if given else ""
+        hint = f"for example: {arguments.parser.prog} --all"
+        raise UsageError(f"name {noun}, or give --all{both}", hint)
+    return list(dict.fromkeys(given))
+
+
+def entry(event: str, **fields: object) -> Entry:
+    """Return an entry for a task's history, as of now; fields that are None are left out."""
+    kept = {name: value for name, value in fields.items() if value is not None}
+    return Entry(iso(now()) or "", event, kept)
 
 
 def record_event(where: Layout, event: str, **fields: object) -> None:
-    """Append a person's decision to the project's events (`events.jsonl`)."""
+    """Append a decision to the project's events (`events.jsonl`), with its author."""
     events.append(where, now(), event, by=running_agent() or "human", **fields)
 
 
 def good_settings(where: Layout) -> Settings:
-    """Return the settings, for commands that cannot work with broken ones. Raises ConfigError."""
+    """Return the settings. Raises ConfigError if `agents.yaml` is broken."""
     loaded = load.settings(where, write_cache=False)
     if not loaded.good:
         found = [p for p in loaded.problems if p.code == "config_error"]
-        hint = next((p.hint for p in found if p.hint), "correct that, then try again")
+        hint = next((p.hint for p in found if p.hint), "fix agents.yaml, then try again")
         raise ConfigError([p.message for p in found], hint)
     return loaded
 

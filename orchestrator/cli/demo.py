@@ -12,7 +12,8 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.command import argument, command
+from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 
 if TYPE_CHECKING:
@@ -28,33 +29,31 @@ Look around:  cd {root}
   the runs of an agent    ls .orchestrator/agents/impl-agent-1/runs
   remove the demo         rm -rf {folder}"""
 _NEXT = """
-In a project of your own, with Claude Code signed in:
+In a project of your own, with {client} signed in:
   {program} init
   {program} agent resume --all
   {program} task add --title '...' --role implement
   {program} tick --wait"""
 
 
-def register(commands: Any) -> None:
-    parser = command(
-        commands,
-        "demo",
-        demo,
-        "the whole system on a throw-away project: no account, no network, under a minute",
-        "  orchestrator demo\n"
-        "  orchestrator demo --dir /tmp/look     where to make the project\n"
-        "  orchestrator demo --no-keep           remove the folder after the demo",
-    )
-    parser.add_argument("--dir", metavar="DIR", help="an empty or new folder (default: temporary)")
-    parser.add_argument(
+@command(
+    "demo",
+    argument("--dir", metavar="DIR", help="an empty or new folder (default: temporary)"),
+    argument(
         "--keep",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="keep the folder after the demo (default: keep)",
-    )
-
-
+    ),
+)
 def demo(arguments: argparse.Namespace) -> int:
+    """Run the whole system on a throw-away project: no account, no network, under a minute.
+
+    examples:
+      orchestrator demo
+      orchestrator demo --dir /tmp/look     where to create the project
+      orchestrator demo --no-keep           remove the folder after the demo
+    """
     context.refuse_in_run("no agents are started")
     folder = _folder(arguments.dir)
     for number in (signal.SIGTERM, signal.SIGHUP):  # they too stop every run
@@ -114,7 +113,7 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
         say(f"Your checkout, which has unfinished work in it, {same}.")
         if kept:
             say(_LOOK.format(root=shlex.quote(place.root), folder=shlex.quote(folder)))
-        say(_NEXT.format(program=context.program()))
+        say(_NEXT.format(program=context.program(), client=registry.named(None).title))
     return 0 if ok else 1
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from typing import Any, NamedTuple
+from argparse import Namespace
+from typing import NamedTuple
 
-from orchestrator.cli import context, json_rows, output, status
-from orchestrator.cli.parser import command
-from orchestrator.client.claude.transcript import one_line
+from orchestrator.cli import context, output
+from orchestrator.cli.command import argument, command
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Task
+from orchestrator.model import STATES, Task, iso
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
-from orchestrator.tasks.store import Malformed, Store
+from orchestrator.tasks import store as stores
+from orchestrator.text.quoting import one_line
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 
@@ -28,53 +28,46 @@ class Explanation(NamedTuple):
     rules: tuple[Verdict, ...]
 
 
-def register(commands: Any) -> None:
-    parser = command(
-        commands,
-        "explain",
-        explain,
-        "why an agent is not running, or a task not claimed: every rule with its verdict",
-        "  orchestrator explain impl-agent-1\n"
-        "  orchestrator explain TASK-a1b2c3d4\n"
-        "  orchestrator explain 'fix login bug.md'     a file that is not taken for a task",
-    )
-    parser.add_argument("subject", metavar="AGENT|TASK")
+@command("explain", argument("subject", metavar="AGENT|TASK"))
+def explain(arguments: Namespace) -> None:
+    """Explain why an agent does not start, or a task is not claimed: every rule with its verdict.
 
-
-def explain(arguments: argparse.Namespace) -> int:
+    examples:
+      orchestrator explain impl-agent-1
+      orchestrator explain TASK-a1b2c3d4
+      orchestrator explain 'fix login bug.md'     a file that is not accepted as a task
+    """
     layout = context.layout(arguments)
     loaded, seen = context.look(layout)
     now = context.now()
     found = explanation(layout, arguments.subject, plan(seen.snapshot, loaded.config, now))
     if arguments.json:
-        rules = [{**v._asdict(), "until": json_rows.time_text(v.until)} for v in found.rules]
+        rules = [{**v._asdict(), "until": iso(v.until)} for v in found.rules]
         output.show_json({"subject": found.subject, "verdict": found.verdict, "rules": rules})
-        return 0
+        return
     output.out(f"{found.subject}: {found.verdict}")
     if found.next_step:
         output.out(f"  {found.next_step}")
     for rule in found.rules:
         detail = one_line(rule.detail, 500)
         output.out(f"  {'ok' if rule.ok else 'NO'}  {rule.code:22} {detail}".rstrip())
-    problems = (status.not_set_up(layout), *find_problems(layout, loaded, seen, now))
-    for problem in problems:
-        if problem is not None and problem.code in ("not_initialised", "tick_stale"):
-            output.out(f"Nothing happens by itself: {problem.message}")
+    for problem in find_problems(layout, loaded, seen, now):
+        if problem.code in ("not_initialised", "tick_stale"):
+            output.out(f"The scheduler does not run: {problem.message}")
             output.out(f"  {problem.hint}")
     if last_tick(layout) is None and not is_overdue(layout, now):
-        output.out(f"Nothing has happened so far: {mark.first_tick(layout)}")
-    return 0
+        output.out(f"The scheduler has not run yet: {mark.first_tick(layout)}")
 
 
 def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
     """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound."""
     if subject in planned.agents:
         return _of_agent(subject, planned)
-    store = Store(layout)
+    store = stores.of_project(layout)
     listings = {state: store.list(state) for state in STATES[:3]}
     for state in listings:
         for task in listings[state].tasks:
-            if task.id == subject or _is_file(task.path, subject):
+            if task.id == subject or _is_file(task.where, subject):
                 return _of_task(task, planned)
     try:
         return _of_task(store.find(subject), planned)
@@ -83,10 +76,10 @@ def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
     for state in STATES:
         listing = listings.get(state) or store.list(state)
         for bad in listing.malformed:
-            if _is_file(bad.path, subject):
+            if _is_file(bad.where, subject):
                 return _of_malformed(bad)
         for task in listing.tasks:
-            if _is_file(task.path, subject):
+            if _is_file(task.where, subject):
                 return _of_task(task, planned)
     unfinished = [task.id for listing in listings.values() for task in listing.tasks]
     raise NotFound("agent or task", subject, [*planned.agents, *unfinished])
@@ -130,7 +123,7 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
     why = (task.error or task.reason or "").strip().partition("\n")[0]
     match task.state:
         case "incoming":
-            return "waits: it came after this look at the queue", None
+            return "waits: it was added after this look at the queue", None
         case "claimed":
             by = task.claimed_by or "somebody"
             return f"is claimed by {by}", f"see what it does: orchestrator logs {task.id}"
@@ -139,7 +132,7 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
             step = f"answer it: orchestrator inbox answer {task.id} '...'"
             return f"waits for a person: {asked}", step
         case "failed" if task.reason == "cancelled":
-            return "was cancelled", f"to have it done after all: orchestrator task retry {task.id}"
+            return "was cancelled", f"to do it anyway: orchestrator task retry {task.id}"
         case "failed":
             step = f"see orchestrator logs {task.id}; then: orchestrator task retry {task.id}"
             return f"failed: {why or 'no reason is recorded'}", step
@@ -148,7 +141,7 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
     return "is done, without a pull request", None
 
 
-def _of_malformed(bad: Malformed) -> Explanation:
-    step = f"fix or move that file: {bad.path}"
+def _of_malformed(bad: stores.Malformed) -> Explanation:
+    step = f"fix or move that file: {bad.where}"
     rule = Verdict("task_malformed", False, bad.reason, hint=step)
-    return Explanation(os.path.basename(bad.path), f"is no task: {bad.reason}", step, (rule,))
+    return Explanation(os.path.basename(bad.where), f"is not a task: {bad.reason}", step, (rule,))

@@ -1,41 +1,42 @@
-"""Which run a name means: an agent's latest one, a task's latest one, or the run itself."""
+"""Finds the run that a name means: the latest run of an agent or a task, or the run itself."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Task
 from orchestrator.project import agent_memory, events, run_record
-from orchestrator.project.run_record import Record
-from orchestrator.tasks.store import Store
+from orchestrator.project.run_record import RunRecord
+from orchestrator.tasks import store as stores
 
 #: How many runs of all agents are looked through, newest first, for those of a task.
 MOST_SEARCHED = 2000
-#: Bytes of the newest history that are read for a run whose folder is gone.
+#: Bytes of the newest events that are read for a run whose folder is gone.
 MOST_READ = 32 << 20
 _RUN_ID = re.compile(r"[0-9]{8}T[0-9A-Za-z-]*")
 
 
 class Run(NamedTuple):
-    """One run's folder, and whose it is."""
+    """One run's folder, and its agent."""
 
     id: str
     agent: str
     folder: str
 
-    def record(self) -> Record:
-        """Return the run's journal; empty when there is none, or it cannot be read."""
-        return run_record.read(self.folder) or {}
+    def record(self) -> RunRecord | None:
+        """Return the run's record; None if it is missing or cannot be read."""
+        return run_record.read(self.folder)
 
 
 class Gone(NamedTuple):
-    """A run whose folder is no longer kept, and the last that the history says of it."""
+    """A run whose folder is no longer kept, and its last event in `events.jsonl`."""
 
     id: str
     told: Mapping[str, Any]
@@ -56,58 +57,15 @@ def find(layout: Layout, subject: str) -> Run | Gone | None:
         return _latest(layout, subject)
     if _RUN_ID.fullmatch(subject):
         found = [run for run in _runs(layout) if run.id.startswith(subject)]
-        exact = [run for run in found if run.id == subject]
-        if len(exact or found) == 1:
-            return (exact or found)[0]
+        fitting = [run for run in found if run.id == subject] or found
+        if len(fitting) == 1:
+            return fitting[0]
         if found:
             some = ", ".join(run.id for run in found[:3])
-            raise OrchestratorError(
-                f"{len(found)} runs begin with {subject}: {some}", "write more of the id"
-            )
-    known = _configured(layout)
-    if subject in known:
-        return None
-    task, others = _task(layout, subject)
-    run = _run_of_task(layout, subject, task)
-    if run is None and task is None:
-        gone = Gone(subject, _last_told(layout, subject))
-        if not gone.told:
-            raise NotFound("agent, task or run", subject, [*known, *others])
-        return gone
-    return run
-
-
-def _last_told(layout: Layout, run_id: str) -> Mapping[str, Any]:
-    """Return the last event of a run in the project's history; empty when it has none there."""
-    found: Mapping[str, Any] = {}
-    for line in events.lines(layout, MOST_READ):
-        if run_id.encode() in line:
-            event = _parsed(line)
-            found = event if event.get("run") == run_id else found
-    return found
-
-
-def _parsed(line: bytes) -> Mapping[str, Any]:
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return event if isinstance(event, dict) else {}
-
-
-def _configured(layout: Layout) -> list[str]:
-    from orchestrator.config import load
-
-    return [agent.name for agent in load.settings(layout, write_cache=False).config.agents]
-
-
-def _task(layout: Layout, subject: str) -> tuple[Task | None, list[str]]:
-    """Return the task of that id, or None and the ids of those that could have been meant."""
-    store = Store(layout)
-    try:
-        return store.find(subject), []
-    except NotFound:
-        return None, [t.id for state in ("incoming", "claimed") for t in store.list(state).tasks]
+            message = f"{len(found)} runs begin with {subject}: {some}"
+            raise OrchestratorError(message, "write more of the id")
+    agents = [agent.name for agent in load.settings(layout, write_cache=False).config.agents]
+    return None if subject in agents else _run_of_task(layout, subject, agents)
 
 
 def _latest(layout: Layout, agent: str) -> Run | None:
@@ -130,9 +88,25 @@ def _runs(layout: Layout, agents: Iterable[str] | None = None) -> list[Run]:
     return sorted(found, key=lambda run: run.id, reverse=True)
 
 
-def _run_of_task(layout: Layout, task_id: str, task: Task | None) -> Run | Gone | None:
-    runs = _runs(layout)
+def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | Gone | None:
+    """Return the latest run of a task, or of a task or a run that is gone. Raises NotFound."""
+    store, runs, task = stores.of_project(layout), _runs(layout), None
+    with contextlib.suppress(NotFound):
+        task = store.find(name)
     if task is not None and task.run is not None:
         known = next((run for run in runs if run.id == task.run), None)
-        return known or Gone(task.run, _last_told(layout, task.run))
-    return next((r for r in runs[:MOST_SEARCHED] if r.record().get("task") == task_id), None)
+        return known or Gone(task.run, _last_event(layout, task.run))
+    searched = ((run, run.record()) for run in runs[:MOST_SEARCHED])
+    run = next((run for run, record in searched if record and record.task == name), None)
+    if run is None and task is None:
+        if event := _last_event(layout, name):
+            return Gone(name, event)
+        tasks = [t.id for state in ("incoming", "claimed") for t in store.list(state).tasks]
+        raise NotFound("agent, task or run", name, [*agents, *tasks])
+    return run
+
+
+def _last_event(layout: Layout, run_id: str) -> Mapping[str, Any]:
+    """Return the last event of a run in the project's events; empty if there is none."""
+    of_run = (e for e in events.read(layout, MOST_READ, run_id) if e.get("run") == run_id)
+    return next(iter(deque(of_run, maxlen=1)), {})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from typing import Any
+from argparse import Namespace
 
 from orchestrator import __version__
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.command import argument, command, flag
+from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.project import mark
@@ -20,40 +21,35 @@ from orchestrator.setup import init_project, uninstall
 from orchestrator.setup.init_project import Change
 
 
-def register(commands: Any) -> None:
-    parser = command(
-        commands,
-        "init",
-        init,
-        "set this project up, or check that it is; never overwrites what you edited",
-        "  orchestrator init\n"
-        "  orchestrator init --start            do not wait for `agent resume --all`\n"
-        "  orchestrator init --schedule cron    tick each minute; `none` takes that out again\n"
-        "  orchestrator init --uninstall        take it out again; the queue stays",
-    )
-    parser.add_argument(
+@command(
+    "init",
+    argument(
         "--schedule",
         choices=(*KINDS, "none"),
-        help="what ticks each minute (default: nothing is changed)",
-    )
-    parser.add_argument(
+        help="what starts a tick each minute (default: no change)",
+    ),
+    argument(
         "--commands",
         action=argparse.BooleanOptionalAction,
-        help="whether .claude/commands/ gets the skills (default: as before, at first yes)",
-    )
-    parser.add_argument("--start", action="store_true", help="start unpaused")
-    parser.add_argument("--uninstall", action="store_true", help="take out what init put in")
-    hidden = commands.add_parser("_probe", description="what `doctor` asks by the schedule's way")
-    hidden.set_defaults(command=probe, parser=hidden)
-    after = commands.add_parser("_follow", description="let the schedule start this version")
-    after.set_defaults(command=follow, parser=after)
+        help="whether .claude/commands/ gets the skills (default: no change; at first, yes)",
+    ),
+    flag("--start", "start unpaused"),
+    flag("--uninstall", "remove what init added"),
+)
+def init(arguments: Namespace) -> None:
+    """Set this project up, or complete its set-up; never overwrites what you edited.
 
-
-def init(arguments: argparse.Namespace) -> int:
+    examples:
+      orchestrator init
+      orchestrator init --start            do not wait for `agent resume --all`
+      orchestrator init --schedule cron    tick each minute; `none` removes the schedule
+      orchestrator init --uninstall        remove the set-up; the queue is kept
+    """
     context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
     if arguments.uninstall:
-        return _uninstall(arguments, layout)
+        _uninstall(arguments, layout)
+        return
     kind = arguments.schedule
     if kind in KINDS:
         schedule.require(kind, layout.root)
@@ -64,34 +60,34 @@ def init(arguments: argparse.Namespace) -> int:
         _install(layout, kind, change)
     elif kind == "none":
         gone, warnings = _remove(layout)
-        change.written += [f"taken out: {name}" for name in gone]
+        change.written += [f"removed: {name}" for name in gone]
         change.warnings += warnings
-    elif mark.schedule(layout) is not None:
-        change.written += _move_along()
+    elif entry := mark.schedule(layout):
+        change.written += schedule.update(entry)
     _report(arguments, layout, change, "Set up")
     if not arguments.json:
         _next_step(layout, mark.schedule(layout))
-    return 0
 
 
-def _uninstall(arguments: argparse.Namespace, layout: Layout) -> int:
+def _uninstall(arguments: Namespace, layout: Layout) -> None:
     uninstall.require_rest(layout)
-    # First what ticks: nothing must start in a project that is half taken out.
+    # The schedule first: nothing must start in a project that is half removed.
     gone, warnings = _remove(layout)
     change = uninstall.carry_out(layout)
     change.written[:0] = gone
     change.warnings += warnings
-    _report(arguments, layout, change, "Taken out of")
+    _report(arguments, layout, change, "Removed from")
     if not arguments.json:
         _what_stays(layout, program_copy.folder())
-    return 0
 
 
 # --- the schedule ------------------------------------------------------------------------------
 
 
 def _install(layout: Layout, kind: str, change: Change) -> None:
-    entry = Entry(kind, layout.root, usable_path(os.environ), program_copy.launcher())
+    client = registry.of_config(load.settings(layout, write_cache=False).config)
+    path = usable_path(os.environ, client.passing_folders(os.environ))
+    entry = Entry(kind, layout.root, path, program_copy.launcher())
     change.written += schedule.install(entry)
     mark.record_schedule(layout, entry)
     change.warnings += KINDS[kind].warnings()
@@ -110,38 +106,32 @@ def _remove(layout: Layout) -> tuple[list[str], list[str]]:
     return found
 
 
-def _move_along() -> list[str]:
-    """Let the schedules that are installed start this version, if it is newer."""
-    with program_copy.changing():
-        return program_copy.put()
-
-
-def follow(arguments: argparse.Namespace) -> int:
+@command("_follow")
+def follow(arguments: Namespace) -> None:
     """Let the schedule of a project that has one start this version, if it is newer.
 
     What a session's start calls after an update of the plugin: nobody has to know that the
     schedule starts a copy. Raises OrchestratorError; the version before is still at work then.
     """
     layout = context.changing(arguments)
-    if mark.schedule(layout) is not None:
-        for name in _move_along():
+    if entry := mark.schedule(layout):
+        for name in schedule.update(entry):
             output.out(name)
-    return 0
 
 
-def probe(arguments: argparse.Namespace) -> int:
+@command("_probe")
+def probe(arguments: Namespace) -> None:
     """Print what can be reached from here, as JSON: `doctor` starts this as the schedule would."""
     from orchestrator.setup import doctor
 
     found = doctor.reachable(context.reading(arguments), dict(os.environ))
     output.show_json({"findings": [finding._asdict() for finding in found]})
-    return 0
 
 
 # --- what is said ------------------------------------------------------------------------------
 
 
-def _report(arguments: argparse.Namespace, layout: Layout, change: Change, done: str) -> None:
+def _report(arguments: Namespace, layout: Layout, change: Change, done: str) -> None:
     if arguments.json:
         entry = mark.schedule(layout)
         output.show_json(

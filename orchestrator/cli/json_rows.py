@@ -1,6 +1,6 @@
-"""The JSON of reference 6: one function a noun, so that every command says the same of it.
+"""The JSON of reference 6: one function per noun, so that every command shows a noun alike.
 
-`None` means "not known". Times leave as ISO 8601 with `Z`, paths as absolute ones.
+`None` means "not known". Times are ISO 8601 with `Z`, paths are absolute.
 """
 
 from __future__ import annotations
@@ -8,41 +8,36 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config, Problem, PullRequest, Snapshot, Task, iso
+from orchestrator.model import Agent, Config, PullRequest, RunView, Snapshot, Task, iso
 from orchestrator.plan.planner import plan, refusal
 from orchestrator.plan.rules import Verdict
+from orchestrator.tasks import store as stores
 from orchestrator.tasks.task_file import TaskFile
+from orchestrator.tick import observe, problems
 from orchestrator.tick.observe import Observation
 
 Row = dict[str, Any]
-
-
-def time_text(seconds: float | None) -> str | None:
-    """Return a time as the outside writes it; None for one that no calendar has."""
-    try:
-        return iso(seconds)
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 # --- tasks -------------------------------------------------------------------------------------
 
 
 def task_row(task: Task, config: Config) -> Row:
-    """Return a task as `task list --json` shows it; `branch` is the base that it will be given."""
+    """Return a task as `task list --json` shows it; `branch` is its base branch."""
     return {
         "id": task.id,
         "title": task.title,
         "role": task.role,
         "priority": task.priority,
         "branch": task.branch or config.base_branch,
-        "created": time_text(task.created),
+        "created": iso(task.created),
         "created_by": task.created_by,
         "state": task.state,
-        "path": task.path,
+        "path": task.where,
         "attempts": task.attempts,
-        "not_before": time_text(task.not_before),
+        "not_before": iso(task.not_before),
         "depends_on": list(task.depends_on),
         "claimed_by": task.claimed_by,
         "reason": task.reason,
@@ -57,12 +52,12 @@ def task_with_history(task: Task, file: TaskFile, config: Config) -> Row:
     return {**task_row(task, config), "body": file.body, "history": history}
 
 
-def retrying_row(task: Task) -> Row:
-    """Return a waiting task that was tried before; `attempt` is the number of the coming one."""
+def _retrying_row(task: Task) -> Row:
+    """Return a waiting task that was tried before; `attempt` is the number of the next attempt."""
     return {
         "task": task.id,
         "attempt": task.attempts + 1,
-        "not_before": time_text(task.not_before),
+        "not_before": iso(task.not_before),
         "error": task.error,
     }
 
@@ -102,28 +97,21 @@ def _agent_state(runs: bool, reason: str | None) -> str:
     return "ready" if reason is None else "waiting"
 
 
-def running_rows(layout: Layout, seen: Observation, now: float) -> list[Row]:
-    """Return the runs that are not settled yet, as `status --json` shows them."""
-    rows = []
-    for run in seen.snapshot.runs:
-        record = seen.records.get(run.id, {})
-        created = record.get("created")
-        started = seen.states[run.agent].supervisor
-        supervisor = record.get("supervisor") or started
-        rows.append(
-            {
-                "run": run.id,
-                "agent": run.agent,
-                "task": run.task,
-                "pid": supervisor.get("pid"),
-                "started": time_text(created),
-                "age_seconds": None if created is None else max(int(now - created), 0),
-                "branch": record.get("branch"),
-                "worktree": layout.worktree(run.agent),
-                "cost_usd": (record.get("outcome") or {}).get("cost_usd"),
-            }
-        )
-    return rows
+def _running_row(layout: Layout, seen: Observation, run: RunView, now: float) -> Row:
+    record = seen.records.get(run.id)
+    created = record.created if record else None
+    supervisor = (record and record.supervisor) or seen.states[run.agent].supervisor
+    return {
+        "run": run.id,
+        "agent": run.agent,
+        "task": run.task,
+        "pid": supervisor.pid if supervisor else None,
+        "started": iso(created),
+        "age_seconds": None if created is None else max(int(now - created), 0),
+        "branch": record.branch if record else None,
+        "worktree": layout.worktree(run.agent),
+        "cost_usd": record.outcome.cost_usd if record and record.outcome else None,
+    }
 
 
 # --- the rest ----------------------------------------------------------------------------------
@@ -135,6 +123,48 @@ def pull_request_row(pr: PullRequest) -> Row:
     return {name: getattr(pr, name) for name in names}
 
 
-def problem_row(problem: Problem) -> Row:
-    """Return a problem as `status --json` and `tick --json` show it."""
-    return {"code": problem.code, "message": problem.message, "hint": problem.hint}
+def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Row:
+    """Return the whole project as `status --json` shows it, and change nothing.
+
+    `prs` are the pull requests; None if the forge cannot be asked.
+    """
+    seen = observe.observe(layout, loaded, now, prs)
+    store, snapshot = stores.of_project(layout), seen.snapshot
+    incoming, claimed, blocked = seen.incoming, seen.claimed, store.list("blocked")
+    parsed = {"incoming": incoming, "claimed": claimed, "blocked": blocked}
+    running = [_running_row(layout, seen, run, now) for run in snapshot.runs]
+    tried = [task for task in incoming.tasks if task.attempts > 0]
+    ticked = problems.last_tick(layout)
+    found = problems.find_problems(layout, loaded, seen, now)
+    return {
+        "queue": {**store.counts(), **{state: len(of.tasks) for state, of in parsed.items()}},
+        "limits": loaded.config.queue_limits._asdict(),
+        "open_prs": snapshot.open_prs,
+        "agents": agent_rows(loaded.config, snapshot, now),
+        "running": running,
+        "retrying": [_retrying_row(task) for task in tried],
+        "blocked": [
+            {"task": t.id, "title": t.title, "question": t.question, "reason": t.reason}
+            for t in blocked.tasks
+        ],
+        "totals": _totals(seen, running),
+        "scheduler": {
+            "last_tick": iso(ticked),
+            "age_seconds": None if ticked is None else int(max(now - ticked, 0)),
+            "stale": problems.is_overdue(layout, now),
+        },
+        "problems": [problem._asdict() for problem in found],
+    }
+
+
+def _totals(seen: Observation, running: list[Row]) -> Row:
+    """Return the sums over the agents' settled runs; the time includes the active runs."""
+    sums = [state.totals for state in seen.states.values()]
+    so_far = sum(row["age_seconds"] or 0 for row in running)
+    return {
+        "runs": sum(t.runs for t in sums),
+        "input_tokens": sum(t.input_tokens for t in sums),
+        "output_tokens": sum(t.output_tokens for t in sums),
+        "cost_usd": round(sum((t.cost_usd for t in sums), 0.0), 6),
+        "seconds_running": round(sum((t.seconds_running for t in sums), 0.0) + so_far, 3),
+    }

@@ -1,22 +1,22 @@
-"""`logs`: the readable transcript of a run, while it is at work or afterwards."""
+"""`logs`: the readable transcript of a run, active or ended."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import time
+from argparse import Namespace
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from orchestrator.cli import context, find_run, output
+from orchestrator.cli.command import argument, command, flag
 from orchestrator.cli.find_run import Run
-from orchestrator.cli.parser import command
-from orchestrator.client.claude import transcript
-from orchestrator.client.claude.transcript import Line
+from orchestrator.client import registry
+from orchestrator.client.protocol import Client, Line
 from orchestrator.project import run_record
-from orchestrator.project.run_record import Record
-from orchestrator.system import process
+from orchestrator.project.run_record import RunRecord
+from orchestrator.system import files
 
 #: Seconds between two looks at a run that is followed.
 POLL_SECONDS = 0.2
@@ -25,44 +25,41 @@ TAIL_BYTES, TAIL_LINES = 16_384, 40
 CHECKS_LOG = "checks.log"
 
 
-def register(commands: Any) -> None:
-    parser = command(
-        commands,
-        "logs",
-        logs,
-        "what a run did: an agent's latest one, a task's latest one, or the one that is named",
-        "  orchestrator logs impl-agent-1\n"
-        "  orchestrator logs TASK-a1b2c3d4\n"
-        "  orchestrator logs 20240115T103000Z-1f00aa --raw     the client's own JSON lines\n"
-        "  orchestrator logs impl-agent-1 --follow             until the run ends",
-    )
-    parser.add_argument("subject", metavar="AGENT|TASK|RUN")
-    parser.add_argument("--follow", action="store_true", help="go on until the run ends")
-    parser.add_argument("--raw", action="store_true", help="the stream as the client wrote it")
+@command(
+    "logs",
+    argument("subject", metavar="AGENT|TASK|RUN"),
+    flag("--follow", "continue until the run ends"),
+    flag("--raw", "print the stream as the client wrote it"),
+)
+def logs(arguments: Namespace) -> None:
+    """Show what a run did: an agent's latest run, a task's latest run, or the named run.
 
-
-def logs(arguments: argparse.Namespace) -> int:
-    layout = context.layout(arguments)
-    run = find_run.find(layout, arguments.subject)
+    examples:
+      orchestrator logs impl-agent-1
+      orchestrator logs TASK-a1b2c3d4
+      orchestrator logs 20240115T103000Z-1f00aa --raw     the client's own JSON lines
+      orchestrator logs impl-agent-1 --follow             until the run ends
+    """
+    subject = arguments.subject
+    run = find_run.find(context.layout(arguments), subject)
+    if run is None:
+        why = f"  see why: orchestrator explain {subject}"
+        output.answer(arguments, [], f"{subject} has not run yet", why)
+        return
     if not isinstance(run, Run):
-        if arguments.json:
-            output.show_json([])
-        elif run is None:
-            output.out(f"{arguments.subject} has not run yet")
-            output.out(f"  why: orchestrator explain {arguments.subject}")
-        else:
-            output.out(run.sentence())
-        return 0
+        output.answer(arguments, [], run.sentence())
+        return
+    launch = files.read_json(os.path.join(run.folder, run_record.LAUNCH)) or {}
+    client = registry.named(launch.get("client"))
     with _opened(run) as stream:
         raw = _followed(run, stream) if arguments.follow else stream
         if arguments.raw:
             for line in raw:
                 output.copy(line)
         elif arguments.json:
-            output.show_json([event._asdict() for event in _events(raw)])
+            output.show_json([event._asdict() for event in _events(client, raw)])
         else:
-            _show(run, _events(raw))
-    return 0
+            _show(run, _events(client, raw))
 
 
 # --- the stream --------------------------------------------------------------------------------
@@ -70,12 +67,10 @@ def logs(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _opened(run: Run) -> Iterator[IO[bytes]]:
-    """Open a run's stream; an empty one where there is none yet."""
-    packed = None
-    # In this order: a stream is whole in its packed form before the plain one goes.
-    plain = _open(os.path.join(run.folder, run_record.STREAM))
-    if plain is None:
-        packed = _open(os.path.join(run.folder, run_record.PACKED_STREAM))
+    """Open a run's stream; an empty stream if the run has none yet."""
+    # In this order: a stream is whole in its packed form before the plain file is removed.
+    plain = _open(run, run_record.STREAM)
+    packed = None if plain else _open(run, run_record.PACKED_STREAM)
     with plain or packed or open(os.devnull, "rb") as stream:
         if packed is None:
             yield stream
@@ -86,23 +81,22 @@ def _opened(run: Run) -> Iterator[IO[bytes]]:
                 yield cast("IO[bytes]", unpacked)
 
 
-def _open(path: str) -> IO[bytes] | None:
-    """Open a file to read, but nothing that an agent may have put in its place."""
+def _open(run: Run, name: str) -> IO[bytes] | None:
+    """Open a file of a run, but nothing that an agent may have put in its place."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return files.open_regular(os.path.join(run.folder, name))
     except OSError:
         return None
-    return os.fdopen(descriptor, "rb")
 
 
 def _followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
     """Yield the stream's lines as they come, until the run has ended."""
     rest = b""
     while True:
-        # Asked before reading: what is written up to the end is surely read after it.
+        # Asked before reading, so that everything written until the end is read after it.
         over = _is_over(run)
         if stream.name == os.devnull:
-            stream = _open(os.path.join(run.folder, run_record.STREAM)) or stream
+            stream = _open(run, run_record.STREAM) or stream
         for piece in stream:
             rest += piece
             if rest.endswith(b"\n"):
@@ -116,21 +110,16 @@ def _followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _is_over(run: Run) -> bool:
-    """Whether a run has ended, or its supervisor has: then only a tick can go on with it."""
+    """Return whether a run has ended, or has lost its supervisor: then only a tick continues it."""
     record = run.record()
-    if not record or record.get("status") == "finished":
+    if record is None or record.status == "finished":
         return True
-    supervisor = record.get("supervisor")
-    return supervisor is not None and not _is_alive(supervisor)
+    return record.supervisor is not None and not record.supervisor.is_alive()
 
 
-def _is_alive(supervisor: dict[str, Any]) -> bool:
-    return process.is_alive(supervisor.get("pid"), supervisor.get("identity"))
-
-
-def _events(lines: Iterable[bytes]) -> Iterator[Line]:
+def _events(client: Client, lines: Iterable[bytes]) -> Iterator[Line]:
     for line in lines:
-        yield from transcript.translate(line.decode(errors="replace"))
+        yield from client.translate(line.decode(errors="replace"))
 
 
 # --- plain text --------------------------------------------------------------------------------
@@ -138,48 +127,46 @@ def _events(lines: Iterable[bytes]) -> Iterator[Line]:
 
 def _show(run: Run, events: Iterable[Line]) -> None:
     record = run.record()
-    title = f": {record['title']}" if record.get("title") else ""
-    output.out(f"run {run.id} of {run.agent}, task {record.get('task') or 'none'}{title}")
+    task, title = (record.task, record.title) if record else (None, None)
+    title = f": {title}" if title else ""
+    output.out(f"run {run.id} of {run.agent}, task {task or 'none'}{title}")
     for event in events:
         output.out(_plain(event))
     record = run.record()
-    for name in _telling_logs(run, record):
-        _show_tail(run, name)
+    for name in _telling_logs(record):
+        if lines := _tail(run, name):
+            output.out(f"--- the end of {name}")
+            for line in lines:
+                output.out(f"  {line}")
     for line in _ending(run, record):
         output.out(line)
 
 
 def _plain(event: Line) -> str:
-    """Return an event as text: its clock time, its kind, and what it says, indented."""
+    """Return an event as text: its clock time, its kind, and its text, indented."""
     clock = event.at[11:19] if event.at and len(event.at) >= 19 else ""
     return f"{clock:8} {event.kind:6}  " + event.text.replace("\n", "\n" + " " * 17)
 
 
-def _telling_logs(run: Run, record: Record) -> list[str]:
+def _telling_logs(record: RunRecord | None) -> list[str]:
     """Return the run's other logs that say why it ended as it did, or what it does now."""
-    outcome = record.get("outcome") or {}
-    reason = str(outcome.get("reason") or "")
-    if outcome.get("verdict") in ("done", "no_change", "approved", "changes_requested"):
+    if record is None:
+        return [run_record.SUPERVISOR_LOG]
+    outcome = record.outcome
+    if outcome and outcome.verdict in ("done", "no_change", "approved", "changes_requested"):
         return []
+    failed_checks = outcome is not None and (outcome.reason or "").startswith("checks_failed")
     names = []
-    if reason.startswith("checks_failed") or record.get("status") == "concluding":
+    if failed_checks or record.status == "concluding":
         names.append(CHECKS_LOG)
-    if outcome and not reason.startswith("checks_failed"):
+    if outcome and not failed_checks:
         names.append(run_record.STDERR)
     return [*names, run_record.SUPERVISOR_LOG]
 
 
-def _show_tail(run: Run, name: str) -> None:
-    lines = tail(os.path.join(run.folder, name))
-    if lines:
-        output.out(f"--- the end of {name}")
-        for line in lines:
-            output.out(f"  {line}")
-
-
-def tail(path: str) -> list[str]:
-    """Return a file's last lines; none when it is missing or empty."""
-    file = _open(path)
+def _tail(run: Run, name: str) -> list[str]:
+    """Return the last lines of a file of a run; an empty list if it is missing."""
+    file = _open(run, name)
     if file is None:
         return []
     with file:
@@ -188,27 +175,26 @@ def tail(path: str) -> list[str]:
         return file.read(TAIL_BYTES).decode(errors="replace").splitlines()[-TAIL_LINES:]
 
 
-def _ending(run: Run, record: Record) -> Iterator[str]:
-    outcome = record.get("outcome") or {}
-    if record.get("status") != "finished" or not outcome:
+def _ending(run: Run, record: RunRecord | None) -> Iterator[str]:
+    if record is None or record.status != "finished" or record.outcome is None:
         yield f"--- {_under_way(record)}"
         return
-    yield f"--- ended: {outcome.get('verdict')}"
+    outcome = record.outcome
+    yield f"--- ended: {outcome.verdict}"
     for key in ("reason", "summary", "question", "feedback"):
-        if outcome.get(key):
-            yield f"  {key}: {outcome[key]}"
-    if outcome.get("pr"):
-        yield f"  pull request: orchestrator pr show {outcome['pr']}"
-    cost = outcome.get("cost_usd")
-    began, ended = record.get("created"), record.get("finished")
-    took = f"{max(ended - began, 0):.0f} s" if began and ended else "unknown time"
+        if text := getattr(outcome, key):
+            yield f"  {key}: {text}"
+    if outcome.pr:
+        yield f"  pull request: orchestrator pr show {outcome.pr}"
+    seconds, cost = record.seconds(), outcome.cost_usd
+    took = "unknown time" if seconds is None else f"{seconds:.0f} s"
     yield f"  {took}, {'unknown cost' if cost is None else f'{cost:.4f} USD'}"
     yield f"  files: {run.folder}"
 
 
-def _under_way(record: Record) -> str:
-    if not record:
-        return "its record is missing or cannot be read; see: orchestrator doctor"
-    if _is_alive(record.get("supervisor") or {}):
-        return f"at work ({record.get('status')}); to go on watching: add --follow"
-    return f"nobody has it in hand ({record.get('status')}); the next tick goes on with it"
+def _under_way(record: RunRecord | None) -> str:
+    if record is None:
+        return "the run's record is missing or cannot be read; see: orchestrator doctor"
+    if record.supervisor is not None and record.supervisor.is_alive():
+        return f"active ({record.status}); to follow it: add --follow"
+    return f"no process works on it ({record.status}); the next tick continues it"

@@ -40,40 +40,39 @@ def main(words: Sequence[str]) -> int:
 
 
 def _command(words: list[str]) -> int:
-    if words == ["tick"]:  # the schedule's, which has no options to parse
+    if words == ["tick"]:  # the schedule's call, which has no options to parse
         from orchestrator.cli import tick
 
         return tick.pass_once()
     from orchestrator.cli import parser
 
     arguments = parser.parse(words)
-    code: int = arguments.command(arguments)
-    return code
+    return arguments.command(arguments) or 0
 
 
 def _busy(held: locks.LockHeld) -> OrchestratorError:
-    """Somebody else is changing the same thing, for longer than we wait."""
+    """Another process holds a lock for longer than the command waits."""
     return OrchestratorError(
-        f"another process is at work (it holds {held.args[0]})",
+        f"another process works on the same thing (it holds {held.args[0]})",
         "try again in a moment; see: orchestrator status",
         code="busy",
     )
 
 
 def _not_installed(error: ModuleNotFoundError) -> OrchestratorError:
-    """This Python lacks a library: scripts that are run by path use any Python."""
+    """A library is missing: the scripts `init.py` and `scheduler.py` can be run with any Python."""
     return OrchestratorError(
         f"the library {error.name!r} is not installed for {sys.executable}",
-        "use bin/orchestrator, which brings its own; or: pip install -r requirements.lock",
+        "use bin/orchestrator, which installs it; or: pip install -r requirements.lock",
         code="not_installed",
     )
 
 
 def _from_the_system(error: OSError) -> OrchestratorError:
-    """A file or folder that refused us: which, and what to look at."""
+    """The system refused access to a file or a folder."""
     where = error.filename or "a file"
     return OrchestratorError(
         f"{where}: {error.strerror or error}",
-        "look at its owner, its permissions and the free space of its disk",
+        "check its owner, its permissions and the free space of its disk",
         code="system_fault",
     )

@@ -1,4 +1,4 @@
-"""What follows after runs that were waited for: a review, another attempt, a person's turn."""
+"""What comes next after runs that were waited for: a review, another attempt, a decision."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Snapshot
 from orchestrator.plan.planner import plan
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick import inbox
 
 
 def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
-    """Yield lines on what comes next for tasks whose runs have ended; None is a run without one."""
+    """Yield what comes next for tasks whose runs have ended; None is a run without a task."""
     loaded, seen = context.look(layout)
     planned = plan(seen.snapshot, loaded.config, context.now())
     approvals = {
@@ -26,22 +26,22 @@ def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"next: {waiting} {'task waits' if waiting == 1 else 'tasks wait'}"
                 yield "  orchestrator task list --state incoming"
             continue
-        for subject in _subjects(Store(layout), task_id, seen.snapshot):
+        for subject in _subjects(stores.of_project(layout), task_id, seen.snapshot):
             if subject in approvals:
                 yield f"next: {subject} is done, and its pull request waits for your approval"
                 yield f"  orchestrator inbox approve {approvals[subject]}"
                 continue
             try:
                 found = explain.explanation(layout, subject, planned)
-            except NotFound:  # somebody took it away meanwhile
+            except NotFound:  # the task was removed meanwhile
                 continue
             yield f"next: {subject} {found.verdict}"
             if found.next_step:
                 yield f"  {found.next_step}"
 
 
-def _subjects(store: Store, task_id: str, snapshot: Snapshot) -> list[str]:
-    """Return the tasks that a run of this one led to: open reviews, else the reviewed or itself."""
+def _subjects(store: stores.Store, task_id: str, snapshot: Snapshot) -> list[str]:
+    """Return the tasks that a task's run led to: open reviews, else the reviewed task or itself."""
     try:
         reviewed = store.find(task_id).reviews or task_id
     except NotFound:

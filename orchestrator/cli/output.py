@@ -10,10 +10,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import Problem
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 
 def out(text: str = "") -> None:
@@ -47,6 +50,32 @@ def copy(data: bytes) -> None:
     else:
         sys.stdout.buffer.write(data)
     sys.stdout.flush()
+
+
+def answer(arguments: Namespace, value: Any, *lines: str) -> None:
+    """Print what a command did: `value` if JSON is wanted, else the lines."""
+    if arguments.json:
+        show_json(value)
+        return
+    for line in lines:
+        out(line)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, as in `1 task`, `2 tasks`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def span(seconds: int | None) -> str:
+    """Return a time span for people: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    if seconds is None:
+        return "?"
+    minutes, hours = seconds // 60, seconds // 3600
+    if seconds < 120:
+        return f"{seconds} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def show_json(value: Any) -> None:

@@ -1,34 +1,32 @@
-"""The command line's grammar: commands register themselves, wrong words get a suggestion."""
+"""The command line's grammar: builds argparse's parser from the declared commands."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
+import textwrap
 from importlib import import_module
 from typing import Any, NoReturn
 
 from orchestrator import __version__
+from orchestrator.cli.command import COMMANDS
 from orchestrator.errors import UsageError, did_you_mean
 
-#: The modules that hold commands, in the order of the help text, each with its commands. Only the
-#: module of the command that is called is imported: an agent's command costs mostly its imports.
-_MODULES = {
-    "init": ("init", "_follow", "_probe"),
-    "tick": ("tick",),
-    "reports": ("status", "watch", "explain", "doctor"),
-    "logs": ("logs",),
-    "task": ("task",),
+#: The modules of each command, in the order of the help text. Only those of the command that is
+#: called are imported, because imports are most of the time that an agent's command takes.
+MODULES: dict[str, tuple[str, ...]] = {
+    **{name: (name,) for name in ("init", "tick", "status", "watch", "explain", "doctor", "logs")},
+    "task": ("task", "task_add", "task_change"),
     "inbox": ("inbox",),
-    "agent": ("agent", "limits"),
-    "run_and_stop": ("run", "stop"),
-    "pr": ("pr",),
-    "clean": ("clean",),
-    "demo": ("demo",),
-    "session": ("_news", "_skill"),
-    "tuning": ("_history",),
+    "agent": ("agent", "agent_pause"),
+    **{name: (name,) for name in ("limits", "run", "stop", "pr", "clean", "demo")},
+    "_probe": ("init",),
+    "_follow": ("init",),
+    "_news": ("session",),
+    "_skill": ("session",),
+    "_history": ("tuning",),
 }
-
 
 #: Words that people try first, and the commands they mean.
 _MEANT = {
@@ -44,6 +42,14 @@ _MEANT = {
     "start": "agent resume",
     "kill": "stop",
 }
+_HELP = """Runs coding agents over a queue of markdown tasks.
+
+examples:
+  orchestrator demo                      see the whole system at work, no account needed
+  orchestrator init                      set this project up
+  orchestrator task add --title 'Fix the login form' --role implement
+  orchestrator status                    what happens, and what is wrong
+  orchestrator explain impl-agent-1      why an agent does not start"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,8 +67,7 @@ class Parser(argparse.ArgumentParser):
         if found:
             what, word, listed = found.groups()
             choices = [choice.strip(" '") for choice in listed.split(",")]
-            choices = [choice for choice in choices if not choice.startswith("_")]
-            hint = did_you_mean(word, choices)
+            hint = did_you_mean(word, [choice for choice in choices if choice[:1] != "_"])
             if what == "COMMAND" and self.prog == "orchestrator" and word in _MEANT:
                 hint = f"did you mean 'orchestrator {_MEANT[word]}'?"
             raise UsageError(f"{what}: there is no {word!r}", hint)
@@ -75,101 +80,81 @@ class Parser(argparse.ArgumentParser):
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Read a command line. Raises UsageError; exits for --help and --version."""
-    words = _options_last(words)
-    parser = _build(_first_command(words))
-    arguments, rest = parser.parse_known_args(words)
+    general, own = _apart(words)
+    parser = _build(next((word for word in own if not word.startswith("-")), None))
+    arguments, rest = parser.parse_known_args(general + own)
     if rest and hasattr(arguments, "rest") and not any(word.startswith("-") for word in rest):
         # argparse gives up a list at the first option: `add NAME --role ROLE key=value`.
         setattr(arguments, arguments.rest, [*getattr(arguments, arguments.rest), *rest])
         rest = []
+    asked = getattr(arguments, "parser", parser)
     if rest:
-        # The command's own parser knows the options that one could have meant.
-        getattr(arguments, "parser", parser).error(f"unrecognized arguments: {' '.join(rest)}")
+        # The command's own parser knows the options that are near the unknown one.
+        asked.error(f"unrecognized arguments: {' '.join(rest)}")
     if not hasattr(arguments, "command"):
-        asked = getattr(arguments, "parser", parser)
         asked.print_help(sys.stderr)
         example = "orchestrator status" if asked is parser else f"{asked.prog} list"
         raise UsageError("no command given", f"for example: {example}")
     return arguments
 
 
-def _options_last(words: list[str]) -> list[str]:
-    """Move the options that hold everywhere to the front, so that they may stand anywhere."""
-    front, rest, queue = [], [], list(words)
+def _apart(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the options of every command, which may stand anywhere, and all other words."""
+    general: list[str] = []
+    own: list[str] = []
+    queue = list(words)
     while queue:
         word = queue.pop(0)
         if word == "--":
-            rest += [word, *queue]
-            break
+            return general, [*own, word, *queue]
         if word == "--project":
-            front += [word, *queue[:1]]
+            general += [word, *queue[:1]]
             queue = queue[1:]
         elif word == "--json" or word.startswith("--project="):
-            front.append(word)
+            general.append(word)
         else:
-            rest.append(word)
-    return front + rest
-
-
-def _first_command(words: list[str]) -> str | None:
-    """Return the word that names the command; None when there is none before any option."""
-    options = iter(words)
-    for word in options:
-        if word == "--project":
-            next(options, None)
-        elif not word.startswith("-"):
-            return word
-    return None
+            own.append(word)
+    return general, own
 
 
 def _build(wanted: str | None) -> Parser:
     """Make the parser: of one command if `wanted` is one, else of all of them."""
-    parser = Parser(
-        prog="orchestrator",
-        description="Runs coding agents over a queue of markdown tasks.",
-        epilog="examples:\n"
-        "  orchestrator demo                      see the whole system at work, no account needed\n"
-        "  orchestrator init                      set this project up\n"
-        "  orchestrator task add --title 'Fix the login form' --role implement\n"
-        "  orchestrator status                    what happens, and what is wrong\n"
-        "  orchestrator explain impl-agent-1      why an agent does nothing",
-    )
+    parser = Parser(prog="orchestrator", **_help(_HELP))
     parser.add_argument("--version", action="version", version=f"orchestrator {__version__}")
     parser.add_argument("--project", metavar="DIR", help="the project to work on (default: here)")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
-    of_wanted = [name for name, words in _MODULES.items() if wanted in words]
-    for name in of_wanted or _MODULES:
-        import_module(f"orchestrator.cli.{name}").register(commands)
+    names = [wanted] if wanted in MODULES else list(MODULES)
+    for module in (module for name in names for module in MODULES[name]):
+        import_module(f"orchestrator.cli.{module}")
+    parsers, inside = {"": parser}, {}
+    # A group stands before its commands: its words are the beginning of theirs.
+    declared = [(names.index(w.split()[0]), w) for w in COMMANDS if w.split()[0] in names]
+    for _, words in sorted(declared):
+        above, _, name = words.rpartition(" ")
+        if above not in inside:
+            inside[above] = parsers[above].add_subparsers(
+                title="commands", metavar="COMMAND", parser_class=Parser
+            )
+        texts = _help(COMMANDS[words].help)
+        shown = {} if name.startswith("_") else {"help": texts["description"].replace("%", "%%")}
+        parsers[words] = inside[above].add_parser(name, **shown, **texts)
+        _fill(parsers[words], words)
     return parser
 
 
-def command(
-    commands: Any, name: str, function: Any, summary: str, examples: str = "", **options: Any
-) -> Parser:
-    """Add a command to a group; return its parser, for its arguments."""
-    epilog = f"examples:\n{examples}" if examples else None
-    parser: Parser = commands.add_parser(
-        name, help=summary, description=summary, epilog=epilog, **options
-    )
-    parser.set_defaults(command=function, parser=parser)
-    return parser
+def _help(text: str) -> dict[str, Any]:
+    """Return the two parts of a command's help, as options of a parser."""
+    summary, _, rest = text.partition("\n\n")
+    return {"description": " ".join(summary.split()).rstrip("."), "epilog": textwrap.dedent(rest)}
 
 
-def seconds(text: str) -> float:
-    """Read a span of time from the command line, for `type=`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of seconds, found {text!r}")
-    return value
-
-
-def group(commands: Any, name: str, summary: str, examples: str = "") -> Any:
-    """Add a command that has sub-commands; return where they are added."""
-    epilog = f"examples:\n{examples}" if examples else None
-    parser: Parser = commands.add_parser(name, help=summary, description=summary, epilog=epilog)
-    parser.set_defaults(parser=parser)
-    return parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+def _fill(parser: Parser, words: str) -> None:
+    """Add a command's arguments, and what `parse` and `main` want to know."""
+    run, _, arguments = COMMANDS[words]
+    for each in arguments:
+        target = parser if isinstance(each, tuple) else parser.add_mutually_exclusive_group()
+        for names, options in [each] if isinstance(each, tuple) else each:
+            target.add_argument(*names, **options)
+            if options.get("nargs") in ("*", "+"):
+                parser.set_defaults(rest=names[0])
+    parser.set_defaults(parser=parser, **({"command": run} if run else {}))

@@ -1,16 +1,16 @@
-"""What a Claude Code session asks of us: news for its start, and the text of a skill.
+"""What a client's session asks of the plugin: news for its start, and the text of a skill.
 
-Hidden commands: the hook and the skills call them, people have `inbox`, `status` and the skills.
+Hidden commands: the hook and the skills call them; people have `inbox`, `status` and the skills.
 """
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections import Counter
-from typing import Any
 
 from orchestrator.cli import context, output
-from orchestrator.cli.status import span
+from orchestrator.cli.command import argument, command
+from orchestrator.cli.output import count, span
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -20,25 +20,18 @@ from orchestrator.tick import problems
 from orchestrator.tick.inbox import Item, items
 from orchestrator.tick.observe import Observation
 
-#: Seconds without a tick after which a session is told: by then no schedule can be at work.
+#: Seconds without a tick after which a session is told: by then no schedule can be active.
 LONG = 3600.0
 #: Problems that are told in other words, or as items of the inbox.
 _TOLD_OTHERWISE = {"tick_stale", "agent_suspended"}
 
 
-def register(commands: Any) -> None:
-    news = commands.add_parser("_news", description="lines for the start of a session, if any")
-    news.set_defaults(command=tell, parser=news)
-    skill = commands.add_parser("_skill", description="the text of one of the agents' skills")
-    skill.set_defaults(command=show_skill, parser=skill)
-    skill.add_argument("name", metavar="NAME")
-
-
-def tell(arguments: argparse.Namespace) -> int:
+@command("_news")
+def tell(arguments: Namespace) -> None:
     """Print at most two lines: what waits for a person, and what is wrong. Nothing if all is well.
 
-    They become part of a person's conversation, so they hold counts and our own words only, never
-    a word of a task, an agent or a file.
+    The lines become part of a person's conversation, so they contain counts and the product's own
+    words only, never a word of a task, an agent or a file.
     """
     layout = context.layout(arguments)
     if context.running_agent() is None and mark.is_initialised(layout):
@@ -46,24 +39,21 @@ def tell(arguments: argparse.Namespace) -> int:
         for line in (_waiting(items(layout, loaded, seen)), _wrong(layout, loaded, seen)):
             if line:
                 output.out(f"Orchestrator: {line}")
-    return 0
 
 
 def _waiting(found: list[Item]) -> str | None:
-    count = Counter(map(_kind, found))
-    told = [f"{number} {one if number == 1 else many}" for (one, many), number in count.items()]
+    kinds = Counter(map(_kind, found))
+    told = [f"{count(number, noun)} {what}" for (noun, what), number in kinds.items()]
     return f"{', '.join(told)}; /orchestrator:inbox" if told else None
 
 
 def _kind(item: Item) -> tuple[str, str]:
-    """Return what an item is called, alone and in number."""
+    """Return what kind of item this is: a noun to count, and what is said of it."""
     if item.kind == "question":
-        return "question waiting", "questions waiting"
+        return "question", "waiting"
     if item.kind == "approval":
-        return "pull request to approve", "pull requests to approve"
-    if item.id.startswith("agent:"):
-        return "agent paused after failures", "agents paused after failures"
-    return "task failed or stuck", "tasks failed or stuck"
+        return "pull request", "to approve"
+    return ("agent", "paused after failures") if item.agent else ("task", "failed or stuck")
 
 
 def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
@@ -73,17 +63,17 @@ def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
     said = [f"problems: {', '.join(told)}"] if told else []
     ticked = problems.last_tick(layout)
     if ticked is None and problems.is_overdue(layout, now):
-        said.append("nothing has ever ticked, so no agent starts")
+        said.append("the scheduler has never run, so no agent starts")
     elif ticked is not None and now - ticked > LONG:
-        said.append(f"nothing has ticked for {span(int(now - ticked))}")
+        said.append(f"the scheduler has not run for {span(int(now - ticked))}")
     return f"{'; '.join(said)}; /orchestrator:doctor" if said else None
 
 
-def show_skill(arguments: argparse.Namespace) -> int:
-    """Print a skill as an agent of this project is told it; the shipped one outside a project."""
+@command("_skill", argument("name", metavar="NAME"))
+def show_skill(arguments: Namespace) -> None:
+    """Print a skill as an agent of this project is told it; the shipped skill outside a project."""
     try:
         own = context.layout(arguments).commands
     except OrchestratorError:
         own = ""
     output.out(prompts.skill(own, arguments.name))
-    return 0

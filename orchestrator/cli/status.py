@@ -1,144 +1,24 @@
-"""What `status` and `watch` show: the whole project as one value (reference 6), and as text."""
+"""`status`: the whole project for people, the most important first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from orchestrator import idle
-from orchestrator.cli import json_rows
-from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError
+from orchestrator.cli import context, json_rows, output
+from orchestrator.cli.command import command
+from orchestrator.cli.json_rows import Row
+from orchestrator.cli.output import count, span
+from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Problem, PullRequest, Task
+from orchestrator.model import Config
 from orchestrator.project import mark
 from orchestrator.pulls import states
-from orchestrator.tasks.store import Store
-from orchestrator.tick import lock, observe, problems
-from orchestrator.tick.observe import Observation
 
-Value = dict[str, Any]
-_LIMITS = ("max_incoming", "max_claimed", "max_open_prs")
-#: Cells of a limit's bar, and rows of one list that are shown to people.
-BAR, MOST_ROWS = 20, 20
-
-
-# --- the value ---------------------------------------------------------------------------------
-
-
-def look(layout: Layout, loaded: Settings, now: float) -> Value:
-    """Look at the project once and return what `status --json` prints. Changes nothing."""
-    return value(layout, loaded, now, states.counted(layout, loaded.config))
-
-
-def value(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Value:
-    """The same, with the pull requests that are known already (None: the forge cannot be asked)."""
-    seen = observe.observe(layout, loaded, now, prs)
-    store = Store(layout)
-    blocked = store.list("blocked").tasks
-    counts = {
-        **store.counts(),
-        "incoming": len(seen.incoming.tasks),
-        "claimed": len(seen.claimed.tasks),
-        "blocked": len(blocked),
-    }
-    limits = loaded.config.queue_limits
-    running = json_rows.running_rows(layout, seen, now)
-    return {
-        "queue": counts,
-        "limits": {name: getattr(limits, name) for name in _LIMITS},
-        "open_prs": seen.snapshot.open_prs,
-        "agents": json_rows.agent_rows(loaded.config, seen.snapshot, now),
-        "running": running,
-        "retrying": [json_rows.retrying_row(t) for t in seen.incoming.tasks if t.attempts > 0],
-        "blocked": [_blocked_row(task) for task in blocked],
-        "totals": _totals(seen, running),
-        "scheduler": _scheduler(layout, now),
-        "problems": [json_rows.problem_row(p) for p in _problems(layout, loaded, seen, now)],
-    }
-
-
-def _blocked_row(task: Task) -> Value:
-    return {
-        "task": task.id,
-        "title": task.title,
-        "question": task.question,
-        "reason": task.reason,
-    }
-
-
-def _totals(seen: Observation, running: list[Value]) -> Value:
-    """Sum what the agents' settled runs took, and the time that the others have run so far."""
-    sums = [state.totals for state in seen.states.values()]
-    so_far = sum(row["age_seconds"] or 0 for row in running)
-    return {
-        "runs": sum(t.runs for t in sums),
-        "input_tokens": sum(t.input_tokens for t in sums),
-        "output_tokens": sum(t.output_tokens for t in sums),
-        "cost_usd": round(sum((t.cost_usd for t in sums), 0.0), 6),
-        "seconds_running": round(sum((t.seconds_running for t in sums), 0.0) + so_far, 3),
-    }
-
-
-def _scheduler(layout: Layout, now: float) -> Value:
-    ticked = problems.last_tick(layout)
-    age = None if ticked is None else max(now - ticked, 0.0)
-    return {
-        "last_tick": json_rows.time_text(ticked),
-        "age_seconds": None if age is None else int(age),
-        "stale": problems.is_overdue(layout, now),
-    }
-
-
-def _problems(layout: Layout, loaded: Settings, seen: Observation, now: float) -> Iterator[Problem]:
-    """What a person should know, the most pressing first."""
-    first = (not_set_up(layout), lock.hung_tick(layout, now))
-    yield from (problem for problem in first if problem is not None)
-    yield from problems.find_problems(layout, loaded, seen, now)
-
-
-def not_set_up(layout: Layout) -> Problem | None:
-    """Return why nothing ticks in this clone, if nobody has run `init` in it."""
-    try:
-        mark.require_initialised(layout)
-    except OrchestratorError as error:
-        return Problem(error.code, error.message, error.hint)
-    return None
-
-
-class Watched:
-    """A project that is looked at again and again: its forge is asked at most twice a minute."""
-
-    #: Seconds between two questions to the forge, unless its local records changed (failures 13).
-    ASK_AGAIN = 30.0
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._asked = float("-inf")
-        self._records: tuple[int, int, int] | None = None
-        self._prs: list[PullRequest] | None = None
-
-    def look(self, loaded: Settings, now: float, clock: float) -> Value:
-        """Return the value as it is now; `clock` is monotonic seconds."""
-        records = idle.mark(self._layout.prs)
-        if records != self._records or clock - self._asked >= self.ASK_AGAIN:
-            self._prs = states.counted(self._layout, loaded.config)
-            self._asked, self._records = clock, records
-        return value(self._layout, loaded, now, self._prs)
-
-
-def lasting(found: Value) -> Value:
-    """Return a value without what changes by itself as time goes by."""
-    kept = {name: part for name, part in found.items() if name not in ("totals", "scheduler")}
-    ages = ("due_in_seconds", "age_seconds")
-    for name in ("agents", "running"):
-        kept[name] = [{k: v for k, v in row.items() if k not in ages} for row in kept[name]]
-    # "the last tick was 6 minutes ago" is the same problem a minute later.
-    kept["problems"] = [p["code"] if p["code"].startswith("tick_") else p for p in kept["problems"]]
-    return kept
-
-
-# --- as text -----------------------------------------------------------------------------------
+#: Characters of a limit's bar; rows of one list, and characters of a cell, that are shown.
+BAR, MOST_ROWS, CELL = 20, 20, 80
+_STYLES = {"good": "green", "bad": "bold red", "plain": ""}
 
 
 class Block(NamedTuple):
@@ -147,63 +27,100 @@ class Block(NamedTuple):
     lines: tuple[str, ...] = ()
     headings: tuple[str, ...] = ()
     rows: tuple[tuple[object, ...], ...] = ()
-    #: good, bad or plain: what a terminal's colour says.
+    #: good, bad or plain: the colour on a terminal.
     mood: str = "plain"
 
 
-def picture(found: Value, layout: Layout, config: Config) -> Iterator[Block]:
-    """Return a value as what a person reads, the most important first."""
+@command("status")
+def status(arguments: Namespace) -> None:
+    """Show queue, limits, agents and runs, problems first.
+
+    examples:
+      orchestrator status
+      orchestrator status --json | jq .problems
+    """
+    layout = context.layout(arguments)
+    loaded = load.settings(layout, write_cache=False)
+    prs = states.counted(layout, loaded.config)
+    found = json_rows.status(layout, loaded, context.now(), prs)
+    if arguments.json:
+        output.show_json(found)
+    else:
+        show(picture(found, layout, loaded.config))
+
+
+def show(blocks: Iterable[Block]) -> None:
+    """Print a picture, with colours and borders on a terminal."""
+    if output.on_terminal():
+        output.console().print(painted(blocks))
+        return
+    for block in blocks:
+        for line in block.lines:
+            output.out(line)
+        if block.headings:
+            output.table(block.headings, block.rows)
+        if block.lines:
+            output.out()
+
+
+def painted(blocks: Iterable[Block]) -> Any:
+    """Return a picture for `output.console`."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = []
+    for block in blocks:
+        parts += [Text(output.harmless(line), _STYLES[block.mood]) for line in block.lines]
+        if block.headings:
+            parts.append(output.drawn(block.headings, block.rows))
+        elif block.lines:
+            parts.append(Text())
+    return Group(*parts)
+
+
+# --- the picture -------------------------------------------------------------------------------
+
+
+def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
+    """Return what `status --json` shows as blocks for people."""
     yield _headline(found)
     if found["problems"]:
         yield Block(tuple(_problem_lines(found["problems"])), mood="bad")
     yield Block(tuple(_limit_lines(found)))
-    agents = tuple(_agent_cells(row) for row in found["agents"])
-    yield _table("agents", ("agent", "role", "state", "why", "task", "last outcome"), agents)
-    yield _table(
-        "running",
-        ("run", "agent", "task", "for", "branch"),
-        tuple(
-            (r["run"], r["agent"], r["task"], span(r["age_seconds"]), r["branch"])
-            for r in found["running"]
-        ),
+    rows: Iterable[tuple[object, ...]] = map(_agent_cells, found["agents"])
+    headings: tuple[str, ...] = ("agent", "role", "state", "why", "task", "last outcome")
+    yield _table("agents", headings, rows, most=None)
+    rows = (
+        (r["run"], r["agent"], r["task"], span(r["age_seconds"]), r["branch"])
+        for r in found["running"]
     )
+    yield _table("running", ("run", "agent", "task", "for", "branch"), rows)
     limit = config.retry.max_attempts
-    yield _table(
-        "retrying",
-        ("task", "attempt", "not before", "last error"),
-        tuple(
-            (r["task"], f"{r['attempt']} of {limit}", r["not_before"], _first_line(r["error"]))
-            for r in found["retrying"]
-        ),
+    rows = (
+        (r["task"], f"{r['attempt']} of {limit}", r["not_before"], _first_line(r["error"]))
+        for r in found["retrying"]
     )
-    yield _table(
-        "blocked: orchestrator inbox",
-        ("task", "title", "question"),
-        tuple(
-            (r["task"], r["title"], _first_line(r["question"] or r["reason"]))
-            for r in found["blocked"]
-        ),
+    yield _table("retrying", ("task", "attempt", "not before", "last error"), rows)
+    rows = (
+        (r["task"], r["title"], _first_line(r["question"] or r["reason"])) for r in found["blocked"]
     )
+    yield _table("blocked (see: orchestrator inbox)", ("task", "title", "question"), rows)
     yield Block(tuple(_closing_lines(found, layout)))
 
 
-def _headline(found: Value) -> Block:
+def _headline(found: Row) -> Block:
     """Whether all is well, in one line."""
-    problems, queue = len(found["problems"]), found["queue"]
-    work = f"{len(found['running'])} running, {queue['incoming']} waiting"
-    count = "1 problem" if problems == 1 else f"{problems} problems"
+    blocked, problems = found["queue"]["blocked"], len(found["problems"])
+    work = f"{len(found['running'])} running, {found['queue']['incoming']} waiting."
+    said = f"{count(problems, 'problem')}. " if problems else ""
     if found["agents"] and all(row["reason"] == "system_paused" for row in found["agents"]):
-        resume = "Nothing starts until: orchestrator agent resume --all"
-        also = f" Also: {count}." if problems else ""
-        return Block((f"Paused. {resume} ({work}.){also}",), mood="bad")
-    if problems:
-        return Block((f"NOT WELL: {count}. {work}.",), mood="bad")
-    if queue["blocked"]:
-        return Block((f"Well, but {queue['blocked']} blocked: orchestrator inbox. {work}.",))
-    return Block((f"All is well. {work}.",), mood="good")
+        said = f"Paused; no agent starts until `orchestrator agent resume --all`. {said}"
+    elif blocked and not problems:
+        return Block((f"{count(blocked, 'task')} blocked (see `orchestrator inbox`). {work}",))
+    return Block((f"{said or 'All is well. '}{work}",), mood="bad" if said else "good")
 
 
-def _problem_lines(problems: list[Value]) -> Iterator[str]:
+def _problem_lines(problems: list[Row]) -> Iterator[str]:
     for problem in problems[:MOST_ROWS]:
         yield f"! {problem['code']}: {problem['message']}"
         if problem["hint"]:
@@ -212,72 +129,60 @@ def _problem_lines(problems: list[Value]) -> Iterator[str]:
         yield f"! and {len(problems) - MOST_ROWS} more: orchestrator doctor"
 
 
-def _limit_lines(found: Value) -> Iterator[str]:
-    queue, limits, open_prs = found["queue"], found["limits"], found["open_prs"]
+def _limit_lines(found: Row) -> Iterator[str]:
+    queue, limits = found["queue"], found["limits"]
     unfinished = queue["incoming"] + queue["claimed"]
     yield _bar("incoming + claimed", unfinished, limits["max_incoming"])
     yield _bar("claimed", queue["claimed"], limits["max_claimed"])
-    yield _bar("open pull requests", open_prs, limits["max_open_prs"])
+    yield _bar("open pull requests", found["open_prs"], limits["max_open_prs"])
     rest = (f"{queue[state]} {state}" for state in ("incoming", "blocked", "done", "failed"))
     yield f"{'tasks':19}{', '.join(rest)}"
 
 
-def _bar(name: str, count: int | None, limit: int) -> str:
-    if count is None:
+def _bar(name: str, number: int | None, limit: int) -> str:
+    if number is None:
         return f"{name:19}not known (at most {limit})"
-    filled = BAR if limit == 0 else min(count * BAR // limit, BAR)
-    return f"{name:19}[{'#' * filled}{'.' * (BAR - filled)}] {count} of {limit}"
+    filled = BAR if limit == 0 else min(number * BAR // limit, BAR)
+    return f"{name:19}[{'#' * filled}{'.' * (BAR - filled)}] {number} of {limit}"
 
 
-def _agent_cells(row: Value) -> tuple[object, ...]:
-    why = row["reason"]
-    if why == "not_due":
-        why = f"due in {span(row['due_in_seconds'])}"
-    elif why is None:
-        why = "starts at the next tick"
-    elif why == "running":
-        why = f"orchestrator logs {row['name']}"
-    outcome = row["last_outcome"]
-    return (row["name"], row["role"], row["state"], why, row["task"], outcome)
+def _agent_cells(row: Row) -> tuple[object, ...]:
+    why = {
+        "not_due": f"due in {span(row['due_in_seconds'])}",
+        "running": f"orchestrator logs {row['name']}",
+        None: "starts at the next tick",
+    }.get(row["reason"], row["reason"])
+    return (row["name"], row["role"], row["state"], why, row["task"], row["last_outcome"])
 
 
-def _table(title: str, headings: tuple[str, ...], rows: tuple[tuple[object, ...], ...]) -> Block:
-    if not rows:
+def _table(
+    title: str,
+    headings: tuple[str, ...],
+    rows: Iterable[tuple[object, ...]],
+    most: int | None = MOST_ROWS,
+) -> Block:
+    shown = tuple(rows)
+    if not shown:
         return Block()
-    more = (f"... and {len(rows) - MOST_ROWS} more",) if len(rows) > MOST_ROWS else ()
-    shown = rows if title == "agents" else rows[:MOST_ROWS]
-    return Block((title, *(more if shown != rows else ())), headings, shown)
+    more = () if most is None or len(shown) <= most else (f"... and {len(shown) - most} more",)
+    return Block((title, *more), headings, shown[:most])
 
 
-def _closing_lines(found: Value, layout: Layout) -> Iterator[str]:
+def _closing_lines(found: Row, layout: Layout) -> Iterator[str]:
     scheduler, totals = found["scheduler"], found["totals"]
     age = scheduler["age_seconds"]
     if age is not None:
         yield f"last tick: {span(age)} ago"
     else:
         yield "last tick: never" if scheduler["stale"] else mark.first_tick(layout)
+    runs, took = count(totals["runs"], "run"), span(int(totals["seconds_running"]))
     tokens = totals["input_tokens"] + totals["output_tokens"]
-    took = span(int(totals["seconds_running"]))
-    yield f"so far: {totals['runs']} runs, {took}, {tokens} tokens, {totals['cost_usd']:.2f} USD"
+    yield f"total: {runs}, {took}, {tokens} tokens, {totals['cost_usd']:.2f} USD"
 
 
 def _first_line(text: str | None) -> str | None:
-    """The first line of a text, cut to what a table can hold."""
+    """Return the first line of a text, cut to what a cell can hold."""
     if text is None:
         return None
     line = text.strip().partition("\n")[0]
-    return line if len(line) <= 80 else line[:79] + "…"
-
-
-def span(seconds: int | None) -> str:
-    """Return a time span for people: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    if seconds is None:
-        return "?"
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if seconds < 120:
-        return f"{seconds} s"
-    if minutes < 120:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{hours} h {minutes % 60:02} min"
-    return f"{days} d {hours % 24} h"
+    return line if len(line) <= CELL else line[: CELL - 1] + "…"

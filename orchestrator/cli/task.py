@@ -1,102 +1,115 @@
-"""`task`: its group of commands, and `task list|show`."""
+"""Add, look at and move tasks.
+
+examples:
+  orchestrator task add --title 'Fix the login form' --role implement
+  orchestrator task list --state incoming
+  orchestrator task show TASK-a1b2c3d4
+"""
 
 from __future__ import annotations
 
-import argparse
+import json
 import shlex
+from argparse import Namespace
 from typing import Any
 
-from orchestrator.cli import context, json_rows, output, task_add, task_change, task_history
-from orchestrator.cli.parser import command, group
+from orchestrator.cli import context, json_rows, output
+from orchestrator.cli.command import argument, command, group
+from orchestrator.cli.task_add import task_role
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Role, Task
+from orchestrator.model import STATES, Entry, Role, Task, iso, parse_time
 from orchestrator.pulls import forges
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import history
+from orchestrator.tasks import store as stores
+
+#: An event's name for people, where it differs from the recorded word.
+_EVENTS = {
+    "requeued": "put back",
+    "blocked": "asks a person",
+    "answered": "answered by a person",
+    "retried": "put back by a person, attempts counted from 0 again",
+    "cancelled": "cancelled by a person",
+    "moved": "moved by a person",
+    "dismissed": "removed from the inbox by a person",
+    "reopened": "put back for changes",
+}
+#: Fields that are shown with the event's name, each after a word.
+_JOINED = {
+    "claimed": {"by": "agent"},
+    "review": {"by": "reviewer"},
+    "moved": {"from": "from", "to": "to"},
+}
+#: The longer texts of an event, shown at the end of its line.
+_TEXTS = ("question", "text", "feedback", "summary")
+#: Fields for programs, which say the same as others: when a delay ends, a conversation's cost.
+_HIDDEN = ("not_before", "session_cost_usd")
+_NAMES = {"pr": "pull request", "session": "conversation"}
+
+group("task", __doc__)
 
 
-def register(commands: Any) -> None:
-    tasks = group(
-        commands,
-        "task",
-        "add, look at and move tasks",
-        "  orchestrator task add --title 'Fix the login form' --role implement\n"
-        "  orchestrator task list --state incoming\n"
-        "  orchestrator task show TASK-a1b2c3d4",
-    )
-    task_add.register(tasks)
-    listing = command(
-        tasks,
-        "list",
-        list_tasks,
-        "the tasks of the queue, state by state, in the order in which they are claimed",
-        "  orchestrator task list\n"
-        "  orchestrator task list --state failed --state blocked\n"
-        "  orchestrator task list --role implement --json",
-    )
-    listing.add_argument("--state", action="append", choices=STATES, help="only these (repeatable)")
-    listing.add_argument("--role", help="only tasks with this ROLE")
-    show = command(
-        tasks,
-        "show",
-        show_task,
-        "one task with its text and history, its pull request and how to see its diff",
-        "  orchestrator task show TASK-a1b2c3d4",
-    )
-    show.add_argument("id", metavar="ID")
-    task_change.register(tasks)
+@command(
+    "task list",
+    argument("--state", action="append", choices=STATES, help="only this state (repeatable)"),
+    argument("--role", help="only tasks with this ROLE"),
+)
+def list_tasks(arguments: Namespace) -> None:
+    """List tasks, state by state, in the order in which they are claimed.
 
-
-def list_tasks(arguments: argparse.Namespace) -> int:
+    examples:
+      orchestrator task list
+      orchestrator task list --state failed --state blocked
+      orchestrator task list --role implement --json
+    """
     layout = context.reading(arguments)
     loaded = load.settings(layout, write_cache=False)
-    store = Store(layout)
-    states = [s for s in STATES if not arguments.state or s in arguments.state]
-    listings = [store.list(state) for state in states]
+    states = [state for state in STATES if state in (arguments.state or STATES)]
+    listings = [stores.of_project(layout).list(state) for state in states]
     tasks = [task for listing in listings for task in listing.tasks]
     if arguments.role is not None:
         tasks = _with_role(tasks, arguments.role, loaded.roles)
     if arguments.json:
         output.show_json([json_rows.task_row(task, loaded.config) for task in tasks])
-        return 0
+        return
     if tasks:
-        headings = ("id", "state", "priority", "role", "title", "claimed by", "reason", "pr")
-        rows = [
-            (t.id, t.state, t.priority, t.role, t.title, t.claimed_by, t.reason, t.pr)
-            for t in tasks
-        ]
-        output.table(headings, rows)
+        names = ("id", "state", "priority", "role", "title", "claimed_by", "reason", "pr")
+        headings = [name.replace("_", " ") for name in names]
+        output.table(headings, [[getattr(task, name) for name in names] for task in tasks])
     else:
         output.out("no tasks")
     for bad in (bad for listing in listings for bad in listing.malformed):
-        output.err(f"task_malformed: {bad.path}: {bad.reason}")
-    return 0
+        output.err(f"task_malformed: {bad.where}: {bad.reason}")
 
 
 def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Task]:
-    found = [task for task in tasks if task.role == word]
-    if found:
-        return found
     present = {task.role for task in tasks}
-    try:
-        meant = task_add.task_role(word, roles, force=False)
-    except OrchestratorError as error:
-        known = {r.takes for r in roles.values() if r.takes} | present
-        raise NotFound("role", word, sorted(known)) from error
-    return [task for task in tasks if task.role == meant]
+    if word not in present:
+        try:
+            word = task_role(word, roles, force=False)
+        except OrchestratorError as error:
+            known = {role.takes for role in roles.values() if role.takes} | present
+            raise NotFound("role", word, sorted(known)) from error
+    return [task for task in tasks if task.role == word]
 
 
-def show_task(arguments: argparse.Namespace) -> int:
+@command("task show", argument("id", metavar="ID"))
+def show_task(arguments: Namespace) -> None:
+    """Show a task's text, history, pull request, and how to see its diff.
+
+    examples:
+      orchestrator task show TASK-a1b2c3d4
+    """
     layout = context.reading(arguments)
     loaded = load.settings(layout, write_cache=False)
-    store = Store(layout)
+    store = stores.of_project(layout)
     task = store.find(arguments.id)
     file = store.read(task)
     if arguments.json:
         output.show_json(json_rows.task_with_history(task, file, loaded.config))
-        return 0
+        return
     output.out(f"{task.id}  {task.title}")
     for name, value in json_rows.task_row(task, loaded.config).items():
         text = ", ".join(value) if isinstance(value, list) else value
@@ -109,8 +122,7 @@ def show_task(arguments: argparse.Namespace) -> int:
     if file.history:
         output.out("\nHistory (UTC)")
     for entry in file.history:
-        output.out(f"  {task_history.line(entry)}")
-    return 0
+        output.out(f"  {history_line(entry)}")
 
 
 def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str]:
@@ -119,7 +131,7 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
     if task.pr is not None:
         try:
             pr = forges.of_project(layout, loaded.config).show(task.pr)
-            # By its commit: that is there even when the branch has been cleaned away.
+            # By its commit, which is there even when the branch has been cleaned away.
             base, tip = pr.base, pr.head[:12]
             lines.append(f"  pull request: {pr.url or pr.id} ({pr.state})")
         except OrchestratorError as error:
@@ -128,3 +140,51 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
         words = shlex.join(("git", "diff", f"{base}...{tip}"))
         lines.append(f"  see the diff: {words}")
     return lines
+
+
+# --- history -----------------------------------------------------------------------------------
+
+
+def history_line(entry: Entry) -> str:
+    """Return an event as one line: its time (UTC), its name, its facts, its texts in full."""
+    fields = {name: value for name, value in entry.fields.items() if value not in (None, "")}
+    said = _EVENTS.get(entry.event, entry.event.replace("_", " "))
+    for word, name in _JOINED.get(entry.event, {}).items():
+        if name in fields:
+            said += f" {word} {_plain(fields.pop(name))}"
+    reason, error = (_plain(fields.pop(name, "")) for name in ("reason", "error"))
+    texts = (history.why(reason, error), *(_plain(fields.pop(name, "")) for name in _TEXTS))
+    facts = (_fact(name, value, entry.event) for name, value in fields.items())
+    told = "; ".join(filter(None, texts))
+    at = iso(parse_time(entry.at))
+    time = at[:16].replace("T", " ") if at else entry.at
+    return f"{time}  {', '.join(filter(None, (said, *facts)))}{f': {told}' * bool(told)}"
+
+
+def _fact(name: str, value: Any, event: str) -> str:
+    """Return one field in words; an empty text for a field that says nothing more."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    match name:
+        case "charged":
+            return f"{'counts' if value is True else 'does not count'} as an attempt"
+        case "interrupted":
+            return "interrupted" if value is True else ""
+        case "undelivered":
+            return "its work is not delivered yet"
+        case "delay" if number:
+            return f"again after {value:g} s" if value else ""
+        case "cost_usd" if number:
+            return f"{value:.4f} USD"
+        case "head":
+            return f"commit {_plain(value)[:12]}"
+        case "verdict":
+            return _plain(value) if value != event else ""
+        case _ if name in _HIDDEN:
+            return ""
+    return f"{_NAMES.get(name, _plain(name))} {_plain(value)}"
+
+
+def _plain(value: object) -> str:
+    """Return a value on one line; values other than text as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return " ".join(text.split())

@@ -1,90 +1,75 @@
-"""`task retry|cancel|move`: what a person decides about tasks, whatever the scheduler thinks."""
+"""`task retry`, `task cancel` and `task move`: a person's decisions about tasks."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from typing import Any
+from argparse import Namespace
+from collections.abc import Collection
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.command import argument, command, flag
 from orchestrator.config import load
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Entry, Task, iso
-from orchestrator.project import agent_memory, run_record
-from orchestrator.tasks.store import Store
+from orchestrator.model import STATES, Task
+from orchestrator.tasks import store as stores
 
 
-def register(tasks: Any) -> None:
-    retry_parser = command(
-        tasks,
-        "retry",
-        retry,
-        "put failed or blocked tasks back, their attempts counted from 0 again",
-        "  orchestrator task retry TASK-a1b2c3d4\n"
-        "  orchestrator task retry --all        all of both states, the cancelled ones too",
-    )
-    retry_parser.add_argument("ids", nargs="*", metavar="ID")
-    retry_parser.add_argument("--all", action="store_true", help="every failed or blocked task")
-    retry_parser.set_defaults(rest="ids")
-    cancel_parser = command(
-        tasks,
-        "cancel",
-        cancel,
-        "end tasks for good: they go to failed with the reason `cancelled`, their runs are ended",
-        "  orchestrator task cancel TASK-a1b2c3d4",
-    )
-    cancel_parser.add_argument("ids", nargs="+", metavar="ID")
-    move_parser = command(
-        tasks,
-        "move",
-        move,
-        "put a task into another state, as a person's override",
-        "  orchestrator task move TASK-a1b2c3d4 done\n"
-        "  orchestrator task move TASK-a1b2c3d4 incoming --force     also ends its run",
-    )
-    move_parser.add_argument("id", metavar="ID")
-    move_parser.add_argument("state", metavar="STATE", choices=STATES)
-    move_parser.add_argument("--force", action="store_true", help="also when a run has it: it ends")
+@command(
+    "task retry",
+    argument("ids", nargs="*", metavar="ID"),
+    flag("--all", "every failed and blocked task, including cancelled tasks"),
+)
+def retry(arguments: Namespace) -> None:
+    """Put failed or blocked tasks back into the queue; their attempts count from 0 again.
 
-
-def entry(event: str, **fields: object) -> Entry:
-    """Return an entry for a task's history, as of now; fields that are None are left out."""
-    kept = {name: value for name, value in fields.items() if value is not None}
-    return Entry(iso(context.now()) or "", event, kept)
-
-
-# --- retry -------------------------------------------------------------------------------------
-
-
-def retry(arguments: argparse.Namespace) -> int:
+    examples:
+      orchestrator task retry TASK-a1b2c3d4
+      orchestrator task retry --all
+    """
     layout = context.changing(arguments)
-    if bool(arguments.ids) == arguments.all:
-        raise UsageError("name tasks, or give --all", "for example: orchestrator task retry --all")
-    store = Store(layout)
-    with store.locked():
-        if arguments.all:
-            tasks = [t for s in ("blocked", "failed") for t in store.list(s).tasks]
-        else:
-            tasks = _all_or_none(store, arguments.ids, _why_no_retry)
-        moved = [store.move(task, "incoming", entry("retried")) for task in tasks]
+    ids = context.names(arguments, arguments.ids, "tasks")
+    store = stores.of_project(layout)
+    with store.change():
+        states = ("blocked", "failed")
+        tasks = _fitting(store, ids, states) or [t for s in states for t in store.list(s).tasks]
+        moved = [store.move(task, "incoming", context.entry("retried")) for task in tasks]
     for task in moved:
         context.record_event(layout, "retried", task=task.id)
     _report(arguments, layout, moved, "is in incoming again")
     if not arguments.json and not moved:
         output.out("nothing to retry")
-    return 0
 
 
-def _why_no_retry(task: Task) -> str | None:
-    return None if task.state in ("failed", "blocked") else f"{task.id} is in {task.state}"
+@command("task cancel", argument("ids", nargs="+", metavar="ID"))
+def cancel(arguments: Namespace) -> None:
+    """Cancel tasks: they move to failed with the reason `cancelled`, and their runs end.
+
+    examples:
+      orchestrator task cancel TASK-a1b2c3d4
+    """
+    from orchestrator.tick import stop
+
+    layout = context.changing(arguments)
+    store = stores.of_project(layout)
+    runs: dict[str, str] = {}
+    cancelled = []
+    with store.change():
+        for task in _fitting(store, arguments.ids, [state for state in STATES if state != "done"]):
+            if (task.state, task.reason) == ("failed", "cancelled"):
+                cancelled.append(task)
+                continue
+            if agent := stop.agent_at_work(layout, task):
+                runs |= stop.ask(layout, [agent], "cancelled")
+            # First the task, then its run, whose end would put the task back for others to take.
+            cancelled.append(store.move(task, "failed", context.entry("cancelled")))
+            context.record_event(layout, "cancelled", task=task.id)
+    stop.end(layout, runs)
+    _report(arguments, layout, cancelled, "is cancelled; undo: orchestrator task retry {id}")
 
 
-def _all_or_none(
-    store: Store, ids: list[str], complaint: Callable[[Task], str | None]
-) -> list[Task]:
-    """Return the tasks with these ids; if one is unknown or unfit, refuse all and say why."""
+def _fitting(store: stores.Store, ids: list[str], states: Collection[str]) -> list[Task]:
+    """Return the tasks with these ids. Raises OrchestratorError if one is not in one of `states`,
+    or does not exist: then none of the tasks is to be changed."""
     tasks, wrong = [], []
     for task_id in dict.fromkeys(ids):
         try:
@@ -94,10 +79,9 @@ def _all_or_none(
                 raise
             wrong.append(f"{error.message} ({error.hint})" if error.hint else error.message)
             continue
-        said = complaint(task)
         tasks.append(task)
-        if said:
-            wrong.append(said)
+        if task.state not in states:
+            wrong.append(f"{task.id} is in {task.state}")
     if wrong:
         nothing = "nothing was changed; " if len(ids) > 1 else ""
         hint = f"{nothing}see: orchestrator task list"
@@ -105,107 +89,59 @@ def _all_or_none(
     return tasks
 
 
-# --- cancel ------------------------------------------------------------------------------------
+@command(
+    "task move",
+    argument("id", metavar="ID"),
+    argument("state", metavar="STATE", choices=STATES),
+    flag("--force", "even if a run is working on the task (the run is stopped)"),
+)
+def move(arguments: Namespace) -> None:
+    """Move a task to another state, whatever the scheduler thinks.
 
+    examples:
+      orchestrator task move TASK-a1b2c3d4 done
+      orchestrator task move TASK-a1b2c3d4 incoming --force     also ends its run
+    """
+    from orchestrator.tick import stop
 
-def cancel(arguments: argparse.Namespace) -> int:
-    layout = context.changing(arguments)
-    store = Store(layout)
-    to_end: list[str] = []
-    cancelled = []
-    with store.locked():
-        tasks = _all_or_none(store, arguments.ids, _why_no_cancel)
-        for task in tasks:
-            if task.reason == "cancelled" and task.state == "failed":
-                cancelled.append(task)
-                continue
-            agent = live_agent(layout, task)
-            if agent is not None:
-                ask_to_stop(layout, agent, "cancelled")
-                to_end.append(agent)
-            # First the task, then its run, whose end would put the task back for others to take.
-            cancelled.append(store.move(task, "failed", entry("cancelled")))
-            context.record_event(layout, "cancelled", task=task.id)
-    for agent in to_end:
-        end_run(layout, agent, "cancelled")
-    _report(arguments, layout, cancelled, "is cancelled; undo: orchestrator task retry {id}")
-    return 0
-
-
-def _why_no_cancel(task: Task) -> str | None:
-    return f"{task.id} is done already" if task.state == "done" else None
-
-
-def live_agent(layout: Layout, task: Task) -> str | None:
-    """Return the agent that has a run on a claimed task which is not settled yet."""
-    if task.state != "claimed" or task.claimed_by is None or task.run is None:
-        return None
-    return task.claimed_by if agent_memory.read(layout, task.claimed_by).run == task.run else None
-
-
-def ask_to_stop(layout: Layout, agent: str, reason: str) -> None:
-    """Leave word for the agent's run: it holds even if this process is killed next."""
-    run = agent_memory.read(layout, agent).run
-    if run is not None:
-        run_record.ask_to_stop(layout.run(agent, run), reason)
-
-
-def end_run(layout: Layout, agent: str, reason: str) -> None:
-    """End an agent's run as `orchestrator stop` does."""
-    from orchestrator.cli import run_and_stop
-
-    run_and_stop.end_run_of(layout, agent, reason)
-
-
-# --- move --------------------------------------------------------------------------------------
-
-
-def move(arguments: argparse.Namespace) -> int:
     layout = context.changing(arguments)
     state = arguments.state
     if state == "claimed":
-        raise OrchestratorError(
-            "only a run claims a task",
-            "start one: orchestrator run AGENT --task ID",
-            code="wrong_state",
-        )
-    store = Store(layout)
-    agent = live_agent(layout, store.find(arguments.id))
+        hint = "start a run: orchestrator run AGENT --task ID"
+        raise OrchestratorError("only a run claims a task", hint, code="wrong_state")
+    store = stores.of_project(layout)
+    agent = stop.agent_at_work(layout, store.find(arguments.id))
     if agent is not None and not arguments.force:
         raise _has_a_run(arguments.id, agent)
     if agent is not None and state == "incoming":
-        # Ended before anybody can take the task again: no task ever has two runs (reference 8.2).
-        end_run(layout, agent, "moved")
+        # Ended before an agent can take the task again: no task ever has two runs (reference 8.2).
+        stop.end_runs(layout, [agent], "moved")
         agent = None
-    with store.locked():
+    runs: dict[str, str] = {}
+    with store.change():
         task = store.find(arguments.id)
         if task.state != state:
-            now_at_it = live_agent(layout, task)
-            if now_at_it not in (None, agent):
-                raise _has_a_run(task.id, str(now_at_it))
+            now_at_work = stop.agent_at_work(layout, task)
+            if now_at_work not in (None, agent):
+                raise _has_a_run(task.id, str(now_at_work))
             if agent is not None:
-                ask_to_stop(layout, agent, "moved")
-            event = entry("moved", **{"from": task.state, "to": state})
+                runs = stop.ask(layout, [agent], "moved")
+            event = context.entry("moved", **{"from": task.state, "to": state})
             task = store.move(task, state, event)
             context.record_event(layout, "moved", task=task.id, state=state)
-    if agent is not None:
-        end_run(layout, agent, "moved")
+    stop.end(layout, runs)
     _report(arguments, layout, [task], f"is in {state}")
-    return 0
 
 
 def _has_a_run(task_id: str, agent: str) -> OrchestratorError:
     return OrchestratorError(
-        f"{agent} is at work on {task_id}",
-        f"end that first: orchestrator stop {agent} (or --force, which ends it too)",
+        f"{agent} is working on {task_id}",
+        f"end its run first: orchestrator stop {agent} (--force also ends it)",
         code="running",
     )
 
 
-def _report(arguments: argparse.Namespace, layout: Layout, tasks: list[Task], said: str) -> None:
-    if arguments.json:
-        config = load.settings(layout, write_cache=False).config
-        output.show_json([json_rows.task_row(task, config) for task in tasks])
-        return
-    for task in tasks:
-        output.out(f"{task.id} {said.format(id=task.id)}")
+def _report(arguments: Namespace, layout: Layout, tasks: list[Task], said: str) -> None:
+    config = load.settings(layout, write_cache=False).config
+    rows = [json_rows.task_row(task, config) for task in tasks]
+    output.answer(arguments, rows, *(f"{task.id} {said.format(id=task.id)}" for task in tasks))

@@ -15,6 +15,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.system import commands, process
+from orchestrator.tasks import store as stores
+from orchestrator.tasks import task_file
 
 #: Every process of a demonstration has this variable; its value is the demonstration's folder.
 MARK = "ORCHESTRATOR_DEMO"
@@ -120,7 +122,9 @@ def create(project: Project) -> None:
         "notes.txt": "paper\n",
     }
     _write(project.root, unfinished)
-    _write(project.layout.state("incoming"), shop.TASKS)
+    store = stores.of_project(project.layout)
+    for name, text in shop.TASKS.items():
+        store.add(task_file.parse(text.encode(), name))
 
 
 def _write(folder: str, texts: Mapping[str, str]) -> None:

@@ -47,16 +47,9 @@ def launcher() -> str:
 
 
 @contextlib.contextmanager
-def changing(*, make: bool = True) -> Iterator[None]:
-    """Be the only process that changes copies, launcher and schedules. Raises LockHeld.
-
-    Without `make` there is no lock where nothing was ever installed.
-    """
-    if make:
-        os.makedirs(folder(), exist_ok=True)
-    if not os.path.isdir(folder()):
-        yield
-        return
+def changing() -> Iterator[None]:
+    """Be the only process that changes copies, launcher and schedules. Raises LockHeld."""
+    os.makedirs(folder(), exist_ok=True)
     lock = locks.Lock(os.path.join(folder(), "install.lock"), _LOCK_WAIT)
     with contextlib.closing(lock), lock:
         yield

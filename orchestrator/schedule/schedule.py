@@ -50,12 +50,12 @@ def install(entry: Entry) -> list[str]:
         written = program_copy.put()
         if not files.holds(entry.script_path, entry.script()):
             files.write_atomic(entry.script_path, entry.script(), 0o755)
-            written.append(f"{entry.script_path} (starts the launcher with this shell's PATH)")
+            written.append(f"{entry.script_path} (starts the launcher with your PATH)")
         undo = "(undo: orchestrator init --schedule none)"
         written += [f"{name} {undo}" for name in KINDS[entry.kind].put(entry)]
         for name, kind in KINDS.items():
             gone = [] if name == entry.kind else kind.take(entry.name)
-            written += [f"taken out: {each}" for each in gone]
+            written += [f"removed: {each}" for each in gone]
     log = os.path.join(entry.root, SCHEDULE_LOG)
     files.put_aside(log, f"{log}.1", LONGEST_LOG)
     return written
@@ -69,7 +69,8 @@ def remove(root: str, recorded: str | None) -> tuple[list[str], list[str]]:
     """
     entry = Entry("none", root, "", program_copy.launcher())
     gone: list[str] = []
-    with program_copy.changing(make=False):
+    is_any = os.path.isdir(program_copy.folder())
+    with program_copy.changing() if is_any else contextlib.nullcontext():
         for name, kind in KINDS.items():
             try:
                 gone += kind.take(entry.name)
@@ -90,19 +91,34 @@ def remove(root: str, recorded: str | None) -> tuple[list[str], list[str]]:
     return gone, []
 
 
+def update(entry: Entry) -> list[str]:
+    """Have what is installed start this version, if that is newer; return what was written.
+
+    An entry that somebody changed or removed stays so. Raises as `install`.
+    """
+    if not os.path.lexists(entry.script_path) and state(entry) == "old":
+        return install(entry)
+    with program_copy.changing():
+        return program_copy.put()
+
+
 def state(entry: Entry) -> State:
     """Return whether an entry and its script are as `install` made them."""
     found = KINDS[entry.kind].state(entry)
-    is_whole = files.holds(entry.script_path, entry.script())
-    return "changed" if found == "there" and not is_whole else found
+    if found == "gone" or files.holds(entry.script_path, entry.script()):
+        return found
+    return "old" if found == "changed" and not os.path.lexists(entry.script_path) else "changed"
 
 
-def environment(entry: Entry, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment in which the schedule starts its script. Raises OrchestratorError."""
+def environment(entry: Entry, variables: Mapping[str, str], token: str) -> dict[str, str]:
+    """Return the environment in which the schedule starts its script. Raises OrchestratorError.
+
+    `token` is the variable in which the client gets a token.
+    """
     names = ("HOME", "LOGNAME", "USER")
     bare = {name: variables[name] for name in names if name in variables}
     bare |= {"SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
-    return bare | KINDS[entry.kind].environment(entry.name)
+    return bare | KINDS[entry.kind].environment(entry.name, token)
 
 
 def probe(entry: Entry, word: str, variables: Mapping[str, str]) -> commands.Finished:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 
-from orchestrator.config import edit
+from orchestrator.client import program, registry
+from orchestrator.config import edit, load
 from orchestrator.errors import OrchestratorError
+from orchestrator.finding import Finding
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout, resources
-from orchestrator.model import STATES, iso
+from orchestrator.model import iso
 from orchestrator.project import mark
-from orchestrator.setup import skills, user_files
+from orchestrator.setup import probes, skills, user_files
 from orchestrator.system import files
+from orchestrator.tasks import store as stores
 
 #: What lets others into a folder.
 OTHERS = 0o077
@@ -52,8 +55,9 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
         # Whoever made this clone did not make that: it came with a commit, or is of another set-up.
         shutil.rmtree(layout.cache)
     change = Change()
-    for folder in (*map(layout.state, STATES), layout.prs, layout.agents, layout.cache):
+    for folder in (layout.shared, layout.prs, layout.agents, layout.cache):
         files.make_folder(folder)
+    stores.of_project(layout).prepare()
     for folder in own_folders(layout):
         if os.stat(folder).st_mode & OTHERS:
             os.chmod(folder, 0o700)
@@ -71,19 +75,20 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
     if not mark.is_initialised(layout):
         change.written.append(f".git/{mark.MARK} (the mark that you set this clone up)")
     _write_mark(layout, now, commands)
-    _warn(layout, change)
+    change.warnings += _warnings(layout)
     return change
 
 
 def _write_mark(layout: Layout, now: float, commands: bool) -> None:
     """Record what the person said, and where this shell has the programs that ticks need."""
     known = mark.read(layout)
+    client = registry.of_config(load.settings(layout, write_cache=False).config)
     record = {
         **known,
         "initialised": known.get("initialised") or iso(now),
         #: What is believed and run from `.orchestrator/` bears it.
         "key": mark.key(layout) or os.urandom(16).hex(),
-        "programs": {name: shutil.which(name) for name in ("git", "claude", "gh")},
+        "programs": {name: shutil.which(name) for name in ("git", client.program, "gh")},
         "commands": commands,
         #: The base branch, where neither the configuration nor the remote names one.
         "branch": known.get("branch") or repository.current_branch(layout.root),
@@ -111,17 +116,11 @@ def _unpause(layout: Layout, change: Change) -> None:
         change.written.append(".orchestrator/agents.yaml (paused: false)")
 
 
-def _warn(layout: Layout, change: Change) -> None:
-    if shutil.which("claude") is None:
-        change.warnings.append(
-            "the client `claude` is not on your PATH: install Claude Code, or set claude.command "
-            "in .orchestrator/agents.yaml"
-        )
-    url = remotes.url(layout.root, "origin")
-    if url is None:
-        change.warnings.append("there is no remote `origin`: branches stay in this repository")
-    elif "github.com" in url and shutil.which("gh") is None:
-        change.warnings.append(
-            "the remote is on GitHub but `gh` is not installed: pull requests are kept as local "
-            "records (forge: local) until it is"
-        )
+def _warnings(layout: Layout) -> list[str]:
+    """Return what the project still lacks; nothing is started to find out."""
+    config = load.settings(layout, write_cache=False).config
+    looked = (program.find(config, layout.root, os.environ), probes.gh_absent(layout, config))
+    found = [f"{e.message}; {e.hint}" for e in looked if isinstance(e, Finding)]
+    if remotes.url(layout.root, config.remote) is None:
+        found.append(f"there is no remote {config.remote!r}: branches stay in this repository")
+    return found

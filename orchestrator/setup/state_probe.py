@@ -8,14 +8,14 @@ import shutil
 import stat
 from collections.abc import Iterator
 
+from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import repository
-from orchestrator.model import STATES
 from orchestrator.project import agent_memory, mark
 from orchestrator.pulls import landing
 from orchestrator.setup import init_project
-from orchestrator.setup.finding import Finding, Subject, fail, ok, warn
-from orchestrator.system import locks
-from orchestrator.tasks.store import Store
+from orchestrator.setup.subject import Subject
+from orchestrator.system import files, locks
+from orchestrator.tasks import store as stores
 from orchestrator.tick import problems
 from orchestrator.upkeep import clean
 
@@ -34,15 +34,10 @@ def permissions(subject: Subject) -> Iterator[Finding]:
     if not os.path.isdir(layout.home):
         yield fail("permissions", f"{layout.home} is missing", mark.way_in(layout))
         return
-    wrong = False
-    for path in (layout.home, layout.agents, *map(layout.state, STATES)):
-        if not os.path.isdir(path):
-            wrong = True
-            yield fail("permissions", f"{path} is missing", "run: orchestrator init")
-        elif not os.access(path, os.W_OK | os.X_OK):
-            wrong = True
-            own = f"become its owner: chown -R $(id -un) {shlex.quote(path)}"
-            yield fail("permissions", f"{path} cannot be written", own)
+    wrong = [found for path in (layout.home, layout.agents) if (found := files.unwritable(path))]
+    wrong += _of_queue(subject, "permissions")
+    for message, hint in wrong:
+        yield fail("permissions", message, hint)
     for path in (layout.home, layout.config):
         if os.path.lexists(path) and os.lstat(path).st_mode & stat.S_IWOTH:
             message = f"every user of this machine can write {path}, which names programs to run"
@@ -81,15 +76,20 @@ def tracked(subject: Subject) -> Iterator[Finding]:
 
 
 def tasks(subject: Subject) -> Iterator[Finding]:
-    store = Store(subject.layout)
-    found = [bad for state in STATES for bad in store.list(state).malformed]
-    for bad in found[:MOST_LISTED]:
-        yield fail("task_malformed", f"{bad.path}: {bad.reason}", "fix or move that file")
+    found = _of_queue(subject, "task_malformed")
+    for message, hint in found[:MOST_LISTED]:
+        yield fail("task_malformed", message, hint)
     if len(found) > MOST_LISTED:
         message = f"{len(found) - MOST_LISTED} more files in the queue are not tasks"
         yield fail("task_malformed", message, "fix or move the files above first")
     if not found:
         yield ok("task_malformed", "every file in the queue is a task")
+
+
+def _of_queue(subject: Subject, code: str) -> list[tuple[str, str]]:
+    """Return the messages and hints of what is wrong with the queue, for one code."""
+    found = stores.of_project(subject.layout).findings(subject.now)
+    return [(problem.message, problem.hint or "") for problem in found if problem.code == code]
 
 
 def leftovers(subject: Subject) -> Iterator[Finding]:
@@ -115,15 +115,11 @@ def clock(subject: Subject) -> Iterator[Finding]:
     times = {f"the last tick ({layout.scheduler_lock})": problems.last_tick(layout)}
     for name in agent_memory.names(layout):
         times[f"the last start of {name}"] = agent_memory.read(layout, name).last_started
-    for folder in map(layout.state, ("incoming", "claimed")):
-        if os.path.isdir(folder):
-            with os.scandir(folder) as entries:
-                found = [each for each in entries if each.name.endswith(".md")]
-            times |= {e.path: e.stat(follow_symlinks=False).st_mtime for e in found}
-    ahead = sorted(what for what, at in times.items() if (at or 0.0) > subject.now + AHEAD)
-    for what in ahead[:MOST_LISTED]:
-        hint = "check the clock: date -u; such times count as now"
-        yield warn("clock", f"{what} is ahead of this machine's clock", hint)
+    late = [what for what, at in times.items() if (at or 0.0) > subject.now + AHEAD]
+    ahead = [f"{what} is ahead of this machine's clock" for what in late]
+    ahead += [message for message, _ in _of_queue(subject, "clock")]
+    for message in sorted(ahead)[:MOST_LISTED]:
+        yield warn("clock", message, "check the clock: date -u; such times count as now")
     if not ahead:
         yield ok("clock", "no recorded time is ahead of the clock")
 
@@ -132,7 +128,7 @@ def locks_held(subject: Subject) -> Iterator[Finding]:
     layout = subject.layout
     paths = [
         layout.scheduler_lock,
-        os.path.join(layout.queue, ".lock"),
+        *stores.of_project(layout).places(),
         os.path.join(layout.prs, ".lock"),
         os.path.join(layout.cache, "fetch.lock"),
         landing.lock_path(layout),

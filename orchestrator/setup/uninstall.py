@@ -20,6 +20,7 @@ from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
+from orchestrator.tasks import store as stores
 from orchestrator.upkeep import clean
 
 #: Seconds to wait for a tick under way.
@@ -114,11 +115,11 @@ def _take_outside(layout: Layout, change: Change) -> None:
 def _take_scraps(layout: Layout) -> None:
     """Remove what only ticks need."""
     files.remove_tree(layout.cache)
+    stores.of_project(layout).take_away()
     for path in (
         layout.hold,
         layout.schedule_log,
         f"{layout.schedule_log}.1",
-        os.path.join(layout.queue, ".lock"),
         os.path.join(layout.prs, ".lock"),
         layout.scheduler_lock,
     ):

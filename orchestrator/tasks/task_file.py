@@ -151,18 +151,23 @@ def id_of_name(name: str) -> str:
     return re.sub(r"\.(?=lock$)", "-", text[:64].rstrip("-."))
 
 
-def summarise(file: TaskFile, state: str, path: str, mtime: float) -> Task:
-    """Fold header and history into the task as the planner sees it.
+def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
+    """Return header and history as the task that the planner sees.
 
-    `state` and `path` are where the file lies; `mtime` (seconds) stands in for a missing CREATED.
+    The store knows the state, and where the task is (for display). `mtime` (epoch seconds) replaces
+    a missing CREATED.
     """
     created = file.created
+    facts = history.fold(file.history, file.get("PR"))
+    if state != "claimed":
+        # The store knows better: after a crash, a claim may stand in a file that did not move.
+        facts["claimed_by"] = None
     return Task(
         id=file.id,
         title=file.title,
         role=file.role,
         state=state,
-        path=path,
+        where=where,
         priority=file.priority,
         branch=file.branch,
         created=parse_time(created) if created else mtime,
@@ -170,7 +175,7 @@ def summarise(file: TaskFile, state: str, path: str, mtime: float) -> Task:
         depends_on=file.depends_on,
         reviews=file.get("REVIEWS"),
         head=file.get("HEAD"),
-        **history.fold(file.history, file.get("PR")),
+        **facts,
     )
 
 
@@ -180,6 +185,22 @@ def summarise(file: TaskFile, state: str, path: str, mtime: float) -> Task:
 def render(task: TaskFile) -> bytes:
     """Return the file's bytes: exactly those that were parsed."""
     return (task.raw_header + task.body).encode() + task.raw_history
+
+
+def with_entry(data: bytes, name: str, entry: Entry) -> tuple[TaskFile, bytes]:
+    """Add an event to a file's history; return the new file, and the bytes to append to `data`.
+
+    These are empty if the history ends with the same event of the same run: a crash came between
+    the append and the move. Raises TaskFileError.
+    """
+    file = parse(data, name)
+    last = file.history[-1] if file.history else None
+    run = entry.fields.get("run")
+    if last and run is not None and (last.event, last.fields.get("run")) == (entry.event, run):
+        return file, b""
+    line = history.append(data, entry)
+    longer = file._replace(history=(*file.history, entry), raw_history=file.raw_history + line)
+    return longer, line
 
 
 def new(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from orchestrator import idle
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Action, Problem, PullRequest
+from orchestrator.model import Action, Problem, PullRequest
 from orchestrator.system import files
+from orchestrator.tasks import store as stores
 from orchestrator.tick.observe import Observation
 
-#: With more waiting files than this, each tick looks at them afresh.
-MOST_WATCHED = 200
 #: Problems that only a changed file can end, or that an idle tick itself ends.
 _STILL = ("tick_stale", "task_malformed", "agent_suspended")
 
@@ -39,16 +37,7 @@ def leave(
         return
     if prs is None or any(pr.state == "open" for pr in prs):
         return
-    watched = _watched(layout)
-    if watched is not None:
+    queue = stores.of_project(layout).watched()
+    if queue is not None:
+        watched = [layout.config, layout.hold, layout.prs, layout.roles, *queue]
         idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, watched)
-
-
-def _watched(layout: Layout) -> list[str] | None:
-    """Everything whose change could matter; None when that is too much to look at."""
-    incoming = layout.state("incoming")
-    waiting = [os.path.join(incoming, n) for n in os.listdir(incoming) if n.endswith(".md")]
-    if len(waiting) > MOST_WATCHED:
-        return None
-    folders = [*map(layout.state, STATES), layout.prs, layout.roles]
-    return [layout.config, layout.hold, *folders, *waiting]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from orchestrator.config.load import Settings
@@ -11,7 +11,7 @@ from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, iso
 from orchestrator.pulls import states
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
 from orchestrator.tick.observe import Observation
 
 
@@ -27,10 +27,15 @@ class Item(NamedTuple):
     #: Since when, ISO 8601; None when nothing recorded it.
     since: str | None = None
 
+    @property
+    def agent(self) -> str | None:
+        """The name of the agent that the item is about."""
+        return self.id.removeprefix("agent:") if self.id.startswith("agent:") else None
+
 
 def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
-    """Return everything that waits for a person: questions, then approvals, then the rest."""
-    store = Store(layout)
+    """Return everything that waits for a person: questions, then approvals, then escalations."""
+    store = stores.of_project(layout)
     found = [
         *_blocked(store),
         *_failed(store),
@@ -42,27 +47,26 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     return sorted(found, key=lambda item: order.index(item.kind))
 
 
-def _blocked(store: Store) -> Iterator[Item]:
+def _blocked(store: stores.Store) -> Iterator[Item]:
     for task in store.list("blocked").tasks:
         last = _last_event(store, task)
-        if last is None or last.event != "blocked":
-            continue
-        kind = "escalation" if task.reason == "max_rounds" else "question"
-        text = task.question or "It gave no question."
-        yield Item(task.id, kind, task.id, task.run, text, last.at)
+        if last is not None and last.event == "blocked":
+            kind = "escalation" if task.reason == "max_rounds" else "question"
+            text = task.question or "The agent gave no question."
+            yield Item(task.id, kind, task.id, task.run, text, last.at)
 
 
-def _failed(store: Store) -> Iterator[Item]:
+def _failed(store: stores.Store) -> Iterator[Item]:
     for task in store.list("failed").tasks:
         last = _last_event(store, task)
-        if last is None or last.event != "failed":
-            continue
-        why = task.error or task.reason or "no reason given"
-        text = f"{task.title}: failed after {task.attempts} attempts: {why}"
-        yield Item(task.id, "escalation", task.id, task.run, text, last.at)
+        if last is not None and last.event == "failed":
+            attempts = f"{task.attempts} attempt{'' if task.attempts == 1 else 's'}"
+            why = task.error or task.reason or "no reason given"
+            text = f"{task.title}: failed after {attempts}: {why}"
+            yield Item(task.id, "escalation", task.id, task.run, text, last.at)
 
 
-def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
+def _never_ready(store: stores.Store, seen: Observation) -> Iterator[Item]:
     verdicts = seen.snapshot.dependencies
     for task in seen.snapshot.waiting:
         broken = [
@@ -72,54 +76,55 @@ def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
         ]
         last = _last_event(store, task) if broken else None
         if broken and (last is None or last.event != "dismissed"):
-            text = f"{task.title}: it waits for what never comes: {'; '.join(broken)}"
+            text = f"{task.title}: it can never start, because of {'; '.join(broken)}"
             yield Item(task.id, "escalation", task.id, task.run, text)
 
 
 def _agents(loaded: Settings, seen: Observation) -> Iterator[Item]:
-    for agent in loaded.config.agents:
-        state = seen.states.get(agent.name)
-        if state is None:
+    for name in (agent.name for agent in loaded.config.agents):
+        state = seen.states.get(name)
+        if state is None or not (state.suspended or state.question):
             continue
-        run, since = state.last_run, iso(state.last_finished)
+        kind, text = "question", state.question or ""
         if state.suspended:
-            text = f"{agent.name} is paused: {state.suspended}"
-            yield Item(f"agent:{agent.name}", "escalation", None, run, text, since)
-        elif state.question:
-            yield Item(f"agent:{agent.name}", "question", None, run, state.question, since)
+            kind, text = "escalation", f"{name} is paused: {state.suspended}"
+        yield Item(f"agent:{name}", kind, None, state.last_run, text, iso(state.last_finished))
 
 
-def _approvals(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]:
-    """Approved pull requests that nothing but a person will merge."""
+def _approvals(layout: Layout, loaded: Settings, store: stores.Store) -> Iterator[Item]:
+    """Approved pull requests that only a person will merge."""
     config = loaded.config
     known = states.known(layout, config) or []
     waiting = [pr for pr in known if pr.state == "open" and pr.verdict == "approved"]
     if not waiting or (config.review.auto_merge and remotes.url(layout.root, config.remote)):
         return
     for pr in waiting:
-        said = _last_word(store, pr)
-        if said and said.event == "dismissed" and said.fields.get("pr") == pr.id:
+        last = _last_word(store, pr)
+        if last and last.event == "dismissed" and last.fields.get("pr") == pr.id:
             continue
         text = f"{pr.title}: approved, {pr.branch} into {pr.base}; merge it? {pr.url or ''}"
-        since = said.at if said and said.event == "review" else None
+        since = last.at if last and last.event == "review" else None
         yield Item(f"pr:{pr.id}", "approval", pr.task, None, text.rstrip(), since)
 
 
-def _last_event(store: Store, task: Task) -> Entry | None:
-    """Return the last event of a task's history that decides whether a person is wanted."""
+def _last_event(store: stores.Store, task: Task) -> Entry | None:
+    """Return the last event of a task's history that decides whether a person is needed."""
+    return _last(store, task, lambda word: word not in ("review", "delivered"))
+
+
+def _last_word(store: stores.Store, pr: PullRequest) -> Entry | None:
+    """Return the last event about an approved pull request in its task's history."""
+    try:
+        task = store.find(pr.task) if pr.task is not None else None
+    except OrchestratorError:
+        return None
+    return task and _last(store, task, lambda word: word in ("dismissed", "review", "done"))
+
+
+def _last(store: stores.Store, task: Task, wanted: Callable[[str], bool]) -> Entry | None:
+    """Return the last wanted event of a task; None also if its file cannot be read."""
     try:
         history = store.read(task).history
     except OrchestratorError:
         return None
-    return next((e for e in reversed(history) if e.event not in ("review", "delivered")), None)
-
-
-def _last_word(store: Store, pr: PullRequest) -> Entry | None:
-    """Return the last thing said of an approved pull request in its task's history."""
-    if pr.task is None:
-        return None
-    try:
-        history = store.read(store.find(pr.task)).history
-    except OrchestratorError:
-        return None
-    return next((e for e in reversed(history) if e.event in ("dismissed", "review", "done")), None)
+    return next((entry for entry in reversed(history) if wanted(entry.event)), None)

@@ -1,14 +1,16 @@
-"""What a person should know: everything that is wrong, the most pressing first. Reads only."""
+"""Everything that is wrong in a project, the most pressing problem first. Reads only."""
 
 from __future__ import annotations
 
 import os
 
 from orchestrator.config.load import Settings
+from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
 from orchestrator.project import faults, mark
-from orchestrator.tasks.store import Store
+from orchestrator.tasks import store as stores
+from orchestrator.tick.lock import hung_tick
 from orchestrator.tick.observe import Observation
 
 #: A tick older than this is reported: nothing seems to drive the scheduler (seconds).
@@ -34,17 +36,18 @@ def is_overdue(layout: Layout, now: float) -> bool:
 def find_problems(
     layout: Layout, settings: Settings, seen: Observation, now: float
 ) -> list[Problem]:
-    """Return what a person should know, the most pressing first."""
-    found = list(settings.problems)
+    """Return what a person should know, the most pressing problem first."""
+    found = _of_the_clone(layout, now)
+    found += settings.problems
     snapshot = seen.snapshot
     if snapshot.hold is not None:
         hold = snapshot.hold
         found.append(Problem(hold.code, hold.message, hold.hint))
     if snapshot.open_prs is None:
         found += _forge_problem(layout, snapshot.hold)
-    for listing in (seen.incoming, seen.claimed, Store(layout).list("blocked")):
+    for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked")):
         found += [
-            Problem("task_malformed", f"{bad.path}: {bad.reason}", "mend or move that file")
+            Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
             for bad in listing.malformed
         ]
     for name, state in seen.states.items():
@@ -59,20 +62,31 @@ def find_problems(
     not_landed = faults.landing_fault(layout)
     found += [not_landed] if not_landed else []
     ticked = last_tick(layout)
-    # On a disk that takes nothing a tick leaves no trace.
+    # A tick leaves no trace on a disk that takes nothing.
     unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")
-    # Why nothing ticks where nobody ran `init` is another problem (`not_initialised`).
+    # Without `init` no tick runs: that is another problem (`not_initialised`).
     if not unwritable and is_overdue(layout, now) and mark.is_initialised(layout):
-        message = "there never was a tick"
+        message = "no tick has run yet"
         if ticked is not None:
             message = f"the last tick was {(now - ticked) / 60:.0f} minutes ago"
         found.append(
             Problem(
                 "tick_stale",
                 message,
-                "orchestrator init --schedule cron; with a schedule already: orchestrator doctor",
+                "orchestrator init --schedule cron; if there is a schedule: orchestrator doctor",
             )
         )
+    return found
+
+
+def _of_the_clone(layout: Layout, now: float) -> list[Problem]:
+    """Return why no tick can run here: the clone is not set up, or a tick hangs."""
+    hung = hung_tick(layout, now)
+    found = [hung] if hung else []
+    try:
+        mark.require_initialised(layout)
+    except OrchestratorError as error:
+        found.insert(0, Problem(error.code, error.message, error.hint))
     return found
 
 

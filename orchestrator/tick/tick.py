@@ -105,7 +105,7 @@ def _tick(
     settled = list(report.actions)
     _repair_clocks(layout, seen, now)
     prs = states.refresh(layout, loaded.config, report.problems)
-    seen = observe.observe(layout, loaded, now, prs, forced, remember=True)
+    seen = observe.observe(layout, loaded, now, prs, forced)
     # A run that met a fault must not call the next probe itself: they would chase each other.
     snapshot = seen.snapshot._replace(may_probe=not after_run)
     _land(layout, loaded, environment, prs, report)

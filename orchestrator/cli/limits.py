@@ -1,0 +1,47 @@
+"""`limits`: the queue's limits."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from orchestrator.cli import context, output
+from orchestrator.cli.agent import differences
+from orchestrator.cli.command import argument, command
+from orchestrator.config import change, edit
+
+
+@command("limits")
+def limits(arguments: Namespace) -> None:
+    """Show the queue's limits, and how much of each is used.
+
+    examples:
+      orchestrator limits
+      orchestrator limits set max_claimed=3 max_open_prs=5
+    """
+    loaded, seen = context.look(context.reading(arguments))
+    found = loaded.config.queue_limits._asdict()
+    if arguments.json:
+        output.show_json(found)
+        return
+    if not loaded.good:
+        output.warn_of(loaded.problems)
+    claimed = len(seen.claimed.tasks)
+    used = (len(seen.incoming.tasks) + claimed, claimed, seen.snapshot.open_prs)
+    what = ("waiting and claimed tasks", "claimed tasks", "open pull requests")
+    rows = zip(found, found.values(), used, what, strict=True)
+    output.table(("limit", "value", "now", "of"), list(rows))
+
+
+@command("limits set", argument("settings", metavar="key=value", nargs="+"))
+def set_limits(arguments: Namespace) -> None:
+    """Change limits.
+
+    examples:
+      orchestrator limits set max_incoming=30
+    """
+    layout = context.changing(arguments)
+    values = dict(map(edit.parse_assignment, arguments.settings))
+    done = change.apply(layout, lambda text: edit.set_values(text, ("queue_limits",), values))
+    old, new = (c.queue_limits if c else None for c in (done.before, done.after))
+    changed, lines = differences("limits", old, new, ("orchestrator", "limits", "set"))
+    output.answer(arguments, {"changed": changed}, *lines)

@@ -1,0 +1,67 @@
+"""`run`: start one agent now."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+
+from orchestrator.cli import context, output
+from orchestrator.cli.command import argument, command
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.tasks import store as stores
+from orchestrator.tick.tick import run_tick
+
+#: Seconds to wait for an active tick.
+LOCK_WAIT = 30.0
+
+
+@command(
+    "run",
+    argument("agent", metavar="AGENT"),
+    argument("--task", metavar="ID", help="the task that the agent takes"),
+)
+def run(arguments: Namespace) -> None:
+    """Start an agent now, whatever its interval; all other rules apply.
+
+    examples:
+      orchestrator run impl-agent-1
+      orchestrator run impl-agent-1 --task TASK-a1b2c3d4
+    """
+    layout = context.changing(arguments)
+    agent = arguments.agent
+    known = [each.name for each in context.good_settings(layout).config.agents]
+    if agent not in known:
+        raise NotFound("agent", agent, known)
+    if arguments.task is not None:
+        _check_task(layout, arguments.task)
+    report = run_tick(
+        layout,
+        context.now(),
+        dict(os.environ),
+        wait_for_lock=LOCK_WAIT,
+        forced={agent: arguments.task},
+    )
+    if report.held:
+        raise OrchestratorError("another tick is active", "try again", code="tick_held")
+    own = {action.action: action for action in report.actions if action.agent == agent}
+    if started := own.get("start"):
+        value = {"agent": agent, "task": started.task, "run": started.run}
+        words = " ".join(filter(None, value.values()))
+        follow = f"  orchestrator logs {agent} --follow"
+        output.answer(arguments, value, f"started {words}", follow)
+        return
+    reason = own["skip"].reason if "skip" in own else None
+    raise OrchestratorError(
+        f"{agent} was not started: {reason or 'the start failed'}",
+        f"orchestrator explain {agent}",
+        code=reason or "not_started",
+    )
+
+
+def _check_task(layout: Layout, name: str) -> None:
+    """Raise OrchestratorError for a task that cannot be claimed."""
+    task = stores.of_project(layout).find(name)
+    if task.state != "incoming":
+        hint = f"orchestrator task retry {task.id}" if task.state in ("failed", "blocked") else None
+        raise OrchestratorError(f"task {task.id} is in {task.state}, not in incoming", hint)

@@ -1,0 +1,263 @@
+"""The queue as files: the only module that touches `.orchestrator/shared/queue/`.
+
+A task is one file, and its folder is its state. A move is one rename, so a task is in exactly one
+state, whichever process is killed. An event is appended to the file before the file moves, as one
+line; a line that was appended twice, or in part, is recognised when it is read.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator
+
+from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
+from orchestrator.layout import Layout
+from orchestrator.model import STATES, Entry, Problem, Task, task_order
+from orchestrator.system import files, locks
+from orchestrator.tasks import task_file
+from orchestrator.tasks.store import Listing, Malformed, Store
+from orchestrator.tasks.task_file import MAX_BYTES, TaskFile
+
+#: Seconds that a change of the queue waits for another change to end. Each takes milliseconds.
+LOCK_WAIT = 30.0
+#: With more waiting files than this, each tick looks at them again.
+MOST_WATCHED = 200
+#: Seconds by which a file's time may be ahead of the clock.
+AHEAD = 60.0
+
+
+class FileStore(Store):
+    """The queue of one project on this machine's disk."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._folders = {state: layout.state(state) for state in STATES}
+        self._lock = locks.Lock(os.path.join(layout.queue, ".lock"), LOCK_WAIT)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def list(self, state: str) -> Listing:
+        rivals: dict[str, list[Task]] = {}
+        malformed = []
+        for entry in self._entries(state):
+            task = _summary(entry.path, state)
+            if isinstance(task, str):
+                malformed.append(Malformed(entry.path, task))
+            elif task is not None:
+                rivals.setdefault(task.id, []).append(task)
+        tasks = []
+        later = [self._folders[other] for other in STATES[STATES.index(state) + 1 :]]
+        for task_id, several in rivals.items():
+            # A task in a later state keeps its id, whatever is dropped into this state.
+            named = (f"{folder}/{task_id}.md" for folder in later)
+            owner = next(filter(os.path.lexists, named), None)
+            if owner is None:
+                first = several[0] if len(several) == 1 else min(several, key=_claim_to_id)
+                tasks.append(first)
+                owner = first.where
+            reason = f"its id {task_id} is already that of {owner}"
+            malformed += [Malformed(t.where, reason) for t in several if t.where != owner]
+        return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
+
+    def counts(self) -> dict[str, int]:
+        return {state: sum(1 for _ in self._entries(state)) for state in STATES}
+
+    def find(self, task_id: str) -> Task:
+        for state in self._states_with(task_id) if task_file.is_id(task_id) else ():
+            task = _summary(self._path(state, task_id), state)
+            if isinstance(task, Task) and task.id == task_id:
+                return task
+        known = []
+        for state in STATES:
+            for task in self.list(state).tasks:
+                if task.id == task_id:
+                    return task
+                known.append(task.id)
+        raise NotFound("task", task_id, known)
+
+    def read(self, task: Task) -> TaskFile:
+        found = _read(task.where)
+        if found is None:
+            raise NotFound("task", task.id)
+        return task_file.parse(found[0], os.path.basename(task.where))
+
+    # --- changing --------------------------------------------------------------------------
+
+    def change(self) -> locks.Lock:
+        if not self._lock.held:
+            files.remove(self._layout.idle_stamp)
+        return self._lock
+
+    def add(self, file: TaskFile) -> str:
+        # Git removes empty and ignored folders (`git clean -fdx`).
+        files.make_folder(self._folders["incoming"])
+        with self.change():
+            for state in self._states_with(file.id):
+                message = f"there is already a task {file.id}, in {state}"
+                raise OrchestratorError(message, code="duplicate_task")
+            path = self._path("incoming", file.id)
+            files.write_atomic(path, task_file.render(file))
+            files.flush(os.path.dirname(path))
+            return path
+
+    def new_id(self) -> str:
+        # CREATED has whole seconds; among tasks of one second the id decides which is first.
+        number = time.time_ns() // 1_000_000
+        while any(self._states_with(task_id := f"TASK-{number % 2**32:08x}")):
+            number += 1
+        return task_id
+
+    def claim(self, task: Task, entry: Entry, max_claimed: int) -> Task | None:
+        with self.change():
+            # A file that cannot be a task counts only among the names.
+            names = sum(1 for _ in self._entries("claimed"))
+            if names >= max_claimed and len(self.list("claimed").tasks) >= max_claimed:
+                return None
+            try:
+                return self.move(task, "claimed", entry)
+            except NotFound:
+                return None
+
+    def move(self, task: Task, state: str, entry: Entry) -> Task:
+        with self.change():
+            target = self._path(state, task.id)
+            file, mtime = _append_and_move(task.where, target, entry)
+            return task_file.summarise(file, state, target, mtime)
+
+    # --- the place where the queue is ------------------------------------------------------
+
+    def prepare(self) -> None:
+        for folder in self._folders.values():
+            files.make_folder(folder)
+
+    def take_away(self) -> None:
+        files.remove(self._lock.path)
+
+    def places(self) -> tuple[str, ...]:
+        return (self._layout.queue, *self._folders.values(), self._lock.path)
+
+    def watched(self) -> tuple[str, ...] | None:
+        waiting = [entry.path for entry in self._entries("incoming")]
+        return None if len(waiting) > MOST_WATCHED else (*self._folders.values(), *waiting)
+
+    def findings(self, now: float) -> Iterator[Problem]:
+        for state, folder in self._folders.items():
+            if problem := files.unwritable(folder):
+                yield Problem("permissions", *problem)
+                continue
+            for bad in self.list(state).malformed:
+                message = f"{bad.where}: {bad.reason}"
+                yield Problem("task_malformed", message, "fix or move that file")
+            for entry in self._entries(state) if state in ("incoming", "claimed") else ():
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime > now + AHEAD:
+                        message = f"{entry.path} is ahead of this machine's clock"
+                        yield Problem("clock", message, "check the clock: date -u")
+
+    def leftovers(self, before: float) -> tuple[str, ...]:
+        folders = self._folders.values()
+        return tuple(path for folder in folders for path in files.left_beside(folder, before))
+
+    # --- names -----------------------------------------------------------------------------
+
+    def _path(self, state: str, task_id: str) -> str:
+        return os.path.join(self._folders[state], f"{task_id}.md")
+
+    def _states_with(self, task_id: str) -> Iterator[str]:
+        """Yield the states, the last one first, that have a file named for an id."""
+        return (s for s in reversed(STATES) if os.path.lexists(self._path(s, task_id)))
+
+    def _entries(self, state: str) -> Iterator[os.DirEntry[str]]:
+        """Yield the files of a state that could be tasks, by their names."""
+        try:
+            with os.scandir(self._folders[state]) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".md") and not entry.name.startswith("."):
+                        yield entry
+        except FileNotFoundError:
+            return
+
+
+# --- one file ------------------------------------------------------------------------------------
+
+
+def _claim_to_id(task: Task) -> tuple[bool, str]:
+    """Sort key for files with one id: the file that is named for the id keeps the id."""
+    return (not task.where.endswith(f"/{task.id}.md"), task.where)
+
+
+def _summary(path: str, state: str) -> Task | str | None:
+    """Return a file's task, or why it cannot be a task; None if the file is gone."""
+    try:
+        found = _read(path)
+        if found is None:
+            return None
+        content, mtime = found
+        file = task_file.parse(content, os.path.basename(path))
+    except TaskFileError as error:
+        return str(error)
+    return task_file.summarise(file, state, path, mtime)
+
+
+def _read(path: str) -> tuple[bytes, float] | None:
+    """Return a file's bytes and its time of change (epoch seconds); None if the file is gone.
+
+    Raises TaskFileError if it is not a regular file, or cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        link = os.path.islink(path)
+        raise TaskFileError("it is a symbolic link" if link else f"{error.strerror}") from None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise TaskFileError("it is not a regular file")
+        return os.read(descriptor, min(found.st_size, MAX_BYTES) + 1), found.st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def _append_and_move(path: str, target: str, entry: Entry) -> tuple[TaskFile, float]:
+    """Append, move, and flush both to the disk; return the new file, and its earlier mtime."""
+    try:
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
+    except FileNotFoundError:
+        raise NotFound("task", os.path.basename(target).removesuffix(".md")) from None
+    try:
+        if target != path and os.path.lexists(target):
+            raise OrchestratorError(
+                f"{target} is in the way of task {os.path.basename(target)[:-3]}",
+                "rename or remove that file",
+                code="duplicate_task",
+            )
+        found = os.fstat(descriptor)
+        content = os.read(descriptor, min(found.st_size, MAX_BYTES) + 1)
+        file, line = task_file.with_entry(content, os.path.basename(path), entry)
+        if line and os.write(descriptor, line) != len(line):
+            # A reader ignores a part of a line; the task must not move without the whole line.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        if target != path:
+            try:
+                os.rename(path, target)
+            except FileNotFoundError:
+                # Git removes empty and ignored folders (`git clean -fdx`).
+                files.make_folder(os.path.dirname(target))
+                os.rename(path, target)
+        if file.get("CREATED") is None:
+            # The file's time replaces CREATED, and must not change when a line is appended.
+            os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
+        # After the rename, so that one flush makes both durable: a journalling file system
+        # commits the rename with, or before, the data of the inode that it moved.
+        os.fsync(descriptor)
+        return file, found.st_mtime
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""Ends runs that a person does not want any more, and waits until runs are settled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Task
+from orchestrator.project import agent_memory, run_record
+from orchestrator.system import files, locks
+from orchestrator.tick import observe
+from orchestrator.tick.tick import run_tick
+
+#: Seconds that `end` waits for the runs to be settled, and how patient it is (see `settled`).
+STOP_WAIT = 30.0
+PATIENCE = 0.5
+#: Seconds that `wake` waits for an active tick.
+TICK_WAIT = 30.0
+
+
+def agent_at_work(layout: Layout, task: Task) -> str | None:
+    """Return the agent with an unsettled run of a task."""
+    if task.state != "claimed" or task.claimed_by is None or task.run is None:
+        return None
+    return task.claimed_by if agent_memory.read(layout, task.claimed_by).run == task.run else None
+
+
+def ask(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
+    """Ask these agents' runs to end; return the ids of the runs by agent.
+
+    The request is a file, so that it also holds if this process is killed next.
+    """
+    states = {agent: agent_memory.read(layout, agent) for agent in agents}
+    runs = {agent: state.run for agent, state in states.items() if state.run is not None}
+    for agent, run in runs.items():
+        run_record.ask_to_stop(layout.run(agent, run), reason)
+    return runs
+
+
+def end(layout: Layout, runs: Mapping[str, str]) -> None:
+    """Wait until runs that were asked to end are settled; `runs` are their ids by agent.
+
+    Raises OrchestratorError if a run is not settled after `STOP_WAIT` seconds.
+    """
+    for agent, run in runs.items():
+        _signal(layout, agent, run)
+    left = runs.keys() - set(settled(layout, runs, STOP_WAIT, PATIENCE))
+    if left:
+        message = f"not ended yet: {', '.join(sorted(left))}"
+        raise OrchestratorError(message, "see: orchestrator status", code="stop_slow")
+
+
+def end_runs(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
+    """End these agents' runs at once; return the ids of the runs by agent. Raises as `end` does."""
+    runs = ask(layout, agents, reason)
+    end(layout, runs)
+    return runs
+
+
+def _signal(layout: Layout, agent: str, run: str) -> None:
+    """Let a waiting supervisor look at once. At other stages it looks by itself, between steps."""
+    record = run_record.read(layout.run(agent, run))
+    if record is None or record.status != "running" or record.supervisor is None:
+        return
+    if record.supervisor.is_alive():
+        os.kill(record.supervisor.pid, signal.SIGTERM)
+
+
+def settled(
+    layout: Layout, runs: Mapping[str, str], seconds: float, patience: float
+) -> Iterator[str]:
+    """Yield each of these agents as soon as its run (an id) is settled, for at most `seconds`.
+
+    The tick at a run's own end settles it. This ticks too if a run has had no supervisor for over
+    `patience` seconds and is still not settled.
+    """
+    left = dict(runs)
+    deadline = time.monotonic() + seconds
+    unattended: dict[str, float] = {}
+    while left:
+        for agent, run in list(left.items()):
+            state = agent_memory.read(layout, agent)
+            record = run_record.read(layout.run(agent, run))
+            if state.run != run:
+                del left[agent]
+                yield agent
+            elif record is not None and observe.is_supervised(layout, agent, state, record):
+                unattended.pop(agent, None)
+            elif time.monotonic() - unattended.setdefault(agent, time.monotonic()) > patience:
+                unattended.clear()
+                run_tick(layout, time.time(), dict(os.environ), wait_for_lock=5.0)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
+
+
+def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
+    """End the pause that the scheduler gave agents after failures; return the agents that had one.
+
+    An agent's memory is written only under the scheduler's lock, so this waits for an active tick.
+    Raises LockHeld.
+    """
+    states = {agent: agent_memory.read(layout, agent) for agent in agents}
+    if not any(state.suspended or state.question for state in states.values()):
+        return []
+    woken = []
+    with contextlib.closing(locks.Lock(layout.scheduler_lock, TICK_WAIT)) as lock, lock:
+        for agent in states:
+            state = agent_memory.read(layout, agent)
+            if state.suspended:
+                woken.append(agent)
+            if state.suspended or state.question:
+                changed = state._replace(suspended=None, question=None, failures=0)
+                agent_memory.write(layout, agent, changed)
+        # An idle tick looks at folders, not at what an agent remembers.
+        files.remove(layout.idle_stamp)
+    return woken
