@@ -1,4 +1,4 @@
-"""`explain`, `status`, `tick --dry-run` and the tick say the same of each agent and waiting task."""
+"""`explain`, `status`, `tick --dry-run` and the tick say the same of every agent and task."""
 
 from __future__ import annotations
 
