@@ -64,18 +64,6 @@ class TaskFile(NamedTuple):
         return upper if upper in PRIORITIES else text
 
     @property
-    def branch(self) -> str | None:
-        return self.get("BRANCH")
-
-    @property
-    def created(self) -> str | None:
-        return self.get("CREATED")
-
-    @property
-    def created_by(self) -> str | None:
-        return self.get("CREATED_BY")
-
-    @property
     def depends_on(self) -> tuple[str, ...]:
         """The ids in DEPENDS_ON, each once: separated by commas or blanks, in brackets or not."""
         text = self.get("DEPENDS_ON")
@@ -157,7 +145,7 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     The store knows the state, and where the task is (for display). `mtime` (epoch seconds) replaces
     a missing CREATED.
     """
-    created = file.created
+    created = file.get("CREATED")
     task = Task(
         id=file.id,
         title=file.title,
@@ -165,13 +153,14 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
         state=state,
         where=where,
         priority=file.priority,
-        branch=file.branch,
+        branch=file.get("BRANCH"),
         created=parse_time(created) if created else mtime,
-        created_by=file.created_by,
+        created_by=file.get("CREATED_BY"),
         depends_on=file.depends_on,
         reviews=file.get("REVIEWS"),
         head=file.get("HEAD"),
         pr=file.get("PR"),
+        header=file.known,
     )
     task = history.fold(file.history, task)
     # After a crash, a claim may stand in a file that the store did not move.
