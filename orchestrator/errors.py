@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class OrchestratorError(Exception):
-    """Something was refused or failed in a way that a person can mend.
+    """Something was refused or failed in a way that a person can fix.
 
     `code` is a stable word for scripts; `hint` is the next step, or None where there is none.
     """
