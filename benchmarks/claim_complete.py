@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.report import Aim, Broken, Row, spread
 from benchmarks.scratch import Project, Scratch
 from orchestrator.model import Entry
-from orchestrator.tasks import store as stores
+from orchestrator.tasks.file_store import FileStore
 
 WAITING = (1_000, 10_000)
 #: Pairs of claim and completion that share one listing.
@@ -116,7 +116,7 @@ def _settle_disk(project: Project) -> None:
 
 def _with_store(project: Project, pairs: int) -> tuple[float, float]:
     """Return the seconds of a listing, and of the pairs: the claims and moves that ticks make."""
-    store = stores.of_project(project.layout)
+    store = FileStore(project.layout)
     began = time.perf_counter()
     tasks = store.list("incoming").tasks  # as a tick does
     listed = time.perf_counter()

@@ -168,7 +168,7 @@ def _record(scratch: Scratch, project: Project) -> Recording:
     if not commands:
         raise Broken("the run made no git command that could be recorded")
     return Recording(
-        commands, project.layout.worktree(record["agent"]), record["branch"], record["id"]
+        commands, project.layout.worktree(record.agent), record.branch or "", record.id
     )
 
 

@@ -104,23 +104,21 @@ def _end_run(project: Project, number: int) -> Action:
     _fill(folder, number)
     outcome = Outcome("done", summary="Measured, and nothing else.", cost_usd=0.25)
     loaded = load.settings(layout, write_cache=False)
-    record = {
-        "id": run_id,
-        "key": mark.key(layout),
-        "agent": AGENT,
-        "role": "implementer",
-        "settings": loaded.config.agents[0]._asdict(),
-        "task": task_id,
-        "title": f"Benchmark number {number}",
-        "attempt": 1,
-        "project": layout.root,
-        "created": time.time() - 600,
-        "finished": time.time(),
-        "status": "finished",
-        "limits": {"max_runtime_seconds": 3600, "stall_seconds": 600},
-        "steps": {},
-        "outcome": outcome._asdict(),
-    }
+    record = run_record.RunRecord(
+        id=run_id,
+        key=mark.key(layout),
+        agent=AGENT,
+        role="implementer",
+        settings=loaded.config.agents[0],
+        task=task_id,
+        title=f"Benchmark number {number}",
+        attempt=1,
+        project=layout.root,
+        created=time.time() - 600,
+        finished=time.time(),
+        status="finished",
+        outcome=outcome,
+    )
     run_record.write(folder, record)
     state = agent_memory.read(layout, AGENT)._replace(run=run_id, last_started=time.time())
     agent_memory.write(layout, AGENT, state)

@@ -25,7 +25,7 @@ import orchestrator
 from benchmarks.report import Broken
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, run_record
-from orchestrator.project.run_record import Record
+from orchestrator.project.run_record import RunRecord
 from orchestrator.setup import init_project
 from orchestrator.system import files, process
 from orchestrator.tasks import store as stores
@@ -279,25 +279,25 @@ class Project:
         """Let the client go on to its report."""
         os.write(self._release, b"go\n")
 
-    def finish_run(self, task: str, tick: int) -> Record:
+    def finish_run(self, task: str, tick: int) -> RunRecord:
         """Let the client end; wait until its run is settled and no process of it is left."""
         self.release()
         os.waitpid(tick, 0)
         done = os.path.join(self.layout.state("done"), f"{task}.md")
         wait_for(f"{task} in done/", lambda: os.path.exists(done))
         record = self.run_of(task)
-        wait_for("the supervisor's end", lambda: not _alive(record.get("supervisor")))
+        wait_for("the supervisor's end", lambda: not record.is_at_work())
         return record
 
-    def run_of(self, task: str) -> Record:
+    def run_of(self, task: str) -> RunRecord:
         """Return the record of the run that a task has or had. Raises Broken."""
-        found = (record for record in self._records() if record["task"] == task)
+        found = (record for record in self._records() if record.task == task)
         record = next(found, None)
         if record is None:
             raise Broken(f"there is no run of {task}")
         return record
 
-    def _records(self) -> Iterator[Record]:
+    def _records(self) -> Iterator[RunRecord]:
         for name in agent_memory.names(self.layout):
             runs = self.layout.runs(name)
             for run in os.listdir(runs) if os.path.isdir(runs) else ():
@@ -311,16 +311,11 @@ class Project:
         files.remove(self.layout.config)
         files.remove(self.layout.last_good_config)
         for record in self._records():
-            supervisor, client = record.get("supervisor") or {}, record.get("client") or {}
-            if _alive(supervisor):
-                process.end(supervisor["pid"], supervisor["identity"])
-            if _alive(client):
-                process.end_run(client["pid"], client["identity"], record["id"])
-
-
-def _alive(known: dict[str, object] | None) -> bool:
-    pid, identity = (known or {}).get("pid"), (known or {}).get("identity")
-    return isinstance(pid, int) and isinstance(identity, str) and process.is_alive(pid, identity)
+            supervisor, client = record.supervisor, record.client
+            if supervisor and supervisor.is_alive():
+                process.end(supervisor.pid, supervisor.identity or "")
+            if client and client.process.is_alive():
+                process.end_run(client.pid, client.identity, record.id)
 
 
 # --- the machine -------------------------------------------------------------------------------

@@ -28,9 +28,9 @@ def measure(scratch: Scratch) -> list[Row]:
         _, tick = project.start_run(scratch.launcher_tick)
         time.sleep(SETTLED)
         record = project.run_of(task)
-        if record["status"] != "running":
-            raise Broken(f"the run of {task} is {record['status']} while its client waits")
-        ours.append(memory(record["supervisor"]["pid"]))
+        if record.status != "running" or record.supervisor is None:
+            raise Broken(f"the run of {task} is {record.status} while its client waits")
+        ours.append(memory(record.supervisor.pid))
         bare.append(memory(sleeper))
         project.finish_run(task, tick)
     rows = []

@@ -1,8 +1,8 @@
-"""The way in: `bin/orchestrator`, `orchestrator`, `python -m orchestrator` and our own processes.
+"""The entry point of `bin/orchestrator`, `python -m orchestrator` and the product's own processes.
 
-Cron comes here once a minute with nothing to do, so this file imports only what that takes: the
-launcher starts the interpreter with `-I -S` (no site packages), and the libraries' folder is put
-on the path only when something is really to be done.
+Cron starts this file once per minute, mostly without work to do, so it imports as little as
+possible: the launcher starts the interpreter with `-I -S` (no site packages), and the libraries'
+folder is added to the path only when there is work.
 """
 
 import os
@@ -27,7 +27,7 @@ def main(arguments: "list[str] | None" = None) -> int:
     if words == ["tick"] or words[:1] == ["_after_run"]:
         import gc
 
-        gc.disable()  # such a process is over before its garbage is worth a look
+        gc.disable()  # such a process ends before a collection pays off
     if words and words[0] in ("tick", "_after_run"):
         _begin_ahead()
     if words and words[0] == "_run":
@@ -54,7 +54,7 @@ def _begin_ahead() -> None:
 
 
 def _add_libraries() -> None:
-    """Put the environment's site-packages on the path, if `-S` kept it off."""
+    """Add the environment's site-packages to the path, if `-S` left it out."""
     if not sys.flags.no_site:
         return
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -66,9 +66,9 @@ def _add_libraries() -> None:
 
 
 def _end(code: int) -> None:
-    """End this process without taking the interpreter apart, which takes as long as a plan does.
+    """End this process without the interpreter's clean-up, which takes as long as a plan.
 
-    A run that was just started needs the processor meanwhile.
+    A run that was just started needs the processor at this moment.
     """
     try:
         sys.stdout.flush()

@@ -1,7 +1,7 @@
-"""Errors that are meant for people: fields in, a sentence out.
+"""Errors for people: fields in, a sentence out.
 
-Everything the product refuses is an `OrchestratorError`: it becomes one message (what failed, what
-to do next) and an exit code in one place, `cli.main.main`. Any other exception is a bug.
+Every refusal of the product is an `OrchestratorError`: `cli.main.main` turns it into one message
+(what failed, what to do next) and an exit code. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 class OrchestratorError(Exception):
     """Something was refused or failed in a way that a person can fix.
 
-    `code` is a stable word for scripts; `hint` is the next step, or None where there is none.
+    `code` is a stable word for scripts; `hint` is the next step, or None.
     """
 
     code = "error"
@@ -27,7 +27,7 @@ class OrchestratorError(Exception):
 
 
 class UsageError(OrchestratorError):
-    """The command line itself is wrong: exit code 2."""
+    """The command line is wrong: exit code 2."""
 
     code = "usage"
     exit_code = 2
@@ -54,7 +54,7 @@ class ConfigError(OrchestratorError):
 
 
 class TaskFileError(OrchestratorError):
-    """A file in the queue cannot be a task; the file itself is never touched for that."""
+    """A file in the queue cannot be a task; the file stays unchanged."""
 
     code = "task_malformed"
 
@@ -66,7 +66,7 @@ class GitError(OrchestratorError):
 
 
 class SystemFault(OrchestratorError):
-    """The machine or a service failed, not the work: nobody is charged (reference 7)."""
+    """The machine or a service failed, not the work: it counts as no attempt (reference 7)."""
 
     code = "system_fault"
 
@@ -82,9 +82,9 @@ _LISTS = {
 def did_you_mean(
     word: str, known: Iterable[str], otherwise: str | None = None, *, cutoff: float = 0.6
 ) -> str:
-    """Return the hint for a word that is not known: the nearest known word, in any case.
+    """Return the hint for an unknown word: the nearest known word, ignoring case.
 
-    Where no word is as near as `cutoff` (0 to 1): `otherwise`, or, without it, all known words.
+    If no word is as near as `cutoff` (0 to 1): `otherwise`, or, without it, all known words.
     """
     import difflib
 

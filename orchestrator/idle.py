@@ -1,28 +1,28 @@
-"""The tick that has nothing to do: as cheap as a process can be.
+"""The fast path of a tick without work: as cheap as a process can be.
 
-A full tick that found nothing leaves a stamp: until when nothing can become due, and the state of
-everything whose change could matter. If all of it still holds, there is nothing to decide. What is
-read here is a fixed number of file states, whatever lies in the queue's folders.
+A full tick that found no work leaves a stamp: the time until which nothing becomes due, and the
+state of every file whose change could matter. If all of this is unchanged, there is nothing to
+decide. The number of files that are looked at does not depend on the queue.
 
-Only builtins and one C module are imported, for the interpreter's start is most of an idle tick.
+Only builtins and one C module are imported: the interpreter's start is most of an idle tick.
 
-The stamp is plain text, and is believed only if it names the mark that `init` left in the git
-folder as that is on this disk: a stamp that came with a commit cannot know it, and no bytes of it
-are ever more than compared and read as numbers.
+The stamp is plain text. It is believed only if it names the current state of the mark that `init`
+left in the git folder, which a stamp from a commit cannot know. Its bytes are only compared and
+read as numbers.
 """
 
 import fcntl
 import os
 import time
 
-#: Written into the stamp; a stamp of another version is no stamp.
+#: Written into the stamp; a stamp of another version is ignored.
 VERSION = "2"
-#: Nothing is trusted for longer (seconds), whatever the stamp says.
+#: The longest time for which a stamp is believed, in seconds.
 LONGEST = 600.0
 
 
 def mark(path: str) -> "tuple[int, int, int] | None":
-    """Return what changes when a file is written or a folder's entries change."""
+    """Return a value that changes when a file is written or a folder's entries change."""
     try:
         found = os.stat(path)
     except OSError:
@@ -31,10 +31,10 @@ def mark(path: str) -> "tuple[int, int, int] | None":
 
 
 def write_stamp(path: str, now: float, wake: float, watched: "list[str]") -> bool:
-    """Leave word that nothing is to be done before `wake` unless something in `watched` changes.
+    """Leave a stamp: nothing is to be done before `wake` unless something in `watched` changes.
 
-    Refused (False) while something was changed so recently that a second change might not show:
-    file times advance by the kernel's clock tick only.
+    Returns False, without a stamp, if a file changed so recently that a second change might not
+    show: file times advance only with the kernel's clock tick.
     """
     proof = _proof(path)
     marks = {name: mark(name) for name in (proof, *watched)}
@@ -66,22 +66,22 @@ def _proof(stamp: str) -> str:
 
 
 def _holds(path: str, now: float) -> bool:
-    """Whether the stamp at `path` is ours, not over, and everything is still as it says."""
-    # Neither a link nor a pipe: nobody may keep us waiting here.
+    """Whether the stamp at `path` was written here, has not expired, and nothing has changed."""
+    # Neither a link nor a pipe is opened: reading must not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         version, written, wake, *watched = os.fsdecode(file.read(1 << 20)).split("\0")
     names, known = watched[::2], watched[1::2]
     if version != VERSION or len(names) != len(known) or names[:1] != [_proof(path)]:
         return False
-    # A clock that was moved back makes every recorded time doubtful.
+    # After a clock was moved back, no recorded time can be trusted.
     if not float(written) <= now < float(wake) <= float(written) + LONGEST:
         return False
     return known[0] != "-" and all(map(str.__eq__, map(_shown, map(mark, names)), known))
 
 
 def nothing_to_do() -> bool:
-    """Return True when this tick is over already, its time recorded; False: run a whole one."""
+    """Return True if this tick is finished and its time is recorded; False: run a full tick."""
     if "ORCHESTRATOR_PROJECT" in os.environ:
         return False
     home = _home(os.getcwd())
@@ -106,10 +106,10 @@ def something_waits() -> bool:
 
 
 def _home(folder: str) -> "str | None":
-    """Return the `.orchestrator` of the main worktree we are in, if that is plain to see."""
+    """Return the `.orchestrator` of the current main worktree, if it can be found without git."""
     while True:
         if os.path.lexists(folder + "/.git"):
-            # A file means a linked worktree or a submodule: for those git must be asked.
+            # A file means a linked worktree or a submodule, for which git must be asked.
             return folder + "/.orchestrator" if os.path.isdir(folder + "/.git") else None
         parent = os.path.dirname(folder)
         if parent == folder:
@@ -118,7 +118,7 @@ def _home(folder: str) -> "str | None":
 
 
 def _record(path: str) -> bool:
-    """Record the tick's time on the lock's file; False when another tick is at work."""
+    """Record the tick's time on the lock's file; False if another tick is running."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

@@ -1,4 +1,4 @@
-"""Where everything lies: in a user's project, and what the product brings along. Paths only."""
+"""All paths: in a user's project, and of the files that the product ships. Paths only."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Layout:
         self.events_before = join(self.home, "events.1.jsonl")
         self.scheduler_lock = join(self.home, "scheduler.lock")
         self.schedule_log = join(root, SCHEDULE_LOG)
-        #: Everything below can be thrown away between two ticks; nothing is lost with it.
+        #: Everything below can be deleted between two ticks without loss.
         self.cache = join(self.home, "cache")
         self.idle_stamp = join(self.cache, "idle")
         self.last_good_config = join(self.cache, "config")
-        #: Why the forge could not be asked at the last tick; missing when it could.
+        #: Why the forge did not answer the last tick; missing if it answered.
         self.forge_fault = join(self.cache, "forge-fault.json")
-        #: Why an approved pull request could not be merged the last time; missing when all could.
+        #: Why an approved pull request could not be merged; missing if all were merged.
         self.landing_fault = join(self.cache, "not-landed.json")
-        #: The current hold.
+        #: The current hold: why no agent may claim.
         self.hold = join(self.shared, "hold.json")
 
     def state(self, state: str) -> str:

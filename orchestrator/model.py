@@ -1,11 +1,11 @@
-"""The nouns: what a task, an agent, a run and a decision are. No behaviour that touches the world.
+"""The data types: tasks, agents, runs, decisions. Nothing here reads a file, clock or process.
 
 Times inside the program are seconds since the epoch (float, UTC); outside, ISO 8601 with `Z`.
 `None` always means "not known", never zero.
 """
 
 # No `from __future__ import annotations`: NamedTuple compiles each annotation that is text, which
-# was a third of the time that it takes to load this module, and all processes do.
+# was a third of the load time of this module. Every process loads it.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,15 +14,15 @@ from typing import NamedTuple
 #: The forges, by the value of `forge` in agents.yaml (`pulls.forges` has the classes).
 FORGES = ("github", "local")
 STATES = ("incoming", "claimed", "blocked", "done", "failed")
-#: States in which a task still waits for, or gets, work.
+#: States of unfinished tasks.
 OPEN_STATES = ("incoming", "claimed", "blocked")
 PRIORITIES = ("P0", "P1", "P2", "P3")
 
 
 def iso(seconds: float | None, precision: str = "seconds") -> str | None:
-    """Return a time as `2024-01-15T10:30:00Z`; None for None, and for what no calendar has.
+    """Return a time as `2024-01-15T10:30:00Z`; None for None and for a time outside the calendar.
 
-    `precision` is a `timespec` of datetime.isoformat; what is finer is cut off.
+    `precision` is a `timespec` of datetime.isoformat; finer parts are cut off.
     """
     if seconds is None:
         return None
@@ -59,7 +59,7 @@ class QueueLimits(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """How often, and after how long, failed work is tried again."""
+    """How often, and after which delay, failed work is tried again."""
 
     max_attempts: int = 3
     backoff_seconds: float = 10
@@ -77,12 +77,12 @@ class Budgets(NamedTuple):
 
     run_usd: float | None = None
     daily_usd: float | None = None
-    #: All attempts at one task together, since a person last put it back.
+    #: All runs of one task together, since a person last requeued it.
     task_usd: float | None = None
 
 
 class Review(NamedTuple):
-    """Which delivered roles get a review, and how far it goes by itself."""
+    """Which delivered roles get a review, and which steps are automatic."""
 
     after: tuple[str, ...] = ("implement", "test")
     max_rounds: int = 3
@@ -98,13 +98,13 @@ class Hooks(NamedTuple):
 
 
 class Retention(NamedTuple):
-    """How much of what is over is kept. Work that is nowhere else is kept, whatever this says."""
+    """How much finished work is kept. The only copy of work is always kept."""
 
-    #: Run folders of each agent.
+    #: Run folders per agent.
     runs: int = 100
-    #: Days after which a merged branch goes.
+    #: Days after which a merged branch is deleted.
     days: float = 30
-    #: Size at which `events.jsonl` begins anew; the one before is kept.
+    #: Size in megabytes at which `events.jsonl` is rotated; one old file is kept.
     events_mb: float = 10
 
 
@@ -113,7 +113,7 @@ class Agent(NamedTuple):
 
     name: str
     role: str
-    #: Position in the list, from 0: decides the ports.
+    #: Position in the list, from 0: determines the ports.
     position: int
     interval_seconds: float | None = 300
     #: A cron expression in local time, instead of an interval.
@@ -128,7 +128,7 @@ class Agent(NamedTuple):
 
 
 class Config(NamedTuple):
-    """`agents.yaml`, checked and with its defaults filled in."""
+    """`agents.yaml`, checked and with its defaults."""
 
     paused: bool = False
     queue_limits: QueueLimits = QueueLimits()
@@ -137,9 +137,12 @@ class Config(NamedTuple):
     #: None: the remote's HEAD branch, else the current one at `init` (see `config.load`).
     base_branch: str | None = None
     base_port: int = 41000
-    claude_command: tuple[str, ...] = ("claude",)
+    #: A key of `registry.CLIENTS`; None is the default client.
+    client: str | None = None
+    #: The client's program and its first arguments; () is the client's own program.
+    client_command: tuple[str, ...] = ()
     #: Whether the client is to keep shell commands in its OS sandbox.
-    claude_sandbox: bool = False
+    client_sandbox: bool = False
     retry: Retry = Retry()
     budgets: Budgets = Budgets()
     review: Review = Review()
@@ -177,9 +180,9 @@ class Role(NamedTuple):
     name: str
     #: The task `ROLE` it takes; None creates tasks instead (product manager).
     takes: str | None
-    #: What comes of its runs: "pull_request", "verdict" (reviewer) or "nothing".
+    #: The result of its runs: "pull_request", "verdict" (reviewer) or "nothing".
     delivers: str
-    #: The client's tools that exist at all in such a run.
+    #: The client's tools that such a run has.
     tools: tuple[str, ...]
     #: Permission rules (`--allowedTools`, `--disallowedTools`).
     allow: tuple[str, ...]
@@ -211,7 +214,7 @@ class Entry(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A task as the planner and the listings see it: header plus what its history adds up to."""
+    """A task as the planner and the listings see it: its header, and the sum of its history."""
 
     id: str
     title: str
@@ -231,7 +234,7 @@ class Task(NamedTuple):
     attempts: int = 0
     #: US dollars that its runs have cost since then, as far as they are known.
     cost_usd: float = 0.0
-    #: Interrupted runs in a row (the second one is charged).
+    #: Interrupted runs in a row (the second counts as an attempt).
     interruptions: int = 0
     not_before: float | None = None
     #: The delay that led to `not_before`, so that a clock moved back cannot stretch it.
@@ -246,9 +249,9 @@ class Task(NamedTuple):
     work_branch: str | None = None
     pr: str | None = None
     question: str | None = None
-    #: How many review rounds asked for changes.
+    #: The number of review rounds that requested changes.
     review_rounds: int = 0
-    #: The client's conversation to go on with, and the agent whose worktree it belongs to.
+    #: The client's conversation to continue, and the agent whose worktree it belongs to.
     session: str | None = None
     session_agent: str | None = None
     #: For a review task: the task under review, and the commit that was handed over.
@@ -304,7 +307,7 @@ class Outcome(NamedTuple):
     output_tokens: int | None = None
 
 
-#: The client's own six, and four that the supervisor finds.
+#: Six that the client reports, and four that the supervisor finds.
 VERDICTS = (
     "done",
     "no_change",
@@ -332,26 +335,22 @@ class RunView(NamedTuple):
     #: How often a supervisor was started again for the stage that it is in.
     restarts: int
     outcome: Outcome | None = None
-    #: Seconds since the run's record was made.
-    age: float = 0.0
-    #: Its client has ended, and may have left a result: that is not to be thrown away.
+    #: Its client has ended and may have left a result, which must not be lost.
     concluding: bool = False
 
 
 class AgentView(NamedTuple):
-    """What is remembered of an agent between ticks (its `state.json`)."""
+    """An agent's memory between ticks (its `state.json`)."""
 
     name: str
     last_started: float | None = None
     last_outcome: str | None = None
-    #: Failures in a row of runs without a task.
-    failures: int = 0
     #: Why the scheduler itself paused the agent; a person's `agent resume` clears it.
     suspended: str | None = None
 
 
 class Hold(NamedTuple):
-    """Why claiming pauses for everyone: a usage limit or a fault of the system."""
+    """Why no agent may claim tasks now: a usage limit or a system fault."""
 
     code: str
     message: str
@@ -362,28 +361,28 @@ class Hold(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """All that `planner.plan` may know. Observed once a tick."""
+    """Everything that `planner.plan` may know. Observed once per tick."""
 
     #: Waiting tasks in queue order.
     waiting: tuple[Task, ...]
     claimed: tuple[Task, ...]
     incoming_count: int
-    #: None when the forge could not be asked.
+    #: None if the forge did not answer.
     open_prs: int | None
     runs: tuple[RunView, ...]
     agents: dict[str, AgentView]
     roles: dict[str, Role]
-    #: Tasks that others depend on: id to "met", "waiting" or why it never will be.
+    #: Tasks that other tasks depend on: id to "met", "waiting: ..." or "broken: ...".
     dependencies: dict[str, str]
     spent_today_usd: float
     hold: Hold | None = None
-    #: The ids of the open ones; None when the forge could not be asked.
+    #: The ids of the open pull requests; None if the forge did not answer.
     open_pr_ids: frozenset[str] | None = None
-    #: Whether this tick may try, with one run, if a fault of the system is over.
+    #: Whether this tick may start one run to find out if a system fault has passed.
     may_probe: bool = True
-    #: False when the configuration is broken: running agents are looked after, nothing starts.
+    #: False if the configuration is broken: running agents are supervised, nothing starts.
     may_start: bool = True
-    #: The zone of `schedule`, by name; None is the machine's own.
+    #: The time zone of `schedule`, by name; None is the machine's zone.
     timezone: str | None = None
     #: Agents to treat as due (`orchestrator run`), each with the task wanted or None.
     forced: Mapping[str, str | None] = {}
@@ -399,7 +398,7 @@ class Action(NamedTuple):
     reason: str | None = None
     #: Seconds until the task may be claimed again (requeue).
     delay: float | None = None
-    #: Whether an attempt is charged (requeue, fail).
+    #: Whether the run counts as an attempt (requeue, fail).
     charged: bool = False
 
 

@@ -26,9 +26,10 @@ from orchestrator.cli.main import main
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Outcome, PullRequest, Task
 from orchestrator.project import agent_memory, run_record
+from orchestrator.project.run_record import RunRecord, Status
 from orchestrator.pulls.local import Local
 from orchestrator.run import runner, supervisor
-from orchestrator.system import files, locks
+from orchestrator.system import files, locks, records
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Listing
 from orchestrator.tick import start, stop
@@ -192,19 +193,21 @@ class Stage:
     def kill(self, agent: str) -> None:
         self.alive.pop(agent).close()
 
-    def write_stage(self, agent: str, run: str, stage: str) -> None:
+    def write_stage(self, agent: str, run: str, stage: Status) -> None:
         folder, record = self._record(agent, run)
-        run_record.write(folder, {**record, "status": stage})
+        run_record.write(folder, record._replace(status=stage))
 
     def finish(self, agent: str, run: str, outcome: dict[str, Any] | None) -> None:
         """Write a run's end; None: with an outcome that nobody can read."""
         folder, record = self._record(agent, run)
         if outcome is None:
-            run_record.write(folder, {**record, "status": "finished", "outcome": {"odd": 1}})
+            odd = records.plain(record._replace(status="finished"))
+            assert isinstance(odd, dict)
+            files.write_json(os.path.join(folder, "run.json"), {**odd, "outcome": {"odd": 1}})
         else:
-            runner.finish(folder, record, Outcome(**outcome))
+            runner.finish(run_record.Journal(folder, record), Outcome(**outcome))
 
-    def _record(self, agent: str, run: str) -> tuple[str, dict[str, Any]]:
+    def _record(self, agent: str, run: str) -> tuple[str, RunRecord]:
         folder = self.layout.run(agent, run)
         record = run_record.read(folder)
         assert record is not None, folder
@@ -213,7 +216,7 @@ class Stage:
     def unsettled_run(self, agent: str) -> tuple[str, str | None] | None:
         """Return the run and its task that an agent's memory names."""
         run = agent_memory.read(self.layout, agent).run
-        return (run, self._record(agent, run)[1]["task"]) if run else None
+        return (run, self._record(agent, run)[1].task) if run else None
 
     # --- git and the forge ---
 

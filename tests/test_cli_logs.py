@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 
-from orchestrator.client.claude.transcript import SHORT, Line, one_line, translate
+from orchestrator.client.claude.transcript import translate
+from orchestrator.client.protocol import Line
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import agent_memory
 from orchestrator.system import process
 from orchestrator.tasks import history, task_file
+from orchestrator.text.quoting import SHORT, one_line
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -187,12 +190,9 @@ def test_a_long_text_becomes_one_line_of_limited_length() -> None:
 
 def a_run(layout: Layout, agent: str, run_id: str, task: str | None = None, **record: Any) -> Path:
     """Lay a run's folder out as the product does."""
-    folder = Path(layout.run(agent, run_id))
-    folder.mkdir(parents=True)
-    whole = {"id": run_id, "agent": agent, "role": "implementer", "task": task, "created": 1000.0}
-    whole |= {"title": "Fix it", "status": "finished", "finished": 1060.0, "steps": {}}
+    whole: dict[str, Any] = {"task": task, "title": "Fix it", "finished": 1060.0}
     whole |= {"outcome": {"verdict": "done", "summary": "Fixed.", "pr": "7", "cost_usd": 0.25}}
-    (folder / "run.json").write_text(json.dumps({**whole, **record}))
+    folder = runs.lay_out(layout, agent, run_id, **{**whole, **record})
     events = [event for event, _ in LINES if event["type"] in ("assistant", "result")]
     (folder / "stream.jsonl").write_text(
         "".join(json.dumps(e) + "\n" for e in events[:2] + events[-3:-2])

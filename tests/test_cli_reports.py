@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 from conftest import set_up_long_ago
 
 from orchestrator.cli import output, watch
@@ -68,26 +69,22 @@ def ticked(layout: Layout, age: float = 1.0) -> None:
     os.utime(layout.scheduler_lock, (time.time() - age,) * 2)
 
 
-def running(layout: Layout, agent: str = "impl-agent-1", task: str = "TASK-1") -> dict[str, Any]:
+def running(layout: Layout, agent: str = "impl-agent-1", task: str = "TASK-1") -> process.ProcessId:
     """Fake a run at work, whose supervisor is this very process."""
-    me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
+    me = process.known(os.getpid())
     state = agent_memory.AgentState(last_started=time.time() - 90, run=RUN, supervisor=me)
     agent_memory.write(layout, agent, state)
-    folder = Path(layout.run(agent, RUN))
-    folder.mkdir(parents=True)
-    record = {"id": RUN, "agent": agent, "task": task, "status": "running", "role": "implementer"}
-    record |= {
-        "created": time.time() - 90,
-        "supervisor": me,
-        "branch": f"agent/{task}-x",
-        "project": layout.root,
-        "key": mark.key(layout),
-        "attempt": 1,
-        "limits": {},
-        "settings": {},
-        "steps": {},
-    }
-    (folder / "run.json").write_text(json.dumps(record))
+    runs.lay_out(
+        layout,
+        agent,
+        RUN,
+        task=task,
+        status="running",
+        created=time.time() - 90,
+        supervisor=me._asdict(),
+        branch=f"agent/{task}-x",
+        key=mark.key(layout),
+    )
     put(layout, task, "claimed", event("claimed", agent=agent, run=RUN, branch=f"agent/{task}-x"))
     return me
 
@@ -149,8 +146,8 @@ def test_a_run_at_work_is_shown_with_its_supervisor(project: Layout, cli: Cli) -
 
 
 def test_totals_are_the_sum_over_all_agents(project: Layout, cli: Cli) -> None:
-    for name, runs in (("impl-agent-1", 2), ("gone-agent", 3)):
-        totals = agent_memory.Totals(runs, 10, 5, 0.25, 60.0)
+    for name, count in (("impl-agent-1", 2), ("gone-agent", 3)):
+        totals = agent_memory.Totals(count, 10, 5, 0.25, 60.0)
         agent_memory.write(project, name, agent_memory.AgentState(totals=totals))
     assert cli("status", "--json").json["totals"] == {
         "runs": 5,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 from conftest import AGENTS_YAML, Done, git, tree
 
 from orchestrator.cli import pr as pr_command
@@ -57,8 +58,7 @@ def claim(layout: Layout, task_id: str, agent: str = "impl-agent-1") -> str:
     run = "20260101T000000Z-abcdef"
     fields = {"agent": agent, "run": run, "branch": f"agent/{task_id}-x"}
     store.move(store.find(task_id), "claimed", Entry("2026-01-01T00:00:00Z", "claimed", fields))
-    os.makedirs(layout.run(agent, run))
-    run_record.write(layout.run(agent, run), {"id": run, "status": "running", "task": task_id})
+    runs.lay_out(layout, agent, run, status="running", task=task_id)
     agent_memory.write(layout, agent, agent_memory.read(layout, agent)._replace(run=run))
     return run
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.client.claude import client
-from orchestrator.client.claude.client import Ended, Stream
+from orchestrator.client import outcomes
+from orchestrator.client.claude import command
+from orchestrator.client.claude import stream as streams
+from orchestrator.client.claude.adapter import Claude
+from orchestrator.client.claude.stream import Stream
+from orchestrator.client.protocol import Assignment, Ended
 from orchestrator.config import roles
 from orchestrator.guard import client_environment
-from orchestrator.model import VERDICTS, Agent, Budgets, Outcome, Role
+from orchestrator.model import VERDICTS, Agent, Outcome, Role
 
 SESSION = "11111111-2222-4333-8444-555555555555"
 
@@ -400,7 +404,7 @@ def read(lines: list[Line]) -> Stream:
 @pytest.mark.parametrize("name", TABLE)
 def test_lines_and_the_processs_end_make_the_outcome(name: str) -> None:
     lines, ended, role, commits, verdict, reason = TABLE[name]
-    outcome = client.outcome(read(lines), ended, role, commits)
+    outcome = streams.outcome(read(lines), ended, role, commits)
     assert outcome.verdict == verdict, outcome.reason
     if reason is None:
         assert outcome.reason is None
@@ -411,22 +415,22 @@ def test_lines_and_the_processs_end_make_the_outcome(name: str) -> None:
 def test_every_reason_of_a_failure_begins_with_a_word_of_the_contract() -> None:
     words = ("stalled", "timed_out", "no_result", "client_error", "no_commits")
     for lines, ended, role, commits, verdict, _ in TABLE.values():
-        outcome = client.outcome(read(lines), ended, role, commits)
+        outcome = streams.outcome(read(lines), ended, role, commits)
         if verdict == "failed":
             assert (outcome.reason or "").startswith(words)
 
 
 def test_a_usage_limit_says_when_it_resets() -> None:
-    outcome = client.outcome(read([limit("rejected", RESET), failed(429)]), RC1, IMPL, 0)
+    outcome = streams.outcome(read([limit("rejected", RESET), failed(429)]), RC1, IMPL, 0)
     assert outcome.until == RESET
     for name in ("done", "401", "stalled"):
         lines, ended, role, commits, *_ = TABLE[name]
-        assert client.outcome(read(lines), ended, role, commits).until is None
+        assert streams.outcome(read(lines), ended, role, commits).until is None
 
 
 def test_the_texts_of_a_report_are_kept() -> None:
     line = report("changes_requested", feedback="The tests lie.", question=None)
-    outcome = client.outcome(read([line]), RC0, REVIEWER, 0)
+    outcome = streams.outcome(read([line]), RC0, REVIEWER, 0)
     assert (outcome.summary, outcome.feedback, outcome.question) == (
         "Did it.",
         "The tests lie.",
@@ -435,39 +439,39 @@ def test_the_texts_of_a_report_are_kept() -> None:
 
 
 def test_a_question_that_was_forgotten_is_the_summary() -> None:
-    outcome = client.outcome(read([report("needs_human")]), RC0, IMPL, 0)
+    outcome = streams.outcome(read([report("needs_human")]), RC0, IMPL, 0)
     assert outcome.question == "Did it."
-    outcome = client.outcome(read([report("needs_human", question="A or B?")]), RC0, IMPL, 0)
+    outcome = streams.outcome(read([report("needs_human", question="A or B?")]), RC0, IMPL, 0)
     assert outcome.question == "A or B?"
 
 
 def test_texts_without_end_are_cut() -> None:
-    endless = "x" * (client.TEXT_LIMIT * 3)
-    outcome = client.outcome(read([report("done", feedback=endless)]), RC0, IMPL, 1)
-    assert outcome.feedback == "x" * client.TEXT_LIMIT
+    endless = "x" * (outcomes.TEXT_LIMIT * 3)
+    outcome = streams.outcome(read([report("done", feedback=endless)]), RC0, IMPL, 1)
+    assert outcome.feedback == "x" * outcomes.TEXT_LIMIT
     line = ended_badly("error_x", "x", endless)
-    assert len(client.outcome(read([line]), RC1, IMPL, 1).reason or "") < 1000
+    assert len(streams.outcome(read([line]), RC1, IMPL, 1).reason or "") < 1000
 
 
 def test_cost_tokens_and_conversation_are_kept_whatever_came_of_the_run() -> None:
     for line in (report("done"), ended_badly("error_max_turns", "max_turns")):
-        outcome = client.outcome(read([INIT, line]), RC0, IMPL, 1)
+        outcome = streams.outcome(read([INIT, line]), RC0, IMPL, 1)
         assert (outcome.cost_usd, outcome.input_tokens, outcome.output_tokens) == (0.25, 325, 41)
         assert outcome.session == SESSION
 
 
 def test_what_was_not_said_is_not_known_rather_than_nothing() -> None:
-    outcome = client.outcome(read([INIT, WORK]), Ended(signal=9), IMPL, 0)
+    outcome = streams.outcome(read([INIT, WORK]), Ended(signal=9), IMPL, 0)
     assert (outcome.cost_usd, outcome.input_tokens, outcome.output_tokens) == (None, None, None)
     assert outcome.session == SESSION
-    assert client.outcome(Stream(), Ended(signal=9), IMPL, 0).session is None
+    assert streams.outcome(Stream(), Ended(signal=9), IMPL, 0).session is None
 
 
 @pytest.mark.parametrize("cost", ["NaN", "1e999", "-1", "true", '"5"', "null", "[]"])
 def test_a_cost_that_is_no_amount_of_money_is_not_known(cost: str) -> None:
     stream = Stream()
     stream.feed(f'{{"type": "result", "is_error": false, "total_cost_usd": {cost}}}')
-    assert client.outcome(stream, RC0, PM, 0).cost_usd is None
+    assert streams.outcome(stream, RC0, PM, 0).cost_usd is None
 
 
 @pytest.mark.parametrize("reset", ["NaN", "1e999", "-1", "true", '"soon"', "null"])
@@ -476,12 +480,12 @@ def test_a_limit_without_a_moment_of_reset_is_tried_again_like_any_fault(reset: 
     info = f'{{"status": "rejected", "resetsAt": {reset}}}'
     stream.feed(f'{{"type": "rate_limit_event", "rate_limit_info": {info}}}')
     stream.feed(json.dumps(failed(429)))
-    assert client.outcome(stream, RC1, IMPL, 0).verdict == "system_fault"
+    assert streams.outcome(stream, RC1, IMPL, 0).verdict == "system_fault"
 
 
 def test_a_conversation_that_is_gone_is_not_gone_on_with() -> None:
     lines, ended, role, commits, *_ = TABLE["a lost conversation"]
-    assert client.outcome(read(lines), ended, role, commits).session is None
+    assert streams.outcome(read(lines), ended, role, commits).session is None
 
 
 @pytest.mark.parametrize("exit_code", [None, 0, 1, 127, 137, 143])
@@ -491,8 +495,8 @@ def test_no_end_of_the_process_changes_what_a_good_result_says(
     exit_code: int | None, signal: int | None, stopped_for: str | None
 ) -> None:
     ended = Ended(exit_code, signal, stopped_for)
-    good = client.outcome(read([report("done")]), RC0, IMPL, 1)
-    assert client.outcome(read([report("done")]), ended, IMPL, 1) == good
+    good = streams.outcome(read([report("done")]), RC0, IMPL, 1)
+    assert streams.outcome(read([report("done")]), ended, IMPL, 1) == good
 
 
 # --- lines that are none -----------------------------------------------------------------------
@@ -524,7 +528,7 @@ def test_lines_that_say_nothing_are_passed_over(number: int) -> None:
     stream = Stream()
     for line in (json.dumps(INIT), NOISE[number], json.dumps(report("done")), NOISE[number]):
         stream.feed(line)
-    outcome = client.outcome(stream, RC0, IMPL, 1)
+    outcome = streams.outcome(stream, RC0, IMPL, 1)
     assert (outcome.verdict, outcome.session, outcome.cost_usd) == ("done", SESSION, 0.25)
 
 
@@ -546,7 +550,7 @@ any_line = st.fixed_dictionaries(
 @settings(max_examples=60)
 @given(st.lists(any_line, max_size=3), st.sampled_from([IMPL, REVIEWER, PM]))
 def test_no_shape_of_a_line_makes_anything_but_an_outcome(lines: list[Line], role: Role) -> None:
-    outcome = client.outcome(read(lines), RC1, role, 0)
+    outcome = streams.outcome(read(lines), RC1, role, 0)
     assert outcome.verdict in VERDICTS
     assert isinstance(outcome.reason, str | None)
     assert isinstance(outcome.cost_usd, float | None)
@@ -555,15 +559,13 @@ def test_no_shape_of_a_line_makes_anything_but_an_outcome(lines: list[Line], rol
     assert Outcome(**json.loads(json.dumps(outcome._asdict()))).verdict == outcome.verdict
 
 
-def test_a_stream_file_is_read_to_its_torn_end(tmp_path: Path) -> None:
-    path = tmp_path / "stream.jsonl"
+def test_a_stream_is_read_to_its_torn_end() -> None:
     whole = "".join(json.dumps(line) + "\n" for line in (INIT, WORK, report("done")))
-    path.write_bytes(whole.encode() + b'{"type":"result","is_error":tr')
-    assert client.outcome(client.read_stream(str(path)), RC0, IMPL, 1).verdict == "done"
-    path.write_bytes(b"\xff\xfe\n" + whole.encode()[:-30])
-    outcome = client.outcome(client.read_stream(str(path)), Ended(signal=9), IMPL, 1)
-    assert outcome.verdict == "interrupted"
-    assert vars(client.read_stream(str(tmp_path / "none"))) == vars(Stream())
+    lines = io.StringIO(whole + '{"type":"result","is_error":tr')
+    assert Claude().outcome(lines, RC0, IMPL, 1).verdict == "done"
+    lines = io.StringIO("\ufffd\ufffd\n" + whole[:-30])
+    assert Claude().outcome(lines, Ended(signal=9), IMPL, 1).verdict == "interrupted"
+    assert vars(streams.read(())) == vars(Stream())
 
 
 # --- how it is started -------------------------------------------------------------------------
@@ -572,15 +574,9 @@ AGENT = Agent("a", "any", 0)
 
 
 def argv(role: Role, agent: Agent = AGENT, **more: Any) -> list[str]:
-    options: dict[str, Any] = {
-        "budgets": Budgets(run_usd=5),
-        "session": SESSION,
-        "resume": False,
-        "instructions": "/run/instructions.md",
-        "plugin": "/plugin",
-        **more,
-    }
-    return client.command(("claude",), agent, role, options.pop("budgets"), **options)
+    facts: dict[str, Any] = {"command": ("claude",), "budget_usd": 5, "plugin": "/plugin", **more}
+    paths = {"folder": "/run", "instructions": "/run/instructions.md", "prompt": "/run/prompt.md"}
+    return command.arguments(Assignment(agent=agent, role=role, **paths, **facts), SESSION)
 
 
 def schema(*outcomes: str) -> str:
@@ -675,15 +671,14 @@ def test_who_only_reads_has_no_tool_and_no_rule_that_writes(name: str) -> None:
 
 
 def test_an_agents_own_settings_stand_before_the_roles_and_the_projects() -> None:
-    agent = AGENT._replace(model="opus", max_turns=7, budget_usd=1.5)
-    words = argv(IMPL, agent)
-    for option, value in (("--model", "opus"), ("--max-turns", "7"), ("--max-budget-usd", "1.5")):
+    words = argv(IMPL, AGENT._replace(model="opus", max_turns=7))
+    for option, value in (("--model", "opus"), ("--max-turns", "7")):
         assert words[words.index(option) + 1] == value
         assert words.count(option) == 1
 
 
 def test_what_is_not_set_is_not_said() -> None:
-    words = argv(IMPL._replace(max_turns=None, deny=()), budgets=Budgets(), plugin=None)
+    words = argv(IMPL._replace(max_turns=None, deny=()), budget_usd=None, plugin=None)
     for option in (
         "--model",
         "--max-turns",
@@ -695,7 +690,7 @@ def test_what_is_not_set_is_not_said() -> None:
 
 
 def test_a_conversation_is_gone_on_with_under_its_own_id() -> None:
-    words = argv(IMPL, resume=True)
+    words = argv(IMPL, resume=SESSION)
     assert words[words.index("--resume") + 1] == SESSION
     assert "--session-id" not in words
     fresh, same = (
@@ -706,17 +701,15 @@ def test_a_conversation_is_gone_on_with_under_its_own_id() -> None:
 
 def test_the_command_prefix_is_taken_word_by_word() -> None:
     prefix = ("env", "A=b c", "claude", "--setting-sources", "")
-    words = client.command(
-        prefix, AGENT, IMPL, Budgets(), session="s", resume=False, instructions="/i", plugin=None
-    )
+    words = argv(IMPL, command=prefix)
     assert words[:6] == [*prefix, "-p"]
 
 
 @pytest.mark.parametrize("role", ROLES.values(), ids=lambda role: role.name)
 def test_what_may_be_reported_is_what_the_schema_allows(role: Role) -> None:
-    allowed = client.outcome_schema(role)["properties"]["outcome"]["enum"]
+    allowed = outcomes.schema(role)["properties"]["outcome"]["enum"]
     for verdict in {*VERDICTS, "?"}:
-        outcome = client.outcome(read([report(verdict)]), RC0, role, 1)
+        outcome = streams.outcome(read([report(verdict)]), RC0, role, 1)
         refused = "cannot report" in (outcome.reason or "")
         assert refused is (verdict not in allowed)
 
@@ -738,15 +731,20 @@ SURROUNDING = {
 }
 
 
+def environment(base: dict[str, str], extra: dict[str, str]) -> dict[str, str]:
+    kept, dropped = Claude().sign_in_names(base), Claude.session_names
+    return client_environment.for_client(base, extra, kept=kept, dropped=dropped)
+
+
 def test_a_client_knows_nothing_of_the_session_and_the_repository_around_us() -> None:
     kept = {"PATH": "/bin", "HOME": "/home/me", "CLAUDE_CODE_OAUTH_TOKEN": "t", "LANG": "C"}
-    clean = client_environment.for_client({**SURROUNDING, **kept}, {})
+    clean = environment({**SURROUNDING, **kept}, {})
     assert not SURROUNDING.keys() & clean.keys()
     assert kept.items() <= clean.items()
 
 
 def test_a_clients_background_work_and_prompts_are_off() -> None:
-    clean = client_environment.for_client({}, {})
+    clean = environment({}, command.environment({}))
     for name in (
         "DISABLE_AUTOUPDATER",
         "CLAUDE_CODE_DISABLE_CRON",
@@ -755,19 +753,12 @@ def test_a_clients_background_work_and_prompts_are_off() -> None:
     ):
         assert clean[name] == "1"
     assert clean["GIT_TERMINAL_PROMPT"] == "0"
+    assert command.environment({"CLAUDE_CODE_MAX_RETRIES": "9"})["CLAUDE_CODE_MAX_RETRIES"] == "9"
 
 
 def test_a_runs_own_variables_have_the_last_word() -> None:
-    clean = client_environment.for_client(
-        {"ORCHESTRATOR_AGENT": "old"}, {"ORCHESTRATOR_AGENT": "new"}
-    )
+    clean = environment({"ORCHESTRATOR_AGENT": "old"}, {"ORCHESTRATOR_AGENT": "new"})
     assert clean["ORCHESTRATOR_AGENT"] == "new"
-    assert (
-        client_environment.for_client({"CLAUDE_CODE_MAX_RETRIES": "9"}, {})[
-            "CLAUDE_CODE_MAX_RETRIES"
-        ]
-        == "9"
-    )
 
 
 def test_git_settings_are_given_as_gits_own_variables() -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.client import registry
 from orchestrator.config import keys, last_good
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.model import (
@@ -85,7 +86,8 @@ MEANT = Config(
     max_starts=4,
     base_branch="release/1.x",
     base_port=42000,
-    claude_command=("claude", "--setting-sources", ""),
+    client="claude",
+    client_command=("claude", "--setting-sources", ""),
     retry=Retry(4, 0.5, 60),
     budgets=Budgets(5, 50.5, 12),
     review=Review(("implement",), 1, True),
@@ -94,7 +96,7 @@ MEANT = Config(
     forge="local",
     remote="upstream",
     hooks=Hooks("npm ci", None, 30),
-    claude_sandbox=True,
+    client_sandbox=True,
     environment_allow=("NPM_TOKEN",),
     retention=Retention(7, 2.5, 1),
     agents=(
@@ -126,13 +128,14 @@ def test_every_key_of_the_contract_reaches_the_configuration() -> None:
 
 
 def test_what_is_left_out_has_the_default_of_the_contract() -> None:
-    assert keys.parse("agents: []") == Config()
+    default = Config(client="claude", client_command=("claude",))
+    assert keys.parse("agents: []") == default
     assert keys.parse(ONE).agents == (Agent("a", "r", 0),)
 
 
 def test_the_table_of_keys_has_every_field_of_the_model() -> None:
-    nested = ("claude", "environment")
-    names = {next((n for n in nested if f.startswith(f"{n}_")), f) for f in MEANT._fields}
+    names = {"environment" if f.startswith("environment_") else f for f in MEANT._fields}
+    names = {name for name in names if not name.startswith("client")} | {*registry.CLIENTS}
     assert set(keys._TOP) == names
     assert set(keys._AGENT) == set(MEANT.agents[0]._asdict()) - {"position"}
 
@@ -142,7 +145,7 @@ def test_the_table_of_keys_has_every_field_of_the_model() -> None:
     [
         (
             "claude: {command: nice -n 5 'my claude'}",
-            "claude_command",
+            "client_command",
             ("nice", "-n", "5", "my claude"),
         ),
         ("checks: make test", "checks", ("make test",)),
@@ -505,7 +508,7 @@ CONFIGS = st.builds(
     Config,
     paused=st.booleans(),
     base_branch=st.none() | TEXTS,
-    claude_command=st.lists(TEXTS).map(tuple),
+    client_command=st.lists(TEXTS).map(tuple),
     retry=st.builds(Retry, st.integers(), NUMBERS, NUMBERS),
     budgets=st.builds(Budgets, *[st.none() | NUMBERS] * 3),
     review=st.builds(Review, st.lists(TEXTS).map(tuple), st.integers(), st.booleans()),

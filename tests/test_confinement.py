@@ -29,9 +29,8 @@ from test_real_client import (  # noqa: F401 (fixtures)
     results,
 )
 
-from orchestrator.guard import os_sandbox
+from orchestrator.client.claude import probe, sandbox
 from orchestrator.model import Config
-from orchestrator.setup import probes
 
 world = harness.world
 
@@ -94,22 +93,27 @@ def test_a_role_that_only_reads_needs_none(world: World) -> None:
     assert told(world, claude={"command": COMMAND, "sandbox": True}, agents=agents) is None
 
 
-def test_the_persons_own_ignored_files_stay_ignored() -> None:
-    text = os_sandbox.ignored("*.log\nsecret")
-    assert text.startswith("*.log\nsecret\n/.bash_profile\n")
-    assert os_sandbox.ignored("").splitlines()[0] == ""
+def test_the_persons_own_ignored_files_stay_ignored(world: World) -> None:
+    world.create(claude={"command": COMMAND, "sandbox": True})
+    own = world.root.parent / "ignored"
+    own.write_text("*.log\nsecret")
+    world.git("config", "core.excludesFile", str(own))
+    task = world.add("Do it")
+    world.tick_until(lambda: world.starts(task))
+    [ignore] = world.home_folder.glob("agents/*/runs/*/ignore")
+    assert ignore.read_text().startswith("*.log\nsecret\n/.bash_profile\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS brings its own sandbox")
 def test_the_doctor_names_the_programs_that_are_missing(tmp_path: Path) -> None:
-    found = probes.sandbox_programs({"PATH": str(tmp_path)})
+    found = probe.sandbox_programs({"PATH": str(tmp_path)})
     assert (found.code, found.level) == ("sandbox", "fail")
     assert "bwrap and socat" in found.message
-    for name in os_sandbox.PROGRAMS:
+    for name in sandbox.PROGRAMS:
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
-    assert probes.sandbox_programs({"PATH": str(tmp_path)}).level == "ok"
-    assert Config().claude_sandbox is False
+    assert probe.sandbox_programs({"PATH": str(tmp_path)}).level == "ok"
+    assert Config().client_sandbox is False
 
 
 # --- asked of the real client ------------------------------------------------------------------

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 from conftest import CHECKOUT, set_up_long_ago
 
+from orchestrator.client import program as programs
+from orchestrator.client.claude import probe
+from orchestrator.finding import Finding
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Hold
 from orchestrator.project import agent_memory
 from orchestrator.setup import doctor, probes, state_probe
-from orchestrator.setup.finding import Finding
 from orchestrator.system import files, locks, process
 from orchestrator.tick.lock import hung_tick
 
@@ -40,7 +42,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "tools"
     program(folder, "claude", 'echo "2.1.328 (Claude Code)"')
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    for name in probes._SIGN_IN:
+    for name in probe.SIGN_IN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
     return folder
@@ -176,7 +178,7 @@ def test_a_client_that_is_too_old_for_our_command_line_is_a_fault(
 
 def test_the_plugin_asks_for_the_same_client_as_doctor() -> None:
     manifest = json.loads((CHECKOUT / ".claude-plugin" / "plugin.json").read_text())
-    oldest = ".".join(map(str, probes.OLDEST_CLIENT))
+    oldest = ".".join(map(str, probe.OLDEST))
     assert manifest["engines"] == {"claude-code": f">={oldest}"}
 
 
@@ -211,7 +213,7 @@ def test_a_missing_client_is_a_fault(healthy: Layout) -> None:
 def test_a_client_that_does_not_answer_well_is_a_warning(
     healthy: Layout, tools: Path, text: str, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes, "PROBE_TIMEOUT", 0.5)
+    monkeypatch.setattr(programs, "PROBE_TIMEOUT", 0.5)
     program(tools, "claude", text)
     finding = one(healthy, "client")
     assert finding.level == "warn"
@@ -253,7 +255,7 @@ def test_a_sign_in_is_seen_without_reading_it(
     if file:
         (tmp_path / ".claude").mkdir()
         (tmp_path / ".claude/.credentials.json").touch(mode=0o000)
-    found = probes.sign_in(Config(claude_command=command), {"HOME": str(tmp_path), **variables})
+    found = probe.sign_in(Config(client_command=command), {"HOME": str(tmp_path), **variables})
     assert found.level == level
     assert "s3cret" not in found.message
 

@@ -371,12 +371,3 @@ def test_a_folder_of_ours_is_its_owners_alone(tmp_path: Path) -> None:
     files.make_folder(str(tmp_path / "a" / "b"))
     files.make_folder(str(tmp_path / "a" / "b"))
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
-
-
-@pytest.mark.parametrize(
-    "value", [True, "1", None, float("nan"), float("inf"), 10**400, -(10**400)]
-)
-def test_what_is_no_finite_number_does_not_fit_where_a_number_belongs(value: object) -> None:
-    assert not files.fits(value, (int, float))
-    assert files.fits(-5, (int, float))
-    assert files.fits(1e12, (int, float))

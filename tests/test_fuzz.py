@@ -7,6 +7,7 @@ all of them together take `FUZZ_SECONDS` each (a second by default), however fas
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -21,7 +22,9 @@ from hypothesis import strategies as st
 
 from orchestrator import idle
 from orchestrator.cli import tuning
-from orchestrator.client.claude import client, transcript
+from orchestrator.client.claude import transcript
+from orchestrator.client.claude.adapter import Claude
+from orchestrator.client.protocol import Ended
 from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
 from orchestrator.config import role_file as roles
@@ -40,7 +43,6 @@ from orchestrator.system import files
 from orchestrator.tasks import header, history
 from orchestrator.tasks import task_file as task_files
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tick import observe
 
 #: Seconds for each target.
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 0.8)
@@ -103,10 +105,13 @@ def role_file(data: bytes, _: Path) -> None:
         roles.check_brief(roles.parse(data, "/x.md", "x", None))
 
 
-def stream(data: bytes, folder: Path) -> None:
-    (folder / "stream.jsonl").write_bytes(data)
-    read = client.read_stream(str(folder / "stream.jsonl"))
-    client.outcome(read, client.Ended(0, None, None, None, ""), ROLE, 0)
+def stream(data: bytes, _: Path) -> None:
+    lines = io.StringIO(data.decode(errors="replace"))
+    Claude().outcome(lines, Ended(exit_code=0), ROLE, 0)
+
+
+def last_line(data: bytes, _: Path) -> None:
+    assert Claude().is_last_line(data) in (True, False)
 
 
 def readable_stream(data: bytes, _: Path) -> None:
@@ -124,9 +129,11 @@ def run_record(data: bytes, folder: Path) -> None:
     (folder / "run.json").write_bytes(data)
     record = run_records.read(str(folder))
     if record is not None:
-        run_records.can_go_on(record)
-        run_records.is_of_clone(record, str(folder), "x")
-        observe.outcome_of(record)
+        record.is_of_clone(str(folder), "x")
+        assert record.status in run_records.TRANSITIONS
+        assert record.seconds() is None or record.seconds() >= 0
+        run_records.write(str(folder), record)
+        assert run_records.read(str(folder)) is not None
 
 
 def stop_word(data: bytes, folder: Path) -> None:
@@ -217,6 +224,7 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
         {"type": "assistant", "error": "rate_limit", "message": {"content": []}},
         {"type": "system", "subtype": "api_retry", "error": "x", "error_status": 429},
     ]),
+    "last line": (last_line, [{"type": "result"}]),
     "readable stream": (readable_stream, [
         {"type": "assistant", "message": {"content": [{"type": "text", "text": "x"},
          {"type": "tool_use", "name": "Bash", "input": {"command": "x"}}]}},
@@ -230,7 +238,10 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
     ]),
     "run.json": (run_record, [
         {"id": "r", "agent": "a", "role": "x", "task": None, "created": 1, "status": "running",
-         "steps": {}, "client": {"pid": 5, "identity": "x"}, "outcome": {"verdict": "done"}},
+         "steps": {"pushed": "a"}, "client": {"pid": 5, "identity": "x"}, "finished": 5, "x": 1,
+         "project": "/p", "settings": {"name": "a", "role": "x", "position": 0}, "attempt": 1,
+         "outcome": {"verdict": "done"}, "ended": {"disk": ["disk_full", "why", "hint"]},
+         "undelivered": {"told": {"verdict": "done", "cost_usd": 1}, "head": "b"}},
     ]),
     "stop": (stop_word, [b"stopped"]),
     "state.json": (agent_state, [

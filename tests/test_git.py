@@ -370,7 +370,6 @@ def test_ancestors_and_counts(repo: Path) -> None:
     assert not repository.is_ancestor(root, "f" * 40, first)
     assert repository.count_commits(root, first, second) == 1
     assert repository.count_commits(root, second, first) == 0
-    assert repository.merge_base(root, first, second) == first
 
 
 def test_a_detached_head_has_no_branch(repo: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import harness
 import pytest
+import runs
 from conftest import git, tree
 from harness import World
 
@@ -211,23 +212,18 @@ def hostile_run(layout: Layout, canary: Path, status: str, key: str | None) -> s
     plan = {"argv": argv, "cwd": layout.root, "environment": {}}
     files.write_json(os.path.join(folder, run_record.LAUNCH), plan)
     files.write_atomic(os.path.join(folder, run_record.PROMPT), b"")
-    config = load.settings(layout, write_cache=False).config
-    record = {
-        "id": "evil", "agent": "impl-agent-1", "role": "implementer", "task": None, "created": 1.0,
-        "status": status, "steps": {}, "project": layout.root, "attempt": 1,
-        "limits": {"max_runtime_seconds": 60, "stall_seconds": 0},
-        "settings": config.agents[0]._asdict(),
-    }  # fmt: skip
+    settings = load.settings(layout, write_cache=False).config.agents[0]._asdict()
+    record: dict[str, Any] = {"created": 1.0, "status": status, "settings": settings}
     if key is not None:
         record["key"] = key
-    run_record.write(folder, record)
+    runs.lay_out(layout, "impl-agent-1", "evil", **record)
     state = agent_memory.AgentState(run="evil", last_started=1.0)
     agent_memory.write(layout, "impl-agent-1", state)
     return folder
 
 
 @pytest.mark.parametrize("key", [None, "", "0123456789abcdef"])
-@pytest.mark.parametrize("status", ["starting", "preparing", "prepared", "running", "concluding"])
+@pytest.mark.parametrize("status", ["starting", "running", "concluding"])
 def test_a_run_that_came_with_a_commit_starts_nothing(
     project: Layout, cli: Cli, tmp_path: Path, status: str, key: str | None
 ) -> None:
@@ -239,20 +235,20 @@ def test_a_run_that_came_with_a_commit_starts_nothing(
 
 
 def test_a_supervisor_takes_up_only_what_was_begun_here(project: Layout, tmp_path: Path) -> None:
-    """The same, asked of the stage that starts the client; and that ours does start."""
+    """The same, asked of the supervisor."""
     from orchestrator.run import supervisor
 
     canary = tmp_path / "canary"
-    folder = hostile_run(project, canary, "prepared", "wrong")
+    folder = hostile_run(project, canary, "starting", "wrong")
     assert supervisor.main(folder) == 0
-    assert (run_record.read(folder) or {})["status"] == "prepared"
-    record = run_record.read(folder) or {}
-    assert run_record.is_of_clone({**record, "key": mark.key(project)}, folder, mark.key(project))
-    assert not run_record.is_of_clone(record, folder, mark.key(project))
+    record, key = run_record.read(folder), mark.key(project)
+    assert record is not None
+    assert record.status == "starting"
+    assert record.supervisor is None
+    assert record._replace(key=key).is_of_clone(folder, key)
+    assert not record.is_of_clone(folder, key)
     elsewhere = os.path.join(os.path.dirname(folder), "other")
-    assert not run_record.is_of_clone(
-        {**record, "key": mark.key(project)}, elsewhere, mark.key(project)
-    )
+    assert not record._replace(key=key).is_of_clone(elsewhere, key)
 
 
 def test_a_configuration_that_came_with_a_commit_is_not_the_last_good_one(

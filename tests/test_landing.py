@@ -195,7 +195,7 @@ def test_a_commit_that_no_review_has_seen_is_not_merged(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     before = world.main()
     world.branch("T1", {"sneaked.txt": "in\n"})
-    assert "no review has seen" in world.land()[0]
+    assert "were not reviewed" in world.land()[0]
     assert world.main() == before
     assert world.state(pr)[0] == "open"
     assert world.store.find("T1").state == "done"
@@ -520,11 +520,11 @@ def test_a_verdict_that_a_crash_cut_short_is_counted_once_when_repeated(
     alone.deliver("T1", {"a.txt": "a\n"})
     whole = judge(alone, "changes_requested")
     expected = (whole.state, whole.review_rounds, told(alone, whole))
-    lines = Path(whole.path).read_bytes().splitlines(keepends=True)
+    lines = Path(whole.where).read_bytes().splitlines(keepends=True)
     # Back to done with the first lines of its history, as if the rest had never been written.
     added = lines[-2:]
     keep = [*lines[:-2], *added[: min(kept - 1, 2)]]
-    Path(whole.path).unlink()
+    Path(whole.where).unlink()
     Path(alone.layout.state("done"), "T1.md").write_bytes(b"".join(keep))
     again = judge(alone, "changes_requested")
     assert (again.state, again.review_rounds, told(alone, again)) == expected

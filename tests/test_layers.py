@@ -18,30 +18,19 @@ from orchestrator import idle
 
 PACKAGE = CHECKOUT / "orchestrator"
 
-#: From top to bottom; a module imports from its own room and, through their doors, from the rooms
-#: below it. Each room is a folder; "(entry points)" and "(vocabulary)" are modules at the root, all
-#: of which are doors. CONTRIBUTING.md has the same table, with what each room is for.
-ROOMS = {
-    "(entry points)": {"__main__", "bootstrap", "init", "scheduler"},
-    "cli": {"main"},
-    "demo": {"play", "project"},
-    "setup": {"doctor", "init_project", "uninstall"},
-    "tick": {"inbox", "lock", "observe", "problems", "stop", "tick"},
-    "run": {"headstart", "prompts", "supervisor"},
-    "upkeep": {"clean", "retention"},
-    "pulls": {"forge", "forges", "landing", "review", "states"},
-    "config": {"change", "edit", "load", "role_file"},
-    "client": {"claude.client", "claude.transcript"},
-    "project": {"agent_memory", "events", "faults", "mark", "run_record"},
-    "plan": {"dependencies", "planner", "rules", "settlements"},
-    "tasks": {"history", "store", "task_file"},
-    "git": {"base_branch", "call", "remotes", "repository", "worktree", "worktree_commands"},
-    "schedule": {"entry", "program_copy", "schedule"},
-    "guard": {"client_environment", "os_sandbox", "secret_names", "user_commands"},
-    "text": {"quoting", "templates", "yaml_nodes"},
-    "system": {"aside", "commands", "disk", "files", "locks", "process"},
-    "(vocabulary)": {"errors", "idle", "layout", "model"},
-}
+
+def rooms() -> dict[str, set[str]]:
+    """Read the table of CONTRIBUTING.md: the doors of each room, from top to bottom.
+
+    Each room is a folder; "(entry points)" and "(vocabulary)" are modules at the root.
+    """
+    text = (CHECKOUT / "CONTRIBUTING.md").read_text()
+    table = text.partition("### The rooms\n")[2].partition("\n\nWhere to find it")[0]
+    rows = re.findall(r"^\| `?([a-z( )]+?)`? \| [^|]+ \| (`[^|]+`) \|$", table, re.MULTILINE)
+    return {room: set(re.findall(r"`([^`]+)`", doors)) for room, doors in rows}
+
+
+ROOMS = rooms()
 #: What decides and what it is made of: everything these know, they are given.
 DECIDING = (
     "plan",
@@ -139,6 +128,8 @@ def is_door(name: str) -> bool:
 
 
 def test_every_module_is_in_a_room_and_every_door_exists() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == {room for room in ROOMS if room.isalpha()}
     homeless = [name for name in MODULES if room_of(name) is None]
     assert not homeless, f"move {homeless} into a room: as low as their imports allow"
     doors = {
@@ -211,6 +202,17 @@ def test_only_the_command_line_prints() -> None:
     assert not found
 
 
+def test_only_the_file_store_knows_the_folders_of_the_queue() -> None:
+    found = []
+    for name in MODULES.keys() - {"layout", "tasks.file_store"}:
+        for node in ast.walk(parsed(name)):
+            if isinstance(node, ast.Attribute) and node.attr in ("queue", "state"):
+                owner = ast.unparse(node.value)
+                if owner.rpartition(".")[2].strip("_") in ("layout", "Layout"):
+                    found.append(f"{name}:{node.lineno}")
+    assert not found, "ask the store for it (tasks/store.py)"
+
+
 @pytest.mark.parametrize(
     "name", [n for n in MODULES if n in DECIDING or n.partition(".")[0] in DECIDING]
 )
@@ -241,6 +243,23 @@ def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None
             if quiet and caught in ("everything", "Exception", "BaseException"):
                 found.append(f"{name}:{node.lineno}")
     assert not found  # failures 9
+
+
+#: Where a client's name stands for the program that has this one as its plugin (the files that
+#: `init` writes for it), for its entry in the registry, and for what the demonstration plays.
+NAMES_OF_CLIENTS = {
+    *("cli.init", "setup.init_project", "setup.skills", "setup.user_files"),
+    *("client.registry", "demo.project", "schedule.program_copy"),
+}
+
+
+def test_only_an_adapter_knows_its_client() -> None:
+    known = {
+        name
+        for name, path in MODULES.items()
+        if re.search("claude|anthropic", path.read_text(), re.IGNORECASE)
+    }
+    assert {name for name in known if not name.startswith("client.claude.")} == NAMES_OF_CLIENTS
 
 
 # --- what a start costs ------------------------------------------------------------------------
@@ -358,8 +377,13 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
     loaded = loaded_by("run.supervisor")
     of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
     assert of_ours == {
+        "client",
+        "client.claude",
+        "client.claude.adapter",
+        "client.registry",
         "guard",
         "guard.client_environment",
+        "model",
         "project",
         "project.run_record",
         "run",
@@ -370,5 +394,6 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "system.locks",
         "system.process",
         "system.processes",
+        "system.records",
     }
     assert loaded.isdisjoint({"dataclasses", "subprocess", "inspect", "asyncio", *HEAVY})

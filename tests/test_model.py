@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ from tales import (
 
 from orchestrator.model import STATES
 from orchestrator.plan.settlements import MAX_RESTARTS
-from orchestrator.project import run_record
+from orchestrator.project import agent_memory, run_record
 
 
 class Story(Compared, RuleBasedStateMachine):
@@ -500,6 +501,20 @@ def test_deaths_in_one_stage_of_a_run_do_not_count_in_the_next(story: Callable[[
         teller.let_go(run)
         teller.tick()
         assert teller.at_work() == [run]
+
+
+def test_the_history_says_null_of_a_run_whose_end_nobody_saw(story: Callable[[], Story]) -> None:
+    with told(story, "impl-1") as teller:
+        [run] = teller.at_work()
+        while teller.reference.of("impl-1").run == run:
+            if run.alive:
+                teller.let_go(run)
+            teller.stage.stillborn = 1
+            teller.tick()
+        lines = Path(teller.stage.layout.events).read_text().splitlines()
+        [end] = [e for e in map(json.loads, lines) if e["event"] == "requeue"]
+        assert (end["run"], end["seconds"], end["cost_usd"]) == (run.id, None, None)
+        assert agent_memory.read(teller.stage.layout, "impl-1").totals.seconds_running == 0.0
 
 
 def test_a_delivered_task_whose_priority_nobody_can_read_gets_its_review(

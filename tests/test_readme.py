@@ -12,9 +12,9 @@ from conftest import CHECKOUT
 from test_skills import FOR_PEOPLE, PLACEHOLDERS
 
 from orchestrator.cli import parser
+from orchestrator.client.claude import probe
 from orchestrator.config import keys
 from orchestrator.errors import UsageError
-from orchestrator.setup import probes
 
 README = (CHECKOUT / "README.md").read_text()
 #: What a person wants to know, in the order in which they want to know it.
@@ -88,4 +88,4 @@ def test_the_keys_in_its_table_have_their_defaults() -> None:
 
 
 def test_it_asks_for_the_client_that_doctor_asks_for() -> None:
-    assert f"Claude Code {'.'.join(map(str, probes.OLDEST_CLIENT))} or newer" in README
+    assert f"Claude Code {'.'.join(map(str, probe.OLDEST))} or newer" in README

@@ -14,7 +14,8 @@ from conftest import CHECKOUT
 
 from orchestrator.cli import parser
 from orchestrator.config import keys as config_keys
-from orchestrator.model import Agent, Config
+from orchestrator.model import Agent
+from orchestrator.plan import rules
 
 REFERENCE = (CHECKOUT / "docs" / "reference.md").read_text()
 
@@ -39,10 +40,12 @@ def rows(text: str) -> list[list[str]]:
 def keys() -> dict[str, Any]:
     """Return every key of the configuration as the reference writes it, with its default."""
     found: dict[str, Any] = {}
-    for name, default in Config()._asdict().items():
-        group = next((g for g in ("claude", "environment") if name.startswith(f"{g}_")), None)
-        if group:
-            found[name.replace("_", ".", 1)] = default
+    values = config_keys.parse("agents: []")._asdict()
+    groups = {"client": values.pop("client"), "environment": "environment"}
+    for name, default in values.items():
+        group, _, key = name.partition("_")
+        if group in groups:
+            found[f"{groups[group]}.{key}"] = default
         elif hasattr(default, "_asdict"):
             found.update({f"{name}.{key}": value for key, value in default._asdict().items()})
         else:
@@ -178,6 +181,17 @@ def strings_of_the_product() -> set[str]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found |= {node.value, node.value.partition(":")[0]}
     return found
+
+
+def test_the_rules_of_explain_have_the_keys_in_the_reference() -> None:
+    assert shown_keys("`explain`") == {"subject", "verdict", "rules", *rules.Verdict._fields}
+
+
+def test_the_reasons_to_skip_are_in_the_order_of_the_rules() -> None:
+    first_table = section("### Reason codes").partition("`explain TASK`")[0]
+    written = [row[0].strip("`") for row in rows(first_table)]
+    judged = [rule.code for rule in rules.RULES if rule.kind in ("agent", "choice")]
+    assert written == judged
 
 
 @pytest.mark.parametrize("heading", ["### Reason codes", "### Error codes"])

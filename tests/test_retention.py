@@ -13,6 +13,7 @@ from typing import Any
 
 import harness
 import pytest
+import runs
 from conftest import git
 from harness import World
 
@@ -44,10 +45,7 @@ def run_id(number: int) -> str:
 def a_run(layout: Layout, number: int, task: str | None = None, **more: Any) -> str:
     """Lay out the folder of a run; return its id."""
     name = run_id(number)
-    folder = layout.run(AGENT, name)
-    os.makedirs(folder)
-    record = {"id": name, "agent": AGENT, "role": "implementer", "task": task, "created": 1000.0}
-    run_record.write(folder, {**record, "status": "finished", "steps": {}, **more})
+    folder = runs.lay_out(layout, AGENT, name, task=task, **more)
     Path(folder, run_record.STREAM).write_text('{"type": "result"}\n')
     return name
 
@@ -236,7 +234,7 @@ def test_of_a_long_history_the_newest_bytes_are_read_across_both_parts(project: 
     for number in range(4):
         events.append(project, NOW, f"e{number}")
         if number == 1:
-            assert events.begin_anew(project, 1)
+            assert events.rotate(project, 1)
     assert told(project) == ["e0", "e1", "e2", "e3"]
     assert told(project, 3 * line + 5) == ["e1", "e2", "e3"]
     assert told(project, 2 * line) == ["e2", "e3"]
@@ -247,14 +245,14 @@ def test_a_history_that_begins_anew_while_it_is_opened_is_read_once(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events.append(project, NOW, "older")
-    events.begin_anew(project, 1)
+    events.rotate(project, 1)
     events.append(project, NOW, "newer")
     opened = events._open
 
     def slowly(path: str) -> Any:
         found = opened(path)
         if path == project.events:
-            assert events.begin_anew(project, 1)
+            assert events.rotate(project, 1)
         return found
 
     monkeypatch.setattr(events, "_open", slowly)
@@ -265,7 +263,7 @@ def test_the_numbers_of_the_last_days_count_what_was_put_aside(
     project: Layout, cli: Callable[..., Any]
 ) -> None:
     events.append(project, time.time(), "added", task="T1")
-    assert events.begin_anew(project, 1)
+    assert events.rotate(project, 1)
     events.append(project, time.time(), "added", task="T2")
     assert cli("_history", "--json").json["tasks_in"] == 2
 
@@ -305,13 +303,12 @@ def test_a_long_stream_is_packed_after_its_run_and_logs_read_it_as_before(
 def test_short_streams_and_those_of_runs_that_are_not_over_stay_as_they_are(
     project: Layout, long_run: Path
 ) -> None:
-    record = run_record.read(str(long_run)) or {}
     agent_memory.write(project, AGENT, AgentState(run=long_run.name))
     retention.after_run(project, ended(long_run), NOW)
     agent_memory.write(project, AGENT, AgentState())
-    run_record.write(str(long_run), {**record, "status": "running"})
+    runs.lay_out(project, AGENT, long_run.name, status="running")
     retention.after_run(project, ended(long_run), NOW)
-    run_record.write(str(long_run), record)
+    runs.lay_out(project, AGENT, long_run.name)
     (long_run / run_record.STREAM).write_text(LINE)
     retention.after_run(project, ended(long_run), NOW)
     assert (long_run / run_record.STREAM).read_text() == LINE

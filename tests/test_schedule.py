@@ -24,6 +24,7 @@ from conftest import CHECKOUT, set_up_long_ago
 from harness import FAKE_CLIENT, World, wait_until
 
 from orchestrator import __version__
+from orchestrator.client.claude.adapter import Claude
 from orchestrator.schedule import cron, launchd, schedule
 from orchestrator.schedule.entry import Entry, usable_path
 
@@ -359,7 +360,8 @@ def test_uninstall_leaves_nothing_but_the_queue(planned: World) -> None:
 
 def test_the_path_that_is_kept_holds_nothing_that_passes() -> None:
     path = "/a:/b::.:rel:/a:/home/me/.claude/plugins/cache/x/1.0/bin:/with\nbreak:/c d"
-    found = usable_path({"PATH": path, "HOME": "/home/me"})
+    passing = Claude().passing_folders({"HOME": "/home/me"})
+    found = usable_path({"PATH": path}, passing)
     assert found == "/a:/b:/c d"
     assert usable_path({"PATH": "rel"}) == os.defpath
 
@@ -432,9 +434,12 @@ def test_a_real_cron_daemon_gets_a_task_done(world: World) -> None:
 
 
 def copy_checkout(where: Path) -> Path:
-    """A checkout of its own, that a test may change; return its `__main__.py`."""
+    """A checkout of its own, that a test may change; return its `__main__.py`.
+
+    Compiled modules are copied too, so that not every test compiles them; `*.pyc.*` are unfinished.
+    """
     for name in (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills"):
-        leave = shutil.ignore_patterns("__pycache__")
+        leave = shutil.ignore_patterns("*.pyc.*")
         shutil.copytree(CHECKOUT / name, where / name, ignore=leave)
     shutil.copy2(CHECKOUT / "requirements.lock", where)
     return where / "orchestrator" / "__main__.py"

@@ -25,6 +25,7 @@ from test_real_client import (  # noqa: F401 (fixtures)
     results,
 )
 
+from orchestrator.client.claude.adapter import Claude
 from orchestrator.guard import client_environment, secret_names, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config
@@ -124,10 +125,17 @@ def test_what_work_needs_is_none(name: str, value: str) -> None:
     assert not secret_names.is_secret(name, value)
 
 
+def for_client(
+    base: dict[str, str], extra: dict[str, str], allow: tuple[str, ...] = ()
+) -> dict[str, str]:
+    kept, dropped = Claude().sign_in_names(base), Claude.session_names
+    return client_environment.for_client(base, extra, allow, kept=kept, dropped=dropped)
+
+
 def test_the_client_gets_what_it_signs_in_with_and_no_other_secret() -> None:
     base = {**HARMLESS, **SECRET}
     del base["CLAUDE_CODE_USE_BEDROCK"]
-    given = client_environment.for_client(base, {})
+    given = for_client(base, {})
     kept = {"ANTHROPIC_API_KEY", "ANTHROPIC_CUSTOM_HEADERS", "CLAUDE_CODE_OAUTH_TOKEN"}
     assert {name for name, value in given.items() if secret_names.is_secret(name, value)} == kept
 
@@ -148,7 +156,7 @@ def test_a_clouds_credentials_are_given_only_where_the_client_uses_that_cloud(
     others = {"GH_TOKEN": "x", "AWS_OTHER": "x", "GOOGLE_OTHER": "x", "AZURE_OTHER": "x"}
     for value, expected in (("1", True), ("true", True), ("0", False), ("", False), (None, False)):
         base = {name: "x", **others} | ({} if value is None else {switch: value})
-        given = client_environment.for_client(base, {})
+        given = for_client(base, {})
         assert (name in given) is expected
         assert "GH_TOKEN" not in given
         assert len(given.keys() & others.keys()) == expected
@@ -157,18 +165,19 @@ def test_a_clouds_credentials_are_given_only_where_the_client_uses_that_cloud(
 def test_what_is_allowed_by_name_is_given_and_only_by_its_exact_name() -> None:
     base = {"GH_TOKEN": "1", "gh_token": "2", "GH_TOKEN_2": "3"}
     assert secret_names.without_secrets(base, ("GH_TOKEN",)) == {"GH_TOKEN": "1"}
-    assert client_environment.for_client(base, {}, ("GH_TOKEN",))["GH_TOKEN"] == "1"
+    assert for_client(base, {}, ("GH_TOKEN",))["GH_TOKEN"] == "1"
 
 
 def test_a_runs_own_variables_are_never_taken_for_secrets() -> None:
     extra = client_environment.as_git_config({"url.x.insteadOf": "https://me:pw@host/"})
-    assert extra.items() <= client_environment.for_client({}, extra).items()
+    assert extra.items() <= for_client({}, extra).items()
 
 
 def test_commands_of_the_client_do_without_its_sign_in() -> None:
     base = {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_MODEL": "m", "GH_TOKEN": "x", "HOME": "/h"}
-    assert secret_names.hidden_from_commands(base) == ["ANTHROPIC_API_KEY"]
-    assert secret_names.hidden_from_commands(base, ("ANTHROPIC_API_KEY",)) == []
+    kept = Claude().sign_in_names(base)
+    assert secret_names.hidden_from_commands(base, (), kept) == ("ANTHROPIC_API_KEY",)
+    assert secret_names.hidden_from_commands(base, ("ANTHROPIC_API_KEY",), kept) == ()
 
 
 def test_checks_and_hooks_get_no_secret_and_not_the_clients_sign_in(

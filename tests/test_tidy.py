@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import harness
 import pytest
+import runs
 from conftest import git
 from harness import World
 from hypothesis import event, given, settings
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Agent, Config, Entry, PullRequest
-from orchestrator.project import agent_memory, run_record
+from orchestrator.project import agent_memory
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import landing
 from orchestrator.system import process as processes
@@ -343,7 +344,7 @@ def test_rescued_work_is_listed_with_how_to_look_at_it_and_how_to_drop_it(
     git(root, "update-ref", ref, alone)
     git(root, "update-ref", "refs/orchestrator/rescue/R2", "main")
     said = cli("clean").out
-    assert f"kept rescue {ref}: it may be nowhere else" in said
+    assert f"kept rescue {ref}: this may be the only copy" in said
     assert "removed rescue refs/orchestrator/rescue/R2: it is pushed or merged" in said
     look, drop = f"git show --first-parent {ref}", f"git update-ref -d {ref}"
     assert look in said
@@ -371,7 +372,7 @@ def test_what_git_could_not_keep_is_listed_and_stays(
     said = cli("clean", "--json").json
     (item,) = said["kept"]
     assert (item["kind"], item["name"]) == ("set-aside", str(path))
-    assert "look into it" in item["why"]
+    assert "look at it" in item["why"]
     assert (path / "precious").exists()
 
 
@@ -389,11 +390,8 @@ def test_a_throw_away_worktree_goes_unless_its_run_may_still_use_it(
     dead, living, unsettled = (f"20260101T00000{n}Z-aaaaaa" for n in range(3))
     paths = [a_base(quiet, run_id) for run_id in (dead, living, unsettled)]
     for run_id in (dead, living):
-        folder = quiet.run("impl-agent-1", run_id)
-        os.makedirs(folder)
-        record = {"id": run_id, "agent": "a", "role": "r", "task": None, "created": 1.0}
-        record |= {"status": "concluding", "steps": {}}
-        run_record.write(folder, record | ({"supervisor": me} if run_id == living else {}))
+        supervisor = me if run_id == living else None
+        runs.lay_out(quiet, "impl-agent-1", run_id, status="concluding", supervisor=supervisor)
     agent_memory.write(quiet, "test-agent", AgentState(run=unsettled))
     assert [item.drop for item in judged(quiet, "leftover")] == [True, False, False]
     planned = cli("clean", "--dry-run", "--json").json

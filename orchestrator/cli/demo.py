@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli import context, output
 from orchestrator.cli.command import argument, command
+from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Look around:  cd {root}
   the runs of an agent    ls .orchestrator/agents/impl-agent-1/runs
   remove the demo         rm -rf {folder}"""
 _NEXT = """
-In a project of your own, with Claude Code signed in:
+In a project of your own, with {client} signed in:
   {program} init
   {program} agent resume --all
   {program} task add --title '...' --role implement
@@ -112,7 +113,7 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
         say(f"Your checkout, which has unfinished work in it, {same}.")
         if kept:
             say(_LOOK.format(root=shlex.quote(place.root), folder=shlex.quote(folder)))
-        say(_NEXT.format(program=context.program()))
+        say(_NEXT.format(program=context.program(), client=registry.named(None).title))
     return 0 if ok else 1
 
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from orchestrator.cli import context, output
 from orchestrator.cli.command import argument, command
-from orchestrator.client.claude.transcript import one_line
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task, iso
@@ -16,6 +15,7 @@ from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
 from orchestrator.tasks import store as stores
+from orchestrator.text.quoting import one_line
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 

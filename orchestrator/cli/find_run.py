@@ -13,7 +13,7 @@ from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, events, run_record
-from orchestrator.project.run_record import Record
+from orchestrator.project.run_record import RunRecord
 from orchestrator.tasks import store as stores
 
 #: How many runs of all agents are looked through, newest first, for those of a task.
@@ -30,9 +30,9 @@ class Run(NamedTuple):
     agent: str
     folder: str
 
-    def record(self) -> Record:
-        """Return the run's journal; empty if it is missing or cannot be read."""
-        return run_record.read(self.folder) or {}
+    def record(self) -> RunRecord | None:
+        """Return the run's record; None if it is missing or cannot be read."""
+        return run_record.read(self.folder)
 
 
 class Gone(NamedTuple):
@@ -96,7 +96,8 @@ def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | Gone | N
     if task is not None and task.run is not None:
         known = next((run for run in runs if run.id == task.run), None)
         return known or Gone(task.run, _last_event(layout, task.run))
-    run = next((run for run in runs[:MOST_SEARCHED] if run.record().get("task") == name), None)
+    searched = ((run, run.record()) for run in runs[:MOST_SEARCHED])
+    run = next((run for run, record in searched if record and record.task == name), None)
     if run is None and task is None:
         if event := _last_event(layout, name):
             return Gone(name, event)

@@ -10,6 +10,7 @@ from argparse import Namespace
 from orchestrator import __version__
 from orchestrator.cli import context, output
 from orchestrator.cli.command import argument, command, flag
+from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.project import mark
@@ -84,7 +85,9 @@ def _uninstall(arguments: Namespace, layout: Layout) -> None:
 
 
 def _install(layout: Layout, kind: str, change: Change) -> None:
-    entry = Entry(kind, layout.root, usable_path(os.environ), program_copy.launcher())
+    client = registry.of_config(load.settings(layout, write_cache=False).config)
+    path = usable_path(os.environ, client.passing_folders(os.environ))
+    entry = Entry(kind, layout.root, path, program_copy.launcher())
     change.written += schedule.install(entry)
     mark.record_schedule(layout, entry)
     change.warnings += KINDS[kind].warnings()

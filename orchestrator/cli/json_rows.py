@@ -98,19 +98,19 @@ def _agent_state(runs: bool, reason: str | None) -> str:
 
 
 def _running_row(layout: Layout, seen: Observation, run: RunView, now: float) -> Row:
-    record = seen.records.get(run.id, {})
-    created = record.get("created")
-    supervisor = record.get("supervisor") or seen.states[run.agent].supervisor
+    record = seen.records.get(run.id)
+    created = record.created if record else None
+    supervisor = (record and record.supervisor) or seen.states[run.agent].supervisor
     return {
         "run": run.id,
         "agent": run.agent,
         "task": run.task,
-        "pid": supervisor.get("pid"),
+        "pid": supervisor.pid if supervisor else None,
         "started": iso(created),
         "age_seconds": None if created is None else max(int(now - created), 0),
-        "branch": record.get("branch"),
+        "branch": record.branch if record else None,
         "worktree": layout.worktree(run.agent),
-        "cost_usd": (record.get("outcome") or {}).get("cost_usd"),
+        "cost_usd": record.outcome.cost_usd if record and record.outcome else None,
     }
 
 

@@ -7,16 +7,16 @@ import os
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from orchestrator.cli import context, find_run, output
 from orchestrator.cli.command import argument, command, flag
 from orchestrator.cli.find_run import Run
-from orchestrator.client.claude import transcript
-from orchestrator.client.claude.transcript import Line
+from orchestrator.client import registry
+from orchestrator.client.protocol import Client, Line
 from orchestrator.project import run_record
-from orchestrator.project.run_record import Record
-from orchestrator.system import files, process
+from orchestrator.project.run_record import RunRecord
+from orchestrator.system import files
 
 #: Seconds between two looks at a run that is followed.
 POLL_SECONDS = 0.2
@@ -49,15 +49,17 @@ def logs(arguments: Namespace) -> None:
     if not isinstance(run, Run):
         output.answer(arguments, [], run.sentence())
         return
+    launch = files.read_json(os.path.join(run.folder, run_record.LAUNCH)) or {}
+    client = registry.named(launch.get("client"))
     with _opened(run) as stream:
         raw = _followed(run, stream) if arguments.follow else stream
         if arguments.raw:
             for line in raw:
                 output.copy(line)
         elif arguments.json:
-            output.show_json([event._asdict() for event in _events(raw)])
+            output.show_json([event._asdict() for event in _events(client, raw)])
         else:
-            _show(run, _events(raw))
+            _show(run, _events(client, raw))
 
 
 # --- the stream --------------------------------------------------------------------------------
@@ -110,19 +112,14 @@ def _followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
 def _is_over(run: Run) -> bool:
     """Return whether a run has ended, or has lost its supervisor: then only a tick continues it."""
     record = run.record()
-    if not record or record.get("status") == "finished":
+    if record is None or record.status == "finished":
         return True
-    supervisor = record.get("supervisor")
-    return supervisor is not None and not _is_alive(supervisor)
+    return record.supervisor is not None and not record.supervisor.is_alive()
 
 
-def _is_alive(supervisor: dict[str, Any]) -> bool:
-    return process.is_alive(supervisor.get("pid"), supervisor.get("identity"))
-
-
-def _events(lines: Iterable[bytes]) -> Iterator[Line]:
+def _events(client: Client, lines: Iterable[bytes]) -> Iterator[Line]:
     for line in lines:
-        yield from transcript.translate(line.decode(errors="replace"))
+        yield from client.translate(line.decode(errors="replace"))
 
 
 # --- plain text --------------------------------------------------------------------------------
@@ -130,8 +127,9 @@ def _events(lines: Iterable[bytes]) -> Iterator[Line]:
 
 def _show(run: Run, events: Iterable[Line]) -> None:
     record = run.record()
-    title = f": {record['title']}" if record.get("title") else ""
-    output.out(f"run {run.id} of {run.agent}, task {record.get('task') or 'none'}{title}")
+    task, title = (record.task, record.title) if record else (None, None)
+    title = f": {title}" if title else ""
+    output.out(f"run {run.id} of {run.agent}, task {task or 'none'}{title}")
     for event in events:
         output.out(_plain(event))
     record = run.record()
@@ -150,14 +148,19 @@ def _plain(event: Line) -> str:
     return f"{clock:8} {event.kind:6}  " + event.text.replace("\n", "\n" + " " * 17)
 
 
-def _telling_logs(record: Record) -> list[str]:
+def _telling_logs(record: RunRecord | None) -> list[str]:
     """Return the run's other logs that say why it ended as it did, or what it does now."""
-    outcome = record.get("outcome") or {}
-    if outcome.get("verdict") in ("done", "no_change", "approved", "changes_requested"):
+    if record is None:
+        return [run_record.SUPERVISOR_LOG]
+    outcome = record.outcome
+    if outcome and outcome.verdict in ("done", "no_change", "approved", "changes_requested"):
         return []
-    failed_checks = str(outcome.get("reason") or "").startswith("checks_failed")
-    names = [CHECKS_LOG] if failed_checks or record.get("status") == "concluding" else []
-    names += [run_record.STDERR] if outcome and not failed_checks else []
+    failed_checks = outcome is not None and (outcome.reason or "").startswith("checks_failed")
+    names = []
+    if failed_checks or record.status == "concluding":
+        names.append(CHECKS_LOG)
+    if outcome and not failed_checks:
+        names.append(run_record.STDERR)
     return [*names, run_record.SUPERVISOR_LOG]
 
 
@@ -172,27 +175,26 @@ def _tail(run: Run, name: str) -> list[str]:
         return file.read(TAIL_BYTES).decode(errors="replace").splitlines()[-TAIL_LINES:]
 
 
-def _ending(run: Run, record: Record) -> Iterator[str]:
-    outcome = record.get("outcome") or {}
-    if record.get("status") != "finished" or not outcome:
+def _ending(run: Run, record: RunRecord | None) -> Iterator[str]:
+    if record is None or record.status != "finished" or record.outcome is None:
         yield f"--- {_under_way(record)}"
         return
-    yield f"--- ended: {outcome.get('verdict')}"
+    outcome = record.outcome
+    yield f"--- ended: {outcome.verdict}"
     for key in ("reason", "summary", "question", "feedback"):
-        if outcome.get(key):
-            yield f"  {key}: {outcome[key]}"
-    if outcome.get("pr"):
-        yield f"  pull request: orchestrator pr show {outcome['pr']}"
-    cost = outcome.get("cost_usd")
-    began, ended = record.get("created"), record.get("finished")
-    took = f"{max(ended - began, 0):.0f} s" if began and ended else "unknown time"
+        if text := getattr(outcome, key):
+            yield f"  {key}: {text}"
+    if outcome.pr:
+        yield f"  pull request: orchestrator pr show {outcome.pr}"
+    seconds, cost = record.seconds(), outcome.cost_usd
+    took = "unknown time" if seconds is None else f"{seconds:.0f} s"
     yield f"  {took}, {'unknown cost' if cost is None else f'{cost:.4f} USD'}"
     yield f"  files: {run.folder}"
 
 
-def _under_way(record: Record) -> str:
-    if not record:
+def _under_way(record: RunRecord | None) -> str:
+    if record is None:
         return "the run's record is missing or cannot be read; see: orchestrator doctor"
-    if _is_alive(record.get("supervisor") or {}):
-        return f"active ({record.get('status')}); to follow it: add --follow"
-    return f"no process works on it ({record.get('status')}); the next tick continues it"
+    if record.supervisor is not None and record.supervisor.is_alive():
+        return f"active ({record.status}); to follow it: add --follow"
+    return f"no process works on it ({record.status}); the next tick continues it"

@@ -1,4 +1,4 @@
-"""What a Claude Code session asks for: news for its start, and the text of a skill.
+"""What a client's session asks of the plugin: news for its start, and the text of a skill.
 
 Hidden commands: the hook and the skills call them; people have `inbox`, `status` and the skills.
 """

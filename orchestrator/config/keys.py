@@ -11,6 +11,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
+from orchestrator.client import registry
 from orchestrator.config.yaml_values import boolean, each, number, one_of, section, text, texts
 from orchestrator.errors import did_you_mean
 from orchestrator.model import (
@@ -158,7 +159,7 @@ _LIMITS = {
     "max_open_prs": _COUNT,
 }
 _BUDGETS = {"run_usd": _RUN_MONEY, "daily_usd": _MONEY, "task_usd": _RUN_MONEY}
-_CLAUDE = {"command": _command, "sandbox": boolean}
+_CLIENT = {"command": _command, "sandbox": boolean}
 _RETENTION = {"runs": _POSITIVE, "days": number(0, 36_500), "events_mb": number(0.1, 1000)}
 _RETRY = {"max_attempts": _POSITIVE, "backoff_seconds": _SECONDS, "max_backoff_seconds": _SECONDS}
 _REVIEW = {
@@ -174,7 +175,7 @@ _TOP: dict[str, Check] = {
     "max_starts": _POSITIVE,
     "base_branch": text(_REF, "the name of a branch", null=True),
     "base_port": number(1024, HIGHEST_PORT, whole=True),
-    "claude": section(dict, _CLAUDE),
+    **dict.fromkeys(registry.CLIENTS, section(dict, _CLIENT)),
     "retry": section(Retry, _RETRY),
     "budgets": section(Budgets, _BUDGETS),
     "review": section(Review, _REVIEW),
@@ -208,9 +209,14 @@ def parse(
         values = reading.section(root, "", _TOP)
     if "agents" not in values and (root is None or root.id != "sequence"):
         reading.wrong(1, "agents", "missing; write 'agents: []' for none")
-    for name in ("claude", "environment"):
-        nested = values.pop(name, {})
-        values.update({f"{name}_{key}": value for key, value in nested.items()})
+    clients = [name for name in registry.CLIENTS if name in values]
+    for name in clients:
+        values |= {"client": name, **{f"client_{k}": v for k, v in values.pop(name).items()}}
+    for name in clients[1:]:
+        reading.wrong(reading.lines[name], name, f"there is {clients[0]} too; keep one of them")
+    client = registry.named(values.get("client"))
+    values = {"client": client.name, "client_command": (client.program,), **values}
+    values |= {f"environment_{k}": v for k, v in values.pop("environment", {}).items()}
     config = Config(**values)
     if not reading.problems and config.agents:
         highest = max(ports(config, config.agents[-1]).values())

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.client import registry
 from orchestrator.config.yaml_values import boolean, each, number, one_of, text
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.model import OUTCOMES, Role
@@ -26,13 +27,6 @@ from orchestrator.text.yaml_nodes import (
 #: Bytes that a role's file, or a skill's, may have.
 MAX_BYTES = 64 << 10
 
-#: The client's tools (2.1.328), for near misses only: a later client may have others.
-_TOOLS = (
-    "Agent", "Bash", "CronCreate", "CronDelete", "CronList", "Edit", "EnterWorktree",
-    "ExitWorktree", "Glob", "Grep", "ListAgents", "Monitor", "NotebookEdit", "Read",
-    "ReportFindings", "ScheduleWakeup", "SendMessage", "Skill", "Task", "TaskStop", "ToolSearch",
-    "WebFetch", "WebSearch", "Workflow", "Write",
-)  # fmt: skip
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 #: `Bash`, `Bash(git push *)`, `mcp__server__*`: the client splits lists at commas outside brackets.
 _RULE = r"[A-Za-z][A-Za-z0-9_-]{0,127}\*?(\([^()\x00-\x1f\x7f]{1,500}\))?"
@@ -109,10 +103,11 @@ def _list(item: Check, what: str) -> Check:
 
 
 def _tool(reading: Reading, node: Node, where: str) -> Any:
-    """The client passes over a tool that it does not know without a word: find typing errors."""
+    """Find typing errors: a client may ignore a tool that it does not know, without a message."""
     tool = text(r"[A-Za-z][A-Za-z0-9_-]{0,127}", "a tool")(reading, node, where)
-    known = tool is BAD or tool in _TOOLS
-    hint = "" if known else did_you_mean(tool, _TOOLS, "", cutoff=0.8)
+    tools = [name for client in registry.CLIENTS.values() for name in client.tools]
+    known = tool is BAD or tool in tools
+    hint = "" if known else did_you_mean(tool, tools, "", cutoff=0.8)
     if not hint:
         return tool
     return reading.wrong(line_of(node), where, f"unknown tool {tool!r}; {hint}")

@@ -1,10 +1,10 @@
-"""A scripted agent in the place of Claude Code.
+"""A scripted agent in the place of the client.
 
-`claude.command` in agents.yaml names this file, so a run's supervisor starts it as it starts the
-client: the client's options follow, the prompt comes on standard input, the working directory is
-the run's worktree, and standard output is one JSON line per message. The agent really reads, edits,
-tests and commits. It knows what its instructions, its prompt and git tell it; only what to write
-for a task comes from `shop.STEPS`, where a model would think.
+`command` in the client's section of agents.yaml names this file, so a run's supervisor starts it as
+it starts the client: the client's options follow, the prompt comes on standard input, the working
+directory is the run's worktree, and standard output is one JSON line per message. The agent really
+reads, edits, tests and commits. It knows what its instructions, its prompt and git tell it; only
+what to write for a task comes from `shop.STEPS`, where a model would think.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Upstream: the branch that work starts from and goes back to, here and at the project's remote."""
+"""The base branch: work starts from it and is merged into it, here and at the project's remote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.system import files, locks
 
 
 def base_branch(config: Config, task: Task | None) -> str:
-    """Return the branch that a task's work starts from and goes back to."""
+    """Return the branch that a task's work starts from and is merged into."""
     if task is not None and task.branch:
         return task.branch
     if config.base_branch is None:
@@ -22,7 +22,7 @@ def base_branch(config: Config, task: Task | None) -> str:
 
 
 def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
-    """Return a branch's commit, the remote's where there is a remote."""
+    """Return a branch's commit: the remote's commit if there is a remote."""
     if remote:
         found = repository.resolve(root, f"refs/remotes/{remote}/{branch}")
         if found:
@@ -37,10 +37,10 @@ def fetch(
     timeout: float = remotes.TIMEOUT,
     seen: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Bring branches of the remote up to date; return those that it has, with their commits.
+    """Fetch branches of the remote; return the branches that it has, with their commits.
 
-    One fetch at a time: parallel ones trip over each other's ref locks. `seen` are our refs of the
-    remote's branches as they were a moment ago, if they are known.
+    One fetch at a time: parallel fetches fail on each other's ref locks. `seen` has the local refs
+    of the remote's branches as they were a moment ago, if they are known.
 
     Raises SystemFault when the remote cannot be reached, or another fetch takes too long.
     """
@@ -50,7 +50,7 @@ def fetch(
         with lock:
             return remotes.fetch(layout.root, remote, branches, timeout, seen)
     except locks.LockHeld:
-        raise SystemFault("another fetch is still under way", code="remote_unreachable") from None
+        raise SystemFault("another fetch is still running", code="remote_unreachable") from None
     finally:
         lock.close()
 

@@ -1,4 +1,4 @@
-"""How git is called: a clean environment, a time limit, repeated attempts at another git's locks.
+"""How git is called: in a clean environment, with a time limit, again when another git has a lock.
 
 The product's calls never prompt, sign, run the user's hooks, read the caller's GIT_* variables or
 start background work (reference 8.5).
@@ -18,11 +18,11 @@ from orchestrator.system import commands, process
 #: Seconds for a command that only reads or writes this disk.
 LOCAL_TIMEOUT = 120.0
 
-#: Seconds after which a lock on refs cannot be a living git's: it holds one for milliseconds.
+#: Seconds after which a lock on refs has no living owner: git holds such a lock for milliseconds.
 OLD_LOCK = 60.0
 
-#: Git leaves it to chance by default whether what it made outlasts a power cut (git-config(1),
-#: core.fsync): an empty object or a ref of zeros would stop its task for ever.
+#: By default, a power cut can destroy what git has just written (git-config(1), core.fsync). An
+#: empty object or a ref full of zeros would block its task for ever.
 DURABLE = {"core.fsync": "all"}
 
 _SETTINGS = (
@@ -88,11 +88,11 @@ def begin(
     return finish
 
 
-#: `git worktree add` makes a worktree's files one by one, and commands that look at all worktrees
-#: die, before doing anything, on one that is half made by another process.
+#: `git worktree add` creates a worktree's files one by one. A command that looks at all worktrees
+#: fails, before it does anything, on a worktree that another process has half created.
 _HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
 
-#: What a git says that met another's lock, be it in a remote that lies on this machine.
+#: The message of a git that met another git's lock, also in a remote on this machine.
 _LOCKED = r"Unable to create '(.+\.lock)': File exists"
 
 
@@ -102,9 +102,9 @@ def _is_of_refs(lock: str) -> bool:
 
 
 def remove_abandoned(lock: str) -> bool:
-    """Remove a lock of git's that no living git holds; return whether none is there now.
+    """Remove a lock file that no living git holds; return whether the lock file is gone now.
 
-    A git that is killed leaves its locks, and so does one that a power cut ends.
+    A git that is killed, or that a power cut ends, leaves its locks.
     """
     try:
         made = os.stat(lock).st_mtime
@@ -150,12 +150,12 @@ def good(done: commands.Finished, word: str) -> str:
     return done.out.rstrip("\n")
 
 
-#: How the lines begin that say why; "remote:", what the remote's own git and hooks have to say.
+#: How the lines begin that give a reason; "remote:" lines come from the remote's git and hooks.
 _TELLING = ("fatal:", "error:", "!", "remote: ")
 
 
 def reason(text: str) -> str:
-    """The lines of git's complaint that say why, on one line, without the passwords of URLs."""
+    """Return the lines of git's message that give a reason, joined, without passwords of URLs."""
     text = re.sub(r"(?<=://)[^/\s@]*@", "", text)
     said = [line.strip() for line in lines(text) if line.strip()]
     telling = [x for x in said if x.startswith(_TELLING)] or said[-3:]
@@ -163,5 +163,5 @@ def reason(text: str) -> str:
 
 
 def lines(text: str) -> list[str]:
-    """Split at line feeds only: names may hold what str.splitlines() takes for a line's end."""
+    """Split at line feeds only: names can contain others of the line ends of str.splitlines()."""
     return [line for line in text.split("\n") if line]

@@ -1,6 +1,6 @@
-"""Git's remotes: what they have, what is brought from them, what is pushed to them.
+"""Git's remotes: their branches, fetch and push.
 
-A remote that cannot be reached is a SystemFault, nobody's work; one that refuses says why.
+A remote that cannot be reached is a SystemFault. A remote that refuses a push gives the reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def head(root: str, remote: str) -> str | None:
 
 
 def kept(remote: str, branch: str) -> str:
-    """Return the ref that `fetch` brings a branch of a remote to."""
+    """Return the ref to which `fetch` writes a branch of a remote."""
     return f"refs/remotes/{remote}/{branch}"
 
 
@@ -42,11 +42,12 @@ def fetch(
     timeout: float = TIMEOUT,
     seen: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Bring branches of the remote to `refs/remotes/`; return those that it has, with commits.
+    """Fetch branches of the remote into `refs/remotes/`; return the branches that it has.
 
-    `seen` are those refs as they were a moment ago: nothing is to be brought if they are the
-    remote's. Not safe against another fetch of the same refs at the same time: hold a lock. Raises
-    SystemFault when the remote cannot be reached, GitError when the refs cannot be written here.
+    Each returned branch has its commit. `seen` has those refs as they were a moment ago: if they
+    equal the remote's, nothing is fetched. Two fetches of the same refs at the same time fail: hold
+    a lock. Raises SystemFault when the remote cannot be reached, GitError when the refs cannot be
+    written here.
     """
     theirs = tips(root, remote, branches, timeout)
     names = {branch: kept(remote, branch) for branch in branches}
@@ -72,7 +73,7 @@ def fetch(
     return theirs
 
 
-#: What a fetch says when it could not write our refs: somebody holds a lock, or died with it.
+#: The message of a fetch that could not write the refs here: another process has, or left, a lock.
 _LOCKED_HERE = r"cannot lock ref|Unable to create '.*\.lock'"
 
 
@@ -88,9 +89,9 @@ def tips(
     return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
 
 
-#: What the remote says of a ref when something broke in it, or on the way, and it refused nothing.
+#: The remote's message about a ref after a failure in the remote or on the way: not a refusal.
 _BROKEN = r"unpacker error|remote failure|failed to update ref|cannot lock ref"
-#: The one such failure that stays whatever is mended: a branch `a` where `a/b` is wanted.
+#: One such failure is permanent: a branch `a` exists, and `a/b` is pushed.
 _IN_THE_WAY = r"'refs/heads/[^']+' exists; cannot create 'refs/heads/"
 
 
@@ -99,8 +100,8 @@ def push(
 ) -> str | None:
     """Push a commit to a branch of the remote. Return None, or why the remote refused it.
 
-    `replaces` is the commit we pushed there before: only exactly that may be overwritten. Raises
-    SystemFault when the remote cannot be reached.
+    `replaces` is the commit that the product pushed there before: only this commit may be replaced.
+    Raises SystemFault when the remote cannot be reached.
     """
     lease = (f"--force-with-lease=refs/heads/{branch}:{replaces}",) if replaces else ()
     spec = f"{commit}:refs/heads/{branch}"
@@ -118,9 +119,9 @@ def push(
 
 
 def _receiver(cwd: str, remote: str) -> tuple[str, ...]:
-    """Return the option by which a remote in a folder of this machine flushes what it receives.
+    """Return the option with which a remote on this machine's disk flushes what it receives.
 
-    That is another git's work, which none of our settings reach.
+    Another git process receives the push, and the settings of the calling git do not reach it.
     """
     address = run(cwd, "remote", "get-url", "--push", remote).out.strip().removeprefix("file://")
     if not address or not os.path.isdir(os.path.join(cwd, address)):
@@ -132,6 +133,6 @@ def _receiver(cwd: str, remote: str) -> tuple[str, ...]:
 def _unreachable(remote: str, complaint: str) -> SystemFault:
     return SystemFault(
         f"the remote {remote!r} cannot be reached: {reason(complaint)}",
-        f"try it by hand: git ls-remote {remote}",
+        f"try: git ls-remote {remote}",
         code="remote_unreachable",
     )

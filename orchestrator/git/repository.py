@@ -17,10 +17,10 @@ RESCUE = "refs/orchestrator/rescue/"
 
 
 def project_root(cwd: str) -> str:
-    """Return the project a folder belongs to: the main worktree of its common git folder.
+    """Return the project of a folder: the main worktree of its common git folder.
 
-    Inside a submodule that is the superproject's. Raises OrchestratorError outside a repository
-    and in a bare one.
+    Inside a submodule, the project is the superproject. Raises OrchestratorError outside a
+    repository and in a bare repository.
     """
     if not os.path.isdir(cwd):
         raise OrchestratorError(
@@ -41,7 +41,7 @@ def project_root(cwd: str) -> str:
     bare, common, *superproject = lines(done.out)
     if superproject:
         return project_root(superproject[0])
-    # A linked worktree of a bare repository answers "false": the common folder's name tells.
+    # A linked worktree of a bare repository answers "false"; the common folder's name tells.
     if bare == "true" or os.path.basename(common) != ".git":
         configured = run(cwd, "--git-dir", common, "config", "core.worktree").out.strip()
         if bare != "true" and configured:
@@ -81,7 +81,7 @@ def begin_toplevel(cwd: str) -> Callable[[], str]:
 
 
 def resolve(cwd: str, name: str) -> str | None:
-    """Return the commit that `name` stands for; None when there is none."""
+    """Return the commit that a name resolves to; None if it does not resolve."""
     done = run(cwd, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     return done.out.strip() if done.code == 0 else None
 
@@ -93,7 +93,7 @@ def current_branch(cwd: str) -> str | None:
 
 
 def settings(cwd: str, *names: str) -> dict[str, list[str]]:
-    """Return all values of git settings, by lower-case name, leaving out what is not set."""
+    """Return all values of the git settings that are set, by lower-case name."""
     return begin_settings(cwd, *names)()
 
 
@@ -113,23 +113,17 @@ def begin_settings(cwd: str, *names: str) -> Callable[[], dict[str, list[str]]]:
 
 
 def is_ancestor(cwd: str, commit: str, of: str) -> bool:
-    """Return whether `commit` is reachable from `of` (False too when either is unknown)."""
+    """Return whether `commit` is reachable from `of` (False if either commit is unknown)."""
     return run(cwd, "merge-base", "--is-ancestor", commit, of).code == 0
 
 
-def merge_base(cwd: str, one: str, other: str) -> str | None:
-    """Return the best common ancestor; None without one."""
-    done = run(cwd, "merge-base", one, other)
-    return done.out.split("\n")[0] if done.code == 0 else None
-
-
 def count_commits(cwd: str, since: str, until: str) -> int:
-    """Return how many commits `until` has that `since` has not."""
+    """Return the number of commits that are reachable from `until` and not from `since`."""
     return int(ask(cwd, "rev-list", "--count", f"{since}..{until}"))
 
 
 def tracked(root: str, folder: str) -> list[str]:
-    """Return the files below a folder of the checkout that the index holds, by their paths."""
+    """Return the paths of the files below a folder of the checkout that are in the index."""
     return [name for name in ask(root, "ls-files", "-z", "--", folder).split("\0") if name]
 
 
@@ -139,7 +133,7 @@ def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
 
 
 def refs(root: str, *patterns: str) -> dict[str, str]:
-    """Return the refs with these full names, or below them, each with its commit."""
+    """Return the refs with these full names, or below these names, each with its commit."""
     return begin_refs(root, *patterns)()
 
 
@@ -161,7 +155,7 @@ def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
 
 
 def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str]:
-    """Return those of `commits` that are reachable from none of the commits `of`."""
+    """Return the commits of `commits` that no commit of `of` reaches."""
     asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
     return set(commits) & set(lines(ask(root, "rev-list", "--stdin", stdin=asked)))
 
@@ -172,5 +166,5 @@ def delete_ref(root: str, ref: str, commit: str) -> None:
 
 
 def is_on_a_ref(cwd: str, commit: str) -> bool:
-    """Return whether some ref already keeps a commit."""
+    """Return whether any ref contains a commit."""
     return bool(ask(cwd, "for-each-ref", "--count=1", "--format=x", "--contains", commit))

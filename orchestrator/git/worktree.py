@@ -1,8 +1,8 @@
-"""An agent's worktree: made, reused, and never emptied before what is in it is safe.
+"""An agent's worktree: created, reused, and never emptied before its content is safe.
 
-Whatever an agent leaves behind ends up on its branch or under `refs/orchestrator/rescue/`
-(reference 8.4). Only the holder of the agent's lock calls anything here, so nobody works in the
-worktree meanwhile.
+Everything that an agent leaves behind is kept on its branch or under `refs/orchestrator/rescue/`
+(reference 8.4). Only the holder of the agent's lock calls these functions, so no other process
+works in the worktree at the same time.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -18,7 +18,7 @@ from orchestrator.system import files
 
 
 def ensure(root: str, path: str, commit: str) -> bool:
-    """Make sure that a worktree of ours is at `path`; return whether it was made just now.
+    """Make sure that a worktree of the project is at `path`; return whether this call created it.
 
     A folder that is in the way is set aside, never deleted.
     """
@@ -33,20 +33,20 @@ def ensure(root: str, path: str, commit: str) -> bool:
 
 
 class BranchHeld(OrchestratorError):
-    """A person has the task's branch checked out: git lets nobody else work on it."""
+    """A person has the task's branch checked out: git does not allow a second checkout of it."""
 
     code = "branch_held"
 
     def __init__(self, branch: str, holder: str) -> None:
         super().__init__(
-            f"The branch {branch} is checked out in {holder}. Switch that to another branch, "
-            "then answer, and the work goes on."
+            f"The branch {branch} is checked out in {holder}. Switch that checkout to another "
+            "branch, then answer this question, and the work continues."
         )
 
 
 @contextlib.contextmanager
 def throw_away(root: str, path: str, commit: str) -> Iterator[str]:
-    """Give a worktree for a moment: detached, holding nothing of anybody's, removed at the end."""
+    """Provide a temporary worktree with a detached HEAD; it is removed at the end."""
     if os.path.lexists(path):  # of a process that was killed
         remove(root, path)
     worktree_commands.add(root, path, commit)
@@ -68,7 +68,7 @@ def remove(root: str, path: str) -> None:
 
 
 class Preserved(NamedTuple):
-    """What `preserve` found: the rescue ref it made, if any, and whether there is a mess left."""
+    """The result of `preserve`: the new rescue ref, if any, and whether git could not keep all."""
 
     ref: str | None
     dirty: bool
@@ -88,7 +88,7 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
         found = None
     rescued = _keep_commits(path, found, branch, ref)
     worktree_commands.quit_operations(path)
-    # What git cannot read or commit (a spoilt index, a repository inside) is kept as it lies.
+    # What git cannot read or commit (a damaged index, a repository inside) is kept as it is.
     if found is None:
         _set_aside(path)
     elif found.dirty:
@@ -116,11 +116,11 @@ def _keep_commits(
 
 
 def _set_aside(path: str) -> None:
-    """Put the whole worktree aside, and a fresh one in its place."""
+    """Set the whole worktree aside, and create a new worktree in its place."""
     root = os.path.dirname(repository.git_folder(path))
     commit = repository.resolve(path, "HEAD") or repository.resolve(root, "HEAD")
     if commit is None:
-        raise GitError(f"{path} holds what git cannot keep")
+        raise GitError(f"{path} has content that git cannot keep")
     os.rename(path, _free_name(f"{path}.set-aside"))
     worktree_commands.prune(root)
     worktree_commands.add(root, path, commit)
@@ -140,7 +140,7 @@ def _moved_forward(path: str, branch: str | None, head: str) -> bool:
 
 
 def _keep(path: str, ref: str, commit: str) -> str:
-    """Point a rescue ref at a commit, beside others if the name is taken by another one."""
+    """Point a rescue ref at a commit; if another commit has the name, add a number to it."""
     candidate, number = ref, 1
     while (taken := repository.resolve(path, candidate)) and taken != commit:
         number += 1
@@ -154,8 +154,8 @@ def take_up_branch(
 ) -> None:
     """Check out the task's branch: the local one, else the remote's, else cut from `base`.
 
-    `ours` and `theirs` are the branch's commits here and at the remote, None where it is not.
-    Whatever the worktree held was preserved before.
+    `ours` and `theirs` are the branch's commits here and at the remote; None if it does not exist
+    there. The worktree's content was preserved before.
     """
     _unlock(path, branch)
     if ours is None:
@@ -170,7 +170,7 @@ def take_up_branch(
 
 
 def _release(root: str, holder: str, branch: str) -> None:
-    """Make another worktree of ours let go of a branch (its run died before it could)."""
+    """Detach another agent's worktree from a branch: its run died before it could do so."""
     if not os.path.isdir(holder):
         worktree_commands.prune(root)
         return
@@ -183,7 +183,8 @@ def _release(root: str, holder: str, branch: str) -> None:
 def bring_included(root: str, path: str) -> list[str]:
     """Copy the ignored files that `.worktreeinclude` names into the worktree; return their names.
 
-    The patterns are .gitignore's; only files that git ignores are copied, and only missing ones.
+    The patterns are those of .gitignore. Only files that git ignores and that are missing in the
+    worktree are copied.
     """
     patterns = os.path.join(root, ".worktreeinclude")
     if not os.path.isfile(patterns) or os.path.islink(patterns):
@@ -204,9 +205,9 @@ def bring_included(root: str, path: str) -> list[str]:
 
 
 def _unlock(path: str, branch: str | None = None) -> None:
-    """Remove the locks of a killed git: the agent's lock says that nobody is at work here.
+    """Remove the locks of a killed git: the agent's lock proves that no process works here.
 
-    The branch's own lock may be some other git's of this very moment: only an old one goes.
+    The branch's own lock may belong to another git at this moment: only an old lock is removed.
     """
     folder = worktree_commands.own_folder(path)
     if folder is None:

@@ -1,6 +1,6 @@
-"""Git's worktrees: looked at, made and removed, checked out, committed, merged.
+"""Git commands for worktrees: look, create, remove, check out, commit, merge.
 
-Questions and single steps; what is done when, so that nothing is ever lost, is `worktree`'s.
+These are questions and single steps. `worktree` decides their order, so that nothing is lost.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from orchestrator.errors import GitError
 from orchestrator.git.call import ask, lines, reason, run
 
-#: Who makes the commits that no agent and no person makes.
+#: The author of the commits that the product itself makes.
 _OUR_NAME = {
     "GIT_AUTHOR_NAME": "orchestrator",
     "GIT_AUTHOR_EMAIL": "orchestrator@localhost",
@@ -30,14 +30,14 @@ def is_worktree(path: str) -> bool:
     if folder is None:
         return False
     back, common, head = (_words(os.path.join(folder, n)) for n in ("gitdir", "commondir", "HEAD"))
-    # Git flushes none of them: a power cut leaves empty ones, or zeros.
+    # Git does not flush these files: after a power cut they can be empty, or full of zeros.
     if not (back and common and head):
         return False
     return os.path.realpath(os.path.dirname(back)) == os.path.realpath(path)
 
 
 def _words(path: str) -> str:
-    """Return what a small file of git's says; empty when it is missing or spoilt."""
+    """Return the content of a small file of git; empty if it is missing or damaged."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read(4096).strip()
@@ -47,12 +47,12 @@ def _words(path: str) -> str:
 
 
 def add(root: str, path: str, commit: str) -> None:
-    """Make a worktree with a detached HEAD (never `-b`: parallel ones fail on the config lock)."""
+    """Create a worktree with a detached HEAD (`-b` in parallel fails on the config lock)."""
     ask(root, "worktree", "add", "--quiet", "--force", "--detach", path, commit)
 
 
 def remove(root: str, path: str) -> None:
-    """Remove a worktree with all that is in it: whoever calls this has rescued it before."""
+    """Remove a worktree with its content: the caller must have rescued the content before."""
     ask(root, "worktree", "remove", "--force", "--force", path)
 
 
@@ -62,7 +62,7 @@ def prune(root: str) -> None:
 
 
 class State(NamedTuple):
-    """What a worktree holds: its commit, if any, its branch (None: detached), and changes."""
+    """A worktree's state: its commit, if any, its branch (None: detached), and its changes."""
 
     head: str | None
     branch: str | None
@@ -87,7 +87,7 @@ def state(worktree: str) -> State:
 
 
 def has_changes(worktree: str) -> bool:
-    """Return whether tracked files differ from HEAD. Untracked ones git itself never overwrites."""
+    """Return whether tracked files differ from HEAD. Git never overwrites untracked files."""
     return bool(ask(worktree, "status", "--porcelain", "--untracked-files=no"))
 
 
@@ -109,10 +109,10 @@ def ignored_files(root: str, patterns: str) -> list[str]:
 
 
 def quit_operations(worktree: str) -> None:
-    """End a rebase, bisect or the like that was left half done: they hold their branch."""
+    """End an unfinished rebase, bisect or similar operation: it keeps its branch occupied."""
     folder = own_folder(worktree) or ""
     if any(os.path.isdir(os.path.join(folder, n)) for n in ("rebase-merge", "rebase-apply")):
-        run(worktree, "rebase", "--quit")  # what it put away goes to refs/stash
+        run(worktree, "rebase", "--quit")  # its autostash goes to refs/stash
     for name in os.listdir(folder):
         if name.startswith("BISECT_") or (name.endswith("_HEAD") and name != "ORIG_HEAD"):
             os.unlink(os.path.join(folder, name))
@@ -139,8 +139,8 @@ def commit_all(worktree: str, message: str, index: str) -> str:
         step("read-tree", "HEAD")
         # Before `add`: a file that was staged and then deleted is in the index alone.
         step("add", "--all", "--", ".")
-        # A raw line is `:OLDMODE NEWMODE ...`; 160000 is a repository inside, of which a commit
-        # would keep the name only.
+        # A raw line is `:OLDMODE NEWMODE ...`; 160000 is a repository inside, and a commit would
+        # keep only its name.
         added = lines(step("diff", "--cached", "--raw", "HEAD"))
         if any(line[8:14] == "160000" and line[1:7] != "160000" for line in added):
             raise GitError("there is a repository inside the worktree")
@@ -163,7 +163,7 @@ def clean(worktree: str) -> None:
 
 
 def checkout_branch(worktree: str, branch: str) -> None:
-    """Check out an existing branch of ours, throwing away changes of tracked files."""
+    """Check out an existing branch of an agent, throwing away changes of tracked files."""
     ask(worktree, "checkout", "--quiet", "--force", "--no-guess", branch, "--")
 
 
@@ -173,7 +173,7 @@ def start_branch(worktree: str, branch: str, commit: str) -> None:
 
 
 def holder_of(root: str, branch: str) -> str | None:
-    """Return the path of the worktree that has `branch` checked out; None if none has."""
+    """Return the path of the worktree that has `branch` checked out; None without one."""
     path = None
     for line in lines(ask(root, "worktree", "list", "--porcelain")):
         if line.startswith("worktree "):
@@ -184,10 +184,10 @@ def holder_of(root: str, branch: str) -> str | None:
 
 
 def holders(root: str) -> dict[str, str]:
-    """Return the branches that worktrees have checked out, or are in the middle of, with its path.
+    """Return the branches that worktrees have checked out, each with the worktree's path.
 
-    During a rebase or a bisect HEAD is detached, and the branch is moved, or returned to, at its
-    end: `git branch -d` keeps such a branch too.
+    During a rebase or a bisect HEAD is detached, but the operation returns to its branch at the
+    end: such a branch counts as checked out, as it does for `git branch -d`.
     """
     found: dict[str, str] = {}
     path = ""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 
-#: What a surrounding client session sets, and what would confuse the one we start.
-_SESSION = ("CLAUDECODE", "CLAUDE_PID", "CLAUDE_EFFORT", "CLAUDE_PROJECT_DIR")
-_SESSION_PREFIXES = ("CLAUDE_CODE_SESSION", "CLAUDE_CODE_CHILD")
 #: Git variables that would point the agent's git away from its worktree.
 _GIT_POSITION = (
     "GIT_DIR",
@@ -19,32 +16,26 @@ _GIT_POSITION = (
 
 
 def for_client(
-    base: Mapping[str, str], extra: Mapping[str, str], allow: Container[str] = ()
+    base: Mapping[str, str],
+    extra: Mapping[str, str],
+    allow: Container[str] = (),
+    *,
+    kept: tuple[str, ...] = (),
+    dropped: tuple[str, ...] = (),
 ) -> dict[str, str]:
-    """Return a client's environment: `base` without a surrounding session's, plus `extra`.
+    """Return a client's environment: `base` without secrets and without `dropped`, plus `extra`.
 
-    Secrets are left out, but for those that the client signs in with and those named in `allow`.
+    `kept` and `dropped` are beginnings of names: what the client signs in with, and what belongs to
+    a client's session around this process. Secrets that `allow` names are kept too.
     """
     from orchestrator.guard import secret_names
 
     clean = {
         name: value
-        for name, value in secret_names.given_to_client(base, allow).items()
-        if name not in _SESSION
-        and name not in _GIT_POSITION
-        and not name.startswith(_SESSION_PREFIXES)
+        for name, value in secret_names.without_secrets(base, allow, kept).items()
+        if name not in _GIT_POSITION and not (dropped and name.startswith(dropped))
     }
-    clean.update(
-        DISABLE_AUTOUPDATER="1",
-        CLAUDE_CODE_DISABLE_CRON="1",
-        CLAUDE_CODE_DISABLE_AUTO_MEMORY="1",
-        # Background work would outlive the report, and makes the client print several results.
-        CLAUDE_CODE_DISABLE_BACKGROUND_TASKS="1",
-        # A fault ends the run in seconds, not after ten doubling waits; our own ticks try again.
-        CLAUDE_CODE_MAX_RETRIES=base.get("CLAUDE_CODE_MAX_RETRIES", "3"),
-        GIT_TERMINAL_PROMPT="0",
-        GIT_EDITOR="true",
-    )
+    clean.update(GIT_TERMINAL_PROMPT="0", GIT_EDITOR="true")
     clean.update(extra)
     return clean
 

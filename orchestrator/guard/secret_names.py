@@ -26,7 +26,7 @@ _DOORS = {
     "VSCODE_GIT_IPC_HANDLE",
 }  # fmt: skip
 _NAME = re.compile(
-    r"PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE|WEBHOOK|AUTHORIZATION"
+    r"PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE|WEBHOOK|AUTHORIZATION|CUSTOM_HEADERS"
     r"|(API|ACCESS|PRIVATE|SIGNING|ENCRYPTION)_?KEY"
     # Whole words: AUTHOR is none, nor are TOKENIZERS_PARALLELISM, MONKEY and PWD.
     r"|TOKENS?(?![A-Z])|(?<![A-Z])O?AUTH(?![A-Z])|_(KEYS?|PASS|PWD|PAT|DSN|SESSION)$"
@@ -34,7 +34,7 @@ _NAME = re.compile(
     r"|^GIT_CONFIG_(COUNT$|PARAMETERS$|KEY_|VALUE_)"
 )
 #: Names that the rule above would take, and that hold numbers or a desktop's name.
-_HARMLESS = re.compile(r"MAX_([A-Z]+_)*TOKENS|DESKTOP_SESSION")
+_HARMLESS = re.compile(r"([A-Z]+_)*MAX_([A-Z]+_)*TOKENS|DESKTOP_SESSION")
 #: Values that are secrets whatever their name: a password in a URL, a private key, the shapes that
 #: GitHub, GitLab, Slack, AWS and the model services give their tokens.
 _VALUE = re.compile(
@@ -43,28 +43,14 @@ _VALUE = re.compile(
 )
 #: A proxy may need its password, and without it nobody gets through.
 _PROXY = re.compile(r"(ALL|FTP|HTTPS?|NO)_PROXY")
-#: What the client signs in with, whatever else of these families there is.
-_CLIENT = ("ANTHROPIC_", "CLAUDE_CODE_")
-#: By the switch that makes the client use a cloud's models: the families it signs in with there.
-_CLOUDS = {
-    "CLAUDE_CODE_USE_BEDROCK": ("AWS_",),
-    "CLAUDE_CODE_USE_MANTLE": ("AWS_",),
-    "CLAUDE_CODE_USE_ANTHROPIC_AWS": ("AWS_",),
-    "CLAUDE_CODE_USE_VERTEX": ("GOOGLE_", "GCP_", "CLOUDSDK_"),
-    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD": ("GOOGLE_", "GCP_", "CLOUDSDK_"),
-    "CLAUDE_CODE_USE_FOUNDRY": ("AZURE_",),
-}
-_OFF = ("", "0", "false", "no", "off")
-#: Credentials of the client's that no rule above finds.
-_CLIENT_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
 
 
 def is_secret(name: str, value: str) -> bool:
     """Return whether a variable holds, or leads to, a secret: by its name, or by its value."""
     upper = name.upper()
-    if _PROXY.fullmatch(upper) or _HARMLESS.fullmatch(upper.removeprefix("CLAUDE_CODE_")):
+    if _PROXY.fullmatch(upper) or _HARMLESS.fullmatch(upper):
         return False
-    if upper in _DOORS or upper == _CLIENT_HEADERS or _NAME.search(upper) or _VALUE.search(value):
+    if upper in _DOORS or _NAME.search(upper) or _VALUE.search(value):
         return True
     return upper.startswith(_FAMILIES) and not upper.startswith(_SETTINGS)
 
@@ -107,23 +93,17 @@ def hint(names: Iterable[str]) -> str:
     )
 
 
-def needed_by_client(base: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the beginnings of the names that the client itself needs to sign in."""
-    clouds = [
-        family
-        for switch, families in _CLOUDS.items()
-        if base.get(switch, "").strip().lower() not in _OFF
-        for family in families
-    ]
-    return (*_CLIENT, *clouds)
+def hidden_from_commands(
+    base: Mapping[str, str], allow: Container[str], kept: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the client's own secrets: what it is given, and the commands it runs must not see.
 
-
-def given_to_client(base: Mapping[str, str], allow: Container[str] = ()) -> dict[str, str]:
-    """Return the variables of `base` without secrets but what the client signs in with."""
-    return without_secrets(base, allow, needed_by_client(base))
-
-
-def hidden_from_commands(base: Mapping[str, str], allow: Container[str] = ()) -> list[str]:
-    """Return the client's own secrets: what it is given, and the commands it runs must not see."""
-    given = given_to_client(base, allow)
-    return sorted(name for name in given if name not in allow and is_secret(name, given[name]))
+    `kept` are the beginnings of the names of what it signs in with.
+    """
+    return tuple(
+        sorted(
+            name
+            for name, value in base.items()
+            if name.startswith(kept) and name not in allow and is_secret(name, value)
+        )
+    )

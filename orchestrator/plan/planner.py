@@ -51,9 +51,7 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     """Return the plan of one tick at `now` (seconds since the epoch)."""
     draft = Draft(snapshot, config, now)
     actions = [*settlements(snapshot, config), *_sort_out(draft)]
-    own: dict[str, Row] = {}
     agents: dict[str, Row] = {}
-    started: dict[str, tuple[Row, Row]] = {}
     chosen: dict[tuple[str, str | None], tuple[Row, Task | None]] = {}
     for agent in config.agents:
         # Until the next start, agents that take the same tasks find the same.
@@ -61,17 +59,15 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
         if key not in chosen:
             chosen[key] = _choose(agent, draft)
         choice, task = chosen[key]
-        own[agent.name] = tuple(verdicts(agent, draft, _AGENT))
-        row = sorted((*own[agent.name], *choice), key=lambda verdict: _PLACE[verdict.code])
+        row = sorted((*verdicts(agent, draft, _AGENT), *choice), key=lambda v: _PLACE[v.code])
         agents[agent.name] = tuple(row)
         if held := refusal(row):
             actions.append(Action("skip", agent.name, reason=held.code))
         else:
             actions.append(Action("start", agent.name, task.id if task else None))
-            started[task.id if task else ""] = (choice, own[agent.name])
             draft.take(agent, task)
             chosen.clear()
-    tasks = _of_tasks(draft, own, started)
+    tasks = dict(_of_tasks(draft, agents))
     untils = (verdict.until for row in (*agents.values(), *tasks.values()) for verdict in row)
     wake = min((until for until in untils if until is not None), default=None)
     return Plan(actions, agents, tasks, wake)
@@ -103,26 +99,20 @@ def _choose(agent: Agent, draft: Draft) -> tuple[Row, Task | None]:
     return tuple(verdicts(nearest, draft, _CHOICE)), None
 
 
-def _of_tasks(
-    draft: Draft, agents: dict[str, Row], started: dict[str, tuple[Row, Row]]
-) -> dict[str, Row]:
-    """Return the verdicts on each waiting task: of its own rules, then on the agent nearest to it.
-
-    `agents` has the verdicts of the `agent` rules by name; `started` the verdicts on the choice of
-    each started task, from before its start was counted, and on its agent.
-    """
+def _of_tasks(draft: Draft, agents: dict[str, Row]) -> Iterator[tuple[str, Row]]:
+    """Yield each waiting task's id with its verdicts: its own, then the agent's nearest to it."""
+    starters = {task.id: agents[name] for name, task in draft.starts if task}
     nearest = {
         role: min((agents[agent.name] for agent in takers), key=lambda row: _distance(refusal(row)))
         for role, takers in draft.takers.items()
     }
-    rows = {}
     for task in draft.snapshot.waiting:
-        choice, agent = started.get(task.id) or ((), nearest.get(task.role, ()))
-        given = {verdict.code: verdict for verdict in choice}
-        own = [given.get(v.code, v) for v in verdicts(task, draft, _OWN)]
+        starter = starters.get(task.id)
+        # Of a started task, the agent's verdicts have its choice, from before the start counted.
+        own = tuple(verdicts(task, draft, _TASK if starter else _OWN))
         codes = {verdict.code for verdict in own}
-        rows[task.id] = (*own, *(verdict for verdict in agent if verdict.code not in codes))
-    return rows
+        rest = starter or nearest.get(task.role, ())
+        yield task.id, (*own, *(verdict for verdict in rest if verdict.code not in codes))
 
 
 def _distance(held: Verdict | None) -> tuple[int, float]:

@@ -1,17 +1,18 @@
-"""What is remembered of an agent between ticks: `agents/<agent>/state.json`.
+"""An agent's memory between ticks: `agents/<agent>/state.json`.
 
-Written only under the scheduler's lock, in one atomic step each time, so that a settled run is
-counted exactly once.
+It is written only under the scheduler's lock, in one atomic step each time, so that a settled run
+is counted exactly once.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
-from collections.abc import Container, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from orchestrator.layout import Layout
-from orchestrator.system import files
+from orchestrator.system import files, records
+from orchestrator.system.process import ProcessId
 
 
 class Totals(NamedTuple):
@@ -31,11 +32,11 @@ class AgentState(NamedTuple):
     last_finished: float | None = None
     last_outcome: str | None = None
     last_reason: str | None = None
-    #: The run that is not settled yet, and the last one that is.
+    #: The unsettled run, and the last settled run.
     run: str | None = None
     last_run: str | None = None
-    #: The supervisor that was started for it: {"pid", "identity"}.
-    supervisor: Mapping[str, Any] = {}
+    #: The supervisor that was started for it.
+    supervisor: ProcessId | None = None
     #: How often a supervisor was started again, and the stage of the run that this was in.
     restarts: int = 0
     restarted_in: str | None = None
@@ -50,56 +51,30 @@ class AgentState(NamedTuple):
 
     def idle(self) -> "AgentState":
         """Return the same memory without a run."""
-        return self._replace(run=None, supervisor={}, restarts=0, restarted_in=None)
+        return self._replace(run=None, supervisor=None, restarts=0, restarted_in=None)
 
 
-_NUMBER = (int, float)
-_TEXT = (str, type(None))
-_KINDS: dict[str, tuple[type, ...]] = {
-    "last_started": (*_NUMBER, type(None)),
-    "last_finished": (*_NUMBER, type(None)),
-    "last_outcome": _TEXT,
-    "last_reason": _TEXT,
-    "run": _TEXT,
-    "last_run": _TEXT,
-    "supervisor": (dict,),
-    "restarts": (int,),
-    "restarted_in": _TEXT,
-    "failures": (int,),
-    "suspended": _TEXT,
-    "question": _TEXT,
-}
+#: A sum over runs, or a day's spend, is below this; otherwise the file is damaged.
+_MOST = 1e15
 
 
 def read(layout: Layout, agent: str) -> AgentState:
-    """Return an agent's memory; what is missing in it, or is of the wrong kind, is as at first."""
-    record = files.read_json(layout.agent_state(agent)) or {}
-    values = {n: v for n, v in record.items() if n in _KINDS and files.fits(v, _KINDS[n])}
-    for name in ("run", "last_run"):
-        # It is the name of a folder, and whoever reads this takes it for that.
-        if not files.is_plain_name(values.get(name)):
-            values.pop(name, None)
-    state = AgentState(**values)
-    known = files.fits(state.supervisor.get("pid"), (int,))
+    """Return an agent's memory; a value that is missing or of the wrong type has its default."""
+    found = files.read_json(layout.agent_state(agent))
+    state = records.build(AgentState, found or {}) or AgentState()
+    totals = {name: n for name, n in state.totals._asdict().items() if 0 <= n < _MOST}
     return state._replace(
-        supervisor=state.supervisor if known else {},
-        totals=Totals(**_numbers(record.get("totals"), Totals._fields)),
-        spend=_numbers(record.get("spend"), None),
+        # These name a folder.
+        run=state.run if files.is_plain_name(state.run) else None,
+        last_run=state.last_run if files.is_plain_name(state.last_run) else None,
+        totals=Totals(**totals),
+        spend={day: usd for day, usd in state.spend.items() if 0 <= usd < _MOST},
     )
-
-
-def _numbers(found: object, names: Container[str] | None) -> dict[str, Any]:
-    if not isinstance(found, dict):
-        return {}
-    wanted = {n: v for n, v in found.items() if names is None or n in names}
-    return {n: v for n, v in wanted.items() if files.fits(v, _NUMBER) and 0 <= v < 1e15}
 
 
 def write(layout: Layout, agent: str, state: AgentState) -> None:
     files.make_folder(layout.agent(agent))
-    files.write_json(
-        layout.agent_state(agent), {**state._asdict(), "totals": state.totals._asdict()}
-    )
+    files.write_json(layout.agent_state(agent), records.plain(state))
 
 
 def names(layout: Layout) -> list[str]:

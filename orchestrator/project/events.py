@@ -1,6 +1,6 @@
-"""The project's events: what was done, one JSON line each, in the order it was done.
+"""The project's events, one JSON line per event, in order.
 
-The file begins anew when it has grown too large; the one before is kept until then once more.
+The file is rotated when it has grown too large; one old file is kept.
 """
 
 from __future__ import annotations
@@ -14,26 +14,29 @@ from orchestrator.layout import Layout
 from orchestrator.model import iso
 from orchestrator.system import files
 
+#: Measurements: null when they are not known. Other fields that are None are left out.
+MEASURED = ("cost_usd", "seconds")
+
 
 def append(layout: Layout, at: float, word: str, **fields: object) -> None:
-    """Append an event of the time `at` (seconds since the epoch); what is None is left out."""
-    kept = {name: value for name, value in fields.items() if value is not None}
+    """Append an event at the time `at` (seconds since the epoch)."""
+    kept = {name: value for name, value in fields.items() if value is not None or name in MEASURED}
     line = json.dumps({"at": iso(at), "event": word, **kept}, ensure_ascii=False)
-    # A lone surrogate (a file name that is not UTF-8, say) could not be written.
+    # A lone surrogate (for example, from a file name that is not UTF-8) could not be written.
     files.append_line(layout.events, line.encode("utf-8", "replace").decode())
 
 
-def begin_anew(layout: Layout, limit: float) -> bool:
-    """Put the history aside if it has over `limit` bytes, in the place of the one before.
+def rotate(layout: Layout, limit: float) -> bool:
+    """Rotate the history if it has more than `limit` bytes; return whether it was rotated.
 
-    Call it under the scheduler's lock. Returns whether it did.
+    Call it under the scheduler's lock.
     """
     return files.put_aside(layout.events, layout.events_before, limit)
 
 
 def lines(layout: Layout, most: int) -> Iterator[bytes]:
     """Yield the lines of both files, oldest first; of a long history the newest `most` bytes."""
-    # The newer one is opened first: put aside between the two, it is found a second time, not lost.
+    # The newer file is opened first: after a rotation meanwhile, lines are read twice, not lost.
     newer, older = _open(layout.events), _open(layout.events_before)
     try:
         if newer and older and os.path.samestat(os.fstat(newer.fileno()), os.fstat(older.fileno())):
@@ -70,7 +73,7 @@ def _open(path: str) -> IO[bytes] | None:
 
 
 def _newest(file: IO[bytes], most: int) -> Iterator[bytes]:
-    """Yield the whole lines among a file's last `most` bytes."""
+    """Yield the complete lines of a file's last `most` bytes."""
     if file.seek(0, os.SEEK_END) > most:
         file.seek(-most, os.SEEK_END)
         file.readline()

@@ -1,4 +1,4 @@
-"""A fault that outlasts the process that met it: kept for people, and for later ticks."""
+"""Faults that outlast the process that met them: kept on disk for people and for later ticks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
-from orchestrator.system import files
+from orchestrator.system import files, records
 
 
 def keep(path: str, error: OrchestratorError) -> None:
@@ -17,12 +17,9 @@ def keep(path: str, error: OrchestratorError) -> None:
 
 
 def read(path: str) -> Problem | None:
-    """Return the fault that is kept in a file; None when there is none."""
-    record = files.read_json(path) or {}
-    code, message, hint = (record.get(name) for name in Problem._fields)
-    if not isinstance(code, str) or not isinstance(message, str):
-        return None
-    return Problem(code, message, hint if isinstance(hint, str) else "see: orchestrator doctor")
+    """Return the fault that is kept in a file; None without one."""
+    found = records.build(Problem, files.read_json(path))
+    return found and found._replace(hint=found.hint or "see: orchestrator doctor")
 
 
 def forge_fault(layout: Layout) -> Problem | None:
@@ -31,22 +28,10 @@ def forge_fault(layout: Layout) -> Problem | None:
 
 
 def landing_fault(layout: Layout) -> Problem | None:
-    """Return why what is approved could not be merged the last time; None when it could."""
+    """Return why approved work could not be merged the last time; None if it could be merged."""
     return read(layout.landing_fault)
 
 
 def read_hold(layout: Layout) -> Hold | None:
-    """Return why claiming pauses for everyone, if it does."""
-    record = files.read_json(layout.hold) or {}
-    text, number = (str,), (int, float)
-    code, message, hint = (record.get(name) for name in ("code", "message", "hint"))
-    since, until = record.get("since"), record.get("until")
-    if not (files.fits(code, text) and files.fits(message, text) and files.fits(since, number)):
-        return None
-    return Hold(
-        str(code),
-        str(message),
-        hint if isinstance(hint, str) else None,
-        float(since or 0),
-        float(until) if until is not None and files.fits(until, number) else None,
-    )
+    """Return why no agent may claim a task now; None if agents may."""
+    return records.build(Hold, files.read_json(layout.hold))

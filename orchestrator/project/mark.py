@@ -1,7 +1,7 @@
-"""The clone that a command is called in: which it is, and whether a person set us up in it.
+"""The project that a command is called in, and whether a person ran `init` in this clone.
 
-The mark that a person ran `init` lies in the repository's git folder, which no clone and no commit
-can carry (failures 21).
+`init` leaves its mark in the repository's git folder, which neither a clone nor a commit can carry
+(failures 21).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MARK = "orchestrator.json"
 
 
 def find(start: str, environment: dict[str, str]) -> Layout:
-    """Return the layout of the project that a command called in `start` means.
+    """Return the layout of the project of a command that is called in the folder `start`.
 
-    Inside a run it is the run's project, whatever the worktree holds. Raises OrchestratorError.
+    Inside a run it is the run's project, whatever the worktree contains. Raises OrchestratorError.
     """
     inside = environment.get("ORCHESTRATOR_PROJECT")
     if inside:
@@ -37,7 +37,7 @@ def find(start: str, environment: dict[str, str]) -> Layout:
 
 
 def _plain_root(folder: str) -> str | None:
-    """Return the main worktree above a folder where no git is needed to see it."""
+    """Return the main worktree above a folder if it can be found without a call of git."""
     if any(name in os.environ for name in ("GIT_DIR", "GIT_WORK_TREE")):
         return None
     while not os.path.lexists(os.path.join(folder, ".git")):
@@ -59,26 +59,26 @@ def mark_path(layout: Layout) -> str:
 
 
 def read(layout: Layout) -> dict[str, Any]:
-    """Return what `init` recorded in this clone; nothing where no person ran it."""
+    """Return what `init` recorded in this clone; empty if no person ran it."""
     return files.read_json(mark_path(layout)) or {}
 
 
 def is_initialised(layout: Layout) -> bool:
-    """Return whether a person ran `init` in this very clone."""
+    """Return whether a person ran `init` in this clone."""
     return files.read_json(mark_path(layout)) is not None
 
 
 def key(layout: Layout) -> str:
-    """Return a word that only this clone knows; '' where no person ran `init`.
+    """Return a secret word of this clone; '' if no person ran `init`.
 
-    What bears it was written here: it did not come with a commit.
+    A record that contains it was written in this clone: it did not come with a commit.
     """
     found = read(layout).get("key")
     return found if isinstance(found, str) else ""
 
 
 def set_up(layout: Layout) -> float | None:
-    """Return when a person last set this clone up, or changed its set-up; None when nobody did."""
+    """Return when a person last set up this clone or changed its set-up; None if nobody did."""
     try:
         return os.stat(mark_path(layout)).st_mtime
     except OSError:
@@ -86,7 +86,7 @@ def set_up(layout: Layout) -> float | None:
 
 
 def way_in(layout: Layout) -> str:
-    """Return the step that sets this clone up: `init` refuses a repository without a commit."""
+    """Return the next step to set up this clone: `init` refuses a repository without a commit."""
     from orchestrator.git import repository
 
     try:
@@ -103,7 +103,7 @@ def first_branch(layout: Layout) -> str | None:
 
 
 def schedule(layout: Layout) -> Entry | None:
-    """Return the entry of the schedule that `init` installed for this clone, as it was put."""
+    """Return the schedule entry that `init` installed for this clone, as it was written."""
     from orchestrator.schedule.entry import Entry
     from orchestrator.schedule.schedule import KINDS
 
@@ -114,7 +114,7 @@ def schedule(layout: Layout) -> Entry | None:
 
 
 def record_schedule(layout: Layout, entry: Entry | None) -> None:
-    """Remember which schedule was installed, or that there is none any more."""
+    """Record which schedule is installed; None for no schedule."""
     known = read(layout)
     mark = {name: value for name, value in known.items() if name != "schedule"}
     if entry:
@@ -124,7 +124,7 @@ def record_schedule(layout: Layout, entry: Entry | None) -> None:
 
 
 def first_tick(layout: Layout) -> str:
-    """Say what makes the first tick of a project that has had none."""
+    """Return a sentence on what starts the first tick of a project."""
     entry = schedule(layout)
     if entry is None:
         return "no tick yet; run: orchestrator tick"
@@ -132,9 +132,9 @@ def first_tick(layout: Layout) -> str:
 
 
 def links(layout: Layout) -> list[str]:
-    """Return what of our folders and appended files is a symbolic link, so leads elsewhere.
+    """Return which of the product's folders and appended files are symbolic links.
 
-    Git carries symbolic links: one that came with a commit would have us write anywhere.
+    Git transports symbolic links: a link in a commit could make the product write anywhere.
     """
     fixed = (
         layout.home, layout.agents, layout.shared, layout.prs, layout.cache,
@@ -156,13 +156,13 @@ def links(layout: Layout) -> list[str]:
 
 
 def require_no_links(layout: Layout) -> None:
-    """Raise OrchestratorError if what we write would land elsewhere."""
+    """Raise OrchestratorError if a symbolic link would redirect what the product writes."""
     found = links(layout)
     if found:
         import shlex
 
         raise OrchestratorError(
-            f"{found[0]} is a symbolic link: what is written there would land elsewhere",
+            f"{found[0]} is a symbolic link: files that are written there would go elsewhere",
             f"see where it leads, then remove it: rm {shlex.quote(found[0])}",
             code="permissions",
         )

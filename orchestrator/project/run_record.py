@@ -1,125 +1,238 @@
-"""A run's folder: `runs/<run-id>/`, one an attempt, never overwritten.
+"""A run's folder: `runs/<run-id>/`, one per attempt, never overwritten.
 
-`run.json` is the run's journal: whatever happens, the next process reads there how far it came.
-Before the supervisor lives the tick writes it, afterwards only the holder of the agent's lock.
-Read by the waiting supervisor, so nothing heavy is imported.
+`run.json` is the run's journal: after a crash, the next process reads there how far the run came.
+The tick writes it until the supervisor lives; afterwards only the holder of the agent's lock does.
+The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, get_args
 
-from orchestrator.system import disk, files, process
+from orchestrator.model import Agent, Outcome, PullRequest
+from orchestrator.system import disk, files, records
+from orchestrator.system.disk import Shortage
+from orchestrator.system.process import ProcessId
 
-Record = dict[str, Any]
-
+RECORD = "run.json"
 INSTRUCTIONS = "instructions.md"
 PROMPT = "prompt.md"
 STREAM = "stream.jsonl"
-#: What a long stream becomes when its run is over.
+#: A long stream is compressed into this file after the run's end.
 PACKED_STREAM = "stream.jsonl.gz"
 STDERR = "stderr.log"
 SUPERVISOR_LOG = "supervisor.log"
-#: How to start the client: written by `runner.prepare`, read by the supervisor.
+#: How to start the client: written by `run.prepare`, read by the supervisor.
 LAUNCH = "launch.json"
-#: A person's wish to end the run, and why; it outlives a supervisor that is killed.
+#: A person's request to end the run, with the reason; it outlives a supervisor that is killed.
 STOP = "stop"
 
-
-_NEEDED: dict[str, tuple[type, ...]] = {
-    "id": (str,),
-    "agent": (str,),
-    "role": (str,),
-    "task": (str, type(None)),
-    "created": (int, float),
-    "status": (str,),
-    "steps": (dict,),
+#: starting: the supervisor prepares the worktree. running: the client works. concluding: the
+#: client has ended, or an earlier run did the work; delivery follows. finished: only ticks act now.
+Status = Literal["starting", "running", "concluding", "finished"]
+#: The statuses that may follow each status in `run.json`. A journal is also written between two
+#: changes of its status, and any run can be ended at once.
+TRANSITIONS: dict[Status, tuple[Status, ...]] = {
+    "starting": ("starting", "running", "concluding", "finished"),
+    "running": ("running", "concluding", "finished"),
+    "concluding": ("concluding", "finished"),
+    "finished": ("finished",),
 }
-#: What only a run that is to go on must have.
-_NEEDED_TO_GO_ON: dict[str, tuple[type, ...]] = {
-    "project": (str,),
-    "attempt": (int,),
-    "limits": (dict,),
-    "settings": (dict,),
-}
+assert tuple(TRANSITIONS) == get_args(Status)
 
 
-def can_go_on(record: Record) -> bool:
-    """Return whether a supervisor can take the run up from this record."""
-    return all(files.fits(record.get(name), kinds) for name, kinds in _NEEDED_TO_GO_ON.items())
+class ClientProcess(NamedTuple):
+    """The client's process. Times are seconds since the epoch."""
+
+    pid: int
+    identity: str | None = None
+    started: float | None = None
+    #: Why the program could not be started.
+    start_error: str | None = None
+
+    @property
+    def process(self) -> ProcessId:
+        return ProcessId(self.pid, self.identity)
 
 
-def is_of_clone(record: Record, folder: str, key: str) -> bool:
-    """Return whether the record in `folder` bears the clone's `key`.
+class Ended(NamedTuple):
+    """How the client ended, as far as its supervisor saw it."""
 
-    A run's folder says which program to start: what came with somebody's commit must not be
-    believed.
-    """
-    return bool(record.get("key", "") == key and record["id"] == os.path.basename(folder))
+    exit_code: int | None = None
+    signal: int | None = None
+    #: The limit for which the supervisor ended it.
+    stopped_for: str | None = None
+    #: Why nothing could be written to the disk at that moment.
+    disk: Shortage | None = None
+    at: float | None = None
 
 
-def read(folder: str) -> Record | None:
-    """Return a run's record; None when there is none, or it is none that we wrote."""
-    record = files.read_json(os.path.join(folder, "run.json"))
-    if record is None:
+class Steps(NamedTuple):
+    """Steps of the conclusion that are done, each with what came of it."""
+
+    #: The ref with what the agent left uncommitted.
+    rescued: str | None = None
+    #: Commits.
+    checked: str | None = None
+    pushed: str | None = None
+    #: A pull request's id.
+    pr: str | None = None
+
+
+class Undelivered(NamedTuple):
+    """Finished work that a fault of the system kept from being delivered."""
+
+    told: Outcome
+    #: The commit to deliver.
+    head: str | None = None
+
+
+class RunRecord(NamedTuple):
+    """What is known of one run. Times are seconds since the epoch."""
+
+    id: str
+    agent: str
+    role: str
+    task: str | None
+    created: float
+    status: Status
+    #: The project's folder; the clone's key shows that the run began there.
+    project: str
+    #: The agent as configured when the run began: later edits do not change the run's limits.
+    settings: Agent
+    attempt: int
+    key: str = ""
+    title: str | None = None
+    #: The conversation to resume, and its cost before this run (a conversation's cost adds up).
+    resume: str | None = None
+    resume_cost_usd: float = 0.0
+    #: Work of an earlier run, or of this one, that is not delivered yet.
+    undelivered: Undelivered | None = None
+    #: The project was moved to another folder during the run.
+    moved: bool = False
+    supervisor: ProcessId | None = None
+    # From here on: written by the preparation.
+    branch: str | None = None
+    base: str | None = None
+    base_commit: str | None = None
+    #: The commit that the worktree starts from.
+    start: str | None = None
+    remote: str | None = None
+    #: Whether git knows the user's name.
+    identity: bool = False
+    #: The remote's own addresses for pushes.
+    push_addresses: tuple[str, ...] = ()
+    #: The pull request under review.
+    review: PullRequest | None = None
+    #: The conversation of this run.
+    session: str | None = None
+    client: ClientProcess | None = None
+    # From here on: written at the client's end and by the conclusion.
+    ended: Ended | None = None
+    steps: Steps = Steps()
+    #: The commit at the branch's tip, and the number of commits since `base_commit`.
+    tip: str | None = None
+    commits: int = 0
+    outcome: Outcome | None = None
+    #: None also for a finished run whose supervisor died: nobody saw its end.
+    finished: float | None = None
+    #: Keys of `run.json` that only another version of this program knows.
+    unknown: Mapping[str, object] = {}
+
+    def is_at_work(self) -> bool:
+        """Return whether a process of the run lives: its supervisor, or its client."""
+        supervised = self.supervisor is not None and self.supervisor.is_alive()
+        return supervised or (self.client is not None and self.client.process.is_alive())
+
+    def is_of_clone(self, folder: str, key: str) -> bool:
+        """Return whether the record, read from `folder`, contains the clone's `key`.
+
+        A run's folder names a program to start. A folder that came with a commit has another key.
+        """
+        return self.key == key and self.id == os.path.basename(folder)
+
+    def seconds(self) -> float | None:
+        """Return how long the run took; None if nobody saw its end.
+
+        A clock that was moved back makes no negative time.
+        """
+        return None if self.finished is None else max(self.finished - self.created, 0.0)
+
+
+class NotAllowed(Exception):
+    """The status of a run would change against `TRANSITIONS`: an error of this program."""
+
+
+def read(folder: str) -> RunRecord | None:
+    """Return a run's record; None if there is none, or it is not one that this program wrote."""
+    found = files.read_json(os.path.join(folder, RECORD))
+    record = records.build(RunRecord, found)
+    if found is None or record is None:
         return None
-    if not all(files.fits(record.get(name), kinds) for name, kinds in _NEEDED.items()):
-        return None
-    for name in ("supervisor", "client", "ended", "outcome", "review"):
-        if not isinstance(record.get(name), dict):
-            record.pop(name, None)
-    for name in ("supervisor", "client"):
-        known = record.get(name, {})
-        if known and not (files.fits(known.get("pid"), (int,)) and known["pid"] > 0):
-            del record[name]
-    return record
+    if record.client is not None and record.client.pid <= 0:
+        record = record._replace(client=None)
+    return record._replace(unknown={k: v for k, v in found.items() if k not in record._fields})
 
 
-def is_at_work(record: Record) -> bool:
-    """Return whether a process of the run lives: its supervisor, or its client."""
-    known = (record.get("supervisor") or {}, record.get("client") or {})
-    return any(process.is_alive(each.get("pid"), each.get("identity")) for each in known)
+def write(folder: str, record: RunRecord) -> None:
+    """Write a run's record. Raises OSError, and NotAllowed for a status that may not follow."""
+    before = read(folder)
+    if before is not None and record.status not in TRANSITIONS[before.status]:
+        raise NotAllowed(f"{folder}: {before.status} to {record.status}")
+    known = record._replace(unknown={})._asdict()
+    del known["unknown"]
+    files.write_json(os.path.join(folder, RECORD), records.plain({**record.unknown, **known}))
 
 
-def write(folder: str, record: Record) -> None:
-    files.write_json(os.path.join(folder, "run.json"), record)
+class Journal:
+    """A run's folder and record in the hands of its supervisor, the only one that writes it."""
+
+    #: Seconds between two attempts to write to a full disk.
+    PAUSE = 0.5
+
+    def __init__(self, folder: str, record: RunRecord) -> None:
+        self.folder = folder
+        self.record = record
+
+    def path(self, name: str) -> str:
+        """Return the path of a file in the run's folder."""
+        return os.path.join(self.folder, name)
+
+    def write(self, record: RunRecord) -> None:
+        """Write a new state of the record; raises what the function `write` raises."""
+        self.record = record
+        write(self.folder, record)
+
+    def write_surely(self, record: RunRecord) -> None:
+        """The same, but wait while the disk is full or read-only.
+
+        Only the supervisor knows how its client ended: without the record, that is lost.
+        """
+        while True:
+            try:
+                self.write(record)
+                return
+            except OSError as error:
+                if error.errno not in disk.ERRORS:
+                    raise
+            time.sleep(self.PAUSE)
 
 
 def put(path: str, data: bytes) -> None:
-    """Put a file in place that a client starts from: whole or not at all, as `files.write_atomic`.
+    """Write a file that the client starts from, atomically but without flushing it to the disk.
 
-    Not flushed to the disk, for the client waits. Whoever is killed loses nothing by that. If the
-    machine goes down, the record, which is flushed, says either that no client was started: then
-    `prepare` writes all of it again. Or that one was: it is gone, and who reads this later, to tell
-    what it was given, does without.
+    The client waits for these files. A killed process loses nothing by this. After a power cut the
+    record, which is flushed, says that no client was started, and then the files are written again;
+    or that one was, and then that client is gone.
     """
     files.write_atomic(path, data, flush=False)
 
 
-#: Seconds between two tries of a disk that takes nothing.
-DISK_PAUSE = 0.5
-
-
-def write_surely(folder: str, record: Record) -> None:
-    """Write a record, waiting for as long as the disk takes nothing.
-
-    For supervisors: what they know of their client's end nobody else can find out. Raises OSError
-    for any other reason.
-    """
-    while True:
-        try:
-            write(folder, record)
-            return
-        except OSError as error:
-            if error.errno not in disk.ERRORS:
-                raise
-        time.sleep(DISK_PAUSE)
-
-
 def stop_reason(folder: str) -> str | None:
-    """Return why a person wants the run to end; None when nobody does."""
+    """Return why a person wants the run to end; None if nobody does."""
     try:
         reason = files.read_regular(os.path.join(folder, STOP))
     except FileNotFoundError:
@@ -128,5 +241,5 @@ def stop_reason(folder: str) -> str | None:
 
 
 def ask_to_stop(folder: str, reason: str) -> None:
-    """Leave word that the run is to end."""
+    """Leave a request in the run's folder to end the run."""
     files.write_atomic(os.path.join(folder, STOP), reason.encode())

@@ -63,13 +63,13 @@ class Forge(Protocol):
 
 _NAMES = ("id", "branch", "base", "head", "title", "state")
 _STATES = ("open", "merged", "closed")
-#: What git takes for a branch here, and for no option; and a commit's name.
+#: What git accepts as a branch, and never as an option; and the name of a commit.
 _BRANCH = r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,300}"
 _COMMIT = r"[0-9A-Za-z]{1,64}"
 
 
 def from_record(record: dict[str, Any]) -> PullRequest | None:
-    """Return the pull request of a record, by our fields' names; None for one of another shape."""
+    """Return the pull request of a record with the fields of `PullRequest`; None for others."""
     values = {name: record.get(name) for name in PullRequest._fields}
     kinds = (str, type(None))
     if not all(isinstance(v, str if n in _NAMES else kinds) for n, v in values.items()):

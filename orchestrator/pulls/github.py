@@ -25,7 +25,7 @@ GH_TICK_TIMEOUT = 20.0
 
 _FIELDS = "number,headRefName,baseRefName,headRefOid,title,state,url,reviewDecision,body"
 _VERDICTS = {"APPROVED": "approved", "CHANGES_REQUESTED": "changes_requested"}
-#: How a pull request of ours names its task, at the end of its text.
+#: The line at the end of a pull request's text that names its task.
 _TASK_MARK = "Orchestrator-Task: "
 
 
@@ -67,7 +67,7 @@ class GitHub:
         self._run("pr", "create", *names, "--body-file", "-", stdin=text)
         found = self._of_branch(wanted.branch)
         if found is None:
-            raise SystemFault("gh opened a pull request that it does not list", code="forge_failed")
+            raise SystemFault("gh does not list the pull request it opened", code="forge_failed")
         return found
 
     def _of_branch(self, branch: str) -> PullRequest | None:
@@ -80,7 +80,7 @@ class GitHub:
         # A comment, not a review: GitHub refuses reviews of one's own pull requests.
         said = f"Review of {commit[:12]}: **{verdict.replace('_', ' ')}**\n\n{text}"
         found = self._json("pr", "view", pr_id, "--json", "comments")
-        # Said before a crash, it is not said again.
+        # A comment that was posted before a crash is not posted again.
         if not any(_same_text(each.get("body"), said) for each in found["comments"]):
             self._run("pr", "comment", pr_id, "--body-file", "-", stdin=said)
 
@@ -112,7 +112,7 @@ class GitHub:
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise SystemFault("gh gave an answer that is no JSON", code="forge_failed") from error
+            raise SystemFault("the answer of gh is not JSON", code="forge_failed") from error
 
     def _run(self, *arguments: str, stdin: str | None = None, timeout: float | None = None) -> str:
         try:
@@ -152,19 +152,19 @@ class GitHub:
 
 
 def _same_text(one: str | None, other: str) -> bool:
-    """Whether two texts differ by no more than what GitHub does to lines' ends."""
+    """Whether two texts differ only in white space: GitHub changes line ends."""
     return (one or "").split() == other.split()
 
 
 def _listed(rows: Any) -> list[Any]:
-    """Return gh's list as one. Raises SystemFault."""
+    """Return the answer of gh if it is a list. Raises SystemFault."""
     if not isinstance(rows, list):
-        raise SystemFault("gh gave no list of pull requests", code="forge_failed")
+        raise SystemFault("the answer of gh is not a list of pull requests", code="forge_failed")
     return rows
 
 
 def _pull_request(row: Any) -> PullRequest:
-    """Read one of gh's JSON rows. Raises SystemFault on a shape that gh never gives."""
+    """Read one JSON row of gh. Raises SystemFault if its fields are not those of gh."""
     try:
         tasks = re.findall(rf"^{_TASK_MARK}(\S+)$", row.get("body") or "", re.MULTILINE)
         found = from_record(
@@ -183,5 +183,5 @@ def _pull_request(row: Any) -> PullRequest:
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         found = None
     if found is None:
-        raise SystemFault("gh gave a pull request of unknown shape", code="forge_failed")
+        raise SystemFault("a pull request in the answer of gh is malformed", code="forge_failed")
     return found

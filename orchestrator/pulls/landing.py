@@ -1,8 +1,8 @@
-"""Landing: merging pull requests into their base, one at a time, the merged result checked.
+"""Landing: pull requests are merged into their base, one at a time, and the merge is checked.
 
-Two branches that pass alone may fail together (failures 11), so what is checked and pushed is the
-merge itself, made in a throw-away worktree. A conflict, or a merge that fails its checks, goes back
-to its author with the branch intact.
+Two branches that pass alone may fail together (failures 11). So the merge itself is made in a
+temporary worktree, checked and pushed. A conflict, or a merge that fails its checks, goes back to
+its author with the branch intact.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from orchestrator.pulls.forge import Forge
 from orchestrator.system import files, locks
 from orchestrator.tasks import store as stores
 
-#: How often a merge is made again because somebody pushed to the base meanwhile.
+#: How often a merge is repeated because the base moved meanwhile.
 TRIES = 3
 
 
 class CannotLand(OrchestratorError):
-    """The merge conflicts, or its result fails the checks: the author's to mend."""
+    """The merge conflicts, or its result fails the checks: the author has to fix it."""
 
     code = "cannot_land"
 
@@ -36,16 +36,16 @@ def lock_path(layout: Layout) -> str:
 
 
 def lock(layout: Layout, wait: float) -> locks.Lock:
-    """Return the lock that makes landings happen one at a time."""
+    """Return the lock that allows one landing at a time."""
     files.make_folder(layout.cache)
     return locks.Lock(lock_path(layout), wait)
 
 
 def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
-    """Merge what is approved, as `review.auto_merge` asks; return what happened, a line each.
+    """Merge approved pull requests if `review.auto_merge` is set; return one line per result.
 
-    Only the reviewed commit is merged. Without a remote nothing is: there a person's checkout is
-    the only place the base branch lives. Does nothing while another landing is under way.
+    Only the reviewed commit is merged. Without a remote, nothing is merged: the base branch exists
+    only in a person's checkout. Does nothing during another landing.
     """
     said: list[str] = []
     faults: list[OrchestratorError] = []
@@ -112,8 +112,8 @@ def _send_back(layout: Layout, config: Config, pr: PullRequest, feedback: str, n
 def merge(layout: Layout, config: Config, pr: PullRequest, only: str | None = None) -> str:
     """Merge one pull request and return the base's new commit. Call it with `lock` held.
 
-    `only` is the commit that was reviewed: anything else is refused. Raises CannotLand,
-    OrchestratorError when it may not be merged, SystemFault when the remote is out of reach.
+    `only` is the reviewed commit: any other commit is refused. Raises CannotLand, OrchestratorError
+    if the pull request may not be merged, SystemFault if the remote cannot be reached.
     """
     where = forges.of_project(layout, config)
     if pr.state != "open":
@@ -130,13 +130,13 @@ def _land(layout: Layout, config: Config, pr: PullRequest, only: str | None) -> 
         merged = _try(layout, config, pr, remote, only)
         if merged is not None:
             return merged
-    raise SystemFault(f"the branch {pr.base} moves too fast to merge into", code="push_rejected")
+    raise SystemFault(f"the branch {pr.base} moved during each try to merge", code="push_rejected")
 
 
 def _try(
     layout: Layout, config: Config, pr: PullRequest, remote: str | None, only: str | None
 ) -> str | None:
-    """Make, check and publish one merge; None when the base moved meanwhile."""
+    """Make, check and push one merge; return its commit, or None if the base moved meanwhile."""
     root = layout.root
     if remote:
         base_branch.fetch(layout, remote, [pr.base, pr.branch])
@@ -147,7 +147,7 @@ def _try(
         raise OrchestratorError(f"the branch {gone} does not exist", code="no_branch")
     if only is not None and head != only:
         raise OrchestratorError(
-            f"pull request {pr.id} has commits that no review has seen", code="not_reviewed"
+            f"pull request {pr.id} has commits that were not reviewed", code="not_reviewed"
         )
     if repository.is_ancestor(root, head, base):
         return base
@@ -168,7 +168,7 @@ def _try(
 
 
 def _merged(path: str, pr: PullRequest, base: str, head: str) -> str:
-    """Return the commit that base and head make together, in the worktree at `path`."""
+    """Return the merge commit of base and head, made in the worktree at `path`."""
     if repository.is_ancestor(path, base, head):
         worktree_commands.detach(path, head)
         return head
@@ -184,7 +184,7 @@ def _check(layout: Layout, config: Config, pr: PullRequest, path: str) -> None:
         user_commands.commands_environment(config),
         os.path.join(layout.cache, "landing.log"),
         config.check_timeout_seconds,
-        # By this its processes are found again: no other project's landing may bear it.
+        # The mark of its processes: no landing of another project may have the same mark.
         f"landing-{pr.id}-of-{layout.root}",
     )
     failure = checker.first_failure(config.checks, path)
@@ -198,7 +198,7 @@ def _check(layout: Layout, config: Config, pr: PullRequest, path: str) -> None:
 
 
 def _fast_forward(root: str, branch: str, old: str, new: str) -> None:
-    """Move the base branch of a repository without a remote, as a person asked (reference 9.5)."""
+    """Move the base branch of a repository without a remote, as requested (reference 9.5)."""
     holder = worktree_commands.holder_of(root, branch)
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)
@@ -212,7 +212,7 @@ def _fast_forward(root: str, branch: str, old: str, new: str) -> None:
     done = call.run(holder, "merge", "--quiet", "--ff-only", new)
     if done.code != 0:
         raise OrchestratorError(
-            f"git does not merge into {holder}: {done.err.strip()[:300]}",
+            f"git cannot merge into {holder}: {done.err.strip()[:300]}",
             "move those files away, then merge again",
             code="checkout_not_clean",
         )

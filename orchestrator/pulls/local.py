@@ -25,7 +25,6 @@ class Local:
 
     def __init__(self, layout: Layout, config: Config) -> None:
         self._layout = layout
-        self._remote = config.remote
 
     @staticmethod
     def takes(url: str) -> bool:
@@ -53,7 +52,7 @@ class Local:
             known = self.list()
             for pr in known:
                 if pr.branch == wanted.branch and pr.state == "open":
-                    # A verdict holds for the commit it was given on, and for no other.
+                    # A verdict is valid only for the commit that it was given on.
                     verdict = pr.verdict if pr.head == wanted.head else None
                     self._write(pr._replace(head=wanted.head, verdict=verdict))
                     return self.show(pr.id)

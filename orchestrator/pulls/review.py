@@ -1,6 +1,6 @@
-"""Reviews: asked for when work is delivered, and what a verdict means for the task under review.
+"""Reviews: requested when work is delivered; a verdict decides about the task under review.
 
-Everything can be repeated after a crash: a review is asked for once, and a verdict counts once.
+Every step can be repeated after a crash: a review is requested once, and a verdict counts once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ QUOTED = 500
 def ask(
     store: stores.Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
 ) -> str | None:
-    """Create the review task for what the run delivered; return its id, or None for none.
+    """Create the review task for what the run delivered; return its id, or None if there is none.
 
-    None: no review is wanted after such a task, nobody could give it, or it was asked for before.
+    There is none if such a task gets no review, no agent reviews, or the review exists already.
     """
     reviewer = _reviewer(settings)
     if task.role not in settings.config.review.after or reviewer is None or not run:
@@ -38,7 +38,7 @@ def ask(
         review_id,
         f"Review: {task.title}"[: task_file.MAX_TITLE],
         reviewer.takes or "review",
-        # What a person wrote there may be none of ours, and must not keep the work from its end.
+        # A person may have written an invalid priority; that must not block the finished work.
         task.priority if task.priority in PRIORITIES else None,
         task.branch,
         iso(now) or "",
@@ -58,7 +58,7 @@ def _reviewer(settings: Settings) -> Role | None:
 
 
 def _body(task: Task, outcome: Outcome) -> str:
-    """The text of a review task; the author's words are quoted and cannot look like ours."""
+    """Return the text of a review task; the author's words are quoted as data."""
     summary = outcome.summary or "(the author gave no summary)"
     quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())
     said = f"Pull request {outcome.pr} of task {task.id}. Its author says:"
@@ -75,7 +75,7 @@ def give_verdict(
     run: str,
     reviewer: str,
 ) -> None:
-    """Record a verdict on its pull request, and on its task with what follows from it."""
+    """Record a verdict on its pull request, and on its task with the consequences."""
     if reviewing.pr is not None:
         text = outcome.feedback or outcome.summary or ""
         where = forges.of_project(layout, config)
@@ -114,10 +114,10 @@ def record_verdict(
     feedback: str | None,
     head: str | None,
 ) -> Task:
-    """Write a verdict into a done task's history; send the task back when changes are asked for.
+    """Write a verdict into a done task's history; send the task back if it requests changes.
 
-    After `review.max_rounds` rounds a person is asked instead of the author (reference 7). Repeated
-    after a crash, with the same `run`, it changes nothing twice.
+    After `review.max_rounds` rounds a person is asked instead of the author (reference 7). A
+    repetition after a crash, with the same `run`, changes nothing.
     """
     asked = verdict == "changes_requested"
     number = task.review_rounds + 1 if asked and not _has(store, task, run) else None
@@ -129,15 +129,15 @@ def record_verdict(
         reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
         return store.move(task, "incoming", reopened)
     question = (
-        f"Changes were asked for {task.review_rounds} times. The last time: "
-        f"{(feedback or 'no reason given')[:QUOTED]} How should it go on?"
+        f"Changes were requested {task.review_rounds} times. The last time: "
+        f"{(feedback or 'no reason given')[:QUOTED]} How should the work continue?"
     )
     blocked = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
     return store.move(task, "blocked", blocked)
 
 
 def _has(store: stores.Store, task: Task, run: str) -> bool:
-    """Whether the task's history ends with this review's verdict already."""
+    """Whether the task's history already ends with this review's verdict."""
     history = store.read(task).history
     return bool(history) and history[-1].fields.get("run") == run
 

@@ -1,7 +1,7 @@
-"""Pull requests as they really are: the forge's records, brought up to date with git.
+"""Pull requests in their current states: the forge's records, updated from git.
 
-The forge and the remote are asked at most once a tick (failures 13); reading commands use what is
-known on this disk and change nothing.
+A tick asks the forge and the remote at most once (failures 13). Read commands use what is on this
+disk and change nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from orchestrator.system import files
 
 
 def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:
-    """Return the pull requests after looking at the remote, recording what was merged or closed.
+    """Return the pull requests after a look at the remote; record which were merged or closed.
 
-    None when the forge cannot be asked; why is kept until it can (`faults.forge_fault`). Of a
-    remote that cannot be reached `problems` is told.
+    None if the forge does not answer; the reason is kept until it answers (`faults.forge_fault`). A
+    remote that cannot be reached is added to `problems`.
     """
     try:
         prs = _refresh(layout, config, problems)
@@ -53,15 +53,15 @@ def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pu
 
 
 def counted(layout: Layout, config: Config) -> list[PullRequest] | None:
-    """Return the pull requests that a tick would plan with, as far as this disk tells.
+    """Return the pull requests that a tick would plan with, from what is on this disk.
 
-    None when the last tick could not ask the forge: then it started nothing that opens one.
+    None if the forge did not answer the last tick: that tick started nothing that opens one.
     """
     return None if faults.forge_fault(layout) else known(layout, config)
 
 
 def known(layout: Layout, config: Config) -> list[PullRequest] | None:
-    """Return the pull requests as far as this disk tells: GitHub's as at the last tick."""
+    """Return the pull requests from what is on this disk: those of GitHub as of the last tick."""
     try:
         where = forges.of_project(layout, config)
         if where.is_elsewhere:
@@ -78,10 +78,10 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
 
 
 def _states(root: str, remote: str | None, prs: list[PullRequest]) -> dict[str, str]:
-    """Return the state of open pull requests by id, as git knows it (reference 9.3).
+    """Return the state of open pull requests by id, according to git (reference 9.3).
 
-    Merged when the head is reachable from the base, closed when the branch is gone. Three questions
-    to git for one base, however many pull requests there are.
+    A pull request is merged if its head is reachable from the base, and closed if its branch is
+    gone. Git is asked three times per base, however many pull requests there are.
     """
     prefixes = ["refs/heads/", *([f"refs/remotes/{remote}/"] if remote else [])]
     names = sorted({name for pr in prs for name in (pr.branch, pr.base)})
@@ -89,7 +89,7 @@ def _states(root: str, remote: str | None, prs: list[PullRequest]) -> dict[str, 
     merged: dict[str, set[str]] = {}
     states = {}
     for pr in prs:
-        # The remote's base, where there is one: the local one may be behind.
+        # The remote's base, if there is a remote: the local base may be behind.
         bases = [commits[p + pr.base] for p in prefixes if p + pr.base in commits]
         tips = [prefixes[-1] + pr.branch] if prefixes[-1] + pr.branch in commits else []
         if bases and pr.base not in merged:
@@ -103,7 +103,7 @@ def _states(root: str, remote: str | None, prs: list[PullRequest]) -> dict[str, 
 
 
 def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[Problem]) -> None:
-    """Bring bases and branches up to date; a remote out of reach leaves them as they were."""
+    """Fetch bases and branches; a remote that cannot be reached leaves them unchanged."""
     branches = sorted({pr.base for pr in prs} | {pr.branch for pr in prs})
     try:
         base_branch.fetch(layout, remote, branches, remotes.TICK_TIMEOUT)
@@ -112,7 +112,7 @@ def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[P
 
 
 def _remember(layout: Layout, prs: list[PullRequest]) -> None:
-    """Keep what a forge elsewhere said, for the commands that only read."""
+    """Keep the answer of a remote forge for the commands that only read."""
     files.make_folder(layout.cache)
     files.write_json(_memory(layout), {"prs": [pr._asdict() for pr in prs]})
 

@@ -12,10 +12,11 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.client.claude import client
+from orchestrator.client import registry
+from orchestrator.client.protocol import Assignment, Client, Confinement
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import call, repository
-from orchestrator.guard import client_environment, os_sandbox, secret_names
+from orchestrator.guard import client_environment, secret_names
 from orchestrator.layout import Layout, resources
 from orchestrator.model import ports
 from orchestrator.project import mark, run_record
@@ -47,7 +48,7 @@ def finish(writer: Aside, job: Job, message: bytes) -> None:
     problem = pickle.loads(headstart.write(message) if answer is None else answer)
     if problem is not None:
         raise OrchestratorError(problem["message"], problem["hint"], code=problem["code"])
-    with open(os.path.join(job.folder, run_record.INSTRUCTIONS), "rb") as file:
+    with open(job.journal.path(run_record.INSTRUCTIONS), "rb") as file:
         run_record.put(os.path.join(job.path, ".agent-instructions.md"), file.read())
 
 
@@ -62,20 +63,21 @@ def _variables(job: Job) -> dict[str, Any]:
         "body": job.file.body if job.file else "",
         "history": told,
         "config": job.config,
-        "base": record["base"],
-        "base_commit": record["base_commit"],
-        "branch": record["branch"],
+        "base": record.base,
+        "base_commit": record.base_commit,
+        "branch": record.branch,
         "ports": ports(job.config, job.agent),
         "worktree": job.path,
         "project": job.layout.root,
-        "run_id": record["id"],
-        "attempt": record["attempt"],
+        "run_id": record.id,
+        "attempt": record.attempt,
         "rescue": _earlier_rescue(job),
         "review": _review_variables(job),
         "global_instructions": _global_instructions(job.layout),
         "checks": job.config.checks,
-        "resumed": bool(record.get("resume")),
+        "resumed": bool(record.resume),
         "confined": is_confined(job),
+        "writes": bool({*registry.of_config(job.config).writing_tools} & {*job.role.tools}),
     }
 
 
@@ -84,7 +86,7 @@ def _earlier_rescue(job: Job) -> str | None:
     if job.file is None:
         return None
     earlier = [e.fields.get("run") for e in job.file.history if e.event == "claimed"]
-    for run_id in reversed([x for x in earlier if x != job.record["id"]]):
+    for run_id in reversed([x for x in earlier if x != job.record.id]):
         ref = f"{repository.RESCUE}{run_id}"
         if repository.resolve(job.layout.root, ref):
             return ref
@@ -92,10 +94,10 @@ def _earlier_rescue(job: Job) -> str | None:
 
 
 def _review_variables(job: Job) -> dict[str, Any] | None:
-    review = job.record.get("review")
+    review = job.record.review
     if review is None or job.task is None:
         return None
-    title, body = review["title"], ""
+    title, body = review.title, ""
     if job.task.reviews:
         store = stores.of_project(job.layout)
         try:
@@ -104,11 +106,11 @@ def _review_variables(job: Job) -> dict[str, Any] | None:
         except OrchestratorError:
             body = "(the task is gone)"
     return {
-        "pr": review["id"],
-        "branch": review["branch"],
-        "head": job.record["start"],
-        "base": review["base"],
-        "base_commit": job.record["base_commit"],
+        "pr": review.id,
+        "branch": review.branch,
+        "head": job.record.start,
+        "base": review.base,
+        "base_commit": job.record.base_commit,
         "task_title": title,
         "task_body": body,
     }
@@ -124,28 +126,40 @@ def _global_instructions(layout: Layout) -> str:
 
 def write_launch(job: Job) -> None:
     """Write how the supervisor is to start the client: arguments, folder and environment."""
-    record = job.record
-    resume = bool(record.get("resume"))
-    session = record["resume"] if resume else _new_conversation()
-    record["session"] = session
-    root = resources()
-    plugin = root if os.path.isdir(os.path.join(root, "skills")) else None
-    argv = client.command(
-        job.config.claude_command,
+    client = registry.of_config(job.config)
+    launch = client.launch(_assignment(job, client))
+    for name, text in launch.files.items():
+        run_record.put(job.journal.path(name), text.encode())
+    job.journal.record = job.record._replace(session=launch.session)
+    plan = {
+        "client": client.name,
+        "argv": launch.argv,
+        "cwd": job.path,
+        "stdin": launch.stdin,
+        "environment": {**_environment(job, launch.ignored), **launch.environment},
+        "allow": job.config.environment_allow,
+    }
+    run_record.put(job.journal.path(run_record.LAUNCH), json.dumps(plan).encode())
+
+
+def _assignment(job: Job, client: Client) -> Assignment:
+    root, allow = resources(), job.config.environment_allow
+    return Assignment(
+        registry.command(job.config),
         job.agent,
         job.role,
-        job.config.budgets,
-        session=session,
-        resume=resume,
-        instructions=os.path.join(job.folder, run_record.INSTRUCTIONS),
-        plugin=plugin,
-        task_left_usd=_left_for_task(job),
-        settings=_confined(job) if is_confined(job) else None,
+        job.folder,
+        instructions=job.journal.path(run_record.INSTRUCTIONS),
+        prompt=job.journal.path(run_record.PROMPT),
+        resume=job.record.resume or None,
+        plugin=root if os.path.isdir(os.path.join(root, "skills")) else None,
+        budget_usd=_budget(job),
+        variables=os.environ,
+        hidden=secret_names.hidden_from_commands(
+            os.environ, allow, client.sign_in_names(os.environ)
+        ),
+        confinement=_confinement(job) if is_confined(job) else None,
     )
-    allow = job.config.environment_allow
-    variables = {**_environment(job), "CLAUDE_ENV_FILE": _before_commands(job.folder, allow)}
-    plan = {"argv": argv, "cwd": job.path, "environment": variables, "allow": allow}
-    run_record.put(os.path.join(job.folder, run_record.LAUNCH), json.dumps(plan).encode())
 
 
 def is_confined(job: Job) -> bool:
@@ -153,86 +167,69 @@ def is_confined(job: Job) -> bool:
 
     Each command that these may call is named in their role, and one of them fills the queue.
     """
-    return job.config.claude_sandbox and not job.role.restricted
+    return job.config.client_sandbox and not job.role.restricted
 
 
-def _confined(job: Job) -> dict[str, Any]:
-    hidden = secret_names.hidden_from_commands(os.environ, job.config.environment_allow)
-    return os_sandbox.settings(repository.git_folder(job.layout.root), mark.MARK, hidden)
+def _confinement(job: Job) -> Confinement:
+    """Commands may write git's folder, but not what is run or believed from there."""
+    folder = repository.git_folder(job.layout.root)
+    protected = ("hooks", "config", "config.worktree", "info", mark.MARK)
+    return Confinement((folder,), tuple(os.path.join(folder, name) for name in protected))
 
 
-def _before_commands(folder: str, allow: Sequence[str]) -> str:
-    """Write what the client's shell reads before each command; return the file's path.
-
-    It takes the client's own credentials out of the command's environment (the client reads the
-    file that CLAUDE_ENV_FILE names, measured with 2.1.328). What scrubs them otherwise, the
-    client's CLAUDE_CODE_SUBPROCESS_ENV_SCRUB, needs bubblewrap, and writes files into the worktree
-    and the home.
-    """
-    names = secret_names.hidden_from_commands(os.environ, allow)
-    lines = ["# The client signs in with these; the commands that it runs do without."]
-    theirs = os.environ.get("CLAUDE_ENV_FILE")
-    if theirs:
-        lines.append(f". {shlex.quote(theirs)}")
-    if names:
-        lines.append(f"unset {shlex.join(names)}")
-    path = os.path.join(folder, "before-commands.sh")
-    run_record.put(path, "\n".join([*lines, ""]).encode())
-    return path
+def _budget(job: Job) -> float | None:
+    """Return the US dollars that the run may cost: its own cap, or what is left for its task."""
+    own, caps = job.agent.budget_usd, job.config.budgets
+    run = caps.run_usd if own is None else own
+    if caps.task_usd is None or job.task is None:
+        return run
+    left = caps.task_usd - job.task.cost_usd
+    return left if run is None else min(run, left)
 
 
-def _left_for_task(job: Job) -> float | None:
-    """Return the US dollars that the run's task may still cost; None is no cap."""
-    cap = job.config.budgets.task_usd
-    return None if cap is None or job.task is None else cap - job.task.cost_usd
-
-
-def _environment(job: Job) -> dict[str, str]:
+def _environment(job: Job, ignored: Sequence[str]) -> dict[str, str]:
     """The run's own variables (reference 7), on top of those that the supervisor has."""
     record = job.record
     variables = {
         "ORCHESTRATOR_AGENT": job.agent.name,
         "ORCHESTRATOR_ROLE": job.agent.role,
-        "ORCHESTRATOR_RUN_ID": record["id"],
-        "ORCHESTRATOR_TASK_ID": record["task"] or "",
+        "ORCHESTRATOR_RUN_ID": record.id,
+        "ORCHESTRATOR_TASK_ID": record.task or "",
         "ORCHESTRATOR_PROJECT": job.layout.root,
         "ORCHESTRATOR_WORKTREE": job.path,
         "PATH": os.pathsep.join((_own_command(job.layout), os.environ.get("PATH", os.defpath))),
         **{name: str(port) for name, port in ports(job.config, job.agent).items()},
-        **client_environment.as_git_config(_agents_git(job)),
+        **client_environment.as_git_config(_agents_git(job, ignored)),
     }
-    if not record["identity"]:
+    if not record.identity:
         for who in ("AUTHOR", "COMMITTER"):
             variables[f"GIT_{who}_NAME"] = job.agent.name
             variables[f"GIT_{who}_EMAIL"] = f"{job.agent.name}@orchestrator.localhost"
     return variables
 
 
-def _new_conversation() -> str:
-    """A random UUID (RFC 9562, version 4): the uuid module takes long to import."""
-    bits = bytearray(os.urandom(16))
-    bits[6] = bits[6] & 0x0F | 0x40
-    bits[8] = bits[8] & 0x3F | 0x80
-    text = bits.hex()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
+    """Git settings for the agent: durable commits, no signing prompts, no pushing of its own.
 
-
-def _agents_git(job: Job) -> dict[str, str]:
-    """Git settings for the agent: durable commits, no signing prompts, no pushing of its own."""
+    `ignored` are paths in the worktree that its git must not see.
+    """
     settings = {**call.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
-    if is_confined(job):
-        settings["core.excludesFile"] = _ignore_file(job)
-    if job.record["remote"]:
-        pushurl = f"remote.{job.record['remote']}.pushurl"
+    if ignored:
+        settings["core.excludesFile"] = _ignore_file(job, ignored)
+    if job.record.remote:
+        pushurl = f"remote.{job.record.remote}.pushurl"
         settings[pushurl] = "the-scheduler-pushes-when-the-run-is-done"
         # Git adds ours to a remote's own push addresses: those lead nowhere too.
-        for number, address in enumerate(job.record["push_addresses"]):
+        for number, address in enumerate(job.record.push_addresses):
             settings[f"url.{settings[pushurl]}/{number}.insteadOf"] = address
     return settings
 
 
-def _ignore_file(job: Job) -> str:
-    """Write the run's own ignore file for git: the person's, and what a sandbox puts in the way."""
+def _ignore_file(job: Job, ignored: Sequence[str]) -> str:
+    """Write the run's own ignore file for git: the person's, and the `ignored` paths.
+
+    What git tracks already is not concerned.
+    """
     known = repository.settings(job.layout.root, "core.excludesFile").get("core.excludesfile")
     # The place where git looks without that setting: gitignore(5).
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
@@ -243,7 +240,8 @@ def _ignore_file(job: Job) -> str:
     except OSError:
         own = ""  # git passes over one that is not there, or that it may not read
     path = os.path.join(job.folder, "ignore")
-    files.write_atomic(path, os_sandbox.ignored(own).encode("utf-8", "surrogateescape"))
+    text = "\n".join([own.rstrip("\n"), *(f"/{name}" for name in ignored), ""])
+    files.write_atomic(path, text.encode("utf-8", "surrogateescape"))
     return path
 
 
@@ -251,7 +249,7 @@ def _own_command(layout: Layout) -> str:
     """Make sure that a folder holds an `orchestrator` command; return the folder for PATH.
 
     It stands first there, so its name is one that no commit can know: what came with one would be
-    an agent's `git`, or `claude`.
+    an agent's `git`, or its client.
     """
     folder = os.path.join(layout.cache, f"bin-{mark.key(layout)[:8]}")
     path = os.path.join(folder, "orchestrator")

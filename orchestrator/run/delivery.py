@@ -8,91 +8,66 @@ and asks first whether it already is.
 from __future__ import annotations
 
 import os
-from typing import Protocol
 
 from orchestrator.errors import SystemFault
 from orchestrator.git import remotes, repository, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
-from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config, Outcome, PullRequest, Role, Task
+from orchestrator.model import Outcome, PullRequest
 from orchestrator.project import run_record
-from orchestrator.project.run_record import Record
+from orchestrator.project.run_record import Steps
 from orchestrator.pulls import forges
+from orchestrator.run.job import Job
 
 
-class Run(Protocol):
-    """What delivery needs to know of a run."""
-
-    @property
-    def layout(self) -> Layout: ...
-    @property
-    def config(self) -> Config: ...
-    @property
-    def agent(self) -> Agent: ...
-    @property
-    def role(self) -> Role: ...
-    @property
-    def task(self) -> Task | None: ...
-    @property
-    def path(self) -> str: ...
-
-
-def deliver(
-    folder: str,
-    record: Record,
-    run: Run,
-    outcome: Outcome,
-    head: str | None,
-    commits: int,
-    rescued: str | None,
-) -> Outcome:
+def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     """Check, push and open the pull request; return the outcome with its proof, or as failed.
 
-    Raises SystemFault when the machine or a service is at fault, checks.Stopped when a person ended
-    the run.
+    `rescued` is the ref with what the agent did not commit. Raises SystemFault when the machine or
+    a service is at fault, `user_commands.Stopped` when a person ended the run.
     """
-    if head is None or commits == 0:
+    head, branch = job.record.tip, job.record.branch
+    if head is None or branch is None or job.record.commits == 0:
         kept = f"; uncommitted changes are kept under {rescued}" if rescued else ""
         return _failed(outcome, f"no_commits: the branch has no commit{kept}")
-    steps = record["steps"]
-    if steps.get("checked") != head:
-        failure = run_checks(folder, record, run, head)
+    if job.record.steps.checked != head:
+        failure = run_checks(job, head)
         if failure is not None and failure.was_killed:
             reason = f"no_result: a check was killed: {failure}"
             return outcome._replace(verdict="interrupted", reason=reason)
         if failure is not None:
             return _failed(outcome, f"checks_failed: {failure}")
-        steps["checked"] = head
-        run_record.write(folder, record)
-    if not run.role.opens_pull_request:
-        return outcome._replace(head=head, branch=record["branch"])
-    if record["remote"] and steps.get("pushed") != head:
-        refusal = _push(record, run, head)
+        _note(job, job.record.steps._replace(checked=head))
+    if not job.role.opens_pull_request:
+        return outcome._replace(head=head, branch=branch)
+    if job.record.remote and job.record.steps.pushed != head:
+        refusal = _push(job, job.record.remote, branch, head)
         if refusal:
             return _failed(outcome, f"push_rejected: {refusal}")
-        steps["pushed"] = head
-        run_record.write(folder, record)
-    pr = _open_pull_request(record, run, outcome, head)
-    steps["pr"] = pr.id
-    run_record.write(folder, record)
-    return outcome._replace(pr=pr.id, head=head, branch=record["branch"])
+        _note(job, job.record.steps._replace(pushed=head))
+    pr = _open_pull_request(job, branch, outcome, head)
+    _note(job, job.record.steps._replace(pr=pr.id))
+    return outcome._replace(pr=pr.id, head=head, branch=branch)
+
+
+def _note(job: Job, steps: Steps) -> None:
+    job.journal.write(job.record._replace(steps=steps))
 
 
 def _failed(outcome: Outcome, reason: str) -> Outcome:
     return outcome._replace(verdict="failed", reason=reason)
 
 
-def _push(record: Record, run: Run, head: str) -> str | None:
-    """Push the branch and look whether the remote has it. Return why it refused, or None."""
-    root, remote, branch = run.layout.root, record["remote"], record["branch"]
+def _push(job: Job, remote: str, branch: str, head: str) -> str | None:
+    """Push the branch, then ask the remote for it. Return why the remote refused it, or None."""
+    root = job.layout.root
     there = remotes.tips(root, remote, [branch]).get(branch)
     if there == head:
         return None
-    # What we pushed in an earlier attempt may be replaced (after a rebase), nothing else.
-    ours = run.task.head if run.task and run.task.head == there else None
+    # What an earlier attempt pushed may be replaced (after a rebase), nothing else.
+    ours = job.task.head if job.task and job.task.head == there else None
     if ours and not repository.is_ancestor(root, ours, head):
-        repository.update_ref(root, f"{repository.RESCUE}{record['id']}-replaced", ours)
+        repository.update_ref(root, f"{repository.RESCUE}{job.record.id}-replaced", ours)
     refusal = remotes.push(root, remote, head, branch, ours)
     # Whatever it said: the push of a supervisor that was killed may have come through meanwhile.
     if remotes.tips(root, remote, [branch]).get(branch) == head:
@@ -100,49 +75,48 @@ def _push(record: Record, run: Run, head: str) -> str | None:
     return refusal or "the remote took the push but does not show it"
 
 
-def _open_pull_request(record: Record, run: Run, outcome: Outcome, head: str) -> PullRequest:
-    title = run.task.title if run.task else record["branch"]
+def _open_pull_request(job: Job, branch: str, outcome: Outcome, head: str) -> PullRequest:
     wanted = PullRequest(
         id="",
-        task=record["task"],
-        branch=record["branch"],
-        base=record["base"],
+        task=job.record.task,
+        branch=branch,
+        base=job.record.base or "",
         head=head,
-        title=title,
+        title=job.task.title if job.task else branch,
         state="open",
     )
     body = outcome.summary or "(the agent gave no summary)"
-    return forges.of_project(run.layout, run.config).open(wanted, body)
+    return forges.of_project(job.layout, job.config).open(wanted, body)
 
 
 # --- checks ------------------------------------------------------------------------------------
 
 
-def run_checks(folder: str, record: Record, run: Run, head: str) -> Failure | None:
+def run_checks(job: Job, head: str) -> Failure | None:
     """Run every check on `head` in the worktree; return the first that fails, or None.
 
     A check whose program is missing, on the base commit too, is a SystemFault: the machine's or
     the configuration's doing, not the work's.
     """
-    if not run.config.checks:
+    if not job.config.checks:
         return None
-    worktree_commands.detach(run.path, head)
+    worktree_commands.detach(job.path, head)
     checker = Checker(
-        user_commands.check_environment(run.config, run.agent, run.layout),
-        os.path.join(folder, "checks.log"),
-        run.config.check_timeout_seconds,
-        record["id"],
-        lambda: run_record.stop_reason(folder),
+        user_commands.check_environment(job.config, job.agent, job.layout),
+        job.journal.path("checks.log"),
+        job.config.check_timeout_seconds,
+        job.record.id,
+        lambda: run_record.stop_reason(job.folder),
     )
     try:
-        failure = checker.first_failure(run.config.checks, run.path)
+        failure = checker.first_failure(job.config.checks, job.path)
     finally:
         # What the checks left behind is nobody's work: it must not look like an agent's.
-        worktree_commands.detach(run.path, head)
-        worktree_commands.clean(run.path)
+        worktree_commands.detach(job.path, head)
+        worktree_commands.clean(job.path)
     if failure is not None and failure.program_is_missing:
-        path = os.path.join(run.layout.cache, f"base-{record['id']}")
-        with worktree.throw_away(run.layout.root, path, record["base_commit"]):
+        path = os.path.join(job.layout.cache, f"base-{job.record.id}")
+        with worktree.throw_away(job.layout.root, path, job.record.base_commit or head):
             on_base = checker.run(failure.command, path)
         if on_base is not None and on_base.program_is_missing:
             raise SystemFault(

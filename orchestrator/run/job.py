@@ -9,8 +9,7 @@ from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Role, Task
-from orchestrator.project import run_record
-from orchestrator.project.run_record import Record
+from orchestrator.project.run_record import Journal, RunRecord
 from orchestrator.tasks import store as stores
 from orchestrator.tasks.task_file import TaskFile
 
@@ -18,8 +17,7 @@ from orchestrator.tasks.task_file import TaskFile
 class Job(NamedTuple):
     """A run with everything that it is about."""
 
-    folder: str
-    record: Record
+    journal: Journal
     layout: Layout
     config: Config
     agent: Agent
@@ -30,38 +28,44 @@ class Job(NamedTuple):
     path: str
 
     @classmethod
-    def load(cls, folder: str, record: Record) -> "Job":
-        """Read what the run is about. Raises OrchestratorError when something of it is gone.
+    def load(cls, journal: Journal) -> "Job":
+        """Read everything that the run is about.
 
-        A task that a person deleted is none: nobody's fault, and no longer the run's (`is_ours`).
+        Raises OrchestratorError if a part of it is gone. A deleted task is no error, but then the
+        task is no longer the run's (`is_ours`).
         """
-        layout = Layout(record["project"])
+        record = journal.record
+        layout = Layout(record.project)
         config = load.usable(layout)
         if config is None:
             raise OrchestratorError("the configuration cannot be read", "orchestrator doctor")
-        agent = Agent(**record["settings"])
-        role = load.settings(layout, write_cache=False).roles.get(record["role"])
+        role = load.settings(layout, write_cache=False).roles.get(record.role)
         if role is None:
-            raise OrchestratorError(f"there is no role {record['role']!r}", code="role_broken")
+            raise OrchestratorError(f"there is no role {record.role!r}", code="role_broken")
         task = file = None
-        if record["task"]:
+        if record.task:
             store = stores.of_project(layout)
             with contextlib.suppress(NotFound):
-                task = store.find(record["task"])
+                task = store.find(record.task)
                 file = store.read(task)
-        path = layout.worktree(agent.name)
-        return cls(folder, record, layout, config, agent, role, task, file, path)
+        path = layout.worktree(record.agent)
+        return cls(journal, layout, config, record.settings, role, task, file, path)
+
+    @property
+    def folder(self) -> str:
+        return self.journal.folder
+
+    @property
+    def record(self) -> RunRecord:
+        return self.journal.record
 
     @property
     def is_ours(self) -> bool:
         """Whether the task is still claimed by this very run (a person may have moved it)."""
-        if self.record["task"] is None:
+        if self.record.task is None:
             return True
         try:
-            task = stores.of_project(self.layout).find(self.record["task"])
+            task = stores.of_project(self.layout).find(self.record.task)
         except NotFound:
             return False
-        return task.state == "claimed" and task.run == self.record["id"]
-
-    def save(self) -> None:
-        run_record.write(self.folder, self.record)
+        return task.state == "claimed" and task.run == self.record.id

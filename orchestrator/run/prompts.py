@@ -39,7 +39,7 @@ def instructions(variables: Mapping[str, Any]) -> str:
 
     `variables` are those of `briefing`: agent, role, task, body, history, config, base,
     base_commit, branch, ports, worktree, project, run_id, attempt, rescue, review,
-    global_instructions, checks and resumed; the role's brief sees the same. Raises
+    global_instructions, checks, resumed and writes; the role's brief sees the same. Raises
     OrchestratorError when a template fails.
     """
     role: Role = variables["role"]
@@ -56,7 +56,6 @@ def instructions(variables: Mapping[str, Any]) -> str:
             "untold": len(history) - len(told),
             "entry_limit": min(quoting.LIMIT, LIMITS["history"] // max(len(told), 1)),
             "outcomes": OUTCOMES[role.delivers],
-            "writes": bool({"Edit", "Write", "NotebookEdit"} & set(role.tools)),
         },
     )
 

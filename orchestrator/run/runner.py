@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import IO
 
-from orchestrator.client.claude import client
+from orchestrator.client import registry
+from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import base_branch, remotes, repository, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, PullRequest, Role
 from orchestrator.project import run_record
-from orchestrator.project.run_record import Record
+from orchestrator.project.run_record import Journal, Undelivered
 from orchestrator.pulls import forges
 from orchestrator.run import headstart
 from orchestrator.run.job import Job
@@ -30,12 +32,10 @@ from orchestrator.tasks import task_file
 STDERR_KEPT = 4000
 
 
-def finish(folder: str, record: Record, outcome: Outcome) -> None:
-    """Write down how the run ended: from here on only a tick touches the run."""
-    record["outcome"] = outcome._asdict()
-    record["finished"] = time.time()
-    record["status"] = "finished"
-    run_record.write_surely(folder, record)
+def finish(journal: Journal, outcome: Outcome) -> None:
+    """Write down how the run ended: from here on only ticks act on the run."""
+    record = journal.record._replace(outcome=outcome, finished=time.time(), status="finished")
+    journal.write_surely(record)
 
 
 def _fault(error: OrchestratorError | OSError) -> Outcome:
@@ -53,47 +53,47 @@ def _fault(error: OrchestratorError | OSError) -> Outcome:
 # --- before the client -------------------------------------------------------------------------
 
 
-def prepare(folder: str, record: Record, writer: Aside | None = None) -> None:
-    """Lay out worktree, branch, instructions and launch plan; leave the run `prepared`.
+def prepare(journal: Journal, writer: Aside | None = None) -> bool:
+    """Lay out worktree, branch, instructions and launch plan; return whether to start the client.
 
     `writer` is the process that got a head start on the instructions, if there is one. A fault of
     the system finishes the run instead, with nobody charged.
     """
     try:
-        if run_record.stop_reason(folder):
-            finish(folder, record, Outcome("stopped", "stopped: by a person"))
-            return
-        job = Job.load(folder, record)
+        if run_record.stop_reason(journal.folder):
+            finish(journal, Outcome("stopped", "stopped: by a person"))
+            return False
+        job = Job.load(journal)
         if not job.is_ours:
             # Killed between its record and its claim, the tick left a run that has no task.
             gone = Outcome("interrupted", "no_result: its task was never claimed, or moved away")
-            finish(folder, record, gone)
-            return
+            finish(journal, gone)
+            return False
         with writer or headstart.fresh() as writing:
             find_start = _look_for_start(job)
             # While git looks: loading this takes as long, and so does a disk that is slow.
             from orchestrator.run import briefing
 
-            run_record.write_surely(folder, record)
-            ours, theirs = find_start()
+            journal.write_surely(journal.record)
+            heads = find_start()
             message = briefing.begin(writing, job)  # written while git lays out the worktree
-            _run_hook(job, _check_out(job, ours, theirs))
+            _run_hook(job, _check_out(job, *heads))
             if _is_done_already(job):
-                record.update(status="concluding", ended={})
-                job.save()
-            else:
-                briefing.write_launch(job)
-                briefing.finish(writing, job, message)
-                # Not saved: `launch` does, with the client. Killed before that, all this is done
-                # again, and finds itself done.
-                record["status"] = "prepared"
+                journal.write(journal.record._replace(status="concluding"))
+                return False
+            # What this adds to the record is saved by `launch`, with the client. Killed before
+            # that, all this is done again, and finds itself done.
+            briefing.write_launch(job)
+            briefing.finish(writing, job, message)
+            return True
     except BadBase as error:
-        finish(folder, record, Outcome("failed", f"client_error: {error.message}"))
+        finish(journal, Outcome("failed", f"client_error: {error.message}"))
     except worktree.BranchHeld as error:
-        finish(folder, record, Outcome("needs_human", question=error.message))
+        finish(journal, Outcome("needs_human", question=error.message))
     except (OrchestratorError, OSError) as error:
         # A broken template, a full disk, a git that fails: nothing that the task could help.
-        finish(folder, record, _fault(error))
+        finish(journal, _fault(error))
+    return False
 
 
 def _is_done_already(job: Job) -> bool:
@@ -101,10 +101,8 @@ def _is_done_already(job: Job) -> bool:
 
     A fault of the system kept that run from delivering; nobody is to pay for the same work twice.
     """
-    left = job.record.get("undelivered")
-    return (
-        left is not None and base_branch.tip(job.layout.root, job.record["branch"]) == left["head"]
-    )
+    left = job.record.undelivered
+    return left is not None and base_branch.tip(job.layout.root, job.record.branch) == left.head
 
 
 class BadBase(OrchestratorError):
@@ -113,8 +111,8 @@ class BadBase(OrchestratorError):
     code = "no_base"
 
 
-#: Commits by branch: ours, and the remote's.
-_Heads = tuple[dict[str, str], dict[str, str]]
+#: The commit to start from; and commits by branch, the local ones and the remote's.
+_Heads = tuple[str, dict[str, str], dict[str, str]]
 
 
 def _look_for_start(job: Job) -> Callable[[], _Heads]:
@@ -123,7 +121,7 @@ def _look_for_start(job: Job) -> Callable[[], _Heads]:
     What is returned waits for it, looks at the remote too, notes the start in the record, and
     returns the commits of the branches that matter.
     """
-    record, root = job.record, job.layout.root
+    root = job.layout.root
     review = _pull_request_under_review(job)
     base = review.base if review else base_branch.base_branch(job.config, job.task)
     branch = None
@@ -148,20 +146,26 @@ def _look_for_start(job: Job) -> Callable[[], _Heads]:
         start = base_commit
         if review is not None:
             start = theirs.get(review.branch) or ours.get(review.branch) or review.head
-        record.update(branch=branch, base=base, base_commit=base_commit, start=start, remote=remote)
-        record["identity"] = "user.email" in known
-        record["push_addresses"] = known.get(pushurl.lower(), [])
-        record["review"] = review._asdict() if review else None
-        return ours, theirs
+        job.journal.record = job.record._replace(
+            branch=branch,
+            base=base,
+            base_commit=base_commit,
+            start=start,
+            remote=remote,
+            identity="user.email" in known,
+            push_addresses=tuple(known.get(pushurl.lower(), ())),
+            review=review,
+        )
+        return start, ours, theirs
 
     return find
 
 
-def _check_out(job: Job, ours: dict[str, str], theirs: dict[str, str]) -> bool:
+def _check_out(job: Job, start: str, ours: dict[str, str], theirs: dict[str, str]) -> bool:
     """Bring worktree and branch into the state the run starts from; return whether it is new."""
-    root, branch, start = job.layout.root, job.record["branch"], job.record["start"]
+    root, branch = job.layout.root, job.record.branch
     fresh = worktree.ensure(root, job.path, start)
-    if not fresh and worktree.preserve(job.path, None, f"{job.record['id']}-before").dirty:
+    if not fresh and worktree.preserve(job.path, None, f"{job.record.id}-before").dirty:
         worktree_commands.clean(job.path)
     toplevel = repository.begin_toplevel(job.path)
     if branch is not None:
@@ -209,122 +213,133 @@ def _run_hook(job: Job, fresh: bool) -> None:
 # --- after the client --------------------------------------------------------------------------
 
 
-def conclude(folder: str, record: Record) -> None:
+def conclude(journal: Journal) -> None:
     """Make the outcome of an ended client, deliver what is done, and leave the run `finished`."""
     role = None
     try:
-        rescued = _secure(folder, record)
-        job = Job.load(folder, record)
+        rescued = _secure(journal)
+        job = Job.load(journal)
         role = job.role
         outcome = _conclude(job, rescued)
     except (OrchestratorError, OSError) as error:
         # What the run cost and which conversation it was are known all the same, even when its
         # role went away under it.
-        told = _told(folder, record, role)
-        if told.verdict == "done" and record.get("commits"):
-            record["undelivered"] = {"told": told._asdict(), "head": record["tip"]}
+        told = _told(journal, role)
+        record = journal.record
+        if told.verdict == "done" and record.commits:
+            journal.record = record._replace(undelivered=Undelivered(told, record.tip))
         outcome = told._replace(verdict="system_fault", reason=_fault(error).reason)
-    outcome = _blamed_on_the_disk(folder, record, outcome)
-    if record.get("moved") and outcome.verdict in ("failed", "interrupted"):
+    outcome = _blamed_on_the_disk(journal, outcome)
+    if journal.record.moved and outcome.verdict in ("failed", "interrupted"):
         # Its client worked in a folder that was gone, with a git that found no repository.
         reason = f"stopped: the project was moved under it: {outcome.reason}"
         outcome = outcome._replace(verdict="stopped", reason=reason)
-        record["undelivered"] = None
-    finish(folder, record, outcome)
+        journal.record = journal.record._replace(undelivered=None)
+    finish(journal, outcome)
 
 
-def _blamed_on_the_disk(folder: str, record: Record, outcome: Outcome) -> Outcome:
+def _blamed_on_the_disk(journal: Journal, outcome: Outcome) -> Outcome:
     """Return the outcome; one that was bad while the disk took nothing is the disk's doing.
 
     Neither a client nor a check can work then, or say what stopped it.
     """
     if outcome.verdict not in ("failed", "interrupted", "system_fault"):
         return outcome
-    noted = (record.get("ended") or {}).get("disk")
-    short = disk.Shortage(*noted) if noted else disk.shortage(folder)
+    ended = journal.record.ended
+    short = (ended.disk if ended else None) or disk.shortage(journal.folder)
     if short is None:
         return outcome
     return outcome._replace(verdict="system_fault", reason=f"{short.word}: {short.why}")
 
 
-def _told(folder: str, record: Record, role: Role | None) -> Outcome:
+def _told(journal: Journal, role: Role | None) -> Outcome:
     """Return the outcome that the client's stream and its end tell; or that of the earlier run."""
-    if record.get("client") is None and record.get("undelivered"):
-        told = Outcome(**record["undelivered"]["told"])
+    record = journal.record
+    if record.client is None and record.undelivered:
+        told = record.undelivered.told
         return told._replace(cost_usd=None, input_tokens=None, output_tokens=None)
-    stream = client.read_stream(os.path.join(folder, run_record.STREAM))
-    return client.outcome(stream, _ended(folder, record), role, record.get("commits", 0))
+    launch = files.read_json(journal.path(run_record.LAUNCH)) or {}
+    client = registry.named(launch.get("client"))
+    ended = _ended(journal, client, launch.get("allow"))
+    with _stream(journal) as lines:
+        return client.outcome(lines, ended, role, record.commits)
 
 
-def _secure(folder: str, record: Record) -> str | None:
+def _secure(journal: Journal) -> str | None:
     """Put what the worktree holds on the branch or under a ref, and note what the branch has.
 
     Returns the rescue ref, if there is one. Needs neither role nor configuration.
     """
-    layout = Layout(record["project"])
-    path = layout.worktree(record["agent"])
-    rescued = None
-    if record.get("moved"):
+    record = journal.record
+    start, base = record.start, record.base_commit
+    if start is None or base is None:
+        raise OrchestratorError("the record does not say where the run started")
+    layout = Layout(record.project)
+    path = layout.worktree(record.agent)
+    if record.moved:
         # Git lost the worktree: what it holds is put aside, the branch is where it was.
-        worktree.ensure(layout.root, path, record["start"])
+        worktree.ensure(layout.root, path, start)
     if worktree_commands.is_worktree(path):
-        kept = worktree.preserve(path, record["branch"], record["id"])
+        kept = worktree.preserve(path, record.branch, record.id)
         # What a try before us rescued is the whole; ours may be what its cleaning had left.
-        rescued = record["steps"].get("rescued") or kept.ref
-        record["steps"]["rescued"] = rescued
-        run_record.write(folder, record)
+        rescued = record.steps.rescued or kept.ref
+        record = record._replace(steps=record.steps._replace(rescued=rescued))
+        journal.write(record)
         if kept.dirty:
             worktree_commands.clean(path)
-    tip = base_branch.tip(layout.root, record["branch"])
-    commits = repository.count_commits(layout.root, record["base_commit"], tip) if tip else 0
-    record.update(tip=tip, commits=commits)
+    tip = base_branch.tip(layout.root, record.branch)
+    commits = repository.count_commits(layout.root, base, tip) if tip else 0
     if worktree_commands.is_worktree(path):
-        worktree_commands.detach(path, tip or record["start"])
-    run_record.write(folder, record)
-    return rescued
+        worktree_commands.detach(path, tip or start)
+    journal.write(record._replace(tip=tip, commits=commits))
+    return record.steps.rescued
 
 
 def _conclude(job: Job, rescued: str | None) -> Outcome:
-    record = job.record
-    outcome = _told(job.folder, record, job.role)
+    outcome = _told(job.journal, job.role)
     if outcome.verdict == "done" and job.is_ours:
-        outcome = _deliver(job, outcome, record["tip"], record["commits"], rescued)
+        outcome = _deliver(job, outcome, rescued)
     if job.role.delivers == "verdict":
         reviewed = job.task.pr if job.task else None
-        outcome = outcome._replace(head=record.get("start"), pr=reviewed)
+        outcome = outcome._replace(head=job.record.start, pr=reviewed)
     return outcome
 
 
-def _deliver(
-    job: Job, outcome: Outcome, tip: str | None, commits: int, rescued: str | None
-) -> Outcome:
+def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     """Deliver what is done; a fault on the way leaves what the run cost and its conversation."""
     # What is left to do if that fails: see `_is_done_already`.
-    job.record["undelivered"] = {"told": outcome._asdict(), "head": tip}
-    job.save()
+    job.journal.write(job.record._replace(undelivered=Undelivered(outcome, job.record.tip)))
     from orchestrator.guard import user_commands
     from orchestrator.run import delivery
 
     try:
-        return delivery.deliver(job.folder, job.record, job, outcome, tip, commits, rescued)
+        return delivery.deliver(job, outcome, rescued)
     except user_commands.Stopped:
         return outcome._replace(verdict="stopped", reason="stopped: by a person")
     except (OrchestratorError, OSError) as error:
         return outcome._replace(verdict="system_fault", reason=_fault(error).reason)
 
 
-def _ended(folder: str, record: Record) -> client.Ended:
-    ended = record.get("ended") or {}
-    stderr = _tail(os.path.join(folder, run_record.STDERR))
+def _stream(journal: Journal) -> IO[str]:
+    """Open a run's stream; an empty one where the client wrote none."""
+    path = journal.path(run_record.STREAM)
+    where = path if os.path.exists(path) else os.devnull
+    return open(where, encoding="utf-8", errors="replace")
+
+
+def _ended(journal: Journal, client: Client, allow: object) -> Ended:
+    ended, process = journal.record.ended or run_record.Ended(), journal.record.client
+    stderr = _tail(journal.path(run_record.STDERR))
     from orchestrator.guard import secret_names
 
-    allow = (files.read_json(os.path.join(folder, run_record.LAUNCH)) or {}).get("allow")
-    given = secret_names.given_to_client(os.environ, allow if isinstance(allow, list) else ())
-    return client.Ended(
-        exit_code=ended.get("exit_code"),
-        signal=ended.get("signal"),
-        stopped_for=ended.get("stopped_for"),
-        start_error=ended.get("start_error"),
+    allowed = allow if isinstance(allow, list) else ()
+    kept = client.sign_in_names(os.environ)
+    given = secret_names.without_secrets(os.environ, allowed, kept)
+    return Ended(
+        exit_code=ended.exit_code,
+        signal=ended.signal,
+        stopped_for=ended.stopped_for,
+        start_error=process.start_error if process else None,
         stderr=stderr,
         lacked=tuple(secret_names.named_in(stderr, os.environ, given)),
     )

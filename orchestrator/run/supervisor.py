@@ -22,16 +22,20 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.client import registry
 from orchestrator.guard import client_environment
 from orchestrator.project import run_record
-from orchestrator.project.run_record import Record
+from orchestrator.project.run_record import ClientProcess, Ended, Journal
 from orchestrator.system import disk, files, locks, process
 
 if TYPE_CHECKING:
+    from orchestrator.model import Agent
     from orchestrator.system.aside import Aside
 
 #: Bytes of output after which a run is taken for a runaway.
 MAX_OUTPUT = 512 * 1024 * 1024
+#: Bytes of a line of output that are looked at together.
+MAX_LINE = 16 * 1024 * 1024
 #: Seconds that the client may live on after its result line (background work can hold it open).
 LINGER_SECONDS = 60.0
 #: Longest time between two looks at the clock and the output.
@@ -56,45 +60,44 @@ def main(folder: str, lock_descriptor: int | None = None, writer: Aside | None =
     except locks.LockHeld:
         return 0
     record = run_record.read(folder)
-    if record is None or record["status"] == "finished" or not run_record.can_go_on(record):
+    if record is None or record.status == "finished":
         return 0
     root = os.path.abspath(os.path.join(folder, *[os.pardir] * 5))
-    # Who only waits starts nothing, and is to stay small.
-    if record["status"] != "running" and not _is_of_this_clone(root, folder, record):
+    # A supervisor that only waits starts nothing, and should stay small.
+    if record.status != "running" and not record.is_of_clone(folder, _key_of(root)):
         return 0
-    if not _is_same_folder(record["project"], root):
-        # A person moved the project: what lies where it was is none of ours.
-        record.update(project=root, moved=True)
-    me = {"pid": os.getpid(), "identity": process.identity(os.getpid())}
-    known, record["supervisor"] = record.get("supervisor"), me
-    if record["status"] in ("starting", "preparing", "prepared"):
-        # Anew, though one that is gone may have come to its end: maybe the machine went down with
-        # it, and what git wrote then is gone too.
+    if not _is_same_folder(record.project, root):
+        # A person moved the project: the folder where it was no longer belongs to this run.
+        record = record._replace(project=root, moved=True)
+    me, before = process.known(os.getpid()), record.supervisor
+    journal = Journal(folder, record._replace(supervisor=me))
+    if record.status == "starting":
+        # From the beginning, even if an earlier supervisor had finished its preparation: if the
+        # machine went down after that, what git wrote may be lost.
         from orchestrator.run import runner
 
-        runner.prepare(folder, record, writer)  # writes the record at once, while git is at work
-    elif me != known:
-        run_record.write_surely(folder, record)
-    if record["status"] == "prepared":
-        launch(folder, record)
-        become(folder, lock)
-    if record["status"] == "running":
-        become(watch(folder, record), lock)
-    if record["status"] == "concluding":
+        if runner.prepare(journal, writer):  # writes the record first, while git works
+            launch(journal)
+            become(folder, lock)
+    elif me != before:
+        journal.write_surely(journal.record)
+    if journal.record.status == "running":
+        become(watch(journal), lock)
+    if journal.record.status == "concluding":
         from orchestrator.run import runner
 
-        runner.conclude(folder, record)
+        runner.conclude(journal)
     lock.close()
-    become_tick(str(record["project"]))
+    become_tick(journal.record.project)
     return 0
 
 
-def _is_of_this_clone(root: str, folder: str, record: Record) -> bool:
-    """Whether the run was begun here: its folder is ROOT/.orchestrator/agents/NAME/runs/ID."""
+def _key_of(root: str) -> str:
+    """Return the key of the clone in `root`: a run's folder is ROOT/.orchestrator/agents/..."""
     from orchestrator.layout import Layout
     from orchestrator.project import mark
 
-    return run_record.is_of_clone(record, folder, mark.key(Layout(root)))
+    return mark.key(Layout(root))
 
 
 def _is_same_folder(one: str, other: str) -> bool:
@@ -151,40 +154,44 @@ def become_tick(project: str) -> None:
     os.execv(words[0], words)
 
 
-def launch(folder: str, record: Record) -> None:
-    """Start the client, on record before it runs its first instruction.
+def launch(journal: Journal) -> None:
+    """Start the client; the record names it before it executes its first instruction.
 
-    The child waits on a pipe until its pid is in the journal; if we die before that, it reads the
-    pipe's end and goes away: there is never a client that nobody knows of (failures 1, 4).
+    The child waits on a pipe until its pid is in the journal. If this process dies before that, the
+    child reads the pipe's end and exits: no client runs that the record does not name.
     """
-    plan = files.read_json(os.path.join(folder, run_record.LAUNCH))
+    plan = files.read_json(journal.path(run_record.LAUNCH))
     if plan is None:
-        raise RuntimeError(f"{folder}: {run_record.LAUNCH} is missing")
+        raise RuntimeError(f"{journal.folder}: {run_record.LAUNCH} is missing")
+    client = registry.named(plan.get("client"))
     variables = client_environment.for_client(
-        os.environ, plan["environment"], plan.get("allow", ())
+        os.environ,
+        plan["environment"],
+        plan.get("allow", ()),
+        kept=client.sign_in_names(os.environ),
+        dropped=client.session_names,
     )
     go_read, go_write = os.pipe()
     error_read, error_write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(go_write)
-        _become_client(folder, plan, variables, go_read, error_write)
+        _become_client(journal, plan, variables, go_read, error_write)
     os.close(go_read)
     os.close(error_write)
-    record["client"] = {"pid": child, "identity": process.identity(child), "started": time.time()}
-    record["status"] = "running"
-    run_record.write_surely(folder, record)
+    started = ClientProcess(child, process.identity(child), time.time())
+    journal.write_surely(journal.record._replace(client=started, status="running"))
     os.write(go_write, b"1")
     os.close(go_write)
     with os.fdopen(error_read, "rb") as errors:
         said = errors.read().decode(errors="replace")
     if said:
-        record["client"]["start_error"] = said
-        run_record.write_surely(folder, record)
+        started = started._replace(start_error=said)
+        journal.write_surely(journal.record._replace(client=started))
 
 
 def _become_client(
-    folder: str, plan: dict[str, Any], variables: dict[str, str], go: int, errors: int
+    journal: Journal, plan: dict[str, Any], variables: dict[str, str], go: int, errors: int
 ) -> None:
     """In the forked child: wait for the word, then turn into the client. Never returns."""
     program = plan["argv"][0]
@@ -193,10 +200,10 @@ def _become_client(
         for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         if os.read(go, 1) == b"1":
-            _redirect(0, os.path.join(folder, run_record.PROMPT), os.O_RDONLY)
+            _redirect(0, plan["stdin"], os.O_RDONLY)
             output = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            _redirect(1, os.path.join(folder, run_record.STREAM), output)
-            _redirect(2, os.path.join(folder, run_record.STDERR), output)
+            _redirect(1, journal.path(run_record.STREAM), output)
+            _redirect(2, journal.path(run_record.STDERR), output)
             os.chdir(plan["cwd"])
             os.execvpe(program, plan["argv"], variables)
     except OSError as error:
@@ -211,52 +218,46 @@ def _redirect(number: int, path: str, flags: int) -> None:
     os.close(descriptor)
 
 
-def watch(folder: str, record: Record) -> str:
-    """Wait for the client's end, or bring it about when it passes a limit; write down which.
+def watch(journal: Journal) -> str:
+    """Wait for the client's end, or end it when it passes a limit; write down what happened.
 
-    The client may not be our child (its supervisor died, and we took over): then its end is seen
-    by its identity, and nobody knows its exit code. Returns the run's folder as it is then called.
+    The client may not be a child of this process, when an earlier supervisor died: then its end is
+    seen by its identity, and its exit code stays unknown. Returns the run's folder, which may have
+    been moved meanwhile.
     """
     process.adopt_orphans()
-    # From inside: wherever a person moves the project meanwhile, the run's files stay in reach.
-    os.chdir(folder)
-    waiting = _Waiting(os.curdir, record)
+    # The run's files stay in reach wherever a person moves the project meanwhile.
+    os.chdir(journal.folder)
+    record = journal.record
+    if record.client is None:
+        raise RuntimeError(f"{journal.folder}: the record names no client")
+    waiting = _Waiting(record.client, record.settings)
     limit = waiting.until_over()
-    client = record["client"]
-    run_id, me = str(record["id"]), os.getpid()
+    pid, identity, me = record.client.pid, record.client.identity, os.getpid()
     if limit:
-        process.end_run(client["pid"], client["identity"], run_id, reap=waiting.poll, keeper=me)
+        process.end_run(pid, identity, record.id, reap=waiting.poll, keeper=me)
     waiting.finish()
     # What the client left behind, wherever it hides, ends with it.
-    process.end_run(None, None, run_id, reap=waiting.reap_adopted, keeper=me)
-    folder = os.getcwd()
-    for path in (os.path.join(folder, n) for n in (run_record.STREAM, run_record.STDERR)):
-        files.flush(path)  # what it said must not be lost where its end is known
-    record["ended"] = {
-        "exit_code": waiting.exit_code,
-        "signal": waiting.signal,
-        "stopped_for": limit,
-        "start_error": client.get("start_error"),
-        "disk": disk.shortage(folder),
-        "at": time.time(),
-    }
-    record["status"] = "concluding"
-    run_record.write_surely(folder, record)
-    return folder
+    process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
+    journal.folder = os.getcwd()
+    for name in (run_record.STREAM, run_record.STDERR):
+        files.flush(journal.path(name))  # must not be lost where the record says that it ended
+    short = disk.shortage(journal.folder)
+    ended = Ended(waiting.exit_code, waiting.signal, limit, short, time.time())
+    journal.write_surely(record._replace(ended=ended, status="concluding"))
+    return journal.folder
 
 
 class _Waiting:
-    """The wait for one client."""
+    """The wait for one client, from within the run's folder."""
 
-    def __init__(self, folder: str, record: Record) -> None:
-        self.folder = folder
-        self.pid = int(record["client"]["pid"])
-        self.identity = record["client"]["identity"]
+    def __init__(self, client: ClientProcess, limits: Agent) -> None:
+        self.pid, self.identity = client.pid, client.identity
         self.exit_code: int | None = None
         self.signal: int | None = None
-        self.limits = record["limits"]
-        self._reaped = False
-        self._outputs = [os.path.join(folder, n) for n in (run_record.STREAM, run_record.STDERR)]
+        self.limits = limits
+        self._outputs = (run_record.STREAM, run_record.STDERR)
+        self._client = registry.named((files.read_json(run_record.LAUNCH) or {}).get("client"))
         self._result_at: float | None = None
         self._offset = 0
         self._wake, wake_write = os.pipe()
@@ -272,10 +273,10 @@ class _Waiting:
         # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old.
         began = changed = time.monotonic()
         size = -1
-        runtime, stall = self.limits["max_runtime_seconds"], self.limits["stall_seconds"]
+        runtime, stall = self.limits.max_runtime_seconds, self.limits.stall_seconds
         step = min([POLL_SECONDS, *(x / 4 for x in (runtime, stall) if x)])
         while not self.poll():
-            if run_record.stop_reason(self.folder):
+            if run_record.stop_reason(os.curdir):
                 return "stopped"
             now = time.monotonic()
             latest = self._output_size()
@@ -336,16 +337,14 @@ class _Waiting:
         return total
 
     def _look_for_result(self, now: float) -> None:
-        """Note when the stream's result line has come."""
+        """Note when the stream's last line has come."""
         try:
             with open(self._outputs[0], "rb") as stream:
-                # A little earlier than last time: the words may lie across two reads.
-                stream.seek(max(self._offset - 64, 0))
-                carry = b""
-                while chunk := stream.read(65536):
-                    if b'"type":"result"' in (carry + chunk).replace(b": ", b":"):
+                stream.seek(self._offset)
+                # A line that is not whole yet is read again.
+                while (line := stream.readline(MAX_LINE)).endswith(b"\n") or len(line) == MAX_LINE:
+                    self._offset += len(line)
+                    if self._client.is_last_line(line):
                         self._result_at = now
-                    carry = chunk[-64:]
-                self._offset = stream.tell()
         except FileNotFoundError:
             return

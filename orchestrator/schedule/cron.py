@@ -30,8 +30,7 @@ _QUOTED = {"'": "'\"'\"'", "%": "'\\%'", "\\": "\\''"}
 
 class Cron(Kind):
     token_place = (
-        "run `claude setup-token`, then let a line of its own at the top of your crontab "
-        "(crontab -e) say CLAUDE_CODE_OAUTH_TOKEN=<the token>"
+        "let a line of its own at the top of your crontab (crontab -e) say {name}=<the token>"
     )
 
     def require(self) -> None:
@@ -63,7 +62,7 @@ class Cron(Kind):
             return "there"
         return "gone" if without(text, entry.name) == text else "changed"
 
-    def environment(self, name: str) -> dict[str, str]:
+    def environment(self, name: str, token: str) -> dict[str, str]:
         """Return the variables that the crontab sets before the entry's block (crontab(5))."""
         before = _read().partition(f"# >>> {_MARK} {name} >>>".encode())[0].decode(errors="replace")
         found = re.findall(r"^[ \t]*([A-Za-z_]\w*)[ \t]*=[ \t]*(.*?)[ \t]*$", before, re.MULTILINE)

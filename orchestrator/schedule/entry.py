@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from orchestrator.layout import SCHEDULE_LOG, resources
@@ -58,16 +58,14 @@ class Entry(NamedTuple):
         return "".join(f"{line}\n" for line in lines).encode()
 
 
-def usable_path(variables: Mapping[str, str]) -> str:
+def usable_path(variables: Mapping[str, str], passing: Iterable[str] = ()) -> str:
     """Return this shell's PATH as a schedule may have it.
 
-    It leaves out relative folders, repeated folders, names with control characters, and the
-    folders of a plugin's version, which the plugin's next update deletes.
+    It leaves out relative folders, repeated folders, names with control characters, and what lies
+    in the `passing` folders or in this program's own, which the next update deletes.
     """
-    home = variables.get("HOME", "")
-    client = variables.get("CLAUDE_CONFIG_DIR") or os.path.join(home, ".claude")
-    passing = (os.path.join(client, "plugins") + os.sep, os.path.join(resources(), "bin"))
+    folders = (*(os.path.join(each, "") for each in passing), os.path.join(resources(), "bin"))
     words = variables.get("PATH", os.defpath).split(os.pathsep)
     words = [w for w in words if os.path.isabs(w) and not UNSPEAKABLE.search(w)]
-    kept = [w for w in words if not w.startswith(passing)]
+    kept = [w for w in words if not w.startswith(folders)]
     return os.pathsep.join(dict.fromkeys(kept)) or os.defpath

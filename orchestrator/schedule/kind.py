@@ -23,7 +23,7 @@ class Kind(ABC):
     Methods raise OrchestratorError if the schedule's own program refuses, and OSError.
     """
 
-    #: How a long-lived token reaches the client that this schedule's ticks start.
+    #: How a long-lived token, in the variable `name`, reaches the clients of this schedule's ticks.
     token_place: ClassVar[str]
 
     @abstractmethod
@@ -47,8 +47,11 @@ class Kind(ABC):
         """Return whether the entry is as it was put."""
 
     @abstractmethod
-    def environment(self, name: str) -> dict[str, str]:
-        """Return the variables that the schedule adds to an entry's bare environment."""
+    def environment(self, name: str, token: str) -> dict[str, str]:
+        """Return the variables that the schedule adds to an entry's bare environment.
+
+        `token` is the variable of the client's token, for schedules that list no variables.
+        """
 
     def warnings(self) -> list[str]:
         """Return what a person should know of an entry that is good."""

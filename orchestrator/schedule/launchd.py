@@ -12,10 +12,7 @@ from orchestrator.schedule.kind import FileKind, run, unavailable
 
 
 class Launchd(FileKind):
-    token_place = (
-        "run `claude setup-token`, then: launchctl setenv CLAUDE_CODE_OAUTH_TOKEN <the token> "
-        "(once after each login)"
-    )
+    token_place = "launchctl setenv {name} <the token> (once after each login)"
     check = "launchctl print gui/{user}/com.orchestrator.{name}"
     load = ("launchctl bootstrap gui/{user} {folder}/com.orchestrator.{name}.plist",)
     unload = "launchctl bootout gui/{user}/com.orchestrator.{name}"
@@ -44,9 +41,9 @@ class Launchd(FileKind):
         }
         return {os.path.join(self.folder, f"{label}.plist"): plistlib.dumps(keys)}
 
-    def environment(self, name: str) -> dict[str, str]:
-        is_set, said = run("launchctl", "getenv", "CLAUDE_CODE_OAUTH_TOKEN")
-        return {"CLAUDE_CODE_OAUTH_TOKEN": said} if is_set and len(said.split()) == 1 else {}
+    def environment(self, name: str, token: str) -> dict[str, str]:
+        is_set, said = run("launchctl", "getenv", token)
+        return {token: said} if is_set and len(said.split()) == 1 else {}
 
 
 def _platform() -> str:

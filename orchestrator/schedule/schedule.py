@@ -110,12 +110,15 @@ def state(entry: Entry) -> State:
     return "old" if found == "changed" and not os.path.lexists(entry.script_path) else "changed"
 
 
-def environment(entry: Entry, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment in which the schedule starts its script. Raises OrchestratorError."""
+def environment(entry: Entry, variables: Mapping[str, str], token: str) -> dict[str, str]:
+    """Return the environment in which the schedule starts its script. Raises OrchestratorError.
+
+    `token` is the variable in which the client gets a token.
+    """
     names = ("HOME", "LOGNAME", "USER")
     bare = {name: variables[name] for name in names if name in variables}
     bare |= {"SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
-    return bare | KINDS[entry.kind].environment(entry.name)
+    return bare | KINDS[entry.kind].environment(entry.name, token)
 
 
 def probe(entry: Entry, word: str, variables: Mapping[str, str]) -> commands.Finished:

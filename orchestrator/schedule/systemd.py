@@ -12,8 +12,8 @@ from orchestrator.schedule.kind import FileKind, run, unavailable
 
 class Systemd(FileKind):
     token_place = (
-        "run `claude setup-token`, then let ~/.config/environment.d/claude.conf (mode 600) say "
-        "CLAUDE_CODE_OAUTH_TOKEN=<the token>, and log in again"
+        "let ~/.config/environment.d/orchestrator.conf (mode 600) say {name}=<the token>, and log "
+        "in again"
     )
     check = "systemctl --user is-active --quiet orchestrator-{name}.timer"
     load = (
@@ -56,7 +56,7 @@ class Systemd(FileKind):
         unit = os.path.join(self.folder, f"orchestrator-{entry.name}")
         return {f"{unit}.service": service.encode(), f"{unit}.timer": timer.encode()}
 
-    def environment(self, name: str) -> dict[str, str]:
+    def environment(self, name: str, token: str) -> dict[str, str]:
         _, said = run("systemctl", "--user", "show-environment")
         pairs = (line.partition("=") for line in said.splitlines() if "=$'" not in line)
         return {key: value for key, equals, value in pairs if equals}

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
+from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.project import faults, mark
 from orchestrator.setup import probes, schedule_probe, state_probe
-from orchestrator.setup.finding import Finding, Subject, fail, ok, warn
+from orchestrator.setup.subject import Subject
 from orchestrator.tick import lock, problems
 
 
@@ -34,7 +36,9 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         _hold,
         state_probe.clock,
         state_probe.leftovers,
-        lambda subject: schedule_probe.look(layout, variables, list(findings)),
+        lambda subject: schedule_probe.look(
+            layout, registry.of_config(subject.loaded.config), variables, list(findings)
+        ),
     ]
     for check in checks:
         try:
@@ -68,7 +72,7 @@ def _programs(subject: Subject) -> Iterator[Finding]:
     yield probes.python()
     git_found = probes.git_program(layout.root)
     yield git_found
-    yield from probes.client(layout, config, subject.variables)
+    yield from registry.of_config(config).probe(config, layout.root, subject.variables)
     if git_found.level == "fail":
         return
     trust = probes.trust(layout.root)

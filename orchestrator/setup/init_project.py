@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 
+from orchestrator.client import program, registry
 from orchestrator.config import edit, load
 from orchestrator.errors import OrchestratorError
+from orchestrator.finding import Finding
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout, resources
 from orchestrator.model import iso
 from orchestrator.project import mark
 from orchestrator.setup import probes, skills, user_files
-from orchestrator.setup.finding import Finding
 from orchestrator.system import files
 from orchestrator.tasks import store as stores
 
@@ -81,12 +82,13 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
 def _write_mark(layout: Layout, now: float, commands: bool) -> None:
     """Record what the person said, and where this shell has the programs that ticks need."""
     known = mark.read(layout)
+    client = registry.of_config(load.settings(layout, write_cache=False).config)
     record = {
         **known,
         "initialised": known.get("initialised") or iso(now),
         #: What is believed and run from `.orchestrator/` bears it.
         "key": mark.key(layout) or os.urandom(16).hex(),
-        "programs": {name: shutil.which(name) for name in ("git", "claude", "gh")},
+        "programs": {name: shutil.which(name) for name in ("git", client.program, "gh")},
         "commands": commands,
         #: The base branch, where neither the configuration nor the remote names one.
         "branch": known.get("branch") or repository.current_branch(layout.root),
@@ -117,7 +119,7 @@ def _unpause(layout: Layout, change: Change) -> None:
 def _warnings(layout: Layout) -> list[str]:
     """Return what the project still lacks; nothing is started to find out."""
     config = load.settings(layout, write_cache=False).config
-    looked = (probes.find_client(layout, config, os.environ), probes.gh_absent(layout, config))
+    looked = (program.find(config, layout.root, os.environ), probes.gh_absent(layout, config))
     found = [f"{e.message}; {e.hint}" for e in looked if isinstance(e, Finding)]
     if remotes.url(layout.root, config.remote) is None:
         found.append(f"there is no remote {config.remote!r}: branches stay in this repository")

@@ -6,38 +6,23 @@ what it finds.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import call, remotes, repository
-from orchestrator.guard import client_environment, os_sandbox
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.pulls import forges
-from orchestrator.setup.finding import Finding, fail, ok, warn
-from orchestrator.system import commands
 
 #: Seconds for each program that is tried.
 PROBE_TIMEOUT = 10.0
 #: `rev-parse --path-format` (git's release notes of 2.31); everything else that is used is older.
 OLDEST_GIT = (2, 31)
-#: The first client that knows every option of `client.command`: older ones end with "unknown option
-#: '--system-prompt-snapshot'". Also `engines` in plugin.json, which only newer clients read.
-OLDEST_CLIENT = (2, 1, 257)
-#: Variables that sign the client in without a file. Only whether they are set is looked at.
-_SIGN_IN = (
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_VERTEX",
-)
 
 
 def python() -> Finding:
@@ -70,7 +55,7 @@ def trust(root: str) -> Finding:
     except OrchestratorError as error:
         return fail("trust", error.message, error.hint or "fix git first")
     if done.code == 0:
-        return ok("trust", "git trusts this folder (Claude Code's folder trust is not needed)")
+        return ok("trust", "git trusts this folder (the client's folder trust is not needed)")
     said = (done.err.strip().splitlines() or ["no reason given"])[0]
     mine = f"chown it, or: git config --global --add safe.directory {shlex.quote(root)}"
     hint = mine if "dubious ownership" in said else "try: git status"
@@ -89,96 +74,6 @@ def git_identity(root: str) -> Finding:
         "git_identity",
         "git does not know your name: agents' commits get the agents' names",
         "git config --global user.name '...'; git config --global user.email '...'",
-    )
-
-
-# --- the client --------------------------------------------------------------------------------
-
-
-def client(layout: Layout, config: Config, variables: Mapping[str, str]) -> Iterator[Finding]:
-    """Look whether the client starts and is signed in."""
-    found = find_client(layout, config, variables)
-    if isinstance(found, Finding):
-        yield found
-        return
-    yield _version(found, config, variables)
-    yield sign_in(config, variables)
-    if config.claude_sandbox:
-        yield sandbox_programs(variables)
-
-
-def find_client(layout: Layout, config: Config, variables: Mapping[str, str]) -> str | Finding:
-    """Return the client's path, or a finding if there is none. Starts nothing."""
-    program = config.claude_command[0]
-    is_path = os.sep in program
-    wanted = os.path.join(layout.root, program) if is_path else program
-    where = "is not there" if is_path else "is not on the PATH"
-    return shutil.which(wanted, path=variables.get("PATH", os.defpath)) or fail(
-        "client",
-        f"the client {program!r} {where}: no agent can run",
-        "install Claude Code, or set claude.command in .orchestrator/agents.yaml",
-    )
-
-
-def sandbox_programs(variables: Mapping[str, str]) -> Finding:
-    """Look whether the client's sandbox can start: without it no agent that writes runs."""
-    path = variables.get("PATH", os.defpath)
-    missing = [name for name in os_sandbox.PROGRAMS if shutil.which(name, path=path) is None]
-    if sys.platform == "linux" and missing:
-        message = f"claude.sandbox is true, but {' and '.join(missing)} cannot be found"
-        hint = "Debian and Ubuntu: apt install bubblewrap socat; or set claude.sandbox: false"
-        return fail("sandbox", message, hint)
-    return ok("sandbox", "the programs that the client's sandbox needs are installed")
-
-
-def _version(program: str, config: Config, variables: Mapping[str, str]) -> Finding:
-    """Ask the client for its version, in an empty folder: it may write where it starts."""
-    shown = " ".join(config.claude_command)
-    clean = {k: v for k, v in variables.items() if not k.startswith("ORCHESTRATOR_")}
-    with tempfile.TemporaryDirectory(prefix="orchestrator-doctor-") as folder:
-        try:
-            done = commands.run(
-                (program, *config.claude_command[1:], "--version"),
-                cwd=folder,
-                environment=client_environment.for_client(clean, {}, config.environment_allow),
-                timeout=PROBE_TIMEOUT,
-            )
-        except OSError as error:
-            message = f"the client {shown!r} cannot be started: {error.strerror}"
-            return fail("client", message, "install it again, or set claude.command")
-    if done.code is None:
-        message = f"`{shown} --version` did not end within {PROBE_TIMEOUT:.0f} s"
-        return warn("client", message, "try it by hand")
-    said = (done.out.strip() or done.err.strip()).partition("\n")[0][:100]
-    if done.code != 0:
-        message = f"`{shown} --version` exited {done.code}: {said or 'no message'}"
-        return warn("client", message, "try it by hand")
-    oldest = ".".join(map(str, OLDEST_CLIENT))
-    known = re.match(r"(\d+)\.(\d+)\.(\d+) \(Claude Code\)", said)
-    if known and tuple(map(int, known.groups())) < OLDEST_CLIENT:
-        message = f"{program} is {said}: runs need {oldest} or newer"
-        return fail("client", message, "claude update")
-    return ok("client", f"{program}: {said or 'no version given'}")
-
-
-def sign_in(config: Config, variables: Mapping[str, str]) -> Finding:
-    """Look for signs of a sign-in. Never reads a credential."""
-    if not any("claude" in os.path.basename(word) for word in config.claude_command):
-        return ok("sign_in", "not checked: claude.command is a program of your own")
-    given = [name for name in _SIGN_IN if variables.get(name)]
-    if given:
-        return ok("sign_in", f"{given[0]} is set in this shell; the schedule needs it too")
-    home = variables.get("HOME") or os.path.expanduser("~")
-    folder = variables.get("CLAUDE_CONFIG_DIR") or os.path.join(home, ".claude")
-    path = os.path.join(folder, ".credentials.json")
-    if os.path.isfile(path):
-        return ok("sign_in", f"a sign-in of the client was found ({path})")
-    if sys.platform == "darwin":
-        return ok("sign_in", "not checked: macOS keeps it in the keychain")
-    return warn(
-        "sign_in",
-        "no sign-in of the client was found",
-        "run `claude` once and sign in; for cron and launchd: claude setup-token",
     )
 
 

@@ -12,19 +12,22 @@ import shutil
 from collections.abc import Iterator, Mapping
 
 from orchestrator import __version__
+from orchestrator.client.protocol import Client
 from orchestrator.errors import OrchestratorError
+from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule
 from orchestrator.schedule.entry import Entry
-from orchestrator.setup.finding import Finding, fail, ok, warn
 from orchestrator.setup.probes import PROBE_TIMEOUT
 from orchestrator.system import commands
 
 _LEVELS = ("ok", "warn", "fail")
 
 
-def look(layout: Layout, variables: Mapping[str, str], here: list[Finding]) -> Iterator[Finding]:
+def look(
+    layout: Layout, client: Client, variables: Mapping[str, str], here: list[Finding]
+) -> Iterator[Finding]:
     """Look whether the installed schedule starts ticks, and what it lacks that this shell has.
 
     `here` is what was found from this shell. Nothing is found where no schedule was installed.
@@ -46,8 +49,8 @@ def look(layout: Layout, variables: Mapping[str, str], here: list[Finding]) -> I
         yield warn("schedule", message, "to renew it: orchestrator init")
         return
     wrong = [*_entry(entry, state, again), *_lost(layout, entry, again)]
-    given = schedule.environment(entry, variables)
-    wrong += [*_from_schedule(entry, given, here, again), *_zone(entry, given, variables)]
+    given = schedule.environment(entry, variables, client.token[1])
+    wrong += [*_from_schedule(entry, client, given, here, again), *_zone(entry, given, variables)]
     yield from wrong
     if not wrong:
         message = f"{entry.kind} starts {entry.launcher}, which finds what it needs"
@@ -76,7 +79,7 @@ def _lost(layout: Layout, entry: Entry, again: str) -> Iterator[Finding]:
 
 
 def _from_schedule(
-    entry: Entry, given: Mapping[str, str], here: list[Finding], again: str
+    entry: Entry, client: Client, given: Mapping[str, str], here: list[Finding], again: str
 ) -> Iterator[Finding]:
     """Start the entry as the schedule does, and return what is worse there than here."""
     done = schedule.probe(entry, "_probe", given)
@@ -91,8 +94,9 @@ def _from_schedule(
     for each in found:
         known = max((_LEVELS.index(f.level) for f in here if f.code == each.code), default=0)
         if _LEVELS.index(each.level) > known:
-            token = schedule.KINDS[entry.kind].token_place
-            hint = token if each.code == "sign_in" else each.hint
+            make, name = client.token
+            place = schedule.KINDS[entry.kind].token_place.format(name=name)
+            hint = f"run `{make}`, then: {place}" if each.code == "sign_in" else each.hint
             message = f"started by {entry.kind}: {each.message}"
             yield Finding(each.code, each.level, message, hint)
 

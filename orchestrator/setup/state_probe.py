@@ -8,11 +8,12 @@ import shutil
 import stat
 from collections.abc import Iterator
 
+from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import repository
 from orchestrator.project import agent_memory, mark
 from orchestrator.pulls import landing
 from orchestrator.setup import init_project
-from orchestrator.setup.finding import Finding, Subject, fail, ok, warn
+from orchestrator.setup.subject import Subject
 from orchestrator.system import files, locks
 from orchestrator.tasks import store as stores
 from orchestrator.tick import problems

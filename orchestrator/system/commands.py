@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Finished(NamedTuple):
-    """What a command did. `code` is None when its time was over and it was ended."""
+    """The result of a command. `code` is None if it was ended at its time limit."""
 
     code: int | None
     out: str
@@ -84,10 +84,10 @@ class Begun:
 
 @contextlib.contextmanager
 def _readable(text: str | None) -> Iterator[int]:
-    """Give a descriptor for a command to read `text` from.
+    """Provide a descriptor from which a command reads `text`.
 
-    A file without a name, no pipe: if we are killed, the reader of a pipe takes the part that came
-    for the whole, and a pull request is opened with half a text, or with none.
+    It is a file without a name, not a pipe: if this process is killed, the reader of a pipe takes
+    the first part for the whole text, and opens a pull request with half of it.
     """
     if text is None:
         with open(os.devnull, "rb") as nothing:
@@ -102,7 +102,7 @@ def _readable(text: str | None) -> Iterator[int]:
 
 
 def _abandon(child: "subprocess.Popen[str]") -> None:
-    """End a command's whole group; a child of its own may hold the pipes open for ever."""
+    """End a command's whole process group: a child of the command may keep the pipes open."""
     import subprocess
 
     signal_group(child.pid, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""The disk that a project lies on: whether anything can be written there.
+"""The disk of a project: whether it can be written to.
 
-Asked before a tick begins, because a tick that cannot write cannot remember what it met either.
+A tick asks this first: a tick that cannot write cannot record what it does.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -12,9 +12,9 @@ from typing import NamedTuple
 #: With less than this left, a disk counts as full: bytes, and files (inodes).
 LEAST_BYTES = 1 << 20
 LEAST_FILES = 64
-#: What the system says when a disk takes no more.
+#: Error numbers of the system for a disk that cannot be written to.
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-#: The same in the words of a program (strerror(3), in the C locale of our git calls).
+#: The same as words in a program's output (strerror(3), in the C locale of the git calls).
 SAID = ("No space left on device", "Disk quota exceeded", "Read-only file system")
 
 
@@ -27,26 +27,26 @@ class Shortage(NamedTuple):
 
 
 def shortage(folder: str) -> Shortage | None:
-    """Return why nothing can be written below a folder; None when it can, or nobody can tell."""
+    """Return why nothing can be written below a folder; None if it can, or if it is not known."""
     try:
         found = os.statvfs(folder)
     except OSError:
         return None
     if found.f_flag & os.ST_RDONLY:
-        hint = "mount it writable again (see `mount`, `dmesg`); work then goes on by itself"
+        hint = "mount it writable again (see `mount`, `dmesg`); work then continues"
         return Shortage("disk_read_only", f"the disk of {folder} is read-only", hint)
     if not os.access(folder, os.W_OK | os.X_OK):
-        hint = "give it back to the user who runs the schedule (chown, chmod)"
+        hint = "give the folder to the user who runs the schedule (chown, chmod)"
         return Shortage("disk_read_only", f"this user may not write in {folder}", hint)
-    # Root may use the blocks that file systems keep back. File systems that count no blocks, or no
-    # files, say that they have none in all.
+    # Root may use reserved blocks. A file system that does not count blocks or files has a total
+    # of 0.
     mine = os.geteuid() == 0
     blocks = found.f_bfree if mine else found.f_bavail
     files = found.f_ffree if mine else found.f_favail
     if found.f_blocks and blocks * found.f_frsize < LEAST_BYTES:
-        hint = "free some space there (see: df, orchestrator clean); work then goes on by itself"
+        hint = "free some space (see: df, orchestrator clean); work then continues"
         return Shortage("disk_full", f"no space is left on the disk of {folder}", hint)
     if found.f_files and files < LEAST_FILES:
-        hint = "remove files there (see: df -i, orchestrator clean); work then goes on by itself"
+        hint = "remove files (see: df -i, orchestrator clean); work then continues"
         return Shortage("disk_full", f"the disk of {folder} can hold no more files", hint)
     return None

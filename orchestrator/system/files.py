@@ -1,6 +1,6 @@
-"""Files: written whole or not at all, appended by the line, locked by the kernel.
+"""Files: written whole or not at all, appended line by line.
 
-Imported by the waiting supervisor and by every command, so it imports next to nothing itself.
+The waiting supervisor and every command import this module, so it imports as little as possible.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import re
 import stat
 from typing import IO, Any
 
-#: Bytes of a state file that are read; none of ours comes near it.
+#: The most bytes that are read of a state file, far more than any state file has.
 MOST_READ = 64 << 20
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = True) -> None:
-    """Put `data` at `path` so that a reader, or a crash, sees the old file or the new one.
+    """Write `data` to `path` so that a reader, or a crash, sees the old file or the new file.
 
-    Written beside, flushed to disk, then renamed; after a power cut it may be the old file still,
-    unless its folder was flushed after. Without `flush` it may be anything then. Raises OSError.
+    The data goes to a temporary file beside it, is flushed to disk, then renamed. After a power cut
+    the old file may be back, unless its folder was flushed afterwards. Without `flush` the content
+    after a power cut is undefined. Raises OSError.
     """
     beside = beside_of(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         descriptor = os.open(beside, flags, mode)
     except FileExistsError:
-        # Left by a process that was killed, or put there (a pipe, a second name of another file):
-        # nothing that is there already is written into.
+        # A killed process left it, or somebody put it there (a pipe, a hard link): never write into
+        # an existing file.
         remove(beside)
         descriptor = os.open(beside, flags, mode)
     try:
@@ -46,9 +47,9 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = Tru
 
 
 def flush(path: str) -> None:
-    """Have a file's bytes outlast a power cut, or a folder's entries: what was renamed into it.
+    """Flush a file's bytes, or a folder's entries (renames), to disk, to survive a power cut.
 
-    Nothing happens where there is none. Raises OSError.
+    Does nothing if the path does not exist. Raises OSError.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -61,13 +62,14 @@ def flush(path: str) -> None:
 
 
 def beside_of(path: str) -> str:
-    """Return where this process writes a file until it is whole (`left_beside` knows the form)."""
+    """Return the path of this process's temporary file (`left_beside` knows the form)."""
     return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
 
 
 def write_json(path: str, value: Any) -> None:
-    """Write `value` as JSON, atomically."""
-    write_atomic(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+    """Write `value` as JSON, atomically. A lone surrogate becomes a question mark."""
+    text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    write_atomic(path, text.encode("utf-8", "replace"))
 
 
 def open_regular(path: str) -> IO[bytes]:
@@ -78,7 +80,7 @@ def open_regular(path: str) -> IO[bytes]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file", path)
+        raise OSError(errno.EINVAL, "not a regular file", path)
     return open(descriptor, "rb")
 
 
@@ -89,7 +91,7 @@ def read_regular(path: str, limit: int = MOST_READ) -> bytes:
 
 
 def read_json(path: str) -> dict[str, Any] | None:
-    """Return the JSON object at `path`; None when the file is missing or is no JSON object."""
+    """Return the JSON object at `path`; None if the file is missing or not a JSON object."""
     try:
         value = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
@@ -97,32 +99,22 @@ def read_json(path: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def fits(value: object, kinds: tuple[type, ...]) -> bool:
-    """Whether a value read from a file is of one of the kinds.
-
-    True and False are no numbers; nor are NaN, infinity and what is too large for a float.
-    """
-    if isinstance(value, int | float) and not abs(value) < 1e300:
-        return False
-    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
-
-
 def is_plain_name(name: object) -> bool:
-    """Whether this names an entry of a folder, and nothing above it or elsewhere."""
+    """Whether this is the name of an entry of a folder, not a path to somewhere else."""
     if not isinstance(name, str) or not 0 < len(name) <= 128 or name[0] in "-.":
         return False
     return name.isascii() and name.isprintable() and "/" not in name
 
 
 def append_line(path: str, line: str) -> None:
-    """Append one line, whole, whoever else appends or calls `put_aside` at the same time.
+    """Append one whole line, also if other processes append or rotate at the same time.
 
     Raises OSError.
     """
     descriptor = _open_locked(path)
     try:
         size = os.fstat(descriptor).st_size
-        # A line that a crash or a full disk cut short must not swallow this one.
+        # An incomplete line (a crash, a full disk) must not swallow this line.
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         data = (("\n" if torn else "") + line + "\n").encode()
         if os.write(descriptor, data) != len(data):
@@ -134,7 +126,7 @@ def append_line(path: str, line: str) -> None:
 def _open_locked(path: str) -> int:
     """Open a file of lines to append to it, and lock it; return the descriptor.
 
-    Another writer's line may cross a page, and the file's size shows its first half then.
+    Without the lock, the file's size may show only the first half of another writer's line.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
@@ -145,12 +137,12 @@ def _open_locked(path: str) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        # Put aside between the two calls: the line belongs into the file that is there now.
+        # Rotated between the two calls: the line belongs into the new file.
         os.close(descriptor)
 
 
 def _is_at(descriptor: int, path: str) -> bool:
-    """Whether a path still means the very file that was opened there."""
+    """Whether a path still names the file that was opened."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -158,10 +150,10 @@ def _is_at(descriptor: int, path: str) -> bool:
 
 
 def put_aside(path: str, older: str, limit: float) -> bool:
-    """Rename a file of lines that has over `limit` bytes to `older`, replacing that one.
+    """Rotate a file of lines with more than `limit` bytes: rename it to `older`, replacing that.
 
-    Under the lock of `append_line`, so nobody writes to it afterwards. Returns False, for the next
-    time, while somebody appends: a writer that is stopped must not stop us. Raises OSError.
+    Takes the lock of `append_line`, so that no process writes to it afterwards. Returns False if
+    another process appends: a writer that is stopped must not stop this process. Raises OSError.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -198,7 +190,7 @@ def unwritable(folder: str) -> tuple[str, str] | None:
 
 
 def left_beside(folder: str, before: float) -> list[str]:
-    """Return the files that writers were killed at: unchanged since `before` (epoch seconds)."""
+    """Return temporary files of killed writers: unchanged since `before` (epoch seconds)."""
     found = []
     try:
         with os.scandir(folder) as entries:
@@ -231,7 +223,7 @@ def remove_tree(path: str) -> None:
 
 
 def holds(path: str, data: bytes) -> bool:
-    """Return whether the file at `path` holds exactly this data; False when there is no file."""
+    """Return whether the file at `path` has exactly this content; False without a file."""
     try:
         with open(path, "rb") as file:
             return file.read() == data
@@ -240,7 +232,7 @@ def holds(path: str, data: bytes) -> bool:
 
 
 def make_folder(path: str) -> None:
-    """Make a folder, with its parents, that only its owner can enter. Raises OSError."""
+    """Create a folder and its parents; only the owner can enter them. Raises OSError."""
     try:
         os.mkdir(path, 0o700)
     except FileNotFoundError:

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from orchestrator.system.processes import HERE
 
@@ -25,6 +26,21 @@ below, adopt_orphans = HERE.below, HERE.adopt_orphans
 def is_alive(pid: int | None, known_identity: str | None) -> bool:
     """Return whether the very process that had this identity still runs."""
     return bool(pid) and bool(known_identity) and identity(pid or 0) == known_identity
+
+
+class ProcessId(NamedTuple):
+    """What is written down of a process, to know it again."""
+
+    pid: int
+    identity: str | None = None
+
+    def is_alive(self) -> bool:
+        return is_alive(self.pid, self.identity)
+
+
+def known(pid: int) -> ProcessId:
+    """Return what there is to write down of a living process."""
+    return ProcessId(pid, identity(pid))
 
 
 def own_program() -> list[str]:

@@ -9,11 +9,10 @@ line; a line that was appended twice, or in part, is recognised when it is read.
 
 import contextlib
 import errno
-import itertools
 import os
 import stat
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
@@ -22,9 +21,6 @@ from orchestrator.system import files, locks
 from orchestrator.tasks import task_file
 from orchestrator.tasks.store import Listing, Malformed, Store
 from orchestrator.tasks.task_file import MAX_BYTES, TaskFile
-
-#: Names by folder.
-_Taken = dict[str, Container[str] | None]
 
 #: Seconds that a change of the queue waits for another change to end. Each takes milliseconds.
 LOCK_WAIT = 30.0
@@ -54,9 +50,11 @@ class FileStore(Store):
             elif task is not None:
                 rivals.setdefault(task.id, []).append(task)
         tasks = []
-        taken = self._names_elsewhere(state, len(rivals))
+        later = [self._folders[other] for other in STATES[STATES.index(state) + 1 :]]
         for task_id, several in rivals.items():
-            owner = self._owner_elsewhere(task_id, taken)
+            # A task in a later state keeps its id, whatever is dropped into this state.
+            named = (f"{folder}/{task_id}.md" for folder in later)
+            owner = next(filter(os.path.lexists, named), None)
             if owner is None:
                 first = several[0] if len(several) == 1 else min(several, key=_claim_to_id)
                 tasks.append(first)
@@ -182,28 +180,6 @@ class FileStore(Store):
                         yield entry
         except FileNotFoundError:
             return
-
-    def _names_elsewhere(self, state: str, count: int) -> _Taken:
-        """Return each later state's folder and its names; None for far more than `count` of them.
-
-        A look at one name in a folder takes as long as reading ten names of it.
-        """
-        taken: _Taken = {}
-        for other in STATES[STATES.index(state) + 1 :]:
-            entries = itertools.islice(self._entries(other), 10 * count + 1)
-            names = {entry.name for entry in entries}
-            if names:
-                taken[self._folders[other]] = names if len(names) <= 10 * count else None
-        return taken
-
-    def _owner_elsewhere(self, task_id: str, taken: _Taken) -> str | None:
-        """Return the file in a later state that has a task's id already."""
-        for folder, names in taken.items():
-            name = f"{task_id}.md"
-            path = f"{folder}/{name}"
-            if os.path.lexists(path) if names is None else name in names:
-                return path
-        return None
 
 
 # --- one file ------------------------------------------------------------------------------------

@@ -1,14 +1,16 @@
-"""Other people's words, quoted: in fences that they cannot close, with nothing in them unseen."""
+"""Quotes of other people's text: in fences that it cannot close, without invisible characters."""
 
 from __future__ import annotations
 
 import re
 
-#: Characters that one quoted text may have, unless a template says otherwise.
+#: The most characters of one quoted text, unless a template sets another limit.
 LIMIT = 20_000
+#: The most characters of a text that is shown on one line.
+SHORT = 160
 
-#: Terminal sequences; and characters that are not seen, or change what is seen of their
-#: neighbours: controls, direction marks, Unicode tags, lone surrogates.
+#: Terminal sequences, and characters that are invisible or change how their neighbours look:
+#: control characters, direction marks, Unicode tags, lone surrogates.
 _TERMINAL = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[@-_]?"
@@ -22,7 +24,7 @@ _LONG_RUN = re.compile(f"`{{{_LONGEST_FENCE},}}")
 
 
 def clipped(text: str, limit: int) -> str:
-    """Return `text` with its middle left out, and said so, if it has over `limit` characters."""
+    """Return `text`; if it has over `limit` characters, a note replaces its middle."""
     if len(text) <= limit:
         return text
     half = limit // 2
@@ -30,9 +32,9 @@ def clipped(text: str, limit: int) -> str:
 
 
 def fenced(text: str, limit: int = LIMIT) -> str:
-    """Return `text` as a fenced block that no line of it can close, without unseen characters.
+    """Return `text` as a fenced block that its lines cannot close, without invisible characters.
 
-    Runs of over 99 backticks are cut to 99: nobody writes them, and the fence must be longer.
+    Sequences of over 99 backticks are cut to 99, because the fence must be longer.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = clipped(_UNSEEN.sub("", _TERMINAL.sub("", text)).strip("\n"), limit)
@@ -43,6 +45,15 @@ def fenced(text: str, limit: int = LIMIT) -> str:
 
 
 def inline(text: object, limit: int = 300) -> str:
-    """Return `text` as inline code on one line, which it cannot end."""
+    """Return `text` as inline code on one line, which the text cannot close."""
     line = " ".join(_UNSEEN.sub("", _TERMINAL.sub("", str(text))).split()) or "(nothing)"
     return "`" + clipped(line.replace("`", "'"), limit).replace("\n", " ") + "`"
+
+
+def one_line(text: str, limit: int = SHORT) -> str:
+    """Return a text on one line, its blanks joined, cut to `limit` characters."""
+    # Only a part is read: a result can have megabytes.
+    words = " ".join(text[: 4 * limit].split())
+    if len(words) <= limit and len(text) <= 4 * limit:
+        return words
+    return words[: limit - 1] + "…"

@@ -3,18 +3,17 @@
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import AgentView, Hold, Outcome, PullRequest, RunView, Snapshot, Task
+from orchestrator.model import AgentView, Hold, PullRequest, RunView, Snapshot, Task
 from orchestrator.plan import dependencies
 from orchestrator.project import agent_memory, faults, mark, run_record
 from orchestrator.project.agent_memory import AgentState
-from orchestrator.project.run_record import Record
-from orchestrator.system import disk, files, locks, process
+from orchestrator.project.run_record import RunRecord
+from orchestrator.system import disk, files, locks
 from orchestrator.tasks import store as stores
 
 
@@ -26,7 +25,7 @@ class Observation(NamedTuple):
     claimed: stores.Listing
     states: dict[str, AgentState]
     #: Unsettled runs by id.
-    records: dict[str, Record]
+    records: dict[str, RunRecord]
 
 
 def observe(
@@ -91,12 +90,12 @@ def observe_runs(layout: Layout, settings: Settings, now: float) -> Observation:
 
 
 def _view(name: str, state: AgentState) -> AgentView:
-    return AgentView(name, state.last_started, state.last_outcome, state.failures, state.suspended)
+    return AgentView(name, state.last_started, state.last_outcome, state.suspended)
 
 
 def _runs(
     layout: Layout, states: dict[str, AgentState], claimed: tuple[Task, ...], now: float
-) -> tuple[tuple[RunView, ...], dict[str, Record]]:
+) -> tuple[tuple[RunView, ...], dict[str, RunRecord]]:
     views, records = [], {}
     unsettled = {state.run: name for name, state in states.items() if state.run}
     for task in claimed:
@@ -114,9 +113,8 @@ def _runs(
         state = states.get(name) or AgentState()
         folder = layout.run(name, run_id)
         record = run_record.read(folder)
-        good = record is not None and run_record.can_go_on(record)
-        if record is None or not (good and run_record.is_of_clone(record, folder, key)):
-            # Whose it was, only the task itself can say; it is not to wait for it for ever.
+        if record is None or not record.is_of_clone(folder, key):
+            # Only the task itself can say that the run was its own; it must not wait for ever.
             claimant = next((task.id for task in claimed if task.run == run_id), None)
             views.append(RunView(run_id, name, claimant, False, True, 0))
             continue
@@ -125,35 +123,24 @@ def _runs(
             RunView(
                 id=run_id,
                 agent=name,
-                task=record["task"],
+                task=record.task,
                 alive=is_supervised(layout, name, state, record),
-                finished=record["status"] == "finished",
+                finished=record.status == "finished",
                 # Deaths in an earlier stage say nothing about the one that the run has reached.
-                restarts=state.restarts if state.restarted_in == record["status"] else 0,
-                outcome=outcome_of(record),
-                age=max(now - record["created"], 0.0),
-                concluding=record["status"] == "concluding",
+                restarts=state.restarts if state.restarted_in == record.status else 0,
+                outcome=record.outcome,
+                concluding=record.status == "concluding",
             )
         )
     return tuple(views), records
 
 
-def is_supervised(layout: Layout, agent: str, state: AgentState, record: Record) -> bool:
-    """Return whether a supervisor lives for a run: the one we started, or one that took over."""
-    both: tuple[Mapping[str, Any], ...] = (record.get("supervisor") or {}, state.supervisor)
-    for known in both:
-        if process.is_alive(known.get("pid"), known.get("identity")):
-            return True
+def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunRecord) -> bool:
+    """Return whether a supervisor of a run lives: the one that a tick started, or a later one."""
+    known = (record.supervisor, state.supervisor)
+    if any(each is not None and each.is_alive() for each in known):
+        return True
     return locks.is_locked(layout.agent_lock(agent))
-
-
-def outcome_of(record: Record) -> Outcome | None:
-    """Return a finished run's outcome; None before, or when it cannot be read."""
-    found: Any = record.get("outcome")
-    try:
-        return Outcome(**found) if isinstance(found, dict) else None
-    except TypeError:
-        return None
 
 
 def _dependencies(

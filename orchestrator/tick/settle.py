@@ -9,25 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from orchestrator.client import registry
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.project import agent_memory, events, faults, mark, run_record
 from orchestrator.project.agent_memory import AgentState, Totals
-from orchestrator.project.run_record import Record
+from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import review
 from orchestrator.system import files, locks, process
 from orchestrator.tasks import store as stores
-from orchestrator.tick import observe
 
-#: What mends a fault, by the first word of its reason. Work then goes on by itself.
+#: What fixes a fault, by the first word of its reason; the client knows its own. Work then resumes.
 _HINTS = {
-    "client_missing": "install Claude Code, or correct claude.command in agents.yaml",
-    "authentication_failed": "run `claude` once and sign in; for cron: claude setup-token",
-    "sandbox_unavailable": "apt install bubblewrap socat; or claude.sandbox: false in agents.yaml",
-    "billing_error": "look at the account's billing",
-    "model_not_found": "correct the agent's model: orchestrator agent set NAME model=...",
     "remote_unreachable": "try by hand: git ls-remote; work goes on by itself when it answers",
     "check_program_missing": "install it, or correct `checks` in agents.yaml",
     "hook_failed": "mend `hooks` in agents.yaml",
@@ -37,12 +32,8 @@ _HINTS = {
     "git_missing": "install git, or mend the schedule's PATH: orchestrator doctor",
     "git_failed": "try by hand: git status; look at the disk (df), and for locks of a killed git",
     "git_hung": "try by hand: git status; look at the disk, and at what git waits for",
-    "rate_limit": "nothing to mend here: work goes on by itself when the service lets it",
-    "overloaded": "nothing to mend here: work goes on by itself when the service answers again",
-    "server_error": "look at the network and the service; work goes on by itself when it answers",
     "system_fault": "look at that file's owner, its permissions and the free space of its disk",
     "forge_failed": "try by hand: gh auth status",
-    "usage_limit": "work goes on by itself, in the same conversations, when the limit resets",
 }
 #: Characters of a reason or error that go into events and listings.
 REASON_KEPT = 500
@@ -66,28 +57,25 @@ class Settler:
         if not action.agent or not action.run:
             return self._release(action)
         folder = self.layout.run(action.agent, action.run)
-        record = run_record.read(folder)
-        believed = record is not None and run_record.is_of_clone(
-            record, folder, mark.key(self.layout)
-        )
-        outcome = observe.outcome_of(record) if record and believed else None
+        found = run_record.read(folder)
+        believed = found is not None and found.is_of_clone(folder, mark.key(self.layout))
+        record = found if believed else None
+        outcome = record.outcome if record else None
         lock = locks.Lock(self.layout.agent_lock(action.agent))
         try:
             # A supervisor that took the run up meanwhile outranks what we saw before.
             with lock:
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
-                    self._close_record(folder, record, outcome)
-                if not believed:
-                    record = None
+                    self._close_record(folder, found, outcome)
                 task = self._claimed_task(action)
                 if task is not None:
-                    self._settle_task(action, task, outcome, record or {})
-                self._settle_hold(outcome, record or {})
-                self._tell(action, outcome, record or {})
+                    self._settle_task(action, task, outcome, record)
+                self._settle_hold(outcome, record)
+                self._tell(action, outcome, record)
                 # Last: until the agent's memory says so, the run is not settled, and a tick that
                 # is killed here leaves the whole to be done again.
-                self._settle_agent(action, record or {}, outcome)
+                self._settle_agent(action, record, outcome)
         except locks.LockHeld:
             # Told as the agent's `running`, by the plan: each agent gets one skip (reference 6).
             return None
@@ -95,7 +83,11 @@ class Settler:
             lock.close()
         return action
 
-    def _tell(self, action: Action, outcome: Outcome, record: Record) -> None:
+    def _hint(self, code: str) -> str:
+        known = {**registry.of_config(self.config).hints, **_HINTS}
+        return known.get(code, "nobody is charged; each tick tries again with one run")
+
+    def _tell(self, action: Action, outcome: Outcome, record: RunRecord | None) -> None:
         """Append the run's end to the project's history."""
         self._event(
             action.action,
@@ -106,7 +98,7 @@ class Settler:
             reason=_short(outcome.reason),
             pr=outcome.pr,
             cost_usd=outcome.cost_usd,
-            seconds=_seconds(record),
+            seconds=record.seconds() if record else None,
         )
 
     def end_waiting(self, action: Action, waiting: Mapping[str, Task]) -> Action:
@@ -132,15 +124,13 @@ class Settler:
         self._event("requeue", task=action.task, reason="run_gone")
         return action
 
-    def _close_record(self, folder: str, record: Record | None, outcome: Outcome) -> None:
+    def _close_record(self, folder: str, record: RunRecord | None, outcome: Outcome) -> None:
         """Take a run from supervisors that died: end what they left, and write the run's end."""
         if record is None:
             return
-        client = record.get("client") or {}
-        process.end_run(client.get("pid"), client.get("identity"), record["id"])
-        record["outcome"] = {"verdict": outcome.verdict, "reason": outcome.reason}
-        record["status"] = "finished"
-        run_record.write(folder, record)
+        client = record.client
+        process.end_run(client and client.pid, client and client.identity, record.id)
+        run_record.write(folder, record._replace(outcome=outcome, status="finished"))
 
     def _claimed_task(self, action: Action) -> Task | None:
         if action.task is None:
@@ -158,7 +148,9 @@ class Settler:
         kept = {name: value for name, value in fields.items() if value is not None}
         return Entry(iso(self.now) or "", word, kept)
 
-    def _settle_task(self, action: Action, task: Task, outcome: Outcome, record: Record) -> None:
+    def _settle_task(
+        self, action: Action, task: Task, outcome: Outcome, record: RunRecord | None
+    ) -> None:
         reason = (outcome.reason or "").split(":", 1)[0] or None
         cost = _cost(outcome, record)
         fields: dict[str, object]
@@ -194,12 +186,14 @@ class Settler:
                     session_cost_usd=session_cost if keeps else None,
                     agent=action.agent if keeps else None,
                     cost_usd=cost,
-                    undelivered=action.run if keeps and record.get("undelivered") else None,
+                    undelivered=action.run if keeps and record and record.undelivered else None,
                 )
                 self.store.move(task, "incoming", entry)
 
-    def _finish(self, action: Action, task: Task, outcome: Outcome, record: Record) -> None:
-        role = self.settings.roles.get(record.get("role", ""))
+    def _finish(
+        self, action: Action, task: Task, outcome: Outcome, record: RunRecord | None
+    ) -> None:
+        role = self.settings.roles.get(record.role) if record else None
         if role is not None and role.delivers == "verdict":
             review.give_verdict(
                 self.layout,
@@ -230,7 +224,7 @@ class Settler:
 
     # --- the agent's memory ----------------------------------------------------------------
 
-    def _settle_agent(self, action: Action, record: Record, outcome: Outcome) -> None:
+    def _settle_agent(self, action: Action, record: RunRecord | None, outcome: Outcome) -> None:
         assert action.agent
         state = agent_memory.read(self.layout, action.agent)
         if state.run != action.run:
@@ -245,9 +239,9 @@ class Settler:
             last_run=state.run,
             # A week: a clock that is moved on and back again must find what today has cost.
             spend={**dict(sorted(state.spend.items())[-7:]), **spend},
-            totals=_added(state.totals, outcome, cost, _seconds(record)),
+            totals=_added(state.totals, outcome, cost, record.seconds() if record else None),
         )
-        if record.get("task") is None:
+        if record is None or record.task is None:
             state = self._count_failures(state, outcome)
         agent_memory.write(self.layout, action.agent, state)
 
@@ -263,7 +257,7 @@ class Settler:
             suspended = f"failed {failures} times in a row: {_short(outcome.reason)}"
         return state._replace(failures=failures, suspended=suspended)
 
-    def _settle_hold(self, outcome: Outcome, record: Record) -> None:
+    def _settle_hold(self, outcome: Outcome, record: RunRecord | None) -> None:
         """Pause claiming for everybody after a fault of the system; end the pause on a good run.
 
         A run that began before the fault struck proves nothing about it.
@@ -273,7 +267,7 @@ class Settler:
         if outcome.verdict not in ("usage_limit", "system_fault"):
             hold = faults.read_hold(self.layout)
             # A fault dated ahead of the clock counts as of now: any run that ended well ends it.
-            began = record.get("created", self.now)
+            began = record.created if record else self.now
             if hold is not None and (began >= hold.since or hold.since > self.now):
                 files.remove(self.layout.hold)
             return
@@ -284,45 +278,40 @@ class Settler:
             code=outcome.verdict,
             # Shown after the hold's code, which it is not to say again.
             message=message if message and code == outcome.verdict else reason,
-            hint=_HINTS.get(code, "nobody is charged; each tick tries again with one run"),
+            hint=self._hint(code),
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )
         files.write_json(self.layout.hold, hold._asdict())
 
 
-def _conversation(outcome: Outcome, record: Record) -> tuple[str | None, float | None]:
+def _conversation(outcome: Outcome, record: RunRecord | None) -> tuple[str | None, float | None]:
     """Return the conversation that a task can go on with, and what it has cost.
 
     A run whose client never started leaves the one that it was to go on with as it was.
     """
-    client = record.get("client")
-    if client is None or client.get("start_error"):
-        return record.get("resume"), record.get("resume_cost_usd")
+    if record is None:
+        return None, None
+    if record.client is None or record.client.start_error:
+        return record.resume, record.resume_cost_usd
     return outcome.session, outcome.cost_usd
 
 
-def _cost(outcome: Outcome, record: Record) -> float | None:
+def _cost(outcome: Outcome, record: RunRecord | None) -> float | None:
     """Return what a run cost by itself: a conversation that goes on counts all of its runs."""
     if outcome.cost_usd is None:
         return None
-    return max(outcome.cost_usd - (record.get("resume_cost_usd") or 0.0), 0.0)
+    return max(outcome.cost_usd - (record.resume_cost_usd if record else 0.0), 0.0)
 
 
-def _added(totals: Totals, outcome: Outcome, cost: float, seconds: float) -> Totals:
+def _added(totals: Totals, outcome: Outcome, cost: float, seconds: float | None) -> Totals:
     return Totals(
         totals.runs + 1,
         totals.input_tokens + (outcome.input_tokens or 0),
         totals.output_tokens + (outcome.output_tokens or 0),
         totals.cost_usd + cost,
-        totals.seconds_running + seconds,
+        totals.seconds_running + (seconds or 0.0),
     )
-
-
-def _seconds(record: Record) -> float:
-    """How long a run took; a clock that was moved back makes no negative time."""
-    ended = record.get("finished")
-    return max(ended - record["created"], 0.0) if ended else 0.0
 
 
 def _short(text: str | None) -> str | None:

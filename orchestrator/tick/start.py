@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Agent, Entry, Task, iso
 from orchestrator.project import agent_memory, events, mark, run_record
-from orchestrator.project.run_record import Record
+from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import supervisor
 from orchestrator.system import files, process
 from orchestrator.tasks import store as stores
@@ -68,42 +67,33 @@ class Starter:
         limit = self.settings.config.queue_limits.max_claimed
         return self.store.claim(task, entry, limit) is not None
 
-    def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> Record:
+    def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> RunRecord:
         last = _last_requeue(self.store, task) if task is not None and task.error else {}
         cost = last.get("session_cost_usd")
-        return {
-            "id": run_id,
-            "agent": agent.name,
-            "role": agent.role,
-            #: As configured when the run began: it ends by these, whatever is edited meanwhile.
-            "settings": agent._asdict(),
-            "task": task.id if task else None,
-            "title": task.title if task else None,
-            "attempt": task.attempts + 1 if task else 1,
-            "project": self.layout.root,
-            "key": mark.key(self.layout),
-            "created": self.now,
-            "status": "starting",
-            "limits": {
-                "max_runtime_seconds": agent.max_runtime_seconds,
-                "stall_seconds": agent.stall_seconds,
-            },
-            "resume": task.session if task else None,
-            #: What the conversation that is gone on with had cost before (its total is cumulative).
-            "resume_cost_usd": cost if isinstance(cost, int | float) else 0.0,
-            #: Work that an earlier run did and could not deliver.
-            "undelivered": self._undelivered(last),
-            "steps": {},
-        }
+        return RunRecord(
+            id=run_id,
+            agent=agent.name,
+            role=agent.role,
+            task=task.id if task else None,
+            created=self.now,
+            status="starting",
+            project=self.layout.root,
+            settings=agent,
+            attempt=task.attempts + 1 if task else 1,
+            key=mark.key(self.layout),
+            title=task.title if task else None,
+            resume=task.session if task else None,
+            resume_cost_usd=cost if isinstance(cost, int | float) else 0.0,
+            undelivered=self._undelivered(last),
+        )
 
-    def _undelivered(self, last: Mapping[str, object]) -> dict[str, Any] | None:
+    def _undelivered(self, last: Mapping[str, object]) -> Undelivered | None:
         """Return what the run before could not deliver, if that is why the task is back."""
         agent, run_id = last.get("agent"), last.get("undelivered")
         if not (files.is_plain_name(agent) and files.is_plain_name(run_id)):
             return None
-        record = run_record.read(self.layout.run(str(agent), str(run_id))) or {}
-        left = record.get("undelivered")
-        return left if isinstance(left, dict) else None
+        record = run_record.read(self.layout.run(str(agent), str(run_id)))
+        return record.undelivered if record else None
 
     def _event(self, word: str, **fields: object) -> None:
         events.append(self.layout, self.now, word, **fields)
@@ -111,15 +101,15 @@ class Starter:
     def _spawn(self, agent: str, folder: str) -> None:
         pid = supervisor.start(folder)
         state = agent_memory.read(self.layout, agent)
-        supervisor_now = {"pid": pid, "identity": process.identity(pid)}
-        agent_memory.write(self.layout, agent, state._replace(supervisor=supervisor_now))
+        agent_memory.write(self.layout, agent, state._replace(supervisor=process.known(pid)))
 
     def restart(self, action: Action) -> Action:
         """Start a supervisor again for a run whose own is gone."""
         assert action.agent
         assert action.run
         folder = self.layout.run(action.agent, action.run)
-        stage = (run_record.read(folder) or {}).get("status")
+        record = run_record.read(folder)
+        stage = record.status if record else None
         state = agent_memory.read(self.layout, action.agent)
         # A run that came a stage further is not one that dies over and over.
         restarts = state.restarts + 1 if stage == state.restarted_in else 1

@@ -12,7 +12,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Task
 from orchestrator.project import agent_memory, run_record
-from orchestrator.system import files, locks, process
+from orchestrator.system import files, locks
 from orchestrator.tick import observe
 from orchestrator.tick.tick import run_tick
 
@@ -64,11 +64,11 @@ def end_runs(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, st
 
 def _signal(layout: Layout, agent: str, run: str) -> None:
     """Let a waiting supervisor look at once. At other stages it looks by itself, between steps."""
-    record = run_record.read(layout.run(agent, run)) or {}
-    supervisor = record.get("supervisor") or {}
-    pid = supervisor.get("pid")
-    if record.get("status") == "running" and process.is_alive(pid, supervisor.get("identity")):
-        os.kill(supervisor["pid"], signal.SIGTERM)
+    record = run_record.read(layout.run(agent, run))
+    if record is None or record.status != "running" or record.supervisor is None:
+        return
+    if record.supervisor.is_alive():
+        os.kill(record.supervisor.pid, signal.SIGTERM)
 
 
 def settled(

@@ -1,7 +1,7 @@
-"""What can be dropped without losing anything, and why the rest cannot.
+"""What can be removed without losing anything, and why the rest cannot be removed.
 
-One plan, made by looking only; a dry run prints it and the real run carries out just that. What
-goes by itself (see `retention`) is a part of the same plan, carried out by the same hand.
+The plan is made without any change. A dry run prints it; the real run carries out exactly this
+plan. The automatic clean-up (see `retention`) carries out a part of the same plan.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.system import commands, files, locks
 from orchestrator.tasks import store as stores
 
-#: Seconds after which a file that is being written beside another one has lost its writer.
+#: Seconds after which a temporary file has lost the process that wrote it.
 ABANDONED = 3600.0
 
 
 class Item(NamedTuple):
-    """One thing of ours on this disk. `drop` says whether it goes; `why` says why, or why not."""
+    """One thing that the product made; `drop` says whether it is removed, `why` the reason."""
 
     #: worktree, set-aside, branch, rescue or leftover.
     kind: str
@@ -38,7 +38,7 @@ class Item(NamedTuple):
 
 
 def plan(layout: Layout, config: Config, prs: list[PullRequest], now: float) -> list[Item]:
-    """Judge everything of ours that may be in somebody's way. `now` is epoch seconds."""
+    """Judge everything that the product made and may no longer need. `now` is epoch seconds."""
     return [
         *_worktrees(layout, config),
         *_set_aside(layout),
@@ -64,25 +64,25 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         elif state.branch is None and state.head and not repository.is_on_a_ref(path, state.head):
             verdict, why = False, f"its commit {state.head[:12]} is on no branch"
         else:
-            verdict, why = True, "its agent is no longer configured, and nothing is only there"
+            verdict, why = True, "its agent is no longer configured, and all its work is elsewhere"
         yield Item("worktree", path, verdict, why)
 
 
 def _set_aside(layout: Layout) -> Iterator[Item]:
-    """What stood in a worktree's place, or was in it, and git could not keep."""
+    """List what was in a worktree, or in its place, and git could not keep."""
     for name in agent_memory.names(layout):
         for path in _folders(layout.agent(name), "worktree.set-aside-"):
-            why = "git could not keep what is in it; look into it, then delete the folder"
+            why = "git could not keep its content; look at it, then delete the folder"
             yield Item("set-aside", path, False, why)
 
 
 def branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[Item]:
-    """Judge every local branch of ours. A remote's branches are its owner's."""
+    """Judge every local agent branch. Branches of the remote belong to its owner."""
     root = layout.root
     remote = base_branch.remote_of(layout, config)
     working = _working(layout)
     held = worktree_commands.holders(root)
-    # Of several for one branch the open one counts.
+    # If a branch has several pull requests, the open pull request counts.
     by_branch = {pr.branch: pr for pr in sorted(prs, key=lambda pr: pr.state == "open")}
     ours = f"refs/heads/{BRANCH_PREFIX}"
     merged: dict[str, set[str]] = {}
@@ -109,14 +109,14 @@ def branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[Ite
 
 
 def _working(layout: Layout) -> dict[str, Task]:
-    """Return the tasks that are not over, by their branches."""
+    """Return the unfinished tasks, by their branches."""
     store = stores.of_project(layout)
     open_ones = [task for state in OPEN_STATES for task in store.list(state).tasks]
     return {task.work_branch: task for task in open_ones if task.work_branch}
 
 
 def _rescued(layout: Layout, config: Config) -> Iterator[Item]:
-    """What agents left behind uncommitted, or on no branch. None of it goes by itself."""
+    """Judge what agents left uncommitted, or on no branch. It is never removed automatically."""
     root = layout.root
     found = repository.refs(root, repository.RESCUE)
     if not found:
@@ -127,18 +127,18 @@ def _rescued(layout: Layout, config: Config) -> Iterator[Item]:
     alone = repository.outside(root, found.values(), elsewhere | ({base} if base else set()))
     for ref, commit in found.items():
         look = f"to look: git show --first-parent {ref}; to drop: git update-ref -d {ref}"
-        why = f"it may be nowhere else; {look}" if commit in alone else "it is pushed or merged"
+        why = f"this may be the only copy; {look}" if commit in alone else "it is pushed or merged"
         yield Item("rescue", ref, commit not in alone, why, commit)
 
 
 def leftovers(layout: Layout, now: float) -> list[Item]:
-    """Judge what processes of ours make for a moment: whoever is killed leaves it."""
+    """Judge temporary files and folders: a killed process leaves them."""
     items = []
     unsettled = {agent_memory.read(layout, name).run for name in agent_memory.names(layout)}
     for path in _folders(layout.cache, "base-"):
         run_id = os.path.basename(path).removeprefix("base-")
         in_use = run_id in unsettled or _is_at_work(layout, run_id)
-        why = "its run's checks may be using it" if in_use else "its run is over"
+        why = "its run's checks may be using it" if in_use else "its run has finished"
         items.append(Item("leftover", path, not in_use, why))
     for path in _folders(layout.cache, "landing-"):
         in_use = locks.is_locked(landing.lock_path(layout))
@@ -150,12 +150,12 @@ def leftovers(layout: Layout, now: float) -> list[Item]:
 
 
 def _is_at_work(layout: Layout, run_id: str) -> bool:
-    folders = (layout.run(name, run_id) for name in agent_memory.names(layout))
-    return any(run_record.is_at_work(run_record.read(folder) or {}) for folder in folders)
+    found = (run_record.read(layout.run(name, run_id)) for name in agent_memory.names(layout))
+    return any(record is not None and record.is_at_work() for record in found)
 
 
 def _beside(layout: Layout, before: float) -> list[str]:
-    """Return what is left of unfinished files, in all folders where we write."""
+    """Return the temporary files that are left in the folders where the product writes."""
     folders = [layout.home, layout.shared, layout.prs, layout.cache]
     for name in agent_memory.names(layout):
         folders += [layout.agent(name), *_folders(layout.runs(name), "")]
@@ -164,7 +164,7 @@ def _beside(layout: Layout, before: float) -> list[str]:
 
 
 def _folders(where: str, prefix: str) -> list[str]:
-    """Return the paths of a folder's sub-folders whose names begin so."""
+    """Return the paths of a folder's sub-folders whose names begin with `prefix`."""
     try:
         with os.scandir(where) as entries:
             found = [e.path for e in entries if e.is_dir(follow_symlinks=False)]
@@ -179,15 +179,15 @@ def _folders(where: str, prefix: str) -> list[str]:
 def carry_out(
     layout: Layout, config: Config, prs: list[PullRequest], items: Iterable[Item]
 ) -> list[Item]:
-    """Drop what the plan drops; return what was dropped. What changed since stays.
+    """Remove what the plan removes; return what was removed. What has changed since then stays.
 
-    Raises files.LockHeld when the queue is busy for very long.
+    Raises LockHeld when the queue is busy for very long.
     """
     wanted = [item for item in items if item.drop]
     dropped = [item for item in wanted if item.kind != "branch" and _drop(layout, config, item)]
     doomed = [item for item in wanted if item.kind == "branch"]
     if doomed:
-        # A claim takes the same lock: no run can begin on a branch between this look and its end.
+        # A claim takes the same lock: no run can start on a branch between this look and its end.
         with stores.of_project(layout).change():
             still = set(branches(layout, config, prs))
             dropped += [item for item in doomed if item in still and _drop(layout, config, item)]
@@ -195,7 +195,7 @@ def carry_out(
 
 
 def _drop(layout: Layout, config: Config, item: Item) -> bool:
-    """Drop one thing; False when it moved on since it was judged: the next look judges again."""
+    """Remove one thing; False if it has changed since it was judged: the next plan judges again."""
     try:
         match item.kind:
             case "worktree":
@@ -214,7 +214,7 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
 
 
 def _drop_throw_away(layout: Layout, path: str) -> bool:
-    """Remove a worktree that was to be thrown away; False while something is being merged."""
+    """Remove a temporary worktree; False while something is being merged."""
     guard = landing.lock(layout, 0.0)
     try:
         with guard:
@@ -227,7 +227,7 @@ def _drop_throw_away(layout: Layout, path: str) -> bool:
 
 
 def drop_worktree(layout: Layout, path: str, config: Config) -> bool:
-    """Remove a worktree; False when its agent is at work, or `hooks.before_remove` objects."""
+    """Remove a worktree; False if its agent is running, or `hooks.before_remove` fails."""
     lock = locks.Lock(os.path.join(os.path.dirname(path), "lock"))
     try:
         with lock:

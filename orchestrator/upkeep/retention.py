@@ -1,9 +1,9 @@
-"""Retention: how much of what is over is kept, as `retention` in agents.yaml says.
+"""Retention: how much finished work is kept, as `retention` in agents.yaml says.
 
-A tick that settled runs takes away a few of their agents' oldest run folders, and begins the
-history anew: it holds the lock, so that is little each time. What takes longer is done by the
-process of a run's end, after its tick and outside its lock: long streams are packed, and once a day
-what `clean` would drop of merged branches and of killed processes' leftovers goes by itself.
+A tick that settled runs removes a few of the oldest run folders of their agents, and rotates the
+history: the tick holds the lock, so it does little each time. The process at the end of a run does
+the rest after its tick, outside the lock: it compresses long streams, and once a day it removes
+merged branches and leftovers of killed processes, as `clean` would.
 """
 
 from __future__ import annotations
@@ -25,21 +25,20 @@ from orchestrator.upkeep import clean
 
 #: Run folders of one agent that one tick removes: some milliseconds.
 MOST_AT_ONCE = 10
-#: Bytes from which a stream is packed: most never are, and stay to be read with any tool.
+#: Bytes from which a stream is compressed: shorter streams stay readable with any tool.
 LONG_STREAM = 1_000_000
-#: Bytes at which a log that everybody appends to begins anew.
+#: Bytes at which a shared log is rotated.
 LONG_LOG = 1_000_000
 MEGABYTE = 1_000_000
 DAY = 86_400.0
 #: Actions that settle a run.
 _SETTLING = ("finish", "requeue", "block", "fail", "stop")
-#: States whose tasks say which of their runs matters still: the one that they ran last, also for
-#: what it left undelivered.
+#: In these states, the last run of a task is still needed: a retry or an answer continues from it.
 _REFERRING = ("incoming", "claimed", "blocked", "failed")
 
 
 def settled(actions: Iterable[Action]) -> list[tuple[str, str]]:
-    """Return agent and id of each run that a tick's actions settled."""
+    """Return the agent and the id of each run that a tick's actions settled."""
     return [(a.agent, a.run) for a in actions if a.action in _SETTLING and a.agent and a.run]
 
 
@@ -47,12 +46,12 @@ def settled(actions: Iterable[Action]) -> list[tuple[str, str]]:
 
 
 def prune(layout: Layout, config: Config, agents: Iterable[str]) -> list[OSError]:
-    """Take away old run folders of these agents, and begin a long history anew.
+    """Remove old run folders of these agents, and rotate a long history.
 
-    Call it under the scheduler's lock. What cannot be removed stops nothing else: it is returned.
-    With the queue busy for very long nothing is removed: the next settled run is the next chance.
+    Call it under the scheduler's lock. Returns the errors of folders that cannot be removed. If the
+    queue is busy for very long, nothing is removed: the next settled run tries again.
     """
-    events.begin_anew(layout, config.retention.events_mb * MEGABYTE)
+    events.rotate(layout, config.retention.events_mb * MEGABYTE)
     beyond = {name: _beyond(layout, name, config.retention.runs) for name in set(agents)}
     if not any(beyond.values()):
         return []
@@ -68,10 +67,10 @@ def prune(layout: Layout, config: Config, agents: Iterable[str]) -> list[OSError
 
 
 def _beyond(layout: Layout, agent: str, count: int) -> list[str]:
-    """Return the ids of an agent's runs but for the newest `count`, oldest first."""
+    """Return the ids of an agent's runs except the newest `count`, oldest first."""
     try:
         with os.scandir(layout.runs(agent)) as entries:
-            # Ids begin with their time.
+            # An id begins with the time of its run.
             ids = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
     except (FileNotFoundError, NotADirectoryError):
         return []
@@ -79,11 +78,11 @@ def _beyond(layout: Layout, agent: str, count: int) -> list[str]:
 
 
 def _referred_to(layout: Layout) -> set[str | None]:
-    """Return the runs that tasks, agents and so the inbox still speak of."""
+    """Return the runs that tasks and agents still refer to."""
     states = [agent_memory.read(layout, name) for name in agent_memory.names(layout)]
     kept = {run for state in states for run in (state.run, state.last_run)}
     store = stores.of_project(layout)
-    # A person's move from a state that is still to be listed to one that was must not hide a task.
+    # Under the lock: a task that a person moves meanwhile must not be missed between two listings.
     with store.change():
         for state in _REFERRING:
             kept.update(task.run for task in store.list(state).tasks)
@@ -99,8 +98,9 @@ def _remove(folders: Iterable[str]) -> list[OSError]:
     for folder in folders:
         if removed == MOST_AT_ONCE:
             break
-        if run_record.is_at_work(run_record.read(folder) or {}):
-            continue  # nobody remembers it, but it lives
+        record = run_record.read(folder)
+        if record is not None and record.is_at_work():
+            continue  # no task refers to it, but its processes live
         try:
             rmtree(folder)
             removed += 1
@@ -113,18 +113,18 @@ def _remove(folders: Iterable[str]) -> list[OSError]:
 
 
 def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
-    """Pack the long streams of the runs that a tick settled; once a day, do the rest too.
+    """Compress the long streams of the runs that a tick settled; once a day, do the rest too.
 
-    `now` is epoch seconds. What goes wrong is an event of the project's history: nobody waits here.
+    `now` is epoch seconds. A failure becomes an event of the project's history.
     """
     if not os.path.isdir(layout.cache):
-        return  # taken away by an uninstall meanwhile: nothing is made there again
+        return  # an uninstall removed it meanwhile: do not create anything there again
     lock = locks.Lock(os.path.join(layout.cache, "keeping.lock"))
     try:
         with lock:
             _keep(layout, actions, now)
     except locks.LockHeld:
-        return  # the process of another run's end is at it
+        return  # the process at another run's end is doing this
     finally:
         lock.close()
 
@@ -142,12 +142,12 @@ def _once_a_day(layout: Layout, now: float) -> None:
     memory_path = os.path.join(layout.cache, "keeping.json")
     memory = files.read_json(memory_path) or {}
     at = memory.get("at")
-    # A time ahead of the clock is none.
+    # A time in the future does not count.
     if isinstance(at, int | float) and 0 <= now - at < DAY:
         return
-    # First, so that what fails is not tried again at every run's end.
+    # Written first, so that a failure is not repeated at the end of every run.
     files.write_json(memory_path, {**memory, "at": now})
-    _begin_logs_anew(layout)
+    _rotate_logs(layout)
     config = load.usable(layout)
     if config is None:
         return
@@ -167,17 +167,17 @@ def _once_a_day(layout: Layout, now: float) -> None:
         events.append(layout, now, "clean", reason=item.why, **told)
 
 
-def _begin_logs_anew(layout: Layout) -> None:
-    """Put long logs aside, in the place of those before them."""
+def _rotate_logs(layout: Layout) -> None:
+    """Rotate long logs; one old file of each is kept."""
     _put_aside(layout.schedule_log)
     guard = landing.lock(layout, 0.0)
     try:
-        # A check's output is read back from where it began: not while one may be at work.
+        # A check's output is read from the offset at which it began: not while a check may run.
         with guard:
             for name in ("landing.log", "landing.out"):
                 _put_aside(os.path.join(layout.cache, name))
     except locks.LockHeld:
-        return  # it is being written to just now; tomorrow again
+        return  # a landing writes to it now; the next day tries again
     finally:
         guard.close()
 
@@ -189,10 +189,10 @@ def _put_aside(path: str) -> None:
 def _merged(
     layout: Layout, config: Config, prs: list[PullRequest], known: object, now: float
 ) -> tuple[list[clean.Item], dict[str, list[Any]]]:
-    """Return the branches that hold nothing of their own, and since when, as far as we saw.
+    """Return the merged branches, and since when each is known to be merged.
 
-    No forge says alike when something was merged, and a branch may be without a pull request: so it
-    counts from the day on which it was first found to be so, at that commit.
+    Forges differ in what they say about the time of a merge, and a branch may have no pull request:
+    so the time at which the branch was first found merged, at that commit, counts.
     """
     items = [item for item in clean.branches(layout, config, prs) if item.drop]
     before = known if isinstance(known, dict) else {}
@@ -207,16 +207,17 @@ def _merged(
 
 
 def _pack(layout: Layout, agent: str, run_id: str) -> None:
-    """Compress a long stream of a settled run. Killed at any instant, it leaves a whole one."""
+    """Compress a long stream of a settled run. A kill at any instant leaves a complete file."""
     folder = layout.run(agent, run_id)
     path = os.path.join(folder, run_record.STREAM)
     try:
         if os.lstat(path).st_size < LONG_STREAM or agent_memory.read(layout, agent).run == run_id:
             return
-        if (run_record.read(folder) or {}).get("status") == "finished":
+        record = run_record.read(folder)
+        if record is not None and record.status == "finished":
             _compress(path, os.path.join(folder, run_record.PACKED_STREAM))
     except FileNotFoundError:
-        return  # there is none; or a tick removed the run's folder meanwhile
+        return  # the run has no stream, or a tick removed the run's folder meanwhile
 
 
 def _compress(path: str, target: str) -> None:

@@ -1,6 +1,6 @@
 """A run's stream for people: one line of the client's output as a few lines to read. Pure.
 
-The shapes are the client's own, measured (`client.py` reads the same lines for what they decide).
+The shapes are the client's own, measured (`stream.py` reads the same lines for what they decide).
 Whatever a line holds, nothing is raised: what is of unknown shape is passed over or shown as it is.
 Control characters are left in place: who prints makes them harmless.
 """
@@ -9,24 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+from orchestrator.client.protocol import Line
 from orchestrator.model import iso
+from orchestrator.text.quoting import one_line
 
-#: Characters kept of what is shown on one line.
-SHORT = 160
 #: The input that says most about a call of these tools.
 _TELLING = ("command", "file_path", "notebook_path", "pattern", "path", "url", "query", "skill")
-
-
-class Line(NamedTuple):
-    """One thing that happened in a run."""
-
-    #: start, says, thinks, tool, result, denied, retry, limit, error, user, end or noise.
-    kind: str
-    text: str
-    #: When, as the client wrote it; None when it did not.
-    at: str | None = None
 
 
 def translate(raw: str) -> list[Line]:
@@ -43,15 +33,6 @@ def translate(raw: str) -> list[Line]:
     stamp = at if isinstance(at, str) else None
     prefix = "(subagent) " if event.get("parent_tool_use_id") else ""
     return [Line(kind, prefix + text, stamp) for kind, text in _said(event) if text]
-
-
-def one_line(text: str, limit: int = SHORT) -> str:
-    """Return a text on one line, its blanks joined, cut to `limit` characters."""
-    # Only so much is looked at: a result can have megabytes.
-    words = " ".join(text[: 4 * limit].split())
-    if len(words) <= limit and len(text) <= 4 * limit:
-        return words
-    return words[: limit - 1] + "…"
 
 
 def _said(event: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -7,9 +7,10 @@ by the role's rules (`Edit(./**)`). All of this is measured: tests/test_confinem
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any
+
+from orchestrator.client.protocol import Confinement
 
 #: What the client needs on Linux; macOS brings its own.
 PROGRAMS = ("bwrap", "socat")
@@ -26,15 +27,12 @@ IN_THE_WAY = (
 )  # fmt: skip
 
 
-def settings(git_folder: str, mark: str, hidden: Iterable[str]) -> dict[str, Any]:
+def settings(confinement: Confinement, hidden: Iterable[str]) -> dict[str, Any]:
     """Return the client's settings that confine a run's commands.
 
-    They may write the worktree (their working directory), the temporary folder that the client
-    gives them, and the project's `git_folder`, but not what is run or believed from there: hooks,
-    configuration, and our own `mark`. `hidden` are variables that they must not see. Without a
-    working sandbox the client does not start.
+    Commands may also write the temporary folder that the client gives them. `hidden` are variables
+    that they must not see. Without a working sandbox the client does not start.
     """
-    protected = ["hooks", "config", "config.worktree", "info", mark]
     return {
         "sandbox": {
             "enabled": True,
@@ -44,17 +42,9 @@ def settings(git_folder: str, mark: str, hidden: Iterable[str]) -> dict[str, Any
             # here-document stays inside, and fails there.
             "excludedCommands": ["orchestrator task add *"],
             "filesystem": {
-                "allowWrite": [git_folder],
-                "denyWrite": [os.path.join(git_folder, name) for name in protected],
+                "allowWrite": confinement.writable,
+                "denyWrite": confinement.protected,
             },
             "credentials": {"envVars": [{"name": name, "mode": "deny"} for name in hidden]},
         }
     }
-
-
-def ignored(own: str) -> str:
-    """Return an ignore file for git in a confined run: the person's `own`, and what is in the way.
-
-    What git tracks already is not concerned.
-    """
-    return "\n".join([own.rstrip("\n"), *(f"/{name}" for name in IN_THE_WAY), ""])

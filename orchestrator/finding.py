@@ -1,21 +1,8 @@
-"""What `doctor` looks at, and what it finds."""
+"""What `doctor` finds: each adapter tries its own program and answers with findings."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
-from collections.abc import Mapping
 from typing import NamedTuple
-
-from orchestrator.config.load import Settings
-from orchestrator.layout import Layout
-
-
-class Subject(NamedTuple):
-    """A project that is examined, its configuration, the environment, and the time (epoch)."""
-
-    layout: Layout
-    loaded: Settings
-    variables: Mapping[str, str]
-    now: float
 
 
 class Finding(NamedTuple):

@@ -1,0 +1,198 @@
+"""What the client's stream of JSON lines and the end of its process mean: the run's outcome. Pure.
+
+Sources: the client's own behaviour, measured (tests/test_real_client.py runs it), and its
+documentation of headless mode. Only a parsed `result` line is success; exit codes are not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from orchestrator.client import outcomes
+from orchestrator.client.claude import sandbox
+from orchestrator.client.claude.adapter import Claude
+from orchestrator.client.protocol import Ended
+from orchestrator.model import Outcome, Role
+
+#: Words of the `error` field that blame the account or the service, not the work.
+_SYSTEM_ERRORS = {
+    "authentication_failed": "the client is not signed in",
+    "oauth_org_not_allowed": "the account's organisation does not allow this",
+    "account_on_hold": "the account is on hold",
+    "verification_required": "the account must be verified",
+    "billing_error": "there is a billing problem with the account",
+    "rate_limit": "the service is limiting requests",
+    "overloaded": "the service is overloaded",
+    "model_not_found": "the model that the agent is set to does not exist for this account",
+    "server_error": "the service failed",
+    "cloud_credential_error": "the cloud credentials were refused",
+}
+#: The same by HTTP status, for lines that lack the word.
+_SYSTEM_STATUS = {
+    401: "authentication_failed",
+    402: "billing_error",
+    403: "oauth_org_not_allowed",
+    404: "model_not_found",
+    429: "rate_limit",
+    503: "overloaded",
+    529: "overloaded",
+}
+
+# --- the stream --------------------------------------------------------------------------------
+
+
+class Stream:
+    """What a run's stream said, line by line."""
+
+    def __init__(self) -> None:
+        self.result: dict[str, Any] | None = None
+        #: The last structured report; a later result line may lack it.
+        self.report: dict[str, Any] | None = None
+        self.session: str | None = None
+        #: The last `error` word, and whether the run waited to try again when the stream ended.
+        self.error: str | None = None
+        self.retrying = False
+        #: When the usage limit resets (epoch seconds), if it was rejected.
+        self.limit_reset: float | None = None
+        self.limited = False
+
+    def feed(self, line: str) -> None:
+        """Take in one line. Lines that are no JSON object are passed over."""
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(event, dict):
+            return
+        kind = event.get("type")
+        if isinstance(event.get("session_id"), str):
+            self.session = event["session_id"]
+        self.retrying = kind == "system" and event.get("subtype") == "api_retry"
+        if kind == "result":
+            self.result = event
+            report = event.get("structured_output")
+            self.report = report if isinstance(report, dict) else self.report
+        elif self.retrying:
+            self.error = _error_word(event.get("error"), event.get("error_status")) or self.error
+        elif kind == "assistant":
+            # An answer without an error: whatever was retried before it has passed.
+            error = event.get("error")
+            self.error = (_error_word(error, None) or str(error)) if error else None
+        elif kind == "rate_limit_event":
+            self._limit(event.get("rate_limit_info"))
+
+    def _limit(self, info: object) -> None:
+        if not isinstance(info, dict):
+            return
+        self.limited = info.get("status") == "rejected"
+        reset = info.get("resetsAt")
+        if self.limited:
+            self.limit_reset = _amount(reset)
+
+
+def read(lines: Iterable[str]) -> Stream:
+    """Read the lines of a run's stream."""
+    stream = Stream()
+    for line in lines:
+        stream.feed(line)
+    return stream
+
+
+def _error_word(word: object, status: object) -> str | None:
+    if isinstance(word, str) and word in _SYSTEM_ERRORS:
+        return word
+    if not isinstance(status, int):
+        return None
+    return _SYSTEM_STATUS.get(status) or ("server_error" if status >= 500 else None)
+
+
+# --- the outcome -------------------------------------------------------------------------------
+
+
+def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
+    """Say how a run ended. `commits` is how many its branch has since it was cut.
+
+    A parsed result outranks everything that happened to the process afterwards (failures 1, 3).
+    `role` is None when it is not known any more: then a report is taken as it is.
+    """
+    result = stream.result or {}
+    given, made = _tokens(result.get("usage"))
+    return _verdict(stream, ended, role, commits)._replace(
+        session=None if _is_forgotten(stream) else stream.session,
+        cost_usd=_amount(result.get("total_cost_usd")),
+        input_tokens=given,
+        output_tokens=made,
+    )
+
+
+def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
+    if stream.result is not None and stream.result.get("is_error") is False:
+        if stream.report is None:
+            return outcomes.unreported(stream.result.get("result"), role, commits)
+        return outcomes.reported(stream.report, role)
+    if stream.limited and stream.limit_reset:
+        return Outcome(
+            "usage_limit", "usage_limit: the account's limit is reached", until=stream.limit_reset
+        )
+    fault = _system_error(stream)
+    if fault:
+        return Outcome("system_fault", fault)
+    if _is_forgotten(stream):
+        # Nobody's doing: the next run starts afresh. A client that is killed early leaves nothing.
+        return Outcome("stopped", "no_result: the conversation to go on with is gone")
+    if stream.result is not None and _was_aborted(stream.result):
+        return Outcome("interrupted", "no_result: the client was interrupted")
+    if stream.result is not None:
+        return Outcome("failed", f"client_error: {_complaint(stream.result)}")
+    return outcomes.without_result(ended)
+
+
+def _system_error(stream: Stream) -> str | None:
+    result = stream.result
+    if result is not None and result.get("startup_failure_reason") == sandbox.CANNOT_START:
+        return f"sandbox_unavailable: the client cannot start its sandbox: {_complaint(result)}"
+    if result is None:
+        word = stream.error if stream.retrying else None
+    else:
+        # The status first: an overloaded service (529) is called `server_error` in words.
+        word = _error_word(None, result.get("api_error_status")) or _error_word(stream.error, None)
+    if word not in _SYSTEM_ERRORS:
+        return None
+    hint = f" ({Claude.hints[word]})" if word == "authentication_failed" else ""
+    return f"{word}: {_SYSTEM_ERRORS[word]}{hint}"
+
+
+def _was_aborted(result: Mapping[str, Any]) -> bool:
+    """Whether the run was cut off in mid-answer (SIGINT)."""
+    return str(result.get("terminal_reason")).startswith("aborted")
+
+
+def _is_forgotten(stream: Stream) -> bool:
+    """Whether the run was to go on with a conversation that the client no longer has."""
+    return "No conversation found" in str((stream.result or {}).get("errors"))
+
+
+def _complaint(result: Mapping[str, Any]) -> str:
+    errors = result.get("errors")
+    said = "; ".join(map(str, errors)) if isinstance(errors, list) and errors else None
+    text = said or result.get("result") or "it gave no reason"
+    return f"{result.get('subtype', 'error')}: {str(text)[:500]}"
+
+
+def _amount(value: object) -> float | None:
+    """A number of dollars or seconds; None for what is none (NaN, infinities, negative ones)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e12 else None
+
+
+def _tokens(usage: object) -> tuple[int | None, int | None]:
+    """Return input (cached ones included) and output tokens."""
+    if not isinstance(usage, dict):
+        return None, None
+    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    given = [usage[n] for n in names if isinstance(usage.get(n), int)]
+    made = usage.get("output_tokens")
+    return (sum(given) if given else None), (made if isinstance(made, int) else None)

@@ -1,0 +1,142 @@
+"""A client: the program that works as an agent, and everything that the core asks about it.
+
+To add a client, write a package in this folder with a class that has these members, and enter it
+in `registry.CLIENTS`. `tests/client_contract.py` states what every client must do.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar, NamedTuple, Protocol
+
+from orchestrator.finding import Finding
+from orchestrator.model import Agent, Config, Outcome, Role
+
+
+class Confinement(NamedTuple):
+    """What commands of the agent may write, beside the worktree; the network is out of reach."""
+
+    writable: tuple[str, ...]
+    #: Paths below `writable` that stay as they are.
+    protected: tuple[str, ...]
+
+
+class Assignment(NamedTuple):
+    """What one run gives to its client. All paths are absolute."""
+
+    #: The program and its first arguments.
+    command: tuple[str, ...]
+    agent: Agent
+    role: Role
+    #: The run's folder, and in it the text for the system prompt and the prompt: files that exist
+    #: when the client starts.
+    folder: str
+    instructions: str
+    prompt: str
+    #: The id of the conversation to continue; None starts a new conversation.
+    resume: str | None = None
+    #: The folder whose `skills/` the agent may use.
+    plugin: str | None = None
+    #: US dollars that the run may cost, possibly 0 or less; None is no cap.
+    budget_usd: float | None = None
+    #: The environment of the supervisor, and the names of its variables that the client gets but
+    #: that the commands which the agent runs must not see.
+    variables: Mapping[str, str] = {}
+    hidden: tuple[str, ...] = ()
+    #: None does not confine the agent's commands.
+    confinement: Confinement | None = None
+
+
+class Launch(NamedTuple):
+    """How the supervisor starts a client. It is written to disk, so it must not hold a secret."""
+
+    argv: list[str]
+    #: The path of the file that is the client's standard input.
+    stdin: str
+    #: Variables that are added to the run's own.
+    environment: dict[str, str]
+    #: The texts of files that the client reads, by their name in the run's folder.
+    files: Mapping[str, str] = {}
+    #: The id of the conversation, if it is known before the client says it.
+    session: str | None = None
+    #: Paths in the worktree at which the client puts files that git must not see.
+    ignored: tuple[str, ...] = ()
+
+
+class Ended(NamedTuple):
+    """How the client's process ended. None in both codes: nobody saw it end."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    #: Why the supervisor ended it: stopped, stalled, timed_out, lingered or too_much_output.
+    stopped_for: str | None = None
+    #: Why it could not be started at all.
+    start_error: str | None = None
+    stderr: str = ""
+    #: Variables that `stderr` names and that it did not get, because they look like secrets.
+    lacked: tuple[str, ...] = ()
+
+
+class Line(NamedTuple):
+    """One thing that happened in a run, for people."""
+
+    #: start, says, thinks, tool, result, denied, retry, limit, error, user, end or noise.
+    kind: str
+    text: str
+    #: When, as the client wrote it; None when it did not.
+    at: str | None = None
+
+
+class Client(Protocol):
+    """One client. Instances have no state; nothing here raises for what a client wrote."""
+
+    #: The name of its section in agents.yaml: a key of `registry.CLIENTS`.
+    name: ClassVar[str]
+    #: Its name for people, and the program that `command` is by default.
+    title: ClassVar[str]
+    program: ClassVar[str]
+    #: Its tools, to find typing errors in role files: a newer version may have others.
+    tools: ClassVar[tuple[str, ...]]
+    #: Those of its tools that change files: the instructions of a role without them are shorter.
+    writing_tools: ClassVar[tuple[str, ...]]
+    #: What a person does about a fault, by the word with which the outcome's reason begins.
+    #: `client_missing` must be there.
+    hints: ClassVar[Mapping[str, str]]
+    #: The beginnings of names of variables that belong to a client's session around the scheduler.
+    session_names: ClassVar[tuple[str, ...]]
+    #: The command that makes a long-lived token, and the variable that brings it to the client.
+    token: ClassVar[tuple[str, str]]
+
+    def sign_in_names(self, variables: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the beginnings of the names of variables that the client signs in with."""
+
+    def passing_folders(self, variables: Mapping[str, str]) -> tuple[str, ...]:
+        """Return folders whose content an update of the client deletes: not for a stored PATH."""
+
+    def launch(self, assignment: Assignment) -> Launch:
+        """Return how to start the client. Raises OrchestratorError if it cannot confine commands
+        and the assignment demands it."""
+
+    def is_last_line(self, line: bytes) -> bool:
+        """Return whether this line of the stream ends the work, whatever the process does then.
+
+        Waiting supervisors call it, so it must import next to nothing.
+        """
+
+    def outcome(
+        self, lines: Iterable[str], ended: Ended, role: Role | None, commits: int
+    ) -> Outcome:
+        """Say how a run ended, from the lines of its stream (the last one may be torn).
+
+        `commits` is how many its branch has since it was cut. `role` is None when it is not known
+        any more. What the last line says outranks everything that happened to the process.
+        """
+
+    def translate(self, line: str) -> list[Line]:
+        """Return what one line of the stream says, in order; nothing for lines that say nothing."""
+
+    def probe(self, config: Config, root: str, variables: Mapping[str, str]) -> Iterator[Finding]:
+        """Try the client for `doctor`, with these variables: program, version, sign-in.
+
+        `root` is the project's folder. Yields first a finding with the code `client`.
+        """

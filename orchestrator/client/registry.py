@@ -1,0 +1,33 @@
+"""Every client, by the name of its section in agents.yaml.
+
+Waiting supervisors load this module, so adapters import at the top only what costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from orchestrator.client.claude.adapter import Claude
+
+if TYPE_CHECKING:
+    from orchestrator.client.protocol import Client
+    from orchestrator.model import Config
+
+#: The first client is the default.
+CLIENTS: Mapping[str, Client] = {Claude.name: Claude()}
+
+
+def named(name: object) -> Client:
+    """Return the client of this name; the default client for None and unknown names."""
+    default = next(iter(CLIENTS.values()))
+    return CLIENTS.get(name, default) if isinstance(name, str) else default
+
+
+def of_config(config: Config) -> Client:
+    return named(config.client)
+
+
+def command(config: Config) -> tuple[str, ...]:
+    """Return the program that starts the client, and its first arguments."""
+    return config.client_command or (of_config(config).program,)

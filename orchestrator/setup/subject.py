@@ -1,0 +1,18 @@
+"""What `doctor` examines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from orchestrator.config.load import Settings
+from orchestrator.layout import Layout
+
+
+class Subject(NamedTuple):
+    """A project that is examined, its configuration, the environment, and the time (epoch)."""
+
+    layout: Layout
+    loaded: Settings
+    variables: Mapping[str, str]
+    now: float
