@@ -29,7 +29,7 @@ def err(text: str) -> None:
 
 
 def warn_of(problems: Iterable[Problem]) -> None:
-    """Say what is wrong beside what was asked for."""
+    """Print problems to standard error, beside the answer of a command."""
     for problem in problems:
         err(f"{problem.code}: {problem.message}")
         if problem.hint:

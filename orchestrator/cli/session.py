@@ -48,7 +48,7 @@ def _waiting(found: list[Item]) -> str | None:
 
 
 def _kind(item: Item) -> tuple[str, str]:
-    """Return what kind of item this is: a noun to count, and what is said of it."""
+    """Return the kind of an item: a noun to count, and what follows the noun."""
     if item.kind == "question":
         return "question", "waiting"
     if item.kind == "approval":

@@ -103,7 +103,7 @@ def _print_changes(layout: Layout, views: Iterator[tuple[Row, Settings]], *, as_
 
 
 def lasting(found: Row) -> Row:
-    """Return what `status --json` shows without what changes by itself as time goes by."""
+    """Return what `status --json` shows, without the parts that change as time goes by."""
     kept = {name: part for name, part in found.items() if name not in ("totals", "scheduler")}
     ages = ("due_in_seconds", "age_seconds")
     for name in ("agents", "running"):
