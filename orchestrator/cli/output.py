@@ -61,23 +61,6 @@ def answer(arguments: Namespace, value: Any, *lines: str) -> None:
         out(line)
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, as in `1 task`, `2 tasks`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def span(seconds: int | None) -> str:
-    """Return a time span for people: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    if seconds is None:
-        return "?"
-    minutes, hours = seconds // 60, seconds // 3600
-    if seconds < 120:
-        return f"{seconds} s"
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
 def show_json(value: Any) -> None:
     """Print a value as JSON. ASCII only: no control character of a title gets through."""
     print(json.dumps(value, indent=2), flush=True)

@@ -108,7 +108,7 @@ def lasting(found: Row) -> Row:
     ages = ("due_in_seconds", "age_seconds")
     for name in ("agents", "running"):
         kept[name] = [{k: v for k, v in row.items() if k not in ages} for row in kept[name]]
-    # "the last tick was 6 minutes ago" is the same problem a minute later.
+    # "the last tick was 6 min ago" is the same problem a minute later.
     kept["problems"] = [p["code"] if p["code"].startswith("tick_") else p for p in kept["problems"]]
     return kept
 
