@@ -29,7 +29,7 @@ from orchestrator.project.mark import record_schedule
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import locks, process
 from orchestrator.tasks import file_store, history, task_file
-from orchestrator.text import words
+from orchestrator.text.words import span
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"
@@ -474,7 +474,7 @@ def test_only_what_does_not_change_by_itself_counts_as_a_change() -> None:
     ],
 )
 def test_time_spans_are_for_people(seconds: int | None, text: str) -> None:
-    assert words.span(seconds) == text
+    assert span(seconds) == text
 
 
 # --- explain -----------------------------------------------------------------------------------
