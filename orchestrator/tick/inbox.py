@@ -12,6 +12,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, iso
 from orchestrator.pulls import states
 from orchestrator.tasks import store as stores
+from orchestrator.text.words import count
 from orchestrator.tick.observe import Observation
 
 
@@ -60,9 +61,8 @@ def _failed(store: stores.Store) -> Iterator[Item]:
     for task in store.list("failed").tasks:
         last = _last_event(store, task)
         if last is not None and last.event == "failed":
-            attempts = f"{task.attempts} attempt{'' if task.attempts == 1 else 's'}"
             why = task.error or task.reason or "no reason given"
-            text = f"{task.title}: failed after {attempts}: {why}"
+            text = f"{task.title}: failed after {count(task.attempts, 'attempt')}: {why}"
             yield Item(task.id, "escalation", task.id, task.run, text, last.at)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Problem
 from orchestrator.system import locks, process
+from orchestrator.text.words import span
 
 #: A tick that holds the lock for longer is hung (reference 8.6); seconds.
 HUNG_AFTER = 300.0
@@ -21,9 +22,6 @@ class _Holder(NamedTuple):
 
     def is_hung(self, now: float) -> bool:
         return now - self.since > HUNG_AFTER
-
-    def minutes(self, now: float) -> str:
-        return f"{(now - self.since) / 60:.0f} minutes"
 
 
 def _holder(path: str) -> _Holder | None:
@@ -48,7 +46,7 @@ def hung_tick(layout: Layout, now: float) -> Problem | None:
     holding = locks.holder(layout.scheduler_lock)
     if holding is None or holding.pid not in (None, named.pid):
         return None
-    message = f"a tick (process {named.pid}) has held the lock for {named.minutes(now)}"
+    message = f"a tick (process {named.pid}) has held the lock for {span(now - named.since)}"
     return Problem("tick_hung", message, "the next tick ends it: orchestrator tick")
 
 
@@ -88,6 +86,6 @@ def _end_hung(holder: _Holder, now: float) -> Problem:
     process.end(holder.pid, holder.identity)
     return Problem(
         "tick_hung",
-        f"a tick held the lock for {holder.minutes(now)} and was ended",
+        f"a tick held the lock for {span(now - holder.since)} and was ended",
         "see events.jsonl for what it did last",
     )

@@ -10,6 +10,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
 from orchestrator.project import faults, mark
 from orchestrator.tasks import store as stores
+from orchestrator.text.words import span
 from orchestrator.tick.lock import hung_tick
 from orchestrator.tick.observe import Observation
 
@@ -68,7 +69,7 @@ def find_problems(
     if not unwritable and is_overdue(layout, now) and mark.is_initialised(layout):
         message = "no tick has run yet"
         if ticked is not None:
-            message = f"the last tick was {(now - ticked) / 60:.0f} minutes ago"
+            message = f"the last tick was {span(now - ticked)} ago"
         found.append(
             Problem(
                 "tick_stale",

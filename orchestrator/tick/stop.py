@@ -63,7 +63,7 @@ def end_runs(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, st
 
 
 def _signal(layout: Layout, agent: str, run: str) -> None:
-    """Let a waiting supervisor look at once. At other stages it looks by itself, between steps."""
+    """Let a waiting supervisor look at once. At other stages it looks between its steps."""
     record = run_record.read(layout.run(agent, run))
     if record is None or record.status != "running" or record.supervisor is None:
         return
