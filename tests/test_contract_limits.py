@@ -91,6 +91,8 @@ def test_failure_22_a_full_pipe_of_every_limit_drains_through_review_and_rework(
         },
     )
     task = world.add("Reworked while everything is full")
+    # The rework waits: without a gate it and its review may end before the test looks.
+    world.script(task, {"steps": [["work"]]}, {"steps": [["wait", "go"], ["work"]]})
     world.tick_until_in("done", task)
     # The scheduler's own review task fills incoming: only a person's --force gets past it.
     other = world.add("Waits its turn", "implement", "--force")
@@ -98,6 +100,7 @@ def test_failure_22_a_full_pipe_of_every_limit_drains_through_review_and_rework(
     assert not world.starts(other), "new work ran although max_open_prs is full"
     assert "FROBNICATE" in world.seen(task)["instructions"]
     world.script("reviewer", {"report": {"outcome": "approved", "summary": "Yes."}})
+    world.open("go")
     world.tick_until(
         lambda: [p["verdict"] for p in world.prs() if p["task"] == task] == ["approved"],
         "the second review",
