@@ -31,7 +31,7 @@ def history(arguments: Namespace) -> None:
     layout = context.reading(arguments)
     loaded, seen = context.look(layout)
     now = context.now()
-    told = events.read(layout, MOST_READ)
+    told = map(dict, events.read(layout, MOST_READ))
     found = numbers(told, loaded.config, now - arguments.days * DAY, now)
     if arguments.json:
         output.show_json(found)

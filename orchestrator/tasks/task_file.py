@@ -146,11 +146,7 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     a missing CREATED.
     """
     created = file.get("CREATED")
-    facts = history.fold(file.history, file.get("PR"))
-    if state != "claimed":
-        # The store knows better: after a crash, a claim may stand in a file that did not move.
-        facts["claimed_by"] = None
-    return Task(
+    task = Task(
         id=file.id,
         title=file.title,
         role=file.role,
@@ -164,8 +160,11 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
         reviews=file.get("REVIEWS"),
         head=file.get("HEAD"),
         header=file.known,
-        **facts,
+        pr=file.get("PR"),
     )
+    task = history.fold(file.history, task)
+    # After a crash, a claim may stand in a file that the store did not move.
+    return task if state == "claimed" else task._replace(claimed_by=None)
 
 
 # --- writing ------------------------------------------------------------------------------------
