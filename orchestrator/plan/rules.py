@@ -120,7 +120,7 @@ def _task_budget(task: Task, draft: Draft) -> Judged | None:
 @_rule("no_matching_agent", "task", "add an agent: orchestrator agent add NAME --role {about}")
 def _matching_agent(task: Task, draft: Draft) -> Judged:
     if agents := draft.takers.get(task.role):
-        return Judged(True, f"{len(agents)} agents take ROLE {task.role}")
+        return Judged(True, f"agents that take ROLE {task.role}: {len(agents)}")
     role = next((r.name for r in draft.snapshot.roles.values() if r.takes == task.role), None)
     if role is not None:
         return Judged(False, f"no agent takes ROLE {task.role}", about=role)
@@ -271,7 +271,11 @@ def seconds_left(task: Task, now: float) -> float:
 @_rule("no_matching_task", "agent", "add one: orchestrator task add --title '...' --role {about}")
 def _matching_task(agent: Agent, draft: Draft) -> Judged | None:
     takes, found = draft.takes(agent), len(draft.choices(agent))
-    return Judged(found > 0, f"{found} tasks with ROLE {takes}", about=takes) if takes else None
+    return (
+        Judged(found > 0, f"waiting tasks with ROLE {takes}: {found}", about=takes)
+        if takes
+        else None
+    )
 
 
 @_rule("max_starts", "agent", "no action needed: it starts at one of the next ticks")
