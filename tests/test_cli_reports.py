@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -715,3 +716,17 @@ def test_reading_a_clone_that_nobody_set_up_makes_no_folder(repo: Path, cli: Cli
         cli(*words)
         cli(*words, "--json")
     assert seal(str(repo)) == before
+
+
+@pytest.mark.parametrize("where", ["closed", "/dev/full", "a pipe that nobody reads"])
+def test_an_output_that_takes_nothing_ends_a_command_without_a_bug(
+    project: Layout, where: str
+) -> None:
+    words = shlex.join((*process.own_program(), "--project", project.root, "status"))
+    text = {"closed": f"{words} >&-", "/dev/full": f"{words} >/dev/full"}.get(
+        where, f"{words} | head -c 0; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(("bash", "-c", text), capture_output=True, text=True, timeout=60)
+    assert done.returncode == (1 if where == "/dev/full" else 0), done.stderr
+    assert "Exception" not in done.stderr
+    assert "bug" not in done.stderr

@@ -108,7 +108,12 @@ def _held(task: Task, draft: Draft) -> Judged | None:
     return Judged(False, f"run {run.id} still has {task.id}") if run else None
 
 
-@_rule("budget_exhausted", "task", "then: orchestrator task retry {about}", ends="fail")
+@_rule(
+    "budget_exhausted",
+    "task",
+    "the next tick ends it; then: orchestrator task retry {about}",
+    ends="fail",
+)
 def _task_budget(task: Task, draft: Draft) -> Judged | None:
     cap = draft.config.budgets.task_usd
     if cap is None or task.cost_usd < cap:
@@ -185,7 +190,9 @@ def _system_fault(_: Agent, draft: Draft) -> Judged:
     hold = draft.snapshot.hold
     if hold is None or hold.code == "usage_limit":
         return Judged(True, "no fault is known")
-    return Judged(draft.may_probe, hold.message)
+    if draft.may_probe:
+        return Judged(True, f"this run finds out if the fault has passed: {hold.message}")
+    return Judged(False, hold.message)
 
 
 @_rule("budget_exhausted", "agent", "wait for tomorrow, or raise budgets.daily_usd in agents.yaml")
@@ -225,7 +232,8 @@ def _open_prs_known(task: Task, draft: Draft) -> Judged:
 def _max_open_prs(task: Task, draft: Draft) -> Judged:
     limit, count = draft.config.queue_limits.max_open_prs, draft.open_prs
     full = count is not None and count >= limit
-    detail = f"{'?' if count is None else count} of {limit} pull requests open or coming"
+    known = "?" if count is None else count
+    detail = f"{known} of {limit} pull requests are open or will be opened"
     return Judged(not (full and draft.will_open(task)), detail)
 
 
@@ -281,7 +289,7 @@ def _matching_task(agent: Agent, draft: Draft) -> Judged | None:
 @_rule("max_starts", "agent", "no action needed: it starts at one of the next ticks")
 def _max_starts(_: Agent, draft: Draft) -> Judged:
     before, limit = len(draft.starts), draft.config.max_starts
-    return Judged(before < limit, f"{before} of {limit} starts per tick come before it")
+    return Judged(before < limit, f"starts of this tick before it: {before}, at most {limit}")
 
 
 @_rule("queue_order", "task", "no action needed: it waits for its turn (PRIORITY P0 goes first)")
