@@ -257,6 +257,8 @@ class Task(NamedTuple):
     #: For a review task: the task under review, and the commit that was handed over.
     reviews: str | None = None
     head: str | None = None
+    #: Every field of the header by its key in upper case. A rule of the plan reads its field here.
+    header: Mapping[str, str] = {}
 
 
 def task_order(task: Task) -> tuple[int, float, str]:

@@ -124,12 +124,13 @@ LINES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     (
         {"type": "result", "subtype": "error_max_turns", "is_error": True,
          "errors": ["Reached maximum number of turns (2)"]},
-        [("end", "with an error (error_max_turns)"),
+        [("end", "ended with an error (error_max_turns)"),
          ("error", "Reached maximum number of turns (2)")],
     ),
     (
-        {"type": "result", "subtype": "success", "is_error": True, "result": "Limit reached"},
-        [("end", "with an error (success)"), ("error", "Limit reached")],
+        {"type": "result", "subtype": "success", "is_error": True, "result": "Limit reached",
+         "num_turns": 1},
+        [("end", "ended with an error, 1 turn"), ("error", "Limit reached")],
     ),
 ]  # fmt: skip
 

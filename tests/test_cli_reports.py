@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 import runs
 from conftest import set_up_long_ago
 
-from orchestrator.cli import output, watch
+from orchestrator.cli import watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
@@ -29,6 +30,7 @@ from orchestrator.project.mark import record_schedule
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import locks, process
 from orchestrator.tasks import file_store, history, task_file
+from orchestrator.text.words import span
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUN = "20260101T000000Z-aaaaaa"
@@ -275,7 +277,7 @@ def test_a_tick_that_hangs_is_reported_with_its_process(project: Layout, cli: Cl
         Path(project.scheduler_lock).write_text(me)
         problems = {p["code"]: p["message"] for p in cli("status", "--json").json["problems"]}
     lock.close()
-    assert f"process {os.getpid()}) has held the lock for 10 minutes" in problems["tick_hung"]
+    assert f"process {os.getpid()}) has held the lock for 10 min" in problems["tick_hung"]
     assert "tick_hung" not in [p["code"] for p in cli("status", "--json").json["problems"]]
 
 
@@ -451,7 +453,7 @@ def test_watch_refuses_an_interval_that_makes_no_sense(
 def test_only_what_does_not_change_by_itself_counts_as_a_change() -> None:
     def value(age: int, outcome: str) -> dict[str, Any]:
         agents = [{"name": "a", "due_in_seconds": age, "last_outcome": outcome}]
-        problems = [{"code": "tick_stale", "message": f"{age} minutes ago", "hint": None}]
+        problems = [{"code": "tick_stale", "message": f"{age} min ago", "hint": None}]
         running = [{"run": "r", "age_seconds": age}]
         found = {"agents": agents, "problems": problems, "running": running, "queue": {}}
         return {**found, "totals": {"seconds_running": age}, "scheduler": {"age_seconds": age}}
@@ -473,7 +475,7 @@ def test_only_what_does_not_change_by_itself_counts_as_a_change() -> None:
     ],
 )
 def test_time_spans_are_for_people(seconds: int | None, text: str) -> None:
-    assert output.span(seconds) == text
+    assert span(seconds) == text
 
 
 # --- explain -----------------------------------------------------------------------------------
@@ -714,3 +716,17 @@ def test_reading_a_clone_that_nobody_set_up_makes_no_folder(repo: Path, cli: Cli
         cli(*words)
         cli(*words, "--json")
     assert seal(str(repo)) == before
+
+
+@pytest.mark.parametrize("where", ["closed", "/dev/full", "a pipe that nobody reads"])
+def test_an_output_that_takes_nothing_ends_a_command_without_a_bug(
+    project: Layout, where: str
+) -> None:
+    words = shlex.join((*process.own_program(), "--project", project.root, "status"))
+    text = {"closed": f"{words} >&-", "/dev/full": f"{words} >/dev/full"}.get(
+        where, f"{words} | head -c 0; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(("bash", "-c", text), capture_output=True, text=True, timeout=60)
+    assert done.returncode == (1 if where == "/dev/full" else 0), done.stderr
+    assert "Exception" not in done.stderr
+    assert "bug" not in done.stderr

@@ -190,6 +190,8 @@ def test_another_client_delivers_a_task_without_a_change_of_the_core(other: Worl
     log = other.ok("logs", task).out
     assert "# conversation" in log
     assert "--- ended: done" in log
+    [told] = other.home_folder.glob("agents/*/runs/*/instructions.md")
+    assert "End with one line `= OUTCOME SUMMARY`: it ends the run." in told.read_text()
     [found] = [f for f in other.json("doctor")["findings"] if f["code"] == "client"]
     assert (found["level"], found["message"].rpartition(": ")[2]) == ("ok", "plain 1.0")
 

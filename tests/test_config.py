@@ -343,7 +343,7 @@ def test_a_wrong_value_is_refused_and_shown(text: str, message: str) -> None:
     assert problems(f"{text}\n{ONE}") == [f".orchestrator/agents.yaml:{line}: {message}"]
 
 
-AGENT_NAME = "expected a name of a-z, 0-9, '.', '_' and '-', 64 characters at most"
+AGENT_NAME = "expected a name of a-z, 0-9, '.', '_' and '-', at most 64 characters"
 WRONG_AGENTS = [
     ({"name": "A"}, f"agents[0].name: {AGENT_NAME}, found 'A'"),
     ({"name": "a..b"}, f"agents[0].name: {AGENT_NAME}, found 'a..b'"),

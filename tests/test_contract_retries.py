@@ -271,7 +271,7 @@ def test_a_client_that_lingers_after_its_result_is_done_and_not_stalled(world: W
 
 
 #: A second instead of a minute.
-SHORT_LINGER = "from orchestrator.run import supervisor\nsupervisor.LINGER_SECONDS = 1\n"
+SHORT_LINGER = "from orchestrator.run import watch\nwatch.LINGER_SECONDS = 1\n"
 
 
 def test_the_words_of_a_last_line_within_another_line_do_not_end_a_run(world: World) -> None:

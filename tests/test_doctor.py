@@ -390,7 +390,7 @@ def test_the_age_of_the_last_tick_is_told(healthy: Layout) -> None:
     assert "the last tick was " in one(healthy, "tick_stale").message
     os.utime(healthy.scheduler_lock, (time.time() - 36_000,) * 2)
     finding = one(healthy, "tick_stale")
-    assert (finding.level, finding.message) == ("fail", "the last tick was 600 minutes ago")
+    assert (finding.level, finding.message) == ("fail", "the last tick was 10 h 00 min ago")
 
 
 def test_times_ahead_of_the_clock_are_named(healthy: Layout) -> None:

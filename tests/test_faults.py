@@ -1,8 +1,8 @@
 """Reference 7 and failures 6: the machine and its services fail, and no work is charged or lost.
 
 Each fault strikes a whole project, stays for several ticks and is mended. What must hold is the
-same for all of them (`hold_out`, `recover`): nobody is charged, one problem says what to do, each
-tick tries again with one run, and everything ends in done by itself.
+same for all of them (`hold_out`, `recover`): no attempt is counted, one problem says what to do,
+each tick tries again with one run, and every task reaches `done` without help.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def assert_one_problem(world: World, said: str) -> None:
     assert said in found[0]["message"], found
     hint = found[0]["hint"] or ""
     assert len(hint) > 15, found
-    assert hint != "nobody is charged; each tick tries again with one run", "not what to do"
+    generic = "does not count as an attempt; each tick tries again with one run"
+    assert hint != generic, "the hint does not say what to do"
 
 
 def hold_out(world: World, tasks: list[str], said: str, rounds: int = 4) -> None:

@@ -19,30 +19,19 @@ from orchestrator import idle
 
 PACKAGE = CHECKOUT / "orchestrator"
 
-#: From top to bottom; a module imports from its own room and, through their doors, from the rooms
-#: below it. Each room is a folder; "(entry points)" and "(vocabulary)" are modules at the root, all
-#: of which are doors. CONTRIBUTING.md has the same table, with what each room is for.
-ROOMS = {
-    "(entry points)": {"__main__", "bootstrap", "init", "scheduler"},
-    "cli": {"main"},
-    "demo": {"play", "project"},
-    "setup": {"doctor", "init_project", "uninstall"},
-    "tick": {"inbox", "lock", "observe", "problems", "stop", "tick"},
-    "run": {"prompts", "supervisor"},
-    "upkeep": {"clean", "retention"},
-    "pulls": {"forge", "forges", "landing", "review", "states"},
-    "config": {"change", "edit", "load", "role_file"},
-    "client": {"program", "protocol", "registry"},
-    "project": {"agent_memory", "events", "faults", "mark", "run_record"},
-    "plan": {"dependencies", "planner", "rules", "settlements"},
-    "tasks": {"history", "store", "task_file"},
-    "git": {"base_branch", "call", "remotes", "repository", "worktree", "worktree_commands"},
-    "schedule": {"entry", "program_copy", "schedule"},
-    "guard": {"client_environment", "secret_names", "user_commands"},
-    "text": {"quoting", "templates", "yaml_nodes"},
-    "system": {"commands", "disk", "files", "locks", "process", "records"},
-    "(vocabulary)": {"errors", "finding", "idle", "layout", "model"},
-}
+
+def rooms() -> dict[str, set[str]]:
+    """Read the table of CONTRIBUTING.md: the doors of each room, from top to bottom.
+
+    Each room is a folder; "(entry points)" and "(vocabulary)" are modules at the root.
+    """
+    text = (CHECKOUT / "CONTRIBUTING.md").read_text()
+    table = text.partition("### The rooms\n")[2].partition("\n\nWhere to find it")[0]
+    rows = re.findall(r"^\| `?([a-z( )]+?)`? \| [^|]+ \| (`[^|]+`) \|$", table, re.MULTILINE)
+    return {room: set(re.findall(r"`([^`]+)`", doors)) for room, doors in rows}
+
+
+ROOMS = rooms()
 #: What decides and what it is made of: everything these know, they are given.
 DECIDING = (
     "plan",
@@ -140,6 +129,8 @@ def is_door(name: str) -> bool:
 
 
 def test_every_module_is_in_a_room_and_every_door_exists() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == {room for room in ROOMS if room.isalpha()}
     homeless = [name for name in MODULES if room_of(name) is None]
     assert not homeless, f"move {homeless} into a room: as low as their imports allow"
     doors = {

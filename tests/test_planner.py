@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -28,10 +29,14 @@ from orchestrator.model import (
     RunView,
     Snapshot,
     Task,
+    iso,
+    parse_time,
 )
-from orchestrator.plan import planner, settlements
+from orchestrator.plan import planner, rules, settlements
+from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due
 from orchestrator.plan.rules import Verdict, seconds_left
+from orchestrator.tasks import task_file
 
 NOW = 1_800_000_000.0
 #: reference 6, word for word; `config_error` (reference 4) stands above all of them.
@@ -920,10 +925,49 @@ def test_a_spent_daily_budget_lasts_until_the_day_ends_by_this_machines_clock() 
     assert NOW < wake <= NOW + 90_000
 
 
+# --- one more rule ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def starts() -> Iterator[None]:
+    """A rule as a contributor would add it, on a header field that no code knows: `START`."""
+    before = list(rules.RULES)
+
+    @rules._rule("too_early", "choice", "no action needed: {about} starts at that time")
+    def _starts(waiting: Task, draft: Draft) -> rules.Judged | None:
+        at = parse_time(waiting.header.get("START", ""))
+        if at is None:
+            return None
+        return rules.Judged(at <= draft.at, f"{waiting.id} starts at {iso(at)}", at)
+
+    rules.RULES.insert(-1, rules.RULES.pop())  # its place in the order: before `queue_order`
+    importlib.reload(planner)
+    yield
+    rules.RULES[:] = before
+    importlib.reload(planner)
+
+
+@pytest.mark.usefixtures("starts")
+def test_a_new_rule_on_a_new_header_field_is_one_entry() -> None:
+    text = f"# [T1] Later\n\nROLE: implement\nstart: {iso(NOW + 100)}\n"
+    file = task_file.parse(text.encode(), "T1.md")
+    later = task_file.summarise(file, "incoming", "/q/T1.md", NOW)
+    world = World(waiting=[later, task("T2")])
+    assert world.decision() == "start T2"
+    assert refused(world.whole_plan().tasks["T1"])[0] == "too_early"
+    world.waiting.pop()
+    plan = world.whole_plan()
+    assert world.decision() == "too_early"
+    assert plan.wake == NOW + 100
+    assert (held := planner.refusal(plan.tasks["T1"]))
+    assert held.hint == "no action needed: T1 starts at that time"
+    assert world.decision(NOW + 100) == "start T1"
+
+
 # --- properties --------------------------------------------------------------------------------
 
 QUICK = settings(max_examples=40)
-MANY = settings(max_examples=200)
+MANY = settings(max_examples=120)
 
 T = TypeVar("T")
 

@@ -88,6 +88,7 @@ def variables(role: Role, **changes: Any) -> prompts.Facts:
         "global_instructions": "",
         "checks": config.checks,
         "writes": bool({"Edit", "Write"} & {*role.tools}),
+        "report": "one call of `StructuredOutput`",
         "resumed": False,
         "confined": False,
     }

@@ -70,8 +70,8 @@ def test_an_entry_is_added_once_per_run_and_the_new_file_is_what_is_written(data
 def test_the_seeds_own_example_is_read_as_it_means() -> None:
     task = parse(SEED, "whatever.md")
     assert (task.id, task.title) == ("TASK-a1b2c3d4", "Add input validation")
-    assert (task.role, task.priority, task.branch) == ("implement", "P1", "main")
-    assert (task.created, task.created_by) == ("2024-01-15T10:30:00Z", "pm-agent")
+    assert (task.role, task.priority, task.get("BRANCH")) == ("implement", "P1", "main")
+    assert (task.get("CREATED"), task.get("CREATED_BY")) == ("2024-01-15T10:30:00Z", "pm-agent")
     assert task.body.startswith("## Context\n")
     assert task.body.endswith("- [ ] Criterion 2\n")
     assert (task.depends_on, task.history, task.front_matter) == ((), (), False)
@@ -258,7 +258,7 @@ more
 """
     task = parse(data, "x.md")
     assert (task.id, task.title, task.role) == ("TASK-1", "Fix: the login", "implement")
-    assert (task.priority, task.branch, task.depends_on) == ("P0", "1.10", ("a", "0123"))
+    assert (task.priority, task.get("BRANCH"), task.depends_on) == ("P0", "1.10", ("a", "0123"))
     assert task.body.endswith("ROLE: of the body\n\n---\nmore\n")
     assert (task.front_matter, render(task)) == (True, data)
     summary = task_file.summarise(task, "incoming", "p", 1.0)
@@ -325,7 +325,7 @@ def test_what_is_rendered_is_parsed_back_the_same(task: TaskFile) -> None:
 def test_a_new_task_holds_what_it_was_given(task_id: str, body: str) -> None:
     task = new(task_id, "A title", "x", "p1", "b", AT, "me", ["d"], body, [("REVIEWS", "a")])
     assert (task.id, task.title, task.role, task.priority) == (task_id, "A title", "x", "P1")
-    assert (task.branch, task.created, task.created_by) == ("b", AT, "me")
+    assert (task.get("BRANCH"), task.get("CREATED"), task.get("CREATED_BY")) == ("b", AT, "me")
     assert (task.depends_on, task.get("REVIEWS"), task.body) == (("d",), "a", body)
 
 

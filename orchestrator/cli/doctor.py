@@ -7,8 +7,8 @@ from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.command import command
-from orchestrator.cli.output import count
 from orchestrator.errors import OrchestratorError
+from orchestrator.text.words import count
 
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 

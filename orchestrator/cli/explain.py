@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from argparse import Namespace
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from orchestrator.cli import context, output
 from orchestrator.cli.command import argument, command
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Task, iso
+from orchestrator.model import OPEN_STATES, STATES, Task, iso
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
@@ -64,25 +65,20 @@ def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
     if subject in planned.agents:
         return _of_agent(subject, planned)
     store = stores.of_project(layout)
-    listings = {state: store.list(state) for state in STATES[:3]}
-    for state in listings:
-        for task in listings[state].tasks:
-            if task.id == subject or _is_file(task.where, subject):
-                return _of_task(task, planned)
-    try:
+    with contextlib.suppress(NotFound):
         return _of_task(store.find(subject), planned)
-    except NotFound:
-        pass
+    known = list(planned.agents)
     for state in STATES:
-        listing = listings.get(state) or store.list(state)
-        for bad in listing.malformed:
+        tasks, malformed = store.list(state)
+        for bad in malformed:
             if _is_file(bad.where, subject):
                 return _of_malformed(bad)
-        for task in listing.tasks:
+        for task in tasks:
             if _is_file(task.where, subject):
                 return _of_task(task, planned)
-    unfinished = [task.id for listing in listings.values() for task in listing.tasks]
-    raise NotFound("agent or task", subject, [*planned.agents, *unfinished])
+        if state in OPEN_STATES:
+            known += [task.id for task in tasks]
+    raise NotFound("agent or task", subject, known)
 
 
 def _is_file(path: str, subject: str) -> bool:
@@ -125,7 +121,7 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
         case "incoming":
             return "waits: it was added after this look at the queue", None
         case "claimed":
-            by = task.claimed_by or "somebody"
+            by = task.claimed_by or "an unknown agent"
             return f"is claimed by {by}", f"see what it does: orchestrator logs {task.id}"
         case "blocked":
             asked = one_line(task.question or why or "no question is recorded", 500)

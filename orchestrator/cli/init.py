@@ -110,8 +110,8 @@ def _remove(layout: Layout) -> tuple[list[str], list[str]]:
 def follow(arguments: Namespace) -> None:
     """Let the schedule of a project that has one start this version, if it is newer.
 
-    What a session's start calls after an update of the plugin: nobody has to know that the
-    schedule starts a copy. Raises OrchestratorError; the version before is still at work then.
+    A session's start calls this after an update of the plugin, because the schedule starts a copy
+    of the program. Raises OrchestratorError; then the schedule still starts the earlier version.
     """
     layout = context.changing(arguments)
     if entry := mark.schedule(layout):
@@ -128,7 +128,7 @@ def probe(arguments: Namespace) -> None:
     output.show_json({"findings": [finding._asdict() for finding in found]})
 
 
-# --- what is said ------------------------------------------------------------------------------
+# --- the report --------------------------------------------------------------------------------
 
 
 def _report(arguments: Namespace, layout: Layout, change: Change, done: str) -> None:

@@ -29,7 +29,7 @@ def err(text: str) -> None:
 
 
 def warn_of(problems: Iterable[Problem]) -> None:
-    """Say what is wrong beside what was asked for."""
+    """Print problems to standard error, beside the answer of a command."""
     for problem in problems:
         err(f"{problem.code}: {problem.message}")
         if problem.hint:
@@ -59,23 +59,6 @@ def answer(arguments: Namespace, value: Any, *lines: str) -> None:
         return
     for line in lines:
         out(line)
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, as in `1 task`, `2 tasks`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def span(seconds: int | None) -> str:
-    """Return a time span for people: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    if seconds is None:
-        return "?"
-    minutes, hours = seconds // 60, seconds // 3600
-    if seconds < 120:
-        return f"{seconds} s"
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def show_json(value: Any) -> None:

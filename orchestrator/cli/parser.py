@@ -45,10 +45,10 @@ _MEANT = {
 _HELP = """Runs coding agents over a queue of markdown tasks.
 
 examples:
-  orchestrator demo                      see the whole system at work, no account needed
+  orchestrator demo                      see the whole system run, no account needed
   orchestrator init                      set this project up
   orchestrator task add --title 'Fix the login form' --role implement
-  orchestrator status                    what happens, and what is wrong
+  orchestrator status                    what runs, and what is wrong
   orchestrator explain impl-agent-1      why an agent does not start"""
 
 

@@ -10,12 +10,12 @@ from collections import Counter
 
 from orchestrator.cli import context, output
 from orchestrator.cli.command import argument, command
-from orchestrator.cli.output import count, span
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.run import prompts
+from orchestrator.text.words import count, span
 from orchestrator.tick import problems
 from orchestrator.tick.inbox import Item, items
 from orchestrator.tick.observe import Observation
@@ -48,7 +48,7 @@ def _waiting(found: list[Item]) -> str | None:
 
 
 def _kind(item: Item) -> tuple[str, str]:
-    """Return what kind of item this is: a noun to count, and what is said of it."""
+    """Return the kind of an item: a noun to count, and what follows the noun."""
     if item.kind == "question":
         return "question", "waiting"
     if item.kind == "approval":
@@ -65,7 +65,7 @@ def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
     if ticked is None and problems.is_overdue(layout, now):
         said.append("the scheduler has never run, so no agent starts")
     elif ticked is not None and now - ticked > LONG:
-        said.append(f"the scheduler has not run for {span(int(now - ticked))}")
+        said.append(f"the scheduler has not run for {span(now - ticked)}")
     return f"{'; '.join(said)}; /orchestrator:doctor" if said else None
 
 

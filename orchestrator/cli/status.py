@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.command import command
 from orchestrator.cli.json_rows import Row
-from orchestrator.cli.output import count, span
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.project import mark
 from orchestrator.pulls import states
+from orchestrator.text.quoting import one_line
+from orchestrator.text.words import count, span
 
 #: Characters of a limit's bar; rows of one list, and characters of a cell, that are shown.
 BAR, MOST_ROWS, CELL = 20, 20, 80
@@ -97,13 +98,11 @@ def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
     yield _table("running", ("run", "agent", "task", "for", "branch"), rows)
     limit = config.retry.max_attempts
     rows = (
-        (r["task"], f"{r['attempt']} of {limit}", r["not_before"], _first_line(r["error"]))
+        (r["task"], f"{r['attempt']} of {limit}", r["not_before"], _cell(r["error"]))
         for r in found["retrying"]
     )
     yield _table("retrying", ("task", "attempt", "not before", "last error"), rows)
-    rows = (
-        (r["task"], r["title"], _first_line(r["question"] or r["reason"])) for r in found["blocked"]
-    )
+    rows = ((r["task"], r["title"], _cell(r["question"] or r["reason"])) for r in found["blocked"])
     yield _table("blocked (see: orchestrator inbox)", ("task", "title", "question"), rows)
     yield Block(tuple(_closing_lines(found, layout)))
 
@@ -175,14 +174,10 @@ def _closing_lines(found: Row, layout: Layout) -> Iterator[str]:
         yield f"last tick: {span(age)} ago"
     else:
         yield "last tick: never" if scheduler["stale"] else mark.first_tick(layout)
-    runs, took = count(totals["runs"], "run"), span(int(totals["seconds_running"]))
+    runs, took = count(totals["runs"], "run"), span(totals["seconds_running"])
     tokens = totals["input_tokens"] + totals["output_tokens"]
     yield f"total: {runs}, {took}, {tokens} tokens, {totals['cost_usd']:.2f} USD"
 
 
-def _first_line(text: str | None) -> str | None:
-    """Return the first line of a text, cut to what a cell can hold."""
-    if text is None:
-        return None
-    line = text.strip().partition("\n")[0]
-    return line if len(line) <= CELL else line[: CELL - 1] + "…"
+def _cell(text: str | None) -> str | None:
+    return None if text is None else one_line(text, CELL)

@@ -12,6 +12,7 @@ from orchestrator.cli import context, output
 from orchestrator.cli.command import argument, command
 from orchestrator.model import Config, parse_time
 from orchestrator.project import events
+from orchestrator.text import words
 
 #: Bytes of the newest events that are read.
 MOST_READ = 32 << 20
@@ -31,7 +32,7 @@ def history(arguments: Namespace) -> None:
     layout = context.reading(arguments)
     loaded, seen = context.look(layout)
     now = context.now()
-    told = events.read(layout, MOST_READ)
+    told = map(dict, events.read(layout, MOST_READ))
     found = numbers(told, loaded.config, now - arguments.days * DAY, now)
     if arguments.json:
         output.show_json(found)
@@ -41,7 +42,7 @@ def history(arguments: Namespace) -> None:
     per_day = f"{entered / days:.1f} per day" if days >= 1 else "less than a day of history"
     open_prs = "not known" if seen.snapshot.open_prs is None else seen.snapshot.open_prs
     output.out(f"""\
-the last {days:.1f} days, {output.count(found["events"], "event")}
+the last {days:.1f} days, {words.count(found["events"], "event")}
 tasks: {entered} entered ({per_day}), {waiting} waiting now, \
 {waiting + len(seen.claimed.tasks)} unfinished of {limits.max_incoming} (max_incoming)
 runs ended: {_counts(found["ends"])}
@@ -60,7 +61,7 @@ def _counts(found: dict[str, int]) -> str:
 
 
 def _span(seconds: float | None) -> str:
-    return "-" if seconds is None else output.span(round(seconds))
+    return "-" if seconds is None else words.span(seconds)
 
 
 #: The table of agents: key, heading, and how the value is shown.

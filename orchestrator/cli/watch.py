@@ -103,12 +103,12 @@ def _print_changes(layout: Layout, views: Iterator[tuple[Row, Settings]], *, as_
 
 
 def lasting(found: Row) -> Row:
-    """Return what `status --json` shows without what changes by itself as time goes by."""
+    """Return what `status --json` shows, without the parts that change as time goes by."""
     kept = {name: part for name, part in found.items() if name not in ("totals", "scheduler")}
     ages = ("due_in_seconds", "age_seconds")
     for name in ("agents", "running"):
         kept[name] = [{k: v for k, v in row.items() if k not in ages} for row in kept[name]]
-    # "the last tick was 6 minutes ago" is the same problem a minute later.
+    # "the last tick was 6 min ago" is the same problem a minute later.
     kept["problems"] = [p["code"] if p["code"].startswith("tick_") else p for p in kept["problems"]]
     return kept
 

@@ -99,6 +99,8 @@ class Client(Protocol):
     tools: ClassVar[tuple[str, ...]]
     #: Those of its tools that change files: the instructions of a role without them are shorter.
     writing_tools: ClassVar[tuple[str, ...]]
+    #: With what the agent reports, as its instructions say it: "End with ...".
+    report: ClassVar[str]
     #: What a person does about a fault, by the word with which the outcome's reason begins.
     #: `client_missing` must be there.
     hints: ClassVar[Mapping[str, str]]

@@ -100,19 +100,25 @@ def _choose(agent: Agent, draft: Draft) -> tuple[Row, Task | None]:
 
 
 def _of_tasks(draft: Draft, agents: dict[str, Row]) -> Iterator[tuple[str, Row]]:
-    """Yield each waiting task's id with its verdicts: its own, then the agent's nearest to it."""
+    """Yield each waiting task's id with its verdicts: its own, then the agent's nearest to it.
+
+    An agent that starts another task says nothing about this task, unless there is no other agent.
+    """
     starters = {task.id: agents[name] for name, task in draft.starts if task}
-    nearest = {
-        role: min((agents[agent.name] for agent in takers), key=lambda row: _distance(refusal(row)))
-        for role, takers in draft.takers.items()
-    }
+    nearest = {}
+    for role, takers in draft.takers.items():
+        rows = [agents[agent.name] for agent in takers]
+        held = [row for row in rows if refusal(row)]
+        nearest[role] = min(held or rows, key=lambda row: _distance(refusal(row)))
     for task in draft.snapshot.waiting:
         starter = starters.get(task.id)
         # Of a started task, the agent's verdicts have its choice, from before the start counted.
         own = tuple(verdicts(task, draft, _TASK if starter else _OWN))
         codes = {verdict.code for verdict in own}
         rest = starter or nearest.get(task.role, ())
-        yield task.id, (*own, *(verdict for verdict in rest if verdict.code not in codes))
+        row = (*own, *(verdict for verdict in rest if verdict.code not in codes))
+        # That another task goes first is the reason only if nothing else is.
+        yield task.id, tuple(sorted(row, key=lambda verdict: verdict.code == "queue_order"))
 
 
 def _distance(held: Verdict | None) -> tuple[int, float]:

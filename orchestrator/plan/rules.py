@@ -108,7 +108,12 @@ def _held(task: Task, draft: Draft) -> Judged | None:
     return Judged(False, f"run {run.id} still has {task.id}") if run else None
 
 
-@_rule("budget_exhausted", "task", "then: orchestrator task retry {about}", ends="fail")
+@_rule(
+    "budget_exhausted",
+    "task",
+    "the next tick ends it; then: orchestrator task retry {about}",
+    ends="fail",
+)
 def _task_budget(task: Task, draft: Draft) -> Judged | None:
     cap = draft.config.budgets.task_usd
     if cap is None or task.cost_usd < cap:
@@ -120,7 +125,7 @@ def _task_budget(task: Task, draft: Draft) -> Judged | None:
 @_rule("no_matching_agent", "task", "add an agent: orchestrator agent add NAME --role {about}")
 def _matching_agent(task: Task, draft: Draft) -> Judged:
     if agents := draft.takers.get(task.role):
-        return Judged(True, f"{len(agents)} agents take ROLE {task.role}")
+        return Judged(True, f"agents that take ROLE {task.role}: {len(agents)}")
     role = next((r.name for r in draft.snapshot.roles.values() if r.takes == task.role), None)
     if role is not None:
         return Judged(False, f"no agent takes ROLE {task.role}", about=role)
@@ -185,7 +190,9 @@ def _system_fault(_: Agent, draft: Draft) -> Judged:
     hold = draft.snapshot.hold
     if hold is None or hold.code == "usage_limit":
         return Judged(True, "no fault is known")
-    return Judged(draft.may_probe, hold.message)
+    if draft.may_probe:
+        return Judged(True, f"this run finds out if the fault has passed: {hold.message}")
+    return Judged(False, hold.message)
 
 
 @_rule("budget_exhausted", "agent", "wait for tomorrow, or raise budgets.daily_usd in agents.yaml")
@@ -225,7 +232,8 @@ def _open_prs_known(task: Task, draft: Draft) -> Judged:
 def _max_open_prs(task: Task, draft: Draft) -> Judged:
     limit, count = draft.config.queue_limits.max_open_prs, draft.open_prs
     full = count is not None and count >= limit
-    detail = f"{'?' if count is None else count} of {limit} pull requests open or coming"
+    known = "?" if count is None else count
+    detail = f"{known} of {limit} pull requests are open or will be opened"
     return Judged(not (full and draft.will_open(task)), detail)
 
 
@@ -271,13 +279,17 @@ def seconds_left(task: Task, now: float) -> float:
 @_rule("no_matching_task", "agent", "add one: orchestrator task add --title '...' --role {about}")
 def _matching_task(agent: Agent, draft: Draft) -> Judged | None:
     takes, found = draft.takes(agent), len(draft.choices(agent))
-    return Judged(found > 0, f"{found} tasks with ROLE {takes}", about=takes) if takes else None
+    return (
+        Judged(found > 0, f"waiting tasks with ROLE {takes}: {found}", about=takes)
+        if takes
+        else None
+    )
 
 
 @_rule("max_starts", "agent", "no action needed: it starts at one of the next ticks")
 def _max_starts(_: Agent, draft: Draft) -> Judged:
     before, limit = len(draft.starts), draft.config.max_starts
-    return Judged(before < limit, f"{before} of {limit} starts per tick come before it")
+    return Judged(before < limit, f"starts of this tick before it: {before}, at most {limit}")
 
 
 @_rule("queue_order", "task", "no action needed: it waits for its turn (PRIORITY P0 goes first)")

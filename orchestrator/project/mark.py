@@ -176,7 +176,7 @@ def require_initialised(layout: Layout) -> None:
         return
     if os.path.isfile(layout.config):
         raise OrchestratorError(
-            f"nobody has set orchestrator up in this clone of {os.path.basename(layout.root)}",
+            f"orchestrator is not set up in this clone of {os.path.basename(layout.root)}",
             "read .orchestrator/agents.yaml (it names programs that will run), then: "
             "orchestrator init",
             code="not_initialised",

@@ -31,7 +31,7 @@ def write(job: Job) -> None:
 
 
 def _facts(job: Job) -> Facts:
-    record = job.record
+    record, client = job.record, registry.of_config(job.config)
     return Facts(
         agent=job.agent,
         role=job.role,
@@ -53,7 +53,8 @@ def _facts(job: Job) -> Facts:
         checks=job.config.checks,
         resumed=bool(record.resume),
         confined=job.is_confined,
-        writes=bool({*registry.of_config(job.config).writing_tools} & {*job.role.tools}),
+        writes=bool({*client.writing_tools} & {*job.role.tools}),
+        report=client.report,
     )
 
 

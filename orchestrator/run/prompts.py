@@ -69,6 +69,8 @@ class Facts(NamedTuple):
     #: Whether the agent's commands run in a sandbox, and whether the agent may change files.
     confined: bool
     writes: bool
+    #: With what the agent reports: "End with ...".
+    report: str
 
 
 def instructions(facts: Facts) -> str:

@@ -16,6 +16,7 @@ from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.project import faults, mark
 from orchestrator.setup import probes, schedule_probe, state_probe
 from orchestrator.setup.subject import Subject
+from orchestrator.text.words import span
 from orchestrator.tick import lock, problems
 
 
@@ -118,13 +119,12 @@ def _ticks(subject: Subject) -> Iterator[Finding]:
     else:
         hint = "install the schedule: orchestrator init --schedule cron; or: orchestrator tick"
     if problems.is_overdue(layout, now):
-        minutes = None if ticked is None else (now - ticked) / 60
-        last = "never" if minutes is None else f"{minutes:.0f} minutes ago"
+        last = "never" if ticked is None else f"{span(now - ticked)} ago"
         yield fail("tick_stale", f"the last tick was {last}", hint)
     elif ticked is None:
         yield ok("tick_stale", mark.first_tick(layout))
     else:
-        yield ok("tick_stale", f"the last tick was {max(now - ticked, 0):.0f} s ago")
+        yield ok("tick_stale", f"the last tick was {span(max(now - ticked, 0))} ago")
     hung = lock.hung_tick(layout, now)
     if hung is not None:
         yield Finding(hung.code, "fail", hung.message, hung.hint)

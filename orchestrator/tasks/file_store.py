@@ -24,7 +24,7 @@ from orchestrator.tasks.task_file import MAX_BYTES, TaskFile
 
 #: Seconds that a change of the queue waits for another change to end. Each takes milliseconds.
 LOCK_WAIT = 30.0
-#: With more waiting files than this, each tick looks at them again.
+#: With more waiting files than this, every tick lists the queue.
 MOST_WATCHED = 200
 #: Seconds by which a file's time may be ahead of the clock.
 AHEAD = 60.0
@@ -59,7 +59,7 @@ class FileStore(Store):
                 first = several[0] if len(several) == 1 else min(several, key=_claim_to_id)
                 tasks.append(first)
                 owner = first.where
-            reason = f"its id {task_id} is already that of {owner}"
+            reason = f"its id {task_id} is already used by {owner}"
             malformed += [Malformed(t.where, reason) for t in several if t.where != owner]
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
@@ -155,7 +155,7 @@ class FileStore(Store):
             for entry in self._entries(state) if state in ("incoming", "claimed") else ():
                 with contextlib.suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime > now + AHEAD:
-                        message = f"{entry.path} is ahead of this machine's clock"
+                        message = f"the time of {entry.path} is ahead of this machine's clock"
                         yield Problem("clock", message, "check the clock: date -u")
 
     def leftovers(self, before: float) -> tuple[str, ...]:
@@ -235,7 +235,7 @@ def _append_and_move(path: str, target: str, entry: Entry) -> tuple[TaskFile, fl
     try:
         if target != path and os.path.lexists(target):
             raise OrchestratorError(
-                f"{target} is in the way of task {os.path.basename(target)[:-3]}",
+                f"cannot move task {os.path.basename(target)[:-3]}: {target} exists",
                 "rename or remove that file",
                 code="duplicate_task",
             )

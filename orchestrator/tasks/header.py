@@ -1,7 +1,7 @@
 """A task's header: id, title and fields, in the plain format or as YAML front matter.
 
-Lenient with the person who wrote it by hand (reference 3): nothing here is refused but front matter
-that cannot be read at all. What must be there is for `taskfile` to say.
+The header may be written by hand, so this module is lenient (reference 3): it refuses only front
+matter that cannot be read at all. `task_file` checks that the necessary fields are present.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 
 from orchestrator.errors import ConfigError, TaskFileError
 
-#: Characters of front matter.
+#: Maximum characters of front matter.
 _MAX_YAML = 64 << 10
 
-# `//` after the colon: a body that starts with a link.
+# `//` after the colon means that this is a link at the start of the body.
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?!//)([^\n]*)(?:\n|\Z)")
 _BLANK = re.compile(r"[ \t\r]*(?:\n|\Z)")
 _BLANKS = re.compile(r"[ \t\r\n]*\n")
 _HEADING = re.compile(r"#[ \t]([^\n]*)(?:\n|\Z)")
 _ANY_HEADING = re.compile(r"^#[ \t]([^\n]*)", re.MULTILINE)
-# `(` after the bracket: a title that starts with a link.
+# `(` after the bracket means that the title starts with a link.
 _BRACKET = re.compile(r"\[([^\]]*)\](?!\()(.*)", re.DOTALL)
-#: Terminal sequences, and characters that change what a terminal shows of their neighbours.
+#: Terminal sequences, and characters that change how a terminal shows the characters around them.
 _UNSEEN = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-_]?"
     r"|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -33,9 +33,9 @@ Fields = tuple[tuple[str, str], ...]
 
 
 class Header(NamedTuple):
-    """A header as read: strings as written, but for blanks around them."""
+    """A header as read: strings as written, without the blanks around them."""
 
-    #: None when the title names no id.
+    #: None if the title has no id.
     id: str | None
     title: str
     fields: Fields
@@ -44,13 +44,13 @@ class Header(NamedTuple):
 
 
 def read(text: str) -> Header:
-    """Read the header that the text of a task begins with. Raises TaskFileError."""
+    """Return the header at the beginning of a task's text. Raises TaskFileError."""
     start = 1 if text.startswith("\ufeff") else 0
     return _front_matter(text, start) if is_front_matter(text) else _plain_header(text, start)
 
 
 def is_front_matter(text: str) -> bool:
-    """Whether a task's header is YAML front matter."""
+    """Return whether a task's header is YAML front matter."""
     return text.removeprefix("\ufeff").startswith("---")
 
 
@@ -83,7 +83,7 @@ def _front_matter(text: str, start: int) -> Header:
         raise TaskFileError(error.problems[0]) from None
     if root is not None and root.id != "mapping":
         raise TaskFileError("its front matter is not `KEY: value` lines")
-    # As text: there are no types to guess (`BRANCH: 1.10`).
+    # Values stay text, because YAML types would change them (`BRANCH: 1.10`).
     pairs = root.value if root is not None else ()
     fields = tuple((_yaml_text(key), _yaml_text(value)) for key, value in pairs)
     known = by_key(fields)
@@ -107,7 +107,7 @@ def _yaml_text(node: Any) -> str:
 
 
 def by_key(fields: Fields) -> dict[str, str]:
-    """Return the first of each field by its key in upper case, fit for display."""
+    """Return the fields, fit for display, by key in upper case; the first of equal keys counts."""
     return {
         key.upper(): value if value.isprintable() else visible(value)
         for key, value in reversed(fields)
@@ -126,7 +126,7 @@ def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 
 def visible(text: str) -> str:
-    """Return text on one line, without characters that are not seen or play with a terminal."""
+    """Return text on one line, without invisible characters and terminal sequences."""
     if not text.isprintable():
         text = re.sub(_UNSEEN, "", text)
     return " ".join(text.split())

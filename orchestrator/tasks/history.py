@@ -1,7 +1,7 @@
-"""A task's history: the machine's part of its file, one line an event, and what it adds up to.
+"""A task's history: the machine's part of its file, one line per event, and the resulting facts.
 
-It begins at a marker line and is only ever appended to (reference 3), so what stands above stays
-byte for byte. A line that a crash cut short, or wrote twice, is recognised when it is read.
+The history begins at a marker line and only grows at its end (reference 3), so the text above the
+marker keeps every byte. A line that a crash truncated or doubled is recognised when it is read.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ MARKER = "<!-- orchestrator:history -->"
 HEADING = "## History"
 
 _LINE = re.compile(r"- ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.,+Z-]+) ([a-z_]+) (\{.*\})[ \t\r]*")
-# What `str.splitlines` breaks at and JSON leaves as it is; and what UTF-8 cannot hold.
+# Line breaks of `str.splitlines` that JSON does not escape.
 _ESCAPED = "[\x85\u2028\u2029]"
+# Characters that UTF-8 cannot encode.
 _SURROGATE = "[\ud800-\udfff]"
 
 
 def split(data: bytes) -> tuple[int, int]:
-    """Return where the person's part ends and where the last marker line starts (else the end).
+    """Return two offsets: the end of the person's part, and the start of the last marker line.
 
-    Between them is the one line break that `append` put before the marker, and what a power cut
-    left of an append: its length without its bytes, which are zeros then.
+    Without a marker the second offset is the end of the data. Between the two offsets is the line
+    break that `append` put before the marker, or zeros: after a power cut, a file may have the
+    length of an append without its bytes.
     """
     marker = b"\n" + MARKER.encode()
     start = data.rfind(marker)
@@ -48,7 +50,7 @@ def _newline(data: bytes) -> bytes:
 
 
 def entries(data: bytes) -> Iterator[Entry]:
-    """Yield the events of a history's bytes; lines that are none, or torn, are passed over."""
+    """Yield the events of a history's bytes. Truncated lines and other lines are skipped."""
     for raw in data.split(b"\n"):
         if not raw.startswith(b"- "):
             continue
@@ -57,7 +59,7 @@ def entries(data: bytes) -> Iterator[Entry]:
             if match is None:
                 continue
             fields = _DECODER.decode(match[3])
-            if b"\\u" in raw:  # an escaped lone surrogate could be written nowhere
+            if b"\\u" in raw:  # an escaped lone surrogate could not be encoded
                 json.dumps(fields, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             continue
@@ -68,15 +70,16 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-# Made once: json.loads and json.dumps make a new one each time that they are given an option.
+# Created once: json.loads and json.dumps create a new object at each call that has an option.
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def line(entry: Entry) -> str:
-    """Return an event as one line, without its line break; the fields' order is kept.
+    """Return an event as one line, without its line break; the fields keep their order.
 
-    Lone surrogates become U+FFFD. Raises ValueError or TypeError on what could not be read back.
+    Lone surrogates become U+FFFD. Raises ValueError or TypeError if the line could not be read
+    back.
     """
     text = _ENCODER.encode(entry.fields)
     text = re.sub(_SURROGATE, "\ufffd", text)
@@ -88,7 +91,7 @@ def line(entry: Entry) -> str:
 
 
 def append(data: bytes, entry: Entry) -> bytes:
-    """Return the bytes to append to a file with contents `data`, to add `entry` to its history."""
+    """Return the bytes that add `entry` to the history of a file with the contents `data`."""
     newline = _newline(data)
     lines = [line(entry).encode(), b""]
     if split(data)[1] == len(data):
@@ -98,14 +101,14 @@ def append(data: bytes, entry: Entry) -> bytes:
     return newline.join(lines)
 
 
-# --- what it adds up to -------------------------------------------------------------------------
+# --- the resulting facts ------------------------------------------------------------------------
 
 _FREE = {"claimed_by": None, "not_before": None, "backoff": None, "question": None}
 _AFRESH = {**_FREE, "attempts": 0, "interruptions": 0}
 _ENDED = {**_FREE, "interruptions": 0, "session": None, "session_agent": None}
-#: What each event sets, whatever its fields; events that are not here are ignored.
+#: The values that each event sets, regardless of its fields. Other events are ignored.
 _SETS: dict[str, dict[str, Any]] = {
-    # What became of the run before stands in the history; it says nothing of this one.
+    # The result of the previous run stays in the history; it does not describe this run.
     "claimed": {**_FREE, "reason": None, "error": None},
     "requeued": {**_FREE, "interruptions": 0},
     "done": {**_ENDED, "reason": None, "error": None},
@@ -119,10 +122,10 @@ _SETS: dict[str, dict[str, Any]] = {
     "reopened": _AFRESH,
     "delivered": {},
 }
-#: With which of them a run lets go of its task.
+#: The events with which a run releases its task.
 _ENDS = ("requeued", "failed", "blocked", "done")
 _SESSION = (("session", "session"), ("session_agent", "agent"))
-#: What each event takes from its fields, None where the field is absent.
+#: The values that each event takes from its fields; None if the field is absent.
 _TAKES = {
     "claimed": (("claimed_by", "agent"), ("run", "run")),
     "requeued": (("reason", "reason"), ("error", "error"), *_SESSION),
@@ -135,7 +138,7 @@ _TAKES = {
 def fold(history: Iterable[Entry], task: Task) -> Task:
     """Return a task of which only the header is known, with what its history says of it.
 
-    The header's pull request stands until an event names another.
+    The header's pull request is valid until an event names another.
     """
     entry = None
     for entry in _once(history):
@@ -146,7 +149,7 @@ def fold(history: Iterable[Entry], task: Task) -> Task:
 
 
 def _once(history: Iterable[Entry]) -> Iterator[Entry]:
-    """Leave out what a crash made the tool write twice: an event of a run, nobody's between."""
+    """Skip events that a crash doubled: the same event of a run, with no other actor in between."""
     seen: set[tuple[str, object]] = set()
     for entry in history:
         run = _text(entry.fields.get("run"))
@@ -196,14 +199,14 @@ def _number(value: object) -> float | None:
 
 
 def why(reason: str, error: str) -> str:
-    """Return a failure's reason and error as one text: an error mostly begins with its reason."""
+    """Return a failure's reason and error as one text. Most errors begin with the reason."""
     if error == reason or error.startswith(f"{reason}:"):
         return error
     return ": ".join(filter(None, (reason, error)))
 
 
 def attempts(history: Iterable[Entry]) -> list[dict[str, str]]:
-    """Return what the next prompt leads with, in time order: `{"at", "kind", "text"}`.
+    """Return the earlier attempts for the next prompt, in time order: `{"at", "kind", "text"}`.
 
     `kind` is attempt (reason and error), review (its feedback), question or answer.
     """
@@ -220,7 +223,7 @@ def attempts(history: Iterable[Entry]) -> list[dict[str, str]]:
             kind, text = "answer", fields.get("text", "")
         else:
             continue
-        # A task is reopened with the feedback of the review before.
+        # A reopened task repeats the feedback of the previous review.
         repeated = entry.event == "reopened" and any(t["text"] == text for t in told[-1:])
         if text and not repeated:
             told.append({"at": entry.at, "kind": kind, "text": text})

@@ -22,7 +22,7 @@ from orchestrator.tasks.task_file import TaskFile
 
 
 class Malformed(NamedTuple):
-    """An item of the queue that cannot be a task, and why. It counts nowhere, blocks nothing."""
+    """An item of the queue that cannot be a task, and why. It has no effect on other tasks."""
 
     #: For display.
     where: str
@@ -30,14 +30,14 @@ class Malformed(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The tasks of one state, the first to be claimed first, and what cannot be a task."""
+    """The tasks of one state in the order of claims, and the items that cannot be tasks."""
 
     tasks: tuple[Task, ...]
     malformed: tuple[Malformed, ...] = ()
 
 
 class Store(Protocol):
-    """What the product needs of a queue. Each call may raise OSError; times are epoch seconds.
+    """The interface of a queue. Each call may raise OSError; times are epoch seconds.
 
     A task is in exactly one state, whichever process is killed. A change is durable when the call
     returns.
@@ -71,8 +71,8 @@ class Store(Protocol):
     def change(self) -> AbstractContextManager[object]:
         """Return the lock under which every change happens; entering it nests.
 
-        What a caller decides from a listing is true until the caller leaves the lock. Entering
-        removes `Layout.idle_stamp`, so that the next tick is a whole one. Raises LockHeld.
+        A listing stays true until the caller leaves the lock. Entering the lock removes
+        `Layout.idle_stamp`, so that the next tick looks at everything. Raises LockHeld.
         """
 
     def add(self, file: TaskFile) -> str:
@@ -82,7 +82,7 @@ class Store(Protocol):
         """Return an id that no task has. Later ids sort after earlier ids."""
 
     def claim(self, task: Task, entry: Entry, max_claimed: int) -> Task | None:
-        """Move a waiting task to `claimed`; None if the limit is reached or the task is gone.
+        """Move a waiting task to `claimed`; return None if the limit is reached or the task gone.
 
         The limit is checked under the lock that every claim takes (failures 15).
         """
@@ -104,7 +104,7 @@ class Store(Protocol):
         """Create what the queue needs, for `init`; a queue that exists is not changed."""
 
     def take_away(self) -> None:
-        """Remove what only a running scheduler needs, for `init --uninstall`. The tasks remain."""
+        """Remove what only a scheduler needs, for `init --uninstall`. The tasks remain."""
 
     def places(self) -> Sequence[str]:
         """Return the paths on this disk at which the queue writes, or holds a lock.
@@ -116,11 +116,11 @@ class Store(Protocol):
     def watched(self) -> Sequence[str] | None:
         """Return the paths whose file times change with the waiting tasks and with every move.
 
-        None: there are no such paths, or too many; then no tick takes the idle path.
+        Returns None if there are no such paths, or too many; then no tick takes the idle path.
         """
 
     def findings(self, now: float) -> Iterator[Problem]:
-        """Yield what `doctor` reports: codes `permissions`, `task_malformed` and `clock`."""
+        """Yield problems for `doctor`: codes `permissions`, `task_malformed` and `clock`."""
 
     def leftovers(self, before: float) -> Sequence[str]:
         """Return files of killed writers, unchanged since `before`. Anyone may delete them."""

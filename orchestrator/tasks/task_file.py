@@ -1,6 +1,6 @@
-"""A task's file: parse and render as a pure pair, new ones, and the names that go with them.
+"""A task's file: parse and render as a pure pair, new files, and the names derived from a task.
 
-A file is the person's part (title, header, body: reference 3), then the machine's (`history`).
+A file is the person's part (title, header, body: reference 3), then the machine's part (`history`).
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -15,10 +15,10 @@ from orchestrator.model import PRIORITIES, Entry, Task, parse_time
 from orchestrator.tasks import header, history
 from orchestrator.tasks.history import MARKER
 
-#: Bytes that title, header and body may have together (reference 3).
+#: Maximum bytes of title, header and body together (reference 3).
 MAX_TASK_BYTES = 1 << 20
-#: Bytes that a file may have with its history, and so all that a reader needs to read. The room
-#: above MAX_TASK_BYTES is so that the tool's own lines never make a task malformed.
+#: Maximum bytes of a file with its history, and so the most that a reader needs to read. The
+#: distance to MAX_TASK_BYTES ensures that the tool's own lines never make a task malformed.
 MAX_BYTES = 4 * MAX_TASK_BYTES
 MAX_TITLE = 200
 
@@ -29,23 +29,23 @@ _WORD = re.compile(r"[^\s,\[\]\"']+")
 
 
 class TaskFile(NamedTuple):
-    """A task's file as read. Made by `parse` and `new` only: `raw_…` and `body` are its text."""
+    """A task's file as read. Only `parse` and `new` create it: `raw_…` and `body` are its text."""
 
     id: str
     #: For display: one line, no control characters.
     title: str
-    #: The header in order, keys as written, unknown ones and repetitions too.
+    #: The header in order, with keys as written, unknown keys and repeated keys.
     fields: header.Fields
-    #: What follows the header (and the blank line that ends it) up to the history.
+    #: The text between the header (and the blank line that ends it) and the history.
     body: str
     history: tuple[Entry, ...]
-    #: The header is YAML front matter.
+    #: Whether the header is YAML front matter.
     front_matter: bool
     #: Everything before the body.
     raw_header: str
     #: The history as it stands in the file, from the line break before its marker.
     raw_history: bytes
-    #: The header by key in upper case: the first of each, control characters stripped.
+    #: The header by key in upper case, without control characters; the first of equal keys counts.
     known: dict[str, str]
 
     def get(self, key: str) -> str | None:
@@ -58,22 +58,10 @@ class TaskFile(NamedTuple):
 
     @property
     def priority(self) -> str:
-        """P0 to P3 in upper case; anything else as written; P2 when there is none."""
+        """P0 to P3 in upper case, or any other value as written. The default is P2."""
         text = self.get("PRIORITY") or "P2"
         upper = text.upper()
         return upper if upper in PRIORITIES else text
-
-    @property
-    def branch(self) -> str | None:
-        return self.get("BRANCH")
-
-    @property
-    def created(self) -> str | None:
-        return self.get("CREATED")
-
-    @property
-    def created_by(self) -> str | None:
-        return self.get("CREATED_BY")
 
     @property
     def depends_on(self) -> tuple[str, ...]:
@@ -88,20 +76,20 @@ class TaskFile(NamedTuple):
 
 
 def parse(data: bytes, name: str) -> TaskFile:
-    """Read a task's file from its bytes and its file name (`fix login bug.md`).
+    """Return a task's file from its bytes and its file name (`fix login bug.md`).
 
-    Raises TaskFileError, with the reason alone, when this cannot be a task; nothing else.
+    Raises only TaskFileError, whose text is the reason why this cannot be a task.
     """
     end, marker = history.split(data)
     if end > MAX_TASK_BYTES or len(data) > MAX_BYTES:
-        raise TaskFileError("it is over 1 MiB", "move the detail to files and name them here")
+        raise TaskFileError("it is over 1 MiB", "move details to other files and name them here")
     try:
         text = data[:end].decode()
     except UnicodeDecodeError as error:
         message = f"it is not UTF-8 text (byte {error.start})"
         raise TaskFileError(message, "save it as UTF-8") from None
     if "\0" in text:
-        raise TaskFileError("it has a NUL byte: that is no text file")
+        raise TaskFileError("it has a NUL byte, so it is not a text file")
     task_id, heading, fields, body = header.read(text)
     return _check(
         TaskFile(
@@ -124,7 +112,7 @@ def _check(file: TaskFile) -> TaskFile:
     if not is_id(file.id):
         allowed = "letters, digits, `.`, `_`, `-`, at most 64"
         if _ID.fullmatch(file.id):
-            allowed = "it names a branch too, so no `..`, and no `.` or `.lock` at its end"
+            allowed = "a branch is named after it, so no `..`, and no `.` or `.lock` at the end"
         raise TaskFileError(
             f"its id {file.id[:80]!r} cannot be used: {allowed}",
             "write the title line as `# [ID] Title`",
@@ -138,7 +126,7 @@ def _check(file: TaskFile) -> TaskFile:
 
 
 def is_id(text: str) -> bool:
-    """Whether this may be a task's id: reference 3, and `git check-ref-format` for one part."""
+    """Return whether this can be a task's id (reference 3, and `git check-ref-format`)."""
     if _ID.fullmatch(text) is None:
         return False
     return not (".." in text or text.endswith((".", ".lock")))
@@ -154,10 +142,10 @@ def id_of_name(name: str) -> str:
 def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     """Return header and history as the task that the planner sees.
 
-    The store knows the state, and where the task is (for display). `mtime` (epoch seconds) replaces
-    a missing CREATED.
+    The store supplies the state, and the task's place for display (`where`). `mtime` (epoch
+    seconds) replaces a missing CREATED.
     """
-    created = file.created
+    created = file.get("CREATED")
     task = Task(
         id=file.id,
         title=file.title,
@@ -165,13 +153,14 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
         state=state,
         where=where,
         priority=file.priority,
-        branch=file.branch,
+        branch=file.get("BRANCH"),
         created=parse_time(created) if created else mtime,
-        created_by=file.created_by,
+        created_by=file.get("CREATED_BY"),
         depends_on=file.depends_on,
         reviews=file.get("REVIEWS"),
         head=file.get("HEAD"),
         pr=file.get("PR"),
+        header=file.known,
     )
     task = history.fold(file.history, task)
     # After a crash, a claim may stand in a file that the store did not move.
@@ -182,15 +171,15 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
 
 
 def render(task: TaskFile) -> bytes:
-    """Return the file's bytes: exactly those that were parsed."""
+    """Return the file's bytes, exactly the bytes that were parsed."""
     return (task.raw_header + task.body).encode() + task.raw_history
 
 
 def with_entry(data: bytes, name: str, entry: Entry) -> tuple[TaskFile, bytes]:
     """Add an event to a file's history; return the new file, and the bytes to append to `data`.
 
-    These are empty if the history ends with the same event of the same run: a crash came between
-    the append and the move. Raises TaskFileError.
+    The bytes are empty if the history ends with the same event of the same run: a crash occurred
+    between the append and the move. Raises TaskFileError.
     """
     file = parse(data, name)
     last = file.history[-1] if file.history else None
@@ -214,9 +203,9 @@ def new(
     body: str,
     extra: Iterable[tuple[str, str]] = (),
 ) -> TaskFile:
-    """Make a task in the plain format; what is None or empty gets no line, `extra` comes last.
+    """Return a new task in the plain format. An empty value or None gets no line; `extra` is last.
 
-    Raises TaskFileError on whatever would not be read back as it was given.
+    Raises TaskFileError if a value would not be read back as it was given.
     """
     ids = tuple(depends_on)
     _check_new((id, *ids), title, role, priority or "P2", body)
@@ -241,14 +230,15 @@ def _check_new(ids: Iterable[str], title: str, role: str, priority: str, body: s
         message = f"{wrong[:80]!r} cannot be a task id"
         raise TaskFileError(message, "use letters, digits, `.`, `_`, `-`")
     if not title.strip() or len(title) > MAX_TITLE or re.search(_CONTROL, title):
-        message = f"a title is one line of 1 to {MAX_TITLE} characters, none of them a control"
-        raise TaskFileError(message, "put the detail into the body")
+        message = f"a title is one line of 1 to {MAX_TITLE} characters, no control characters"
+        raise TaskFileError(message, "put details into the body")
     if priority.upper() not in PRIORITIES:
-        raise TaskFileError(f"no priority {priority[:80]!r}", f"use one of {', '.join(PRIORITIES)}")
+        message = f"unknown priority {priority[:80]!r}"
+        raise TaskFileError(message, f"use one of {', '.join(PRIORITIES)}")
     if not role.strip():
-        raise TaskFileError("a task needs a role", "say which agents it is for, `implement` say")
+        raise TaskFileError("a task needs a role", "name the role of its agents, e.g. `implement`")
     if "\0" in body:
-        raise TaskFileError("the body has a NUL byte: that is no text")
+        raise TaskFileError("the body has a NUL byte, so it is not text")
     if any(line.startswith(MARKER) and line.strip() == MARKER for line in body.split("\n")):
         message = f"the body has the line `{MARKER}`, which begins a task's history"
         raise TaskFileError(message, "indent that line")
@@ -264,12 +254,12 @@ def _field(key: str, value: str) -> str:
 
 
 def title_key(title: str) -> str:
-    """Return what two equal titles share: case and runs of blanks do not count."""
+    """Return a key that equal titles share: case and the number of blanks do not matter."""
     return " ".join(title.casefold().split())
 
 
 def slug(text: str, limit: int = 40) -> str:
-    """Return `text` as ASCII words joined by `-`, at most `limit` characters; maybe empty."""
+    """Return `text` as ASCII words joined by `-`, at most `limit` characters; may be empty."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
     if len(words) > limit:

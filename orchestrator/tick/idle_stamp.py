@@ -1,4 +1,4 @@
-"""The stamp that a tick with nothing to do leaves for the next ones (read by `idle`)."""
+"""The stamp that a tick with nothing to do leaves for the next ticks (read by `idle`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.system import files
 from orchestrator.tasks import store as stores
 from orchestrator.tick.observe import Observation
 
-#: Problems that only a changed file can end, or that an idle tick itself ends.
+#: Problems that only a changed file can solve, or that an idle tick itself solves.
 _STILL = ("tick_stale", "task_malformed", "agent_suspended")
 
 
@@ -24,10 +24,10 @@ def leave(
     now: float,
     wake: float | None,
 ) -> None:
-    """Leave a stamp if nothing can happen until `wake` (None: ever), or until a file changes.
+    """Leave a stamp if nothing can happen until `wake` (None: forever), or until a file changes.
 
-    Not while anything runs, a fault is being probed, or a pull request is open: merges elsewhere
-    are only seen by looking.
+    No stamp is left while an agent runs, a fault is being probed, or a pull request is open: a
+    whole tick is needed to see a merge that happens elsewhere.
     """
     files.remove(layout.idle_stamp)
     busy = any(action.action != "skip" for action in actions)

@@ -12,19 +12,20 @@ from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, iso
 from orchestrator.pulls import states
 from orchestrator.tasks import store as stores
+from orchestrator.text.words import count
 from orchestrator.tick.observe import Observation
 
 
 class Item(NamedTuple):
-    """One thing that waits for a person. `id` is a task's, or `agent:NAME`, or `pr:N`."""
+    """One thing that waits for a person. `id` is a task's id, `agent:NAME` or `pr:N`."""
 
     id: str
-    #: question, approval or escalation.
+    #: "question", "approval" or "escalation".
     kind: str
     task: str | None
     run: str | None
     text: str
-    #: Since when, ISO 8601; None when nothing recorded it.
+    #: The time since which it waits, ISO 8601; None when no record has the time.
     since: str | None = None
 
     @property
@@ -60,9 +61,8 @@ def _failed(store: stores.Store) -> Iterator[Item]:
     for task in store.list("failed").tasks:
         last = _last_event(store, task)
         if last is not None and last.event == "failed":
-            attempts = f"{task.attempts} attempt{'' if task.attempts == 1 else 's'}"
             why = task.error or task.reason or "no reason given"
-            text = f"{task.title}: failed after {attempts}: {why}"
+            text = f"{task.title}: failed after {count(task.attempts, 'attempt')}: {why}"
             yield Item(task.id, "escalation", task.id, task.run, text, last.at)
 
 
@@ -76,7 +76,7 @@ def _never_ready(store: stores.Store, seen: Observation) -> Iterator[Item]:
         ]
         last = _last_event(store, task) if broken else None
         if broken and (last is None or last.event != "dismissed"):
-            text = f"{task.title}: it can never start, because of {'; '.join(broken)}"
+            text = f"{task.title}: cannot start because of {'; '.join(broken)}"
             yield Item(task.id, "escalation", task.id, task.run, text)
 
 
@@ -92,7 +92,7 @@ def _agents(loaded: Settings, seen: Observation) -> Iterator[Item]:
 
 
 def _approvals(layout: Layout, loaded: Settings, store: stores.Store) -> Iterator[Item]:
-    """Approved pull requests that only a person will merge."""
+    """Yield the approved pull requests that a person must merge."""
     config = loaded.config
     known = states.known(layout, config) or []
     waiting = [pr for pr in known if pr.state == "open" and pr.verdict == "approved"]
@@ -122,7 +122,7 @@ def _last_word(store: stores.Store, pr: PullRequest) -> Entry | None:
 
 
 def _last(store: stores.Store, task: Task, wanted: Callable[[str], bool]) -> Entry | None:
-    """Return the last wanted event of a task; None also if its file cannot be read."""
+    """Return the last wanted event of a task; also None if the task's file cannot be read."""
     try:
         history = store.read(task).history
     except OrchestratorError:

@@ -1,4 +1,4 @@
-"""The tick's lock: its file names the process that holds it, so that a hung tick can be ended."""
+"""The tick's lock. Its file names the process that holds it, so that a hung tick can be killed."""
 
 import os
 import time
@@ -7,13 +7,14 @@ from typing import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Problem
 from orchestrator.system import locks, process
+from orchestrator.text.words import span
 
-#: A tick that holds the lock for longer is hung (reference 8.6); seconds.
+#: A tick that holds the lock for more seconds than this is hung (reference 8.6).
 HUNG_AFTER = 300.0
 
 
 class _Holder(NamedTuple):
-    """The living process that last took the lock, and when (seconds since the epoch)."""
+    """The living process that last took the lock, and the time (seconds since the epoch)."""
 
     pid: int
     identity: str
@@ -22,14 +23,11 @@ class _Holder(NamedTuple):
     def is_hung(self, now: float) -> bool:
         return now - self.since > HUNG_AFTER
 
-    def minutes(self, now: float) -> str:
-        return f"{(now - self.since) / 60:.0f} minutes"
-
 
 def _holder(path: str) -> _Holder | None:
     """Return the living process that the lock's file names.
 
-    None also for a holder that is dead: the next holder has not put its name there yet.
+    Also None if that process is dead: the new holder has not written its own name yet.
     """
     try:
         with open(path, encoding="ascii", errors="replace") as file:
@@ -41,19 +39,19 @@ def _holder(path: str) -> _Holder | None:
 
 
 def hung_tick(layout: Layout, now: float) -> Problem | None:
-    """Return what to say of a tick that holds its lock for too long. Changes nothing."""
+    """Return a problem if a tick has held its lock for too long. Changes nothing."""
     named = _holder(layout.scheduler_lock)
     if named is None or not named.is_hung(now):
         return None
     holding = locks.holder(layout.scheduler_lock)
     if holding is None or holding.pid not in (None, named.pid):
         return None
-    message = f"a tick (process {named.pid}) has held the lock for {named.minutes(now)}"
-    return Problem("tick_hung", message, "the next tick ends it: orchestrator tick")
+    message = f"a tick (process {named.pid}) has held the lock for {span(now - named.since)}"
+    return Problem("tick_hung", message, "the next tick kills it: orchestrator tick")
 
 
 class TickLock:
-    """The lock of the tick; whoever takes it writes its own name into the file."""
+    """The lock of the tick. The process that takes it writes its own name into the file."""
 
     def __init__(self, layout: Layout) -> None:
         self._lock = locks.Lock(layout.scheduler_lock)
@@ -61,7 +59,7 @@ class TickLock:
     def acquire(self, now: float, wait: float) -> Problem | None:
         """Take the lock, waiting up to `wait` seconds.
 
-        Returns a problem if a hung tick had to be ended. Raises LockHeld.
+        Returns a problem if a hung tick had to be killed. Raises LockHeld.
         """
         problem = None
         self._lock.wait = wait
@@ -88,6 +86,6 @@ def _end_hung(holder: _Holder, now: float) -> Problem:
     process.end(holder.pid, holder.identity)
     return Problem(
         "tick_hung",
-        f"a tick held the lock for {holder.minutes(now)} and was ended",
-        "see events.jsonl for what it did last",
+        f"a tick held the lock for {span(now - holder.since)} and was killed",
+        "events.jsonl shows its last actions",
     )

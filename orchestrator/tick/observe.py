@@ -1,4 +1,4 @@
-"""Observing: the world as one `Snapshot`, for the planner. Reads only; nothing is changed here."""
+"""Observing: the world as one `Snapshot`, for the planner. This module changes nothing."""
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
@@ -18,7 +18,7 @@ from orchestrator.tasks import store as stores
 
 
 class Observation(NamedTuple):
-    """A snapshot with the raw facts behind it, for those who show them."""
+    """A snapshot, with the raw facts behind it for the commands that show them."""
 
     snapshot: Snapshot
     incoming: stores.Listing
@@ -35,7 +35,7 @@ def observe(
     prs: list[PullRequest] | None,
     forced: dict[str, str | None] | None = None,
 ) -> Observation:
-    """Look at everything once. `prs` are the forge's, None when it cannot be asked."""
+    """Look at everything once. `prs` is None when the forge cannot list its pull requests."""
     store = stores.of_project(layout)
     states = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
     incoming = store.list("incoming")
@@ -62,7 +62,7 @@ def observe(
         hold=hold,
         open_pr_ids=None if prs is None else frozenset(p.id for p in prs if p.state == "open"),
         may_start=settings.good,
-        # Nothing to be tried by a run: it could not even be remembered.
+        # A run on a full disk could not even be recorded, so it cannot probe the fault.
         may_probe=short is None,
         forced=forced or {},
     )
@@ -70,7 +70,7 @@ def observe(
 
 
 def observe_runs(layout: Layout, settings: Settings, now: float) -> Observation:
-    """Look at what is unsettled only: runs, their agents and the claimed tasks."""
+    """Look only at unsettled runs, their agents and the claimed tasks."""
     states = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
     claimed = stores.of_project(layout).list("claimed")
     runs, records = _runs(layout, states, claimed.tasks, now)
@@ -99,7 +99,7 @@ def _runs(
     views, records = [], {}
     unsettled = {state.run: name for name, state in states.items() if state.run}
     for task in claimed:
-        # An agent's memory can be lost; the task remembers too whose it is.
+        # An agent's memory can be lost; the task also records its agent and run.
         if (
             task.run
             and task.claimed_by
@@ -114,7 +114,8 @@ def _runs(
         folder = layout.run(name, run_id)
         record = run_record.read(folder)
         if record is None or not record.is_of_clone(folder, key):
-            # Only the task itself can say that the run was its own; it must not wait for ever.
+            # The record is lost, so only a task can say that it belongs to this run; without this
+            # view, that task would stay claimed forever.
             claimant = next((task.id for task in claimed if task.run == run_id), None)
             views.append(RunView(run_id, name, claimant, False, True, 0))
             continue
@@ -126,7 +127,7 @@ def _runs(
                 task=record.task,
                 alive=is_supervised(layout, name, state, record),
                 finished=record.status == "finished",
-                # Deaths in an earlier stage say nothing about the one that the run has reached.
+                # Only the deaths of supervisors in the current stage count.
                 restarts=state.restarts if state.restarted_in == record.status else 0,
                 outcome=record.outcome,
                 concluding=record.status == "concluding",
@@ -136,7 +137,7 @@ def _runs(
 
 
 def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunRecord) -> bool:
-    """Return whether a supervisor of a run lives: the one that a tick started, or a later one."""
+    """Return whether a run has a living supervisor: the recorded one, or one that has the lock."""
     known = (record.supervisor, state.supervisor)
     if any(each is not None and each.is_alive() for each in known):
         return True
@@ -146,7 +147,7 @@ def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunReco
 def _dependencies(
     store: stores.Store, waiting: tuple[Task, ...], prs: list[PullRequest] | None
 ) -> dict[str, str]:
-    """Say of each task that is waited for: "met", "waiting: ..." or "broken: ..."."""
+    """Return "met", "waiting: ..." or "broken: ..." for each id that a waiting task depends on."""
     wanted = {other for task in waiting for other in task.depends_on}
     if not wanted:
         return {}

@@ -10,15 +10,16 @@ from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
 from orchestrator.project import faults, mark
 from orchestrator.tasks import store as stores
+from orchestrator.text.words import span
 from orchestrator.tick.lock import hung_tick
 from orchestrator.tick.observe import Observation
 
-#: A tick older than this is reported: nothing seems to drive the scheduler (seconds).
+#: Seconds since the last tick after which a problem is reported: no schedule seems to run ticks.
 STALE_AFTER = 300.0
 
 
 def last_tick(layout: Layout) -> float | None:
-    """Return when the last tick held its lock; None before the first."""
+    """Return the time at which the last tick took its lock; None before the first tick."""
     try:
         found = os.stat(layout.scheduler_lock)
     except OSError:
@@ -27,7 +28,7 @@ def last_tick(layout: Layout) -> float | None:
 
 
 def is_overdue(layout: Layout, now: float) -> bool:
-    """Return whether there should have been a tick by now; the first is awaited from `init` on."""
+    """Return whether a tick is overdue. `init` starts the wait for the first tick."""
     ticked = last_tick(layout)
     since = mark.set_up(layout) if ticked is None else ticked
     return since is None or now - since > STALE_AFTER
@@ -36,7 +37,7 @@ def is_overdue(layout: Layout, now: float) -> bool:
 def find_problems(
     layout: Layout, settings: Settings, seen: Observation, now: float
 ) -> list[Problem]:
-    """Return what a person should know, the most pressing problem first."""
+    """Return the problems that a person should know, the most pressing problem first."""
     found = _of_the_clone(layout, now)
     found += settings.problems
     snapshot = seen.snapshot
@@ -62,13 +63,13 @@ def find_problems(
     not_landed = faults.landing_fault(layout)
     found += [not_landed] if not_landed else []
     ticked = last_tick(layout)
-    # A tick leaves no trace on a disk that takes nothing.
+    # A tick leaves no trace on a disk that cannot be written.
     unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")
-    # Without `init` no tick runs: that is another problem (`not_initialised`).
+    # Without `init` no tick runs: `not_initialised` reports that.
     if not unwritable and is_overdue(layout, now) and mark.is_initialised(layout):
         message = "no tick has run yet"
         if ticked is not None:
-            message = f"the last tick was {(now - ticked) / 60:.0f} minutes ago"
+            message = f"the last tick was {span(now - ticked)} ago"
         found.append(
             Problem(
                 "tick_stale",
@@ -80,7 +81,7 @@ def find_problems(
 
 
 def _of_the_clone(layout: Layout, now: float) -> list[Problem]:
-    """Return why no tick can run here: the clone is not set up, or a tick hangs."""
+    """Return the reasons why no tick can run here: the clone is not set up, or a tick hangs."""
     hung = hung_tick(layout, now)
     found = [hung] if hung else []
     try:
@@ -91,10 +92,10 @@ def _of_the_clone(layout: Layout, now: float) -> list[Problem]:
 
 
 def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
-    """Say why open pull requests cannot be counted, unless the hold says so already."""
+    """Return why open pull requests cannot be counted, unless the hold reports it already."""
     found = faults.forge_fault(layout)
     if found is None:
-        message = "the forge cannot be asked for its pull requests"
+        message = "the forge cannot list its pull requests"
         return [Problem("open_prs_unknown", message, "see: orchestrator doctor")]
     if hold is not None and hold.message.startswith((found.code, found.message)):
         return []

@@ -1,7 +1,7 @@
-"""Settling runs: what their end means for the task, for its review, for the agent and for all.
+"""Settling runs: the effect of a run's end on its task, the review, the agent and the whole system.
 
 Called only under the scheduler's lock. Every function can be repeated after a crash at any point:
-what was already appended, moved or created is recognised and not done again.
+it recognises events, moves and tasks that exist already and does not repeat them.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from orchestrator.pulls import review
 from orchestrator.system import files, locks, process
 from orchestrator.tasks import store as stores
 
-#: What fixes a fault, by the first word of its reason; the client knows its own. Work then resumes.
+#: How to fix a fault, by the first word of its reason. The client has the hints for its own faults.
 _HINTS = {
-    "remote_unreachable": "try by hand: git ls-remote; work goes on by itself when it answers",
-    "check_program_missing": "install it, or correct `checks` in agents.yaml",
-    "hook_failed": "mend `hooks` in agents.yaml",
-    "role_broken": "mend that role's file in .orchestrator/roles/",
-    "disk_full": "free some space (df, df -i, orchestrator clean); work then goes on by itself",
-    "disk_read_only": "mount it writable again, or mend its owner; work then goes on by itself",
-    "git_missing": "install git, or mend the schedule's PATH: orchestrator doctor",
-    "git_failed": "try by hand: git status; look at the disk (df), and for locks of a killed git",
-    "git_hung": "try by hand: git status; look at the disk, and at what git waits for",
-    "system_fault": "look at that file's owner, its permissions and the free space of its disk",
-    "forge_failed": "try by hand: gh auth status",
+    "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
+    "check_program_missing": "install the program, or correct `checks` in agents.yaml",
+    "hook_failed": "fix `hooks` in agents.yaml",
+    "role_broken": "fix the role's file in .orchestrator/roles/",
+    "disk_full": "free disk space (df, df -i, orchestrator clean); work then resumes automatically",
+    "disk_read_only": "mount the disk writable, or fix its owner; work then resumes automatically",
+    "git_missing": "install git, or fix the schedule's PATH: orchestrator doctor",
+    "git_failed": "try: git status; check the disk (df), and look for lock files of a killed git",
+    "git_hung": "try: git status; check the disk, and find out what git waits for",
+    "system_fault": "check the file's owner, its permissions and the free space of its disk",
+    "forge_failed": "try: gh auth status",
 }
-#: Characters of a reason or error that go into events and listings.
+#: Maximum characters of a reason or error in events and listings.
 REASON_KEPT = 500
 
 
@@ -50,9 +50,9 @@ class Settler:
         self.store = stores.of_project(layout)
 
     def settle(self, action: Action) -> Action | None:
-        """Carry out what was decided about a run: its task first, the agent's memory last.
+        """Carry out the decision about a run: its task first, the agent's memory last.
 
-        None when its supervisor has not let go of it yet: the next tick settles it.
+        Returns None if its supervisor still holds it: the next tick settles it.
         """
         if not action.agent or not action.run:
             return self._release(action)
@@ -63,7 +63,7 @@ class Settler:
         outcome = record.outcome if record else None
         lock = locks.Lock(self.layout.agent_lock(action.agent))
         try:
-            # A supervisor that took the run up meanwhile outranks what we saw before.
+            # A supervisor that took over the run since we looked has priority.
             with lock:
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
@@ -73,11 +73,11 @@ class Settler:
                     self._settle_task(action, task, outcome, record)
                 self._settle_hold(outcome, record)
                 self._tell(action, outcome, record)
-                # Last: until the agent's memory says so, the run is not settled, and a tick that
-                # is killed here leaves the whole to be done again.
+                # Last: the run is settled only when the agent's memory says so. If this tick is
+                # killed earlier, the next tick repeats all steps.
                 self._settle_agent(action, record, outcome)
         except locks.LockHeld:
-            # Told as the agent's `running`, by the plan: each agent gets one skip (reference 6).
+            # The plan reports the agent as `running`: each agent gets one skip (reference 6).
             return None
         finally:
             lock.close()
@@ -85,7 +85,7 @@ class Settler:
 
     def _hint(self, code: str) -> str:
         known = {**registry.of_config(self.config).hints, **_HINTS}
-        return known.get(code, "nobody is charged; each tick tries again with one run")
+        return known.get(code, "does not count as an attempt; each tick tries again with one run")
 
     def _tell(self, action: Action, outcome: Outcome, record: RunRecord | None) -> None:
         """Append the run's end to the project's history."""
@@ -102,10 +102,10 @@ class Settler:
         )
 
     def end_waiting(self, action: Action, waiting: Mapping[str, Task]) -> Action:
-        """End a review that nobody needs any more, or a task that has cost all it may."""
+        """End a review that is not needed any more, or a task that reached its cost limit."""
         task = waiting[action.task or ""]
         if action.action == "finish":
-            summary = "Its pull request is no longer open: there is nothing to review."
+            summary = "The pull request is no longer open, so there is nothing to review."
             self.store.move(task, "done", self._entry("done", summary=summary, verdict="no_change"))
         else:
             cap = self.config.budgets.task_usd
@@ -117,7 +117,7 @@ class Settler:
         return action
 
     def _release(self, action: Action) -> Action:
-        """Put back a task that lies in `claimed` though nobody ever claimed it."""
+        """Put back a task that is in `claimed` although no run has claimed it."""
         task = self.store.find(action.task or "")
         entry = self._entry("requeued", charged=False, reason="run_gone", error=action.reason)
         self.store.move(task, "incoming", entry)
@@ -125,7 +125,7 @@ class Settler:
         return action
 
     def _close_record(self, folder: str, record: RunRecord | None, outcome: Outcome) -> None:
-        """Take a run from supervisors that died: end what they left, and write the run's end."""
+        """Close a run whose supervisors died: end its processes and write the run's end."""
         if record is None:
             return
         client = record.client
@@ -158,7 +158,7 @@ class Settler:
             case "finish":
                 self._finish(action, task, outcome, record)
             case "block":
-                question = outcome.question or outcome.summary or "It gave no question."
+                question = outcome.question or outcome.summary or "The agent gave no question."
                 fields = {"run": action.run, "question": question, "session": outcome.session}
                 fields["cost_usd"] = cost
                 self.store.move(task, "blocked", self._entry("blocked", **fields))
@@ -174,8 +174,8 @@ class Settler:
                     "requeued",
                     run=action.run,
                     charged=action.charged,
-                    # A run that was stopped between two interruptions does not part them, or a
-                    # client that is killed early would be started for ever (failures 5).
+                    # A stopped run between two interruptions does not reset their count. Otherwise
+                    # a client that is killed early would be started forever (failures 5).
                     interrupted=outcome.verdict == "interrupted"
                     or (outcome.verdict == "stopped" and task.interruptions > 0),
                     reason=reason or outcome.verdict,
@@ -237,7 +237,7 @@ class Settler:
             last_reason=_short(outcome.reason),
             last_finished=self.now,
             last_run=state.run,
-            # A week: a clock that is moved on and back again must find what today has cost.
+            # A week is kept: if the clock is set forward and back, today's cost must remain known.
             spend={**dict(sorted(state.spend.items())[-7:]), **spend},
             totals=_added(state.totals, outcome, cost, record.seconds() if record else None),
         )
@@ -258,15 +258,15 @@ class Settler:
         return state._replace(failures=failures, suspended=suspended)
 
     def _settle_hold(self, outcome: Outcome, record: RunRecord | None) -> None:
-        """Pause claiming for everybody after a fault of the system; end the pause on a good run.
+        """Pause claiming for all agents after a fault of the system; a good run ends the pause.
 
-        A run that began before the fault struck proves nothing about it.
+        A run that began before the fault occurred does not show that the fault is fixed.
         """
         if outcome.verdict in ("interrupted", "stopped"):
             return
         if outcome.verdict not in ("usage_limit", "system_fault"):
             hold = faults.read_hold(self.layout)
-            # A fault dated ahead of the clock counts as of now: any run that ended well ends it.
+            # A fault whose time is ahead of the clock ends with any run that ended well.
             began = record.created if record else self.now
             if hold is not None and (began >= hold.since or hold.since > self.now):
                 files.remove(self.layout.hold)
@@ -276,7 +276,7 @@ class Settler:
         known = faults.read_hold(self.layout)
         hold = Hold(
             code=outcome.verdict,
-            # Shown after the hold's code, which it is not to say again.
+            # The message is shown after the hold's code and must not repeat the code.
             message=message if message and code == outcome.verdict else reason,
             hint=self._hint(code),
             since=min(known.since, self.now) if known else self.now,
@@ -286,9 +286,9 @@ class Settler:
 
 
 def _conversation(outcome: Outcome, record: RunRecord | None) -> tuple[str | None, float | None]:
-    """Return the conversation that a task can go on with, and what it has cost.
+    """Return the conversation that a task's next run can continue, and its cost in US dollars.
 
-    A run whose client never started leaves the one that it was to go on with as it was.
+    If the client never started, the conversation that this run was to continue is unchanged.
     """
     if record is None:
         return None, None
@@ -298,7 +298,7 @@ def _conversation(outcome: Outcome, record: RunRecord | None) -> tuple[str | Non
 
 
 def _cost(outcome: Outcome, record: RunRecord | None) -> float | None:
-    """Return what a run cost by itself: a conversation that goes on counts all of its runs."""
+    """Return a run's own cost in US dollars, without the conversation's earlier runs."""
     if outcome.cost_usd is None:
         return None
     return max(outcome.cost_usd - (record.resume_cost_usd if record else 0.0), 0.0)

@@ -1,7 +1,7 @@
 """Starting runs: a folder with the run's record, the claim of its task, then its supervisor.
 
-Called only under the scheduler's lock. The intent is on disk before anything runs, so a tick that
-is killed anywhere leaves what the next one recognises.
+Called only under the scheduler's lock. The intent is on disk before anything runs. If a tick is
+killed at any point, the next tick recognises what exists already.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Starter:
         self.store = stores.of_project(layout)
 
     def start(self, agent: Agent, task: Task | None) -> Action:
-        """Claim and start; intent is on disk before anything runs (failures 1).
+        """Claim the task and start the run. The intent is on disk first (failures 1).
 
-        Returns the start, or a skip when somebody else was faster.
+        Returns the start, or a skip if another process claimed the task first.
         """
         files.remove(self.layout.idle_stamp)
         run_id = _new_id(self.now)
@@ -53,8 +53,8 @@ class Starter:
                 agent_memory.write(self.layout, agent.name, state)
         if not claimed:
             return Action("skip", agent.name, reason="no_matching_task")
-        # Told before it is done: once forked, the run goes its way whatever becomes of us. When we
-        # die in between, the next tick tells that it started it again.
+        # The event comes before the fork: a forked run continues even if this tick dies. If this
+        # tick dies in between, the next tick restarts the run and logs the restart.
         self._event("start", agent=agent.name, task=task.id if task else None, run=run_id)
         self._spawn(agent.name, folder)
         return Action("start", agent.name, task.id if task else None, run_id)
@@ -88,7 +88,7 @@ class Starter:
         )
 
     def _undelivered(self, last: Mapping[str, object]) -> Undelivered | None:
-        """Return what the run before could not deliver, if that is why the task is back."""
+        """Return the work that the previous run could not deliver, if the task is back for that."""
         agent, run_id = last.get("agent"), last.get("undelivered")
         if not (files.is_plain_name(agent) and files.is_plain_name(run_id)):
             return None
@@ -104,14 +104,14 @@ class Starter:
         agent_memory.write(self.layout, agent, state._replace(supervisor=process.known(pid)))
 
     def restart(self, action: Action) -> Action:
-        """Start a supervisor again for a run whose own is gone."""
+        """Start a new supervisor for a run whose supervisor is gone."""
         assert action.agent
         assert action.run
         folder = self.layout.run(action.agent, action.run)
         record = run_record.read(folder)
         stage = record.status if record else None
         state = agent_memory.read(self.layout, action.agent)
-        # A run that came a stage further is not one that dies over and over.
+        # A run that reached another stage is making progress, so the count starts again.
         restarts = state.restarts + 1 if stage == state.restarted_in else 1
         state = state._replace(restarts=restarts, restarted_in=stage)
         agent_memory.write(self.layout, action.agent, state)
@@ -121,13 +121,13 @@ class Starter:
 
 
 def _new_id(now: float) -> str:
-    """Return an id for a run that begins at `now`: an agent's runs sort by their time."""
+    """Return an id for a run that begins at `now` (epoch seconds). Ids sort by time."""
     second = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     return f"{second}-{int(now % 1 * 1e6):05x}{os.urandom(3).hex()}"
 
 
 def _last_requeue(store: stores.Store, task: Task) -> Mapping[str, object]:
-    """Return what was noted when the task was put back, if nothing has happened to it since."""
+    """Return the fields of the task's last event if that event put the task back, else {}."""
     try:
         history = store.read(task).history
     except OrchestratorError:

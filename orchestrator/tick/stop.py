@@ -1,4 +1,4 @@
-"""Ends runs that a person does not want any more, and waits until runs are settled."""
+"""Stops runs on a person's request, and waits until runs are settled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.system import files, locks
 from orchestrator.tick import observe
 from orchestrator.tick.tick import run_tick
 
-#: Seconds that `end` waits for the runs to be settled, and how patient it is (see `settled`).
+#: Seconds that `end` waits for the runs to be settled, and its `patience` (see `settled`).
 STOP_WAIT = 30.0
 PATIENCE = 0.5
 #: Seconds that `wake` waits for an active tick.
@@ -31,9 +31,9 @@ def agent_at_work(layout: Layout, task: Task) -> str | None:
 
 
 def ask(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
-    """Ask these agents' runs to end; return the ids of the runs by agent.
+    """Ask these agents' runs to stop; return the ids of the runs by agent.
 
-    The request is a file, so that it also holds if this process is killed next.
+    The request is a file, so that it stands even if this process is killed.
     """
     states = {agent: agent_memory.read(layout, agent) for agent in agents}
     runs = {agent: state.run for agent, state in states.items() if state.run is not None}
@@ -43,7 +43,7 @@ def ask(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
 
 
 def end(layout: Layout, runs: Mapping[str, str]) -> None:
-    """Wait until runs that were asked to end are settled; `runs` are their ids by agent.
+    """Wait until runs that were asked to stop are settled; `runs` are their ids by agent.
 
     Raises OrchestratorError if a run is not settled after `STOP_WAIT` seconds.
     """
@@ -51,19 +51,19 @@ def end(layout: Layout, runs: Mapping[str, str]) -> None:
         _signal(layout, agent, run)
     left = runs.keys() - set(settled(layout, runs, STOP_WAIT, PATIENCE))
     if left:
-        message = f"not ended yet: {', '.join(sorted(left))}"
+        message = f"not stopped yet: {', '.join(sorted(left))}"
         raise OrchestratorError(message, "see: orchestrator status", code="stop_slow")
 
 
 def end_runs(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
-    """End these agents' runs at once; return the ids of the runs by agent. Raises as `end` does."""
+    """Stop these agents' runs now; return the ids of the runs by agent. Raises as `end` does."""
     runs = ask(layout, agents, reason)
     end(layout, runs)
     return runs
 
 
 def _signal(layout: Layout, agent: str, run: str) -> None:
-    """Let a waiting supervisor look at once. At other stages it looks by itself, between steps."""
+    """Let a waiting supervisor look at once. At other stages it looks between its steps."""
     record = run_record.read(layout.run(agent, run))
     if record is None or record.status != "running" or record.supervisor is None:
         return
@@ -76,8 +76,8 @@ def settled(
 ) -> Iterator[str]:
     """Yield each of these agents as soon as its run (an id) is settled, for at most `seconds`.
 
-    The tick at a run's own end settles it. This ticks too if a run has had no supervisor for over
-    `patience` seconds and is still not settled.
+    The tick at a run's end normally settles it. This function runs a tick itself if a run has had
+    no supervisor for more than `patience` seconds and is still not settled.
     """
     left = dict(runs)
     deadline = time.monotonic() + seconds
@@ -100,7 +100,7 @@ def settled(
 
 
 def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
-    """End the pause that the scheduler gave agents after failures; return the agents that had one.
+    """End the suspension of agents after failures; return the agents that were suspended.
 
     An agent's memory is written only under the scheduler's lock, so this waits for an active tick.
     Raises LockHeld.
@@ -117,6 +117,6 @@ def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
             if state.suspended or state.question:
                 changed = state._replace(suspended=None, question=None, failures=0)
                 agent_memory.write(layout, agent, changed)
-        # An idle tick looks at folders, not at what an agent remembers.
+        # An idle tick looks at folders, not at the agents' memory.
         files.remove(layout.idle_stamp)
     return woken

@@ -1,7 +1,7 @@
 """One tick: lock, observe, plan, apply each action alone, record, exit.
 
-A tick never waits for an agent, the network's slow work or a check: supervisors do that. It holds
-its lock for milliseconds, and one that holds it for minutes is hung and is ended by the next.
+A tick never waits for an agent, for slow network operations or for a check: supervisors do that.
+It holds its lock for milliseconds. If a tick holds it for minutes, the next tick kills it.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -26,12 +26,12 @@ from orchestrator.tick.problems import find_problems
 from orchestrator.tick.settle import Settler
 from orchestrator.tick.start import Starter
 
-#: Seconds that the tick of a finished run waits for one under way, so that its end is surely seen.
+#: Seconds that the tick after a run waits for an active tick, so that the run's end is seen.
 AFTER_RUN_WAIT = 30.0
 
 
 class Report:
-    """What a tick did. `held` means that another tick was at work, and nothing was done."""
+    """What a tick did. `held` means that another tick was active, and this tick did nothing."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Report:
         self.actions = list(actions)
         self.problems = list(problems)
         self.held = held
-        #: False when the configuration is broken or the tick itself failed at something.
+        #: False when the configuration is broken or one of the tick's actions failed.
         self.good = good
-        #: What no code here foresaw: the command line writes it to a log.
+        #: An unexpected exception: the command line writes it to a log.
         self.bug: Exception | None = None
 
 
@@ -60,10 +60,10 @@ def run_tick(
     forced: dict[str, str | None] | None = None,
     after_run: bool = False,
 ) -> Report:
-    """Run one tick. `now` is seconds since the epoch; `environment` is what runs will inherit.
+    """Run one tick. `now` is seconds since the epoch; runs inherit `environment`.
 
-    `forced` names agents to start whatever their interval, each with the task it is to take or
-    None; then only these start. `after_run` says that a run's end calls, not the schedule.
+    `forced` names agents to start regardless of their interval, each with the task to take or
+    None; then only these agents start. `after_run`: a run's end calls this, not the schedule.
     """
     if dry_run:
         return _dry_run(layout, now)
@@ -80,7 +80,7 @@ def run_tick(
         return Report(held=True)
     try:
         if not mark.is_initialised(layout):
-            # Taken out while we waited for the lock: nothing is begun, or made, there again.
+            # Uninstalled while we waited for the lock: start nothing and create no file there.
             files.remove(layout.scheduler_lock)
             return Report(held=True)
         return _tick(layout, now, environment, forced, problems, after_run)
@@ -106,7 +106,7 @@ def _tick(
     _repair_clocks(layout, seen, now)
     prs = states.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced)
-    # A run that met a fault must not call the next probe itself: they would chase each other.
+    # A run that met a fault must not start the next probe, or probes would follow without a pause.
     snapshot = seen.snapshot._replace(may_probe=not after_run)
     _land(layout, loaded, environment, prs, report)
     config = loaded.config
@@ -122,7 +122,7 @@ def _tick(
         elif action.action == "skip":
             report.actions.append(action)
     if settled:
-        # After the starts: no client waits for it.
+        # After the starts, so that no start waits for the pruning.
         _prune(layout, loaded, settled, report)
     report.problems += find_problems(layout, loaded, seen, now)
     if forced is None and loaded.good:
@@ -137,7 +137,7 @@ def _land(
     prs: list[PullRequest] | None,
     report: Report,
 ) -> None:
-    """Have approved pull requests merged, if that is wanted, by a process of its own."""
+    """If `auto_merge` is on, start a process that merges approved pull requests."""
     approved = [pr for pr in prs or () if pr.state == "open" and pr.verdict == "approved"]
     wanted = approved and loaded.good and loaded.config.review.auto_merge
     if not wanted:
@@ -155,7 +155,7 @@ def _land(
 
 
 def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: Report) -> None:
-    """Take away what is over and too old of the agents whose runs were settled."""
+    """Remove old finished runs of the agents whose runs were settled."""
     from orchestrator.upkeep import retention
 
     try:
@@ -168,9 +168,12 @@ def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: 
 
 
 def own_process(word: str, root: str) -> int:
-    """The processes that we start ourselves: the tick after a run, and landing."""
+    """Run a process that the scheduler itself starts: the tick after a run, or landing.
+
+    Returns the exit code.
+    """
     layout = Layout(root)
-    # What is wrong with links is said by the tick that the schedule starts.
+    # The tick that the schedule starts reports faulty symbolic links.
     if not mark.is_initialised(layout) or mark.links(layout):
         return 0
     environment = dict(os.environ)
@@ -202,13 +205,13 @@ def _start(starter: Starter, loaded: Settings, waiting: dict[str, Task], action:
 
 
 def _apply(report: Report, action: Action, act: object) -> None:
-    """Apply one action alone: what goes wrong is recorded on it and stops nothing else."""
+    """Apply one action alone: an error is recorded on it and does not stop other actions."""
     assert callable(act)
     try:
         done = act()
         if done is not None:
             report.actions.append(done)
-    except Exception as error:  # one bad task, agent or branch stops no other (failures 14)
+    except Exception as error:  # a bad task, agent or branch must not stop others (failures 14)
         what = " ".join(filter(None, (action.action, action.agent, action.task)))
         report.problems.append(_problem(what, error))
         report.good = False
@@ -227,7 +230,7 @@ def _problem(what: str, error: Exception) -> Problem:
 
 
 def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> None:
-    """Recorded starts ahead of the clock count as now, from now on (reference 8.7)."""
+    """Set recorded starts that are ahead of the clock to `now` (reference 8.7)."""
     for name, state in seen.states.items():
         if state.last_started is not None and state.last_started > now + 1:
             fresh = agent_memory.read(layout, name)
@@ -235,7 +238,7 @@ def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> Non
 
 
 def _dry_run(layout: Layout, now: float) -> Report:
-    """Say what a tick would do. Changes nothing."""
+    """Return what a tick would do. Changes nothing."""
     loaded = load.settings(layout, write_cache=False)
     prs = states.counted(layout, loaded.config)
     seen = observe.observe(layout, loaded, now, prs)
@@ -244,9 +247,9 @@ def _dry_run(layout: Layout, now: float) -> Report:
 
 
 def _unwritable(layout: Layout, now: float) -> Report:
-    """Say that nothing can be written, and touch nothing: the next tick looks again.
+    """Report that the disk cannot be written, and change nothing: the next tick looks again.
 
-    Whatever was begun now would be left half done, and would count against runs and tasks.
+    Work that starts now would stay half done, and would count against runs and tasks.
     """
     report = _dry_run(layout, now)
     skipped = [action for action in report.actions if action.action == "skip"]

@@ -21,6 +21,7 @@ class Plain:
     program: ClassVar[str] = "plain"
     tools: ClassVar[tuple[str, ...]] = ("shell",)
     writing_tools: ClassVar[tuple[str, ...]] = ("shell",)
+    report: ClassVar[str] = "one line `= OUTCOME SUMMARY`"
     hints: ClassVar[Mapping[str, str]] = {
         "client_missing": "install it, or correct plain.command in agents.yaml",
         "authentication_failed": "plain login",

@@ -35,6 +35,7 @@ class Claude:
         "ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write",
     )  # fmt: skip
     writing_tools: ClassVar[tuple[str, ...]] = ("Edit", "NotebookEdit", "Write")
+    report: ClassVar[str] = "one call of `StructuredOutput`"
     hints: ClassVar[Mapping[str, str]] = {
         "client_missing": "install Claude Code, or correct claude.command in agents.yaml",
         "authentication_failed": "run `claude` once and sign in; for cron and launchd: "

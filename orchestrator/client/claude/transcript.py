@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.client.protocol import Line
 from orchestrator.model import iso
 from orchestrator.text.quoting import one_line
+from orchestrator.text.words import count
 
 #: The input that says most about a call of these tools.
 _TELLING = ("command", "file_path", "notebook_path", "pattern", "path", "url", "query", "skill")
@@ -134,12 +135,14 @@ def _limit(info: object) -> Iterator[tuple[str, str]]:
 
 def _result(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
     report = event.get("structured_output")
-    facts = [_text(event.get("subtype")) or "ended"]
+    word = _text(event.get("subtype"))
+    facts = [word or "ended"]
     if event.get("is_error") is True:
-        facts[0] = f"with an error ({facts[0]})"
+        # The client can call an error "success": the word tells how the stream ended.
+        facts[0] = "ended with an error" + ("" if word in ("", "success") else f" ({word})")
     turns, cost = _number(event.get("num_turns")), _number(event.get("total_cost_usd"))
     took = _number(event.get("duration_ms"))
-    facts += [f"{turns:.0f} turns"] if turns is not None else []
+    facts += [count(int(turns), "turn")] if turns is not None else []
     facts += [f"{cost:.4f} USD"] if cost is not None else []
     facts += [f"{took / 1000:.0f} s"] if took is not None else []
     denials = event.get("permission_denials")

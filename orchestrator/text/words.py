@@ -1,0 +1,21 @@
+"""Numbers and spans of time for people."""
+
+from __future__ import annotations
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, as in `1 task`, `2 tasks`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def span(seconds: float | None) -> str:
+    """Return a span of time: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`; `?` if it is not known."""
+    if seconds is None:
+        return "?"
+    whole = int(seconds)
+    minutes, hours = whole // 60, whole // 3600
+    if whole < 120:
+        return f"{whole} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
