@@ -498,7 +498,7 @@ def test_a_brief_that_is_no_template_is_found_when_it_is_read(tmp_path: Path) ->
     path = custom(tmp_path, "scribe", f"{SCRIBE}Write.\n{{% if task %}}\nmore\n")
     known, problems = roles.load(str(tmp_path))
     assert "scribe" not in known
-    assert re.match(re.escape(str(path)) + r":\d: not Jinja2: ", problems[0].message)
+    assert re.match(re.escape(str(path)) + r":\d: not a Jinja2 template: ", problems[0].message)
 
 
 def test_a_role_of_the_users_own_works_like_a_shipped_one(tmp_path: Path) -> None:
