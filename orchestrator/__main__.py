@@ -28,8 +28,6 @@ def main(arguments: "list[str] | None" = None) -> int:
         import gc
 
         gc.disable()  # such a process ends before a collection pays off
-    if words and words[0] in ("tick", "_after_run"):
-        _begin_ahead()
     if words and words[0] == "_run":
         from orchestrator.run import supervisor
 
@@ -41,16 +39,6 @@ def main(arguments: "list[str] | None" = None) -> int:
     from orchestrator.cli.main import main as run_command
 
     return run_command(words)
-
-
-def _begin_ahead() -> None:
-    """Let a run that may be started have its head start."""
-    from orchestrator import idle
-
-    if idle.something_waits():
-        from orchestrator.run import headstart
-
-        headstart.begin()
 
 
 def _add_libraries() -> None:

@@ -95,16 +95,6 @@ def nothing_to_do() -> bool:
     return _record(home + "/scheduler.lock")
 
 
-def something_waits() -> bool:
-    """Whether a file lies in the queue of the project that we are in, as far as is plain to see."""
-    home = _home(os.getcwd())
-    try:
-        with os.scandir((home or "") + "/shared/queue/incoming") as entries:
-            return home is not None and any(entry.name.endswith(".md") for entry in entries)
-    except OSError:
-        return False
-
-
 def _home(folder: str) -> "str | None":
     """Return the `.orchestrator` of the current main worktree, if it can be found without git."""
     while True:

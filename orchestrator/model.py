@@ -335,8 +335,6 @@ class RunView(NamedTuple):
     #: How often a supervisor was started again for the stage that it is in.
     restarts: int
     outcome: Outcome | None = None
-    #: Seconds since the run's record was made.
-    age: float = 0.0
     #: Its client has ended and may have left a result, which must not be lost.
     concluding: bool = False
 
@@ -347,8 +345,6 @@ class AgentView(NamedTuple):
     name: str
     last_started: float | None = None
     last_outcome: str | None = None
-    #: Failures in a row of runs without a task.
-    failures: int = 0
     #: Why the scheduler itself paused the agent; a person's `agent resume` clears it.
     suspended: str | None = None
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import quick_variants
 from crash_plugin import (  # noqa: F401  (pytest's hooks)
     pytest_configure,
     pytest_configure_node,
@@ -61,6 +63,8 @@ _EVENTS: dict[str, tuple[tuple[int, int | None], ...]] = {
 #: Variables of the developer, of git or of a surrounding run. Tests get none of them: with
 #: PYTHONUNBUFFERED, for example, a missing flush shows only on other machines.
 _FOREIGN = ("GIT_", "ORCHESTRATOR_", "PYTHON", "XDG_")
+#: What keeps git in tests from work that no test is about.
+GIT_CONFIG = "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[core]\n\tfsync = none\n"
 _touched: list[str] = []
 _guarding = False
 
@@ -132,17 +136,22 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("busy")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests that need root, each by its name."""
-    if os.geteuid() != 0:
-        for item in items:
-            if item.get_closest_marker("root"):
-                item.add_marker(pytest.mark.skip("needs root: run make test or .ci/run as root"))
+    """Mark what only `make slow` runs, and skip by name the tests that need root."""
+    for item in items:
+        if quick_variants.is_slow(item.nodeid):
+            item.add_marker(pytest.mark.slow)
+        if os.geteuid() != 0 and item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip("needs root: run make test or .ci/run as root"))
 
 
 @pytest.fixture(scope="session")
 def scratch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+    """A home for all tests of this process; its git starts no maintenance and syncs no file."""
+    home = tmp_path_factory.mktemp("home")
+    (home / ".gitconfig").write_text(GIT_CONFIG)
+    return home
 
 
 @pytest.fixture(autouse=True)
@@ -199,17 +208,42 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh repository with one commit, whose folder is the current one."""
-    root = tmp_path / "project"
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory, scratch_home: Path) -> Path:
+    """A folder with what `repo` and `project` start from: made once, then copied for each test."""
+    folder = tmp_path_factory.mktemp("templates")
+    root = folder / "repo"
     root.mkdir()
-    git(root, "init", "--quiet", "--initial-branch=main")
-    git(root, "config", "user.name", "A Person")
-    git(root, "config", "user.email", "person@example.com")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)},
+        "HOME": str(scratch_home),
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }
+
+    def run(*command: str, cwd: Path = root) -> None:
+        subprocess.run(command, cwd=cwd, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+    run("git", "init", "--quiet", "--initial-branch=main", "--template=")
+    run("git", "config", "user.name", "A Person")
+    run("git", "config", "user.email", "person@example.com")
+    (root / ".git" / "info").mkdir()
     (root / "README.md").write_text("# A project\n")
-    git(root, "add", ".")
-    git(root, "commit", "--quiet", "--message", "The first commit")
+    run("git", "add", ".")
+    run("git", "commit", "--quiet", "--message", "The first commit")
+    project = shutil.copytree(root, folder / "project")
+    run(sys.executable, "-m", "orchestrator", "init", "--start", cwd=project)
+    (project / ".orchestrator" / "agents.yaml").write_text(AGENTS_YAML)
+    for path in filter(Path.is_file, root.rglob("*")):  # keep only what `init` wrote
+        there = project / path.relative_to(root)
+        assert there.read_bytes() == path.read_bytes(), f"init changed {there}"
+        there.unlink()
+    return folder
+
+
+@pytest.fixture
+def repo(templates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh repository with one commit, whose folder is the current one."""
+    root = shutil.copytree(templates / "repo", tmp_path / "project")
     monkeypatch.chdir(root)
     return root
 
@@ -243,15 +277,13 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 
 
 @pytest.fixture
-def project(repo: Path, cli: Callable[..., Done]) -> Any:
+def project(templates: Path, repo: Path) -> Any:
     """The repository after `init --start`, with three agents; returns its layout."""
     from orchestrator.layout import Layout
 
-    done = cli("init", "--start")
-    assert done.code == 0, done.err
-    layout = Layout(str(repo))
-    Path(layout.config).write_text(AGENTS_YAML)
-    return layout
+    shutil.copytree(templates / "project", repo, dirs_exist_ok=True)
+    os.utime(repo / ".git" / "orchestrator.json")  # `init` was just now
+    return Layout(str(repo))
 
 
 def set_up_long_ago(root: str | Path) -> None:

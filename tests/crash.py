@@ -289,7 +289,7 @@ def _assert_runs_ended(world: World) -> None:
     for folder in (world.home_folder / "agents").glob("*/runs/*"):
         path = folder / "run.json"
         record = json.loads(path.read_text()) if path.exists() else {"status": "starting"}
-        stillborn += record["status"] == "starting" and "supervisor" not in record
+        stillborn += record["status"] == "starting" and record.get("supervisor") is None
         assert record["status"] in ("finished", "starting"), f"a run is not at its end: {record}"
     assert stillborn <= 1
 
@@ -335,7 +335,7 @@ def _hub(world: World) -> Path:
 TASK = "TASK-00000001"
 #: What an agent does that looks first whether an earlier attempt did it.
 WORK = {"steps": [["work_once"]]}
-_WHOLE_RUN = ("tick", "aside", "prepare", "client", "watch", "conclude", "after-run")
+_WHOLE_RUN = ("tick", "prepare", "client", "watch", "conclude", "after-run")
 
 
 def _create(world: World, **config: Any) -> None:

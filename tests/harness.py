@@ -83,6 +83,8 @@ class World:
     def __init__(self, folder: Path, templates: Path) -> None:
         self.folder, self.templates = folder, templates
         self._added = 0
+        #: No process of this world is older. In seconds since the epoch, with room for rounding.
+        self._began = time.time() - 2
         #: What is run as the product.
         self.product = PRODUCT
         self.home = folder / "home"
@@ -96,6 +98,7 @@ class World:
             "[user]\n\tname = A Person\n\temail = person@example.org\n"
             "[init]\n\tdefaultBranch = main\n[commit]\n\tgpgsign = false\n"
             '[protocol "file"]\n\tallow = always\n[advice]\n\tdetachedHead = false\n'
+            "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[core]\n\tfsync = none\n"
         )
         self.environment = {
             "HOME": str(self.home),
@@ -308,16 +311,22 @@ class World:
     def tick_until(
         self, condition: Callable[[], Any], what: str = "", limit: float = PATIENCE
     ) -> Any:
-        """Tick, as a schedule would but faster, until something is so."""
-        last = -1.0
+        """Tick, as a schedule would but faster, until something is so.
+
+        A tick takes more of the processor than what most tests wait for, so the next tick comes
+        when something was written to the log, and otherwise after a second.
+        """
+        log = self.home_folder / "events.jsonl"
+        last, before = -1.0, -1
 
         def look() -> Any:
-            nonlocal last
+            nonlocal last, before
             found = condition()
-            if not found and time.monotonic() - last > 0.4:
+            size = log.stat().st_size if log.exists() else 0
+            if not found and time.monotonic() - last > (1.0 if size == before else 0.2):
                 done = self.run("tick")
                 assert done.code == 0, done
-                last = time.monotonic()
+                last, before = time.monotonic(), size
             return found
 
         return wait_until(look, lambda: f"{what}: {self.places()}", limit)
@@ -400,7 +409,9 @@ class World:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                if process.pid == os.getpid() or process.create_time() < self._began:
+                    continue
+                if process.status() == psutil.STATUS_ZOMBIE:
                     continue
                 if process.environ().get("FAKE_CLIENT_HOME") == str(self.fake):
                     found.append(process)

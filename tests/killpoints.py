@@ -9,7 +9,7 @@ variables, which every process of ours hands on, say what to do:
                itself there with SIGKILL, before the call
 
 A kind is what a process is at work on: `tick`, `after-run`, `landing`, the supervisor's stages
-`prepare`, `watch` and `conclude`, and the forked children `aside` and `client`. Nothing here knows
+`prepare`, `watch` and `conclude`, and the forked child `client`. Nothing here knows
 what the product does: only operating-system calls are watched, by audit hook (PEP 578) where they
 raise events and by a wrapper where they do not. Reading is no point, nor is what the interpreter
 writes for itself. Standard library only.
@@ -33,8 +33,7 @@ _PRODUCT = re.compile(r"/orchestrator/([a-z]+/)*\w+\.py$")
 #: The function that forks, and what its child is.
 _CHILDREN = {
     ("supervisor", "start"): "prepare",
-    ("supervisor", "launch"): "client",
-    ("aside", "__init__"): "aside",
+    ("launch", "start"): "client",
 }
 _STAGES = {"running": "watch", "concluding": "conclude"}
 _PROCESSES = {"_after_run": "after-run", "_land": "landing"}

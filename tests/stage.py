@@ -28,7 +28,8 @@ from orchestrator.model import STATES, Outcome, PullRequest, Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord, Status
 from orchestrator.pulls.local import Local
-from orchestrator.run import runner, supervisor
+from orchestrator.run import supervisor
+from orchestrator.run.journal import Journal
 from orchestrator.system import files, locks, records
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Listing
@@ -205,7 +206,7 @@ class Stage:
             assert isinstance(odd, dict)
             files.write_json(os.path.join(folder, "run.json"), {**odd, "outcome": {"odd": 1}})
         else:
-            runner.finish(run_record.Journal(folder, record), Outcome(**outcome))
+            Journal(folder, record).finish(Outcome(**outcome))
 
     def _record(self, agent: str, run: str) -> tuple[str, RunRecord]:
         folder = self.layout.run(agent, run)

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -578,7 +579,7 @@ def test_a_file_that_is_no_task_is_explained_by_name_and_by_path(
     path = Path(project.state("incoming"), "bad file.md")
     path.write_text("# A title, and no role\n")
     found = cli("explain", str(path) if subject == "path" else subject, "--json").json
-    assert found["verdict"] == "is no task: it has no ROLE in its header"
+    assert found["verdict"] == "is not a task: it has no ROLE in its header"
     assert found["rules"][0]["code"] == "task_malformed"
 
 
@@ -714,3 +715,17 @@ def test_reading_a_clone_that_nobody_set_up_makes_no_folder(repo: Path, cli: Cli
         cli(*words)
         cli(*words, "--json")
     assert seal(str(repo)) == before
+
+
+@pytest.mark.parametrize("where", ["closed", "/dev/full", "a pipe that nobody reads"])
+def test_an_output_that_takes_nothing_ends_a_command_without_a_bug(
+    project: Layout, where: str
+) -> None:
+    words = shlex.join((*process.own_program(), "--project", project.root, "status"))
+    text = {"closed": f"{words} >&-", "/dev/full": f"{words} >/dev/full"}.get(
+        where, f"{words} | head -c 0; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(("bash", "-c", text), capture_output=True, text=True, timeout=60)
+    assert done.returncode == (1 if where == "/dev/full" else 0), done.stderr
+    assert "Exception" not in done.stderr
+    assert "bug" not in done.stderr

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.client import outcomes
 from orchestrator.client.claude import command
 from orchestrator.client.claude import stream as streams
 from orchestrator.client.claude.adapter import Claude
@@ -445,9 +446,9 @@ def test_a_question_that_was_forgotten_is_the_summary() -> None:
 
 
 def test_texts_without_end_are_cut() -> None:
-    endless = "x" * (streams.TEXT_LIMIT * 3)
+    endless = "x" * (outcomes.TEXT_LIMIT * 3)
     outcome = streams.outcome(read([report("done", feedback=endless)]), RC0, IMPL, 1)
-    assert outcome.feedback == "x" * streams.TEXT_LIMIT
+    assert outcome.feedback == "x" * outcomes.TEXT_LIMIT
     line = ended_badly("error_x", "x", endless)
     assert len(streams.outcome(read([line]), RC1, IMPL, 1).reason or "") < 1000
 
@@ -706,7 +707,7 @@ def test_the_command_prefix_is_taken_word_by_word() -> None:
 
 @pytest.mark.parametrize("role", ROLES.values(), ids=lambda role: role.name)
 def test_what_may_be_reported_is_what_the_schema_allows(role: Role) -> None:
-    allowed = command.outcome_schema(role)["properties"]["outcome"]["enum"]
+    allowed = outcomes.schema(role)["properties"]["outcome"]["enum"]
     for verdict in {*VERDICTS, "?"}:
         outcome = streams.outcome(read([report(verdict)]), RC0, role, 1)
         refused = "cannot report" in (outcome.reason or "")

@@ -338,7 +338,7 @@ WRONG_VALUES = [
     ("hooks: {after_create: ' '}", "hooks.after_create: expected text, found ' '"),
     ("hooks: {timeout_seconds: -1}", f"hooks.timeout_seconds: expected {SECONDS}, found -1"),
     ("? [a]\n: b", "expected text as a key, found a list"),
-    ("paused: true\npaused: true", "paused: twice; first on line 1"),
+    ("paused: true\npaused: true", "paused: duplicate of line 1"),
     ("queue_limits: {<<: 5}", "queue_limits.<<: expected a mapping to merge, found 5"),
 ]
 
@@ -349,7 +349,7 @@ def test_a_wrong_value_is_refused_and_shown(text: str, message: str) -> None:
     assert problems(f"{text}\n{ONE}") == [f".orchestrator/agents.yaml:{line}: {message}"]
 
 
-AGENT_NAME = "expected a name of a-z, 0-9, '.', '_' and '-', 64 characters at most"
+AGENT_NAME = "expected a name of a-z, 0-9, '.', '_' and '-', at most 64 characters"
 WRONG_AGENTS = [
     ({"name": "A"}, f"agents[0].name: {AGENT_NAME}, found 'A'"),
     ({"name": "a..b"}, f"agents[0].name: {AGENT_NAME}, found 'a..b'"),
@@ -429,7 +429,7 @@ NOT_YAML = [
     ("agents: []\nx-a: !!python/name:os.system x", 2, "is not allowed"),
     ("agents: []\nx-a: !mine x", 2, "is not allowed"),
     ("agents: []\nx-a: !!binary aGk=", 2, "is not allowed"),
-    ("agents: []\nx-a: &a\n  - *a", 3, "*a stands inside its own anchor"),
+    ("agents: []\nx-a: &a\n  - *a", 3, "*a is inside its own anchor"),
     ("agents: *b", 1, "undefined alias"),
     ("[" * 200_000, 1, "nested too deeply"),
     ("agents:\n" + "- \n" * 200_000, 0, "too many values"),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import quick_variants
 from conftest import CHECKOUT, touched
 
 LEAVES_A_PROCESS = """
@@ -32,7 +33,9 @@ def test_a_test_that_timed_out_leaves_no_process_and_fails_no_neighbour(tmp_path
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider"),
-            *("-c", str(CHECKOUT / "pyproject.toml"), "--rootdir", str(tmp_path), str(tmp_path)),
+            *("-c", str(CHECKOUT / "pyproject.toml"), "--rootdir", str(tmp_path)),
+            # A folder of its own: to remove those of earlier sessions can take minutes.
+            *("--basetemp", str(tmp_path / "temporary"), str(tmp_path / "test_it.py")),
         ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT / "tests")},
@@ -77,3 +80,35 @@ def test_a_relative_path_is_resolved_against_the_current_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert touched("os.rmdir", ("a/../b", -1)) == [str(tmp_path / "b")]
+
+
+def test_each_name_and_variant_in_the_tables_of_slow_tests_exists() -> None:
+    done = subprocess.run(
+        (sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [line for line in done.stdout.splitlines() if "::" in line]
+    assert found
+    assert quick_variants.faults(found) == []
+
+
+def test_a_name_or_variant_that_does_not_exist_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick_variants, "QUICK", {"test_a": ("one", "two"), "test_b": ("x",)})
+    monkeypatch.setattr(
+        quick_variants, "HELD_BY", {"test_long": "test_short", "test_a": "test_long"}
+    )
+    found = ["f.py::test_a[one]", "f.py::test_long", "f.py::test_short"]
+    assert quick_variants.faults(found) == [
+        "there is no test test_b",
+        "test_long is slow itself",
+        "no variant of test_a contains 'two'",
+        "no variant of test_b contains 'x'",
+    ]
+    assert quick_variants.is_slow("f.py::test_b[y]")
+    assert not quick_variants.is_slow("f.py::test_b[x]")
+    assert quick_variants.is_slow("f.py::test_long")
+    assert not quick_variants.is_slow("f.py::test_short")

@@ -85,6 +85,16 @@ def test_a_rejected_push_costs_an_attempt_and_ends_in_failed(world: World) -> No
     assert len(world.commits_about(task)) == 1
 
 
+def test_a_push_that_the_remote_takes_but_does_not_show_delivers_nothing(world: World) -> None:
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    hook(world, "post-receive", 'while read -r old new ref; do git update-ref -d "$ref"; done')
+    task = world.add("Lost by the remote")
+    world.tick_until_in("failed", task)
+    assert world.task(task)["reason"].startswith("push_rejected")
+    assert world.prs() == []
+    assert len(world.commits_about(task)) == 1
+
+
 def test_the_reason_of_a_rejected_push_leads_the_next_attempt(world: World) -> None:
     world.create()
     flag = world.folder / "once"

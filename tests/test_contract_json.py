@@ -234,7 +234,14 @@ def test_explain_shows_the_same_codes_plain_and_as_json(world: World, subject: s
     found = world.json("explain", word)
     check(found, {"subject": TEXT, "verdict": TEXT, "rules": LIST}, "explain")
     for rule in found["rules"]:
-        check(rule, {"code": TEXT, "ok": maybe(FLAG), "detail": maybe(TEXT)}, "rules[]")
+        shape = {
+            "code": TEXT,
+            "ok": FLAG,
+            "detail": TEXT,
+            "until": maybe(TIME),
+            "hint": maybe(TEXT),
+        }
+        check(rule, shape, "rules[]")
     plain = world.ok("explain", word).out
     for rule in found["rules"]:
         assert rule["code"] in plain

@@ -9,7 +9,7 @@ from typing import Any
 
 import harness
 import pytest
-from harness import World, is_alive, wait_until
+from harness import World, is_alive, shadow, wait_until
 
 world = harness.world
 
@@ -268,6 +268,30 @@ def test_a_client_that_lingers_after_its_result_is_done_and_not_stalled(world: W
     assert world.where(task) == ["done"], world.text(task)
     [spawned] = world.ledger("spawn")
     assert not is_alive(spawned["child"])
+
+
+#: A second instead of a minute.
+SHORT_LINGER = "from orchestrator.run import supervisor\nsupervisor.LINGER_SECONDS = 1\n"
+
+
+def test_the_words_of_a_last_line_within_another_line_do_not_end_a_run(world: World) -> None:
+    world.product = shadow(world.folder / "shadow", SHORT_LINGER)
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    answer = {"type": "user", "tool_use_result": {"type": "result", "rows": 3}}
+    world.script("default", {"steps": [["say", answer], ["chatter", 3], ["work"]]})
+    task = world.add("Asks a database")
+    world.tick_until(lambda: world.where(task) in (["done"], ["failed"]))
+    assert world.where(task) == ["done"], world.text(task)
+
+
+def test_a_client_that_lives_on_after_its_last_line_is_ended(world: World) -> None:
+    world.product = shadow(world.folder / "shadow", SHORT_LINGER)
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    world.script("default", {"steps": [["work"]], "after": [["hang"]]})
+    task = world.add("Lives on")
+    world.tick_until_in("done", task)
+    [start] = world.starts(task)
+    assert not is_alive(start["pid"])
 
 
 def test_a_client_that_dies_by_a_signal_is_tried_again_and_ends_in_failed(world: World) -> None:

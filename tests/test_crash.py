@@ -20,7 +20,6 @@ from harness import World
 #: Scenario, kind of process, and how far through that kind's points to go.
 SAMPLE = [
     ("review", "tick", 0.9),
-    ("review", "aside", 0.3),
     ("review", "prepare", 0.6),
     ("review", "client", 0.9),
     ("review", "watch", 0.4),

@@ -15,7 +15,7 @@ import pytest
 from conftest import git as sh
 from forge_contract import ForgeContract, World, branch, wanted
 
-from orchestrator.client.claude import stream
+from orchestrator.client import outcomes
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import FORGES, Config, Problem
@@ -332,7 +332,7 @@ def test_no_title_or_text_is_taken_for_an_option(hub: Hub, text: str) -> None:
 
 
 def test_the_longest_text_that_a_run_can_report_fits(hub: Hub) -> None:
-    head, longest = branch(hub.repo, "agent/T1"), "☃" * stream.TEXT_LIMIT
+    head, longest = branch(hub.repo, "agent/T1"), "☃" * outcomes.TEXT_LIMIT
     pr = hub.forge.open(wanted(head)._replace(title="x" * task_file.MAX_TITLE), longest)
     assert pr.task == "T1"
     hub.forge.give_verdict(pr.id, "changes_requested", head, longest)

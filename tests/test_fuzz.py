@@ -30,7 +30,7 @@ from orchestrator.config import last_good as saved
 from orchestrator.config import role_file as roles
 from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Role
+from orchestrator.model import Config, Role, Task
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
@@ -73,7 +73,7 @@ def task_file(data: bytes, _: Path) -> None:
 
 def task_history(data: bytes, _: Path) -> None:
     told = list(history.entries(data))
-    history.fold(told, None)
+    history.fold(told, Task("t", "T", "implement", "incoming", "/t.md"))
     history.attempts(told)
     history.split(data)
 

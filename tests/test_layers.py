@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,30 +19,19 @@ from orchestrator import idle
 
 PACKAGE = CHECKOUT / "orchestrator"
 
-#: From top to bottom; a module imports from its own room and, through their doors, from the rooms
-#: below it. Each room is a folder; "(entry points)" and "(vocabulary)" are modules at the root, all
-#: of which are doors. CONTRIBUTING.md has the same table, with what each room is for.
-ROOMS = {
-    "(entry points)": {"__main__", "bootstrap", "init", "scheduler"},
-    "cli": {"main"},
-    "demo": {"play", "project"},
-    "setup": {"doctor", "init_project", "uninstall"},
-    "tick": {"inbox", "lock", "observe", "problems", "stop", "tick"},
-    "run": {"headstart", "prompts", "supervisor"},
-    "upkeep": {"clean", "retention"},
-    "pulls": {"forge", "forges", "landing", "review", "states"},
-    "config": {"change", "edit", "load", "role_file"},
-    "client": {"program", "protocol", "registry"},
-    "project": {"agent_memory", "events", "faults", "mark", "run_record"},
-    "plan": {"dependencies", "planner", "rules", "settlements"},
-    "tasks": {"history", "store", "task_file"},
-    "git": {"base_branch", "call", "remotes", "repository", "worktree", "worktree_commands"},
-    "schedule": {"entry", "program_copy", "schedule"},
-    "guard": {"client_environment", "secret_names", "user_commands"},
-    "text": {"quoting", "templates", "yaml_nodes"},
-    "system": {"aside", "commands", "disk", "files", "locks", "process", "records"},
-    "(vocabulary)": {"errors", "finding", "idle", "layout", "model"},
-}
+
+def rooms() -> dict[str, set[str]]:
+    """Read the table of CONTRIBUTING.md: the doors of each room, from top to bottom.
+
+    Each room is a folder; "(entry points)" and "(vocabulary)" are modules at the root.
+    """
+    text = (CHECKOUT / "CONTRIBUTING.md").read_text()
+    table = text.partition("### The rooms\n")[2].partition("\n\nWhere to find it")[0]
+    rows = re.findall(r"^\| `?([a-z( )]+?)`? \| [^|]+ \| (`[^|]+`) \|$", table, re.MULTILINE)
+    return {room: set(re.findall(r"`([^`]+)`", doors)) for room, doors in rows}
+
+
+ROOMS = rooms()
 #: What decides and what it is made of: everything these know, they are given.
 DECIDING = (
     "plan",
@@ -139,6 +129,8 @@ def is_door(name: str) -> bool:
 
 
 def test_every_module_is_in_a_room_and_every_door_exists() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == {room for room in ROOMS if room.isalpha()}
     homeless = [name for name in MODULES if room_of(name) is None]
     assert not homeless, f"move {homeless} into a room: as low as their imports allow"
     doors = {
@@ -271,6 +263,36 @@ def test_only_an_adapter_knows_its_client() -> None:
     assert {name for name in known if not name.startswith("client.claude.")} == NAMES_OF_CLIENTS
 
 
+#: Rooms in which every record has a type. What a file or a program holds is `object` until it is
+#: checked.
+TYPED = ("tick", "run", "upkeep", "pulls", "project", "plan", "tasks", "git")
+
+
+def annotations(name: str) -> Iterator[ast.expr]:
+    """Yield the types of parameters and results, of classes' fields, and of the module's names."""
+    tree = parsed(name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            yield from (each.annotation for each in arguments if each.annotation)
+            if node.returns:
+                yield node.returns
+        elif isinstance(node, ast.ClassDef):
+            yield from (each.annotation for each in node.body if isinstance(each, ast.AnnAssign))
+    for each in tree.body:
+        if isinstance(each, ast.Assign) and isinstance(each.value, ast.Subscript):
+            yield each.value  # the name of a type
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n.partition(".")[0] in TYPED])
+def test_no_signature_of_the_core_hides_what_is_in_a_dictionary(name: str) -> None:
+    hiding = re.compile(r"\b(dict|Mapping|MutableMapping)\[[^]]*\bAny\b")
+    found = [
+        f"{name}:{each.lineno}" for each in annotations(name) if hiding.search(ast.unparse(each))
+    ]
+    assert not found
+
+
 # --- what a start costs ------------------------------------------------------------------------
 
 
@@ -323,21 +345,6 @@ def test_what_is_imported_before_it_is_known_whether_there_is_work_is_next_to_no
     assert set(imports("idle")) == {"fcntl", "os", "time"}
 
 
-def test_a_head_start_begins_before_anything_is_loaded() -> None:
-    begin = f"import os, sys; sys.path.insert(0, {str(CHECKOUT)!r})"
-    with_it = imported("-c", f"{begin}; from orchestrator.run import headstart")
-    extra = with_it - imported("-c", begin)
-    names = ("run", "run.headstart", "system", "system.aside")
-    assert extra == {"orchestrator", *(f"orchestrator.{name}" for name in names)} | (
-        extra & {"__future__", "gc"}
-    )
-
-
-def test_what_writes_instructions_aside_loads_nothing_that_reads_the_project() -> None:
-    known = {"errors", "project.run_record", "run.prompts", "system.aside"}
-    assert set(ours("run.headstart")) == known
-
-
 def loaded_by(name: str) -> set[str]:
     """What is in `sys.modules` once a module is imported in a fresh process."""
     code = (
@@ -354,7 +361,7 @@ def test_a_whole_tick_loads_none_of_the_heavy_libraries_until_it_needs_one() -> 
     assert {name.split(".")[0] for name in loaded}.isdisjoint(HEAVY)
     of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
     # What only a run, or a merge, needs.
-    assert of_ours.isdisjoint({"run.runner", "git.worktree", "run.delivery", "pulls.landing"})
+    assert of_ours.isdisjoint({"run.prepare", "git.worktree", "run.delivery", "pulls.landing"})
     assert loaded.isdisjoint({"subprocess", "shlex"})
 
 
@@ -374,7 +381,7 @@ def heard(event, arguments):
 sys.addaudithook(heard)
 from orchestrator.cli import main
 from orchestrator.cli import tick
-from orchestrator.run import briefing, runner
+from orchestrator.run import conclude, prepare
 print(*found)
 """
     words = (sys.executable, "-I", "-S", "-c", code, str(CHECKOUT))
@@ -390,13 +397,13 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "client.claude",
         "client.claude.adapter",
         "client.registry",
-        "guard",
-        "guard.client_environment",
         "model",
         "project",
         "project.run_record",
         "run",
+        "run.journal",
         "run.supervisor",
+        "run.watch",
         "system",
         "system.disk",
         "system.files",

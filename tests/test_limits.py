@@ -70,7 +70,7 @@ def test_the_brake_ends_five_clients_and_all_their_children_at_once(world: World
 
 
 #: A megabyte instead of many: nobody wants to wait for those.
-LITTLE_OUTPUT = "from orchestrator.run import supervisor\nsupervisor.MAX_OUTPUT = 1_000_000\n"
+LITTLE_OUTPUT = "from orchestrator.run import watch\nwatch.MAX_OUTPUT = 1_000_000\n"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -110,7 +111,9 @@ class World:
         return self.whole_plan(now).actions
 
     def whole_plan(self, now: float = NOW) -> planner.Plan:
-        return planner.plan(self.seen(), self.configured(), now)
+        plan = planner.plan(self.seen(), self.configured(), now)
+        assert_agreement(self.seen(), self.configured(), plan)
+        return plan
 
     def decisions(self, now: float = NOW) -> dict[str | None, str]:
         """Each agent's decision in words: `start`, `start T1`, or the reason why not."""
@@ -128,6 +131,27 @@ class World:
 
 def refused(row: tuple[Verdict, ...]) -> list[str]:
     return [verdict.code for verdict in row if not verdict.ok]
+
+
+def assert_agreement(snapshot: Snapshot, config: Config, plan: planner.Plan) -> None:
+    """Check that the verdicts on each agent and each waiting task say what the plan does."""
+    decided = {a.agent: a for a in plan.actions if a.action in ("start", "skip")}
+    assert list(plan.agents) == [agent.name for agent in config.agents]
+    for name, row in plan.agents.items():
+        assert refused(row)[:1] == [reason for reason in [decided[name].reason] if reason]
+    started = {action.task for action in decided.values()}
+    ended = {a.task: a.reason for a in plan.actions if a.run is None and a.action != "requeue"}
+    assert list(plan.tasks) == [waiting.id for waiting in snapshot.waiting]
+    for task_id, row in plan.tasks.items():
+        # `run AGENT --task ID` shows no verdicts on the tasks that it does not name.
+        if not any(snapshot.forced.values()):
+            assert (refused(row) == []) == (task_id in started)
+        if task_id in ended and task_id not in started:
+            assert refused(row)[0] == ended[task_id]
+    for row in (*plan.agents.values(), *plan.tasks.values()):
+        codes = [verdict.code for verdict in row]
+        assert len(codes) == len(set(codes))
+        assert all((verdict.hint is None) == verdict.ok for verdict in row)
 
 
 # --- one rule after the other ------------------------------------------------------------------
@@ -846,36 +870,112 @@ def test_explaining_a_task_that_is_free_says_who_takes_it_and_who_is_before_it()
     assert details == ["impl takes T1 at the next tick", "impl takes T1 first"]
 
 
+# --- when a plan may change by itself -----------------------------------------------------------
+
+#: What makes a verdict change as time goes by, and after how many seconds.
+WAKES: dict[str, tuple[Callable[[World], None], float]] = {
+    "an interval": (SPOILERS["not_due"], 290),
+    "a schedule": (
+        lambda world: [
+            _snapshot(agents={"impl": AgentView("impl", NOW)}, timezone="UTC")(world),
+            world.agents.append(world.agents.pop()._replace(schedule="5 8 * * *")),
+        ],
+        300,
+    ),
+    "a usage limit": (SPOILERS["usage_limit"], 60),
+    "a delay": (SPOILERS["backoff"], 30),
+    "a delay that begins again": (_all_tasks(not_before=NOW + 100, backoff=60.0), 39),
+}
+
+
+@pytest.mark.parametrize("name", WAKES)
+def test_a_plan_wakes_when_a_verdict_changes_by_itself(name: str) -> None:
+    spoil, seconds = WAKES[name]
+    world = World()
+    spoil(world)
+    first = world.whole_plan()
+    assert first.wake == NOW + seconds
+    assert [v.until for v in first.agents["impl"] if v.until is not None] == [first.wake]
+    assert world.decision(NOW + seconds - 0.01) == world.decision()
+    assert world.decision(NOW + seconds + 0.01) != world.decision()
+
+
+@pytest.mark.parametrize("reason", [None, *SPOILERS])
+def test_what_only_somebody_else_can_change_wakes_no_plan(reason: str | None) -> None:
+    world = World()
+    if reason is not None:
+        SPOILERS[reason](world)
+    wake = world.whole_plan().wake
+    assert (wake is not None) == (
+        reason in ("not_due", "usage_limit", "budget_exhausted", "backoff")
+    )
+
+
+def test_a_spent_daily_budget_lasts_until_the_day_ends_by_this_machines_clock() -> None:
+    world = World()
+    SPOILERS["budget_exhausted"](world)
+    wake = world.whole_plan().wake
+    assert wake is not None
+    assert datetime.fromtimestamp(wake).time() == datetime.min.time()  # noqa: DTZ006
+    assert NOW < wake <= NOW + 90_000
+
+
 # --- properties --------------------------------------------------------------------------------
 
 QUICK = settings(max_examples=40)
 MANY = settings(max_examples=200)
 
+T = TypeVar("T")
+
+
+def mostly(usual: T, odd: st.SearchStrategy[T]) -> st.SearchStrategy[T]:
+    """Draw the usual value five times of six: a world in which all is odd starts nothing."""
+    return st.sampled_from("uuuuuo").flatmap(lambda word: odd if word == "o" else st.just(usual))
+
+
+def several(
+    make: Callable[[str], st.SearchStrategy[T]], letter: str, most: int
+) -> st.SearchStrategy[list[T]]:
+    """Draw up to `most` things of different names: T1, T2 ..."""
+    every = [make(f"{letter}{n}") for n in range(1, most + 1)]
+    sizes = st.sampled_from([*range(most + 1), most, most, most])
+    return sizes.flatmap(lambda n: st.tuples(*every[:n]).map(list))
+
+
 names = st.sampled_from(["T1", "T2", "T3", "T4", "T5", "T6"])
-words = st.sampled_from(["implement", "test", "review", "draw"])
-moments = st.none() | st.floats(NOW - 1e5, NOW + 1e5)
-tasks = st.builds(
-    task,
-    names,
-    words,
-    depends_on=st.lists(names, max_size=2).map(tuple),
-    attempts=st.integers(0, 4),
-    interruptions=st.integers(0, 3),
-    not_before=moments,
-    backoff=st.none() | st.floats(0, 1e3),
-    run=st.none() | st.sampled_from(["R1", "R2", "R3"]),
-    pr=st.none() | st.sampled_from(["1", "2"]),
-    reviews=st.none() | names,
-    cost_usd=st.floats(0, 9),
-)
-agents = st.builds(
-    lambda name, role, **more: Agent(name, role, 0, **more),
-    st.sampled_from(["a1", "a2", "a3", "a4", "a5"]),
-    st.sampled_from([*ROLES, "juggler"]),
-    interval_seconds=st.floats(0, 600),
-    schedule=st.none() | st.sampled_from(["*/20 * * * *", "0 3 * * 1", "0 0 29 2 *"]),
-    paused=st.just(False) | st.booleans(),
-)
+words = st.sampled_from(["implement", "implement", "test", "review", "draw"])
+moments = st.floats(NOW - 1e5, NOW + 1e5) | st.floats(NOW - 300, NOW + 300)
+
+
+def some_task(name: str) -> st.SearchStrategy[Task]:
+    return st.builds(
+        task,
+        st.just(name),
+        words,
+        depends_on=mostly((), st.lists(names, max_size=2).map(tuple)),
+        attempts=st.integers(0, 4),
+        interruptions=st.integers(0, 3),
+        not_before=mostly(None, moments),
+        backoff=st.none() | st.floats(0, 1e3),
+        run=st.none() | st.sampled_from(["R1", "R2", "R3"]),
+        pr=mostly(None, st.sampled_from(["1", "2"])),
+        reviews=mostly(None, names),
+        cost_usd=mostly(0.0, st.floats(0, 9)),
+    )
+
+
+def some_agent(name: str) -> st.SearchStrategy[Agent]:
+    return st.builds(
+        Agent,
+        st.just(name),
+        st.sampled_from(["implementer", "implementer", *ROLES]) | mostly("tester", st.just("cook")),
+        st.just(0),
+        interval_seconds=st.floats(0, 600),
+        schedule=mostly(None, st.sampled_from(["*/20 * * * *", "0 3 * * 1", "0 0 29 2 *"])),
+        paused=mostly(False, st.just(True)),
+    )
+
+
 views = st.builds(
     lambda **facts: RunView(**facts),
     id=st.sampled_from(["R1", "R2", "R3"]),
@@ -886,43 +986,44 @@ views = st.builds(
     restarts=st.integers(0, 4),
     outcome=st.none() | st.sampled_from(VERDICTS).map(Outcome),
 )
+limits = st.integers(0, 6)
 configs = st.builds(
     lambda **facts: Config(**facts),
-    paused=st.just(False) | st.booleans(),
-    queue_limits=st.builds(QueueLimits, st.integers(0, 6), st.integers(0, 6), st.integers(0, 6)),
+    paused=mostly(False, st.just(True)),
+    queue_limits=mostly(QueueLimits(), st.builds(QueueLimits, limits, limits, limits)),
     max_starts=st.integers(1, 5),
-    budgets=st.builds(
-        Budgets, daily_usd=st.none() | st.floats(0, 9), task_usd=st.none() | st.floats(0, 9)
-    ),
-    agents=st.lists(agents, max_size=5, unique_by=lambda a: a.name).map(tuple),
+    budgets=mostly(Budgets(), st.builds(Budgets, st.none(), st.floats(0, 9), st.floats(0, 9))),
+    agents=several(some_agent, "a", 5).map(tuple),
 )
 
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
-    all_tasks = draw(st.lists(tasks, max_size=6, unique_by=lambda t: t.id))
-    split = draw(st.integers(0, len(all_tasks)))
+    all_tasks = draw(several(some_task, "T", 6))
+    split = len(all_tasks) - draw(st.integers(0, len(all_tasks)) | st.just(0))
     waiting = tuple(all_tasks[:split])
     return Snapshot(
         waiting=waiting,
         claimed=tuple(t._replace(state="claimed") for t in all_tasks[split:]),
         incoming_count=len(waiting),
-        open_prs=draw(st.none() | st.integers(0, 6)),
-        runs=tuple(draw(st.lists(views, max_size=3, unique_by=lambda r: r.id))),
+        open_prs=draw(mostly(0, st.none() | st.integers(0, 12))),
+        runs=tuple(draw(mostly([], st.lists(views, max_size=3, unique_by=lambda r: r.id)))),
         agents={
-            name: AgentView(name, draw(moments), suspended=draw(st.none() | st.just("tired")))
+            name: AgentView(
+                name, draw(st.none() | moments), suspended=draw(mostly(None, st.just("tired")))
+            )
             for name in draw(st.sets(st.sampled_from(["a1", "a2", "a3", "gone"])))
         },
         roles=ROLES,
         dependencies=draw(st.dictionaries(names, st.sampled_from(["met", "waiting: x"]))),
         spent_today_usd=draw(st.floats(0, 9)),
         hold=draw(
-            st.none() | st.sampled_from([FAULT, LIMIT, LIMIT._replace(until=NOW - 1)]),
+            mostly(None, st.sampled_from([FAULT, LIMIT, LIMIT._replace(until=NOW - 1)])),
         ),
-        may_start=draw(st.just(True) | st.booleans()),
-        open_pr_ids=draw(st.none() | st.frozensets(st.sampled_from(["1", "2"]))),
+        may_start=draw(mostly(True, st.just(False))),
+        open_pr_ids=draw(mostly(None, st.frozensets(st.sampled_from(["1", "2"])))),
         timezone="UTC",
-        forced=draw(st.dictionaries(st.sampled_from(["a1", "a2"]), st.none() | names)),
+        forced=draw(mostly({}, st.dictionaries(st.just("a1"), st.none() | names))),
     )
 
 
@@ -941,37 +1042,20 @@ def test_a_plan_depends_on_nothing_but_its_input_and_leaves_that_as_it_was(
 @MANY
 @given(snapshots(), configs)
 def test_every_verdict_says_what_the_plan_does(snapshot: Snapshot, config: Config) -> None:
-    plan = planner.plan(snapshot, config, NOW)
-    decided = {a.agent: a for a in plan.actions if a.action in ("start", "skip")}
-    assert list(plan.agents) == [agent.name for agent in config.agents]
-    for name, row in plan.agents.items():
-        assert refused(row)[:1] == [reason for reason in [decided[name].reason] if reason]
-    started = {action.task for action in decided.values()}
-    ended = {a.task: a.reason for a in plan.actions if a.run is None and a.action != "requeue"}
-    assert list(plan.tasks) == [waiting.id for waiting in snapshot.waiting]
-    for task_id, row in plan.tasks.items():
-        assert (refused(row) == []) == (task_id in started)
-        if task_id in ended and task_id not in started:
-            assert refused(row)[0] == ended[task_id]
-    for row in (*plan.agents.values(), *plan.tasks.values()):
-        codes = [verdict.code for verdict in row]
-        assert len(codes) == len(set(codes))
-        assert all(verdict.until is None or verdict.until > NOW for verdict in row)
-        assert all((verdict.hint is None) == verdict.ok for verdict in row)
+    assert_agreement(snapshot, config, planner.plan(snapshot, config, NOW))
 
 
 @MANY
-@given(snapshots(), configs, st.floats(0, 1))
-def test_no_plan_changes_before_its_wake_up_time(
-    snapshot: Snapshot, config: Config, part: float
-) -> None:
+@given(snapshots(), configs)
+def test_no_plan_changes_before_its_wake_up_time(snapshot: Snapshot, config: Config) -> None:
     plan = planner.plan(snapshot, config, NOW)
-    wake = NOW + 1e7 if plan.wake is None else plan.wake
+    wake = NOW + 1e6 if plan.wake is None else plan.wake
     assert wake > NOW
-    # A millisecond earlier: the sums of such times are no more exact than that.
-    later = planner.plan(snapshot, config, max(NOW, NOW + part * (wake - NOW) - 0.001))
-    assert later.actions == plan.actions
-    assert outcome(later) == outcome(plan)
+    for part in (0.1, 0.4, 0.7, 1):
+        # A millisecond earlier: the sums of such times are no more exact than that.
+        later = planner.plan(snapshot, config, max(NOW, NOW + part * (wake - NOW) - 0.001))
+        assert later.actions == plan.actions
+        assert outcome(later) == outcome(plan)
 
 
 def outcome(plan: planner.Plan) -> list[tuple[str, list[tuple[str, bool]]]]:

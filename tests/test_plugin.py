@@ -735,6 +735,9 @@ def test_the_hook_is_of_the_main_worktree_wherever_a_session_is(hook: Hook, fold
     set_up_long_ago(folder)
     for place in (folder, linked, below, inner):
         assert "the scheduler has never run" in hook("news", place), place
+    for word in ("news", "tick"):
+        assert hook(word, folder, ORCHESTRATOR_RUN_ID="r-1") == "", "the session of an agent"
+    assert not (folder / ".orchestrator" / "scheduler.lock").exists()
     assert hook("tick", below) == ""
     assert (folder / ".orchestrator" / "scheduler.lock").exists()
     assert hook("news", folder) == ""

@@ -237,18 +237,6 @@ def test_a_short_command_gives_its_code_and_both_outputs() -> None:
     assert run("kill -9 $$").code == -9
 
 
-def test_several_commands_are_under_way_at_once_and_waited_for_later(tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    for fifo in (here, there):
-        os.mkfifo(fifo)
-    # Each needs the other to come to its end.
-    texts = (f"echo from one >{here}; cat {there}", f"cat {here}; echo from two >{there}")
-    begun = [
-        commands.begin(("/bin/sh", "-c", text), cwd="/", environment=os.environ) for text in texts
-    ]
-    assert [each.finish(30) for each in begun] == [(0, "from two\n", ""), (0, "from one\n", "")]
-
-
 def test_large_outputs_and_inputs_do_not_get_stuck() -> None:
     text = "x" * 1_000_000
     assert run("cat; cat /dev/zero | head -c 1000000 >&2", stdin=text).out == text

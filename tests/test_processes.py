@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness import kill
 
 from orchestrator.system import process
 from orchestrator.system.processes import HERE, MARKS, Linux, Processes, Psutil
@@ -105,7 +106,7 @@ def test_descendants_are_found_whatever_session_and_environment_they_have(
         assert child.pid not in system.below(child.pid)
     finally:
         for pid in system.below(child.pid):
-            os.kill(pid, 9)
+            kill(pid)
 
 
 def test_both_implementations_see_the_same(start: Start, tmp_path: Path) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from orchestrator.config import role_file, roles
 from orchestrator.errors import ConfigError, OrchestratorError
@@ -44,15 +41,15 @@ HISTORY = [
     {"at": "2026-05-01T10:20:00Z", "kind": "question", "text": "Are tabs blank?"},
     {"at": "2026-05-01T11:00:00Z", "kind": "answer", "text": "Yes: whatever str.strip takes."},
 ]
-REVIEW = {
-    "pr": "7",
-    "branch": "agent/TASK-a1b2c3d4-add-input-validation",
-    "head": HEAD_COMMIT,
-    "base": "main",
-    "base_commit": BASE_COMMIT,
-    "task_title": "Add input validation",
-    "task_body": BODY,
-}
+REVIEW = prompts.UnderReview(
+    "7",
+    "agent/TASK-a1b2c3d4-add-input-validation",
+    HEAD_COMMIT,
+    "main",
+    BASE_COMMIT,
+    "Add input validation",
+    BODY,
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +64,11 @@ def a_task(**changes: Any) -> Task:
     return Task(**{**given, "state": "claimed", "where": "/p/t.md", **changes})
 
 
-def variables(role: Role, **changes: Any) -> dict[str, Any]:
-    """All that the runner passes, for the first attempt at a small task."""
+def variables(role: Role, **changes: Any) -> prompts.Facts:
+    """All that a run passes, for the first attempt at a small task."""
     agent = Agent(name="impl-agent-1", role=role.name, position=1)
     config = Config(checks=("make lint", "make test"), agents=(agent,))
-    return {
+    given = {
         "agent": agent,
         "role": role,
         "task": a_task(),
@@ -93,11 +90,11 @@ def variables(role: Role, **changes: Any) -> dict[str, Any]:
         "writes": bool({"Edit", "Write"} & {*role.tools}),
         "resumed": False,
         "confined": False,
-        **changes,
     }
+    return prompts.Facts(**{**given, **changes})
 
 
-def case(name: str, known: dict[str, Role]) -> dict[str, Any]:
+def case(name: str, known: dict[str, Role]) -> prompts.Facts:
     if name == "third_attempt":
         return variables(
             known["implementer"],
@@ -209,7 +206,7 @@ def test_a_question_without_an_answer_is_not_repeated(shipped: dict[str, Role]) 
 def test_a_reviewer_of_no_known_pull_request_is_still_told_what_to_read(
     shipped: dict[str, Role],
 ) -> None:
-    given = case("reviewer", shipped) | {"review": None, "checks": ()}
+    given = case("reviewer", shipped)._replace(review=None, checks=())
     assert f"git diff {BASE_COMMIT}...HEAD" in prompts.instructions(given)
 
 
@@ -273,7 +270,7 @@ HOSTILE = [
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_no_text_of_others_gets_out_of_its_fence(shipped: dict[str, Role], hostile: str) -> None:
     entry = {"at": "2026-05-01T09:00:00Z", "kind": "attempt", "text": hostile}
-    review = REVIEW | {"task_title": hostile, "task_body": hostile, "branch": hostile}
+    review = REVIEW._replace(task_title=hostile, task_body=hostile, branch=hostile)
     given = variables(
         shipped["implementer"],
         task=a_task(title=hostile),
@@ -319,7 +316,7 @@ def test_a_task_of_the_largest_size_still_fits(shipped: dict[str, Role]) -> None
         task=a_task(title=huge),
         body="`" * 1_000_000,
         history=[entry] * 300,
-        review=REVIEW | {"task_body": huge},
+        review=REVIEW._replace(task_body=huge),
         global_instructions=huge,
     )
     text = prompts.instructions(given)
@@ -327,71 +324,6 @@ def test_a_task_of_the_largest_size_still_fits(shipped: dict[str, Role]) -> None
     assert "characters left out" in text
     assert "250 earlier entries are left out" in text
     assert len(prompts.prompt(given)) < 20_000
-
-
-# --- the templates' code, kept ------------------------------------------------------------------
-
-
-@pytest.fixture
-def another_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make ready as a process that has just begun does; it may, or may not, compile."""
-
-    def make_ready(templates: list[str], path: Path, *, compiles: bool) -> None:
-        def compiled(*_: object) -> Any:
-            done.append(True)
-            return compile_it(*_)
-
-        done: list[bool] = []
-        compile_it = ImmutableSandboxedEnvironment.compile
-        template_texts._compiled.cache_clear()
-        with monkeypatch.context() as patch:
-            patch.setattr(template_texts, "_ready", {})
-            patch.setattr(sys, "dont_write_bytecode", False)
-            patch.setattr(ImmutableSandboxedEnvironment, "compile", compiled)
-            template_texts.make_ready(templates, str(path))
-            assert bool(done) == compiles
-            assert [template_texts.render(t, {"x": "1"}, {}) for t in templates] == [
-                t.replace("{{ x }}", "1") for t in templates
-            ]
-            assert bool(done) == compiles
-        template_texts._compiled.cache_clear()
-
-    return make_ready
-
-
-def test_the_code_of_templates_is_compiled_once(tmp_path: Path, another_process: Any) -> None:
-    kept, templates = tmp_path / "kept", ["one {{ x }}", "two {{ x }}"]
-    another_process(templates, kept, compiles=True)
-    another_process(templates, kept, compiles=False)
-    assert list(tmp_path.iterdir()) == [kept]
-
-
-def test_kept_code_is_not_believed_once_anything_is_otherwise(
-    tmp_path: Path, another_process: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept, templates = tmp_path / "kept", ["one {{ x }}"]
-    another_process(templates, kept, compiles=True)
-    another_process(["other {{ x }}"], kept, compiles=True)
-    another_process(["other {{ x }}"], kept, compiles=False)
-    for damage in (b"", b"x" * 100, kept.read_bytes()[:-1], kept.read_bytes() + b"x"):
-        kept.write_bytes(damage)
-        another_process(["other {{ x }}"], kept, compiles=True)
-        another_process(["other {{ x }}"], kept, compiles=False)
-    with monkeypatch.context() as patch:
-        patch.setattr(template_texts, "_made_by", lambda: "another Jinja2")
-        another_process(["other {{ x }}"], kept, compiles=True)
-
-
-def test_code_that_cannot_be_kept_is_nobodys_problem(tmp_path: Path, another_process: Any) -> None:
-    another_process(["one {{ x }}"], tmp_path / "nowhere" / "kept", compiles=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_shipped_template_that_is_none_is_said_when_it_is_rendered(tmp_path: Path) -> None:
-    template_texts.make_ready(["{% if"], str(tmp_path / "kept"))
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(OrchestratorError, match="here:1"):
-        template_texts.render("{% if", {}, {}, path="here")
 
 
 # --- skills: where the craft is written --------------------------------------------------------
@@ -463,16 +395,9 @@ SCRIBE = "---\ntakes: docs\ntools: [Read, Edit]\nallow: [Read, Edit]\n---\n"
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ task.__init__.__globals__ }}", "unsafe"),
         ("{{ cycler.__init__.__globals__.os }}", "unsafe"),
-        ("{% for i in range(10**9) %}{% endfor %}", "'**' is not taken"),
         ("{% for i in range(1000000000) %}{% endfor %}", "Range too big"),
-        ("{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}", "steps"),
-        (
-            "{% macro m(n) %}{{ m(n - 1) ~ m(n - 1) if n }}{% endmacro %}{{ m(50) }}",
-            "steps",
-        ),
+        ("{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}", "recursion"),
         ("{% for i in range(50) %}{{ 'x' * 100000 }}{% endfor %}", "writes more than 1024 KiB"),
-        ("{{ 'x' * 10000000000 }}", "too large"),
-        ("{{ '%9999999999d' % 1 }}", "'%' is not taken"),
         ("{{ hsitory }}", "'hsitory' is undefined"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ ports.clear() }}", "unsafe"),
@@ -542,12 +467,12 @@ def test_an_override_keeps_what_it_does_not_mention(
         ("---\ndelivers: pull-request\n---\nX\n", "did you mean 'pull_request'?"),
         ("---\nname: tester\n---\nX\n", ":2: name: the file is implementer.md"),
         ("---\ntakes: null\n---\nX\n", "delivers: without a task"),
-        ("---\ntakes: a\ntakes: b\n---\nX\n", ":3: takes: twice; first on line 2"),
+        ("---\ntakes: a\ntakes: b\n---\nX\n", ":3: takes: duplicate of line 2"),
         ("---\ntakes: &a x\n---\nX\n", ":2: anchors, aliases and tags"),
         ("---\ntakes: !!python/object:os.system x\n---\nX\n", ":2: anchors, aliases and tags"),
         ("---\ntakes: [\n---\nX\n", "not YAML"),
         ("---\n- takes\n---\nX\n", "expected a mapping of keys to values, found a list"),
-        ("---\ntakes: x\nX\n", ":1: it begins with `---`, and no second"),
+        ("---\ntakes: x\nX\n", ":1: it begins with `---`, but no second"),
     ],
 )
 def test_a_bad_override_takes_the_role_away_and_says_why(

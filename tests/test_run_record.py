@@ -16,7 +16,8 @@ from conftest import CHECKOUT
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome
 from orchestrator.project import run_record
-from orchestrator.project.run_record import ClientProcess, Ended, Journal, RunRecord, Status, Steps
+from orchestrator.project.run_record import ClientProcess, Ended, RunRecord, Status, Steps
+from orchestrator.run.journal import Journal
 from orchestrator.system import files
 from orchestrator.system.disk import Shortage
 from orchestrator.system.process import ProcessId

@@ -434,9 +434,12 @@ def test_a_real_cron_daemon_gets_a_task_done(world: World) -> None:
 
 
 def copy_checkout(where: Path) -> Path:
-    """A checkout of its own, that a test may change; return its `__main__.py`."""
+    """A checkout of its own, that a test may change; return its `__main__.py`.
+
+    Compiled modules are copied too, so that not every test compiles them; `*.pyc.*` are unfinished.
+    """
     for name in (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills"):
-        leave = shutil.ignore_patterns("__pycache__")
+        leave = shutil.ignore_patterns("*.pyc.*")
         shutil.copytree(CHECKOUT / name, where / name, ignore=leave)
     shutil.copy2(CHECKOUT / "requirements.lock", where)
     return where / "orchestrator" / "__main__.py"

@@ -52,6 +52,18 @@ def refusal(data: bytes, name: str = "x.md") -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("data", [SMALL, SMALL.rstrip(b"\n"), SMALL.replace(b"\n", b"\r\n")])
+def test_an_entry_is_added_once_per_run_and_the_new_file_is_what_is_written(data: bytes) -> None:
+    first = Entry("2026-11-22T09:00:00Z", "requeued", {"run": "R1", "charged": True})
+    written = data
+    for event, length in ((first, 1), (first, 1), (first._replace(fields={"run": "R2"}), 2)):
+        file, line = task_file.with_entry(written, "x.md", event)
+        written += line
+        assert len(file.history) == length
+        assert render(file) == written
+        assert parse(written, "x.md") == file
+
+
 # --- reading -----------------------------------------------------------------------------------
 
 

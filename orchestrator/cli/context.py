@@ -83,13 +83,6 @@ def reading(arguments: Namespace) -> Layout:
     return found
 
 
-def to_add(arguments: Namespace) -> Layout:
-    """Return the project for `task add`, the only change that an agent may make inside a run."""
-    found = layout(arguments)
-    mark.require_initialised(found)
-    return found
-
-
 def names(arguments: Namespace, given: list[str], noun: str) -> list[str]:
     """Return the names that a command got, without repetitions; none where it got --all instead.
 

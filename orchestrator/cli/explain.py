@@ -123,7 +123,7 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
     why = (task.error or task.reason or "").strip().partition("\n")[0]
     match task.state:
         case "incoming":
-            return "waits: it came after this look at the queue", None
+            return "waits: it was added after this look at the queue", None
         case "claimed":
             by = task.claimed_by or "somebody"
             return f"is claimed by {by}", f"see what it does: orchestrator logs {task.id}"
@@ -132,7 +132,7 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
             step = f"answer it: orchestrator inbox answer {task.id} '...'"
             return f"waits for a person: {asked}", step
         case "failed" if task.reason == "cancelled":
-            return "was cancelled", f"to have it done after all: orchestrator task retry {task.id}"
+            return "was cancelled", f"to do it anyway: orchestrator task retry {task.id}"
         case "failed":
             step = f"see orchestrator logs {task.id}; then: orchestrator task retry {task.id}"
             return f"failed: {why or 'no reason is recorded'}", step
@@ -144,4 +144,4 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
 def _of_malformed(bad: stores.Malformed) -> Explanation:
     step = f"fix or move that file: {bad.where}"
     rule = Verdict("task_malformed", False, bad.reason, hint=step)
-    return Explanation(os.path.basename(bad.where), f"is no task: {bad.reason}", step, (rule,))
+    return Explanation(os.path.basename(bad.where), f"is not a task: {bad.reason}", step, (rule,))

@@ -68,11 +68,9 @@ def logs(arguments: Namespace) -> None:
 @contextlib.contextmanager
 def _opened(run: Run) -> Iterator[IO[bytes]]:
     """Open a run's stream; an empty stream if the run has none yet."""
-    packed = None
     # In this order: a stream is whole in its packed form before the plain file is removed.
-    plain = _open(os.path.join(run.folder, run_record.STREAM))
-    if plain is None:
-        packed = _open(os.path.join(run.folder, run_record.PACKED_STREAM))
+    plain = _open(run, run_record.STREAM)
+    packed = None if plain else _open(run, run_record.PACKED_STREAM)
     with plain or packed or open(os.devnull, "rb") as stream:
         if packed is None:
             yield stream
@@ -83,13 +81,12 @@ def _opened(run: Run) -> Iterator[IO[bytes]]:
                 yield cast("IO[bytes]", unpacked)
 
 
-def _open(path: str) -> IO[bytes] | None:
-    """Open a file to read, but nothing that an agent may have put in its place."""
+def _open(run: Run, name: str) -> IO[bytes] | None:
+    """Open a file of a run, but nothing that an agent may have put in its place."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return files.open_regular(os.path.join(run.folder, name))
     except OSError:
         return None
-    return os.fdopen(descriptor, "rb")
 
 
 def _followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
@@ -99,7 +96,7 @@ def _followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
         # Asked before reading, so that everything written until the end is read after it.
         over = _is_over(run)
         if stream.name == os.devnull:
-            stream = _open(os.path.join(run.folder, run_record.STREAM)) or stream
+            stream = _open(run, run_record.STREAM) or stream
         for piece in stream:
             rest += piece
             if rest.endswith(b"\n"):
@@ -137,7 +134,7 @@ def _show(run: Run, events: Iterable[Line]) -> None:
         output.out(_plain(event))
     record = run.record()
     for name in _telling_logs(record):
-        if lines := _tail(os.path.join(run.folder, name)):
+        if lines := _tail(run, name):
             output.out(f"--- the end of {name}")
             for line in lines:
                 output.out(f"  {line}")
@@ -167,9 +164,9 @@ def _telling_logs(record: RunRecord | None) -> list[str]:
     return [*names, run_record.SUPERVISOR_LOG]
 
 
-def _tail(path: str) -> list[str]:
-    """Return a file's last lines; an empty list if it is missing."""
-    file = _open(path)
+def _tail(run: Run, name: str) -> list[str]:
+    """Return the last lines of a file of a run; an empty list if it is missing."""
+    file = _open(run, name)
     if file is None:
         return []
     with file:

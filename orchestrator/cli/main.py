@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ def main(words: Sequence[str]) -> int:
     0 is done, 1 refused or failed, 2 wrong usage, 3 a bug (reference 5).
     """
     as_json = "--json" in words
+    if sys.stdout is None:  # `orchestrator status >&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of this process)
     try:
         code = _command(list(words))
         sys.stdout.flush()
@@ -23,11 +26,13 @@ def main(words: Sequence[str]) -> int:
     except OrchestratorError as error:
         return output.refuse(error, as_json=as_json)
     except BrokenPipeError:  # `orchestrator status | head`
-        sys.stderr.close()
+        _discard_output()
         return 0
     except KeyboardInterrupt:
         return 130
     except OSError as error:
+        if error.filename is None:  # standard output is on a full disk, for example
+            _discard_output()
         return output.refuse(_from_the_system(error), as_json=as_json)
     except locks.LockHeld as held:
         return output.refuse(_busy(held), as_json=as_json)
@@ -50,6 +55,13 @@ def _command(words: list[str]) -> int:
     return arguments.command(arguments) or 0
 
 
+def _discard_output() -> None:
+    """Let nothing fail when the interpreter flushes standard output at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def _busy(held: locks.LockHeld) -> OrchestratorError:
     """Another process holds a lock for longer than the command waits."""
     return OrchestratorError(
@@ -70,7 +82,7 @@ def _not_installed(error: ModuleNotFoundError) -> OrchestratorError:
 
 def _from_the_system(error: OSError) -> OrchestratorError:
     """The system refused access to a file or a folder."""
-    where = error.filename or "a file"
+    where = error.filename or "standard output"
     return OrchestratorError(
         f"{where}: {error.strerror or error}",
         "check its owner, its permissions and the free space of its disk",

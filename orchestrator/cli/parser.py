@@ -16,28 +16,18 @@ from orchestrator.errors import UsageError, did_you_mean
 #: The modules of each command, in the order of the help text. Only those of the command that is
 #: called are imported, because imports are most of the time that an agent's command takes.
 MODULES: dict[str, tuple[str, ...]] = {
-    "init": ("init",),
-    "tick": ("tick",),
-    "status": ("status",),
-    "watch": ("watch",),
-    "explain": ("explain",),
-    "doctor": ("doctor",),
-    "logs": ("logs",),
+    **{name: (name,) for name in ("init", "tick", "status", "watch", "explain", "doctor", "logs")},
     "task": ("task", "task_add", "task_change"),
     "inbox": ("inbox",),
     "agent": ("agent", "agent_pause"),
-    "limits": ("limits",),
-    "run": ("run",),
-    "stop": ("stop",),
-    "pr": ("pr",),
-    "clean": ("clean",),
-    "demo": ("demo",),
+    **{name: (name,) for name in ("limits", "run", "stop", "pr", "clean", "demo")},
     "_probe": ("init",),
     "_follow": ("init",),
     "_news": ("session",),
     "_skill": ("session",),
     "_history": ("tuning",),
 }
+
 #: Words that people try first, and the commands they mean.
 _MEANT = {
     "pause": "agent pause",
@@ -90,51 +80,41 @@ class Parser(argparse.ArgumentParser):
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Read a command line. Raises UsageError; exits for --help and --version."""
-    words = _options_last(words)
-    parser = _build(_first_command(words))
-    arguments, rest = parser.parse_known_args(words)
+    general, own = _apart(words)
+    parser = _build(next((word for word in own if not word.startswith("-")), None))
+    arguments, rest = parser.parse_known_args(general + own)
     if rest and hasattr(arguments, "rest") and not any(word.startswith("-") for word in rest):
         # argparse gives up a list at the first option: `add NAME --role ROLE key=value`.
         setattr(arguments, arguments.rest, [*getattr(arguments, arguments.rest), *rest])
         rest = []
+    asked = getattr(arguments, "parser", parser)
     if rest:
-        # The command's own parser knows the options that one could have meant.
-        getattr(arguments, "parser", parser).error(f"unrecognized arguments: {' '.join(rest)}")
+        # The command's own parser knows the options that are near the unknown one.
+        asked.error(f"unrecognized arguments: {' '.join(rest)}")
     if not hasattr(arguments, "command"):
-        asked = getattr(arguments, "parser", parser)
         asked.print_help(sys.stderr)
         example = "orchestrator status" if asked is parser else f"{asked.prog} list"
         raise UsageError("no command given", f"for example: {example}")
     return arguments
 
 
-def _options_last(words: list[str]) -> list[str]:
-    """Move the options that hold everywhere to the front, so that they may stand anywhere."""
-    front, rest, queue = [], [], list(words)
+def _apart(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the options of every command, which may stand anywhere, and all other words."""
+    general: list[str] = []
+    own: list[str] = []
+    queue = list(words)
     while queue:
         word = queue.pop(0)
         if word == "--":
-            rest += [word, *queue]
-            break
+            return general, [*own, word, *queue]
         if word == "--project":
-            front += [word, *queue[:1]]
+            general += [word, *queue[:1]]
             queue = queue[1:]
         elif word == "--json" or word.startswith("--project="):
-            front.append(word)
+            general.append(word)
         else:
-            rest.append(word)
-    return front + rest
-
-
-def _first_command(words: list[str]) -> str | None:
-    """Return the word that names the command; None when there is none before any option."""
-    options = iter(words)
-    for word in options:
-        if word == "--project":
-            next(options, None)
-        elif not word.startswith("-"):
-            return word
-    return None
+            own.append(word)
+    return general, own
 
 
 def _build(wanted: str | None) -> Parser:

@@ -12,6 +12,7 @@ from orchestrator.errors import ConfigError, OrchestratorError, did_you_mean
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, STATES, Role, iso
+from orchestrator.project import mark
 from orchestrator.tasks import store as stores
 from orchestrator.tasks import task_file
 
@@ -55,7 +56,8 @@ def add(arguments: Namespace) -> None:
             "agents must respect the limits; report what you could not add in your result",
             code="refused_in_run",
         )
-    layout = context.to_add(arguments)
+    layout = context.layout(arguments)
+    mark.require_initialised(layout)
     loaded = _settings(layout)
     role = task_role(arguments.role, loaded.roles, force=arguments.force)
     if arguments.branch is not None:

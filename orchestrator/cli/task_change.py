@@ -11,7 +11,6 @@ from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task
-from orchestrator.project import agent_memory
 from orchestrator.tasks import store as stores
 
 
@@ -59,7 +58,7 @@ def cancel(arguments: Namespace) -> None:
             if (task.state, task.reason) == ("failed", "cancelled"):
                 cancelled.append(task)
                 continue
-            if agent := _agent_at_work(layout, task):
+            if agent := stop.agent_at_work(layout, task):
                 runs |= stop.ask(layout, [agent], "cancelled")
             # First the task, then its run, whose end would put the task back for others to take.
             cancelled.append(store.move(task, "failed", context.entry("cancelled")))
@@ -90,13 +89,6 @@ def _fitting(store: stores.Store, ids: list[str], states: Collection[str]) -> li
     return tasks
 
 
-def _agent_at_work(layout: Layout, task: Task) -> str | None:
-    """Return the agent with an unsettled run of a task."""
-    if task.state != "claimed" or task.claimed_by is None or task.run is None:
-        return None
-    return task.claimed_by if agent_memory.read(layout, task.claimed_by).run == task.run else None
-
-
 @command(
     "task move",
     argument("id", metavar="ID"),
@@ -118,7 +110,7 @@ def move(arguments: Namespace) -> None:
         hint = "start a run: orchestrator run AGENT --task ID"
         raise OrchestratorError("only a run claims a task", hint, code="wrong_state")
     store = stores.of_project(layout)
-    agent = _agent_at_work(layout, store.find(arguments.id))
+    agent = stop.agent_at_work(layout, store.find(arguments.id))
     if agent is not None and not arguments.force:
         raise _has_a_run(arguments.id, agent)
     if agent is not None and state == "incoming":
@@ -129,7 +121,7 @@ def move(arguments: Namespace) -> None:
     with store.change():
         task = store.find(arguments.id)
         if task.state != state:
-            now_at_work = _agent_at_work(layout, task)
+            now_at_work = stop.agent_at_work(layout, task)
             if now_at_work not in (None, agent):
                 raise _has_a_run(task.id, str(now_at_work))
             if agent is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any
 
@@ -31,8 +31,8 @@ def history(arguments: Namespace) -> None:
     layout = context.reading(arguments)
     loaded, seen = context.look(layout)
     now = context.now()
-    since = now - arguments.days * DAY
-    found = numbers(events.read(layout, MOST_READ), loaded.config, since, now)
+    told = map(dict, events.read(layout, MOST_READ))
+    found = numbers(told, loaded.config, now - arguments.days * DAY, now)
     if arguments.json:
         output.show_json(found)
         return
@@ -51,16 +51,8 @@ worked at once: {found["claimed_average"]:.2f} on average, {found["claimed_most"
 {found["claimed_full"]:.0%} of the time at max_claimed ({limits.max_claimed})
 open pull requests now: {open_prs} of {limits.max_open_prs} (max_open_prs)
 """)
-    headings = ("agent", "every", "runs", "median run", "busy", "idle wait", "added", "usd", "ends")
-    rows = (
-        (
-            *(a["name"], a["every"], a["runs"], _span(a["median_run_seconds"])),
-            *(f"{a['busy']:.0%}", _span(a["median_idle_wait_seconds"]), a["tasks_added"]),
-            *(f"{a['cost_usd']:.2f}", _counts(a["outcomes"])),
-        )
-        for a in found["agents"]
-    )
-    output.table(headings, list(rows))
+    rows = [[show(agent[key]) for key, _, show in _COLUMNS] for agent in found["agents"]]
+    output.table([heading for _, heading, _ in _COLUMNS], rows)
 
 
 def _counts(found: dict[str, int]) -> str:
@@ -69,6 +61,20 @@ def _counts(found: dict[str, int]) -> str:
 
 def _span(seconds: float | None) -> str:
     return "-" if seconds is None else output.span(round(seconds))
+
+
+#: The table of agents: key, heading, and how the value is shown.
+_COLUMNS: list[tuple[str, str, Callable[[Any], str]]] = [
+    ("name", "agent", str),
+    ("every", "every", str),
+    ("runs", "runs", str),
+    ("median_run_seconds", "median run", _span),
+    ("busy", "busy", "{:.0%}".format),
+    ("median_idle_wait_seconds", "idle wait", _span),
+    ("tasks_added", "added", str),
+    ("cost_usd", "usd", "{:.2f}".format),
+    ("outcomes", "ends", _counts),
+]
 
 
 def numbers(told: Iterable[Row], config: Config, since: float, now: float) -> Row:
@@ -80,6 +86,35 @@ def numbers(told: Iterable[Row], config: Config, since: float, now: float) -> Ro
     timed = ((parse_time(str(event.get("at"))), event) for event in told)
     known = [(at, event) for at, event in timed if at is not None and since <= at <= now]
     seconds = now - min((at for at, _ in known), default=now)
+    runs, waits, ends = _runs(known, now)
+    every = {a.name: a.schedule or f"{a.interval_seconds:g} s" for a in config.agents}
+    names = (*every, *sorted({run["agent"] for run in runs} - every.keys()))
+    added = Counter(str(e.get("by")) for _, e in known if e.get("event") == "added")
+    return {
+        "days": seconds / DAY,
+        "events": len(known),
+        "tasks_in": sum(e.get("event") in ("added", "review_wanted") for _, e in known),
+        "ends": dict(ends),
+        "median_wait_seconds": _median(wait for _, wait, _ in waits),
+        "longest_wait_seconds": max((wait for _, wait, _ in waits), default=None),
+        **_claimed(runs, config.queue_limits.max_claimed, seconds),
+        "agents": [
+            {
+                "name": name,
+                "every": every.get(name, "not configured"),
+                **_of_agent([run for run in runs if run["agent"] == name], seconds),
+                "median_idle_wait_seconds": _median(idle for who, _, idle in waits if who == name),
+                "tasks_added": added[name],
+            }
+            for name in names
+        ],
+    }
+
+
+def _runs(
+    known: list[tuple[float, Row]], now: float
+) -> tuple[list[Row], list[tuple[str, float, float]], Counter[str]]:
+    """Return the runs, the waits (agent, seconds, idle seconds), and how runs and tasks ended."""
     runs: dict[str, Row] = {}
     waits: list[tuple[str, float, float]] = []
     entered: dict[str, float] = {}
@@ -92,42 +127,19 @@ def numbers(told: Iterable[Row], config: Config, since: float, now: float) -> Ro
             entered[task] = at
         elif word == "start":
             runs[run_id] = {"agent": agent, "task": task, "start": at, "end": now, "cost": 0.0}
-            if task in entered:
-                since = entered.pop(task)
-                waits.append((agent, at - since, at - max(since, free_since.get(agent, since))))
+            if (came := entered.pop(task, None)) is not None:
+                waits.append((agent, at - came, at - max(came, free_since.get(agent, came))))
         elif word in _ENDED:
             free_since[agent] = at
-            verdict = str(event.get("verdict") or word)
+            verdict, cost = str(event.get("verdict") or word), event.get("cost_usd")
             ends[verdict] += 1
             if run_id in runs:
-                cost = event.get("cost_usd")
                 good = isinstance(cost, int | float) and 0 <= cost < MOST_COST
                 runs[run_id] |= {"end": at, "verdict": verdict, "cost": cost if good else 0.0}
-    every = {a.name: a.schedule or f"{a.interval_seconds:g} s" for a in config.agents}
-    names = (*every, *sorted({run["agent"] for run in runs.values()} - every.keys()))
-    added = Counter(str(e.get("by")) for _, e in known if e.get("event") == "added")
-    return {
-        "days": seconds / DAY,
-        "events": len(known),
-        "tasks_in": sum(e.get("event") in ("added", "review_wanted") for _, e in known),
-        "ends": dict(ends),
-        "median_wait_seconds": median(wait for _, wait, _ in waits) if waits else None,
-        "longest_wait_seconds": max((wait for _, wait, _ in waits), default=None),
-        **_claimed(runs.values(), config.queue_limits.max_claimed, seconds),
-        "agents": [
-            {
-                "name": name,
-                "every": every.get(name, "not configured"),
-                **_of_agent([run for run in runs.values() if run["agent"] == name], seconds),
-                "median_idle_wait_seconds": _median(idle for who, _, idle in waits if who == name),
-                "tasks_added": added[name],
-            }
-            for name in names
-        ],
-    }
+    return list(runs.values()), waits, ends
 
 
-def _claimed(runs: Iterable[Row], limit: int, seconds: float) -> Row:
+def _claimed(runs: list[Row], limit: int, seconds: float) -> Row:
     """Return how many tasks were worked on at once, and the share of the time at `limit`."""
     of_tasks = [run for run in runs if run["task"]]
     steps = [(r["start"], 1) for r in of_tasks] + [(r["end"], -1) for r in of_tasks]

@@ -106,7 +106,7 @@ _SHELL = text(null=True)
 _VARIABLE = text(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment variable")
 
 _AGENT: dict[str, Check] = {
-    "name": text(_NAME, "a name of a-z, 0-9, '.', '_' and '-', 64 characters at most"),
+    "name": text(_NAME, "a name of a-z, 0-9, '.', '_' and '-', at most 64 characters"),
     "role": _role,
     "interval_seconds": number(0, YEAR, above=True, null=True),
     "schedule": _schedule,

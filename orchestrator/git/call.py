@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.guard import client_environment
@@ -50,42 +50,25 @@ def run(
     stdin: str | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> commands.Finished:
-    """Run git in `cwd` and return what happened. Raises SystemFault when git cannot be started."""
-    return begin(cwd, *arguments, timeout=timeout, stdin=stdin, extra=extra)()
+    """Run git in `cwd` and return what happened.
 
-
-def begin(
-    cwd: str,
-    *arguments: str,
-    timeout: float = LOCAL_TIMEOUT,
-    stdin: str | None = None,
-    extra: Mapping[str, str] | None = None,
-) -> Callable[[], commands.Finished]:
-    """Start git in `cwd`; what is returned waits for its end and says what happened.
-
-    Call that, or git is never looked after. Both raise SystemFault, as `run` does.
+    Waits for another git's lock, if git holds such a lock for milliseconds only. Raises SystemFault
+    when git cannot be started, or does not end within `timeout` seconds.
     """
-    begun = _begin_once(cwd, arguments, stdin, extra)
-
-    def finish() -> commands.Finished:
-        nonlocal begun
-        pause = 0.02
-        while True:
-            done = begun.finish(timeout)
-            if done.code is None:
-                message = f"git {arguments[0]} did not end within {timeout:.0f} s"
-                raise SystemFault(message, code="git_hung")
-            if done.code == 0:
-                return done
-            lock = re.search(_LOCKED, done.err)
-            freed = lock and _is_of_refs(lock[1]) and remove_abandoned(lock[1])
-            if pause > 1 or not (freed or re.search(_HALF_MADE, done.err)):
-                return done
-            time.sleep(pause)
-            pause *= 2
-            begun = _begin_once(cwd, arguments, stdin, extra)
-
-    return finish
+    pause = 0.02
+    while True:
+        done = _run_once(cwd, arguments, timeout, stdin, extra)
+        if done.code is None:
+            message = f"git {arguments[0]} did not end within {timeout:.0f} s"
+            raise SystemFault(message, code="git_hung")
+        if done.code == 0:
+            return done
+        lock = re.search(_LOCKED, done.err)
+        freed = lock and _is_of_refs(lock[1]) and remove_abandoned(lock[1])
+        if pause > 1 or not (freed or re.search(_HALF_MADE, done.err)):
+            return done
+        time.sleep(pause)
+        pause *= 2
 
 
 #: `git worktree add` creates a worktree's files one by one. A command that looks at all worktrees
@@ -116,14 +99,19 @@ def remove_abandoned(lock: str) -> bool:
     return False
 
 
-def _begin_once(
-    cwd: str, arguments: Sequence[str], stdin: str | None, extra: Mapping[str, str] | None
-) -> commands.Begun:
+def _run_once(
+    cwd: str,
+    arguments: Sequence[str],
+    timeout: float,
+    stdin: str | None,
+    extra: Mapping[str, str] | None,
+) -> commands.Finished:
     try:
-        return commands.begin(
+        return commands.run(
             ("git", *_OPTIONS, *arguments),
             cwd=cwd,
             environment=client_environment.for_git(os.environ, **(extra or {})),
+            timeout=timeout,
             stdin=stdin,
         )
     except FileNotFoundError as error:
@@ -140,13 +128,9 @@ def _begin_once(
 
 def ask(cwd: str, *arguments: str, timeout: float = LOCAL_TIMEOUT, stdin: str | None = None) -> str:
     """Run git and return its output without the last newline. Raises GitError when it fails."""
-    return good(run(cwd, *arguments, timeout=timeout, stdin=stdin), arguments[0])
-
-
-def good(done: commands.Finished, word: str) -> str:
-    """Return what a git command said, without the last newline. Raises GitError if it failed."""
+    done = run(cwd, *arguments, timeout=timeout, stdin=stdin)
     if done.code != 0:
-        raise GitError(f"git {word} failed: {reason(done.err)}")
+        raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
     return done.out.rstrip("\n")
 
 

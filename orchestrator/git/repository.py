@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git.call import ask, begin, good, lines, reason, run
+from orchestrator.git.call import ask, lines, reason, run
 
 RESCUE = "refs/orchestrator/rescue/"
 
@@ -71,13 +71,7 @@ def git_folder(root: str) -> str:
 
 def toplevel(cwd: str) -> str:
     """Return the top folder of the worktree that git commands in `cwd` would work on."""
-    return begin_toplevel(cwd)()
-
-
-def begin_toplevel(cwd: str) -> Callable[[], str]:
-    """Ask for `toplevel`; what is returned waits for the answer."""
-    finish = begin(cwd, "rev-parse", "--show-toplevel")
-    return lambda: good(finish(), "rev-parse")
+    return ask(cwd, "rev-parse", "--show-toplevel")
 
 
 def resolve(cwd: str, name: str) -> str | None:
@@ -94,22 +88,13 @@ def current_branch(cwd: str) -> str | None:
 
 def settings(cwd: str, *names: str) -> dict[str, list[str]]:
     """Return all values of the git settings that are set, by lower-case name."""
-    return begin_settings(cwd, *names)()
-
-
-def begin_settings(cwd: str, *names: str) -> Callable[[], dict[str, list[str]]]:
-    """Ask for `settings`; what is returned waits for the answer."""
     pattern = "^(" + "|".join(re.escape(name.lower()) for name in names) + ")$"
-    finish = begin(cwd, "config", "--null", "--get-regexp", pattern)
-
-    def answer() -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for entry in filter(None, finish().out.split("\0")):
-            name, _, value = entry.partition("\n")
-            found.setdefault(name, []).append(value)
-        return found
-
-    return answer
+    found: dict[str, list[str]] = {}
+    done = run(cwd, "config", "--null", "--get-regexp", pattern)
+    for entry in filter(None, done.out.split("\0")):
+        name, _, value = entry.partition("\n")
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def is_ancestor(cwd: str, commit: str, of: str) -> bool:
@@ -134,18 +119,8 @@ def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
 
 def refs(root: str, *patterns: str) -> dict[str, str]:
     """Return the refs with these full names, or below these names, each with its commit."""
-    return begin_refs(root, *patterns)()
-
-
-def begin_refs(root: str, *patterns: str) -> Callable[[], dict[str, str]]:
-    """Ask for `refs`; what is returned waits for the answer."""
-    finish = begin(root, "for-each-ref", "--format=%(objectname) %(refname)", *patterns)
-
-    def answer() -> dict[str, str]:
-        text = good(finish(), "for-each-ref")
-        return {name: commit for commit, _, name in (x.partition(" ") for x in lines(text))}
-
-    return answer
+    text = ask(root, "for-each-ref", "--format=%(objectname) %(refname)", *patterns)
+    return {name: commit for commit, _, name in (x.partition(" ") for x in lines(text))}
 
 
 def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The plan of one tick: what it does, and every rule's verdict on what it does not do.
+"""The plan of one tick: its actions, and every rule's verdict on the agents and tasks.
 
 A pure function of a snapshot, the configuration and the time. `tick`, `tick --dry-run`, `status`,
 `explain` and the idle stamp read one plan, so they cannot disagree.
@@ -29,16 +29,16 @@ _ENDS = {rule.code: rule.ends for rule in RULES if rule.ends}
 class Plan(NamedTuple):
     """What one tick does, and why."""
 
-    #: In the order in which they are to be applied: first what becomes of runs and of waiting tasks
-    #: that end, then exactly one `start` or `skip` per agent, in the order of the configuration.
+    #: The actions in the order in which they are applied: first for ended runs and for waiting
+    #: tasks that end, then one `start` or `skip` per agent, in the order of the configuration.
     actions: list[Action]
     #: The verdicts on each configured agent, by name. The agent starts if all of them are ok;
-    #: otherwise the first that is not is the reason.
+    #: otherwise the first verdict that is not ok is the reason.
     agents: dict[str, Row]
     #: The verdicts on each waiting task, by id, in the same way.
     tasks: dict[str, Row]
-    #: The first time (seconds since the epoch) at which the plan for the same snapshot may be
-    #: another; None is never.
+    #: The first time (seconds since the epoch) at which the plan for the same snapshot may differ;
+    #: None means never.
     wake: float | None
 
 
@@ -51,34 +51,30 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     """Return the plan of one tick at `now` (seconds since the epoch)."""
     draft = Draft(snapshot, config, now)
     actions = [*settlements(snapshot, config), *_sort_out(draft)]
-    own: dict[str, Row] = {}
     agents: dict[str, Row] = {}
-    started: dict[str, tuple[Row, Row]] = {}
     chosen: dict[tuple[str, str | None], tuple[Row, Task | None]] = {}
     for agent in config.agents:
-        # Until the next start, agents that take the same tasks find the same.
+        # Until the next start, agents that take the same tasks get the same verdicts.
         key = (draft.takes(agent), snapshot.forced.get(agent.name))
         if key not in chosen:
             chosen[key] = _choose(agent, draft)
         choice, task = chosen[key]
-        own[agent.name] = tuple(verdicts(agent, draft, _AGENT))
-        row = sorted((*own[agent.name], *choice), key=lambda verdict: _PLACE[verdict.code])
+        row = sorted((*verdicts(agent, draft, _AGENT), *choice), key=lambda v: _PLACE[v.code])
         agents[agent.name] = tuple(row)
         if held := refusal(row):
             actions.append(Action("skip", agent.name, reason=held.code))
         else:
             actions.append(Action("start", agent.name, task.id if task else None))
-            started[task.id if task else ""] = (choice, own[agent.name])
             draft.take(agent, task)
             chosen.clear()
-    tasks = _of_tasks(draft, own, started)
+    tasks = dict(_of_tasks(draft, agents))
     untils = (verdict.until for row in (*agents.values(), *tasks.values()) for verdict in row)
     wake = min((until for until in untils if until is not None), default=None)
     return Plan(actions, agents, tasks, wake)
 
 
 def _sort_out(draft: Draft) -> Iterator[Action]:
-    """Make the waiting tasks available that nothing holds; yield the ends of those that end."""
+    """Make waiting tasks available if no rule holds them; yield the actions that end tasks."""
     for task in draft.snapshot.waiting:
         held = refusal(verdicts(task, draft, _TASK))
         if held is None:
@@ -103,26 +99,26 @@ def _choose(agent: Agent, draft: Draft) -> tuple[Row, Task | None]:
     return tuple(verdicts(nearest, draft, _CHOICE)), None
 
 
-def _of_tasks(
-    draft: Draft, agents: dict[str, Row], started: dict[str, tuple[Row, Row]]
-) -> dict[str, Row]:
-    """Return the verdicts on each waiting task: of its own rules, then on the agent nearest to it.
+def _of_tasks(draft: Draft, agents: dict[str, Row]) -> Iterator[tuple[str, Row]]:
+    """Yield each waiting task's id with its verdicts: its own, then the agent's nearest to it.
 
-    `agents` has the verdicts of the `agent` rules by name; `started` the verdicts on the choice of
-    each started task, from before its start was counted, and on its agent.
+    An agent that starts another task says nothing about this task, unless there is no other agent.
     """
-    nearest = {
-        role: min((agents[agent.name] for agent in takers), key=lambda row: _distance(refusal(row)))
-        for role, takers in draft.takers.items()
-    }
-    rows = {}
+    starters = {task.id: agents[name] for name, task in draft.starts if task}
+    nearest = {}
+    for role, takers in draft.takers.items():
+        rows = [agents[agent.name] for agent in takers]
+        held = [row for row in rows if refusal(row)]
+        nearest[role] = min(held or rows, key=lambda row: _distance(refusal(row)))
     for task in draft.snapshot.waiting:
-        choice, agent = started.get(task.id) or ((), nearest.get(task.role, ()))
-        given = {verdict.code: verdict for verdict in choice}
-        own = [given.get(v.code, v) for v in verdicts(task, draft, _OWN)]
+        starter = starters.get(task.id)
+        # Of a started task, the agent's verdicts have its choice, from before the start counted.
+        own = tuple(verdicts(task, draft, _TASK if starter else _OWN))
         codes = {verdict.code for verdict in own}
-        rows[task.id] = (*own, *(verdict for verdict in agent if verdict.code not in codes))
-    return rows
+        rest = starter or nearest.get(task.role, ())
+        row = (*own, *(verdict for verdict in rest if verdict.code not in codes))
+        # That another task goes first is the reason only if nothing else is.
+        yield task.id, tuple(sorted(row, key=lambda verdict: verdict.code == "queue_order"))
 
 
 def _distance(held: Verdict | None) -> tuple[int, float]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Iterator, Mapping
+from typing import IO
 
 from orchestrator.layout import Layout
 from orchestrator.model import iso
@@ -53,7 +53,7 @@ def lines(layout: Layout, most: int) -> Iterator[bytes]:
                 file.close()
 
 
-def read(layout: Layout, most: int, word: str = "") -> Iterator[dict[str, Any]]:
+def read(layout: Layout, most: int, word: str = "") -> Iterator[Mapping[str, object]]:
     """Yield the events that can be read, as `lines` does; only those whose line contains `word`."""
     for line in lines(layout, most):
         if word.encode() in line:

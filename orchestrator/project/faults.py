@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Hold, Problem
-from orchestrator.system import files, records
+from orchestrator.model import Hold, Outcome, Problem
+from orchestrator.system import disk, files, records
 
 
 def keep(path: str, error: OrchestratorError) -> None:
@@ -20,6 +20,18 @@ def read(path: str) -> Problem | None:
     """Return the fault that is kept in a file; None without one."""
     found = records.build(Problem, files.read_json(path))
     return found and found._replace(hint=found.hint or "see: orchestrator doctor")
+
+
+def outcome(error: OrchestratorError | OSError) -> Outcome:
+    """Return the outcome of a run that the machine, a service or the configuration stopped."""
+    if isinstance(error, OSError) and error.errno in disk.ERRORS:
+        return Outcome("system_fault", f"disk_full: {error.filename}: {error.strerror}")
+    if isinstance(error, GitError) and any(said in error.message for said in disk.SAID):
+        return Outcome("system_fault", f"disk_full: {error.message}")
+    if isinstance(error, OSError):
+        return Outcome("system_fault", f"system_fault: {error.filename}: {error.strerror}")
+    hint = f" ({error.hint})" if error.hint else ""
+    return Outcome("system_fault", f"{error.code}: {error.message}{hint}")
 
 
 def forge_fault(layout: Layout) -> Problem | None:

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -58,7 +59,7 @@ def mark_path(layout: Layout) -> str:
     return os.path.join(folder, MARK)
 
 
-def read(layout: Layout) -> dict[str, Any]:
+def read(layout: Layout) -> Mapping[str, object]:
     """Return what `init` recorded in this clone; empty if no person ran it."""
     return files.read_json(mark_path(layout)) or {}
 

@@ -8,12 +8,11 @@ The waiting supervisor loads this module, so it imports nothing heavy.
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
-import time
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
 from orchestrator.model import Agent, Outcome, PullRequest
-from orchestrator.system import disk, files, records
+from orchestrator.system import files, records
 from orchestrator.system.disk import Shortage
 from orchestrator.system.process import ProcessId
 
@@ -25,7 +24,7 @@ STREAM = "stream.jsonl"
 PACKED_STREAM = "stream.jsonl.gz"
 STDERR = "stderr.log"
 SUPERVISOR_LOG = "supervisor.log"
-#: How to start the client: written by `run.prepare`, read by the supervisor.
+#: How the client is started: `run/journal.py`.
 LAUNCH = "launch.json"
 #: A person's request to end the run, with the reason; it outlives a supervisor that is killed.
 STOP = "stop"
@@ -185,50 +184,6 @@ def write(folder: str, record: RunRecord) -> None:
     known = record._replace(unknown={})._asdict()
     del known["unknown"]
     files.write_json(os.path.join(folder, RECORD), records.plain({**record.unknown, **known}))
-
-
-class Journal:
-    """A run's folder and record in the hands of its supervisor, the only one that writes it."""
-
-    #: Seconds between two attempts to write to a full disk.
-    PAUSE = 0.5
-
-    def __init__(self, folder: str, record: RunRecord) -> None:
-        self.folder = folder
-        self.record = record
-
-    def path(self, name: str) -> str:
-        """Return the path of a file in the run's folder."""
-        return os.path.join(self.folder, name)
-
-    def write(self, record: RunRecord) -> None:
-        """Write a new state of the record; raises what the function `write` raises."""
-        self.record = record
-        write(self.folder, record)
-
-    def write_surely(self, record: RunRecord) -> None:
-        """The same, but wait while the disk is full or read-only.
-
-        Only the supervisor knows how its client ended: without the record, that is lost.
-        """
-        while True:
-            try:
-                self.write(record)
-                return
-            except OSError as error:
-                if error.errno not in disk.ERRORS:
-                    raise
-            time.sleep(self.PAUSE)
-
-
-def put(path: str, data: bytes) -> None:
-    """Write a file that the client starts from, atomically but without flushing it to the disk.
-
-    The client waits for these files. A killed process loses nothing by this. After a power cut the
-    record, which is flushed, says that no client was started, and then the files are written again;
-    or that one was, and then that client is gone.
-    """
-    files.write_atomic(path, data, flush=False)
 
 
 def stop_reason(folder: str) -> str | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, PullRequest
+from orchestrator.system import records
 
 #: Agents' branches; only their pull requests count against `max_open_prs`.
 BRANCH_PREFIX = "agent/"
@@ -61,20 +62,17 @@ class Forge(Protocol):
         """Return why the forge cannot be used with these environment variables, or None."""
 
 
-_NAMES = ("id", "branch", "base", "head", "title", "state")
 _STATES = ("open", "merged", "closed")
 #: What git accepts as a branch, and never as an option; and the name of a commit.
 _BRANCH = r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,300}"
 _COMMIT = r"[0-9A-Za-z]{1,64}"
 
 
-def from_record(record: dict[str, Any]) -> PullRequest | None:
+def from_record(record: Mapping[str, object]) -> PullRequest | None:
     """Return the pull request of a record with the fields of `PullRequest`; None for others."""
-    values = {name: record.get(name) for name in PullRequest._fields}
-    kinds = (str, type(None))
-    if not all(isinstance(v, str if n in _NAMES else kinds) for n, v in values.items()):
+    pr = records.build(PullRequest, record)
+    if pr is None:
         return None
-    pr = PullRequest(**values)  # type: ignore[arg-type]
     branches = all(re.fullmatch(_BRANCH, name) for name in (pr.branch, pr.base))
     good = branches and re.fullmatch(_COMMIT, pr.head) and pr.state in _STATES
     return pr if good else None

@@ -9,7 +9,8 @@ from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Role, Task
-from orchestrator.project.run_record import Journal, RunRecord
+from orchestrator.project.run_record import RunRecord
+from orchestrator.run.journal import Journal
 from orchestrator.tasks import store as stores
 from orchestrator.tasks.task_file import TaskFile
 
@@ -58,6 +59,14 @@ class Job(NamedTuple):
     @property
     def record(self) -> RunRecord:
         return self.journal.record
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether the agent's commands are sandboxed: not for roles that can only read.
+
+        Their role names each command that they may call, and one of these fills the queue.
+        """
+        return self.config.client_sandbox and not self.role.restricted
 
     @property
     def is_ours(self) -> bool:

@@ -4,94 +4,121 @@ The two templates are in `plugin/templates/`. Task titles, bodies and reports ar
 never template text, and stand in fences that they cannot close.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 from orchestrator.config import role_file
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
-from orchestrator.model import OUTCOMES, Role
+from orchestrator.model import OUTCOMES, Agent, Config, Role, Task
 from orchestrator.system import files
 from orchestrator.text import quoting, templates
 
 #: Characters of quoted text that reach an agent. All of them together, in UTF-8's longest form,
-#: stay below sandbox.MAX_OUTPUT: no task is too long to be given out.
+#: stay below templates.MAX_OUTPUT: no task is too long to be given out.
 LIMITS = {"body": 80_000, "reviewed": 30_000, "history": 60_000, "global": 40_000, "latest": 8_000}
 #: Entries of a task's history that are told; the ones before are counted.
 MAX_ENTRIES = 50
 _INSTRUCTIONS, _PROMPT = "agent_instructions.md.j2", "prompt.md.j2"
 
 
-def make_ready() -> None:
-    """Do the work on instructions and prompts for which neither role nor task is needed."""
-    own = __spec__.cached  # where Python keeps this module's code
-    kept = f"{own.removesuffix('.pyc')}.templates" if own else None
-    templates.make_ready([_template(name)[1] for name in (_INSTRUCTIONS, _PROMPT)], kept)
+class UnderReview(NamedTuple):
+    """The pull request under review, and the task that it came from."""
+
+    pr: str
+    branch: str
+    #: The commit to review.
+    head: str | None
+    base: str
+    base_commit: str | None
+    task_title: str
+    task_body: str
 
 
-def instructions(variables: Mapping[str, Any]) -> str:
+class Facts(NamedTuple):
+    """The variables of the two templates and of a role's brief."""
+
+    agent: Agent
+    role: Role
+    task: Task | None
+    #: The task's text below its header.
+    body: str
+    #: As `history.attempts` returns it.
+    history: Sequence[Mapping[str, str]]
+    config: Config
+    base: str | None
+    base_commit: str | None
+    branch: str | None
+    ports: Mapping[str, int]
+    worktree: str
+    project: str
+    run_id: str
+    attempt: int
+    #: The ref with what the attempt before left uncommitted.
+    rescue: str | None
+    review: UnderReview | None
+    global_instructions: str
+    checks: tuple[str, ...]
+    #: Whether the client continues an earlier conversation.
+    resumed: bool
+    #: Whether the agent's commands run in a sandbox, and whether the agent may change files.
+    confined: bool
+    writes: bool
+
+
+def instructions(facts: Facts) -> str:
     """Return the text of a run's `.agent-instructions.md`.
 
-    `variables` are those of `briefing`: agent, role, task, body, history, config, base,
-    base_commit, branch, ports, worktree, project, run_id, attempt, rescue, review,
-    global_instructions, checks, resumed and writes; the role's brief sees the same. Raises
-    OrchestratorError when a template fails.
+    Raises OrchestratorError if a template or the role's brief fails.
     """
-    role: Role = variables["role"]
+    role, variables = facts.role, facts._asdict()
     where = role.path or f"role {role.name}"
-    brief = _render(role.brief, variables, path=where, first_line=role.line)
-    history = variables["history"]
-    told = history[-MAX_ENTRIES:]
-    return _shipped(
-        _INSTRUCTIONS,
-        {
-            **variables,
-            "brief": brief.strip(),
-            "told": told,
-            "untold": len(history) - len(told),
-            "entry_limit": min(quoting.LIMIT, LIMITS["history"] // max(len(told), 1)),
-            "outcomes": OUTCOMES[role.delivers],
-        },
-    )
+    brief = _render(role.brief, facts.project, variables, path=where, first_line=role.line)
+    told = facts.history[-MAX_ENTRIES:]
+    variables |= {
+        "brief": brief.strip(),
+        "told": told,
+        "untold": len(facts.history) - len(told),
+        "entry_limit": min(quoting.LIMIT, LIMITS["history"] // max(len(told), 1)),
+        "outcomes": OUTCOMES[role.delivers],
+    }
+    return _shipped(_INSTRUCTIONS, facts.project, variables)
 
 
-def prompt(variables: Mapping[str, Any]) -> str:
-    """Return what a run gets on standard input: who it is, and the newest word on its task again.
+def prompt(facts: Facts) -> str:
+    """Return the client's standard input: who the agent is, and the latest feedback on its task.
 
-    A resumed conversation has seen the rest. Takes and raises the same as `instructions`.
+    A resumed conversation has seen the rest. Raises OrchestratorError if the template fails.
     """
-    history = variables["history"]
+    history = facts.history
     newest = {entry["kind"]: place for place, entry in enumerate(history)}
     if "answer" not in newest:
         newest.pop("question", None)
     latest = [history[place] for place in sorted(newest.values())]
-    return _shipped(_PROMPT, {**variables, "latest": latest})
+    return _shipped(_PROMPT, facts.project, {**facts._asdict(), "latest": latest})
 
 
-def _shipped(name: str, variables: Mapping[str, Any]) -> str:
+def _shipped(name: str, project: str, variables: Mapping[str, object]) -> str:
     """Render one of the two templates that are shipped."""
-    path, template = _template(name)
-    return _render(template, variables, path=path, first_line=1)
-
-
-def _template(name: str) -> tuple[str, str]:
-    """Return the path and the text of a shipped template."""
     path = os.path.join(resources(), "plugin", "templates", name)
     try:
         with open(path, encoding="utf-8") as file:
-            return path, file.read()
+            template = file.read()
     except OSError as error:
         message = f"a shipped template cannot be read: {path}: {error.strerror}"
         raise OrchestratorError(message, "install orchestrator again") from None
+    return _render(template, project, variables, path=path, first_line=1)
 
 
-def _render(template: str, variables: Mapping[str, Any], *, path: str, first_line: int) -> str:
-    own_skills = os.path.join(str(variables.get("project", "")), ".orchestrator", "commands")
+def _render(
+    template: str, project: str, variables: Mapping[str, object], *, path: str, first_line: int
+) -> str:
+    own_skills = os.path.join(project, ".orchestrator", "commands")
     names = {"limits": LIMITS, "skill": partial(skill, own_skills)}
     return templates.render(template, variables, names, path=path, first_line=first_line)
 

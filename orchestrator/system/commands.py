@@ -34,52 +34,30 @@ def run(
 
     Output is decoded leniently. Raises OSError when the program cannot be started.
     """
-    return begin(argv, cwd=cwd, environment=environment, stdin=stdin).finish(timeout)
-
-
-def begin(
-    argv: Sequence[str], *, cwd: str, environment: Mapping[str, str], stdin: str | None = None
-) -> "Begun":
-    """Start a short command, to be waited for later; the rest is as with `run`."""
     import subprocess
 
     with _readable(stdin) as given:
-        return Begun(
-            subprocess.Popen(
-                argv,
-                cwd=cwd,
-                env=dict(environment),
-                stdin=given,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                process_group=0,
-            )
+        child = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,
         )
-
-
-class Begun:
-    """A command under way."""
-
-    def __init__(self, child: "subprocess.Popen[str]") -> None:
-        self._child = child
-
-    def finish(self, timeout: float) -> "Finished":
-        """Wait for the command's end, for `timeout` seconds from now, and say what it did."""
-        import subprocess
-
-        child = self._child
-        try:
-            out, err = child.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            _abandon(child)
-            return Finished(None, "", "")
-        except BaseException:
-            signal_group(child.pid, signal.SIGKILL)
-            child.wait()
-            raise
-        return Finished(child.returncode, out, err)
+    try:
+        out, err = child.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        _abandon(child)
+        return Finished(None, "", "")
+    except BaseException:
+        signal_group(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
+    return Finished(child.returncode, out, err)
 
 
 @contextlib.contextmanager

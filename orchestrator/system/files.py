@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from typing import Any
+from typing import IO, Any
 
 #: The most bytes that are read of a state file, far more than any state file has.
 MOST_READ = 64 << 20
@@ -72,15 +72,21 @@ def write_json(path: str, value: Any) -> None:
     write_atomic(path, text.encode("utf-8", "replace"))
 
 
-def read_regular(path: str, limit: int = MOST_READ) -> bytes:
-    """Return the bytes of a regular file, at most `limit`.
+def open_regular(path: str) -> IO[bytes]:
+    """Open a regular file to read. Raises OSError, also for a link, a pipe, a device or a folder.
 
-    Raises OSError, also for symbolic links, pipes, devices and folders, which are never read.
+    Never waits for the other end of a pipe.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return open(descriptor, "rb")
+
+
+def read_regular(path: str, limit: int = MOST_READ) -> bytes:
+    """Return a regular file's bytes, `limit` at most. Raises as `open_regular` does."""
+    with open_regular(path) as file:
         return file.read(limit)
 
 

@@ -54,13 +54,11 @@ def own_program() -> list[str]:
     return [sys.executable, *flags, os.path.join(package, "__main__.py")]
 
 
-def close_all_but(*kept: int) -> None:
-    """Close every descriptor from 3 on, but for those in `kept`."""
-    first = 3
-    for descriptor in sorted(kept):
-        os.closerange(first, descriptor)
-        first = descriptor + 1
-    os.closerange(first, 4096)
+def redirect(descriptor: int, path: str, flags: int) -> None:
+    """Make a descriptor of this process mean the file at `path`. Raises OSError."""
+    opened = os.open(path, flags, 0o600)
+    os.dup2(opened, descriptor)
+    os.close(opened)
 
 
 def spawn_detached(argv: Sequence[str], environment: Mapping[str, str], log: str) -> int:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from orchestrator.model import Entry, parse_time
+from orchestrator.model import Entry, Task, parse_time
 
 MARKER = "<!-- orchestrator:history -->"
 HEADING = "## History"
@@ -135,18 +135,17 @@ _TAKES = {
 }
 
 
-def fold(history: Iterable[Entry], pr: str | None) -> dict[str, Any]:
-    """Return the facts of a history about its task, as fields of `model.Task`.
+def fold(history: Iterable[Entry], task: Task) -> Task:
+    """Return `task`, which has only the facts of its header, with the facts of its history.
 
-    `pr` is the header's pull request, which is valid until an event names another.
+    The header's pull request is valid until an event names another.
     """
-    now: dict[str, Any] = {"pr": pr, "work_branch": None}
     entry = None
     for entry in _once(history):
-        _fold(now, entry)
-    if entry is not None and entry.event in _ENDS and entry.fields.get("run") == now.get("run"):
-        now["ended"] = entry.event
-    return now
+        task = _folded(task, entry)
+    if entry is not None and entry.event in _ENDS and entry.fields.get("run") == task.run:
+        task = task._replace(ended=entry.event)
+    return task
 
 
 def _once(history: Iterable[Entry]) -> Iterator[Entry]:
@@ -163,27 +162,28 @@ def _once(history: Iterable[Entry]) -> Iterator[Entry]:
         yield entry
 
 
-def _fold(now: dict[str, Any], entry: Entry) -> None:
+def _folded(task: Task, entry: Entry) -> Task:
     event, fields = entry.event, entry.fields
     if event not in _SETS:
-        return
-    interruptions = now.get("interruptions", 0)
-    now.update(_SETS[event])
-    for name, key in _TAKES.get(event, ()):
-        now[name] = _text(fields.get(key))
-    now["pr"] = _text(fields.get("pr")) or now["pr"]
+        return task
+    interruptions = task.interruptions
+    taken = {name: _text(fields.get(key)) for name, key in _TAKES.get(event, ())}
+    now = task._replace(**{**_SETS[event], **taken}, pr=_text(fields.get("pr")) or task.pr)
     if cost := _number(fields.get("cost_usd")):
-        now["cost_usd"] = now.get("cost_usd", 0.0) + max(cost, 0.0)
+        now = now._replace(cost_usd=now.cost_usd + max(cost, 0.0))
     if event in ("claimed", "delivered"):
-        now["work_branch"] = now["work_branch"] or _text(fields.get("branch"))
+        now = now._replace(work_branch=now.work_branch or _text(fields.get("branch")))
     elif event in ("requeued", "failed") and fields.get("charged") is True:
-        now["attempts"] = now.get("attempts", 0) + 1
+        now = now._replace(attempts=now.attempts + 1)
     if event == "requeued":
-        now["not_before"] = parse_time(_text(fields.get("not_before")) or "")
-        now["backoff"] = _number(fields.get("delay"))
-        now["interruptions"] = interruptions + 1 if fields.get("interrupted") is True else 0
+        now = now._replace(
+            not_before=parse_time(_text(fields.get("not_before")) or ""),
+            backoff=_number(fields.get("delay")),
+            interruptions=interruptions + 1 if fields.get("interrupted") is True else 0,
+        )
     elif event == "review" and fields.get("verdict") == "changes_requested":
-        now["review_rounds"] = now.get("review_rounds", 0) + 1
+        now = now._replace(review_rounds=now.review_rounds + 1)
+    return now
 
 
 def _text(value: object) -> str | None:

@@ -158,11 +158,7 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     seconds) replaces a missing CREATED.
     """
     created = file.created
-    facts = history.fold(file.history, file.get("PR"))
-    if state != "claimed":
-        # The store decides: after a crash, a file that did not move may contain a claim.
-        facts["claimed_by"] = None
-    return Task(
+    task = Task(
         id=file.id,
         title=file.title,
         role=file.role,
@@ -175,8 +171,11 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
         depends_on=file.depends_on,
         reviews=file.get("REVIEWS"),
         head=file.get("HEAD"),
-        **facts,
+        pr=file.get("PR"),
     )
+    task = history.fold(file.history, task)
+    # After a crash, a claim may stand in a file that the store did not move.
+    return task if state == "claimed" else task._replace(claimed_by=None)
 
 
 # --- writing ------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def observe_runs(layout: Layout, settings: Settings, now: float) -> Observation:
 
 
 def _view(name: str, state: AgentState) -> AgentView:
-    return AgentView(name, state.last_started, state.last_outcome, state.failures, state.suspended)
+    return AgentView(name, state.last_started, state.last_outcome, state.suspended)
 
 
 def _runs(
@@ -130,7 +130,6 @@ def _runs(
                 # Only the deaths of supervisors in the current stage count.
                 restarts=state.restarts if state.restarted_in == record.status else 0,
                 outcome=record.outcome,
-                age=max(now - record.created, 0.0),
                 concluding=record.status == "concluding",
             )
         )

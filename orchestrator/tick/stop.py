@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model import Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.system import files, locks
 from orchestrator.tick import observe
@@ -20,6 +21,13 @@ STOP_WAIT = 30.0
 PATIENCE = 0.5
 #: Seconds that `wake` waits for an active tick.
 TICK_WAIT = 30.0
+
+
+def agent_at_work(layout: Layout, task: Task) -> str | None:
+    """Return the agent with an unsettled run of a task."""
+    if task.state != "claimed" or task.claimed_by is None or task.run is None:
+        return None
+    return task.claimed_by if agent_memory.read(layout, task.claimed_by).run == task.run else None
 
 
 def ask(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:

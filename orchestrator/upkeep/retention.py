@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
@@ -188,7 +187,7 @@ def _put_aside(path: str) -> None:
 
 def _merged(
     layout: Layout, config: Config, prs: list[PullRequest], known: object, now: float
-) -> tuple[list[clean.Item], dict[str, list[Any]]]:
+) -> tuple[list[clean.Item], dict[str, tuple[str, float]]]:
     """Return the merged branches, and since when each is known to be merged.
 
     Forges differ in what they say about the time of a merge, and a branch may have no pull request:
@@ -196,13 +195,13 @@ def _merged(
     """
     items = [item for item in clean.branches(layout, config, prs) if item.drop]
     before = known if isinstance(known, dict) else {}
-    since: dict[str, list[Any]] = {}
+    since: dict[str, tuple[str, float]] = {}
     for item in items:
         match before.get(item.name):
             case [item.commit, int() | float() as seen] if seen <= now:
-                since[item.name] = [item.commit, seen]
+                since[item.name] = (item.commit, seen)
             case _:
-                since[item.name] = [item.commit, now]
+                since[item.name] = (item.commit, now)
     return items, since
 
 

@@ -6,11 +6,11 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
+from orchestrator.client import outcomes
 from orchestrator.client.claude import sandbox
 from orchestrator.client.protocol import Assignment, Launch
-from orchestrator.model import OUTCOMES, Role
+from orchestrator.model import Role
 
 #: What the client reads before each command of the agent, in the run's folder.
 _BEFORE_COMMANDS = "before-commands.sh"
@@ -45,22 +45,6 @@ def launch(assignment: Assignment) -> Launch:
     )
 
 
-def outcome_schema(role: Role) -> dict[str, Any]:
-    """Return the JSON schema of what a run of this role reports at its end."""
-    text = {"type": "string"}
-    return {
-        "type": "object",
-        "properties": {
-            "outcome": {"type": "string", "enum": list(OUTCOMES[role.delivers])},
-            "summary": text,
-            "feedback": text,
-            "question": text,
-        },
-        "required": ["outcome", "summary"],
-        "additionalProperties": False,
-    }
-
-
 def arguments(assignment: Assignment, session: str) -> list[str]:
     """Return the argument vector. `session` is the id of the conversation, new or resumed."""
     agent, role = assignment.agent, assignment.role
@@ -70,7 +54,7 @@ def arguments(assignment: Assignment, session: str) -> list[str]:
     # Without "off", a resumed conversation would still be told the earlier run's instructions.
     argv += ["--append-system-prompt-file", assignment.instructions]
     argv += ["--system-prompt-snapshot", "off"]
-    argv += ["--json-schema", json.dumps(outcome_schema(role), separators=(",", ":"))]
+    argv += ["--json-schema", json.dumps(outcomes.schema(role), separators=(",", ":"))]
     turns = agent.max_turns or role.max_turns
     if turns:
         argv += ["--max-turns", str(turns)]

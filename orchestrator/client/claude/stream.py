@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from orchestrator.client import outcomes
 from orchestrator.client.claude import sandbox
 from orchestrator.client.claude.adapter import Claude
 from orchestrator.client.protocol import Ended
-from orchestrator.guard import secret_names
-from orchestrator.model import OUTCOMES, Outcome, Role
+from orchestrator.model import Outcome, Role
 
 #: Words of the `error` field that blame the account or the service, not the work.
 _SYSTEM_ERRORS = {
@@ -39,9 +39,6 @@ _SYSTEM_STATUS = {
     503: "overloaded",
     529: "overloaded",
 }
-#: Characters kept of each text that a run reports: they go into the task file and later prompts.
-TEXT_LIMIT = 20_000
-
 
 # --- the stream --------------------------------------------------------------------------------
 
@@ -120,29 +117,21 @@ def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Ou
     A parsed result outranks everything that happened to the process afterwards (failures 1, 3).
     `role` is None when it is not known any more: then a report is taken as it is.
     """
-    found = _verdict(stream, ended, role, commits)
     result = stream.result or {}
-    cost = result.get("total_cost_usd")
     given, made = _tokens(result.get("usage"))
-    return Outcome(
-        found.verdict,
-        reason=found.reason,
-        summary=found.summary,
-        feedback=found.feedback,
-        question=found.question,
-        until=found.until,
+    return _verdict(stream, ended, role, commits)._replace(
         session=None if _is_forgotten(stream) else stream.session,
-        cost_usd=_amount(cost),
+        cost_usd=_amount(result.get("total_cost_usd")),
         input_tokens=given,
         output_tokens=made,
     )
 
 
 def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
-    if ended.start_error:
-        return Outcome("system_fault", f"client_missing: {ended.start_error}")
     if stream.result is not None and stream.result.get("is_error") is False:
-        return _reported(stream.result, stream.report, role, commits)
+        if stream.report is None:
+            return outcomes.unreported(stream.result.get("result"), role, commits)
+        return outcomes.reported(stream.report, role)
     if stream.limited and stream.limit_reset:
         return Outcome(
             "usage_limit", "usage_limit: the account's limit is reached", until=stream.limit_reset
@@ -157,7 +146,7 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
         return Outcome("interrupted", "no_result: the client was interrupted")
     if stream.result is not None:
         return Outcome("failed", f"client_error: {_complaint(stream.result)}")
-    return _without_result(ended)
+    return outcomes.without_result(ended)
 
 
 def _system_error(stream: Stream) -> str | None:
@@ -190,63 +179,6 @@ def _complaint(result: Mapping[str, Any]) -> str:
     said = "; ".join(map(str, errors)) if isinstance(errors, list) and errors else None
     text = said or result.get("result") or "it gave no reason"
     return f"{result.get('subtype', 'error')}: {str(text)[:500]}"
-
-
-def _without_result(ended: Ended) -> Outcome:
-    if ended.stopped_for == "stopped":
-        return Outcome("stopped", "stopped: by a person")
-    if ended.stopped_for == "too_much_output":
-        return Outcome("failed", "client_error: too_much_output: the run was ended by its limit")
-    if ended.stopped_for:
-        return Outcome("failed", f"{ended.stopped_for}: the run was ended by its limit")
-    # 143 is the client's own exit code for SIGTERM, 137 and 130 a shell's for SIGKILL and SIGINT.
-    killed = ended.signal is not None or ended.exit_code in (143, 137, 130)
-    if killed or ended.exit_code is None:
-        return Outcome("interrupted", "no_result: the client was killed")
-    tail = ended.stderr.strip()[-500:]
-    said = f"; it said: {tail}" if tail else ""
-    hint = secret_names.hint(ended.lacked)
-    why = f"the client exited {ended.exit_code} without one {hint}".rstrip()
-    return Outcome("failed", f"no_result: {why}{said}")
-
-
-def _reported(
-    result: Mapping[str, Any], report: Mapping[str, Any] | None, role: Role | None, commits: int
-) -> Outcome:
-    if report is None:
-        return _unreported(_text(result.get("result")), role, commits)
-    verdict = str(report.get("outcome"))
-    if role is not None and verdict not in OUTCOMES[role.delivers]:
-        return Outcome("failed", f"client_error: a {role.name} cannot report {verdict!r}")
-    if verdict == "done" and role is not None and role.delivers == "nothing":
-        verdict = "no_change"
-    summary = _text(report.get("summary"))
-    reason = f"client_error: the agent gave up: {summary}" if verdict == "failed" else None
-    return Outcome(
-        verdict,
-        reason=reason,
-        summary=summary,
-        feedback=_text(report.get("feedback")),
-        question=_text(report.get("question")) or (summary if verdict == "needs_human" else None),
-    )
-
-
-def _unreported(said: str | None, role: Role | None, commits: int) -> Outcome:
-    """The outcome of a run that ended well but did not report: its commits speak (reference 7)."""
-    if role is None:
-        return Outcome("failed", "no_result: without its role nobody can say", summary=said)
-    if role.delivers == "verdict":
-        return Outcome("failed", "no_result: the reviewer gave no verdict", summary=said)
-    if role.takes is None:
-        return Outcome("no_change", summary=said)
-    if commits:
-        return Outcome("done", summary=said)
-    reason = "no_commits: the run ended without a commit or a report"
-    return Outcome("failed", reason, summary=said)
-
-
-def _text(value: object) -> str | None:
-    return value[:TEXT_LIMIT] if isinstance(value, str) and value else None
 
 
 def _amount(value: object) -> float | None:

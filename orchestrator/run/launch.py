@@ -1,145 +1,45 @@
-"""What the client is given: instructions, prompt, arguments, environment and our own command.
-
-All of it is written into the run's folder, for whoever wants to know later what a run was told.
-"""
+"""How a client is started: its arguments, its environment, and the start itself."""
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
 import shlex
+import signal
+import time
 from collections.abc import Sequence
-from typing import Any
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Assignment, Client, Confinement
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import call, repository
 from orchestrator.guard import client_environment, secret_names
 from orchestrator.layout import Layout, resources
 from orchestrator.model import ports
 from orchestrator.project import mark, run_record
-from orchestrator.run import headstart
+from orchestrator.project.run_record import ClientProcess
 from orchestrator.run.job import Job
-from orchestrator.system import files, process
-from orchestrator.system.aside import Aside
-from orchestrator.tasks import history
-from orchestrator.tasks import store as stores
+from orchestrator.run.journal import Journal, Plan
+from orchestrator.system import files, process, records
 
 
-def begin(writer: Aside, job: Job) -> bytes:
-    """Have the instructions and the prompt written into the run's folder; return what was asked.
-
-    The worktree need not be there yet, but where the run starts must be known.
-    """
-    message = pickle.dumps((job.folder, _variables(job)))
-    writer.tell(message)
-    return message
-
-
-def finish(writer: Aside, job: Job, message: bytes) -> None:
-    """Wait until what `begin` asked for is written, and bring the instructions to the worktree.
-
-    Raises OrchestratorError and OSError.
-    """
-    answer = writer.answer()
-    # Without one it was killed, or met something that nobody foresaw.
-    problem = pickle.loads(headstart.write(message) if answer is None else answer)
-    if problem is not None:
-        raise OrchestratorError(problem["message"], problem["hint"], code=problem["code"])
-    with open(job.journal.path(run_record.INSTRUCTIONS), "rb") as file:
-        run_record.put(os.path.join(job.path, ".agent-instructions.md"), file.read())
-
-
-def _variables(job: Job) -> dict[str, Any]:
-    """Return what the templates of the instructions and the prompt are filled with."""
-    record, task = job.record, job.task
-    told = history.attempts(job.file.history) if job.file else []
-    return {
-        "agent": job.agent,
-        "role": job.role,
-        "task": task,
-        "body": job.file.body if job.file else "",
-        "history": told,
-        "config": job.config,
-        "base": record.base,
-        "base_commit": record.base_commit,
-        "branch": record.branch,
-        "ports": ports(job.config, job.agent),
-        "worktree": job.path,
-        "project": job.layout.root,
-        "run_id": record.id,
-        "attempt": record.attempt,
-        "rescue": _earlier_rescue(job),
-        "review": _review_variables(job),
-        "global_instructions": _global_instructions(job.layout),
-        "checks": job.config.checks,
-        "resumed": bool(record.resume),
-        "confined": is_confined(job),
-        "writes": bool({*registry.of_config(job.config).writing_tools} & {*job.role.tools}),
-    }
-
-
-def _earlier_rescue(job: Job) -> str | None:
-    """Return the ref that keeps what the attempt before left uncommitted."""
-    if job.file is None:
-        return None
-    earlier = [e.fields.get("run") for e in job.file.history if e.event == "claimed"]
-    for run_id in reversed([x for x in earlier if x != job.record.id]):
-        ref = f"{repository.RESCUE}{run_id}"
-        if repository.resolve(job.layout.root, ref):
-            return ref
-    return None
-
-
-def _review_variables(job: Job) -> dict[str, Any] | None:
-    review = job.record.review
-    if review is None or job.task is None:
-        return None
-    title, body = review.title, ""
-    if job.task.reviews:
-        store = stores.of_project(job.layout)
-        try:
-            original = store.find(job.task.reviews)
-            title, body = original.title, store.read(original).body
-        except OrchestratorError:
-            body = "(the task is gone)"
-    return {
-        "pr": review.id,
-        "branch": review.branch,
-        "head": job.record.start,
-        "base": review.base,
-        "base_commit": job.record.base_commit,
-        "task_title": title,
-        "task_body": body,
-    }
-
-
-def _global_instructions(layout: Layout) -> str:
-    try:
-        with open(layout.global_instructions, encoding="utf-8", errors="replace") as file:
-            return file.read(1_000_000)
-    except FileNotFoundError:
-        return ""
-
-
-def write_launch(job: Job) -> None:
-    """Write how the supervisor is to start the client: arguments, folder and environment."""
+def write(job: Job) -> Plan:
+    """Decide how the client is started, and write that and the client's files into the folder."""
     client = registry.of_config(job.config)
     launch = client.launch(_assignment(job, client))
     for name, text in launch.files.items():
-        run_record.put(job.journal.path(name), text.encode())
+        job.journal.put(name, text.encode())
     job.journal.record = job.record._replace(session=launch.session)
-    plan = {
-        "client": client.name,
-        "argv": launch.argv,
-        "cwd": job.path,
-        "stdin": launch.stdin,
-        "environment": {**_environment(job, launch.ignored), **launch.environment},
-        "allow": job.config.environment_allow,
-    }
-    run_record.put(job.journal.path(run_record.LAUNCH), json.dumps(plan).encode())
+    plan = Plan(
+        tuple(launch.argv),
+        job.path,
+        {**_environment(job, launch.ignored), **launch.environment},
+        launch.stdin,
+        client.name,
+        job.config.environment_allow,
+    )
+    data = json.dumps(records.plain(plan)).encode()
+    job.journal.put(run_record.LAUNCH, data)
+    return plan
 
 
 def _assignment(job: Job, client: Client) -> Assignment:
@@ -158,16 +58,8 @@ def _assignment(job: Job, client: Client) -> Assignment:
         hidden=secret_names.hidden_from_commands(
             os.environ, allow, client.sign_in_names(os.environ)
         ),
-        confinement=_confinement(job) if is_confined(job) else None,
+        confinement=_confinement(job) if job.is_confined else None,
     )
-
-
-def is_confined(job: Job) -> bool:
-    """Whether the run's commands are sandboxed: not those of roles that only read anyway.
-
-    Each command that these may call is named in their role, and one of them fills the queue.
-    """
-    return job.config.client_sandbox and not job.role.restricted
 
 
 def _confinement(job: Job) -> Confinement:
@@ -262,3 +154,61 @@ def _own_command(layout: Layout) -> str:
         files.make_folder(folder)
     files.write_atomic(path, text, 0o700)
     return folder
+
+
+# --- the start ---
+
+
+def start(journal: Journal, plan: Plan) -> None:
+    """Start the client; the record names it before it executes its first instruction.
+
+    The child waits on a pipe until its pid is in the journal. If this process dies before that, the
+    child reads the pipe's end and exits: no client runs that the record does not name.
+    """
+    client = registry.named(plan.client)
+    variables = client_environment.for_client(
+        os.environ,
+        plan.environment,
+        plan.allow,
+        kept=client.sign_in_names(os.environ),
+        dropped=client.session_names,
+    )
+    go_read, go_write = os.pipe()
+    error_read, error_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(go_write)
+        _become_client(journal, plan, variables, go_read, error_write)
+    os.close(go_read)
+    os.close(error_write)
+    started = ClientProcess(child, process.identity(child), time.time())
+    journal.write_surely(journal.record._replace(client=started, status="running"))
+    os.write(go_write, b"1")
+    os.close(go_write)
+    with os.fdopen(error_read, "rb") as errors:
+        said = errors.read().decode(errors="replace")
+    if said:
+        started = started._replace(start_error=said)
+        journal.write_surely(journal.record._replace(client=started))
+
+
+def _become_client(
+    journal: Journal, plan: Plan, variables: dict[str, str], go: int, errors: int
+) -> None:
+    """In the forked child: wait for the word, then turn into the client. Never returns."""
+    program = plan.argv[0]
+    try:
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        if os.read(go, 1) == b"1":
+            process.redirect(0, plan.stdin, os.O_RDONLY)
+            output = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            process.redirect(1, journal.path(run_record.STREAM), output)
+            process.redirect(2, journal.path(run_record.STDERR), output)
+            os.chdir(plan.cwd)
+            os.execvpe(program, plan.argv, variables)
+    except OSError as error:
+        os.write(errors, f"{program}: {error.strerror}".encode())
+    finally:
+        os._exit(127)

@@ -1,0 +1,93 @@
+"""What a report, and a run without a report, mean: the same for every client. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.client.protocol import Ended
+from orchestrator.guard import secret_names
+from orchestrator.model import OUTCOMES, Outcome, Role
+
+#: Characters kept of each text that a run reports: they go into the task file and later prompts.
+TEXT_LIMIT = 20_000
+
+
+def schema(role: Role) -> dict[str, Any]:
+    """Return the JSON schema of what a run of this role reports at its end."""
+    text = {"type": "string"}
+    return {
+        "type": "object",
+        "properties": {
+            "outcome": {"type": "string", "enum": list(OUTCOMES[role.delivers])},
+            "summary": text,
+            "feedback": text,
+            "question": text,
+        },
+        "required": ["outcome", "summary"],
+        "additionalProperties": False,
+    }
+
+
+def without_result(ended: Ended) -> Outcome:
+    """Return the outcome of a run whose last line never came."""
+    if ended.start_error:
+        return Outcome("system_fault", f"client_missing: {ended.start_error}")
+    if ended.stopped_for == "stopped":
+        return Outcome("stopped", "stopped: by a person")
+    if ended.stopped_for == "too_much_output":
+        return Outcome("failed", "client_error: too_much_output: the run was ended by its limit")
+    if ended.stopped_for:
+        return Outcome("failed", f"{ended.stopped_for}: the run was ended by its limit")
+    # A shell's exit codes for SIGTERM, SIGKILL and SIGINT; some programs end with these themselves.
+    killed = ended.signal is not None or ended.exit_code in (143, 137, 130)
+    if killed or ended.exit_code is None:
+        return Outcome("interrupted", "no_result: the client was killed")
+    tail = ended.stderr.strip()[-500:]
+    said = f"; it said: {tail}" if tail else ""
+    hint = secret_names.hint(ended.lacked)
+    why = f"the client exited {ended.exit_code} without one {hint}".rstrip()
+    return Outcome("failed", f"no_result: {why}{said}")
+
+
+def reported(report: Mapping[str, Any], role: Role | None) -> Outcome:
+    """Return the outcome that the agent reported, in the fields of `schema`.
+
+    `role` is None when it is not known any more: then the report is taken as it is.
+    """
+    verdict = str(report.get("outcome"))
+    if role is not None and verdict not in OUTCOMES[role.delivers]:
+        return Outcome("failed", f"client_error: a {role.name} cannot report {verdict!r}")
+    if verdict == "done" and role is not None and role.delivers == "nothing":
+        verdict = "no_change"
+    summary = _text(report.get("summary"))
+    reason = f"client_error: the agent gave up: {summary}" if verdict == "failed" else None
+    return Outcome(
+        verdict,
+        reason=reason,
+        summary=summary,
+        feedback=_text(report.get("feedback")),
+        question=_text(report.get("question")) or (summary if verdict == "needs_human" else None),
+    )
+
+
+def unreported(last_words: object, role: Role | None, commits: int) -> Outcome:
+    """Return the outcome of a run that ended well without a report (reference 7).
+
+    `commits` is how many its branch has since it was cut.
+    """
+    said = _text(last_words)
+    if role is None:
+        return Outcome("failed", "no_result: without its role nobody can say", summary=said)
+    if role.delivers == "verdict":
+        return Outcome("failed", "no_result: the reviewer gave no verdict", summary=said)
+    if role.takes is None:
+        return Outcome("no_change", summary=said)
+    if commits:
+        return Outcome("done", summary=said)
+    reason = "no_commits: the run ended without a commit or a report"
+    return Outcome("failed", reason, summary=said)
+
+
+def _text(value: object) -> str | None:
+    return value[:TEXT_LIMIT] if isinstance(value, str) and value else None

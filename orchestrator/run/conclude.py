@@ -1,0 +1,162 @@
+"""The last stage of a run: the outcome of an ended client, and the delivery of what is done.
+
+The stage may be killed anywhere: started again, each step asks first whether it is already done.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import IO
+
+from orchestrator.client import registry
+from orchestrator.client.protocol import Client, Ended
+from orchestrator.errors import OrchestratorError
+from orchestrator.git import base_branch, repository, worktree, worktree_commands
+from orchestrator.guard import secret_names, user_commands
+from orchestrator.layout import Layout
+from orchestrator.model import Outcome, Role
+from orchestrator.project import faults, run_record
+from orchestrator.project.run_record import Undelivered
+from orchestrator.run import delivery
+from orchestrator.run.job import Job
+from orchestrator.run.journal import Journal
+from orchestrator.system import disk
+
+#: Bytes of the client's last words that are kept as a reason.
+STDERR_KEPT = 4000
+
+
+def conclude(journal: Journal) -> None:
+    """Make the outcome of an ended client, deliver what is done, and leave the run `finished`."""
+    role = None
+    try:
+        rescued = _secure(journal)
+        job = Job.load(journal)
+        role = job.role
+        outcome = _conclude(job, rescued)
+    except (OrchestratorError, OSError) as error:
+        # What the run cost and which conversation it was are known all the same, even when its
+        # role went away under it.
+        told = _told(journal, role)
+        record = journal.record
+        if told.verdict == "done" and record.commits:
+            journal.record = record._replace(undelivered=Undelivered(told, record.tip))
+        outcome = told._replace(verdict="system_fault", reason=faults.outcome(error).reason)
+    outcome = _blamed_on_the_disk(journal, outcome)
+    if journal.record.moved and outcome.verdict in ("failed", "interrupted"):
+        # Its client worked in a folder that was gone, with a git that found no repository.
+        reason = f"stopped: the project was moved under it: {outcome.reason}"
+        outcome = outcome._replace(verdict="stopped", reason=reason)
+        journal.record = journal.record._replace(undelivered=None)
+    journal.finish(outcome)
+
+
+def _blamed_on_the_disk(journal: Journal, outcome: Outcome) -> Outcome:
+    """Return the outcome; one that was bad while the disk took nothing is the disk's doing.
+
+    Neither a client nor a check can work then, or say what stopped it.
+    """
+    if outcome.verdict not in ("failed", "interrupted", "system_fault"):
+        return outcome
+    ended = journal.record.ended
+    short = (ended.disk if ended else None) or disk.shortage(journal.folder)
+    if short is None:
+        return outcome
+    return outcome._replace(verdict="system_fault", reason=f"{short.word}: {short.why}")
+
+
+def _told(journal: Journal, role: Role | None) -> Outcome:
+    """Return the outcome that the client's stream and its end tell; or that of the earlier run."""
+    record = journal.record
+    if record.client is None and record.undelivered:
+        told = record.undelivered.told
+        return told._replace(cost_usd=None, input_tokens=None, output_tokens=None)
+    plan = journal.plan()
+    client = registry.named(plan and plan.client)
+    ended = _ended(journal, client, plan.allow if plan else ())
+    with _stream(journal) as lines:
+        return client.outcome(lines, ended, role, record.commits)
+
+
+def _secure(journal: Journal) -> str | None:
+    """Put what the worktree holds on the branch or under a ref, and note what the branch has.
+
+    Returns the rescue ref, if there is one. Needs neither role nor configuration.
+    """
+    record = journal.record
+    start, base = record.start, record.base_commit
+    if start is None or base is None:
+        raise OrchestratorError("the record does not say where the run started")
+    layout = Layout(record.project)
+    path = layout.worktree(record.agent)
+    if record.moved:
+        # Git lost the worktree: what it holds is put aside, the branch is where it was.
+        worktree.ensure(layout.root, path, start)
+    if worktree_commands.is_worktree(path):
+        kept = worktree.preserve(path, record.branch, record.id)
+        # What a try before us rescued is the whole; ours may be what its cleaning had left.
+        rescued = record.steps.rescued or kept.ref
+        record = record._replace(steps=record.steps._replace(rescued=rescued))
+        journal.write(record)
+        if kept.dirty:
+            worktree_commands.clean(path)
+    tip = base_branch.tip(layout.root, record.branch)
+    commits = repository.count_commits(layout.root, base, tip) if tip else 0
+    if worktree_commands.is_worktree(path):
+        worktree_commands.detach(path, tip or start)
+    journal.write(record._replace(tip=tip, commits=commits))
+    return record.steps.rescued
+
+
+def _conclude(job: Job, rescued: str | None) -> Outcome:
+    outcome = _told(job.journal, job.role)
+    if outcome.verdict == "done" and job.is_ours:
+        outcome = _deliver(job, outcome, rescued)
+    if job.role.delivers == "verdict":
+        reviewed = job.task.pr if job.task else None
+        outcome = outcome._replace(head=job.record.start, pr=reviewed)
+    return outcome
+
+
+def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
+    """Deliver what is done; a fault on the way leaves what the run cost and its conversation."""
+    # What is left to do if that fails: see `_is_done_already`.
+    job.journal.write(job.record._replace(undelivered=Undelivered(outcome, job.record.tip)))
+    try:
+        return delivery.deliver(job, outcome, rescued)
+    except user_commands.Stopped:
+        return outcome._replace(verdict="stopped", reason="stopped: by a person")
+    except (OrchestratorError, OSError) as error:
+        return outcome._replace(verdict="system_fault", reason=faults.outcome(error).reason)
+
+
+def _stream(journal: Journal) -> IO[str]:
+    """Open a run's stream; an empty one where the client wrote none."""
+    path = journal.path(run_record.STREAM)
+    where = path if os.path.exists(path) else os.devnull
+    return open(where, encoding="utf-8", errors="replace")
+
+
+def _ended(journal: Journal, client: Client, allow: tuple[str, ...]) -> Ended:
+    ended, process = journal.record.ended or run_record.Ended(), journal.record.client
+    stderr = _tail(journal.path(run_record.STDERR))
+    kept = client.sign_in_names(os.environ)
+    given = secret_names.without_secrets(os.environ, allow, kept)
+    return Ended(
+        exit_code=ended.exit_code,
+        signal=ended.signal,
+        stopped_for=ended.stopped_for,
+        start_error=process.start_error if process else None,
+        stderr=stderr,
+        lacked=tuple(secret_names.named_in(stderr, os.environ, given)),
+    )
+
+
+def _tail(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(file.tell() - STDERR_KEPT, 0))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,93 @@
+"""What is written for the agent: its instructions and its prompt.
+
+Both are kept in the run's folder, for people who want to know later what a run was told.
+"""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator.client import registry
+from orchestrator.errors import OrchestratorError
+from orchestrator.git import repository
+from orchestrator.layout import Layout
+from orchestrator.model import ports
+from orchestrator.project import run_record
+from orchestrator.run import prompts
+from orchestrator.run.job import Job
+from orchestrator.run.prompts import Facts, UnderReview
+from orchestrator.system import files
+from orchestrator.tasks import history
+from orchestrator.tasks import store as stores
+
+
+def write(job: Job) -> None:
+    """Write the instructions and the prompt. Raises OrchestratorError and OSError."""
+    facts = _facts(job)
+    text, prompt = prompts.instructions(facts).encode(), prompts.prompt(facts).encode()
+    job.journal.put(run_record.INSTRUCTIONS, text)
+    files.write_atomic(os.path.join(job.path, ".agent-instructions.md"), text, flush=False)
+    job.journal.put(run_record.PROMPT, prompt)
+
+
+def _facts(job: Job) -> Facts:
+    record = job.record
+    return Facts(
+        agent=job.agent,
+        role=job.role,
+        task=job.task,
+        body=job.file.body if job.file else "",
+        history=history.attempts(job.file.history) if job.file else [],
+        config=job.config,
+        base=record.base,
+        base_commit=record.base_commit,
+        branch=record.branch,
+        ports=ports(job.config, job.agent),
+        worktree=job.path,
+        project=job.layout.root,
+        run_id=record.id,
+        attempt=record.attempt,
+        rescue=_earlier_rescue(job),
+        review=_under_review(job),
+        global_instructions=_global_instructions(job.layout),
+        checks=job.config.checks,
+        resumed=bool(record.resume),
+        confined=job.is_confined,
+        writes=bool({*registry.of_config(job.config).writing_tools} & {*job.role.tools}),
+    )
+
+
+def _earlier_rescue(job: Job) -> str | None:
+    """Return the ref that keeps what the attempt before left uncommitted."""
+    if job.file is None:
+        return None
+    earlier = [e.fields.get("run") for e in job.file.history if e.event == "claimed"]
+    for run_id in reversed([x for x in earlier if x != job.record.id]):
+        ref = f"{repository.RESCUE}{run_id}"
+        if repository.resolve(job.layout.root, ref):
+            return ref
+    return None
+
+
+def _under_review(job: Job) -> UnderReview | None:
+    review = job.record.review
+    if review is None or job.task is None:
+        return None
+    title, body = review.title, ""
+    if job.task.reviews:
+        store = stores.of_project(job.layout)
+        try:
+            original = store.find(job.task.reviews)
+            title, body = original.title, store.read(original).body
+        except OrchestratorError:
+            body = "(the task is gone)"
+    start, base = job.record.start, job.record.base_commit
+    return UnderReview(review.id, review.branch, start, review.base, base, title, body)
+
+
+def _global_instructions(layout: Layout) -> str:
+    try:
+        with open(layout.global_instructions, encoding="utf-8", errors="replace") as file:
+            return file.read(1_000_000)
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,168 @@
+"""The first stage of a run: its worktree and branch, its instructions, and how its client starts.
+
+The stage may be killed anywhere. Started again, it does everything again, and finds done what an
+earlier process had done.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import os
+from typing import NamedTuple
+
+from orchestrator.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.git import base_branch, remotes, repository, worktree, worktree_commands
+from orchestrator.guard import user_commands
+from orchestrator.model import Outcome, PullRequest
+from orchestrator.project import faults, run_record
+from orchestrator.pulls import forges
+from orchestrator.run import instructions, launch
+from orchestrator.run.job import Job
+from orchestrator.run.journal import Journal, Plan
+from orchestrator.system import commands
+from orchestrator.tasks import task_file
+
+
+def prepare(journal: Journal) -> Plan | None:
+    """Prepare everything that the client needs; return how to start the client.
+
+    On None the run is finished, or is `concluding` because only the delivery is left to do. A
+    fault of the system finishes the run and does not count as an attempt.
+    """
+    try:
+        if run_record.stop_reason(journal.folder):
+            journal.finish(Outcome("stopped", "stopped: by a person"))
+            return None
+        job = Job.load(journal)
+        if not job.is_ours:
+            # A tick that was killed between the run's record and its claim left a run without task.
+            gone = "no_result: its task was never claimed, or moved away"
+            journal.finish(Outcome("interrupted", gone))
+            return None
+        start = _find_start(job)
+        if _check_out(job, start):
+            _run_hook(job)
+        if _is_done_already(job):
+            journal.write(journal.record._replace(status="concluding"))
+            return None
+        instructions.write(job)
+        return launch.write(job)
+    except BadBase as error:
+        journal.finish(Outcome("failed", f"client_error: {error.message}"))
+    except worktree.BranchHeld as error:
+        journal.finish(Outcome("needs_human", question=error.message))
+    except (OrchestratorError, OSError) as error:
+        # A broken template, a full disk, a failing git: no attempt at the task could help.
+        journal.finish(faults.outcome(error))
+    return None
+
+
+def _is_done_already(job: Job) -> bool:
+    """Whether an earlier run did the work, and only its delivery is left to do.
+
+    A fault of the system kept that run from delivering; nobody should pay for the same work twice.
+    """
+    left = job.record.undelivered
+    return left is not None and base_branch.tip(job.layout.root, job.record.branch) == left.head
+
+
+class BadBase(OrchestratorError):
+    """The branch that a task starts from does not exist."""
+
+    code = "no_base"
+
+
+class _Start(NamedTuple):
+    """The commit that the worktree starts from; and the commits of branches, here and remote."""
+
+    commit: str
+    here: dict[str, str]
+    there: dict[str, str]
+
+
+def _find_start(job: Job) -> _Start:
+    """Ask git and the remote where the run starts, and write that into the record."""
+    root = job.layout.root
+    review = _pull_request_under_review(job)
+    base = review.base if review else base_branch.base_branch(job.config, job.task)
+    branch = None
+    if review is None and job.task is not None:
+        branch = job.task.work_branch or task_file.branch_name(job.task.id, job.task.title)
+    mentioned = [name for name in (base, branch, review.branch if review else None) if name]
+    url, pushurl = (f"remote.{job.config.remote}.{key}" for key in ("url", "pushurl"))
+    known = repository.settings(root, url, pushurl, "user.email")
+    remote = job.config.remote if url.lower() in known else None
+    local = {name: f"refs/heads/{name}" for name in mentioned}
+    kept = (remotes.kept(job.config.remote, name) for name in mentioned)
+    seen = repository.refs(root, *local.values(), *kept)
+    here = {name: seen[ref] for name, ref in local.items() if ref in seen}
+    there = base_branch.fetch(job.layout, remote, mentioned, seen=seen) if remote else {}
+    base_commit = there.get(base) or here.get(base)
+    if base_commit is None:
+        raise BadBase(f"its base branch {base!r} does not exist")
+    start = base_commit
+    if review is not None:
+        start = there.get(review.branch) or here.get(review.branch) or review.head
+    job.journal.write_surely(
+        job.record._replace(
+            branch=branch,
+            base=base,
+            base_commit=base_commit,
+            start=start,
+            remote=remote,
+            identity="user.email" in known,
+            push_addresses=tuple(known.get(pushurl.lower(), ())),
+            review=review,
+        )
+    )
+    return _Start(start, here, there)
+
+
+def _pull_request_under_review(job: Job) -> PullRequest | None:
+    """Return the pull request that a review task is about; None for other roles."""
+    if job.role.delivers != "verdict" or job.task is None or job.task.pr is None:
+        return None
+    return forges.of_project(job.layout, job.config).show(job.task.pr)
+
+
+def _check_out(job: Job, start: _Start) -> bool:
+    """Bring worktree and branch into the state that the run starts from; return whether it is new.
+
+    What an earlier run left in the worktree is kept under a rescue ref.
+    """
+    root, branch = job.layout.root, job.record.branch
+    fresh = worktree.ensure(root, job.path, start.commit)
+    if not fresh and worktree.preserve(job.path, None, f"{job.record.id}-before").dirty:
+        worktree_commands.clean(job.path)
+    if os.path.realpath(repository.toplevel(job.path)) != os.path.realpath(job.path):
+        raise GitError(f"{job.path} is not the top of a worktree")
+    if branch is not None:
+        here, there = start.here.get(branch), start.there.get(branch)
+        worktree.take_up_branch(root, job.path, branch, start.commit, here, there)
+    elif not fresh:
+        worktree_commands.detach(job.path, start.commit)
+    worktree.bring_included(root, job.path)
+    return fresh
+
+
+def _run_hook(job: Job) -> None:
+    """Run `hooks.after_create` in a new worktree; a failing hook is a fault of the system."""
+    command = job.config.hooks.after_create
+    if command is None:
+        return
+    from orchestrator.guard import secret_names
+
+    variables = user_commands.check_environment(job.config, job.agent, job.layout)
+    done = commands.run(
+        ("/bin/sh", "-c", command),
+        cwd=job.path,
+        environment=variables,
+        timeout=job.config.hooks.timeout_seconds,
+    )
+    if done.code != 0:
+        # Made again next time, so that the hook gets its second chance.
+        worktree_commands.remove(job.layout.root, job.path)
+        said = (done.err or done.out).strip()[-300:]
+        what = "took too long" if done.code is None else f"exited {done.code}: {said}"
+        lacked = secret_names.named_in(command + said, os.environ, variables)
+        why = f"hooks.after_create {what} {secret_names.hint(lacked)}".rstrip()
+        raise SystemFault(why, "mend the hook", code="hook_failed")

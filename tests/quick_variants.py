@@ -1,0 +1,248 @@
+"""Which variants and which long tests only `make slow` runs.
+
+The time of a test goes into real processes. `make test` therefore keeps one variant for each kind
+of behaviour, and of two long tests that hold the same promise the shorter.
+`tests/test_conftest.py` checks that each name and each part of an id in these tables exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+#: By the name of a parametrized test: parts of ids. `make test` runs the variants whose id contains
+#: one of these parts.
+QUICK: dict[str, tuple[str, ...]] = {
+    "test_a_clock_that_is_moved_under_a_run_ends_no_live_work": ("-28800",),
+    "test_a_client_that_could_not_work_where_the_project_was_is_not_charged": ("no report",),
+    "test_a_command_that_fails_without_its_secret_says_how_to_give_it_one": ("check", "client"),
+    "test_a_dependency_that_cannot_be_met_is_one_inbox_item": ("failed", "circle"),
+    "test_a_failure_of_the_work_costs_an_attempt": ("budget", "success that", "did nothing"),
+    "test_a_fault_ends_as_an_api_error_after_the_retries": ("overloaded",),
+    "test_a_fault_is_tried_again_at_each_tick_however_the_clock_is_moved": ("-28800",),
+    "test_a_fault_of_the_service_charges_nobody_and_resumes_by_itself": ("overloaded",),
+    "test_a_forge_that_fails_at_delivery_gets_the_pull_request_later": ("opening",),
+    "test_a_forge_that_fails_is_nobodys_fault": ("offline", "no JSON", "another shape"),
+    "test_a_kill_loses_doubles_and_sticks_nothing": (
+        "review-tick",
+        "review-prepare",
+        "review-client",
+        "failing-check-conclude",
+        "landing-landing",
+    ),
+    "test_a_killed_client_goes_on_in_the_same_conversation": ("9",),
+    "test_a_killed_run_is_taken_up_again_and_its_commit_is_there_once": (
+        "client then supervisor",
+        "supervisor then client",
+    ),
+    "test_a_last_start_in_the_future_counts_as_now": ("8760",),
+    "test_a_measure_gives_its_rows_and_nothing_is_broken": ("idle", "memory"),
+    "test_a_run_goes_on_though_its_agents_memory_is_lost": ("run", "{"),
+    "test_a_run_of_a_set_up_that_is_no_more_gives_its_task_back": ("dies",),
+    "test_a_run_past_its_limits_is_ended_with_all_it_started": ("grandchild", "too long"),
+    "test_a_run_that_came_with_a_commit_starts_nothing": ("starting", "concluding"),
+    "test_a_run_that_loses_its_role_keeps_what_it_cost_and_is_delivered_when_that_is_back": (
+        "broken",
+    ),
+    "test_a_service_that_fails_for_a_while_costs_no_attempt": ("529",),
+    "test_after_an_update_of_the_plugin_the_next_session_moves_the_schedule_along": ("newer",),
+    "test_an_operation_left_half_done_neither_holds_the_branch_nor_the_next_run": ("impl-2",),
+    "test_any_branch_in_a_task_starts_no_program_and_fails_only_that_task": ("--upload", "refs/"),
+    "test_any_memory_of_an_agent_stops_nobody": ("1", "3", "7"),
+    "test_any_record_of_a_pull_request_is_shown_or_passed_over": ("2", "5", "9"),
+    "test_any_word_in_the_place_of_an_id_is_refused_and_changes_nothing": ("0", "7", "12"),
+    "test_doctor_notices_a_schedule_that_cannot_work": ("broken", "starts nothing"),
+    "test_every_kind_of_change_makes_the_next_tick_a_whole_one": ("edited", "dropped", "hold"),
+    "test_failure_03_the_result_line_decides_and_not_the_exit_code": (
+        "exit code 1",
+        "noise",
+        "killed after",
+    ),
+    "test_failure_05_a_failure_of_the_work_costs_an_attempt_and_ends_in_failed_with_its_reason": (
+        "half a result",
+        "done without",
+        "the agent says",
+    ),
+    "test_failure_06_a_fault_charges_nobody_shows_one_problem_and_passes": ("remote cannot",),
+    "test_failure_08_a_whole_day_leaves_the_humans_checkout_byte_identical": ("conflict",),
+    "test_failure_09_a_broken_configuration_starts_nothing_and_says_where_and_what_was_meant": (
+        "misspelt",
+        "no YAML",
+        "wrong type",
+        "a key twice",
+    ),
+    "test_failure_13_read_commands_change_nothing_on_disk": ("run_at_work", "damaged", "fresh"),
+    "test_failure_17_a_client_that_runs_wild_is_ended_by_its_limit_with_all_its_children": (
+        "output",
+        "stall",
+    ),
+    "test_no_title_or_text_is_taken_for_an_option": ("--web", "touch", "lines"),
+    "test_running_agents_are_looked_after_by_the_last_good_configuration": ("broken", "missing"),
+    "test_stopping_ends_everything_that_a_run_started_within_five_seconds": ("stop impl",),
+    "test_the_stand_in_refuses_what_the_real_gh_refuses": ("words1", "words4", "words9"),
+    "test_what_it_does_not_have_is_not_found": ("99", "--web", "../1"),
+    "test_whatever_is_broken_the_hook_succeeds": ("config", "launcher", "state"),
+    "test_without_a_good_configuration_a_dry_run_still_says_what_it_can": ("True",),
+    "test_work_that_was_done_when_the_project_is_moved_is_delivered_from_its_new_place": (
+        "a clone-its",
+        "nothing-supervised",
+    ),
+    "test_from_anywhere_the_project_is_the_main_worktree": ("agent's worktree", "submodule"),
+    "test_what_a_role_must_not_do_is_refused": ("implementer", "product_manager"),
+    "test_exit_codes": (
+        "--help-0",
+        "--version-0",
+        "doctor-0",
+        "logs nothing-1",
+        "pr show 99-1",
+        "run nobody-1",
+        "statsu-2",
+        "task add --title x --role implement --body-file /no/such-1",
+        "task add --title x-2",
+        "tick --wait nan-2",
+        "--project /no/such/folder status-1",
+    ),
+    "test_inside_a_run_a_title_that_stands_in_any_state_is_refused": ("incoming", "failed"),
+    "test_a_broken_file_is_refused_with_what_is_wrong_in_it": (
+        "agent add",
+        "limits set",
+    ),
+    "test_a_review_on_github_is_the_verdict": ("APPROVED", "CHANGES_REQUESTED"),
+    "test_uncommitted_files_of_any_name_go_to_a_rescue_ref": ("(top)", "new", "plain", "-dash"),
+    "test_without_a_base_branch_work_starts_from_the_branch_of_init_not_the_current_one": ("True",),
+    "test_what_is_under_way_is_delivered_when_the_last_good_configuration_is_no_help": ("lost",),
+    "test_an_interrupted_demonstration_stops_every_run_that_it_started": ("2",),
+    "test_where_there_is_no_project_one_sentence_says_so": ("words0",),
+}
+
+#: By the name of a long test that only `make slow` runs: the test in `make test` that holds the
+#: same promise by less, for example with one skill instead of all, or as a decision of the planner.
+HELD_BY: dict[str, str] = {
+    "test_pause_agent_pauses_and_resumes": "test_enqueue_adds_a_task_and_can_take_it_back",
+    "test_inbox_does_what_the_person_decided": "test_enqueue_adds_a_task_and_can_take_it_back",
+    "test_tuning_reads_the_history_and_sets_what_was_decided": (
+        "test_enqueue_adds_a_task_and_can_take_it_back"
+    ),
+    "test_retry_failed_looks_at_why_and_puts_tasks_back": (
+        "test_enqueue_adds_a_task_and_can_take_it_back"
+    ),
+    "test_add_agent_adds_one_and_takes_it_away": "test_enqueue_adds_a_task_and_can_take_it_back",
+    "test_every_skill_loads_where_nothing_is_set_up_and_the_agents_are_in_nobodys_menu": (
+        "test_setup_leads_from_nothing_to_agents_that_may_start"
+    ),
+    "test_a_session_elsewhere_or_of_our_own_agents_is_told_nothing": (
+        "test_the_hook_is_of_the_main_worktree_wherever_a_session_is"
+    ),
+    "test_a_fault_of_the_system_charges_nobody_and_passes": (
+        "test_a_service_that_refuses_is_one_problem_until_it_answers"
+    ),
+    "test_clients_that_are_killed_early_are_not_started_for_ever": (
+        "test_a_second_interruption_in_a_row_costs_an_attempt"
+    ),
+    "test_failed_work_is_tried_again_with_its_error_first_and_then_given_up": (
+        "test_the_error_of_an_attempt_leads_the_next_and_its_commits_are_kept"
+    ),
+    "test_a_question_waits_for_a_person_whose_answer_leads_the_next_prompt": (
+        "test_a_question_parks_the_task_until_it_is_answered"
+    ),
+    "test_a_remote_that_goes_away_under_a_run_is_waited_for": (
+        "test_an_unreachable_remote_charges_nobody_and_delivery_resumes"
+    ),
+    "test_a_disk_that_fills_while_clients_work_costs_no_attempt": (
+        "test_a_disk_that_fills_under_the_client_costs_no_attempt"
+    ),
+    "test_a_disk_that_is_too_small_for_a_worktree_is_waited_for": (
+        "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed"
+    ),
+    "test_while_the_system_is_at_fault_each_tick_tries_with_one_run_only": (
+        "test_after_a_fault_each_plan_tries_again_with_one_run"
+    ),
+    "test_backoff_doubles_up_to_its_maximum": (
+        "test_the_delay_doubles_with_each_attempt_up_to_the_longest"
+    ),
+    "test_a_client_that_is_being_replaced_is_missed_and_found_again": (
+        "test_a_missing_client_charges_nobody_and_the_queue_resumes"
+    ),
+    "test_todays_spend_holds_new_runs_once_it_reaches_daily_usd": (
+        "test_a_client_that_spends_more_than_it_may_is_the_last_of_the_day"
+    ),
+    "test_a_bash_call_writes_a_file_and_its_output_reaches_the_model": (
+        "test_an_implementers_commits_become_a_pull_request"
+    ),
+    "test_several_calls_in_one_turn_are_each_answered": (
+        "test_an_implementers_commits_become_a_pull_request"
+    ),
+    "test_agents_at_once_each_follow_their_own_script": (
+        "test_a_script_is_taken_up_where_the_conversation_stands"
+    ),
+    "test_a_json_schema_gives_structured_output_and_ends_the_run": (
+        "test_an_implementers_commits_become_a_pull_request"
+    ),
+    "test_without_a_call_of_structured_output_the_result_has_none": (
+        "test_commits_speak_for_a_run_that_ends_well_and_reports_nothing"
+    ),
+    "test_a_tool_that_is_not_listed_is_denied_and_reported": (
+        "test_a_command_that_is_not_the_skills_own_is_denied"
+    ),
+    "test_an_overload_that_passes_does_not_hurt_the_run": (
+        "test_a_fault_with_a_count_strikes_so_often_and_then_the_script_goes_on"
+    ),
+    "test_a_used_up_subscription_tells_when_it_resets_and_is_not_retried": (
+        "test_a_used_up_subscription_waits_for_its_reset"
+    ),
+    "test_an_interrupted_conversation_resumes_in": (
+        "test_a_killed_client_goes_on_in_the_same_conversation"
+    ),
+    "test_a_call_cut_off_by_sigkill_is_told_to_the_resumed_conversation": (
+        "test_a_killed_client_goes_on_in_the_same_conversation"
+    ),
+    "test_an_unknown_conversation_is_an_error_result": (
+        "test_a_conversation_that_is_gone_starts_afresh"
+    ),
+    "test_a_real_cron_daemon_gets_a_task_done": (
+        "test_failure_19_the_line_really_ticks_from_crons_environment_whatever_the_folder_is_called"
+    ),
+    "test_a_disk_that_becomes_read_only_is_waited_for": (
+        "test_a_disk_that_is_full_before_a_tick_starts_nothing_until_it_is_freed"
+    ),
+    "test_doctor_finds_a_sign_in_of_gh_that_only_this_shell_has": (
+        "test_doctor_finds_an_identity_that_only_this_shell_has"
+    ),
+    "test_doctor_finds_a_folder_that_git_trusts_only_from_this_shell": (
+        "test_doctor_finds_an_identity_that_only_this_shell_has"
+    ),
+    "test_doctor_finds_a_time_zone_that_only_this_shell_has": (
+        "test_doctor_finds_an_identity_that_only_this_shell_has"
+    ),
+}
+
+
+def name_and_variant(nodeid: str) -> tuple[str, str]:
+    """Return the name and the variant ("" for none) of `file.py::Class::test_name[variant]`."""
+    path, _, variant = nodeid.partition("[")
+    return path.rpartition("::")[2], variant.removesuffix("]")
+
+
+def is_slow(nodeid: str) -> bool:
+    """Return whether only `make slow` runs this test."""
+    name, variant = name_and_variant(nodeid)
+    parts = QUICK.get(name)
+    return name in HELD_BY or bool(parts and not any(part in variant for part in parts))
+
+
+def faults(nodeids: Iterable[str]) -> list[str]:
+    """Return what is wrong in the tables, given the ids of all tests: one sentence each."""
+    variants: dict[str, list[str]] = {}
+    for nodeid in nodeids:
+        name, variant = name_and_variant(nodeid)
+        variants.setdefault(name, []).append(variant)
+    unknown = sorted({*QUICK, *HELD_BY, *HELD_BY.values()} - set(variants))
+    return [
+        *(f"there is no test {name}" for name in unknown),
+        *(f"{name} is slow itself" for name in HELD_BY.values() if name in HELD_BY),
+        *(
+            f"no variant of {name} contains {part!r}"
+            for name, parts in QUICK.items()
+            for part in parts
+            if not any(part in variant for variant in variants.get(name, ()))
+        ),
+    ]
