@@ -345,7 +345,7 @@ WRONG_VALUES = [
 
 @pytest.mark.parametrize(("text", "message"), WRONG_VALUES)
 def test_a_wrong_value_is_refused_and_shown(text: str, message: str) -> None:
-    line = 2 if "twice" in message else 1
+    line = 2 if "duplicate of" in message else 1
     assert problems(f"{text}\n{ONE}") == [f".orchestrator/agents.yaml:{line}: {message}"]
 
 
