@@ -35,7 +35,7 @@ def require(kind: str, root: str) -> None:
     for path in (root, program_copy.launcher()):
         if UNSPEAKABLE.search(path):
             raise unavailable(
-                f"no schedule can start {path!r}: a line break or invalid character",
+                f"no schedule can start {path!r}: it has a line break or invalid character",
                 "rename the folder and try again",
             )
     KINDS[kind].require()
