@@ -1,8 +1,8 @@
-"""Makes the environment that ``bin/orchestrator`` runs in: once per version and user.
+"""Creates the environment that ``bin/orchestrator`` runs in, once per version and user.
 
-The launcher runs this, with whatever ``python3`` there is, only when the environment is missing or
-older than ``requirements.lock``. Standard library only, and no syntax newer than Python 3.8's, so
-that an old Python can still say what is wrong. Messages go to standard error, because standard
+The launcher runs this with any ``python3``, only if the environment is missing or older than
+``requirements.lock``. This file uses only the standard library and the syntax of Python 3.8, so
+that an old Python can still report the problem. Messages go to standard error, because standard
 output belongs to the command that follows.
 """
 
@@ -21,29 +21,29 @@ from pathlib import Path
 from typing import Iterator, NamedTuple
 
 OLDEST_PYTHON = (3, 11)
-#: Looked for on PATH in this order; a program that does not run (a version manager's stub) is
-#: passed over.
+#: The programs to look for on PATH, in this order. A program that does not run (a version
+#: manager's stub) is skipped.
 PYTHON_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
-#: What the environment must be able to import before it counts as made.
+#: The modules that a complete environment must be able to import.
 MODULES = ("cronsim", "frontmatter", "jinja2", "psutil", "rich", "yaml")
-#: pip's settings that say where packages come from; a company's mirror needs them. Every other
-#: one (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES ...) could send or keep packages elsewhere.
+#: pip's settings for the source of packages, which a company's mirror needs. Other settings
+#: (PIP_USER, PIP_TARGET, PIP_REQUIRE_HASHES ...) could redirect or prevent the installation.
 KEPT_PIP_SETTINGS = (
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"),
     *("PIP_CERT", "PIP_CLIENT_CERT", "PIP_TRUSTED_HOST", "PIP_PROXY", "PIP_KEYRING_PROVIDER"),
     *("PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_CACHE_DIR", "PIP_NO_CACHE_DIR"),
 )
-#: Seconds until a program that hangs is ended.
+#: Seconds until a program that hangs is killed.
 PROBE_SECONDS, VENV_SECONDS, PIP_SECONDS = 30, 300, 900
-#: Seconds to wait for another start's set-up: longer than a set-up can last.
+#: Seconds to wait for a set-up by another process: longer than a set-up can last.
 LOCK_SECONDS = PROBE_SECONDS * (len(PYTHON_NAMES) + 1) + VENV_SECONDS + PIP_SECONDS + 60
 
 MARKER = ".complete"
 AGAIN = "then run the same command again"
 
-# The versioned name beside the interpreter, where there is one: when an upgrade of the system
-# takes that Python away its name goes too, and the launcher sees a dangling link, whereas
-# "python3" would turn into a Python that cannot see the environment's packages.
+# The versioned name beside the interpreter is preferred. If a system upgrade removes that Python,
+# the launcher sees a dangling link, whereas "python3" would become another Python, which cannot
+# import the environment's packages.
 PROBE = """
 import importlib.util, json, os, sys
 path = getattr(sys, "_base_executable", None) or sys.executable
@@ -57,10 +57,10 @@ print(json.dumps({
 
 
 class SetupError(Exception):
-    """Why the environment could not be made.
+    """The environment could not be created.
 
-    Its arguments are a stable code, what failed and where, and what to do next; neither sentence
-    ends with a full stop.
+    The arguments are a stable code, the failure with its place, and the next step. The last two are
+    sentences without a full stop.
     """
 
 
@@ -70,7 +70,7 @@ class Interpreter(NamedTuple):
     #: The program itself, never a version manager's shim.
     path: str
     version: tuple[int, ...]
-    #: Whether it has both ``venv`` and ``ensurepip``: Debian ships them apart.
+    #: Whether it has both ``venv`` and ``ensurepip``, which Debian packages separately.
     makes_venv: bool
 
     @property
@@ -80,21 +80,21 @@ class Interpreter(NamedTuple):
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment variables, without those that change what Python or pip does."""
+    """Return this process's environment without variables that configure Python or pip."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON", "PIP_", "__PYVENV_")) or name in KEPT_PIP_SETTINGS
     }
-    # A variable outranks pip's configuration files, where `user = true` would break the install.
+    # A variable overrides pip's configuration files, where `user = true` would break the install.
     kept["PIP_USER"] = "0"
     return kept
 
 
 def run(command: list[str], seconds: float) -> tuple[bool, str]:
-    """Run a program without input, for at most so many seconds.
+    """Run a program without input, for a limited number of seconds.
 
-    Returns whether it succeeded, and what it wrote to both of its streams; never raises.
+    Returns whether it succeeded, and its output from both streams. Never raises.
     """
     try:
         process = subprocess.run(
@@ -115,14 +115,14 @@ def run(command: list[str], seconds: float) -> tuple[bool, str]:
 
 
 def reason(output: str) -> str:
-    """The line of a program's output that says why it failed: its last error, or its last line."""
+    """Return the reason of a failure from a program's output: the last error, or the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error")]
     return (errors or lines or ["no message"])[-1].rstrip(".")
 
 
 def probe(name: str) -> Interpreter | None:
-    """The interpreter that this command name starts, or None if it starts none."""
+    """Return the interpreter that a command name starts; None if it starts no interpreter."""
     succeeded, output = run([name, "-I", "-c", PROBE], PROBE_SECONDS)
     try:
         found = json.loads(output.splitlines()[-1]) if succeeded else {}
@@ -132,7 +132,7 @@ def probe(name: str) -> Interpreter | None:
 
 
 def find_python() -> Interpreter:
-    """The first Python that is new enough and can make virtual environments.
+    """Return the first Python that is new enough and can create virtual environments.
 
     Raises SetupError if there is none.
     """
@@ -145,7 +145,7 @@ def find_python() -> Interpreter:
     if new:
         raise SetupError(
             "venv_missing",
-            f"{new[-1].name} cannot make virtual environments:"
+            f"{new[-1].name} cannot create virtual environments:"
             " its venv or ensurepip module is missing",
             f"Install it (Debian and Ubuntu: apt install python3-venv), {AGAIN}",
         )
@@ -159,7 +159,7 @@ def find_python() -> Interpreter:
 
 
 def is_current(environment: Path, lock_text: bytes) -> bool:
-    """Whether the environment is complete and made from this very lock file."""
+    """Return whether the environment is complete and was created from this lock file."""
     try:
         made_from = (environment / MARKER).read_bytes()
     except OSError:
@@ -168,7 +168,7 @@ def is_current(environment: Path, lock_text: bytes) -> bool:
 
 
 def touch_marker(environment: Path, lock_file: Path) -> None:
-    """Make the marker as new as the lock file, even if the file's time is ahead of the clock."""
+    """Give the marker the lock file's time, even if that time is ahead of the clock."""
     newest = max(time.time_ns(), lock_file.stat().st_mtime_ns)
     os.utime(environment / MARKER, ns=(newest, newest))
 
@@ -177,7 +177,7 @@ def touch_marker(environment: Path, lock_file: Path) -> None:
 def held(lock: Path, version: str) -> Iterator[None]:
     """Hold a lock that the system releases when this process dies.
 
-    Raises SetupError if another process keeps it for longer than a set-up can last.
+    Raises SetupError if another process holds it for longer than a set-up can last.
     """
     deadline = time.monotonic() + LOCK_SECONDS
     told = False
@@ -194,23 +194,23 @@ def held(lock: Path, version: str) -> Iterator[None]:
                         f"End that process, {AGAIN}",
                     ) from None
             if not told:
-                say(f"Waiting for another start that sets up orchestrator {version} ...")
+                say(f"Waiting for another process that sets up orchestrator {version} ...")
                 told = True
             time.sleep(0.1)
         yield
 
 
 def build(environment: Path, lock_file: Path, log: Path) -> None:
-    """Make a virtual environment with the locked packages in an empty folder, and prove it.
+    """Create a virtual environment with the locked packages in an empty folder, and test it.
 
-    Raises SetupError; the output of pip stays in ``log``.
+    Raises SetupError; the output of pip remains in ``log``.
     """
     python = find_python()
     made, output = run([python.path, "-I", "-m", "venv", str(environment)], VENV_SECONDS)
     if not made:
         raise SetupError(
             "venv_failed",
-            f"{python.name} could not make a virtual environment: {reason(output)}",
+            f"{python.name} could not create a virtual environment: {reason(output)}",
             f"Repair it (Debian and Ubuntu: apt install python3-venv), {AGAIN}",
         )
     inside = [str(environment / "bin" / "python"), "-I"]
@@ -221,20 +221,20 @@ def build(environment: Path, lock_file: Path, log: Path) -> None:
         raise SetupError(
             "packages_failed",
             f"pip could not install the packages of {lock_file}: {reason(output)}"
-            f" (pip's whole output is in {log})",
+            f" (pip's full output is in {log})",
             f"Check the network, or pip's proxy and index settings, {AGAIN}",
         )
     imported, output = run([*inside, "-c", "import " + ", ".join(MODULES)], VENV_SECONDS)
     if not imported:
         raise SetupError(
             "packages_failed",
-            f"the packages are installed, but do not load: {reason(output)}",
+            f"the packages are installed but cannot be imported: {reason(output)}",
             f"Check that {python.name} is complete and fits this machine, {AGAIN}",
         )
 
 
 def put_in_place(made: Path, environment: Path) -> None:
-    """Put a finished environment where the launcher looks, in place of what lies there."""
+    """Move a finished environment to the launcher's path, and replace an existing environment."""
     if os.path.lexists(environment):
         aside = Path(tempfile.mkdtemp(prefix="venv.old-", dir=environment.parent))
         environment.rename(aside / environment.name)
@@ -242,20 +242,20 @@ def put_in_place(made: Path, environment: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove replaced environments and those that a killed set-up left behind."""
+    """Remove replaced environments and leftovers of killed set-ups."""
     for leftover in folder.glob("venv.*-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def set_up(version: str, environment: Path, lock_file: Path) -> None:
-    """Make the environment current, unless it is; safe when several processes do so at once.
+    """Update the environment if it is not current. Several processes may call this at once.
 
-    A start that is killed on the way leaves the environment as it was. Raises SetupError, and
-    OSError if the folder cannot be written.
+    If the process is killed, the environment is unchanged. Raises SetupError, and OSError if the
+    folder cannot be written.
     """
     lock_text = lock_file.read_bytes()
     if is_current(environment, lock_text):
-        # An environment in a home that is read-only by now works all the same.
+        # A current environment also works in a home that is now read-only.
         with contextlib.suppress(OSError):
             touch_marker(environment, lock_file)
         return
@@ -271,7 +271,7 @@ def set_up(version: str, environment: Path, lock_file: Path) -> None:
             build(made, lock_file, folder / "setup.log")
             (made / MARKER).write_bytes(lock_text)
             touch_marker(made, lock_file)
-            # A power cut must not leave the marker above files that never reached the disk.
+            # After a power cut, the marker must not exist without the files.
             os.sync()
             put_in_place(made, environment)
         finally:
@@ -279,12 +279,12 @@ def set_up(version: str, environment: Path, lock_file: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal, and never the reader of the command's output."""
+    """Write a message to standard error, so that it never mixes with the command's output."""
     print(text, file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str]) -> int:
-    """Set up for ``VERSION ENVIRONMENT [THE COMMAND'S ARGUMENTS]``; returns the exit code."""
+    """Set up for ``VERSION ENVIRONMENT [THE COMMAND'S ARGUMENTS]``; return the exit code."""
     version, environment, *command = arguments
     lock_file = Path(__file__).resolve().parent.parent / "requirements.lock"
     try:
@@ -298,7 +298,7 @@ def main(arguments: list[str]) -> int:
             raise SetupError(
                 "incomplete_copy",
                 f"{lock_file} is missing",
-                f"Fetch the whole of orchestrator again, {AGAIN}",
+                f"Reinstall orchestrator, {AGAIN}",
             )
         set_up(version, Path(environment), lock_file)
     except SetupError as error:
@@ -306,7 +306,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         code = "data_folder_unwritable"
         message = f"cannot write {error.filename or environment}: {error.strerror or error}"
-        hint = f"Make room or set XDG_DATA_HOME to a folder that you can write, {AGAIN}"
+        hint = f"Free disk space or set XDG_DATA_HOME to a folder that you can write, {AGAIN}"
     except KeyboardInterrupt:
         return 130
     else:

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from orchestrator.cli import context
+from orchestrator.cli import context, run
 from orchestrator.cli.main import main
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Outcome, PullRequest, Task
@@ -126,6 +126,7 @@ class Stage:
             # What a command does while it waits for a run to end, and the ticks that it makes.
             patch(stop, "time", waiting),
             patch(stop, "run_tick", lambda *_, **named: self.tick(**named)),
+            patch(run, "run_tick", lambda *_, **named: self.tick(**named)),
             # Run ids order reviews of one second: the same ones in each replay.
             patch(start.os, "urandom", self._urandom),
             # kill -9 loses nothing that was written; only a machine that goes down does.

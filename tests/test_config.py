@@ -303,8 +303,14 @@ WRONG_VALUES = [
         "base_port: expected a whole number of at least 1024 and at most 65535, found 80",
     ),
     ("base_port: 65534", "base_port: 1 agents, 10 ports apart, would end at 65536, above 65535"),
-    ("claude: {command: []}", "claude.command: expected a program and its arguments, found none"),
-    ("claude: {command: ''}", "claude.command: expected a program and its arguments, found none"),
+    (
+        "claude: {command: []}",
+        "claude.command: expected a program and its arguments, found none",
+    ),
+    (
+        "claude: {command: ''}",
+        "claude.command: expected a program and its arguments, found none",
+    ),
     ("claude: {command: 'a \"b'}", "claude.command: no closing quotation: 'a \"b'"),
     ("claude: {command: [a, 5]}", "claude.command[1]: expected text (in quotes), found 5"),
     ("claude: {command: 5}", "claude.command: expected a list of words, found 5"),
@@ -332,14 +338,14 @@ WRONG_VALUES = [
     ("hooks: {after_create: ' '}", "hooks.after_create: expected text, found ' '"),
     ("hooks: {timeout_seconds: -1}", f"hooks.timeout_seconds: expected {SECONDS}, found -1"),
     ("? [a]\n: b", "expected text as a key, found a list"),
-    ("paused: true\npaused: true", "paused: twice; first on line 1"),
+    ("paused: true\npaused: true", "paused: duplicate of line 1"),
     ("queue_limits: {<<: 5}", "queue_limits.<<: expected a mapping to merge, found 5"),
 ]
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG_VALUES)
 def test_a_wrong_value_is_refused_and_shown(text: str, message: str) -> None:
-    line = 2 if "twice" in message else 1
+    line = 2 if "duplicate of" in message else 1
     assert problems(f"{text}\n{ONE}") == [f".orchestrator/agents.yaml:{line}: {message}"]
 
 
@@ -356,11 +362,11 @@ WRONG_AGENTS = [
     ({"interval_seconds": 0}, f"agents[0].interval_seconds: expected {SECONDS} or null, found 0"),
     (
         {"interval_seconds": "null"},
-        "agents[0].interval_seconds: expected a number of seconds, or a schedule beside it",
+        "agents[0].interval_seconds: expected a number of seconds, or null with a schedule",
     ),
     (
         {"interval_seconds": 5, "schedule": "'* * * * *'"},
-        "agents[0].interval_seconds: there is a schedule too; set one of them to null",
+        "agents[0].interval_seconds: there is also a schedule; set one to null",
     ),
     (
         {"schedule": "'0 25 * * *'"},
@@ -399,7 +405,7 @@ def test_agents_must_be_a_list(value: str) -> None:
 def test_two_agents_with_one_name_are_refused() -> None:
     text = "agents:\n- {name: a, role: r}\n- name: a\n  role: r\n"
     assert problems(text) == [
-        ".orchestrator/agents.yaml:3: agents[1].name: 'a' is the name of agents[0] too"
+        ".orchestrator/agents.yaml:3: agents[1].name: 'a' is also the name of agents[0]"
     ]
 
 
@@ -423,7 +429,7 @@ NOT_YAML = [
     ("agents: []\nx-a: !!python/name:os.system x", 2, "is not allowed"),
     ("agents: []\nx-a: !mine x", 2, "is not allowed"),
     ("agents: []\nx-a: !!binary aGk=", 2, "is not allowed"),
-    ("agents: []\nx-a: &a\n  - *a", 3, "*a stands inside its own anchor"),
+    ("agents: []\nx-a: &a\n  - *a", 3, "*a is inside its own anchor"),
     ("agents: *b", 1, "undefined alias"),
     ("[" * 200_000, 1, "nested too deeply"),
     ("agents:\n" + "- \n" * 200_000, 0, "too many values"),
@@ -707,6 +713,4 @@ def test_the_error_says_what_to_do_next() -> None:
     with pytest.raises(OrchestratorError) as caught:
         keys.parse("")
     assert caught.value.code == "config_error"
-    assert caught.value.hint == (
-        "correct .orchestrator/agents.yaml; until then nothing new is started"
-    )
+    assert caught.value.hint == ("correct .orchestrator/agents.yaml; until then no new run starts")

@@ -312,7 +312,7 @@ def test_an_agent_is_removed_from_any_list(before: str, after: str) -> None:
 
 def test_an_agent_whose_anchor_is_in_use_is_not_removed() -> None:
     text = "agents:\n- &a {name: n, role: r}\n- {<<: *a, name: b}\n"
-    with pytest.raises(OrchestratorError, match="nothing else") as caught:
+    with pytest.raises(OrchestratorError, match="without changing something else") as caught:
         edit.remove_agent(text, "n")
     assert caught.value.code == "edit_refused"
 

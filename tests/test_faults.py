@@ -421,7 +421,8 @@ def test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick(
         assert starts_of(report) == []
         assert [problem["code"] for problem in report["problems"]] == ["open_prs_unknown"]
     assert world.status()["open_prs"] is None
-    assert_one_problem(world, "forge_failed: gh")
+    what = "forge_failed: the answer of gh" if mode == "rubbish" else "forge_failed: gh"
+    assert_one_problem(world, what)
     assert_nobody_paid(world, tasks)
     hub.mend()
     world.tick_until_in("done", *tasks)

@@ -424,7 +424,7 @@ def test_a_brief_that_is_no_template_is_found_when_it_is_read(tmp_path: Path) ->
     path = custom(tmp_path, "scribe", f"{SCRIBE}Write.\n{{% if task %}}\nmore\n")
     known, problems = roles.load(str(tmp_path))
     assert "scribe" not in known
-    assert re.match(re.escape(str(path)) + r":\d: not Jinja2: ", problems[0].message)
+    assert re.match(re.escape(str(path)) + r":\d: not a Jinja2 template: ", problems[0].message)
 
 
 def test_a_role_of_the_users_own_works_like_a_shipped_one(tmp_path: Path) -> None:
@@ -468,12 +468,12 @@ def test_an_override_keeps_what_it_does_not_mention(
         ("---\ndelivers: pull-request\n---\nX\n", "did you mean 'pull_request'?"),
         ("---\nname: tester\n---\nX\n", ":2: name: the file is implementer.md"),
         ("---\ntakes: null\n---\nX\n", "delivers: without a task"),
-        ("---\ntakes: a\ntakes: b\n---\nX\n", ":3: takes: twice; first on line 2"),
+        ("---\ntakes: a\ntakes: b\n---\nX\n", ":3: takes: duplicate of line 2"),
         ("---\ntakes: &a x\n---\nX\n", ":2: anchors, aliases and tags"),
         ("---\ntakes: !!python/object:os.system x\n---\nX\n", ":2: anchors, aliases and tags"),
         ("---\ntakes: [\n---\nX\n", "not YAML"),
         ("---\n- takes\n---\nX\n", "expected a mapping of keys to values, found a list"),
-        ("---\ntakes: x\nX\n", ":1: it begins with `---`, and no second"),
+        ("---\ntakes: x\nX\n", ":1: it begins with `---`, but no second"),
     ],
 )
 def test_a_bad_override_takes_the_role_away_and_says_why(

@@ -921,7 +921,7 @@ def test_doctor_finds_a_time_zone_that_only_this_shell_has(asked: World) -> None
     ("damage", "word"),
     [
         (lambda w: (w.folder / "kept-crontab").unlink(), "gone"),
-        (lambda w: launcher(w).unlink(), "starts nothing"),
+        (lambda w: launcher(w).unlink(), "does not start the program"),
         (lambda w: launcher(w).write_text("#!/bin/sh\necho broken >&2; exit 7\n"), "broken"),
         (lambda w: (w.bin / "crontab").write_text("#!/bin/sh\nexit 9\n"), "cannot be read"),
         (

@@ -229,7 +229,7 @@ def test_a_command_that_fails_without_its_secret_says_how_to_give_it_one(
     world.tick_until(lambda: world.task(task)["reason"], "its reason")
     world.quiet()
     error = world.task(task)["history"][-1]["error"]
-    assert "(DB_PASSWORD: not given" in error, error
+    assert "(DB_PASSWORD: not passed" in error, error
     assert "environment.allow" in error, error
     assert CANARY not in error
     world.configure(environment={"allow": ["DB_PASSWORD"]}, **there)

@@ -134,7 +134,7 @@ def test_without_an_id_in_the_title_the_files_name_becomes_one(name: str, expect
         (b"# [../x] Fix\nROLE: implement\n", "id '../x'"),
         (
             b"# [a..b] Fix\nROLE: implement\n",
-            "id 'a..b' cannot be used: it names a branch",
+            "id 'a..b' cannot be used: a branch is named",
         ),
         (b"# [a.lock] Fix\nROLE: implement\n", "id 'a.lock'"),
         (b"# [a.] Fix\nROLE: implement\n", "id 'a.'"),

@@ -57,7 +57,7 @@ def explain(arguments: Namespace) -> None:
             output.out(f"The scheduler does not run: {problem.message}")
             output.out(f"  {problem.hint}")
     if last_tick(layout) is None and not is_overdue(layout, now):
-        output.out(f"The scheduler has not run yet: {mark.first_tick(layout)}")
+        output.out(mark.first_tick(layout))
 
 
 def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:

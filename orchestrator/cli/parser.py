@@ -70,7 +70,8 @@ class Parser(argparse.ArgumentParser):
             hint = did_you_mean(word, [choice for choice in choices if choice[:1] != "_"])
             if what == "COMMAND" and self.prog == "orchestrator" and word in _MEANT:
                 hint = f"did you mean 'orchestrator {_MEANT[word]}'?"
-            raise UsageError(f"{what}: there is no {word!r}", hint)
+            unknown = "there is no command" if what == "COMMAND" else f"{what} cannot be"
+            raise UsageError(f"{unknown} {word!r}", hint)
         hint = f"see: {self.prog} --help"
         if message.startswith("unrecognized arguments: "):
             known = [o for action in self._actions for o in action.option_strings]

@@ -15,15 +15,11 @@ TEXT_LIMIT = 20_000
 
 def schema(role: Role) -> dict[str, Any]:
     """Return the JSON schema of what a run of this role reports at its end."""
-    text = {"type": "string"}
+    outcome = {"type": "string", "enum": list(OUTCOMES[role.delivers])}
+    texts = {name: {"type": "string"} for name in ("summary", "feedback", "question")}
     return {
         "type": "object",
-        "properties": {
-            "outcome": {"type": "string", "enum": list(OUTCOMES[role.delivers])},
-            "summary": text,
-            "feedback": text,
-            "question": text,
-        },
+        "properties": {"outcome": outcome, **texts},
         "required": ["outcome", "summary"],
         "additionalProperties": False,
     }

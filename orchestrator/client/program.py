@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from orchestrator.client import registry
 from orchestrator.finding import Finding, fail, ok, warn
@@ -16,14 +15,6 @@ from orchestrator.system import commands
 
 #: Seconds for each program that is tried.
 PROBE_TIMEOUT = 10.0
-
-
-class Tried(NamedTuple):
-    """What came of starting the program: the finding, its path if it is there, its version."""
-
-    finding: Finding
-    program: str | None = None
-    said: str | None = None
 
 
 def find(config: Config, root: str, variables: Mapping[str, str]) -> str | Finding:
@@ -44,15 +35,15 @@ def find(config: Config, root: str, variables: Mapping[str, str]) -> str | Findi
 
 def try_it(
     config: Config, root: str, variables: Mapping[str, str], extra: Mapping[str, str]
-) -> Tried:
-    """Ask the program for its `--version`, as a run would start it.
+) -> tuple[Finding, str]:
+    """Start the program with `--version`, as a run would; return a finding, and what it said.
 
     `root` and `variables` are those of `find`; `extra` is what a run adds to the environment.
     """
     client, argv = registry.of_config(config), registry.command(config)
     found = find(config, root, variables)
     if isinstance(found, Finding):
-        return Tried(found)
+        return found, ""
     shown = f"{' '.join(argv)} --version"
     clean = {k: v for k, v in variables.items() if not k.startswith("ORCHESTRATOR_")}
     environment = client_environment.for_client(
@@ -73,12 +64,12 @@ def try_it(
             )
         except OSError as error:
             message = f"the client {shown!r} cannot be started: {error.strerror}"
-            return Tried(fail("client", message, client.hints["client_missing"]), found)
+            return fail("client", message, client.hints["client_missing"]), ""
     said = (done.out.strip() or done.err.strip()).partition("\n")[0][:100]
     if done.code is None:
         message = f"`{shown}` did not end within {PROBE_TIMEOUT:.0f} s"
-        return Tried(warn("client", message, "try it by hand"), found)
+        return warn("client", message, "try it by hand"), ""
     if done.code != 0:
         message = f"`{shown}` exited {done.code}: {said or 'no message'}"
-        return Tried(warn("client", message, "try it by hand"), found)
-    return Tried(ok("client", f"{found}: {said or 'no version given'}"), found, said)
+        return warn("client", message, "try it by hand"), ""
+    return ok("client", f"{found}: {said or 'no version given'}"), said

@@ -1,7 +1,7 @@
-"""Changing `agents.yaml` from a command: under a lock, checked before it is written, never half.
+"""Changing `agents.yaml` from a command: under a lock, checked before the write, atomically.
 
-The text is edited by `edit`; here is what surrounds it. The emergency brake (`pause --all`)
-must hold even when somebody has broken the file, so it has ways of its own.
+`edit` edits the text; this module reads, checks and writes the file. The emergency brake
+(`pause --all`) must work even if the file is broken, so it has its own functions here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PAUSED = re.compile(
 
 
 class Edit(NamedTuple):
-    """The configuration before and after an edit; None where the file was broken (and still is)."""
+    """The configuration before and after an edit; None where the file is broken."""
 
     before: Config | None
     after: Config | None
@@ -37,10 +37,10 @@ class Edit(NamedTuple):
 
 
 def apply(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool = False) -> Edit:
-    """Apply `change` to the text of `agents.yaml`, and write it if the result is right.
+    """Apply `change` to the text of `agents.yaml`, and write the result if it is valid.
 
-    With `even_if_broken`, a file that was broken before may stay so. Raises OrchestratorError, with
-    nothing written.
+    With `even_if_broken`, a file that was broken before may stay broken. If this raises
+    OrchestratorError, nothing was written.
     """
     with _locked(layout):
         data = _read(layout)
@@ -65,7 +65,7 @@ def apply(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool 
 def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:
     if not was_good:
         return ConfigError(error.problems, "it was broken before this command: correct it first")
-    # The lines are those of a text that nobody will ever see.
+    # The line numbers are those of a text that is discarded.
     prefix = re.compile(rf"^{re.escape(keys.FILE)}:\d+: ")
     problems = [prefix.sub("", problem) for problem in error.problems]
     return ConfigError(problems, f"nothing was changed in {keys.FILE}")
@@ -75,10 +75,10 @@ def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:
 
 
 def set_paused(layout: Layout, agent: str | None, value: bool) -> bool:
-    """Set the whole system's `paused` (agent None) or one agent's; return whether it is set now.
+    """Set `paused` for the whole system (agent None) or one agent; return whether it is set now.
 
-    Pausing never fails for what is wrong with the file: False means that it could not be written
-    into it. A broken or missing file starts nothing anyway.
+    Pausing does not raise if the file is broken: False means that the file could not be changed.
+    With a broken or missing file, no run starts anyway.
     """
 
     def change(text: str) -> str:
@@ -89,7 +89,7 @@ def set_paused(layout: Layout, agent: str | None, value: bool) -> bool:
     try:
         apply(layout, change, even_if_broken=value)
     except NotFound:
-        # An agent that is no longer configured, say, while its last run is at work.
+        # For example, the agent is no longer configured but its last run is still active.
         return False
     except OrchestratorError:
         if not value:
@@ -99,7 +99,7 @@ def set_paused(layout: Layout, agent: str | None, value: bool) -> bool:
 
 
 def _brake(layout: Layout) -> bool:
-    """Pause everything by editing the text alone; return whether that could be done."""
+    """Pause all agents by editing the text only; return whether that succeeded."""
     with _locked(layout):
         try:
             data = _read(layout)
@@ -116,12 +116,12 @@ def _brake(layout: Layout) -> bool:
 
 
 def braked(data: bytes) -> bytes:
-    """Return a configuration's bytes with `paused: true` at the top level, whatever else it is."""
+    """Return a configuration's bytes with `paused: true` at the top level, even if it is broken."""
     found = _PAUSED.search(data)
     if found:
         return data[: found.start()] + found[1] + b" true" + found[2] + data[found.end() :]
     newline = b"\r\n" if b"\r\n" in data else b"\n"
-    # Nothing but comments, directives and a byte order mark may stand before `---`.
+    # Only comments, directives and a byte order mark may precede `---`.
     head = re.match(
         rb"(?:\xef\xbb\xbf)?(?:(?:[%#][^\n]*|[ \t\r]*)\n)*---[ \t\r]*\n|\xef\xbb\xbf", data
     )
@@ -134,7 +134,7 @@ def braked(data: bytes) -> bytes:
 
 @contextlib.contextmanager
 def _locked(layout: Layout) -> Iterator[None]:
-    """Hold the lock from reading to writing: two commands lose none of each other's changes."""
+    """Hold the lock from read to write, so that two commands keep each other's changes."""
     files.make_folder(layout.cache)
     lock = locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
     with contextlib.closing(lock), lock:
@@ -157,9 +157,9 @@ def _parsed(data: bytes, known: Collection[str]) -> Config | None:
 
 
 def _write(layout: Layout, data: bytes) -> None:
-    """Replace the file, keeping its mode, and the link if it is one."""
+    """Replace the file; keep its mode and, if it is a symbolic link, the link."""
     path = os.path.realpath(layout.config)
     mode = stat.S_IMODE(os.stat(path).st_mode)
     files.write_atomic(path, data, mode)
-    os.chmod(path, mode)  # what the umask took away
-    files.flush(os.path.dirname(path))  # a brake that was pulled stays pulled
+    os.chmod(path, mode)  # restore the bits that the umask removed
+    files.flush(os.path.dirname(path))  # a pause must survive a power cut

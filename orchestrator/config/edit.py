@@ -1,8 +1,8 @@
 """Edits of `agents.yaml` by commands: text in, text out, and only the lines that must change.
 
-Each edit is made twice: to the values, which says what is meant, and to the text (`Source`). The
-text is read again and refused unless it says exactly that, so a file too clever for this (an alias
-in the way, say) is never written wrong. Whether the values make sense is for `keys.parse` to say.
+Each edit is made twice: to the values, which gives the expected result, and to the text (`Source`).
+The text is read again and refused unless it has exactly the expected values. So an unusual file (an
+alias in the way, for example) is never written wrong. `keys.parse` checks whether values are valid.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def set_values(text: str, path: Path, values: Mapping[str, object]) -> str:
     """Return `text` with `values` set in the mapping at `path` (keys and list positions).
 
     A key of `values` may be dotted (`review.max_rounds`). A value is None, a bool, a number, text
-    or a list of those. Mappings missing on the way are made. Raises `ConfigError` when the text is
-    not YAML, `OrchestratorError` when it cannot be edited without changing something else.
+    or a list of these. Missing mappings on the path are created. Raises `ConfigError` if the text
+    is not YAML, `OrchestratorError` if it cannot be edited without changing something else.
     """
     for key, value in values.items():
         text = _set(text, (*path, *key.split(".")), value)
@@ -33,7 +33,7 @@ def set_values(text: str, path: Path, values: Mapping[str, object]) -> str:
 
 
 def set_agent(text: str, name: str, values: Mapping[str, object]) -> str:
-    """Return `text` with `values` set in that agent's entry, as `set_values`; or `NotFound`."""
+    """Return `text` with `values` set in an agent's entry, as `set_values`. Raises `NotFound`."""
     return set_values(text, ("agents", Source(text).position(name)), values)
 
 
@@ -53,7 +53,7 @@ def _set(text: str, spot: Path, value: object) -> str:
         inner[spot[-1]] = plain(value)
     except (AttributeError, LookupError, TypeError):
         what = ".".join(map(str, spot))
-        raise OrchestratorError(f"cannot set {what}: it would not stand in a mapping") from None
+        raise OrchestratorError(f"cannot set {what}: its parent is not a mapping") from None
     if meant == source.data:
         return text
     return source.checked(source.put(source.root, spot, value), meant)
@@ -62,7 +62,7 @@ def _set(text: str, spot: Path, value: object) -> str:
 def add_agent(text: str, name: str, role: str, values: Mapping[str, object]) -> str:
     """Return `text` with an agent at the end of `agents`.
 
-    Raises as `set_values`, and OrchestratorError for a name that is taken.
+    Raises as `set_values`, and OrchestratorError if an agent has this name already.
     """
     source = Source(text)
     if name in source.names():
@@ -80,10 +80,10 @@ def add_agent(text: str, name: str, role: str, values: Mapping[str, object]) -> 
 
 
 def remove_agent(text: str, name: str) -> str:
-    """Return `text` without that agent's entry and its comments. Raises `NotFound`.
+    """Return `text` without an agent's entry and its comments. Raises `NotFound`.
 
-    Its comments are those inside the entry and those right above it; above the first entry they
-    may describe the whole list, and stay.
+    Its comments are the comments inside the entry and directly above it. Comments above the first
+    entry remain, because they may describe the whole list.
     """
     source = Source(text)
     index = source.position(name)
@@ -93,9 +93,9 @@ def remove_agent(text: str, name: str) -> str:
 
 
 def parse_assignment(text: str) -> tuple[str, object]:
-    """Read `key=value` from a command line; the value as YAML has it: `20`, `true`, `null`, text.
+    """Return key and value of a `key=value` argument; the value is read as in YAML (`20`, `null`).
 
-    What stands in quotes is text, `[a, b]` is a list. Raises `UsageError` without a `=` or a key.
+    A value in quotes is text, `[a, b]` is a list. Raises `UsageError` without a `=` or a key.
     """
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
@@ -106,7 +106,7 @@ def parse_assignment(text: str) -> tuple[str, object]:
         try:
             found = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError, RecursionError):
-            return key, value  # Not YAML but a command, say: [ -f x ] && make
+            return key, value  # Not YAML but, for example, a command: [ -f x ] && make
         items = found if isinstance(found, list) else [found]
         simple = all(item is None or isinstance(item, bool | int | float | str) for item in items)
         return key, found if simple else value

@@ -1,7 +1,7 @@
-"""`agents.yaml`: every key of reference 4, what it takes, and the configuration that comes of it.
+"""`agents.yaml`: every key of reference 4, its allowed values, and the resulting configuration.
 
-Everything wrong is found in one pass and said with its line, its key's path and the nearest right
-word: a lenient reader once let a misspelt key empty the agent list (failures 9).
+One pass finds all errors. Each error has its line, its key's path and the nearest valid word. A
+lenient reader once let a misspelt key empty the agent list (failures 9).
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ YEAR = 366 * 86_400
 HIGHEST_PORT = 65_535
 
 _NAME = r"(?!.*\.\.)(?!.*\.lock\Z)[a-z0-9][a-z0-9._-]{0,63}(?<!\.)"
-#: What `git check-ref-format --branch` takes, less what no one means.
+#: The names that `git check-ref-format --branch` accepts, except unreasonable names.
 _REF = (
     r"(?!HEAD\Z|@\Z|[-/.])(?!.*(\.\.|//|/\.|@\{|\.lock(/|\Z)))"
     r"[^\x00-\x20\x7f~^:?*\[\\]{1,200}(?<![./])"
 )
-#: Where a schedule is tried out: wall-clock time, so without a zone.
+#: The time at which a schedule is tested: wall-clock time, so without a zone.
 _ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001
 
 
-# --- values that only this file has -------------------------------------------------------------
+# --- values that occur only in this file ----------------------------------------------------------
 
 
 def _command(reading: Reading, node: Node, where: str) -> Any:
@@ -74,7 +74,7 @@ def _schedule(reading: Reading, node: Node, where: str) -> Any:
     value = text(what="a cron expression like '0 3 * * *'", null=True)(reading, node, where)
     if value is None or value is BAD:
         return value
-    reason = "it has no day that exists"
+    reason = "it matches no existing day"
     try:
         if len(value.split()) != 5 or len(value) > 200:
             reason = "it needs 5 fields: minute hour day-of-month month day-of-week"
@@ -93,14 +93,14 @@ def _role(reading: Reading, node: Node, where: str) -> Any:
     return reading.wrong(line_of(node), where, f"unknown role {value!r}; {hint}")
 
 
-# --- the tables: every key and what it takes ----------------------------------------------------
+# --- the tables: every key and its allowed values ------------------------------------------------
 
 _SECONDS = number(0, YEAR)
 _SOME_SECONDS = number(0, YEAR, above=True)
 _COUNT = number(0, whole=True)
 _POSITIVE = number(1, whole=True)
 _MONEY = number(0, null=True)
-#: The client refuses a cap of 0, and less than a cent does nothing.
+#: The client refuses a cap of 0, and a cap below one cent allows no work.
 _RUN_MONEY = number(0.01, null=True)
 _SHELL = text(null=True)
 _VARIABLE = text(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment variable")
@@ -131,7 +131,7 @@ def _agents(reading: Reading, node: Node, where: str) -> Any:
         if name is not None and first.setdefault(name, index) != index:
             spot = f"{where}[{index}].name"
             other = f"{where}[{first[name]}]"
-            reading.wrong(reading.lines[spot], spot, f"{agent.name!r} is the name of {other} too")
+            reading.wrong(reading.lines[spot], spot, f"{agent.name!r} is also the name of {other}")
     return tuple(agents)
 
 
@@ -145,10 +145,10 @@ def _agent(reading: Reading, node: Node, where: str, index: int) -> Agent:
     if schedule is not None and interval is BAD:
         values["interval_seconds"] = None
     elif schedule is not None and interval is not None:
-        reading.wrong(reading.lines[spot], spot, "there is a schedule too; set one of them to null")
+        reading.wrong(reading.lines[spot], spot, "there is also a schedule; set one to null")
     elif schedule is None and interval is None:
         reading.wrong(
-            reading.lines[spot], spot, "expected a number of seconds, or a schedule beside it"
+            reading.lines[spot], spot, "expected a number of seconds, or null with a schedule"
         )
     return Agent(**{"name": BAD, "role": BAD, **values, "position": index})
 
@@ -195,12 +195,12 @@ def parse(
     path: str = FILE,
     roles: Collection[str] | None = None,
 ) -> Config:
-    """Read `agents.yaml` strictly from its text.
+    """Return the configuration in the text of `agents.yaml`, which is read strictly.
 
-    `path` is how problems name the file. `roles` are the names an agent's role may have; None takes
-    any. Raises `ConfigError` with every problem found, in the order of the lines, and nothing else.
+    `path` is the file's name in problems. `roles` are the roles that an agent may have; None allows
+    any role. Raises only `ConfigError`, with every problem in the order of the lines.
     """
-    reading = Reading(path, f"correct {path}; until then nothing new is started", roles)
+    reading = Reading(path, f"correct {path}; until then no new run starts", roles)
     if isinstance(source, bytes):
         source = decode(reading, source)
     root = compose(reading, source.removeprefix("\ufeff"))
@@ -213,7 +213,7 @@ def parse(
     for name in clients:
         values |= {"client": name, **{f"client_{k}": v for k, v in values.pop(name).items()}}
     for name in clients[1:]:
-        reading.wrong(reading.lines[name], name, f"there is {clients[0]} too; keep one of them")
+        reading.wrong(reading.lines[name], name, f"there is also {clients[0]}; keep one of them")
     client = registry.named(values.get("client"))
     values = {"client": client.name, "client_command": (client.program,), **values}
     values |= {f"environment_{k}": v for k, v in values.pop("environment", {}).items()}

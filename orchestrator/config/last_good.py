@@ -1,6 +1,6 @@
 """The last good configuration, with the roles, as bytes: small, quick to read, sealed.
 
-Most ticks, and all supervisors, read only this: neither YAML nor what reads it strictly.
+Most ticks and all supervisors read only this copy, and load no YAML library and no strict parser.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FORMAT = "orchestrator-config-2"
 def dump(config: Config, roles: Mapping[str, Role]) -> bytes:
     """Return configuration and roles as bytes for `load`.
 
-    Raises ValueError for a number that is not finite: `agents.yaml` has none.
+    Raises ValueError for a number that is not finite (`agents.yaml` allows only finite numbers).
     """
     everything = (config, list(roles.values()))
     body = json.dumps(everything, separators=(",", ":"), allow_nan=False).encode()
@@ -36,7 +36,7 @@ def dump(config: Config, roles: Mapping[str, Role]) -> bytes:
 
 
 def load(data: bytes) -> tuple[Config, dict[str, Role]] | None:
-    """Return what `dump` was given, or None: damaged, or of another version's shape."""
+    """Return the arguments of `dump`; None if the bytes are damaged or of another version."""
     head, _, body = data.partition(b"\n")
     if head != f"{_head()} {zlib.crc32(body)}".encode():
         return None

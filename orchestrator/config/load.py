@@ -1,7 +1,7 @@
 """Configuration and roles as a process finds them: in their files, or in the last good copy.
 
-Every tick needs both and most change neither, so the copy is believed as long as each file's stamp
-is the same. It carries the base branch that was found for it, so whoever reads only the copy (every
+Every tick needs both, and they seldom change, so the copy is used as long as each file's stamp is
+the same. The copy includes the base branch, so a process that reads only the copy (every
 supervisor) needs no YAML and no git.
 """
 
@@ -21,26 +21,26 @@ from orchestrator.model import Config, Problem, Role
 from orchestrator.project import mark
 from orchestrator.system import files
 
-#: A copy made so soon (nanoseconds) after a file changed may have missed a change within the same
-#: tick of the file system's clock, 10 ms at the most.
+#: A copy made within this time (nanoseconds) after a file's change may have missed another change
+#: in the same step of the file system's clock, which is at most 10 ms.
 _SETTLED = 50_000_000
 
 
 class Settings(NamedTuple):
-    """What is configured, and what is wrong with it."""
+    """The configuration, the roles, and their problems."""
 
     config: Config
     roles: dict[str, Role]
     problems: tuple[Problem, ...]
-    #: False when `agents.yaml` is broken or missing and `config` is the last good one.
+    #: False if `agents.yaml` is broken or missing; `config` is then the last good configuration.
     good: bool
 
 
 def settings(layout: Layout, *, write_cache: bool) -> Settings:
-    """Read configuration and roles; with a broken file, the last good configuration.
+    """Return configuration and roles; if the file is broken, the last good configuration.
 
-    `write_cache` is for ticks and commands that change things: reading commands write nothing.
-    Raises OrchestratorError when the shipped roles are missing.
+    `write_cache` is for ticks and for commands that change things: reading commands write nothing.
+    Raises OrchestratorError if the shipped roles are missing.
     """
     seal, settled = _seal(layout)
     kept = _cached(layout)
@@ -60,7 +60,7 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
         problems.append(Problem("config_error", f"{layout.config}: {error.strerror}"))
     else:
         config = _with_base_branch(layout, parsed)
-        # Roles with problems are read again each time; a good configuration is kept all the same.
+        # Roles with problems are read again each time, but a good configuration is still kept.
         fresh = (seal if settled and not problems else mark.key(layout), config, known)
         if write_cache and fresh != kept:
             files.make_folder(layout.cache)
@@ -71,13 +71,13 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
 
 
 def _seal(layout: Layout) -> tuple[str, bool]:
-    """Return a line that changes with each file that is read, and whether all are settled."""
+    """Return a line that changes with each file, and whether all files changed long enough ago."""
     try:
         found = roles.paths(layout.roles)
         found[layout.config] = os.stat(layout.config)
     except OSError:
         return "", False
-    # The clone's key: the copy says which programs run, so none that came with a commit is taken.
+    # The copy names programs to run. The clone's key ensures that it did not come with a commit.
     words = [mark.key(layout), __version__]
     for path, each in found.items():
         words.append(f"{path!a}:{each.st_mtime_ns}:{each.st_ctime_ns}:{each.st_size}:{each.st_ino}")
@@ -86,16 +86,16 @@ def _seal(layout: Layout) -> tuple[str, bool]:
 
 
 def last_good(layout: Layout) -> Config | None:
-    """Return the last good configuration; None when there never was one."""
+    """Return the last good configuration; None if no good configuration was ever read."""
     cached = _cached(layout)
     return cached[1] if cached else None
 
 
 def usable(layout: Layout) -> Config | None:
-    """Return the last good configuration, else what `agents.yaml` says; None when both are bad.
+    """Return the last good configuration, else that of `agents.yaml`; None if both are unusable.
 
-    For whoever goes on with what was begun: the copy can be lost, or another version's that is
-    still at work beside this one, and neither is a reason to leave finished work undelivered.
+    This is for processes that continue work. The copy may be lost, or may have been written by
+    another version that still runs; finished work must be delivered in both cases.
     """
     config = last_good(layout)
     if config is not None:
@@ -105,7 +105,7 @@ def usable(layout: Layout) -> Config | None:
 
 
 def _cached(layout: Layout) -> tuple[str, Config, dict[str, Role]] | None:
-    """Return the copy's seal and what it holds."""
+    """Return the copy's seal, configuration and roles; None if there is no usable copy."""
     try:
         head, _, data = files.read_regular(layout.last_good_config).partition(b"\n")
     except OSError:
@@ -120,8 +120,8 @@ def _cached(layout: Layout) -> tuple[str, Config, dict[str, Role]] | None:
 def _with_base_branch(layout: Layout, config: Config) -> Config:
     """Fill in the base branch: the remote's HEAD branch, else that of `init` (reference 4).
 
-    Not the current one, but where nobody ran `init`: a person who changes to a branch of their own
-    must not turn the agents' work to it.
+    The current branch is used only where `init` has not run. Otherwise a person who checks out
+    another branch would redirect the agents' work to it.
     """
     if config.base_branch is not None:
         return config

@@ -1,6 +1,6 @@
-"""One role's file: policy as YAML front matter, checked, and its brief as a Jinja2 body.
+"""One role's file: policy as YAML front matter, which is checked, and a brief as a Jinja2 body.
 
-Every problem is reported at once, with its line. YAML and Jinja2 are imported when they are used.
+All problems are reported together, with their lines. YAML and Jinja2 are imported when needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orchestrator.text.yaml_nodes import (
     line_of,
 )
 
-#: Bytes that a role's file, or a skill's, may have.
+#: Maximum bytes of a role's file.
 MAX_BYTES = 64 << 10
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -33,7 +33,7 @@ _RULE = r"[A-Za-z][A-Za-z0-9_-]{0,127}\*?(\([^()\x00-\x1f\x7f]{1,500}\))?"
 
 
 def parse(data: bytes, path: str, name: str, shipped: Role | None) -> Role:
-    """Read a role's file; what it leaves out comes from the `shipped` role of its name.
+    """Return the role in a file; a missing key is taken from the `shipped` role of the same name.
 
     Raises ConfigError with every problem.
     """
@@ -45,7 +45,7 @@ def parse(data: bytes, path: str, name: str, shipped: Role | None) -> Role:
     if not re.fullmatch(NAME, name):
         reading.wrong(0, "", f"{name[:80]!r} cannot be the name of a role")
     if values.get("name", name) not in (BAD, name):
-        said = f"the file is {name}.md: write {name!r} or leave it out"
+        said = f"the file is {name}.md: write {name!r} or omit the key"
         reading.wrong(reading.lines["name"], "name", said)
     brief = body.strip("\n")
     line = source.count("\n", 0, len(source) - len(body.lstrip("\n"))) + 1
@@ -61,7 +61,7 @@ def parse(data: bytes, path: str, name: str, shipped: Role | None) -> Role:
 
 
 def _check_whole(reading: Reading, values: Mapping[str, Any]) -> None:
-    """Report what a role lacks, and what in it does not go together."""
+    """Report missing parts of a role, and keys that contradict each other."""
     for key, example in (("takes", "takes: implement"), ("tools", "tools: [Read, Glob, Grep]")):
         if key not in values:
             reading.wrong(1, key, f"missing; write for example '{example}'")
@@ -69,17 +69,17 @@ def _check_whole(reading: Reading, values: Mapping[str, Any]) -> None:
         reading.wrong(values["line"], "", "there is no brief below the front matter")
     delivers = values.get("delivers", "nothing")
     if values.get("takes", BAD) is None and delivers not in (BAD, "nothing"):
-        reading.wrong(1, "delivers", f"without a task (takes: null) there is no {delivers}")
+        reading.wrong(1, "delivers", f"without a task (takes: null) a role has no {delivers}")
 
 
 def check_brief(role: Role) -> None:
-    """Raise ConfigError when the brief is not a Jinja2 template at all."""
+    """Raise ConfigError if the brief is not a valid Jinja2 template."""
     from orchestrator.text import templates
 
     found = templates.syntax_error(role.brief)
     if found is not None:
         line, why = found
-        problem = f"{role.path}:{line + role.line - 1}: not Jinja2: {why}"
+        problem = f"{role.path}:{line + role.line - 1}: not a Jinja2 template: {why}"
         raise ConfigError([problem], _hint(role.path))
 
 
@@ -91,7 +91,7 @@ def _hint(path: str) -> str:
 
 
 def _list(item: Check, what: str) -> Check:
-    """Return a check for a list, each item once."""
+    """Return a check for a list; repeated items are dropped."""
 
     def check(reading: Reading, node: Node, where: str) -> Any:
         if node.id != "sequence":

@@ -1,4 +1,4 @@
-"""Roles: the shipped ones (`plugin/roles/`) and the user's (`.orchestrator/roles/`)."""
+"""Roles: the shipped roles (`plugin/roles/`) and the user's roles (`.orchestrator/roles/`)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from orchestrator.system import files
 
 
 def paths(custom_folder: str) -> dict[str, os.stat_result]:
-    """Return the path of each role's file with its stat: shipped ones first, in order of names.
+    """Return the path of each role's file with its stat: shipped roles first, sorted by name.
 
-    `custom_folder` may be missing. Raises OSError when it cannot be read, OrchestratorError when
-    the shipped roles are missing.
+    `custom_folder` may be missing. Raises OSError if it cannot be read, OrchestratorError if the
+    shipped roles are missing.
     """
     shipped = os.path.join(resources(), "plugin", "roles")
     try:
         found = _paths(shipped)
     except OSError as error:
         message = f"the shipped roles cannot be read: {shipped}: {error.strerror}"
-        raise OrchestratorError(message, "install orchestrator again") from None
+        raise OrchestratorError(message, "reinstall orchestrator") from None
     try:
         return {**found, **_paths(custom_folder)}
     except FileNotFoundError:
@@ -39,10 +39,10 @@ def _paths(folder: str) -> dict[str, os.stat_result]:
 
 
 def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
-    """Return the roles by name, shipped ones overridden or joined by the user's, and what is wrong.
+    """Return the roles by name, and the problems. The user's roles add to or replace shipped roles.
 
-    A file of the user's that is wrong takes its role away: an agent must not run with wider
-    permissions than were meant. Raises OrchestratorError when the shipped roles are missing.
+    A broken file of the user disables its role: an agent must not run with more permissions than
+    intended. Raises OrchestratorError if the shipped roles are missing.
     """
     from orchestrator.config import role_file
 
@@ -69,6 +69,6 @@ def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
 
 
 def _problem(path: str, error: OSError) -> Problem:
-    why = "it is a symbolic link; put the file itself here" if os.path.islink(path) else ""
+    why = "it is a symbolic link; put a regular file here" if os.path.islink(path) else ""
     hint = f"correct {path}; until then no agent has that role"
     return Problem("config_error", f"{path}: {why or error.strerror}", hint)

@@ -1,7 +1,7 @@
-"""The text of `agents.yaml` as edits see it: where each node stands, and what is spliced there.
+"""The text of `agents.yaml` for edits: the position of each node, and the splices.
 
-PyYAML's marks say where. A scalar or a flow collection is replaced where it stands, a key or an
-agent is added on lines of its own, an agent is removed with its lines: every other byte stays.
+PyYAML's marks give the positions. A scalar or a flow collection is replaced in place, a key or an
+agent is added on its own lines, an agent is removed with its lines. Every other byte is kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Path = tuple[str | int, ...]
 
 
 class Source:
-    """A text, what it says (`data`), and its edits, each of which is for `checked` to confirm."""
+    """A text, its values (`data`), and its edits. `checked` must confirm each edit."""
 
     def __init__(self, text: str) -> None:
         self.bom = text[: text.startswith("\ufeff")]
@@ -31,7 +31,7 @@ class Source:
         self.data: Any = None if self.root is None else _data(reading, self.root)
 
     def checked(self, text: str, meant: object) -> str:
-        """Return an edited text as it is to be written, if it says exactly what was meant."""
+        """Return an edited text in its final form. Raises unless its values equal `meant`."""
         try:
             if Source(text).data == meant:
                 return self.bom + text.replace("\n", self.newline)
@@ -40,7 +40,7 @@ class Source:
         raise _refused()
 
     def names(self) -> list[str | None]:
-        """Return the agents' names by position, None for an entry without."""
+        """Return the agents' names by position; None for an entry without a name."""
         found = self.data.get("agents") if isinstance(self.data, dict) else None
         names = [each.get("name") if isinstance(each, dict) else None for each in found or ()]
         return [name[1] if isinstance(name, tuple) else None for name in names]
@@ -91,7 +91,7 @@ class Source:
         return _added(self.text, self._below(last), f"\n{new}" if apart else new)
 
     def remove(self, index: int) -> str:
-        """Return the text without an agent, and without the comments that are its own."""
+        """Return the text without an agent and its comments."""
         colon, agents = self._agents()
         if agents.flow_style:
             spans = [self._span(each) for each in agents.value]
@@ -106,7 +106,7 @@ class Source:
         if index:
             column = self._dash(entry).index("-")
             above = re.sub(rf"(?m)(?:^ {{{column}}}#[^\n]*\n)+\Z", "", above)
-        if re.search(r"\n[ \t]*\n\Z", above):  # Of the blank lines around it, one side goes too.
+        if re.search(r"\n[ \t]*\n\Z", above):  # Remove the blank lines on one side.
             below = re.sub(r"\A([ \t]*\n)+", "", below)
         if not below:
             above = re.sub(r"\n([ \t]*\n)+\Z", "\n", above)
@@ -116,7 +116,7 @@ class Source:
         return above + below
 
     def _replace(self, node: Node, new: str) -> str:
-        """Return the text with another scalar or flow collection in place of such a node."""
+        """Return the text with `new` in place of a scalar or flow collection."""
         if node.id != "scalar" and not node.flow_style:
             raise _refused()
         start, end = self._span(node)
@@ -132,9 +132,9 @@ class Source:
         return self._splice(at, at, f", {new}")
 
     def _splice(self, start: int, end: int, new: str) -> str:
-        """Return the text with another piece; a comment behind it keeps its column if it can."""
+        """Return the text with one piece replaced; a comment behind it keeps its column."""
         old, rest = self.text[start:end], self.text[end:]
-        if "\n" in old and "#" in old:  # Perhaps a comment, which would be lost.
+        if "\n" in old and "#" in old:  # This may be a comment, which would be lost.
             raise _refused()
         blanks = re.match(r"[ \t]{2,}(?=#)", rest)
         if blanks:
@@ -145,19 +145,19 @@ class Source:
     # --- where a node is ---
 
     def _agents(self) -> tuple[int, Node]:
-        """Return where the value of `agents` may begin, and its node."""
+        """Return the first offset at which the value of `agents` may begin, and its node."""
         key, agents = [pair for pair in self.root.value if pair[0].value == "agents"][-1]
         return self.text.find(":", key.end_mark.index) + 1, agents
 
     def _span(self, node: Node) -> tuple[int, int]:
-        """Return where a scalar or a flow collection begins and ends."""
+        """Return the offsets at which a scalar or a flow collection begins and ends."""
         start, end = node.start_mark.index, node.end_mark.index
         return start, start + len(self.text[start:end].rstrip())
 
     def _end(self, node: Node, after: int = 0) -> int:
-        """Return where a node ends.
+        """Return the offset at which a node ends.
 
-        The node of an alias stands at its anchor, before `after`: then that is where it ends.
+        The node of an alias is at its anchor, before `after`; the result is then `after`.
         """
         if node.start_mark.index < after:
             return after
@@ -169,30 +169,31 @@ class Source:
         return self._end(value, key.end_mark.index)
 
     def _line(self, node: Node) -> int:
-        """Return where the line begins in which a node begins."""
+        """Return the offset of the line in which a node begins."""
         return self.text.rfind("\n", 0, node.start_mark.index) + 1
 
     def _dash(self, entry: Node) -> str:
-        """Return what stands before an entry of a list in block style: blanks, `-`, blanks."""
+        """Return the text before an entry of a list in block style: blanks, `-`, blanks."""
         found = self.text[self._line(entry) : entry.start_mark.index]
         if not re.fullmatch(" *- +", found):
             raise _refused()
         return found
 
     def _below(self, entry: Node) -> int:
-        """Return where an entry's lines end, with the comments below that are indented deeper."""
+        """Return the offset at which an entry's lines and its deeper indented comments end."""
         deeper = self._dash(entry).index("-") + 1
         lines = re.compile(rf"[^\n]*(?:\n {{{deeper},}}#[^\n]*)*")
         return next(lines.finditer(self.text, self._end(entry))).end()
 
 
 def _refused() -> OrchestratorError:
-    hint = f"edit {FILE} by hand: an anchor or an unusual layout is in the way"
-    return OrchestratorError("cannot change this and nothing else", hint, code="edit_refused")
+    hint = f"edit {FILE} by hand: it has an anchor or an unusual layout"
+    message = "cannot make this change without changing something else"
+    return OrchestratorError(message, hint, code="edit_refused")
 
 
 def _data(reading: Reading, node: Node, depth: int = 0) -> Any:
-    """Return a node of PyYAML as dicts, lists and (tag, text) pairs, aliases written out."""
+    """Return a node of PyYAML as dicts, lists and (tag, text) pairs, with aliases expanded."""
     reading.visit(node, depth)
     if node.id == "mapping":
         return {str(key.value): _data(reading, each, depth + 1) for key, each in node.value}
@@ -202,7 +203,7 @@ def _data(reading: Reading, node: Node, depth: int = 0) -> Any:
 
 
 def plain(value: object) -> Any:
-    """Return a value as `Source.data` has it."""
+    """Return a value in the form of `Source.data`."""
     import yaml
 
     return _data(Reading(FILE), yaml.representer.SafeRepresenter().represent_data(value))
@@ -212,7 +213,7 @@ def plain(value: object) -> Any:
 
 
 def _rendered(value: object, style: str | None = None) -> str:
-    """Return a value as YAML on one line, fit for a flow collection; text in quotes of `style`."""
+    """Return a value as YAML on one line for a flow collection. `style` is the quotes of text."""
     import yaml
 
     options: Any = {"allow_unicode": True, "sort_keys": False, "width": math.inf}
@@ -227,7 +228,7 @@ def _rendered(value: object, style: str | None = None) -> str:
 
 
 def _pair(spot: Path, value: object) -> str:
-    """Return `key: value`, the value nested by the keys after the first."""
+    """Return `key: value`; the keys after the first key nest the value."""
     for key in reversed(spot[1:]):
         value = {key: value}
     return f"{spot[0]}: {_rendered(value)}"
@@ -239,6 +240,6 @@ def _entry(dash: str, entry: Mapping[str, object]) -> str:
 
 
 def _added(text: str, at: int, lines: str) -> str:
-    """Return a text with lines below the line that `at` is in."""
+    """Return a text with `lines` added below the line that contains the offset `at`."""
     end = f"{text}\n".find("\n", at)
     return f"{text[:end]}\n{lines}{text[end:]}" if end else f"{lines}\n{text}"

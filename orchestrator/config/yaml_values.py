@@ -34,7 +34,7 @@ def number(
     whole: bool = False,
     null: bool = False,
 ) -> Check:
-    """Return a check for a decimal number of `low` (or `above` it) to `high`."""
+    """Return a check for a decimal number from `low` (with `above`: more than `low`) to `high`."""
     bounds = f"{'above' if above else 'of at least'} {low}"
     bounds += f" and at most {high}" if high < math.inf else ""
     what = f"a {'whole ' if whole else ''}number {bounds}{' or null' if null else ''}"
@@ -52,7 +52,7 @@ def number(
 
 
 def _numeric(node: Node) -> float | None:
-    """Return a decimal number, or None: `1e3` is one; `010`, `1:30` and `.inf` are not."""
+    """Return a decimal number such as `1e3`, or None, as for `010`, `1:30` and `.inf`."""
     plain = node.id == "scalar" and (node.tag != TAG + "str" or not node.style)
     if not plain or len(node.value) > 40:
         return None
@@ -83,7 +83,7 @@ def text(pattern: str = r"(?s)(?=.*\S).+", what: str = "text", *, null: bool = F
 
 
 def one_of(words: Collection[str]) -> Check:
-    """Return a check for one of some words; a near miss is told."""
+    """Return a check for one of `words`; the problem suggests the nearest word."""
     what = " or ".join((", ".join(list(words)[:-1]), list(words)[-1]))
 
     def check(reading: Reading, node: Node, where: str) -> Any:
@@ -103,7 +103,7 @@ def boolean(reading: Reading, node: Node, where: str) -> Any:
 
 
 def texts(item: Check, what: str, split: Callable[[str], list[str]] = lambda text: [text]) -> Check:
-    """Return a check for a list, or for one text that `split` makes a list of."""
+    """Return a check for a list, or for one text that `split` turns into a list."""
 
     def check(reading: Reading, node: Node, where: str) -> Any:
         if node.id == "sequence":
@@ -124,12 +124,12 @@ def texts(item: Check, what: str, split: Callable[[str], list[str]] = lambda tex
 def each(
     reading: Reading, node: Node, where: str, check: Callable[[Node, str, int], Any]
 ) -> Iterable[Any]:
-    """Yield what `check` makes of each item of a sequence, its path and its index."""
+    """Yield the result of `check` for each item of a sequence, its path and its index."""
     for index, entry in enumerate(node.value):
         reading.visit(entry, 0)
         yield check(entry, f"{where}[{index}]", index)
 
 
 def section(make: Callable[..., Any], table: Mapping[str, Check]) -> Check:
-    """Return a check for a mapping by `table`, of which `make` makes the value."""
+    """Return a check for a mapping with the keys of `table`; `make` creates the value."""
     return lambda reading, node, where: make(**reading.section(node, where, table))

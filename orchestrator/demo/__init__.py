@@ -1,4 +1,4 @@
-"""The demonstration: a throw-away project, and a scripted agent in the place of the client.
+"""The demonstration: a throw-away project, and a scripted agent instead of the client.
 
 shop     the project's files and tasks, and the agent's answer to each task
 project  makes the project: checkout, remote, configuration, queue

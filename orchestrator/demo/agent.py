@@ -1,10 +1,10 @@
-"""A scripted agent in the place of the client.
+"""A scripted agent that replaces the client.
 
 `command` in the client's section of agents.yaml names this file, so a run's supervisor starts it as
 it starts the client: the client's options follow, the prompt comes on standard input, the working
 directory is the run's worktree, and standard output is one JSON line per message. The agent really
-reads, edits, tests and commits. It knows what its instructions, its prompt and git tell it; only
-what to write for a task comes from `shop.STEPS`, where a model would think.
+reads, edits, tests and commits. It knows only its instructions, its prompt and git; `shop.STEPS`
+has its changes for each task, instead of a model.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Report = dict[str, str]
 
 
 class CannotWork(Exception):
-    """Something that the run needs is missing or fails; the report says what."""
+    """Something that the run needs is missing or fails; the report names it."""
 
 
 class Conversation:
-    """Uses tools, and tells of each use in the client's JSON lines."""
+    """Uses tools, and reports each use in the client's JSON lines."""
 
     def __init__(self, options: list[str]) -> None:
         word = "--resume" if "--resume" in options else "--session-id"
@@ -77,7 +77,7 @@ class Conversation:
         self._tool("Write", {"file_path": os.path.abspath(path), "content": text}, "written")
 
     def end(self, report: Report) -> None:
-        """Report: this line alone decides how the run ended. No model was asked, so 0 USD."""
+        """Report: only this line decides the run's outcome. No model was used: 0 USD."""
         self._line(
             "result",
             subtype="success",
@@ -93,7 +93,7 @@ def work(talk: Conversation, instructions: str, prompt: str) -> Report:
     """Write what the task asks for, test it, commit it. For implementers and testers."""
     steps = [step for step in STEPS if f"\n# {step.title}\n" in instructions]
     if not steps:
-        summary = "I am the demonstration's scripted agent, and know no answer to this task."
+        summary = "The demonstration's scripted agent has no answer to this task."
         return {"outcome": "needs_human", "summary": summary, "question": "Can a client do it?"}
     if f"`{talk.run('git', 'branch', '--show-current').strip()}`" not in instructions:
         raise CannotWork("the branch of the instructions is not checked out")
@@ -106,7 +106,7 @@ def work(talk: Conversation, instructions: str, prompt: str) -> Report:
             talk.write(path, text)
         talk.run("git", "add", "--all")
         talk.run("git", "commit", "--quiet", "-m", step.message)
-        # In a hurry it runs its own tests only; once it is told of a failure, all tests.
+        # At first it runs only its own tests; after a reported failure it runs all tests.
         tests = [] if step.cue else [path for path in step.files if path.startswith("test_")]
     talk.run(sys.executable, "-E", "-m", "unittest", "-q", *tests)
     return {"outcome": "done", "summary": f"Passed: {', '.join(tests) or 'all tests'}."}
@@ -126,7 +126,7 @@ def review(talk: Conversation, instructions: str, prompt: str) -> Report:
             where = talk.run("git", "grep", "-n", f"def {name}(").split(":")
             findings.append(f"`{where[0]}:{where[1]}`: no test of this change calls `{call}`.")
     if findings:
-        summary = f"{len(findings)} of the acceptance criteria without a test"
+        summary = f"{len(findings)} of the acceptance criteria have no test"
         feedback = "\n".join(findings)
         return {"outcome": "changes_requested", "summary": summary, "feedback": feedback}
     return {"outcome": "approved", "summary": "Every acceptance criterion has a test."}

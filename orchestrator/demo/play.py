@@ -15,12 +15,12 @@ from orchestrator.demo.project import MARK, Project
 from orchestrator.errors import OrchestratorError
 from orchestrator.project import events
 
-#: Seconds between two ticks, seconds that a demonstration may take, and seconds that the last
-#: processes have to end by themselves.
+#: Seconds between two ticks, maximum seconds of a demonstration, and seconds in which the last
+#: processes must end before they are killed.
 PAUSE, LIMIT, LAST_STEPS = 0.3, 120.0, 10.0
 
 Event = dict[str, Any]
-#: By the event and its verdict: the sentence that tells it. Other events are not told.
+#: The sentence for an event and its verdict. Other events are not shown.
 _SENTENCES = {
     ("added", None): "{by} adds {task}: {title}",
     ("start", None): "{agent} starts {task}",
@@ -55,7 +55,7 @@ class Play:
         return len(merged(self.events)) == len({step.title for step in shop.STEPS})
 
     def sentences(self) -> Iterator[str]:
-        """Run ticks, and tell what happens, until every task is merged or the time is up."""
+        """Run ticks, and yield the events, until every task is merged or the time is up."""
         while not self.settled and self.seconds < LIMIT:
             try:
                 self._project.orchestrator("tick")
@@ -81,11 +81,11 @@ class Play:
             self._end_processes()
 
     def _stop_all(self) -> bool:
-        """Stop every run and pause every agent, as a person would; return if there was a run."""
+        """Stop all runs and pause all agents, as a person would; return whether a run existed."""
         return bool(json.loads(self._project.orchestrator("--json", "stop", "--all"))["stopped"])
 
     def _end_processes(self) -> None:
-        """Wait for the processes of the demonstration; kill those that do not end by themselves."""
+        """Wait for the processes of the demonstration; kill any that do not end in time."""
         import psutil
 
         deadline = time.monotonic() + LAST_STEPS
@@ -121,7 +121,7 @@ def merged(told: Sequence[Event]) -> dict[str, str]:
 
 
 def rows(told: Sequence[Event]) -> list[dict[str, Any]]:
-    """Return what became of each task that a person or the product manager added."""
+    """Return the result of each task that a person or the product manager added."""
     titles = dict(re.findall(r"^# \[(.+)\] (.+)$", "\n".join(shop.TASKS.values()), re.MULTILINE))
     titles |= {event["task"]: event["title"] for event in told if event["event"] == "added"}
     commits, found = merged(told), []

@@ -1,4 +1,4 @@
-"""Makes the throw-away project: your checkout with unfinished work in it, and a bare remote."""
+"""Creates the throw-away project: your checkout with unfinished work, and a bare remote."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ agents:
   - {{name: test-agent, role: tester, interval_seconds: 1}}
   - {{name: review-agent, role: reviewer, interval_seconds: 1}}
 """
-#: In the place of your own configuration of git, which may lack an identity or forbid commits.
+#: Replaces your git configuration, which may lack an identity or forbid commits.
 _GIT_CONFIG = """\
 [user]
     name = A Shopkeeper
@@ -116,7 +116,7 @@ def create(project: Project) -> None:
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "-m", "Set up orchestrator")
     project.run("git", "push", "--quiet", "--set-upstream", "origin", "main")
-    # You are at work here: one change is not committed, one file is unknown to git.
+    # Your unfinished work: one change is not committed, one file is unknown to git.
     unfinished = {
         "README.md": shop.FILES["README.md"] + "\nTo do: gift ca\n",
         "notes.txt": "paper\n",

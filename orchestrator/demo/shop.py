@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 
 class Step(NamedTuple):
-    """What the agent does for a task, where a model would think: files that it writes and commits.
+    """The agent's answer to a task, instead of a model's: files that it writes and commits.
 
-    The first step for a task overlooks something. A step with a `cue` is made once the agent is
-    told the cue, by an error or by a review.
+    The first step for a task has a mistake. A step with a `cue` is made when an error or a review
+    contains the cue.
     """
 
     title: str

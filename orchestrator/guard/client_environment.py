@@ -1,4 +1,4 @@
-"""The environment that a client is started in. Nothing heavy: the waiting supervisor reads it."""
+"""The environment of a client. Imports little, because a waiting supervisor loads this module."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def for_client(
 ) -> dict[str, str]:
     """Return a client's environment: `base` without secrets and without `dropped`, plus `extra`.
 
-    `kept` and `dropped` are beginnings of names: what the client signs in with, and what belongs to
-    a client's session around this process. Secrets that `allow` names are kept too.
+    `kept` and `dropped` are beginnings of names: the client's sign-in, and the variables of a
+    client session that this process runs in. Secrets that `allow` names are also kept.
     """
     from orchestrator.guard import secret_names
 
@@ -52,7 +52,7 @@ def as_git_config(settings: Mapping[str, str]) -> dict[str, str]:
     return variables
 
 
-#: GIT_* variables that say how to reach a remote or where the configuration is; all others go.
+#: GIT_* variables for access to a remote or for configuration; other GIT_* variables are removed.
 _KEPT = (
     "GIT_SSH",
     "GIT_SSH_COMMAND",

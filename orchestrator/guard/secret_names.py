@@ -1,8 +1,8 @@
-"""Secrets in an environment: which variables hold one, and who is given them all the same.
+"""Secrets in an environment: which variables hold secrets, and which secrets are passed on.
 
-Agents, and the checks and hooks that run code which agents wrote, are started without them. A rule
-over names and shapes cannot know every secret; one too many is given back by `environment.allow`,
-and what is out of reach of any such rule is in SECURITY.md.
+Agents, checks and hooks start without secrets (checks and hooks run code that agents wrote). A rule
+about names and values cannot know every secret. `environment.allow` passes on a variable that the
+rule removes by mistake; SECURITY.md describes the limits of the rule.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Mapping
 
-#: Families of variables that are a service's sign-in or its surroundings.
+#: Families of variables for a service's sign-in or its environment.
 _FAMILIES = (
     "ACTIONS_", "AWS_", "AZURE_", "BITBUCKET_", "CLOUDFLARE_", "CLOUDSDK_", "DIGITALOCEAN_", "GCP_",
     "GH_", "GITHUB_", "GITLAB_", "GOOGLE_", "HEROKU_", "NPM_", "OP_SESSION_", "PYPI_", "TWINE_",
     "VAULT_",
 )  # fmt: skip
-#: Of those, what only says how to build: npm's settings, less those that `_NAME` finds.
+#: Exceptions: npm's build settings are not secret, unless `_NAME` matches.
 _SETTINGS = ("NPM_CONFIG_",)
 #: Programs, sockets and files that hand out credentials.
 _DOORS = {
@@ -28,20 +28,20 @@ _DOORS = {
 _NAME = re.compile(
     r"PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE|WEBHOOK|AUTHORIZATION|CUSTOM_HEADERS"
     r"|(API|ACCESS|PRIVATE|SIGNING|ENCRYPTION)_?KEY"
-    # Whole words: AUTHOR is none, nor are TOKENIZERS_PARALLELISM, MONKEY and PWD.
+    # Whole words: AUTHOR, TOKENIZERS_PARALLELISM, MONKEY and PWD are not secrets.
     r"|TOKENS?(?![A-Z])|(?<![A-Z])O?AUTH(?![A-Z])|_(KEYS?|PASS|PWD|PAT|DSN|SESSION)$"
-    # Settings of git by variable: headers with a sign-in come that way. All of them, or git fails.
+    # Git settings in variables may contain sign-in headers. Git fails if only some are removed.
     r"|^GIT_CONFIG_(COUNT$|PARAMETERS$|KEY_|VALUE_)"
 )
-#: Names that the rule above would take, and that hold numbers or a desktop's name.
+#: Names that match the rule above but hold numbers or the name of a desktop.
 _HARMLESS = re.compile(r"([A-Z]+_)*MAX_([A-Z]+_)*TOKENS|DESKTOP_SESSION")
-#: Values that are secrets whatever their name: a password in a URL, a private key, the shapes that
-#: GitHub, GitLab, Slack, AWS and the model services give their tokens.
+#: Values that are secrets under any name: a password in a URL, a private key, and the token formats
+#: of GitHub, GitLab, Slack, AWS and the model services.
 _VALUE = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|\b(gh[pousr]_|github_pat_|glpat-|xox[a-z]-|AKIA|sk-)[A-Za-z0-9_-]{12}"
 )
-#: A proxy may need its password, and without it nobody gets through.
+#: A proxy may need its password; without the password no connection works.
 _PROXY = re.compile(r"(ALL|FTP|HTTPS?|NO)_PROXY")
 
 
@@ -58,9 +58,9 @@ def is_secret(name: str, value: str) -> bool:
 def without_secrets(
     base: Mapping[str, str], allow: Container[str] = (), kept: tuple[str, ...] = ()
 ) -> dict[str, str]:
-    """Return the variables of `base` that hold no secret, and those that are named in `allow`.
+    """Return the variables of `base` that hold no secret or that `allow` names.
 
-    `kept` are beginnings of names that stay whatever they hold.
+    `kept` has beginnings of names whose variables are always kept.
     """
     return {
         name: value
@@ -70,9 +70,9 @@ def without_secrets(
 
 
 def named_in(text: str, base: Mapping[str, str], given: Container[str]) -> list[str]:
-    """Return the secrets of `base` that were not `given` and whose names stand in `text`.
+    """Return the secrets of `base` that were not `given` and whose names occur in `text`.
 
-    What a command and its output speak of is likely what it lacked.
+    If a command or its output names a variable, the command probably needed the variable.
     """
     return sorted(
         name
@@ -85,20 +85,20 @@ def named_in(text: str, base: Mapping[str, str], given: Container[str]) -> list[
 
 
 def hint(names: Iterable[str]) -> str:
-    """Return a sentence on how to give commands what they lacked; '' when they lacked nothing."""
+    """Return a sentence on how to pass missing variables to commands; '' if `names` is empty."""
     listed = ", ".join(names)
     return listed and (
-        f"({listed}: not given to agents, checks and hooks, for it looks like a secret; "
-        "if it is needed: environment.allow in agents.yaml)"
+        f"({listed}: not passed to agents, checks and hooks because it looks like a secret; "
+        "to pass it: environment.allow in agents.yaml)"
     )
 
 
 def hidden_from_commands(
     base: Mapping[str, str], allow: Container[str], kept: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the client's own secrets: what it is given, and the commands it runs must not see.
+    """Return the client's own secrets, which the commands that it runs must not see.
 
-    `kept` are the beginnings of the names of what it signs in with.
+    `kept` has the beginnings of the names of its sign-in variables.
     """
     return tuple(
         sorted(

@@ -1,4 +1,4 @@
-"""Checks: the user's own commands, run by the scheduler's side before anything is delivered."""
+"""Checks: the user's own commands, which the scheduler runs before a delivery."""
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
@@ -14,24 +14,24 @@ from orchestrator.system import files, process
 
 #: A shell's exit code for "there is no such program".
 COMMAND_NOT_FOUND = 127
-#: How a check ends that somebody killed (a shell's codes, and Popen's): SIGKILL and SIGTERM. Other
-#: signals are a program's own doing: a crash is a verdict.
+#: Exit codes (of a shell and of Popen) of a check that was killed by SIGKILL or SIGTERM. Other
+#: signals come from a crash of the program itself, which is a failure of the check.
 KILLED = (128 + 9, 128 + 15, -9, -15)
-#: Characters of a failed check's output that go into the task and the next prompt.
+#: Maximum characters of a failed check's output in the task and in the next prompt.
 OUTPUT_KEPT = 4000
 
 
 class Stopped(Exception):
-    """A person ended the run during its checks."""
+    """A person stopped the run during its checks."""
 
 
 class Failure(NamedTuple):
-    """A check that did not pass. `code` is None when its time was over."""
+    """A check that did not pass. `code` is None if it timed out."""
 
     command: str
     code: int | None
     output: str
-    #: Variables that it speaks of and was not given, for they look like secrets.
+    #: Variables that its output names but that it did not get, because they look like secrets.
     lacked: tuple[str, ...] = ()
 
     @property
@@ -49,13 +49,13 @@ class Failure(NamedTuple):
 
 
 class Checker(NamedTuple):
-    """How checks are run: where their output goes, for how long, and who may end them."""
+    """Runs checks: with an environment, a log for output, a time limit, and a stop request."""
 
     environment: Mapping[str, str]
     log: str
     #: Seconds for each command.
     timeout: float
-    #: What the processes are marked with (`processes.MARKS`), to find them again.
+    #: The mark of the processes (`processes.MARKS`), which finds them again.
     mark: str
     should_stop: Callable[[], object] = lambda: False
 
@@ -64,7 +64,7 @@ class Checker(NamedTuple):
         for command in commands:
             failure = self.run(command, cwd)
             if failure is not None and failure.was_killed:
-                # Out of memory, a person, a shutdown: that says nothing about the work. Once more.
+                # Memory shortage, a person or a shutdown killed it, not the work. Run it again.
                 failure = self.run(command, cwd)
             if failure is not None:
                 return failure
@@ -89,7 +89,7 @@ class Checker(NamedTuple):
             try:
                 in_time = self._wait(child.pid)
             finally:
-                # Whatever the check started ends with it: the next one begins on a quiet machine.
+                # End all processes of the check, so that they cannot disturb the next check.
                 process.kill_group(child.pid)
                 code = child.wait()
                 process.end_run(None, None, self.mark)
@@ -102,7 +102,7 @@ class Checker(NamedTuple):
         return Failure(command, code if in_time else None, output, tuple(lacked))
 
     def _wait(self, pid: int) -> bool:
-        """Wait for a check to end, without reaping it; False when its time is over."""
+        """Wait for a check to end, without reaping it; return False if it timed out."""
         deadline = time.monotonic() + self.timeout
         pause = 0.005
         while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -116,9 +116,9 @@ class Checker(NamedTuple):
 
 
 def commands_environment(config: Config) -> dict[str, str]:
-    """The environment of checks and hooks: what they run may be code that an agent wrote.
+    """Return the environment of checks and hooks, which may run code that an agent wrote.
 
-    So it holds no secret but those that `environment.allow` names, nor the client's sign-in.
+    So it has only the secrets that `environment.allow` names, and not the client's sign-in.
     """
     return client_environment.for_git(
         secret_names.without_secrets(os.environ, config.environment_allow)
@@ -126,9 +126,9 @@ def commands_environment(config: Config) -> dict[str, str]:
 
 
 def check_environment(config: Config, agent: Agent, layout: Layout) -> dict[str, str]:
-    """The environment of the user's own commands: the agent's ports and worktree.
+    """Return the environment of the user's own commands, with the agent's ports and worktree.
 
-    Not the run's own variables: a project's tests may run orchestrator themselves.
+    The run's variables are not included: a project's tests may run orchestrator themselves.
     """
     variables = commands_environment(config)
     variables.update({name: str(port) for name, port in ports(config, agent).items()})

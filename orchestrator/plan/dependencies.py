@@ -1,4 +1,4 @@
-"""Dependencies: whether a task that another task waits for is finished, and circles. Pure."""
+"""Dependencies: whether a task that another task waits for is finished, and cycles. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def verdicts(
     waiting: Collection[Task],
     prs: Collection[PullRequest] | None,
 ) -> dict[str, str]:
-    """Say of each wanted task id: "met", "waiting: ..." or "broken: ...".
+    """Return "met", "waiting: ..." or "broken: ..." for each wanted task id.
 
-    `found` has the task of each wanted id, None for an unknown id; `prs` is None when the forge
-    could not be asked.
+    `found` has the task of each wanted id, None for an unknown id. `prs` is None if the forge did
+    not list its pull requests.
     """
     by_id = {pr.id: pr for pr in prs or ()}
     circles = _in_circles({task.id: task.depends_on for task in waiting})
@@ -47,9 +47,9 @@ def _dependency(task: Task | None, prs: dict[str, PullRequest], forge_known: boo
 
 
 def _in_circles(graph: dict[str, tuple[str, ...]]) -> set[str]:
-    """Return the tasks that, followed along their dependencies, lead back to themselves."""
-    # Taking away, again and again, what depends on nothing that is left, leaves the circles and
-    # what leads into them; the same from the other side leaves the circles alone.
+    """Return the tasks that depend on themselves through their dependencies."""
+    # Repeatedly removing the tasks without remaining dependencies leaves the cycles and the tasks
+    # that depend on them; the same in the other direction leaves only the cycles.
     left = {task: {o for o in others if o in graph} for task, others in graph.items()}
     for _ in range(2):
         while free := {task for task, others in left.items() if not others}:

@@ -1,4 +1,4 @@
-"""A plan in the making: what was observed, and what the starts decided so far leave of it."""
+"""A plan in progress: the observed facts, and the capacity left after the decided starts."""
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
@@ -6,7 +6,7 @@ from orchestrator.model import Agent, Config, Snapshot, Task
 
 
 class Draft:
-    """What the rules judge by: a snapshot, the configuration, the time, and the room that is left.
+    """The input of the rules: a snapshot, the configuration, the time, and the remaining capacity.
 
     `at` is seconds since the epoch. `take` counts a start, so limits hold within one plan, too.
     """
@@ -18,13 +18,13 @@ class Draft:
         roles = snapshot.roles.values()
         self._opening = frozenset(role.takes for role in roles if role.opens_pull_request)
         self.claimed = len(snapshot.claimed)
-        #: Tasks that wait or are claimed: what `max_incoming` counts.
+        #: The number of waiting and claimed tasks, which `max_incoming` limits.
         self.unfinished = snapshot.incoming_count + self.claimed
-        #: Open pull requests and claimed tasks that will open one; None is not known.
+        #: Open pull requests and claimed tasks that will open one; None means unknown.
         self.open_prs = snapshot.open_prs
         if self.open_prs is not None:
             self.open_prs += sum(map(self.will_open, snapshot.claimed))
-        #: Whether a start may try if a fault of the system is over: only one run at a time does.
+        #: Whether a start may test if a system fault has ended: only one run at a time may do so.
         busy = any(run.alive or not run.finished for run in snapshot.runs)
         self.may_probe = snapshot.may_probe and not busy
         #: Agents by the `ROLE` of the tasks that they take, "" if they take no tasks.
@@ -50,7 +50,7 @@ class Draft:
     def will_open(self, task: Task) -> bool:
         """Return whether work on a task opens a pull request: its role does, and none is open.
 
-        If the open pull requests are not known, the task's own counts as open.
+        If the open pull requests are not known, the task's pull request counts as open.
         """
         known = self.snapshot.open_pr_ids
         has_one = task.pr is not None and (known is None or task.pr in known)

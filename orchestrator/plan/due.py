@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def next_due(agent: Agent, last_started: float | None, now: float, tz: str | None) -> float:
-    """Return when the agent is due, in seconds since the epoch; not after `now` means it is.
+    """Return the time at which the agent is due, in epoch seconds. It is due if this is <= `now`.
 
     An agent that never ran is due now; a start ahead of the clock counts as now (reference 8.7).
-    A schedule is in the zone named `tz` (`Europe/Berlin`), None being the machine's own; the first
-    match after the last start counts, so missed ones are caught up by one run. With hours named,
-    each wall-clock time is met once: a time that the clocks skip is due when they have, one that
-    they repeat only the first time. A schedule for all hours goes on through both. Infinity: never.
-    Raises `zoneinfo.ZoneInfoNotFoundError` (a KeyError) for a zone that this machine has not.
+    A schedule is in the zone named `tz` (`Europe/Berlin`); None is the machine's zone. The first
+    match after the last start counts, so one run makes up for all missed matches. A schedule with
+    fixed hours matches each wall-clock time once: a skipped time is due right after the clock
+    change, a repeated time only the first time. A schedule for all hours runs through both.
+    Infinity means never. Raises `zoneinfo.ZoneInfoNotFoundError` (a KeyError) for an unknown zone.
     """
     if last_started is None:
         return now
@@ -36,7 +36,7 @@ def next_due(agent: Agent, last_started: float | None, now: float, tz: str | Non
 
 
 def next_midnight(now: float) -> float:
-    """Return when the next day begins by this machine's clock, in seconds since the epoch."""
+    """Return the time at which the next local day begins, in seconds since the epoch."""
     midnight = _wall(now, None).replace(hour=0, minute=0, second=0, microsecond=0)
     return (midnight + timedelta(days=1)).timestamp()
 
@@ -50,7 +50,7 @@ def _next_match(expression: str, last: float, zone: ZoneInfo | None) -> float:
         return _next_in_real_time(expression, last, zone)
     for moment in matches:
         due = moment
-        # Wall-clock times that the clocks skip: the first one that exists stands for them.
+        # The first existing time replaces the wall-clock times that a clock change skips.
         while _wall(due.replace(tzinfo=zone).timestamp(), zone) != due:
             due += timedelta(minutes=1)
         at = due.replace(tzinfo=zone).timestamp()
@@ -70,8 +70,8 @@ def _next_in_real_time(expression: str, last: float, zone: ZoneInfo | None) -> f
             if found == offset:
                 return at
             if change == 0:
-                # The clocks change before this match: look again by the new offset, which no
-                # moment before the change has.
+                # The clocks change before this match: compute it again with the new offset, which
+                # is valid only after the change.
                 offset = found
                 break
     return math.inf

@@ -1,4 +1,4 @@
-"""The plan of one tick: what it does, and every rule's verdict on what it does not do.
+"""The plan of one tick: its actions, and every rule's verdict on the agents and tasks.
 
 A pure function of a snapshot, the configuration and the time. `tick`, `tick --dry-run`, `status`,
 `explain` and the idle stamp read one plan, so they cannot disagree.
@@ -29,16 +29,16 @@ _ENDS = {rule.code: rule.ends for rule in RULES if rule.ends}
 class Plan(NamedTuple):
     """What one tick does, and why."""
 
-    #: In the order in which they are to be applied: first what becomes of runs and of waiting tasks
-    #: that end, then exactly one `start` or `skip` per agent, in the order of the configuration.
+    #: The actions in the order in which they are applied: first for ended runs and for waiting
+    #: tasks that end, then one `start` or `skip` per agent, in the order of the configuration.
     actions: list[Action]
     #: The verdicts on each configured agent, by name. The agent starts if all of them are ok;
-    #: otherwise the first that is not is the reason.
+    #: otherwise the first verdict that is not ok is the reason.
     agents: dict[str, Row]
     #: The verdicts on each waiting task, by id, in the same way.
     tasks: dict[str, Row]
-    #: The first time (seconds since the epoch) at which the plan for the same snapshot may be
-    #: another; None is never.
+    #: The first time (seconds since the epoch) at which the plan for the same snapshot may differ;
+    #: None means never.
     wake: float | None
 
 
@@ -54,7 +54,7 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     agents: dict[str, Row] = {}
     chosen: dict[tuple[str, str | None], tuple[Row, Task | None]] = {}
     for agent in config.agents:
-        # Until the next start, agents that take the same tasks find the same.
+        # Until the next start, agents that take the same tasks get the same verdicts.
         key = (draft.takes(agent), snapshot.forced.get(agent.name))
         if key not in chosen:
             chosen[key] = _choose(agent, draft)
@@ -74,7 +74,7 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
 
 
 def _sort_out(draft: Draft) -> Iterator[Action]:
-    """Make the waiting tasks available that nothing holds; yield the ends of those that end."""
+    """Make waiting tasks available if no rule holds them; yield the actions that end tasks."""
     for task in draft.snapshot.waiting:
         held = refusal(verdicts(task, draft, _TASK))
         if held is None:

@@ -24,18 +24,18 @@ from orchestrator.plan.due import next_due, next_midnight
 
 
 class Judged(NamedTuple):
-    """What a judge finds."""
+    """The finding of a judge."""
 
     ok: bool
     detail: str
-    #: The first time (seconds since the epoch) at which `ok` may change by itself; None is never.
+    #: The first time (seconds since the epoch) at which `ok` may change; None means never.
     until: float | None = None
-    #: What the rule's hint is about, if that is not the judged agent or task itself.
+    #: The subject of the rule's hint, if it is not the judged agent or task.
     about: str | None = None
 
 
 class Verdict(NamedTuple):
-    """What one rule says of one agent or task."""
+    """One rule's verdict on one agent or task."""
 
     code: str
     ok: bool
@@ -76,7 +76,7 @@ def _rule(code: str, kind: str, hint: str, ends: str | None = None) -> Callable[
 
 
 def verdicts(subject: Agent | Task, draft: Draft, rules: Iterable[Rule]) -> Iterator[Verdict]:
-    """Yield what some rules say of an agent or a task."""
+    """Yield the verdicts of some rules on an agent or a task."""
     name = subject.name if isinstance(subject, Agent) else subject.id
     for code, _, hint, _, judge in rules:
         if (judged := judge(subject, draft)) is not None:
@@ -103,7 +103,7 @@ def _review(task: Task, draft: Draft) -> Judged | None:
 
 @_rule("running", "task", "see what it does: orchestrator logs {about}")
 def _held(task: Task, draft: Draft) -> Judged | None:
-    # No two runs ever have one task, even if a person put the task back by hand during a run.
+    # Two runs never have the same task, even if a person moves the task back during a run.
     run = next((run for run in draft.snapshot.runs if run.task == task.id), None)
     return Judged(False, f"run {run.id} still has {task.id}") if run else None
 
@@ -252,23 +252,23 @@ def _backoff(task: Task, draft: Draft) -> Judged:
     left = seconds_left(task, draft.at)
     if left > 0:
         return Judged(False, f"{task.id} is retried in {left:.0f} s", task.not_before)
-    # After a clock was moved back, the delay begins again once `not_before` is near enough.
+    # If the clock was set back, the delay begins again when `not_before` is near enough.
     again = (task.not_before or 0.0) - (task.backoff or 0.0) - 1
     return Judged(True, "no delay", again if again > draft.at else None)
 
 
 def seconds_left(task: Task, now: float) -> float:
-    """Return how long a task still waits for its next attempt: never longer than its delay.
+    """Return the seconds that a task still waits for its next attempt, at most its delay.
 
-    A `not_before` that is farther away than the whole delay means that the clock was moved back
-    behind the time at which it was recorded: the delay counts as over. If the clock was moved back
-    by less than the time waited so far, nothing shows it, and that time is waited once more.
+    If `not_before` is farther away than the whole delay, the clock was set back to before the time
+    of the record, and the delay counts as finished. A clock that was set back by less than the time
+    waited so far cannot be detected; the task then waits for that time again.
     """
     if task.not_before is None:
         return 0.0
     left = task.not_before - now
     if task.backoff is not None:
-        # One second is tolerated: clocks are corrected by less, all the time.
+        # One second is tolerated, because clocks are often corrected by less than that.
         left = min(left, task.backoff) if left <= task.backoff + 1 else 0.0
     return max(left, 0.0)
 

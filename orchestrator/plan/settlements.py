@@ -1,21 +1,22 @@
-"""What becomes of runs that ended or lost their supervisor. Pure functions of a snapshot."""
+"""The actions for runs that ended or lost their supervisor. Pure functions of a snapshot."""
 
 from __future__ import annotations
 
 from orchestrator.model import Action, Config, Outcome, RunView, Snapshot, Task
 
-#: How often a supervisor that died is started again for one run before the run counts as lost.
+#: How often the supervisor of one run is restarted before the run counts as lost.
 MAX_RESTARTS = 3
-#: The same for a run whose client has ended: its result outranks much (failures 1).
+#: The same for a run whose client has ended: its result is worth more restarts (failures 1).
 MAX_CONCLUDING_RESTARTS = 30
 
-#: What became of a run, by the last event that it left in its task's history.
+#: The action for a run, by the last event that it wrote to its task's history.
 _ENDS = {"requeued": "requeue", "failed": "fail", "blocked": "block", "done": "finish"}
 
 
 def settlements(snapshot: Snapshot, config: Config) -> list[Action]:
-    """Return what is to be done about runs that ended or lost their supervisor, and claimed tasks
-    that have no run at all (somebody deleted its files, or moved the task there by hand).
+    """Return the actions for runs that ended or lost their supervisor, and for claimed tasks.
+
+    A claimed task may have no run: a person deleted the run's files or moved the task there.
     """
     actions = [action for run in snapshot.runs if (action := settle(run, snapshot, config))]
     runs = {run.id for run in snapshot.runs}
@@ -32,7 +33,7 @@ def settlements(snapshot: Snapshot, config: Config) -> list[Action]:
 
 
 def settle(run: RunView, snapshot: Snapshot, config: Config) -> Action | None:
-    """Return what is to be done about a run, or None while it is well and at work."""
+    """Return the action for a run; None while it works normally."""
     outcome = run.outcome
     if not run.finished:
         if run.alive:
@@ -51,9 +52,9 @@ def _verdict_action(run: RunView, outcome: Outcome, task: Task | None, config: C
     def action(word: str, delay: float | None = None, charged: bool = False) -> Action:
         return Action(word, run.agent, run.task, run.id, outcome.reason, delay, charged)
 
-    if task is None:  # no task, or a person moved it away while the run was at work
+    if task is None:  # no task, or a person moved the task during the run
         return action("finish")
-    if task.ended in _ENDS:  # decided and written down; a kill came before the file's move
+    if task.ended in _ENDS:  # recorded already, but a kill prevented the file's move
         return action(_ENDS[task.ended], charged=task.ended == "failed")
     match outcome.verdict:
         case "done" | "no_change" | "approved" | "changes_requested":

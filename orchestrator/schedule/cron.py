@@ -1,7 +1,7 @@
-"""The user's crontab: one marked block per project; every other byte belongs to somebody else.
+"""The user's crontab: one marked block per project. All other bytes belong to the user.
 
-The crontab is read and written through its own program, in bytes, so that what this module does
-not know of goes back as it came.
+The crontab is read and written through the program `crontab`, in bytes, so that all other text is
+written back unchanged.
 """
 
 from __future__ import annotations
@@ -18,20 +18,18 @@ from orchestrator.schedule.kind import Kind, State, unavailable
 #: Seconds for one call of `crontab`.
 _TIMEOUT = 20.0
 _MARK = "orchestrator"
-#: What an empty crontab is called: by vixie cron, cronie, macOS and busybox.
+#: The messages for an empty crontab of vixie cron, cronie, macOS and busybox.
 _NONE_YET = (rb"no crontab for", rb"can't open '[^']*': No such file")
 
-#: Within single quotes for sh: what these must become so that cron lets them through. Unescaped, a
-#: `%` ends the command; vixie's cron takes the backslash away, busybox's leaves it to the shell,
-#: and either is right outside the quotes. A backslash is kept off whatever follows it, because
-#: vixie's makes one of two (crontab(5); do_command.c).
+#: How to write these characters within single quotes for sh, so that cron passes them on. An
+#: unescaped `%` ends the command; vixie's cron removes the backslash, busybox's leaves it to the
+#: shell, and both are correct outside the quotes. A backslash is separated from the next character,
+#: because vixie's cron turns two backslashes into one (crontab(5); do_command.c).
 _QUOTED = {"'": "'\"'\"'", "%": "'\\%'", "\\": "\\''"}
 
 
 class Cron(Kind):
-    token_place = (
-        "let a line of its own at the top of your crontab (crontab -e) say {name}=<the token>"
-    )
+    token_place = "add the line {name}=<the token> at the top of your crontab (crontab -e)"
 
     def require(self) -> None:
         _program()
@@ -73,12 +71,12 @@ class Cron(Kind):
 
 
 def quote(text: str) -> str:
-    """Return a word for sh that also passes through a crontab unharmed."""
+    """Return a quoted word for sh that is also safe in a crontab."""
     return "'" + "".join(_QUOTED.get(c, c) for c in text) + "'"
 
 
 def block(entry: Entry) -> bytes:
-    """Return a project's block: its marks hold the entry's name, and the folder for the reader."""
+    """Return a project's block. Its marks have the entry's name, and the folder for the reader."""
     lines = (
         f"# >>> {_MARK} {entry.name} >>> {entry.root}",
         f"* * * * * {quote(entry.script_path)}",
@@ -88,9 +86,9 @@ def block(entry: Entry) -> bytes:
 
 
 def without(text: bytes, name: str) -> bytes:
-    """Return a crontab without a project's block, the rest byte for byte as it was."""
+    """Return a crontab without a project's block; all other bytes are unchanged."""
     own = f"{_MARK} {name}".encode()
-    # One whose end is gone, by somebody's editor, takes only what is surely ours with it.
+    # If an edit removed a block's end mark, only lines that are certainly ours are removed.
     whole = rb"^# >>> %b >>>[^\n]*\n(?:(?!# [<>]{3} )[^\n]*\n)*?# <<< %b <<<[^\n]*\n?" % (own, own)
     command = rb"\* \* \* \* \* (?:'[^\n]*/orchestrator-%b'|cd [^\n]* tick >/dev/null [^\n]*)\n?"
     torn = rb"^# >>> %b >>>[^\n]*\n?(?:%b)?" % (own, command % name.encode())
@@ -115,20 +113,20 @@ def _program() -> str:
 
 
 def _read() -> bytes:
-    """Return the user's crontab, empty where there is none."""
+    """Return the user's crontab; empty if the user has no crontab."""
     return _call("read", "-l")
 
 
 def _read_if_any() -> bytes:
-    """Return the user's crontab, empty where the machine has no program for it."""
+    """Return the user's crontab; empty if the machine has no crontab program."""
     return _read() if shutil.which("crontab") else b""
 
 
 def _write(text: bytes) -> None:
     _call("written", "-" if text else "-r", stdin=text)
     if _read() != text:
-        message = "the crontab does not hold what was just written"
-        raise OrchestratorError(message, "look at: crontab -l", code="crontab_failed")
+        message = "the crontab does not contain the entry that was just written"
+        raise OrchestratorError(message, "see: crontab -l", code="crontab_failed")
 
 
 def _call(verb: str, argument: str, stdin: bytes = b"") -> bytes:
@@ -148,6 +146,6 @@ def _call(verb: str, argument: str, stdin: bytes = b"") -> bytes:
     reason = b"; ".join(said.strip().splitlines()).decode(errors="replace")
     raise OrchestratorError(
         f"the crontab cannot be {verb}: {reason or f'crontab exited {code}'}",
-        "nothing was changed; try by hand: crontab -l",
+        "nothing was changed; try: crontab -l",
         code="crontab_failed",
     )

@@ -1,7 +1,7 @@
 """One project's entry in a schedule: the script that the schedule starts, and how it is quoted.
 
-The script is the same for every kind of schedule. It lies beside the launcher, so no schedule has
-to hold a PATH, or the name of a project's folder, in a syntax of its own.
+The script is the same for every kind of schedule. It is beside the launcher, so no schedule has to
+contain a PATH or a project's folder in its own syntax.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from orchestrator.layout import SCHEDULE_LOG, resources
 
-#: What neither a line of text nor a property list can hold: control characters, and bytes that are
-#: not UTF-8.
+#: Characters that a line of text or a property list cannot contain: control characters, and bytes
+#: that are not UTF-8.
 UNSPEAKABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
 
 
@@ -33,18 +33,18 @@ class Entry(NamedTuple):
 
     @property
     def name(self) -> str:
-        """A short word for the project that no other project of this machine has."""
+        """A short word for the project, unique on this machine."""
         return hashlib.sha256(self.root.encode(errors="surrogateescape")).hexdigest()[:12]
 
     @property
     def script_path(self) -> str:
-        """Where the script lies that the schedule starts each minute."""
+        """The path of the script that the schedule starts each minute."""
         return os.path.join(os.path.dirname(self.launcher), f"orchestrator-{self.name}")
 
     def script(self) -> bytes:
-        """Return the script for sh: without words it ticks; words go to the launcher as they are.
+        """Return the script for sh. Without arguments it ticks; arguments go to the launcher.
 
-        It succeeds silently when the project was deleted, because cron mails each complaint.
+        It succeeds silently if the project was deleted, because cron mails each error message.
         """
         launcher = shlex.quote(self.launcher)
         lines = (
@@ -59,10 +59,10 @@ class Entry(NamedTuple):
 
 
 def usable_path(variables: Mapping[str, str], passing: Iterable[str] = ()) -> str:
-    """Return this shell's PATH as a schedule may have it.
+    """Return this shell's PATH for a schedule.
 
-    It leaves out relative folders, repeated folders, names with control characters, and what lies
-    in the `passing` folders or in this program's own, which the next update deletes.
+    It omits relative folders, repeated folders, names with control characters, and folders below
+    the `passing` folders or this program's own folder, which the next update deletes.
     """
     folders = (*(os.path.join(each, "") for each in passing), os.path.join(resources(), "bin"))
     words = variables.get("PATH", os.defpath).split(os.pathsep)

@@ -1,4 +1,4 @@
-"""What every kind of schedule can do, and what the kinds that consist of files have in common."""
+"""The interface of every kind of schedule, and the common code of the kinds that use files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.system import commands, files
 
 #: Seconds for one call of a schedule's own program.
 _TIMEOUT = 30.0
-#: Whether an entry is as it was put; `old` if an earlier version put it, without a script.
+#: The state of an entry; `old` means that an earlier version wrote it, without a script.
 State = Literal["there", "changed", "old", "gone"]
 
 
@@ -28,15 +28,15 @@ class Kind(ABC):
 
     @abstractmethod
     def require(self) -> None:
-        """Raise OrchestratorError where this kind of schedule cannot be had."""
+        """Raise OrchestratorError if this kind of schedule is not available."""
 
     @abstractmethod
     def put(self, entry: Entry) -> list[str]:
-        """Have the entry's script started each minute; return what was written."""
+        """Schedule the entry's script for each minute; return the changes."""
 
     @abstractmethod
     def take(self, name: str) -> list[str]:
-        """Take the entry of this name out; return what went."""
+        """Remove the entry of this name; return the changes."""
 
     @abstractmethod
     def has_any(self) -> bool:
@@ -44,7 +44,7 @@ class Kind(ABC):
 
     @abstractmethod
     def state(self, entry: Entry) -> State:
-        """Return whether the entry is as it was put."""
+        """Return the state of the entry."""
 
     @abstractmethod
     def environment(self, name: str, token: str) -> dict[str, str]:
@@ -54,7 +54,7 @@ class Kind(ABC):
         """
 
     def warnings(self) -> list[str]:
-        """Return what a person should know of an entry that is good."""
+        """Return warnings about a valid entry."""
         return []
 
 
@@ -90,7 +90,7 @@ class FileKind(Kind):
                 self.take(entry.name)
                 raise OrchestratorError(
                     f"`{command.split()[0]}` failed: {said}",
-                    "nothing else depends on it; use --schedule cron",
+                    "use --schedule cron instead",
                     code="schedule_failed",
                 )
         return list(texts)
@@ -122,7 +122,7 @@ class FileKind(Kind):
 
 
 def run(*words: str) -> tuple[bool, str]:
-    """Run a program; return whether it succeeded, and what it said."""
+    """Run a program; return whether it succeeded, and its output."""
     try:
         done = commands.run(words, cwd=os.sep, environment=os.environ, timeout=_TIMEOUT)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""launchd, of macOS: one agent per project."""
+"""launchd on macOS: one launchd agent per project."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The program's copies: what schedules start, out of reach of every checkout and plugin cache.
+"""The program's copies that schedules start, outside every checkout and plugin cache.
 
 `<data>/orchestrator/<version>/app-<random>` is a whole copy of this program. It never changes, and
 the launcher `<data>/orchestrator/bin/orchestrator` starts the newest copy. Schedules name only the
 launcher, so one `init` updates all of them, and a schedule never runs what an agent edits. A
-process goes on in the copy that it was started from, which stays until no process uses it.
+process keeps the copy that it was started from; a copy remains until no process uses it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
 from orchestrator.system import commands, files, locks, process
 
-#: What is copied, by its name at a checkout's root; a wheel has it all in the package.
+#: The copied files and folders, named as at a checkout's root. A wheel has them in the package.
 _NAMES = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills", "requirements.lock")
 _MAIN = os.path.join(os.sep, "orchestrator", "__main__.py")
 #: Seconds to wait for another `init`, and for the copy to answer.
@@ -32,7 +32,7 @@ _LOCK_WAIT, _START_TIMEOUT = 60.0, 60.0
 
 
 def folder() -> str:
-    """Return where copies and launcher lie.
+    """Return the folder of the copies and the launcher.
 
     A relative XDG_DATA_HOME counts as unset (XDG base directory specification).
     """
@@ -48,7 +48,7 @@ def launcher() -> str:
 
 @contextlib.contextmanager
 def changing() -> Iterator[None]:
-    """Be the only process that changes copies, launcher and schedules. Raises LockHeld."""
+    """Hold the lock for changes of copies, launcher and schedules. Raises LockHeld."""
     os.makedirs(folder(), exist_ok=True)
     lock = locks.Lock(os.path.join(folder(), "install.lock"), _LOCK_WAIT)
     with contextlib.closing(lock), lock:
@@ -56,7 +56,7 @@ def changing() -> Iterator[None]:
 
 
 def _started() -> str | None:
-    """Return the copy that the launcher starts; None when there is no whole one."""
+    """Return the copy that the launcher starts; None if that copy is not complete."""
     try:
         with open(launcher(), encoding="utf-8", errors="surrogateescape") as file:
             words = shlex.split(file.read(), comments=True)
@@ -67,7 +67,7 @@ def _started() -> str | None:
 
 
 def version() -> str | None:
-    """Return the version that the launcher starts; None when it starts no whole copy."""
+    """Return the version that the launcher starts; None if it starts no complete copy."""
     copy = _started()
     return os.path.basename(os.path.dirname(copy)) if copy else None
 
@@ -82,11 +82,10 @@ def is_newer(one: str, other: str) -> bool:
 
 
 def put() -> list[str]:
-    """Make the launcher start a copy of this very program; return what was written.
+    """Make the launcher start a copy of this program; return the changes.
 
-    Nothing is written if it does so already, or if it starts a newer version: going back would
-    take that from the other projects. Raises OrchestratorError and OSError; the launcher then
-    starts what it started before.
+    Nothing is written if the launcher does so already, or if it starts a newer version, which
+    other projects may need. Raises OrchestratorError and OSError; the launcher is then unchanged.
     """
     before = _started()
     if is_newer(version() or "", __version__):
@@ -108,14 +107,14 @@ def put() -> list[str]:
         os.makedirs(os.path.dirname(launcher()), exist_ok=True)
         files.write_atomic(launcher(), script, 0o755)
     finally:
-        # A shell that read the launcher just now still starts the copy before.
+        # A shell that has just read the launcher still starts the previous copy.
         _remove_unused({before, _started()})
     made = [] if is_same else [f"{copy} (the program that schedules start)"]
     return [*made, f"{launcher()} (its launcher)"]
 
 
 def _names(root: str) -> list[str]:
-    """Return the program's files in a copy or checkout, by their paths in it."""
+    """Return the program's files in a copy or checkout, by relative path."""
     is_wheel = resources().startswith(os.path.dirname(process.own_program()[-1]))
     tops = [Path(root, name) for name in (("orchestrator",) if is_wheel else _NAMES)]
     found = [path for top in tops for path in (top, *top.rglob("*")) if path.is_file()]
@@ -135,18 +134,18 @@ def _fill(copy: str, source: str) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         # With its time: `bin/orchestrator` compares the lock file's with the environment's.
         shutil.copy2(os.path.join(source, name), target)
-    os.sync()  # a power cut must not leave a whole tree of empty files
+    os.sync()  # a power cut must not leave a tree of empty files
 
 
 def _try(words: list[str]) -> None:
-    """Start the copy with next to no environment, as a schedule does. Raises OrchestratorError."""
+    """Start the copy with a minimal environment, as a schedule does. Raises OrchestratorError."""
     bare = {"PATH": os.defpath, "HOME": os.sep}
     done = commands.run(words, cwd=os.sep, environment=bare, timeout=_START_TIMEOUT)
     if done.code != 0:
         said = (done.err.strip().splitlines() or ["it did not answer"])[-1]
         raise OrchestratorError(
             f"{shlex.join(words[:-1])} does not start outside this shell: {said}",
-            "run init by bin/orchestrator, which makes an environment of its own",
+            "run init with bin/orchestrator, which creates its own environment",
             code="launcher_broken",
         )
 
@@ -155,12 +154,12 @@ def _try(words: list[str]) -> None:
 
 
 def remove() -> tuple[list[str], list[str]]:
-    """Remove launcher and copies, unless a process uses a copy; return what went, and warnings.
+    """Remove launcher and copies, unless a process uses a copy; return changes and warnings.
 
-    The environments beside the copies belong to `bin/orchestrator`, and stay.
+    The environments beside the copies belong to `bin/orchestrator`, and remain.
     """
     if _used():
-        again = "when that run has ended, repeat this to remove it"
+        again = "repeat this command after the run has ended"
         return [], [f"a run still uses {folder()}: {again}"]
     gone = [path for path in (*_copies(), launcher()) if os.path.lexists(path)]
     for path in gone:
@@ -187,7 +186,7 @@ def _copies() -> list[str]:
 
 
 def _used() -> set[str]:
-    """Return the copies that another process was started from, or was given: a run, most likely."""
+    """Return the copies that another process, usually a run, was started from or was given."""
     import psutil
 
     words: set[str] = set()

@@ -1,8 +1,8 @@
-"""The schedule: what makes a project tick each minute, installed by `init` and taken out again.
+"""The schedule, which runs a tick each minute. `init` installs and removes it.
 
-One entry per project, of cron, launchd or systemd; nobody else's entries are touched. Every entry
-starts its script (see `entry`), and the script starts the launcher (see `program_copy`) with the
-PATH that the person had at `init`: a schedule's own PATH finds neither the client nor gh.
+There is one entry per project, of cron, launchd or systemd; other entries are not touched. Every
+entry starts its script (see `entry`), and the script starts the launcher (see `program_copy`) with
+the PATH that the person had at `init`: a schedule's own PATH finds neither the client nor gh.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from orchestrator.system import commands, files
 KINDS: Mapping[str, Kind] = {"cron": Cron(), "launchd": Launchd(), "systemd": Systemd()}
 #: Bytes of the log from which `init` rotates it.
 LONGEST_LOG = 1 << 20
-#: Seconds for all that is probed from a schedule's environment.
+#: Seconds for all probes in a schedule's environment.
 PROBE_TIMEOUT = 60.0
 
 
 def require(kind: str, root: str) -> None:
-    """Raise OrchestratorError where this kind of schedule cannot be had."""
+    """Raise OrchestratorError if this kind of schedule is not available."""
     for path in (root, program_copy.launcher()):
         if UNSPEAKABLE.search(path):
             raise unavailable(
-                f"no schedule can start {path!r}: the name has a line break or the like",
-                "rename that folder, then try again",
+                f"no schedule can start {path!r}: it has a line break or invalid character",
+                "rename the folder and try again",
             )
     KINDS[kind].require()
 
 
 def install(entry: Entry) -> list[str]:
-    """Put launcher, script and entry where they belong; return what was written.
+    """Install launcher, script and entry; return the changes.
 
     Call `require` first. Raises OrchestratorError, LockHeld and OSError.
     """
@@ -62,10 +62,10 @@ def install(entry: Entry) -> list[str]:
 
 
 def remove(root: str, recorded: str | None) -> tuple[list[str], list[str]]:
-    """Take out this project's entry of whatever kind; return what went, and warnings.
+    """Remove this project's entry of any kind; return changes and warnings.
 
-    With the user's last entry the launcher goes too. `recorded` is the kind that should be there:
-    another kind that cannot be asked is passed over. Raises OrchestratorError.
+    The launcher is removed with the user's last entry. `recorded` is the expected kind: other kinds
+    that do not answer are skipped. Raises OrchestratorError.
     """
     entry = Entry("none", root, "", program_copy.launcher())
     gone: list[str] = []
@@ -82,7 +82,7 @@ def remove(root: str, recorded: str | None) -> tuple[list[str], list[str]]:
         files.remove(os.path.join(os.path.dirname(entry.launcher), f"{entry.name}.path"))
         if gone:
             files.remove(os.path.join(root, SCHEDULE_LOG))
-        # Where the crontab cannot be read, other projects may have their entries in it.
+        # If the crontab cannot be read, it may have entries of other projects.
         with contextlib.suppress(OrchestratorError):
             scripts = glob.glob(f"{glob.escape(entry.launcher)}-*")
             if not scripts and not any(kind.has_any() for kind in KINDS.values()):
@@ -92,9 +92,9 @@ def remove(root: str, recorded: str | None) -> tuple[list[str], list[str]]:
 
 
 def update(entry: Entry) -> list[str]:
-    """Have what is installed start this version, if that is newer; return what was written.
+    """Update the installed schedule to this version if this is newer; return the changes.
 
-    An entry that somebody changed or removed stays so. Raises as `install`.
+    An entry that a person changed or removed is not touched. Raises as `install`.
     """
     if not os.path.lexists(entry.script_path) and state(entry) == "old":
         return install(entry)
@@ -103,7 +103,7 @@ def update(entry: Entry) -> list[str]:
 
 
 def state(entry: Entry) -> State:
-    """Return whether an entry and its script are as `install` made them."""
+    """Return the state of an entry and its script, compared with the result of `install`."""
     found = KINDS[entry.kind].state(entry)
     if found == "gone" or files.holds(entry.script_path, entry.script()):
         return found
@@ -122,9 +122,9 @@ def environment(entry: Entry, variables: Mapping[str, str], token: str) -> dict[
 
 
 def probe(entry: Entry, word: str, variables: Mapping[str, str]) -> commands.Finished:
-    """Start the entry's script as the schedule does, with another word than `tick`.
+    """Start the entry's script as the schedule does, with `word` instead of `tick`.
 
-    `variables` are what `environment` gave. Raises OSError.
+    `variables` is the result of `environment`. Raises OSError.
     """
     argv = ("/bin/sh", entry.script_path, word)
     return commands.run(argv, cwd=os.sep, environment=variables, timeout=PROBE_TIMEOUT)

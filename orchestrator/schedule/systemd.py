@@ -12,7 +12,7 @@ from orchestrator.schedule.kind import FileKind, run, unavailable
 
 class Systemd(FileKind):
     token_place = (
-        "let ~/.config/environment.d/orchestrator.conf (mode 600) say {name}=<the token>, and log "
+        "add {name}=<the token> to ~/.config/environment.d/orchestrator.conf (mode 600), and log "
         "in again"
     )
     check = "systemctl --user is-active --quiet orchestrator-{name}.timer"
@@ -35,13 +35,13 @@ class Systemd(FileKind):
         is_there, said = run("systemctl", "--user", "show-environment")
         if not is_there:
             raise unavailable(
-                f"systemd runs nothing for this user here: {said}",
-                "log in by a session of its own, or use --schedule cron",
+                f"systemd runs no user services here: {said}",
+                "log in with a separate session, or use --schedule cron",
             )
 
     def texts(self, entry: Entry) -> dict[str, bytes]:
         """Return the service and the timer (systemd.service(5), systemd.timer(5))."""
-        # Quoted as systemd.syntax(7) wants it, with its specifiers and variables kept out.
+        # Quoted as in systemd.syntax(7); specifiers and variables are escaped.
         escapes = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$"})
         title = f"Description=One tick of orchestrator ({entry.root.replace('%', '%%')})"
         service = (

@@ -1,7 +1,7 @@
-"""The set-up as the scheduler will see it: every check, each with its verdict and what to do.
+"""`doctor`: every check of the set-up, each with a verdict and a hint.
 
-Nothing is changed. A finding's `code` is the word that `status` uses for the same problem, whether
-the problem is there or not.
+The checks change nothing. A finding's `code` is the word that `status` uses for the same problem,
+also if the check finds no problem.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orchestrator.tick import lock, problems
 
 
 def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Finding]:
-    """Return every finding about a project. `variables` are the environment, `now` is epoch."""
+    """Return all findings. `variables` is the environment, `now` is in epoch seconds."""
     subject = Subject(layout, load.settings(layout, write_cache=False), variables, now)
     findings: list[Finding] = []
     checks: list[Callable[[Subject], Iterator[Finding]]] = [
@@ -50,14 +50,14 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
 
 
 def reachable(layout: Layout, variables: Mapping[str, str]) -> list[Finding]:
-    """Return what is found of programs and services in this environment; asks no schedule."""
+    """Return the findings about programs and services in this environment, without a schedule."""
     loaded = load.settings(layout, write_cache=False)
     return list(_programs(Subject(layout, loaded, variables, 0.0)))
 
 
 def without_project(error: OrchestratorError, cwd: str) -> list[Finding]:
-    """Return what can be said where no project is found."""
-    hint = error.hint or "go to your project, or name it with --project"
+    """Return the findings that are possible without a project."""
+    hint = error.hint or "change to your project's folder, or name it with --project"
     return [probes.python(), probes.git_program(cwd), fail("project", error.message, hint)]
 
 
@@ -131,7 +131,7 @@ def _ticks(subject: Subject) -> Iterator[Finding]:
 
 
 def _hold(subject: Subject) -> Iterator[Finding]:
-    """What stops all agents."""
+    """Yield a failure if a hold stops all agents."""
     hold = faults.read_hold(subject.layout)
     if hold is not None and (hold.until is None or subject.now < hold.until):
         yield fail(hold.code, hold.message, hold.hint or "it ends without your help")

@@ -1,4 +1,4 @@
-"""`init`: what setting up a project puts there, outside the schedule.
+"""`init`: the files that the set-up of a project creates, except the schedule.
 
 `init` is idempotent and never overwrites what a person edited.
 """
@@ -20,17 +20,17 @@ from orchestrator.setup import probes, skills, user_files
 from orchestrator.system import files
 from orchestrator.tasks import store as stores
 
-#: What lets others into a folder.
+#: The permission bits that let other users into a folder.
 OTHERS = 0o077
 
 
 def own_folders(layout: Layout) -> tuple[str, ...]:
-    """Return the folders that hold all of this machine's own state: prompts, logs, the queue."""
+    """Return the folders with this machine's state: prompts, logs, the queue."""
     return (layout.agents, layout.shared, layout.cache)
 
 
 class Change:
-    """What `init` or its undoing did: each thing written, and warnings."""
+    """The result of `init` or `init --uninstall`: the changes, and warnings."""
 
     def __init__(self) -> None:
         self.written: list[str] = []
@@ -41,7 +41,7 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
     """Set a project up; return what was written. Raises OrchestratorError and OSError.
 
     `now` is epoch seconds. `commands` says whether to copy skills to `.claude/commands/`; None
-    repeats what was said at the last `init`, at first yes.
+    repeats the choice of the last `init`. The default at the first `init` is yes.
     """
     root = layout.root
     if repository.resolve(root, "HEAD") is None:
@@ -52,7 +52,7 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
         )
     mark.require_no_links(layout)
     if not mark.is_initialised(layout) and os.path.isdir(layout.cache):
-        # Whoever made this clone did not make that: it came with a commit, or is of another set-up.
+        # This cache came with a commit or from another set-up, so it is not trusted.
         shutil.rmtree(layout.cache)
     change = Change()
     for folder in (layout.shared, layout.prs, layout.agents, layout.cache):
@@ -80,17 +80,17 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
 
 
 def _write_mark(layout: Layout, now: float, commands: bool) -> None:
-    """Record what the person said, and where this shell has the programs that ticks need."""
+    """Record the person's choices, and the paths in this shell of the programs that ticks need."""
     known = mark.read(layout)
     client = registry.of_config(load.settings(layout, write_cache=False).config)
     record = {
         **known,
         "initialised": known.get("initialised") or iso(now),
-        #: What is believed and run from `.orchestrator/` bears it.
+        #: Files in `.orchestrator/` that are trusted or executed contain this key.
         "key": mark.key(layout) or os.urandom(16).hex(),
         "programs": {name: shutil.which(name) for name in ("git", client.program, "gh")},
         "commands": commands,
-        #: The base branch, where neither the configuration nor the remote names one.
+        #: The base branch, if neither the configuration nor the remote names a base branch.
         "branch": known.get("branch") or repository.current_branch(layout.root),
     }
     if record != known:
@@ -98,7 +98,7 @@ def _write_mark(layout: Layout, now: float, commands: bool) -> None:
 
 
 def first_config(root: str, *, start: bool) -> bytes:
-    """Return the `agents.yaml` of a project that has none."""
+    """Return the first `agents.yaml` of a project."""
     branch = remotes.head(root, "origin") or repository.current_branch(root) or "main"
     template = os.path.join(resources(), "plugin", "templates", "agents.yaml")
     with open(template, encoding="utf-8") as file:
@@ -117,7 +117,7 @@ def _unpause(layout: Layout, change: Change) -> None:
 
 
 def _warnings(layout: Layout) -> list[str]:
-    """Return what the project still lacks; nothing is started to find out."""
+    """Return the warnings about missing parts. Starts no program."""
     config = load.settings(layout, write_cache=False).config
     looked = (program.find(config, layout.root, os.environ), probes.gh_absent(layout, config))
     found = [f"{e.message}; {e.hint}" for e in looked if isinstance(e, Finding)]

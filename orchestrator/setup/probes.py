@@ -1,7 +1,6 @@
 """Tries the programs and services that the scheduler needs, each within a time limit.
 
-For `doctor` only: no tick does this. Every probe answers with findings, and raises nothing for
-what it finds.
+Only `doctor` uses the probes, not a tick. Each probe returns findings and does not raise errors.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.pulls import forges
 
-#: Seconds for each program that is tried.
+#: Seconds that each program may take.
 PROBE_TIMEOUT = 10.0
-#: `rev-parse --path-format` (git's release notes of 2.31); everything else that is used is older.
+#: `rev-parse --path-format` needs git 2.31 (its release notes); other options in use are older.
 OLDEST_GIT = (2, 31)
 
 
 def python() -> Finding:
-    """Name the interpreter that runs this, and so every tick."""
+    """Return the interpreter that runs this process and every tick."""
     return ok("python", f"Python {'.'.join(map(str, sys.version_info[:3]))} ({sys.executable})")
 
 
 def git_program(cwd: str) -> Finding:
-    """Look whether git is there and new enough."""
+    """Check that git is installed and new enough."""
     wanted = ".".join(map(str, OLDEST_GIT))
     try:
         said = call.run(cwd, "--version", timeout=PROBE_TIMEOUT).out.strip()
@@ -46,9 +45,9 @@ def git_program(cwd: str) -> Finding:
 
 
 def trust(root: str) -> Finding:
-    """Look whether git works in this folder at all: it refuses a folder of another user.
+    """Check that git works in this folder: git refuses a folder of another user.
 
-    The client's own trust in a folder is not needed: each run brings its permissions along.
+    The client's folder trust is not needed, because each run has its own permissions.
     """
     try:
         done = call.run(root, "rev-parse", "--git-dir", timeout=PROBE_TIMEOUT)
@@ -57,13 +56,13 @@ def trust(root: str) -> Finding:
     if done.code == 0:
         return ok("trust", "git trusts this folder (the client's folder trust is not needed)")
     said = (done.err.strip().splitlines() or ["no reason given"])[0]
-    mine = f"chown it, or: git config --global --add safe.directory {shlex.quote(root)}"
+    mine = f"chown the folder, or: git config --global --add safe.directory {shlex.quote(root)}"
     hint = mine if "dubious ownership" in said else "try: git status"
     return fail("trust", f"git refuses to work in {root}: {said}", hint)
 
 
 def git_identity(root: str) -> Finding:
-    """Look whether git knows the user's name for commits."""
+    """Check that git knows the user's name for commits."""
     try:
         known = bool(repository.settings(root, "user.email"))
     except OrchestratorError as error:
@@ -81,7 +80,7 @@ def git_identity(root: str) -> Finding:
 
 
 def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) -> Finding:
-    """Look whether the forge can be used."""
+    """Check that the forge can be used."""
     try:
         absent = gh_absent(layout, config)
         where = forges.of_project(layout, config)
@@ -107,7 +106,7 @@ def gh_absent(layout: Layout, config: Config) -> Finding | None:
 
 
 def remote(layout: Layout, config: Config) -> Finding:
-    """Look whether the remote answers, and has the base branch."""
+    """Check that the remote answers and has the base branch."""
     root, name, base = layout.root, config.remote, config.base_branch or "HEAD"
     try:
         if remotes.url(root, name) is None:

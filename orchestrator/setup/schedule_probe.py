@@ -1,7 +1,7 @@
-"""Tries the installed schedule for `doctor`: its entry, its launcher, and what both can reach.
+"""Tests the installed schedule for `doctor`: its entry, its launcher, and what both can reach.
 
-What works from a terminal often fails under cron: another PATH, no sign-in, no keys. So the entry's
-script is really started, in the environment that the schedule would give it.
+A program that works in a terminal often fails under cron: another PATH, no sign-in, no keys. So
+`doctor` starts the entry's script in the environment of the schedule.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _LEVELS = ("ok", "warn", "fail")
 def look(
     layout: Layout, client: Client, variables: Mapping[str, str], here: list[Finding]
 ) -> Iterator[Finding]:
-    """Look whether the installed schedule starts ticks, and what it lacks that this shell has.
+    """Check that the installed schedule starts ticks and lacks nothing that this shell has.
 
-    `here` is what was found from this shell. Nothing is found where no schedule was installed.
+    `here` has the findings from this shell. Without an installed schedule there are no findings.
     """
     entry = mark.schedule(layout)
     if entry is None:
@@ -53,7 +53,7 @@ def look(
     wrong += [*_from_schedule(entry, client, given, here, again), *_zone(entry, given, variables)]
     yield from wrong
     if not wrong:
-        message = f"{entry.kind} starts {entry.launcher}, which finds what it needs"
+        message = f"{entry.kind} starts {entry.launcher}, which finds all programs that it needs"
         yield ok("schedule", message)
 
 
@@ -63,14 +63,14 @@ def _entry(entry: Entry, state: str, again: str) -> Iterator[Finding]:
         yield warn("schedule", message, f"unless you changed it: {again}")
     version = program_copy.version()
     if version is None:
-        yield fail("schedule", f"{entry.launcher} starts nothing", again)
+        yield fail("schedule", f"{entry.launcher} does not start the program", again)
     elif program_copy.is_newer(__version__, version):
         message = f"the schedule starts version {version}, this is {__version__}"
         yield warn("schedule", message, "orchestrator init")
 
 
 def _lost(layout: Layout, entry: Entry, again: str) -> Iterator[Finding]:
-    """Find programs that `init` found, and that are no longer on the schedule's PATH."""
+    """Find programs that `init` found but that are not on the schedule's PATH any more."""
     programs = mark.read(layout).get("programs")
     for name, path in (programs if isinstance(programs, dict) else {}).items():
         if path and shutil.which(name, path=entry.path) is None:
@@ -81,14 +81,14 @@ def _lost(layout: Layout, entry: Entry, again: str) -> Iterator[Finding]:
 def _from_schedule(
     entry: Entry, client: Client, given: Mapping[str, str], here: list[Finding], again: str
 ) -> Iterator[Finding]:
-    """Start the entry as the schedule does, and return what is worse there than here."""
+    """Start the entry as the schedule does; return the findings that are worse than here."""
     done = schedule.probe(entry, "_probe", given)
     try:
         found = [Finding(**each) for each in json.loads(done.out)["findings"]]
     except (ValueError, LookupError, TypeError):
         limit = f"no answer within {schedule.PROBE_TIMEOUT:.0f} s"
         said = limit if done.code is None else (done.err.strip() or f"exit code {done.code}")
-        message = f"started as by {entry.kind}, {entry.launcher} fails: {said.splitlines()[-1]}"
+        message = f"started by {entry.kind}, {entry.launcher} fails: {said.splitlines()[-1]}"
         yield fail("schedule", message, again)
         return
     for each in found:
@@ -104,7 +104,7 @@ def _from_schedule(
 def _zone(
     entry: Entry, given: Mapping[str, str], variables: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Find a time zone that only this shell has: agents' cron expressions use local time."""
+    """Compare the time zones of schedule and shell: agents' cron expressions use local time."""
     here, there = (_offset(each.get("TZ")) for each in (variables, given))
     if here != there:
         message = f"started by {entry.kind}: local time is {there} there, {here} in this shell"
@@ -113,7 +113,7 @@ def _zone(
 
 
 def _offset(zone: str | None) -> str:
-    """Return how far local time is from UTC with this TZ, or with the machine's own zone."""
+    """Return the offset of local time from UTC (`+0100`) with this TZ, or the machine's zone."""
     variables = {"PATH": os.defpath, **({"TZ": zone} if zone else {})}
     done = commands.run(("date", "+%z"), cwd=os.sep, environment=variables, timeout=PROBE_TIMEOUT)
     return done.out.strip()

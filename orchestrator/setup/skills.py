@@ -1,7 +1,7 @@
 """The skills for people, copied to the project's `.claude/commands/`.
 
-A copy bears a seal: a comment in its front matter with the digest of the text without the seal. A
-copy that nobody edited is brought up to date and taken out again; any other belongs to its editor.
+A copy has a seal: a comment in its front matter with the digest of the text without the seal. An
+unedited copy is updated and, at uninstall, removed. An edited copy is the user's file.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _COMMAND = re.compile(r"(?<![\w./:-])orchestrator(?= [a-z_])")
 def put(root: str) -> list[str]:
     """Copy the skills to `.claude/commands/`; return what was written. Raises OrchestratorError.
 
-    Files that somebody edited stay. What `.orchestrator/commands/` has under the same name goes
-    before the shipped text.
+    Edited files remain. A file of the same name in `.orchestrator/commands/` replaces the shipped
+    text.
     """
     written = []
     command = _command(root)
@@ -43,7 +43,7 @@ def put(root: str) -> list[str]:
 
 
 def take(root: str) -> list[str]:
-    """Remove the copies that nobody edited, and the folders that held nothing else."""
+    """Remove unedited copies, and then empty folders; return the names of the removed copies."""
     folder = os.path.join(root, ".claude", "commands")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     removed = [n for n in names if _is_unedited(read_text(os.path.join(folder, n)))]
@@ -57,7 +57,7 @@ def take(root: str) -> list[str]:
 
 
 def _shipped() -> dict[str, str]:
-    """Return the text of each skill that is meant for people, by name."""
+    """Return the text of each skill for people, by name."""
     folder = os.path.join(resources(), "skills")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     texts = {name: read_text(os.path.join(folder, name, "SKILL.md")) for name in names}
@@ -65,21 +65,21 @@ def _shipped() -> dict[str, str]:
 
 
 def _command(root: str) -> str:
-    """Return how a session that runs at the top of the project can call the product.
+    """Return the command with which a session at the top of the project can call the product.
 
-    A submodule is not on anybody's PATH, and its relative path is the same in every clone.
+    A submodule is not on the PATH, but its relative path is the same in every clone.
     """
     launcher = os.path.join("orchestrator", "bin", "orchestrator")
     return launcher if os.access(os.path.join(root, launcher), os.X_OK) else "orchestrator"
 
 
 def _sealed(text: str) -> str:
-    """Return a text that begins with front matter, with the seal in it."""
+    """Return a text that begins with front matter, with the seal added."""
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
     return text.replace("---\n", f"---\n{_SEAL}{digest}\n", 1)
 
 
 def _is_unedited(text: str) -> bool:
-    """Return whether a text is a copy as some version of `put` left it."""
+    """Return whether a text is an unedited copy, written by any version of `put`."""
     plain = re.sub(rf"^{_SEAL}.*\n", "", text, count=1, flags=re.MULTILINE)
     return plain != text and _sealed(plain) == text

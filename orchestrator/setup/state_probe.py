@@ -1,4 +1,4 @@
-"""What `doctor` looks at in the project's own folder: rights, space, tasks, times and locks."""
+"""The checks of `doctor` in the project's folder: permissions, space, tasks, times and locks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from orchestrator.tasks import store as stores
 from orchestrator.tick import problems
 from orchestrator.upkeep import clean
 
-#: Bytes free below which a run may fail, and below which the queue itself may.
+#: With fewer free bytes than these, a run may fail, and the queue itself may fail.
 LITTLE_SPACE, NO_SPACE = 1 << 30, 100 << 20
 #: Seconds by which a recorded time may be ahead of the clock.
 AHEAD = 60.0
-#: How many findings of one kind are listed one by one.
+#: Maximum findings of one kind that are listed.
 MOST_LISTED = 20
-#: What of `.orchestrator/` belongs into commits; everything else belongs to this machine.
+#: The files of `.orchestrator/` that belong in commits; all others belong to this machine.
 _COMMITTED = ("agents.yaml", "global-instructions.md", "commands/", "roles/")
 
 
@@ -58,11 +58,11 @@ def disk(subject: Subject) -> Iterator[Finding]:
         yield ok("disk", message)
     else:
         level = fail if free < NO_SPACE else warn
-        yield level("disk", message, "free some space on that disk")
+        yield level("disk", message, "free space on this disk")
 
 
 def tracked(subject: Subject) -> Iterator[Finding]:
-    """What git tracks of this machine's own state: a pull would replace it."""
+    """Find this machine's state among the files that git tracks: a pull would replace it."""
     folder = ".orchestrator/"
     committed = tuple(folder + name for name in _COMMITTED)
     names = repository.tracked(subject.layout.root, folder)
@@ -87,7 +87,7 @@ def tasks(subject: Subject) -> Iterator[Finding]:
 
 
 def _of_queue(subject: Subject, code: str) -> list[tuple[str, str]]:
-    """Return the messages and hints of what is wrong with the queue, for one code."""
+    """Return the messages and hints of the queue's problems with one code."""
     found = stores.of_project(subject.layout).findings(subject.now)
     return [(problem.message, problem.hint or "") for problem in found if problem.code == code]
 
@@ -110,7 +110,7 @@ def leftovers(subject: Subject) -> Iterator[Finding]:
 
 
 def clock(subject: Subject) -> Iterator[Finding]:
-    """Recorded times that are ahead of the clock."""
+    """Find recorded times that are ahead of the clock."""
     layout = subject.layout
     times = {f"the last tick ({layout.scheduler_lock})": problems.last_tick(layout)}
     for name in agent_memory.names(layout):

@@ -1,4 +1,4 @@
-"""What `doctor` examines."""
+"""The input of the checks of `doctor`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.layout import Layout
 
 
 class Subject(NamedTuple):
-    """A project that is examined, its configuration, the environment, and the time (epoch)."""
+    """A project, its configuration, the environment, and the time (epoch seconds)."""
 
     layout: Layout
     loaded: Settings

@@ -1,8 +1,7 @@
-"""Taking a project's set-up out again: all that is ours goes, all that is the user's stays.
+"""Uninstall from a project: remove the product's files and keep the user's files.
 
-What stays is the queue with its history, the configuration, the pull requests of the local forge,
-what today has cost, and in git whatever agents committed or left uncommitted. Everything else can
-be made again.
+The queue with its history, the configuration, the pull requests of the local forge, today's costs,
+and in git the agents' commits and uncommitted changes remain. All other files can be created again.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from orchestrator.system import files, locks
 from orchestrator.tasks import store as stores
 from orchestrator.upkeep import clean
 
-#: Seconds to wait for a tick under way.
+#: Seconds to wait for an active tick.
 _TICK_WAIT = 30.0
 
 
 def require_rest(layout: Layout) -> None:
-    """Raise OrchestratorError while an agent has a run: nobody would look after it any more."""
+    """Raise OrchestratorError if an agent has a run: no later tick would settle it."""
     busy = [
         name
         for name in agent_memory.names(layout)
@@ -36,23 +35,24 @@ def require_rest(layout: Layout) -> None:
     ]
     if busy:
         raise OrchestratorError(
-            f"still at work: {', '.join(busy)}",
-            "end that first: orchestrator stop --all; then the same command again",
+            f"still running: {', '.join(busy)}",
+            "stop them first: orchestrator stop --all; then repeat this command",
             code="running",
         )
 
 
 def carry_out(layout: Layout) -> Change:
-    """Take out what `init` and the ticks put in; return what went, and what could not.
+    """Remove the files that `init` and the ticks created; return the changes and the warnings.
 
-    Raises OrchestratorError, LockHeld and OSError; what is still there then goes the next time.
+    Raises OrchestratorError, LockHeld and OSError; another call then removes the rest.
     """
     change = Change()
     if os.path.isdir(layout.home):
         lock = locks.Lock(layout.scheduler_lock, _TICK_WAIT)
         with contextlib.closing(lock), lock:
             require_rest(layout)
-            # While git still ignores the product's files in worktrees: those are not rescued.
+            # First, because git must still ignore the product's files in worktrees; otherwise they
+            # would be rescued.
             _take_agents(layout, change)
             _take_outside(layout, change)
             _take_scraps(layout)
@@ -66,14 +66,14 @@ def carry_out(layout: Layout) -> Change:
 
 
 def left_in_git(layout: Layout) -> tuple[int, int]:
-    """Return how many branches of agents there are, and how many rescued states."""
+    """Return the number of agents' branches and the number of rescued states."""
     refs = repository.refs(layout.root, f"refs/heads/{BRANCH_PREFIX}", repository.RESCUE)
     rescued = sum(name.startswith(repository.RESCUE) for name in refs)
     return len(refs) - rescued, rescued
 
 
 def _take_agents(layout: Layout, change: Change) -> None:
-    """Remove worktrees, once what only they hold is safe, and what is remembered of runs."""
+    """Remove run records, and worktrees after their unmerged work is saved."""
     config = load.settings(layout, write_cache=False).config
     today = time.strftime("%Y-%m-%d")
     for name in agent_memory.names(layout):
@@ -82,13 +82,13 @@ def _take_agents(layout: Layout, change: Change) -> None:
             try:
                 gone = clean.drop_worktree(layout, path, config)
             except OrchestratorError as error:
-                change.warnings.append(f"{path} stays: {error.message}")
+                change.warnings.append(f"{path} remains: {error.message}")
                 continue
             if not gone:
-                change.warnings.append(f"{path} stays: hooks.before_remove objects")
+                change.warnings.append(f"{path} remains: hooks.before_remove failed")
                 continue
             change.written.append(f"the worktree of {name}")
-        # Set up again today, the project has only what is left of its `budgets.daily_usd`.
+        # If the project is set up again today, today's costs must count for `budgets.daily_usd`.
         spend = agent_memory.read(layout, name).spend
         kept = {os.path.basename(layout.agent_state(name))} if spend.get(today) else set()
         if kept:
@@ -96,14 +96,14 @@ def _take_agents(layout: Layout, change: Change) -> None:
         for each in sorted(set(os.listdir(layout.agent(name))) - kept):
             there = os.path.join(layout.agent(name), each)
             if each.startswith("worktree"):
-                # What git could not keep was set aside, or is no worktree any more.
-                change.warnings.append(f"{there} stays: git knows nothing of what is in it")
+                # A folder that git could not save, or that is not a worktree any more.
+                change.warnings.append(f"{there} remains: git does not track its contents")
             else:
                 files.remove_tree(there)
 
 
 def _take_outside(layout: Layout, change: Change) -> None:
-    """Take out what lies outside `.orchestrator/`, the mark of this clone last."""
+    """Remove the files outside `.orchestrator/`, and last the mark of this clone."""
     change.written += user_files.take(layout)
     change.written += skills.take(layout.root)
     files.remove(layout.idle_stamp)
@@ -113,7 +113,7 @@ def _take_outside(layout: Layout, change: Change) -> None:
 
 
 def _take_scraps(layout: Layout) -> None:
-    """Remove what only ticks need."""
+    """Remove the files that only ticks need."""
     files.remove_tree(layout.cache)
     stores.of_project(layout).take_away()
     for path in (
@@ -127,7 +127,7 @@ def _take_scraps(layout: Layout) -> None:
 
 
 def _take_config(layout: Layout, change: Change) -> None:
-    """Remove a configuration that nobody edited or committed: `init` would write it again."""
+    """Remove a configuration that was not edited or committed: `init` would write it again."""
     try:
         with open(layout.config, "rb") as file:
             text = file.read()
@@ -136,4 +136,4 @@ def _take_config(layout: Layout, change: Change) -> None:
     first = [init_project.first_config(layout.root, start=start) for start in (True, False)]
     if text in first and not call.ask(layout.root, "ls-files", "--", layout.config):
         files.remove(layout.config)
-        change.written.append(".orchestrator/agents.yaml (as it was written)")
+        change.written.append(".orchestrator/agents.yaml (unedited)")

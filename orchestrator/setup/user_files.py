@@ -1,6 +1,6 @@
 """The user's own text files that `init` adds to: ignore files and CLAUDE.md.
 
-What is added can be taken out again, and every other byte stays as it was.
+Every addition can be removed again, and all other bytes are kept.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from orchestrator.system import files
 class _Addition(NamedTuple):
     """A text that `init` adds to a file."""
 
-    #: What it is called in messages.
+    #: Its name in messages.
     name: str
     text: str
-    #: What is taken out again: the text, or what an earlier version or an editor made of it.
+    #: The text to remove: `text`, also as written by an earlier version or changed by an editor.
     pattern: str
 
 
@@ -54,7 +54,7 @@ def _places(layout: Layout) -> list[tuple[str, str, _Addition]]:
 
 
 def put(layout: Layout) -> list[str]:
-    """Add what is missing; return what was added. Raises OrchestratorError and OSError."""
+    """Add missing text; return the additions. Raises OrchestratorError and OSError."""
     written = []
     for path, name, addition in _places(layout):
         text = read_text(path)
@@ -67,7 +67,7 @@ def put(layout: Layout) -> list[str]:
 
 
 def take(layout: Layout) -> list[str]:
-    """Take the additions out; a file that held nothing else goes. Return what was taken out."""
+    """Remove the additions, and files that had nothing else. Return the removed additions."""
     taken = []
     for path, name, addition in _places(layout):
         text = read_text(path)
@@ -83,7 +83,7 @@ def take(layout: Layout) -> list[str]:
 
 
 def read_text(path: str) -> str:
-    """Return a file's text, whatever its bytes and line ends; empty where there is none."""
+    """Return a file's text with any bytes and line ends; empty if there is no file."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
@@ -92,17 +92,17 @@ def read_text(path: str) -> str:
 
 
 def write_text(path: str, text: str, top: str | None = None) -> None:
-    """Write what `read_text` returned, changed or not; mode and links stay as they are.
+    """Write a text from `read_text`, changed or not; keep the file's mode and links.
 
     CLAUDE.md is often a link to AGENTS.md. Raises OrchestratorError for a link that leads out of
-    the folder `top`, by default the file's own: the link may have come with a commit, and point at
-    the user's other files.
+    the folder `top` (default: the file's folder): the link may have come with a commit, and may
+    lead to other files of the user.
     """
     real = os.path.realpath(path)
     if not real.startswith(os.path.realpath(top or os.path.dirname(path)) + os.sep):
         raise OrchestratorError(
-            f"{path} leads out of its folder by a symbolic link: it is not written",
-            "put a file or folder there; or, for the skills: orchestrator init --no-commands",
+            f"{path} was not written: a symbolic link leads out of its folder",
+            "replace the link; or, to skip the skills: orchestrator init --no-commands",
             code="permissions",
         )
     os.makedirs(os.path.dirname(real), exist_ok=True)

@@ -164,7 +164,8 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     )
     task = history.fold(file.history, task)
     # After a crash, a claim may stand in a file that the store did not move.
-    return task if state == "claimed" else task._replace(claimed_by=None)
+    left = task.claimed_by is not None and state != "claimed"
+    return task._replace(claimed_by=None) if left else task
 
 
 # --- writing ------------------------------------------------------------------------------------

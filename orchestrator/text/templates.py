@@ -52,7 +52,7 @@ def render(
 
 
 def syntax_error(template: str) -> tuple[int, str] | None:
-    """Return the line of `template`, from 1, that is no template, and why; None when all is."""
+    """Return the first faulty line of `template` (from 1) and the reason; None if it is valid."""
     from jinja2 import TemplateSyntaxError
 
     try:
@@ -65,7 +65,7 @@ def syntax_error(template: str) -> tuple[int, str] | None:
 
 
 def _line_of(error: Exception) -> int:
-    """Return the line of the template, from 1, that an error came from."""
+    """Return the line of the template (from 1) that caused an error."""
     line = getattr(error, "lineno", None) or 1
     trace = error.__traceback__
     while trace is not None:

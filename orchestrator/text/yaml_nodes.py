@@ -1,9 +1,9 @@
 """The one YAML reader: `agents.yaml`, the front matter of role files and tasks, and edits use it.
 
 A text is composed to nodes, never constructed. So every problem has its line, a value can be
-checked or spliced where it stands, and no text runs code, loops or takes for ever. A `Check` takes
-a node and its path; it returns the value, or reports a problem, and reading goes on: all problems
-are found in one pass.
+checked or spliced in place, and no text can run code, loop or take forever. A `Check` takes a node
+and its path. It returns the value, or reports a problem and reading continues, so one pass finds
+all problems.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ MAX_PROBLEMS = 100
 TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS = {TAG + word for word in ("null", "bool", "int", "float", "str")}
 UNPRINTABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-#: Stands for a value with a problem: nothing that holds it is ever returned.
+#: Replaces a value that has a problem. A result that contains it is never returned.
 BAD: Any = object()
 
 
 class Reading:
-    """One reading of one file: its problems, the line of each key, and what it may still cost.
+    """One reading of one file: its problems, the line of each key, and its remaining limits.
 
-    `path` is how problems name the file, `hint` what to do about them. `names` are the values that
-    a check may ask for, such as the roles that exist; None takes any.
+    `path` is the file's name in problems, `hint` says how to fix them. `names` are the values that
+    a check may require, such as the existing roles; None allows any value.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Reading:
                 self.expected(key, where, "text as a key")
             elif key.value in found:
                 first = line_of(found[key.value][0])
-                self.wrong(line_of(key), _join(where, key.value), f"twice; first on line {first}")
+                self.wrong(line_of(key), _join(where, key.value), f"duplicate of line {first}")
             else:
                 found[key.value] = (key, value)
         for source in merged:
@@ -157,8 +157,8 @@ def is_null(node: Node) -> bool:
 def front_matter(reading: Reading, text: str) -> tuple[str, str] | None:
     """Split a text that begins with `---` into its front matter and what is below it.
 
-    The front matter keeps the line numbers of the text. None where the first line is no boundary.
-    Raises ConfigError where no second boundary follows.
+    The front matter keeps the line numbers of the text. Returns None if the first line is not a
+    boundary. Raises ConfigError if no second boundary follows.
     """
     from frontmatter.default_handlers import YAMLHandler
 
@@ -169,7 +169,7 @@ def front_matter(reading: Reading, text: str) -> tuple[str, str] | None:
     try:
         block, below = handler.split(text)
     except ValueError:
-        reading.wrong(1, "", "it begins with `---`, and no second `---` ends that front matter")
+        reading.wrong(1, "", "it begins with `---`, but no second `---` ends the front matter")
         raise reading.error() from None
     # The boundary takes blank lines in.
     return "\n" * text.count("\n", 0, opening.end()) + block, below
@@ -230,7 +230,7 @@ def compose(
 
 
 def _refuse(reading: Reading, events: Iterable[Any], aliases: bool) -> None:
-    """Report what `yaml.compose` would take too long over, or must not take: depth, loops, tags."""
+    """Report depth, loops and tags that `yaml.compose` must not read or would read too slowly."""
     import yaml
 
     anchors: list[str | None] = []
@@ -240,7 +240,7 @@ def _refuse(reading: Reading, events: Iterable[Any], aliases: bool) -> None:
         if isinstance(event, yaml.CollectionEndEvent):
             anchors.pop()
         elif isinstance(event, yaml.AliasEvent) and anchor in anchors:
-            reading.wrong(line, "", f"*{anchor} stands inside its own anchor")
+            reading.wrong(line, "", f"*{anchor} is inside its own anchor")
         elif isinstance(event, yaml.CollectionStartEvent):
             anchors.append(anchor)
         if (tag or anchor) and not aliases:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from orchestrator.model import Config, Outcome, Role
 
 #: By the variable that makes the client use a cloud's models: the families it signs in with there.
-_CLOUDS = {
+CLOUDS = {
     "CLAUDE_CODE_USE_BEDROCK": ("AWS_",),
     "CLAUDE_CODE_USE_MANTLE": ("AWS_",),
     "CLAUDE_CODE_USE_ANTHROPIC_AWS": ("AWS_",),
@@ -59,7 +59,7 @@ class Claude:
     def sign_in_names(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         clouds = [
             family
-            for switch, families in _CLOUDS.items()
+            for switch, families in CLOUDS.items()
             if variables.get(switch, "").strip().lower() not in _OFF
             for family in families
         ]

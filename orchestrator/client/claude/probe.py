@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from orchestrator.client import program, registry
 from orchestrator.client.claude import command, sandbox
-from orchestrator.client.claude.adapter import Claude, settings_folder
+from orchestrator.client.claude.adapter import CLOUDS, Claude, settings_folder
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.model import Config
 
@@ -18,26 +18,18 @@ from orchestrator.model import Config
 #: option '--system-prompt-snapshot'". Also `engines` in plugin.json, which only newer ones read.
 OLDEST = (2, 1, 257)
 #: Variables that sign the client in without a file. Only whether they are set is looked at.
-SIGN_IN = (
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_VERTEX",
-)
+SIGN_IN = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", Claude.token[1], *CLOUDS)
 
 
 def probe(config: Config, root: str, variables: Mapping[str, str]) -> Iterator[Finding]:
     """Look whether the client starts, is new enough, is signed in, and has its sandbox."""
-    tried = program.try_it(config, root, variables, command.environment(variables))
-    known = re.match(r"(\d+)\.(\d+)\.(\d+) \(Claude Code\)", tried.said or "")
+    found, said = program.try_it(config, root, variables, command.environment(variables))
+    known = re.match(r"(\d+)\.(\d+)\.(\d+) \(Claude Code\)", said)
     if known and tuple(map(int, known.groups())) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        message = f"{tried.finding.message}: runs need {oldest} or newer"
-        yield fail("client", message, "claude update")
-    else:
-        yield tried.finding
-    if tried.program is None:
+        message = f"{found.message}: runs need {'.'.join(map(str, OLDEST))} or newer"
+        found = fail("client", message, "claude update")
+    yield found
+    if not said and found.level == "fail":
         return
     yield sign_in(config, variables)
     if config.client_sandbox:
