@@ -50,7 +50,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "test_any_memory_of_an_agent_stops_nobody": ("1", "3", "7"),
     "test_any_record_of_a_pull_request_is_shown_or_passed_over": ("2", "5", "9"),
     "test_any_word_in_the_place_of_an_id_is_refused_and_changes_nothing": ("0", "7", "12"),
-    "test_doctor_notices_a_schedule_that_cannot_work": ("broken", "starts nothing"),
+    "test_doctor_notices_a_schedule_that_cannot_work": ("broken", "does not start"),
     "test_every_kind_of_change_makes_the_next_tick_a_whole_one": ("edited", "dropped", "hold"),
     "test_failure_03_the_result_line_decides_and_not_the_exit_code": (
         "exit code 1",
