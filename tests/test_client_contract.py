@@ -209,7 +209,7 @@ def test_two_clients_in_one_configuration_are_refused(other: World) -> None:
     other.write_config("claude: {sandbox: false}\nplain: {command: x}\nagents: []\n")
     [found] = [f for f in other.json("doctor")["findings"] if f["code"] == "config_error"]
     assert found["level"] == "fail"
-    assert "agents.yaml:2: plain: there is claude too" in found["message"]
+    assert "agents.yaml:2: plain: there is also claude" in found["message"]
 
 
 def test_a_run_is_read_by_the_client_that_it_was_started_with(other: World) -> None:

@@ -25,7 +25,7 @@ WORLDS: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, str | None]]] 
     "one start per tick": (
         {"agents": PAIR, "max_starts": 1},
         {"T1": "implement", "T2": "implement"},
-        {"a": None, "b": "max_starts", "T1": None, "T2": "queue_order"},
+        {"a": None, "b": "max_starts", "T1": None, "T2": "max_starts"},
     ),
     "an agent for each task": (
         {"agents": PAIR},
