@@ -165,4 +165,4 @@ def _run_hook(job: Job) -> None:
         what = "took too long" if done.code is None else f"exited {done.code}: {said}"
         lacked = secret_names.named_in(command + said, os.environ, variables)
         why = f"hooks.after_create {what} {secret_names.hint(lacked)}".rstrip()
-        raise SystemFault(why, "mend the hook", code="hook_failed")
+        raise SystemFault(why, "fix the hook", code="hook_failed")
