@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import test_process
 from harness import kill
+from test_process import RUN, Start, pid_in, wait_for
 
-from orchestrator.system import process
 from orchestrator.system.processes import HERE, MARKS, Linux, Processes, Psutil
 
-RUN = f"20261129T090000Z-{os.getpid()}"
-Start = Callable[..., subprocess.Popen[bytes]]
+start = test_process.start
 
 
 @pytest.fixture(
@@ -28,36 +26,6 @@ Start = Callable[..., subprocess.Popen[bytes]]
 def system(request: pytest.FixtureRequest) -> Processes:
     made: Processes = request.param()
     return made
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Start shell commands, each in a group of its own; end what is left of them."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def shell(text: str, **variables: str) -> subprocess.Popen[bytes]:
-        environment = {"PATH": os.environ["PATH"], **variables}
-        child = subprocess.Popen(("/bin/sh", "-c", text), env=environment, process_group=0)
-        started.append(child)
-        return child
-
-    yield shell
-    for child in started:
-        process.kill_group(child.pid)
-        child.wait()
-    process.end_run(None, None, RUN, grace=0)
-
-
-def wait_for(condition: Callable[[], object], limit: float = 20) -> None:
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
-
-
-def pid_in(path: Path) -> int:
-    wait_for(lambda: path.exists() and path.read_text().strip())
-    return int(path.read_text())
 
 
 def test_an_identity_is_of_one_living_process(system: Processes, start: Start) -> None:
