@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 #: The forges, by the value of `forge` in agents.yaml (`pulls.forges` has the classes).
 FORGES = ("github", "local")
+#: How a pull request may be merged.
+MERGE_METHODS = ("merge", "squash", "rebase")
 STATES = ("incoming", "claimed", "blocked", "done", "failed")
 #: States of unfinished tasks.
 OPEN_STATES = ("incoming", "claimed", "blocked")
@@ -87,6 +89,8 @@ class Review(NamedTuple):
     after: tuple[str, ...] = ("implement", "test")
     max_rounds: int = 3
     auto_merge: bool = False
+    #: One of `MERGE_METHODS`, or "auto": the first that the repository allows.
+    merge_method: str = "auto"
 
 
 class Hooks(NamedTuple):
@@ -268,8 +272,35 @@ def task_order(task: Task) -> tuple[int, float, str]:
     return (rank, created, task.id)
 
 
+class Given(NamedTuple):
+    """A review that an agent or a person gave on a pull request."""
+
+    by: str
+    #: "agent" or "person".
+    kind: str
+    #: "approved" or "changes_requested".
+    verdict: str
+    #: The commit that was reviewed; None when nothing says it.
+    commit: str | None = None
+    text: str = ""
+    #: ISO 8601.
+    at: str | None = None
+    #: Whether it settles every objection given before it (`pr approve`).
+    settles: bool = False
+
+
+class RemoteCheck(NamedTuple):
+    """A check that the forge ran on a pull request's head."""
+
+    name: str
+    #: passed, failed or pending.
+    state: str
+    url: str | None = None
+    required: bool = False
+
+
 class PullRequest(NamedTuple):
-    """A pull request of either forge."""
+    """A pull request that the product opened, on either forge."""
 
     id: str
     task: str | None
@@ -280,11 +311,20 @@ class PullRequest(NamedTuple):
     title: str
     #: open, merged or closed.
     state: str
-    #: approved, changes_requested or None.
+    #: What the reviews of `head` come to: approved, changes_requested or None (reference 9.1).
     verdict: str | None = None
     url: str | None = None
-    #: The commit the verdict was given on.
+    #: The commit that the verdict was given on.
     reviewed: str | None = None
+    #: The reviews that people gave on the forge, oldest first.
+    reviews: tuple[Given, ...] = ()
+    checks: tuple[RemoteCheck, ...] = ()
+    #: Whether the forge could merge it now; None when not known.
+    mergeable: bool | None = None
+    #: Whether the forge merges it by itself later (a merge queue, or checks that still run).
+    queued: bool = False
+    #: When the forge last changed it, as the forge writes it.
+    updated: str | None = None
 
 
 # --- what the planner sees and says ------------------------------------------------------------

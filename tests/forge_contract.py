@@ -13,7 +13,7 @@ from conftest import git as sh
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import remotes, repository
-from orchestrator.model import FORGES, PullRequest
+from orchestrator.model import FORGES, Given, PullRequest
 from orchestrator.pulls.forge import Forge
 
 
@@ -64,27 +64,27 @@ class ForgeContract:
         assert world.forge.probe(os.environ, 30.0) is None
 
     def test_an_opened_pull_request_is_found_afterwards(self, world: World) -> None:
-        assert world.forge.list() == []
+        assert world.forge.refresh() == []
         head = branch(world.repo, "agent/T1")
         pr = world.forge.open(wanted(head), "What and why.")
         assert (pr.id, pr.task, pr.branch, pr.base) == ("1", "T1", "agent/T1", "main")
         assert (pr.head, pr.title, pr.state, pr.verdict) == (head, "Fix it", "open", None)
         assert pr.url
-        assert world.forge.list() == [pr] == [world.forge.show("1")]
+        assert world.forge.refresh() == [pr] == [world.forge.show("1")]
 
     def test_opening_it_again_finds_it_with_its_new_head(self, world: World) -> None:
         pr = world.forge.open(wanted(branch(world.repo, "agent/T1")), "body")
         head = branch(world.repo, "agent/T1", "more\n")
         again = world.forge.open(wanted(head), "body")
         assert (again.id, again.head) == (pr.id, head)
-        assert len(world.forge.list()) == 1
+        assert len(world.forge.refresh()) == 1
 
     def test_pull_requests_are_listed_in_every_state_oldest_first(self, world: World) -> None:
         for number in range(1, 4):
             name = f"agent/T{number}"
             world.forge.open(wanted(branch(world.repo, name), name), "")
         world.forge.close("2")
-        found = [(pr.id, pr.branch, pr.state) for pr in world.forge.list()]
+        found = [(pr.id, pr.branch, pr.state) for pr in world.forge.refresh()]
         assert found == [
             ("1", "agent/T1", "open"),
             ("2", "agent/T2", "closed"),
@@ -101,14 +101,15 @@ class ForgeContract:
     def test_a_verdict_can_be_given_again_after_a_crash(self, world: World) -> None:
         head = branch(world.repo, "agent/T1")
         world.forge.open(wanted(head), "")
+        review = Given("rev-1", "agent", "changes_requested", head, "Look again.")
         for _ in range(2):
-            world.forge.give_verdict("1", "changes_requested", head, "Look again.")
+            world.forge.post(world.forge.show("1"), review)
         assert world.forge.show("1").state == "open"
 
     def test_a_merge_moves_the_base_and_is_seen(self, world: World) -> None:
         head = branch(world.repo, "agent/T1")
         pr = world.forge.open(wanted(head), "")
-        assert world.forge.merge(pr, head, lambda: world.land(head))
+        assert world.forge.merge(pr, head, "merge", lambda: world.land(head))
         assert world.forge.show("1").state == "merged"
         sh(world.repo, "fetch", "--quiet", "origin")
         assert repository.is_ancestor(str(world.repo), head, "origin/main")
@@ -122,7 +123,7 @@ class ForgeContract:
             raise OrchestratorError("it has commits that no review has seen")
 
         with pytest.raises(OrchestratorError):
-            world.forge.merge(pr, head, refuse)
+            world.forge.merge(pr, head, "merge", refuse)
         assert world.forge.show("1").state == "open"
 
     @pytest.mark.parametrize("odd", ["99", "", "x", "-1", "--web", "agent/T1", "²", "../1"])

@@ -332,7 +332,7 @@ def test_approved_work_that_cannot_be_merged_is_a_problem_until_it_can(world: Wo
     world.add("Wait for it")
 
     def told() -> list[dict[str, Any]]:
-        return [each for each in world.status()["problems"] if each["code"] == "push_rejected"]
+        return [each for each in world.status()["problems"] if each["code"] == "merge_refused"]
 
     world.tick_until(told, "the refused merge to be told")
     [problem] = told()

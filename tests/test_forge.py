@@ -18,7 +18,7 @@ from forge_contract import ForgeContract, World, branch, wanted
 from orchestrator.client import outcomes
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
-from orchestrator.model import FORGES, Config, Problem
+from orchestrator.model import FORGES, Config, Given, Problem
 from orchestrator.pulls import forges, states
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
@@ -62,10 +62,10 @@ class TestLocal(ForgeContract):
 def test_a_local_pull_request_is_a_record_that_anybody_can_read(
     local: Local, layout: Layout
 ) -> None:
-    assert local.list() == []
+    assert local.refresh() == []
     pr = local.open(wanted("a" * 40), "What and why.\n")
     assert (pr.id, pr.state, pr.head) == ("1", "open", "a" * 40)
-    assert local.list() == [local.show("1")] == [pr]
+    assert local.refresh() == [local.show("1")] == [pr]
     record = json.loads(Path(layout.prs, "1.json").read_text())
     assert (record["title"], record["body"]) == ("Fix it", "What and why.\n")
     assert pr.url == os.path.join(layout.prs, "1.json")
@@ -75,26 +75,25 @@ def test_a_pull_request_of_the_same_branch_is_found_and_brought_up_to_date(
     local: Local, layout: Layout
 ) -> None:
     first = local.open(wanted("a" * 40), "body")
-    local.give_verdict(first.id, "approved", "a" * 40, "Good.")
     again = local.open(wanted("a" * 40), "body")
-    assert (again.id, again.verdict, again.reviewed) == ("1", "approved", "a" * 40)
+    assert again == first
     moved = local.open(wanted("b" * 40), "body")
-    assert (moved.id, moved.head, moved.verdict) == ("1", "b" * 40, None)
+    assert (moved.id, moved.head) == ("1", "b" * 40)
     assert json.loads(Path(layout.prs, "1.json").read_text())["body"] == "body"
 
 
 @pytest.mark.parametrize("state", ["merged", "closed"])
 def test_what_is_over_is_never_opened_again(local: Local, state: str) -> None:
     local.open(wanted("a" * 40), "")
-    local.record("1", state)
+    local.book.record("1", state)
     assert local.open(wanted("b" * 40), "").id == "2"
-    assert [(pr.id, pr.state) for pr in local.list()] == [("1", state), ("2", "open")]
+    assert [(pr.id, pr.state) for pr in local.refresh()] == [("1", state), ("2", "open")]
 
 
 def test_numbers_sort_as_numbers(local: Local) -> None:
     for number in range(1, 12):
         local.open(wanted("a" * 40, f"agent/T{number}"), "")
-    assert [pr.id for pr in local.list()] == [str(n) for n in range(1, 12)]
+    assert [pr.id for pr in local.refresh()] == [str(n) for n in range(1, 12)]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_what_is_no_pull_request_is_not_found(local: Local, odd: str) -> None:
     with pytest.raises(NotFound):
         local.show(odd)
     with pytest.raises(NotFound):
-        local.record(odd, "closed")
+        local.book.record(odd, "closed")
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"id": "2"}', "\0"])
@@ -113,7 +112,7 @@ def test_a_damaged_record_hides_no_other(local: Local, layout: Layout, damage: s
     local.open(wanted("a" * 40), "")
     Path(layout.prs, "2.json").write_text(damage)
     Path(layout.prs, "notes.txt").write_text("mine")
-    assert [pr.id for pr in local.list()] == ["1"]
+    assert [pr.id for pr in local.refresh()] == ["1"]
     new = local.open(wanted("b" * 40, "agent/T2"), "")
     assert Path(layout.prs, "2.json").read_text() == damage
     assert new.id == "3"
@@ -143,7 +142,7 @@ def refreshed(layout: Layout, **config: Any) -> dict[str, str]:
     known = states.known(layout, settings)
     found = states.refresh(layout, settings, problems)
     assert found is not None
-    assert [pr.state for pr in found] == [pr.state for pr in Local(layout, settings).list()]
+    assert [pr.state for pr in found] == [pr.state for pr in Local(layout, settings).refresh()]
     assert known is not None
     return {pr.branch: pr.state for pr in found}
 
@@ -303,7 +302,7 @@ def test_a_pull_request_on_github_is_opened_once_and_found_afterwards(hub: Hub) 
     assert pr.url == "https://github.com/owner/repo/pull/1"
     assert hub.forge.open(wanted(head), "again") == pr
     assert hub.calls().count("pr create") == 1
-    assert hub.forge.list() == [pr] == [hub.forge.show("1")]
+    assert hub.forge.refresh() == [pr] == [hub.forge.show("1")]
     assert hub.state["prs"][0]["body"].startswith("What and why.\n\n")
 
 
@@ -327,7 +326,7 @@ def test_no_title_or_text_is_taken_for_an_option(hub: Hub, text: str) -> None:
     pr = hub.forge.open(wanted(head)._replace(title=title), text)
     assert pr.title == title
     assert text in hub.state["prs"][0]["body"]
-    hub.forge.give_verdict(pr.id, "changes_requested", head, text)
+    hub.forge.post(pr, Given("rev-1", "agent", "changes_requested", head, text))
     assert text in hub.state["prs"][0]["comments"][0]["body"]
 
 
@@ -335,7 +334,7 @@ def test_the_longest_text_that_a_run_can_report_fits(hub: Hub) -> None:
     head, longest = branch(hub.repo, "agent/T1"), "☃" * outcomes.TEXT_LIMIT
     pr = hub.forge.open(wanted(head)._replace(title="x" * task_file.MAX_TITLE), longest)
     assert pr.task == "T1"
-    hub.forge.give_verdict(pr.id, "changes_requested", head, longest)
+    hub.forge.post(pr, Given("rev-1", "agent", "changes_requested", head, longest))
 
 
 def test_the_task_is_found_whatever_the_text_says(hub: Hub) -> None:
@@ -352,7 +351,7 @@ def test_only_the_agents_branches_are_listed_in_every_state(hub: Hub) -> None:
         hub.set(prs=prs)
     head = branch(hub.repo, "persons-own")
     hub.forge.open(wanted(head, "persons-own"), "")
-    assert [(pr.id, pr.state) for pr in hub.forge.list()] == [
+    assert [(pr.id, pr.state) for pr in hub.forge.refresh()] == [
         ("1", "open"),
         ("2", "merged"),
         ("3", "closed"),
@@ -378,7 +377,9 @@ def test_a_review_on_github_is_the_verdict(hub: Hub, decision: str, verdict: str
 def test_an_agents_verdict_is_a_comment_for_github_lets_nobody_review_his_own(hub: Hub) -> None:
     head = branch(hub.repo, "agent/T1")
     hub.forge.open(wanted(head), "")
-    hub.forge.give_verdict("1", "changes_requested", head, "The tests lie.")
+    hub.forge.post(
+        hub.forge.show("1"), Given("rev-1", "agent", "changes_requested", head, "The tests lie.")
+    )
     (comment,) = hub.state["prs"][0]["comments"]
     assert head[:12] in comment["body"]
     assert "changes requested" in comment["body"]
@@ -390,8 +391,13 @@ def test_a_verdict_that_was_given_before_a_crash_is_not_given_again(hub: Hub) ->
     head = branch(hub.repo, "agent/T1")
     hub.forge.open(wanted(head), "")
     for _ in range(2):
-        hub.forge.give_verdict("1", "approved", head, "Looks right.\n")
-    hub.forge.give_verdict("1", "changes_requested", head, "On second thoughts.")
+        hub.forge.post(
+            hub.forge.show("1"), Given("rev-1", "agent", "approved", head, "Looks right.\n")
+        )
+    hub.forge.post(
+        hub.forge.show("1"),
+        Given("rev-1", "agent", "changes_requested", head, "On second thoughts."),
+    )
     assert [c["body"].split("**")[1] for c in hub.state["prs"][0]["comments"]] == [
         "approved",
         "changes requested",
@@ -403,7 +409,7 @@ def test_only_the_reviewed_commit_is_merged(hub: Hub) -> None:
     hub.forge.open(wanted(head), "")
     branch(hub.repo, "agent/T1", "sneaked in\n")
     with pytest.raises(OrchestratorError) as refused:
-        hub.forge.merge(hub.forge.show("1"), head, pytest.fail)
+        hub.forge.merge(hub.forge.show("1"), head, "merge", pytest.fail)
     assert "Head branch was modified" in refused.value.message
 
 
@@ -421,7 +427,7 @@ FAULTS: dict[str, Callable[[Hub], object]] = {
 def test_a_forge_that_fails_is_nobodys_fault(hub: Hub, name: str) -> None:
     head = branch(hub.repo, "agent/T1")
     FAULTS[name](hub)
-    for ask in (hub.forge.list, lambda: hub.forge.open(wanted(head), "body")):
+    for ask in (hub.forge.refresh, lambda: hub.forge.open(wanted(head), "body")):
         with pytest.raises(SystemFault) as fault:
             ask()
         assert fault.value.code == "forge_failed"
@@ -431,7 +437,7 @@ def test_a_forge_that_fails_is_nobodys_fault(hub: Hub, name: str) -> None:
 def test_without_gh_the_next_step_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SystemFault) as fault:
-        hub.forge.list()
+        hub.forge.refresh()
     assert "gh" in (fault.value.hint or "")
 
 

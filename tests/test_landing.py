@@ -16,8 +16,9 @@ from store_contract import entry, new_task
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import repository, worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Config, PullRequest, Review, Task
-from orchestrator.pulls import landing, review
+from orchestrator.model import STATES, Config, Given, PullRequest, Review, Task
+from orchestrator.project import faults as system_faults
+from orchestrator.pulls import landing, merging, review, states
 from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import history
@@ -68,8 +69,15 @@ class World:
             self.store.find(task), "done", entry("done", f"R-{task}", pr=pr.id, head=head)
         )
         if approved:
-            self.forge.give_verdict(pr.id, "approved", head, "Good.")
+            self.judge(task, "approved", head, "Good.")
         return self.forge.show(pr.id)
+
+    def judge(self, task: str, verdict: str, head: str, text: str = "") -> Task:
+        """A reviewer's verdict, as the end of its run records it."""
+        given = Given("rev-1", "agent", verdict, head, text)
+        found = self.store.find(task)
+        run = f"{verdict}-{head[:8]}"
+        return review.record_verdict(self.store, self.config, found, given, now=NOW - 1, run=run)
 
     def push_to_main(self, changes: dict[str, str]) -> str:
         """Somebody else's push."""
@@ -85,10 +93,10 @@ class World:
         sh(other, "push", "--quiet", "origin", "main")
         return sh(other, "rev-parse", "HEAD")
 
-    def land(self, **config: Any) -> list[str]:
-        said = landing.land_approved(self.layout, self.config._replace(**config), NOW)
-        assert sh(self.repo, "worktree", "list").count("\n") == 0
-        assert not [p for p in Path(self.layout.cache).iterdir() if p.name.startswith("landing-")]
+    def land(self, later: float = 0.0, **config: Any) -> list[str]:
+        """Land what is approved, `later` seconds after NOW."""
+        said = landing.land_approved(self.layout, self.config._replace(**config), NOW + later)
+        assert sh(self.repo, "worktree", "list").count("\n") <= 1
         return said
 
     def main(self) -> str:
@@ -99,7 +107,9 @@ class World:
         return file in sh(where, "ls-tree", "--name-only", "main").split("\n")
 
     def state(self, pr: PullRequest) -> tuple[str, str | None]:
-        now = self.forge.show(pr.id)
+        now = next(
+            each for each in states.known(self.layout, self.config) or () if each.id == pr.id
+        )
         return now.state, now.verdict
 
 
@@ -141,10 +151,26 @@ def test_what_is_approved_is_merged_and_the_persons_checkout_is_not_touched(worl
     assert sh(world.remote or world.repo, "rev-parse", "main^2") == pr.head
 
 
-def test_a_branch_that_is_ahead_of_its_base_is_landed_as_it_is(world: World) -> None:
-    pr = world.deliver("T1", {"a.txt": "a\n"})
+def test_a_branch_that_is_ahead_of_its_base_lands_as_a_merge_commit(world: World) -> None:
+    before, pr = world.main(), world.deliver("T1", {"a.txt": "a\n"})
     world.land()
-    assert world.main() == pr.head
+    assert sh(world.repo, "rev-parse", "origin/main^1", "origin/main^2").split() == [
+        before,
+        pr.head,
+    ]
+
+
+@pytest.mark.parametrize("method", ["squash", "rebase"])
+def test_the_configured_method_decides_how_commits_land(world: World, method: str) -> None:
+    world.branch("T1", {"a.txt": "a\n"})
+    pr, before = world.deliver("T1", {"b.txt": "b\n"}), world.push_to_main({"c.txt": "c\n"})
+    said = world.land(review=world.config.review._replace(merge_method=method))
+    assert said[0].startswith(f"merged {pr.id}")
+    made = sh(world.remote or world.repo, "rev-list", f"{before}..main").split()
+    assert len(made) == {"squash": 1, "rebase": 2}[method]
+    assert world.state(pr) == ("merged", "approved")
+    assert all(world.has(name) for name in ("a.txt", "b.txt", "c.txt"))
+    assert pr.head not in made
 
 
 def test_all_that_is_approved_lands_one_after_the_other(world: World) -> None:
@@ -159,7 +185,7 @@ def test_all_that_is_approved_lands_one_after_the_other(world: World) -> None:
 def test_what_is_not_approved_stays(world: World, verdict: str | None) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"}, approved=False)
     if verdict:
-        world.forge.give_verdict(pr.id, verdict, pr.head, "")
+        world.judge("T1", verdict, pr.head)
     assert world.land() == []
     assert world.state(pr) == ("open", verdict)
     assert not world.has("a.txt")
@@ -183,7 +209,7 @@ def test_a_pull_request_that_is_in_the_base_already_is_marked_and_nothing_is_pus
 ) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     sh(world.repo, "push", "--quiet", "origin", f"{pr.head}:main")
-    assert world.land()
+    assert world.land() == []
     assert world.state(pr)[0] == "merged"
     assert world.main() == pr.head
 
@@ -224,9 +250,9 @@ def test_a_conflict_goes_back_to_its_author_with_the_branch_intact(world: World)
     assert [line.split()[0] for line in said] == ["sent", "merged"]
     task = world.store.find("T1")
     assert (task.state, task.review_rounds, task.pr) == ("incoming", 1, pr.id)
-    feedback = [e.fields["feedback"] for e in world.store.read(task).history if e.event == "review"]
-    assert "README.md" in str(feedback[0])
-    assert "main" in str(feedback[0])
+    feedback = told(world, task)[-1][1]
+    assert "README.md" in feedback
+    assert "main" in feedback
     assert world.state(pr) == ("open", "changes_requested")
     assert world.state(other)[0] == "merged"
     assert sh(world.repo, "rev-parse", "refs/heads/agent/T1") == pr.head
@@ -281,12 +307,73 @@ def test_a_task_that_a_person_moved_is_left_where_it_is(world: World) -> None:
     assert world.state(pr) == ("open", "changes_requested")
 
 
-def test_a_pull_request_without_a_task_is_landed_and_refused_like_any_other(world: World) -> None:
-    head = world.branch("X", {"README.md": "one\n"})
-    pr = world.forge.open(PullRequest("", None, "agent/X", "main", head, "Ours", "open"), "")
-    world.forge.give_verdict(pr.id, "approved", head, "")
-    world.push_to_main({"README.md": "two\n"})
-    assert world.land()[0].startswith("sent")
+def test_a_pull_request_whose_task_is_gone_lands_only_by_a_person(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    Path(world.store.find("T1").where).unlink()
+    assert world.land() == []
+    assert merge(world, pr) == world.main()
+
+
+# --- a base that fails by itself -----------------------------------------------------------------
+
+
+def test_a_base_that_fails_its_checks_stops_landing_and_blames_no_author(world: World) -> None:
+    prs = [world.deliver(f"T{n}", {f"{n}.txt": "x\n"}) for n in range(2)]
+    red = world.push_to_main({"broken.txt": "x\n"})
+    count = world.repo.parent / "count"
+    checks = (f"echo >> {count}; ! test -e broken.txt",)
+    said = world.land(checks=checks)
+    assert said[0].startswith("the checks fail on main itself")
+    assert [world.state(pr) for pr in prs] == [("open", "approved")] * 2
+    assert {world.store.find(f"T{n}").state for n in range(2)} == {"done"}
+    assert world.main() == red
+    problem = system_faults.landing_fault(world.layout)
+    assert problem is not None
+    assert problem.code == "base_red"
+    before = count.read_text()
+    world.land(later=1000, checks=checks)
+    assert count.read_text() == before, "the same base is not checked twice"
+    other = world.repo.parent / "other"
+    sh(other, "rm", "--quiet", "broken.txt")
+    sh(other, "-c", "user.name=O", "-c", "user.email=o@x", "commit", "--quiet", "-m", "Repair")
+    sh(other, "push", "--quiet", "origin", "main")
+    assert [line.split()[0] for line in world.land(later=2000, checks=checks)] == ["merged"] * 2
+    assert system_faults.landing_fault(world.layout) is None
+
+
+def test_a_refused_merge_is_tried_again_without_its_checks(world: World) -> None:
+    world.deliver("T1", {"a.txt": "a\n"})
+    assert world.remote
+    hook = world.remote / "hooks" / "update"
+    hook.write_text('#!/bin/sh\ntest "$1" != refs/heads/main\n')
+    hook.chmod(0o755)
+    count = world.repo.parent / "count"
+    checks = (f"echo x >> {count}",)
+    assert world.land(checks=checks)
+    assert world.land(later=11, checks=checks)
+    assert world.land(later=15, checks=checks) == []
+    hook.unlink()
+    assert world.land(later=100, checks=checks)[0].startswith("merged")
+    assert count.read_text() == "x\n"
+
+
+def test_dependencies_land_first_then_priority_and_age_decide(world: World) -> None:
+    rows = {
+        "A": {"priority": "P2", "depends_on": ("D",)},
+        "B": {"priority": "P0"},
+        "C": {"priority": "P2"},
+        "D": {"priority": "P3"},
+    }
+    tasks = {
+        n: Task(name, name, "implement", "done", "", created=float(n), **fields)
+        for n, (name, fields) in enumerate(rows.items())
+    }
+    prs = [
+        PullRequest(str(n), task.id, f"agent/{task.id}", "main", "a" * 40, "T", "open")
+        for n, task in tasks.items()
+    ]
+    found = landing.in_order(prs, {str(n): task for n, task in tasks.items()})
+    assert [pr.task for pr in found] == ["B", "C", "D", "A"]
 
 
 # --- faults of the system ----------------------------------------------------------------------
@@ -307,8 +394,9 @@ def test_a_remote_that_is_gone_or_refuses_sends_nobody_back(world: World) -> Non
     hook.write_text('#!/bin/sh\ntest "$1" != refs/heads/main || { echo protected >&2; exit 1; }\n')
     hook.chmod(0o755)
     assert "refused" in world.land()[0]
+    assert world.land() == [], "it waits for its next try"
     world.remote.rename(world.remote.with_name("gone.git"))
-    assert "cannot be reached" in world.land()[0]
+    assert "cannot be reached" in world.land(later=11)[0]
     assert world.state(pr) == ("open", "approved")
     assert world.store.find("T1").state == "done"
 
@@ -320,9 +408,8 @@ def test_a_branch_that_is_gone_lets_the_others_land(world: World) -> None:
     sh(world.remote, "update-ref", "-d", "refs/heads/agent/T1")
     sh(world.repo, "update-ref", "-d", "refs/heads/agent/T1")
     said = world.land()
-    assert said[0].startswith("could not merge")
-    assert said[1].startswith("merged")
-    assert world.state(pr)[0] == "open"
+    assert [line.split()[0] for line in said] == ["could", "merged"]
+    assert world.state(pr)[0] == "closed"
 
 
 # --- the base moves meanwhile ------------------------------------------------------------------
@@ -377,7 +464,7 @@ def test_a_base_that_never_stands_still_is_tried_again_later_and_nothing_is_lost
     assert world.state(pr) == ("open", "approved")
     assert not world.has("a.txt")
     assert all(world.has(f"moved-{n}.txt") for n in range(landing.TRIES))
-    assert world.land()[0].startswith("merged")
+    assert world.land(later=11)[0].startswith("merged")
 
 
 # --- by a person -------------------------------------------------------------------------------
@@ -385,7 +472,7 @@ def test_a_base_that_never_stands_still_is_tried_again_later_and_nothing_is_lost
 
 def merge(world: World, pr: PullRequest, **config: Any) -> str:
     with landing.lock(world.layout, 1):
-        return landing.merge(world.layout, world.config._replace(**config), pr)
+        return landing.merge(world.layout, world.config._replace(**config), pr, NOW)
 
 
 def test_a_person_may_merge_what_no_reviewer_approved(world: World) -> None:
@@ -397,7 +484,7 @@ def test_a_person_may_merge_what_no_reviewer_approved(world: World) -> None:
 @pytest.mark.parametrize("state", ["merged", "closed"])
 def test_what_is_not_open_is_not_merged(world: World, state: str) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
-    world.forge.record(pr.id, state)
+    world.forge.book.record(pr.id, state)
     with pytest.raises(OrchestratorError) as refused:
         merge(world, world.forge.show(pr.id))
     assert refused.value.code == "not_open"
@@ -468,8 +555,8 @@ def test_without_a_remote_a_base_that_nobody_has_checked_out_is_moved(alone: Wor
 def test_without_a_remote_checks_hold_a_merge_too(alone: World) -> None:
     pr = alone.deliver("T1", {"a.txt": "a\n"})
     before = alone.main()
-    with pytest.raises(landing.CannotLand):
-        merge(alone, pr, checks=("exit 3",))
+    with pytest.raises(merging.CannotLand):
+        merge(alone, pr, checks=("! test -e a.txt",))
     assert alone.main() == before
     with pytest.raises(SystemFault):
         merge(alone, pr, checks=("no-such-program-anywhere",))
@@ -478,18 +565,10 @@ def test_without_a_remote_checks_hold_a_merge_too(alone: World) -> None:
 # --- verdicts ----------------------------------------------------------------------------------
 
 
-def judge(world: World, verdict: str, run: str = "V1", feedback: str | None = "Why.") -> Task:
-    return review.record_verdict(
-        world.store,
-        world.config,
-        world.store.find("T1"),
-        now=NOW,
-        run=run,
-        reviewer="rev",
-        verdict=verdict,
-        feedback=feedback,
-        head="abc",
-    )
+def judge(world: World, verdict: str, run: str = "V1", feedback: str = "Why.") -> Task:
+    given = Given("rev", "agent", verdict, "abc", feedback)
+    task = world.store.find("T1")
+    return review.record_verdict(world.store, world.config, task, given, now=NOW, run=run)
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,9 @@ from test_skills import FOR_AGENTS, FOR_PEOPLE
 
 import orchestrator
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest
+from orchestrator.model import Config, Entry, PullRequest
 from orchestrator.pulls.local import Local
+from orchestrator.tasks import store as stores
 
 #: What a marketplace would hand out; not the tests, nor what lies about in a checkout.
 PARTS = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills")
@@ -448,8 +449,10 @@ def pull_request(folder: Path, task: str) -> None:
     layout = Layout(str(folder))
     prs = Local(layout, Config())
     wanted = PullRequest("", task, f"agent/{task}-work", "main", head, "Say good morning", "open")
-    number = prs.open(wanted, "Why").id
-    prs.give_verdict(number, "approved", head, "Fine")
+    prs.open(wanted, "Why")
+    store = stores.of_project(layout)
+    fields = {"run": "R-review", "reviewer": "rev-1", "verdict": "approved", "head": head}
+    store.note(store.find(task), Entry("2026-01-01T00:00:00Z", "review", fields))
 
 
 @client

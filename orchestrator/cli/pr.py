@@ -9,6 +9,7 @@ examples:
 from __future__ import annotations
 
 import contextlib
+import time
 from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
@@ -84,17 +85,22 @@ def merge(arguments: Namespace) -> None:
       orchestrator pr merge 3
     """
     commit = merge_pull_request(context.changing(arguments), arguments.id)
-    value = {"id": arguments.id, "state": "merged", "commit": commit}
-    said = f"merged {arguments.id}: the base is now at {commit[:12]}"
+    value = {"id": arguments.id, "state": "merged" if commit else "open", "commit": commit}
+    said = f"merged {arguments.id}: the base is now at {(commit or '')[:12]}"
+    if commit is None:
+        said = f"the forge merges {arguments.id} as soon as its own rules allow it"
     output.answer(arguments, value, said)
 
 
-def merge_pull_request(layout: Layout, pr_id: str) -> str:
-    """Merge one pull request as a person asks; return the base's new commit."""
+def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
+    """Merge one pull request as a person asks; return the base's new commit.
+
+    None if the forge merges it later, by itself.
+    """
     config = context.good_settings(layout).config
     try:
         with contextlib.closing(landing.lock(layout, LANDING_WAIT)) as guard, guard:
-            return landing.merge(layout, config, _find(layout, config, pr_id))
+            return landing.merge(layout, config, _find(layout, config, pr_id), time.time())
     except locks.LockHeld:
         raise OrchestratorError(
             "another merge is still running its checks", "try again later", code="landing_busy"

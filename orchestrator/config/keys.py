@@ -16,6 +16,7 @@ from orchestrator.config.yaml_values import boolean, each, number, one_of, secti
 from orchestrator.errors import did_you_mean
 from orchestrator.model import (
     FORGES,
+    MERGE_METHODS,
     PORT_STRIDE,
     Agent,
     Budgets,
@@ -166,6 +167,7 @@ _REVIEW = {
     "after": texts(text(), "a list of task roles"),
     "max_rounds": _COUNT,
     "auto_merge": boolean,
+    "merge_method": one_of(("auto", *MERGE_METHODS)),
 }
 _HOOKS = {"after_create": _SHELL, "before_remove": _SHELL, "timeout_seconds": _SOME_SECONDS}
 

@@ -212,13 +212,34 @@ def _amid(folder: str) -> Iterator[str]:
             continue
 
 
-def merge(worktree: str, commit: str, message: str) -> str | None:
-    """Merge a commit into a detached worktree; return None, or what conflicts (then undone)."""
-    done = run(worktree, "merge", "--no-ff", "--quiet", "-m", message, commit, extra=_OUR_NAME)
+def join(worktree: str, base: str, head: str, method: str, message: str) -> str | list[str]:
+    """Bring `head` onto `base` in a detached worktree; return the new commit.
+
+    `method` is merge (a merge commit), squash (one commit), rebase (a copy of each commit) or
+    fast-forward (`head` itself, which contains the base).
+    Returns the files in conflict instead; then everything is undone. Raises GitError.
+    """
+    author = ask(worktree, "log", "-1", "--format=%an <%ae>", head)
+    if method == "fast-forward":
+        return head
+    if method == "rebase":
+        detach(worktree, head)
+        done = run(worktree, "rebase", "--quiet", base, extra=_OUR_NAME)
+    elif method == "squash":
+        detach(worktree, base)
+        done = run(worktree, "merge", "--squash", "--quiet", head, extra=_OUR_NAME)
+        if done.code == 0:
+            named = ("--author", author, "-m", message)
+            done = run(worktree, "commit", "--quiet", "--no-verify", *named, extra=_OUR_NAME)
+    else:
+        detach(worktree, base)
+        words = ("--no-ff", "--quiet", "-m", message)
+        done = run(worktree, "merge", *words, head, extra=_OUR_NAME)
     if done.code == 0:
-        return None
+        return ask(worktree, "rev-parse", "HEAD")
     names = lines(ask(worktree, "diff", "--name-only", "--diff-filter=U"))
-    run(worktree, "merge", "--abort")
+    quit_operations(worktree)
+    detach(worktree, base)
     if not names:
-        raise GitError(f"git merge failed: {reason(done.err)}")
-    return "In conflict: " + ", ".join(names[:20])
+        raise GitError(f"git {method} failed: {reason(done.err or done.out)}")
+    return names

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from orchestrator.errors import SystemFault
 from orchestrator.guard import client_environment, secret_names
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, ports
@@ -125,12 +126,48 @@ def commands_environment(config: Config) -> dict[str, str]:
     )
 
 
-def check_environment(config: Config, agent: Agent, layout: Layout) -> dict[str, str]:
-    """Return the environment of the user's own commands, with the agent's ports and worktree.
+def landing_environment(config: Config, layout: Layout, path: str) -> dict[str, str]:
+    """Return the environment of checks and hooks in the landing worktree (reference 9.12).
 
-    The run's variables are not included: a project's tests may run orchestrator themselves.
+    Its ports come after those of the last agent, so that no agent's server has them.
     """
+    nobody = Agent("landing", "", len(config.agents))
+    return {**check_environment(config, nobody, layout), "ORCHESTRATOR_WORKTREE": path}
+
+
+def check_environment(config: Config, agent: Agent, layout: Layout) -> dict[str, str]:
+    """Return the environment of the user's own commands in an agent's worktree (reference 9.12)."""
     variables = commands_environment(config)
     variables.update({name: str(port) for name, port in ports(config, agent).items()})
+    variables["ORCHESTRATOR_PROJECT"] = layout.root
     variables["ORCHESTRATOR_WORKTREE"] = layout.worktree(agent.name)
+    variables["COMPOSE_PROJECT_NAME"] = compose_project(layout.root, agent.name)
     return variables
+
+
+def compose_project(root: str, agent: str) -> str:
+    """Return a name for Docker Compose that no other project or agent of this machine has."""
+    import hashlib
+    import re
+
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+    name = re.sub(r"[^a-z0-9_-]", "-", f"{os.path.basename(root)}-{agent}".lower())
+    return f"o{digest}-{name}"[:100]
+
+
+def run_hook(config: Config, name: str, cwd: str, variables: Mapping[str, str]) -> None:
+    """Run one of the user's `hooks` in a worktree, if it is set. Raises SystemFault."""
+    from orchestrator.system import commands
+
+    command = getattr(config.hooks, name)
+    if command is None:
+        return
+    words = ("/bin/sh", "-c", command)
+    timeout = config.hooks.timeout_seconds
+    done = commands.run(words, cwd=cwd, environment=dict(variables), timeout=timeout)
+    if done.code != 0:
+        said = (done.err or done.out).strip()[-300:]
+        what = "took too long" if done.code is None else f"exited {done.code}: {said}"
+        lacked = secret_names.named_in(command + said, os.environ, variables)
+        why = f"hooks.{name} {what} {secret_names.hint(lacked)}".rstrip()
+        raise SystemFault(why, "fix the hook", code="hook_failed")

@@ -18,5 +18,5 @@ def of_project(layout: Layout, config: Config) -> Forge:
     name = config.forge
     if name == "auto":
         url = remotes.url(layout.root, config.remote) or ""
-        name = next(name for name, kind in FORGES.items() if kind.takes(url))
+        name = next(name for name, kind in FORGES.items() if kind.takes(layout, url))
     return FORGES[name](layout, config)

@@ -15,8 +15,9 @@ from typing import Any
 from orchestrator.errors import NotFound, SystemFault
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Problem, PullRequest
-from orchestrator.pulls.forge import BRANCH_PREFIX, from_record
+from orchestrator.model import Config, Given, Problem, PullRequest
+from orchestrator.pulls.book import Book, from_record
+from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.system import commands
 
 #: Seconds for a call of `gh`; and for the one that a tick makes, which others wait for.
@@ -37,21 +38,22 @@ class GitHub:
 
     def __init__(self, layout: Layout, config: Config) -> None:
         self._root = layout.root
+        self.book = Book(os.path.join(layout.prs, "github"))
 
     @staticmethod
-    def takes(url: str) -> bool:
+    def takes(layout: Layout, url: str) -> bool:
         import shutil
 
         on_github = re.match(r"(https://([^/@]*@)?|ssh://git@|git@)github\.com[:/]", url)
         return bool(on_github) and shutil.which("gh") is not None
 
-    def list(self) -> list[PullRequest]:
+    def refresh(self) -> list[PullRequest]:
         words = ("pr", "list", "--state", "all", "--limit", "500", "--json", _FIELDS)
         rows = self._json(*words, timeout=GH_TICK_TIMEOUT)
-        found = [_pull_request(row) for row in _listed(rows)]
-        return sorted(
-            (pr for pr in found if pr.branch.startswith(BRANCH_PREFIX)), key=lambda pr: int(pr.id)
-        )
+        for pr in map(_pull_request, _listed(rows)):
+            if pr.branch.startswith(BRANCH_PREFIX) and pr != self.book.get(pr.id):
+                self.book.write(pr)
+        return self.book.list()
 
     def show(self, pr_id: str) -> PullRequest:
         if not re.fullmatch(r"[0-9]{1,9}", pr_id):
@@ -76,24 +78,26 @@ class GitHub:
         )
         return _pull_request(rows[0]) if _listed(rows) else None
 
-    def give_verdict(self, pr_id: str, verdict: str, commit: str, text: str) -> None:
+    def post(self, pr: PullRequest, review: Given) -> None:
         # A comment, not a review: GitHub refuses reviews of one's own pull requests.
-        said = f"Review of {commit[:12]}: **{verdict.replace('_', ' ')}**\n\n{text}"
-        found = self._json("pr", "view", pr_id, "--json", "comments")
+        commit, word = review.commit or pr.head, review.verdict.replace("_", " ")
+        said = f"Review of {commit[:12]}: **{word}**\n\n{review.text}"
+        found = self._json("pr", "view", pr.id, "--json", "comments")
         # A comment that was posted before a crash is not posted again.
         if not any(_same_text(each.get("body"), said) for each in found["comments"]):
-            self._run("pr", "comment", pr_id, "--body-file", "-", stdin=said)
+            self._run("pr", "comment", pr.id, "--body-file", "-", stdin=said)
 
-    def merge(self, pr: PullRequest, commit: str | None, land: Callable[[], str]) -> str:
-        head = commit or pr.head
-        self._run("pr", "merge", pr.id, "--merge", "--match-head-commit", head)
-        return head
+    def methods(self) -> tuple[str, ...]:
+        return ("merge", "squash", "rebase")
+
+    def merge(
+        self, pr: PullRequest, commit: str, method: str, land: Callable[[], str]
+    ) -> str | None:
+        self._run("pr", "merge", pr.id, f"--{method}", "--match-head-commit", commit)
+        return commit
 
     def close(self, pr_id: str) -> None:
         self._run("pr", "close", pr_id)
-
-    def record(self, pr_id: str, state: str) -> None:
-        pass
 
     def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
         login = "gh auth login; or set `forge: local` in .orchestrator/agents.yaml"

@@ -1,34 +1,59 @@
-"""Landing: pull requests are merged into their base, one at a time, and the merge is checked.
+"""Landing: approved pull requests are merged into their base, one at a time, each merge checked.
 
 Two branches that pass alone may fail together (failures 11). So the merge itself is made in a
-temporary worktree, checked and pushed. A conflict, or a merge that fails its checks, goes back to
-its author with the branch intact.
+worktree, checked, and only then lands, on every forge. A conflict, or a merge that fails its checks
+on a base that passes them, goes back to its author with the branch intact.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: `records.build` reads the types of the fields.
 
 import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
-from orchestrator.git import base_branch, call, remotes, repository, worktree, worktree_commands
-from orchestrator.guard import user_commands
-from orchestrator.guard.user_commands import Checker
+from orchestrator.git import base_branch, contents, remotes, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest
+from orchestrator.model import Config, Given, PullRequest, Task, iso, task_order
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import forges, review
+from orchestrator.pulls import forges, merging, review, states
 from orchestrator.pulls.forge import Forge
-from orchestrator.system import files, locks
+from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
+from orchestrator.system import files, locks, records
 from orchestrator.tasks import store as stores
 
 #: How often a merge is repeated because the base moved meanwhile.
 TRIES = 3
+#: Results of checks that are remembered.
+REMEMBERED = 100
 
 
-class CannotLand(OrchestratorError):
-    """The merge conflicts, or its result fails the checks: the author has to fix it."""
+class Refused(NamedTuple):
+    """A merge that could not land: the two commits, and when it is tried again."""
 
-    code = "cannot_land"
+    pair: str
+    tries: int
+    until: float
+    message: str
+
+
+class Memory(NamedTuple):
+    """What landings found out, so that no check runs twice on the same commits."""
+
+    #: "BASE HEAD METHOD": the merge of the two, which passed its checks.
+    passed: Mapping[str, str] = {}
+    #: Commits of base branches on which the checks pass.
+    green: tuple[str, ...] = ()
+    #: A commit of a base branch on which the checks fail, and what they said.
+    red: str | None = None
+    said: str = ""
+    #: By the id of the pull request.
+    refused: Mapping[str, Refused] = {}
+
+
+class _Moved(Exception):
+    """The base moved while its merge was made and checked."""
 
 
 def lock_path(layout: Layout) -> str:
@@ -41,178 +66,277 @@ def lock(layout: Layout, wait: float) -> locks.Lock:
     return locks.Lock(lock_path(layout), wait)
 
 
+def _memory_path(layout: Layout) -> str:
+    return os.path.join(layout.cache, "landing.json")
+
+
+def remembered(layout: Layout) -> Memory:
+    return records.build(Memory, files.read_json(_memory_path(layout)) or {}) or Memory()
+
+
+def candidates(
+    layout: Layout, config: Config, prs: Iterable[PullRequest], now: float
+) -> list[PullRequest]:
+    """Return the approved pull requests that a landing would try now, in their order (9.4).
+
+    A dependency goes first, then the priority and the age of the tasks decide. A merge that was
+    refused waits for its next try.
+    """
+    refused = remembered(layout).refused
+    approved = [pr for pr in prs if pr.state == "open" and pr.verdict == "approved"]
+    due = [
+        pr
+        for pr in approved
+        if not pr.queued and (pr.id not in refused or _is_due(refused[pr.id], config, now))
+    ]
+    store = stores.of_project(layout)
+    tasks: dict[str, Task] = {}
+    for pr in due:
+        try:
+            tasks[pr.id] = store.find(pr.task or "")
+        except OrchestratorError:
+            continue
+    return in_order(due, tasks)
+
+
+def _is_due(refused: Refused, config: Config, now: float) -> bool:
+    # A time that is farther away than the longest delay was recorded by a clock that was ahead.
+    return not now < refused.until <= now + config.retry.max_backoff_seconds
+
+
+def in_order(prs: list[PullRequest], tasks: Mapping[str, Task]) -> list[PullRequest]:
+    """Sort pull requests: dependencies first, then priority, then age. `tasks` is by their ids."""
+    by_task = {task.id: task for task in tasks.values()}
+
+    def depth(task: Task, above: frozenset[str] = frozenset()) -> int:
+        below = [by_task[other] for other in task.depends_on if other in by_task]
+        above = above | {task.id}
+        return max((1 + depth(each, above) for each in below if each.id not in above), default=0)
+
+    def key(pr: PullRequest) -> tuple[int, tuple[int, float, str]]:
+        task = tasks.get(pr.id)
+        return (depth(task), task_order(task)) if task else (0, (99, float(pr.id), pr.id))
+
+    return sorted(prs, key=key)
+
+
 def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
     """Merge approved pull requests if `review.auto_merge` is set; return one line per result.
 
     Only the reviewed commit is merged. Without a remote, nothing is merged: the base branch exists
     only in a person's checkout. Does nothing during another landing.
     """
-    said: list[str] = []
-    faults: list[OrchestratorError] = []
     if not config.review.auto_merge or base_branch.remote_of(layout, config) is None:
-        return said
+        return []
     guard = lock(layout, 0.0)
     try:
         with guard:
-            where = forges.of_project(layout, config)
-            for pr in where.list():
-                if pr.state == "open" and pr.verdict == "approved":
-                    said.append(_land_one(layout, config, where, pr, now, faults))
-            if faults:
-                system_faults.keep(layout.landing_fault, faults[0])
-            else:
-                files.remove(layout.landing_fault)
+            waiting = candidates(layout, config, states.known(layout, config) or (), now)
+            lander = Lander(layout, config, now)
+            said = [lander.try_one(pr) for pr in waiting]
+            lander.keep_fault()
+            return said
     except locks.LockHeld:
-        return said
+        return []
     finally:
         guard.close()
-    return said
 
 
-def _land_one(
-    layout: Layout,
-    config: Config,
-    where: Forge,
-    pr: PullRequest,
-    now: float,
-    faults: list[OrchestratorError],
-) -> str:
+def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | None:
+    """Merge one pull request as a person asks, whatever its reviews say. Hold `lock`.
+
+    Returns the base's new commit; None if the forge merges it later. Raises CannotLand,
+    OrchestratorError if the pull request may not be merged, SystemFault if the remote cannot be
+    reached. A conflict has gone back to its author when this raises.
+    """
+    lander = Lander(layout, config, now)
     try:
-        return f"merged {pr.id} as {merge(layout, config, pr, only=pr.reviewed)[:12]}"
-    except CannotLand as error:
-        where.give_verdict(pr.id, "changes_requested", pr.head, error.message)
-        _send_back(layout, config, pr, error.message, now)
-        return f"sent {pr.id} back: {error.message.splitlines()[0]}"
-    except OrchestratorError as error:
+        return lander.land(pr)
+    except Conflict as error:
+        if lander.send_back(pr, error):
+            hint = f"its author gets it back: orchestrator task show {pr.task}"
+            raise OrchestratorError(error.message, hint, code=error.code) from None
+        raise
+
+
+class Lander:
+    """Lands pull requests of one project, one after the other."""
+
+    def __init__(self, layout: Layout, config: Config, now: float) -> None:
+        self._layout, self._config, self._now = layout, config, now
+        self._memory = remembered(layout)
+        self._workshop = Workshop(layout, config)
+        self._remote = base_branch.remote_of(layout, config)
+        self._forge: Forge = forges.of_project(layout, config)
+        self._fault: OrchestratorError | None = None
+
+    def try_one(self, pr: PullRequest) -> str:
+        """Land an approved pull request, or do what follows from its failure; return a line."""
+        try:
+            merged = self.land(pr, only=pr.head)
+        except CannotLand as error:
+            self.send_back(pr, error)
+            return f"sent {pr.id} back: {error.message.splitlines()[0]}"
+        except OrchestratorError as error:
+            return self._refused(pr, error)
+        self._forget(pr)
+        return f"merged {pr.id} as {merged[:12]}" if merged else f"queued {pr.id} at the forge"
+
+    def land(self, pr: PullRequest, only: str | None = None) -> str | None:
+        """Merge one pull request; `only` is the commit that was approved. Raises as `merge`."""
+        if pr.state != "open":
+            raise OrchestratorError(
+                f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
+            )
+        for _ in range(TRIES):
+            base, head = self._fresh(pr, only)
+            if repository.is_ancestor(self._layout.root, head, base):
+                return self._forge.merge(pr, head, "merge", partial(str, base))
+            method = self._method()
+            if self._remote is None and repository.is_ancestor(self._layout.root, base, head):
+                method = "fast-forward"
+            merged = self._checked(pr, base, head, method)
+            if self._forge.is_elsewhere and self._has_moved(pr, base):
+                continue
+            move = partial(self._move, pr, base, merged)
+            try:
+                landed = self._forge.merge(pr, head, method, move)
+            except _Moved:
+                continue
+            self._note_landed(pr, landed, merged)
+            return landed
+        raise SystemFault(f"the branch {pr.base} moved during each try to merge", code="base_moved")
+
+    def _method(self) -> str:
+        """Return how to merge: the configured way, or the first that the repository allows."""
+        allowed, wanted = self._forge.methods(), self._config.review.merge_method
+        if wanted == "auto":
+            return allowed[0]
+        if wanted not in allowed:
+            raise OrchestratorError(
+                f"the repository does not allow the merge method {wanted}",
+                f"set review.merge_method to one of: auto, {', '.join(allowed)}",
+                code="merge_refused",
+            )
+        return wanted
+
+    def _fresh(self, pr: PullRequest, only: str | None) -> tuple[str, str]:
+        """Return the commits of base and head as the remote has them now."""
+        root = self._layout.root
+        if self._remote:
+            base_branch.fetch(self._layout, self._remote, [pr.base, pr.branch])
+        base = base_branch.branch_commit(root, self._remote, pr.base)
+        head = base_branch.branch_commit(root, self._remote, pr.branch)
+        if base is None or head is None:
+            gone = pr.base if base is None else pr.branch
+            raise OrchestratorError(f"the branch {gone} does not exist", code="no_branch")
+        if only is not None and head != only:
+            raise OrchestratorError(
+                f"pull request {pr.id} has commits that were not reviewed", code="not_reviewed"
+            )
+        return base, head
+
+    def _checked(self, pr: PullRequest, base: str, head: str, method: str) -> str:
+        """Return the merge of two commits, after the checks passed on it."""
+        key = f"{base} {head} {method}"
+        known = self._memory.passed.get(key)
+        if known and repository.resolve(self._layout.root, known):
+            return known
+        if base == self._memory.red:
+            raise self._base_is_red(pr)
+        merged = self._workshop.merge(pr, base, head, method)
+        failure = self._workshop.check(merged, pr.id)
+        if failure is not None:
+            self._blame_base(pr, base)
+            raise CannotLand(f"merged into {pr.base}, the checks fail: {failure}")
+        newest = [*self._memory.passed.items()][-REMEMBERED:]
+        self._remember(passed={**dict(newest), key: merged})
+        return merged
+
+    def _blame_base(self, pr: PullRequest, base: str) -> None:
+        """Raise if the base itself fails its checks: then no merge into it can pass."""
+        if base in self._memory.green:
+            return
+        failure = self._workshop.check(base, f"base-{pr.id}")
+        if failure is None:
+            self._remember(green=(*self._memory.green[-REMEMBERED:], base), red=None)
+            return
+        self._remember(red=base, said=str(failure)[:2000])
+        raise self._base_is_red(pr)
+
+    def _base_is_red(self, pr: PullRequest) -> OrchestratorError:
+        said = f"the checks fail on {pr.base} itself, so nothing lands: {self._memory.said}"
+        return OrchestratorError(said, f"fix {pr.base}; landing goes on by itself", code="base_red")
+
+    def _move(self, pr: PullRequest, base: str, merged: str) -> str:
+        """Move the base branch to the merge, as a forge without a server needs it."""
+        root = self._layout.root
+        if self._remote is None:
+            merging.fast_forward(root, pr.base, base, merged)
+            return merged
+        # With a lease: a base that is gone at the remote is never created by this push.
+        refused = remotes.push(root, self._remote, merged, pr.base, base)
+        if refused is not None and self._has_moved(pr, base):
+            raise _Moved
+        if refused is not None:
+            said = f"the remote refused the merge: {refused}"
+            raise OrchestratorError(said, "see what its rules allow", code="merge_refused")
+        repository.update_ref(root, f"refs/remotes/{self._remote}/{pr.base}", merged)
+        return merged
+
+    def _has_moved(self, pr: PullRequest, base: str) -> bool:
+        tips = remotes.tips(self._layout.root, self._remote or "", [pr.base])
+        return tips.get(pr.base) != base
+
+    def _note_landed(self, pr: PullRequest, landed: str | None, merged: str) -> None:
+        """Remember that the base passes its checks, if it has the contents that were checked."""
+        root = self._layout.root
+        if landed is None:
+            return
+        if landed != merged and self._remote:
+            base_branch.fetch(self._layout, self._remote, [pr.base])
+        if contents.tree_of(root, landed) == contents.tree_of(root, merged):
+            self._remember(green=(*self._memory.green[-REMEMBERED:], landed), red=None)
+
+    # --- what follows from a failure ---------------------------------------------------------
+
+    def send_back(self, pr: PullRequest, error: CannotLand) -> bool:
+        """Send the task back to its author; return whether there was a finished task to send."""
+        store = stores.of_project(self._layout)
+        try:
+            task = store.find(pr.task or "")
+        except NotFound:
+            return False
+        said = error.message
+        given = Given("scheduler", "agent", "changes_requested", pr.head, said, iso(self._now))
+        self._forge.post(pr, given)
+        run = f"landing-{pr.id}-{pr.head[:12]}"
+        review.record_verdict(store, self._config, task, given, now=self._now, run=run)
+        return task.state == "done"
+
+    def _refused(self, pr: PullRequest, error: OrchestratorError) -> str:
         said = f"could not merge {pr.id}: {error.message}"
-        faults.append(OrchestratorError(said, error.hint, code=error.code))
+        if error.code == "base_red":
+            said = error.message
+        self._fault = self._fault or OrchestratorError(said, error.hint, code=error.code)
+        before = self._memory.refused.get(pr.id)
+        tries = before.tries + 1 if before and before.pair == pr.head else 1
+        again = self._now + self._config.retry.delay(tries)
+        refused = {**self._memory.refused, pr.id: Refused(pr.head, tries, again, said)}
+        self._remember(refused=refused)
         return said
 
+    def _forget(self, pr: PullRequest) -> None:
+        left = {key: each for key, each in self._memory.refused.items() if key != pr.id}
+        self._remember(refused=left)
 
-def _send_back(layout: Layout, config: Config, pr: PullRequest, feedback: str, now: float) -> None:
-    store = stores.of_project(layout)
-    try:
-        task = store.find(pr.task or "")
-    except NotFound:
-        return
-    if task.state == "done":
-        review.record_verdict(
-            store,
-            config,
-            task,
-            now=now,
-            run=f"landing-{pr.id}-{pr.head[:12]}",
-            reviewer="scheduler",
-            verdict="changes_requested",
-            feedback=feedback,
-            head=pr.head,
-        )
+    def keep_fault(self) -> None:
+        """Keep the first refusal of this landing as a problem, or remove the one before."""
+        if self._fault is not None:
+            system_faults.keep(self._layout.landing_fault, self._fault)
+        elif not self._memory.refused:
+            files.remove(self._layout.landing_fault)
 
-
-def merge(layout: Layout, config: Config, pr: PullRequest, only: str | None = None) -> str:
-    """Merge one pull request and return the base's new commit. Call it with `lock` held.
-
-    `only` is the reviewed commit: any other commit is refused. Raises CannotLand, OrchestratorError
-    if the pull request may not be merged, SystemFault if the remote cannot be reached.
-    """
-    where = forges.of_project(layout, config)
-    if pr.state != "open":
-        raise OrchestratorError(
-            f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
-        )
-    return where.merge(pr, only, lambda: _land(layout, config, pr, only))
-
-
-def _land(layout: Layout, config: Config, pr: PullRequest, only: str | None) -> str:
-    """Merge a pull request by git; return the base's new commit. Raises as `merge`."""
-    remote = base_branch.remote_of(layout, config)
-    for _ in range(TRIES):
-        merged = _try(layout, config, pr, remote, only)
-        if merged is not None:
-            return merged
-    raise SystemFault(f"the branch {pr.base} moved during each try to merge", code="push_rejected")
-
-
-def _try(
-    layout: Layout, config: Config, pr: PullRequest, remote: str | None, only: str | None
-) -> str | None:
-    """Make, check and push one merge; return its commit, or None if the base moved meanwhile."""
-    root = layout.root
-    if remote:
-        base_branch.fetch(layout, remote, [pr.base, pr.branch])
-    base = base_branch.branch_commit(root, remote, pr.base)
-    head = base_branch.branch_commit(root, remote, pr.branch)
-    if base is None or head is None:
-        gone = pr.base if base is None else pr.branch
-        raise OrchestratorError(f"the branch {gone} does not exist", code="no_branch")
-    if only is not None and head != only:
-        raise OrchestratorError(
-            f"pull request {pr.id} has commits that were not reviewed", code="not_reviewed"
-        )
-    if repository.is_ancestor(root, head, base):
-        return base
-    path = os.path.join(layout.cache, f"landing-{pr.id}")
-    with worktree.throw_away(root, path, base):
-        merged = _merged(path, pr, base, head)
-        _check(layout, config, pr, path)
-    if remote is None:
-        _fast_forward(root, pr.base, base, merged)
-        return merged
-    refused = remotes.push(root, remote, merged, pr.base)
-    if refused is None:
-        repository.update_ref(root, f"refs/remotes/{remote}/{pr.base}", merged)
-        return merged
-    if remotes.tips(root, remote, [pr.base]).get(pr.base) == base:
-        raise OrchestratorError(f"the remote refused the merge: {refused}", code="push_rejected")
-    return None
-
-
-def _merged(path: str, pr: PullRequest, base: str, head: str) -> str:
-    """Return the merge commit of base and head, made in the worktree at `path`."""
-    if repository.is_ancestor(path, base, head):
-        worktree_commands.detach(path, head)
-        return head
-    conflicts = worktree_commands.merge(path, head, f"Merge {pr.branch}: {pr.title}")
-    if conflicts is None:
-        return call.ask(path, "rev-parse", "HEAD")
-    raise CannotLand(f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into it. {conflicts}")
-
-
-def _check(layout: Layout, config: Config, pr: PullRequest, path: str) -> None:
-    """Run the checks on the merge at `path`; raises CannotLand or SystemFault when one fails."""
-    checker = Checker(
-        user_commands.commands_environment(config),
-        os.path.join(layout.cache, "landing.log"),
-        config.check_timeout_seconds,
-        # The mark of its processes: no landing of another project may have the same mark.
-        f"landing-{pr.id}-of-{layout.root}",
-    )
-    failure = checker.first_failure(config.checks, path)
-    if failure is None:
-        return
-    if failure.program_is_missing:
-        raise SystemFault(f"a check's program is missing: {failure}", code="check_failed")
-    if failure.was_killed:
-        raise SystemFault(f"a check was killed: {failure}", code="check_killed")
-    raise CannotLand(f"merged into {pr.base}, the checks fail: {failure}")
-
-
-def _fast_forward(root: str, branch: str, old: str, new: str) -> None:
-    """Move the base branch of a repository without a remote, as requested (reference 9.5)."""
-    holder = worktree_commands.holder_of(root, branch)
-    if holder is None:
-        repository.update_ref(root, f"refs/heads/{branch}", new, old)
-        return
-    if worktree_commands.has_changes(holder):
-        raise OrchestratorError(
-            f"{branch} is checked out in {holder} with uncommitted changes",
-            "commit or stash them, then merge again",
-            code="checkout_not_clean",
-        )
-    done = call.run(holder, "merge", "--quiet", "--ff-only", new)
-    if done.code != 0:
-        raise OrchestratorError(
-            f"git cannot merge into {holder}: {done.err.strip()[:300]}",
-            "move those files away, then merge again",
-            code="checkout_not_clean",
-        )
+    def _remember(self, **changes: Any) -> None:
+        self._memory = self._memory._replace(**changes)
+        files.write_json(_memory_path(self._layout), records.plain(self._memory))

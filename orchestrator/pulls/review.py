@@ -8,7 +8,7 @@ from __future__ import annotations
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.model import PRIORITIES, Config, Entry, Outcome, Role, Task, iso
+from orchestrator.model import PRIORITIES, Config, Entry, Given, Outcome, Role, Task, iso
 from orchestrator.pulls import forges
 from orchestrator.tasks import store as stores
 from orchestrator.tasks import task_file
@@ -75,11 +75,12 @@ def give_verdict(
     run: str,
     reviewer: str,
 ) -> None:
-    """Record a verdict on its pull request, and on its task with the consequences."""
+    """Record an agent's verdict on the task under review, and show it at the pull request."""
+    said = outcome.feedback or outcome.summary or ""
+    given = Given(reviewer, "agent", outcome.verdict, outcome.head, said, iso(now))
     if reviewing.pr is not None:
-        text = outcome.feedback or outcome.summary or ""
         where = forges.of_project(layout, config)
-        where.give_verdict(reviewing.pr, outcome.verdict, outcome.head or "", text)
+        where.post(where.show(reviewing.pr), given)
     if reviewing.reviews is None:
         return
     store = stores.of_project(layout)
@@ -87,50 +88,41 @@ def give_verdict(
         task = store.find(reviewing.reviews)
     except NotFound:
         return
-    if task.state != "done":  # sent back already, or moved by a person
-        return
-    record_verdict(
-        store,
-        config,
-        task,
-        now=now,
-        run=run,
-        reviewer=reviewer,
-        verdict=outcome.verdict,
-        feedback=outcome.feedback or outcome.summary,
-        head=outcome.head,
-    )
+    if task.state == "done":  # otherwise it was sent back already, or moved by a person
+        record_verdict(store, config, task, given, now=now, run=run)
 
 
 def record_verdict(
-    store: stores.Store,
-    config: Config,
-    task: Task,
-    *,
-    now: float,
-    run: str,
-    reviewer: str,
-    verdict: str,
-    feedback: str | None,
-    head: str | None,
+    store: stores.Store, config: Config, task: Task, given: Given, *, now: float, run: str
 ) -> Task:
-    """Write a verdict into a done task's history; send the task back if it requests changes.
+    """Write a review into a task's history; send a done task back if it requests changes.
 
-    After `review.max_rounds` rounds a person is asked instead of the author (reference 7). A
-    repetition after a crash, with the same `run`, changes nothing.
+    After `review.max_rounds` rounds of agents a person is asked instead of the author (reference
+    7). A repetition after a crash, with the same `run`, changes nothing.
     """
-    asked = verdict == "changes_requested"
+    asked = given.verdict == "changes_requested"
     number = task.review_rounds + 1 if asked and not _has(store, task, run) else None
-    said = {"round": number, "verdict": verdict, "feedback": feedback, "head": head}
-    task = store.note(task, _entry(now, "review", run=run, reviewer=reviewer, **said))
-    if not asked:
+    entry = _entry(
+        now,
+        "review",
+        run=run,
+        reviewer=given.by,
+        kind="person" if given.kind == "person" else None,
+        settles=given.settles or None,
+        round=number,
+        verdict=given.verdict,
+        feedback=given.text or None,
+        head=given.commit,
+    )
+    task = store.note(task, entry)
+    if not asked or task.state != "done":
         return task
-    if task.review_rounds < config.review.max_rounds:
+    if given.kind == "person" or task.review_rounds < config.review.max_rounds:
         reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
         return store.move(task, "incoming", reopened)
     question = (
         f"Changes were requested {task.review_rounds} times. The last time: "
-        f"{(feedback or 'no reason given')[:QUOTED]} How should the work continue?"
+        f"{(given.text or 'no reason given')[:QUOTED]} How should the work continue?"
     )
     blocked = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
     return store.move(task, "blocked", blocked)

@@ -1,4 +1,4 @@
-"""Pull requests in their current states: the forge's records, updated from git.
+"""Pull requests in their current states: the forge's records, git's word and the reviews together.
 
 A tick asks the forge and the remote at most once (failures 13). Read commands use what is on this
 disk and change nothing.
@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch, remotes, repository
+from orchestrator.git.contents import Contents, missing
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Problem, PullRequest
+from orchestrator.model import Config, Given, Problem, PullRequest
 from orchestrator.project import faults
-from orchestrator.pulls import forges
-from orchestrator.pulls.forge import from_record
+from orchestrator.pulls import forges, verdicts
 from orchestrator.system import files
+from orchestrator.tasks import store as stores
 
 
 def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:
-    """Return the pull requests after a look at the remote; record which were merged or closed.
+    """Return the pull requests after a look at the forge; record which were merged or closed.
 
     None if the forge does not answer; the reason is kept until it answers (`faults.forge_fault`). A
     remote that cannot be reached is added to `problems`.
@@ -35,21 +36,25 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
 
 def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest]:
     where = forges.of_project(layout, config)
-    prs = where.list()
+    before = {pr.id: pr.state for pr in where.book.list()}
+    prs = where.refresh()
+    # A forge elsewhere says itself what was merged; git may know better of a closed one.
+    unsure = [pr for pr in prs if pr.state == "open"]
     if where.is_elsewhere:
-        _remember(layout, prs)
-        return prs
-    open_ones = [pr for pr in prs if pr.state == "open"]
-    if not open_ones:
-        return prs
+        unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
+    looked_at = [*unsure, *_unseen(layout, prs)]
     remote = base_branch.remote_of(layout, config)
-    if remote:
-        _fetch(layout, remote, open_ones, problems)
-    states = _states(layout.root, remote, open_ones)
-    for pr in open_ones:
-        if states[pr.id] != "open":
-            where.record(pr.id, states[pr.id])
-    return [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
+    if remote and looked_at:
+        _fetch(layout, remote, looked_at, problems)
+    contents = _contents(layout, ask=True)
+    states = _states(layout.root, contents, remote, unsure)
+    now = [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
+    now = _judged(layout, contents, remote, now)
+    for old, new in zip(prs, now, strict=True):
+        if old != new:
+            with where.book.locked():
+                where.book.write(new)
+    return now
 
 
 def counted(layout: Layout, config: Config) -> list[PullRequest] | None:
@@ -64,24 +69,66 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
     """Return the pull requests from what is on this disk: those of GitHub as of the last tick."""
     try:
         where = forges.of_project(layout, config)
-        if where.is_elsewhere:
-            remembered = _remembered(layout)
-            return where.list() if remembered is None else remembered
-        prs = where.list()
+        prs = where.book.list()
         open_ones = [pr for pr in prs if pr.state == "open"]
         if not open_ones:
             return prs
-        states = _states(layout.root, base_branch.remote_of(layout, config), open_ones)
-        return [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
+        remote = base_branch.remote_of(layout, config)
+        contents = _contents(layout, ask=False)
+        if not where.is_elsewhere:
+            states = _states(layout.root, contents, remote, open_ones)
+            prs = [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
+        return _judged(layout, contents, remote, prs)
     except OrchestratorError:
         return None
 
 
-def _states(root: str, remote: str | None, prs: list[PullRequest]) -> dict[str, str]:
-    """Return the state of open pull requests by id, according to git (reference 9.3).
+# --- reviews -----------------------------------------------------------------------------------
 
-    A pull request is merged if its head is reachable from the base, and closed if its branch is
-    gone. Git is asked three times per base, however many pull requests there are.
+
+def reviews(layout: Layout, pr: PullRequest) -> list[Given]:
+    """Return every review of a pull request: the task's history, and people's on the forge."""
+    try:
+        store = stores.of_project(layout)
+        own = verdicts.given(store.read(store.find(pr.task or "")).history)
+    except (NotFound, OrchestratorError):
+        own = []
+    return [*own, *pr.reviews]
+
+
+def _judged(
+    layout: Layout, contents: Contents, remote: str | None, prs: list[PullRequest]
+) -> list[PullRequest]:
+    """Return the pull requests, each open one with the verdict that its reviews come to."""
+
+    def judged(pr: PullRequest) -> PullRequest:
+        def counts(commit: str) -> bool:
+            if commit == pr.head:
+                return True
+            base = base_branch.branch_commit(layout.root, remote, pr.base)
+            return base is not None and contents.is_update(commit, pr.head, base)
+
+        found = verdicts.standing(reviews(layout, pr), counts)
+        return pr._replace(verdict=found.verdict, reviewed=found.commit)
+
+    return [judged(pr) if pr.state == "open" else pr for pr in prs]
+
+
+def _contents(layout: Layout, *, ask: bool) -> Contents:
+    return Contents(layout.root, os.path.join(layout.cache, "contents.json"), ask=ask)
+
+
+# --- git's word --------------------------------------------------------------------------------
+
+
+def _states(
+    root: str, contents: Contents, remote: str | None, prs: list[PullRequest]
+) -> dict[str, str]:
+    """Return the state of pull requests by id, according to git (reference 9.3).
+
+    A pull request is merged if its head is reachable from the base, or if merging it into the base
+    changes nothing; it is closed if its branch is gone. Git is asked three times per base, however
+    many pull requests there are, and once per pair of commits whether a merge changes anything.
     """
     prefixes = ["refs/heads/", *([f"refs/remotes/{remote}/"] if remote else [])]
     names = sorted({name for pr in prs for name in (pr.branch, pr.base)})
@@ -91,15 +138,25 @@ def _states(root: str, remote: str | None, prs: list[PullRequest]) -> dict[str, 
     for pr in prs:
         # The remote's base, if there is a remote: the local base may be behind.
         bases = [commits[p + pr.base] for p in prefixes if p + pr.base in commits]
-        tips = [prefixes[-1] + pr.branch] if prefixes[-1] + pr.branch in commits else []
+        tip = commits.get(prefixes[-1] + pr.branch)
         if bases and pr.base not in merged:
             merged[pr.base] = repository.merged_refs(root, bases[-1], *commits)
-        if tips:
-            states[pr.id] = "merged" if tips[0] in merged.get(pr.base, ()) else "open"
-        else:
-            landed = bases and repository.is_ancestor(root, pr.head, bases[-1])
-            states[pr.id] = "merged" if landed else "closed"
+        if tip is not None and prefixes[-1] + pr.branch in merged.get(pr.base, ()):
+            states[pr.id] = "merged"
+            continue
+        head = tip or pr.head
+        landed = bool(bases) and (
+            repository.is_ancestor(root, head, bases[-1]) or contents.has_landed(head, bases[-1])
+        )
+        states[pr.id] = "merged" if landed else pr.state if tip else "closed"
     return states
+
+
+def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
+    """Return the open pull requests whose heads this repository does not have yet."""
+    heads = {pr.id: pr.head for pr in prs if pr.state == "open"}
+    gone = missing(layout.root, heads.values()) if heads else set()
+    return [pr for pr in prs if heads.get(pr.id) in gone]
 
 
 def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[Problem]) -> None:
@@ -111,20 +168,6 @@ def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[P
         problems.append(Problem(error.code, error.message, error.hint))
 
 
-def _remember(layout: Layout, prs: list[PullRequest]) -> None:
-    """Keep the answer of a remote forge for the commands that only read."""
-    files.make_folder(layout.cache)
-    files.write_json(_memory(layout), {"prs": [pr._asdict() for pr in prs]})
-
-
-def _remembered(layout: Layout) -> list[PullRequest] | None:
-    rows = (files.read_json(_memory(layout)) or {}).get("prs")
-    if not isinstance(rows, list):
-        return None
-    found = [from_record(row) if isinstance(row, dict) else None for row in rows]
-    known = [pr for pr in found if pr is not None]
-    return known if len(known) == len(rows) else None
-
-
-def _memory(layout: Layout) -> str:
-    return os.path.join(layout.cache, "prs.json")
+def asked_path(layout: Layout) -> str:
+    """Return the file whose time says when a forge elsewhere last answered."""
+    return os.path.join(layout.cache, "forge-asked")

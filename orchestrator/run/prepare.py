@@ -18,7 +18,6 @@ from orchestrator.pulls import forges
 from orchestrator.run import instructions, launch
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
-from orchestrator.system import commands
 from orchestrator.tasks import task_file
 
 
@@ -146,23 +145,10 @@ def _check_out(job: Job, start: _Start) -> bool:
 
 def _run_hook(job: Job) -> None:
     """Run `hooks.after_create` in a new worktree; a failing hook is a fault of the system."""
-    command = job.config.hooks.after_create
-    if command is None:
-        return
-    from orchestrator.guard import secret_names
-
     variables = user_commands.check_environment(job.config, job.agent, job.layout)
-    done = commands.run(
-        ("/bin/sh", "-c", command),
-        cwd=job.path,
-        environment=variables,
-        timeout=job.config.hooks.timeout_seconds,
-    )
-    if done.code != 0:
+    try:
+        user_commands.run_hook(job.config, "after_create", job.path, variables)
+    except SystemFault:
         # Made again next time, so that the hook gets its second chance.
         worktree_commands.remove(job.layout.root, job.path)
-        said = (done.err or done.out).strip()[-300:]
-        what = "took too long" if done.code is None else f"exited {done.code}: {said}"
-        lacked = secret_names.named_in(command + said, os.environ, variables)
-        why = f"hooks.after_create {what} {secret_names.hint(lacked)}".rstrip()
-        raise SystemFault(why, "fix the hook", code="hook_failed")
+        raise

@@ -108,7 +108,7 @@ def _tick(
     seen = observe.observe(layout, loaded, now, prs, forced)
     # A run that met a fault must not start the next probe, or probes would follow without a pause.
     snapshot = seen.snapshot._replace(may_probe=not after_run)
-    _land(layout, loaded, environment, prs, report)
+    _land(layout, loaded, environment, prs, report, now)
     config = loaded.config
     if forced is not None:
         config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
@@ -136,22 +136,23 @@ def _land(
     environment: dict[str, str],
     prs: list[PullRequest] | None,
     report: Report,
+    now: float,
 ) -> None:
     """If `auto_merge` is on, start a process that merges approved pull requests."""
     approved = [pr for pr in prs or () if pr.state == "open" and pr.verdict == "approved"]
-    wanted = approved and loaded.good and loaded.config.review.auto_merge
-    if not wanted:
+    if not (approved and loaded.good and loaded.config.review.auto_merge):
         files.remove(layout.landing_fault)
         return
     if loaded.config.paused:
         return
     from orchestrator.pulls import landing
 
-    if locks.is_locked(landing.lock_path(layout)):
+    due = landing.candidates(layout, loaded.config, approved, now)
+    if not due or locks.is_locked(landing.lock_path(layout)):
         return
     log = os.path.join(layout.cache, "landing.out")
     process.spawn_detached([*process.own_program(), "_land", layout.root], environment, log)
-    report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in approved]
+    report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in due]
 
 
 def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: Report) -> None:

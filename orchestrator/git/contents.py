@@ -1,0 +1,127 @@
+"""What a merge would contain, without a worktree: questions about trees and patches.
+
+`git merge-tree --write-tree` exits with 1 for a conflict and for an unknown commit alike (git
+2.39): only a tree on standard output is an answer. Patch ids depend on the user's `diff.*`
+settings, so the patches are made with settings of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+
+from orchestrator.git.call import lines, run
+from orchestrator.system import files
+
+_TREE = re.compile(r"[0-9a-f]{40,64}")
+#: The same patch text whatever the user's settings are.
+_PATCH = (
+    "-c",
+    "diff.noprefix=false",
+    "-c",
+    "diff.mnemonicPrefix=false",
+    "-c",
+    "diff.context=3",
+    "-c",
+    "diff.algorithm=myers",
+    "-c",
+    "diff.external=",
+)
+#: Commits of a base that are compared with a branch's patch.
+COMPARED = 500
+#: Answers that are remembered.
+REMEMBERED = 500
+
+
+def merged_tree(root: str, one: str, other: str) -> str | None:
+    """Return the tree of a merge of two commits; None for a conflict or an unknown commit."""
+    done = run(root, "merge-tree", "--write-tree", one, other)
+    tree = lines(done.out)[0] if done.out.strip() else ""
+    return tree if done.code == 0 and _TREE.fullmatch(tree) else None
+
+
+def tree_of(root: str, commit: str) -> str | None:
+    done = run(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
+    return done.out.strip() if done.code == 0 else None
+
+
+def missing(root: str, commits: Iterable[str]) -> set[str]:
+    """Return the commits that this repository does not have."""
+    asked = "".join(f"{commit}\n" for commit in commits)
+    done = run(root, "cat-file", "--batch-check=%(objectname)", stdin=asked)
+    return {line.split()[0] for line in lines(done.out) if line.endswith(" missing")}
+
+
+class Contents:
+    """Answers about pairs of commits, each found out once and then remembered in a file.
+
+    To find out, git writes objects. A command that only reads therefore gives `ask=False`; what is
+    not remembered then counts as not true.
+    """
+
+    def __init__(self, root: str, memory: str, *, ask: bool) -> None:
+        self._root, self._memory, self._ask = root, memory, ask
+        self._known = files.read_json(memory) or {}
+
+    def is_update(self, reviewed: str, head: str, base: str) -> bool:
+        """Return whether `head` is the reviewed commit, only brought up to date with its base."""
+        return self._find(f"update {reviewed} {head} {base}", _is_update, reviewed, head, base)
+
+    def has_landed(self, head: str, base: str) -> bool:
+        """Return whether the base has the changes of `head` already, in other commits."""
+        return self._find(f"landed {head} {base}", _has_landed, head, base)
+
+    def _find(self, key: str, find: Callable[..., bool], *commits: str) -> bool:
+        if key not in self._known and self._ask:
+            self._known[key] = find(self._root, *commits)
+            files.make_folder(os.path.dirname(self._memory))
+            newest = dict([*self._known.items()][-REMEMBERED:])
+            files.write_json(self._memory, newest)
+        return self._known.get(key) is True
+
+
+def _is_update(root: str, reviewed: str, head: str, base: str) -> bool:
+    """Every commit that `head` adds, and that the base does not have, must be a merge, and merging
+    either of the two into the base must give the same tree: a conflict that was resolved by hand,
+    or a change that a merge hides, gives another tree.
+    """
+    if run(root, "merge-base", "--is-ancestor", reviewed, head).code != 0:
+        return False
+    added = run(root, "rev-list", "--count", "--no-merges", head, f"^{reviewed}", f"^{base}")
+    if added.code != 0 or added.out.strip() != "0":
+        return False
+    tree = merged_tree(root, base, head)
+    return tree is not None and tree == merged_tree(root, base, reviewed)
+
+
+def _has_landed(root: str, head: str, base: str) -> bool:
+    """After a squash or a rebase, merging `head` changes no file, or the base has its patches."""
+    tree = merged_tree(root, base, head)
+    if tree is not None and tree == tree_of(root, base):
+        return True
+    start = run(root, "merge-base", base, head).out.strip()
+    if not start or start == base:
+        return False
+    whole = _patch_ids(root, "diff", start, head)
+    in_base = _log_ids(root, start, base)
+    if whole and whole & in_base:
+        return True
+    each = _log_ids(root, start, head)
+    return bool(each) and each <= in_base
+
+
+def _log_ids(root: str, since: str, until: str) -> set[str]:
+    count = f"--max-count={COMPARED}"
+    return _patch_ids(root, "log", "--no-merges", "--patch", count, f"{since}..{until}")
+
+
+def _patch_ids(root: str, *words: str) -> set[str]:
+    """Return the ids of the patches that a git command prints."""
+    command, *rest = words
+    options = ("--no-color", "--no-ext-diff", "--no-textconv", "--full-index")
+    patch = run(root, *_PATCH, command, *options, *rest)
+    if patch.code != 0 or not patch.out.strip():
+        return set()
+    ids = run(root, "patch-id", "--stable", stdin=patch.out)
+    return {line.split()[0] for line in lines(ids.out) if line.strip()}

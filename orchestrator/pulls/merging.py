@@ -1,0 +1,112 @@
+"""Making one merge: in the landing worktree, by the configured method, checked before it counts.
+
+The worktree is kept and reused between merges, with what the project's set-up put there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator.errors import OrchestratorError, SystemFault
+from orchestrator.git import call, repository, worktree, worktree_commands
+from orchestrator.guard import user_commands
+from orchestrator.guard.user_commands import Checker, Failure
+from orchestrator.layout import Layout
+from orchestrator.model import Config, PullRequest
+from orchestrator.system import files
+
+
+class CannotLand(OrchestratorError):
+    """The merge conflicts, or its result fails the checks: the author has to fix it."""
+
+    code = "cannot_land"
+
+
+class Conflict(CannotLand):
+    """The merge conflicts in `files`."""
+
+    code = "conflict"
+
+    def __init__(self, message: str, conflicting: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.files = conflicting
+
+
+class Workshop:
+    """The landing worktree of a project. Use it only with the landing lock held."""
+
+    def __init__(self, layout: Layout, config: Config) -> None:
+        self._layout, self._config = layout, config
+        self.path = os.path.join(layout.cache, "landing")
+
+    def merge(self, pr: PullRequest, base: str, head: str, method: str) -> str:
+        """Return the commit that lands `head` on `base`. Raises Conflict."""
+        self._prepare(base)
+        message = f"Merge {pr.branch}: {pr.title}"
+        if method == "squash":
+            message = f"{pr.title}\n\nPull request {pr.id}, branch {pr.branch}."
+        found = worktree_commands.join(self.path, base, head, method, message)
+        if isinstance(found, str):
+            return found
+        named = ", ".join(found[:20])
+        said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into it."
+        raise Conflict(f"{said} In conflict: {named}", tuple(found))
+
+    def check(self, commit: str, mark: str) -> Failure | None:
+        """Run the project's checks on a commit; return the first failure of the commit itself.
+
+        Raises SystemFault when a check could not do its work.
+        """
+        if not self._config.checks:
+            return None
+        self._prepare(commit)
+        # The mark of its processes: no landing of another project may have the same mark.
+        checker = Checker(
+            user_commands.landing_environment(self._config, self._layout, self.path),
+            os.path.join(self._layout.cache, "landing.log"),
+            self._config.check_timeout_seconds,
+            f"landing-{mark}-of-{self._layout.root}",
+        )
+        failure = checker.first_failure(self._config.checks, self.path)
+        if failure is not None and failure.program_is_missing:
+            raise SystemFault(f"a check's program is missing: {failure}", code="check_failed")
+        if failure is not None and failure.was_killed:
+            raise SystemFault(f"a check was killed: {failure}", code="check_killed")
+        return failure
+
+    def _prepare(self, commit: str) -> None:
+        """Have the commit checked out, and the set-up of a new worktree done."""
+        root = self._layout.root
+        marker = f"{self.path}.ready"
+        if worktree.ensure(root, self.path, commit):
+            files.remove(marker)
+        worktree_commands.quit_operations(self.path)
+        worktree_commands.detach(self.path, commit)
+        worktree_commands.clean(self.path)
+        worktree.bring_included(root, self.path)
+        wanted = self._config.hooks.after_create or ""
+        if not os.path.exists(marker) or files.read_regular(marker) != wanted.encode():
+            variables = user_commands.landing_environment(self._config, self._layout, self.path)
+            user_commands.run_hook(self._config, "after_create", self.path, variables)
+            files.write_atomic(marker, wanted.encode(), flush=False)
+
+
+def fast_forward(root: str, branch: str, old: str, new: str) -> None:
+    """Move the base branch of a repository without a remote, as requested (reference 9.5)."""
+    holder = worktree_commands.holder_of(root, branch)
+    if holder is None:
+        repository.update_ref(root, f"refs/heads/{branch}", new, old)
+        return
+    if worktree_commands.has_changes(holder):
+        raise OrchestratorError(
+            f"{branch} is checked out in {holder} with uncommitted changes",
+            "commit or stash them, then merge again",
+            code="checkout_not_clean",
+        )
+    done = call.run(holder, "merge", "--quiet", "--ff-only", new)
+    if done.code != 0:
+        raise OrchestratorError(
+            f"git cannot merge into {holder}: {done.err.strip()[:300]}",
+            "move those files away, then merge again",
+            code="checkout_not_clean",
+        )

@@ -1,0 +1,75 @@
+"""What the reviews of a pull request come to. Pure functions (reference 9.1).
+
+The product's own reviews are in the task's history, each with its commit, on both forges alike. The
+reviews that people gave on the forge come with the pull request.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from orchestrator.model import Entry, Given
+
+APPROVED, CHANGES = "approved", "changes_requested"
+
+
+class Standing(NamedTuple):
+    """The verdict that counts for a head, the commit it was given on, and who gave it."""
+
+    verdict: str | None = None
+    commit: str | None = None
+    by: str | None = None
+
+
+def given(history: Iterable[Entry]) -> list[Given]:
+    """Return the reviews in a task's history, oldest first. A review without a commit is skipped
+    unless it requests changes: it cannot count for any head.
+    """
+    found = []
+    for entry in history:
+        text = {key: value for key, value in entry.fields.items() if isinstance(value, str)}
+        verdict, commit = text.get("verdict"), text.get("head")
+        if entry.event == "review" and verdict in (APPROVED, CHANGES):
+            kind = "person" if text.get("kind") == "person" else "agent"
+            settles = entry.fields.get("settles") is True
+            by, said = text.get("reviewer", kind), text.get("feedback", "")
+            found.append(Given(by, kind, verdict, commit, said, entry.at, settles))
+    return found
+
+
+def standing(reviews: Iterable[Given], counts: Callable[[str], bool]) -> Standing:
+    """Return the verdict of all reviews together.
+
+    `counts` says whether a review of that commit counts for the head. A person's newest review
+    outranks every agent's. A person's requested changes stand, whatever is pushed afterwards, until
+    the same person approves or a later review settles them.
+    """
+    people, agent = _newest(reviews)
+    for review in people:
+        if review.verdict == CHANGES:
+            return Standing(CHANGES, review.commit, review.by)
+    for last in (*reversed(people), *([agent] if agent else [])):
+        if last.commit is not None and counts(last.commit):
+            return Standing(last.verdict, last.commit, last.by)
+    return Standing()
+
+
+def objections(reviews: Iterable[Given]) -> list[Given]:
+    """Return the requested changes of people that nobody has settled, oldest first."""
+    return [review for review in _newest(reviews)[0] if review.verdict == CHANGES]
+
+
+def _newest(reviews: Iterable[Given]) -> tuple[list[Given], Given | None]:
+    """Return the newest review of each person, oldest first, and the newest review of an agent."""
+    people: dict[str, Given] = {}
+    agent = None
+    for review in sorted(reviews, key=lambda each: each.at or ""):
+        if review.settles:
+            people = {by: each for by, each in people.items() if each.verdict != CHANGES}
+        if review.kind == "person":
+            people.pop(review.by, None)
+            people[review.by] = review
+        else:
+            agent = review
+    return [*people.values()], agent
