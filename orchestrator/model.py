@@ -418,8 +418,8 @@ class Snapshot(NamedTuple):
     dependencies: dict[str, str]
     spent_today_usd: float
     hold: Hold | None = None
-    #: The ids of the open pull requests; None if the forge did not answer.
-    open_pr_ids: frozenset[str] | None = None
+    #: The head of each open pull request, by its id; None if the forge did not answer.
+    open_heads: Mapping[str, str] | None = None
     #: Whether this tick may start one run to find out if a system fault has passed.
     may_probe: bool = True
     #: False if the configuration is broken: running agents are supervised, nothing starts.

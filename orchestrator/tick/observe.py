@@ -60,7 +60,7 @@ def observe(
         dependencies=_dependencies(store, incoming.tasks, prs),
         spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
         hold=hold,
-        open_pr_ids=None if prs is None else frozenset(p.id for p in prs if p.state == "open"),
+        open_heads=None if prs is None else {p.id: p.head for p in prs if p.state == "open"},
         may_start=settings.good,
         # A run on a full disk could not even be recorded, so it cannot probe the fault.
         may_probe=short is None,

@@ -106,6 +106,8 @@ class Settler:
         task = waiting[action.task or ""]
         if action.action == "finish":
             summary = "The pull request is no longer open, so there is nothing to review."
+            if action.reason == "superseded":
+                summary = "The pull request has a newer commit, so nobody reviews this commit."
             self.store.move(task, "done", self._entry("done", summary=summary, verdict="no_change"))
         else:
             cap = self.config.budgets.task_usd
