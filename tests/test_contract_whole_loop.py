@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import harness
 import pytest
-from harness import TESTS, World, wait_until, world  # noqa: F401  (fixture)
+from harness import TESTS, World, wait_until
 
+world = harness.world
 pytestmark = pytest.mark.slow
 
 CHECKS = [
