@@ -112,6 +112,16 @@ class Retention(NamedTuple):
     events_mb: float = 10
 
 
+class Notify(NamedTuple):
+    """The user's own program that is told what waits for a person."""
+
+    #: The program and its arguments; () is none.
+    command: tuple[str, ...] = ()
+    on: tuple[str, ...] = ("question", "approval", "escalation", "problem")
+    #: The local time of a daily report, as `08:00`.
+    report: str | None = None
+
+
 class Agent(NamedTuple):
     """One entry of `agents`."""
 
@@ -158,6 +168,7 @@ class Config(NamedTuple):
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()
     retention: Retention = Retention()
+    notify: Notify = Notify()
     agents: tuple[Agent, ...] = ()
 
 

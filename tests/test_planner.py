@@ -1065,7 +1065,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             mostly(None, st.sampled_from([FAULT, LIMIT, LIMIT._replace(until=NOW - 1)])),
         ),
         may_start=draw(mostly(True, st.just(False))),
-        open_heads=draw(mostly(None, st.dictionaries(st.sampled_from("12"), st.sampled_from("ab")))),
+        open_heads=draw(mostly(None, st.dictionaries(st.sampled_from("12"), names))),
         timezone="UTC",
         forced=draw(mostly({}, st.dictionaries(st.just("a1"), st.none() | names))),
     )

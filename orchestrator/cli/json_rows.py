@@ -14,6 +14,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Given, PullRequest, RunView, Snapshot, Task, iso
 from orchestrator.plan.planner import plan, refusal
 from orchestrator.plan.rules import Verdict
+from orchestrator.pulls import states
 from orchestrator.tasks import store as stores
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tick import observe, problems
@@ -150,7 +151,7 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
     tried = [task for task in incoming.tasks if task.attempts > 0]
     ticked = problems.last_tick(layout)
     found = problems.find_problems(layout, loaded, seen, now)
-    asked = states.asked(layout)
+    asked = states.asked(layout, loaded.config)
     return {
         "queue": {**store.counts(), **{state: len(of.tasks) for state, of in parsed.items()}},
         "limits": loaded.config.queue_limits._asdict(),

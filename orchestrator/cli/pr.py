@@ -46,10 +46,7 @@ def list_all(arguments: Namespace) -> None:
         output.show_json([json_rows.pull_request_row(pr) for pr in prs])
     elif prs:
         headings = ("id", "state", "verdict", "task", "title", "branch")
-        rows = [
-            (pr.id, pr.state, _word(layout, pr), pr.task, pr.title, pr.branch)
-            for pr in prs
-        ]
+        rows = [(pr.id, pr.state, _word(layout, pr), pr.task, pr.title, pr.branch) for pr in prs]
         output.table(headings, rows)
     else:
         output.out("no pull requests yet")
@@ -91,7 +88,10 @@ def show(arguments: Namespace) -> None:
         f"  {pr.branch} ({pr.head[:12]}) into {pr.base}",
         f"  {pr.url}",
         f"  see the changes: orchestrator pr diff {pr.id}",
-        *(f"  check {check.name}: {check.state}  {check.url or ''}".rstrip() for check in pr.checks),
+        *(
+            f"  check {check.name}: {check.state}  {check.url or ''}".rstrip()
+            for check in pr.checks
+        ),
         *(["  it conflicts with its base"] if pr.mergeable is False else []),
         *([stat.out.rstrip()] if stat.code == 0 and stat.out else []),
         *(["", body.strip()] if body.strip() else []),

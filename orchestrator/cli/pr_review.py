@@ -9,7 +9,7 @@ from argparse import Namespace
 from orchestrator.cli import body_text, context, output
 from orchestrator.cli.command import argument, command
 from orchestrator.cli.pr import ID, find
-from orchestrator.errors import NotFound, OrchestratorError, UsageError
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.model import Given, Problem, PullRequest, Task, iso

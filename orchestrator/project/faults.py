@@ -44,6 +44,11 @@ def landing_fault(layout: Layout) -> Problem | None:
     return read(layout.landing_fault)
 
 
+def notify_fault(layout: Layout) -> Problem | None:
+    """Return why `notify.command` failed the last time; None if it worked."""
+    return read(layout.notify_fault)
+
+
 def read_hold(layout: Layout) -> Hold | None:
     """Return why no agent may claim a task now; None if agents may."""
     return records.build(Hold, files.read_json(layout.hold))

@@ -62,6 +62,8 @@ def find_problems(
             )
     not_landed = faults.landing_fault(layout)
     found += [not_landed] if not_landed else []
+    not_told = faults.notify_fault(layout) if settings.config.notify.command else None
+    found += [not_told] if not_told else []
     ticked = last_tick(layout)
     # A tick leaves no trace on a disk that cannot be written.
     unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")

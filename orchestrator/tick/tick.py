@@ -127,6 +127,8 @@ def _tick(
         # After the starts, so that no start waits for the pruning.
         _prune(layout, loaded, settled, report)
     report.problems += find_problems(layout, loaded, seen, now)
+    if loaded.config.notify.command:
+        _notify(layout, loaded, seen, environment, prs, report)
     if forced is None and loaded.good:
         idle_stamp.leave(layout, seen, prs, report.actions, report.problems, now, planned.wake)
     return report
@@ -170,6 +172,27 @@ def _land(
     report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in due]
 
 
+def _notify(
+    layout: Layout,
+    loaded: Settings,
+    seen: observe.Observation,
+    environment: dict[str, str],
+    prs: list[PullRequest] | None,
+    report: Report,
+) -> None:
+    """Start a process that tells a person what is new, if something is."""
+    from orchestrator.tick import notify
+
+    try:
+        news = notify.news(layout, loaded, seen, prs, report.problems)
+        if notify.note(layout, loaded.config.notify, news):
+            log = os.path.join(layout.cache, "notify.out")
+            words = [*process.own_program(), "_notify", layout.root]
+            process.spawn_detached(words, environment, log)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("notify", error))
+
+
 def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: Report) -> None:
     """Remove old finished runs of the agents whose runs were settled."""
     from orchestrator.upkeep import retention
@@ -184,7 +207,7 @@ def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: 
 
 
 def own_process(word: str, root: str) -> int:
-    """Run a process that the scheduler itself starts: the tick after a run, or landing.
+    """Run a process that the scheduler itself starts: the tick after a run, landing, notifying.
 
     Returns the exit code.
     """
@@ -193,6 +216,13 @@ def own_process(word: str, root: str) -> int:
     if not mark.is_initialised(layout) or mark.links(layout):
         return 0
     environment = dict(os.environ)
+    if word == "_notify":
+        from orchestrator.tick import notify
+
+        usable = load.usable(layout)
+        if usable is not None:
+            notify.tell(layout, usable.notify)
+        return 0
     if word == "_land":
         from orchestrator.pulls import landing
 
