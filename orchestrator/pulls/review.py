@@ -169,8 +169,7 @@ def _decided(store: stores.Store, task: Task, given: Given, now: float, run: str
         reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
         return store.move(task, "incoming", reopened)
     if given.verdict == "approved" and task.state in ("incoming", "blocked", "failed"):
-        said = f"{given.by} approved the pull request."
-        done = _entry(now, "done", run=run, summary=said, pr=task.pr, head=given.commit)
+        done = _entry(now, "done", run=run, by=given.by, pr=task.pr, head=given.commit)
         return store.move(task, "done", done)
     return task
 

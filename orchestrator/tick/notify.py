@@ -61,7 +61,7 @@ def news(
 def of_items(items: Iterable[inbox.Item], hints: Iterable[str]) -> dict[str, News]:
     """Return the news of the inbox. A new question of the same task is another piece of news."""
     return {
-        f"{item.kind} {item.id} {item.since}": News(
+        f"{item.kind} {item.id} {item.since if item.task else ''}": News(
             item.kind, item.id, item.task, None, item.text[:KEPT], hint
         )
         for item, hint in zip(items, hints, strict=True)
@@ -70,7 +70,7 @@ def of_items(items: Iterable[inbox.Item], hints: Iterable[str]) -> dict[str, New
 
 def of_problems(problems: Iterable[Problem], items: Collection[str]) -> dict[str, News]:
     """Return the news of the problems that are not in the inbox (`items`: the ids there)."""
-    found = {}
+    found: dict[str, News] = {}
     for code, message, hint in problems:
         fault = message.partition(":")[0] if code == "system_fault" else code
         in_inbox = code == "agent_suspended" and f"agent:{message.partition(':')[0]}" in items
