@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.model import (
@@ -15,6 +15,7 @@ from orchestrator.model import (
     Budgets,
     Config,
     Hooks,
+    Notify,
     QueueLimits,
     Retention,
     Retry,
@@ -52,18 +53,19 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-_NESTED: dict[str, Callable[..., Any]] = {
+_NESTED: dict[str, Any] = {
     "queue_limits": QueueLimits,
     "retry": Retry,
     "budgets": Budgets,
     "review": Review,
     "hooks": Hooks,
     "retention": Retention,
+    "notify": Notify,
 }
 
 
 def _head() -> str:
     """Return a line that changes whenever a field is added, removed or moved."""
-    classes = (Config, Agent, Role, QueueLimits, Retry, Budgets, Review, Hooks, Retention)
+    classes = (Config, Agent, Role, *_NESTED.values())
     names = ",".join(name for each in classes for name in each._fields)
     return f"{_FORMAT} {zlib.crc32(names.encode())}"

@@ -87,6 +87,7 @@ def instructions(facts: Facts) -> str:
     where = role.path or f"role {role.name}"
     brief = _render(role.brief, facts.project, variables, path=where, first_line=role.line)
     whole = [*(facts.review.rounds if facts.review else ()), *facts.history]
+    whole = [{"by": "", "commit": "", "decided": "", **entry} for entry in whole]
     told = whole[-MAX_ENTRIES:]
     variables |= {
         "brief": brief.strip(),
