@@ -74,7 +74,7 @@ def test_a_reviewer_is_told_every_earlier_round_and_what_a_person_decided(
     assert "A Person requested changes: Add b.txt, please." in item["text"]
     assert world.status()["waiting_for_you"] == 1
     world.ok("inbox", "approve", item["id"])
-    assert [pr["state"] for pr in world.prs()] == ["merged"]
+    world.tick_until(lambda: [p["state"] for p in world.prs()] == ["merged"], "the merge")
     assert world.json("inbox") == []
     shown = world.json("pr", "show", pr["id"])
     assert [(each["kind"], each["verdict"]) for each in shown["reviews"]] == [
