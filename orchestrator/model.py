@@ -384,8 +384,6 @@ class Snapshot(NamedTuple):
     may_probe: bool = True
     #: False if the configuration is broken: running agents are supervised, nothing starts.
     may_start: bool = True
-    #: The time zone of `schedule`, by name; None is the machine's zone.
-    timezone: str | None = None
     #: Agents to treat as due (`orchestrator run`), each with the task wanted or None.
     forced: Mapping[str, str | None] = {}
 

@@ -339,7 +339,7 @@ def test_a_start_recorded_ahead_of_the_clock_never_waits_longer_than_an_interval
     world = World()
     world.snapshot["agents"] = {"impl": AgentView("impl", last_started=NOW + 86_400)}
     agent = world.agents[0]
-    assert next_due(agent, NOW + 86_400, NOW, None) - NOW <= (agent.interval_seconds or 0)
+    assert next_due(agent, NOW + 86_400, NOW) - NOW <= (agent.interval_seconds or 0)
 
 
 def test_an_agent_that_is_asked_for_by_name_is_due_whatever_its_interval() -> None:
@@ -882,8 +882,8 @@ WAKES: dict[str, tuple[Callable[[World], None], float]] = {
     "an interval": (SPOILERS["not_due"], 290),
     "a schedule": (
         lambda world: [
-            _snapshot(agents={"impl": AgentView("impl", NOW)}, timezone="UTC")(world),
-            world.agents.append(world.agents.pop()._replace(schedule="5 8 * * *")),
+            _snapshot(agents={"impl": AgentView("impl", NOW)})(world),
+            world.agents.append(world.agents.pop()._replace(schedule="5 * * * *")),
         ],
         300,
     ),
@@ -1066,7 +1066,6 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         ),
         may_start=draw(mostly(True, st.just(False))),
         open_pr_ids=draw(mostly(None, st.frozensets(st.sampled_from(["1", "2"])))),
-        timezone="UTC",
         forced=draw(mostly({}, st.dictionaries(st.just("a1"), st.none() | names))),
     )
 

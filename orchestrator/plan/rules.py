@@ -169,7 +169,7 @@ def _due(agent: Agent, draft: Draft) -> Judged:
         return Judged(True, f"{agent.name} was asked for by name")
     view = draft.snapshot.agents.get(agent.name)
     last = view.last_started if view else None
-    due = next_due(agent, last, draft.at, draft.snapshot.timezone)
+    due = next_due(agent, last, draft.at)
     if due <= draft.at:
         return Judged(True, f"{agent.name} is due")
     if math.isinf(due):
