@@ -47,7 +47,7 @@ class _MachineZone(tzinfo):
     """The machine's zone, with its clock changes; a `timezone` would have one fixed offset."""
 
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
-        return moment and moment.replace(tzinfo=None).astimezone().utcoffset()
+        return moment.replace(tzinfo=None).astimezone().utcoffset() if moment else None
 
     def fromutc(self, moment: datetime) -> datetime:
         at = moment.replace(tzinfo=UTC).timestamp()
