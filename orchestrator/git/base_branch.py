@@ -1,7 +1,5 @@
 """The base branch: work starts from it and is merged into it, here and at the project's remote."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

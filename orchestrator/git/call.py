@@ -4,8 +4,6 @@ The product's calls never prompt, sign, run the user's hooks, read the caller's 
 start background work (reference 8.5).
 """
 
-from __future__ import annotations
-
 import os
 import re
 import time

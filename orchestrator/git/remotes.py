@@ -3,8 +3,6 @@
 A remote that cannot be reached is a SystemFault. A remote that refuses a push gives the reason.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence

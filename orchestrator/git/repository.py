@@ -4,8 +4,6 @@ The human's checkout, branch and index are never touched: everything happens in 
 product's own, by commit ids and full ref names.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection

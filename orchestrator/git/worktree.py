@@ -5,8 +5,6 @@ Everything that an agent leaves behind is kept on its branch or under `refs/orch
 works in the worktree at the same time.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import contextlib
 import os
 from collections.abc import Iterator

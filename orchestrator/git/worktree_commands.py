@@ -3,8 +3,6 @@
 These are questions and single steps. `worktree` decides their order, so that nothing is lost.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import os
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Dependencies: whether a task that another task waits for is finished, and cycles. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 
 from orchestrator.model import PullRequest, Task

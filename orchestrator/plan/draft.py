@@ -1,7 +1,5 @@
 """A plan in progress: the observed facts, and the capacity left after the decided starts."""
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 from orchestrator.model import Agent, Config, Snapshot, Task
 
 

@@ -4,8 +4,6 @@ A pure function of a snapshot, the configuration and the time. `tick`, `tick --d
 `explain` and the idle stamp read one plan, so they cannot disagree.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple

@@ -12,8 +12,6 @@ So an `agent` rule also holds the tasks of its agents, and a `choice` rule also 
 its tasks. The first verdict that is not ok, in the order of this file, is the reason.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar

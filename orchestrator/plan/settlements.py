@@ -1,7 +1,5 @@
 """The actions for runs that ended or lost their supervisor. Pure functions of a snapshot."""
 
-from __future__ import annotations
-
 from orchestrator.model import Action, Config, Outcome, RunView, Snapshot, Task
 
 #: How often the supervisor of one run is restarted before the run counts as lost.

@@ -4,8 +4,6 @@ It is written only under the scheduler's lock, in one atomic step each time, so 
 is counted exactly once.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import os
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 The file is rotated when it has grown too large; one old file is kept.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping

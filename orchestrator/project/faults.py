@@ -1,7 +1,5 @@
 """Faults that outlast the process that met them: kept on disk for people and for later ticks."""
 
-from __future__ import annotations
-
 import os
 
 from orchestrator.errors import GitError, OrchestratorError

@@ -4,8 +4,6 @@
 (failures 21).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -103,7 +101,7 @@ def first_branch(layout: Layout) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def schedule(layout: Layout) -> Entry | None:
+def schedule(layout: Layout) -> "Entry | None":
     """Return the schedule entry that `init` installed for this clone, as it was written."""
     from orchestrator.schedule.entry import Entry
     from orchestrator.schedule.schedule import KINDS
@@ -114,7 +112,7 @@ def schedule(layout: Layout) -> Entry | None:
     return None
 
 
-def record_schedule(layout: Layout, entry: Entry | None) -> None:
+def record_schedule(layout: Layout, entry: "Entry | None") -> None:
     """Record which schedule is installed; None for no schedule."""
     known = read(layout)
     mark = {name: value for name, value in known.items() if name != "schedule"}

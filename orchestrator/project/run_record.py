@@ -5,8 +5,6 @@ The tick writes it until the supervisor lives; afterwards only the holder of the
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import os
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args

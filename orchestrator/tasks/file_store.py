@@ -5,8 +5,6 @@ state, whichever process is killed. An event is appended to the file before the 
 line; a line that was appended twice, or in part, is recognised when it is read.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import contextlib
 import errno
 import os

@@ -4,8 +4,6 @@ The header may be written by hand, so this module is lenient (reference 3): it r
 matter that cannot be read at all. `task_file` checks that the necessary fields are present.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import re
 from typing import Any, NamedTuple
 

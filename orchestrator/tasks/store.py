@@ -9,8 +9,6 @@ the lock of the tick (`tick.lock`), the agents' memory and run folders (`agents/
 within the limits of their own disk, and each would settle only its own runs.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol

@@ -3,8 +3,6 @@
 A file is the person's part (title, header, body: reference 3), then the machine's part (`history`).
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import re
 import unicodedata
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The stamp that a tick with nothing to do leaves for the next ticks (read by `idle`)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from orchestrator import idle

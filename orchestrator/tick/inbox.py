@@ -1,7 +1,5 @@
 """What waits for a person, derived from the state of tasks, agents and pull requests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Observing: the world as one `Snapshot`, for the planner. This module changes nothing."""
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import time
 from typing import NamedTuple
 

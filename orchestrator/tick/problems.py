@@ -1,7 +1,5 @@
 """Everything that is wrong in a project, the most pressing problem first. Reads only."""
 
-from __future__ import annotations
-
 import os
 
 from orchestrator.config.load import Settings

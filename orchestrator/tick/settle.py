@@ -4,8 +4,6 @@ Called only under the scheduler's lock. Every function can be repeated after a c
 it recognises events, moves and tasks that exist already and does not repeat them.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 

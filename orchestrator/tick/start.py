@@ -4,8 +4,6 @@ Called only under the scheduler's lock. The intent is on disk before anything ru
 killed at any point, the next tick recognises what exists already.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Stops runs on a person's request, and waits until runs are settled."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

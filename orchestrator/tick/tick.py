@@ -4,8 +4,6 @@ A tick never waits for an agent, for slow network operations or for a check: sup
 It holds its lock for milliseconds. If a tick holds it for minutes, the next tick kills it.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import os
 import time
 from collections.abc import Iterable
