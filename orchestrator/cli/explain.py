@@ -15,18 +15,23 @@ from orchestrator.model import OPEN_STATES, STATES, Task, iso
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.text.quoting import one_line
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 
 class Explanation(NamedTuple):
-    """Why a subject is as it is: one sentence, the next step, and every rule."""
+    """Why a subject is as it is: one sentence, and every rule."""
 
     subject: str
     verdict: str
-    next_step: str | None
     rules: tuple[Verdict, ...]
+
+    @property
+    def next_step(self) -> str | None:
+        """The hint of the first rule that is not ok."""
+        refused = refusal(self.rules)
+        return refused and refused.hint
 
 
 @command("explain", argument("subject", metavar="AGENT|TASK"))
@@ -72,7 +77,10 @@ def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
         tasks, malformed = store.list(state)
         for bad in malformed:
             if _is_file(bad.where, subject):
-                return _of_malformed(bad)
+                hint = f"fix or move that file: {bad.where}"
+                rule = Verdict("task_malformed", False, bad.reason, hint=hint)
+                name = os.path.basename(bad.where)
+                return Explanation(name, f"is not a task: {bad.reason}", (rule,))
         for task in tasks:
             if _is_file(task.where, subject):
                 return _of_task(task, planned)
@@ -89,15 +97,11 @@ def _is_file(path: str, subject: str) -> bool:
 
 def _of_agent(name: str, planned: Plan) -> Explanation:
     rules = planned.agents[name]
-    refused = refusal(rules)
-    if refused is not None:
+    if refused := refusal(rules):
         verb = "is running" if refused.code == "running" else "does not start"
-        verdict = f"{verb}: {refused.code} ({refused.detail})"
-        return Explanation(name, verdict, refused.hint, rules)
-    starts = (action for action in planned.actions if action.action == "start")
-    task = next(action.task for action in starts if action.agent == name)
-    what = f"takes {task}" if task else "starts"
-    return Explanation(name, f"{what} at the next tick", None, rules)
+        return Explanation(name, f"{verb}: {refused.code} ({refused.detail})", rules)
+    task = next(a.task for a in planned.actions if a.action == "start" and a.agent == name)
+    return Explanation(name, f"{f'takes {task}' if task else 'starts'} at the next tick", rules)
 
 
 def _of_task(task: Task, planned: Plan) -> Explanation:
@@ -105,13 +109,12 @@ def _of_task(task: Task, planned: Plan) -> Explanation:
     if task.state != "incoming" or rules is None:
         verdict, step = _elsewhere(task)
         rule = Verdict("waiting", False, f"the task is in {task.state}", hint=step)
-        return Explanation(task.id, verdict, step, (rule,))
-    refused = refusal(rules)
-    if refused is not None:
+        return Explanation(task.id, verdict, (rule,))
+    if refused := refusal(rules):
         verdict = f"is not claimed: {refused.code} ({refused.detail})"
-        return Explanation(task.id, verdict, refused.hint, rules)
+        return Explanation(task.id, verdict, rules)
     agent = next(a.agent for a in planned.actions if a.action == "start" and a.task == task.id)
-    return Explanation(task.id, f"waits: {agent} takes it at the next tick", None, rules)
+    return Explanation(task.id, f"waits: {agent} takes it at the next tick", rules)
 
 
 def _elsewhere(task: Task) -> tuple[str, str | None]:
@@ -135,9 +138,3 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
         case _ if task.pr:
             return f"is done, in pull request {task.pr}", f"orchestrator pr show {task.pr}"
     return "is done, without a pull request", None
-
-
-def _of_malformed(bad: stores.Malformed) -> Explanation:
-    step = f"fix or move that file: {bad.where}"
-    rule = Verdict("task_malformed", False, bad.reason, hint=step)
-    return Explanation(os.path.basename(bad.where), f"is not a task: {bad.reason}", step, (rule,))

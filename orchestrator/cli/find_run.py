@@ -14,7 +14,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import RunRecord
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: How many runs of all agents are looked through, newest first, for those of a task.
 MOST_SEARCHED = 2000

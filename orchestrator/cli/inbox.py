@@ -10,7 +10,7 @@ from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.pulls import states
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tick.inbox import Item, items
 
 #: Characters of an answer: it leads every later prompt of its task.

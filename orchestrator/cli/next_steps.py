@@ -9,7 +9,8 @@ from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Snapshot
 from orchestrator.plan.planner import plan
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 from orchestrator.tick import inbox
 
 
@@ -40,7 +41,7 @@ def steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"  {found.next_step}"
 
 
-def _subjects(store: stores.Store, task_id: str, snapshot: Snapshot) -> list[str]:
+def _subjects(store: Store, task_id: str, snapshot: Snapshot) -> list[str]:
     """Return the tasks that a task's run led to: open reviews, else the reviewed task or itself."""
     try:
         reviewed = store.find(task_id).reviews or task_id

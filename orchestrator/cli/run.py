@@ -9,7 +9,7 @@ from orchestrator.cli import context, output
 from orchestrator.cli.command import argument, command
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tick.tick import run_tick
 
 #: Seconds to wait for an active tick.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 if TYPE_CHECKING:
     from orchestrator.schedule.entry import Entry

@@ -18,7 +18,7 @@ from orchestrator.model import iso
 from orchestrator.project import mark
 from orchestrator.setup import probes, skills, user_files
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: The permission bits that let other users into a folder.
 OTHERS = 0o077

@@ -6,7 +6,7 @@ from orchestrator import idle
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Problem, PullRequest
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tick.observe import Observation
 
 #: Problems that only a changed file can solve, or that an idle tick itself solves.

@@ -9,7 +9,8 @@ from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, iso
 from orchestrator.pulls import states
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 from orchestrator.tick.observe import Observation
 
@@ -46,7 +47,7 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     return sorted(found, key=lambda item: order.index(item.kind))
 
 
-def _blocked(store: stores.Store) -> Iterator[Item]:
+def _blocked(store: Store) -> Iterator[Item]:
     for task in store.list("blocked").tasks:
         last = _last_event(store, task)
         if last is not None and last.event == "blocked":
@@ -55,7 +56,7 @@ def _blocked(store: stores.Store) -> Iterator[Item]:
             yield Item(task.id, kind, task.id, task.run, text, last.at)
 
 
-def _failed(store: stores.Store) -> Iterator[Item]:
+def _failed(store: Store) -> Iterator[Item]:
     for task in store.list("failed").tasks:
         last = _last_event(store, task)
         if last is not None and last.event == "failed":
@@ -64,7 +65,7 @@ def _failed(store: stores.Store) -> Iterator[Item]:
             yield Item(task.id, "escalation", task.id, task.run, text, last.at)
 
 
-def _never_ready(store: stores.Store, seen: Observation) -> Iterator[Item]:
+def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
     verdicts = seen.snapshot.dependencies
     for task in seen.snapshot.waiting:
         broken = [
@@ -89,7 +90,7 @@ def _agents(loaded: Settings, seen: Observation) -> Iterator[Item]:
         yield Item(f"agent:{name}", kind, None, state.last_run, text, iso(state.last_finished))
 
 
-def _approvals(layout: Layout, loaded: Settings, store: stores.Store) -> Iterator[Item]:
+def _approvals(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]:
     """Yield the approved pull requests that a person must merge."""
     config = loaded.config
     known = states.known(layout, config) or []
@@ -105,12 +106,12 @@ def _approvals(layout: Layout, loaded: Settings, store: stores.Store) -> Iterato
         yield Item(f"pr:{pr.id}", "approval", pr.task, None, text.rstrip(), since)
 
 
-def _last_event(store: stores.Store, task: Task) -> Entry | None:
+def _last_event(store: Store, task: Task) -> Entry | None:
     """Return the last event of a task's history that decides whether a person is needed."""
     return _last(store, task, lambda word: word not in ("review", "delivered"))
 
 
-def _last_word(store: stores.Store, pr: PullRequest) -> Entry | None:
+def _last_word(store: Store, pr: PullRequest) -> Entry | None:
     """Return the last event about an approved pull request in its task's history."""
     try:
         task = store.find(pr.task) if pr.task is not None else None
@@ -119,7 +120,7 @@ def _last_word(store: stores.Store, pr: PullRequest) -> Entry | None:
     return task and _last(store, task, lambda word: word in ("dismissed", "review", "done"))
 
 
-def _last(store: stores.Store, task: Task, wanted: Callable[[str], bool]) -> Entry | None:
+def _last(store: Store, task: Task, wanted: Callable[[str], bool]) -> Entry | None:
     """Return the last wanted event of a task; also None if the task's file cannot be read."""
     try:
         history = store.read(task).history

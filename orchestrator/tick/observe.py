@@ -12,15 +12,16 @@ from orchestrator.project import agent_memory, faults, mark, run_record
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import disk, files, locks
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Listing, Store
 
 
 class Observation(NamedTuple):
     """A snapshot, with the raw facts behind it for the commands that show them."""
 
     snapshot: Snapshot
-    incoming: stores.Listing
-    claimed: stores.Listing
+    incoming: Listing
+    claimed: Listing
     states: dict[str, AgentState]
     #: Unsettled runs by id.
     records: dict[str, RunRecord]
@@ -84,7 +85,7 @@ def observe_runs(layout: Layout, settings: Settings, now: float) -> Observation:
         spent_today_usd=0.0,
         may_start=False,
     )
-    return Observation(snapshot, stores.Listing(()), claimed, states, records)
+    return Observation(snapshot, Listing(()), claimed, states, records)
 
 
 def _view(name: str, state: AgentState) -> AgentView:
@@ -143,7 +144,7 @@ def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunReco
 
 
 def _dependencies(
-    store: stores.Store, waiting: tuple[Task, ...], prs: list[PullRequest] | None
+    store: Store, waiting: tuple[Task, ...], prs: list[PullRequest] | None
 ) -> dict[str, str]:
     """Return "met", "waiting: ..." or "broken: ..." for each id that a waiting task depends on."""
     wanted = {other for task in waiting for other in task.depends_on}

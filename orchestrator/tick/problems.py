@@ -7,7 +7,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
 from orchestrator.project import faults, mark
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.text.words import span
 from orchestrator.tick.lock import hung_tick
 from orchestrator.tick.observe import Observation

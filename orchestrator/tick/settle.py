@@ -17,7 +17,7 @@ from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import review
 from orchestrator.system import files, locks, process
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: How to fix a fault, by the first word of its reason. The client has the hints for its own faults.
 _HINTS = {

@@ -16,8 +16,8 @@ from orchestrator.project import agent_memory, events, mark, run_record
 from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import supervisor
 from orchestrator.system import files, process
-from orchestrator.tasks import store as stores
-from orchestrator.tasks import task_file
+from orchestrator.tasks import stores, task_file
+from orchestrator.tasks.store import Store
 
 
 class Starter:
@@ -124,7 +124,7 @@ def _new_id(now: float) -> str:
     return f"{second}-{int(now % 1 * 1e6):05x}{os.urandom(3).hex()}"
 
 
-def _last_requeue(store: stores.Store, task: Task) -> Mapping[str, object]:
+def _last_requeue(store: Store, task: Task) -> Mapping[str, object]:
     """Return the fields of the task's last event if that event put the task back, else {}."""
     try:
         history = store.read(task).history
