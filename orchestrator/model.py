@@ -369,7 +369,6 @@ class Snapshot(NamedTuple):
     #: Waiting tasks in queue order.
     waiting: tuple[Task, ...]
     claimed: tuple[Task, ...]
-    incoming_count: int
     #: None if the forge did not answer.
     open_prs: int | None
     runs: tuple[RunView, ...]

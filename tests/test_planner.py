@@ -98,7 +98,6 @@ class World:
 
     def seen(self) -> Snapshot:
         facts: dict[str, Any] = {
-            "incoming_count": len(self.waiting),
             "open_prs": 0,
             "runs": (),
             "agents": {},
@@ -661,7 +660,7 @@ def settled(
         config={"retry": RETRY},
     )
     view = run(**{"task": "T1", "alive": False, "finished": True, "outcome": outcome, **facts})
-    return settlements.settle(view, world.seen(), world.configured())
+    return settlements.settle(view, world.seen().claimed, world.configured())
 
 
 #: verdict, attempts so far, interruptions in a row -> action, delay, charged
@@ -790,7 +789,7 @@ def test_a_task_that_was_moved_away_is_not_moved_again(verdict: str, whose: str)
         finished=True,
         outcome=Outcome(verdict),
     )
-    action = settlements.settle(view, world.seen(), world.configured())
+    action = settlements.settle(view, world.seen().claimed, world.configured())
     assert action is not None
     assert (action.action, action.charged) == ("finish", False)
 
@@ -805,7 +804,7 @@ def test_an_end_that_is_written_down_already_is_not_decided_anew(ended: str, act
     world.claimed = [claimed("T1", run="R1", attempts=2, interruptions=1, ended=ended)]
     for verdict in ("failed", "interrupted"):
         view = run(task="T1", alive=False, finished=True, outcome=Outcome(verdict))
-        said = settlements.settle(view, world.seen(), world.configured())
+        said = settlements.settle(view, world.seen().claimed, world.configured())
         assert said is not None
         assert said.action == action
 
@@ -1049,7 +1048,6 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     return Snapshot(
         waiting=waiting,
         claimed=tuple(t._replace(state="claimed") for t in all_tasks[split:]),
-        incoming_count=len(waiting),
         open_prs=draw(mostly(0, st.none() | st.integers(0, 12))),
         runs=tuple(draw(mostly([], st.lists(views, max_size=3, unique_by=lambda r: r.id)))),
         agents={
@@ -1132,7 +1130,7 @@ def test_no_plan_ever_oversteps_a_limit_or_gives_a_task_out_twice(
     for action in decided:
         if action.action == "start" and action.task is None:
             assert by_role[action.agent or ""] == "product_manager"
-            assert snapshot.incoming_count + len(snapshot.claimed) < limits.max_incoming
+            assert len(snapshot.waiting) + len(snapshot.claimed) < limits.max_incoming
         elif action.action == "start":
             assert by_id[action.task or ""].role == ROLES[by_role[action.agent or ""]].takes
 

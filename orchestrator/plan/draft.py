@@ -17,7 +17,7 @@ class Draft:
         self._opening = frozenset(role.takes for role in roles if role.opens_pull_request)
         self.claimed = len(snapshot.claimed)
         #: The number of waiting and claimed tasks, which `max_incoming` limits.
-        self.unfinished = snapshot.incoming_count + self.claimed
+        self.unfinished = len(snapshot.waiting) + self.claimed
         #: Open pull requests and claimed tasks that will open one; None means unknown.
         self.open_prs = snapshot.open_prs
         if self.open_prs is not None:

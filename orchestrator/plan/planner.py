@@ -48,7 +48,8 @@ def refusal(row: Iterable[Verdict]) -> Verdict | None:
 def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     """Return the plan of one tick at `now` (seconds since the epoch)."""
     draft = Draft(snapshot, config, now)
-    actions = [*settlements(snapshot, config), *_sort_out(draft)]
+    ended = settlements(snapshot.runs, snapshot.claimed, config)
+    actions = [*ended, *_sort_out(draft)]
     agents: dict[str, Row] = {}
     chosen: dict[tuple[str, str | None], tuple[Row, Task | None]] = {}
     for agent in config.agents:

@@ -29,10 +29,10 @@ class Starter:
         self.now = now
         self.store = stores.of_project(layout)
 
-    def start(self, agent: Agent, task: Task | None) -> Action:
+    def start(self, agent: Agent, task: Task | None, action: Action) -> Action:
         """Claim the task and start the run. The intent is on disk first (failures 1).
 
-        Returns the start, or a skip if another process claimed the task first.
+        Returns the action with the run, or a skip if another process claimed the task first.
         """
         files.remove(self.layout.idle_stamp)
         run_id = _new_id(self.now)
@@ -53,9 +53,9 @@ class Starter:
             return Action("skip", agent.name, reason="no_matching_task")
         # The event comes before the fork: a forked run continues even if this tick dies. If this
         # tick dies in between, the next tick restarts the run and logs the restart.
-        self._event("start", agent=agent.name, task=task.id if task else None, run=run_id)
+        self._event("start", agent=agent.name, task=action.task, run=run_id)
         self._spawn(agent.name, folder)
-        return Action("start", agent.name, task.id if task else None, run_id)
+        return action._replace(run=run_id)
 
     def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
         fields: dict[str, object] = {"agent": agent.name, "run": run_id}
