@@ -37,8 +37,7 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     """Return everything that waits for a person: questions, then approvals, then escalations."""
     store = stores.of_project(layout)
     found = [
-        *_blocked(store),
-        *_failed(store),
+        *_ended(store),
         *_never_ready(store, seen),
         *_agents(loaded, seen),
         *_approvals(layout, loaded, store),
@@ -47,22 +46,18 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     return sorted(found, key=lambda item: order.index(item.kind))
 
 
-def _blocked(store: Store) -> Iterator[Item]:
-    for task in store.list("blocked").tasks:
-        last = _last_event(store, task)
-        if last is not None and last.event == "blocked":
-            kind = "escalation" if task.reason == "max_rounds" else "question"
-            text = task.question or "The agent gave no question."
-            yield Item(task.id, kind, task.id, task.run, text, last.at)
-
-
-def _failed(store: Store) -> Iterator[Item]:
-    for task in store.list("failed").tasks:
-        last = _last_event(store, task)
-        if last is not None and last.event == "failed":
+def _ended(store: Store) -> Iterator[Item]:
+    for task in (*store.list("blocked").tasks, *store.list("failed").tasks):
+        last = _last(store, task, _deciding)
+        if last is None or last.event != task.state:
+            continue
+        kind, text = "question", task.question or "The agent gave no question."
+        if task.state == "failed":
             why = task.error or task.reason or "no reason given"
             text = f"{task.title}: failed after {count(task.attempts, 'attempt')}: {why}"
-            yield Item(task.id, "escalation", task.id, task.run, text, last.at)
+        if task.state == "failed" or task.reason == "max_rounds":
+            kind = "escalation"
+        yield Item(task.id, kind, task.id, task.run, text, last.at)
 
 
 def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
@@ -73,7 +68,7 @@ def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
             for other in task.depends_on
             if verdicts.get(other, "").startswith("broken")
         ]
-        last = _last_event(store, task) if broken else None
+        last = _last(store, task, _deciding) if broken else None
         if broken and (last is None or last.event != "dismissed"):
             text = f"{task.title}: cannot start because of {'; '.join(broken)}"
             yield Item(task.id, "escalation", task.id, task.run, text)
@@ -106,9 +101,9 @@ def _approvals(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]
         yield Item(f"pr:{pr.id}", "approval", pr.task, None, text.rstrip(), since)
 
 
-def _last_event(store: Store, task: Task) -> Entry | None:
-    """Return the last event of a task's history that decides whether a person is needed."""
-    return _last(store, task, lambda word: word not in ("review", "delivered"))
+def _deciding(word: str) -> bool:
+    """Whether an event of a task's history decides if a person is needed."""
+    return word not in ("review", "delivered")
 
 
 def _last_word(store: Store, pr: PullRequest) -> Entry | None:

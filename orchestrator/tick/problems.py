@@ -36,45 +36,32 @@ def find_problems(
     layout: Layout, settings: Settings, seen: Observation, now: float
 ) -> list[Problem]:
     """Return the problems that a person should know, the most pressing problem first."""
-    found = _of_the_clone(layout, now)
-    found += settings.problems
-    snapshot = seen.snapshot
-    if snapshot.hold is not None:
-        hold = snapshot.hold
+    hold = seen.snapshot.hold
+    found = [*_of_the_clone(layout, now), *settings.problems]
+    if hold is not None:
         found.append(Problem(hold.code, hold.message, hold.hint))
-    if snapshot.open_prs is None:
-        found += _forge_problem(layout, snapshot.hold)
-    for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked")):
-        found += [
-            Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
-            for bad in listing.malformed
-        ]
-    for name, state in seen.states.items():
-        if state.suspended:
-            found.append(
-                Problem(
-                    "agent_suspended",
-                    f"{name}: {state.suspended}",
-                    f"then: orchestrator agent resume {name}",
-                )
-            )
-    not_landed = faults.landing_fault(layout)
-    found += [not_landed] if not_landed else []
-    ticked = last_tick(layout)
+    if seen.snapshot.open_prs is None:
+        found += _forge_problem(layout, hold)
+    found += [
+        Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
+        for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked"))
+        for bad in listing.malformed
+    ]
+    found += [
+        Problem("agent_suspended", f"{name}: {why}", f"then: orchestrator agent resume {name}")
+        for name, state in seen.states.items()
+        if (why := state.suspended)
+    ]
+    if not_landed := faults.landing_fault(layout):
+        found.append(not_landed)
     # A tick leaves no trace on a disk that cannot be written.
-    unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")
+    unwritable = hold is not None and hold.message.startswith("disk_")
     # Without `init` no tick runs: `not_initialised` reports that.
     if not unwritable and is_overdue(layout, now) and mark.is_initialised(layout):
-        message = "no tick has run yet"
-        if ticked is not None:
-            message = f"the last tick was {span(now - ticked)} ago"
-        found.append(
-            Problem(
-                "tick_stale",
-                message,
-                "orchestrator init --schedule cron; if there is a schedule: orchestrator doctor",
-            )
-        )
+        ticked = last_tick(layout)
+        ago = f"the last tick was {span(now - ticked)} ago" if ticked else "no tick has run yet"
+        hint = "orchestrator init --schedule cron; if there is a schedule: orchestrator doctor"
+        found.append(Problem("tick_stale", ago, hint))
     return found
 
 

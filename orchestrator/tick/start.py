@@ -53,7 +53,8 @@ class Starter:
             return Action("skip", agent.name, reason="no_matching_task")
         # The event comes before the fork: a forked run continues even if this tick dies. If this
         # tick dies in between, the next tick restarts the run and logs the restart.
-        self._event("start", agent=agent.name, task=action.task, run=run_id)
+        told = {"agent": agent.name, "task": action.task, "run": run_id}
+        events.append(self.layout, self.now, "start", **told)
         self._spawn(agent.name, folder)
         return action._replace(run=run_id)
 
@@ -93,9 +94,6 @@ class Starter:
         record = run_record.read(self.layout.run(str(agent), str(run_id)))
         return record.undelivered if record else None
 
-    def _event(self, word: str, **fields: object) -> None:
-        events.append(self.layout, self.now, word, **fields)
-
     def _spawn(self, agent: str, folder: str) -> None:
         pid = supervisor.start(folder)
         state = agent_memory.read(self.layout, agent)
@@ -113,7 +111,8 @@ class Starter:
         restarts = state.restarts + 1 if stage == state.restarted_in else 1
         state = state._replace(restarts=restarts, restarted_in=stage)
         agent_memory.write(self.layout, action.agent, state)
-        self._event("restart", agent=action.agent, run=action.run, reason=action.reason)
+        told = {"agent": action.agent, "run": action.run, "reason": action.reason}
+        events.append(self.layout, self.now, "restart", **told)
         self._spawn(action.agent, folder)
         return action
 
