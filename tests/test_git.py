@@ -546,28 +546,6 @@ def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not
     assert not (repo / ".git" / "FETCH_HEAD").exists()
 
 
-def test_a_fetch_believes_the_refs_that_were_seen_only_if_they_are_the_remotes(
-    remote: Path, repo: Path
-) -> None:
-    root, old = str(repo), head(repo)
-    new = commit(repo)
-    sh(repo, "push", "--quiet", "origin", "main")
-    ref = remotes.kept("origin", "main")
-    sh(repo, "update-ref", ref, old)
-    for seen in ({}, {ref: old}, {"refs/heads/main": new}):
-        sh(repo, "update-ref", ref, old)
-        assert remotes.fetch(root, "origin", ["main", "gone"], seen=seen) == {"main": new}
-        assert repository.resolve(root, ref) == new
-    gone = remotes.kept("origin", "gone")
-    sh(repo, "update-ref", gone, old)
-    assert remotes.fetch(root, "origin", ["main", "gone"], seen={ref: new, gone: old})
-    assert repository.resolve(root, gone) is None
-    # Who has seen that nothing is to be brought is not checked.
-    sh(repo, "update-ref", ref, old)
-    assert remotes.fetch(root, "origin", ["main", "gone"], seen={ref: new}) == {"main": new}
-    assert repository.resolve(root, ref) == old
-
-
 def test_refs_that_only_end_like_a_branch_are_not_taken_for_it(remote: Path, repo: Path) -> None:
     evil = commit(repo)
     sh(repo, "push", "--quiet", "origin", f"{evil}:refs/x/refs/heads/main")

@@ -1,7 +1,7 @@
 """The base branch: work starts from it and is merged into it, here and at the project's remote."""
 
 import os
-from collections.abc import Mapping
+from contextlib import closing
 
 from orchestrator.errors import SystemFault
 from orchestrator.git import remotes, repository
@@ -21,36 +21,25 @@ def base_branch(config: Config, task: Task | None) -> str:
 
 def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
     """Return a branch's commit: the remote's commit if there is a remote."""
-    if remote:
-        found = repository.resolve(root, f"refs/remotes/{remote}/{branch}")
-        if found:
-            return found
-    return repository.resolve(root, f"refs/heads/{branch}")
+    found = repository.resolve(root, f"refs/remotes/{remote}/{branch}") if remote else None
+    return found or tip(root, branch)
 
 
 def fetch(
-    layout: Layout,
-    remote: str,
-    branches: list[str],
-    timeout: float = remotes.TIMEOUT,
-    seen: Mapping[str, str] | None = None,
+    layout: Layout, remote: str, branches: list[str], timeout: float = remotes.TIMEOUT
 ) -> dict[str, str]:
     """Fetch branches of the remote; return the branches that it has, with their commits.
 
-    One fetch at a time: parallel fetches fail on each other's ref locks. `seen` has the local refs
-    of the remote's branches as they were a moment ago, if they are known.
-
-    Raises SystemFault when the remote cannot be reached, or another fetch takes too long.
+    One fetch at a time: parallel fetches fail on each other's ref locks. Raises SystemFault when
+    the remote cannot be reached, or another fetch takes too long.
     """
     files.make_folder(layout.cache)
-    lock = locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout)
+    path = os.path.join(layout.cache, "fetch.lock")
     try:
-        with lock:
-            return remotes.fetch(layout.root, remote, branches, timeout, seen)
+        with closing(locks.Lock(path, timeout)) as lock, lock:
+            return remotes.fetch(layout.root, remote, branches, timeout)
     except locks.LockHeld:
         raise SystemFault("another fetch is still running", code="remote_unreachable") from None
-    finally:
-        lock.close()
 
 
 def remote_of(layout: Layout, config: Config) -> str | None:

@@ -62,7 +62,9 @@ def run(
         if done.code == 0:
             return done
         lock = re.search(_LOCKED, done.err)
-        freed = lock and _is_of_refs(lock[1]) and remove_abandoned(lock[1])
+        # Git holds a lock of these kinds for milliseconds, never while an editor is open.
+        brief = lock and ("/refs/" in lock[1] or lock[1].endswith(_BRIEF))
+        freed = lock and brief and remove_abandoned(lock[1])
         if pause > 1 or not (freed or re.search(_HALF_MADE, done.err)):
             return done
         time.sleep(pause)
@@ -75,11 +77,7 @@ _HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
 
 #: The message of a git that met another git's lock, also in a remote on this machine.
 _LOCKED = r"Unable to create '(.+\.lock)': File exists"
-
-
-def _is_of_refs(lock: str) -> bool:
-    """Whether git holds a lock of this kind for milliseconds, never while an editor is open."""
-    return "/refs/" in lock or os.path.basename(lock) in ("packed-refs.lock", "config.lock")
+_BRIEF = ("/packed-refs.lock", "/config.lock")
 
 
 def remove_abandoned(lock: str) -> bool:

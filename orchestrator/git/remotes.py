@@ -5,7 +5,7 @@ A remote that cannot be reached is a SystemFault. A remote that refuses a push g
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.git.call import DURABLE, lines, reason, run
@@ -28,29 +28,17 @@ def head(root: str, remote: str) -> str | None:
     return done.out.strip().removeprefix(f"{remote}/") if done.code == 0 else None
 
 
-def kept(remote: str, branch: str) -> str:
-    """Return the ref to which `fetch` writes a branch of a remote."""
-    return f"refs/remotes/{remote}/{branch}"
-
-
 def fetch(
-    root: str,
-    remote: str,
-    branches: Sequence[str],
-    timeout: float = TIMEOUT,
-    seen: Mapping[str, str] | None = None,
+    root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
 ) -> dict[str, str]:
     """Fetch branches of the remote into `refs/remotes/`; return the branches that it has.
 
-    Each returned branch has its commit. `seen` has those refs as they were a moment ago: if they
-    equal the remote's, nothing is fetched. Two fetches of the same refs at the same time fail: hold
-    a lock. Raises SystemFault when the remote cannot be reached, GitError when the refs cannot be
+    Each returned branch has its commit. Two fetches of the same refs at the same time fail: hold a
+    lock. Raises SystemFault when the remote cannot be reached, GitError when the refs cannot be
     written here.
     """
     theirs = tips(root, remote, branches, timeout)
-    names = {branch: kept(remote, branch) for branch in branches}
-    if seen is not None and all(seen.get(ref) == theirs.get(b) for b, ref in names.items()):
-        return theirs
+    names = {branch: f"refs/remotes/{remote}/{branch}" for branch in branches}
     ours = refs(root, *names.values())
     for branch, ref in names.items():
         if branch not in theirs and ref in ours:
@@ -64,15 +52,12 @@ def fetch(
         return theirs
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
     done = run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
-    if done.code != 0 and re.search(_LOCKED_HERE, done.err):
+    # It could not write the refs here: another process has, or left, a lock.
+    if done.code != 0 and re.search(r"cannot lock ref|Unable to create '.*\.lock'", done.err):
         raise GitError(f"git fetch failed: {reason(done.err)}")
     if done.code != 0:
         raise _unreachable(remote, done.err)
     return theirs
-
-
-#: The message of a fetch that could not write the refs here: another process has, or left, a lock.
-_LOCKED_HERE = r"cannot lock ref|Unable to create '.*\.lock'"
 
 
 def tips(

@@ -35,7 +35,11 @@ def project_root(cwd: str) -> str:
         "--show-superproject-working-tree",
     )
     if done.code != 0:
-        raise _no_project(cwd, reason(done.err))
+        why = reason(done.err)
+        if "not a git repository" not in why:
+            raise OrchestratorError(f"git cannot read this repository: {why}", code="no_project")
+        hint = "go to your project, or name it: orchestrator --project DIR ..."
+        raise OrchestratorError(f"{cwd} is not inside a git repository", hint, code="no_project")
     bare, common, *superproject = lines(done.out)
     if superproject:
         return project_root(superproject[0])
@@ -52,14 +56,6 @@ def project_root(cwd: str) -> str:
             code="bare_repository",
         )
     return os.path.dirname(common)
-
-
-def _no_project(cwd: str, why: str) -> OrchestratorError:
-    if "not a git repository" in why:
-        hint = "go to your project, or name it: orchestrator --project DIR ..."
-        message = f"{cwd} is not inside a git repository"
-        return OrchestratorError(message, hint, code="no_project")
-    return OrchestratorError(f"git cannot read this repository: {why}", code="no_project")
 
 
 def git_folder(root: str) -> str:

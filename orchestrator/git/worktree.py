@@ -6,6 +6,7 @@ works in the worktree at the same time.
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -139,12 +140,10 @@ def _moved_forward(path: str, branch: str | None, head: str) -> bool:
 
 def _keep(path: str, ref: str, commit: str) -> str:
     """Point a rescue ref at a commit; if another commit has the name, add a number to it."""
-    candidate, number = ref, 1
-    while (taken := repository.resolve(path, candidate)) and taken != commit:
-        number += 1
-        candidate = f"{ref}-{number}"
-    repository.update_ref(path, candidate, commit)
-    return candidate
+    names = itertools.chain([ref], (f"{ref}-{number}" for number in itertools.count(2)))
+    free = next(n for n in names if repository.resolve(path, n) in (None, commit))
+    repository.update_ref(path, free, commit)
+    return free
 
 
 def take_up_branch(
@@ -164,7 +163,7 @@ def take_up_branch(
         _release(root, holder, branch)
     if theirs and theirs != ours and repository.is_ancestor(root, ours, theirs):
         repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
-    worktree_commands.checkout_branch(path, branch)
+    call.ask(path, "checkout", "--quiet", "--force", "--no-guess", branch, "--")
 
 
 def _release(root: str, holder: str, branch: str) -> None:
@@ -218,7 +217,5 @@ def _unlock(path: str, branch: str | None = None) -> None:
 
 
 def _free_name(path: str) -> str:
-    number = 1
-    while os.path.lexists(f"{path}-{number}"):
-        number += 1
-    return f"{path}-{number}"
+    names = (f"{path}-{number}" for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))

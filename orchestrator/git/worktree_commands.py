@@ -70,18 +70,14 @@ class State(NamedTuple):
 def state(worktree: str) -> State:
     """Look at a worktree, untracked files included (ignored ones are not)."""
     options = ("--porcelain=v2", "--branch", "--untracked-files=normal")
-    head: str | None = None
-    branch, dirty = None, False
-    for line in lines(ask(worktree, "status", *options)):
-        if line.startswith("# branch.oid "):
-            name = line.removeprefix("# branch.oid ")
-            head = None if name == "(initial)" else name
-        elif line.startswith("# branch.head "):
-            name = line.removeprefix("# branch.head ")
-            branch = None if name == "(detached)" else name
-        elif not line.startswith("#"):
-            dirty = True
-    return State(head, branch, dirty)
+    said = lines(ask(worktree, "status", *options))
+    found = dict(line[2:].partition(" ")[::2] for line in said if line.startswith("# "))
+    head, branch = found["branch.oid"], found["branch.head"]
+    return State(
+        None if head == "(initial)" else head,
+        None if branch == "(detached)" else branch,
+        dirty=any(not line.startswith("#") for line in said),
+    )
 
 
 def has_changes(worktree: str) -> bool:
@@ -160,25 +156,21 @@ def clean(worktree: str) -> None:
     ask(worktree, "clean", "-ffdq")
 
 
-def checkout_branch(worktree: str, branch: str) -> None:
-    """Check out an existing branch of an agent, throwing away changes of tracked files."""
-    ask(worktree, "checkout", "--quiet", "--force", "--no-guess", branch, "--")
-
-
 def start_branch(worktree: str, branch: str, commit: str) -> None:
     """Make a branch at a commit and check it out, throwing away changes of tracked files."""
     ask(worktree, "checkout", "--quiet", "--force", "--no-track", "-b", branch, commit)
 
 
+def _listed(root: str) -> Iterator[tuple[str, str]]:
+    """Yield the path of each worktree, with the branch that it has checked out ("": detached)."""
+    for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
+        found = dict(line.partition(" ")[::2] for line in lines(block))
+        yield found["worktree"], found.get("branch", "").removeprefix("refs/heads/")
+
+
 def holder_of(root: str, branch: str) -> str | None:
     """Return the path of the worktree that has `branch` checked out; None without one."""
-    path = None
-    for line in lines(ask(root, "worktree", "list", "--porcelain")):
-        if line.startswith("worktree "):
-            path = line.removeprefix("worktree ")
-        elif line == f"branch refs/heads/{branch}":
-            return path
-    return None
+    return next((path for path, checked_out in _listed(root) if checked_out == branch), None)
 
 
 def holders(root: str) -> dict[str, str]:
@@ -188,26 +180,14 @@ def holders(root: str) -> dict[str, str]:
     end: such a branch counts as checked out, as it does for `git branch -d`.
     """
     found: dict[str, str] = {}
-    path = ""
-    for line in lines(ask(root, "worktree", "list", "--porcelain")):
-        word, _, rest = line.partition(" ")
-        if word == "worktree":
-            path = rest
-            for name in _amid(own_folder(path) or os.path.join(path, ".git")):
-                found[name.removeprefix("refs/heads/")] = path
-        elif word == "branch":
-            found[rest.removeprefix("refs/heads/")] = path
+    for path, branch in _listed(root):
+        folder = own_folder(path) or os.path.join(path, ".git")
+        amid = (
+            _words(os.path.join(folder, name)).removeprefix("refs/heads/")
+            for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
+        )
+        found |= dict.fromkeys(filter(None, (branch, *amid)), path)
     return found
-
-
-def _amid(folder: str) -> Iterator[str]:
-    """Yield the branches that a worktree's git folder says are being rebased or bisected."""
-    for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
-        try:
-            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
-                yield file.read(4096).strip()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
 
 
 def merge(worktree: str, commit: str, message: str) -> str | None:

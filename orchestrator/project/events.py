@@ -35,20 +35,11 @@ def rotate(layout: Layout, limit: float) -> bool:
 def lines(layout: Layout, most: int) -> Iterator[bytes]:
     """Yield the lines of both files, oldest first; of a long history the newest `most` bytes."""
     # The newer file is opened first: after a rotation meanwhile, lines are read twice, not lost.
-    newer, older = _open(layout.events), _open(layout.events_before)
-    try:
-        if newer and older and os.path.samestat(os.fstat(newer.fileno()), os.fstat(older.fileno())):
-            older.close()
-            older = None
-        left = most - (os.fstat(newer.fileno()).st_size if newer else 0)
-        if older and left > 0:
+    with _open(layout.events) as newer, _open(layout.events_before) as older:
+        left = most - newer.seek(0, os.SEEK_END)
+        if left > 0 and not os.path.sameopenfile(newer.fileno(), older.fileno()):
             yield from _newest(older, left)
-        if newer:
-            yield from _newest(newer, most)
-    finally:
-        for file in (newer, older):
-            if file:
-                file.close()
+        yield from _newest(newer, most)
 
 
 def read(layout: Layout, most: int, word: str = "") -> Iterator[Mapping[str, object]]:
@@ -63,11 +54,9 @@ def read(layout: Layout, most: int, word: str = "") -> Iterator[Mapping[str, obj
                 yield event
 
 
-def _open(path: str) -> IO[bytes] | None:
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        return None
+def _open(path: str) -> IO[bytes]:
+    """Open a file to read; a missing file reads as an empty file."""
+    return open(path if os.path.exists(path) else os.devnull, "rb")
 
 
 def _newest(file: IO[bytes], most: int) -> Iterator[bytes]:

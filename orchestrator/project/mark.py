@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from orchestrator import idle
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.system import files
@@ -27,25 +28,13 @@ def find(start: str, environment: dict[str, str]) -> Layout:
     inside = environment.get("ORCHESTRATOR_PROJECT")
     if inside:
         return Layout(inside)
-    root = _plain_root(os.path.abspath(start))
-    if root is None:
-        from orchestrator.git import repository
+    root = idle.main_worktree(os.path.abspath(start))
+    asks_git = any(name in os.environ for name in ("GIT_DIR", "GIT_WORK_TREE"))
+    if root and not asks_git and os.path.isfile(os.path.join(root, ".git", "HEAD")):
+        return Layout(os.path.realpath(root))
+    from orchestrator.git import repository
 
-        root = repository.project_root(start)
-    return Layout(root)
-
-
-def _plain_root(folder: str) -> str | None:
-    """Return the main worktree above a folder if it can be found without a call of git."""
-    if any(name in os.environ for name in ("GIT_DIR", "GIT_WORK_TREE")):
-        return None
-    while not os.path.lexists(os.path.join(folder, ".git")):
-        parent = os.path.dirname(folder)
-        if parent == folder:
-            return None
-        folder = parent
-    inside = os.path.join(folder, ".git")
-    return os.path.realpath(folder) if os.path.isfile(os.path.join(inside, "HEAD")) else None
+    return Layout(repository.project_root(start))
 
 
 def mark_path(layout: Layout) -> str:
