@@ -198,10 +198,6 @@ class Role(NamedTuple):
     path: str = ""
     line: int = 1
 
-    @property
-    def opens_pull_request(self) -> bool:
-        return self.delivers == "pull_request"
-
 
 # --- tasks -------------------------------------------------------------------------------------
 
@@ -312,16 +308,8 @@ class Outcome(NamedTuple):
 
 #: Six that the client reports, and four that the supervisor finds.
 VERDICTS = (
-    "done",
-    "no_change",
-    "approved",
-    "changes_requested",
-    "needs_human",
-    "failed",
-    "usage_limit",
-    "system_fault",
-    "interrupted",
-    "stopped",
+    *("done", "no_change", "approved", "changes_requested", "needs_human", "failed"),
+    *("usage_limit", "system_fault", "interrupted", "stopped"),
 )
 
 

@@ -74,7 +74,7 @@ def test_the_seeds_own_example_is_read_as_it_means() -> None:
     assert (task.get("CREATED"), task.get("CREATED_BY")) == ("2024-01-15T10:30:00Z", "pm-agent")
     assert task.body.startswith("## Context\n")
     assert task.body.endswith("- [ ] Criterion 2\n")
-    assert (task.depends_on, task.history, task.front_matter) == ((), (), False)
+    assert (task.depends_on, task.history) == ((), ())
     assert render(task) == SEED
 
 
@@ -260,7 +260,7 @@ more
     assert (task.id, task.title, task.role) == ("TASK-1", "Fix: the login", "implement")
     assert (task.priority, task.get("BRANCH"), task.depends_on) == ("P0", "1.10", ("a", "0123"))
     assert task.body.endswith("ROLE: of the body\n\n---\nmore\n")
-    assert (task.front_matter, render(task)) == (True, data)
+    assert render(task) == data
     summary = task_file.summarise(task, "incoming", "p", 1.0)
     assert summary.created == parse_time("2024-01-15T10:30:00Z")
 

@@ -14,7 +14,7 @@ class Draft:
         self.config = config
         self.at = now
         roles = snapshot.roles.values()
-        self._opening = frozenset(role.takes for role in roles if role.opens_pull_request)
+        self._opening = {role.takes for role in roles if role.delivers == "pull_request"}
         self.claimed = len(snapshot.claimed)
         #: The number of waiting and claimed tasks, which `max_incoming` limits.
         self.unfinished = len(snapshot.waiting) + self.claimed

@@ -37,11 +37,6 @@ def forge_fault(layout: Layout) -> Problem | None:
     return read(layout.forge_fault)
 
 
-def landing_fault(layout: Layout) -> Problem | None:
-    """Return why approved work could not be merged the last time; None if it could be merged."""
-    return read(layout.landing_fault)
-
-
 def read_hold(layout: Layout) -> Hold | None:
     """Return why no agent may claim a task now; None if agents may."""
     return records.build(Hold, files.read_json(layout.hold))

@@ -149,11 +149,9 @@ def require_no_links(layout: Layout) -> None:
     if found:
         import shlex
 
-        raise OrchestratorError(
-            f"{found[0]} is a symbolic link: files that are written there would go elsewhere",
-            f"see where it leads, then remove it: rm {shlex.quote(found[0])}",
-            code="permissions",
-        )
+        message = f"{found[0]} is a symbolic link: files that are written there would go elsewhere"
+        hint = f"see where it leads, then remove it: rm {shlex.quote(found[0])}"
+        raise OrchestratorError(message, hint, code="permissions")
 
 
 def require_initialised(layout: Layout) -> None:
@@ -162,14 +160,8 @@ def require_initialised(layout: Layout) -> None:
         require_no_links(layout)
         return
     if os.path.isfile(layout.config):
-        raise OrchestratorError(
-            f"orchestrator is not set up in this clone of {os.path.basename(layout.root)}",
-            "read .orchestrator/agents.yaml (it names programs that will run), then: "
-            "orchestrator init",
-            code="not_initialised",
-        )
-    raise OrchestratorError(
-        f"{layout.root} is not set up for orchestrator",
-        way_in(layout),
-        code="not_initialised",
-    )
+        message = f"orchestrator is not set up in this clone of {os.path.basename(layout.root)}"
+        hint = "read .orchestrator/agents.yaml (it names programs that will run), then: "
+        raise OrchestratorError(message, f"{hint}orchestrator init", code="not_initialised")
+    message = f"{layout.root} is not set up for orchestrator"
+    raise OrchestratorError(message, way_in(layout), code="not_initialised")

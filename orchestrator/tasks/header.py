@@ -44,12 +44,7 @@ class Header(NamedTuple):
 def read(text: str) -> Header:
     """Return the header at the beginning of a task's text. Raises TaskFileError."""
     start = 1 if text.startswith("\ufeff") else 0
-    return _front_matter(text, start) if is_front_matter(text) else _plain_header(text, start)
-
-
-def is_front_matter(text: str) -> bool:
-    """Return whether a task's header is YAML front matter."""
-    return text.removeprefix("\ufeff").startswith("---")
+    return (_front_matter if text.startswith("---", start) else _plain_header)(text, start)
 
 
 def _plain_header(text: str, start: int) -> Header:

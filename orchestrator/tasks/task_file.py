@@ -37,8 +37,6 @@ class TaskFile(NamedTuple):
     #: The text between the header (and the blank line that ends it) and the history.
     body: str
     history: tuple[Entry, ...]
-    #: Whether the header is YAML front matter.
-    front_matter: bool
     #: Everything before the body.
     raw_header: str
     #: The history as it stands in the file, from the line break before its marker.
@@ -96,7 +94,6 @@ def parse(data: bytes, name: str) -> TaskFile:
             fields,
             text[body:],
             tuple(history.entries(data[marker:])),
-            header.is_front_matter(text),
             text[:body],
             data[end:],
             header.by_key(fields),

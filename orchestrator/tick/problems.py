@@ -52,7 +52,7 @@ def find_problems(
         for name, state in seen.states.items()
         if (why := state.suspended)
     ]
-    if not_landed := faults.landing_fault(layout):
+    if not_landed := faults.read(layout.landing_fault):
         found.append(not_landed)
     # A tick leaves no trace on a disk that cannot be written.
     unwritable = hold is not None and hold.message.startswith("disk_")

@@ -179,11 +179,10 @@ def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: 
 
     try:
         agents = {agent for agent, _ in retention.settled(settled)}
-        failures: list[OSError] = retention.prune(layout, loaded.config, agents)
+        failures: list[Exception] = [*retention.prune(layout, loaded.config, agents)]
     except (OSError, OrchestratorError) as error:
-        report.problems.append(_problem("retention", error))
-    else:
-        report.problems += [_problem("retention", error) for error in failures]
+        failures = [error]
+    report.problems += [_problem("retention", error) for error in failures]
 
 
 def own_process(word: str, root: str) -> int:
