@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 
 from orchestrator.cli import context, output
@@ -35,13 +34,8 @@ def run(arguments: Namespace) -> None:
         raise NotFound("agent", agent, known)
     if arguments.task is not None:
         _check_task(layout, arguments.task)
-    report = run_tick(
-        layout,
-        context.now(),
-        dict(os.environ),
-        wait_for_lock=LOCK_WAIT,
-        forced={agent: arguments.task},
-    )
+    forced = {agent: arguments.task}
+    report = run_tick(layout, context.now(), wait_for_lock=LOCK_WAIT, forced=forced)
     if report.held:
         raise OrchestratorError("another tick is active", "try again", code="tick_held")
     own = {action.action: action for action in report.actions if action.agent == agent}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -66,7 +65,7 @@ def pass_once(
     context.refuse_in_run("no tick is allowed")
     layout = context.layout_at(where)
     mark.require_initialised(layout)
-    report = run_tick(layout, context.now(), dict(os.environ), dry_run=dry_run)
+    report = run_tick(layout, context.now(), dry_run=dry_run)
     if not as_json:
         _show(report)
     if wait is not None and not dry_run:

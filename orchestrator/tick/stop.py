@@ -91,7 +91,7 @@ def settled(
                 unattended.pop(agent, None)
             elif time.monotonic() - unattended.setdefault(agent, time.monotonic()) > patience:
                 unattended.clear()
-                run_tick(layout, time.time(), dict(os.environ), wait_for_lock=5.0)
+                run_tick(layout, time.time(), wait_for_lock=5.0)
         if time.monotonic() > deadline:
             return
         time.sleep(0.02)

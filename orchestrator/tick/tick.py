@@ -56,14 +56,13 @@ class Report:
 def run_tick(
     layout: Layout,
     now: float,
-    environment: dict[str, str],
     *,
     dry_run: bool = False,
     wait_for_lock: float = 0.0,
     forced: dict[str, str | None] | None = None,
     after_run: bool = False,
 ) -> Report:
-    """Run one tick. `now` is seconds since the epoch; runs inherit `environment`.
+    """Run one tick. `now` is seconds since the epoch.
 
     `forced` names agents to start regardless of their interval, each with the task to take or
     None; then only these agents start. `after_run`: a run's end calls this, not the schedule.
@@ -71,7 +70,10 @@ def run_tick(
     if dry_run:
         return _dry_run(layout, now)
     if disk.shortage(layout.home) is not None:
-        return _unwritable(layout, now)
+        # Work that starts now would stay half done, and would count against runs and tasks.
+        report = _dry_run(layout, now)
+        skipped = [action for action in report.actions if action.action == "skip"]
+        return Report(skipped, report.problems, good=False)
     files.make_folder(layout.home)
     with lock.taken(layout, now, wait_for_lock) as problems:
         if problems is None:
@@ -80,13 +82,12 @@ def run_tick(
             # Uninstalled while we waited for the lock: start nothing and create no file there.
             files.remove(layout.scheduler_lock)
             return Report(held=True)
-        return _tick(layout, now, environment, forced, problems, after_run)
+        return _tick(layout, now, forced, problems, after_run)
 
 
 def _tick(
     layout: Layout,
     now: float,
-    environment: dict[str, str],
     forced: dict[str, str | None] | None,
     problems: list[Problem],
     after_run: bool,
@@ -104,7 +105,7 @@ def _tick(
     seen = observe.observe(layout, loaded, now, prs, forced)
     # A run that met a fault must not start the next probe, or probes would follow without a pause.
     snapshot = seen.snapshot._replace(may_probe=not after_run)
-    _land(layout, loaded, environment, prs, report)
+    _land(layout, loaded, prs, report)
     config = loaded.config
     if forced is not None:
         config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
@@ -149,13 +150,7 @@ def _leave_stamp(
         idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, watched)
 
 
-def _land(
-    layout: Layout,
-    loaded: Settings,
-    environment: dict[str, str],
-    prs: list[PullRequest] | None,
-    report: Report,
-) -> None:
+def _land(layout: Layout, loaded: Settings, prs: list[PullRequest] | None, report: Report) -> None:
     """If `auto_merge` is on, start a process that merges approved pull requests."""
     approved = [pr for pr in prs or () if pr.state == "open" and pr.verdict == "approved"]
     wanted = approved and loaded.good and loaded.config.review.auto_merge
@@ -169,7 +164,7 @@ def _land(
     if locks.is_locked(landing.lock_path(layout)):
         return
     log = os.path.join(layout.cache, "landing.out")
-    process.spawn_detached([*process.own_program(), "_land", layout.root], environment, log)
+    process.spawn_detached([*process.own_program(), "_land", layout.root], os.environ, log)
     report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in approved]
 
 
@@ -194,7 +189,6 @@ def own_process(word: str, root: str) -> int:
     # The tick that the schedule starts reports faulty symbolic links.
     if not mark.is_initialised(layout) or mark.links(layout):
         return 0
-    environment = dict(os.environ)
     if word == "_land":
         from orchestrator.pulls import landing
 
@@ -204,9 +198,7 @@ def own_process(word: str, root: str) -> int:
             events.append(layout, time.time(), "landing", reason=line)
         if not any(line.startswith(("merged", "sent")) for line in said):
             return 0
-    report = run_tick(
-        layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT, after_run=True
-    )
+    report = run_tick(layout, time.time(), wait_for_lock=AFTER_RUN_WAIT, after_run=True)
     from orchestrator.upkeep import retention
 
     retention.after_run(layout, report.actions, time.time())
@@ -252,13 +244,3 @@ def _dry_run(layout: Layout, now: float) -> Report:
     seen = observe.observe(layout, loaded, now, prs)
     actions = plan(seen.snapshot, loaded.config, now).actions
     return Report(actions, find_problems(layout, loaded, seen, now), good=loaded.good)
-
-
-def _unwritable(layout: Layout, now: float) -> Report:
-    """Report that the disk cannot be written, and change nothing: the next tick looks again.
-
-    Work that starts now would stay half done, and would count against runs and tasks.
-    """
-    report = _dry_run(layout, now)
-    skipped = [action for action in report.actions if action.action == "skip"]
-    return Report(skipped, report.problems, good=False)
