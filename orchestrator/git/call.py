@@ -81,10 +81,7 @@ _BRIEF = ("/packed-refs.lock", "/config.lock")
 
 
 def remove_abandoned(lock: str) -> bool:
-    """Remove a lock file that no living git holds; return whether the lock file is gone now.
-
-    A git that is killed, or that a power cut ends, leaves its locks.
-    """
+    """Remove a lock file that a killed git, or a power cut, left; return whether it is gone now."""
     try:
         made = os.stat(lock).st_mtime
         if made < max(time.time() - OLD_LOCK, process.booted()):

@@ -17,10 +17,7 @@ from orchestrator.system import files
 
 
 def ensure(root: str, path: str, commit: str) -> bool:
-    """Make sure that a worktree of the project is at `path`; return whether this call created it.
-
-    A folder that is in the way is set aside, never deleted.
-    """
+    """Make sure that a worktree is at `path`, set aside what is in the way; return if it is new."""
     if worktree_commands.is_worktree(path):
         _unlock(path)
         return False

@@ -113,10 +113,7 @@ def quit_operations(worktree: str) -> None:
 
 
 def commit_all(worktree: str, message: str, index: str) -> str:
-    """Return a commit of the worktree's whole state on top of HEAD; HEAD and index stay.
-
-    `index` is the path of a throw-away index file.
-    """
+    """Return a commit of the whole state on top of HEAD, made in a throw-away index at `index`."""
     extra = {"GIT_INDEX_FILE": index, **_OUR_NAME}
 
     def step(*arguments: str) -> str:

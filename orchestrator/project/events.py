@@ -1,7 +1,4 @@
-"""The project's events, one JSON line per event, in order.
-
-The file is rotated when it has grown too large; one old file is kept.
-"""
+"""The project's events, one JSON line per event. The file is rotated; one old file is kept."""
 
 import json
 import os
@@ -25,10 +22,7 @@ def append(layout: Layout, at: float, word: str, **fields: object) -> None:
 
 
 def rotate(layout: Layout, limit: float) -> bool:
-    """Rotate the history if it has more than `limit` bytes; return whether it was rotated.
-
-    Call it under the scheduler's lock.
-    """
+    """Rotate a history of more than `limit` bytes; return if it did. Needs the scheduler's lock."""
     return files.put_aside(layout.events, layout.events_before, limit)
 
 

@@ -152,10 +152,7 @@ class RunRecord(NamedTuple):
         return self.key == key and self.id == os.path.basename(folder)
 
     def seconds(self) -> float | None:
-        """Return how long the run took; None if nobody saw its end.
-
-        A clock that was moved back makes no negative time.
-        """
+        """Return the run's time, 0 if the clock was moved back; None if nobody saw its end."""
         return None if self.finished is None else max(self.finished - self.created, 0.0)
 
 
