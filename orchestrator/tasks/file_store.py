@@ -54,7 +54,8 @@ class FileStore(Store):
             named = (f"{folder}/{task_id}.md" for folder in later)
             owner = next(filter(os.path.lexists, named), None)
             if owner is None:
-                first = several[0] if len(several) == 1 else min(several, key=_claim_to_id)
+                # The file that is named for the id keeps the id.
+                first = min(several, key=lambda t: (not t.where.endswith(f"/{t.id}.md"), t.where))
                 tasks.append(first)
                 owner = first.where
             reason = f"its id {task_id} is already used by {owner}"
@@ -181,11 +182,6 @@ class FileStore(Store):
 
 
 # --- one file ------------------------------------------------------------------------------------
-
-
-def _claim_to_id(task: Task) -> tuple[bool, str]:
-    """Sort key for files with one id: the file that is named for the id keeps the id."""
-    return (not task.where.endswith(f"/{task.id}.md"), task.where)
 
 
 def _summary(path: str, state: str) -> Task | str | None:

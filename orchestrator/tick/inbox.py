@@ -7,7 +7,7 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, PullRequest, Task, iso
+from orchestrator.model import Entry, iso
 from orchestrator.pulls import states
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
@@ -48,7 +48,7 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
 
 def _ended(store: Store) -> Iterator[Item]:
     for task in (*store.list("blocked").tasks, *store.list("failed").tasks):
-        last = _last(store, task, _deciding)
+        last = _last(store, task.id, _deciding)
         if last is None or last.event != task.state:
             continue
         kind, text = "question", task.question or "The agent gave no question."
@@ -68,7 +68,7 @@ def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
             for other in task.depends_on
             if verdicts.get(other, "").startswith("broken")
         ]
-        last = _last(store, task, _deciding) if broken else None
+        last = _last(store, task.id, _deciding) if broken else None
         if broken and (last is None or last.event != "dismissed"):
             text = f"{task.title}: cannot start because of {'; '.join(broken)}"
             yield Item(task.id, "escalation", task.id, task.run, text)
@@ -93,7 +93,7 @@ def _approvals(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]
     if not waiting or (config.review.auto_merge and remotes.url(layout.root, config.remote)):
         return
     for pr in waiting:
-        last = _last_word(store, pr)
+        last = _last(store, pr.task, lambda word: word in ("dismissed", "review", "done"))
         if last and last.event == "dismissed" and last.fields.get("pr") == pr.id:
             continue
         text = f"{pr.title}: approved, {pr.branch} into {pr.base}; merge it? {pr.url or ''}"
@@ -106,19 +106,10 @@ def _deciding(word: str) -> bool:
     return word not in ("review", "delivered")
 
 
-def _last_word(store: Store, pr: PullRequest) -> Entry | None:
-    """Return the last event about an approved pull request in its task's history."""
+def _last(store: Store, task_id: str | None, wanted: Callable[[str], bool]) -> Entry | None:
+    """Return the last wanted event of a task; also None if the task cannot be read."""
     try:
-        task = store.find(pr.task) if pr.task is not None else None
-    except OrchestratorError:
-        return None
-    return task and _last(store, task, lambda word: word in ("dismissed", "review", "done"))
-
-
-def _last(store: Store, task: Task, wanted: Callable[[str], bool]) -> Entry | None:
-    """Return the last wanted event of a task; also None if the task's file cannot be read."""
-    try:
-        history = store.read(task).history
+        history = store.read(store.find(task_id)).history if task_id else ()
     except OrchestratorError:
         return None
     return next((entry for entry in reversed(history) if wanted(entry.event)), None)
