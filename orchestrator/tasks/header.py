@@ -15,8 +15,7 @@ _MAX_YAML = 64 << 10
 # `//` after the colon means that this is a link at the start of the body.
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?!//)([^\n]*)(?:\n|\Z)")
 _BLANK = re.compile(r"[ \t\r]*(?:\n|\Z)")
-_BLANKS = re.compile(r"[ \t\r\n]*\n")
-_HEADING = re.compile(r"#[ \t]([^\n]*)(?:\n|\Z)")
+_HEADING = re.compile(r"(?:[ \t\r\n]*\n)?#[ \t]([^\n]*)(?:\n|\Z)(?:[ \t\r\n]*\n)?")
 _ANY_HEADING = re.compile(r"^#[ \t]([^\n]*)", re.MULTILINE)
 # `(` after the bracket means that the title starts with a link.
 _BRACKET = re.compile(r"\[([^\]]*)\](?!\()(.*)", re.DOTALL)
@@ -49,16 +48,16 @@ def read(text: str) -> Header:
 
 def _plain_header(text: str, start: int) -> Header:
     """Return id, title, fields and the body's offset of a file in the plain format."""
-    title = _HEADING.match(text, _end(_BLANKS, text, start))
+    title = _HEADING.match(text, start)
     if title is None:
         return Header(None, "", (), len(text))
     task_id, heading = _bracket(title[1])
-    position = _end(_BLANKS, text, title.end())
-    fields = []
+    position, fields = title.end(), []
     while match := _FIELD.match(text, position):
         fields.append((match[1], match[2].strip()))
         position = match.end()
-    return Header(task_id, heading, tuple(fields), _end(_BLANK, text, position))
+    blank = _BLANK.match(text, position)
+    return Header(task_id, heading, tuple(fields), blank.end() if blank else position)
 
 
 def _front_matter(text: str, start: int) -> Header:
@@ -111,11 +110,6 @@ def _bracket(heading: str) -> tuple[str | None, str]:
     heading = heading.strip()
     match = _BRACKET.match(heading)
     return (match[1].strip(), match[2]) if match else (None, heading)
-
-
-def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
-    match = pattern.match(text, start)
-    return match.end() if match else start
 
 
 def visible(text: str) -> str:

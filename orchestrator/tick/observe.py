@@ -1,6 +1,7 @@
 """Observing: the world as one `Snapshot`, for the planner. This module changes nothing."""
 
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from orchestrator.config.load import Settings
@@ -130,10 +131,8 @@ def _dependencies(
     wanted = {other for task in waiting for other in task.depends_on}
     if not wanted:
         return {}
-    found: dict[str, Task | None] = {task.id: task for task in waiting}
+    found = {task.id: task for task in waiting}
     for task_id in wanted - found.keys():
-        try:
+        with suppress(OrchestratorError):
             found[task_id] = store.find(task_id)
-        except OrchestratorError:
-            found[task_id] = None
     return dependencies.verdicts(wanted, found, waiting, prs)
