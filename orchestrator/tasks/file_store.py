@@ -36,8 +36,6 @@ class FileStore(Store):
         self._folders = {state: layout.state(state) for state in STATES}
         self._lock = locks.Lock(os.path.join(layout.queue, ".lock"), LOCK_WAIT)
 
-    # --- reading ---------------------------------------------------------------------------
-
     def list(self, state: str) -> Listing:
         rivals: dict[str, list[Task]] = {}
         malformed = []
@@ -84,8 +82,6 @@ class FileStore(Store):
             raise NotFound("task", task.id)
         return task_file.parse(found[0], os.path.basename(task.where))
 
-    # --- changing --------------------------------------------------------------------------
-
     def change(self) -> locks.Lock:
         if not self._lock.held:
             files.remove(self._layout.idle_stamp)
@@ -127,8 +123,6 @@ class FileStore(Store):
             file, mtime = _append_and_move(task.where, target, entry)
             return task_file.summarise(file, state, target, mtime)
 
-    # --- the place where the queue is ------------------------------------------------------
-
     def prepare(self) -> None:
         for folder in self._folders.values():
             files.make_folder(folder)
@@ -161,8 +155,6 @@ class FileStore(Store):
         folders = self._folders.values()
         return tuple(path for folder in folders for path in files.left_beside(folder, before))
 
-    # --- names -----------------------------------------------------------------------------
-
     def _path(self, state: str, task_id: str) -> str:
         return os.path.join(self._folders[state], f"{task_id}.md")
 
@@ -179,9 +171,6 @@ class FileStore(Store):
                         yield entry
         except FileNotFoundError:
             return
-
-
-# --- one file ------------------------------------------------------------------------------------
 
 
 def _summary(path: str, state: str) -> Task | str | None:

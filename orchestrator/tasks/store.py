@@ -40,8 +40,6 @@ class Store(Protocol):
     returns.
     """
 
-    # --- reading: changes nothing ----------------------------------------------------------
-
     def list(self, state: str) -> Listing:
         """Return the tasks in a state, in the order of `model.task_order`."""
 
@@ -62,8 +60,6 @@ class Store(Protocol):
                 if task_file.title_key(task.title) == wanted and role in (None, task.role):
                     return task
         return None
-
-    # --- changing --------------------------------------------------------------------------
 
     def change(self) -> AbstractContextManager[object]:
         """Return the lock under which every change happens; entering it nests.
@@ -94,8 +90,6 @@ class Store(Protocol):
     def note(self, task: Task, entry: Entry) -> Task:
         """Append to a task's history without moving it."""
         return self.move(task, task.state, entry)
-
-    # --- the place where the queue is ------------------------------------------------------
 
     def prepare(self) -> None:
         """Create what the queue needs, for `init`; a queue that exists is not changed."""

@@ -68,9 +68,6 @@ class TaskFile(NamedTuple):
         return tuple(dict.fromkeys(_WORD.findall(text)))
 
 
-# --- reading ------------------------------------------------------------------------------------
-
-
 def parse(data: bytes, name: str) -> TaskFile:
     """Return a task's file from its bytes and its file name (`fix login bug.md`).
 
@@ -163,9 +160,6 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     return task._replace(claimed_by=None) if left else task
 
 
-# --- writing ------------------------------------------------------------------------------------
-
-
 def render(task: TaskFile) -> bytes:
     """Return the file's bytes, exactly the bytes that were parsed."""
     return (task.raw_header + task.body).encode() + task.raw_history
@@ -244,9 +238,6 @@ def _field(key: str, value: str) -> str:
     if re.fullmatch(_KEY, key) is None or re.search(_CONTROL, value):
         raise TaskFileError(f"the header cannot hold {key[:80]!r}: {value[:80]!r}")
     return f"{key}: {value}"
-
-
-# --- names -------------------------------------------------------------------------------------
 
 
 def title_key(title: str) -> str:

@@ -200,8 +200,6 @@ class Settler:
             if asked is not None:
                 self._event("review_wanted", task=task.id, review=asked, pr=outcome.pr)
 
-    # --- the agent's memory ----------------------------------------------------------------
-
     def _settle_agent(self, action: Action, record: RunRecord | None, outcome: Outcome) -> None:
         assert action.agent
         state = agent_memory.read(self.layout, action.agent)
