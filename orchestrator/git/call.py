@@ -110,18 +110,18 @@ def _run_once(
     except FileNotFoundError as error:
         if not os.path.isdir(cwd):
             raise GitError(f"the folder {cwd} is gone") from error
-        raise SystemFault(
-            "git is not installed, or not on this process's PATH",
-            "install git, then run: orchestrator doctor",
-            code="git_missing",
-        ) from error
+        message = "git is not installed, or not on this process's PATH"
+        hint = "install git, then run: orchestrator doctor"
+        raise SystemFault(message, hint, code="git_missing") from error
     except OSError as error:
         raise SystemFault(f"git could not be started: {error.strerror}") from error
 
 
-def ask(cwd: str, *arguments: str, timeout: float = LOCAL_TIMEOUT, stdin: str | None = None) -> str:
+def ask(
+    cwd: str, *arguments: str, stdin: str | None = None, extra: Mapping[str, str] | None = None
+) -> str:
     """Run git and return its output without the last newline. Raises GitError when it fails."""
-    done = run(cwd, *arguments, timeout=timeout, stdin=stdin)
+    done = run(cwd, *arguments, stdin=stdin, extra=extra)
     if done.code != 0:
         raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
     return done.out.rstrip("\n")

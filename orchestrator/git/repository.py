@@ -21,19 +21,10 @@ def project_root(cwd: str) -> str:
     repository and in a bare repository.
     """
     if not os.path.isdir(cwd):
-        raise OrchestratorError(
-            f"there is no folder {cwd}",
-            "name your project's folder: orchestrator --project DIR ...",
-            code="no_project",
-        )
-    done = run(
-        cwd,
-        "rev-parse",
-        "--path-format=absolute",
-        "--is-bare-repository",
-        "--git-common-dir",
-        "--show-superproject-working-tree",
-    )
+        hint = "name your project's folder: orchestrator --project DIR ..."
+        raise OrchestratorError(f"there is no folder {cwd}", hint, code="no_project")
+    questions = ("--is-bare-repository", "--git-common-dir", "--show-superproject-working-tree")
+    done = run(cwd, "rev-parse", "--path-format=absolute", *questions)
     if done.code != 0:
         why = reason(done.err)
         if "not a git repository" not in why:
@@ -50,11 +41,9 @@ def project_root(cwd: str) -> str:
             return os.path.realpath(os.path.join(common, configured))
         if bare != "true" and ask(cwd, "rev-parse", "--absolute-git-dir") == common:
             return toplevel(cwd)
-        raise OrchestratorError(
-            f"{common} is a bare repository: there is no checkout to work from",
-            "clone it, and run orchestrator in the clone",
-            code="bare_repository",
-        )
+        message = f"{common} is a bare repository: there is no checkout to work from"
+        hint = "clone it, and run orchestrator in the clone"
+        raise OrchestratorError(message, hint, code="bare_repository")
     return os.path.dirname(common)
 
 

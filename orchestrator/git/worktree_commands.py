@@ -5,10 +5,12 @@ These are questions and single steps. `worktree` decides their order, so that no
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from orchestrator.errors import GitError
 from orchestrator.git.call import ask, lines, reason, run
+from orchestrator.system import files
 
 #: The author of the commits that the product itself makes.
 _OUR_NAME = {
@@ -114,14 +116,7 @@ def quit_operations(worktree: str) -> None:
 
 def commit_all(worktree: str, message: str, index: str) -> str:
     """Return a commit of the whole state on top of HEAD, made in a throw-away index at `index`."""
-    extra = {"GIT_INDEX_FILE": index, **_OUR_NAME}
-
-    def step(*arguments: str) -> str:
-        done = run(worktree, *arguments, extra=extra)
-        if done.code != 0:
-            raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
-        return done.out.strip()
-
+    step = partial(ask, worktree, extra={"GIT_INDEX_FILE": index, **_OUR_NAME})
     try:
         parents = ["-p", "HEAD"]
         staged = run(worktree, "write-tree")  # fails on conflicts, whose sides are in the history
@@ -138,9 +133,8 @@ def commit_all(worktree: str, message: str, index: str) -> str:
         tree = step("write-tree")
         return step("commit-tree", tree, *parents, "-m", message)
     finally:
-        for leftover in (index, index + ".lock"):
-            if os.path.exists(leftover):
-                os.unlink(leftover)
+        for leftover in (index, f"{index}.lock"):
+            files.remove(leftover)
 
 
 def detach(worktree: str, commit: str) -> None:

@@ -217,11 +217,9 @@ def _append_and_move(path: str, target: str, entry: Entry) -> tuple[TaskFile, fl
         raise NotFound("task", os.path.basename(target).removesuffix(".md")) from None
     try:
         if target != path and os.path.lexists(target):
-            raise OrchestratorError(
-                f"cannot move task {os.path.basename(target)[:-3]}: {target} exists",
-                "rename or remove that file",
-                code="duplicate_task",
-            )
+            message = f"cannot move task {os.path.basename(target)[:-3]}: {target} exists"
+            hint = "rename or remove that file"
+            raise OrchestratorError(message, hint, code="duplicate_task")
         found = os.fstat(descriptor)
         content = os.read(descriptor, min(found.st_size, MAX_BYTES) + 1)
         file, line = task_file.with_entry(content, os.path.basename(path), entry)

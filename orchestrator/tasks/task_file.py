@@ -105,15 +105,11 @@ def _check(file: TaskFile) -> TaskFile:
         allowed = "letters, digits, `.`, `_`, `-`, at most 64"
         if _ID.fullmatch(file.id):
             allowed = "a branch is named after it, so no `..`, and no `.` or `.lock` at the end"
-        raise TaskFileError(
-            f"its id {file.id[:80]!r} cannot be used: {allowed}",
-            "write the title line as `# [ID] Title`",
-        )
+        message = f"its id {file.id[:80]!r} cannot be used: {allowed}"
+        raise TaskFileError(message, "write the title line as `# [ID] Title`")
     if file.get("ROLE") is None:
-        raise TaskFileError(
-            "it has no ROLE in its header",
-            "write `ROLE: implement` under the title, before any other text",
-        )
+        hint = "write `ROLE: implement` under the title, before any other text"
+        raise TaskFileError("it has no ROLE in its header", hint)
     return file
 
 
