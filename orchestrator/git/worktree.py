@@ -33,12 +33,6 @@ class BranchHeld(OrchestratorError):
 
     code = "branch_held"
 
-    def __init__(self, branch: str, holder: str) -> None:
-        super().__init__(
-            f"The branch {branch} is checked out in {holder}. Switch that checkout to another "
-            "branch, then answer this question, and the work continues."
-        )
-
 
 @contextlib.contextmanager
 def throw_away(root: str, path: str, commit: str) -> Iterator[str]:
@@ -81,11 +75,12 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     try:
         found = worktree_commands.state(path)
     except GitError:
-        found = None
+        on = repository.current_branch(path)
+        found = worktree_commands.State(repository.resolve(path, "HEAD"), on, None)
     rescued = _keep_commits(path, found, branch, ref)
     worktree_commands.quit_operations(path)
     # What git cannot read or commit (a damaged index, a repository inside) is kept as it is.
-    if found is None:
+    if found.dirty is None:
         _set_aside(path)
     elif found.dirty:
         index = os.path.join(os.path.dirname(path), "rescue.index")
@@ -99,13 +94,10 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
 
 
 def _keep_commits(
-    path: str, found: worktree_commands.State | None, branch: str | None, ref: str
+    path: str, found: worktree_commands.State, branch: str | None, ref: str
 ) -> str | None:
     """Bring the worktree's commits onto `branch`, or under a rescue ref if only HEAD has them."""
-    if found is not None:
-        head, on = found.head, found.branch
-    else:
-        head, on = repository.resolve(path, "HEAD"), repository.current_branch(path)
+    head, on, _ = found
     if head is None or (on is not None and on == branch) or _moved_forward(path, branch, head):
         return None
     return None if on or repository.is_on_a_ref(path, head) else _keep(path, ref, head)
@@ -170,7 +162,10 @@ def _release(root: str, holder: str, branch: str) -> None:
         return
     agents = os.path.join(os.path.realpath(root), ".orchestrator", "agents") + os.sep
     if not os.path.realpath(holder).startswith(agents):
-        raise BranchHeld(branch, holder)
+        raise BranchHeld(
+            f"The branch {branch} is checked out in {holder}. Switch that checkout to another "
+            "branch, then answer this question, and the work continues."
+        )
     call.ask(holder, "checkout", "--quiet", "--detach")
 
 

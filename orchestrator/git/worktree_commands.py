@@ -66,7 +66,8 @@ class State(NamedTuple):
 
     head: str | None
     branch: str | None
-    dirty: bool
+    #: None: git cannot tell.
+    dirty: bool | None
 
 
 def state(worktree: str) -> State:

@@ -22,12 +22,11 @@ def read(path: str) -> Problem | None:
 
 def outcome(error: OrchestratorError | OSError) -> Outcome:
     """Return the outcome of a run that the machine, a service or the configuration stopped."""
-    if isinstance(error, OSError) and error.errno in disk.ERRORS:
-        return Outcome("system_fault", f"disk_full: {error.filename}: {error.strerror}")
+    if isinstance(error, OSError):
+        word = "disk_full" if error.errno in disk.ERRORS else "system_fault"
+        return Outcome("system_fault", f"{word}: {error.filename}: {error.strerror}")
     if isinstance(error, GitError) and any(said in error.message for said in disk.SAID):
         return Outcome("system_fault", f"disk_full: {error.message}")
-    if isinstance(error, OSError):
-        return Outcome("system_fault", f"system_fault: {error.filename}: {error.strerror}")
     hint = f" ({error.hint})" if error.hint else ""
     return Outcome("system_fault", f"{error.code}: {error.message}{hint}")
 

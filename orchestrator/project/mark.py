@@ -114,9 +114,8 @@ def record_schedule(layout: Layout, entry: "Entry | None") -> None:
 def first_tick(layout: Layout) -> str:
     """Return a sentence on what starts the first tick of a project."""
     entry = schedule(layout)
-    if entry is None:
-        return "no tick yet; run: orchestrator tick"
-    return f"no tick yet; {entry.kind} starts one within a minute"
+    start = f"{entry.kind} starts one within a minute" if entry else "run: orchestrator tick"
+    return f"no tick yet; {start}"
 
 
 def links(layout: Layout) -> list[str]:
@@ -133,8 +132,7 @@ def links(layout: Layout) -> list[str]:
     if layout.home in found or layout.agents in found:
         return found
     try:
-        with os.scandir(layout.agents) as entries:
-            agents = sorted(entry.name for entry in entries)
+        agents = sorted(os.listdir(layout.agents))
     except OSError:
         return found
     for name in agents:

@@ -17,16 +17,6 @@ from orchestrator.tasks import stores
 from orchestrator.tasks.store import Listing, Store
 
 
-class Runs(NamedTuple):
-    """The agents' memory, the claimed tasks, and the unsettled runs."""
-
-    states: dict[str, AgentState]
-    claimed: Listing
-    views: tuple[RunView, ...]
-    #: By id; a run whose record is lost has only its view.
-    records: dict[str, RunRecord]
-
-
 class Observation(NamedTuple):
     """A snapshot, with the raw facts behind it for the commands that show them."""
 
@@ -78,8 +68,10 @@ def observe(
     return Observation(snapshot, incoming, claimed, states, records)
 
 
-def observe_runs(layout: Layout) -> Runs:
-    """Look only at the agents, their unsettled runs, and the claimed tasks."""
+def observe_runs(
+    layout: Layout,
+) -> tuple[dict[str, AgentState], Listing, tuple[RunView, ...], dict[str, RunRecord]]:
+    """Return the agents' memory, the claimed tasks, and the views and records of unsettled runs."""
     states = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
     claimed = stores.of_project(layout).list("claimed")
     views, records = [], {}
@@ -115,7 +107,7 @@ def observe_runs(layout: Layout) -> Runs:
             concluding=record.status == "concluding",
         )
         views.append(view)
-    return Runs(states, claimed, tuple(views), records)
+    return states, claimed, tuple(views), records
 
 
 def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunRecord) -> bool:
