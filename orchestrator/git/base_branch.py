@@ -1,10 +1,11 @@
 """The base branch: work starts from it and is merged into it, here and at the project's remote."""
 
 import os
+import re
 from contextlib import closing
 
-from orchestrator.errors import SystemFault
-from orchestrator.git import remotes, repository
+from orchestrator.errors import GitError, SystemFault
+from orchestrator.git import call, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Task
 from orchestrator.system import files, locks
@@ -28,18 +29,43 @@ def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
 def fetch(
     layout: Layout, remote: str, branches: list[str], timeout: float = remotes.TIMEOUT
 ) -> dict[str, str]:
-    """Fetch branches of the remote; return the branches that it has, with their commits.
+    """Fetch branches into `refs/remotes/`; return those that the remote has, with their commits.
 
     One fetch at a time: parallel fetches fail on each other's ref locks. Raises SystemFault when
-    the remote cannot be reached, or another fetch takes too long.
+    the remote cannot be reached, or another fetch takes too long; GitError when the refs cannot be
+    written here.
     """
     files.make_folder(layout.cache)
     path = os.path.join(layout.cache, "fetch.lock")
     try:
         with closing(locks.Lock(path, timeout)) as lock, lock:
-            return remotes.fetch(layout.root, remote, branches, timeout)
+            return _fetch(layout.root, remote, branches, timeout)
     except locks.LockHeld:
         raise SystemFault("another fetch is still running", code="remote_unreachable") from None
+
+
+def _fetch(root: str, remote: str, branches: list[str], timeout: float) -> dict[str, str]:
+    theirs = remotes.tips(root, remote, branches, timeout)
+    names = {branch: f"refs/remotes/{remote}/{branch}" for branch in branches}
+    ours = repository.refs(root, *names.values())
+    for branch, ref in names.items():
+        if branch not in theirs and ref in ours:
+            repository.delete_ref(root, ref, ours[ref])
+    specs = [
+        f"+refs/heads/{branch}:{names[branch]}"
+        for branch, commit in theirs.items()
+        if ours.get(names[branch]) != commit
+    ]
+    if not specs:
+        return theirs
+    options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
+    done = call.run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
+    if done.code == 0:
+        return theirs
+    # It could not write the refs here: another process has, or left, a lock.
+    if re.search(r"cannot lock ref|Unable to create '.*\.lock'", done.err):
+        raise GitError(f"git fetch failed: {call.reason(done.err)}")
+    raise remotes.unreachable(remote, done.err)
 
 
 def remote_of(layout: Layout, config: Config) -> str | None:
