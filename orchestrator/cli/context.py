@@ -32,7 +32,7 @@ def layout(arguments: Namespace) -> Layout:
 
 def layout_at(where: str | None) -> Layout:
     """Return the project around a folder (default: the current one). Raises OrchestratorError."""
-    return mark.find(where or os.getcwd(), dict(os.environ))
+    return mark.find(where or os.getcwd())
 
 
 def running_agent() -> str | None:

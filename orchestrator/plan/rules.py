@@ -276,12 +276,10 @@ def seconds_left(task: Task, now: float) -> float:
 
 @_rule("no_matching_task", "agent", "add one: orchestrator task add --title '...' --role {about}")
 def _matching_task(agent: Agent, draft: Draft) -> Judged | None:
-    takes, found = draft.takes(agent), len(draft.choices(agent))
-    return (
-        Judged(found > 0, f"waiting tasks with ROLE {takes}: {found}", about=takes)
-        if takes
-        else None
-    )
+    if takes := draft.takes(agent):
+        found = len(draft.choices(agent))
+        return Judged(found > 0, f"waiting tasks with ROLE {takes}: {found}", about=takes)
+    return None
 
 
 @_rule("max_starts", "agent", "no action needed: it starts at one of the next ticks")

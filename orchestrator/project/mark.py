@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 MARK = "orchestrator.json"
 
 
-def find(start: str, environment: dict[str, str]) -> Layout:
+def find(start: str) -> Layout:
     """Return the layout of the project of a command that is called in the folder `start`.
 
     Inside a run it is the run's project, whatever the worktree contains. Raises OrchestratorError.
     """
-    inside = environment.get("ORCHESTRATOR_PROJECT")
-    if inside:
+    if inside := os.environ.get("ORCHESTRATOR_PROJECT"):
         return Layout(inside)
     root = idle.main_worktree(os.path.abspath(start))
     asks_git = any(name in os.environ for name in ("GIT_DIR", "GIT_WORK_TREE"))

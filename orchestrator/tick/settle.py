@@ -9,7 +9,6 @@ from contextlib import closing
 
 from orchestrator.client import registry
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.project import agent_memory, events, faults, mark, run_record
@@ -67,9 +66,10 @@ class Settler:
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
                     self._close_record(folder, found, outcome)
-                task = self._claimed_task(action)
-                if task is not None:
-                    self._settle_task(action, task, outcome, record)
+                ids = (action.task, action.run)
+                for task in self.store.list("claimed").tasks:
+                    if (task.id, task.run) == ids:
+                        self._settle_task(action, task, outcome, record)
                 self._settle_hold(outcome, record)
                 self._event(
                     action.action,
@@ -116,15 +116,6 @@ class Settler:
         client = record.client
         process.end_run(client and client.pid, client and client.identity, record.id)
         run_record.write(folder, record._replace(outcome=outcome, status="finished"))
-
-    def _claimed_task(self, action: Action) -> Task | None:
-        if action.task is None:
-            return None
-        try:
-            task = self.store.find(action.task)
-        except NotFound:
-            return None
-        return task if task.state == "claimed" and task.run == action.run else None
 
     def _event(self, word: str, **fields: object) -> None:
         events.append(self.layout, self.now, word, **fields)

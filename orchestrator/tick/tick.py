@@ -180,15 +180,12 @@ def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: 
     report.problems += [_problem("retention", error) for error in failures]
 
 
-def own_process(word: str, root: str) -> int:
-    """Run a process that the scheduler itself starts: the tick after a run, or landing.
-
-    Returns the exit code.
-    """
+def own_process(word: str, root: str) -> None:
+    """Run a process that the scheduler itself starts: the tick after a run, or landing."""
     layout = Layout(root)
     # The tick that the schedule starts reports faulty symbolic links.
     if not mark.is_initialised(layout) or mark.links(layout):
-        return 0
+        return
     if word == "_land":
         from orchestrator.pulls import landing
 
@@ -197,12 +194,11 @@ def own_process(word: str, root: str) -> int:
         for line in said:
             events.append(layout, time.time(), "landing", reason=line)
         if not any(line.startswith(("merged", "sent")) for line in said):
-            return 0
+            return
     report = run_tick(layout, time.time(), wait_for_lock=AFTER_RUN_WAIT, after_run=True)
     from orchestrator.upkeep import retention
 
     retention.after_run(layout, report.actions, time.time())
-    return 0
 
 
 def _apply(report: Report, action: Action, act: Callable[[Action], Action | None]) -> None:
