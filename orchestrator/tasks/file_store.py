@@ -68,13 +68,10 @@ class FileStore(Store):
             task = _summary(self._path(state, task_id), state)
             if isinstance(task, Task) and task.id == task_id:
                 return task
-        known = []
-        for state in STATES:
-            for task in self.list(state).tasks:
-                if task.id == task_id:
-                    return task
-                known.append(task.id)
-        raise NotFound("task", task_id, known)
+        known = {task.id: task for state in STATES for task in self.list(state).tasks}
+        if task_id not in known:
+            raise NotFound("task", task_id, known)
+        return known[task_id]
 
     def read(self, task: Task) -> TaskFile:
         found = _read(task.where)
@@ -108,9 +105,7 @@ class FileStore(Store):
 
     def claim(self, task: Task, entry: Entry, max_claimed: int) -> Task | None:
         with self.change():
-            # A file that cannot be a task counts only among the names.
-            names = sum(1 for _ in self._entries("claimed"))
-            if names >= max_claimed and len(self.list("claimed").tasks) >= max_claimed:
+            if len(self.list("claimed").tasks) >= max_claimed:
                 return None
             try:
                 return self.move(task, "claimed", entry)
