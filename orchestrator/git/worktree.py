@@ -50,15 +50,12 @@ def remove(root: str, path: str) -> None:
     """Remove a worktree, registered or not, with all that is in it."""
     with contextlib.suppress(GitError):
         worktree_commands.remove(root, path)
-    if os.path.lexists(path):
-        import shutil
-
-        shutil.rmtree(path)
+    files.remove_tree(path)
     worktree_commands.prune(root)
 
 
 class Preserved(NamedTuple):
-    """The result of `preserve`: the new rescue ref, if any, and whether git could not keep all."""
+    """The result of `preserve`: the new rescue ref, and whether it keeps uncommitted changes."""
 
     ref: str | None
     dirty: bool
