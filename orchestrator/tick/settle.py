@@ -138,10 +138,8 @@ class Settler:
                 self._move(task, "done", run=run, cost_usd=cost, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
-                session = outcome.session
-                self._move(
-                    task, "blocked", run=run, question=question, session=session, cost_usd=cost
-                )
+                told = {"question": question, "session": outcome.session, "cost_usd": cost}
+                self._move(task, "blocked", run=run, **told)
             case "fail":
                 told = {"reason": reason, "error": outcome.reason, "cost_usd": cost}
                 self._move(task, "failed", charged=True, run=run, **told)
