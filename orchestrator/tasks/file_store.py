@@ -92,7 +92,7 @@ class FileStore(Store):
                 message = f"there is already a task {file.id}, in {state}"
                 raise OrchestratorError(message, code="duplicate_task")
             path = self._path("incoming", file.id)
-            files.write_atomic(path, task_file.render(file))
+            files.write_atomic(path, file.raw)
             files.flush(os.path.dirname(path))
             return path
 

@@ -1,4 +1,4 @@
-"""A task's file: parse and render as a pure pair, new files, and the names derived from a task.
+"""A task's file: how it is read, new files, and the names derived from a task.
 
 A file is the person's part (title, header, body: reference 3), then the machine's part (`history`).
 """
@@ -27,7 +27,7 @@ _WORD = re.compile(r"[^\s,\[\]\"']+")
 
 
 class TaskFile(NamedTuple):
-    """A task's file as read. Only `parse` and `new` create it: `raw_…` and `body` are its text."""
+    """A task's file as read. Only `parse` and `new` create it."""
 
     id: str
     #: For display: one line, no control characters.
@@ -37,10 +37,8 @@ class TaskFile(NamedTuple):
     #: The text between the header (and the blank line that ends it) and the history.
     body: str
     history: tuple[Entry, ...]
-    #: Everything before the body.
-    raw_header: str
-    #: The history as it stands in the file, from the line break before its marker.
-    raw_history: bytes
+    #: The whole file.
+    raw: bytes
     #: The header by key in upper case, without control characters; the first of equal keys counts.
     known: dict[str, str]
 
@@ -91,8 +89,7 @@ def parse(data: bytes, name: str) -> TaskFile:
             fields,
             text[body:],
             tuple(history.entries(data[marker:])),
-            text[:body],
-            data[end:],
+            data,
             header.by_key(fields),
         )
     )
@@ -156,11 +153,6 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     return task._replace(claimed_by=None) if left else task
 
 
-def render(task: TaskFile) -> bytes:
-    """Return the file's bytes, exactly the bytes that were parsed."""
-    return (task.raw_header + task.body).encode() + task.raw_history
-
-
 def with_entry(data: bytes, name: str, entry: Entry) -> tuple[TaskFile, bytes]:
     """Add an event to a file's history; return the new file, and the bytes to append to `data`.
 
@@ -173,8 +165,7 @@ def with_entry(data: bytes, name: str, entry: Entry) -> tuple[TaskFile, bytes]:
     if last and run is not None and (last.event, last.fields.get("run")) == (entry.event, run):
         return file, b""
     line = history.append(data, entry)
-    longer = file._replace(history=(*file.history, entry), raw_history=file.raw_history + line)
-    return longer, line
+    return file._replace(history=(*file.history, entry), raw=data + line), line
 
 
 def new(
