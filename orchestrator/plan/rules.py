@@ -14,7 +14,7 @@ its tasks. The first verdict that is not ok, in the order of this file, is the r
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from orchestrator.model import Agent, Task
 from orchestrator.plan.draft import Draft
@@ -46,7 +46,6 @@ class Verdict(NamedTuple):
 
 #: Judges an agent or a task, by the kind of the rule. None: the rule does not concern it.
 Judge = Callable[[Any, Draft], Judged | None]
-_J = TypeVar("_J", bound=Judge)
 
 
 class Rule(NamedTuple):
@@ -63,10 +62,10 @@ class Rule(NamedTuple):
 RULES: list[Rule] = []
 
 
-def _rule(code: str, kind: str, hint: str, ends: str | None = None) -> Callable[[_J], _J]:
+def _rule(code: str, kind: str, hint: str, ends: str | None = None) -> Callable[[Judge], Judge]:
     """Make the decorated function the judge of the next rule of the list."""
 
-    def add(judge: _J) -> _J:
+    def add(judge: Judge) -> Judge:
         RULES.append(Rule(code, kind, hint, ends, judge))
         return judge
 

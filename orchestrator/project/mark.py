@@ -66,10 +66,8 @@ def key(layout: Layout) -> str:
 
 def set_up(layout: Layout) -> float | None:
     """Return when a person last set up this clone or changed its set-up; None if nobody did."""
-    try:
-        return os.stat(mark_path(layout)).st_mtime
-    except OSError:
-        return None
+    found = idle.mark(mark_path(layout))
+    return found[1] / 1e9 if found else None
 
 
 def way_in(layout: Layout) -> str:

@@ -1,7 +1,6 @@
 """Everything that is wrong in a project, the most pressing problem first. Reads only."""
 
-import os
-
+from orchestrator import idle
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -18,11 +17,8 @@ STALE_AFTER = 300.0
 
 def last_tick(layout: Layout) -> float | None:
     """Return the time at which the last tick took its lock; None before the first tick."""
-    try:
-        found = os.stat(layout.scheduler_lock)
-    except OSError:
-        return None
-    return found.st_mtime if found.st_size else None
+    found = idle.mark(layout.scheduler_lock)
+    return found[1] / 1e9 if found and found[2] else None
 
 
 def is_overdue(layout: Layout, now: float) -> bool:

@@ -153,8 +153,7 @@ def _leave_stamp(
 def _land(layout: Layout, loaded: Settings, prs: list[PullRequest] | None, report: Report) -> None:
     """If `auto_merge` is on, start a process that merges approved pull requests."""
     approved = [pr for pr in prs or () if pr.state == "open" and pr.verdict == "approved"]
-    wanted = approved and loaded.good and loaded.config.review.auto_merge
-    if not wanted:
+    if not (approved and loaded.good and loaded.config.review.auto_merge):
         files.remove(layout.landing_fault)
         return
     if loaded.config.paused:
