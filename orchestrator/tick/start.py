@@ -29,12 +29,13 @@ class Starter:
         self.now = now
         self.store = stores.of_project(layout)
 
-    def start(self, agent: Agent, task: Task | None, action: Action) -> Action:
+    def start(self, task: Task | None, action: Action) -> Action:
         """Claim the task and start the run. The intent is on disk first (failures 1).
 
         Returns the action with the run, or a skip if another process claimed the task first.
         """
         files.remove(self.layout.idle_stamp)
+        agent = next(a for a in self.settings.config.agents if a.name == action.agent)
         run_id = _new_id(self.now)
         folder = self.layout.run(agent.name, run_id)
         files.make_folder(folder)

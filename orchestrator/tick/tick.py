@@ -103,19 +103,17 @@ def _tick(
     _repair_clocks(layout, memory, now)
     prs = states.refresh(layout, loaded.config, report.problems)
     seen = observe.observe(layout, loaded, now, prs, forced)
-    # A run that met a fault must not start the next probe, or probes would follow without a pause.
-    snapshot = seen.snapshot._replace(may_probe=not after_run)
     _land(layout, loaded, prs, report)
     config = loaded.config
     if forced is not None:
         config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
     waiting = {task.id: task for task in seen.incoming.tasks}
-    agents = {agent.name: agent for agent in config.agents}
-    planned = plan(snapshot, config, now)
+    # A run that met a fault must not start the next probe, or probes would follow without a pause.
+    planned = plan(seen.snapshot._replace(may_probe=not after_run), config, now)
     for action in planned.actions:
         task = waiting.get(action.task or "")
-        if action.action == "start" and action.agent:
-            _apply(report, action, partial(starter.start, agents[action.agent], task))
+        if action.action == "start":
+            _apply(report, action, partial(starter.start, task))
         elif action.run is None and task is not None:
             _apply(report, action, partial(settler.end_waiting, task))
         elif action.action == "skip":
