@@ -7,7 +7,8 @@ start background work (reference 8.5).
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.guard import client_environment
@@ -53,9 +54,14 @@ def run(
     Waits for another git's lock, if git holds such a lock for milliseconds only. Raises SystemFault
     when git cannot be started, or does not end within `timeout` seconds.
     """
+    words = ("git", *_OPTIONS, *arguments)
+    environment = client_environment.for_git(os.environ, **(extra or {}))
+    once = partial(
+        commands.run, words, cwd=cwd, environment=environment, timeout=timeout, stdin=stdin
+    )
     pause = 0.02
     while True:
-        done = _run_once(cwd, arguments, timeout, stdin, extra)
+        done = _done(once, cwd)
         if done.code is None:
             message = f"git {arguments[0]} did not end within {timeout:.0f} s"
             raise SystemFault(message, code="git_hung")
@@ -92,21 +98,9 @@ def remove_abandoned(lock: str) -> bool:
     return False
 
 
-def _run_once(
-    cwd: str,
-    arguments: Sequence[str],
-    timeout: float,
-    stdin: str | None,
-    extra: Mapping[str, str] | None,
-) -> commands.Finished:
+def _done(once: Callable[[], commands.Finished], cwd: str) -> commands.Finished:
     try:
-        return commands.run(
-            ("git", *_OPTIONS, *arguments),
-            cwd=cwd,
-            environment=client_environment.for_git(os.environ, **(extra or {})),
-            timeout=timeout,
-            stdin=stdin,
-        )
+        return once()
     except FileNotFoundError as error:
         if not os.path.isdir(cwd):
             raise GitError(f"the folder {cwd} is gone") from error

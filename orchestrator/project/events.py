@@ -55,9 +55,7 @@ def _open(path: str) -> IO[bytes]:
 
 def _newest(file: IO[bytes], most: int) -> Iterator[bytes]:
     """Yield the complete lines of a file's last `most` bytes."""
-    if file.seek(0, os.SEEK_END) > most:
-        file.seek(-most, os.SEEK_END)
+    start = file.seek(max(file.seek(0, os.SEEK_END) - most, 0))
+    if start:
         file.readline()
-    else:
-        file.seek(0)
     yield from file

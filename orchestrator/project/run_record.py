@@ -176,8 +176,7 @@ def write(folder: str, record: RunRecord) -> None:
     before = read(folder)
     if before is not None and record.status not in TRANSITIONS[before.status]:
         raise NotAllowed(f"{folder}: {before.status} to {record.status}")
-    known = record._replace(unknown={})._asdict()
-    del known["unknown"]
+    known = {name: value for name, value in record._asdict().items() if name != "unknown"}
     files.write_json(os.path.join(folder, RECORD), records.plain({**record.unknown, **known}))
 
 

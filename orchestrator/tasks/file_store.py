@@ -222,12 +222,9 @@ def _append_and_move(path: str, target: str, entry: Entry) -> tuple[TaskFile, fl
             # A reader ignores a part of a line; the task must not move without the whole line.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         if target != path:
-            try:
-                os.rename(path, target)
-            except FileNotFoundError:
-                # Git removes empty and ignored folders (`git clean -fdx`).
-                files.make_folder(os.path.dirname(target))
-                os.rename(path, target)
+            # Git removes empty and ignored folders (`git clean -fdx`).
+            files.make_folder(os.path.dirname(target))
+            os.rename(path, target)
         if file.get("CREATED") is None:
             # The file's time replaces CREATED, and must not change when a line is appended.
             os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))

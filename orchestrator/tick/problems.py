@@ -23,8 +23,7 @@ def last_tick(layout: Layout) -> float | None:
 
 def is_overdue(layout: Layout, now: float) -> bool:
     """Return whether a tick is overdue. `init` starts the wait for the first tick."""
-    ticked = last_tick(layout)
-    since = mark.set_up(layout) if ticked is None else ticked
+    since = last_tick(layout) or mark.set_up(layout)
     return since is None or now - since > STALE_AFTER
 
 
