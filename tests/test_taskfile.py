@@ -36,6 +36,11 @@ SMALL = b"# Fix it\nROLE: implement\n"
 AT = "2026-11-22T09:00:00Z"
 
 
+def seen(file: TaskFile) -> Task:
+    """Return what the planner sees of a file."""
+    return task_file.summarise(file, "incoming", "x.md", 1.0)
+
+
 def with_history(*entries: tuple[str, dict[str, object]], data: bytes = SMALL) -> TaskFile:
     for event, fields in entries:
         data += append(data, Entry(AT, event, fields))
@@ -70,11 +75,11 @@ def test_an_entry_is_added_once_per_run_and_the_new_file_is_what_is_written(data
 def test_the_seeds_own_example_is_read_as_it_means() -> None:
     task = parse(SEED, "whatever.md")
     assert (task.id, task.title) == ("TASK-a1b2c3d4", "Add input validation")
-    assert (task.role, task.priority, task.get("BRANCH")) == ("implement", "P1", "main")
+    assert (seen(task).role, seen(task).priority, task.get("BRANCH")) == ("implement", "P1", "main")
     assert (task.get("CREATED"), task.get("CREATED_BY")) == ("2024-01-15T10:30:00Z", "pm-agent")
     assert task.body.startswith("## Context\n")
     assert task.body.endswith("- [ ] Criterion 2\n")
-    assert (task.depends_on, task.history) == ((), ())
+    assert (seen(task).depends_on, task.history) == ((), ())
 
 
 def test_the_seeds_example_is_what_the_tool_writes() -> None:
@@ -194,13 +199,13 @@ def test_the_header_ends_where_the_contract_says(
 def test_a_repeated_key_is_kept_and_the_first_one_counts() -> None:
     task = parse(b"# T\nRole: x\nROLE: y\nX-Mine:  1 \n", "t.md")
     assert task.fields == (("Role", "x"), ("ROLE", "y"), ("X-Mine", "1"))
-    assert task.role == "x"
+    assert seen(task).role == "x"
 
 
 def test_a_byte_order_mark_is_tolerated() -> None:
     for data in (SEED, b"---\nrole: implement\ntitle: Fix\n---\nbody"):
         task = parse(b"\xef\xbb\xbf" + data, "x.md")
-        assert (task.role, task.body) == ("implement", parse(data, "x.md").body)
+        assert (seen(task).role, task.body) == ("implement", parse(data, "x.md").body)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +235,8 @@ def test_a_title_is_cleaned_for_display(heading: str, title: str) -> None:
     ],
 )
 def test_dependencies_are_ids_each_once(value: str, expected: tuple[str, ...]) -> None:
-    assert parse(f"# T\nROLE: x\nDEPENDS_ON: {value}\n".encode(), "t.md").depends_on == expected
+    task = parse(f"# T\nROLE: x\nDEPENDS_ON: {value}\n".encode(), "t.md")
+    assert seen(task).depends_on == expected
 
 
 # --- front matter ------------------------------------------------------------------------------
@@ -255,8 +261,9 @@ ROLE: of the body
 more
 """
     task = parse(data, "x.md")
-    assert (task.id, task.title, task.role) == ("TASK-1", "Fix: the login", "implement")
-    assert (task.priority, task.get("BRANCH"), task.depends_on) == ("P0", "1.10", ("a", "0123"))
+    assert (task.id, task.title, seen(task).role) == ("TASK-1", "Fix: the login", "implement")
+    known = seen(task)
+    assert (known.priority, known.branch, known.depends_on) == ("P0", "1.10", ("a", "0123"))
     assert task.body.endswith("ROLE: of the body\n\n---\nmore\n")
     summary = task_file.summarise(task, "incoming", "p", 1.0)
     assert summary.created == parse_time("2024-01-15T10:30:00Z")
@@ -281,7 +288,7 @@ def test_a_front_matter_files_name_and_title(
     for newline in ("\n", "\r\n"):
         data = f"---\n{head}\n---\n{body}".replace("\n", newline).encode()
         task = parse(data, "file.md")
-        assert (task.id, task.title, task.role) == (*expected, "x")
+        assert (task.id, task.title, seen(task).role) == (*expected, "x")
         assert task.body == body.replace("\n", newline)
 
 
@@ -321,9 +328,10 @@ def test_a_new_file_is_parsed_back_the_same(task: TaskFile) -> None:
 @given(IDS, BODY.filter(lambda text: MARKER not in text.splitlines()))
 def test_a_new_task_holds_what_it_was_given(task_id: str, body: str) -> None:
     task = new(task_id, "A title", "x", "p1", "b", AT, "me", ["d"], body, [("REVIEWS", "a")])
-    assert (task.id, task.title, task.role, task.priority) == (task_id, "A title", "x", "P1")
+    known = seen(task)
+    assert (known.id, known.title, known.role, known.priority) == (task_id, "A title", "x", "P1")
     assert (task.get("BRANCH"), task.get("CREATED"), task.get("CREATED_BY")) == ("b", AT, "me")
-    assert (task.depends_on, task.get("REVIEWS"), task.body) == (("d",), "a", body)
+    assert (known.depends_on, known.reviews, task.body) == (("d",), "a", body)
 
 
 PIECES = st.sampled_from(
@@ -603,7 +611,7 @@ def test_the_header_gives_what_history_does_not() -> None:
     assert (task.reviews, task.head, task.pr) == ("A-1", "abc", "7")
     assert (task.priority, task.created) == ("P0", None)
     assert (task.state, task.where, task.branch) == ("incoming", "/q/t.md", None)
-    odd = parse(b"# T\nROLE: x\nPRIORITY: urgent\n", "t.md")
+    odd = seen(parse(b"# T\nROLE: x\nPRIORITY: urgent\n", "t.md"))
     assert odd.priority == "urgent"
 
 

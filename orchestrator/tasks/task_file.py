@@ -46,25 +46,6 @@ class TaskFile(NamedTuple):
         """Return a header value by its key in any case, fit for display; None if empty."""
         return self.known.get(key.upper()) or None
 
-    @property
-    def role(self) -> str:
-        return self.get("ROLE") or ""
-
-    @property
-    def priority(self) -> str:
-        """P0 to P3 in upper case, or any other value as written. The default is P2."""
-        text = self.get("PRIORITY") or "P2"
-        upper = text.upper()
-        return upper if upper in PRIORITIES else text
-
-    @property
-    def depends_on(self) -> tuple[str, ...]:
-        """The ids in DEPENDS_ON, each once: separated by commas or blanks, in brackets or not."""
-        text = self.get("DEPENDS_ON")
-        if text is None or text.lower() in ("none", "-"):
-            return ()
-        return tuple(dict.fromkeys(_WORD.findall(text)))
-
 
 def parse(data: bytes, name: str) -> TaskFile:
     """Return a task's file from its bytes and its file name (`fix login bug.md`).
@@ -130,18 +111,21 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     The store supplies the state, and the task's place for display (`where`). `mtime` (epoch
     seconds) replaces a missing CREATED.
     """
-    created = file.get("CREATED")
+    created, priority = file.get("CREATED"), file.get("PRIORITY") or "P2"
+    # Separated by commas or blanks, in brackets or not.
+    others = file.get("DEPENDS_ON") or ""
+    others = "" if others.lower() in ("none", "-") else others
     task = Task(
         id=file.id,
         title=file.title,
-        role=file.role,
+        role=file.get("ROLE") or "",
         state=state,
         where=where,
-        priority=file.priority,
+        priority=priority.upper() if priority.upper() in PRIORITIES else priority,
         branch=file.get("BRANCH"),
         created=parse_time(created) if created else mtime,
         created_by=file.get("CREATED_BY"),
-        depends_on=file.depends_on,
+        depends_on=tuple(dict.fromkeys(_WORD.findall(others))),
         reviews=file.get("REVIEWS"),
         head=file.get("HEAD"),
         pr=file.get("PR"),
