@@ -45,14 +45,11 @@ def fetch(
     Raises SystemFault when the remote cannot be reached, or another fetch takes too long.
     """
     files.make_folder(layout.cache)
-    lock = locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout)
     try:
-        with lock:
+        with locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout):
             return remotes.fetch(layout.root, remote, branches, timeout, seen)
     except locks.LockHeld:
         raise SystemFault("another fetch is still running", code="remote_unreachable") from None
-    finally:
-        lock.close()
 
 
 def remote_of(layout: Layout, config: Config) -> str | None:

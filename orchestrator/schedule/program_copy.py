@@ -16,7 +16,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from orchestrator import __version__
@@ -46,13 +46,10 @@ def launcher() -> str:
     return os.path.join(folder(), "bin", "orchestrator")
 
 
-@contextlib.contextmanager
-def changing() -> Iterator[None]:
-    """Hold the lock for changes of copies, launcher and schedules. Raises LockHeld."""
+def changing() -> locks.Lock:
+    """Return the lock for changes of copies, launcher and schedules."""
     os.makedirs(folder(), exist_ok=True)
-    lock = locks.Lock(os.path.join(folder(), "install.lock"), _LOCK_WAIT)
-    with contextlib.closing(lock), lock:
-        yield
+    return locks.Lock(os.path.join(folder(), "install.lock"), _LOCK_WAIT)
 
 
 def _started() -> str | None:

@@ -48,8 +48,7 @@ def carry_out(layout: Layout) -> Change:
     """
     change = Change()
     if os.path.isdir(layout.home):
-        lock = locks.Lock(layout.scheduler_lock, _TICK_WAIT)
-        with contextlib.closing(lock), lock:
+        with locks.Lock(layout.scheduler_lock, _TICK_WAIT):
             require_rest(layout)
             # First, because git must still ignore the product's files in worktrees; otherwise they
             # would be rescued.

@@ -70,7 +70,9 @@ class Lock:
     ) -> None:
         self._depth -= 1
         if self._depth == 0:
+            # Also free for a forked child, which has a copy of the descriptor.
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            self.close()
 
     def close(self) -> None:
         """Let go of the file itself (and so of the lock)."""

@@ -79,7 +79,6 @@ class TickLock:
 
     def release(self) -> None:
         self._lock.__exit__(None, None, None)
-        self._lock.close()
 
 
 def _end_hung(holder: _Holder, now: float) -> Problem:

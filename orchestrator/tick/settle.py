@@ -61,10 +61,9 @@ class Settler:
         believed = found is not None and found.is_of_clone(folder, mark.key(self.layout))
         record = found if believed else None
         outcome = record.outcome if record else None
-        lock = locks.Lock(self.layout.agent_lock(action.agent))
         try:
             # A supervisor that took over the run since we looked has priority.
-            with lock:
+            with locks.Lock(self.layout.agent_lock(action.agent)):
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
                     self._close_record(folder, found, outcome)
@@ -79,8 +78,6 @@ class Settler:
         except locks.LockHeld:
             # The plan reports the agent as `running`: each agent gets one skip (reference 6).
             return None
-        finally:
-            lock.close()
         return action
 
     def _hint(self, code: str) -> str:

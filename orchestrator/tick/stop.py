@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -109,7 +108,7 @@ def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
     if not any(state.suspended or state.question for state in states.values()):
         return []
     woken = []
-    with contextlib.closing(locks.Lock(layout.scheduler_lock, TICK_WAIT)) as lock, lock:
+    with locks.Lock(layout.scheduler_lock, TICK_WAIT):
         for agent in states:
             state = agent_memory.read(layout, agent)
             if state.suspended:

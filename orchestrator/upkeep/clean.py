@@ -6,6 +6,7 @@ plan. The automatic clean-up (see `retention`) carries out a part of the same pl
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -215,31 +216,22 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
 
 def _drop_throw_away(layout: Layout, path: str) -> bool:
     """Remove a temporary worktree; False while something is being merged."""
-    guard = landing.lock(layout, 0.0)
-    try:
-        with guard:
-            worktree.remove(layout.root, path)
+    with contextlib.suppress(locks.LockHeld), landing.lock(layout, 0.0):
+        worktree.remove(layout.root, path)
         return True
-    except locks.LockHeld:
-        return False
-    finally:
-        guard.close()
+    return False
 
 
 def drop_worktree(layout: Layout, path: str, config: Config) -> bool:
     """Remove a worktree; False if its agent is running, or `hooks.before_remove` fails."""
     lock = locks.Lock(os.path.join(os.path.dirname(path), "lock"))
-    try:
-        with lock:
-            if config.hooks.before_remove is not None and not _may_go(path, config):
-                return False
-            worktree.preserve(path, None, f"clean-{os.path.basename(os.path.dirname(path))}")
-            worktree.remove(layout.root, path)
+    with contextlib.suppress(locks.LockHeld), lock:
+        if config.hooks.before_remove is not None and not _may_go(path, config):
+            return False
+        worktree.preserve(path, None, f"clean-{os.path.basename(os.path.dirname(path))}")
+        worktree.remove(layout.root, path)
         return True
-    except locks.LockHeld:
-        return False
-    finally:
-        lock.close()
+    return False
 
 
 def _may_go(path: str, config: Config) -> bool:

@@ -8,8 +8,10 @@ merged branches and leftovers of killed processes, as `clean` would.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
+from os.path import join
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
@@ -119,22 +121,14 @@ def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
     if not os.path.isdir(layout.cache):
         return  # an uninstall removed it meanwhile: do not create anything there again
     lock = locks.Lock(os.path.join(layout.cache, "keeping.lock"))
-    try:
-        with lock:
-            _keep(layout, actions, now)
-    except locks.LockHeld:
-        return  # the process at another run's end is doing this
-    finally:
-        lock.close()
-
-
-def _keep(layout: Layout, actions: Iterable[Action], now: float) -> None:
-    try:
-        for agent, run_id in settled(actions):
-            _pack(layout, agent, run_id)
-        _once_a_day(layout, now)
-    except (OrchestratorError, OSError, locks.LockHeld) as error:
-        events.append(layout, now, "clean", reason=f"failed: {error}")
+    # If it is held, the process at another run's end is doing this.
+    with contextlib.suppress(locks.LockHeld), lock:
+        try:
+            for agent, run_id in settled(actions):
+                _pack(layout, agent, run_id)
+            _once_a_day(layout, now)
+        except (OrchestratorError, OSError, locks.LockHeld) as error:
+            events.append(layout, now, "clean", reason=f"failed: {error}")
 
 
 def _once_a_day(layout: Layout, now: float) -> None:
@@ -168,21 +162,11 @@ def _once_a_day(layout: Layout, now: float) -> None:
 
 def _rotate_logs(layout: Layout) -> None:
     """Rotate long logs; one old file of each is kept."""
-    _put_aside(layout.schedule_log)
-    guard = landing.lock(layout, 0.0)
-    try:
-        # A check's output is read from the offset at which it began: not while a check may run.
-        with guard:
-            for name in ("landing.log", "landing.out"):
-                _put_aside(os.path.join(layout.cache, name))
-    except locks.LockHeld:
-        return  # a landing writes to it now; the next day tries again
-    finally:
-        guard.close()
-
-
-def _put_aside(path: str) -> None:
-    files.put_aside(path, f"{path}.1", LONG_LOG)
+    files.put_aside(layout.schedule_log, f"{layout.schedule_log}.1", LONG_LOG)
+    # A check's output is read from the offset at which it began: not while a check may run.
+    with contextlib.suppress(locks.LockHeld), landing.lock(layout, 0.0):
+        for path in (join(layout.cache, "landing.log"), join(layout.cache, "landing.out")):
+            files.put_aside(path, f"{path}.1", LONG_LOG)
 
 
 def _merged(
