@@ -6,7 +6,6 @@ is counted exactly once.
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
-import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -79,8 +78,4 @@ def write(layout: Layout, agent: str, state: AgentState) -> None:
 
 def names(layout: Layout) -> list[str]:
     """Return the agents that have a folder, configured or not."""
-    try:
-        with os.scandir(layout.agents) as entries:
-            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-    except FileNotFoundError:
-        return []
+    return files.folders(layout.agents)

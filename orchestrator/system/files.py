@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterator
 from typing import IO, Any
 
 #: The most bytes that are read of a state file, far more than any state file has.
@@ -21,11 +22,17 @@ MOST_READ = 64 << 20
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = True) -> None:
     """Write `data` to `path` so that a reader, or a crash, sees the old file or the new file.
 
-    The data goes to a temporary file beside it, is flushed to disk, then renamed. After a power cut
-    the old file may be back, unless its folder was flushed afterwards. Without `flush` the content
-    after a power cut is undefined. Raises OSError.
+    After a power cut the old file may be back, unless its folder was flushed afterwards. Without
+    `flush` the content after a power cut is undefined. Raises OSError.
     """
-    beside = beside_of(path)
+    with replacing(path, mode, flush=flush) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: str, mode: int = 0o600, *, flush: bool = True) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` to write; at the end, flush it to disk and rename it."""
+    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         descriptor = os.open(beside, flags, mode)
@@ -36,7 +43,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = Tru
         descriptor = os.open(beside, flags, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             if flush:
                 os.fsync(file.fileno())
@@ -59,11 +66,6 @@ def flush(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def beside_of(path: str) -> str:
-    """Return the path of this process's temporary file (`left_beside` knows the form)."""
-    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
 
 
 def write_json(path: str, value: Any) -> None:
@@ -99,6 +101,15 @@ def read_json(path: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def folders(path: str) -> list[str]:
+    """Return the names of the folders in a folder, sorted; links do not count."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def is_plain_name(name: object) -> bool:
     """Whether this is the name of an entry of a folder, not a path to somewhere else."""
     if not isinstance(name, str) or not 0 < len(name) <= 128 or name[0] in "-.":
@@ -132,7 +143,7 @@ def _open_locked(path: str) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_at(descriptor, path):
+            if is_at(descriptor, path):
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -141,8 +152,8 @@ def _open_locked(path: str) -> int:
         os.close(descriptor)
 
 
-def _is_at(descriptor: int, path: str) -> bool:
-    """Whether a path still names the file that was opened."""
+def is_at(descriptor: int, path: str) -> bool:
+    """Return whether a path still names the file that was opened."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -163,7 +174,7 @@ def put_aside(path: str, older: str, limit: float) -> bool:
         if os.fstat(descriptor).st_size <= limit:
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_at(descriptor, path):
+        if not is_at(descriptor, path):
             return False
         os.rename(path, older)
         return True
@@ -173,7 +184,7 @@ def put_aside(path: str, older: str, limit: float) -> bool:
         os.close(descriptor)
 
 
-#: The form of `beside_of`'s names.
+#: The names of temporary files, also that of `idle.write_stamp`.
 _BESIDE = re.compile(r"\..+\.[0-9]+\.tmp")
 
 

@@ -9,6 +9,8 @@ import time
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from orchestrator.system import files
+
 
 class LockHeld(Exception):
     """Somebody else holds the lock, and the time to wait for it is over."""
@@ -51,16 +53,10 @@ class Lock:
                     raise LockHeld(self.path) from None
                 time.sleep(0.02)
                 continue
-            if self._is_the_file_at_path():
+            if files.is_at(self.descriptor, self.path):
                 return
             # An uninstall took the file away: who comes after us makes, and locks, another one.
             self.close()
-
-    def _is_the_file_at_path(self) -> bool:
-        try:
-            return os.path.samestat(os.fstat(self.descriptor), os.lstat(self.path))
-        except FileNotFoundError:
-            return False
 
     def __exit__(
         self,

@@ -166,12 +166,7 @@ def _beside(layout: Layout, before: float) -> list[str]:
 
 def _folders(where: str, prefix: str) -> list[str]:
     """Return the paths of a folder's sub-folders whose names begin with `prefix`."""
-    try:
-        with os.scandir(where) as entries:
-            found = [e.path for e in entries if e.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(path for path in found if os.path.basename(path).startswith(prefix))
+    return [os.path.join(where, name) for name in files.folders(where) if name.startswith(prefix)]
 
 
 # --- carried out -------------------------------------------------------------------------------

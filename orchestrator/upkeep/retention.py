@@ -53,7 +53,11 @@ def prune(layout: Layout, config: Config, agents: Iterable[str]) -> list[OSError
     queue is busy for very long, nothing is removed: the next settled run tries again.
     """
     events.rotate(layout, config.retention.events_mb * MEGABYTE)
-    beyond = {name: _beyond(layout, name, config.retention.runs) for name in set(agents)}
+    # An id begins with the time of its run.
+    ids = {name: files.folders(layout.runs(name)) for name in set(agents)}
+    beyond = {
+        name: found[: max(len(found) - config.retention.runs, 0)] for name, found in ids.items()
+    }
     if not any(beyond.values()):
         return []
     try:
@@ -65,17 +69,6 @@ def prune(layout: Layout, config: Config, agents: Iterable[str]) -> list[OSError
         folders = [layout.run(name, run_id) for run_id in run_ids if run_id not in kept]
         failures += _remove(folders)
     return failures
-
-
-def _beyond(layout: Layout, agent: str, count: int) -> list[str]:
-    """Return the ids of an agent's runs except the newest `count`, oldest first."""
-    try:
-        with os.scandir(layout.runs(agent)) as entries:
-            # An id begins with the time of its run.
-            ids = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return ids[: max(len(ids) - count, 0)]
 
 
 def _referred_to(layout: Layout) -> set[str | None]:
@@ -145,7 +138,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
     if config is None:
         return
     for name in agent_memory.names(layout):
-        for run_id in _beyond(layout, name, 0):
+        for run_id in files.folders(layout.runs(name)):
             _pack(layout, name, run_id)
     prs = pull_states.known(layout, config)
     items = clean.leftovers(layout, now)
@@ -207,20 +200,10 @@ def _compress(path: str, target: str) -> None:
     import gzip
     from shutil import copyfileobj
 
-    beside = files.beside_of(target)
-    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        with open(source, "rb") as plain, open(beside, "wb", opener=_private) as packed:
-            with gzip.GzipFile("", "wb", fileobj=packed, compresslevel=6) as out:
-                copyfileobj(plain, out, 1 << 20)
-            packed.flush()
-            os.fsync(packed.fileno())
-        os.replace(beside, target)
-    except BaseException:
-        files.remove(beside)
-        raise
+    with (
+        files.open_regular(path) as plain,
+        files.replacing(target) as packed,
+        gzip.GzipFile("", "wb", fileobj=packed, compresslevel=6) as out,
+    ):
+        copyfileobj(plain, out, 1 << 20)
     os.unlink(path)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
