@@ -179,24 +179,20 @@ def held(lock: Path, version: str) -> Iterator[None]:
 
     Raises SetupError if another process holds it for longer than a set-up can last.
     """
-    deadline = time.monotonic() + LOCK_SECONDS
-    told = False
     with lock.open("a") as file:
-        while True:
-            try:
+        for second in range(LOCK_SECONDS):
+            with contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise SetupError(
-                        "setup_busy",
-                        f"another process has held {lock} for too long",
-                        f"End that process, {AGAIN}",
-                    ) from None
-            if not told:
+            if second == 0:
                 say(f"Waiting for another process that sets up orchestrator {version} ...")
-                told = True
-            time.sleep(0.1)
+            time.sleep(1)
+        else:
+            raise SetupError(
+                "setup_busy",
+                f"another process has held {lock} for too long",
+                f"End that process, {AGAIN}",
+            )
         yield
 
 
