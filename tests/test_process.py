@@ -37,7 +37,7 @@ def start() -> Iterator[Start]:
 
     yield shell
     for child in started:
-        process.kill_group(child.pid)
+        process.signal_group(child.pid, signal.SIGKILL)
         child.wait()
     process.end_run(None, None, RUN, grace=0)
 

@@ -148,16 +148,12 @@ def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
             time.sleep(0.02)
 
 
-def kill_group(pid: int) -> None:
-    """Kill what is left of a process group. Its leader must be alive or not yet reaped."""
-    signal_group(pid, signal.SIGKILL)
-
-
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
 def signal_group(pid: int, number: int) -> None:
+    """Send a signal to a process group. Its leader must be alive or not yet reaped."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
