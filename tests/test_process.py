@@ -103,6 +103,7 @@ def test_a_name_full_of_brackets_hides_no_start_time(tmp_path: Path) -> None:
 # --- started detached --------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_a_detached_process_has_a_session_a_log_and_exactly_the_environment_it_was_given(
     tmp_path: Path,
 ) -> None:

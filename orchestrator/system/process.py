@@ -66,28 +66,20 @@ def spawn_detached(argv: Sequence[str], environment: Mapping[str, str], log: str
 
     It has no pipe to us that could break. Raises OSError.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o600),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
-    ]
-    try:
-        return os.posix_spawn(
-            argv[0], list(argv), dict(environment), file_actions=actions, setsid=True
-        )
-    except NotImplementedError:  # a C library without POSIX_SPAWN_SETSID
-        import subprocess
+    import subprocess
 
-        with open(log, "ab") as out:
-            return subprocess.Popen(
-                argv,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            ).pid
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(
+            argv,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        ).pid
+    finally:
+        os.close(out)
 
 
 def end_run(
