@@ -9,11 +9,14 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import re
 import stat
 from collections.abc import Iterator
 from typing import IO, Any
+
+from orchestrator.system import locks
 
 #: The most bytes that are read of a state file, far more than any state file has.
 MOST_READ = 64 << 20
@@ -122,42 +125,15 @@ def append_line(path: str, line: str) -> None:
 
     Raises OSError.
     """
-    descriptor = _open_locked(path)
-    try:
+    with locks.Lock(path, math.inf) as lock:
+        descriptor = lock.descriptor
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
         size = os.fstat(descriptor).st_size
         # An incomplete line (a crash, a full disk) must not swallow this line.
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         data = (("\n" if torn else "") + line + "\n").encode()
         if os.write(descriptor, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-    finally:
-        os.close(descriptor)
-
-
-def _open_locked(path: str) -> int:
-    """Open a file of lines to append to it, and lock it; return the descriptor.
-
-    Without the lock, the file's size may show only the first half of another writer's line.
-    """
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if is_at(descriptor, path):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # Rotated between the two calls: the line belongs into the new file.
-        os.close(descriptor)
-
-
-def is_at(descriptor: int, path: str) -> bool:
-    """Return whether a path still names the file that was opened."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
-        return False
 
 
 def put_aside(path: str, older: str, limit: float) -> bool:
@@ -166,22 +142,14 @@ def put_aside(path: str, older: str, limit: float) -> bool:
     Takes the lock of `append_line`, so that no process writes to it afterwards. Returns False if
     another process appends: a writer that is stopped must not stop this process. Raises OSError.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        if os.fstat(descriptor).st_size <= limit:
-            return False
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not is_at(descriptor, path):
-            return False
-        os.rename(path, older)
-        return True
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(FileNotFoundError, locks.LockHeld):
+        # Looked at before as well: the lock creates a missing file.
+        if os.lstat(path).st_size > limit:
+            with locks.Lock(path):
+                if os.lstat(path).st_size > limit:
+                    os.rename(path, older)
+                    return True
+    return False
 
 
 #: The names of temporary files, also that of `idle.write_stamp`.

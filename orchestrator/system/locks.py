@@ -6,10 +6,7 @@ import fcntl
 import os
 import sys
 import time
-from types import TracebackType
 from typing import Any, NamedTuple
-
-from orchestrator.system import files
 
 
 class LockHeld(Exception):
@@ -53,17 +50,19 @@ class Lock:
                     raise LockHeld(self.path) from None
                 time.sleep(0.02)
                 continue
-            if files.is_at(self.descriptor, self.path):
+            if self._is_at_path():
                 return
-            # An uninstall took the file away: who comes after us makes, and locks, another one.
+            # An uninstall or a rotation took the file away: the next process locks a new file.
             self.close()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _is_at_path(self) -> bool:
+        """Return whether the path still names the file that was opened."""
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
             # Also free for a forked child, which has a copy of the descriptor.
