@@ -171,24 +171,19 @@ def unwritable(folder: str) -> tuple[str, str] | None:
 def left_beside(folder: str, before: float) -> list[str]:
     """Return temporary files of killed writers: unchanged since `before` (epoch seconds)."""
     found = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if _BESIDE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                    with contextlib.suppress(FileNotFoundError):
-                        if entry.stat(follow_symlinks=False).st_mtime < before:
-                            found.append(entry.path)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _BESIDE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        found.append(entry.path)
     return found
 
 
 def remove(path: str) -> None:
     """Delete a file that may already be gone."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        return
 
 
 def remove_tree(path: str) -> None:

@@ -4,9 +4,9 @@
 
 import fcntl
 import os
-import sys
+import re
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class LockHeld(Exception):
@@ -108,18 +108,16 @@ def holder(path: str) -> Holder | None:
 
 def _locking_process(path: str) -> int | None:
     """Return the process that the kernel names as the lock's holder (Linux; see proc_locks(5))."""
-    if sys.platform != "linux":
-        return None
     try:
         inode = os.stat(path).st_ino
         with open("/proc/locks", encoding="ascii", errors="replace") as file:
-            rows: list[Any] = [line.split() for line in file]
+            text = file.read()
     except OSError:
         return None
-    for row in rows:
-        if "->" not in row and "FLOCK" in row and row[5].endswith(f":{inode}"):
-            return int(row[4]) if int(row[4]) > 0 else None
-    return None
+    # A process outside this PID namespace has the number 0. A process that waits has an arrow.
+    row = rf"^\d+: FLOCK +\w+ +\w+ +([1-9]\d*) \S+:{inode} "
+    found = re.search(row, text, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def _running_since(pid: int) -> str | None:

@@ -69,12 +69,12 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         yield Item("worktree", path, verdict, why)
 
 
-def _set_aside(layout: Layout) -> Iterator[Item]:
+def _set_aside(layout: Layout) -> list[Item]:
     """List what was in a worktree, or in its place, and git could not keep."""
-    for name in agent_memory.names(layout):
-        for path in _folders(layout.agent(name), "worktree.set-aside-"):
-            why = "git could not keep its content; look at it, then delete the folder"
-            yield Item("set-aside", path, False, why)
+    agents = map(layout.agent, agent_memory.names(layout))
+    paths = [path for agent in agents for path in _folders(agent, "worktree.set-aside-")]
+    why = "git could not keep its content; look at it, then delete the folder"
+    return [Item("set-aside", path, False, why) for path in paths]
 
 
 def branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[Item]:
@@ -221,20 +221,16 @@ def drop_worktree(layout: Layout, path: str, config: Config) -> bool:
     """Remove a worktree; False if its agent is running, or `hooks.before_remove` fails."""
     lock = locks.Lock(os.path.join(os.path.dirname(path), "lock"))
     with contextlib.suppress(locks.LockHeld), lock:
-        if config.hooks.before_remove is not None and not _may_go(path, config):
-            return False
+        if hook := config.hooks.before_remove:
+            done = commands.run(
+                ("/bin/sh", "-c", hook),
+                cwd=path,
+                environment=user_commands.commands_environment(config),
+                timeout=config.hooks.timeout_seconds,
+            )
+            if done.code != 0:
+                return False
         worktree.preserve(path, None, f"clean-{os.path.basename(os.path.dirname(path))}")
         worktree.remove(layout.root, path)
         return True
     return False
-
-
-def _may_go(path: str, config: Config) -> bool:
-    """Run `hooks.before_remove` in the worktree; return whether it succeeded in time."""
-    done = commands.run(
-        ("/bin/sh", "-c", config.hooks.before_remove or ""),
-        cwd=path,
-        environment=user_commands.commands_environment(config),
-        timeout=config.hooks.timeout_seconds,
-    )
-    return done.code == 0

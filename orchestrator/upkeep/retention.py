@@ -64,11 +64,7 @@ def prune(layout: Layout, config: Config, agents: Iterable[str]) -> list[OSError
         kept = _referred_to(layout)
     except locks.LockHeld:
         return []
-    failures: list[OSError] = []
-    for name, run_ids in beyond.items():
-        folders = [layout.run(name, run_id) for run_id in run_ids if run_id not in kept]
-        failures += _remove(folders)
-    return failures
+    return [e for name, run_ids in beyond.items() for e in _remove(layout, name, run_ids, kept)]
 
 
 def _referred_to(layout: Layout) -> set[str | None]:
@@ -83,23 +79,23 @@ def _referred_to(layout: Layout) -> set[str | None]:
     return kept
 
 
-def _remove(folders: Iterable[str]) -> list[OSError]:
-    """Remove the first of these run folders; return what went wrong."""
-    from shutil import rmtree
-
+def _remove(layout: Layout, agent: str, run_ids: list[str], kept: set[str | None]) -> list[OSError]:
+    """Remove the folders of the first of these runs, except `kept`; return what went wrong."""
     removed = 0
     failures: list[OSError] = []
-    for folder in folders:
-        if removed == MOST_AT_ONCE:
-            break
+    for run_id in run_ids:
+        folder = layout.run(agent, run_id)
         record = run_record.read(folder)
-        if record is not None and record.is_at_work():
-            continue  # no task refers to it, but its processes live
+        # The processes of a run may live although no task refers to it.
+        if run_id in kept or (record is not None and record.is_at_work()):
+            continue
         try:
-            rmtree(folder)
+            files.remove_tree(folder)
             removed += 1
         except OSError as error:
             failures.append(error)
+        if removed == MOST_AT_ONCE:
+            break
     return failures
 
 
@@ -184,6 +180,9 @@ def _merged(
 
 def _pack(layout: Layout, agent: str, run_id: str) -> None:
     """Compress a long stream of a settled run. A kill at any instant leaves a complete file."""
+    import gzip
+    from shutil import copyfileobj
+
     folder = layout.run(agent, run_id)
     path = os.path.join(folder, run_record.STREAM)
     try:
@@ -191,19 +190,12 @@ def _pack(layout: Layout, agent: str, run_id: str) -> None:
             return
         record = run_record.read(folder)
         if record is not None and record.status == "finished":
-            _compress(path, os.path.join(folder, run_record.PACKED_STREAM))
+            with (
+                files.open_regular(path) as plain,
+                files.replacing(join(folder, run_record.PACKED_STREAM)) as packed,
+                gzip.GzipFile("", "wb", fileobj=packed, compresslevel=6) as out,
+            ):
+                copyfileobj(plain, out, 1 << 20)
+            os.unlink(path)
     except FileNotFoundError:
         return  # the run has no stream, or a tick removed the run's folder meanwhile
-
-
-def _compress(path: str, target: str) -> None:
-    import gzip
-    from shutil import copyfileobj
-
-    with (
-        files.open_regular(path) as plain,
-        files.replacing(target) as packed,
-        gzip.GzipFile("", "wb", fileobj=packed, compresslevel=6) as out,
-    ):
-        copyfileobj(plain, out, 1 << 20)
-    os.unlink(path)
