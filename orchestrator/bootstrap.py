@@ -250,9 +250,7 @@ def main(arguments: list[str]) -> int:
             )
         if not lock_file.is_file():
             raise SetupError(
-                "incomplete_copy",
-                f"{lock_file} is missing",
-                f"Reinstall orchestrator, {AGAIN}",
+                "incomplete_copy", f"{lock_file} is missing", f"Reinstall orchestrator, {AGAIN}"
             )
         set_up(version, Path(environment), lock_file)
     except SetupError as error:
