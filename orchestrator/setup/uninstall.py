@@ -127,12 +127,8 @@ def _take_scraps(layout: Layout) -> None:
 
 def _take_config(layout: Layout, change: Change) -> None:
     """Remove a configuration that was not edited or committed: `init` would write it again."""
-    try:
-        with open(layout.config, "rb") as file:
-            text = file.read()
-    except OSError:
-        return
     first = [init_project.first_config(layout.root, start=start) for start in (True, False)]
-    if text in first and not call.ask(layout.root, "ls-files", "--", layout.config):
+    is_unedited = any(files.holds(layout.config, text) for text in first)
+    if is_unedited and not call.ask(layout.root, "ls-files", "--", layout.config):
         files.remove(layout.config)
         change.written.append(".orchestrator/agents.yaml (unedited)")

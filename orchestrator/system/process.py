@@ -98,32 +98,31 @@ def end_run(
     parent takes its children's exit status there.
     """
 
-    def members() -> dict[int, str]:
-        roots = [pid if is_alive(pid, known_identity) else None, keeper]
-        found = {*marked(run_id), *(other for root in roots if root for other in below(root))}
-        return {other: word for other in found if (word := identity(other))}
+    def tell(number: int) -> dict[int, str]:
+        """Send a signal to all processes of the run (0: send nothing); return their identities."""
+        leader = pid if is_alive(pid, known_identity) else None
+        if leader:
+            signal_group(leader, number)
+        found = {
+            *marked(run_id),
+            *(each for root in (leader, keeper) if root for each in below(root)),
+        }
+        members = {each: word for each in found if (word := identity(each))}
+        for each in members:
+            _signal(each, number)
+        return members
 
-    if pid and is_alive(pid, known_identity):
-        signal_group(pid, signal.SIGTERM)
-    left = members()
-    for other in left:
-        _signal(other, signal.SIGTERM)
+    left = tell(signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while time.monotonic() < deadline:
+    kills = 100
+    while kills:
         reap()
+        if time.monotonic() >= deadline:
+            left = tell(signal.SIGKILL)
+            kills -= 1
         # Looking at all processes takes long: only once those that are known are gone.
-        if not any(itertools.starmap(is_alive, left.items())):
-            left = members()
-            if not left and not is_alive(pid, known_identity):
-                return
-        time.sleep(0.02)
-    if pid and is_alive(pid, known_identity):
-        signal_group(pid, signal.SIGKILL)
-    for _ in range(100):
-        left = members()
-        for other in left:
-            _signal(other, signal.SIGKILL)
-        reap()
+        elif not any(itertools.starmap(is_alive, left.items())):
+            left = tell(0)
         if not left and not is_alive(pid, known_identity):
             return
         time.sleep(0.02)
