@@ -46,7 +46,7 @@ def write_stamp(path: str, now: float, wake: float, watched: "list[str]") -> boo
     words = [VERSION, repr(now), repr(min(wake, now + LONGEST))]
     for name, known in marks.items():
         words += [name, _shown(known)]
-    # As `files.beside_of` would call it.
+    # The form that `files.left_beside` knows.
     beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     with open(os.open(beside, flags, 0o600), "wb") as file:

@@ -2,7 +2,6 @@
 
 import os
 import re
-from contextlib import closing
 
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import call, remotes, repository
@@ -36,9 +35,8 @@ def fetch(
     written here.
     """
     files.make_folder(layout.cache)
-    path = os.path.join(layout.cache, "fetch.lock")
     try:
-        with closing(locks.Lock(path, timeout)) as lock, lock:
+        with locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout):
             return _fetch(layout.root, remote, branches, timeout)
     except locks.LockHeld:
         raise SystemFault("another fetch is still running", code="remote_unreachable") from None

@@ -4,7 +4,6 @@ It is written only under the scheduler's lock, in one atomic step each time, so 
 is counted exactly once.
 """
 
-import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -70,8 +69,4 @@ def write(layout: Layout, agent: str, state: AgentState) -> None:
 
 def names(layout: Layout) -> list[str]:
     """Return the agents that have a folder, configured or not."""
-    try:
-        with os.scandir(layout.agents) as entries:
-            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-    except FileNotFoundError:
-        return []
+    return files.folders(layout.agents)

@@ -146,13 +146,9 @@ def _own_command(layout: Layout) -> str:
     folder = os.path.join(layout.cache, f"bin-{mark.key(layout)[:8]}")
     path = os.path.join(folder, "orchestrator")
     text = f'#!/bin/sh\nexec {shlex.join(process.own_program())} "$@"\n'.encode()
-    try:
-        with open(path, "rb") as file:
-            if file.read() == text:
-                return folder
-    except FileNotFoundError:
+    if not files.holds(path, text):
         files.make_folder(folder)
-    files.write_atomic(path, text, 0o700)
+        files.write_atomic(path, text, 0o700)
     return folder
 
 

@@ -5,7 +5,6 @@ it recognises events, moves and tasks that exist already and does not repeat the
 """
 
 import time
-from contextlib import closing
 
 from orchestrator.client import registry
 from orchestrator.config.load import Settings
@@ -62,7 +61,7 @@ class Settler:
         outcome = record.outcome if record else None
         try:
             # A supervisor that took over the run since we looked has priority.
-            with closing(locks.Lock(self.layout.agent_lock(action.agent))) as lock, lock:
+            with locks.Lock(self.layout.agent_lock(action.agent)):
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
                     self._close_record(folder, found, outcome)

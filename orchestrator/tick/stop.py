@@ -1,6 +1,5 @@
 """Stops runs on a person's request, and waits until runs are settled."""
 
-import contextlib
 import os
 import signal
 import time
@@ -96,7 +95,7 @@ def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
     if not any(state.suspended or state.question for state in states.values()):
         return []
     woken = []
-    with contextlib.closing(locks.Lock(layout.scheduler_lock, TICK_WAIT)) as lock, lock:
+    with locks.Lock(layout.scheduler_lock, TICK_WAIT):
         for agent in states:
             state = agent_memory.read(layout, agent)
             if state.suspended:
