@@ -460,7 +460,7 @@ def test_a_broken_file_is_refused_with_what_is_wrong_in_it(
         assert text_of(project) == text
 
 
-def test_a_command_may_mend_a_broken_file(cli: Cli, project: Layout) -> None:
+def test_a_command_may_fix_a_broken_file(cli: Cli, project: Layout) -> None:
     Path(project.config).write_text(
         AGENTS_YAML.replace("interval_seconds: 600", "interval_seconds: x")
     )

@@ -42,7 +42,7 @@ def without_result(ended: Ended) -> Outcome:
     tail = ended.stderr.strip()[-500:]
     said = f"; it said: {tail}" if tail else ""
     hint = secret_names.hint(ended.lacked)
-    why = f"the client exited {ended.exit_code} without one {hint}".rstrip()
+    why = f"the client exited {ended.exit_code} without a result {hint}".rstrip()
     return Outcome("failed", f"no_result: {why}{said}")
 
 

@@ -142,3 +142,8 @@ class Client(Protocol):
 
         `root` is the project's folder. Yields first a finding with the code `client`.
         """
+
+
+def command(client: Client, config: Config) -> tuple[str, ...]:
+    """Return the program that starts the client, and its first arguments."""
+    return config.client_command or (client.program,)

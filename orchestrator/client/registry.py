@@ -26,8 +26,3 @@ def named(name: object) -> Client:
 
 def of_config(config: Config) -> Client:
     return named(config.client)
-
-
-def command(config: Config) -> tuple[str, ...]:
-    """Return the program that starts the client, and its first arguments."""
-    return config.client_command or (of_config(config).program,)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from orchestrator.client import registry
-from orchestrator.client.protocol import Assignment, Client, Confinement
+from orchestrator.client.protocol import Assignment, Client, Confinement, command
 from orchestrator.git import call, repository
 from orchestrator.guard import client_environment, secret_names
 from orchestrator.layout import Layout, resources
@@ -45,7 +45,7 @@ def write(job: Job) -> Plan:
 def _assignment(job: Job, client: Client) -> Assignment:
     root, allow = resources(), job.config.environment_allow
     return Assignment(
-        registry.command(job.config),
+        command(client, job.config),
         job.agent,
         job.role,
         job.folder,
