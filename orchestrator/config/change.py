@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from orchestrator.config import edit, keys, roles
-from orchestrator.errors import ConfigError, NotFound, OrchestratorError
+from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.system import files, locks
@@ -74,26 +74,21 @@ def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:
 # --- the brake ---------------------------------------------------------------------------------
 
 
-def set_paused(layout: Layout, agent: str | None, value: bool) -> bool:
-    """Set `paused` for the whole system (agent None) or one agent; return whether it is set now.
+def pause(layout: Layout, agent: str | None) -> bool:
+    """Pause the whole system (agent None) or one agent; return whether it is paused now.
 
-    Pausing does not raise if the file is broken: False means that the file could not be changed.
-    With a broken or missing file, no run starts anyway.
+    Does not raise if the file is broken: no run starts then anyway. False means that the file could
+    not be changed, or has no such agent.
     """
 
     def change(text: str) -> str:
         if agent is None:
-            return edit.set_paused(text, value)
-        return edit.set_agent(text, agent, {"paused": value})
+            return edit.set_paused(text, True)
+        return edit.set_agent(text, agent, {"paused": True})
 
     try:
-        apply(layout, change, even_if_broken=value)
-    except NotFound:
-        # For example, the agent is no longer configured but its last run is still active.
-        return False
+        apply(layout, change, even_if_broken=True)
     except OrchestratorError:
-        if not value:
-            raise
         return agent is None and _brake(layout)
     return True
 
@@ -107,12 +102,12 @@ def _brake(layout: Layout) -> bool:
             return False
         known, _ = roles.load(layout.roles)
         changed = braked(data)
-        if _parsed(data, known) is not None:
-            after = _parsed(changed, known)
-            if after is None or not after.paused:
-                return False
-        _write(layout, changed)
-        return True
+        after = _parsed(changed, known)
+        is_paused = after is not None and after.paused
+        if is_paused or _parsed(data, known) is None:
+            _write(layout, changed)
+            return True
+        return False
 
 
 def braked(data: bytes) -> bytes:

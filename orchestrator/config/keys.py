@@ -122,11 +122,10 @@ _AGENT: dict[str, Check] = {
 def _agents(reading: Reading, node: Node, where: str) -> Any:
     if node.id != "sequence":
         return reading.expected(node, where, "a list of agents ('[]' for none)")
-    agents = list(
-        each(reading, node, where, lambda entry, spot, i: _agent(reading, entry, spot, i))
-    )
+    agents = []
     first: dict[str, int] = {}
-    for index, agent in enumerate(agents):
+    for index, agent in enumerate(each(reading, node, where, _agent)):
+        agents.append(agent._replace(position=index))
         name = agent.name.casefold() if isinstance(agent.name, str) else None
         if name is not None and first.setdefault(name, index) != index:
             spot = f"{where}[{index}].name"
@@ -135,7 +134,7 @@ def _agents(reading: Reading, node: Node, where: str) -> Any:
     return tuple(agents)
 
 
-def _agent(reading: Reading, node: Node, where: str, index: int) -> Agent:
+def _agent(reading: Reading, node: Node, where: str) -> Agent:
     values = reading.section(node, where, _AGENT)
     for key in ("name", "role"):
         if node.id == "mapping" and key not in values:
@@ -150,14 +149,10 @@ def _agent(reading: Reading, node: Node, where: str, index: int) -> Agent:
         reading.wrong(
             reading.lines[spot], spot, "expected a number of seconds, or null with a schedule"
         )
-    return Agent(**{"name": BAD, "role": BAD, **values, "position": index})
+    return Agent(**{"name": BAD, "role": BAD, "position": 0, **values})
 
 
-_LIMITS = {
-    "max_incoming": _COUNT,
-    "max_claimed": _COUNT,
-    "max_open_prs": _COUNT,
-}
+_LIMITS = dict.fromkeys(QueueLimits._fields, _COUNT)
 _BUDGETS = {"run_usd": _RUN_MONEY, "daily_usd": _MONEY, "task_usd": _RUN_MONEY}
 _CLIENT = {"command": _command, "sandbox": boolean}
 _RETENTION = {"runs": _POSITIVE, "days": number(0, 36_500), "events_mb": number(0.1, 1000)}

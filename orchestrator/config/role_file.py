@@ -96,8 +96,7 @@ def _list(item: Check, what: str) -> Check:
     def check(reading: Reading, node: Node, where: str) -> Any:
         if node.id != "sequence":
             return reading.expected(node, where, what)
-        items = each(reading, node, where, lambda entry, spot, _: item(reading, entry, spot))
-        return tuple(dict.fromkeys(items))
+        return tuple(dict.fromkeys(each(reading, node, where, item)))
 
     return check
 

@@ -52,14 +52,18 @@ def number(
 
 
 def _numeric(node: Node) -> float | None:
-    """Return a decimal number such as `1e3`, or None, as for `010`, `1:30` and `.inf`."""
     plain = node.id == "scalar" and (node.tag != TAG + "str" or not node.style)
-    if not plain or len(node.value) > 40:
+    return decimal(node.value) if plain else None
+
+
+def decimal(text: str) -> float | None:
+    """Return a decimal number such as `1e3`, or None, as for `010`, `1:30` and `.inf`."""
+    if len(text) > 40:
         return None
     try:
-        if _INT.fullmatch(node.value):
-            return int(node.value)
-        value = float(node.value) if _FLOAT.fullmatch(node.value) else math.inf
+        if _INT.fullmatch(text):
+            return int(text)
+        value = float(text) if _FLOAT.fullmatch(text) else math.inf
     except ValueError:
         return None
     return value if math.isfinite(value) else None
@@ -107,9 +111,7 @@ def texts(item: Check, what: str, split: Callable[[str], list[str]] = lambda tex
 
     def check(reading: Reading, node: Node, where: str) -> Any:
         if node.id == "sequence":
-            return tuple(
-                each(reading, node, where, lambda entry, spot, _: item(reading, entry, spot))
-            )
+            return tuple(each(reading, node, where, item))
         if node.id != "scalar" or node.tag != TAG + "str":
             return reading.expected(node, where, what)
         value = item(reading, node, where)
@@ -121,13 +123,11 @@ def texts(item: Check, what: str, split: Callable[[str], list[str]] = lambda tex
     return check
 
 
-def each(
-    reading: Reading, node: Node, where: str, check: Callable[[Node, str, int], Any]
-) -> Iterable[Any]:
-    """Yield the result of `check` for each item of a sequence, its path and its index."""
+def each(reading: Reading, node: Node, where: str, check: Check) -> Iterable[Any]:
+    """Yield the result of `check` for each item of a sequence."""
     for index, entry in enumerate(node.value):
         reading.visit(entry, 0)
-        yield check(entry, f"{where}[{index}]", index)
+        yield check(reading, entry, f"{where}[{index}]")
 
 
 def section(make: Callable[..., Any], table: Mapping[str, Check]) -> Check:
