@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.config.keys import FILE
 from orchestrator.errors import ConfigError, NotFound, OrchestratorError
-from orchestrator.text.yaml_nodes import Node, Reading, compose, is_null
+from orchestrator.text.yaml_nodes import Node, Reading, is_null
 
 #: Keys and list positions, from the top.
 Path = tuple[str | int, ...]
@@ -28,7 +28,7 @@ class Source:
         self.newline = "\r\n" if 0 < text.count("\n") == text.count("\r\n") else "\n"
         self.text = text.removeprefix("\ufeff").replace(self.newline, "\n")
         reading = Reading(FILE, "correct this line")
-        self.root: Any = compose(reading, self.text)
+        self.root: Any = reading.compose(self.text)
         self.data: Any = None if self.root is None else _data(reading, self.root)
 
     def checked(self, text: str, meant: object) -> str:

@@ -16,7 +16,7 @@ from orchestrator.text.yaml_nodes import (
     Node,
     Reading,
     is_null,
-    line_of,
+    is_text,
     shown,
 )
 
@@ -52,7 +52,7 @@ def number(
 
 
 def _numeric(node: Node) -> float | None:
-    plain = node.id == "scalar" and (node.tag != TAG + "str" or not node.style)
+    plain = node.id == "scalar" and not (is_text(node) and node.style)
     return decimal(node.value) if plain else None
 
 
@@ -76,7 +76,7 @@ def text(pattern: str = r"(?s)(?=.*\S).+", what: str = "text", *, null: bool = F
     def check(reading: Reading, node: Node, where: str) -> Any:
         if null and is_null(node):
             return None
-        if node.id == "scalar" and node.tag == TAG + "str":
+        if is_text(node):
             if shape.fullmatch(node.value) and not UNPRINTABLE.search(node.value):
                 return node.value
         elif node.id == "scalar" and not is_null(node):
@@ -91,7 +91,7 @@ def one_of(words: Collection[str]) -> Check:
     what = " or ".join((", ".join(list(words)[:-1]), list(words)[-1]))
 
     def check(reading: Reading, node: Node, where: str) -> Any:
-        if node.id == "scalar" and node.tag == TAG + "str" and node.value in words:
+        if is_text(node) and node.value in words:
             return node.value
         hint = did_you_mean(node.value, words, "") if node.id == "scalar" else ""
         return reading.expected(node, where, what, hint)
@@ -112,13 +112,13 @@ def texts(item: Check, what: str, split: Callable[[str], list[str]] = lambda tex
     def check(reading: Reading, node: Node, where: str) -> Any:
         if node.id == "sequence":
             return tuple(each(reading, node, where, item))
-        if node.id != "scalar" or node.tag != TAG + "str":
+        if not is_text(node):
             return reading.expected(node, where, what)
         value = item(reading, node, where)
         try:
             return value if value is BAD else tuple(split(value))
         except ValueError as error:
-            return reading.wrong(line_of(node), where, f"{str(error).lower()}: {shown(node)}")
+            return reading.wrong(node, where, f"{str(error).lower()}: {shown(node)}")
 
     return check
 
