@@ -94,24 +94,20 @@ def pause(layout: Layout, agent: str | None) -> bool:
 
 
 def _brake(layout: Layout) -> bool:
-    """Pause all agents by editing the text only; return whether that succeeded."""
+    """Pause all agents in a broken file; return whether that was possible."""
     with _locked(layout):
         try:
             data = _read(layout)
         except ConfigError:
             return False
-        known, _ = roles.load(layout.roles)
-        changed = braked(data)
-        after = _parsed(changed, known)
-        is_paused = after is not None and after.paused
-        if is_paused or _parsed(data, known) is None:
-            _write(layout, changed)
-            return True
-        return False
+        is_broken = _parsed(data, roles.load(layout.roles)[0]) is None
+        if is_broken:
+            _write(layout, braked(data))
+        return is_broken
 
 
 def braked(data: bytes) -> bytes:
-    """Return a configuration's bytes with `paused: true` at the top level, even if it is broken."""
+    """Return the bytes of a broken configuration with `paused: true` at the top level."""
     found = _PAUSED.search(data)
     if found:
         return data[: found.start()] + found[1] + b" true" + found[2] + data[found.end() :]

@@ -114,10 +114,9 @@ def _agents(reading: Reading, node: Node, where: str) -> Any:
     first: dict[str, int] = {}
     for index, agent in enumerate(each(reading, node, where, _agent)):
         agents.append(agent._replace(position=index))
-        name = agent.name.casefold() if isinstance(agent.name, str) else None
-        if name is not None and first.setdefault(name, index) != index:
+        if agent.name is not BAD and first.setdefault(agent.name, index) != index:
             spot = f"{where}[{index}].name"
-            other = f"{where}[{first[name]}]"
+            other = f"{where}[{first[agent.name]}]"
             reading.wrong(reading.lines[spot], spot, f"{agent.name!r} is also the name of {other}")
     return tuple(agents)
 
