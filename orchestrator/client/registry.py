@@ -1,6 +1,6 @@
 """Every client, by the name of its section in agents.yaml.
 
-Waiting supervisors load this module, so adapters import at the top only what costs nothing.
+Waiting supervisors load this module, so adapters import next to nothing at the top.
 """
 
 from __future__ import annotations

@@ -72,11 +72,10 @@ def _confinement(job: Job) -> Confinement:
 def _budget(job: Job) -> float | None:
     """Return the US dollars that the run may cost: its own cap, or what is left for its task."""
     own, caps = job.agent.budget_usd, job.config.budgets
-    run = caps.run_usd if own is None else own
-    if caps.task_usd is None or job.task is None:
-        return run
-    left = caps.task_usd - job.task.cost_usd
-    return left if run is None else min(run, left)
+    limits = [caps.run_usd if own is None else own]
+    if caps.task_usd is not None and job.task is not None:
+        limits.append(caps.task_usd - job.task.cost_usd)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _environment(job: Job, ignored: Sequence[str]) -> dict[str, str]:
