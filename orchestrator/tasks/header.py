@@ -62,15 +62,15 @@ def _plain_header(text: str, start: int) -> Header:
 
 def _front_matter(text: str, start: int) -> Header:
     """Return id, title, fields and the body's offset of a file with YAML front matter."""
-    from orchestrator.text.yaml_nodes import Reading, compose, front_matter
+    from orchestrator.text.yaml_nodes import Reading
 
     reading = Reading("its front matter")
     try:
-        found = front_matter(reading, text[start:])
+        found = reading.front_matter(text[start:])
         if found is None:
             return Header(None, "", (), len(text))
         block, content = found
-        root = compose(reading, block, limit=_MAX_YAML, aliases=False)
+        root = reading.compose(block, limit=_MAX_YAML, aliases=False)
     except ConfigError as error:
         raise TaskFileError(error.problems[0]) from None
     if root is not None and root.id != "mapping":
