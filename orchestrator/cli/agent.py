@@ -13,7 +13,7 @@ from argparse import Namespace
 from typing import Any
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.command import argument, command, group
+from orchestrator.cli.parser import argument, command, group
 from orchestrator.config import change, edit
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, UsageError

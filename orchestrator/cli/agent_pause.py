@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command, flag
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.config import change, edit, load
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout

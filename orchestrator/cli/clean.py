@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import command, flag
+from orchestrator.cli.parser import command, flag
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.pulls import states

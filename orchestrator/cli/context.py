@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from argparse import Namespace
 
 from orchestrator.config import load
 from orchestrator.config.load import Settings
@@ -16,9 +16,6 @@ from orchestrator.pulls import states
 from orchestrator.tick import observe
 from orchestrator.tick.observe import Observation
 
-if TYPE_CHECKING:
-    from argparse import Namespace
-
 
 def now() -> float:
     """The time, read in one place only."""
@@ -26,13 +23,8 @@ def now() -> float:
 
 
 def layout(arguments: Namespace) -> Layout:
-    """Return the project that the command means. Raises OrchestratorError."""
-    return layout_at(arguments.project)
-
-
-def layout_at(where: str | None) -> Layout:
-    """Return the project around a folder (default: the current one). Raises OrchestratorError."""
-    return mark.find(where or os.getcwd(), dict(os.environ))
+    """Return the project around `--project` or the current folder. Raises OrchestratorError."""
+    return mark.find(arguments.project or os.getcwd(), dict(os.environ))
 
 
 def running_agent() -> str | None:

@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import command
+from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
 from orchestrator.text.words import count
 

@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import NamedTuple
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command
+from orchestrator.cli.parser import argument, command
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import OPEN_STATES, STATES, Task, iso

@@ -9,7 +9,7 @@ from argparse import Namespace
 
 from orchestrator import __version__
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command, flag
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.layout import Layout

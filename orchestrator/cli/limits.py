@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.agent import differences
-from orchestrator.cli.command import argument, command
+from orchestrator.cli.parser import argument, command
 from orchestrator.config import change, edit
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import IO, cast
 
 from orchestrator.cli import context, find_run, output
-from orchestrator.cli.command import argument, command, flag
 from orchestrator.cli.find_run import Run
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Line
 from orchestrator.project import run_record

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from orchestrator.cli import output
+from orchestrator.cli import output, parser
 from orchestrator.errors import OrchestratorError
 from orchestrator.system import locks
 
@@ -20,7 +20,8 @@ def main(words: Sequence[str]) -> int:
     if sys.stdout is None:  # `orchestrator status >&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of this process)
     try:
-        code = _command(list(words))
+        arguments = parser.parse(list(words))
+        code: int = arguments.command(arguments) or 0
         sys.stdout.flush()
         return code
     except OrchestratorError as error:
@@ -42,17 +43,6 @@ def main(words: Sequence[str]) -> int:
         return output.refuse(_not_installed(error), as_json=as_json)
     except Exception as error:
         return output.report_bug(error, as_json=as_json)
-
-
-def _command(words: list[str]) -> int:
-    if words == ["tick"]:  # the schedule's call, which has no options to parse
-        from orchestrator.cli import tick
-
-        return tick.pass_once()
-    from orchestrator.cli import parser
-
-    arguments = parser.parse(words)
-    return arguments.command(arguments) or 0
 
 
 def _discard_output() -> None:

@@ -12,7 +12,7 @@ import contextlib
 from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.command import argument, command, group
+from orchestrator.cli.parser import argument, command, group
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import call

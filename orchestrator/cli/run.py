@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command
+from orchestrator.cli.parser import argument, command
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.tasks import store as stores

@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections import Counter
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command
+from orchestrator.cli.parser import argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout

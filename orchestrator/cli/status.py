@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.command import command
 from orchestrator.cli.json_rows import Row
+from orchestrator.cli.parser import command
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Config

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.agent_pause import ended
-from orchestrator.cli.command import argument, command, flag
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.config import change, load
 from orchestrator.errors import NotFound
 from orchestrator.project import agent_memory

@@ -14,7 +14,7 @@ from argparse import Namespace
 from typing import Any
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.command import argument, command, group
+from orchestrator.cli.parser import argument, command, group
 from orchestrator.cli.task_add import task_role
 from orchestrator.config import load
 from orchestrator.config.load import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.command import argument, command, flag
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import ConfigError, OrchestratorError, did_you_mean

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Collection
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.command import argument, command, flag
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from argparse import Namespace
+from collections.abc import Iterable
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command, flag
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
+from orchestrator.model import Action
 from orchestrator.project import agent_memory, mark
 from orchestrator.tick.tick import Report, run_tick
-
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Iterable
-
-    from orchestrator.model import Action
 
 #: Seconds to wait for the rest of a tick that settled the last run.
 SETTLING = 10.0
@@ -47,24 +43,11 @@ def tick(arguments: Namespace) -> int:
       orchestrator tick --dry-run          what it would do, and why not more
       orchestrator tick --wait 600         also wait for the runs that it started
     """
-    wait = arguments.wait
+    wait, dry_run, as_json = arguments.wait, arguments.dry_run, arguments.json
     if wait is not None and not 0 <= wait < float("inf"):
         raise UsageError(f"--wait: expected a number of seconds, found {wait}")
-    return pass_once(arguments.project, arguments.dry_run, wait, arguments.json)
-
-
-def pass_once(
-    where: str | None = None,
-    dry_run: bool = False,
-    wait: float | None = None,
-    as_json: bool = False,
-) -> int:
-    """Run one tick in the project around `where`, or around the current folder; print its report.
-
-    `wait` is how many seconds to wait for the runs that it starts. Returns the exit code.
-    """
     context.refuse_in_run("no tick is allowed")
-    layout = context.layout_at(where)
+    layout = context.layout(arguments)
     mark.require_initialised(layout)
     report = run_tick(layout, context.now(), dict(os.environ), dry_run=dry_run)
     if not as_json:

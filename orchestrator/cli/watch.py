@@ -12,8 +12,8 @@ from typing import Any
 
 from orchestrator import idle
 from orchestrator.cli import context, json_rows, output, status
-from orchestrator.cli.command import argument, command
 from orchestrator.cli.json_rows import Row
+from orchestrator.cli.parser import argument, command
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
