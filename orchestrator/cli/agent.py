@@ -16,9 +16,9 @@ from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import argument, command, group
 from orchestrator.config import change, edit
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound, OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config, iso, ports
+from orchestrator.model import Agent, iso, ports
 from orchestrator.project import agent_memory
 
 Row = dict[str, Any]
@@ -72,7 +72,7 @@ def show(arguments: Namespace) -> None:
       orchestrator agent show impl-agent-1
     """
     layout, loaded, rows = _look(arguments)
-    agent = _configured(loaded.config, arguments.name)
+    agent = context.agent_named(loaded.config, arguments.name)
     state = agent_memory.read(layout, agent.name)
     seconds = round(state.totals.seconds_running, 3)
     details = {
@@ -92,13 +92,6 @@ def show(arguments: Namespace) -> None:
         lines.append(f"{name}:{'' if inner else f' {_shown(value)}'}")
         lines += [f"  {key}: {_shown(each)}" for key, each in inner]
     output.answer(arguments, details, *lines)
-
-
-def _configured(config: Config, name: str) -> Agent:
-    for agent in config.agents:
-        if agent.name == name:
-            return agent
-    raise NotFound("agent", name, [agent.name for agent in config.agents])
 
 
 def _settings(agent: Agent) -> Row:
@@ -158,7 +151,7 @@ def remove(arguments: Namespace) -> None:
     before = change.apply(layout, lambda text: edit.remove_agent(text, name)).before
     said = [f"removed {name}; its worktree and its runs are kept (see: orchestrator clean)"]
     if before is not None:
-        agent = _configured(before, name)
+        agent = context.agent_named(before, name)
         usual = _settings(Agent(agent.name, agent.role, agent.position))
         own = [f"{k}={_shown(v)}" for k, v in _settings(agent).items() if v != usual[k]]
         words = ("orchestrator", "agent", "add", name, "--role", agent.role, *own)
@@ -182,7 +175,7 @@ def set_values(arguments: Namespace) -> None:
     if not values:
         raise UsageError("nothing to set", f"orchestrator agent set {name} interval_seconds=60")
     done = change.apply(layout, lambda text: edit.set_agent(text, name, values))
-    old, new = (_configured(c, name) if c else None for c in (done.before, done.after))
+    old, new = (context.agent_named(c, name) if c else None for c in (done.before, done.after))
     changed, lines = differences(name, old, new, ("orchestrator", "agent", "set", name))
     output.answer(arguments, {"name": name, "changed": changed}, *lines)
 

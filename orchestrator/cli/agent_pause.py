@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command, flag
-from orchestrator.config import change, edit, load
+from orchestrator.config import change, edit
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory
@@ -59,7 +59,7 @@ def _set_each(text: str, names: list[str], value: bool) -> str:
 def _pause_everything(layout: Layout) -> str:
     """Set the top level's `paused`, also in a broken file; return what that achieves."""
     written = change.set_paused(layout, None, True)
-    good = load.settings(layout, write_cache=False).good
+    good = context.settings(layout).good
     if written and not good:
         output.err("warning: agents.yaml is broken; it now has `paused: true` for when it is fixed")
     elif not written and good:

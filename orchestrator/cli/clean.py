@@ -6,9 +6,6 @@ from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import command, flag
-from orchestrator.config import load
-from orchestrator.errors import OrchestratorError
-from orchestrator.pulls import states
 from orchestrator.upkeep import clean as leftovers
 
 
@@ -22,14 +19,8 @@ def clean(arguments: Namespace) -> None:
     """
     dry = arguments.dry_run
     layout = context.layout(arguments) if dry else context.changing(arguments)
-    loaded = load.settings(layout, write_cache=False) if dry else context.good_settings(layout)
-    prs = states.known(layout, loaded.config)
-    if prs is None:
-        raise OrchestratorError(
-            "the forge cannot be asked which branches are in use",
-            "see: orchestrator doctor",
-            code="open_prs_unknown",
-        )
+    loaded = context.settings(layout) if dry else context.good_settings(layout)
+    prs = context.pull_requests(layout, loaded.config)
     items = leftovers.plan(layout, loaded.config, prs, context.now())
     if not loaded.good:
         output.warn_of(loaded.problems)

@@ -8,9 +8,9 @@ from argparse import Namespace
 
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import ConfigError, OrchestratorError, UsageError
+from orchestrator.errors import ConfigError, NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout, resources
-from orchestrator.model import Entry, iso
+from orchestrator.model import Agent, Config, Entry, PullRequest, iso
 from orchestrator.project import events, mark
 from orchestrator.pulls import states
 from orchestrator.tick import observe
@@ -98,9 +98,14 @@ def record_event(where: Layout, event: str, **fields: object) -> None:
     events.append(where, now(), event, by=running_agent() or "human", **fields)
 
 
+def settings(where: Layout) -> Settings:
+    """Return the settings: with a broken `agents.yaml`, the last good ones. Writes nothing."""
+    return load.settings(where, write_cache=False)
+
+
 def good_settings(where: Layout) -> Settings:
     """Return the settings. Raises ConfigError if `agents.yaml` is broken."""
-    loaded = load.settings(where, write_cache=False)
+    loaded = settings(where)
     if not loaded.good:
         found = [p for p in loaded.problems if p.code == "config_error"]
         hint = next((p.hint for p in found if p.hint), "fix agents.yaml, then try again")
@@ -110,6 +115,23 @@ def good_settings(where: Layout) -> Settings:
 
 def look(where: Layout) -> tuple[Settings, Observation]:
     """Observe the project without changing anything."""
-    loaded = load.settings(where, write_cache=False)
+    loaded = settings(where)
     prs = states.counted(where, loaded.config)
     return loaded, observe.observe(where, loaded, now(), prs)
+
+
+def pull_requests(where: Layout, config: Config) -> list[PullRequest]:
+    """Return the pull requests with their states. Raises OrchestratorError if they are unknown."""
+    found = states.known(where, config)
+    if found is None:
+        hint = "see: orchestrator doctor"
+        raise OrchestratorError("the forge does not answer", hint, code="open_prs_unknown")
+    return found
+
+
+def agent_named(config: Config, name: str) -> Agent:
+    """Return a configured agent. Raises NotFound."""
+    for agent in config.agents:
+        if agent.name == name:
+            return agent
+    raise NotFound("agent", name, [agent.name for agent in config.agents])

@@ -6,7 +6,6 @@ from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import argument, command
-from orchestrator.config import load
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.pulls import states
@@ -136,7 +135,7 @@ def approve(arguments: Namespace) -> None:
 
 def _refuse_unapproved(layout: Layout, name: str) -> None:
     """Raise OrchestratorError if `name` is a pull request that no review has approved."""
-    known = states.known(layout, load.settings(layout, write_cache=False).config) or []
+    known = states.known(layout, context.settings(layout).config) or []
     number = name.removeprefix("pr:").removeprefix("#")
     for pr in known:
         if pr.id == number:

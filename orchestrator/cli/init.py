@@ -11,7 +11,6 @@ from orchestrator import __version__
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
-from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule
@@ -85,7 +84,7 @@ def _uninstall(arguments: Namespace, layout: Layout) -> None:
 
 
 def _install(layout: Layout, kind: str, change: Change) -> None:
-    client = registry.of_config(load.settings(layout, write_cache=False).config)
+    client = registry.of_config(context.settings(layout).config)
     path = usable_path(os.environ, client.passing_folders(os.environ))
     entry = Entry(kind, layout.root, path, program_copy.launcher())
     change.written += schedule.install(entry)
@@ -176,7 +175,7 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
     program = context.program()
     if program != "orchestrator":
         output.out(f"  (`orchestrator` is not on your PATH here; it is {program})")
-    if load.settings(layout, write_cache=False).config.paused:
+    if context.settings(layout).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add --title '...' --role implement")
     if entry is None:

@@ -40,14 +40,9 @@ def logs(arguments: Namespace) -> None:
       orchestrator logs 20240115T103000Z-1f00aa --raw     the client's own JSON lines
       orchestrator logs impl-agent-1 --follow             until the run ends
     """
-    subject = arguments.subject
-    run = find_run.find(context.layout(arguments), subject)
-    if run is None:
-        why = f"  see why: orchestrator explain {subject}"
-        output.answer(arguments, [], f"{subject} has not run yet", why)
-        return
-    if not isinstance(run, Run):
-        output.answer(arguments, [], run.sentence())
+    run = find_run.find(context.layout(arguments), arguments.subject)
+    if isinstance(run, str):
+        output.answer(arguments, [], run)
         return
     launch = files.read_json(os.path.join(run.folder, run_record.LAUNCH)) or {}
     client = registry.named(launch.get("client"))

@@ -13,7 +13,6 @@ from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import argument, command, group
-from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import call
 from orchestrator.layout import Layout
@@ -36,10 +35,7 @@ def list_all(arguments: Namespace) -> None:
       orchestrator pr list
     """
     layout = context.layout(arguments)
-    prs = states.known(layout, load.settings(layout, write_cache=False).config)
-    if prs is None:
-        hint = "see: orchestrator doctor"
-        raise OrchestratorError("the forge cannot be asked", hint, code="open_prs_unknown")
+    prs = context.pull_requests(layout, context.settings(layout).config)
     if arguments.json:
         output.show_json([json_rows.pull_request_row(pr) for pr in prs])
     elif prs:
@@ -57,7 +53,7 @@ def show(arguments: Namespace) -> None:
       orchestrator pr show 3
     """
     layout = context.layout(arguments)
-    pr = _find(layout, load.settings(layout, write_cache=False).config, arguments.id)
+    pr = _find(layout, context.settings(layout).config, arguments.id)
     stat = call.run(layout.root, "diff", "--stat", f"{pr.base}...{pr.head}")
     lines = [
         f"{pr.id}: {pr.title}",

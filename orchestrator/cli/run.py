@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.tasks import store as stores
 from orchestrator.tick.tick import run_tick
@@ -30,9 +30,7 @@ def run(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     agent = arguments.agent
-    known = [each.name for each in context.good_settings(layout).config.agents]
-    if agent not in known:
-        raise NotFound("agent", agent, known)
+    context.agent_named(context.good_settings(layout).config, agent)
     if arguments.task is not None:
         _check_task(layout, arguments.task)
     report = run_tick(

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.json_rows import Row
 from orchestrator.cli.parser import command
-from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.project import mark
@@ -41,7 +40,7 @@ def status(arguments: Namespace) -> None:
       orchestrator status --json | jq .problems
     """
     layout = context.layout(arguments)
-    loaded = load.settings(layout, write_cache=False)
+    loaded = context.settings(layout)
     prs = states.counted(layout, loaded.config)
     found = json_rows.status(layout, loaded, context.now(), prs)
     if arguments.json:

@@ -16,7 +16,6 @@ from typing import Any
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import argument, command, group
 from orchestrator.cli.task_add import task_role
-from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
@@ -65,7 +64,7 @@ def list_tasks(arguments: Namespace) -> None:
       orchestrator task list --role implement --json
     """
     layout = context.reading(arguments)
-    loaded = load.settings(layout, write_cache=False)
+    loaded = context.settings(layout)
     states = [state for state in STATES if state in (arguments.state or STATES)]
     listings = [stores.of_project(layout).list(state) for state in states]
     tasks = [task for listing in listings for task in listing.tasks]
@@ -103,7 +102,7 @@ def show_task(arguments: Namespace) -> None:
       orchestrator task show TASK-a1b2c3d4
     """
     layout = context.reading(arguments)
-    loaded = load.settings(layout, write_cache=False)
+    loaded = context.settings(layout)
     store = stores.of_project(layout)
     task = store.find(arguments.id)
     file = store.read(task)

@@ -8,7 +8,7 @@ from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import ConfigError, OrchestratorError, did_you_mean
+from orchestrator.errors import OrchestratorError, did_you_mean
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, STATES, Role, iso
@@ -92,12 +92,11 @@ def add(arguments: Namespace) -> None:
 
 def _settings(layout: Layout) -> Settings:
     """Return the settings. With a broken agents.yaml, the last valid limits apply."""
-    loaded = load.settings(layout, write_cache=False)
+    loaded = context.settings(layout)
     if loaded.good:
         return loaded
     if load.last_good(layout) is None:
-        found = [p.message for p in loaded.problems if p.code == "config_error"]
-        raise ConfigError(found, "fix agents.yaml, then try again; or: orchestrator init")
+        return context.good_settings(layout)
     output.err(
         "warning: agents.yaml is broken (see: orchestrator status); its last valid limits apply"
     )

@@ -7,7 +7,6 @@ from collections.abc import Collection
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import argument, command, flag
-from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task
@@ -142,6 +141,6 @@ def _has_a_run(task_id: str, agent: str) -> OrchestratorError:
 
 
 def _report(arguments: Namespace, layout: Layout, tasks: list[Task], said: str) -> None:
-    config = load.settings(layout, write_cache=False).config
+    config = context.settings(layout).config
     rows = [json_rows.task_row(task, config) for task in tasks]
     output.answer(arguments, rows, *(f"{task.id} {said.format(id=task.id)}" for task in tasks))

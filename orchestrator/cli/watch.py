@@ -8,13 +8,11 @@ import signal
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import Any
 
 from orchestrator import idle
 from orchestrator.cli import context, json_rows, output, status
 from orchestrator.cli.json_rows import Row
 from orchestrator.cli.parser import argument, command
-from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
@@ -37,7 +35,9 @@ def watch(arguments: Namespace) -> None:
         raise UsageError(f"--interval takes {SHORTEST} to {LONGEST:.0f} seconds", "for example: 2")
     layout = context.layout(arguments)
     views = _views(layout, arguments.interval)
-    with _ended_by_signals(), contextlib.suppress(KeyboardInterrupt):
+    # As Ctrl-C does, SIGTERM puts the terminal back as it was.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
         if output.on_terminal() and not arguments.json:
             _repaint(layout, views)
         else:
@@ -71,7 +71,7 @@ def _views(layout: Layout, interval: float) -> Iterator[tuple[Row, Settings]]:
     first = True
     while True:
         try:
-            loaded = load.settings(layout, write_cache=False)
+            loaded = context.settings(layout)
             yield watched.look(loaded, context.now(), time.monotonic()), loaded
         except (OrchestratorError, OSError):
             if first:
@@ -111,17 +111,3 @@ def lasting(found: Row) -> Row:
     # "the last tick was 6 min ago" is the same problem a minute later.
     kept["problems"] = [p["code"] if p["code"].startswith("tick_") else p for p in kept["problems"]]
     return kept
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C, so that the terminal is put back as it was."""
-
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before: Any = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
