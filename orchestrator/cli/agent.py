@@ -1,4 +1,4 @@
-"""Look at, add, change and pause agents.
+"""List, show, add, change and pause agents.
 
 examples:
   orchestrator agent list
@@ -23,8 +23,10 @@ from orchestrator.project import agent_memory
 
 Row = dict[str, Any]
 
-NAME = argument("name", metavar="NAME")
-SETTINGS = argument("settings", metavar="key=value", nargs="*")
+NAME = argument("name", metavar="NAME", help="the name of the agent")
+SETTINGS = argument(
+    "settings", metavar="key=value", nargs="*", help="a setting, such as interval_seconds=60"
+)
 
 group("agent", __doc__)
 
@@ -108,7 +110,12 @@ def _shown(value: object) -> str:
 # --- changing ----------------------------------------------------------------------------------
 
 
-@command("agent add", NAME, argument("--role", required=True), SETTINGS)
+@command(
+    "agent add",
+    NAME,
+    argument("--role", required=True, help="the role, such as implementer"),
+    SETTINGS,
+)
 def add(arguments: Namespace) -> None:
     """Add an agent to agents.yaml.
 

@@ -11,18 +11,21 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory
 
-NAMES = argument("names", metavar="NAME", nargs="*")
-ALL = flag("--all", "all agents: the top level's `paused` in agents.yaml")
+NAMES = argument("names", metavar="NAME", nargs="*", help="the name of an agent")
 
 
-@command("agent pause", NAMES, ALL, flag("--stop", "also end their runs"))
+@command(
+    "agent pause",
+    NAMES,
+    flag("--all", "pause the whole system: the top level's `paused` in agents.yaml"),
+    flag("--stop", "also stop their active runs; the runs do not count as attempts"),
+)
 def pause(arguments: Namespace) -> None:
-    """Let agents start no more runs; --all is the emergency brake for the whole system.
+    """Pause agents, so that they start no new runs.
 
     examples:
       orchestrator agent pause impl-agent-1
-      orchestrator agent pause --all           active runs continue to their end
-      orchestrator agent pause --all --stop    active runs end; they do not count as attempts
+      orchestrator agent pause --all --stop     the emergency brake
     """
     layout = context.changing(arguments)
     names = context.names(arguments, arguments.names, "agents")
@@ -75,9 +78,9 @@ def _pause_everything(layout: Layout) -> str:
     return "paused: all agents; no new run starts"
 
 
-@command("agent resume", NAMES, ALL)
+@command("agent resume", NAMES, flag("--all", "end the pause of the whole system"))
 def resume(arguments: Namespace) -> None:
-    """Let agents start runs again.
+    """Resume paused agents, so that they start runs again.
 
     examples:
       orchestrator agent resume impl-agent-1

@@ -9,7 +9,7 @@ from orchestrator.cli.parser import command, flag
 from orchestrator.upkeep import clean as leftovers
 
 
-@command("clean", flag("--dry-run", "only print what would be removed"))
+@command("clean", flag("--dry-run", "print what would be removed, and remove nothing"))
 def clean(arguments: Namespace) -> None:
     """Remove worktrees and branches that are safe to remove, and say why the others remain.
 

@@ -15,7 +15,7 @@ _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 @command("doctor")
 def examine(arguments: Namespace) -> None:
-    """Check the set-up as the schedule will see it; each finding says what to do.
+    """Check the set-up in the environment of the schedule; each finding says what to do.
 
     examples:
       orchestrator doctor

@@ -19,6 +19,8 @@ from orchestrator.tasks import store as stores
 from orchestrator.text.quoting import one_line
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
+SUBJECT = "an agent's name, a task's id, or a file in the queue that is not accepted as a task"
+
 
 class Explanation(NamedTuple):
     """Why a subject is as it is: one sentence, the next step, and every rule."""
@@ -29,14 +31,13 @@ class Explanation(NamedTuple):
     rules: tuple[Verdict, ...]
 
 
-@command("explain", argument("subject", metavar="AGENT|TASK"))
+@command("explain", argument("subject", metavar="AGENT|TASK", help=SUBJECT))
 def explain(arguments: Namespace) -> None:
-    """Explain why an agent does not start, or a task is not claimed: every rule with its verdict.
+    """Say why an agent does not start, or why a task is not claimed: each rule and its verdict.
 
     examples:
       orchestrator explain impl-agent-1
       orchestrator explain TASK-a1b2c3d4
-      orchestrator explain 'fix login bug.md'     a file that is not accepted as a task
     """
     layout = context.layout(arguments)
     loaded, seen = context.look(layout)
@@ -91,8 +92,9 @@ def _of_agent(name: str, planned: Plan) -> Explanation:
     rules = planned.agents[name]
     refused = refusal(rules)
     if refused is not None:
-        verb = "is running" if refused.code == "running" else "does not start"
-        verdict = f"{verb}: {refused.code} ({refused.detail})"
+        is_running = refused.code == "running"
+        verb = "is running" if is_running else f"does not start: {refused.code}"
+        verdict = f"{verb} ({refused.detail})"
         return Explanation(name, verdict, refused.hint, rules)
     starts = (action for action in planned.actions if action.action == "start")
     task = next(action.task for action in starts if action.agent == name)

@@ -14,18 +14,16 @@ from orchestrator.tick.inbox import Item, items
 
 #: Characters of an answer: it leads every later prompt of its task.
 MAX_ANSWER = 64 * 1024
-ID = argument("id", metavar="ID")
+ID = argument("id", metavar="ID", help="the id of an item, as `orchestrator inbox` shows it")
 
 
 @command("inbox")
 def inbox(arguments: Namespace) -> None:
-    """Show questions and decisions that wait for a person.
+    """Show the questions and decisions that wait for a person.
 
     examples:
       orchestrator inbox
       orchestrator inbox answer TASK-a1b2c3d4 'Keep the old format.'
-      orchestrator inbox approve pr:3
-      orchestrator inbox dismiss TASK-a1b2c3d4
     """
     layout = context.reading(arguments)
     found = items(layout, *context.look(layout))
@@ -66,13 +64,14 @@ def _item(layout: Layout, name: str) -> Item:
     raise NotFound("inbox item", name, found)
 
 
-@command("inbox answer", ID, argument("text", metavar="TEXT"))
+@command(
+    "inbox answer", ID, argument("text", metavar="TEXT", help="the answer; - reads standard input")
+)
 def answer(arguments: Namespace) -> None:
-    """Answer a task's question: the task goes back to the queue, its next prompt has the answer.
+    """Answer a task's question: the task returns to the queue; its next prompt has the answer.
 
     examples:
       orchestrator inbox answer TASK-a1b2c3d4 'Keep the old format.'
-      orchestrator inbox answer TASK-a1b2c3d4 -          reads standard input
     """
     layout = context.changing(arguments)
     text = body_text.read("-") if arguments.text == "-" else arguments.text
@@ -110,7 +109,7 @@ def _no_task(item: Item) -> OrchestratorError:
 
 @command("inbox approve", ID)
 def approve(arguments: Namespace) -> None:
-    """Merge a pull request that its review approved.
+    """Merge a pull request that a review approved.
 
     examples:
       orchestrator inbox approve pr:3
@@ -151,7 +150,7 @@ def _refuse_unapproved(layout: Layout, name: str) -> None:
 
 @command("inbox dismiss", ID)
 def dismiss(arguments: Namespace) -> None:
-    """Remove an item from the inbox; a task keeps its state, the suspension of an agent ends.
+    """Remove an item from the inbox: a task keeps its state, a suspended agent is resumed.
 
     examples:
       orchestrator inbox dismiss TASK-a1b2c3d4

@@ -25,24 +25,22 @@ from orchestrator.setup.init_project import Change
     argument(
         "--schedule",
         choices=(*KINDS, "none"),
-        help="what starts a tick each minute (default: no change)",
+        help="what runs a tick every minute; none removes it (default: no change)",
     ),
     argument(
         "--commands",
         action=argparse.BooleanOptionalAction,
-        help="whether .claude/commands/ gets the skills (default: no change; at first, yes)",
+        help="copy the skills to .claude/commands/ (default: yes, or the last choice)",
     ),
-    flag("--start", "start unpaused"),
-    flag("--uninstall", "remove what init added"),
+    flag("--start", "let agents start runs; without it, a new project is paused"),
+    flag("--uninstall", "remove all files that init added; the queue is kept"),
 )
 def init(arguments: Namespace) -> None:
-    """Set this project up, or complete its set-up; never overwrites what you edited.
+    """Set this project up, or complete its set-up; your edits are never overwritten.
 
     examples:
       orchestrator init
-      orchestrator init --start            do not wait for `agent resume --all`
-      orchestrator init --schedule cron    tick each minute; `none` removes the schedule
-      orchestrator init --uninstall        remove the set-up; the queue is kept
+      orchestrator init --start --schedule cron
     """
     context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
@@ -93,8 +91,8 @@ def _install(layout: Layout, kind: str, change: Change) -> None:
     at_work = program_copy.version()
     if at_work and program_copy.is_newer(at_work, __version__):
         change.warnings.append(
-            f"schedules start version {at_work}, which another project brought; this is "
-            f"{__version__}"
+            f"schedules start version {at_work}, which another project installed; this version "
+            f"is {__version__}"
         )
 
 
@@ -120,7 +118,7 @@ def follow(arguments: Namespace) -> None:
 
 @command("_probe")
 def probe(arguments: Namespace) -> None:
-    """Print what can be reached from here, as JSON: `doctor` starts this as the schedule would."""
+    """Print as JSON what this environment can reach: `doctor` calls it as the schedule would."""
     from orchestrator.setup import doctor
 
     found = doctor.reachable(context.reading(arguments), dict(os.environ))
@@ -158,29 +156,29 @@ def _report(arguments: Namespace, layout: Layout, change: Change, done: str) -> 
 
 def _what_stays(layout: Layout, data: str) -> None:
     if os.path.isdir(layout.home):
-        output.out(f"The queue, its history and what you configured stay in {layout.home}")
+        output.out(f"The queue, its history and your configuration stay in {layout.home}")
     branches, rescued = uninstall.left_in_git(layout)
     if branches or rescued:
         output.out(
-            f"What agents made stays in git ({branches} branches, {rescued} rescued states): "
-            "git for-each-ref refs/heads/agent refs/orchestrator"
+            f"The work of agents stays in git (branches: {branches}, rescued states: {rescued}); "
+            "list it: git for-each-ref refs/heads/agent refs/orchestrator"
         )
     if os.path.isdir(data):
         output.out(f"The program's own Python environment stays in {data}")
-        output.out(f"  once nothing uses it any more on this machine: rm -r {shlex.quote(data)}")
+        output.out(f"  if no project on this machine uses it: rm -r {shlex.quote(data)}")
 
 
 def _next_step(layout: Layout, entry: Entry | None) -> None:
     output.out("\nNext:")
     program = context.program()
     if program != "orchestrator":
-        output.out(f"  (`orchestrator` is not on your PATH here; it is {program})")
+        output.out(f"  (`orchestrator` is not on your PATH; its path is {program})")
     if context.settings(layout).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add --title '...' --role implement")
     if entry is None:
         output.out(
-            "  orchestrator tick --wait        (or each minute: orchestrator init --schedule cron)"
+            "  orchestrator tick --wait        (or every minute: orchestrator init --schedule cron)"
         )
     else:
         output.out(f"  orchestrator doctor             (checks that {entry.kind} can run it)")

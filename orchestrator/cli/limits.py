@@ -9,6 +9,8 @@ from orchestrator.cli.agent import differences
 from orchestrator.cli.parser import argument, command
 from orchestrator.config import change, edit
 
+EXAMPLE = "a limit, such as max_incoming=30"
+
 
 @command("limits")
 def limits(arguments: Namespace) -> None:
@@ -16,7 +18,6 @@ def limits(arguments: Namespace) -> None:
 
     examples:
       orchestrator limits
-      orchestrator limits set max_claimed=3 max_open_prs=5
     """
     loaded, seen = context.look(context.reading(arguments))
     found = loaded.config.queue_limits._asdict()
@@ -32,12 +33,12 @@ def limits(arguments: Namespace) -> None:
     output.table(("limit", "value", "now", "of"), list(rows))
 
 
-@command("limits set", argument("settings", metavar="key=value", nargs="+"))
+@command("limits set", argument("settings", metavar="key=value", nargs="+", help=EXAMPLE))
 def set_limits(arguments: Namespace) -> None:
-    """Change limits.
+    """Change the limits of the queue.
 
     examples:
-      orchestrator limits set max_incoming=30
+      orchestrator limits set max_claimed=3 max_open_prs=5
     """
     layout = context.changing(arguments)
     values = dict(map(edit.parse_assignment, arguments.settings))

@@ -27,18 +27,16 @@ CHECKS_LOG = "checks.log"
 
 @command(
     "logs",
-    argument("subject", metavar="AGENT|TASK|RUN"),
-    flag("--follow", "continue until the run ends"),
-    flag("--raw", "print the stream as the client wrote it"),
+    argument("subject", metavar="AGENT|TASK|RUN", help="an agent, a task, or the id of a run"),
+    flag("--follow", "print new lines until the run ends"),
+    flag("--raw", "print the output of the client, unchanged"),
 )
 def logs(arguments: Namespace) -> None:
-    """Show what a run did: an agent's latest run, a task's latest run, or the named run.
+    """Show what a run did: the latest run of an agent or of a task, or the named run.
 
     examples:
-      orchestrator logs impl-agent-1
-      orchestrator logs TASK-a1b2c3d4
-      orchestrator logs 20240115T103000Z-1f00aa --raw     the client's own JSON lines
-      orchestrator logs impl-agent-1 --follow             until the run ends
+      orchestrator logs impl-agent-1 --follow
+      orchestrator logs 20240115T103000Z-1f00aa --raw
     """
     run = find_run.find(context.layout(arguments), arguments.subject)
     if isinstance(run, str):

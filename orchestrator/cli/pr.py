@@ -22,14 +22,14 @@ from orchestrator.system import locks
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
 LANDING_WAIT = 900.0
-ID = argument("id", metavar="ID")
+ID = argument("id", metavar="ID", help="the id of a pull request, as `pr list` shows it")
 
 group("pr", __doc__)
 
 
 @command("pr list")
 def list_all(arguments: Namespace) -> None:
-    """List every pull request of an agent's branch.
+    """List the pull requests of all agents' branches.
 
     examples:
       orchestrator pr list
@@ -47,7 +47,7 @@ def list_all(arguments: Namespace) -> None:
 
 @command("pr show", ID)
 def show(arguments: Namespace) -> None:
-    """Show one pull request, and how to see its changes.
+    """Show one pull request, and the command that shows its changes.
 
     examples:
       orchestrator pr show 3
@@ -74,7 +74,7 @@ def _find(layout: Layout, config: Config, pr_id: str) -> PullRequest:
 
 @command("pr merge", ID)
 def merge(arguments: Namespace) -> None:
-    """Merge into the base, after the checks pass on the merged result.
+    """Merge a pull request into its base branch, after the checks pass on the merged result.
 
     examples:
       orchestrator pr merge 3
@@ -99,7 +99,7 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str:
 
 @command("pr close", ID)
 def close(arguments: Namespace) -> None:
-    """Close without merging; the branch is kept.
+    """Close a pull request without merging it; its branch is kept.
 
     examples:
       orchestrator pr close 3

@@ -18,11 +18,13 @@ LOCK_WAIT = 30.0
 
 @command(
     "run",
-    argument("agent", metavar="AGENT"),
-    argument("--task", metavar="ID", help="the task that the agent takes"),
+    argument("agent", metavar="AGENT", help="the name of the agent"),
+    argument(
+        "--task", metavar="ID", help="the task to work on (default: the first task for the agent)"
+    ),
 )
 def run(arguments: Namespace) -> None:
-    """Start an agent now, whatever its interval; all other rules apply.
+    """Start a run of an agent now, even if the agent is not due; all other rules apply.
 
     examples:
       orchestrator run impl-agent-1

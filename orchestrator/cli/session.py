@@ -69,7 +69,7 @@ def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
     return f"{'; '.join(said)}; /orchestrator:doctor" if said else None
 
 
-@command("_skill", argument("name", metavar="NAME"))
+@command("_skill", argument("name", metavar="NAME", help="the name of the skill"))
 def show_skill(arguments: Namespace) -> None:
     """Print a skill as an agent of this project is told it; the shipped skill outside a project."""
     try:

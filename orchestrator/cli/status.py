@@ -175,7 +175,7 @@ def _closing_lines(found: Row, layout: Layout) -> Iterator[str]:
         yield "last tick: never" if scheduler["stale"] else mark.first_tick(layout)
     runs, took = count(totals["runs"], "run"), span(totals["seconds_running"])
     tokens = totals["input_tokens"] + totals["output_tokens"]
-    yield f"total: {runs}, {took}, {tokens} tokens, {totals['cost_usd']:.2f} USD"
+    yield f"total: {runs}, {took}, {count(tokens, 'token')}, {totals['cost_usd']:.2f} USD"
 
 
 def _cell(text: str | None) -> str | None:

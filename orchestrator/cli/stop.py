@@ -14,11 +14,12 @@ from orchestrator.tick.stop import end_runs
 
 @command(
     "stop",
-    argument("agent", metavar="AGENT", nargs="?"),
-    flag("--all", "every run, and every agent"),
+    argument("agent", metavar="AGENT", nargs="?", help="the name of the agent"),
+    flag("--all", "stop every run, and pause every agent"),
 )
 def stop(arguments: Namespace) -> None:
-    """End a run with all its processes and pause its agent; the run does not count as an attempt.
+    """Stop a run with all its processes, and pause its agent; the run does not count
+    as an attempt.
 
     examples:
       orchestrator stop impl-agent-1

@@ -1,4 +1,4 @@
-"""Add, look at and move tasks.
+"""Add, show and change tasks.
 
 examples:
   orchestrator task add --title 'Fix the login form' --role implement
@@ -52,14 +52,15 @@ group("task", __doc__)
 
 @command(
     "task list",
-    argument("--state", action="append", choices=STATES, help="only this state (repeatable)"),
+    argument(
+        "--state", action="append", choices=STATES, help="only tasks in this state (repeatable)"
+    ),
     argument("--role", help="only tasks with this ROLE"),
 )
 def list_tasks(arguments: Namespace) -> None:
     """List tasks, state by state, in the order in which they are claimed.
 
     examples:
-      orchestrator task list
       orchestrator task list --state failed --state blocked
       orchestrator task list --role implement --json
     """
@@ -94,9 +95,9 @@ def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Tas
     return [task for task in tasks if task.role == word]
 
 
-@command("task show", argument("id", metavar="ID"))
+@command("task show", argument("id", metavar="ID", help="the id of a task"))
 def show_task(arguments: Namespace) -> None:
-    """Show a task's text, history, pull request, and how to see its diff.
+    """Show a task's text, history and pull request, and the command that shows its diff.
 
     examples:
       orchestrator task show TASK-a1b2c3d4

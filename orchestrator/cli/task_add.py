@@ -15,6 +15,7 @@ from orchestrator.model import PRIORITIES, STATES, Role, iso
 from orchestrator.project import mark
 from orchestrator.tasks import store as stores
 from orchestrator.tasks import task_file
+from orchestrator.text.words import count
 
 #: `CREATED_BY` of a task that no agent created.
 PERSON = "human"
@@ -22,20 +23,26 @@ PERSON = "human"
 
 @command(
     "task add",
-    argument("--title", required=True, help="one line"),
-    argument("--role", required=True, help="the agents it is for: implement, test, ..."),
-    argument("--priority", type=str.upper, choices=PRIORITIES, default="P2", help="default: P2"),
-    argument("--branch", metavar="B", help="base branch (default: the configured base branch)"),
+    argument("--title", required=True, help="the title, one line"),
+    argument("--role", required=True, help="which agents take the task: implement, test, ..."),
+    argument(
+        "--priority",
+        type=str.upper,
+        choices=PRIORITIES,
+        default="P2",
+        help="P0 is first (default: P2)",
+    ),
+    argument("--branch", metavar="B", help="base branch (default: as configured)"),
     argument(
         "--depends-on",
         action="append",
         default=[],
         metavar="ID",
-        help="a task to wait for (repeatable, or a list with commas)",
+        help="a task that must be done first (repeatable, or a list with commas)",
     ),
     [
-        argument("--body-file", metavar="F", help="file with the text; - is standard input"),
-        argument("--body", metavar="TEXT", help="the text itself"),
+        argument("--body-file", metavar="F", help="a file with the text; - reads standard input"),
+        argument("--body", metavar="TEXT", help="the text of the task"),
     ],
     flag("--force", "ignore a full queue, a duplicate title or an unknown role (not for agents)"),
 )
@@ -44,8 +51,6 @@ def add(arguments: Namespace) -> None:
 
     examples:
       orchestrator task add --title 'Fix the login form' --role implement
-      orchestrator task add --title 'Test the parser' --role test --priority P1 \\
-          --depends-on TASK-a1b2c3d4 --body-file notes.md
       git log -1 --format=%b | orchestrator task add --title 'Follow up' \\
           --role implement --body-file -
     """
@@ -157,8 +162,9 @@ def _refuse_duplicate(store: stores.Store, title: str, role: str, agent: str | N
 def _refuse_full(store: stores.Store, limit: int) -> None:
     number = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
     if number >= limit:
+        known = count(number, "task")
         raise OrchestratorError(
-            f"the queue is full: {number} tasks are waiting or claimed, max_incoming is {limit}",
-            "wait until agents finish some, or: orchestrator limits set max_incoming=N",
+            f"the queue is full: {known} waiting or claimed, max_incoming is {limit}",
+            "wait until agents finish tasks, or: orchestrator limits set max_incoming=N",
             code="max_incoming",
         )

@@ -15,11 +15,11 @@ from orchestrator.tasks import store as stores
 
 @command(
     "task retry",
-    argument("ids", nargs="*", metavar="ID"),
-    flag("--all", "every failed and blocked task, including cancelled tasks"),
+    argument("ids", nargs="*", metavar="ID", help="the id of a failed or blocked task"),
+    flag("--all", "retry every failed and blocked task, including cancelled tasks"),
 )
 def retry(arguments: Namespace) -> None:
-    """Put failed or blocked tasks back into the queue; their attempts count from 0 again.
+    """Put failed or blocked tasks back into the queue, and count their attempts from 0.
 
     examples:
       orchestrator task retry TASK-a1b2c3d4
@@ -39,9 +39,9 @@ def retry(arguments: Namespace) -> None:
         output.out("nothing to retry")
 
 
-@command("task cancel", argument("ids", nargs="+", metavar="ID"))
+@command("task cancel", argument("ids", nargs="+", metavar="ID", help="the id of a task"))
 def cancel(arguments: Namespace) -> None:
-    """Cancel tasks: they move to failed with the reason `cancelled`, and their runs end.
+    """Cancel tasks: move them to failed with the reason `cancelled`, and end their runs.
 
     examples:
       orchestrator task cancel TASK-a1b2c3d4
@@ -90,16 +90,16 @@ def _fitting(store: stores.Store, ids: list[str], states: Collection[str]) -> li
 
 @command(
     "task move",
-    argument("id", metavar="ID"),
-    argument("state", metavar="STATE", choices=STATES),
-    flag("--force", "even if a run is working on the task (the run is stopped)"),
+    argument("id", metavar="ID", help="the id of a task"),
+    argument("state", metavar="STATE", choices=STATES, help=", ".join(STATES)),
+    flag("--force", "stop the run that works on the task, and move the task"),
 )
 def move(arguments: Namespace) -> None:
-    """Move a task to another state, whatever the scheduler thinks.
+    """Move a task to another state by hand.
 
     examples:
       orchestrator task move TASK-a1b2c3d4 done
-      orchestrator task move TASK-a1b2c3d4 incoming --force     also ends its run
+      orchestrator task move TASK-a1b2c3d4 incoming --force
     """
     from orchestrator.tick import stop
 

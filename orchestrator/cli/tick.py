@@ -1,4 +1,4 @@
-"""`tick`: one pass of the scheduler."""
+"""`tick`: one tick of the scheduler."""
 
 from __future__ import annotations
 
@@ -28,23 +28,22 @@ DEFAULT_WAIT = 86_400.0
 
 @command(
     "tick",
-    flag("--dry-run", "change nothing"),
+    flag("--dry-run", "print what a tick would do, and change nothing"),
     argument(
         "--wait",
         nargs="?",
         type=float,
         const=DEFAULT_WAIT,
         metavar="SECONDS",
-        help="wait for the runs that this tick started",
+        help="wait until the runs that this tick started are finished (default: one day)",
     ),
 )
 def tick(arguments: Namespace) -> int:
-    """Run one pass of the scheduler: settle ended runs, start due agents.
+    """Run one tick of the scheduler: settle finished runs, then start agents that are due.
 
     examples:
-      orchestrator tick
-      orchestrator tick --dry-run          what it would do, and why not more
-      orchestrator tick --wait 600         also wait for the runs that it started
+      orchestrator tick --dry-run     print what would start, and why other agents do not start
+      orchestrator tick --wait 600    wait at most 600 seconds for the runs that start
     """
     wait, dry_run, as_json = arguments.wait, arguments.dry_run, arguments.json
     if wait is not None and not 0 <= wait < float("inf"):

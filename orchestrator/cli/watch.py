@@ -21,18 +21,22 @@ from orchestrator.pulls import states
 
 #: Seconds between two looks: the default, the least and the most.
 INTERVAL, SHORTEST, LONGEST = 2.0, 0.2, 86_400.0
+SECONDS = f"seconds between two updates (default: {INTERVAL:g})"
 
 
-@command("watch", argument("--interval", type=float, default=INTERVAL, metavar="S", help="seconds"))
+@command("watch", argument("--interval", type=float, default=INTERVAL, metavar="S", help=SECONDS))
 def watch(arguments: Namespace) -> None:
-    """Show status, refreshed continuously; without a terminal, once per change.
+    """Show status, updated continuously; without a terminal, print it after each change.
 
     examples:
       orchestrator watch
       orchestrator watch --interval 10
     """
     if not SHORTEST <= arguments.interval <= LONGEST:
-        raise UsageError(f"--interval takes {SHORTEST} to {LONGEST:.0f} seconds", "for example: 2")
+        raise UsageError(
+            f"--interval takes {SHORTEST} to {LONGEST:.0f} seconds",
+            f"for example: --interval {INTERVAL:g}",
+        )
     layout = context.layout(arguments)
     views = _views(layout, arguments.interval)
     # As Ctrl-C does, SIGTERM puts the terminal back as it was.
