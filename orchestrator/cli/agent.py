@@ -31,9 +31,6 @@ SETTINGS = argument(
 group("agent", __doc__)
 
 
-# --- looking -----------------------------------------------------------------------------------
-
-
 @command("agent list")
 def list_agents(arguments: Namespace) -> None:
     """List every agent, its state and why it does not start.
@@ -105,9 +102,6 @@ def _shown(value: object) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-# --- changing ----------------------------------------------------------------------------------
 
 
 @command(

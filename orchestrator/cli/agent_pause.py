@@ -65,12 +65,10 @@ def _pause_everything(layout: Layout) -> str:
     good = context.settings(layout).good
     if written and not good:
         output.err("warning: agents.yaml is broken; it now has `paused: true` for when it is fixed")
-    elif not written and good:
-        raise OrchestratorError(
-            "no command can edit agents.yaml, because of its layout",
-            "write `paused: true` into it by hand, now; then: orchestrator stop --all",
-            code="edit_refused",
-        )
+    elif good and not written:
+        message = "no command can edit agents.yaml, because of its layout"
+        hint = "write `paused: true` into it by hand, now; then: orchestrator stop --all"
+        raise OrchestratorError(message, hint, code="edit_refused")
     elif not written:
         output.err("warning: agents.yaml is broken or missing, so no run starts; before you fix it")
         output.err("  write `paused: true` at its top")

@@ -26,7 +26,11 @@ def clean(arguments: Namespace) -> None:
         output.warn_of(loaded.problems)
         output.err("clean removes nothing until that is fixed; this is what the last valid")
         output.err("configuration, or the default configuration, would remove:")
-        items = [_unless_configured(item) for item in items]
+        why = "it is not known whether its agent is configured"
+        items = [
+            item._replace(drop=False, why=why) if item.kind == "worktree" and item.drop else item
+            for item in items
+        ]
     if dry:
         dropped = [item for item in items if item.drop]
     else:
@@ -37,10 +41,3 @@ def clean(arguments: Namespace) -> None:
     lines = [f"{word} {item.kind} {item.name}: {item.why}" for item in dropped]
     lines += [f"kept {item.kind} {item.name}: {item.why}" for item in kept]
     output.answer(arguments, value, *(lines or ["nothing to clean"]))
-
-
-def _unless_configured(item: leftovers.Item) -> leftovers.Item:
-    """Return an item as judged while it is not known which agents are configured."""
-    if item.kind != "worktree" or not item.drop:
-        return item
-    return item._replace(drop=False, why="it is not known whether its agent is configured")

@@ -37,11 +37,8 @@ def running_agent() -> str | None:
 def refuse_in_run(what: str) -> None:
     """Raise OrchestratorError inside a run; `what` says what is not allowed there."""
     if running_agent() is not None:
-        raise OrchestratorError(
-            f"inside a run, {what}",
-            "report what you need in your result; a person decides",
-            code="refused_in_run",
-        )
+        hint = "report what you need in your result; a person decides"
+        raise OrchestratorError(f"inside a run, {what}", hint, code="refused_in_run")
 
 
 def program() -> str:

@@ -62,30 +62,22 @@ def explain(arguments: Namespace) -> None:
 
 
 def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
-    """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound."""
+    """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound.
+
+    A file is named by its path, its name, or its name without `.md`.
+    """
     if subject in planned.agents:
         return _of_agent(subject, planned)
     store = stores.of_project(layout)
     with contextlib.suppress(NotFound):
         return _of_task(store.find(subject), planned)
-    known = list(planned.agents)
-    for state in STATES:
-        tasks, malformed = store.list(state)
-        for bad in malformed:
-            if _is_file(bad.where, subject):
-                return _of_malformed(bad)
-        for task in tasks:
-            if _is_file(task.where, subject):
-                return _of_task(task, planned)
-        if state in OPEN_STATES:
-            known += [task.id for task in tasks]
-    raise NotFound("agent or task", subject, known)
-
-
-def _is_file(path: str, subject: str) -> bool:
-    """Whether a subject names a file: by its path, its name, or its name without `.md`."""
-    name = os.path.basename(path)
-    return subject in (path, name, name[:-3]) or os.path.abspath(subject) == path
+    listings = {state: store.list(state) for state in STATES}
+    for each in (item for listing in listings.values() for part in listing for item in part):
+        name = os.path.basename(each.where)
+        if subject in (each.where, name, name[:-3]) or os.path.abspath(subject) == each.where:
+            return _of_task(each, planned) if isinstance(each, Task) else _of_malformed(each)
+    known = [task.id for state in OPEN_STATES for task in listings[state].tasks]
+    raise NotFound("agent or task", subject, [*planned.agents, *known])
 
 
 def _of_agent(name: str, planned: Plan) -> Explanation:
@@ -94,8 +86,7 @@ def _of_agent(name: str, planned: Plan) -> Explanation:
     if refused is not None:
         is_running = refused.code == "running"
         verb = "is running" if is_running else f"does not start: {refused.code}"
-        verdict = f"{verb} ({refused.detail})"
-        return Explanation(name, verdict, refused.hint, rules)
+        return Explanation(name, f"{verb} ({refused.detail})", refused.hint, rules)
     starts = (action for action in planned.actions if action.action == "start")
     task = next(action.task for action in starts if action.agent == name)
     what = f"takes {task}" if task else "starts"

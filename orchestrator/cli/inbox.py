@@ -87,11 +87,9 @@ def answer(arguments: Namespace) -> None:
         except NotFound:
             raise _no_task(_item(layout, arguments.id)) from None
         if task.state != "blocked":
-            raise OrchestratorError(
-                f"task {task.id} has no open question: it is in {task.state}",
-                f"see: orchestrator task show {task.id}",
-                code="wrong_state",
-            )
+            message = f"task {task.id} has no open question: it is in {task.state}"
+            hint = f"see: orchestrator task show {task.id}"
+            raise OrchestratorError(message, hint, code="wrong_state")
         store.move(task, "incoming", context.entry("answered", text=text.strip()))
     context.record_event(layout, "answered", task=task.id)
     _report(arguments, task.id, "is in incoming again, with your answer")
@@ -121,11 +119,9 @@ def approve(arguments: Namespace) -> None:
         _refuse_unapproved(layout, arguments.id)
         raise
     if item.kind != "approval":
-        raise OrchestratorError(
-            f"{item.id} is not a pull request that waits for approval",
-            f"try: {_next_step(layout, item)}",
-            code="wrong_state",
-        )
+        message = f"{item.id} is not a pull request that waits for approval"
+        hint = f"try: {_next_step(layout, item)}"
+        raise OrchestratorError(message, hint, code="wrong_state")
     from orchestrator.cli import pr
 
     pr.merge_pull_request(layout, item.id.removeprefix("pr:"))
@@ -134,18 +130,15 @@ def approve(arguments: Namespace) -> None:
 
 def _refuse_unapproved(layout: Layout, name: str) -> None:
     """Raise OrchestratorError if `name` is a pull request that no review has approved."""
-    known = states.known(layout, context.settings(layout).config) or []
     number = name.removeprefix("pr:").removeprefix("#")
-    for pr in known:
-        if pr.id == number:
-            unreviewed = pr.state == "open" and pr.verdict != "approved"
-            said = f"{pr.state}, and no review approved it" if unreviewed else pr.state
-            merge = f"; to merge it anyway: orchestrator pr merge {pr.id}"
-            raise OrchestratorError(
-                f"pull request {pr.id} does not wait for your approval: it is {said}",
-                f"see: orchestrator pr show {pr.id}{merge if pr.state == 'open' else ''}",
-                code="wrong_state",
-            )
+    known = states.known(layout, context.settings(layout).config) or []
+    for pr in (pr for pr in known if pr.id == number):
+        said, hint = pr.state, f"see: orchestrator pr show {pr.id}"
+        if pr.state == "open":
+            said += ", and no review approved it" * (pr.verdict != "approved")
+            hint += f"; to merge it anyway: orchestrator pr merge {pr.id}"
+        message = f"pull request {pr.id} does not wait for your approval: it is {said}"
+        raise OrchestratorError(message, hint, code="wrong_state")
 
 
 @command("inbox dismiss", ID)
@@ -163,10 +156,8 @@ def dismiss(arguments: Namespace) -> None:
 
         stop.wake(layout, [item.agent])
     elif item.task is None:
-        raise OrchestratorError(
-            f"{item.id} cannot be dismissed: it belongs to no task",
-            f"close it: orchestrator pr close {item.id.removeprefix('pr:')}",
-        )
+        hint = f"close it: orchestrator pr close {item.id.removeprefix('pr:')}"
+        raise OrchestratorError(f"{item.id} cannot be dismissed: it belongs to no task", hint)
     else:
         store = stores.of_project(layout)
         number = item.id.removeprefix("pr:") if item.kind == "approval" else None

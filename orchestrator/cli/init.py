@@ -78,9 +78,6 @@ def _uninstall(arguments: Namespace, layout: Layout) -> None:
         _what_stays(layout, program_copy.folder())
 
 
-# --- the schedule ------------------------------------------------------------------------------
-
-
 def _install(layout: Layout, kind: str, change: Change) -> None:
     client = registry.of_config(context.settings(layout).config)
     path = usable_path(os.environ, client.passing_folders(os.environ))
@@ -125,32 +122,17 @@ def probe(arguments: Namespace) -> None:
     output.show_json({"findings": [finding._asdict() for finding in found]})
 
 
-# --- the report --------------------------------------------------------------------------------
-
-
 def _report(arguments: Namespace, layout: Layout, change: Change, done: str) -> None:
-    if arguments.json:
-        entry = mark.schedule(layout)
-        output.show_json(
-            {
-                "project": layout.root,
-                "written": change.written,
-                "warnings": change.warnings,
-                "schedule": entry
-                and {
-                    "kind": entry.kind,
-                    "launcher": entry.launcher,
-                    "undo": "orchestrator init --schedule none",
-                },
-            }
-        )
-        return
-    output.out(f"{done} {layout.root}")
-    for name in change.written:
-        output.out(f"  {name}")
-    if not change.written:
-        output.out("  nothing to change")
-    for warning in change.warnings:
+    entry, undo = mark.schedule(layout), "orchestrator init --schedule none"
+    value = {
+        "project": layout.root,
+        "written": change.written,
+        "warnings": change.warnings,
+        "schedule": entry and {"kind": entry.kind, "launcher": entry.launcher, "undo": undo},
+    }
+    written = change.written or ["nothing to change"]
+    output.answer(arguments, value, f"{done} {layout.root}", *(f"  {name}" for name in written))
+    for warning in () if arguments.json else change.warnings:
         output.err(f"warning: {warning}")
 
 
@@ -176,9 +158,7 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
     if context.settings(layout).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add --title '...' --role implement")
-    if entry is None:
-        output.out(
-            "  orchestrator tick --wait        (or every minute: orchestrator init --schedule cron)"
-        )
-    else:
-        output.out(f"  orchestrator doctor             (checks that {entry.kind} can run it)")
+    command, why = "tick --wait", "or every minute: orchestrator init --schedule cron"
+    if entry is not None:
+        command, why = "doctor", f"checks that {entry.kind} can run it"
+    output.out(f"  orchestrator {command:18} ({why})")

@@ -55,9 +55,6 @@ def logs(arguments: Namespace) -> None:
             _show(run, _events(client, raw))
 
 
-# --- the stream --------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def _opened(run: Run) -> Iterator[IO[bytes]]:
     """Open a run's stream; an empty stream if the run has none yet."""
@@ -115,9 +112,6 @@ def _events(client: Client, lines: Iterable[bytes]) -> Iterator[Line]:
         yield from client.translate(line.decode(errors="replace"))
 
 
-# --- plain text --------------------------------------------------------------------------------
-
-
 def _show(run: Run, events: Iterable[Line]) -> None:
     record = run.record()
     task, title = (record.task, record.title) if record else (None, None)
@@ -149,12 +143,9 @@ def _telling_logs(record: RunRecord | None) -> list[str]:
     if outcome and outcome.verdict in ("done", "no_change", "approved", "changes_requested"):
         return []
     failed_checks = outcome is not None and (outcome.reason or "").startswith("checks_failed")
-    names = []
-    if failed_checks or record.status == "concluding":
-        names.append(CHECKS_LOG)
-    if outcome and not failed_checks:
-        names.append(run_record.STDERR)
-    return [*names, run_record.SUPERVISOR_LOG]
+    checks = [CHECKS_LOG] if failed_checks or record.status == "concluding" else []
+    stderr = [run_record.STDERR] if outcome and not failed_checks else []
+    return [*checks, *stderr, run_record.SUPERVISOR_LOG]
 
 
 def _tail(run: Run, name: str) -> list[str]:
@@ -169,25 +160,22 @@ def _tail(run: Run, name: str) -> list[str]:
 
 
 def _ending(run: Run, record: RunRecord | None) -> Iterator[str]:
-    if record is None or record.status != "finished" or record.outcome is None:
-        yield f"--- {_under_way(record)}"
-        return
-    outcome = record.outcome
-    yield f"--- ended: {outcome.verdict}"
-    for key in ("reason", "summary", "question", "feedback"):
-        if text := getattr(outcome, key):
-            yield f"  {key}: {text}"
-    if outcome.pr:
-        yield f"  pull request: orchestrator pr show {outcome.pr}"
-    seconds, cost = record.seconds(), outcome.cost_usd
-    took = "unknown time" if seconds is None else f"{seconds:.0f} s"
-    yield f"  {took}, {'unknown cost' if cost is None else f'{cost:.4f} USD'}"
-    yield f"  files: {run.folder}"
-
-
-def _under_way(record: RunRecord | None) -> str:
     if record is None:
-        return "the run's record is missing or cannot be read; see: orchestrator doctor"
-    if record.supervisor is not None and record.supervisor.is_alive():
-        return f"active ({record.status}); to follow it: add --follow"
-    return f"no process works on it ({record.status}); the next tick continues it"
+        yield "--- the run's record is missing or cannot be read; see: orchestrator doctor"
+    elif record.status != "finished" or record.outcome is None:
+        is_active = record.supervisor is not None and record.supervisor.is_alive()
+        ways = ("no process works on it", "the next tick continues it")
+        what, then = ("active", "to follow it: add --follow") if is_active else ways
+        yield f"--- {what} ({record.status}); {then}"
+    else:
+        outcome = record.outcome
+        yield f"--- ended: {outcome.verdict}"
+        for key in ("reason", "summary", "question", "feedback"):
+            if text := getattr(outcome, key):
+                yield f"  {key}: {text}"
+        if outcome.pr:
+            yield f"  pull request: orchestrator pr show {outcome.pr}"
+        seconds, cost = record.seconds(), outcome.cost_usd
+        took = "unknown time" if seconds is None else f"{seconds:.0f} s"
+        yield f"  {took}, {'unknown cost' if cost is None else f'{cost:.4f} USD'}"
+        yield f"  files: {run.folder}"

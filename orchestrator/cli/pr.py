@@ -55,15 +55,14 @@ def show(arguments: Namespace) -> None:
     layout = context.layout(arguments)
     pr = _find(layout, context.settings(layout).config, arguments.id)
     stat = call.run(layout.root, "diff", "--stat", f"{pr.base}...{pr.head}")
-    lines = [
-        f"{pr.id}: {pr.title}",
-        f"  {pr.state}; verdict: {pr.verdict or 'none yet'}; task: {pr.task or '-'}",
-        f"  {pr.branch} ({pr.head[:12]}) into {pr.base}",
-        f"  {pr.url}",
-        f"  see the changes: git diff {pr.base}...{pr.head[:12]}",
-        *([stat.out.rstrip()] if stat.code == 0 and stat.out else []),
-    ]
-    output.answer(arguments, json_rows.pull_request_row(pr), *lines)
+    said = f"""\
+{pr.id}: {pr.title}
+  {pr.state}; verdict: {pr.verdict or "none yet"}; task: {pr.task or "-"}
+  {pr.branch} ({pr.head[:12]}) into {pr.base}
+  {pr.url}
+  see the changes: git diff {pr.base}...{pr.head[:12]}
+{stat.out if stat.code == 0 else ""}"""
+    output.answer(arguments, json_rows.pull_request_row(pr), said.rstrip())
 
 
 def _find(layout: Layout, config: Config, pr_id: str) -> PullRequest:
@@ -92,9 +91,8 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str:
         with contextlib.closing(landing.lock(layout, LANDING_WAIT)) as guard, guard:
             return landing.merge(layout, config, _find(layout, config, pr_id))
     except locks.LockHeld:
-        raise OrchestratorError(
-            "another merge is still running its checks", "try again later", code="landing_busy"
-        ) from None
+        message = "another merge is still running its checks"
+        raise OrchestratorError(message, "try again later", code="landing_busy") from None
 
 
 @command("pr close", ID)

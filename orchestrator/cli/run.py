@@ -35,13 +35,8 @@ def run(arguments: Namespace) -> None:
     context.agent_named(context.good_settings(layout).config, agent)
     if arguments.task is not None:
         _check_task(layout, arguments.task)
-    report = run_tick(
-        layout,
-        context.now(),
-        dict(os.environ),
-        wait_for_lock=LOCK_WAIT,
-        forced={agent: arguments.task},
-    )
+    forced, environment = {agent: arguments.task}, dict(os.environ)
+    report = run_tick(layout, context.now(), environment, wait_for_lock=LOCK_WAIT, forced=forced)
     if report.held:
         raise OrchestratorError("another tick is active", "try again", code="tick_held")
     own = {action.action: action for action in report.actions if action.agent == agent}
@@ -52,11 +47,9 @@ def run(arguments: Namespace) -> None:
         output.answer(arguments, value, f"started {words}", follow)
         return
     reason = own["skip"].reason if "skip" in own else None
-    raise OrchestratorError(
-        f"{agent} was not started: {reason or 'the start failed'}",
-        f"orchestrator explain {agent}",
-        code=reason or "not_started",
-    )
+    message = f"{agent} was not started: {reason or 'the start failed'}"
+    hint = f"orchestrator explain {agent}"
+    raise OrchestratorError(message, hint, code=reason or "not_started")
 
 
 def _check_task(layout: Layout, name: str) -> None:

@@ -78,9 +78,6 @@ def painted(blocks: Iterable[Block]) -> Any:
     return Group(*parts)
 
 
-# --- the picture -------------------------------------------------------------------------------
-
-
 def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
     """Return what `status --json` shows as blocks for people."""
     yield _headline(found)

@@ -142,9 +142,6 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
     return lines
 
 
-# --- history -----------------------------------------------------------------------------------
-
-
 def history_line(entry: Entry) -> str:
     """Return an event as one line: its time (UTC), its name, its facts, its texts in full."""
     fields = {name: value for name, value in entry.fields.items() if value not in (None, "")}

@@ -56,11 +56,8 @@ def add(arguments: Namespace) -> None:
     """
     agent = context.running_agent()
     if agent is not None and arguments.force:
-        raise OrchestratorError(
-            "inside a run, --force is refused",
-            "agents must respect the limits; report what you could not add in your result",
-            code="refused_in_run",
-        )
+        hint = "agents must respect the limits; report what you could not add in your result"
+        raise OrchestratorError("inside a run, --force is refused", hint, code="refused_in_run")
     layout = context.layout(arguments)
     mark.require_initialised(layout)
     loaded = _settings(layout)
@@ -132,9 +129,8 @@ def task_role(word: str, roles: dict[str, Role], *, force: bool) -> str:
 def _check_branch(layout: Layout, loaded: Settings, branch: str) -> None:
     """Refuse a text that cannot be a branch's name; warn of a branch that does not exist (yet)."""
     if call.run(layout.root, "check-ref-format", f"refs/heads/{branch}").code != 0:
-        raise OrchestratorError(
-            f"{branch!r} cannot be the name of a branch", "see: git help check-ref-format"
-        )
+        hint = "see: git help check-ref-format"
+        raise OrchestratorError(f"{branch!r} cannot be the name of a branch", hint)
     places = (f"refs/heads/{branch}", f"refs/remotes/{loaded.config.remote}/{branch}")
     if not any(repository.resolve(layout.root, place) for place in places):
         output.err(f"warning: there is no branch {branch!r} yet; without it the task will fail")
@@ -154,9 +150,8 @@ def _refuse_duplicate(store: stores.Store, title: str, role: str, agent: str | N
     found = store.has_title(title, None if agent else role, states)
     if found is not None:
         hint = "do not add it in other words" if agent else "--force adds it anyway"
-        raise OrchestratorError(
-            f"task {found.id} has that title already, in {found.state}", hint, code="duplicate_task"
-        )
+        message = f"task {found.id} has that title already, in {found.state}"
+        raise OrchestratorError(message, hint, code="duplicate_task")
 
 
 def _refuse_full(store: stores.Store, limit: int) -> None:
