@@ -39,14 +39,11 @@ def list_agents(arguments: Namespace) -> None:
       orchestrator agent list
     """
     _, loaded, rows = _look(arguments)
-    if arguments.json:
-        output.show_json(rows)
-    elif rows:
-        names = ("name", "role", "state", "reason", "due_in_seconds", "task", "last_outcome")
-        headings = ("name", "role", "state", "reason", "due in", "task", "last outcome")
-        output.table(headings, [[_cell(name, row[name]) for name in names] for row in rows])
-    elif loaded.good:
-        output.out("no agents; add one: orchestrator agent add --help")
+    names = ("name", "role", "state", "reason", "due_in_seconds", "task", "last_outcome")
+    headings = ("name", "role", "state", "reason", "due in", "task", "last outcome")
+    cells = [[_cell(name, row[name]) for name in names] for row in rows]
+    empty = "no agents; add one: orchestrator agent add --help" if loaded.good else ""
+    output.listing(arguments, rows, headings, cells, empty)
 
 
 def _look(arguments: Namespace) -> tuple[Layout, Settings, list[Row]]:

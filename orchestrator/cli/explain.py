@@ -23,7 +23,7 @@ SUBJECT = "an agent's name, a task's id, or a file in the queue that is not acce
 
 
 class Explanation(NamedTuple):
-    """Why a subject is as it is: one sentence, the next step, and every rule."""
+    """The verdict on a subject: one sentence, the next step, and every rule."""
 
     subject: str
     verdict: str
@@ -75,7 +75,11 @@ def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
     for each in (item for listing in listings.values() for part in listing for item in part):
         name = os.path.basename(each.where)
         if subject in (each.where, name, name[:-3]) or os.path.abspath(subject) == each.where:
-            return _of_task(each, planned) if isinstance(each, Task) else _of_malformed(each)
+            if isinstance(each, Task):
+                return _of_task(each, planned)
+            step = f"fix or move that file: {each.where}"
+            rule = Verdict("task_malformed", False, each.reason, hint=step)
+            return Explanation(name, f"is not a task: {each.reason}", step, (rule,))
     known = [task.id for state in OPEN_STATES for task in listings[state].tasks]
     raise NotFound("agent or task", subject, [*planned.agents, *known])
 
@@ -128,9 +132,3 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
         case _ if task.pr:
             return f"is done, in pull request {task.pr}", f"orchestrator pr show {task.pr}"
     return "is done, without a pull request", None
-
-
-def _of_malformed(bad: stores.Malformed) -> Explanation:
-    step = f"fix or move that file: {bad.where}"
-    rule = Verdict("task_malformed", False, bad.reason, hint=step)
-    return Explanation(os.path.basename(bad.where), f"is not a task: {bad.reason}", step, (rule,))

@@ -1,4 +1,4 @@
-"""`init`: set a project up with its schedule, or take the set-up out again."""
+"""`init`: set a project up with its schedule, or remove the set-up."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ def _remove(layout: Layout) -> tuple[list[str], list[str]]:
 
 @command("_follow")
 def follow(arguments: Namespace) -> None:
-    """Let the schedule of a project that has one start this version, if it is newer.
+    """Update the copy of the program that the project's schedule starts, if this one is newer.
 
-    A session's start calls this after an update of the plugin, because the schedule starts a copy
-    of the program. Raises OrchestratorError; then the schedule still starts the earlier version.
+    The hook of a session's start calls this after an update of the plugin. If this raises
+    OrchestratorError, the schedule still starts the earlier version.
     """
     layout = context.changing(arguments)
     if entry := mark.schedule(layout):

@@ -13,6 +13,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, PullRequest, RunView, Snapshot, Task, iso
 from orchestrator.plan.planner import plan, refusal
 from orchestrator.plan.rules import Verdict
+from orchestrator.project import agent_memory
 from orchestrator.tasks import store as stores
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tick import observe, problems
@@ -141,12 +142,8 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
 
 def _totals(seen: Observation, running: list[Row]) -> Row:
     """Return the sums over the agents' settled runs; the time includes the active runs."""
-    sums = [state.totals for state in seen.states.values()]
-    so_far = sum(row["age_seconds"] or 0 for row in running)
-    return {
-        "runs": sum(t.runs for t in sums),
-        "input_tokens": sum(t.input_tokens for t in sums),
-        "output_tokens": sum(t.output_tokens for t in sums),
-        "cost_usd": round(sum((t.cost_usd for t in sums), 0.0), 6),
-        "seconds_running": round(sum((t.seconds_running for t in sums), 0.0) + so_far, 3),
-    }
+    totals = [state.totals._asdict() for state in seen.states.values()]
+    sums = {name: sum(each[name] for each in totals) for name in agent_memory.Totals._fields}
+    seconds = sums["seconds_running"] + sum(row["age_seconds"] or 0 for row in running)
+    cost = round(float(sums["cost_usd"]), 6)
+    return {**sums, "cost_usd": cost, "seconds_running": round(float(seconds), 3)}

@@ -21,16 +21,13 @@ def limits(arguments: Namespace) -> None:
     """
     loaded, seen = context.look(context.reading(arguments))
     found = loaded.config.queue_limits._asdict()
-    if arguments.json:
-        output.show_json(found)
-        return
-    if not loaded.good:
+    if not (loaded.good or arguments.json):
         output.warn_of(loaded.problems)
     claimed = len(seen.claimed.tasks)
     used = (len(seen.incoming.tasks) + claimed, claimed, seen.snapshot.open_prs)
     what = ("waiting and claimed tasks", "claimed tasks", "open pull requests")
-    rows = zip(found, found.values(), used, what, strict=True)
-    output.table(("limit", "value", "now", "of"), list(rows))
+    rows = list(zip(found, found.values(), used, what, strict=True))
+    output.listing(arguments, found, ("limit", "value", "now", "of"), rows, "")
 
 
 @command("limits set", argument("settings", metavar="key=value", nargs="+", help=EXAMPLE))

@@ -18,7 +18,7 @@ from orchestrator.model import Problem
 
 
 def out(text: str = "") -> None:
-    """Print one piece of text; what could move the cursor or set a colour is made visible."""
+    """Print one piece of text; its control characters are made visible."""
     print(harmless(text), flush=True)
 
 
@@ -78,6 +78,20 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         print("  ".join(cells).rstrip(), flush=True)
+
+
+def listing(
+    arguments: Namespace,
+    value: Any,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    empty: str,
+) -> None:
+    """Print `value` if JSON is wanted, else the rows as a table; without rows, `empty`."""
+    if not rows or arguments.json:
+        answer(arguments, value, *filter(None, [empty]))
+    else:
+        table(headings, rows)
 
 
 def console() -> Any:

@@ -36,13 +36,10 @@ def list_all(arguments: Namespace) -> None:
     """
     layout = context.layout(arguments)
     prs = context.pull_requests(layout, context.settings(layout).config)
-    if arguments.json:
-        output.show_json([json_rows.pull_request_row(pr) for pr in prs])
-    elif prs:
-        headings = ("id", "state", "verdict", "task", "title", "branch")
-        output.table(headings, [[getattr(pr, name) for name in headings] for pr in prs])
-    else:
-        output.out("no pull requests yet")
+    headings = ("id", "state", "verdict", "task", "title", "branch")
+    cells = [[getattr(pr, name) for name in headings] for pr in prs]
+    value = [json_rows.pull_request_row(pr) for pr in prs]
+    output.listing(arguments, value, headings, cells, "no pull requests yet")
 
 
 @command("pr show", ID)

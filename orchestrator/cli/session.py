@@ -71,7 +71,7 @@ def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
 
 @command("_skill", argument("name", metavar="NAME", help="the name of the skill"))
 def show_skill(arguments: Namespace) -> None:
-    """Print a skill as an agent of this project is told it; the shipped skill outside a project."""
+    """Print a skill as this project's agents get it; outside a project, the shipped skill."""
     try:
         own = context.layout(arguments).commands
     except OrchestratorError:

@@ -71,16 +71,13 @@ def list_tasks(arguments: Namespace) -> None:
     tasks = [task for listing in listings for task in listing.tasks]
     if arguments.role is not None:
         tasks = _with_role(tasks, arguments.role, loaded.roles)
-    if arguments.json:
-        output.show_json([json_rows.task_row(task, loaded.config) for task in tasks])
-        return
-    if tasks:
-        names = ("id", "state", "priority", "role", "title", "claimed_by", "reason", "pr")
-        headings = [name.replace("_", " ") for name in names]
-        output.table(headings, [[getattr(task, name) for name in names] for task in tasks])
-    else:
-        output.out("no tasks")
-    for bad in (bad for listing in listings for bad in listing.malformed):
+    names = ("id", "state", "priority", "role", "title", "claimed_by", "reason", "pr")
+    headings = [name.replace("_", " ") for name in names]
+    cells = [[getattr(task, name) for name in names] for task in tasks]
+    value = [json_rows.task_row(task, loaded.config) for task in tasks]
+    output.listing(arguments, value, headings, cells, "no tasks")
+    malformed = (bad for listing in listings for bad in listing.malformed)
+    for bad in () if arguments.json else malformed:
         output.err(f"task_malformed: {bad.where}: {bad.reason}")
 
 
