@@ -1,7 +1,6 @@
 """List, show, add, change and pause agents.
 
 examples:
-  orchestrator agent list
   orchestrator agent add impl-agent-2 --role implementer interval_seconds=120
   orchestrator agent pause --all
 """
@@ -23,7 +22,7 @@ from orchestrator.project import agent_memory
 
 Row = dict[str, Any]
 
-NAME = argument("name", metavar="NAME", help="the name of the agent")
+NAME = argument("name", metavar="NAME", help="the name of an agent")
 SETTINGS = argument(
     "settings", metavar="key=value", nargs="*", help="a setting, such as interval_seconds=60"
 )
@@ -33,11 +32,7 @@ group("agent", __doc__)
 
 @command("agent list")
 def list_agents(arguments: Namespace) -> None:
-    """List every agent, its state and why it does not start.
-
-    examples:
-      orchestrator agent list
-    """
+    """List every agent, its state and why it does not start."""
     _, loaded, rows = _look(arguments)
     names = ("name", "role", "state", "reason", "due_in_seconds", "task", "last_outcome")
     headings = ("name", "role", "state", "reason", "due in", "task", "last outcome")
@@ -62,11 +57,7 @@ def _cell(name: str, value: Any) -> object:
 
 @command("agent show", NAME)
 def show(arguments: Namespace) -> None:
-    """Show one agent: its settings, ports, last run and totals.
-
-    examples:
-      orchestrator agent show impl-agent-1
-    """
+    """Show one agent: its settings, ports, last run and totals."""
     layout, loaded, rows = _look(arguments)
     agent = context.agent_named(loaded.config, arguments.name)
     state = agent_memory.read(layout, agent.name)
@@ -136,11 +127,7 @@ def _assignments(words: list[str]) -> dict[str, object]:
 
 @command("agent remove", NAME)
 def remove(arguments: Namespace) -> None:
-    """Remove an agent from agents.yaml; its runs and its worktree are kept.
-
-    examples:
-      orchestrator agent remove impl-agent-2
-    """
+    """Remove an agent from agents.yaml; its runs and its worktree are kept."""
     layout = context.changing(arguments)
     name = arguments.name
     if agent_memory.read(layout, name).run is not None:

@@ -15,12 +15,7 @@ _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 @command("doctor")
 def examine(arguments: Namespace) -> None:
-    """Check the set-up in the environment of the schedule; each finding says what to do.
-
-    examples:
-      orchestrator doctor
-      orchestrator doctor --json
-    """
+    """Check the set-up in the environment of the schedule; each finding says what to do."""
     from orchestrator.setup import doctor
 
     try:

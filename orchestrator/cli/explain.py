@@ -33,12 +33,7 @@ class Explanation(NamedTuple):
 
 @command("explain", argument("subject", metavar="AGENT|TASK", help=SUBJECT))
 def explain(arguments: Namespace) -> None:
-    """Say why an agent does not start, or why a task is not claimed: each rule and its verdict.
-
-    examples:
-      orchestrator explain impl-agent-1
-      orchestrator explain TASK-a1b2c3d4
-    """
+    """Say why an agent does not start, or why a task is not claimed: each rule and its verdict."""
     layout = context.layout(arguments)
     loaded, seen = context.look(layout)
     now = context.now()

@@ -68,11 +68,7 @@ def _item(layout: Layout, name: str) -> Item:
     "inbox answer", ID, argument("text", metavar="TEXT", help="the answer; - reads standard input")
 )
 def answer(arguments: Namespace) -> None:
-    """Answer a task's question: the task returns to the queue; its next prompt has the answer.
-
-    examples:
-      orchestrator inbox answer TASK-a1b2c3d4 'Keep the old format.'
-    """
+    """Answer a task's question: the task returns to the queue; its next prompt has the answer."""
     layout = context.changing(arguments)
     text = body_text.read("-") if arguments.text == "-" else arguments.text
     if not text.strip():
@@ -143,12 +139,7 @@ def _refuse_unapproved(layout: Layout, name: str) -> None:
 
 @command("inbox dismiss", ID)
 def dismiss(arguments: Namespace) -> None:
-    """Remove an item from the inbox: a task keeps its state, a suspended agent is resumed.
-
-    examples:
-      orchestrator inbox dismiss TASK-a1b2c3d4
-      orchestrator inbox dismiss agent:pm-agent
-    """
+    """Remove an item from the inbox: a task keeps its state, a suspended agent is resumed."""
     layout = context.changing(arguments)
     item = _item(layout, arguments.id)
     if item.agent:

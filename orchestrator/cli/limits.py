@@ -14,11 +14,7 @@ EXAMPLE = "a limit, such as max_incoming=30"
 
 @command("limits")
 def limits(arguments: Namespace) -> None:
-    """Show the queue's limits, and how much of each is used.
-
-    examples:
-      orchestrator limits
-    """
+    """Show the queue's limits, and how much of each is used."""
     loaded, seen = context.look(context.reading(arguments))
     found = loaded.config.queue_limits._asdict()
     if not (loaded.good or arguments.json):
@@ -32,11 +28,7 @@ def limits(arguments: Namespace) -> None:
 
 @command("limits set", argument("settings", metavar="key=value", nargs="+", help=EXAMPLE))
 def set_limits(arguments: Namespace) -> None:
-    """Change the limits of the queue.
-
-    examples:
-      orchestrator limits set max_claimed=3 max_open_prs=5
-    """
+    """Change the limits of the queue."""
     layout = context.changing(arguments)
     values = dict(map(edit.parse_assignment, arguments.settings))
     done = change.apply(layout, lambda text: edit.set_values(text, ("queue_limits",), values))

@@ -1,7 +1,7 @@
 """Declares commands, and builds argparse's parser of the declared commands.
 
 A command's arguments are data, and its help is its function's docstring: the first paragraph is the
-summary, and the rest is shown below the options.
+summary, and the rest, its examples, is shown below the options.
 """
 
 from __future__ import annotations
@@ -56,6 +56,15 @@ _MEANT = {
     "help": "--help",
     "start": "agent resume",
     "kill": "stop",
+}
+#: Values of arguments, for the example of a command whose docstring has none.
+_VALUES = {
+    **dict.fromkeys(("agent", "name", "subject"), "impl-agent-1"),
+    **dict.fromkeys(("id", "ids"), "TASK-a1b2c3d4"),
+    "pr": "3",
+    "settings": "max_claimed=3",
+    "state": "done",
+    "text": "'Keep the old format.'",
 }
 _HELP = """Runs coding agents over a queue of markdown tasks.
 
@@ -175,6 +184,7 @@ def _help(text: str) -> dict[str, Any]:
 def _fill(parser: Parser, words: str) -> None:
     """Add a command's arguments, and what `parse` and `main` want to know."""
     run, _, arguments = COMMANDS[words]
+    example = f"examples:\n  {parser.prog}"
     # The options of every command may stand anywhere; the help of `orchestrator` shows them.
     for name, action in ("--project", "store"), ("--json", "store_true"):
         hidden = argparse.SUPPRESS
@@ -183,6 +193,8 @@ def _fill(parser: Parser, words: str) -> None:
         target = parser if isinstance(each, tuple) else parser.add_mutually_exclusive_group()
         for names, options in [each] if isinstance(each, tuple) else each:
             target.add_argument(*names, **options)
+            example += f" {_VALUES[names[0]]}" if names[0] in _VALUES else ""
             if options.get("nargs") in ("*", "+"):
                 parser.set_defaults(rest=names[0])
+    parser.epilog = parser.epilog or example
     parser.set_defaults(parser=parser, **({"command": run} if run else {}))

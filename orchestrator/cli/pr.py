@@ -1,7 +1,6 @@
 """List, show, merge or close pull requests.
 
 examples:
-  orchestrator pr list
   orchestrator pr show 3
   orchestrator pr merge 3
 """
@@ -22,18 +21,14 @@ from orchestrator.system import locks
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
 LANDING_WAIT = 900.0
-ID = argument("id", metavar="ID", help="the id of a pull request, as `pr list` shows it")
+ID = argument("pr", metavar="ID", help="the id of a pull request, as `pr list` shows it")
 
 group("pr", __doc__)
 
 
 @command("pr list")
 def list_all(arguments: Namespace) -> None:
-    """List the pull requests of all agents' branches.
-
-    examples:
-      orchestrator pr list
-    """
+    """List the pull requests of all agents' branches."""
     layout = context.layout(arguments)
     prs = context.pull_requests(layout, context.settings(layout).config)
     headings = ("id", "state", "verdict", "task", "title", "branch")
@@ -44,13 +39,9 @@ def list_all(arguments: Namespace) -> None:
 
 @command("pr show", ID)
 def show(arguments: Namespace) -> None:
-    """Show one pull request, and the command that shows its changes.
-
-    examples:
-      orchestrator pr show 3
-    """
+    """Show one pull request, and the command that shows its changes."""
     layout = context.layout(arguments)
-    pr = _find(layout, context.settings(layout).config, arguments.id)
+    pr = _find(layout, context.settings(layout).config, arguments.pr)
     stat = call.run(layout.root, "diff", "--stat", f"{pr.base}...{pr.head}")
     said = f"""\
 {pr.id}: {pr.title}
@@ -70,14 +61,10 @@ def _find(layout: Layout, config: Config, pr_id: str) -> PullRequest:
 
 @command("pr merge", ID)
 def merge(arguments: Namespace) -> None:
-    """Merge a pull request into its base branch, after the checks pass on the merged result.
-
-    examples:
-      orchestrator pr merge 3
-    """
-    commit = merge_pull_request(context.changing(arguments), arguments.id)
-    value = {"id": arguments.id, "state": "merged", "commit": commit}
-    said = f"merged {arguments.id}: the base is now at {commit[:12]}"
+    """Merge a pull request into its base branch, after the checks pass on the merged result."""
+    commit = merge_pull_request(context.changing(arguments), arguments.pr)
+    value = {"id": arguments.pr, "state": "merged", "commit": commit}
+    said = f"merged {arguments.pr}: the base is now at {commit[:12]}"
     output.answer(arguments, value, said)
 
 
@@ -94,14 +81,10 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str:
 
 @command("pr close", ID)
 def close(arguments: Namespace) -> None:
-    """Close a pull request without merging it; its branch is kept.
-
-    examples:
-      orchestrator pr close 3
-    """
+    """Close a pull request without merging it; its branch is kept."""
     layout = context.changing(arguments)
     where = forges.of_project(layout, context.good_settings(layout).config)
-    pr = where.show(arguments.id)
+    pr = where.show(arguments.pr)
     if pr.state != "open":
         hint = "see: orchestrator pr list"
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")

@@ -20,10 +20,6 @@ from orchestrator.tick.stop import end_runs
 def stop(arguments: Namespace) -> None:
     """Stop a run with all its processes, and pause its agent; the run does not count
     as an attempt.
-
-    examples:
-      orchestrator stop impl-agent-1
-      orchestrator stop --all
     """
     layout = context.changing(arguments)
     given = [] if arguments.agent is None else [arguments.agent]

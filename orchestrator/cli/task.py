@@ -3,7 +3,6 @@
 examples:
   orchestrator task add --title 'Fix the login form' --role implement
   orchestrator task list --state incoming
-  orchestrator task show TASK-a1b2c3d4
 """
 
 from __future__ import annotations
@@ -94,11 +93,7 @@ def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Tas
 
 @command("task show", argument("id", metavar="ID", help="the id of a task"))
 def show_task(arguments: Namespace) -> None:
-    """Show a task's text, history and pull request, and the command that shows its diff.
-
-    examples:
-      orchestrator task show TASK-a1b2c3d4
-    """
+    """Show a task's text, history and pull request, and the command that shows its diff."""
     layout = context.reading(arguments)
     loaded = context.settings(layout)
     store = stores.of_project(layout)

@@ -19,12 +19,7 @@ from orchestrator.tasks import store as stores
     flag("--all", "retry every failed and blocked task, including cancelled tasks"),
 )
 def retry(arguments: Namespace) -> None:
-    """Put failed or blocked tasks back into the queue, and count their attempts from 0.
-
-    examples:
-      orchestrator task retry TASK-a1b2c3d4
-      orchestrator task retry --all
-    """
+    """Put failed or blocked tasks back into the queue, and count their attempts from 0."""
     layout = context.changing(arguments)
     ids = context.names(arguments, arguments.ids, "tasks")
     store = stores.of_project(layout)
@@ -41,11 +36,7 @@ def retry(arguments: Namespace) -> None:
 
 @command("task cancel", argument("ids", nargs="+", metavar="ID", help="the id of a task"))
 def cancel(arguments: Namespace) -> None:
-    """Cancel tasks: move them to failed with the reason `cancelled`, and end their runs.
-
-    examples:
-      orchestrator task cancel TASK-a1b2c3d4
-    """
+    """Cancel tasks: move them to failed with the reason `cancelled`, and end their runs."""
     from orchestrator.tick import stop
 
     layout = context.changing(arguments)
@@ -95,12 +86,7 @@ def _fitting(store: stores.Store, ids: list[str], states: Collection[str]) -> li
     flag("--force", "stop the run that works on the task, and move the task"),
 )
 def move(arguments: Namespace) -> None:
-    """Move a task to another state by hand.
-
-    examples:
-      orchestrator task move TASK-a1b2c3d4 done
-      orchestrator task move TASK-a1b2c3d4 incoming --force
-    """
+    """Move a task to another state by hand."""
     from orchestrator.tick import stop
 
     layout = context.changing(arguments)

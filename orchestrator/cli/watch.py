@@ -27,12 +27,7 @@ SECONDS = f"seconds between two updates (default: {INTERVAL:g})"
 
 @command("watch", argument("--interval", type=float, default=INTERVAL, metavar="S", help=SECONDS))
 def watch(arguments: Namespace) -> None:
-    """Show status, updated continuously; without a terminal, print it after each change.
-
-    examples:
-      orchestrator watch
-      orchestrator watch --interval 10
-    """
+    """Show status, updated continuously; without a terminal, print it after each change."""
     if not SHORTEST <= arguments.interval <= LONGEST:
         raise UsageError(
             f"--interval takes {SHORTEST} to {LONGEST:.0f} seconds",
