@@ -331,7 +331,7 @@ def test_a_base_that_fails_its_checks_stops_landing_and_blames_no_author(world: 
     assert [world.state(pr) for pr in prs] == [("open", "approved")] * 2
     assert {world.store.find(f"T{n}").state for n in range(2)} == {"done"}
     assert world.main() == red
-    problem = system_faults.landing_fault(world.layout)
+    problem = system_faults.read(world.layout.landing_fault)
     assert problem is not None
     assert problem.code == "base_red"
     before = count.read_text()
@@ -342,7 +342,7 @@ def test_a_base_that_fails_its_checks_stops_landing_and_blames_no_author(world: 
     sh(other, "-c", "user.name=O", "-c", "user.email=o@x", "commit", "--quiet", "-m", "Repair")
     sh(other, "push", "--quiet", "origin", "main")
     assert [line.split()[0] for line in world.land(later=2000, checks=checks)] == ["merged"] * 2
-    assert system_faults.landing_fault(world.layout) is None
+    assert system_faults.read(world.layout.landing_fault) is None
 
 
 def test_a_refused_merge_is_tried_again_without_its_checks(world: World) -> None:
