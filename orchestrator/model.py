@@ -111,6 +111,8 @@ class Retention(NamedTuple):
     days: float = 30
     #: Size in megabytes at which `events.jsonl` is rotated; one old file is kept.
     events_mb: float = 10
+    #: What happens to the remote's branch of a merged pull request: "delete" or "keep".
+    remote_branches: str = "delete"
 
 
 class Agent(NamedTuple):

@@ -16,9 +16,9 @@ from store_contract import entry, new_task
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import repository, worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Config, Given, PullRequest, Review, Task
+from orchestrator.model import STATES, Config, Given, PullRequest, Retention, Review, Task
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import landing, merging, review, states
+from orchestrator.pulls import landing, merging, remote_branches, review, states
 from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import history
@@ -316,6 +316,21 @@ def test_a_pull_request_whose_task_is_gone_lands_only_by_a_person(world: World) 
     Path(world.store.find("T1").where).unlink()
     assert world.land() == []
     assert merge(world, pr) == world.main()
+
+
+def test_the_remotes_branches_of_merged_work_go_unless_they_moved_on(world: World) -> None:
+    one, other, kept = (world.deliver(f"T{n}", {f"{n}.txt": "x\n"}) for n in range(3))
+    world.land(review=world.config.review._replace(merge_method="squash"))
+    moved = world.branch("T1", {"later.txt": "x\n"})
+    assert world.remote
+    sh(world.remote, "update-ref", "-d", "refs/heads/agent/T2")
+    states.refresh(world.layout, world.config, [])
+    assert len(remote_branches.drop_merged(world.layout, world.config)) == 2
+    left = sh(world.remote, "for-each-ref", "--format=%(objectname)", "refs/heads/agent").split()
+    assert left == [moved]
+    assert [pr.state for pr in (one, other, kept)] == ["open"] * 3
+    keep = world.config._replace(retention=Retention(remote_branches="keep"))
+    assert remote_branches.drop_merged(world.layout, keep) == []
 
 
 # --- a base that fails by itself -----------------------------------------------------------------

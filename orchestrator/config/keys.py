@@ -143,7 +143,12 @@ def _agent(reading: Reading, node: Node, where: str) -> Agent:
 _LIMITS = dict.fromkeys(QueueLimits._fields, _COUNT)
 _BUDGETS = {"run_usd": _RUN_MONEY, "daily_usd": _MONEY, "task_usd": _RUN_MONEY}
 _CLIENT = {"command": _command, "sandbox": boolean}
-_RETENTION = {"runs": _POSITIVE, "days": number(0, 36_500), "events_mb": number(0.1, 1000)}
+_RETENTION = {
+    "runs": _POSITIVE,
+    "days": number(0, 36_500),
+    "events_mb": number(0.1, 1000),
+    "remote_branches": one_of(("delete", "keep")),
+}
 _RETRY = {"max_attempts": _POSITIVE, "backoff_seconds": _SECONDS, "max_backoff_seconds": _SECONDS}
 _REVIEW = {
     "after": texts(text(), "a list of task roles"),

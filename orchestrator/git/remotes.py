@@ -53,8 +53,20 @@ def push(
     `replaces` is the commit that the product pushed there before: only this commit may be replaced.
     Raises SystemFault when the remote cannot be reached.
     """
+    return _push(cwd, remote, f"{commit}:refs/heads/{branch}", branch, replaces)
+
+
+def delete(cwd: str, remote: str, branch: str, commit: str) -> str | None:
+    """Delete a branch of the remote that is at `commit`; return as `push`. A gone one is deleted.
+
+    Raises SystemFault when the remote cannot be reached.
+    """
+    refused = _push(cwd, remote, f":refs/heads/{branch}", branch, commit)
+    return refused if refused and tips(cwd, remote, [branch]) else None
+
+
+def _push(cwd: str, remote: str, spec: str, branch: str, replaces: str | None) -> str | None:
     lease = (f"--force-with-lease=refs/heads/{branch}:{replaces}",) if replaces else ()
-    spec = f"{commit}:refs/heads/{branch}"
     options = ("--porcelain", "--no-verify", "--no-recurse-submodules")
     done = run(
         cwd, "push", *options, *_receiver(cwd, remote), *lease, remote, spec, timeout=TIMEOUT

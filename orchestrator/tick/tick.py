@@ -14,7 +14,7 @@ from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Problem, PullRequest, Snapshot
+from orchestrator.model import Action, Config, Problem, PullRequest, Snapshot
 from orchestrator.plan.planner import plan
 from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, mark
@@ -212,12 +212,21 @@ def own_process(word: str, root: str) -> None:
         said = landing.land_approved(layout, config, time.time()) if config else []
         for line in said:
             events.append(layout, time.time(), "landing", reason=line)
+        if config and any(line.startswith("merged") for line in said):
+            _drop_remote_branches(layout, config)
         if not any(line.startswith(("merged", "sent")) for line in said):
             return
     report = run_tick(layout, time.time(), wait_for_lock=AFTER_RUN_WAIT, after_run=True)
     from orchestrator.upkeep import retention
 
     retention.after_run(layout, report.actions, time.time())
+
+
+def _drop_remote_branches(layout: Layout, config: Config) -> None:
+    from orchestrator.pulls import remote_branches
+
+    for line in remote_branches.drop_merged(layout, config):
+        events.append(layout, time.time(), "clean", reason=line)
 
 
 def _apply(report: Report, action: Action, act: Callable[[Action], Action | None]) -> None:

@@ -103,6 +103,8 @@ def branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[Ite
             drop, why = False, f"pull request {pr.id} is open"
         elif ref in merged[base]:
             drop, why = True, "it is merged"
+        elif pr is not None and pr.state == "merged" and pr.head == commit:
+            drop, why = True, f"pull request {pr.id} is merged"
         else:
             drop, why = False, "it has commits that are not in its base"
         items.append(Item("branch", branch, drop, why, commit))

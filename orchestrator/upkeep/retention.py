@@ -18,7 +18,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, PullRequest
 from orchestrator.project import agent_memory, events, run_record
-from orchestrator.pulls import landing
+from orchestrator.pulls import landing, remote_branches
 from orchestrator.pulls import states as pull_states
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
@@ -144,6 +144,8 @@ def _once_a_day(layout: Layout, now: float) -> None:
             item for item in merged if now - since[item.name][1] >= config.retention.days * DAY
         ]
         files.write_json(memory_path, {"at": now, "merged": since})
+    for line in remote_branches.drop_merged(layout, config):
+        events.append(layout, now, "clean", reason=line)
     for item in clean.carry_out(layout, config, prs or [], items):
         told = {"kind": item.kind, "name": item.name, "commit": item.commit or None}
         events.append(layout, now, "clean", reason=item.why, **told)
