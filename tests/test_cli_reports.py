@@ -22,7 +22,6 @@ import runs
 from conftest import git, set_up_long_ago
 
 from orchestrator.cli import watch
-from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import agent_memory, mark
@@ -54,7 +53,7 @@ def put(
         fields.pop("depends_on").split(),
         "",
     )
-    data = task_file.render(file)
+    data = file.raw
     for event in events:
         data += history.append(data, event)
     path = Path(layout.state(state), f"{task_id}.md")
@@ -385,10 +384,10 @@ def test_status_and_watch_do_not_ask_a_forge_elsewhere(
     os.utime(asked, (time.time() - 90,) * 2)
     found = cli("status", "--json").json
     assert (found["open_prs"], found["open_prs_age_seconds"] // 10) == (1, 9)
-    loaded = load.settings(project, write_cache=False)
-    watched = watch.Watched(project)
-    for second in range(0, 120, 20):
-        assert watched.look(loaded, time.time(), float(second))["open_prs"] == 1
+    seconds = range(0, 120, 20)
+    views = watch.views(project, 0.0, clock=map(float, seconds).__next__)
+    for _, (seen, _) in zip(seconds, views, strict=False):
+        assert seen["open_prs"] == 1
     assert [call for call in calls() if call.startswith("gh ")] == []
 
 

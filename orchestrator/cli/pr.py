@@ -1,7 +1,6 @@
 """List, show, review, merge or close pull requests.
 
 examples:
-  orchestrator pr list
   orchestrator pr diff 3
   orchestrator pr request-changes 3 'Keep the old name of the option.'
   orchestrator pr merge 3
@@ -9,15 +8,13 @@ examples:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import time
 from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.command import argument, command, group
-from orchestrator.config import load
+from orchestrator.cli.parser import argument, command, group
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch, call, repository, worktree_commands
 from orchestrator.guard import client_environment
@@ -28,37 +25,20 @@ from orchestrator.system import locks
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
 LANDING_WAIT = 900.0
-ID = argument("id", metavar="ID")
+ID = argument("pr", metavar="ID", help="the id of a pull request, as `pr list` shows it")
 
 group("pr", __doc__)
 
 
 @command("pr list")
 def list_all(arguments: Namespace) -> None:
-    """List every pull request of an agent's branch.
-
-    examples:
-      orchestrator pr list
-    """
+    """List the pull requests of all agents' branches."""
     layout = context.layout(arguments)
-    prs = _known(layout, load.settings(layout, write_cache=False).config)
-    if arguments.json:
-        output.show_json([json_rows.pull_request_row(pr) for pr in prs])
-    elif prs:
-        headings = ("id", "state", "verdict", "task", "title", "branch")
-        rows = [(pr.id, pr.state, _word(layout, pr), pr.task, pr.title, pr.branch) for pr in prs]
-        output.table(headings, rows)
-    else:
-        output.out("no pull requests yet")
-
-
-def _known(layout: Layout, config: Config) -> list[PullRequest]:
-    """Return the pull requests as of the last tick. Raises OrchestratorError."""
-    prs = states.known(layout, config)
-    if prs is None:
-        hint = "see: orchestrator doctor"
-        raise OrchestratorError("the forge cannot be asked", hint, code="open_prs_unknown")
-    return prs
+    prs = context.pull_requests(layout, context.settings(layout).config)
+    headings = ("id", "state", "verdict", "task", "title", "branch")
+    cells = [(p.id, p.state, _word(layout, p), p.task, p.title, p.branch) for p in prs]
+    value = [json_rows.pull_request_row(pr) for pr in prs]
+    output.listing(arguments, value, headings, cells, "no pull requests yet")
 
 
 def _word(layout: Layout, pr: PullRequest) -> str | None:
@@ -71,52 +51,40 @@ def _word(layout: Layout, pr: PullRequest) -> str | None:
 
 @command("pr show", ID)
 def show(arguments: Namespace) -> None:
-    """Show one pull request with its text, reviews and checks.
-
-    examples:
-      orchestrator pr show 3
-    """
+    """Show one pull request with its text, its reviews and its checks."""
     layout = context.layout(arguments)
-    config = load.settings(layout, write_cache=False).config
-    pr = _named(_known(layout, config), arguments.id)
+    config = context.settings(layout).config
+    pr = _named(context.pull_requests(layout, config), arguments.pr)
     body = forges.of_project(layout, config).book.body(pr.id)
     reviews = sorted(states.reviews(layout, pr), key=lambda given: given.at or "")
     stat = call.run(layout.root, "diff", "--stat", f"{pr.base}...{pr.head}")
-    lines = [
-        f"{pr.id}: {pr.title}",
-        f"  {pr.state}; verdict: {_word(layout, pr) or 'none yet'}; task: {pr.task or '-'}",
-        f"  {pr.branch} ({pr.head[:12]}) into {pr.base}",
-        f"  {pr.url}",
-        f"  see the changes: orchestrator pr diff {pr.id}",
-        *(
-            f"  check {check.name}: {check.state}  {check.url or ''}".rstrip()
-            for check in pr.checks
-        ),
-        *(["  it conflicts with its base"] if pr.mergeable is False else []),
-        *([stat.out.rstrip()] if stat.code == 0 and stat.out else []),
-        *(["", body.strip()] if body.strip() else []),
-        *(line for given in reviews for line in _review_lines(given)),
-    ]
-    output.answer(arguments, json_rows.pull_request(pr, body, reviews), *lines)
+    said = f"""\
+{pr.id}: {pr.title}
+  {pr.state}; verdict: {_word(layout, pr) or "none yet"}; task: {pr.task or "-"}
+  {pr.branch} ({pr.head[:12]}) into {pr.base}
+  {pr.url}
+  see the changes: orchestrator pr diff {pr.id}
+"""
+    said += "".join(f"  check {c.name}: {c.state} {c.url or ''}".rstrip() + "\n" for c in pr.checks)
+    said += "  it conflicts with its base\n" if pr.mergeable is False else ""
+    said += stat.out if stat.code == 0 else ""
+    said += f"\n{body.strip()}\n" if body.strip() else ""
+    said += "".join(map(_shown, reviews))
+    output.answer(arguments, json_rows.pull_request(pr, body, reviews), said.rstrip())
 
 
-def _review_lines(given: Given) -> list[str]:
+def _shown(given: Given) -> str:
     commit = f" on {given.commit[:12]}" if given.commit else ""
-    first = f"{given.at or '-'} {given.by} ({given.kind}): {given.verdict}{commit}"
-    return ["", first, *(f"  {line}" for line in given.text.splitlines())]
+    text = "".join(f"  {line}\n" for line in given.text.splitlines())
+    return f"\n{given.at or '-'} {given.by} ({given.kind}): {given.verdict}{commit}\n{text}"
 
 
 @command("pr diff", ID)
 def diff(arguments: Namespace) -> None:
-    """Show the changes of a pull request, in the pager on a terminal.
-
-    examples:
-      orchestrator pr diff 3
-      orchestrator pr diff 3 | git apply --check
-    """
+    """Show the changes of a pull request; on a terminal in git's pager."""
     layout = context.layout(arguments)
-    config = load.settings(layout, write_cache=False).config
-    pr = _named(_known(layout, config), arguments.id)
+    config = context.settings(layout).config
+    pr = _named(context.pull_requests(layout, config), arguments.pr)
     paged = output.on_terminal() and not arguments.json
     words = ["git", "diff", "--no-ext-diff", _changes(layout, config, pr)]
     # The pager needs the locale of the person. The bytes of a diff stay as they are.
@@ -152,14 +120,10 @@ def _changes(layout: Layout, config: Config, pr: PullRequest) -> str:
 
 @command("pr checkout", ID)
 def checkout(arguments: Namespace) -> None:
-    """Check out the head of a pull request in your checkout, detached; no branch moves.
-
-    examples:
-      orchestrator pr checkout 3
-    """
+    """Check out the head of a pull request in your checkout, detached; no branch moves."""
     layout = context.changing(arguments)
     config, root = context.good_settings(layout).config, layout.root
-    pr = find(layout, config, arguments.id)
+    pr = find(layout, config, arguments.pr)
     remote = base_branch.remote_of(layout, config)
     if remote and repository.resolve(root, pr.head) is None:
         base_branch.fetch(layout, remote, [pr.branch])
@@ -195,16 +159,12 @@ def find(layout: Layout, config: Config, name: str) -> PullRequest:
 
 @command("pr merge", ID)
 def merge(arguments: Namespace) -> None:
-    """Merge into the base, after the checks pass on the merged result.
-
-    examples:
-      orchestrator pr merge 3
-    """
-    commit = merge_pull_request(context.changing(arguments), arguments.id)
-    value = {"id": arguments.id, "state": "merged" if commit else "open", "commit": commit}
-    said = f"merged {arguments.id}: the base is now at {(commit or '')[:12]}"
+    """Merge a pull request into its base branch, after the checks pass on the merged result."""
+    commit = merge_pull_request(context.changing(arguments), arguments.pr)
+    value = {"id": arguments.pr, "state": "merged" if commit else "open", "commit": commit}
+    said = f"merged {arguments.pr}: the base is now at {(commit or '')[:12]}"
     if commit is None:
-        said = f"the forge merges {arguments.id} as soon as its own rules allow it"
+        said = f"the forge merges {arguments.pr} as soon as its own rules allow it"
     output.answer(arguments, value, said)
 
 
@@ -215,24 +175,19 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
     """
     config = context.good_settings(layout).config
     try:
-        with contextlib.closing(landing.lock(layout, LANDING_WAIT)) as guard, guard:
+        with landing.lock(layout, LANDING_WAIT):
             return landing.merge(layout, config, find(layout, config, pr_id), time.time())
     except locks.LockHeld:
-        raise OrchestratorError(
-            "another merge is still running its checks", "try again later", code="landing_busy"
-        ) from None
+        message = "another merge is still running its checks"
+        raise OrchestratorError(message, "try again later", code="landing_busy") from None
 
 
 @command("pr close", ID)
 def close(arguments: Namespace) -> None:
-    """Close without merging; the branch is kept.
-
-    examples:
-      orchestrator pr close 3
-    """
+    """Close a pull request without merging it; its branch is kept."""
     layout = context.changing(arguments)
     where = forges.of_project(layout, context.good_settings(layout).config)
-    pr = where.show(arguments.id)
+    pr = where.show(arguments.pr)
     if pr.state != "open":
         hint = "see: orchestrator pr list"
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")

@@ -7,27 +7,23 @@ import secrets
 from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.command import argument, command
+from orchestrator.cli.parser import argument, command
 from orchestrator.cli.pr import ID, find
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.model import Given, Problem, PullRequest, Task, iso
 from orchestrator.pulls import forges, review
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
-TEXT = argument("text", metavar="TEXT")
+TEXT = argument("text", metavar="TEXT", help=body_text.HELP)
 
 
 @command("pr approve", ID)
 def approve(arguments: Namespace) -> None:
-    """Approve the head of a pull request; this settles every requested change before it.
-
-    examples:
-      orchestrator pr approve 3
-    """
+    """Approve the head of a pull request; this settles every requested change before it."""
     layout = context.changing(arguments)
-    pr, task = give(layout, arguments.id, "approved")
+    pr, task = give(layout, arguments.pr, "approved")
     then = f"to merge it: orchestrator pr merge {pr.id}"
     if task.state == "claimed":
         then = f"its task is claimed: a newer commit needs a new approval (see {task.id})"
@@ -38,13 +34,8 @@ def approve(arguments: Namespace) -> None:
 
 @command("pr request-changes", ID, TEXT)
 def request_changes(arguments: Namespace) -> None:
-    """Request changes: the task goes back to its author, with your text first.
-
-    examples:
-      orchestrator pr request-changes 3 'Keep the old name of the option.'
-      orchestrator pr request-changes 3 -          reads standard input
-    """
-    request(arguments, context.changing(arguments), arguments.id)
+    """Request changes: the task goes back to its author, with your text first."""
+    request(arguments, context.changing(arguments), arguments.pr)
 
 
 def request(arguments: Namespace, layout: Layout, pr_id: str) -> None:
@@ -59,14 +50,10 @@ def request(arguments: Namespace, layout: Layout, pr_id: str) -> None:
 
 @command("pr merged", ID)
 def merged(arguments: Namespace) -> None:
-    """Record that a pull request is merged, where neither the forge nor git shows it.
-
-    examples:
-      orchestrator pr merged 3
-    """
+    """Record that a pull request is merged, where neither the forge nor git shows it."""
     layout = context.changing(arguments)
     config = context.good_settings(layout).config
-    pr = find(layout, config, arguments.id)
+    pr = find(layout, config, arguments.pr)
     if pr.state != "merged":
         forges.of_project(layout, config).book.say_merged(pr.id)
         context.record_event(layout, "merged", pr=pr.id, task=pr.task)

@@ -1,7 +1,5 @@
 """What waits for a person, derived from the state of tasks, agents and pull requests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -11,7 +9,8 @@ from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, Given, PullRequest, Task, iso
 from orchestrator.pulls import states, verdicts
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 from orchestrator.text.quoting import one_line
 from orchestrator.text.words import count
 from orchestrator.tick.observe import Observation
@@ -52,8 +51,7 @@ def items(
     if prs is None:
         prs = states.known(layout, loaded.config) or ()
     found = [
-        *_blocked(store),
-        *_failed(store),
+        *_ended(store),
         *_never_ready(store, seen),
         *_agents(loaded, seen),
         *_faults(seen),
@@ -63,33 +61,29 @@ def items(
     return sorted(found, key=lambda item: order.index(item.kind))
 
 
-def _blocked(store: stores.Store) -> Iterator[Item]:
-    for task in store.list("blocked").tasks:
-        last = _last_event(store, task)
-        if last is not None and last.event == "blocked":
-            kind = "escalation" if task.reason == "max_rounds" else "question"
-            text = task.question or "The agent gave no question."
-            yield Item(task.id, kind, task.id, task.run, text, last.at)
-
-
-def _failed(store: stores.Store) -> Iterator[Item]:
-    for task in store.list("failed").tasks:
-        last = _last_event(store, task)
-        if last is not None and last.event == "failed":
+def _ended(store: Store) -> Iterator[Item]:
+    for task in (*store.list("blocked").tasks, *store.list("failed").tasks):
+        last = _last(store, task.id, _deciding)
+        if last is None or last.event != task.state:
+            continue
+        kind, text = "question", task.question or "The agent gave no question."
+        if task.state == "failed":
             why = task.error or task.reason or "no reason given"
             text = f"{task.title}: failed after {count(task.attempts, 'attempt')}: {why}"
-            yield Item(task.id, "escalation", task.id, task.run, text, last.at)
+        if task.state == "failed" or task.reason == "max_rounds":
+            kind = "escalation"
+        yield Item(task.id, kind, task.id, task.run, text, last.at)
 
 
-def _never_ready(store: stores.Store, seen: Observation) -> Iterator[Item]:
-    verdicts = seen.snapshot.dependencies
+def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
+    known = seen.snapshot.dependencies
     for task in seen.snapshot.waiting:
         broken = [
-            f"{other}: {verdicts[other].partition(': ')[2]}"
+            f"{other}: {known[other].partition(': ')[2]}"
             for other in task.depends_on
-            if verdicts.get(other, "").startswith("broken")
+            if known.get(other, "").startswith("broken")
         ]
-        last = _last_event(store, task) if broken else None
+        last = _last(store, task.id, _deciding) if broken else None
         if broken and (last is None or last.event != "dismissed"):
             text = f"{task.title}: cannot start because of {'; '.join(broken)}"
             yield Item(task.id, "escalation", task.id, task.run, text)
@@ -116,7 +110,7 @@ def _faults(seen: Observation) -> Iterator[Item]:
 
 
 def _approvals(
-    layout: Layout, loaded: Settings, store: stores.Store, prs: Iterable[PullRequest]
+    layout: Layout, loaded: Settings, store: Store, prs: Iterable[PullRequest]
 ) -> Iterator[Item]:
     """Yield the approved pull requests that a person must merge, or to which a person objects."""
     config = loaded.config
@@ -131,7 +125,7 @@ def _approvals(
         # During its rework nothing waits for a person.
         if text is None or (task and task.state in ("incoming", "claimed")):
             continue
-        last = task and _last(store, task, lambda word: word in ("dismissed", "review", "done"))
+        last = _last(store, pr.task, lambda word: word in ("dismissed", "review", "done"))
         if last and last.event == "dismissed" and last.fields.get("pr") == pr.id:
             continue
         since = last.at if last and last.event == "review" else None
@@ -155,7 +149,7 @@ def _objected(pr: PullRequest, reviews: list[Given]) -> str | None:
     return f"{newest.by} approved it, but {said}. To overrule that: orchestrator pr approve {pr.id}"
 
 
-def _task_of(store: stores.Store, pr: PullRequest) -> Task | None:
+def _task_of(store: Store, pr: PullRequest) -> Task | None:
     try:
         return store.find(pr.task) if pr.task is not None else None
     except OrchestratorError:
@@ -183,15 +177,15 @@ def next_step(layout: Layout, item: Item) -> str:
     return f"orchestrator {first}; or: orchestrator inbox dismiss {item.id}"
 
 
-def _last_event(store: stores.Store, task: Task) -> Entry | None:
-    """Return the last event of a task's history that decides whether a person is needed."""
-    return _last(store, task, lambda word: word not in ("review", "delivered"))
+def _deciding(word: str) -> bool:
+    """Whether an event of a task's history decides if a person is needed."""
+    return word not in ("review", "delivered")
 
 
-def _last(store: stores.Store, task: Task, wanted: Callable[[str], bool]) -> Entry | None:
-    """Return the last wanted event of a task; also None if the task's file cannot be read."""
+def _last(store: Store, task_id: str | None, wanted: Callable[[str], bool]) -> Entry | None:
+    """Return the last wanted event of a task; also None if the task cannot be read."""
     try:
-        history = store.read(task).history
+        history = store.read(store.find(task_id)).history if task_id else ()
     except OrchestratorError:
         return None
     return next((entry for entry in reversed(history) if wanted(entry.event)), None)
