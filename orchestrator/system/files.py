@@ -121,10 +121,7 @@ def is_plain_name(name: object) -> bool:
 
 
 def append_line(path: str, line: str) -> None:
-    """Append one whole line, also if other processes append or rotate at the same time.
-
-    Raises OSError.
-    """
+    """Append one whole line, also if other processes append or rotate. Raises OSError."""
     with locks.Lock(path, math.inf) as lock:
         descriptor = lock.descriptor
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
