@@ -31,7 +31,8 @@ def main(arguments: "list[str] | None" = None) -> int:
     if words and words[0] in ("_after_run", "_land"):
         from orchestrator.tick.tick import own_process
 
-        return own_process(words[0], words[1])
+        own_process(words[0], words[1])
+        return 0
     from orchestrator.cli.main import main as run_command
 
     return run_command(words)

@@ -20,7 +20,7 @@ from orchestrator.project import faults as system_faults
 from orchestrator.pulls import forges, review
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files, locks
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: How often a merge is repeated because the base moved meanwhile.
 TRIES = 3

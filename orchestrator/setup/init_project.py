@@ -19,7 +19,7 @@ from orchestrator.model import iso
 from orchestrator.project import mark
 from orchestrator.setup import probes, skills, user_files
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: The permission bits that let other users into a folder.
 OTHERS = 0o077
@@ -115,7 +115,8 @@ def _started(text: str) -> str:
 def _warnings(layout: Layout) -> list[str]:
     """Return the warnings about missing parts. Starts no program."""
     config = load.settings(layout, write_cache=False).config
-    looked = (program.find(config, layout.root, os.environ), probes.gh_absent(layout, config))
+    found_client = program.find(registry.of_config(config), config, layout.root, os.environ)
+    looked = (found_client, probes.gh_absent(layout, config))
     found = [f"{e.message}; {e.hint}" for e in looked if isinstance(e, Finding)]
     if remotes.url(layout.root, config.remote) is None:
         found.append(f"there is no remote {config.remote!r}: branches stay in this repository")

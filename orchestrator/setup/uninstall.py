@@ -19,7 +19,7 @@ from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.upkeep import clean
 
 #: Seconds to wait for an active tick.

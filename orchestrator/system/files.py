@@ -98,8 +98,16 @@ def read_regular(path: str, limit: int = MOST_READ) -> bytes:
 def read_json(path: str) -> dict[str, Any] | None:
     """Return the JSON object at `path`; None if the file is missing or not a JSON object."""
     try:
-        value = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError):
+        return json_object(read_regular(path))
+    except OSError:
+        return None
+
+
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a text; None if the text is anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -20,7 +20,7 @@ from orchestrator.project import agent_memory, run_record
 from orchestrator.pulls import landing
 from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.system import commands, files, locks
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: Seconds after which a temporary file has lost the process that wrote it.
 ABANDONED = 3600.0

@@ -21,7 +21,7 @@ from orchestrator.project import agent_memory, events, run_record
 from orchestrator.pulls import landing
 from orchestrator.pulls import states as pull_states
 from orchestrator.system import files, locks
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.upkeep import clean
 
 #: Run folders of one agent that one tick removes: some milliseconds.
