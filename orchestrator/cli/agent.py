@@ -23,9 +23,8 @@ from orchestrator.project import agent_memory
 Row = dict[str, Any]
 
 NAME = argument("name", metavar="NAME", help="the name of an agent")
-SETTINGS = argument(
-    "settings", metavar="key=value", nargs="*", help="a setting, such as interval_seconds=60"
-)
+SETTING = "a setting, such as interval_seconds=60"
+SETTINGS = argument("settings", metavar="key=value", nargs="*", help=SETTING)
 
 group("agent", __doc__)
 
@@ -118,10 +117,8 @@ def add(arguments: Namespace) -> None:
 def _assignments(words: list[str]) -> dict[str, object]:
     values = dict(map(edit.parse_assignment, words))
     if "name" in values:
-        raise UsageError(
-            "an agent's name cannot change: its folder and its runs have that name",
-            "add another agent: orchestrator agent add NEW --role ROLE",
-        )
+        message = "an agent's name cannot change: its folder and its runs have that name"
+        raise UsageError(message, "add another agent: orchestrator agent add NEW --role ROLE")
     return values
 
 

@@ -17,6 +17,7 @@ from orchestrator.tasks import store as stores
 from orchestrator.tasks import task_file
 from orchestrator.text.words import count
 
+DEPENDS_ON = "a task that must be done first (repeatable, or a list with commas)"
 #: `CREATED_BY` of a task that no agent created.
 PERSON = "human"
 
@@ -33,13 +34,7 @@ PERSON = "human"
         help="P0 is first (default: P2)",
     ),
     argument("--branch", metavar="B", help="base branch (default: as configured)"),
-    argument(
-        "--depends-on",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="a task that must be done first (repeatable, or a list with commas)",
-    ),
+    argument("--depends-on", action="append", default=[], metavar="ID", help=DEPENDS_ON),
     [
         argument("--body-file", metavar="F", help="a file with the text; - reads standard input"),
         argument("--body", metavar="TEXT", help="the text of the task"),
@@ -73,16 +68,10 @@ def add(arguments: Namespace) -> None:
         if not arguments.force:
             _refuse_duplicate(store, arguments.title, role, agent)
             _refuse_full(store, loaded.config.queue_limits.max_incoming)
+        title, priority, branch = arguments.title.strip(), arguments.priority, arguments.branch
+        created, by = iso(context.now()) or "", agent or PERSON
         file = task_file.new(
-            store.new_id(),
-            arguments.title.strip(),
-            role,
-            arguments.priority,
-            arguments.branch,
-            iso(context.now()) or "",
-            agent or PERSON,
-            depends_on,
-            body,
+            store.new_id(), title, role, priority, branch, created, by, depends_on, body
         )
         path = store.add(file)
     context.record_event(layout, "added", task=file.id, title=file.title)
@@ -99,9 +88,8 @@ def _settings(layout: Layout) -> Settings:
         return loaded
     if load.last_good(layout) is None:
         return context.good_settings(layout)
-    output.err(
-        "warning: agents.yaml is broken (see: orchestrator status); its last valid limits apply"
-    )
+    why = "agents.yaml is broken (see: orchestrator status); its last valid limits apply"
+    output.err(f"warning: {why}")
     return loaded
 
 
@@ -158,8 +146,6 @@ def _refuse_full(store: stores.Store, limit: int) -> None:
     number = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
     if number >= limit:
         known = count(number, "task")
-        raise OrchestratorError(
-            f"the queue is full: {known} waiting or claimed, max_incoming is {limit}",
-            "wait until agents finish tasks, or: orchestrator limits set max_incoming=N",
-            code="max_incoming",
-        )
+        message = f"the queue is full: {known} waiting or claimed, max_incoming is {limit}"
+        hint = "wait until agents finish tasks, or: orchestrator limits set max_incoming=N"
+        raise OrchestratorError(message, hint, code="max_incoming")
