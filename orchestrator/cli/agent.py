@@ -35,7 +35,10 @@ def list_agents(arguments: Namespace) -> None:
     _, loaded, rows = _look(arguments)
     names = ("name", "role", "state", "reason", "due_in_seconds", "task", "last_outcome")
     headings = ("name", "role", "state", "reason", "due in", "task", "last outcome")
-    cells = [[_cell(name, row[name]) for name in names] for row in rows]
+    for row in rows if not arguments.json else ():
+        due = row["due_in_seconds"]
+        row["due_in_seconds"] = "now" if due == 0 else due and f"{due} s"
+    cells = [[row[name] for name in names] for row in rows]
     empty = "no agents; add one: orchestrator agent add --help" if loaded.good else ""
     output.listing(arguments, rows, headings, cells, empty)
 
@@ -46,12 +49,6 @@ def _look(arguments: Namespace) -> tuple[Layout, Settings, list[Row]]:
     if not loaded.good:
         output.warn_of(loaded.problems)
     return layout, loaded, json_rows.agent_rows(loaded.config, seen.snapshot, context.now())
-
-
-def _cell(name: str, value: Any) -> object:
-    if name != "due_in_seconds" or value is None:
-        return value
-    return f"{value} s" if value else "now"
 
 
 @command("agent show", NAME)

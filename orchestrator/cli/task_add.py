@@ -17,6 +17,7 @@ from orchestrator.tasks import store as stores
 from orchestrator.tasks import task_file
 from orchestrator.text.words import count
 
+PRIORITY = "P0 is first (default: P2)"
 DEPENDS_ON = "a task that must be done first (repeatable, or a list with commas)"
 #: `CREATED_BY` of a task that no agent created.
 PERSON = "human"
@@ -26,13 +27,7 @@ PERSON = "human"
     "task add",
     argument("--title", required=True, help="the title, one line"),
     argument("--role", required=True, help="which agents take the task: implement, test, ..."),
-    argument(
-        "--priority",
-        type=str.upper,
-        choices=PRIORITIES,
-        default="P2",
-        help="P0 is first (default: P2)",
-    ),
+    argument("--priority", type=str.upper, choices=PRIORITIES, default="P2", help=PRIORITY),
     argument("--branch", metavar="B", help="base branch (default: as configured)"),
     argument("--depends-on", action="append", default=[], metavar="ID", help=DEPENDS_ON),
     [
@@ -106,9 +101,8 @@ def task_role(word: str, roles: dict[str, Role], *, force: bool) -> str:
     if force:
         return word
     names = sorted(known)
-    if word in roles:
-        message, hint = f"agents with the role {word!r} take no tasks", did_you_mean(word, names)
-    else:
+    message, hint = f"agents with the role {word!r} take no tasks", did_you_mean(word, names)
+    if word not in roles:
         message = f"no role takes tasks with ROLE {word!r}"
         hint = did_you_mean(word, [*names, *roles], f"known: {', '.join(names)}")
     raise OrchestratorError(message, f"{hint} (--force adds it anyway)", code="unknown_role")
