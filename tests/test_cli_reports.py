@@ -52,7 +52,7 @@ def put(
         fields.pop("depends_on").split(),
         "",
     )
-    data = task_file.render(file)
+    data = file.raw
     for event in events:
         data += history.append(data, event)
     path = Path(layout.state(state), f"{task_id}.md")

@@ -61,7 +61,7 @@ def _set_each(text: str, names: list[str], value: bool) -> str:
 
 def _pause_everything(layout: Layout) -> str:
     """Set the top level's `paused`, also in a broken file; return what that achieves."""
-    written = change.set_paused(layout, None, True)
+    written = change.pause(layout, None)
     good = context.settings(layout).good
     if written and not good:
         output.err("warning: agents.yaml is broken; it now has `paused: true` for when it is fixed")

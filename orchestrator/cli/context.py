@@ -24,7 +24,7 @@ def now() -> float:
 
 def layout(arguments: Namespace) -> Layout:
     """Return the project around `--project` or the current folder. Raises OrchestratorError."""
-    return mark.find(arguments.project or os.getcwd(), dict(os.environ))
+    return mark.find(arguments.project or os.getcwd())
 
 
 def running_agent() -> str | None:

@@ -15,7 +15,7 @@ from orchestrator.model import OPEN_STATES, STATES, Task, iso
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.text.quoting import one_line
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
@@ -23,12 +23,17 @@ SUBJECT = "an agent's name, a task's id, or a file in the queue that is not acce
 
 
 class Explanation(NamedTuple):
-    """The verdict on a subject: one sentence, the next step, and every rule."""
+    """The verdict on a subject: one sentence, and every rule."""
 
     subject: str
     verdict: str
-    next_step: str | None
     rules: tuple[Verdict, ...]
+
+    @property
+    def next_step(self) -> str | None:
+        """The hint of the first rule that is not ok."""
+        refused = refusal(self.rules)
+        return refused and refused.hint
 
 
 @command("explain", argument("subject", metavar="AGENT|TASK", help=SUBJECT))
@@ -74,22 +79,19 @@ def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
                 return _of_task(each, planned)
             step = f"fix or move that file: {each.where}"
             rule = Verdict("task_malformed", False, each.reason, hint=step)
-            return Explanation(name, f"is not a task: {each.reason}", step, (rule,))
+            return Explanation(name, f"is not a task: {each.reason}", (rule,))
     known = [task.id for state in OPEN_STATES for task in listings[state].tasks]
     raise NotFound("agent or task", subject, [*planned.agents, *known])
 
 
 def _of_agent(name: str, planned: Plan) -> Explanation:
     rules = planned.agents[name]
-    refused = refusal(rules)
-    if refused is not None:
+    if refused := refusal(rules):
         is_running = refused.code == "running"
         verb = "is running" if is_running else f"does not start: {refused.code}"
-        return Explanation(name, f"{verb} ({refused.detail})", refused.hint, rules)
-    starts = (action for action in planned.actions if action.action == "start")
-    task = next(action.task for action in starts if action.agent == name)
-    what = f"takes {task}" if task else "starts"
-    return Explanation(name, f"{what} at the next tick", None, rules)
+        return Explanation(name, f"{verb} ({refused.detail})", rules)
+    task = next(a.task for a in planned.actions if a.action == "start" and a.agent == name)
+    return Explanation(name, f"{f'takes {task}' if task else 'starts'} at the next tick", rules)
 
 
 def _of_task(task: Task, planned: Plan) -> Explanation:
@@ -97,13 +99,12 @@ def _of_task(task: Task, planned: Plan) -> Explanation:
     if task.state != "incoming" or rules is None:
         verdict, step = _elsewhere(task)
         rule = Verdict("waiting", False, f"the task is in {task.state}", hint=step)
-        return Explanation(task.id, verdict, step, (rule,))
-    refused = refusal(rules)
-    if refused is not None:
+        return Explanation(task.id, verdict, (rule,))
+    if refused := refusal(rules):
         verdict = f"is not claimed: {refused.code} ({refused.detail})"
-        return Explanation(task.id, verdict, refused.hint, rules)
+        return Explanation(task.id, verdict, rules)
     agent = next(a.agent for a in planned.actions if a.action == "start" and a.task == task.id)
-    return Explanation(task.id, f"waits: {agent} takes it at the next tick", None, rules)
+    return Explanation(task.id, f"waits: {agent} takes it at the next tick", rules)
 
 
 def _elsewhere(task: Task) -> tuple[str, str | None]:

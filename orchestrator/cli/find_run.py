@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,8 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import RunRecord
-from orchestrator.tasks import store as stores
+from orchestrator.system import files
+from orchestrator.tasks import stores
 
 #: How many runs of all agents are looked through, newest first, for those of a task.
 MOST_SEARCHED = 2000
@@ -62,11 +62,7 @@ def _runs(layout: Layout, agents: Iterable[str] | None = None) -> list[Run]:
     """Return every run that has a folder, newest first: ids begin with their time."""
     found = []
     for agent in agent_memory.names(layout) if agents is None else agents:
-        try:
-            with os.scandir(layout.runs(agent)) as entries:
-                ids = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+        ids = files.folders(layout.runs(agent))
         found += [Run(run_id, agent, layout.run(agent, run_id)) for run_id in ids]
     return sorted(found, key=lambda run: run.id, reverse=True)
 

@@ -9,7 +9,7 @@ from orchestrator.cli.parser import argument, command
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.pulls import states
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tick.inbox import Item, items
 
 #: Characters of an answer: it leads every later prompt of its task.

@@ -14,7 +14,7 @@ from orchestrator.model import Agent, Config, PullRequest, RunView, Snapshot, Ta
 from orchestrator.plan.planner import plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import agent_memory
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tick import observe, problems
 from orchestrator.tick.observe import Observation

@@ -7,7 +7,6 @@ examples:
 
 from __future__ import annotations
 
-import contextlib
 from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
@@ -72,7 +71,7 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str:
     """Merge one pull request as a person asks; return the base's new commit."""
     config = context.good_settings(layout).config
     try:
-        with contextlib.closing(landing.lock(layout, LANDING_WAIT)) as guard, guard:
+        with landing.lock(layout, LANDING_WAIT):
             return landing.merge(layout, config, _find(layout, config, pr_id))
     except locks.LockHeld:
         message = "another merge is still running its checks"

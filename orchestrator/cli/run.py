@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tick.tick import run_tick
 
 #: Seconds to wait for an active tick.
@@ -33,8 +32,8 @@ def run(arguments: Namespace) -> None:
     context.agent_named(context.good_settings(layout).config, agent)
     if arguments.task is not None:
         _check_task(layout, arguments.task)
-    forced, environment = {agent: arguments.task}, dict(os.environ)
-    report = run_tick(layout, context.now(), environment, wait_for_lock=LOCK_WAIT, forced=forced)
+    forced = {agent: arguments.task}
+    report = run_tick(layout, context.now(), wait_for_lock=LOCK_WAIT, forced=forced)
     if report.held:
         raise OrchestratorError("another tick is active", "try again", code="tick_held")
     own = {action.action: action for action in report.actions if action.agent == agent}

@@ -30,7 +30,7 @@ def stop(arguments: Namespace) -> None:
     # Paused first: the tick that settles the ended run must not start the agent again.
     paused = [agent.name for agent in config.agents if arguments.all or agent.name in names]
     for name in paused:
-        change.set_paused(layout, name, True)
+        change.pause(layout, name)
     stopped = end_runs(layout, names, "stopped")
     # An agent that was paused before stays paused when a person copies the line below.
     before = {agent.name for agent in config.agents if agent.paused}

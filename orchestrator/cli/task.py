@@ -20,8 +20,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Role, Task, iso, parse_time
 from orchestrator.pulls import forges
-from orchestrator.tasks import history
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import history, stores
 
 #: An event's name for people, where it differs from the recorded word.
 _EVENTS = {

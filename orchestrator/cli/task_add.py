@@ -13,8 +13,8 @@ from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, STATES, Role, iso
 from orchestrator.project import mark
-from orchestrator.tasks import store as stores
-from orchestrator.tasks import task_file
+from orchestrator.tasks import stores, task_file
+from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 
 PRIORITY = "P0 is first (default: P2)"
@@ -126,7 +126,7 @@ def _body(arguments: Namespace, loaded: Settings) -> str:
     return body + "\n" if body and not body.endswith("\n") else body
 
 
-def _refuse_duplicate(store: stores.Store, title: str, role: str, agent: str | None) -> None:
+def _refuse_duplicate(store: Store, title: str, role: str, agent: str | None) -> None:
     """People may repeat the title of an ended task; agents may repeat no title (reference 5)."""
     states = STATES if agent else ("incoming", "claimed")
     found = store.has_title(title, None if agent else role, states)
@@ -136,7 +136,7 @@ def _refuse_duplicate(store: stores.Store, title: str, role: str, agent: str | N
         raise OrchestratorError(message, hint, code="duplicate_task")
 
 
-def _refuse_full(store: stores.Store, limit: int) -> None:
+def _refuse_full(store: Store, limit: int) -> None:
     number = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
     if number >= limit:
         known = count(number, "task")

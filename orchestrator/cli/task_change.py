@@ -10,7 +10,8 @@ from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 
 
 @command(
@@ -57,7 +58,7 @@ def cancel(arguments: Namespace) -> None:
     _report(arguments, layout, cancelled, "is cancelled; undo: orchestrator task retry {id}")
 
 
-def _fitting(store: stores.Store, ids: list[str], states: Collection[str]) -> list[Task]:
+def _fitting(store: Store, ids: list[str], states: Collection[str]) -> list[Task]:
     """Return the tasks with these ids. Raises OrchestratorError if one is not in one of `states`,
     or does not exist: then none of the tasks is to be changed."""
     tasks, wrong = [], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,8 @@ from orchestrator.layout import Layout
 from orchestrator.model import Action, Snapshot
 from orchestrator.plan.planner import plan
 from orchestrator.project import agent_memory, mark
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 from orchestrator.tick.tick import Report, run_tick
 
@@ -43,7 +43,7 @@ def tick(arguments: Namespace) -> int:
     context.refuse_in_run("no tick is allowed")
     layout = context.layout(arguments)
     mark.require_initialised(layout)
-    report = run_tick(layout, context.now(), dict(os.environ), dry_run=dry_run)
+    report = run_tick(layout, context.now(), dry_run=dry_run)
     if not as_json:
         _show(report)
     if wait is not None and not dry_run:
@@ -133,7 +133,7 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"  {found.next_step}"
 
 
-def _subjects(store: stores.Store, task_id: str, snapshot: Snapshot) -> list[str]:
+def _subjects(store: Store, task_id: str, snapshot: Snapshot) -> list[str]:
     """Return the tasks that a task's run led to: open reviews, else the reviewed task or itself."""
     try:
         reviewed = store.find(task_id).reviews or task_id
