@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from orchestrator.config import edit, keys, roles
@@ -123,13 +122,10 @@ def braked(data: bytes) -> bytes:
 # --- the file ----------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _locked(layout: Layout) -> Iterator[None]:
-    """Hold the lock from read to write, so that two commands keep each other's changes."""
+def _locked(layout: Layout) -> locks.Lock:
+    """Return the lock from read to write, so that two commands keep each other's changes."""
     files.make_folder(layout.cache)
-    lock = locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
-    with contextlib.closing(lock), lock:
-        yield
+    return locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
 
 
 def _read(layout: Layout) -> bytes:

@@ -7,6 +7,7 @@ its author with the branch intact.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
@@ -19,7 +20,7 @@ from orchestrator.project import faults as system_faults
 from orchestrator.pulls import forges, review
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files, locks
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: How often a merge is repeated because the base moved meanwhile.
 TRIES = 3
@@ -51,21 +52,15 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
     faults: list[OrchestratorError] = []
     if not config.review.auto_merge or base_branch.remote_of(layout, config) is None:
         return said
-    guard = lock(layout, 0.0)
-    try:
-        with guard:
-            where = forges.of_project(layout, config)
-            for pr in where.list():
-                if pr.state == "open" and pr.verdict == "approved":
-                    said.append(_land_one(layout, config, where, pr, now, faults))
-            if faults:
-                system_faults.keep(layout.landing_fault, faults[0])
-            else:
-                files.remove(layout.landing_fault)
-    except locks.LockHeld:
-        return said
-    finally:
-        guard.close()
+    with contextlib.suppress(locks.LockHeld), lock(layout, 0.0):
+        where = forges.of_project(layout, config)
+        for pr in where.list():
+            if pr.state == "open" and pr.verdict == "approved":
+                said.append(_land_one(layout, config, where, pr, now, faults))
+        if faults:
+            system_faults.keep(layout.landing_fault, faults[0])
+        else:
+            files.remove(layout.landing_fault)
     return said
 
 

@@ -10,15 +10,15 @@ from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, Config, Entry, Outcome, Role, Task, iso
 from orchestrator.pulls import forges
-from orchestrator.tasks import store as stores
-from orchestrator.tasks import task_file
+from orchestrator.tasks import stores, task_file
+from orchestrator.tasks.store import Store
 
 #: Characters of a feedback that are put into a question.
 QUOTED = 500
 
 
 def ask(
-    store: stores.Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
+    store: Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
 ) -> str | None:
     """Create the review task for what the run delivered; return its id, or None if there is none.
 
@@ -103,7 +103,7 @@ def give_verdict(
 
 
 def record_verdict(
-    store: stores.Store,
+    store: Store,
     config: Config,
     task: Task,
     *,
@@ -136,7 +136,7 @@ def record_verdict(
     return store.move(task, "blocked", blocked)
 
 
-def _has(store: stores.Store, task: Task, run: str) -> bool:
+def _has(store: Store, task: Task, run: str) -> bool:
     """Whether the task's history already ends with this review's verdict."""
     history = store.read(task).history
     return bool(history) and history[-1].fields.get("run") == run

@@ -14,8 +14,7 @@ from orchestrator.run import prompts
 from orchestrator.run.job import Job
 from orchestrator.run.prompts import Facts, UnderReview
 from orchestrator.system import files
-from orchestrator.tasks import history
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import history, stores
 
 
 def write(job: Job) -> None:

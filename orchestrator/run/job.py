@@ -11,7 +11,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Role, Task
 from orchestrator.project.run_record import RunRecord
 from orchestrator.run.journal import Journal
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tasks.task_file import TaskFile
 
 

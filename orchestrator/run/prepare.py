@@ -10,7 +10,7 @@ import os
 from typing import NamedTuple
 
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
-from orchestrator.git import base_branch, remotes, repository, worktree, worktree_commands
+from orchestrator.git import base_branch, repository, worktree, worktree_commands
 from orchestrator.guard import secret_names, user_commands
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project import faults, run_record
@@ -91,11 +91,9 @@ def _find_start(job: Job) -> _Start:
     url, pushurl = (f"remote.{job.config.remote}.{key}" for key in ("url", "pushurl"))
     known = repository.settings(root, url, pushurl, "user.email")
     remote = job.config.remote if url.lower() in known else None
-    local = {name: f"refs/heads/{name}" for name in mentioned}
-    kept = (remotes.kept(job.config.remote, name) for name in mentioned)
-    seen = repository.refs(root, *local.values(), *kept)
-    here = {name: seen[ref] for name, ref in local.items() if ref in seen}
-    there = base_branch.fetch(job.layout, remote, mentioned, seen=seen) if remote else {}
+    local = repository.refs(root, *(f"refs/heads/{name}" for name in mentioned))
+    here = {ref.removeprefix("refs/heads/"): commit for ref, commit in local.items()}
+    there = base_branch.fetch(job.layout, remote, mentioned) if remote else {}
     base_commit = there.get(base) or here.get(base)
     if base_commit is None:
         raise BadBase(f"its base branch {base!r} does not exist")

@@ -133,7 +133,7 @@ class _Waiting:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:
             return  # not a child of this process: another process may have its id by now
-        process.kill_group(self.pid)
+        process.signal_group(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):
             self.signal = os.WTERMSIG(status)
