@@ -99,7 +99,7 @@ def read_json(path: str) -> dict[str, Any] | None:
     """Return the JSON object at `path`; None if the file is missing or not a JSON object."""
     try:
         return json_object(read_regular(path))
-    except (OSError, ValueError):  # ValueError: a null byte in the path
+    except (OSError, ValueError):  # ValueError: a path with a null character
         return None
 
 
