@@ -13,9 +13,9 @@ from conftest import AGENTS_YAML, git
 
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, Notify, Problem, PullRequest
+from orchestrator.model import Config, Entry, Given, Notify, Problem, PullRequest, iso
 from orchestrator.plan import dependencies
-from orchestrator.pulls import states, verdicts
+from orchestrator.pulls import review, rework, states, verdicts
 from orchestrator.pulls.local import Local
 from orchestrator.run import rounds
 from orchestrator.tasks import history
@@ -28,8 +28,6 @@ AT = "2026-01-0{}T00:00:00Z"
 
 
 def event(day: int, word: str, **fields: object) -> Any:
-    from orchestrator.model import Entry
-
     return Entry(AT.format(day), word, fields)
 
 
@@ -243,8 +241,6 @@ def test_an_objection_to_an_approved_head_is_one_item_that_names_the_way_out(
     store = FileStore(project)
     store.move(store.find(task_id), "done", event(4, "done", run="R4", pr=pr.id, head=head))
     given = {"reviewer": "rev-1", "verdict": "approved", "head": head, "feedback": "Good."}
-    from orchestrator.model import Entry, iso
-
     later = iso(4e9) or ""
     store.note(store.find(task_id), Entry(later, "review", {"run": "R5", **given}))
     (item,) = cli("inbox", "--json").json
@@ -271,6 +267,32 @@ def test_a_conflict_sends_the_pull_request_back_and_names_the_files(
     assert state_of(project, task_id) == "incoming"
     assert FileStore(project).find(task_id).attempts == 0
     assert cli("inbox", "--json").json == []
+
+
+def test_a_reviewer_who_comes_after_a_persons_approval_sends_nothing_back(
+    project: Layout, cli: Cli
+) -> None:
+    pr, task_id = deliver(project, cli)
+    assert cli("pr", "approve", pr.id).code == 0
+    store = FileStore(project)
+    late = Given("rev-1", "agent", "changes_requested", pr.head, "1. No.", iso(4e9))
+    review.record_verdict(store, Config(), store.find(task_id), late, now=4e9, run="R9")
+    assert state_of(project, task_id) == "done"
+    assert known(project, pr.id).verdict == "approved"
+    newer = late._replace(commit="0" * 40)
+    review.record_verdict(store, Config(), store.find(task_id), newer, now=4e9, run="R10")
+    assert state_of(project, task_id) == "incoming"
+
+
+def test_changes_that_were_requested_during_a_run_reach_the_author_once() -> None:
+    asked = {"reviewer": "Ann", "kind": "person", "verdict": "changes_requested"}
+    said = event(3, "review", run="person-1", feedback="Slower.", **asked)
+    claimed, done = event(2, "claimed"), event(4, "done")
+    assert [each.text for each in rework.unheard([claimed, said, done])] == ["Slower."]
+    assert rework.unheard([said, claimed, done]) == [], "its prompt had it"
+    assert rework.unheard([claimed, said, done, event(5, "reopened")]) == []
+    settled = event(5, "review", run="person-2", settles=True, **{**asked, "verdict": "approved"})
+    assert rework.unheard([claimed, said, done, settled]) == []
 
 
 def test_approving_an_item_is_the_persons_own_approval(project: Layout, cli: Cli) -> None:

@@ -19,7 +19,7 @@ from orchestrator.model import (
     Task,
     iso,
 )
-from orchestrator.pulls import forges
+from orchestrator.pulls import forges, verdicts
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
 
@@ -151,6 +151,8 @@ def record_verdict(
     if given.kind == "person":
         return _decided(store, task, given, now, run)
     if not asked or task.state != "done":
+        return task
+    if verdicts.is_overruled(given, verdicts.given(store.read(task).history)):
         return task
     if task.review_rounds < config.review.max_rounds:
         reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)

@@ -11,9 +11,6 @@ from collections.abc import Iterable, Sequence
 from orchestrator.model import Entry, Given
 from orchestrator.pulls import verdicts
 
-#: The reviewer's name of the scheduler, which sends conflicts and failed merges back.
-SCHEDULER = "scheduler"
-
 
 def told(history: Sequence[Entry], elsewhere: Iterable[Given]) -> list[dict[str, str]]:
     """Return the rounds, oldest first: `{"at", "kind", "text", "by", "commit", "decided"}`.
@@ -72,6 +69,6 @@ def last_reviewed(reviews: Iterable[Given], head: str | None) -> str | None:
     None also if the newest review is of `head` itself. A conflict that the scheduler sent back is
     not a review.
     """
-    read = [given for given in reviews if given.commit and given.by != SCHEDULER]
+    read = [given for given in reviews if given.commit and given.by != verdicts.SCHEDULER]
     newest = max(read, key=lambda given: given.at or "", default=None)
     return newest.commit if newest is not None and newest.commit != head else None
