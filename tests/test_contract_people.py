@@ -137,6 +137,7 @@ def test_merged_by_a_persons_word_stays_merged(world: World, forge: str) -> None
     world.drop("later.md", later)
     world.tick()
     assert world.where("later") == ["incoming"]
+    world.tick_until(world.prs, "the tick that sees the pull request")
     [pr] = world.prs()
     world.ok("pr", "merged", pr["id"])
     world.tick_until_in("done", "later")
