@@ -459,3 +459,13 @@ def test_doctor_tries_the_program(project: Layout, tmp_path: Path, cli: Cli) -> 
     program(tmp_path, "exit 1")
     findings = {f["code"]: f for f in cli("doctor", "--json").json["findings"]}
     assert findings["notify_failed"]["level"] == "fail"
+
+
+def test_doctor_runs_no_program_of_a_clone_that_nobody_set_up(
+    project: Layout, tmp_path: Path, cli: Cli
+) -> None:
+    path = program(tmp_path, f"touch {tmp_path / 'ran'}")
+    Path(project.config).write_text(f"notify: {{command: [{path}]}}\n" + AGENTS_YAML)
+    Path(project.root, ".git", "orchestrator.json").unlink()
+    assert cli("doctor").code == 0
+    assert not (tmp_path / "ran").exists()

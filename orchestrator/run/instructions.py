@@ -85,8 +85,7 @@ def _under_review(job: Job) -> UnderReview | None:
             body = "(the task is gone)"
     root, start, base = job.layout.root, job.record.start, job.record.base_commit
     since = rounds.last_reviewed(given, start)
-    if since is not None and repository.resolve(root, since) is None:
-        since = None
+    since = since and repository.resolve(root, since)
     below = bool(since and start) and repository.is_ancestor(root, since or "", start or "")
     return UnderReview(
         review.id, review.branch, start, review.base, base, title, body, told, since, below

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from orchestrator.model import Entry, Given
+from orchestrator.model import Entry, Given, iso, parse_time
 from orchestrator.pulls import verdicts
 
 
@@ -20,7 +20,9 @@ def told(history: Sequence[Entry], elsewhere: Iterable[Given]) -> list[dict[str,
     decision with which a person settled a finding, otherwise empty.
     """
     found = [row for entry in history if (row := _row(entry)) is not None]
-    found += [_of_review(given) for given in elsewhere]
+    # Their times were written by a forge.
+    times = [(given, iso(parse_time(given.at or ""))) for given in elsewhere]
+    found += [_of_review(given._replace(at=at)) for given, at in times]
     found.sort(key=lambda row: row["at"])
     settled = [row["at"] for row in found if row["kind"] == "decision"]
     last = max(settled, default="")

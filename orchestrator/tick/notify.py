@@ -10,6 +10,7 @@ news; it never tells the news twice.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
@@ -111,7 +112,7 @@ def _folder(layout: Layout) -> str:
 
 
 def _left(folder: str) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if name.endswith(".json"))
+    return sorted(n for n in os.listdir(folder) if re.fullmatch(r"[0-9a-f]{20}\.json", n))
 
 
 def tell(layout: Layout, wanted: Notify) -> None:
