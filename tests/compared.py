@@ -212,7 +212,7 @@ class Compared:
         hold = faults.read_hold(self.stage.layout)
         found.hold = (hold.code, int(hold.since), hold.until and int(hold.until)) if hold else None
         where = Local(self.stage.layout, SimpleNamespace(remote="origin"))
-        found.prs = {pr.id: [pr.state, pr.branch] for pr in where.list()}
+        found.prs = {pr.id: [pr.state, pr.branch] for pr in where.book.list()}
         return found
 
     def remembered(self, name: str, before: Reference, settled: Reference) -> Memory:
