@@ -299,6 +299,16 @@ class RemoteCheck(NamedTuple):
     required: bool = False
 
 
+class Feedback(NamedTuple):
+    """A fact at a pull request that asks its author for changes."""
+
+    #: The same fact has the same key: it leads to rework once.
+    key: str
+    text: str
+    #: Whether no person said it: a failing check, or a conflict.
+    by_machine: bool = False
+
+
 class PullRequest(NamedTuple):
     """A pull request that the product opened, on either forge."""
 
@@ -325,6 +335,8 @@ class PullRequest(NamedTuple):
     queued: bool = False
     #: When the forge last changed it, as the forge writes it.
     updated: str | None = None
+    #: Whether its task was told that it is merged or closed.
+    followed: bool = False
 
 
 # --- what the planner sees and says ------------------------------------------------------------

@@ -36,11 +36,15 @@ class World:
         for folder in (*map(self.layout.state, STATES), self.layout.prs, self.layout.cache):
             files.make_folder(folder)
         (repo / ".git" / "info" / "exclude").write_text(".orchestrator/\n")
-        self.config = Config(
-            base_branch="main", forge="local", review=Review(auto_merge=True, max_rounds=2)
-        )
+        self.config = self.default_config()
         self.store = FileStore(self.layout)
         self.forge = Local(self.layout, self.config)
+
+    @staticmethod
+    def default_config() -> Config:
+        return Config(
+            base_branch="main", forge="local", review=Review(auto_merge=True, max_rounds=2)
+        )
 
     def branch(self, task: str, changes: dict[str, str], base: str = "main") -> str:
         """Commit changes on a task's branch as an agent does; return the commit."""
@@ -221,7 +225,7 @@ def test_a_commit_that_no_review_has_seen_is_not_merged(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     before = world.main()
     world.branch("T1", {"sneaked.txt": "in\n"})
-    assert "were not reviewed" in world.land()[0]
+    assert world.land() == []
     assert world.main() == before
     assert world.state(pr)[0] == "open"
     assert world.store.find("T1").state == "done"

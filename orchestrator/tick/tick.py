@@ -105,6 +105,8 @@ def _tick(
     settled = list(report.actions)
     _repair_clocks(layout, seen, now)
     prs = states.refresh(layout, loaded.config, report.problems)
+    if prs and loaded.good:
+        _follow(layout, loaded, prs, now, report)
     seen = observe.observe(layout, loaded, now, prs, forced)
     # A run that met a fault must not start the next probe, or probes would follow without a pause.
     snapshot = seen.snapshot._replace(may_probe=not after_run)
@@ -128,6 +130,19 @@ def _tick(
     if forced is None and loaded.good:
         idle_stamp.leave(layout, seen, prs, report.actions, report.problems, now, planned.wake)
     return report
+
+
+def _follow(
+    layout: Layout, loaded: Settings, prs: list[PullRequest], now: float, report: Report
+) -> None:
+    """Send tasks where the facts about their pull requests say."""
+    from orchestrator.pulls import rework
+
+    try:
+        for task, state, why in rework.follow(layout, loaded, prs, now):
+            events.append(layout, now, "followed", task=task, state=state, reason=why)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("pull requests", error))
 
 
 def _land(
