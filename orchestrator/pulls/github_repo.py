@@ -8,8 +8,6 @@ on any host. So ssh and gh are asked, and the answer is remembered for the next 
 
 import os
 import re
-import shlex
-import shutil
 import time
 from typing import NamedTuple
 
@@ -65,30 +63,42 @@ def find(layout: Layout, addresses: list[str], *, remember: bool = False) -> Fou
 
     A process that may write sets `remember`: then no later process has to ask ssh or gh.
     """
-    key = " ".join([*addresses, "gh" if shutil.which("gh") else ""])
-    path = os.path.join(layout.cache, "forge.json")
-    found = records.build(Found, files.read_json(path) or {})
-    now = time.time()
-    if found and found.key == key and (found.known or 0 <= now - found.asked < ASK_AGAIN):
+    import shutil
+
+    installed = shutil.which("gh") is not None
+    key, now = " ".join([*addresses, "gh" if installed else ""]), time.time()
+    found = _remembered(layout)
+    if found.key == key and (found.known or 0 <= now - found.asked < ASK_AGAIN):
         return found
-    repository = next(filter(None, (_parsed(layout, each) for each in addresses)), None)
+    repository = _first(layout, addresses)
     if repository is None:
         return Found(key, now)
-    known = key.endswith(" gh") and _is_known(layout, repository.host)
-    found = Found(key, now, *repository, known)
+    found = Found(key, now, *repository, known=installed and _is_known(layout, repository.host))
     if remember:
         files.make_folder(layout.cache)
-        files.write_json(path, records.plain(found))
+        files.write_json(_memory(layout), records.plain(found))
     return found
 
 
-def of_remote(
-    layout: Layout, remote: str, *, push: bool = False, remember: bool = False
-) -> Repository | None:
-    """Return the repository of a remote; None if its address names no host."""
+def of_remote(layout: Layout, remote: str, *, push: bool = False) -> Repository | None:
+    """Return the repository of a remote; None if its address names no host. Does not ask gh."""
     addresses = remotes.addresses(layout.root, remote, push=push)
-    found = find(layout, addresses, remember=remember)
-    return Repository(found.host, found.owner, found.name) if found.host else None
+    found = _remembered(layout)
+    if found.host and found.key == " ".join([*addresses, "gh"]):
+        return Repository(found.host, found.owner, found.name)
+    return _first(layout, addresses)
+
+
+def _memory(layout: Layout) -> str:
+    return os.path.join(layout.cache, "forge.json")
+
+
+def _remembered(layout: Layout) -> Found:
+    return records.build(Found, files.read_json(_memory(layout)) or {}) or Found("")
+
+
+def _first(layout: Layout, addresses: list[str]) -> Repository | None:
+    return next(filter(None, (_parsed(layout, each) for each in addresses)), None)
 
 
 def _parsed(layout: Layout, address: str) -> Repository | None:
@@ -106,10 +116,15 @@ def _parsed(layout: Layout, address: str) -> Repository | None:
 
 def _ssh_host(root: str, alias: str) -> str:
     """Return the host that the user's ssh configuration means by a name; ssh connects to none."""
+    import shlex
+
     own = os.environ.get("GIT_SSH_COMMAND") or remotes.ssh_command(root) or "ssh"
     try:
         done = commands.run(
-            (*shlex.split(own), "-G", "--", alias), cwd=root, environment=os.environ, timeout=TIMEOUT
+            (*shlex.split(own), "-G", "--", alias),
+            cwd=root,
+            environment=os.environ,
+            timeout=TIMEOUT,
         )
     except (OSError, ValueError):
         return alias

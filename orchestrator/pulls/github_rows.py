@@ -7,7 +7,7 @@ there; any other may be missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.errors import SystemFault
@@ -65,23 +65,23 @@ def pull_request(row: Any) -> PullRequest:
     return found
 
 
-def is_cut_off(row: Mapping[str, Any]) -> bool:
+def is_cut_off(row: Any) -> bool:
     return any(len(_rows(row, name)) >= CUT_OFF for name in ("reviews", "statusCheckRollup"))
 
 
-def owner(row: Mapping[str, Any]) -> str | None:
+def owner(row: Any) -> str | None:
     """Return the owner, in lower case, of the fork that a pull request comes from, if it does."""
     if not row.get("isCrossRepository"):
         return None
     return str((row.get("headRepositoryOwner") or {}).get("login") or "?").lower()
 
 
-def _rows(row: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+def _rows(row: Any, name: str) -> list[Any]:
     found = row.get(name)
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
-def _reviews(rows: Iterable[Mapping[str, Any]]) -> Iterable[Given]:
+def _reviews(rows: Iterable[Any]) -> Iterable[Given]:
     """Return the verdicts of people who may write to the repository (reference 9.1)."""
     for row in rows:
         verdict, text = _VERDICTS.get(row.get("state") or ""), row.get("body") or ""
@@ -97,7 +97,7 @@ def _reviews(rows: Iterable[Mapping[str, Any]]) -> Iterable[Given]:
             )
 
 
-def _checks(row: Mapping[str, Any]) -> Iterable[RemoteCheck]:
+def _checks(row: Any) -> Iterable[RemoteCheck]:
     """Return the newest attempt of each check.
 
     gh does not say which checks are required. GitHub calls the merge UNSTABLE if the failing ones
@@ -110,12 +110,12 @@ def _checks(row: Mapping[str, Any]) -> Iterable[RemoteCheck]:
         yield RemoteCheck(name_of(check), state, address(check), required or state != "failed")
 
 
-def newest_checks(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def newest_checks(rows: Iterable[Any]) -> list[Any]:
     """Return the newest row of each (workflow, name), in the order of the first rows.
 
     A check that is queued again has no start yet (gh prints the year 1): it is the newest.
     """
-    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    newest: dict[tuple[str, str], Any] = {}
     for row in rows:
         key = (row.get("workflowName") or "", name_of(row))
         if key not in newest or _start(row) >= _start(newest[key]):
@@ -123,14 +123,14 @@ def newest_checks(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(newest.values())
 
 
-def _start(row: Mapping[str, Any]) -> str:
+def _start(row: Any) -> str:
     started = row.get("startedAt") or ""
     known = started and not started.startswith("0001-")
     waits = not known and not conclusion(row)
     return "9999" if waits else started
 
 
-def conclusion(check: Mapping[str, Any]) -> str:
+def conclusion(check: Any) -> str:
     """Return how a check ended in GitHub's words, in capitals; "" while it has not."""
     if "context" in check:
         said = str(check.get("state") or "").upper()
@@ -140,9 +140,9 @@ def conclusion(check: Mapping[str, Any]) -> str:
     return str(check.get("conclusion") or "").upper()
 
 
-def name_of(check: Mapping[str, Any]) -> str:
+def name_of(check: Any) -> str:
     return str(check.get("name") or check.get("context") or "?")
 
 
-def address(check: Mapping[str, Any]) -> str | None:
+def address(check: Any) -> str | None:
     return check.get("detailsUrl") or check.get("targetUrl") or None
