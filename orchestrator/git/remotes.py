@@ -3,15 +3,12 @@
 A remote that cannot be reached is a SystemFault. A remote that refuses a push gives the reason.
 """
 
-from __future__ import annotations
-
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from orchestrator.errors import GitError, SystemFault
+from orchestrator.errors import SystemFault
 from orchestrator.git.call import DURABLE, lines, reason, run
-from orchestrator.git.repository import delete_ref, refs
 
 #: Seconds for a command that talks to a remote; and the same inside a tick, which others wait for.
 TIMEOUT = 180.0
@@ -46,53 +43,6 @@ def head(root: str, remote: str) -> str | None:
     return done.out.strip().removeprefix(f"{remote}/") if done.code == 0 else None
 
 
-def kept(remote: str, branch: str) -> str:
-    """Return the ref to which `fetch` writes a branch of a remote."""
-    return f"refs/remotes/{remote}/{branch}"
-
-
-def fetch(
-    root: str,
-    remote: str,
-    branches: Sequence[str],
-    timeout: float = TIMEOUT,
-    seen: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Fetch branches of the remote into `refs/remotes/`; return the branches that it has.
-
-    Each returned branch has its commit. `seen` has those refs as they were a moment ago: if they
-    equal the remote's, nothing is fetched. Two fetches of the same refs at the same time fail: hold
-    a lock. Raises SystemFault when the remote cannot be reached, GitError when the refs cannot be
-    written here.
-    """
-    theirs = tips(root, remote, branches, timeout)
-    names = {branch: kept(remote, branch) for branch in branches}
-    if seen is not None and all(seen.get(ref) == theirs.get(b) for b, ref in names.items()):
-        return theirs
-    ours = refs(root, *names.values())
-    for branch, ref in names.items():
-        if branch not in theirs and ref in ours:
-            delete_ref(root, ref, ours[ref])
-    specs = [
-        f"+refs/heads/{branch}:{names[branch]}"
-        for branch, commit in theirs.items()
-        if ours.get(names[branch]) != commit
-    ]
-    if not specs:
-        return theirs
-    options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
-    done = run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
-    if done.code != 0 and re.search(_LOCKED_HERE, done.err):
-        raise GitError(f"git fetch failed: {reason(done.err)}")
-    if done.code != 0:
-        raise _unreachable(remote, done.err)
-    return theirs
-
-
-#: The message of a fetch that could not write the refs here: another process has, or left, a lock.
-_LOCKED_HERE = r"cannot lock ref|Unable to create '.*\.lock'"
-
-
 def tips(
     root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
 ) -> dict[str, str]:
@@ -100,7 +50,7 @@ def tips(
     patterns = [f"refs/heads/{branch}" for branch in branches]
     done = run(root, "ls-remote", "--quiet", remote, *patterns, timeout=timeout)
     if done.code != 0:
-        raise _unreachable(remote, done.err)
+        raise unreachable(remote, done.err)
     pairs = (line.split("\t", 1) for line in lines(done.out))
     return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
 
@@ -119,8 +69,20 @@ def push(
     `replaces` is the commit that the product pushed there before: only this commit may be replaced.
     Raises SystemFault when the remote cannot be reached.
     """
+    return _push(cwd, remote, f"{commit}:refs/heads/{branch}", branch, replaces)
+
+
+def delete(cwd: str, remote: str, branch: str, commit: str) -> str | None:
+    """Delete a branch of the remote that is at `commit`; return as `push`. A gone one is deleted.
+
+    Raises SystemFault when the remote cannot be reached.
+    """
+    refused = _push(cwd, remote, f":refs/heads/{branch}", branch, commit)
+    return refused if refused and tips(cwd, remote, [branch]) else None
+
+
+def _push(cwd: str, remote: str, spec: str, branch: str, replaces: str | None) -> str | None:
     lease = (f"--force-with-lease=refs/heads/{branch}:{replaces}",) if replaces else ()
-    spec = f"{commit}:refs/heads/{branch}"
     options = ("--porcelain", "--no-verify", "--no-recurse-submodules")
     done = run(
         cwd, "push", *options, *_receiver(cwd, remote), *lease, remote, spec, timeout=TIMEOUT
@@ -131,7 +93,7 @@ def push(
     refused = [line for line in lines(done.out) if line.startswith("!")]
     if refused and (not re.search(_BROKEN, refused[0]) or re.search(_IN_THE_WAY, done.err)):
         return reason("\n".join([refused[0].replace("\t", " "), done.err]))
-    raise _unreachable(remote, done.err)
+    raise unreachable(remote, done.err)
 
 
 def _receiver(cwd: str, remote: str) -> tuple[str, ...]:
@@ -146,7 +108,8 @@ def _receiver(cwd: str, remote: str) -> tuple[str, ...]:
     return (f"--receive-pack=git {settings} receive-pack",)
 
 
-def _unreachable(remote: str, complaint: str) -> SystemFault:
+def unreachable(remote: str, complaint: str) -> SystemFault:
+    """Return the fault that git's complaint about a remote means."""
     return SystemFault(
         f"the remote {remote!r} cannot be reached: {reason(complaint)}",
         f"try: git ls-remote {remote}",

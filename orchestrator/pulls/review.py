@@ -20,15 +20,15 @@ from orchestrator.model import (
     iso,
 )
 from orchestrator.pulls import forges
-from orchestrator.tasks import store as stores
-from orchestrator.tasks import task_file
+from orchestrator.tasks import stores, task_file
+from orchestrator.tasks.store import Store
 
 #: Characters of a feedback that are put into a question.
 QUOTED = 500
 
 
 def ask(
-    store: stores.Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
+    store: Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
 ) -> str | None:
     """Create the review task for what the run delivered; return its id, or None if there is none.
 
@@ -43,7 +43,7 @@ def ask(
 
 
 def ask_again(
-    store: stores.Store, settings: Settings, task: Task, pr: PullRequest, *, now: float
+    store: Store, settings: Settings, task: Task, pr: PullRequest, *, now: float
 ) -> str | None:
     """Create the review task for a head that somebody else pushed; return as `ask`."""
     said = f"Pull request {pr.id} of task {task.id}. Somebody pushed to its branch:"
@@ -53,7 +53,7 @@ def ask_again(
 
 
 def _add(
-    store: stores.Store,
+    store: Store,
     settings: Settings,
     task: Task,
     name: str,
@@ -124,7 +124,7 @@ def give_verdict(
 
 
 def record_verdict(
-    store: stores.Store, config: Config, task: Task, given: Given, *, now: float, run: str
+    store: Store, config: Config, task: Task, given: Given, *, now: float, run: str
 ) -> Task:
     """Write a review into a task's history; send a done task back if it requests changes.
 
@@ -159,7 +159,7 @@ def record_verdict(
     return store.move(task, "blocked", blocked)
 
 
-def _has(store: stores.Store, task: Task, run: str) -> bool:
+def _has(store: Store, task: Task, run: str) -> bool:
     """Whether the task's history already ends with this review's verdict."""
     history = store.read(task).history
     return bool(history) and history[-1].fields.get("run") == run

@@ -18,7 +18,7 @@ from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
 from orchestrator.pulls import forges, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: The events with which a person decided where a task is: no fact overrules them.
 _DECIDED = ("retried", "moved", "answered", "added")

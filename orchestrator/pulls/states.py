@@ -16,7 +16,7 @@ from orchestrator.model import Config, Given, Problem, PullRequest
 from orchestrator.project import faults
 from orchestrator.pulls import forges, verdicts
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 
 def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:

@@ -1,7 +1,7 @@
 """The first stage of a run: its worktree and branch, its instructions, and how its client starts.
 
-The stage may be killed anywhere. Started again, it does everything again, and finds done what an
-earlier process had done.
+The stage may be killed at any instant. Started again, it does everything again; what an earlier
+process did is already done then.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -10,7 +10,7 @@ import os
 from typing import NamedTuple
 
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
-from orchestrator.git import base_branch, remotes, repository, worktree, worktree_commands
+from orchestrator.git import base_branch, repository, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project import faults, run_record
@@ -24,8 +24,8 @@ from orchestrator.tasks import task_file
 def prepare(journal: Journal) -> Plan | None:
     """Prepare everything that the client needs; return how to start the client.
 
-    On None the run is finished, or is `concluding` because only the delivery is left to do. A
-    fault of the system finishes the run and does not count as an attempt.
+    None means that the run is finished, or that it is `concluding` because only the delivery is
+    left to do. A system fault finishes the run and does not count as an attempt.
     """
     try:
         if run_record.stop_reason(journal.folder):
@@ -33,7 +33,7 @@ def prepare(journal: Journal) -> Plan | None:
             return None
         job = Job.load(journal)
         if not job.is_ours:
-            # A tick that was killed between the run's record and its claim left a run without task.
+            # A tick that was killed before it claimed the task left a run without a task.
             gone = "no_result: its task was never claimed, or moved away"
             journal.finish(Outcome("interrupted", gone))
             return None
@@ -50,7 +50,7 @@ def prepare(journal: Journal) -> Plan | None:
     except worktree.BranchHeld as error:
         journal.finish(Outcome("needs_human", question=error.message))
     except (OrchestratorError, OSError) as error:
-        # A broken template, a full disk, a failing git: no attempt at the task could help.
+        # A broken template, a full disk, a failing git: another attempt at the task cannot help.
         journal.finish(faults.outcome(error))
     return None
 
@@ -58,7 +58,7 @@ def prepare(journal: Journal) -> Plan | None:
 def _is_done_already(job: Job) -> bool:
     """Whether an earlier run did the work, and only its delivery is left to do.
 
-    A fault of the system kept that run from delivering; nobody should pay for the same work twice.
+    A system fault kept that run from delivering; the same work must not be paid for twice.
     """
     left = job.record.undelivered
     return left is not None and base_branch.tip(job.layout.root, job.record.branch) == left.head
@@ -71,7 +71,7 @@ class BadBase(OrchestratorError):
 
 
 class _Start(NamedTuple):
-    """The commit that the worktree starts from; and the commits of branches, here and remote."""
+    """The commit that the worktree starts from, and the commits of branches here and remote."""
 
     commit: str
     here: dict[str, str]
@@ -90,11 +90,9 @@ def _find_start(job: Job) -> _Start:
     url, pushurl = (f"remote.{job.config.remote}.{key}" for key in ("url", "pushurl"))
     known = repository.settings(root, url, pushurl, "user.email")
     remote = job.config.remote if url.lower() in known else None
-    local = {name: f"refs/heads/{name}" for name in mentioned}
-    kept = (remotes.kept(job.config.remote, name) for name in mentioned)
-    seen = repository.refs(root, *local.values(), *kept)
-    here = {name: seen[ref] for name, ref in local.items() if ref in seen}
-    there = base_branch.fetch(job.layout, remote, mentioned, seen=seen) if remote else {}
+    local = repository.refs(root, *(f"refs/heads/{name}" for name in mentioned))
+    here = {ref.removeprefix("refs/heads/"): commit for ref, commit in local.items()}
+    there = base_branch.fetch(job.layout, remote, mentioned) if remote else {}
     base_commit = there.get(base) or here.get(base)
     if base_commit is None:
         raise BadBase(f"its base branch {base!r} does not exist")
@@ -124,7 +122,7 @@ def _pull_request_under_review(job: Job) -> PullRequest | None:
 
 
 def _check_out(job: Job, start: _Start) -> bool:
-    """Bring worktree and branch into the state that the run starts from; return whether it is new.
+    """Bring worktree and branch into the run's first state; return whether the worktree is new.
 
     What an earlier run left in the worktree is kept under a rescue ref.
     """
@@ -144,11 +142,11 @@ def _check_out(job: Job, start: _Start) -> bool:
 
 
 def _run_hook(job: Job) -> None:
-    """Run `hooks.after_create` in a new worktree; a failing hook is a fault of the system."""
+    """Run `hooks.after_create` in a new worktree; a failing hook is a system fault."""
     variables = user_commands.check_environment(job.config, job.agent, job.layout)
     try:
         user_commands.run_hook(job.config, "after_create", job.path, variables)
     except SystemFault:
-        # Made again next time, so that the hook gets its second chance.
+        # Created again next time, so that the hook runs again.
         worktree_commands.remove(job.layout.root, job.path)
         raise
