@@ -59,12 +59,12 @@ class GitHub:
 
     @cached_property
     def _fork(self) -> str | None:
-        """The owner, in lower case, of the other repository that branches are pushed to."""
+        """The owner of the other repository that branches are pushed to, if it is another."""
         remote = self._config.push_remote or self._config.remote
         pushed = github_repo.of_remote(self._layout, remote, push=True)
         if pushed is None or _same(pushed, self._repository):
             return None
-        return pushed.owner.lower()
+        return pushed.owner
 
     @cached_property
     def _gh(self) -> Gh:
@@ -129,7 +129,7 @@ class GitHub:
 
     def _is_ours(self, row: Mapping[str, object]) -> bool:
         """Return whether a row's branch is in the repository that the product pushes to."""
-        return github_rows.owner(row) == self._fork
+        return github_rows.owner(row) == (self._fork.lower() if self._fork else None)
 
     def show(self, pr_id: str) -> PullRequest:
         old = self.book.find(pr_id)
