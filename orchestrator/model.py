@@ -154,6 +154,10 @@ class Config(NamedTuple):
     check_timeout_seconds: float = 900
     forge: str = "auto"
     remote: str = "origin"
+    #: The remote that branches are pushed to; None is `remote`.
+    push_remote: str | None = None
+    #: How the names of new agents' branches begin.
+    branch_prefix: str = "agent/"
     hooks: Hooks = Hooks()
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()
@@ -347,9 +351,11 @@ class Outcome(NamedTuple):
     cost_usd: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    #: What a person can do about a system fault.
+    hint: str | None = None
 
 
-#: Six that the client reports, and four that the supervisor finds.
+#: Six that the client reports, and five that the supervisor finds.
 VERDICTS = (
     "done",
     "no_change",
@@ -361,6 +367,7 @@ VERDICTS = (
     "system_fault",
     "interrupted",
     "stopped",
+    "moved",
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import SystemFault
 from orchestrator.git import remotes, repository
@@ -36,11 +36,14 @@ def fetch(
     branches: list[str],
     timeout: float = remotes.TIMEOUT,
     seen: Mapping[str, str] | None = None,
+    *,
+    address: str | None = None,
+    watched: Sequence[str] = (),
 ) -> dict[str, str]:
     """Fetch branches of the remote; return the branches that it has, with their commits.
 
-    One fetch at a time: parallel fetches fail on each other's ref locks. `seen` has the local refs
-    of the remote's branches as they were a moment ago, if they are known.
+    One fetch at a time: parallel fetches fail on each other's ref locks. The arguments are those of
+    `remotes.fetch`.
 
     Raises SystemFault when the remote cannot be reached, or another fetch takes too long.
     """
@@ -48,11 +51,34 @@ def fetch(
     lock = locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout)
     try:
         with lock:
-            return remotes.fetch(layout.root, remote, branches, timeout, seen)
+            return remotes.fetch(
+                layout.root, remote, branches, timeout, seen, address=address, watched=watched
+            )
     except locks.LockHeld:
         raise SystemFault("another fetch is still running", code="remote_unreachable") from None
     finally:
         lock.close()
+
+
+def gone(
+    root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT
+) -> SystemFault | None:
+    """Return the fault that the remote does not have the base branch, which was looked for there.
+
+    None for a remote without any branch: nothing was ever pushed there. Raises SystemFault when the
+    remote cannot be reached.
+    """
+    now, has_branches = remotes.default_branch(root, remote, timeout)
+    if not has_branches:
+        return None
+    hint = f"set base_branch in .orchestrator/agents.yaml; or: git push {remote} {branch}"
+    if now is not None:
+        hint = (
+            f"the remote's default branch is {now!r}: to follow it, set base_branch: {now} in "
+            f".orchestrator/agents.yaml; otherwise: git push {remote} {branch}"
+        )
+    message = f"the remote {remote!r} has no branch {branch!r}, which is the base branch"
+    return SystemFault(message, hint, code="base_gone")
 
 
 def remote_of(layout: Layout, config: Config) -> str | None:

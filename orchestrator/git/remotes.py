@@ -41,36 +41,42 @@ def fetch(
     branches: Sequence[str],
     timeout: float = TIMEOUT,
     seen: Mapping[str, str] | None = None,
+    *,
+    address: str | None = None,
+    watched: Sequence[str] = (),
 ) -> dict[str, str]:
     """Fetch branches of the remote into `refs/remotes/`; return the branches that it has.
 
     Each returned branch has its commit. `seen` has those refs as they were a moment ago: if they
-    equal the remote's, nothing is fetched. Two fetches of the same refs at the same time fail: hold
-    a lock. Raises SystemFault when the remote cannot be reached, GitError when the refs cannot be
-    written here.
+    equal the remote's, nothing is fetched. `address` is where the remote's branches are, if that is
+    not its own URL. `watched` are branches of which only the existence is asked; they are returned
+    too. Two fetches of the same refs at the same time fail: hold a lock. Raises SystemFault when
+    the remote cannot be reached, GitError when the refs cannot be written here.
     """
-    theirs = tips(root, remote, branches, timeout)
+    source = address or remote
+    found = tips(root, source, [*branches, *watched], timeout)
+    theirs = {branch: commit for branch, commit in found.items() if branch in branches}
     names = {branch: kept(remote, branch) for branch in branches}
     if seen is not None and all(seen.get(ref) == theirs.get(b) for b, ref in names.items()):
-        return theirs
-    ours = refs(root, *names.values())
-    for branch, ref in names.items():
-        if branch not in theirs and ref in ours:
-            delete_ref(root, ref, ours[ref])
+        return found
+    stale = {kept(remote, branch) for branch in (*branches, *watched) if branch not in found}
+    ours = refs(root, *names.values(), *stale)
+    for ref in stale & ours.keys():
+        delete_ref(root, ref, ours[ref])
     specs = [
         f"+refs/heads/{branch}:{names[branch]}"
         for branch, commit in theirs.items()
         if ours.get(names[branch]) != commit
     ]
     if not specs:
-        return theirs
+        return found
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
-    done = run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
+    done = run(root, "fetch", "--quiet", *options, source, *specs, timeout=timeout)
     if done.code != 0 and re.search(_LOCKED_HERE, done.err):
         raise GitError(f"git fetch failed: {reason(done.err)}")
     if done.code != 0:
         raise _unreachable(remote, done.err)
-    return theirs
+    return found
 
 
 #: The message of a fetch that could not write the refs here: another process has, or left, a lock.
@@ -89,8 +95,29 @@ def tips(
     return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
 
 
+def default_branch(root: str, remote: str, timeout: float = TIMEOUT) -> tuple[str | None, bool]:
+    """Ask the remote for the branch that its HEAD points to, and whether it has any branch.
+
+    The branch is None when HEAD points nowhere. Raises SystemFault when the remote cannot be
+    reached.
+    """
+    words = ("--quiet", "--symref", remote, "HEAD", "refs/heads/*")
+    done = run(root, "ls-remote", *words, timeout=timeout)
+    if done.code != 0:
+        raise _unreachable(remote, done.err)
+    found = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", done.out, re.MULTILINE)
+    return (found[1] if found else None), "\trefs/heads/" in done.out
+
+
 #: The remote's message about a ref after a failure in the remote or on the way: not a refusal.
 _BROKEN = r"unpacker error|remote failure|failed to update ref|cannot lock ref"
+#: The same, in what a hook of the remote said: a lack of memory or space, or a killed hook.
+_LACKING = r"(?i)died of signal|no space left on device|disk quota exceeded|out of memory"
+#: A remote that refuses the account, before it looks at any ref.
+_NO_ACCESS = (
+    r"(?i)returned error: 403|permission denied|permission to \S+ denied"
+    r"|access to \S+ not granted|access denied|marked as read only"
+)
 #: One such failure is permanent: a branch `a` exists, and `a/b` is pushed.
 _IN_THE_WAY = r"'refs/heads/[^']+' exists; cannot create 'refs/heads/"
 
@@ -100,10 +127,11 @@ def push(
 ) -> str | None:
     """Push a commit to a branch of the remote. Return None, or why the remote refused it.
 
-    `replaces` is the commit that the product pushed there before: only this commit may be replaced.
-    Raises SystemFault when the remote cannot be reached.
+    `replaces` is the commit that the branch has there, "" if it does not exist there: only then the
+    push has an effect. Raises SystemFault when the remote cannot be reached, and when it refuses
+    the account (`remote_refuses`).
     """
-    lease = (f"--force-with-lease=refs/heads/{branch}:{replaces}",) if replaces else ()
+    lease = () if replaces is None else (f"--force-with-lease=refs/heads/{branch}:{replaces}",)
     spec = f"{commit}:refs/heads/{branch}"
     options = ("--porcelain", "--no-verify", "--no-recurse-submodules")
     done = run(
@@ -113,8 +141,15 @@ def push(
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
     refused = [line for line in lines(done.out) if line.startswith("!")]
-    if refused and (not re.search(_BROKEN, refused[0]) or re.search(_IN_THE_WAY, done.err)):
+    broken = re.search(_LACKING, done.err) or (refused and re.search(_BROKEN, refused[0]))
+    if refused and (not broken or re.search(_IN_THE_WAY, done.err)):
         return reason("\n".join([refused[0].replace("\t", " "), done.err]))
+    if not refused and re.search(_NO_ACCESS, done.err):
+        raise SystemFault(
+            f"the remote {remote!r} refuses pushes of this account: {reason(done.err)}",
+            f"give this account the right to push, then try: git push --dry-run {remote} HEAD",
+            code="remote_refuses",
+        )
     raise _unreachable(remote, done.err)
 
 

@@ -30,8 +30,7 @@ def outcome(error: OrchestratorError | OSError) -> Outcome:
         return Outcome("system_fault", f"disk_full: {error.message}")
     if isinstance(error, OSError):
         return Outcome("system_fault", f"system_fault: {error.filename}: {error.strerror}")
-    hint = f" ({error.hint})" if error.hint else ""
-    return Outcome("system_fault", f"{error.code}: {error.message}{hint}")
+    return Outcome("system_fault", f"{error.code}: {error.message}", hint=error.hint)
 
 
 def forge_fault(layout: Layout) -> Problem | None:
@@ -42,6 +41,18 @@ def forge_fault(layout: Layout) -> Problem | None:
 def landing_fault(layout: Layout) -> Problem | None:
     """Return why approved work could not be merged the last time; None if it could be merged."""
     return read(layout.landing_fault)
+
+
+#: Faults that are problems of their own name. Others are a `system_fault`, with their name first.
+_NAMED = ("base_gone", "branch_in_the_way", "remote_refuses")
+
+
+def hold_problem(hold: Hold) -> Problem:
+    """Return the problem that a hold is."""
+    code, _, message = hold.message.partition(": ")
+    if code in _NAMED:
+        return Problem(code, message, hold.hint)
+    return Problem(hold.code, hold.message, hold.hint)
 
 
 def read_hold(layout: Layout) -> Hold | None:

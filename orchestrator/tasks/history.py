@@ -171,9 +171,13 @@ def _folded(task: Task, entry: Entry) -> Task:
     now = task._replace(**{**_SETS[event], **taken}, pr=_text(fields.get("pr")) or task.pr)
     if cost := _number(fields.get("cost_usd")):
         now = now._replace(cost_usd=now.cost_usd + max(cost, 0.0))
-    if event in ("claimed", "delivered"):
-        now = now._replace(work_branch=now.work_branch or _text(fields.get("branch")))
-    elif event in ("requeued", "failed") and fields.get("charged") is True:
+    branch = _text(fields.get("branch"))
+    if event == "claimed" and branch:
+        # A branch that the remote refused gets another name (`tick.start`).
+        now = now._replace(work_branch=branch)
+    elif event == "delivered":
+        now = now._replace(work_branch=now.work_branch or branch)
+    if event in ("requeued", "failed") and fields.get("charged") is True:
         now = now._replace(attempts=now.attempts + 1)
     if event == "requeued":
         now = now._replace(
@@ -196,6 +200,26 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if abs(value) < 1e12 else None
+
+
+def delivered(history: Iterable[Entry], branch: str) -> str | None:
+    """Return the commit that the newest delivery of a branch pushed; None without a delivery."""
+    heads = [
+        _text(entry.fields.get("head"))
+        for entry in history
+        if entry.event == "done" and entry.fields.get("branch") == branch
+    ]
+    return heads[-1] if heads else None
+
+
+def claims(history: Iterable[Entry]) -> list[tuple[str, str, str | None]]:
+    """Return the agent, run and branch of each claim, newest first; odd entries are skipped."""
+    found = []
+    for entry in history:
+        agent, run = _text(entry.fields.get("agent")), _text(entry.fields.get("run"))
+        if entry.event == "claimed" and agent and run:
+            found.append((agent, run, _text(entry.fields.get("branch"))))
+    return found[::-1]
 
 
 def why(reason: str, error: str) -> str:

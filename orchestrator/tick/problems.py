@@ -42,8 +42,7 @@ def find_problems(
     found += settings.problems
     snapshot = seen.snapshot
     if snapshot.hold is not None:
-        hold = snapshot.hold
-        found.append(Problem(hold.code, hold.message, hold.hint))
+        found.append(faults.hold_problem(snapshot.hold))
     if snapshot.open_prs is None:
         found += _forge_problem(layout, snapshot.hold)
     for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked")):

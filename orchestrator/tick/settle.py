@@ -83,9 +83,10 @@ class Settler:
             lock.close()
         return action
 
-    def _hint(self, code: str) -> str:
+    def _hint(self, code: str, own: str | None) -> str:
         known = {**registry.of_config(self.config).hints, **_HINTS}
-        return known.get(code, "does not count as an attempt; each tick tries again with one run")
+        again = "does not count as an attempt; each tick tries again with one run"
+        return known.get(code) or own or again
 
     def _tell(self, action: Action, outcome: Outcome, record: RunRecord | None) -> None:
         """Append the run's end to the project's history."""
@@ -278,7 +279,7 @@ class Settler:
             code=outcome.verdict,
             # The message is shown after the hold's code and must not repeat the code.
             message=message if message and code == outcome.verdict else reason,
-            hint=self._hint(code),
+            hint=self._hint(code, outcome.hint),
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )
