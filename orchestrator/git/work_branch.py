@@ -54,8 +54,8 @@ def pushed(root: str) -> list[str]:
     return [ref.removeprefix(OWN) for ref in repository.refs(root, OWN)]
 
 
-def forget(root: str, branch: str) -> None:
-    """Forget a branch that is removed."""
+def forget(root: str, branch: str = "") -> None:
+    """Forget a branch that is removed; without a branch, all of them."""
     for ref, commit in repository.refs(root, OWN + branch, OTHERS + branch).items():
         repository.delete_ref(root, ref, commit)
 

@@ -61,10 +61,6 @@ class Facts(NamedTuple):
     attempt: int
     #: The ref with what the attempt before left uncommitted.
     rescue: str | None
-    #: The ref of commits that are not on the branch any more, because others pushed to it.
-    replaced: str | None
-    #: The newest commit of the branch that is pushed already.
-    pushed: str | None
     review: UnderReview | None
     global_instructions: str
     checks: tuple[str, ...]
@@ -75,6 +71,10 @@ class Facts(NamedTuple):
     writes: bool
     #: With what the agent reports: "End with ...".
     report: str
+    #: The ref of commits that are not on the branch any more, because others pushed to it.
+    replaced: str | None = None
+    #: The newest commit of the branch that is pushed already.
+    pushed: str | None = None
 
 
 def instructions(facts: Facts) -> str:

@@ -86,9 +86,10 @@ def _branch(job: Job) -> str | None:
 
 
 def _former_name(job: Job, branch: str | None) -> str | None:
-    """Return the name that the task's branch had before the claim of this run."""
-    names = [name for _, _, name in history.claims(job.file.history)] if job.file else []
-    return next((name for name in names if name and name != branch), None) if branch else None
+    """Return the name that the task's branch had before it got its present name."""
+    if job.file is None or branch is None:
+        return None
+    return next((former for _, _, former in history.claims(job.file.history) if former), None)
 
 
 def _pull_request_under_review(job: Job) -> PullRequest | None:

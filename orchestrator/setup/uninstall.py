@@ -12,7 +12,7 @@ import time
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import call, repository, worktree_commands
+from orchestrator.git import call, repository, work_branch, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, mark
 from orchestrator.setup import init_project, skills, user_files
@@ -103,6 +103,8 @@ def _take_outside(layout: Layout, change: Change) -> None:
     """Remove the files outside `.orchestrator/`, and last the mark of this clone."""
     change.written += user_files.take(layout)
     change.written += skills.take(layout.root)
+    # The history of each task names what it delivered.
+    work_branch.forget(layout.root)
     files.remove(layout.idle_stamp)
     if mark.is_initialised(layout):
         files.remove(mark.mark_path(layout))

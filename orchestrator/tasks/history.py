@@ -171,13 +171,12 @@ def _folded(task: Task, entry: Entry) -> Task:
     now = task._replace(**{**_SETS[event], **taken}, pr=_text(fields.get("pr")) or task.pr)
     if cost := _number(fields.get("cost_usd")):
         now = now._replace(cost_usd=now.cost_usd + max(cost, 0.0))
-    branch = _text(fields.get("branch"))
-    if event == "claimed" and branch:
-        # A branch that the remote refused gets another name (`tick.start`).
-        now = now._replace(work_branch=branch)
-    elif event == "delivered":
-        now = now._replace(work_branch=now.work_branch or branch)
-    if event in ("requeued", "failed") and fields.get("charged") is True:
+    if event in ("claimed", "delivered"):
+        branch, former = _text(fields.get("branch")), _text(fields.get("former"))
+        # A branch whose name cannot be pushed gets another name (`tick.start`).
+        renamed = branch and former and former == now.work_branch
+        now = now._replace(work_branch=branch if renamed else now.work_branch or branch)
+    elif event in ("requeued", "failed") and fields.get("charged") is True:
         now = now._replace(attempts=now.attempts + 1)
     if event == "requeued":
         now = now._replace(
@@ -213,12 +212,15 @@ def delivered(history: Iterable[Entry], branch: str) -> str | None:
 
 
 def claims(history: Iterable[Entry]) -> list[tuple[str, str, str | None]]:
-    """Return the agent, run and branch of each claim, newest first; odd entries are skipped."""
+    """Return agent, run and the branch's former name of each claim, newest first.
+
+    The name is None unless the claim gave the branch another name. Odd entries are skipped.
+    """
     found = []
     for entry in history:
         agent, run = _text(entry.fields.get("agent")), _text(entry.fields.get("run"))
         if entry.event == "claimed" and agent and run:
-            found.append((agent, run, _text(entry.fields.get("branch"))))
+            found.append((agent, run, _text(entry.fields.get("former"))))
     return found[::-1]
 
 

@@ -63,6 +63,8 @@ class Starter:
         fields: dict[str, object] = {"agent": agent.name, "run": run_id}
         if self.settings.roles[agent.role].delivers != "verdict":
             fields["branch"] = self._branch(task)
+            if task.work_branch not in (None, fields["branch"]):
+                fields["former"] = task.work_branch
         entry = Entry(iso(self.now) or "", "claimed", fields)
         limit = self.settings.config.queue_limits.max_claimed
         return self.store.claim(task, entry, limit) is not None
