@@ -16,7 +16,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Action, Entry, Outcome, Retention
 from orchestrator.project import agent_memory, mark, run_record
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tick.settle import Settler
 from orchestrator.upkeep import retention
 

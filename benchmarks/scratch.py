@@ -28,8 +28,7 @@ from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.setup import init_project
 from orchestrator.system import files, process
-from orchestrator.tasks import store as stores
-from orchestrator.tasks import task_file
+from orchestrator.tasks import stores, task_file
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHER = str(ROOT / "bin" / "orchestrator")

@@ -1,15 +1,16 @@
 """Creates the environment that ``bin/orchestrator`` runs in, once per version and user.
 
-The launcher runs this with any ``python3``, only if the environment is missing or older than
-``requirements.lock``. This file uses only the standard library and the syntax of Python 3.8, so
-that an old Python can still report the problem. Messages go to standard error, because standard
-output belongs to the command that follows.
+The launcher runs this with the first suitable Python on PATH, only if the environment is missing or
+older than ``requirements.lock``. If no Python is suitable, another Python reports the problem; so
+this file uses only the standard library and the syntax of Python 3.8. Messages go to standard
+error, because standard output belongs to the command that follows.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -18,12 +19,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Iterator
 
 OLDEST_PYTHON = (3, 11)
-#: The programs to look for on PATH, in this order. A program that does not run (a version
-#: manager's stub) is skipped.
-PYTHON_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
 #: The modules that a complete environment must be able to import.
 MODULES = ("cronsim", "frontmatter", "jinja2", "psutil", "rich", "yaml")
 #: pip's settings for the source of packages, which a company's mirror needs. Other settings
@@ -34,26 +32,12 @@ KEPT_PIP_SETTINGS = (
     *("PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_CACHE_DIR", "PIP_NO_CACHE_DIR"),
 )
 #: Seconds until a program that hangs is killed.
-PROBE_SECONDS, VENV_SECONDS, PIP_SECONDS = 30, 300, 900
+VENV_SECONDS, PIP_SECONDS = 300, 900
 #: Seconds to wait for a set-up by another process: longer than a set-up can last.
-LOCK_SECONDS = PROBE_SECONDS * (len(PYTHON_NAMES) + 1) + VENV_SECONDS + PIP_SECONDS + 60
+LOCK_SECONDS = 2 * VENV_SECONDS + PIP_SECONDS + 60
 
 MARKER = ".complete"
 AGAIN = "then run the same command again"
-
-# The versioned name beside the interpreter is preferred. If a system upgrade removes that Python,
-# the launcher sees a dangling link, whereas "python3" would become another Python, which cannot
-# import the environment's packages.
-PROBE = """
-import importlib.util, json, os, sys
-path = getattr(sys, "_base_executable", None) or sys.executable
-named = os.path.join(os.path.dirname(path), "python%d.%d" % sys.version_info[:2])
-print(json.dumps({
-    "path": named if os.access(named, os.X_OK) else os.path.realpath(path),
-    "version": list(sys.version_info[:3]),
-    "makes_venv": all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")),
-}))
-"""
 
 
 class SetupError(Exception):
@@ -62,21 +46,6 @@ class SetupError(Exception):
     The arguments are a stable code, the failure with its place, and the next step. The last two are
     sentences without a full stop.
     """
-
-
-class Interpreter(NamedTuple):
-    """A Python on this machine."""
-
-    #: The program itself, never a version manager's shim.
-    path: str
-    version: tuple[int, ...]
-    #: Whether it has both ``venv`` and ``ensurepip``, which Debian packages separately.
-    makes_venv: bool
-
-    @property
-    def name(self) -> str:
-        """Version and path, as a message names it."""
-        return f"Python {'.'.join(map(str, self.version))} ({self.path})"
 
 
 def clean_environment() -> dict[str, str]:
@@ -121,41 +90,30 @@ def reason(output: str) -> str:
     return (errors or lines or ["no message"])[-1].rstrip(".")
 
 
-def probe(name: str) -> Interpreter | None:
-    """Return the interpreter that a command name starts; None if it starts no interpreter."""
-    succeeded, output = run([name, "-I", "-c", PROBE], PROBE_SECONDS)
-    try:
-        found = json.loads(output.splitlines()[-1]) if succeeded else {}
-        return Interpreter(found["path"], tuple(found["version"]), found["makes_venv"])
-    except (ValueError, LookupError, TypeError):
-        return None
+def find_python() -> str:
+    """Return the path of this Python, which the environment will use.
 
-
-def find_python() -> Interpreter:
-    """Return the first Python that is new enough and can create virtual environments.
-
-    Raises SetupError if there is none.
+    Raises SetupError if this Python is too old or cannot create virtual environments.
     """
-    found: list[Interpreter] = []
-    for each in map(probe, filter(shutil.which, PYTHON_NAMES)):
-        if each and each.version >= OLDEST_PYTHON and each.makes_venv:
-            return each
-        found += [each] if each else []
-    new = [each for each in found if each.version >= OLDEST_PYTHON]
-    if new:
+    path = getattr(sys, "_base_executable", None) or sys.executable
+    name = f"Python {'.'.join(map(str, sys.version_info[:3]))} ({path})"
+    if sys.version_info < OLDEST_PYTHON:
+        raise SetupError(
+            "python_missing",
+            f"no Python 3.11 or newer was found on PATH, the newest is {name}",
+            f"Install it (Debian and Ubuntu: apt install python3 python3-venv), {AGAIN}",
+        )
+    if not all(map(importlib.util.find_spec, ("venv", "ensurepip"))):
         raise SetupError(
             "venv_missing",
-            f"{new[-1].name} cannot create virtual environments:"
-            " its venv or ensurepip module is missing",
+            f"{name} cannot create virtual environments: its venv or ensurepip module is missing",
             f"Install it (Debian and Ubuntu: apt install python3-venv), {AGAIN}",
         )
-    newest = max(found, key=lambda each: each.version, default=None)
-    raise SetupError(
-        "python_missing",
-        "no Python 3.11 or newer was found on PATH"
-        + (f", the newest is {newest.name}" if newest else ""),
-        f"Install it (Debian and Ubuntu: apt install python3 python3-venv), {AGAIN}",
-    )
+    # The versioned name is preferred. If a system upgrade removes that Python, the launcher sees a
+    # dangling link, whereas "python3" would become another Python, which cannot import the
+    # environment's packages.
+    versioned = os.path.join(os.path.dirname(path), "python{}.{}".format(*sys.version_info))
+    return versioned if os.access(versioned, os.X_OK) else os.path.realpath(path)
 
 
 def is_current(environment: Path, lock_text: bytes) -> bool:
@@ -179,24 +137,20 @@ def held(lock: Path, version: str) -> Iterator[None]:
 
     Raises SetupError if another process holds it for longer than a set-up can last.
     """
-    deadline = time.monotonic() + LOCK_SECONDS
-    told = False
     with lock.open("a") as file:
-        while True:
-            try:
+        for second in range(LOCK_SECONDS):
+            with contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise SetupError(
-                        "setup_busy",
-                        f"another process has held {lock} for too long",
-                        f"End that process, {AGAIN}",
-                    ) from None
-            if not told:
+            if second == 0:
                 say(f"Waiting for another process that sets up orchestrator {version} ...")
-                told = True
-            time.sleep(0.1)
+            time.sleep(1)
+        else:
+            raise SetupError(
+                "setup_busy",
+                f"another process has held {lock} for too long",
+                f"End that process, {AGAIN}",
+            )
         yield
 
 
@@ -206,11 +160,11 @@ def build(environment: Path, lock_file: Path, log: Path) -> None:
     Raises SetupError; the output of pip remains in ``log``.
     """
     python = find_python()
-    made, output = run([python.path, "-I", "-m", "venv", str(environment)], VENV_SECONDS)
+    made, output = run([python, "-I", "-m", "venv", str(environment)], VENV_SECONDS)
     if not made:
         raise SetupError(
             "venv_failed",
-            f"{python.name} could not create a virtual environment: {reason(output)}",
+            f"{python} could not create a virtual environment: {reason(output)}",
             f"Repair it (Debian and Ubuntu: apt install python3-venv), {AGAIN}",
         )
     inside = [str(environment / "bin" / "python"), "-I"]
@@ -229,7 +183,7 @@ def build(environment: Path, lock_file: Path, log: Path) -> None:
         raise SetupError(
             "packages_failed",
             f"the packages are installed but cannot be imported: {reason(output)}",
-            f"Check that {python.name} is complete and fits this machine, {AGAIN}",
+            f"Check that {python} is complete and fits this machine, {AGAIN}",
         )
 
 
@@ -296,9 +250,7 @@ def main(arguments: list[str]) -> int:
             )
         if not lock_file.is_file():
             raise SetupError(
-                "incomplete_copy",
-                f"{lock_file} is missing",
-                f"Reinstall orchestrator, {AGAIN}",
+                "incomplete_copy", f"{lock_file} is missing", f"Reinstall orchestrator, {AGAIN}"
             )
         set_up(version, Path(environment), lock_file)
     except SetupError as error:

@@ -46,7 +46,7 @@ def write_stamp(path: str, now: float, wake: float, watched: "list[str]") -> boo
     words = [VERSION, repr(now), repr(min(wake, now + LONGEST))]
     for name, known in marks.items():
         words += [name, _shown(known)]
-    # As `files.beside_of` would call it.
+    # The form that `files.left_beside` knows.
     beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     with open(os.open(beside, flags, 0o600), "wb") as file:
@@ -84,9 +84,10 @@ def nothing_to_do() -> bool:
     """Return True if this tick is finished and its time is recorded; False: run a full tick."""
     if "ORCHESTRATOR_PROJECT" in os.environ:
         return False
-    home = _home(os.getcwd())
-    if home is None:
+    root = main_worktree(os.getcwd())
+    if root is None:
         return False
+    home = root + "/.orchestrator"
     try:
         if not _holds(home + "/cache/idle", time.time()):
             return False
@@ -95,12 +96,12 @@ def nothing_to_do() -> bool:
     return _record(home + "/scheduler.lock")
 
 
-def _home(folder: str) -> "str | None":
-    """Return the `.orchestrator` of the current main worktree, if it can be found without git."""
+def main_worktree(folder: str) -> "str | None":
+    """Return the main worktree that a folder is in, if it can be found without git."""
     while True:
         if os.path.lexists(folder + "/.git"):
             # A file means a linked worktree or a submodule, for which git must be asked.
-            return folder + "/.orchestrator" if os.path.isdir(folder + "/.git") else None
+            return folder if os.path.isdir(folder + "/.git") else None
         parent = os.path.dirname(folder)
         if parent == folder:
             return None

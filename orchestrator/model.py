@@ -5,7 +5,8 @@ Times inside the program are seconds since the epoch (float, UTC); outside, ISO 
 """
 
 # No `from __future__ import annotations`: NamedTuple compiles each annotation that is text, which
-# was a third of the load time of this module. Every process loads it.
+# was a third of the load time of this module, which every process loads. For the same reason the
+# rooms `plan`, `tick`, `tasks`, `git` and `project` do without.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -110,6 +111,8 @@ class Retention(NamedTuple):
     days: float = 30
     #: Size in megabytes at which `events.jsonl` is rotated; one old file is kept.
     events_mb: float = 10
+    #: What happens to the remote's branch of a merged pull request: "delete" or "keep".
+    remote_branches: str = "delete"
 
 
 class Agent(NamedTuple):
@@ -205,10 +208,6 @@ class Role(NamedTuple):
     path: str = ""
     line: int = 1
 
-    @property
-    def opens_pull_request(self) -> bool:
-        return self.delivers == "pull_request"
-
 
 # --- tasks -------------------------------------------------------------------------------------
 
@@ -303,6 +302,16 @@ class RemoteCheck(NamedTuple):
     required: bool = False
 
 
+class Feedback(NamedTuple):
+    """A fact at a pull request that asks its author for changes."""
+
+    #: The same fact has the same key: it leads to rework once.
+    key: str
+    text: str
+    #: Whether no person said it: a failing check, or a conflict.
+    by_machine: bool = False
+
+
 class PullRequest(NamedTuple):
     """A pull request that the product opened, on either forge."""
 
@@ -329,6 +338,8 @@ class PullRequest(NamedTuple):
     queued: bool = False
     #: When the forge last changed it, as the forge writes it.
     updated: str | None = None
+    #: Whether its task was told that it is merged or closed.
+    followed: bool = False
 
 
 # --- what the planner sees and says ------------------------------------------------------------
@@ -357,17 +368,8 @@ class Outcome(NamedTuple):
 
 #: Six that the client reports, and five that the supervisor finds.
 VERDICTS = (
-    "done",
-    "no_change",
-    "approved",
-    "changes_requested",
-    "needs_human",
-    "failed",
-    "usage_limit",
-    "system_fault",
-    "interrupted",
-    "stopped",
-    "moved",
+    *("done", "no_change", "approved", "changes_requested", "needs_human", "failed"),
+    *("usage_limit", "system_fault", "interrupted", "stopped", "moved"),
 )
 
 
@@ -415,7 +417,6 @@ class Snapshot(NamedTuple):
     #: Waiting tasks in queue order.
     waiting: tuple[Task, ...]
     claimed: tuple[Task, ...]
-    incoming_count: int
     #: None if the forge did not answer.
     open_prs: int | None
     runs: tuple[RunView, ...]
@@ -431,8 +432,6 @@ class Snapshot(NamedTuple):
     may_probe: bool = True
     #: False if the configuration is broken: running agents are supervised, nothing starts.
     may_start: bool = True
-    #: The time zone of `schedule`, by name; None is the machine's zone.
-    timezone: str | None = None
     #: Agents to treat as due (`orchestrator run`), each with the task wanted or None.
     forced: Mapping[str, str | None] = {}
 

@@ -20,7 +20,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.client import registry
-from orchestrator.client.protocol import Assignment, Client, Confinement, Ended, Launch, Line
+from orchestrator.client.protocol import (
+    Assignment,
+    Client,
+    Confinement,
+    Ended,
+    Launch,
+    Line,
+    command,
+)
 from orchestrator.config import roles
 from orchestrator.errors import OrchestratorError
 from orchestrator.guard import client_environment
@@ -300,7 +308,7 @@ class ClientContract:
     def test_it_is_registered_by_its_name(self) -> None:
         assert registry.named(self.client.name) is self.client
         assert registry.of_config(Config(client=self.client.name)) is self.client
-        assert registry.command(Config(client=self.client.name)) == (self.client.program,)
+        assert command(self.client, Config()) == (self.client.program,)
         assert {*self.client.writing_tools} <= {*self.client.tools}
 
     def test_it_gets_its_own_sign_in_and_no_surrounding_session(self) -> None:

@@ -366,7 +366,7 @@ def _begin_failing_check(world: World) -> None:
     world.script(
         TASK,
         {"steps": [["write", "broken.txt"], ["commit", "broken"]]},
-        {"steps": [["git", "rm", "-q", "broken.txt"], ["commit", "mended"]]},
+        {"steps": [["git", "rm", "-q", "broken.txt"], ["commit", "fixed"]]},
     )
 
 

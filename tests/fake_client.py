@@ -6,8 +6,9 @@ standard input, writes JSON lines, and does what a script file says instead of a
 
 Everything lies in one folder: $FAKE_CLIENT_HOME, else `fake/` beside the project's folder.
 
-    scripts/<name>.json   the first that exists of <task id>, <agent>, <role>, `default`: one
-                          behaviour, or a list of them, one an execution (the last one repeats)
+    scripts/<name>.json   the first that exists of <task id>, `review-of-<task>`, <agent>, <role>,
+                          `default`: one behaviour, or a list of them, one per execution (the last
+                          one repeats)
     ledger.jsonl          `start`, `rivals` (who else is alive) and `end` of each execution, and
                           what happened between
     gates/<name>          a file that a `wait` step waits for
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,6 +72,16 @@ WHO = {
     "agent": os.environ.get("ORCHESTRATOR_AGENT"),
     "role": os.environ.get("ORCHESTRATOR_ROLE"),
 }
+
+
+def reviewed() -> str | None:
+    """Return the task whose pull request this execution reviews."""
+    try:
+        with open(".agent-instructions.md", encoding="utf-8") as file:
+            found = re.search(r"Pull request \S+ of task ([\w-]+)\.", file.read())
+    except FileNotFoundError:
+        return None
+    return found[1] if found else None
 
 
 def note(event: str, **more: object) -> None:
@@ -347,7 +359,8 @@ REPORTS = {
 
 def behaviour(count: int) -> dict[str, object]:
     """Return what the script says for the `count`-th execution of this task, from 0."""
-    for name in (WHO["task"], WHO["agent"], WHO["role"], "default"):
+    review = f"review-of-{WHO['reviews']}" if WHO.get("reviews") else None
+    for name in (WHO["task"], review, WHO["agent"], WHO["role"], "default"):
         path = os.path.join(HOME, "scripts", f"{name}.json")
         if name and os.path.exists(path):
             with open(path, encoding="utf-8") as file:
@@ -366,8 +379,8 @@ def ledger() -> list[dict[str, object]]:
 
 def executions() -> int:
     """How often this task (without one: this agent) was executed before."""
-    by = "task" if WHO["task"] else "agent"
-    return sum(record["event"] == "start" and record[by] == WHO[by] for record in ledger())
+    by = "reviews" if WHO.get("reviews") else "task" if WHO["task"] else "agent"
+    return sum(record["event"] == "start" and record.get(by) == WHO[by] for record in ledger())
 
 
 def rivals() -> list[dict[str, object]]:
@@ -440,6 +453,8 @@ def main() -> int:
 
 
 def execute(found: dict[str, list[str]], prompt: str, session: str) -> int:
+    if WHO["role"] == "reviewer" and (task := reviewed()):
+        WHO["reviews"] = task
     count = executions()
     script = behaviour(count)
     keep_what_was_seen(count, prompt, found)

@@ -204,7 +204,6 @@ _EVENTS: dict[str, Callable[..., str | None]] = {
     "os.chmod": _about("chmod"),
     "os.fork": _forks,
     "os.exec": lambda path, words, environment: f"exec {_last_words(words)}",
-    "os.posix_spawn": lambda path, words, environment: f"posix_spawn {_last_words(words)}",
     "os.kill": lambda pid, number: f"kill {number}",
     "os.killpg": lambda pid, number: f"killpg {number}",
     "subprocess.Popen": _popen,

@@ -76,7 +76,7 @@ class SqliteStore(Store):
 
     def add(self, file: TaskFile) -> str:
         with self.change():
-            row = (file.id, "incoming", task_file.render(file), time.time())
+            row = (file.id, "incoming", file.raw, time.time())
             try:
                 self._rows("INSERT INTO tasks VALUES (?, ?, ?, ?)", *row)
             except sqlite3.IntegrityError:

@@ -153,7 +153,7 @@ class Stage:
     # --- the product ---
 
     def plain_tick(self, **named: Any) -> Report:
-        return run_tick(self.layout, float(self.now), {}, **named)
+        return run_tick(self.layout, float(self.now), **named)
 
     def command(self, *words: str) -> tuple[int, str]:
         """Run a command line of the product; return its exit code and what it said."""

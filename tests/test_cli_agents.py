@@ -334,11 +334,11 @@ def test_the_brake_edits_bytes(text: bytes, wanted: bytes) -> None:
 
 
 def test_a_stop_is_never_held_up_by_the_file(cli: Cli, project: Layout) -> None:
-    assert change.set_paused(project, "pm-agent", True)
-    assert not change.set_paused(project, "removed-agent", True)
+    assert change.pause(project, "pm-agent")
+    assert not change.pause(project, "removed-agent")
     Path(project.config).write_text("agents: [\n")
-    assert not change.set_paused(project, "pm-agent", True)
-    assert change.set_paused(project, None, True)
+    assert not change.pause(project, "pm-agent")
+    assert change.pause(project, None)
 
 
 # --- limits ------------------------------------------------------------------------------------
@@ -460,7 +460,7 @@ def test_a_broken_file_is_refused_with_what_is_wrong_in_it(
         assert text_of(project) == text
 
 
-def test_a_command_may_mend_a_broken_file(cli: Cli, project: Layout) -> None:
+def test_a_command_may_fix_a_broken_file(cli: Cli, project: Layout) -> None:
     Path(project.config).write_text(
         AGENTS_YAML.replace("interval_seconds: 600", "interval_seconds: x")
     )

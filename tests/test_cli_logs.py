@@ -320,7 +320,7 @@ def test_failed_checks_show_the_end_of_their_log(project: Layout, cli: Callable[
 def test_a_client_that_failed_shows_what_it_complained_of(
     project: Layout, cli: Callable[..., Any]
 ) -> None:
-    outcome = {"verdict": "failed", "reason": "no_result: the client exited 1 without one"}
+    outcome = {"verdict": "failed", "reason": "no_result: the client exited 1 without a result"}
     folder = a_run(project, "impl-agent-1", FIRST, outcome=outcome)
     (folder / "stream.jsonl").unlink()
     (folder / "stderr.log").write_text("error: unknown option --foo\n")

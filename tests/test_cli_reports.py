@@ -22,7 +22,6 @@ import runs
 from conftest import set_up_long_ago
 
 from orchestrator.cli import watch
-from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import agent_memory, mark
@@ -53,7 +52,7 @@ def put(
         fields.pop("depends_on").split(),
         "",
     )
-    data = task_file.render(file)
+    data = file.raw
     for event in events:
         data += history.append(data, event)
     path = Path(layout.state(state), f"{task_id}.md")
@@ -382,10 +381,10 @@ def test_watch_asks_the_forge_at_most_twice_a_minute(
 ) -> None:
     text = Path(project.config).read_text()
     Path(project.config).write_text(text.replace("forge: local", "forge: github"))
-    loaded = load.settings(project, write_cache=False)
-    watched = watch.Watched(project)
-    for second in range(0, 600, 2):
-        assert watched.look(loaded, time.time(), float(second))["open_prs"] == 1
+    seconds = range(0, 600, 2)
+    views = watch.views(project, 0.0, clock=map(float, seconds).__next__)
+    for second, (found, _) in zip(seconds, views, strict=False):
+        assert found["open_prs"] == 1
         if second == 0:
             calls()
     assert len([call for call in calls() if call.startswith("gh ")]) == 19

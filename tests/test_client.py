@@ -344,7 +344,7 @@ TABLE: dict[str, tuple[list[Line], Ended, Role, int, str, str | None]] = {
         IMPL,
         0,
         "failed",
-        "no_result: the client exited 1 without one; it said: Input must be provided",
+        "no_result: the client exited 1 without a result; it said: Input must be provided",
     ),
     "a lost conversation": (
         [ended_badly("error_during_execution", "x", f"No conversation found with ID: {SESSION}")],

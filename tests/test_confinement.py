@@ -30,6 +30,7 @@ from test_real_client import (  # noqa: F401 (fixtures)
 )
 
 from orchestrator.client.claude import probe, sandbox
+from orchestrator.client.claude.adapter import Claude
 from orchestrator.model import Config
 
 world = harness.world
@@ -106,13 +107,13 @@ def test_the_persons_own_ignored_files_stay_ignored(world: World) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS brings its own sandbox")
 def test_the_doctor_names_the_programs_that_are_missing(tmp_path: Path) -> None:
-    found = probe.sandbox_programs({"PATH": str(tmp_path)})
+    found = probe.sandbox_programs(Claude(), {"PATH": str(tmp_path)})
     assert (found.code, found.level) == ("sandbox", "fail")
     assert "bwrap and socat" in found.message
     for name in sandbox.PROGRAMS:
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
-    assert probe.sandbox_programs({"PATH": str(tmp_path)}).level == "ok"
+    assert probe.sandbox_programs(Claude(), {"PATH": str(tmp_path)}).level == "ok"
     assert Config().client_sandbox is False
 
 

@@ -159,9 +159,9 @@ def under_a_lost_role(world: World, how: str, **script: object) -> tuple[str, Ca
     world.quiet()
     world.run("tick")
     assert world.where(task) == ["incoming"]
-    mended = scribe if own == "scribe" else ""
+    fixed = scribe if own == "scribe" else ""
     path = roles / f"{own}.md"
-    return task, lambda: path.write_text(mended) if mended else path.unlink()
+    return task, lambda: path.write_text(fixed) if fixed else path.unlink()
 
 
 @pytest.mark.parametrize("how", ROLE_ACCIDENTS)
@@ -169,7 +169,7 @@ def test_a_run_that_loses_its_role_keeps_what_it_cost_and_is_delivered_when_that
     world: World, how: str
 ) -> None:
     world.create()
-    task, mend = under_a_lost_role(world, how)
+    task, fix = under_a_lost_role(world, how)
     (put_back,) = requeued(world, task)
     assert (put_back["charged"], put_back["reason"]) == (False, "role_broken")
     assert (put_back["cost_usd"], put_back["session"]) == (0.25, world.starts()[0]["session"])
@@ -177,7 +177,7 @@ def test_a_run_that_loses_its_role_keeps_what_it_cost_and_is_delivered_when_that
     assert (totals["runs"], totals["cost_usd"]) == (1, 0.25)
     assert (totals["input_tokens"], totals["output_tokens"]) == (100, 10)
     assert world.sha(f"refs/orchestrator/rescue/{put_back['run']}"), "what was not committed"
-    mend()
+    fix()
     world.tick_until_in("done", task)
     assert len(world.starts(task)) == 1, "the work was done, and paid for, once"
     (pr,) = world.prs()
@@ -190,8 +190,8 @@ def test_a_run_that_loses_its_role_before_its_report_goes_on_in_its_conversation
     world: World,
 ) -> None:
     world.create()
-    task, mend = under_a_lost_role(world, "its file is broken", report=None)
-    mend()
+    task, fix = under_a_lost_role(world, "its file is broken", report=None)
+    fix()
     world.script("default", {"steps": [["work_once"]]})
     world.tick_until_in("done", task)
     first, second = world.starts(task)

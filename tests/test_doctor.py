@@ -16,7 +16,8 @@ import pytest
 from conftest import CHECKOUT, set_up_long_ago
 
 from orchestrator.client import program as programs
-from orchestrator.client.claude import probe
+from orchestrator.client.claude import probe, sign_in
+from orchestrator.client.claude.adapter import Claude
 from orchestrator.finding import Finding
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Hold
@@ -42,7 +43,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "tools"
     program(folder, "claude", 'echo "2.1.328 (Claude Code)"')
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    for name in probe.SIGN_IN:
+    for name in sign_in.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
     return folder
@@ -255,7 +256,8 @@ def test_a_sign_in_is_seen_without_reading_it(
     if file:
         (tmp_path / ".claude").mkdir()
         (tmp_path / ".claude/.credentials.json").touch(mode=0o000)
-    found = probe.sign_in(Config(client_command=command), {"HOME": str(tmp_path), **variables})
+    config = Config(client_command=command)
+    found = sign_in.finding(Claude(), config, {"HOME": str(tmp_path), **variables})
     assert found.level == level
     assert "s3cret" not in found.message
 

@@ -1,6 +1,6 @@
 """Reference 7 and failures 6: the machine and its services fail, and no work is charged or lost.
 
-Each fault strikes a whole project, stays for several ticks and is mended. What must hold is the
+Each fault strikes a whole project, stays for several ticks and is fixed. What must hold is the
 same for all of them (`hold_out`, `recover`): no attempt is counted, one problem says what to do,
 each tick tries again with one run, and every task reaches `done` without help.
 """
@@ -72,7 +72,7 @@ def hold_out(world: World, tasks: list[str], said: str, rounds: int = 4) -> None
 
 
 def recover(world: World, tasks: list[str]) -> None:
-    """The fault is mended: all ends in done, each commit there once, and no problem is left."""
+    """The fault is fixed: all ends in done, each commit there once, and no problem is left."""
     world.tick_until_in("done", *tasks)
     world.quiet()
     for task in tasks:
@@ -102,7 +102,7 @@ def two_agents() -> list[dict[str, Any]]:
 
 
 class Fault:
-    """Something that fails: how it is arranged, how it strikes, how it is mended."""
+    """Something that fails: how it is arranged, how it strikes, how it is fixed."""
 
     #: What `status` says of it.
     said = ""
@@ -113,7 +113,7 @@ class Fault:
     def strike(self, world: World, tasks: list[str]) -> None:
         raise NotImplementedError
 
-    def mend(self, world: World) -> None:
+    def fix(self, world: World) -> None:
         raise NotImplementedError
 
 
@@ -127,7 +127,7 @@ class ClientMissing(Fault):
     def strike(self, world: World, tasks: list[str]) -> None:
         assert not self.client.exists()
 
-    def mend(self, world: World) -> None:
+    def fix(self, world: World) -> None:
         words = " ".join(f"'{word}'" for word in (*harness.PYTHON, str(harness.FAKE_CLIENT)))
         self.client.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         self.client.chmod(0o755)
@@ -144,7 +144,7 @@ class Service(Fault):
         result = {**error, "api_error_status": self.status}
         world.script("default", {"steps": [], "report": None, "result": result, "exit": 1})
 
-    def mend(self, world: World) -> None:
+    def fix(self, world: World) -> None:
         world.script("default", {})
 
 
@@ -164,7 +164,7 @@ class GitMissing(Fault):
     def strike(self, world: World, tasks: list[str]) -> None:
         self.git.rename(self.git.with_name("away"))
 
-    def mend(self, world: World) -> None:
+    def fix(self, world: World) -> None:
         self.git.with_name("away").rename(self.git)
 
 
@@ -180,7 +180,7 @@ class RefLocked(Fault):
         for lock in self.locks:
             lock.touch()
 
-    def mend(self, world: World) -> None:
+    def fix(self, world: World) -> None:
         for lock in self.locks:
             lock.unlink()
 
@@ -196,7 +196,7 @@ class RemoteRefLocked(Fault):
         self.lock.parent.mkdir(parents=True, exist_ok=True)
         self.lock.touch()
 
-    def mend(self, world: World) -> None:
+    def fix(self, world: World) -> None:
         self.lock.unlink()
 
 
@@ -206,7 +206,7 @@ class RemoteGone(Fault):
     def strike(self, world: World, tasks: list[str]) -> None:
         world.remote.rename(world.folder / "away.git")
 
-    def mend(self, world: World) -> None:
+    def fix(self, world: World) -> None:
         (world.folder / "away.git").rename(world.remote)
 
 
@@ -237,7 +237,7 @@ def test_failure_06_a_fault_charges_nobody_shows_one_problem_and_passes(
     tasks = [world.add(f"Task {n}") for n in range(2)]
     fault.strike(world, tasks)
     hold_out(world, tasks, fault.said)
-    fault.mend(world)
+    fault.fix(world)
     recover(world, tasks)
 
 
@@ -319,7 +319,7 @@ def test_git_that_goes_missing_under_a_run_is_waited_for(world: World) -> None:
     world.open("go")
     world.quiet()
     hold_out(world, tasks, "git_missing", rounds=2)
-    fault.mend(world)
+    fault.fix(world)
     recover(world, tasks)
     # What the branch holds could not be looked at; the conversations go on all the same.
     assert len({start["session"] for start in world.starts()}) == 2
@@ -384,7 +384,7 @@ class Forge:
         """Let `gh` fail. `exits create` lets only `gh pr create` fail."""
         self.mode.write_text(mode + "\n")
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         self.mode.unlink()
 
     def prs(self) -> list[dict[str, Any]]:
@@ -424,7 +424,7 @@ def test_a_forge_that_fails_starts_nothing_and_is_asked_again_at_each_tick(
     what = "forge_failed: the answer of gh" if mode == "rubbish" else "forge_failed: gh"
     assert_one_problem(world, what)
     assert_nobody_paid(world, tasks)
-    hub.mend()
+    hub.fix()
     world.tick_until_in("done", *tasks)
     assert sorted(pr["body"].split()[-1] for pr in hub.prs()) == sorted(tasks)
     world.tick_until(lambda: not problems(world), "the problem to go")
@@ -447,7 +447,7 @@ def test_a_forge_that_fails_at_delivery_gets_the_pull_request_later(
     assert_one_problem(world, "forge_failed")
     assert_nobody_paid(world, tasks)
     assert hub.prs() == []
-    hub.mend()
+    hub.fix()
     world.tick_until_in("done", *tasks)
     assert sorted(pr["body"].split()[-1] for pr in hub.prs()) == sorted(tasks)
     world.tick_until(lambda: not problems(world), "the problem to go")

@@ -81,7 +81,7 @@ def test_what_lies_in_the_way_is_replaced_and_never_written_through(
     tmp_path: Path, flush: bool
 ) -> None:
     victim, path = tmp_path / "victim", tmp_path / "a"
-    beside = Path(files.beside_of(str(path)))
+    beside = tmp_path / f".a.{os.getpid()}.tmp"
     for lay in (victim.touch, lambda: path.symlink_to(victim), lambda: os.mkfifo(path)):
         victim.write_bytes(b"precious")
         lay()

@@ -68,7 +68,6 @@ def task_file(data: bytes, _: Path) -> None:
     with contextlib.suppress(TaskFileError):
         file = task_files.parse(data, "x.md")
         task_files.summarise(file, "incoming", "/x.md", 0.0)
-        assert task_files.render(file) is not None
 
 
 def task_history(data: bytes, _: Path) -> None:

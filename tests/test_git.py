@@ -174,7 +174,10 @@ def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(
     kept = worktree_commands.commit_all(str(path), "Kept", str(tmp_path / "index"))
     repository.update_ref(root, "refs/orchestrator/rescue/r", kept)
     assert remotes.push(root, "origin", kept, "agent/x") is None
-    assert remotes.fetch(root, "origin", ["main", "agent/x"]) == {"main": base, "agent/x": kept}
+    assert base_branch.fetch(Layout(root), "origin", ["main", "agent/x"]) == {
+        "main": base,
+        "agent/x": kept,
+    }
     worktree_commands.detach(str(path), base)
     worktree_commands.clean(str(path))
     assert worktree_commands.merge(str(path), kept, "A merge") is None
@@ -202,7 +205,7 @@ def test_our_fetches_and_pushes_leave_the_persons_tags_alone(
     tagged: str, remote: Path, repo: Path, hostile: Path
 ) -> None:
     new = tagged
-    assert remotes.fetch(str(repo), "origin", ["main"]) == {"main": new}
+    assert base_branch.fetch(Layout(str(repo)), "origin", ["main"]) == {"main": new}
     assert remotes.push(str(repo), "origin", new, "agent/x") is None
     assert repository.refs(str(repo), "refs/tags").keys() == {
         "refs/tags/private",
@@ -215,7 +218,7 @@ def test_a_branch_of_ours_leaves_no_line_in_the_persons_configuration(
     remote: Path, repo: Path, tmp_path: Path, hostile: Path
 ) -> None:
     before = (repo / ".git" / "config").read_text()
-    remotes.fetch(str(repo), "origin", ["main"])
+    base_branch.fetch(Layout(str(repo)), "origin", ["main"])
     worktree_commands.add(str(repo), str(tmp_path / "w"), head(repo))
     worktree_commands.start_branch(str(tmp_path / "w"), "agent/x", "refs/remotes/origin/main")
     assert (repo / ".git" / "config").read_text() == before
@@ -503,7 +506,7 @@ def test_a_remote_out_of_reach_is_nobodys_fault(remote: Path, repo: Path, url: s
     sh(repo, "remote", "set-url", "origin", url)
     for ask in (
         lambda: remotes.push(root, "origin", head(repo), "agent/x"),
-        lambda: remotes.fetch(root, "origin", ["main"]),
+        lambda: base_branch.fetch(Layout(root), "origin", ["main"]),
         lambda: remotes.tips(root, "origin", ["main"]),
     ):
         with pytest.raises(SystemFault) as fault:
@@ -520,7 +523,7 @@ def test_a_remote_that_never_answers_is_given_up(
     sh(repo, "remote", "set-url", "origin", "ssh://example.invalid/x.git")
     began = time.monotonic()
     with pytest.raises(SystemFault):
-        remotes.fetch(str(repo), "origin", ["main"], timeout=1)
+        base_branch.fetch(Layout(str(repo)), "origin", ["main"], timeout=1)
     assert time.monotonic() - began < 10
 
 
@@ -530,7 +533,7 @@ def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not
     root, base = str(repo), head(repo)
     first = commit(repo, text="1")
     remotes.push(root, "origin", first, "agent/x")
-    assert remotes.fetch(root, "origin", ["main", "agent/x", "nope"]) == {
+    assert base_branch.fetch(Layout(root), "origin", ["main", "agent/x", "nope"]) == {
         "main": base,
         "agent/x": first,
     }
@@ -538,34 +541,12 @@ def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not
     second = commit(repo, text="2")
     sh(repo, "push", "--quiet", "--force", "origin", f"{second}:refs/heads/agent/x")
     sh(repo, "update-ref", "refs/remotes/origin/agent/x", first)
-    assert remotes.fetch(root, "origin", ["agent/x"]) == {"agent/x": second}
+    assert base_branch.fetch(Layout(root), "origin", ["agent/x"]) == {"agent/x": second}
     assert repository.resolve(root, "refs/remotes/origin/agent/x") == second
     sh(remote, "update-ref", "-d", "refs/heads/agent/x")
-    assert remotes.fetch(root, "origin", ["agent/x"]) == {}
+    assert base_branch.fetch(Layout(root), "origin", ["agent/x"]) == {}
     assert repository.resolve(root, "refs/remotes/origin/agent/x") is None
     assert not (repo / ".git" / "FETCH_HEAD").exists()
-
-
-def test_a_fetch_believes_the_refs_that_were_seen_only_if_they_are_the_remotes(
-    remote: Path, repo: Path
-) -> None:
-    root, old = str(repo), head(repo)
-    new = commit(repo)
-    sh(repo, "push", "--quiet", "origin", "main")
-    ref = remotes.kept("origin", "main")
-    sh(repo, "update-ref", ref, old)
-    for seen in ({}, {ref: old}, {"refs/heads/main": new}):
-        sh(repo, "update-ref", ref, old)
-        assert remotes.fetch(root, "origin", ["main", "gone"], seen=seen) == {"main": new}
-        assert repository.resolve(root, ref) == new
-    gone = remotes.kept("origin", "gone")
-    sh(repo, "update-ref", gone, old)
-    assert remotes.fetch(root, "origin", ["main", "gone"], seen={ref: new, gone: old})
-    assert repository.resolve(root, gone) is None
-    # Who has seen that nothing is to be brought is not checked.
-    sh(repo, "update-ref", ref, old)
-    assert remotes.fetch(root, "origin", ["main", "gone"], seen={ref: new}) == {"main": new}
-    assert repository.resolve(root, ref) == old
 
 
 def test_refs_that_only_end_like_a_branch_are_not_taken_for_it(remote: Path, repo: Path) -> None:
@@ -639,7 +620,7 @@ def test_a_killed_gits_locks_on_refs_stop_neither_a_fetch_nor_a_ref(
         leave(repo / ".git" / name, 3600)
         for name in ("packed-refs.lock", "refs/remotes/origin/main.lock")
     ]
-    assert remotes.fetch(str(repo), "origin", ["main"]) == {"main": new}
+    assert base_branch.fetch(Layout(str(repo)), "origin", ["main"]) == {"main": new}
     repository.delete_ref(str(repo), "refs/remotes/origin/main", new)
     assert repository.resolve(str(repo), "refs/remotes/origin/main") is None
     assert not any(map(os.path.exists, left))

@@ -102,7 +102,7 @@ def test_a_file_of_any_name_is_a_task_or_reported_and_blocks_nothing(
     assert done.code == 0
     assert quiet(done.out)
     assert {os.path.basename(os.fsencode(t["path"])) for t in listed.json} <= set(FILES)
-    assert run_tick(project, time.time(), {}, dry_run=True).good
+    assert run_tick(project, time.time(), dry_run=True).good
     assert sys.getfilesystemencoding() == "utf-8"
 
 

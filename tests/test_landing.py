@@ -16,9 +16,9 @@ from store_contract import entry, new_task
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import repository, worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Config, Given, PullRequest, Review, Task
+from orchestrator.model import STATES, Config, Given, PullRequest, Retention, Review, Task
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import landing, merging, review, states
+from orchestrator.pulls import landing, merging, remote_branches, review, states
 from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import history
@@ -36,11 +36,15 @@ class World:
         for folder in (*map(self.layout.state, STATES), self.layout.prs, self.layout.cache):
             files.make_folder(folder)
         (repo / ".git" / "info" / "exclude").write_text(".orchestrator/\n")
-        self.config = Config(
-            base_branch="main", forge="local", review=Review(auto_merge=True, max_rounds=2)
-        )
+        self.config = self.default_config()
         self.store = FileStore(self.layout)
         self.forge = Local(self.layout, self.config)
+
+    @staticmethod
+    def default_config() -> Config:
+        return Config(
+            base_branch="main", forge="local", review=Review(auto_merge=True, max_rounds=2)
+        )
 
     def branch(self, task: str, changes: dict[str, str], base: str = "main") -> str:
         """Commit changes on a task's branch as an agent does; return the commit."""
@@ -221,7 +225,7 @@ def test_a_commit_that_no_review_has_seen_is_not_merged(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     before = world.main()
     world.branch("T1", {"sneaked.txt": "in\n"})
-    assert "were not reviewed" in world.land()[0]
+    assert world.land() == []
     assert world.main() == before
     assert world.state(pr)[0] == "open"
     assert world.store.find("T1").state == "done"
@@ -314,6 +318,21 @@ def test_a_pull_request_whose_task_is_gone_lands_only_by_a_person(world: World) 
     assert merge(world, pr) == world.main()
 
 
+def test_the_remotes_branches_of_merged_work_go_unless_they_moved_on(world: World) -> None:
+    one, other, kept = (world.deliver(f"T{n}", {f"{n}.txt": "x\n"}) for n in range(3))
+    world.land(review=world.config.review._replace(merge_method="squash"))
+    moved = world.branch("T1", {"later.txt": "x\n"})
+    assert world.remote
+    sh(world.remote, "update-ref", "-d", "refs/heads/agent/T2")
+    states.refresh(world.layout, world.config, [])
+    assert len(remote_branches.drop_merged(world.layout, world.config)) == 2
+    left = sh(world.remote, "for-each-ref", "--format=%(objectname)", "refs/heads/agent").split()
+    assert left == [moved]
+    assert [pr.state for pr in (one, other, kept)] == ["open"] * 3
+    keep = world.config._replace(retention=Retention(remote_branches="keep"))
+    assert remote_branches.drop_merged(world.layout, keep) == []
+
+
 # --- a base that fails by itself -----------------------------------------------------------------
 
 
@@ -327,7 +346,7 @@ def test_a_base_that_fails_its_checks_stops_landing_and_blames_no_author(world: 
     assert [world.state(pr) for pr in prs] == [("open", "approved")] * 2
     assert {world.store.find(f"T{n}").state for n in range(2)} == {"done"}
     assert world.main() == red
-    problem = system_faults.landing_fault(world.layout)
+    problem = system_faults.read(world.layout.landing_fault)
     assert problem is not None
     assert problem.code == "base_red"
     before = count.read_text()
@@ -338,7 +357,7 @@ def test_a_base_that_fails_its_checks_stops_landing_and_blames_no_author(world: 
     sh(other, "-c", "user.name=O", "-c", "user.email=o@x", "commit", "--quiet", "-m", "Repair")
     sh(other, "push", "--quiet", "origin", "main")
     assert [line.split()[0] for line in world.land(later=2000, checks=checks)] == ["merged"] * 2
-    assert system_faults.landing_fault(world.layout) is None
+    assert system_faults.read(world.layout.landing_fault) is None
 
 
 def test_a_refused_merge_is_tried_again_without_its_checks(world: World) -> None:

@@ -47,16 +47,26 @@ esac
 #: Stands on PATH: answers the launcher's and the set-up's questions, and plays `-m venv`.
 FAKE_PYTHON = """#!/bin/sh
 case "$*" in
+    "-I -c import ensurepip, "*) exit {unsuitable} ;;
     "-I -c import sys; "*) exit {too_old_to_ask} ;;
-    *bootstrap.py*) exec {real} "$@" ;;
+    *bootstrap.py*) exec {real} -I -c {as_this} "$@" ;;
     "-I -m venv "*)
         PATH=/usr/bin:/bin
         echo "venv" >>{log}
         mkdir -p "$4/bin"
         cp {environment_python} "$4/bin/python"
         ;;
-    *) echo {facts} ;;
+    *) exit 1 ;;
 esac
+"""
+
+#: Runs bootstrap.py as the fake interpreter would.
+AS_THIS = """
+import runpy, sys
+sys._base_executable, sys.version_info = {path!r}, {version}
+sys.modules.update({missing})
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -125,15 +135,17 @@ class Machine:
     ) -> None:
         path = self.programs / name
         source = self.add_environment_python(self.folder / f"environment-{name}", pip)
-        facts = {"path": str(path), "version": version, "makes_venv": makes_venv}
+        missing = {} if makes_venv else {"ensurepip": None}
+        as_this = AS_THIS.format(path=str(path), version=version, missing=missing)
         write_program(
             path,
             FAKE_PYTHON.format(
+                unsuitable=int(version < (3, 11) or not makes_venv),
                 too_old_to_ask=int(version < (3, 8)),
+                as_this=shlex.quote(as_this),
                 real=shlex.quote(sys.executable),
                 log=shlex.quote(str(self.log)),
                 environment_python=shlex.quote(str(source)),
-                facts=shlex.quote(json.dumps(facts)),
             ),
         )
 

@@ -98,7 +98,6 @@ class World:
 
     def seen(self) -> Snapshot:
         facts: dict[str, Any] = {
-            "incoming_count": len(self.waiting),
             "open_prs": 0,
             "runs": (),
             "agents": {},
@@ -339,7 +338,7 @@ def test_a_start_recorded_ahead_of_the_clock_never_waits_longer_than_an_interval
     world = World()
     world.snapshot["agents"] = {"impl": AgentView("impl", last_started=NOW + 86_400)}
     agent = world.agents[0]
-    assert next_due(agent, NOW + 86_400, NOW, None) - NOW <= (agent.interval_seconds or 0)
+    assert next_due(agent, NOW + 86_400, NOW) - NOW <= (agent.interval_seconds or 0)
 
 
 def test_an_agent_that_is_asked_for_by_name_is_due_whatever_its_interval() -> None:
@@ -661,7 +660,7 @@ def settled(
         config={"retry": RETRY},
     )
     view = run(**{"task": "T1", "alive": False, "finished": True, "outcome": outcome, **facts})
-    return settlements.settle(view, world.seen(), world.configured())
+    return settlements.settle(view, world.seen().claimed, world.configured())
 
 
 #: verdict, attempts so far, interruptions in a row -> action, delay, charged
@@ -791,7 +790,7 @@ def test_a_task_that_was_moved_away_is_not_moved_again(verdict: str, whose: str)
         finished=True,
         outcome=Outcome(verdict),
     )
-    action = settlements.settle(view, world.seen(), world.configured())
+    action = settlements.settle(view, world.seen().claimed, world.configured())
     assert action is not None
     assert (action.action, action.charged) == ("finish", False)
 
@@ -806,7 +805,7 @@ def test_an_end_that_is_written_down_already_is_not_decided_anew(ended: str, act
     world.claimed = [claimed("T1", run="R1", attempts=2, interruptions=1, ended=ended)]
     for verdict in ("failed", "interrupted"):
         view = run(task="T1", alive=False, finished=True, outcome=Outcome(verdict))
-        said = settlements.settle(view, world.seen(), world.configured())
+        said = settlements.settle(view, world.seen().claimed, world.configured())
         assert said is not None
         assert said.action == action
 
@@ -883,8 +882,8 @@ WAKES: dict[str, tuple[Callable[[World], None], float]] = {
     "an interval": (SPOILERS["not_due"], 290),
     "a schedule": (
         lambda world: [
-            _snapshot(agents={"impl": AgentView("impl", NOW)}, timezone="UTC")(world),
-            world.agents.append(world.agents.pop()._replace(schedule="5 8 * * *")),
+            _snapshot(agents={"impl": AgentView("impl", NOW)})(world),
+            world.agents.append(world.agents.pop()._replace(schedule="5 * * * *")),
         ],
         300,
     ),
@@ -1050,7 +1049,6 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     return Snapshot(
         waiting=waiting,
         claimed=tuple(t._replace(state="claimed") for t in all_tasks[split:]),
-        incoming_count=len(waiting),
         open_prs=draw(mostly(0, st.none() | st.integers(0, 12))),
         runs=tuple(draw(mostly([], st.lists(views, max_size=3, unique_by=lambda r: r.id)))),
         agents={
@@ -1067,7 +1065,6 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         ),
         may_start=draw(mostly(True, st.just(False))),
         open_pr_ids=draw(mostly(None, st.frozensets(st.sampled_from(["1", "2"])))),
-        timezone="UTC",
         forced=draw(mostly({}, st.dictionaries(st.just("a1"), st.none() | names))),
     )
 
@@ -1134,7 +1131,7 @@ def test_no_plan_ever_oversteps_a_limit_or_gives_a_task_out_twice(
     for action in decided:
         if action.action == "start" and action.task is None:
             assert by_role[action.agent or ""] == "product_manager"
-            assert snapshot.incoming_count + len(snapshot.claimed) < limits.max_incoming
+            assert len(snapshot.waiting) + len(snapshot.claimed) < limits.max_incoming
         elif action.action == "start":
             assert by_id[action.task or ""].role == ROLES[by_role[action.agent or ""]].takes
 

@@ -28,7 +28,7 @@ import orchestrator
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest
 from orchestrator.pulls.local import Local
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: What a marketplace would hand out; not the tests, nor what lies about in a checkout.
 PARTS = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills")

@@ -37,7 +37,7 @@ def start() -> Iterator[Start]:
 
     yield shell
     for child in started:
-        process.kill_group(child.pid)
+        process.signal_group(child.pid, signal.SIGKILL)
         child.wait()
     process.end_run(None, None, RUN, grace=0)
 
@@ -103,6 +103,7 @@ def test_a_name_full_of_brackets_hides_no_start_time(tmp_path: Path) -> None:
 # --- started detached --------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_a_detached_process_has_a_session_a_log_and_exactly_the_environment_it_was_given(
     tmp_path: Path,
 ) -> None:

@@ -586,7 +586,7 @@ def test_inside_a_run_an_agent_may_add_tasks_and_nothing_else(project: Project) 
     ]  # fmt: skip
     loop = "\n".join(f'orchestrator {words} 2>&1; echo "= $?"' for words in changing)
     config = (project.hidden / "agents.yaml").read_text()
-    project.api.script("", [bash(loop), task_add("Mend four", "It is broken."), report("failed")])
+    project.api.script("", [bash(loop), task_add("Fix four", "It is broken."), report("failed")])
     project.run_once()
     said, added = results(project.api.conversations()[-1])
     answers = re.split(r"= (\d+)\n?", said)
@@ -844,7 +844,7 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 @dataclass
 class Outage:
-    """A service that fails every conversation after its first tool call, until it is mended."""
+    """A service that fails every conversation after its first tool call, until it is fixed."""
 
     api: MessagesAPI
     fault: Fault | None
@@ -867,7 +867,7 @@ class Outage:
         if self.door is not None:
             self.door.close()
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         self.over.set()
         if self.door is not None:
             self.door = Door(self.door.behind, self.door.port)
@@ -906,7 +906,7 @@ def test_a_fault_of_the_system_charges_nobody_and_passes(
         during = project.events("start", "requeue", "finish")
         hold = project.hold()
         status = json.loads(project.orchestrator("status", "--json").stdout)
-        outage.mend()
+        outage.fix()
         project.run_until(lambda: len(project.tasks("done")) == 2)
         project.wait_until(lambda: project.hold() is None)
     finally:

@@ -25,7 +25,7 @@ from harness import FAKE_CLIENT, World, wait_until
 
 from orchestrator import __version__
 from orchestrator.client.claude.adapter import Claude
-from orchestrator.schedule import cron, launchd, schedule
+from orchestrator.schedule import cron, schedule
 from orchestrator.schedule.entry import Entry, usable_path
 
 world = harness.world
@@ -667,7 +667,6 @@ def mac(project: Any, own_home: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     program(tmp_path / "tools" / "launchctl", text)
     program(tmp_path / "tools" / "crontab", "#!/bin/sh\necho no crontab for me >&2; exit 1\n")
     monkeypatch.setenv("PATH", f"{tmp_path / 'tools'}:{os.environ['PATH']}")
-    monkeypatch.setattr(launchd, "_platform", lambda: "darwin")
     home = tmp_path / "mac-home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))

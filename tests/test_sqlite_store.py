@@ -19,9 +19,9 @@ world = harness.world
 #: Each process of the product keeps the queue in the database.
 IN_A_DATABASE = f"""
 sys.path.append({str(CHECKOUT / "tests")!r})
-from orchestrator.tasks import store
+from orchestrator.tasks import stores
 from sqlite_store import SqliteStore
-store.of_project = SqliteStore
+stores.of_project = SqliteStore
 """
 
 

@@ -15,7 +15,7 @@ from orchestrator.errors import TaskFileError
 from orchestrator.model import Entry, Task, parse_time
 from orchestrator.tasks import header, history, task_file
 from orchestrator.tasks.history import HEADING, MARKER, append
-from orchestrator.tasks.task_file import TaskFile, new, parse, render
+from orchestrator.tasks.task_file import TaskFile, new, parse
 
 SEED = b"""# [TASK-a1b2c3d4] Add input validation
 
@@ -34,6 +34,11 @@ Background and motivation...
 """
 SMALL = b"# Fix it\nROLE: implement\n"
 AT = "2026-11-22T09:00:00Z"
+
+
+def seen(file: TaskFile) -> Task:
+    """Return what the planner sees of a file."""
+    return task_file.summarise(file, "incoming", "x.md", 1.0)
 
 
 def with_history(*entries: tuple[str, dict[str, object]], data: bytes = SMALL) -> TaskFile:
@@ -60,7 +65,7 @@ def test_an_entry_is_added_once_per_run_and_the_new_file_is_what_is_written(data
         file, line = task_file.with_entry(written, "x.md", event)
         written += line
         assert len(file.history) == length
-        assert render(file) == written
+        assert file.raw == written
         assert parse(written, "x.md") == file
 
 
@@ -70,12 +75,11 @@ def test_an_entry_is_added_once_per_run_and_the_new_file_is_what_is_written(data
 def test_the_seeds_own_example_is_read_as_it_means() -> None:
     task = parse(SEED, "whatever.md")
     assert (task.id, task.title) == ("TASK-a1b2c3d4", "Add input validation")
-    assert (task.role, task.priority, task.get("BRANCH")) == ("implement", "P1", "main")
+    assert (seen(task).role, seen(task).priority, task.get("BRANCH")) == ("implement", "P1", "main")
     assert (task.get("CREATED"), task.get("CREATED_BY")) == ("2024-01-15T10:30:00Z", "pm-agent")
     assert task.body.startswith("## Context\n")
     assert task.body.endswith("- [ ] Criterion 2\n")
-    assert (task.depends_on, task.history, task.front_matter) == ((), (), False)
-    assert render(task) == SEED
+    assert (seen(task).depends_on, task.history) == ((), ())
 
 
 def test_the_seeds_example_is_what_the_tool_writes() -> None:
@@ -91,7 +95,7 @@ def test_the_seeds_example_is_what_the_tool_writes() -> None:
         (),
         body,
     )
-    assert render(made) == SEED
+    assert made.raw == SEED
 
 
 @pytest.mark.parametrize(
@@ -195,13 +199,13 @@ def test_the_header_ends_where_the_contract_says(
 def test_a_repeated_key_is_kept_and_the_first_one_counts() -> None:
     task = parse(b"# T\nRole: x\nROLE: y\nX-Mine:  1 \n", "t.md")
     assert task.fields == (("Role", "x"), ("ROLE", "y"), ("X-Mine", "1"))
-    assert task.role == "x"
+    assert seen(task).role == "x"
 
 
-def test_a_byte_order_mark_is_tolerated_and_kept() -> None:
+def test_a_byte_order_mark_is_tolerated() -> None:
     for data in (SEED, b"---\nrole: implement\ntitle: Fix\n---\nbody"):
         task = parse(b"\xef\xbb\xbf" + data, "x.md")
-        assert (task.role, render(task)) == ("implement", b"\xef\xbb\xbf" + data)
+        assert (seen(task).role, task.body) == ("implement", parse(data, "x.md").body)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +219,9 @@ def test_a_byte_order_mark_is_tolerated_and_kept() -> None:
         ("[a link](https://e.org) breaks", "[a link](https://e.org) breaks"),
     ],
 )
-def test_a_title_is_cleaned_for_display_and_kept_in_the_file(heading: str, title: str) -> None:
+def test_a_title_is_cleaned_for_display(heading: str, title: str) -> None:
     data = f"# {heading}\nROLE: x\n".encode()
     assert parse(data, "t.md").title == title
-    assert render(parse(data, "t.md")) == data
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,8 @@ def test_a_title_is_cleaned_for_display_and_kept_in_the_file(heading: str, title
     ],
 )
 def test_dependencies_are_ids_each_once(value: str, expected: tuple[str, ...]) -> None:
-    assert parse(f"# T\nROLE: x\nDEPENDS_ON: {value}\n".encode(), "t.md").depends_on == expected
+    task = parse(f"# T\nROLE: x\nDEPENDS_ON: {value}\n".encode(), "t.md")
+    assert seen(task).depends_on == expected
 
 
 # --- front matter ------------------------------------------------------------------------------
@@ -257,10 +261,10 @@ ROLE: of the body
 more
 """
     task = parse(data, "x.md")
-    assert (task.id, task.title, task.role) == ("TASK-1", "Fix: the login", "implement")
-    assert (task.priority, task.get("BRANCH"), task.depends_on) == ("P0", "1.10", ("a", "0123"))
+    assert (task.id, task.title, seen(task).role) == ("TASK-1", "Fix: the login", "implement")
+    known = seen(task)
+    assert (known.priority, known.branch, known.depends_on) == ("P0", "1.10", ("a", "0123"))
     assert task.body.endswith("ROLE: of the body\n\n---\nmore\n")
-    assert (task.front_matter, render(task)) == (True, data)
     summary = task_file.summarise(task, "incoming", "p", 1.0)
     assert summary.created == parse_time("2024-01-15T10:30:00Z")
 
@@ -284,7 +288,7 @@ def test_a_front_matter_files_name_and_title(
     for newline in ("\n", "\r\n"):
         data = f"---\n{head}\n---\n{body}".replace("\n", newline).encode()
         task = parse(data, "file.md")
-        assert (task.id, task.title, task.role) == (*expected, "x")
+        assert (task.id, task.title, seen(task).role) == (*expected, "x")
         assert task.body == body.replace("\n", newline)
 
 
@@ -317,16 +321,17 @@ def tasks(draw: st.DrawFn) -> TaskFile:
 
 
 @given(tasks())
-def test_what_is_rendered_is_parsed_back_the_same(task: TaskFile) -> None:
-    assert parse(render(task), f"{task.id}.md") == task
+def test_a_new_file_is_parsed_back_the_same(task: TaskFile) -> None:
+    assert parse(task.raw, f"{task.id}.md") == task
 
 
 @given(IDS, BODY.filter(lambda text: MARKER not in text.splitlines()))
 def test_a_new_task_holds_what_it_was_given(task_id: str, body: str) -> None:
     task = new(task_id, "A title", "x", "p1", "b", AT, "me", ["d"], body, [("REVIEWS", "a")])
-    assert (task.id, task.title, task.role, task.priority) == (task_id, "A title", "x", "P1")
+    known = seen(task)
+    assert (known.id, known.title, known.role, known.priority) == (task_id, "A title", "x", "P1")
     assert (task.get("BRANCH"), task.get("CREATED"), task.get("CREATED_BY")) == ("b", AT, "me")
-    assert (task.depends_on, task.get("REVIEWS"), task.body) == (("d",), "a", body)
+    assert (known.depends_on, known.reviews, task.body) == (("d",), "a", body)
 
 
 PIECES = st.sampled_from(
@@ -342,14 +347,12 @@ FILES = st.binary() | st.lists(PIECES).map(b"\n".join)
 @example(b'---\nrole: "\\uD800"\ntitle: T\n---\n', "x.md")
 @example(b"---\nrole: x\ntitle: T\nn: " + b"9" * 5000 + b"\n---\n", "x.md")
 @example(b"---\n? [a]\n: x\nrole: {a: [b, c]}\ntitle: T\n---\n", "x.md")
-def test_any_bytes_are_a_task_or_a_refusal_and_rendered_as_they_were(
-    data: bytes, name: str
-) -> None:
+def test_any_bytes_are_a_task_or_a_refusal(data: bytes, name: str) -> None:
     try:
         task = parse(data, name)
     except TaskFileError:
         return
-    assert render(task) == data
+    assert data[: history.split(data)[0]].endswith(task.body.encode())
     assert task_file.is_id(task.id)
     summary = task_file.summarise(task, "incoming", "p", 0.0)
     f"{summary} {history.attempts(task.history)}".encode()
@@ -384,8 +387,7 @@ def test_appending_adds_to_the_history_and_changes_nothing_else(
         after = parse(data, "x.md")
         assert after.history == (*before.history, *entries)
         assert (after.body, after.fields) == (before.body, before.fields)
-        assert after.raw_header == before.raw_header
-        assert render(after) == data
+        assert data[: history.split(data)[0]].endswith(after.body.encode())
 
 
 def test_a_file_with_history_looks_as_the_documentation_says() -> None:
@@ -609,7 +611,7 @@ def test_the_header_gives_what_history_does_not() -> None:
     assert (task.reviews, task.head, task.pr) == ("A-1", "abc", "7")
     assert (task.priority, task.created) == ("P0", None)
     assert (task.state, task.where, task.branch) == ("incoming", "/q/t.md", None)
-    odd = parse(b"# T\nROLE: x\nPRIORITY: urgent\n", "t.md")
+    odd = seen(parse(b"# T\nROLE: x\nPRIORITY: urgent\n", "t.md"))
     assert odd.priority == "urgent"
 
 

@@ -43,7 +43,7 @@ def test_only_the_queue_its_history_and_the_configuration_are_left(world: World)
     assert f"stay in {world.home_folder}" in done.out
     assert world.git("worktree", "list").count("\n") == 0
     # What an agent had not committed is where the output says, and its branches are still there.
-    assert "2 branches, 1 rescued states" in done.out
+    assert "branches: 2, rescued states: 1" in done.out
     [rescued] = world.git("for-each-ref", "--format=%(refname)", "refs/orchestrator").split()
     assert world.git("show", f"{rescued}:precious.txt") == "kept"
     assert world.git("status", "--porcelain") == "?? .orchestrator/"
@@ -165,7 +165,7 @@ def test_what_stays_of_the_program_itself_is_named_with_its_command(world: World
     world.create()
     data = world.home / ".local" / "share" / "orchestrator"
     (data / "0.1.0" / "venv").mkdir(parents=True)
-    command = world.ok("init", "--uninstall").out.rpartition("machine: ")[2]
+    command = world.ok("init", "--uninstall").out.rpartition("uses it: ")[2]
     subprocess.run(("sh", "-c", command), check=True)
     assert not data.exists()
 

@@ -1,7 +1,6 @@
-"""Look at, add, change and pause agents.
+"""List, show, add, change and pause agents.
 
 examples:
-  orchestrator agent list
   orchestrator agent add impl-agent-2 --role implementer interval_seconds=120
   orchestrator agent pause --all
 """
@@ -13,41 +12,33 @@ from argparse import Namespace
 from typing import Any
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.command import argument, command, group
+from orchestrator.cli.parser import argument, command, group
 from orchestrator.config import change, edit
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound, OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config, iso, ports
+from orchestrator.model import Agent, iso, ports
 from orchestrator.project import agent_memory
 
 Row = dict[str, Any]
 
-NAME = argument("name", metavar="NAME")
-SETTINGS = argument("settings", metavar="key=value", nargs="*")
+NAME = argument("name", metavar="NAME", help="the name of an agent")
+SETTINGS = argument(
+    "settings", metavar="key=value", nargs="*", help="a setting, such as interval_seconds=60"
+)
 
 group("agent", __doc__)
 
 
-# --- looking -----------------------------------------------------------------------------------
-
-
 @command("agent list")
 def list_agents(arguments: Namespace) -> None:
-    """List every agent, its state and why it does not start.
-
-    examples:
-      orchestrator agent list
-    """
+    """List every agent, its state and why it does not start."""
     _, loaded, rows = _look(arguments)
-    if arguments.json:
-        output.show_json(rows)
-    elif rows:
-        names = ("name", "role", "state", "reason", "due_in_seconds", "task", "last_outcome")
-        headings = ("name", "role", "state", "reason", "due in", "task", "last outcome")
-        output.table(headings, [[_cell(name, row[name]) for name in names] for row in rows])
-    elif loaded.good:
-        output.out("no agents; add one: orchestrator agent add --help")
+    names = ("name", "role", "state", "reason", "due_in_seconds", "task", "last_outcome")
+    headings = ("name", "role", "state", "reason", "due in", "task", "last outcome")
+    cells = [[_cell(name, row[name]) for name in names] for row in rows]
+    empty = "no agents; add one: orchestrator agent add --help" if loaded.good else ""
+    output.listing(arguments, rows, headings, cells, empty)
 
 
 def _look(arguments: Namespace) -> tuple[Layout, Settings, list[Row]]:
@@ -66,13 +57,9 @@ def _cell(name: str, value: Any) -> object:
 
 @command("agent show", NAME)
 def show(arguments: Namespace) -> None:
-    """Show one agent: its settings, ports, last run and totals.
-
-    examples:
-      orchestrator agent show impl-agent-1
-    """
+    """Show one agent: its settings, ports, last run and totals."""
     layout, loaded, rows = _look(arguments)
-    agent = _configured(loaded.config, arguments.name)
+    agent = context.agent_named(loaded.config, arguments.name)
     state = agent_memory.read(layout, agent.name)
     seconds = round(state.totals.seconds_running, 3)
     details = {
@@ -94,13 +81,6 @@ def show(arguments: Namespace) -> None:
     output.answer(arguments, details, *lines)
 
 
-def _configured(config: Config, name: str) -> Agent:
-    for agent in config.agents:
-        if agent.name == name:
-            return agent
-    raise NotFound("agent", name, [agent.name for agent in config.agents])
-
-
 def _settings(agent: Agent) -> Row:
     return {k: v for k, v in agent._asdict().items() if k not in ("name", "role")}
 
@@ -112,10 +92,12 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-# --- changing ----------------------------------------------------------------------------------
-
-
-@command("agent add", NAME, argument("--role", required=True), SETTINGS)
+@command(
+    "agent add",
+    NAME,
+    argument("--role", required=True, help="the role, such as implementer"),
+    SETTINGS,
+)
 def add(arguments: Namespace) -> None:
     """Add an agent to agents.yaml.
 
@@ -145,11 +127,7 @@ def _assignments(words: list[str]) -> dict[str, object]:
 
 @command("agent remove", NAME)
 def remove(arguments: Namespace) -> None:
-    """Remove an agent from agents.yaml; its runs and its worktree are kept.
-
-    examples:
-      orchestrator agent remove impl-agent-2
-    """
+    """Remove an agent from agents.yaml; its runs and its worktree are kept."""
     layout = context.changing(arguments)
     name = arguments.name
     if agent_memory.read(layout, name).run is not None:
@@ -158,7 +136,7 @@ def remove(arguments: Namespace) -> None:
     before = change.apply(layout, lambda text: edit.remove_agent(text, name)).before
     said = [f"removed {name}; its worktree and its runs are kept (see: orchestrator clean)"]
     if before is not None:
-        agent = _configured(before, name)
+        agent = context.agent_named(before, name)
         usual = _settings(Agent(agent.name, agent.role, agent.position))
         own = [f"{k}={_shown(v)}" for k, v in _settings(agent).items() if v != usual[k]]
         words = ("orchestrator", "agent", "add", name, "--role", agent.role, *own)
@@ -182,7 +160,7 @@ def set_values(arguments: Namespace) -> None:
     if not values:
         raise UsageError("nothing to set", f"orchestrator agent set {name} interval_seconds=60")
     done = change.apply(layout, lambda text: edit.set_agent(text, name, values))
-    old, new = (_configured(c, name) if c else None for c in (done.before, done.after))
+    old, new = (context.agent_named(c, name) if c else None for c in (done.before, done.after))
     changed, lines = differences(name, old, new, ("orchestrator", "agent", "set", name))
     output.answer(arguments, {"name": name, "changed": changed}, *lines)
 

@@ -5,24 +5,27 @@ from __future__ import annotations
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command, flag
-from orchestrator.config import change, edit, load
+from orchestrator.cli.parser import argument, command, flag
+from orchestrator.config import change, edit
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory
 
-NAMES = argument("names", metavar="NAME", nargs="*")
-ALL = flag("--all", "all agents: the top level's `paused` in agents.yaml")
+NAMES = argument("names", metavar="NAME", nargs="*", help="the name of an agent")
 
 
-@command("agent pause", NAMES, ALL, flag("--stop", "also end their runs"))
+@command(
+    "agent pause",
+    NAMES,
+    flag("--all", "pause the whole system: the top level's `paused` in agents.yaml"),
+    flag("--stop", "also stop their active runs; the runs do not count as attempts"),
+)
 def pause(arguments: Namespace) -> None:
-    """Let agents start no more runs; --all is the emergency brake for the whole system.
+    """Pause agents, so that they start no new runs.
 
     examples:
       orchestrator agent pause impl-agent-1
-      orchestrator agent pause --all           active runs continue to their end
-      orchestrator agent pause --all --stop    active runs end; they do not count as attempts
+      orchestrator agent pause --all --stop     the emergency brake
     """
     layout = context.changing(arguments)
     names = context.names(arguments, arguments.names, "agents")
@@ -58,16 +61,14 @@ def _set_each(text: str, names: list[str], value: bool) -> str:
 
 def _pause_everything(layout: Layout) -> str:
     """Set the top level's `paused`, also in a broken file; return what that achieves."""
-    written = change.set_paused(layout, None, True)
-    good = load.settings(layout, write_cache=False).good
+    written = change.pause(layout, None)
+    good = context.settings(layout).good
     if written and not good:
         output.err("warning: agents.yaml is broken; it now has `paused: true` for when it is fixed")
-    elif not written and good:
-        raise OrchestratorError(
-            "no command can edit agents.yaml, because of its layout",
-            "write `paused: true` into it by hand, now; then: orchestrator stop --all",
-            code="edit_refused",
-        )
+    elif good and not written:
+        message = "no command can edit agents.yaml, because of its layout"
+        hint = "write `paused: true` into it by hand, now; then: orchestrator stop --all"
+        raise OrchestratorError(message, hint, code="edit_refused")
     elif not written:
         output.err("warning: agents.yaml is broken or missing, so no run starts; before you fix it")
         output.err("  write `paused: true` at its top")
@@ -75,9 +76,9 @@ def _pause_everything(layout: Layout) -> str:
     return "paused: all agents; no new run starts"
 
 
-@command("agent resume", NAMES, ALL)
+@command("agent resume", NAMES, flag("--all", "end the pause of the whole system"))
 def resume(arguments: Namespace) -> None:
-    """Let agents start runs again.
+    """Resume paused agents, so that they start runs again.
 
     examples:
       orchestrator agent resume impl-agent-1

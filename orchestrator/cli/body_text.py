@@ -16,12 +16,12 @@ def read(path: str, within: str | None = None) -> str:
 
     With `within`, only files of that folder are read.
     """
-    if within is not None and path != "-" and not _is_inside(path, within):
-        raise OrchestratorError(
-            f"inside this run only files of {within} can be read",
-            "give the text on standard input: --body-file -",
-            code="refused_in_run",
-        )
+    if within is not None and path != "-":
+        real, top = os.path.realpath(path), os.path.realpath(within)
+        if os.path.commonpath((real, top)) != top:
+            message = f"inside this run only files of {within} can be read"
+            hint = "give the text on standard input: --body-file -"
+            raise OrchestratorError(message, hint, code="refused_in_run")
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
             data = file.read(MAX_TASK_BYTES + 1)
@@ -52,8 +52,3 @@ def folder_allowed(roles: dict[str, Role]) -> str | None:
     if not os.environ.get("ORCHESTRATOR_RUN_ID") or role is None or not role.restricted:
         return None
     return os.environ.get("ORCHESTRATOR_WORKTREE") or os.getcwd()
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    real, top = os.path.realpath(path), os.path.realpath(folder)
-    return os.path.commonpath((real, top)) == top

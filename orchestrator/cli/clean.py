@@ -5,14 +5,11 @@ from __future__ import annotations
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import command, flag
-from orchestrator.config import load
-from orchestrator.errors import OrchestratorError
-from orchestrator.pulls import states
+from orchestrator.cli.parser import command, flag
 from orchestrator.upkeep import clean as leftovers
 
 
-@command("clean", flag("--dry-run", "only print what would be removed"))
+@command("clean", flag("--dry-run", "print what would be removed, and remove nothing"))
 def clean(arguments: Namespace) -> None:
     """Remove worktrees and branches that are safe to remove, and say why the others remain.
 
@@ -22,20 +19,18 @@ def clean(arguments: Namespace) -> None:
     """
     dry = arguments.dry_run
     layout = context.layout(arguments) if dry else context.changing(arguments)
-    loaded = load.settings(layout, write_cache=False) if dry else context.good_settings(layout)
-    prs = states.known(layout, loaded.config)
-    if prs is None:
-        raise OrchestratorError(
-            "the forge cannot be asked which branches are in use",
-            "see: orchestrator doctor",
-            code="open_prs_unknown",
-        )
+    loaded = context.settings(layout) if dry else context.good_settings(layout)
+    prs = context.pull_requests(layout, loaded.config)
     items = leftovers.plan(layout, loaded.config, prs, context.now())
     if not loaded.good:
         output.warn_of(loaded.problems)
         output.err("clean removes nothing until that is fixed; this is what the last valid")
         output.err("configuration, or the default configuration, would remove:")
-        items = [_unless_configured(item) for item in items]
+        why = "it is not known whether its agent is configured"
+        items = [
+            item._replace(drop=False, why=why) if item.kind == "worktree" and item.drop else item
+            for item in items
+        ]
     if dry:
         dropped = [item for item in items if item.drop]
     else:
@@ -46,10 +41,3 @@ def clean(arguments: Namespace) -> None:
     lines = [f"{word} {item.kind} {item.name}: {item.why}" for item in dropped]
     lines += [f"kept {item.kind} {item.name}: {item.why}" for item in kept]
     output.answer(arguments, value, *(lines or ["nothing to clean"]))
-
-
-def _unless_configured(item: leftovers.Item) -> leftovers.Item:
-    """Return an item as judged while it is not known which agents are configured."""
-    if item.kind != "worktree" or not item.drop:
-        return item
-    return item._replace(drop=False, why="it is not known whether its agent is configured")

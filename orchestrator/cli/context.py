@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from argparse import Namespace
 
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import ConfigError, OrchestratorError, UsageError
+from orchestrator.errors import ConfigError, NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout, resources
-from orchestrator.model import Entry, iso
+from orchestrator.model import Agent, Config, Entry, PullRequest, iso
 from orchestrator.project import events, mark
 from orchestrator.pulls import states
 from orchestrator.tick import observe
 from orchestrator.tick.observe import Observation
-
-if TYPE_CHECKING:
-    from argparse import Namespace
 
 
 def now() -> float:
@@ -26,13 +23,8 @@ def now() -> float:
 
 
 def layout(arguments: Namespace) -> Layout:
-    """Return the project that the command means. Raises OrchestratorError."""
-    return layout_at(arguments.project)
-
-
-def layout_at(where: str | None) -> Layout:
-    """Return the project around a folder (default: the current one). Raises OrchestratorError."""
-    return mark.find(where or os.getcwd(), dict(os.environ))
+    """Return the project around `--project` or the current folder. Raises OrchestratorError."""
+    return mark.find(arguments.project or os.getcwd())
 
 
 def running_agent() -> str | None:
@@ -45,11 +37,8 @@ def running_agent() -> str | None:
 def refuse_in_run(what: str) -> None:
     """Raise OrchestratorError inside a run; `what` says what is not allowed there."""
     if running_agent() is not None:
-        raise OrchestratorError(
-            f"inside a run, {what}",
-            "report what you need in your result; a person decides",
-            code="refused_in_run",
-        )
+        hint = "report what you need in your result; a person decides"
+        raise OrchestratorError(f"inside a run, {what}", hint, code="refused_in_run")
 
 
 def program() -> str:
@@ -106,9 +95,14 @@ def record_event(where: Layout, event: str, **fields: object) -> None:
     events.append(where, now(), event, by=running_agent() or "human", **fields)
 
 
+def settings(where: Layout) -> Settings:
+    """Return the settings: with a broken `agents.yaml`, the last good ones. Writes nothing."""
+    return load.settings(where, write_cache=False)
+
+
 def good_settings(where: Layout) -> Settings:
     """Return the settings. Raises ConfigError if `agents.yaml` is broken."""
-    loaded = load.settings(where, write_cache=False)
+    loaded = settings(where)
     if not loaded.good:
         found = [p for p in loaded.problems if p.code == "config_error"]
         hint = next((p.hint for p in found if p.hint), "fix agents.yaml, then try again")
@@ -118,6 +112,23 @@ def good_settings(where: Layout) -> Settings:
 
 def look(where: Layout) -> tuple[Settings, Observation]:
     """Observe the project without changing anything."""
-    loaded = load.settings(where, write_cache=False)
+    loaded = settings(where)
     prs = states.counted(where, loaded.config)
     return loaded, observe.observe(where, loaded, now(), prs)
+
+
+def pull_requests(where: Layout, config: Config) -> list[PullRequest]:
+    """Return the pull requests with their states. Raises OrchestratorError if they are unknown."""
+    found = states.known(where, config)
+    if found is None:
+        hint = "see: orchestrator doctor"
+        raise OrchestratorError("the forge does not answer", hint, code="open_prs_unknown")
+    return found
+
+
+def agent_named(config: Config, name: str) -> Agent:
+    """Return a configured agent. Raises NotFound."""
+    for agent in config.agents:
+        if agent.name == name:
+            return agent
+    raise NotFound("agent", name, [agent.name for agent in config.agents])

@@ -12,7 +12,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command
+from orchestrator.cli.parser import argument, command
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 
@@ -38,7 +38,11 @@ In a project of your own, with {client} signed in:
 
 @command(
     "demo",
-    argument("--dir", metavar="DIR", help="an empty or new folder (default: temporary)"),
+    argument(
+        "--dir",
+        metavar="DIR",
+        help="a new or empty folder for the demo (default: a temporary folder)",
+    ),
     argument(
         "--keep",
         action=argparse.BooleanOptionalAction,
@@ -51,8 +55,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
     examples:
       orchestrator demo
-      orchestrator demo --dir /tmp/look     where to create the project
-      orchestrator demo --no-keep           remove the folder after the demo
+      orchestrator demo --dir /tmp/look --no-keep
     """
     context.refuse_in_run("no agents are started")
     folder = _folder(arguments.dir)

@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import command
+from orchestrator.cli.parser import command
 from orchestrator.errors import OrchestratorError
 from orchestrator.text.words import count
 
@@ -15,12 +15,7 @@ _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 @command("doctor")
 def examine(arguments: Namespace) -> None:
-    """Check the set-up as the schedule will see it; each finding says what to do.
-
-    examples:
-      orchestrator doctor
-      orchestrator doctor --json
-    """
+    """Check the set-up in the environment of the schedule; each finding says what to do."""
     from orchestrator.setup import doctor
 
     try:

@@ -8,36 +8,37 @@ from argparse import Namespace
 from typing import NamedTuple
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command
+from orchestrator.cli.parser import argument, command
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import OPEN_STATES, STATES, Task, iso
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.text.quoting import one_line
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
+SUBJECT = "an agent's name, a task's id, or a file in the queue that is not accepted as a task"
+
 
 class Explanation(NamedTuple):
-    """Why a subject is as it is: one sentence, the next step, and every rule."""
+    """The verdict on a subject: one sentence, and every rule."""
 
     subject: str
     verdict: str
-    next_step: str | None
     rules: tuple[Verdict, ...]
 
+    @property
+    def next_step(self) -> str | None:
+        """The hint of the first rule that is not ok."""
+        refused = refusal(self.rules)
+        return refused and refused.hint
 
-@command("explain", argument("subject", metavar="AGENT|TASK"))
+
+@command("explain", argument("subject", metavar="AGENT|TASK", help=SUBJECT))
 def explain(arguments: Namespace) -> None:
-    """Explain why an agent does not start, or a task is not claimed: every rule with its verdict.
-
-    examples:
-      orchestrator explain impl-agent-1
-      orchestrator explain TASK-a1b2c3d4
-      orchestrator explain 'fix login bug.md'     a file that is not accepted as a task
-    """
+    """Say why an agent does not start, or why a task is not claimed: each rule and its verdict."""
     layout = context.layout(arguments)
     loaded, seen = context.look(layout)
     now = context.now()
@@ -61,43 +62,36 @@ def explain(arguments: Namespace) -> None:
 
 
 def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
-    """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound."""
+    """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound.
+
+    A file is named by its path, its name, or its name without `.md`.
+    """
     if subject in planned.agents:
         return _of_agent(subject, planned)
     store = stores.of_project(layout)
     with contextlib.suppress(NotFound):
         return _of_task(store.find(subject), planned)
-    known = list(planned.agents)
-    for state in STATES:
-        tasks, malformed = store.list(state)
-        for bad in malformed:
-            if _is_file(bad.where, subject):
-                return _of_malformed(bad)
-        for task in tasks:
-            if _is_file(task.where, subject):
-                return _of_task(task, planned)
-        if state in OPEN_STATES:
-            known += [task.id for task in tasks]
-    raise NotFound("agent or task", subject, known)
-
-
-def _is_file(path: str, subject: str) -> bool:
-    """Whether a subject names a file: by its path, its name, or its name without `.md`."""
-    name = os.path.basename(path)
-    return subject in (path, name, name[:-3]) or os.path.abspath(subject) == path
+    listings = {state: store.list(state) for state in STATES}
+    for each in (item for listing in listings.values() for part in listing for item in part):
+        name = os.path.basename(each.where)
+        if subject in (each.where, name, name[:-3]) or os.path.abspath(subject) == each.where:
+            if isinstance(each, Task):
+                return _of_task(each, planned)
+            step = f"fix or move that file: {each.where}"
+            rule = Verdict("task_malformed", False, each.reason, hint=step)
+            return Explanation(name, f"is not a task: {each.reason}", (rule,))
+    known = [task.id for state in OPEN_STATES for task in listings[state].tasks]
+    raise NotFound("agent or task", subject, [*planned.agents, *known])
 
 
 def _of_agent(name: str, planned: Plan) -> Explanation:
     rules = planned.agents[name]
-    refused = refusal(rules)
-    if refused is not None:
-        verb = "is running" if refused.code == "running" else "does not start"
-        verdict = f"{verb}: {refused.code} ({refused.detail})"
-        return Explanation(name, verdict, refused.hint, rules)
-    starts = (action for action in planned.actions if action.action == "start")
-    task = next(action.task for action in starts if action.agent == name)
-    what = f"takes {task}" if task else "starts"
-    return Explanation(name, f"{what} at the next tick", None, rules)
+    if refused := refusal(rules):
+        is_running = refused.code == "running"
+        verb = "is running" if is_running else f"does not start: {refused.code}"
+        return Explanation(name, f"{verb} ({refused.detail})", rules)
+    task = next(a.task for a in planned.actions if a.action == "start" and a.agent == name)
+    return Explanation(name, f"{f'takes {task}' if task else 'starts'} at the next tick", rules)
 
 
 def _of_task(task: Task, planned: Plan) -> Explanation:
@@ -105,13 +99,12 @@ def _of_task(task: Task, planned: Plan) -> Explanation:
     if task.state != "incoming" or rules is None:
         verdict, step = _elsewhere(task)
         rule = Verdict("waiting", False, f"the task is in {task.state}", hint=step)
-        return Explanation(task.id, verdict, step, (rule,))
-    refused = refusal(rules)
-    if refused is not None:
+        return Explanation(task.id, verdict, (rule,))
+    if refused := refusal(rules):
         verdict = f"is not claimed: {refused.code} ({refused.detail})"
-        return Explanation(task.id, verdict, refused.hint, rules)
+        return Explanation(task.id, verdict, rules)
     agent = next(a.agent for a in planned.actions if a.action == "start" and a.task == task.id)
-    return Explanation(task.id, f"waits: {agent} takes it at the next tick", None, rules)
+    return Explanation(task.id, f"waits: {agent} takes it at the next tick", rules)
 
 
 def _elsewhere(task: Task) -> tuple[str, str | None]:
@@ -135,9 +128,3 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
         case _ if task.pr:
             return f"is done, in pull request {task.pr}", f"orchestrator pr show {task.pr}"
     return "is done, without a pull request", None
-
-
-def _of_malformed(bad: stores.Malformed) -> Explanation:
-    step = f"fix or move that file: {bad.where}"
-    rule = Verdict("task_malformed", False, bad.reason, hint=step)
-    return Explanation(os.path.basename(bad.where), f"is not a task: {bad.reason}", step, (rule,))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from orchestrator.config import load
+from orchestrator.cli import context
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.run_record import RunRecord
-from orchestrator.tasks import store as stores
+from orchestrator.system import files
+from orchestrator.tasks import stores
 
 #: How many runs of all agents are looked through, newest first, for those of a task.
 MOST_SEARCHED = 2000
@@ -35,26 +35,14 @@ class Run(NamedTuple):
         return run_record.read(self.folder)
 
 
-class Gone(NamedTuple):
-    """A run whose folder is no longer kept, and its last event in `events.jsonl`."""
-
-    id: str
-    told: Mapping[str, Any]
-
-    def sentence(self) -> str:
-        agent, task, verdict = (self.told.get(key) for key in ("agent", "task", "verdict"))
-        words = [f"run {self.id}", f" of {agent}" * bool(agent), f", task {task}" * bool(task)]
-        ended = f", which ended {verdict}," if verdict else ""
-        return f"{''.join(words)}{ended} is no longer kept (agents.yaml: retention.runs)"
-
-
-def find(layout: Layout, subject: str) -> Run | Gone | None:
-    """Return the run that a name means; None for an agent or a task that never ran.
+def find(layout: Layout, subject: str) -> Run | str:
+    """Return the run that a name means; if there is no run to show, a text that says why.
 
     Raises NotFound, and OrchestratorError when the start of a run's id fits several.
     """
+    never = f"{subject} has not run yet\n  see why: orchestrator explain {subject}"
     if subject in agent_memory.names(layout):
-        return _latest(layout, subject)
+        return _latest(layout, subject) or never
     if _RUN_ID.fullmatch(subject):
         found = [run for run in _runs(layout) if run.id.startswith(subject)]
         fitting = [run for run in found if run.id == subject] or found
@@ -64,8 +52,8 @@ def find(layout: Layout, subject: str) -> Run | Gone | None:
             some = ", ".join(run.id for run in found[:3])
             message = f"{len(found)} runs begin with {subject}: {some}"
             raise OrchestratorError(message, "write more of the id")
-    agents = [agent.name for agent in load.settings(layout, write_cache=False).config.agents]
-    return None if subject in agents else _run_of_task(layout, subject, agents)
+    agents = [agent.name for agent in context.settings(layout).config.agents]
+    return (subject not in agents and _run_of_task(layout, subject, agents)) or never
 
 
 def _latest(layout: Layout, agent: str) -> Run | None:
@@ -79,28 +67,24 @@ def _runs(layout: Layout, agents: Iterable[str] | None = None) -> list[Run]:
     """Return every run that has a folder, newest first: ids begin with their time."""
     found = []
     for agent in agent_memory.names(layout) if agents is None else agents:
-        try:
-            with os.scandir(layout.runs(agent)) as entries:
-                ids = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+        ids = files.folders(layout.runs(agent))
         found += [Run(run_id, agent, layout.run(agent, run_id)) for run_id in ids]
     return sorted(found, key=lambda run: run.id, reverse=True)
 
 
-def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | Gone | None:
-    """Return the latest run of a task, or of a task or a run that is gone. Raises NotFound."""
+def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | str | None:
+    """Return the latest run of a task, or what is known of a run that is gone. Raises NotFound."""
     store, runs, task = stores.of_project(layout), _runs(layout), None
     with contextlib.suppress(NotFound):
         task = store.find(name)
     if task is not None and task.run is not None:
         known = next((run for run in runs if run.id == task.run), None)
-        return known or Gone(task.run, _last_event(layout, task.run))
+        return known or _gone(task.run, _last_event(layout, task.run))
     searched = ((run, run.record()) for run in runs[:MOST_SEARCHED])
     run = next((run for run, record in searched if record and record.task == name), None)
     if run is None and task is None:
         if event := _last_event(layout, name):
-            return Gone(name, event)
+            return _gone(name, event)
         tasks = [t.id for state in ("incoming", "claimed") for t in store.list(state).tasks]
         raise NotFound("agent, task or run", name, [*agents, *tasks])
     return run
@@ -110,3 +94,11 @@ def _last_event(layout: Layout, run_id: str) -> Mapping[str, Any]:
     """Return the last event of a run in the project's events; empty if there is none."""
     of_run = (e for e in events.read(layout, MOST_READ, run_id) if e.get("run") == run_id)
     return next(iter(deque(of_run, maxlen=1)), {})
+
+
+def _gone(run_id: str, told: Mapping[str, Any]) -> str:
+    """Return what the last event of a run says about it; its folder is no longer kept."""
+    agent, task, verdict = (told.get(key) for key in ("agent", "task", "verdict"))
+    of = f" of {agent}" * bool(agent) + f", task {task}" * bool(task)
+    ended = f", which ended {verdict}," if verdict else ""
+    return f"run {run_id}{of}{ended} is no longer kept (agents.yaml: retention.runs)"

@@ -5,28 +5,25 @@ from __future__ import annotations
 from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.command import argument, command
-from orchestrator.config import load
+from orchestrator.cli.parser import argument, command
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.pulls import states
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tick.inbox import Item, items
 
 #: Characters of an answer: it leads every later prompt of its task.
 MAX_ANSWER = 64 * 1024
-ID = argument("id", metavar="ID")
+ID = argument("id", metavar="ID", help="the id of an item, as `orchestrator inbox` shows it")
 
 
 @command("inbox")
 def inbox(arguments: Namespace) -> None:
-    """Show questions and decisions that wait for a person.
+    """Show the questions and decisions that wait for a person.
 
     examples:
       orchestrator inbox
       orchestrator inbox answer TASK-a1b2c3d4 'Keep the old format.'
-      orchestrator inbox approve pr:3
-      orchestrator inbox dismiss TASK-a1b2c3d4
     """
     layout = context.reading(arguments)
     found = items(layout, *context.look(layout))
@@ -67,14 +64,11 @@ def _item(layout: Layout, name: str) -> Item:
     raise NotFound("inbox item", name, found)
 
 
-@command("inbox answer", ID, argument("text", metavar="TEXT"))
+@command(
+    "inbox answer", ID, argument("text", metavar="TEXT", help="the answer; - reads standard input")
+)
 def answer(arguments: Namespace) -> None:
-    """Answer a task's question: the task goes back to the queue, its next prompt has the answer.
-
-    examples:
-      orchestrator inbox answer TASK-a1b2c3d4 'Keep the old format.'
-      orchestrator inbox answer TASK-a1b2c3d4 -          reads standard input
-    """
+    """Answer a task's question: the task returns to the queue; its next prompt has the answer."""
     layout = context.changing(arguments)
     text = body_text.read("-") if arguments.text == "-" else arguments.text
     if not text.strip():
@@ -89,11 +83,9 @@ def answer(arguments: Namespace) -> None:
         except NotFound:
             raise _no_task(_item(layout, arguments.id)) from None
         if task.state != "blocked":
-            raise OrchestratorError(
-                f"task {task.id} has no open question: it is in {task.state}",
-                f"see: orchestrator task show {task.id}",
-                code="wrong_state",
-            )
+            message = f"task {task.id} has no open question: it is in {task.state}"
+            hint = f"see: orchestrator task show {task.id}"
+            raise OrchestratorError(message, hint, code="wrong_state")
         store.move(task, "incoming", context.entry("answered", text=text.strip()))
     context.record_event(layout, "answered", task=task.id)
     _report(arguments, task.id, "is in incoming again, with your answer")
@@ -111,7 +103,7 @@ def _no_task(item: Item) -> OrchestratorError:
 
 @command("inbox approve", ID)
 def approve(arguments: Namespace) -> None:
-    """Merge a pull request that its review approved.
+    """Merge a pull request that a review approved.
 
     examples:
       orchestrator inbox approve pr:3
@@ -123,11 +115,9 @@ def approve(arguments: Namespace) -> None:
         _refuse_unapproved(layout, arguments.id)
         raise
     if item.kind != "approval":
-        raise OrchestratorError(
-            f"{item.id} is not a pull request that waits for approval",
-            f"try: {_next_step(layout, item)}",
-            code="wrong_state",
-        )
+        message = f"{item.id} is not a pull request that waits for approval"
+        hint = f"try: {_next_step(layout, item)}"
+        raise OrchestratorError(message, hint, code="wrong_state")
     from orchestrator.cli import pr
 
     pr.merge_pull_request(layout, item.id.removeprefix("pr:"))
@@ -136,28 +126,20 @@ def approve(arguments: Namespace) -> None:
 
 def _refuse_unapproved(layout: Layout, name: str) -> None:
     """Raise OrchestratorError if `name` is a pull request that no review has approved."""
-    known = states.known(layout, load.settings(layout, write_cache=False).config) or []
     number = name.removeprefix("pr:").removeprefix("#")
-    for pr in known:
-        if pr.id == number:
-            unreviewed = pr.state == "open" and pr.verdict != "approved"
-            said = f"{pr.state}, and no review approved it" if unreviewed else pr.state
-            merge = f"; to merge it anyway: orchestrator pr merge {pr.id}"
-            raise OrchestratorError(
-                f"pull request {pr.id} does not wait for your approval: it is {said}",
-                f"see: orchestrator pr show {pr.id}{merge if pr.state == 'open' else ''}",
-                code="wrong_state",
-            )
+    known = states.known(layout, context.settings(layout).config) or []
+    for pr in (pr for pr in known if pr.id == number):
+        said, hint = pr.state, f"see: orchestrator pr show {pr.id}"
+        if pr.state == "open":
+            said += ", and no review approved it" * (pr.verdict != "approved")
+            hint += f"; to merge it anyway: orchestrator pr merge {pr.id}"
+        message = f"pull request {pr.id} does not wait for your approval: it is {said}"
+        raise OrchestratorError(message, hint, code="wrong_state")
 
 
 @command("inbox dismiss", ID)
 def dismiss(arguments: Namespace) -> None:
-    """Remove an item from the inbox; a task keeps its state, the suspension of an agent ends.
-
-    examples:
-      orchestrator inbox dismiss TASK-a1b2c3d4
-      orchestrator inbox dismiss agent:pm-agent
-    """
+    """Remove an item from the inbox: a task keeps its state, a suspended agent is resumed."""
     layout = context.changing(arguments)
     item = _item(layout, arguments.id)
     if item.agent:
@@ -165,10 +147,8 @@ def dismiss(arguments: Namespace) -> None:
 
         stop.wake(layout, [item.agent])
     elif item.task is None:
-        raise OrchestratorError(
-            f"{item.id} cannot be dismissed: it belongs to no task",
-            f"close it: orchestrator pr close {item.id.removeprefix('pr:')}",
-        )
+        hint = f"close it: orchestrator pr close {item.id.removeprefix('pr:')}"
+        raise OrchestratorError(f"{item.id} cannot be dismissed: it belongs to no task", hint)
     else:
         store = stores.of_project(layout)
         number = item.id.removeprefix("pr:") if item.kind == "approval" else None

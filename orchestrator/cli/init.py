@@ -1,4 +1,4 @@
-"""`init`: set a project up with its schedule, or take the set-up out again."""
+"""`init`: set a project up with its schedule, or remove the set-up."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from argparse import Namespace
 
 from orchestrator import __version__
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command, flag
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
-from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule
@@ -26,24 +25,22 @@ from orchestrator.setup.init_project import Change
     argument(
         "--schedule",
         choices=(*KINDS, "none"),
-        help="what starts a tick each minute (default: no change)",
+        help="what runs a tick every minute; none removes it (default: no change)",
     ),
     argument(
         "--commands",
         action=argparse.BooleanOptionalAction,
-        help="whether .claude/commands/ gets the skills (default: no change; at first, yes)",
+        help="copy the skills to .claude/commands/ (default: yes, or the last choice)",
     ),
-    flag("--start", "start unpaused"),
-    flag("--uninstall", "remove what init added"),
+    flag("--start", "let agents start runs; without it, a new project is paused"),
+    flag("--uninstall", "remove all files that init added; the queue is kept"),
 )
 def init(arguments: Namespace) -> None:
-    """Set this project up, or complete its set-up; never overwrites what you edited.
+    """Set this project up, or complete its set-up; your edits are never overwritten.
 
     examples:
       orchestrator init
-      orchestrator init --start            do not wait for `agent resume --all`
-      orchestrator init --schedule cron    tick each minute; `none` removes the schedule
-      orchestrator init --uninstall        remove the set-up; the queue is kept
+      orchestrator init --start --schedule cron
     """
     context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
@@ -81,11 +78,8 @@ def _uninstall(arguments: Namespace, layout: Layout) -> None:
         _what_stays(layout, program_copy.folder())
 
 
-# --- the schedule ------------------------------------------------------------------------------
-
-
 def _install(layout: Layout, kind: str, change: Change) -> None:
-    client = registry.of_config(load.settings(layout, write_cache=False).config)
+    client = registry.of_config(context.settings(layout).config)
     path = usable_path(os.environ, client.passing_folders(os.environ))
     entry = Entry(kind, layout.root, path, program_copy.launcher())
     change.written += schedule.install(entry)
@@ -94,8 +88,8 @@ def _install(layout: Layout, kind: str, change: Change) -> None:
     at_work = program_copy.version()
     if at_work and program_copy.is_newer(at_work, __version__):
         change.warnings.append(
-            f"schedules start version {at_work}, which another project brought; this is "
-            f"{__version__}"
+            f"schedules start version {at_work}, which another project installed; this version "
+            f"is {__version__}"
         )
 
 
@@ -108,10 +102,10 @@ def _remove(layout: Layout) -> tuple[list[str], list[str]]:
 
 @command("_follow")
 def follow(arguments: Namespace) -> None:
-    """Let the schedule of a project that has one start this version, if it is newer.
+    """Update the copy of the program that the project's schedule starts, if this one is newer.
 
-    A session's start calls this after an update of the plugin, because the schedule starts a copy
-    of the program. Raises OrchestratorError; then the schedule still starts the earlier version.
+    The hook of a session's start calls this after an update of the plugin. If this raises
+    OrchestratorError, the schedule still starts the earlier version.
     """
     layout = context.changing(arguments)
     if entry := mark.schedule(layout):
@@ -121,67 +115,50 @@ def follow(arguments: Namespace) -> None:
 
 @command("_probe")
 def probe(arguments: Namespace) -> None:
-    """Print what can be reached from here, as JSON: `doctor` starts this as the schedule would."""
+    """Print as JSON what this environment can reach: `doctor` calls it as the schedule would."""
     from orchestrator.setup import doctor
 
     found = doctor.reachable(context.reading(arguments), dict(os.environ))
     output.show_json({"findings": [finding._asdict() for finding in found]})
 
 
-# --- the report --------------------------------------------------------------------------------
-
-
 def _report(arguments: Namespace, layout: Layout, change: Change, done: str) -> None:
-    if arguments.json:
-        entry = mark.schedule(layout)
-        output.show_json(
-            {
-                "project": layout.root,
-                "written": change.written,
-                "warnings": change.warnings,
-                "schedule": entry
-                and {
-                    "kind": entry.kind,
-                    "launcher": entry.launcher,
-                    "undo": "orchestrator init --schedule none",
-                },
-            }
-        )
-        return
-    output.out(f"{done} {layout.root}")
-    for name in change.written:
-        output.out(f"  {name}")
-    if not change.written:
-        output.out("  nothing to change")
-    for warning in change.warnings:
+    entry, undo = mark.schedule(layout), "orchestrator init --schedule none"
+    value = {
+        "project": layout.root,
+        "written": change.written,
+        "warnings": change.warnings,
+        "schedule": entry and {"kind": entry.kind, "launcher": entry.launcher, "undo": undo},
+    }
+    written = change.written or ["nothing to change"]
+    output.answer(arguments, value, f"{done} {layout.root}", *(f"  {name}" for name in written))
+    for warning in () if arguments.json else change.warnings:
         output.err(f"warning: {warning}")
 
 
 def _what_stays(layout: Layout, data: str) -> None:
     if os.path.isdir(layout.home):
-        output.out(f"The queue, its history and what you configured stay in {layout.home}")
+        output.out(f"The queue, its history and your configuration stay in {layout.home}")
     branches, rescued = uninstall.left_in_git(layout)
     if branches or rescued:
         output.out(
-            f"What agents made stays in git ({branches} branches, {rescued} rescued states): "
-            "git for-each-ref refs/heads/agent refs/orchestrator"
+            f"The work of agents stays in git (branches: {branches}, rescued states: {rescued}); "
+            "list it: git for-each-ref refs/heads/agent refs/orchestrator"
         )
     if os.path.isdir(data):
         output.out(f"The program's own Python environment stays in {data}")
-        output.out(f"  once nothing uses it any more on this machine: rm -r {shlex.quote(data)}")
+        output.out(f"  if no project on this machine uses it: rm -r {shlex.quote(data)}")
 
 
 def _next_step(layout: Layout, entry: Entry | None) -> None:
     output.out("\nNext:")
     program = context.program()
     if program != "orchestrator":
-        output.out(f"  (`orchestrator` is not on your PATH here; it is {program})")
-    if load.settings(layout, write_cache=False).config.paused:
+        output.out(f"  (`orchestrator` is not on your PATH; its path is {program})")
+    if context.settings(layout).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add --title '...' --role implement")
-    if entry is None:
-        output.out(
-            "  orchestrator tick --wait        (or each minute: orchestrator init --schedule cron)"
-        )
-    else:
-        output.out(f"  orchestrator doctor             (checks that {entry.kind} can run it)")
+    command, why = "tick --wait", "or every minute: orchestrator init --schedule cron"
+    if entry is not None:
+        command, why = "doctor", f"checks that {entry.kind} can run it"
+    output.out(f"  orchestrator {command:18} ({why})")

@@ -13,15 +13,13 @@ from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, PullRequest, RunView, Snapshot, Task, iso
 from orchestrator.plan.planner import plan, refusal
 from orchestrator.plan.rules import Verdict
-from orchestrator.tasks import store as stores
+from orchestrator.project import agent_memory
+from orchestrator.tasks import stores
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tick import observe, problems
 from orchestrator.tick.observe import Observation
 
 Row = dict[str, Any]
-
-
-# --- tasks -------------------------------------------------------------------------------------
 
 
 def task_row(task: Task, config: Config) -> Row:
@@ -52,19 +50,6 @@ def task_with_history(task: Task, file: TaskFile, config: Config) -> Row:
     return {**task_row(task, config), "body": file.body, "history": history}
 
 
-def _retrying_row(task: Task) -> Row:
-    """Return a waiting task that was tried before; `attempt` is the number of the next attempt."""
-    return {
-        "task": task.id,
-        "attempt": task.attempts + 1,
-        "not_before": iso(task.not_before),
-        "error": task.error,
-    }
-
-
-# --- agents and runs ---------------------------------------------------------------------------
-
-
 def agent_rows(config: Config, snapshot: Snapshot, now: float) -> list[Row]:
     """Return every configured agent, with the reason why the plan does not start it."""
     verdicts = plan(snapshot, config, now).agents
@@ -76,25 +61,18 @@ def _agent_row(agent: Agent, snapshot: Snapshot, verdicts: tuple[Verdict, ...], 
     view = snapshot.agents.get(agent.name)
     refused = refusal(verdicts)
     reason = refused.code if refused else None
+    states = {"system_paused": "paused", "paused": "paused", None: "ready"}
     due = next(verdict for verdict in verdicts if verdict.code == "not_due")
     return {
         "name": agent.name,
         "role": agent.role,
-        "state": _agent_state(run is not None, reason),
+        "state": "running" if run else states.get(reason, "waiting"),
         "reason": reason,
         "due_in_seconds": 0 if due.ok else due.until and math.ceil(due.until - now),
-        "run": run.id if run else None,
-        "task": run.task if run else None,
-        "last_outcome": view.last_outcome if view else None,
+        "run": run and run.id,
+        "task": run and run.task,
+        "last_outcome": view and view.last_outcome,
     }
-
-
-def _agent_state(runs: bool, reason: str | None) -> str:
-    if runs:
-        return "running"
-    if reason in ("system_paused", "paused"):
-        return "paused"
-    return "ready" if reason is None else "waiting"
 
 
 def _running_row(layout: Layout, seen: Observation, run: RunView, now: float) -> Row:
@@ -114,9 +92,6 @@ def _running_row(layout: Layout, seen: Observation, run: RunView, now: float) ->
     }
 
 
-# --- the rest ----------------------------------------------------------------------------------
-
-
 def pull_request_row(pr: PullRequest) -> Row:
     """Return a pull request as `pr list --json` shows it."""
     names = ("id", "task", "branch", "base", "head", "title", "state", "verdict", "url")
@@ -133,7 +108,6 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
     incoming, claimed, blocked = seen.incoming, seen.claimed, store.list("blocked")
     parsed = {"incoming": incoming, "claimed": claimed, "blocked": blocked}
     running = [_running_row(layout, seen, run, now) for run in snapshot.runs]
-    tried = [task for task in incoming.tasks if task.attempts > 0]
     ticked = problems.last_tick(layout)
     found = problems.find_problems(layout, loaded, seen, now)
     return {
@@ -142,7 +116,16 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
         "open_prs": snapshot.open_prs,
         "agents": agent_rows(loaded.config, snapshot, now),
         "running": running,
-        "retrying": [_retrying_row(task) for task in tried],
+        "retrying": [
+            {
+                "task": task.id,
+                "attempt": task.attempts + 1,
+                "not_before": iso(task.not_before),
+                "error": task.error,
+            }
+            for task in incoming.tasks
+            if task.attempts > 0
+        ],
         "blocked": [
             {"task": t.id, "title": t.title, "question": t.question, "reason": t.reason}
             for t in blocked.tasks
@@ -159,12 +142,8 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
 
 def _totals(seen: Observation, running: list[Row]) -> Row:
     """Return the sums over the agents' settled runs; the time includes the active runs."""
-    sums = [state.totals for state in seen.states.values()]
-    so_far = sum(row["age_seconds"] or 0 for row in running)
-    return {
-        "runs": sum(t.runs for t in sums),
-        "input_tokens": sum(t.input_tokens for t in sums),
-        "output_tokens": sum(t.output_tokens for t in sums),
-        "cost_usd": round(sum((t.cost_usd for t in sums), 0.0), 6),
-        "seconds_running": round(sum((t.seconds_running for t in sums), 0.0) + so_far, 3),
-    }
+    totals = [state.totals._asdict() for state in seen.states.values()]
+    sums = {name: sum(each[name] for each in totals) for name in agent_memory.Totals._fields}
+    seconds = sums["seconds_running"] + sum(row["age_seconds"] or 0 for row in running)
+    cost = round(float(sums["cost_usd"]), 6)
+    return {**sums, "cost_usd": cost, "seconds_running": round(float(seconds), 3)}

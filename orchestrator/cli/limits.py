@@ -6,39 +6,29 @@ from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.agent import differences
-from orchestrator.cli.command import argument, command
+from orchestrator.cli.parser import argument, command
 from orchestrator.config import change, edit
+
+EXAMPLE = "a limit, such as max_incoming=30"
 
 
 @command("limits")
 def limits(arguments: Namespace) -> None:
-    """Show the queue's limits, and how much of each is used.
-
-    examples:
-      orchestrator limits
-      orchestrator limits set max_claimed=3 max_open_prs=5
-    """
+    """Show the queue's limits, and how much of each is used."""
     loaded, seen = context.look(context.reading(arguments))
     found = loaded.config.queue_limits._asdict()
-    if arguments.json:
-        output.show_json(found)
-        return
-    if not loaded.good:
+    if not (loaded.good or arguments.json):
         output.warn_of(loaded.problems)
     claimed = len(seen.claimed.tasks)
     used = (len(seen.incoming.tasks) + claimed, claimed, seen.snapshot.open_prs)
     what = ("waiting and claimed tasks", "claimed tasks", "open pull requests")
-    rows = zip(found, found.values(), used, what, strict=True)
-    output.table(("limit", "value", "now", "of"), list(rows))
+    rows = list(zip(found, found.values(), used, what, strict=True))
+    output.listing(arguments, found, ("limit", "value", "now", "of"), rows, "")
 
 
-@command("limits set", argument("settings", metavar="key=value", nargs="+"))
+@command("limits set", argument("settings", metavar="key=value", nargs="+", help=EXAMPLE))
 def set_limits(arguments: Namespace) -> None:
-    """Change limits.
-
-    examples:
-      orchestrator limits set max_incoming=30
-    """
+    """Change the limits of the queue."""
     layout = context.changing(arguments)
     values = dict(map(edit.parse_assignment, arguments.settings))
     done = change.apply(layout, lambda text: edit.set_values(text, ("queue_limits",), values))

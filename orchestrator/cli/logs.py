@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import IO, cast
 
 from orchestrator.cli import context, find_run, output
-from orchestrator.cli.command import argument, command, flag
 from orchestrator.cli.find_run import Run
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Line
 from orchestrator.project import run_record
@@ -27,27 +27,20 @@ CHECKS_LOG = "checks.log"
 
 @command(
     "logs",
-    argument("subject", metavar="AGENT|TASK|RUN"),
-    flag("--follow", "continue until the run ends"),
-    flag("--raw", "print the stream as the client wrote it"),
+    argument("subject", metavar="AGENT|TASK|RUN", help="an agent, a task, or the id of a run"),
+    flag("--follow", "print new lines until the run ends"),
+    flag("--raw", "print the output of the client, unchanged"),
 )
 def logs(arguments: Namespace) -> None:
-    """Show what a run did: an agent's latest run, a task's latest run, or the named run.
+    """Show what a run did: the latest run of an agent or of a task, or the named run.
 
     examples:
-      orchestrator logs impl-agent-1
-      orchestrator logs TASK-a1b2c3d4
-      orchestrator logs 20240115T103000Z-1f00aa --raw     the client's own JSON lines
-      orchestrator logs impl-agent-1 --follow             until the run ends
+      orchestrator logs impl-agent-1 --follow
+      orchestrator logs 20240115T103000Z-1f00aa --raw
     """
-    subject = arguments.subject
-    run = find_run.find(context.layout(arguments), subject)
-    if run is None:
-        why = f"  see why: orchestrator explain {subject}"
-        output.answer(arguments, [], f"{subject} has not run yet", why)
-        return
-    if not isinstance(run, Run):
-        output.answer(arguments, [], run.sentence())
+    run = find_run.find(context.layout(arguments), arguments.subject)
+    if isinstance(run, str):
+        output.answer(arguments, [], run)
         return
     launch = files.read_json(os.path.join(run.folder, run_record.LAUNCH)) or {}
     client = registry.named(launch.get("client"))
@@ -60,9 +53,6 @@ def logs(arguments: Namespace) -> None:
             output.show_json([event._asdict() for event in _events(client, raw)])
         else:
             _show(run, _events(client, raw))
-
-
-# --- the stream --------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -122,9 +112,6 @@ def _events(client: Client, lines: Iterable[bytes]) -> Iterator[Line]:
         yield from client.translate(line.decode(errors="replace"))
 
 
-# --- plain text --------------------------------------------------------------------------------
-
-
 def _show(run: Run, events: Iterable[Line]) -> None:
     record = run.record()
     task, title = (record.task, record.title) if record else (None, None)
@@ -156,12 +143,9 @@ def _telling_logs(record: RunRecord | None) -> list[str]:
     if outcome and outcome.verdict in ("done", "no_change", "approved", "changes_requested"):
         return []
     failed_checks = outcome is not None and (outcome.reason or "").startswith("checks_failed")
-    names = []
-    if failed_checks or record.status == "concluding":
-        names.append(CHECKS_LOG)
-    if outcome and not failed_checks:
-        names.append(run_record.STDERR)
-    return [*names, run_record.SUPERVISOR_LOG]
+    checks = [CHECKS_LOG] if failed_checks or record.status == "concluding" else []
+    stderr = [run_record.STDERR] if outcome and not failed_checks else []
+    return [*checks, *stderr, run_record.SUPERVISOR_LOG]
 
 
 def _tail(run: Run, name: str) -> list[str]:
@@ -176,25 +160,22 @@ def _tail(run: Run, name: str) -> list[str]:
 
 
 def _ending(run: Run, record: RunRecord | None) -> Iterator[str]:
-    if record is None or record.status != "finished" or record.outcome is None:
-        yield f"--- {_under_way(record)}"
-        return
-    outcome = record.outcome
-    yield f"--- ended: {outcome.verdict}"
-    for key in ("reason", "summary", "question", "feedback"):
-        if text := getattr(outcome, key):
-            yield f"  {key}: {text}"
-    if outcome.pr:
-        yield f"  pull request: orchestrator pr show {outcome.pr}"
-    seconds, cost = record.seconds(), outcome.cost_usd
-    took = "unknown time" if seconds is None else f"{seconds:.0f} s"
-    yield f"  {took}, {'unknown cost' if cost is None else f'{cost:.4f} USD'}"
-    yield f"  files: {run.folder}"
-
-
-def _under_way(record: RunRecord | None) -> str:
     if record is None:
-        return "the run's record is missing or cannot be read; see: orchestrator doctor"
-    if record.supervisor is not None and record.supervisor.is_alive():
-        return f"active ({record.status}); to follow it: add --follow"
-    return f"no process works on it ({record.status}); the next tick continues it"
+        yield "--- the run's record is missing or cannot be read; see: orchestrator doctor"
+    elif record.status != "finished" or record.outcome is None:
+        is_active = record.supervisor is not None and record.supervisor.is_alive()
+        ways = ("no process works on it", "the next tick continues it")
+        what, then = ("active", "to follow it: add --follow") if is_active else ways
+        yield f"--- {what} ({record.status}); {then}"
+    else:
+        outcome = record.outcome
+        yield f"--- ended: {outcome.verdict}"
+        for key in ("reason", "summary", "question", "feedback"):
+            if text := getattr(outcome, key):
+                yield f"  {key}: {text}"
+        if outcome.pr:
+            yield f"  pull request: orchestrator pr show {outcome.pr}"
+        seconds, cost = record.seconds(), outcome.cost_usd
+        took = "unknown time" if seconds is None else f"{seconds:.0f} s"
+        yield f"  {took}, {'unknown cost' if cost is None else f'{cost:.4f} USD'}"
+        yield f"  files: {run.folder}"

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from orchestrator.cli import output
+from orchestrator.cli import output, parser
 from orchestrator.errors import OrchestratorError
 from orchestrator.system import locks
 
@@ -20,39 +20,24 @@ def main(words: Sequence[str]) -> int:
     if sys.stdout is None:  # `orchestrator status >&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of this process)
     try:
-        code = _command(list(words))
+        arguments = parser.parse(list(words))
+        code: int = arguments.command(arguments) or 0
         sys.stdout.flush()
         return code
-    except OrchestratorError as error:
-        return output.refuse(error, as_json=as_json)
     except BrokenPipeError:  # `orchestrator status | head`
         _discard_output()
         return 0
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        if error.filename is None:  # standard output is on a full disk, for example
-            _discard_output()
-        return output.refuse(_from_the_system(error), as_json=as_json)
-    except locks.LockHeld as held:
-        return output.refuse(_busy(held), as_json=as_json)
     except SystemExit as wish:  # argparse, after --help
         return wish.code if isinstance(wish.code, int) else 2
-    except ModuleNotFoundError as error:
-        return output.refuse(_not_installed(error), as_json=as_json)
     except Exception as error:
-        return output.report_bug(error, as_json=as_json)
-
-
-def _command(words: list[str]) -> int:
-    if words == ["tick"]:  # the schedule's call, which has no options to parse
-        from orchestrator.cli import tick
-
-        return tick.pass_once()
-    from orchestrator.cli import parser
-
-    arguments = parser.parse(words)
-    return arguments.command(arguments) or 0
+        if isinstance(error, OSError) and error.filename is None:
+            _discard_output()  # standard output is on a full disk, for example
+        refusal = _refusal(error)
+        if refusal is None:
+            return output.report_bug(error, as_json=as_json)
+        return output.refuse(refusal, as_json=as_json)
 
 
 def _discard_output() -> None:
@@ -62,29 +47,22 @@ def _discard_output() -> None:
     os.close(nowhere)
 
 
-def _busy(held: locks.LockHeld) -> OrchestratorError:
-    """Another process holds a lock for longer than the command waits."""
-    return OrchestratorError(
-        f"another process works on the same thing (it holds {held.args[0]})",
-        "try again in a moment; see: orchestrator status",
-        code="busy",
-    )
-
-
-def _not_installed(error: ModuleNotFoundError) -> OrchestratorError:
-    """A library is missing: the scripts `init.py` and `scheduler.py` can be run with any Python."""
-    return OrchestratorError(
-        f"the library {error.name!r} is not installed for {sys.executable}",
-        "use bin/orchestrator, which installs it; or: pip install -r requirements.lock",
-        code="not_installed",
-    )
-
-
-def _from_the_system(error: OSError) -> OrchestratorError:
-    """The system refused access to a file or a folder."""
-    where = error.filename or "standard output"
-    return OrchestratorError(
-        f"{where}: {error.strerror or error}",
-        "check its owner, its permissions and the free space of its disk",
-        code="system_fault",
-    )
+def _refusal(error: Exception) -> OrchestratorError | None:
+    """Return an error as a refusal with a hint; None if it is a bug."""
+    match error:
+        case OrchestratorError():
+            return error
+        case locks.LockHeld():
+            message = f"another process works on the same thing (it holds {error.args[0]})"
+            code, hint = "busy", "try again in a moment; see: orchestrator status"
+        case ModuleNotFoundError():  # `init.py` and `scheduler.py` can be run with any Python
+            message = f"the library {error.name!r} is not installed for {sys.executable}"
+            code = "not_installed"
+            hint = "use bin/orchestrator, which installs it; or: pip install -r requirements.lock"
+        case OSError():
+            message = f"{error.filename or 'standard output'}: {error.strerror or error}"
+            code = "system_fault"
+            hint = "check its owner, its permissions and the free space of its disk"
+        case _:
+            return None
+    return OrchestratorError(message, hint, code=code)

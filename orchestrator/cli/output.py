@@ -9,18 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import Problem
 
-if TYPE_CHECKING:
-    from argparse import Namespace
-
 
 def out(text: str = "") -> None:
-    """Print one piece of text; what could move the cursor or set a colour is made visible."""
+    """Print one piece of text; its control characters are made visible."""
     print(harmless(text), flush=True)
 
 
@@ -70,11 +68,6 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def colour() -> bool:
-    """Whether to colour: on a terminal, unless NO_COLOR asks not to (no-color.org)."""
-    return on_terminal() and not os.environ.get("NO_COLOR")
-
-
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows: as a table on a terminal, as aligned columns elsewhere."""
     if on_terminal():
@@ -87,11 +80,25 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         print("  ".join(cells).rstrip(), flush=True)
 
 
+def listing(
+    arguments: Namespace,
+    value: Any,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    empty: str,
+) -> None:
+    """Print `value` if JSON is wanted, else the rows as a table; without rows, `empty`."""
+    if not rows or arguments.json:
+        answer(arguments, value, *filter(None, [empty]))
+    else:
+        table(headings, rows)
+
+
 def console() -> Any:
-    """Return what draws on the terminal, in colour unless that is not wanted."""
+    """Return what draws on the terminal, in colour unless NO_COLOR is set (no-color.org)."""
     from rich.console import Console
 
-    return Console(no_color=not colour(), highlight=False)
+    return Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
 
 
 def drawn(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Any:
@@ -116,8 +123,8 @@ def refuse(error: OrchestratorError, *, as_json: bool) -> int:
     if error.hint:
         err(f"  {error.hint}")
     if as_json:
-        body = {"code": error.code, "message": error.message, "hint": error.hint}
-        show_json({"error": body})
+        names = ("code", "message", "hint")
+        show_json({"error": {name: getattr(error, name) for name in names}})
     return error.exit_code
 
 

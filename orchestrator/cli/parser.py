@@ -1,4 +1,8 @@
-"""The command line's grammar: builds argparse's parser from the declared commands."""
+"""Declares commands, and builds argparse's parser of the declared commands.
+
+A command's arguments are data, and its help is its function's docstring: the first paragraph is the
+summary, and the rest, its examples, is shown below the options.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,24 @@ import argparse
 import re
 import sys
 import textwrap
+from argparse import Namespace
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NoReturn
 
 from orchestrator import __version__
-from orchestrator.cli.command import COMMANDS
 from orchestrator.errors import UsageError, did_you_mean
 
+#: Runs a command; returns its exit code, where None means 0.
+Run = Callable[[Namespace], int | None]
+#: The parameters of `ArgumentParser.add_argument`: names and options.
+Argument = tuple[tuple[str, ...], dict[str, Any]]
+
+#: What runs a command (None for a group of commands), its help, and its arguments: those in a list
+#: exclude each other.
+Command = tuple[Run | None, str, tuple[Argument | list[Argument], ...]]
+#: The commands of all modules that are loaded, by their words, as in `task add`.
+COMMANDS: dict[str, Command] = {}
 #: The modules of each command, in the order of the help text. Only those of the command that is
 #: called are imported, because imports are most of the time that an agent's command takes.
 MODULES: dict[str, tuple[str, ...]] = {
@@ -41,6 +56,15 @@ _MEANT = {
     "help": "--help",
     "start": "agent resume",
     "kill": "stop",
+}
+#: Values of arguments, for the example of a command whose docstring has none.
+_VALUES = {
+    **dict.fromkeys(("agent", "name", "subject"), "impl-agent-1"),
+    **dict.fromkeys(("id", "ids"), "TASK-a1b2c3d4"),
+    "pr": "3",
+    "settings": "max_claimed=3",
+    "state": "done",
+    "text": "'Keep the old format.'",
 }
 _HELP = """Runs coding agents over a queue of markdown tasks.
 
@@ -79,16 +103,42 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, hint)
 
 
-def parse(words: list[str]) -> argparse.Namespace:
+def argument(*names: str, **options: Any) -> Argument:
+    """Return an argument; the parameters are those of `ArgumentParser.add_argument`."""
+    return names, options
+
+
+def flag(name: str, text: str) -> Argument:
+    """Return an option without a value; `text` is its help."""
+    return argument(name, action="store_true", help=text)
+
+
+def command(words: str, *arguments: Argument | list[Argument]) -> Callable[[Run], Run]:
+    """Declare the decorated function as a command."""
+
+    def declare(run: Run) -> Run:
+        COMMANDS[words] = run, run.__doc__ or "", arguments
+        return run
+
+    return declare
+
+
+def group(words: str, text: str | None) -> None:
+    """Declare a group of commands; `text` is its help, in the form of a docstring."""
+    COMMANDS[words] = None, text or "", ()
+
+
+def parse(words: list[str]) -> Namespace:
     """Read a command line. Raises UsageError; exits for --help and --version."""
-    general, own = _apart(words)
-    parser = _build(next((word for word in own if not word.startswith("-")), None))
-    arguments, rest = parser.parse_known_args(general + own)
+    pairs = zip(["", *words], words, strict=False)
+    own = (word for before, word in pairs if before != "--project" and word[:1] != "-")
+    parser = _build(next(own, None))
+    arguments, rest = parser.parse_known_args(words)
     if rest and hasattr(arguments, "rest") and not any(word.startswith("-") for word in rest):
         # argparse gives up a list at the first option: `add NAME --role ROLE key=value`.
         setattr(arguments, arguments.rest, [*getattr(arguments, arguments.rest), *rest])
         rest = []
-    asked = getattr(arguments, "parser", parser)
+    asked: Parser = getattr(arguments, "parser", parser)
     if rest:
         # The command's own parser knows the options that are near the unknown one.
         asked.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -99,30 +149,12 @@ def parse(words: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def _apart(words: list[str]) -> tuple[list[str], list[str]]:
-    """Return the options of every command, which may stand anywhere, and all other words."""
-    general: list[str] = []
-    own: list[str] = []
-    queue = list(words)
-    while queue:
-        word = queue.pop(0)
-        if word == "--":
-            return general, [*own, word, *queue]
-        if word == "--project":
-            general += [word, *queue[:1]]
-            queue = queue[1:]
-        elif word == "--json" or word.startswith("--project="):
-            general.append(word)
-        else:
-            own.append(word)
-    return general, own
-
-
 def _build(wanted: str | None) -> Parser:
     """Make the parser: of one command if `wanted` is one, else of all of them."""
     parser = Parser(prog="orchestrator", **_help(_HELP))
     parser.add_argument("--version", action="version", version=f"orchestrator {__version__}")
-    parser.add_argument("--project", metavar="DIR", help="the project to work on (default: here)")
+    here = "the project to work on (default: the project of the current folder)"
+    parser.add_argument("--project", metavar="DIR", help=here)
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     names = [wanted] if wanted in MODULES else list(MODULES)
     for module in (module for name in names for module in MODULES[name]):
@@ -136,7 +168,7 @@ def _build(wanted: str | None) -> Parser:
             inside[above] = parsers[above].add_subparsers(
                 title="commands", metavar="COMMAND", parser_class=Parser
             )
-        texts = _help(COMMANDS[words].help)
+        texts = _help(COMMANDS[words][1])
         shown = {} if name.startswith("_") else {"help": texts["description"].replace("%", "%%")}
         parsers[words] = inside[above].add_parser(name, **shown, **texts)
         _fill(parsers[words], words)
@@ -152,10 +184,17 @@ def _help(text: str) -> dict[str, Any]:
 def _fill(parser: Parser, words: str) -> None:
     """Add a command's arguments, and what `parse` and `main` want to know."""
     run, _, arguments = COMMANDS[words]
+    example = f"examples:\n  {parser.prog}"
+    # The options of every command may stand anywhere; the help of `orchestrator` shows them.
+    for name, action in ("--project", "store"), ("--json", "store_true"):
+        hidden = argparse.SUPPRESS
+        parser.add_argument(name, action=action, default=hidden, help=hidden)
     for each in arguments:
         target = parser if isinstance(each, tuple) else parser.add_mutually_exclusive_group()
         for names, options in [each] if isinstance(each, tuple) else each:
             target.add_argument(*names, **options)
+            example += f" {_VALUES[names[0]]}" if names[0] in _VALUES else ""
             if options.get("nargs") in ("*", "+"):
                 parser.set_defaults(rest=names[0])
+    parser.epilog = parser.epilog or example
     parser.set_defaults(parser=parser, **({"command": run} if run else {}))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.cli.parser import argument, command
+from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tick.tick import run_tick
 
 #: Seconds to wait for an active tick.
@@ -18,11 +17,13 @@ LOCK_WAIT = 30.0
 
 @command(
     "run",
-    argument("agent", metavar="AGENT"),
-    argument("--task", metavar="ID", help="the task that the agent takes"),
+    argument("agent", metavar="AGENT", help="the name of the agent"),
+    argument(
+        "--task", metavar="ID", help="the task to work on (default: the first task for the agent)"
+    ),
 )
 def run(arguments: Namespace) -> None:
-    """Start an agent now, whatever its interval; all other rules apply.
+    """Start a run of an agent now, even if the agent is not due; all other rules apply.
 
     examples:
       orchestrator run impl-agent-1
@@ -30,18 +31,11 @@ def run(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     agent = arguments.agent
-    known = [each.name for each in context.good_settings(layout).config.agents]
-    if agent not in known:
-        raise NotFound("agent", agent, known)
+    context.agent_named(context.good_settings(layout).config, agent)
     if arguments.task is not None:
         _check_task(layout, arguments.task)
-    report = run_tick(
-        layout,
-        context.now(),
-        dict(os.environ),
-        wait_for_lock=LOCK_WAIT,
-        forced={agent: arguments.task},
-    )
+    forced = {agent: arguments.task}
+    report = run_tick(layout, context.now(), wait_for_lock=LOCK_WAIT, forced=forced)
     if report.held:
         raise OrchestratorError("another tick is active", "try again", code="tick_held")
     own = {action.action: action for action in report.actions if action.agent == agent}
@@ -52,11 +46,9 @@ def run(arguments: Namespace) -> None:
         output.answer(arguments, value, f"started {words}", follow)
         return
     reason = own["skip"].reason if "skip" in own else None
-    raise OrchestratorError(
-        f"{agent} was not started: {reason or 'the start failed'}",
-        f"orchestrator explain {agent}",
-        code=reason or "not_started",
-    )
+    message = f"{agent} was not started: {reason or 'the start failed'}"
+    hint = f"orchestrator explain {agent}"
+    raise OrchestratorError(message, hint, code=reason or "not_started")
 
 
 def _check_task(layout: Layout, name: str) -> None:

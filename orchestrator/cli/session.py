@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections import Counter
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command
+from orchestrator.cli.parser import argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -69,9 +69,9 @@ def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
     return f"{'; '.join(said)}; /orchestrator:doctor" if said else None
 
 
-@command("_skill", argument("name", metavar="NAME"))
+@command("_skill", argument("name", metavar="NAME", help="the name of the skill"))
 def show_skill(arguments: Namespace) -> None:
-    """Print a skill as an agent of this project is told it; the shipped skill outside a project."""
+    """Print a skill as this project's agents get it; outside a project, the shipped skill."""
     try:
         own = context.layout(arguments).commands
     except OrchestratorError:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.command import command
 from orchestrator.cli.json_rows import Row
-from orchestrator.config import load
+from orchestrator.cli.parser import command
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.project import mark
@@ -41,7 +40,7 @@ def status(arguments: Namespace) -> None:
       orchestrator status --json | jq .problems
     """
     layout = context.layout(arguments)
-    loaded = load.settings(layout, write_cache=False)
+    loaded = context.settings(layout)
     prs = states.counted(layout, loaded.config)
     found = json_rows.status(layout, loaded, context.now(), prs)
     if arguments.json:
@@ -77,9 +76,6 @@ def painted(blocks: Iterable[Block]) -> Any:
         elif block.lines:
             parts.append(Text())
     return Group(*parts)
-
-
-# --- the picture -------------------------------------------------------------------------------
 
 
 def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
@@ -176,7 +172,7 @@ def _closing_lines(found: Row, layout: Layout) -> Iterator[str]:
         yield "last tick: never" if scheduler["stale"] else mark.first_tick(layout)
     runs, took = count(totals["runs"], "run"), span(totals["seconds_running"])
     tokens = totals["input_tokens"] + totals["output_tokens"]
-    yield f"total: {runs}, {took}, {tokens} tokens, {totals['cost_usd']:.2f} USD"
+    yield f"total: {runs}, {took}, {count(tokens, 'token')}, {totals['cost_usd']:.2f} USD"
 
 
 def _cell(text: str | None) -> str | None:

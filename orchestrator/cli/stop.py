@@ -6,39 +6,34 @@ from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.agent_pause import ended
-from orchestrator.cli.command import argument, command, flag
-from orchestrator.config import change, load
-from orchestrator.errors import NotFound
+from orchestrator.cli.parser import argument, command, flag
+from orchestrator.config import change
 from orchestrator.project import agent_memory
 from orchestrator.tick.stop import end_runs
 
 
 @command(
     "stop",
-    argument("agent", metavar="AGENT", nargs="?"),
-    flag("--all", "every run, and every agent"),
+    argument("agent", metavar="AGENT", nargs="?", help="the name of the agent"),
+    flag("--all", "stop every run, and pause every agent"),
 )
 def stop(arguments: Namespace) -> None:
-    """End a run with all its processes and pause its agent; the run does not count as an attempt.
-
-    examples:
-      orchestrator stop impl-agent-1
-      orchestrator stop --all
+    """Stop a run with all its processes, and pause its agent; the run does not count
+    as an attempt.
     """
     layout = context.changing(arguments)
     given = [] if arguments.agent is None else [arguments.agent]
     names = context.names(arguments, given, "an agent") or agent_memory.names(layout)
-    agents = load.settings(layout, write_cache=False).config.agents
-    known = [agent.name for agent in agents]
-    if given and names[0] not in (*known, *agent_memory.names(layout)):
-        raise NotFound("agent", names[0], known)
+    config = context.settings(layout).config
+    if given and names[0] not in agent_memory.names(layout):
+        context.agent_named(config, names[0])
     # Paused first: the tick that settles the ended run must not start the agent again.
-    paused = [name for name in known if arguments.all or name in names]
+    paused = [agent.name for agent in config.agents if arguments.all or agent.name in names]
     for name in paused:
-        change.set_paused(layout, name, True)
+        change.pause(layout, name)
     stopped = end_runs(layout, names, "stopped")
     # An agent that was paused before stays paused when a person copies the line below.
-    before = {agent.name for agent in agents if agent.paused}
+    before = {agent.name for agent in config.agents if agent.paused}
     resume = [name for name in paused if name not in before] or paused
     said = [ended(name, run) for name, run in stopped.items()] or ["no run was active"]
     said.append(f"paused; to resume: orchestrator agent resume {' '.join(resume) or '--all'}")

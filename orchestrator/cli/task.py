@@ -1,9 +1,8 @@
-"""Add, look at and move tasks.
+"""Add, show and change tasks.
 
 examples:
   orchestrator task add --title 'Fix the login form' --role implement
   orchestrator task list --state incoming
-  orchestrator task show TASK-a1b2c3d4
 """
 
 from __future__ import annotations
@@ -14,16 +13,14 @@ from argparse import Namespace
 from typing import Any
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.command import argument, command, group
+from orchestrator.cli.parser import argument, command, group
 from orchestrator.cli.task_add import task_role
-from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Role, Task, iso, parse_time
 from orchestrator.pulls import forges
-from orchestrator.tasks import history
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import history, stores
 
 #: An event's name for people, where it differs from the recorded word.
 _EVENTS = {
@@ -53,34 +50,32 @@ group("task", __doc__)
 
 @command(
     "task list",
-    argument("--state", action="append", choices=STATES, help="only this state (repeatable)"),
+    argument(
+        "--state", action="append", choices=STATES, help="only tasks in this state (repeatable)"
+    ),
     argument("--role", help="only tasks with this ROLE"),
 )
 def list_tasks(arguments: Namespace) -> None:
     """List tasks, state by state, in the order in which they are claimed.
 
     examples:
-      orchestrator task list
       orchestrator task list --state failed --state blocked
       orchestrator task list --role implement --json
     """
     layout = context.reading(arguments)
-    loaded = load.settings(layout, write_cache=False)
+    loaded = context.settings(layout)
     states = [state for state in STATES if state in (arguments.state or STATES)]
     listings = [stores.of_project(layout).list(state) for state in states]
     tasks = [task for listing in listings for task in listing.tasks]
     if arguments.role is not None:
         tasks = _with_role(tasks, arguments.role, loaded.roles)
-    if arguments.json:
-        output.show_json([json_rows.task_row(task, loaded.config) for task in tasks])
-        return
-    if tasks:
-        names = ("id", "state", "priority", "role", "title", "claimed_by", "reason", "pr")
-        headings = [name.replace("_", " ") for name in names]
-        output.table(headings, [[getattr(task, name) for name in names] for task in tasks])
-    else:
-        output.out("no tasks")
-    for bad in (bad for listing in listings for bad in listing.malformed):
+    names = ("id", "state", "priority", "role", "title", "claimed_by", "reason", "pr")
+    headings = [name.replace("_", " ") for name in names]
+    cells = [[getattr(task, name) for name in names] for task in tasks]
+    value = [json_rows.task_row(task, loaded.config) for task in tasks]
+    output.listing(arguments, value, headings, cells, "no tasks")
+    malformed = (bad for listing in listings for bad in listing.malformed)
+    for bad in () if arguments.json else malformed:
         output.err(f"task_malformed: {bad.where}: {bad.reason}")
 
 
@@ -95,15 +90,11 @@ def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Tas
     return [task for task in tasks if task.role == word]
 
 
-@command("task show", argument("id", metavar="ID"))
+@command("task show", argument("id", metavar="ID", help="the id of a task"))
 def show_task(arguments: Namespace) -> None:
-    """Show a task's text, history, pull request, and how to see its diff.
-
-    examples:
-      orchestrator task show TASK-a1b2c3d4
-    """
+    """Show a task's text, history and pull request, and the command that shows its diff."""
     layout = context.reading(arguments)
-    loaded = load.settings(layout, write_cache=False)
+    loaded = context.settings(layout)
     store = stores.of_project(layout)
     task = store.find(arguments.id)
     file = store.read(task)
@@ -140,9 +131,6 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
         words = shlex.join(("git", "diff", f"{base}...{tip}"))
         lines.append(f"  see the diff: {words}")
     return lines
-
-
-# --- history -----------------------------------------------------------------------------------
 
 
 def history_line(entry: Entry) -> str:

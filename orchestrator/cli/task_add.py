@@ -5,16 +5,17 @@ from __future__ import annotations
 from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.command import argument, command, flag
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import ConfigError, OrchestratorError, did_you_mean
+from orchestrator.errors import OrchestratorError, did_you_mean
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import PRIORITIES, STATES, Role, iso
 from orchestrator.project import mark
-from orchestrator.tasks import store as stores
-from orchestrator.tasks import task_file
+from orchestrator.tasks import stores, task_file
+from orchestrator.tasks.store import Store
+from orchestrator.text.words import count
 
 #: `CREATED_BY` of a task that no agent created.
 PERSON = "human"
@@ -22,20 +23,26 @@ PERSON = "human"
 
 @command(
     "task add",
-    argument("--title", required=True, help="one line"),
-    argument("--role", required=True, help="the agents it is for: implement, test, ..."),
-    argument("--priority", type=str.upper, choices=PRIORITIES, default="P2", help="default: P2"),
-    argument("--branch", metavar="B", help="base branch (default: the configured base branch)"),
+    argument("--title", required=True, help="the title, one line"),
+    argument("--role", required=True, help="which agents take the task: implement, test, ..."),
+    argument(
+        "--priority",
+        type=str.upper,
+        choices=PRIORITIES,
+        default="P2",
+        help="P0 is first (default: P2)",
+    ),
+    argument("--branch", metavar="B", help="base branch (default: as configured)"),
     argument(
         "--depends-on",
         action="append",
         default=[],
         metavar="ID",
-        help="a task to wait for (repeatable, or a list with commas)",
+        help="a task that must be done first (repeatable, or a list with commas)",
     ),
     [
-        argument("--body-file", metavar="F", help="file with the text; - is standard input"),
-        argument("--body", metavar="TEXT", help="the text itself"),
+        argument("--body-file", metavar="F", help="a file with the text; - reads standard input"),
+        argument("--body", metavar="TEXT", help="the text of the task"),
     ],
     flag("--force", "ignore a full queue, a duplicate title or an unknown role (not for agents)"),
 )
@@ -44,18 +51,13 @@ def add(arguments: Namespace) -> None:
 
     examples:
       orchestrator task add --title 'Fix the login form' --role implement
-      orchestrator task add --title 'Test the parser' --role test --priority P1 \\
-          --depends-on TASK-a1b2c3d4 --body-file notes.md
       git log -1 --format=%b | orchestrator task add --title 'Follow up' \\
           --role implement --body-file -
     """
     agent = context.running_agent()
     if agent is not None and arguments.force:
-        raise OrchestratorError(
-            "inside a run, --force is refused",
-            "agents must respect the limits; report what you could not add in your result",
-            code="refused_in_run",
-        )
+        hint = "agents must respect the limits; report what you could not add in your result"
+        raise OrchestratorError("inside a run, --force is refused", hint, code="refused_in_run")
     layout = context.layout(arguments)
     mark.require_initialised(layout)
     loaded = _settings(layout)
@@ -92,12 +94,11 @@ def add(arguments: Namespace) -> None:
 
 def _settings(layout: Layout) -> Settings:
     """Return the settings. With a broken agents.yaml, the last valid limits apply."""
-    loaded = load.settings(layout, write_cache=False)
+    loaded = context.settings(layout)
     if loaded.good:
         return loaded
     if load.last_good(layout) is None:
-        found = [p.message for p in loaded.problems if p.code == "config_error"]
-        raise ConfigError(found, "fix agents.yaml, then try again; or: orchestrator init")
+        return context.good_settings(layout)
     output.err(
         "warning: agents.yaml is broken (see: orchestrator status); its last valid limits apply"
     )
@@ -128,9 +129,8 @@ def task_role(word: str, roles: dict[str, Role], *, force: bool) -> str:
 def _check_branch(layout: Layout, loaded: Settings, branch: str) -> None:
     """Refuse a text that cannot be a branch's name; warn of a branch that does not exist (yet)."""
     if call.run(layout.root, "check-ref-format", f"refs/heads/{branch}").code != 0:
-        raise OrchestratorError(
-            f"{branch!r} cannot be the name of a branch", "see: git help check-ref-format"
-        )
+        hint = "see: git help check-ref-format"
+        raise OrchestratorError(f"{branch!r} cannot be the name of a branch", hint)
     places = (f"refs/heads/{branch}", f"refs/remotes/{loaded.config.remote}/{branch}")
     if not any(repository.resolve(layout.root, place) for place in places):
         output.err(f"warning: there is no branch {branch!r} yet; without it the task will fail")
@@ -144,22 +144,22 @@ def _body(arguments: Namespace, loaded: Settings) -> str:
     return body + "\n" if body and not body.endswith("\n") else body
 
 
-def _refuse_duplicate(store: stores.Store, title: str, role: str, agent: str | None) -> None:
+def _refuse_duplicate(store: Store, title: str, role: str, agent: str | None) -> None:
     """People may repeat the title of an ended task; agents may repeat no title (reference 5)."""
     states = STATES if agent else ("incoming", "claimed")
     found = store.has_title(title, None if agent else role, states)
     if found is not None:
         hint = "do not add it in other words" if agent else "--force adds it anyway"
-        raise OrchestratorError(
-            f"task {found.id} has that title already, in {found.state}", hint, code="duplicate_task"
-        )
+        message = f"task {found.id} has that title already, in {found.state}"
+        raise OrchestratorError(message, hint, code="duplicate_task")
 
 
-def _refuse_full(store: stores.Store, limit: int) -> None:
+def _refuse_full(store: Store, limit: int) -> None:
     number = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
     if number >= limit:
+        known = count(number, "task")
         raise OrchestratorError(
-            f"the queue is full: {number} tasks are waiting or claimed, max_incoming is {limit}",
-            "wait until agents finish some, or: orchestrator limits set max_incoming=N",
+            f"the queue is full: {known} waiting or claimed, max_incoming is {limit}",
+            "wait until agents finish tasks, or: orchestrator limits set max_incoming=N",
             code="max_incoming",
         )

@@ -6,26 +6,21 @@ from argparse import Namespace
 from collections.abc import Collection
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.command import argument, command, flag
-from orchestrator.config import load
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 
 
 @command(
     "task retry",
-    argument("ids", nargs="*", metavar="ID"),
-    flag("--all", "every failed and blocked task, including cancelled tasks"),
+    argument("ids", nargs="*", metavar="ID", help="the id of a failed or blocked task"),
+    flag("--all", "retry every failed and blocked task, including cancelled tasks"),
 )
 def retry(arguments: Namespace) -> None:
-    """Put failed or blocked tasks back into the queue; their attempts count from 0 again.
-
-    examples:
-      orchestrator task retry TASK-a1b2c3d4
-      orchestrator task retry --all
-    """
+    """Put failed or blocked tasks back into the queue, and count their attempts from 0."""
     layout = context.changing(arguments)
     ids = context.names(arguments, arguments.ids, "tasks")
     store = stores.of_project(layout)
@@ -40,13 +35,9 @@ def retry(arguments: Namespace) -> None:
         output.out("nothing to retry")
 
 
-@command("task cancel", argument("ids", nargs="+", metavar="ID"))
+@command("task cancel", argument("ids", nargs="+", metavar="ID", help="the id of a task"))
 def cancel(arguments: Namespace) -> None:
-    """Cancel tasks: they move to failed with the reason `cancelled`, and their runs end.
-
-    examples:
-      orchestrator task cancel TASK-a1b2c3d4
-    """
+    """Cancel tasks: move them to failed with the reason `cancelled`, and end their runs."""
     from orchestrator.tick import stop
 
     layout = context.changing(arguments)
@@ -67,7 +58,7 @@ def cancel(arguments: Namespace) -> None:
     _report(arguments, layout, cancelled, "is cancelled; undo: orchestrator task retry {id}")
 
 
-def _fitting(store: stores.Store, ids: list[str], states: Collection[str]) -> list[Task]:
+def _fitting(store: Store, ids: list[str], states: Collection[str]) -> list[Task]:
     """Return the tasks with these ids. Raises OrchestratorError if one is not in one of `states`,
     or does not exist: then none of the tasks is to be changed."""
     tasks, wrong = [], []
@@ -91,17 +82,12 @@ def _fitting(store: stores.Store, ids: list[str], states: Collection[str]) -> li
 
 @command(
     "task move",
-    argument("id", metavar="ID"),
-    argument("state", metavar="STATE", choices=STATES),
-    flag("--force", "even if a run is working on the task (the run is stopped)"),
+    argument("id", metavar="ID", help="the id of a task"),
+    argument("state", metavar="STATE", choices=STATES, help=", ".join(STATES)),
+    flag("--force", "stop the run that works on the task, and move the task"),
 )
 def move(arguments: Namespace) -> None:
-    """Move a task to another state, whatever the scheduler thinks.
-
-    examples:
-      orchestrator task move TASK-a1b2c3d4 done
-      orchestrator task move TASK-a1b2c3d4 incoming --force     also ends its run
-    """
+    """Move a task to another state by hand."""
     from orchestrator.tick import stop
 
     layout = context.changing(arguments)
@@ -142,6 +128,6 @@ def _has_a_run(task_id: str, agent: str) -> OrchestratorError:
 
 
 def _report(arguments: Namespace, layout: Layout, tasks: list[Task], said: str) -> None:
-    config = load.settings(layout, write_cache=False).config
+    config = context.settings(layout).config
     rows = [json_rows.task_row(task, config) for task in tasks]
     output.answer(arguments, rows, *(f"{task.id} {said.format(id=task.id)}" for task in tasks))

@@ -1,23 +1,22 @@
-"""`tick`: one pass of the scheduler."""
+"""`tick`: one tick of the scheduler."""
 
 from __future__ import annotations
 
-import os
 import time
-from typing import TYPE_CHECKING
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command, flag
-from orchestrator.errors import UsageError
+from orchestrator.cli.parser import argument, command, flag
+from orchestrator.errors import NotFound, UsageError
 from orchestrator.layout import Layout
+from orchestrator.model import Action, Snapshot
+from orchestrator.plan.planner import plan
 from orchestrator.project import agent_memory, mark
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
+from orchestrator.text.words import count
 from orchestrator.tick.tick import Report, run_tick
-
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Iterable
-
-    from orchestrator.model import Action
 
 #: Seconds to wait for the rest of a tick that settled the last run.
 SETTLING = 10.0
@@ -29,44 +28,30 @@ DEFAULT_WAIT = 86_400.0
 
 @command(
     "tick",
-    flag("--dry-run", "change nothing"),
+    flag("--dry-run", "print what a tick would do, and change nothing"),
     argument(
         "--wait",
         nargs="?",
         type=float,
         const=DEFAULT_WAIT,
         metavar="SECONDS",
-        help="wait for the runs that this tick started",
+        help="wait until the runs that this tick started are finished (default: one day)",
     ),
 )
 def tick(arguments: Namespace) -> int:
-    """Run one pass of the scheduler: settle ended runs, start due agents.
+    """Run one tick of the scheduler: settle finished runs, then start agents that are due.
 
     examples:
-      orchestrator tick
-      orchestrator tick --dry-run          what it would do, and why not more
-      orchestrator tick --wait 600         also wait for the runs that it started
+      orchestrator tick --dry-run     print what would start, and why other agents do not start
+      orchestrator tick --wait 600    wait at most 600 seconds for the runs that start
     """
-    wait = arguments.wait
+    wait, dry_run, as_json = arguments.wait, arguments.dry_run, arguments.json
     if wait is not None and not 0 <= wait < float("inf"):
         raise UsageError(f"--wait: expected a number of seconds, found {wait}")
-    return pass_once(arguments.project, arguments.dry_run, wait, arguments.json)
-
-
-def pass_once(
-    where: str | None = None,
-    dry_run: bool = False,
-    wait: float | None = None,
-    as_json: bool = False,
-) -> int:
-    """Run one tick in the project around `where`, or around the current folder; print its report.
-
-    `wait` is how many seconds to wait for the runs that it starts. Returns the exit code.
-    """
     context.refuse_in_run("no tick is allowed")
-    layout = context.layout_at(where)
+    layout = context.layout(arguments)
     mark.require_initialised(layout)
-    report = run_tick(layout, context.now(), dict(os.environ), dry_run=dry_run)
+    report = run_tick(layout, context.now(), dry_run=dry_run)
     if not as_json:
         _show(report)
     if wait is not None and not dry_run:
@@ -84,8 +69,7 @@ def _show(report: Report) -> None:
     if report.held:
         output.out("another tick is active")
     for action in report.actions:
-        words = (action.action, action.agent, action.task, action.run, action.reason)
-        output.out(" ".join(word for word in words if word))
+        output.out(_words(action.action, action.agent, action.task, action.run, action.reason))
     output.warn_of(report.problems)
 
 
@@ -105,8 +89,13 @@ def _wait(layout: Layout, report: Report, seconds: float, *, quiet: bool) -> Non
             output.err(_words(subject, state.last_outcome, state.last_reason))
     if ended:
         _await_settling(layout, deadline)
-    if not quiet:
-        _tell_what_follows(layout, ended, started.values())
+    if quiet:
+        return
+    for line in _next_steps(layout, [action.task for action in ended]) if ended else ():
+        output.out(line)
+    for action in started.values():
+        output.out(f"still running: {_words(action.agent, action.task)}")
+        output.out(f"  orchestrator logs {action.agent} --follow")
 
 
 def _words(*words: str | None) -> str:
@@ -122,13 +111,41 @@ def _await_settling(layout: Layout, deadline: float) -> None:
         time.sleep(0.05)
 
 
-def _tell_what_follows(layout: Layout, ended: list[Action], active: Iterable[Action]) -> None:
-    """Print what the ended runs led to, and which runs are still active."""
-    if ended:
-        from orchestrator.cli import next_steps
+def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
+    """Yield what comes next for tasks whose runs have ended; None is a run without a task."""
+    from orchestrator.cli import explain
+    from orchestrator.tick import inbox
 
-        for line in next_steps.steps(layout, [action.task for action in ended]):
-            output.out(line)
-    for action in active:
-        output.out(f"still running: {_words(action.agent, action.task)}")
-        output.out(f"  orchestrator logs {action.agent} --follow")
+    loaded, seen = context.look(layout)
+    planned = plan(seen.snapshot, loaded.config, context.now())
+    approvals = {
+        item.task: item.id for item in inbox.items(layout, loaded, seen) if item.kind == "approval"
+    }
+    for task_id in dict.fromkeys(tasks):
+        if task_id is None:
+            if waiting := len(seen.incoming.tasks):
+                yield f"next: {count(waiting, 'waiting task')}"
+                yield "  orchestrator task list --state incoming"
+            continue
+        for subject in _subjects(stores.of_project(layout), task_id, seen.snapshot):
+            if subject in approvals:
+                yield f"next: {subject} is done, and its pull request waits for your approval"
+                yield f"  orchestrator inbox approve {approvals[subject]}"
+                continue
+            try:
+                found = explain.explanation(layout, subject, planned)
+            except NotFound:  # the task was removed meanwhile
+                continue
+            yield f"next: {subject} {found.verdict}"
+            if found.next_step:
+                yield f"  {found.next_step}"
+
+
+def _subjects(store: Store, task_id: str, snapshot: Snapshot) -> list[str]:
+    """Return the tasks that a task's run led to: open reviews, else the reviewed task or itself."""
+    try:
+        reviewed = store.find(task_id).reviews or task_id
+    except NotFound:
+        return []
+    open_ones = (*snapshot.waiting, *snapshot.claimed)
+    return [task.id for task in open_ones if task.reviews == reviewed] or [reviewed]

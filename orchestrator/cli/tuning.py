@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from orchestrator.cli import context, output
-from orchestrator.cli.command import argument, command
+from orchestrator.cli.parser import argument, command
 from orchestrator.model import Config, parse_time
 from orchestrator.project import events
 from orchestrator.text import words

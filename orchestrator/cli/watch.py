@@ -7,72 +7,59 @@ import json
 import signal
 import time
 from argparse import Namespace
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from orchestrator import idle
 from orchestrator.cli import context, json_rows, output, status
-from orchestrator.cli.command import argument, command
 from orchestrator.cli.json_rows import Row
-from orchestrator.config import load
+from orchestrator.cli.parser import argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import Layout
-from orchestrator.model import PullRequest
 from orchestrator.pulls import states
 
 #: Seconds between two looks: the default, the least and the most.
 INTERVAL, SHORTEST, LONGEST = 2.0, 0.2, 86_400.0
+#: Seconds between two questions to the forge (failures 13).
+ASK_AGAIN = 30.0
+SECONDS = f"seconds between two updates (default: {INTERVAL:g})"
 
 
-@command("watch", argument("--interval", type=float, default=INTERVAL, metavar="S", help="seconds"))
+@command("watch", argument("--interval", type=float, default=INTERVAL, metavar="S", help=SECONDS))
 def watch(arguments: Namespace) -> None:
-    """Show status, refreshed continuously; without a terminal, once per change.
-
-    examples:
-      orchestrator watch
-      orchestrator watch --interval 10
-    """
+    """Show status, updated continuously; without a terminal, print it after each change."""
     if not SHORTEST <= arguments.interval <= LONGEST:
-        raise UsageError(f"--interval takes {SHORTEST} to {LONGEST:.0f} seconds", "for example: 2")
+        raise UsageError(
+            f"--interval takes {SHORTEST} to {LONGEST:.0f} seconds",
+            f"for example: --interval {INTERVAL:g}",
+        )
     layout = context.layout(arguments)
-    views = _views(layout, arguments.interval)
-    with _ended_by_signals(), contextlib.suppress(KeyboardInterrupt):
+    found = views(layout, arguments.interval)
+    # As Ctrl-C does, SIGTERM puts the terminal back as it was.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
         if output.on_terminal() and not arguments.json:
-            _repaint(layout, views)
+            _repaint(layout, found)
         else:
-            _print_changes(layout, views, as_json=arguments.json)
+            _print_changes(layout, found, as_json=arguments.json)
 
 
-class Watched:
-    """A project that is looked at again and again: its forge is asked at most twice a minute."""
+def views(
+    layout: Layout, interval: float, clock: Callable[[], float] = time.monotonic
+) -> Iterator[tuple[Row, Settings]]:
+    """Look at the project forever; yield what `status --json` shows, and the settings.
 
-    #: Seconds between two questions to the forge, unless its local records changed (failures 13).
-    ASK_AGAIN = 30.0
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._asked = float("-inf")
-        self._records: tuple[int, int, int] | None = None
-        self._prs: list[PullRequest] | None = None
-
-    def look(self, loaded: Settings, now: float, clock: float) -> Row:
-        """Return what `status --json` shows; `clock` is monotonic seconds."""
-        records = idle.mark(self._layout.prs)
-        if records != self._records or clock - self._asked >= self.ASK_AGAIN:
-            self._prs = states.counted(self._layout, loaded.config)
-            self._asked, self._records = clock, records
-        return json_rows.status(self._layout, loaded, now, self._prs)
-
-
-def _views(layout: Layout, interval: float) -> Iterator[tuple[Row, Settings]]:
-    """Look at the project for ever. Of failed looks, only the first raises."""
-    watched = Watched(layout)
-    first = True
+    Of failed looks, only the first raises. The pull requests are those of the last `ASK_AGAIN`
+    seconds of `clock`, unless the local records changed.
+    """
+    first, asked, before, prs = True, float("-inf"), None, None
     while True:
         try:
-            loaded = load.settings(layout, write_cache=False)
-            yield watched.look(loaded, context.now(), time.monotonic()), loaded
+            loaded, records, at = context.settings(layout), idle.mark(layout.prs), clock()
+            if records != before or at - asked >= ASK_AGAIN:
+                prs = states.counted(layout, loaded.config)
+                asked, before = at, records
+            yield json_rows.status(layout, loaded, context.now(), prs), loaded
         except (OrchestratorError, OSError):
             if first:
                 raise
@@ -80,18 +67,18 @@ def _views(layout: Layout, interval: float) -> Iterator[tuple[Row, Settings]]:
         time.sleep(interval)
 
 
-def _repaint(layout: Layout, views: Iterator[tuple[Row, Settings]]) -> None:
+def _repaint(layout: Layout, seen: Iterator[tuple[Row, Settings]]) -> None:
     from rich.live import Live
 
     with Live(console=output.console(), screen=True, auto_refresh=False) as live:
-        for found, loaded in views:
+        for found, loaded in seen:
             picture = status.picture(found, layout, loaded.config)
             live.update(status.painted(picture), refresh=True)
 
 
-def _print_changes(layout: Layout, views: Iterator[tuple[Row, Settings]], *, as_json: bool) -> None:
+def _print_changes(layout: Layout, seen: Iterator[tuple[Row, Settings]], *, as_json: bool) -> None:
     before = None
-    for found, loaded in views:
+    for found, loaded in seen:
         if lasting(found) == before:
             continue
         before = lasting(found)
@@ -111,17 +98,3 @@ def lasting(found: Row) -> Row:
     # "the last tick was 6 min ago" is the same problem a minute later.
     kept["problems"] = [p["code"] if p["code"].startswith("tick_") else p for p in kept["problems"]]
     return kept
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C, so that the terminal is put back as it was."""
-
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before: Any = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""What a report, and a run without a report, mean: the same for every client. Pure."""
+"""The outcome of a run with a report and of a run without one, for every client. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from orchestrator.client.protocol import Ended
 from orchestrator.guard import secret_names
 from orchestrator.model import OUTCOMES, Outcome, Role
 
-#: Characters kept of each text that a run reports: they go into the task file and later prompts.
+#: Characters kept of each reported text, which goes into the task file and later prompts.
 TEXT_LIMIT = 20_000
 
 
 def schema(role: Role) -> dict[str, Any]:
-    """Return the JSON schema of what a run of this role reports at its end."""
+    """Return the JSON schema of the report at the end of a run of this role."""
     outcome = {"type": "string", "enum": list(OUTCOMES[role.delivers])}
     texts = {name: {"type": "string"} for name in ("summary", "feedback", "question")}
     return {
@@ -26,7 +26,7 @@ def schema(role: Role) -> dict[str, Any]:
 
 
 def without_result(ended: Ended) -> Outcome:
-    """Return the outcome of a run whose last line never came."""
+    """Return the outcome of a run whose stream has no last line."""
     if ended.start_error:
         return Outcome("system_fault", f"client_missing: {ended.start_error}")
     if ended.stopped_for == "stopped":
@@ -35,21 +35,21 @@ def without_result(ended: Ended) -> Outcome:
         return Outcome("failed", "client_error: too_much_output: the run was ended by its limit")
     if ended.stopped_for:
         return Outcome("failed", f"{ended.stopped_for}: the run was ended by its limit")
-    # A shell's exit codes for SIGTERM, SIGKILL and SIGINT; some programs end with these themselves.
+    # A shell's exit codes for SIGTERM, SIGKILL and SIGINT, which some programs also use.
     killed = ended.signal is not None or ended.exit_code in (143, 137, 130)
     if killed or ended.exit_code is None:
         return Outcome("interrupted", "no_result: the client was killed")
     tail = ended.stderr.strip()[-500:]
     said = f"; it said: {tail}" if tail else ""
     hint = secret_names.hint(ended.lacked)
-    why = f"the client exited {ended.exit_code} without one {hint}".rstrip()
+    why = f"the client exited {ended.exit_code} without a result {hint}".rstrip()
     return Outcome("failed", f"no_result: {why}{said}")
 
 
 def reported(report: Mapping[str, Any], role: Role | None) -> Outcome:
     """Return the outcome that the agent reported, in the fields of `schema`.
 
-    `role` is None when it is not known any more: then the report is taken as it is.
+    `role` is None if the role no longer exists: then every outcome is accepted.
     """
     verdict = str(report.get("outcome"))
     if role is not None and verdict not in OUTCOMES[role.delivers]:
@@ -70,11 +70,11 @@ def reported(report: Mapping[str, Any], role: Role | None) -> Outcome:
 def unreported(last_words: object, role: Role | None, commits: int) -> Outcome:
     """Return the outcome of a run that ended well without a report (reference 7).
 
-    `commits` is how many its branch has since it was cut.
+    `commits` is the number of commits on its branch since the branch was cut.
     """
     said = _text(last_words)
     if role is None:
-        return Outcome("failed", "no_result: without its role nobody can say", summary=said)
+        return Outcome("failed", "no_result: its role no longer exists", summary=said)
     if role.delivers == "verdict":
         return Outcome("failed", "no_result: the reviewer gave no verdict", summary=said)
     if role.takes is None:

@@ -1,7 +1,6 @@
 """A client: the program that works as an agent, and everything that the core asks about it.
 
-To add a client, write a package in this folder with a class that has these members, and enter it
-in `registry.CLIENTS`. `tests/client_contract.py` states what every client must do.
+To add a client, see CONTRIBUTING.md. `tests/client_contract.py` states what every client must do.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -14,10 +13,10 @@ from orchestrator.model import Agent, Config, Outcome, Role
 
 
 class Confinement(NamedTuple):
-    """What commands of the agent may write, beside the worktree; the network is out of reach."""
+    """What the agent's commands may write beside the worktree. They have no network."""
 
     writable: tuple[str, ...]
-    #: Paths below `writable` that stay as they are.
+    #: Paths below `writable` that they must not write.
     protected: tuple[str, ...]
 
 
@@ -28,8 +27,7 @@ class Assignment(NamedTuple):
     command: tuple[str, ...]
     agent: Agent
     role: Role
-    #: The run's folder, and in it the text for the system prompt and the prompt: files that exist
-    #: when the client starts.
+    #: The run's folder, and two files in it: the text for the system prompt, and the prompt.
     folder: str
     instructions: str
     prompt: str
@@ -40,7 +38,7 @@ class Assignment(NamedTuple):
     #: US dollars that the run may cost, possibly 0 or less; None is no cap.
     budget_usd: float | None = None
     #: The environment of the supervisor, and the names of its variables that the client gets but
-    #: that the commands which the agent runs must not see.
+    #: the agent's commands must not see.
     variables: Mapping[str, str] = {}
     hidden: tuple[str, ...] = ()
     #: None does not confine the agent's commands.
@@ -57,23 +55,23 @@ class Launch(NamedTuple):
     environment: dict[str, str]
     #: The texts of files that the client reads, by their name in the run's folder.
     files: Mapping[str, str] = {}
-    #: The id of the conversation, if it is known before the client says it.
+    #: The id of the conversation, if it is known before the client prints it.
     session: str | None = None
-    #: Paths in the worktree at which the client puts files that git must not see.
+    #: Paths in the worktree where the client puts files that git must not see.
     ignored: tuple[str, ...] = ()
 
 
 class Ended(NamedTuple):
-    """How the client's process ended. None in both codes: nobody saw it end."""
+    """How the client's process ended. None in both codes: no supervisor saw its end."""
 
     exit_code: int | None = None
     signal: int | None = None
     #: Why the supervisor ended it: stopped, stalled, timed_out, lingered or too_much_output.
     stopped_for: str | None = None
-    #: Why it could not be started at all.
+    #: Why it could not be started.
     start_error: str | None = None
     stderr: str = ""
-    #: Variables that `stderr` names and that it did not get, because they look like secrets.
+    #: Variables that `stderr` names and that the client did not get: they look like secrets.
     lacked: tuple[str, ...] = ()
 
 
@@ -83,30 +81,30 @@ class Line(NamedTuple):
     #: start, says, thinks, tool, result, denied, retry, limit, error, user, end or noise.
     kind: str
     text: str
-    #: When, as the client wrote it; None when it did not.
+    #: The time as the client wrote it; None if it wrote no time.
     at: str | None = None
 
 
 class Client(Protocol):
-    """One client. Instances have no state; nothing here raises for what a client wrote."""
+    """One client. Instances have no state, and no output of a client makes a method raise."""
 
     #: The name of its section in agents.yaml: a key of `registry.CLIENTS`.
     name: ClassVar[str]
     #: Its name for people, and the program that `command` is by default.
     title: ClassVar[str]
     program: ClassVar[str]
-    #: Its tools, to find typing errors in role files: a newer version may have others.
+    #: Its tools, to find typing errors in role files; a newer version may have more.
     tools: ClassVar[tuple[str, ...]]
-    #: Those of its tools that change files: the instructions of a role without them are shorter.
+    #: Its tools that change files: the instructions of a role without these tools are shorter.
     writing_tools: ClassVar[tuple[str, ...]]
-    #: With what the agent reports, as its instructions say it: "End with ...".
+    #: How the agent reports, for its instructions: "End with ...".
     report: ClassVar[str]
-    #: What a person does about a fault, by the word with which the outcome's reason begins.
-    #: `client_missing` must be there.
+    #: What a person does about a fault, by the first word of the outcome's reason.
+    #: `client_missing` is required.
     hints: ClassVar[Mapping[str, str]]
-    #: The beginnings of names of variables that belong to a client's session around the scheduler.
+    #: Beginnings of names of variables that a surrounding session of the client sets.
     session_names: ClassVar[tuple[str, ...]]
-    #: The command that makes a long-lived token, and the variable that brings it to the client.
+    #: The command that creates a long-lived token, and the variable that contains it.
     token: ClassVar[tuple[str, str]]
 
     def sign_in_names(self, variables: Mapping[str, str]) -> tuple[str, ...]:
@@ -116,11 +114,13 @@ class Client(Protocol):
         """Return folders whose content an update of the client deletes: not for a stored PATH."""
 
     def launch(self, assignment: Assignment) -> Launch:
-        """Return how to start the client. Raises OrchestratorError if it cannot confine commands
-        and the assignment demands it."""
+        """Return how to start the client.
+
+        Raises OrchestratorError if the assignment requires a confinement that it does not have.
+        """
 
     def is_last_line(self, line: bytes) -> bool:
-        """Return whether this line of the stream ends the work, whatever the process does then.
+        """Return whether the work ends with this line of the stream.
 
         Waiting supervisors call it, so it must import next to nothing.
         """
@@ -128,17 +128,22 @@ class Client(Protocol):
     def outcome(
         self, lines: Iterable[str], ended: Ended, role: Role | None, commits: int
     ) -> Outcome:
-        """Say how a run ended, from the lines of its stream (the last one may be torn).
+        """Return how a run ended, from the lines of its stream (the last may be incomplete).
 
-        `commits` is how many its branch has since it was cut. `role` is None when it is not known
-        any more. What the last line says outranks everything that happened to the process.
+        `commits` is the number of commits on its branch since the branch was cut. `role` is None if
+        the role no longer exists. The last line outranks everything that happened to the process.
         """
 
     def translate(self, line: str) -> list[Line]:
-        """Return what one line of the stream says, in order; nothing for lines that say nothing."""
+        """Return what one line of the stream says, in order; [] for a line without content."""
 
     def probe(self, config: Config, root: str, variables: Mapping[str, str]) -> Iterator[Finding]:
         """Try the client for `doctor`, with these variables: program, version, sign-in.
 
         `root` is the project's folder. Yields first a finding with the code `client`.
         """
+
+
+def command(client: Client, config: Config) -> tuple[str, ...]:
+    """Return the program that starts the client, and its first arguments."""
+    return config.client_command or (client.program,)

@@ -1,6 +1,6 @@
 """Every client, by the name of its section in agents.yaml.
 
-Waiting supervisors load this module, so adapters import at the top only what costs nothing.
+Waiting supervisors load this module, so adapters import next to nothing at the top.
 """
 
 from __future__ import annotations
@@ -26,8 +26,3 @@ def named(name: object) -> Client:
 
 def of_config(config: Config) -> Client:
     return named(config.client)
-
-
-def command(config: Config) -> tuple[str, ...]:
-    """Return the program that starts the client, and its first arguments."""
-    return config.client_command or (of_config(config).program,)

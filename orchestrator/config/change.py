@@ -6,15 +6,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from orchestrator.config import edit, keys, roles
-from orchestrator.errors import ConfigError, NotFound, OrchestratorError
+from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.system import files, locks
@@ -74,49 +73,40 @@ def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:
 # --- the brake ---------------------------------------------------------------------------------
 
 
-def set_paused(layout: Layout, agent: str | None, value: bool) -> bool:
-    """Set `paused` for the whole system (agent None) or one agent; return whether it is set now.
+def pause(layout: Layout, agent: str | None) -> bool:
+    """Pause the whole system (agent None) or one agent; return whether it is paused now.
 
-    Pausing does not raise if the file is broken: False means that the file could not be changed.
-    With a broken or missing file, no run starts anyway.
+    Does not raise if the file is broken: no run starts then anyway. False means that the file could
+    not be changed, or has no such agent.
     """
 
     def change(text: str) -> str:
         if agent is None:
-            return edit.set_paused(text, value)
-        return edit.set_agent(text, agent, {"paused": value})
+            return edit.set_paused(text, True)
+        return edit.set_agent(text, agent, {"paused": True})
 
     try:
-        apply(layout, change, even_if_broken=value)
-    except NotFound:
-        # For example, the agent is no longer configured but its last run is still active.
-        return False
+        apply(layout, change, even_if_broken=True)
     except OrchestratorError:
-        if not value:
-            raise
         return agent is None and _brake(layout)
     return True
 
 
 def _brake(layout: Layout) -> bool:
-    """Pause all agents by editing the text only; return whether that succeeded."""
+    """Pause all agents in a broken file; return whether that was possible."""
     with _locked(layout):
         try:
             data = _read(layout)
         except ConfigError:
             return False
-        known, _ = roles.load(layout.roles)
-        changed = braked(data)
-        if _parsed(data, known) is not None:
-            after = _parsed(changed, known)
-            if after is None or not after.paused:
-                return False
-        _write(layout, changed)
-        return True
+        is_broken = _parsed(data, roles.load(layout.roles)[0]) is None
+        if is_broken:
+            _write(layout, braked(data))
+        return is_broken
 
 
 def braked(data: bytes) -> bytes:
-    """Return a configuration's bytes with `paused: true` at the top level, even if it is broken."""
+    """Return the bytes of a broken configuration with `paused: true` at the top level."""
     found = _PAUSED.search(data)
     if found:
         return data[: found.start()] + found[1] + b" true" + found[2] + data[found.end() :]
@@ -132,13 +122,10 @@ def braked(data: bytes) -> bytes:
 # --- the file ----------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _locked(layout: Layout) -> Iterator[None]:
-    """Hold the lock from read to write, so that two commands keep each other's changes."""
+def _locked(layout: Layout) -> locks.Lock:
+    """Return the lock from read to write, so that two commands keep each other's changes."""
     files.make_folder(layout.cache)
-    lock = locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
-    with contextlib.closing(lock), lock:
-        yield
+    return locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
 
 
 def _read(layout: Layout) -> bytes:

@@ -1,23 +1,20 @@
 """Edits of `agents.yaml` by commands: text in, text out, and only the lines that must change.
 
 Each edit is made twice: to the values, which gives the expected result, and to the text (`Source`).
-The text is read again and refused unless it has exactly the expected values. So an unusual file (an
-alias in the way, for example) is never written wrong. `keys.parse` checks whether values are valid.
+The new text is read again and refused unless it has exactly the expected values, so an unusual file
+is never written wrong. `keys.parse` checks whether values are valid.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import re
 from collections.abc import Mapping
 
 from orchestrator.config.keys import FILE
 from orchestrator.config.yaml_source import Path, Source, plain
-from orchestrator.config.yaml_values import BOOLEANS
+from orchestrator.config.yaml_values import BOOLEANS, decimal
 from orchestrator.errors import OrchestratorError, UsageError
-
-_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
 
 def set_values(text: str, path: Path, values: Mapping[str, object]) -> str:
@@ -82,8 +79,8 @@ def add_agent(text: str, name: str, role: str, values: Mapping[str, object]) -> 
 def remove_agent(text: str, name: str) -> str:
     """Return `text` without an agent's entry and its comments. Raises `NotFound`.
 
-    Its comments are the comments inside the entry and directly above it. Comments above the first
-    entry remain, because they may describe the whole list.
+    These are the comments inside it and directly above it; those above the first entry remain,
+    because they may describe the whole list.
     """
     source = Source(text)
     index = source.position(name)
@@ -114,6 +111,5 @@ def parse_assignment(text: str) -> tuple[str, object]:
         return key, None
     if value.lower() in BOOLEANS:
         return key, BOOLEANS[value.lower()]
-    if len(value) <= 40 and _NUMBER.fullmatch(value) and math.isfinite(float(value)):
-        return key, int(value) if value.lstrip("+-").isdigit() else float(value)
-    return key, value
+    number = decimal(value)
+    return key, value if number is None else number

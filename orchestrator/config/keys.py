@@ -28,17 +28,7 @@ from orchestrator.model import (
     Review,
     ports,
 )
-from orchestrator.text.yaml_nodes import (
-    BAD,
-    Check,
-    Node,
-    Reading,
-    compose,
-    decode,
-    is_null,
-    line_of,
-    shown,
-)
+from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading, is_null, shown
 
 #: How problems name the file.
 FILE = ".orchestrator/agents.yaml"
@@ -68,9 +58,7 @@ def _command(reading: Reading, node: Node, where: str) -> Any:
     argument = text(r"(?s).*")
     words = texts(argument, "a list of words", shlex.split)(reading, node, where)
     if words == () or (words is not BAD and words[0] is not BAD and not words[0].strip()):
-        return reading.wrong(
-            line_of(node), where, "expected a program and its arguments, found none"
-        )
+        return reading.wrong(node, where, "expected a program and its arguments, found none")
     return words
 
 
@@ -88,7 +76,7 @@ def _schedule(reading: Reading, node: Node, where: str) -> Any:
             return value
     except CronSimError as error:
         reason = str(error)[:1].lower() + str(error)[1:]
-    return reading.wrong(line_of(node), where, f"{shown(node)} is not a cron expression: {reason}")
+    return reading.wrong(node, where, f"{shown(node)} is not a cron expression: {reason}")
 
 
 def _role(reading: Reading, node: Node, where: str) -> Any:
@@ -96,7 +84,7 @@ def _role(reading: Reading, node: Node, where: str) -> Any:
     if value is BAD or reading.names is None or value in reading.names:
         return value
     hint = did_you_mean(value, sorted(reading.names))
-    return reading.wrong(line_of(node), where, f"unknown role {value!r}; {hint}")
+    return reading.wrong(node, where, f"unknown role {value!r}; {hint}")
 
 
 # --- the tables: every key and its allowed values ------------------------------------------------
@@ -128,24 +116,22 @@ _AGENT: dict[str, Check] = {
 def _agents(reading: Reading, node: Node, where: str) -> Any:
     if node.id != "sequence":
         return reading.expected(node, where, "a list of agents ('[]' for none)")
-    agents = list(
-        each(reading, node, where, lambda entry, spot, i: _agent(reading, entry, spot, i))
-    )
+    agents = []
     first: dict[str, int] = {}
-    for index, agent in enumerate(agents):
-        name = agent.name.casefold() if isinstance(agent.name, str) else None
-        if name is not None and first.setdefault(name, index) != index:
+    for index, agent in enumerate(each(reading, node, where, _agent)):
+        agents.append(agent._replace(position=index))
+        if agent.name is not BAD and first.setdefault(agent.name, index) != index:
             spot = f"{where}[{index}].name"
-            other = f"{where}[{first[name]}]"
+            other = f"{where}[{first[agent.name]}]"
             reading.wrong(reading.lines[spot], spot, f"{agent.name!r} is also the name of {other}")
     return tuple(agents)
 
 
-def _agent(reading: Reading, node: Node, where: str, index: int) -> Agent:
+def _agent(reading: Reading, node: Node, where: str) -> Agent:
     values = reading.section(node, where, _AGENT)
     for key in ("name", "role"):
         if node.id == "mapping" and key not in values:
-            reading.wrong(line_of(node), f"{where}.{key}", "missing")
+            reading.wrong(node, f"{where}.{key}", "missing")
     interval, schedule = values.get("interval_seconds", BAD), values.get("schedule")
     spot = f"{where}.interval_seconds"
     if schedule is not None and interval is BAD:
@@ -156,17 +142,18 @@ def _agent(reading: Reading, node: Node, where: str, index: int) -> Agent:
         reading.wrong(
             reading.lines[spot], spot, "expected a number of seconds, or null with a schedule"
         )
-    return Agent(**{"name": BAD, "role": BAD, **values, "position": index})
+    return Agent(**{"name": BAD, "role": BAD, "position": 0, **values})
 
 
-_LIMITS = {
-    "max_incoming": _COUNT,
-    "max_claimed": _COUNT,
-    "max_open_prs": _COUNT,
-}
+_LIMITS = dict.fromkeys(QueueLimits._fields, _COUNT)
 _BUDGETS = {"run_usd": _RUN_MONEY, "daily_usd": _MONEY, "task_usd": _RUN_MONEY}
 _CLIENT = {"command": _command, "sandbox": boolean}
-_RETENTION = {"runs": _POSITIVE, "days": number(0, 36_500), "events_mb": number(0.1, 1000)}
+_RETENTION = {
+    "runs": _POSITIVE,
+    "days": number(0, 36_500),
+    "events_mb": number(0.1, 1000),
+    "remote_branches": one_of(("delete", "keep")),
+}
 _RETRY = {"max_attempts": _POSITIVE, "backoff_seconds": _SECONDS, "max_backoff_seconds": _SECONDS}
 _REVIEW = {
     "after": texts(text(), "a list of task roles"),
@@ -211,8 +198,8 @@ def parse(
     """
     reading = Reading(path, f"correct {path}; until then no new run starts", roles)
     if isinstance(source, bytes):
-        source = decode(reading, source)
-    root = compose(reading, source.removeprefix("\ufeff"))
+        source = reading.decode(source)
+    root = reading.compose(source.removeprefix("\ufeff"))
     values: dict[str, Any] = {}
     if root is not None and not is_null(root):
         values = reading.section(root, "", _TOP)

@@ -7,22 +7,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.model import (
-    Agent,
-    Budgets,
-    Config,
-    Hooks,
-    QueueLimits,
-    Retention,
-    Retry,
-    Review,
-    Role,
-)
+from orchestrator.model import Agent, Config, Role
 
 _FORMAT = "orchestrator-config-2"
+#: The fields of the configuration that are named tuples, and their classes.
+_NESTED = {name: kind for name, kind in Config.__annotations__.items() if hasattr(kind, "_fields")}
 
 
 def dump(config: Config, roles: Mapping[str, Role]) -> bytes:
@@ -42,7 +34,7 @@ def load(data: bytes) -> tuple[Config, dict[str, Role]] | None:
         return None
     values, listed = _tuples(json.loads(body))
     config = Config(*values)
-    nested = {name: make(*getattr(config, name)) for name, make in _NESTED.items()}
+    nested = {name: kind(*getattr(config, name)) for name, kind in _NESTED.items()}
     agents = tuple(Agent(*each) for each in config.agents)
     roles = [Role(*each) for each in listed]
     return config._replace(**nested, agents=agents), {role.name: role for role in roles}
@@ -52,18 +44,9 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-_NESTED: dict[str, Callable[..., Any]] = {
-    "queue_limits": QueueLimits,
-    "retry": Retry,
-    "budgets": Budgets,
-    "review": Review,
-    "hooks": Hooks,
-    "retention": Retention,
-}
-
-
 def _head() -> str:
     """Return a line that changes whenever a field is added, removed or moved."""
-    classes = (Config, Agent, Role, QueueLimits, Retry, Budgets, Review, Hooks, Retention)
-    names = ",".join(name for each in classes for name in each._fields)
+    names = ",".join(
+        name for kind in (Config, Agent, Role, *_NESTED.values()) for name in kind._fields
+    )
     return f"{_FORMAT} {zlib.crc32(names.encode())}"

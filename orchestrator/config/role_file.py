@@ -13,16 +13,7 @@ from orchestrator.client import registry
 from orchestrator.config.yaml_values import boolean, each, number, one_of, text
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.model import OUTCOMES, Role
-from orchestrator.text.yaml_nodes import (
-    BAD,
-    Check,
-    Node,
-    Reading,
-    compose,
-    decode,
-    front_matter,
-    line_of,
-)
+from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading
 
 #: Maximum bytes of a role's file.
 MAX_BYTES = 64 << 10
@@ -38,9 +29,9 @@ def parse(data: bytes, path: str, name: str, shipped: Role | None) -> Role:
     Raises ConfigError with every problem.
     """
     reading = Reading(path, _hint(path))
-    source = decode(reading, data, MAX_BYTES)
-    block, body = front_matter(reading, source) or ("", source)
-    root = compose(reading, block, aliases=False)
+    source = reading.decode(data, MAX_BYTES)
+    block, body = reading.front_matter(source) or ("", source)
+    root = reading.compose(block, aliases=False)
     values = {} if root is None else reading.section(root, "", _KEYS)
     if not re.fullmatch(NAME, name):
         reading.wrong(0, "", f"{name[:80]!r} cannot be the name of a role")
@@ -96,8 +87,7 @@ def _list(item: Check, what: str) -> Check:
     def check(reading: Reading, node: Node, where: str) -> Any:
         if node.id != "sequence":
             return reading.expected(node, where, what)
-        items = each(reading, node, where, lambda entry, spot, _: item(reading, entry, spot))
-        return tuple(dict.fromkeys(items))
+        return tuple(dict.fromkeys(each(reading, node, where, item)))
 
     return check
 
@@ -110,7 +100,7 @@ def _tool(reading: Reading, node: Node, where: str) -> Any:
     hint = "" if known else did_you_mean(tool, tools, "", cutoff=0.8)
     if not hint:
         return tool
-    return reading.wrong(line_of(node), where, f"unknown tool {tool!r}; {hint}")
+    return reading.wrong(node, where, f"unknown tool {tool!r}; {hint}")
 
 
 _WORD = "a word of letters, digits, '.', '_', '-'"

@@ -2,6 +2,7 @@
 
 PyYAML's marks give the positions. A scalar or a flow collection is replaced in place, a key or an
 agent is added on its own lines, an agent is removed with its lines. Every other byte is kept.
+Changes of any other layout are refused.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from orchestrator.config.keys import FILE
 from orchestrator.errors import ConfigError, NotFound, OrchestratorError
-from orchestrator.text.yaml_nodes import Node, Reading, compose, is_null
+from orchestrator.text.yaml_nodes import Node, Reading, is_null
 
 #: Keys and list positions, from the top.
 Path = tuple[str | int, ...]
@@ -27,7 +28,7 @@ class Source:
         self.newline = "\r\n" if 0 < text.count("\n") == text.count("\r\n") else "\n"
         self.text = text.removeprefix("\ufeff").replace(self.newline, "\n")
         reading = Reading(FILE, "correct this line")
-        self.root: Any = compose(reading, self.text)
+        self.root: Any = reading.compose(self.text)
         self.data: Any = None if self.root is None else _data(reading, self.root)
 
     def checked(self, text: str, meant: object) -> str:
@@ -56,11 +57,13 @@ class Source:
 
     def put(self, node: Node | None, spot: Path, value: object) -> str:
         """Return the text with a value at `spot`, a path below a node."""
-        if node is None or (node is self.root and is_null(node)):
+        if node is None or (is_null(node) and node is self.root):
             return _added(self.text, len(self.text.rstrip("\n")), _pair(spot, value))
         if is_null(node) and spot:
             return self._replace(node, f"{{{_pair(spot, value)}}}")
         if not spot:
+            if _is_block(node):
+                raise _refused()
             return self._replace(node, _rendered(value, getattr(node, "style", None)))
         if isinstance(spot[0], int):
             return self.put(node.value[spot[0]], spot[1:], value)
@@ -69,40 +72,37 @@ class Source:
             return self.put(found[-1], spot[1:], value)
         if node.flow_style:
             return self._append(node, _pair(spot, value))
-        keys = [key.value for key, _ in node.value]  # The new key goes last, or before `agents`.
-        key, last = node.value[keys.index("agents") - 1 if "agents" in keys[1:] else -1]
         first = node.value[0][0]
-        indent = " " * (first.start_mark.index - self._line(first))
-        end = self._end(last, key.end_mark.index)
-        return _added(self.text, end, indent + _pair(spot, value))
+        start = first.start_mark.index
+        indent = " " * (start - self._line(first))
+        # The new key goes below the last key with a value of one line: above `agents`.
+        for key, each in reversed(node.value):
+            if not _is_block(each):
+                end = max(key.end_mark.index, self._span(each)[1])  # An alias ends at its anchor.
+                return _added(self.text, end, indent + _pair(spot, value))
+        return self._splice(start, start, f"{_pair(spot, value)}\n{indent}")
 
     def add(self, entry: Mapping[str, object]) -> str:
         """Return the text with an entry at the end of `agents`, which is a list."""
         colon, agents = self._agents()
-        if agents.flow_style and (agents.value or self.root.flow_style):
-            return self._append(agents, _rendered(entry))
+        if self.root.flow_style or (agents.flow_style and agents.value):
+            raise _refused()
         if agents.flow_style:
             text = self._splice(colon, self._span(agents)[1], "")
             return _added(text, colon, _entry("  - ", entry))
-        last = agents.value[-1]
-        above = self.text[: self._line(last)]
-        apart = len(agents.value) > 1 and re.search(r"\n[ \t]*\n( *#[^\n]*\n)*\Z", above)
-        new = _entry(self._dash(last), entry)
-        return _added(self.text, self._below(last), f"\n{new}" if apart else new)
+        last = len(agents.value) - 1
+        above = self.text[: self._line(agents.value[last])]
+        apart = last and re.search(r"\n[ \t]*\n( *#[^\n]*\n)*\Z", above)
+        new = _entry(self._dash(agents.value[last]), entry)
+        return _added(self.text, self._below(agents, last), f"\n{new}" if apart else new)
 
     def remove(self, index: int) -> str:
         """Return the text without an agent and its comments."""
         colon, agents = self._agents()
         if agents.flow_style:
-            spans = [self._span(each) for each in agents.value]
-            start, end = spans[index]
-            if index + 1 < len(spans):
-                end = spans[index + 1][0]
-            elif index:
-                start = spans[index - 1][1]
-            return self._splice(start, end, "")
+            raise _refused()
         entry = agents.value[index]
-        above, below = self.text[: self._line(entry)], self.text[self._below(entry) + 1 :]
+        above, below = self.text[: self._line(entry)], self.text[self._below(agents, index) + 1 :]
         if index:
             column = self._dash(entry).index("-")
             above = re.sub(rf"(?m)(?:^ {{{column}}}#[^\n]*\n)+\Z", "", above)
@@ -117,19 +117,16 @@ class Source:
 
     def _replace(self, node: Node, new: str) -> str:
         """Return the text with `new` in place of a scalar or flow collection."""
-        if node.id != "scalar" and not node.flow_style:
-            raise _refused()
         start, end = self._span(node)
         return self._splice(start, end, " " * self.text.endswith(":", 0, start) + new)
 
-    def _append(self, collection: Node, new: str) -> str:
-        """Return the text with one more item in a flow collection."""
-        if not collection.value:
-            at = collection.start_mark.index + 1
-            return self._splice(at, at, new)
-        last = collection.value[-1]
-        at = self._span(last if collection.id == "sequence" else last[1])[1]
-        return self._splice(at, at, f", {new}")
+    def _append(self, mapping: Node, pair: str) -> str:
+        """Return the text with one more pair at the end of a mapping in flow style."""
+        if mapping.value:
+            at = self._span(mapping.value[-1][1])[1]
+            return self._splice(at, at, f", {pair}")
+        at = mapping.start_mark.index + 1
+        return self._splice(at, at, pair)
 
     def _splice(self, start: int, end: int, new: str) -> str:
         """Return the text with one piece replaced; a comment behind it keeps its column."""
@@ -154,20 +151,6 @@ class Source:
         start, end = node.start_mark.index, node.end_mark.index
         return start, start + len(self.text[start:end].rstrip())
 
-    def _end(self, node: Node, after: int = 0) -> int:
-        """Return the offset at which a node ends.
-
-        The node of an alias is at its anchor, before `after`; the result is then `after`.
-        """
-        if node.start_mark.index < after:
-            return after
-        if node.id == "scalar" or node.flow_style:
-            return self._span(node)[1]
-        if node.id == "sequence":
-            return self._end(node.value[-1], node.start_mark.index)
-        key, value = node.value[-1]
-        return self._end(value, key.end_mark.index)
-
     def _line(self, node: Node) -> int:
         """Return the offset of the line in which a node begins."""
         return self.text.rfind("\n", 0, node.start_mark.index) + 1
@@ -179,11 +162,18 @@ class Source:
             raise _refused()
         return found
 
-    def _below(self, entry: Node) -> int:
-        """Return the offset at which an entry's lines and its deeper indented comments end."""
-        deeper = self._dash(entry).index("-") + 1
-        lines = re.compile(rf"[^\n]*(?:\n {{{deeper},}}#[^\n]*)*")
-        return next(lines.finditer(self.text, self._end(entry))).end()
+    def _below(self, agents: Node, index: int) -> int:
+        """Return the offset at which an agent's lines and its deeper indented comments end."""
+        later = [each.start_mark for each in agents.value[index + 1 :]] or [agents.end_mark]
+        deeper = self._dash(agents.value[index]).index("-") + 1
+        lines = re.compile(rf"[^\n]*(?:\s*\n {{{deeper},}}[^\s][^\n]*)*")
+        found = lines.match(self.text, self._line(agents.value[index]), later[0].index)
+        return found.end() if found else 0
+
+
+def _is_block(node: Node) -> bool:
+    """Whether a node is a mapping or a sequence in block style."""
+    return node.id != "scalar" and not node.flow_style
 
 
 def _refused() -> OrchestratorError:

@@ -16,7 +16,7 @@ from orchestrator.text.yaml_nodes import (
     Node,
     Reading,
     is_null,
-    line_of,
+    is_text,
     shown,
 )
 
@@ -52,14 +52,18 @@ def number(
 
 
 def _numeric(node: Node) -> float | None:
+    plain = node.id == "scalar" and not (is_text(node) and node.style)
+    return decimal(node.value) if plain else None
+
+
+def decimal(text: str) -> float | None:
     """Return a decimal number such as `1e3`, or None, as for `010`, `1:30` and `.inf`."""
-    plain = node.id == "scalar" and (node.tag != TAG + "str" or not node.style)
-    if not plain or len(node.value) > 40:
+    if len(text) > 40:
         return None
     try:
-        if _INT.fullmatch(node.value):
-            return int(node.value)
-        value = float(node.value) if _FLOAT.fullmatch(node.value) else math.inf
+        if _INT.fullmatch(text):
+            return int(text)
+        value = float(text) if _FLOAT.fullmatch(text) else math.inf
     except ValueError:
         return None
     return value if math.isfinite(value) else None
@@ -72,7 +76,7 @@ def text(pattern: str = r"(?s)(?=.*\S).+", what: str = "text", *, null: bool = F
     def check(reading: Reading, node: Node, where: str) -> Any:
         if null and is_null(node):
             return None
-        if node.id == "scalar" and node.tag == TAG + "str":
+        if is_text(node):
             if shape.fullmatch(node.value) and not UNPRINTABLE.search(node.value):
                 return node.value
         elif node.id == "scalar" and not is_null(node):
@@ -87,7 +91,7 @@ def one_of(words: Collection[str]) -> Check:
     what = " or ".join((", ".join(list(words)[:-1]), list(words)[-1]))
 
     def check(reading: Reading, node: Node, where: str) -> Any:
-        if node.id == "scalar" and node.tag == TAG + "str" and node.value in words:
+        if is_text(node) and node.value in words:
             return node.value
         hint = did_you_mean(node.value, words, "") if node.id == "scalar" else ""
         return reading.expected(node, where, what, hint)
@@ -107,27 +111,23 @@ def texts(item: Check, what: str, split: Callable[[str], list[str]] = lambda tex
 
     def check(reading: Reading, node: Node, where: str) -> Any:
         if node.id == "sequence":
-            return tuple(
-                each(reading, node, where, lambda entry, spot, _: item(reading, entry, spot))
-            )
-        if node.id != "scalar" or node.tag != TAG + "str":
+            return tuple(each(reading, node, where, item))
+        if not is_text(node):
             return reading.expected(node, where, what)
         value = item(reading, node, where)
         try:
             return value if value is BAD else tuple(split(value))
         except ValueError as error:
-            return reading.wrong(line_of(node), where, f"{str(error).lower()}: {shown(node)}")
+            return reading.wrong(node, where, f"{str(error).lower()}: {shown(node)}")
 
     return check
 
 
-def each(
-    reading: Reading, node: Node, where: str, check: Callable[[Node, str, int], Any]
-) -> Iterable[Any]:
-    """Yield the result of `check` for each item of a sequence, its path and its index."""
+def each(reading: Reading, node: Node, where: str, check: Check) -> Iterable[Any]:
+    """Yield the result of `check` for each item of a sequence."""
     for index, entry in enumerate(node.value):
         reading.visit(entry, 0)
-        yield check(entry, f"{where}[{index}]", index)
+        yield check(reading, entry, f"{where}[{index}]")
 
 
 def section(make: Callable[..., Any], table: Mapping[str, Check]) -> Check:

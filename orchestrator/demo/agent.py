@@ -126,7 +126,7 @@ def review(talk: Conversation, instructions: str, prompt: str) -> Report:
             where = talk.run("git", "grep", "-n", f"def {name}(").split(":")
             findings.append(f"`{where[0]}:{where[1]}`: no test of this change calls `{call}`.")
     if findings:
-        summary = f"{len(findings)} of the acceptance criteria have no test"
+        summary = f"Acceptance criteria without a test: {len(findings)}"
         feedback = "\n".join(findings)
         return {"outcome": "changes_requested", "summary": summary, "feedback": feedback}
     return {"outcome": "approved", "summary": "Every acceptance criterion has a test."}

@@ -15,8 +15,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.system import commands, process
-from orchestrator.tasks import store as stores
-from orchestrator.tasks import task_file
+from orchestrator.tasks import stores, task_file
 
 #: Every process of a demonstration has this variable; its value is the demonstration's folder.
 MARK = "ORCHESTRATOR_DEMO"

@@ -1,12 +1,11 @@
 """The base branch: work starts from it and is merged into it, here and at the project's remote."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 
-from orchestrator.errors import SystemFault
-from orchestrator.git import remotes, repository
+from orchestrator.errors import GitError, SystemFault
+from orchestrator.git import call, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Task
 from orchestrator.system import files, locks
@@ -23,11 +22,8 @@ def base_branch(config: Config, task: Task | None) -> str:
 
 def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
     """Return a branch's commit: the remote's commit if there is a remote."""
-    if remote:
-        found = repository.resolve(root, f"refs/remotes/{remote}/{branch}")
-        if found:
-            return found
-    return repository.resolve(root, f"refs/heads/{branch}")
+    found = repository.resolve(root, f"refs/remotes/{remote}/{branch}") if remote else None
+    return found or tip(root, branch)
 
 
 def fetch(
@@ -35,29 +31,56 @@ def fetch(
     remote: str,
     branches: list[str],
     timeout: float = remotes.TIMEOUT,
-    seen: Mapping[str, str] | None = None,
     *,
     address: str | None = None,
     watched: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Fetch branches of the remote; return the branches that it has, with their commits.
+    """Fetch branches into `refs/remotes/`; return those that the remote has, with their commits.
 
-    One fetch at a time: parallel fetches fail on each other's ref locks. The arguments are those of
-    `remotes.fetch`.
+    One fetch at a time: parallel fetches fail on each other's ref locks. `address` is where the
+    remote's branches are, if that is not its own URL. `watched` are branches that are not fetched,
+    but returned if they exist.
 
-    Raises SystemFault when the remote cannot be reached, or another fetch takes too long.
+    Raises SystemFault when the remote cannot be reached, or another fetch takes too long; GitError
+    when the refs cannot be written here.
     """
     files.make_folder(layout.cache)
-    lock = locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout)
     try:
-        with lock:
-            return remotes.fetch(
-                layout.root, remote, branches, timeout, seen, address=address, watched=watched
-            )
+        with locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout):
+            return _fetch(layout.root, remote, address or remote, branches, watched, timeout)
     except locks.LockHeld:
         raise SystemFault("another fetch is still running", code="remote_unreachable") from None
-    finally:
-        lock.close()
+
+
+def _fetch(
+    root: str,
+    remote: str,
+    address: str,
+    branches: Sequence[str],
+    watched: Sequence[str],
+    timeout: float,
+) -> dict[str, str]:
+    theirs = remotes.tips(root, address, [*branches, *watched], timeout)
+    names = {branch: f"refs/remotes/{remote}/{branch}" for branch in (*branches, *watched)}
+    ours = repository.refs(root, *names.values())
+    for branch, ref in names.items():
+        if branch not in theirs and ref in ours:
+            repository.delete_ref(root, ref, ours[ref])
+    specs = [
+        f"+refs/heads/{branch}:{names[branch]}"
+        for branch, commit in theirs.items()
+        if branch in branches and ours.get(names[branch]) != commit
+    ]
+    if not specs:
+        return theirs
+    options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
+    done = call.run(root, "fetch", "--quiet", *options, address, *specs, timeout=timeout)
+    if done.code == 0:
+        return theirs
+    # It could not write the refs here: another process has, or left, a lock.
+    if re.search(r"cannot lock ref|Unable to create '.*\.lock'", done.err):
+        raise GitError(f"git fetch failed: {call.reason(done.err)}")
+    raise remotes.unreachable(remote, done.err)
 
 
 def gone(

@@ -4,12 +4,11 @@ The product's calls never prompt, sign, run the user's hooks, read the caller's 
 start background work (reference 8.5).
 """
 
-from __future__ import annotations
-
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.guard import client_environment
@@ -55,16 +54,23 @@ def run(
     Waits for another git's lock, if git holds such a lock for milliseconds only. Raises SystemFault
     when git cannot be started, or does not end within `timeout` seconds.
     """
+    words = ("git", *_OPTIONS, *arguments)
+    environment = client_environment.for_git(os.environ, **(extra or {}))
+    once = partial(
+        commands.run, words, cwd=cwd, environment=environment, timeout=timeout, stdin=stdin
+    )
     pause = 0.02
     while True:
-        done = _run_once(cwd, arguments, timeout, stdin, extra)
+        done = _done(once, cwd)
         if done.code is None:
             message = f"git {arguments[0]} did not end within {timeout:.0f} s"
             raise SystemFault(message, code="git_hung")
         if done.code == 0:
             return done
         lock = re.search(_LOCKED, done.err)
-        freed = lock and _is_of_refs(lock[1]) and remove_abandoned(lock[1])
+        # Git holds a lock of these kinds for milliseconds, never while an editor is open.
+        brief = lock and ("/refs/" in lock[1] or lock[1].endswith(_BRIEF))
+        freed = lock and brief and remove_abandoned(lock[1])
         if pause > 1 or not (freed or re.search(_HALF_MADE, done.err)):
             return done
         time.sleep(pause)
@@ -77,18 +83,11 @@ _HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
 
 #: The message of a git that met another git's lock, also in a remote on this machine.
 _LOCKED = r"Unable to create '(.+\.lock)': File exists"
-
-
-def _is_of_refs(lock: str) -> bool:
-    """Whether git holds a lock of this kind for milliseconds, never while an editor is open."""
-    return "/refs/" in lock or os.path.basename(lock) in ("packed-refs.lock", "config.lock")
+_BRIEF = ("/packed-refs.lock", "/config.lock")
 
 
 def remove_abandoned(lock: str) -> bool:
-    """Remove a lock file that no living git holds; return whether the lock file is gone now.
-
-    A git that is killed, or that a power cut ends, leaves its locks.
-    """
+    """Remove a lock file that a killed git, or a power cut, left; return whether it is gone now."""
     try:
         made = os.stat(lock).st_mtime
         if made < max(time.time() - OLD_LOCK, process.booted()):
@@ -99,36 +98,24 @@ def remove_abandoned(lock: str) -> bool:
     return False
 
 
-def _run_once(
-    cwd: str,
-    arguments: Sequence[str],
-    timeout: float,
-    stdin: str | None,
-    extra: Mapping[str, str] | None,
-) -> commands.Finished:
+def _done(once: Callable[[], commands.Finished], cwd: str) -> commands.Finished:
     try:
-        return commands.run(
-            ("git", *_OPTIONS, *arguments),
-            cwd=cwd,
-            environment=client_environment.for_git(os.environ, **(extra or {})),
-            timeout=timeout,
-            stdin=stdin,
-        )
+        return once()
     except FileNotFoundError as error:
         if not os.path.isdir(cwd):
             raise GitError(f"the folder {cwd} is gone") from error
-        raise SystemFault(
-            "git is not installed, or not on this process's PATH",
-            "install git, then run: orchestrator doctor",
-            code="git_missing",
-        ) from error
+        message = "git is not installed, or not on this process's PATH"
+        hint = "install git, then run: orchestrator doctor"
+        raise SystemFault(message, hint, code="git_missing") from error
     except OSError as error:
         raise SystemFault(f"git could not be started: {error.strerror}") from error
 
 
-def ask(cwd: str, *arguments: str, timeout: float = LOCAL_TIMEOUT, stdin: str | None = None) -> str:
+def ask(
+    cwd: str, *arguments: str, stdin: str | None = None, extra: Mapping[str, str] | None = None
+) -> str:
     """Run git and return its output without the last newline. Raises GitError when it fails."""
-    done = run(cwd, *arguments, timeout=timeout, stdin=stdin)
+    done = run(cwd, *arguments, stdin=stdin, extra=extra)
     if done.code != 0:
         raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
     return done.out.rstrip("\n")

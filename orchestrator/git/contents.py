@@ -41,6 +41,17 @@ def merged_tree(root: str, one: str, other: str) -> str | None:
     return tree if done.code == 0 and _TREE.fullmatch(tree) else None
 
 
+def _merges(root: str, head: str, base: str) -> bool:
+    return not conflicting(root, base, head)
+
+
+def conflicting(root: str, one: str, other: str) -> list[str]:
+    """Return the files in which a merge of two commits conflicts."""
+    done = run(root, "merge-tree", "--write-tree", "--name-only", "-z", "--no-messages", one, other)
+    tree, *names = [word for word in done.out.split("\0") if word] or [""]
+    return names if done.code == 1 and _TREE.fullmatch(tree) else []
+
+
 def tree_of(root: str, commit: str) -> str | None:
     done = run(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
     return done.out.strip() if done.code == 0 else None
@@ -71,6 +82,12 @@ class Contents:
     def has_landed(self, head: str, base: str) -> bool:
         """Return whether the base has the changes of `head` already, in other commits."""
         return self._find(f"landed {head} {base}", _has_landed, head, base)
+
+    def conflicts(self, head: str, base: str) -> list[str]:
+        """Return the files in which a merge of `head` into `base` conflicts; [] for no conflict."""
+        if self._find(f"merges {head} {base}", _merges, head, base):
+            return []
+        return conflicting(self._root, base, head) if self._ask else []
 
     def _find(self, key: str, find: Callable[..., bool], *commits: str) -> bool:
         if key not in self._known and self._ask:

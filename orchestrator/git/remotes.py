@@ -3,15 +3,12 @@
 A remote that cannot be reached is a SystemFault. A remote that refuses a push gives the reason.
 """
 
-from __future__ import annotations
-
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from orchestrator.errors import GitError, SystemFault
+from orchestrator.errors import SystemFault
 from orchestrator.git.call import DURABLE, lines, reason, run
-from orchestrator.git.repository import delete_ref, refs
 
 #: Seconds for a command that talks to a remote; and the same inside a tick, which others wait for.
 TIMEOUT = 180.0
@@ -30,59 +27,6 @@ def head(root: str, remote: str) -> str | None:
     return done.out.strip().removeprefix(f"{remote}/") if done.code == 0 else None
 
 
-def kept(remote: str, branch: str) -> str:
-    """Return the ref to which `fetch` writes a branch of a remote."""
-    return f"refs/remotes/{remote}/{branch}"
-
-
-def fetch(
-    root: str,
-    remote: str,
-    branches: Sequence[str],
-    timeout: float = TIMEOUT,
-    seen: Mapping[str, str] | None = None,
-    *,
-    address: str | None = None,
-    watched: Sequence[str] = (),
-) -> dict[str, str]:
-    """Fetch branches of the remote into `refs/remotes/`; return the branches that it has.
-
-    Each returned branch has its commit. `seen` has those refs as they were a moment ago: if they
-    equal the remote's, nothing is fetched. `address` is where the remote's branches are, if that is
-    not its own URL. `watched` are branches of which only the existence is asked; they are returned
-    too. Two fetches of the same refs at the same time fail: hold a lock. Raises SystemFault when
-    the remote cannot be reached, GitError when the refs cannot be written here.
-    """
-    source = address or remote
-    found = tips(root, source, [*branches, *watched], timeout)
-    theirs = {branch: commit for branch, commit in found.items() if branch in branches}
-    names = {branch: kept(remote, branch) for branch in branches}
-    if seen is not None and all(seen.get(ref) == theirs.get(b) for b, ref in names.items()):
-        return found
-    stale = {kept(remote, branch) for branch in (*branches, *watched) if branch not in found}
-    ours = refs(root, *names.values(), *stale)
-    for ref in stale & ours.keys():
-        delete_ref(root, ref, ours[ref])
-    specs = [
-        f"+refs/heads/{branch}:{names[branch]}"
-        for branch, commit in theirs.items()
-        if ours.get(names[branch]) != commit
-    ]
-    if not specs:
-        return found
-    options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
-    done = run(root, "fetch", "--quiet", *options, source, *specs, timeout=timeout)
-    if done.code != 0 and re.search(_LOCKED_HERE, done.err):
-        raise GitError(f"git fetch failed: {reason(done.err)}")
-    if done.code != 0:
-        raise _unreachable(remote, done.err)
-    return found
-
-
-#: The message of a fetch that could not write the refs here: another process has, or left, a lock.
-_LOCKED_HERE = r"cannot lock ref|Unable to create '.*\.lock'"
-
-
 def tips(
     root: str, remote: str, branches: Sequence[str], timeout: float = TIMEOUT
 ) -> dict[str, str]:
@@ -90,7 +34,7 @@ def tips(
     patterns = [f"refs/heads/{branch}" for branch in branches]
     done = run(root, "ls-remote", "--quiet", remote, *patterns, timeout=timeout)
     if done.code != 0:
-        raise _unreachable(remote, done.err)
+        raise unreachable(remote, done.err)
     pairs = (line.split("\t", 1) for line in lines(done.out))
     return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
 
@@ -104,7 +48,7 @@ def default_branch(root: str, remote: str, timeout: float = TIMEOUT) -> tuple[st
     words = ("--quiet", "--symref", remote, "HEAD", "refs/heads/*")
     done = run(root, "ls-remote", *words, timeout=timeout)
     if done.code != 0:
-        raise _unreachable(remote, done.err)
+        raise unreachable(remote, done.err)
     found = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", done.out, re.MULTILINE)
     return (found[1] if found else None), "\trefs/heads/" in done.out
 
@@ -131,8 +75,20 @@ def push(
     push has an effect. Raises SystemFault when the remote cannot be reached, and when it refuses
     the account (`remote_refuses`).
     """
+    return _push(cwd, remote, f"{commit}:refs/heads/{branch}", branch, replaces)
+
+
+def delete(cwd: str, remote: str, branch: str, commit: str) -> str | None:
+    """Delete a branch of the remote that is at `commit`; return as `push`. A gone one is deleted.
+
+    Raises SystemFault when the remote cannot be reached.
+    """
+    refused = _push(cwd, remote, f":refs/heads/{branch}", branch, commit)
+    return refused if refused and tips(cwd, remote, [branch]) else None
+
+
+def _push(cwd: str, remote: str, spec: str, branch: str, replaces: str | None) -> str | None:
     lease = () if replaces is None else (f"--force-with-lease=refs/heads/{branch}:{replaces}",)
-    spec = f"{commit}:refs/heads/{branch}"
     options = ("--porcelain", "--no-verify", "--no-recurse-submodules")
     done = run(
         cwd, "push", *options, *_receiver(cwd, remote), *lease, remote, spec, timeout=TIMEOUT
@@ -150,7 +106,7 @@ def push(
             f"give this account the right to push, then try: git push --dry-run {remote} HEAD",
             code="remote_refuses",
         )
-    raise _unreachable(remote, done.err)
+    raise unreachable(remote, done.err)
 
 
 def _receiver(cwd: str, remote: str) -> tuple[str, ...]:
@@ -165,7 +121,8 @@ def _receiver(cwd: str, remote: str) -> tuple[str, ...]:
     return (f"--receive-pack=git {settings} receive-pack",)
 
 
-def _unreachable(remote: str, complaint: str) -> SystemFault:
+def unreachable(remote: str, complaint: str) -> SystemFault:
+    """Return the fault that git's complaint about a remote means."""
     return SystemFault(
         f"the remote {remote!r} cannot be reached: {reason(complaint)}",
         f"try: git ls-remote {remote}",

@@ -4,8 +4,6 @@ The human's checkout, branch and index are never touched: everything happens in 
 product's own, by commit ids and full ref names.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection
@@ -23,21 +21,16 @@ def project_root(cwd: str) -> str:
     repository and in a bare repository.
     """
     if not os.path.isdir(cwd):
-        raise OrchestratorError(
-            f"there is no folder {cwd}",
-            "name your project's folder: orchestrator --project DIR ...",
-            code="no_project",
-        )
-    done = run(
-        cwd,
-        "rev-parse",
-        "--path-format=absolute",
-        "--is-bare-repository",
-        "--git-common-dir",
-        "--show-superproject-working-tree",
-    )
+        hint = "name your project's folder: orchestrator --project DIR ..."
+        raise OrchestratorError(f"there is no folder {cwd}", hint, code="no_project")
+    questions = ("--is-bare-repository", "--git-common-dir", "--show-superproject-working-tree")
+    done = run(cwd, "rev-parse", "--path-format=absolute", *questions)
     if done.code != 0:
-        raise _no_project(cwd, reason(done.err))
+        why = reason(done.err)
+        if "not a git repository" not in why:
+            raise OrchestratorError(f"git cannot read this repository: {why}", code="no_project")
+        hint = "go to your project, or name it: orchestrator --project DIR ..."
+        raise OrchestratorError(f"{cwd} is not inside a git repository", hint, code="no_project")
     bare, common, *superproject = lines(done.out)
     if superproject:
         return project_root(superproject[0])
@@ -48,20 +41,10 @@ def project_root(cwd: str) -> str:
             return os.path.realpath(os.path.join(common, configured))
         if bare != "true" and ask(cwd, "rev-parse", "--absolute-git-dir") == common:
             return toplevel(cwd)
-        raise OrchestratorError(
-            f"{common} is a bare repository: there is no checkout to work from",
-            "clone it, and run orchestrator in the clone",
-            code="bare_repository",
-        )
+        message = f"{common} is a bare repository: there is no checkout to work from"
+        hint = "clone it, and run orchestrator in the clone"
+        raise OrchestratorError(message, hint, code="bare_repository")
     return os.path.dirname(common)
-
-
-def _no_project(cwd: str, why: str) -> OrchestratorError:
-    if "not a git repository" in why:
-        hint = "go to your project, or name it: orchestrator --project DIR ..."
-        message = f"{cwd} is not inside a git repository"
-        return OrchestratorError(message, hint, code="no_project")
-    return OrchestratorError(f"git cannot read this repository: {why}", code="no_project")
 
 
 def git_folder(root: str) -> str:

@@ -4,8 +4,6 @@ Only with this memory can a commit that the product pushed itself be told from o
 pushed: only the former may be replaced (reference 9.6).
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 from typing import NamedTuple
 
 from orchestrator.errors import SystemFault

@@ -5,9 +5,8 @@ Everything that an agent leaves behind is kept on its branch or under `refs/orch
 works in the worktree at the same time.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,10 +17,7 @@ from orchestrator.system import files
 
 
 def ensure(root: str, path: str, commit: str) -> bool:
-    """Make sure that a worktree of the project is at `path`; return whether this call created it.
-
-    A folder that is in the way is set aside, never deleted.
-    """
+    """Make sure that a worktree is at `path`, set aside what is in the way; return if it is new."""
     if worktree_commands.is_worktree(path):
         _unlock(path)
         return False
@@ -36,12 +32,6 @@ class BranchHeld(OrchestratorError):
     """A person has the task's branch checked out: git does not allow a second checkout of it."""
 
     code = "branch_held"
-
-    def __init__(self, branch: str, holder: str) -> None:
-        super().__init__(
-            f"The branch {branch} is checked out in {holder}. Switch that checkout to another "
-            "branch, then answer this question, and the work continues."
-        )
 
 
 @contextlib.contextmanager
@@ -60,15 +50,12 @@ def remove(root: str, path: str) -> None:
     """Remove a worktree, registered or not, with all that is in it."""
     with contextlib.suppress(GitError):
         worktree_commands.remove(root, path)
-    if os.path.lexists(path):
-        import shutil
-
-        shutil.rmtree(path)
+    files.remove_tree(path)
     worktree_commands.prune(root)
 
 
 class Preserved(NamedTuple):
-    """The result of `preserve`: the new rescue ref, if any, and whether git could not keep all."""
+    """The result of `preserve`: the new rescue ref, and whether it keeps uncommitted changes."""
 
     ref: str | None
     dirty: bool
@@ -85,11 +72,12 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     try:
         found = worktree_commands.state(path)
     except GitError:
-        found = None
+        on = repository.current_branch(path)
+        found = worktree_commands.State(repository.resolve(path, "HEAD"), on, None)
     rescued = _keep_commits(path, found, branch, ref)
     worktree_commands.quit_operations(path)
     # What git cannot read or commit (a damaged index, a repository inside) is kept as it is.
-    if found is None:
+    if found.dirty is None:
         _set_aside(path)
     elif found.dirty:
         index = os.path.join(os.path.dirname(path), "rescue.index")
@@ -103,13 +91,10 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
 
 
 def _keep_commits(
-    path: str, found: worktree_commands.State | None, branch: str | None, ref: str
+    path: str, found: worktree_commands.State, branch: str | None, ref: str
 ) -> str | None:
     """Bring the worktree's commits onto `branch`, or under a rescue ref if only HEAD has them."""
-    if found is not None:
-        head, on = found.head, found.branch
-    else:
-        head, on = repository.resolve(path, "HEAD"), repository.current_branch(path)
+    head, on, _ = found
     if head is None or (on is not None and on == branch) or _moved_forward(path, branch, head):
         return None
     return None if on or repository.is_on_a_ref(path, head) else keep(path, ref, head)
@@ -142,12 +127,10 @@ def _moved_forward(path: str, branch: str | None, head: str) -> bool:
 
 def keep(path: str, ref: str, commit: str) -> str:
     """Point a rescue ref at a commit; if another commit has the name, add a number to it."""
-    candidate, number = ref, 1
-    while (taken := repository.resolve(path, candidate)) and taken != commit:
-        number += 1
-        candidate = f"{ref}-{number}"
-    repository.update_ref(path, candidate, commit)
-    return candidate
+    names = itertools.chain([ref], (f"{ref}-{number}" for number in itertools.count(2)))
+    free = next(n for n in names if repository.resolve(path, n) in (None, commit))
+    repository.update_ref(path, free, commit)
+    return free
 
 
 def take_up_branch(
@@ -178,7 +161,7 @@ def take_up_branch(
             keep(root, rescue, ours)
         if rescue or behind:
             repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
-    worktree_commands.checkout_branch(path, branch)
+    call.ask(path, "checkout", "--quiet", "--force", "--no-guess", branch, "--")
 
 
 def _release(root: str, holder: str, branch: str) -> None:
@@ -188,7 +171,10 @@ def _release(root: str, holder: str, branch: str) -> None:
         return
     agents = os.path.join(os.path.realpath(root), ".orchestrator", "agents") + os.sep
     if not os.path.realpath(holder).startswith(agents):
-        raise BranchHeld(branch, holder)
+        raise BranchHeld(
+            f"The branch {branch} is checked out in {holder}. Switch that checkout to another "
+            "branch, then answer this question, and the work continues."
+        )
     call.ask(holder, "checkout", "--quiet", "--detach")
 
 
@@ -232,7 +218,5 @@ def _unlock(path: str, branch: str | None = None) -> None:
 
 
 def _free_name(path: str) -> str:
-    number = 1
-    while os.path.lexists(f"{path}-{number}"):
-        number += 1
-    return f"{path}-{number}"
+    names = (f"{path}-{number}" for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))

@@ -3,14 +3,14 @@
 These are questions and single steps. `worktree` decides their order, so that nothing is lost.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from orchestrator.errors import GitError
 from orchestrator.git.call import ask, lines, reason, run
+from orchestrator.system import files
 
 #: The author of the commits that the product itself makes.
 _OUR_NAME = {
@@ -66,24 +66,21 @@ class State(NamedTuple):
 
     head: str | None
     branch: str | None
-    dirty: bool
+    #: None: git cannot tell.
+    dirty: bool | None
 
 
 def state(worktree: str) -> State:
     """Look at a worktree, untracked files included (ignored ones are not)."""
     options = ("--porcelain=v2", "--branch", "--untracked-files=normal")
-    head: str | None = None
-    branch, dirty = None, False
-    for line in lines(ask(worktree, "status", *options)):
-        if line.startswith("# branch.oid "):
-            name = line.removeprefix("# branch.oid ")
-            head = None if name == "(initial)" else name
-        elif line.startswith("# branch.head "):
-            name = line.removeprefix("# branch.head ")
-            branch = None if name == "(detached)" else name
-        elif not line.startswith("#"):
-            dirty = True
-    return State(head, branch, dirty)
+    said = lines(ask(worktree, "status", *options))
+    found = dict(line[2:].partition(" ")[::2] for line in said if line.startswith("# "))
+    head, branch = found["branch.oid"], found["branch.head"]
+    return State(
+        None if head == "(initial)" else head,
+        None if branch == "(detached)" else branch,
+        dirty=any(not line.startswith("#") for line in said),
+    )
 
 
 def has_changes(worktree: str) -> bool:
@@ -119,18 +116,8 @@ def quit_operations(worktree: str) -> None:
 
 
 def commit_all(worktree: str, message: str, index: str) -> str:
-    """Return a commit of the worktree's whole state on top of HEAD; HEAD and index stay.
-
-    `index` is the path of a throw-away index file.
-    """
-    extra = {"GIT_INDEX_FILE": index, **_OUR_NAME}
-
-    def step(*arguments: str) -> str:
-        done = run(worktree, *arguments, extra=extra)
-        if done.code != 0:
-            raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
-        return done.out.strip()
-
+    """Return a commit of the whole state on top of HEAD, made in a throw-away index at `index`."""
+    step = partial(ask, worktree, extra={"GIT_INDEX_FILE": index, **_OUR_NAME})
     try:
         parents = ["-p", "HEAD"]
         staged = run(worktree, "write-tree")  # fails on conflicts, whose sides are in the history
@@ -147,9 +134,8 @@ def commit_all(worktree: str, message: str, index: str) -> str:
         tree = step("write-tree")
         return step("commit-tree", tree, *parents, "-m", message)
     finally:
-        for leftover in (index, index + ".lock"):
-            if os.path.exists(leftover):
-                os.unlink(leftover)
+        for leftover in (index, f"{index}.lock"):
+            files.remove(leftover)
 
 
 def detach(worktree: str, commit: str) -> None:
@@ -162,25 +148,21 @@ def clean(worktree: str) -> None:
     ask(worktree, "clean", "-ffdq")
 
 
-def checkout_branch(worktree: str, branch: str) -> None:
-    """Check out an existing branch of an agent, throwing away changes of tracked files."""
-    ask(worktree, "checkout", "--quiet", "--force", "--no-guess", branch, "--")
-
-
 def start_branch(worktree: str, branch: str, commit: str) -> None:
     """Make a branch at a commit and check it out, throwing away changes of tracked files."""
     ask(worktree, "checkout", "--quiet", "--force", "--no-track", "-b", branch, commit)
 
 
+def _listed(root: str) -> Iterator[tuple[str, str]]:
+    """Yield the path of each worktree, with the branch that it has checked out ("": detached)."""
+    for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
+        found = dict(line.partition(" ")[::2] for line in lines(block))
+        yield found["worktree"], found.get("branch", "").removeprefix("refs/heads/")
+
+
 def holder_of(root: str, branch: str) -> str | None:
     """Return the path of the worktree that has `branch` checked out; None without one."""
-    path = None
-    for line in lines(ask(root, "worktree", "list", "--porcelain")):
-        if line.startswith("worktree "):
-            path = line.removeprefix("worktree ")
-        elif line == f"branch refs/heads/{branch}":
-            return path
-    return None
+    return next((path for path, checked_out in _listed(root) if checked_out == branch), None)
 
 
 def holders(root: str) -> dict[str, str]:
@@ -190,26 +172,14 @@ def holders(root: str) -> dict[str, str]:
     end: such a branch counts as checked out, as it does for `git branch -d`.
     """
     found: dict[str, str] = {}
-    path = ""
-    for line in lines(ask(root, "worktree", "list", "--porcelain")):
-        word, _, rest = line.partition(" ")
-        if word == "worktree":
-            path = rest
-            for name in _amid(own_folder(path) or os.path.join(path, ".git")):
-                found[name.removeprefix("refs/heads/")] = path
-        elif word == "branch":
-            found[rest.removeprefix("refs/heads/")] = path
+    for path, branch in _listed(root):
+        folder = own_folder(path) or os.path.join(path, ".git")
+        amid = (
+            _words(os.path.join(folder, name)).removeprefix("refs/heads/")
+            for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
+        )
+        found |= dict.fromkeys(filter(None, (branch, *amid)), path)
     return found
-
-
-def _amid(folder: str) -> Iterator[str]:
-    """Yield the branches that a worktree's git folder says are being rebased or bisected."""
-    for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
-        try:
-            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
-                yield file.read(4096).strip()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
 
 
 def join(worktree: str, base: str, head: str, method: str, message: str) -> str | list[str]:

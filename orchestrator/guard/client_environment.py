@@ -1,4 +1,4 @@
-"""The environment of a client. Imports little, because a waiting supervisor loads this module."""
+"""The environments of a client and of the product's own git calls."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ from collections.abc import Container, Mapping
 
 #: Git variables that would point the agent's git away from its worktree.
 _GIT_POSITION = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_COMMON_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",
     "GIT_PREFIX",
-)
+)  # fmt: skip
 
 
 def for_client(
@@ -28,7 +24,7 @@ def for_client(
     `kept` and `dropped` are beginnings of names: the client's sign-in, and the variables of a
     client session that this process runs in. Secrets that `allow` names are also kept.
     """
-    from orchestrator.guard import secret_names
+    from orchestrator.guard import secret_names  # no git call of a tick needs its patterns
 
     clean = {
         name: value
@@ -54,19 +50,13 @@ def as_git_config(settings: Mapping[str, str]) -> dict[str, str]:
 
 #: GIT_* variables for access to a remote or for configuration; other GIT_* variables are removed.
 _KEPT = (
-    "GIT_SSH",
-    "GIT_SSH_COMMAND",
-    "GIT_CONFIG_GLOBAL",
-    "GIT_CONFIG_SYSTEM",
-    "GIT_CONFIG_NOSYSTEM",
-    "GIT_EXEC_PATH",
-    "GIT_SSL_CAINFO",
-    "GIT_SSL_NO_VERIFY",
-)
+    "GIT_SSH", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
+    "GIT_EXEC_PATH", "GIT_SSL_CAINFO", "GIT_SSL_NO_VERIFY",
+)  # fmt: skip
 
 
 def for_git(base: Mapping[str, str], **extra: str) -> dict[str, str]:
-    """Return the environment for our git calls, made from `base`."""
+    """Return the environment for the product's git calls, made from `base`."""
     clean = {k: v for k, v in base.items() if not k.startswith("GIT_") or k in _KEPT}
     clean.update(
         GIT_TERMINAL_PROMPT="0",

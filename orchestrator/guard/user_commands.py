@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -91,7 +92,7 @@ class Checker(NamedTuple):
                 in_time = self._wait(child.pid)
             finally:
                 # End all processes of the check, so that they cannot disturb the next check.
-                process.kill_group(child.pid)
+                process.signal_group(child.pid, signal.SIGKILL)
                 code = child.wait()
                 process.end_run(None, None, self.mark)
         if in_time and code == 0:

@@ -1,7 +1,5 @@
 """Dependencies: whether a task that another task waits for is finished, and cycles. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 
 from orchestrator.model import PullRequest, Task
@@ -9,21 +7,21 @@ from orchestrator.model import PullRequest, Task
 
 def verdicts(
     wanted: Collection[str],
-    found: Mapping[str, Task | None],
+    found: Mapping[str, Task],
     waiting: Collection[Task],
     prs: Collection[PullRequest] | None,
 ) -> dict[str, str]:
     """Return "met", "waiting: ..." or "broken: ..." for each wanted task id.
 
-    `found` has the task of each wanted id, None for an unknown id. `prs` is None if the forge did
-    not list its pull requests.
+    `found` has the tasks of the wanted ids that exist. `prs` is None if the forge did not list its
+    pull requests.
     """
     by_id = {pr.id: pr for pr in prs or ()}
     circles = _in_circles({task.id: task.depends_on for task in waiting})
     return {
         task_id: "broken: it is part of a cycle"
         if task_id in circles
-        else _dependency(found[task_id], by_id, prs is not None)
+        else _dependency(found.get(task_id), by_id, prs is not None)
         for task_id in wanted
     }
 

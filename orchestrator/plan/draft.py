@@ -1,7 +1,5 @@
 """A plan in progress: the observed facts, and the capacity left after the decided starts."""
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 from orchestrator.model import Agent, Config, Snapshot, Task
 
 
@@ -16,10 +14,10 @@ class Draft:
         self.config = config
         self.at = now
         roles = snapshot.roles.values()
-        self._opening = frozenset(role.takes for role in roles if role.opens_pull_request)
+        self._opening = {role.takes for role in roles if role.delivers == "pull_request"}
         self.claimed = len(snapshot.claimed)
         #: The number of waiting and claimed tasks, which `max_incoming` limits.
-        self.unfinished = snapshot.incoming_count + self.claimed
+        self.unfinished = len(snapshot.waiting) + self.claimed
         #: Open pull requests and claimed tasks that will open one; None means unknown.
         self.open_prs = snapshot.open_prs
         if self.open_prs is not None:

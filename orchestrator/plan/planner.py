@@ -4,8 +4,6 @@ A pure function of a snapshot, the configuration and the time. `tick`, `tick --d
 `explain` and the idle stamp read one plan, so they cannot disagree.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -50,7 +48,13 @@ def refusal(row: Iterable[Verdict]) -> Verdict | None:
 def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     """Return the plan of one tick at `now` (seconds since the epoch)."""
     draft = Draft(snapshot, config, now)
-    actions = [*settlements(snapshot, config), *_sort_out(draft)]
+    actions = settlements(snapshot.runs, snapshot.claimed, config)
+    for each in snapshot.waiting:
+        held = refusal(verdicts(each, draft, _TASK))
+        if held is None:
+            draft.available.setdefault(each.role, []).append(each)
+        elif held.code in _ENDS:
+            actions.append(Action(_ENDS[held.code], task=each.id, reason=held.code))
     agents: dict[str, Row] = {}
     chosen: dict[tuple[str, str | None], tuple[Row, Task | None]] = {}
     for agent in config.agents:
@@ -71,16 +75,6 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
     untils = (verdict.until for row in (*agents.values(), *tasks.values()) for verdict in row)
     wake = min((until for until in untils if until is not None), default=None)
     return Plan(actions, agents, tasks, wake)
-
-
-def _sort_out(draft: Draft) -> Iterator[Action]:
-    """Make waiting tasks available if no rule holds them; yield the actions that end tasks."""
-    for task in draft.snapshot.waiting:
-        held = refusal(verdicts(task, draft, _TASK))
-        if held is None:
-            draft.available.setdefault(task.role, []).append(task)
-        elif held.code in _ENDS:
-            yield Action(_ENDS[held.code], task=task.id, reason=held.code)
 
 
 def _choose(agent: Agent, draft: Draft) -> tuple[Row, Task | None]:

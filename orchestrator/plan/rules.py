@@ -12,11 +12,9 @@ So an `agent` rule also holds the tasks of its agents, and a `choice` rule also 
 its tasks. The first verdict that is not ok, in the order of this file, is the reason.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from orchestrator.model import Agent, Task
 from orchestrator.plan.draft import Draft
@@ -48,7 +46,6 @@ class Verdict(NamedTuple):
 
 #: Judges an agent or a task, by the kind of the rule. None: the rule does not concern it.
 Judge = Callable[[Any, Draft], Judged | None]
-_J = TypeVar("_J", bound=Judge)
 
 
 class Rule(NamedTuple):
@@ -65,10 +62,10 @@ class Rule(NamedTuple):
 RULES: list[Rule] = []
 
 
-def _rule(code: str, kind: str, hint: str, ends: str | None = None) -> Callable[[_J], _J]:
+def _rule(code: str, kind: str, hint: str, ends: str | None = None) -> Callable[[Judge], Judge]:
     """Make the decorated function the judge of the next rule of the list."""
 
-    def add(judge: _J) -> _J:
+    def add(judge: Judge) -> Judge:
         RULES.append(Rule(code, kind, hint, ends, judge))
         return judge
 
@@ -169,7 +166,7 @@ def _due(agent: Agent, draft: Draft) -> Judged:
         return Judged(True, f"{agent.name} was asked for by name")
     view = draft.snapshot.agents.get(agent.name)
     last = view.last_started if view else None
-    due = next_due(agent, last, draft.at, draft.snapshot.timezone)
+    due = next_due(agent, last, draft.at)
     if due <= draft.at:
         return Judged(True, f"{agent.name} is due")
     if math.isinf(due):
@@ -278,12 +275,10 @@ def seconds_left(task: Task, now: float) -> float:
 
 @_rule("no_matching_task", "agent", "add one: orchestrator task add --title '...' --role {about}")
 def _matching_task(agent: Agent, draft: Draft) -> Judged | None:
-    takes, found = draft.takes(agent), len(draft.choices(agent))
-    return (
-        Judged(found > 0, f"waiting tasks with ROLE {takes}: {found}", about=takes)
-        if takes
-        else None
-    )
+    if takes := draft.takes(agent):
+        found = len(draft.choices(agent))
+        return Judged(found > 0, f"waiting tasks with ROLE {takes}: {found}", about=takes)
+    return None
 
 
 @_rule("max_starts", "agent", "no action needed: it starts at one of the next ticks")

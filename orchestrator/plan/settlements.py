@@ -1,8 +1,8 @@
 """The actions for runs that ended or lost their supervisor. Pure functions of a snapshot."""
 
-from __future__ import annotations
+from collections.abc import Collection
 
-from orchestrator.model import Action, Config, Outcome, RunView, Snapshot, Task
+from orchestrator.model import Action, Config, Outcome, RunView, Task
 
 #: How often the supervisor of one run is restarted before the run counts as lost.
 MAX_RESTARTS = 3
@@ -13,15 +13,16 @@ MAX_CONCLUDING_RESTARTS = 30
 _ENDS = {"requeued": "requeue", "failed": "fail", "blocked": "block", "done": "finish"}
 
 
-def settlements(snapshot: Snapshot, config: Config) -> list[Action]:
+def settlements(
+    runs: Collection[RunView], claimed: Collection[Task], config: Config
+) -> list[Action]:
     """Return the actions for runs that ended or lost their supervisor, and for claimed tasks.
 
     A claimed task may have no run: a person deleted the run's files or moved the task there.
     """
-    actions = [action for run in snapshot.runs if (action := settle(run, snapshot, config))]
-    runs = {run.id for run in snapshot.runs}
-    for task in snapshot.claimed:
-        if task.run in runs:
+    actions = [action for run in runs if (action := settle(run, claimed, config))]
+    for task in claimed:
+        if any(run.id == task.run for run in runs):
             continue
         if not (task.run and task.claimed_by):
             actions.append(Action("requeue", task=task.id, reason="no_result: its run is gone"))
@@ -32,7 +33,7 @@ def settlements(snapshot: Snapshot, config: Config) -> list[Action]:
     return actions
 
 
-def settle(run: RunView, snapshot: Snapshot, config: Config) -> Action | None:
+def settle(run: RunView, claimed: Collection[Task], config: Config) -> Action | None:
     """Return the action for a run; None while it works normally."""
     outcome = run.outcome
     if not run.finished:
@@ -44,7 +45,7 @@ def settle(run: RunView, snapshot: Snapshot, config: Config) -> Action | None:
         outcome = Outcome("interrupted", f"no_result: its supervisor died {run.restarts + 1} times")
     if outcome is None:
         outcome = Outcome("interrupted", "no_result: its record cannot be read")
-    task = next((t for t in snapshot.claimed if t.id == run.task and t.run == run.id), None)
+    task = next((t for t in claimed if t.id == run.task and t.run == run.id), None)
     return _verdict_action(run, outcome, task, config)
 
 

@@ -4,9 +4,6 @@ It is written only under the scheduler's lock, in one atomic step each time, so 
 is counted exactly once.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
-import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -54,21 +51,14 @@ class AgentState(NamedTuple):
         return self._replace(run=None, supervisor=None, restarts=0, restarted_in=None)
 
 
-#: A sum over runs, or a day's spend, is below this; otherwise the file is damaged.
-_MOST = 1e15
-
-
 def read(layout: Layout, agent: str) -> AgentState:
     """Return an agent's memory; a value that is missing or of the wrong type has its default."""
     found = files.read_json(layout.agent_state(agent))
     state = records.build(AgentState, found or {}) or AgentState()
-    totals = {name: n for name, n in state.totals._asdict().items() if 0 <= n < _MOST}
     return state._replace(
         # These name a folder.
         run=state.run if files.is_plain_name(state.run) else None,
         last_run=state.last_run if files.is_plain_name(state.last_run) else None,
-        totals=Totals(**totals),
-        spend={day: usd for day, usd in state.spend.items() if 0 <= usd < _MOST},
     )
 
 
@@ -79,8 +69,4 @@ def write(layout: Layout, agent: str, state: AgentState) -> None:
 
 def names(layout: Layout) -> list[str]:
     """Return the agents that have a folder, configured or not."""
-    try:
-        with os.scandir(layout.agents) as entries:
-            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-    except FileNotFoundError:
-        return []
+    return files.folders(layout.agents)

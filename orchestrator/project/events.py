@@ -1,9 +1,4 @@
-"""The project's events, one JSON line per event, in order.
-
-The file is rotated when it has grown too large; one old file is kept.
-"""
-
-from __future__ import annotations
+"""The project's events, one JSON line per event. The file is rotated; one old file is kept."""
 
 import json
 import os
@@ -27,30 +22,18 @@ def append(layout: Layout, at: float, word: str, **fields: object) -> None:
 
 
 def rotate(layout: Layout, limit: float) -> bool:
-    """Rotate the history if it has more than `limit` bytes; return whether it was rotated.
-
-    Call it under the scheduler's lock.
-    """
+    """Rotate a history of more than `limit` bytes; return if it did. Needs the scheduler's lock."""
     return files.put_aside(layout.events, layout.events_before, limit)
 
 
 def lines(layout: Layout, most: int) -> Iterator[bytes]:
     """Yield the lines of both files, oldest first; of a long history the newest `most` bytes."""
     # The newer file is opened first: after a rotation meanwhile, lines are read twice, not lost.
-    newer, older = _open(layout.events), _open(layout.events_before)
-    try:
-        if newer and older and os.path.samestat(os.fstat(newer.fileno()), os.fstat(older.fileno())):
-            older.close()
-            older = None
-        left = most - (os.fstat(newer.fileno()).st_size if newer else 0)
-        if older and left > 0:
+    with _open(layout.events) as newer, _open(layout.events_before) as older:
+        left = most - newer.seek(0, os.SEEK_END)
+        if left > 0 and not os.path.sameopenfile(newer.fileno(), older.fileno()):
             yield from _newest(older, left)
-        if newer:
-            yield from _newest(newer, most)
-    finally:
-        for file in (newer, older):
-            if file:
-                file.close()
+        yield from _newest(newer, most)
 
 
 def read(layout: Layout, most: int, word: str = "") -> Iterator[Mapping[str, object]]:
@@ -65,18 +48,14 @@ def read(layout: Layout, most: int, word: str = "") -> Iterator[Mapping[str, obj
                 yield event
 
 
-def _open(path: str) -> IO[bytes] | None:
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        return None
+def _open(path: str) -> IO[bytes]:
+    """Open a file to read; a missing file reads as an empty file."""
+    return open(path if os.path.exists(path) else os.devnull, "rb")
 
 
 def _newest(file: IO[bytes], most: int) -> Iterator[bytes]:
     """Yield the complete lines of a file's last `most` bytes."""
-    if file.seek(0, os.SEEK_END) > most:
-        file.seek(-most, os.SEEK_END)
+    start = file.seek(max(file.seek(0, os.SEEK_END) - most, 0))
+    if start:
         file.readline()
-    else:
-        file.seek(0)
     yield from file

@@ -1,7 +1,5 @@
 """Faults that outlast the process that met them: kept on disk for people and for later ticks."""
 
-from __future__ import annotations
-
 import os
 
 from orchestrator.errors import GitError, OrchestratorError
@@ -24,23 +22,17 @@ def read(path: str) -> Problem | None:
 
 def outcome(error: OrchestratorError | OSError) -> Outcome:
     """Return the outcome of a run that the machine, a service or the configuration stopped."""
-    if isinstance(error, OSError) and error.errno in disk.ERRORS:
-        return Outcome("system_fault", f"disk_full: {error.filename}: {error.strerror}")
+    if isinstance(error, OSError):
+        word = "disk_full" if error.errno in disk.ERRORS else "system_fault"
+        return Outcome("system_fault", f"{word}: {error.filename}: {error.strerror}")
     if isinstance(error, GitError) and any(said in error.message for said in disk.SAID):
         return Outcome("system_fault", f"disk_full: {error.message}")
-    if isinstance(error, OSError):
-        return Outcome("system_fault", f"system_fault: {error.filename}: {error.strerror}")
     return Outcome("system_fault", f"{error.code}: {error.message}", hint=error.hint)
 
 
 def forge_fault(layout: Layout) -> Problem | None:
     """Return why the last tick could not ask the forge; None when it could."""
     return read(layout.forge_fault)
-
-
-def landing_fault(layout: Layout) -> Problem | None:
-    """Return why approved work could not be merged the last time; None if it could be merged."""
-    return read(layout.landing_fault)
 
 
 #: Faults that are problems of their own name. Others are a `system_fault`, with their name first.

@@ -4,16 +4,15 @@
 (failures 21).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from orchestrator import idle
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 if TYPE_CHECKING:
     from orchestrator.schedule.entry import Entry
@@ -21,33 +20,20 @@ if TYPE_CHECKING:
 MARK = "orchestrator.json"
 
 
-def find(start: str, environment: dict[str, str]) -> Layout:
+def find(start: str) -> Layout:
     """Return the layout of the project of a command that is called in the folder `start`.
 
     Inside a run it is the run's project, whatever the worktree contains. Raises OrchestratorError.
     """
-    inside = environment.get("ORCHESTRATOR_PROJECT")
-    if inside:
+    if inside := os.environ.get("ORCHESTRATOR_PROJECT"):
         return Layout(inside)
-    root = _plain_root(os.path.abspath(start))
-    if root is None:
-        from orchestrator.git import repository
+    root = idle.main_worktree(os.path.abspath(start))
+    asks_git = any(name in os.environ for name in ("GIT_DIR", "GIT_WORK_TREE"))
+    if root and not asks_git and os.path.isfile(os.path.join(root, ".git", "HEAD")):
+        return Layout(os.path.realpath(root))
+    from orchestrator.git import repository
 
-        root = repository.project_root(start)
-    return Layout(root)
-
-
-def _plain_root(folder: str) -> str | None:
-    """Return the main worktree above a folder if it can be found without a call of git."""
-    if any(name in os.environ for name in ("GIT_DIR", "GIT_WORK_TREE")):
-        return None
-    while not os.path.lexists(os.path.join(folder, ".git")):
-        parent = os.path.dirname(folder)
-        if parent == folder:
-            return None
-        folder = parent
-    inside = os.path.join(folder, ".git")
-    return os.path.realpath(folder) if os.path.isfile(os.path.join(inside, "HEAD")) else None
+    return Layout(repository.project_root(start))
 
 
 def mark_path(layout: Layout) -> str:
@@ -80,10 +66,8 @@ def key(layout: Layout) -> str:
 
 def set_up(layout: Layout) -> float | None:
     """Return when a person last set up this clone or changed its set-up; None if nobody did."""
-    try:
-        return os.stat(mark_path(layout)).st_mtime
-    except OSError:
-        return None
+    found = idle.mark(mark_path(layout))
+    return found[1] / 1e9 if found else None
 
 
 def way_in(layout: Layout) -> str:
@@ -103,7 +87,7 @@ def first_branch(layout: Layout) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def schedule(layout: Layout) -> Entry | None:
+def schedule(layout: Layout) -> "Entry | None":
     """Return the schedule entry that `init` installed for this clone, as it was written."""
     from orchestrator.schedule.entry import Entry
     from orchestrator.schedule.schedule import KINDS
@@ -114,7 +98,7 @@ def schedule(layout: Layout) -> Entry | None:
     return None
 
 
-def record_schedule(layout: Layout, entry: Entry | None) -> None:
+def record_schedule(layout: Layout, entry: "Entry | None") -> None:
     """Record which schedule is installed; None for no schedule."""
     known = read(layout)
     mark = {name: value for name, value in known.items() if name != "schedule"}
@@ -127,9 +111,8 @@ def record_schedule(layout: Layout, entry: Entry | None) -> None:
 def first_tick(layout: Layout) -> str:
     """Return a sentence on what starts the first tick of a project."""
     entry = schedule(layout)
-    if entry is None:
-        return "no tick yet; run: orchestrator tick"
-    return f"no tick yet; {entry.kind} starts one within a minute"
+    start = f"{entry.kind} starts one within a minute" if entry else "run: orchestrator tick"
+    return f"no tick yet; {start}"
 
 
 def links(layout: Layout) -> list[str]:
@@ -146,8 +129,7 @@ def links(layout: Layout) -> list[str]:
     if layout.home in found or layout.agents in found:
         return found
     try:
-        with os.scandir(layout.agents) as entries:
-            agents = sorted(entry.name for entry in entries)
+        agents = sorted(os.listdir(layout.agents))
     except OSError:
         return found
     for name in agents:
@@ -162,11 +144,9 @@ def require_no_links(layout: Layout) -> None:
     if found:
         import shlex
 
-        raise OrchestratorError(
-            f"{found[0]} is a symbolic link: files that are written there would go elsewhere",
-            f"see where it leads, then remove it: rm {shlex.quote(found[0])}",
-            code="permissions",
-        )
+        message = f"{found[0]} is a symbolic link: files that are written there would go elsewhere"
+        hint = f"see where it leads, then remove it: rm {shlex.quote(found[0])}"
+        raise OrchestratorError(message, hint, code="permissions")
 
 
 def require_initialised(layout: Layout) -> None:
@@ -175,14 +155,8 @@ def require_initialised(layout: Layout) -> None:
         require_no_links(layout)
         return
     if os.path.isfile(layout.config):
-        raise OrchestratorError(
-            f"orchestrator is not set up in this clone of {os.path.basename(layout.root)}",
-            "read .orchestrator/agents.yaml (it names programs that will run), then: "
-            "orchestrator init",
-            code="not_initialised",
-        )
-    raise OrchestratorError(
-        f"{layout.root} is not set up for orchestrator",
-        way_in(layout),
-        code="not_initialised",
-    )
+        message = f"orchestrator is not set up in this clone of {os.path.basename(layout.root)}"
+        hint = "read .orchestrator/agents.yaml (it names programs that will run), then: "
+        raise OrchestratorError(message, f"{hint}orchestrator init", code="not_initialised")
+    message = f"{layout.root} is not set up for orchestrator"
+    raise OrchestratorError(message, way_in(layout), code="not_initialised")

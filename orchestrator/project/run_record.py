@@ -5,8 +5,6 @@ The tick writes it until the supervisor lives; afterwards only the holder of the
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import os
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
@@ -161,10 +159,7 @@ class RunRecord(NamedTuple):
         return self.key == key and self.id == os.path.basename(folder)
 
     def seconds(self) -> float | None:
-        """Return how long the run took; None if nobody saw its end.
-
-        A clock that was moved back makes no negative time.
-        """
+        """Return the run's time, 0 if the clock was moved back; None if nobody saw its end."""
         return None if self.finished is None else max(self.finished - self.created, 0.0)
 
 
@@ -188,8 +183,7 @@ def write(folder: str, record: RunRecord) -> None:
     before = read(folder)
     if before is not None and record.status not in TRANSITIONS[before.status]:
         raise NotAllowed(f"{folder}: {before.status} to {record.status}")
-    known = record._replace(unknown={})._asdict()
-    del known["unknown"]
+    known = {name: value for name, value in record._asdict().items() if name != "unknown"}
     files.write_json(os.path.join(folder, RECORD), records.plain({**record.unknown, **known}))
 
 

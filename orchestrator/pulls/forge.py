@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, Problem, PullRequest
+from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
 from orchestrator.pulls.book import Book
 
 #: Agents' branches; only their pull requests count against `max_open_prs`.
@@ -47,6 +47,9 @@ class Forge(Protocol):
 
     def post(self, pr: PullRequest, review: Given) -> None:
         """Show a review of this product at the pull request, once. It decides nothing there."""
+
+    def feedback(self, pr: PullRequest) -> list[Feedback]:
+        """Return what people's comments and failing required checks ask for on the head."""
 
     def methods(self) -> tuple[str, ...]:
         """Return the ways to merge that the repository allows, of merge, squash and rebase."""

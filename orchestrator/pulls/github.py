@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.errors import NotFound, SystemFault
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, Problem, PullRequest
+from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
 from orchestrator.pulls.book import Book, from_record
 from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.system import commands
@@ -86,6 +86,9 @@ class GitHub:
         # A comment that was posted before a crash is not posted again.
         if not any(_same_text(each.get("body"), said) for each in found["comments"]):
             self._run("pr", "comment", pr.id, "--body-file", "-", stdin=said)
+
+    def feedback(self, pr: PullRequest) -> list[Feedback]:
+        return []
 
     def methods(self) -> tuple[str, ...]:
         return ("merge", "squash", "rebase")

@@ -7,6 +7,7 @@ on a base that passes them, goes back to its author with the branch intact.
 
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -21,7 +22,7 @@ from orchestrator.pulls import forges, merging, review, states
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
 from orchestrator.system import files, locks, records
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: How often a merge is repeated because the base moved meanwhile.
 TRIES = 3
@@ -128,18 +129,13 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
     """
     if not config.review.auto_merge or base_branch.remote_of(layout, config) is None:
         return []
-    guard = lock(layout, 0.0)
-    try:
-        with guard:
-            waiting = candidates(layout, config, states.known(layout, config) or (), now)
-            lander = Lander(layout, config, now)
-            said = [lander.try_one(pr) for pr in waiting]
-            lander.keep_fault()
-            return said
-    except locks.LockHeld:
-        return []
-    finally:
-        guard.close()
+    with contextlib.suppress(locks.LockHeld), lock(layout, 0.0):
+        waiting = candidates(layout, config, states.known(layout, config) or (), now)
+        lander = Lander(layout, config, now)
+        said = [lander.try_one(pr) for pr in waiting]
+        lander.keep_fault()
+        return said
+    return []
 
 
 def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | None:

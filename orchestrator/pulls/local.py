@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, Problem, PullRequest
+from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
 from orchestrator.pulls.book import Book
 
 
@@ -45,6 +45,9 @@ class Local:
 
     def post(self, pr: PullRequest, review: Given) -> None:
         """The task's history has the review; a person reads it there and in `pr show`."""
+
+    def feedback(self, pr: PullRequest) -> list[Feedback]:
+        return []
 
     def methods(self) -> tuple[str, ...]:
         return ("merge", "squash", "rebase")

@@ -8,34 +8,73 @@ from __future__ import annotations
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.model import PRIORITIES, Config, Entry, Given, Outcome, Role, Task, iso
+from orchestrator.model import (
+    PRIORITIES,
+    Config,
+    Entry,
+    Given,
+    Outcome,
+    PullRequest,
+    Role,
+    Task,
+    iso,
+)
 from orchestrator.pulls import forges
-from orchestrator.tasks import store as stores
-from orchestrator.tasks import task_file
+from orchestrator.tasks import stores, task_file
+from orchestrator.tasks.store import Store
 
 #: Characters of a feedback that are put into a question.
 QUOTED = 500
 
 
 def ask(
-    store: stores.Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
+    store: Store, settings: Settings, task: Task, outcome: Outcome, *, now: float, run: str
 ) -> str | None:
     """Create the review task for what the run delivered; return its id, or None if there is none.
 
     There is none if such a task gets no review, no agent reviews, or the review exists already.
     """
-    reviewer = _reviewer(settings)
-    if task.role not in settings.config.review.after or reviewer is None or not run:
+    if not run:
         return None
-    review_id = f"REVIEW-{run.rpartition('-')[2]}"
+    summary = outcome.summary or "(the author gave no summary)"
+    said = f"Pull request {outcome.pr} of task {task.id}. Its author says:"
+    name = f"REVIEW-{run.rpartition('-')[2]}"
+    return _add(store, settings, task, name, str(outcome.pr), str(outcome.head), now, said, summary)
+
+
+def ask_again(
+    store: Store, settings: Settings, task: Task, pr: PullRequest, *, now: float
+) -> str | None:
+    """Create the review task for a head that somebody else pushed; return as `ask`."""
+    said = f"Pull request {pr.id} of task {task.id}. Somebody pushed to its branch:"
+    summary = f"The branch {pr.branch} is now at {pr.head}."
+    name = f"REVIEW-{pr.id}-{pr.head[:10]}"
+    return _add(store, settings, task, name, pr.id, pr.head, now, said, summary)
+
+
+def _add(
+    store: Store,
+    settings: Settings,
+    task: Task,
+    name: str,
+    pr: str,
+    head: str,
+    now: float,
+    said: str,
+    summary: str,
+) -> str | None:
+    reviewer = _reviewer(settings)
+    if task.role not in settings.config.review.after or reviewer is None:
+        return None
     try:
-        store.find(review_id)
+        store.find(name)
         return None
     except NotFound:
         pass
-    extra = [("REVIEWS", task.id), ("PR", str(outcome.pr)), ("HEAD", str(outcome.head))]
+    # The author's words are quoted as data.
+    quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())
     file = task_file.new(
-        review_id,
+        name,
         f"Review: {task.title}"[: task_file.MAX_TITLE],
         reviewer.takes or "review",
         # A person may have written an invalid priority; that must not block the finished work.
@@ -44,25 +83,17 @@ def ask(
         iso(now) or "",
         "scheduler",
         (),
-        _body(task, outcome),
-        extra,
+        f"## Context\n{said}\n\n{quoted}\n",
+        [("REVIEWS", task.id), ("PR", pr), ("HEAD", head)],
     )
     store.add(file)
-    return review_id
+    return name
 
 
 def _reviewer(settings: Settings) -> Role | None:
     configured = {agent.role for agent in settings.config.agents}
     roles = (settings.roles.get(name) for name in sorted(configured))
     return next((r for r in roles if r is not None and r.delivers == "verdict"), None)
-
-
-def _body(task: Task, outcome: Outcome) -> str:
-    """Return the text of a review task; the author's words are quoted as data."""
-    summary = outcome.summary or "(the author gave no summary)"
-    quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())
-    said = f"Pull request {outcome.pr} of task {task.id}. Its author says:"
-    return f"## Context\n{said}\n\n{quoted}\n"
 
 
 def give_verdict(
@@ -93,7 +124,7 @@ def give_verdict(
 
 
 def record_verdict(
-    store: stores.Store, config: Config, task: Task, given: Given, *, now: float, run: str
+    store: Store, config: Config, task: Task, given: Given, *, now: float, run: str
 ) -> Task:
     """Write a review into a task's history; send a done task back if it requests changes.
 
@@ -128,7 +159,7 @@ def record_verdict(
     return store.move(task, "blocked", blocked)
 
 
-def _has(store: stores.Store, task: Task, run: str) -> bool:
+def _has(store: Store, task: Task, run: str) -> bool:
     """Whether the task's history already ends with this review's verdict."""
     history = store.read(task).history
     return bool(history) and history[-1].fields.get("run") == run

@@ -16,7 +16,7 @@ from orchestrator.model import Config, Given, Problem, PullRequest
 from orchestrator.project import faults
 from orchestrator.pulls import forges, verdicts
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 
 def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:
@@ -46,10 +46,10 @@ def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pu
     remote = base_branch.remote_of(layout, config)
     if remote and looked_at:
         _fetch(layout, remote, looked_at, problems)
-    contents = _contents(layout, ask=True)
-    states = _states(layout.root, contents, remote, unsure)
-    now = [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
-    now = _judged(layout, contents, remote, now)
+    answers = contents(layout, ask=True)
+    seen = _seen(layout.root, answers, remote, unsure)
+    now = [seen.get(pr.id, pr) for pr in prs]
+    now = _judged(layout, answers, remote, now)
     for old, new in zip(prs, now, strict=True):
         if old != new:
             with where.book.locked():
@@ -74,11 +74,11 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
         if not open_ones:
             return prs
         remote = base_branch.remote_of(layout, config)
-        contents = _contents(layout, ask=False)
+        answers = contents(layout, ask=False)
         if not where.is_elsewhere:
-            states = _states(layout.root, contents, remote, open_ones)
-            prs = [pr._replace(state=states.get(pr.id, pr.state)) for pr in prs]
-        return _judged(layout, contents, remote, prs)
+            seen = _seen(layout.root, answers, remote, open_ones)
+            prs = [seen.get(pr.id, pr) for pr in prs]
+        return _judged(layout, answers, remote, prs)
     except OrchestratorError:
         return None
 
@@ -97,7 +97,7 @@ def reviews(layout: Layout, pr: PullRequest) -> list[Given]:
 
 
 def _judged(
-    layout: Layout, contents: Contents, remote: str | None, prs: list[PullRequest]
+    layout: Layout, answers: Contents, remote: str | None, prs: list[PullRequest]
 ) -> list[PullRequest]:
     """Return the pull requests, each open one with the verdict that its reviews come to."""
 
@@ -106,7 +106,7 @@ def _judged(
             if commit == pr.head:
                 return True
             base = base_branch.branch_commit(layout.root, remote, pr.base)
-            return base is not None and contents.is_update(commit, pr.head, base)
+            return base is not None and answers.is_update(commit, pr.head, base)
 
         found = verdicts.standing(reviews(layout, pr), counts)
         return pr._replace(verdict=found.verdict, reviewed=found.commit)
@@ -114,17 +114,18 @@ def _judged(
     return [judged(pr) if pr.state == "open" else pr for pr in prs]
 
 
-def _contents(layout: Layout, *, ask: bool) -> Contents:
+def contents(layout: Layout, *, ask: bool) -> Contents:
+    """Return the answers about pairs of commits; `ask=False` for commands that only read."""
     return Contents(layout.root, os.path.join(layout.cache, "contents.json"), ask=ask)
 
 
 # --- git's word --------------------------------------------------------------------------------
 
 
-def _states(
-    root: str, contents: Contents, remote: str | None, prs: list[PullRequest]
-) -> dict[str, str]:
-    """Return the state of pull requests by id, according to git (reference 9.3).
+def _seen(
+    root: str, answers: Contents, remote: str | None, prs: list[PullRequest]
+) -> dict[str, PullRequest]:
+    """Return pull requests by id with their state and head according to git (reference 9.3).
 
     A pull request is merged if its head is reachable from the base, or if merging it into the base
     changes nothing; it is closed if its branch is gone. Git is asked three times per base, however
@@ -134,7 +135,7 @@ def _states(
     names = sorted({name for pr in prs for name in (pr.branch, pr.base)})
     commits = repository.refs(root, *(prefix + name for prefix in prefixes for name in names))
     merged: dict[str, set[str]] = {}
-    states = {}
+    seen = {}
     for pr in prs:
         # The remote's base, if there is a remote: the local base may be behind.
         bases = [commits[p + pr.base] for p in prefixes if p + pr.base in commits]
@@ -142,14 +143,15 @@ def _states(
         if bases and pr.base not in merged:
             merged[pr.base] = repository.merged_refs(root, bases[-1], *commits)
         if tip is not None and prefixes[-1] + pr.branch in merged.get(pr.base, ()):
-            states[pr.id] = "merged"
+            seen[pr.id] = pr._replace(state="merged")
             continue
         head = tip or pr.head
         landed = bool(bases) and (
-            repository.is_ancestor(root, head, bases[-1]) or contents.has_landed(head, bases[-1])
+            repository.is_ancestor(root, head, bases[-1]) or answers.has_landed(head, bases[-1])
         )
-        states[pr.id] = "merged" if landed else pr.state if tip else "closed"
-    return states
+        state = "merged" if landed else pr.state if tip else "closed"
+        seen[pr.id] = pr._replace(state=state, head=head)
+    return seen
 
 
 def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:

@@ -1,6 +1,6 @@
-"""The last stage of a run: the outcome of an ended client, and the delivery of what is done.
+"""The last stage of a run: the outcome of an ended client, and the delivery of finished work.
 
-The stage may be killed anywhere: started again, each step asks first whether it is already done.
+The stage may be killed at any instant. Started again, each step checks first if it is already done.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
 from orchestrator.system import disk
 
-#: Bytes of the client's last words that are kept as a reason.
+#: Bytes of the end of the client's standard error that a reason may quote.
 STDERR_KEPT = 4000
 
 
 def conclude(journal: Journal) -> None:
-    """Make the outcome of an ended client, deliver what is done, and leave the run `finished`."""
+    """Make the outcome of an ended client, deliver finished work, and leave the run `finished`."""
     role = None
     try:
         rescued = _secure(journal)
@@ -35,8 +35,7 @@ def conclude(journal: Journal) -> None:
         role = job.role
         outcome = _conclude(job, rescued)
     except (OrchestratorError, OSError) as error:
-        # What the run cost and which conversation it was are known all the same, even when its
-        # role went away under it.
+        # The run's cost and conversation are known all the same, even if its role is gone.
         told = _told(journal, role)
         record = journal.record
         if told.verdict == "done" and record.commits:
@@ -44,7 +43,7 @@ def conclude(journal: Journal) -> None:
         outcome = _faulted(told, error)
     outcome = _blamed_on_the_disk(journal, outcome)
     if journal.record.moved and outcome.verdict in ("failed", "interrupted"):
-        # Its client worked in a folder that was gone, with a git that found no repository.
+        # The client worked in a folder that was gone, where git found no repository.
         reason = f"stopped: the project was moved under it: {outcome.reason}"
         outcome = outcome._replace(verdict="stopped", reason=reason)
         journal.record = journal.record._replace(undelivered=None)
@@ -52,9 +51,9 @@ def conclude(journal: Journal) -> None:
 
 
 def _blamed_on_the_disk(journal: Journal, outcome: Outcome) -> Outcome:
-    """Return the outcome; one that was bad while the disk took nothing is the disk's doing.
+    """Return the outcome; a bad outcome while the disk could not be written is a system fault.
 
-    Neither a client nor a check can work then, or say what stopped it.
+    Neither a client nor a check can work then, or say why it stopped.
     """
     if outcome.verdict not in ("failed", "interrupted", "system_fault"):
         return outcome
@@ -66,7 +65,7 @@ def _blamed_on_the_disk(journal: Journal, outcome: Outcome) -> Outcome:
 
 
 def _told(journal: Journal, role: Role | None) -> Outcome:
-    """Return the outcome that the client's stream and its end tell; or that of the earlier run."""
+    """Return the outcome by the client's stream and its end, or the earlier run's outcome."""
     record = journal.record
     if record.client is None and record.undelivered:
         told = record.undelivered.told
@@ -79,7 +78,7 @@ def _told(journal: Journal, role: Role | None) -> Outcome:
 
 
 def _secure(journal: Journal) -> str | None:
-    """Put what the worktree holds on the branch or under a ref, and note what the branch has.
+    """Put the worktree's content on the branch or under a ref, and record the branch's tip.
 
     Returns the rescue ref, if there is one. Needs neither role nor configuration.
     """
@@ -90,11 +89,11 @@ def _secure(journal: Journal) -> str | None:
     layout = Layout(record.project)
     path = layout.worktree(record.agent)
     if record.moved:
-        # Git lost the worktree: what it holds is put aside, the branch is where it was.
+        # Git lost the worktree: its content is put aside, the branch is where it was.
         worktree.ensure(layout.root, path, start)
     if worktree_commands.is_worktree(path):
         kept = worktree.preserve(path, record.branch, record.id)
-        # What a try before us rescued is the whole; ours may be what its cleaning had left.
+        # The first rescue has everything: a later rescue may follow an incomplete clean-up.
         rescued = record.steps.rescued or kept.ref
         record = record._replace(steps=record.steps._replace(rescued=rescued))
         journal.write(record)
@@ -119,8 +118,8 @@ def _conclude(job: Job, rescued: str | None) -> Outcome:
 
 
 def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
-    """Deliver what is done; a fault on the way leaves what the run cost and its conversation."""
-    # What is left to do if that fails: see `_is_done_already`.
+    """Deliver finished work; after a fault, the outcome keeps the run's cost and conversation."""
+    # If the delivery fails, the next run reads what is left to do: `prepare._is_done_already`.
     job.journal.write(job.record._replace(undelivered=Undelivered(outcome, job.record.tip)))
     try:
         return delivery.deliver(job, outcome, rescued)
@@ -137,7 +136,7 @@ def _faulted(told: Outcome, error: OrchestratorError | OSError) -> Outcome:
 
 
 def _stream(journal: Journal) -> IO[str]:
-    """Open a run's stream; an empty one where the client wrote none."""
+    """Open a run's stream; an empty file if the client wrote no stream."""
     path = journal.path(run_record.STREAM)
     where = path if os.path.exists(path) else os.devnull
     return open(where, encoding="utf-8", errors="replace")
@@ -161,8 +160,7 @@ def _ended(journal: Journal, client: Client, allow: tuple[str, ...]) -> Ended:
 def _tail(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(file.tell() - STDERR_KEPT, 0))
+            file.seek(max(os.path.getsize(path) - STDERR_KEPT, 0))
             return file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""

@@ -39,7 +39,7 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         if failure is not None:
             return _failed(outcome, f"checks_failed: {failure}")
         _note(job, job.record.steps._replace(checked=head))
-    if not job.role.opens_pull_request:
+    if job.role.delivers != "pull_request":
         return outcome._replace(head=head, branch=branch)
     if job.record.push_remote and job.record.steps.pushed != head:
         try:

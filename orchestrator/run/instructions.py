@@ -1,7 +1,4 @@
-"""What is written for the agent: its instructions and its prompt.
-
-Both are kept in the run's folder, for people who want to know later what a run was told.
-"""
+"""Writes the agent's instructions and prompt. Both stay in the run's folder, for people."""
 
 from __future__ import annotations
 
@@ -17,8 +14,7 @@ from orchestrator.run import prompts
 from orchestrator.run.job import Job
 from orchestrator.run.prompts import Facts, UnderReview
 from orchestrator.system import files
-from orchestrator.tasks import history
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import history, stores
 
 
 def write(job: Job) -> None:
@@ -61,14 +57,13 @@ def _facts(job: Job) -> Facts:
 
 
 def _earlier_rescue(job: Job) -> str | None:
-    """Return the ref that keeps what the attempt before left uncommitted."""
-    if job.file is None:
-        return None
-    earlier = [e.fields.get("run") for e in job.file.history if e.event == "claimed"]
-    for run_id in reversed([x for x in earlier if x != job.record.id]):
-        ref = f"{repository.RESCUE}{run_id}"
-        if repository.resolve(job.layout.root, ref):
-            return ref
+    """Return the ref with the uncommitted changes of the latest earlier run that left any."""
+    for entry in reversed(job.file.history if job.file else ()):
+        run_id = entry.fields.get("run")
+        if entry.event == "claimed" and run_id != job.record.id:
+            ref = f"{repository.RESCUE}{run_id}"
+            if repository.resolve(job.layout.root, ref):
+                return ref
     return None
 
 

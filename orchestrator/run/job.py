@@ -1,4 +1,4 @@
-"""A job: one run with everything that it is about, read afresh from its record."""
+"""A job: one run with everything that it is about, read from its record."""
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
@@ -11,7 +11,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Role, Task
 from orchestrator.project.run_record import RunRecord
 from orchestrator.run.journal import Journal
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tasks.task_file import TaskFile
 
 
@@ -33,7 +33,7 @@ class Job(NamedTuple):
         """Read everything that the run is about.
 
         Raises OrchestratorError if a part of it is gone. A deleted task is no error, but then the
-        task is no longer the run's (`is_ours`).
+        task no longer belongs to the run (`is_ours`).
         """
         record = journal.record
         layout = Layout(record.project)
@@ -62,19 +62,19 @@ class Job(NamedTuple):
 
     @property
     def is_confined(self) -> bool:
-        """Whether the agent's commands are sandboxed: not for roles that can only read.
+        """Whether the agent's commands are sandboxed.
 
-        Their role names each command that they may call, and one of these fills the queue.
+        A restricted role is not sandboxed: it names each command that it may call, and one of these
+        commands fills the queue.
         """
         return self.config.client_sandbox and not self.role.restricted
 
     @property
     def is_ours(self) -> bool:
-        """Whether the task is still claimed by this very run (a person may have moved it)."""
+        """Whether this run still holds its task (a person may have moved it)."""
         if self.record.task is None:
             return True
-        try:
+        with contextlib.suppress(NotFound):
             task = stores.of_project(self.layout).find(self.record.task)
-        except NotFound:
-            return False
-        return task.state == "claimed" and task.run == self.record.id
+            return task.state == "claimed" and task.run == self.record.id
+        return False

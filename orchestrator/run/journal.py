@@ -1,4 +1,4 @@
-"""A run's folder in the hands of its supervisor: the record, and how the client is started.
+"""A run's folder as its supervisor uses it: the record, and how the client is started.
 
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
 
 
 class Journal:
-    """A run's folder and record in the hands of its supervisor, the only one that writes it."""
+    """A run's folder and record. Only the run's supervisor writes the record."""
 
     #: Seconds between two attempts to write to a full disk.
     PAUSE = 0.5
@@ -46,25 +46,25 @@ class Journal:
         return os.path.join(self.folder, name)
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file that the client starts from, atomically, but do not flush it to the disk.
+        """Write a file that the client needs, atomically, but do not flush it to the disk.
 
-        The client waits for these files. A killed process loses nothing by this. After a power cut
-        the record, which is flushed, says that no client was started, and then the files are
-        written again; or that one was started, and that client is gone.
+        The client waits for these files. After a power cut the record, which is flushed, says
+        either that no client was started, and then the files are written again, or that a client
+        was started, and this client is gone.
         """
         files.write_atomic(self.path(name), data, flush=False)
 
     def plan(self) -> Plan | None:
-        """Return how the run's client was started; None if no client was."""
+        """Return how the run's client was started; None if no client was started."""
         return records.build(Plan, files.read_json(self.path(run_record.LAUNCH)))
 
     def write(self, record: RunRecord) -> None:
-        """Write a new state of the record; raises what `run_record.write` raises."""
+        """Write a new state of the record. Raises as `run_record.write`."""
         self.record = record
         run_record.write(self.folder, record)
 
     def write_surely(self, record: RunRecord) -> None:
-        """The same, but wait while the disk is full or read-only.
+        """Write a new state of the record; wait while the disk is full or read-only.
 
         Only the supervisor knows how its client ended: without the record, that is lost.
         """
@@ -78,6 +78,6 @@ class Journal:
             time.sleep(self.PAUSE)
 
     def finish(self, outcome: Outcome) -> None:
-        """Write down how the run ended. From then on only ticks act on the run."""
+        """Record how the run ended. From then on, only ticks act on the run."""
         now = time.time()
         self.write_surely(self.record._replace(outcome=outcome, finished=now, status="finished"))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from orchestrator.client import registry
-from orchestrator.client.protocol import Assignment, Client, Confinement
+from orchestrator.client.protocol import Assignment, Client, Confinement, command
 from orchestrator.git import call, repository
 from orchestrator.guard import client_environment, secret_names
 from orchestrator.layout import Layout, resources
@@ -23,7 +23,7 @@ from orchestrator.system import files, process, records
 
 
 def write(job: Job) -> Plan:
-    """Decide how the client is started, and write that and the client's files into the folder."""
+    """Decide how the client is started; write that and the client's files into the run's folder."""
     client = registry.of_config(job.config)
     launch = client.launch(_assignment(job, client))
     for name, text in launch.files.items():
@@ -45,7 +45,7 @@ def write(job: Job) -> Plan:
 def _assignment(job: Job, client: Client) -> Assignment:
     root, allow = resources(), job.config.environment_allow
     return Assignment(
-        registry.command(job.config),
+        command(client, job.config),
         job.agent,
         job.role,
         job.folder,
@@ -63,7 +63,7 @@ def _assignment(job: Job, client: Client) -> Assignment:
 
 
 def _confinement(job: Job) -> Confinement:
-    """Commands may write git's folder, but not what is run or believed from there."""
+    """Commands may write git's folder, but not the files in it that git runs or trusts."""
     folder = repository.git_folder(job.layout.root)
     protected = ("hooks", "config", "config.worktree", "info", mark.MARK)
     return Confinement((folder,), tuple(os.path.join(folder, name) for name in protected))
@@ -72,15 +72,14 @@ def _confinement(job: Job) -> Confinement:
 def _budget(job: Job) -> float | None:
     """Return the US dollars that the run may cost: its own cap, or what is left for its task."""
     own, caps = job.agent.budget_usd, job.config.budgets
-    run = caps.run_usd if own is None else own
-    if caps.task_usd is None or job.task is None:
-        return run
-    left = caps.task_usd - job.task.cost_usd
-    return left if run is None else min(run, left)
+    limits = [caps.run_usd if own is None else own]
+    if caps.task_usd is not None and job.task is not None:
+        limits.append(caps.task_usd - job.task.cost_usd)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _environment(job: Job, ignored: Sequence[str]) -> dict[str, str]:
-    """The run's own variables (reference 7), on top of those that the supervisor has."""
+    """Return the run's own variables (reference 7), which are added to the supervisor's."""
     record = job.record
     variables = {
         "ORCHESTRATOR_AGENT": job.agent.name,
@@ -111,26 +110,23 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
     nowhere = "the-scheduler-pushes-when-the-run-is-done"
     for remote in filter(None, (job.record.remote, job.record.push_remote)):
         settings[f"remote.{remote}.pushurl"] = nowhere
-    # Git adds ours to a remote's own push addresses: those lead nowhere too.
+    # Git also uses the remotes' own push addresses: these must lead nowhere, too.
     for number, address in enumerate(job.record.push_addresses):
         settings[f"url.{nowhere}/{number}.insteadOf"] = address
     return settings
 
 
 def _ignore_file(job: Job, ignored: Sequence[str]) -> str:
-    """Write the run's own ignore file for git: the person's, and the `ignored` paths.
-
-    What git tracks already is not concerned.
-    """
+    """Write the run's ignore file for git: the user's own file, and the `ignored` paths."""
     known = repository.settings(job.layout.root, "core.excludesFile").get("core.excludesfile")
-    # The place where git looks without that setting: gitignore(5).
+    # Where git looks without that setting: gitignore(5).
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     theirs = os.path.expanduser(known[-1] if known else os.path.join(config, "git", "ignore"))
     try:
         with open(theirs, encoding="utf-8", errors="surrogateescape") as file:
             own = file.read()
     except OSError:
-        own = ""  # git passes over one that is not there, or that it may not read
+        own = ""  # git ignores a file that is missing or that it may not read
     path = os.path.join(job.folder, "ignore")
     text = "\n".join([own.rstrip("\n"), *(f"/{name}" for name in ignored), ""])
     files.write_atomic(path, text.encode("utf-8", "surrogateescape"))
@@ -140,19 +136,15 @@ def _ignore_file(job: Job, ignored: Sequence[str]) -> str:
 def _own_command(layout: Layout) -> str:
     """Make sure that a folder holds an `orchestrator` command; return the folder for PATH.
 
-    It stands first there, so its name is one that no commit can know: what came with one would be
-    an agent's `git`, or its client.
+    It is the first folder of the PATH. Its name has a part that no commit can know: otherwise a
+    folder that came with a commit could replace an agent's `git`, or its client.
     """
     folder = os.path.join(layout.cache, f"bin-{mark.key(layout)[:8]}")
     path = os.path.join(folder, "orchestrator")
     text = f'#!/bin/sh\nexec {shlex.join(process.own_program())} "$@"\n'.encode()
-    try:
-        with open(path, "rb") as file:
-            if file.read() == text:
-                return folder
-    except FileNotFoundError:
+    if not files.holds(path, text):
         files.make_folder(folder)
-    files.write_atomic(path, text, 0o700)
+        files.write_atomic(path, text, 0o700)
     return folder
 
 
@@ -163,7 +155,7 @@ def start(journal: Journal, plan: Plan) -> None:
     """Start the client; the record names it before it executes its first instruction.
 
     The child waits on a pipe until its pid is in the journal. If this process dies before that, the
-    child reads the pipe's end and exits: no client runs that the record does not name.
+    child reads the end of the pipe and exits, so every client that runs is in a record.
     """
     client = registry.named(plan.client)
     variables = client_environment.for_client(
@@ -195,7 +187,7 @@ def start(journal: Journal, plan: Plan) -> None:
 def _become_client(
     journal: Journal, plan: Plan, variables: dict[str, str], go: int, errors: int
 ) -> None:
-    """In the forked child: wait for the word, then turn into the client. Never returns."""
+    """In the forked child: wait for the go-ahead, then become the client. Never returns."""
     program = plan.argv[0]
     try:
         os.setsid()

@@ -1,7 +1,7 @@
 """The first stage of a run: its worktree and branch, its instructions, and how its client starts.
 
-The stage may be killed anywhere. Started again, it does everything again, and finds done what an
-earlier process had done.
+The stage may be killed at any instant. Started again, it does everything again; what an earlier
+process did is already done then.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -9,12 +9,7 @@ earlier process had done.
 import os
 
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
-from orchestrator.git import (
-    base_branch,
-    repository,
-    worktree,
-    worktree_commands,
-)
+from orchestrator.git import base_branch, repository, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome
 from orchestrator.project import faults, run_record
@@ -26,8 +21,8 @@ from orchestrator.run.journal import Journal, Plan
 def prepare(journal: Journal) -> Plan | None:
     """Prepare everything that the client needs; return how to start the client.
 
-    On None the run is finished, or is `concluding` because only the delivery is left to do. A
-    fault of the system finishes the run and does not count as an attempt.
+    None means that the run is finished, or that it is `concluding` because only the delivery is
+    left to do. A system fault finishes the run and does not count as an attempt.
     """
     try:
         if run_record.stop_reason(journal.folder):
@@ -35,7 +30,7 @@ def prepare(journal: Journal) -> Plan | None:
             return None
         job = Job.load(journal)
         if not job.is_ours:
-            # A tick that was killed between the run's record and its claim left a run without task.
+            # A tick that was killed before it claimed the task left a run without a task.
             gone = "no_result: its task was never claimed, or moved away"
             journal.finish(Outcome("interrupted", gone))
             return None
@@ -52,7 +47,7 @@ def prepare(journal: Journal) -> Plan | None:
     except worktree.BranchHeld as error:
         journal.finish(Outcome("needs_human", question=error.message))
     except (OrchestratorError, OSError) as error:
-        # A broken template, a full disk, a failing git: no attempt at the task could help.
+        # A broken template, a full disk, a failing git: another attempt at the task cannot help.
         journal.finish(faults.outcome(error))
     return None
 
@@ -60,14 +55,14 @@ def prepare(journal: Journal) -> Plan | None:
 def _is_done_already(job: Job) -> bool:
     """Whether an earlier run did the work, and only its delivery is left to do.
 
-    A fault of the system kept that run from delivering; nobody should pay for the same work twice.
+    A system fault kept that run from delivering; the same work must not be paid for twice.
     """
     left = job.record.undelivered
     return left is not None and base_branch.tip(job.layout.root, job.record.branch) == left.head
 
 
 def _check_out(job: Job, start: start_point.Start) -> bool:
-    """Bring worktree and branch into the state that the run starts from; return whether it is new.
+    """Bring worktree and branch into the run's first state; return whether the worktree is new.
 
     What an earlier run left in the worktree is kept under a rescue ref.
     """
@@ -86,7 +81,7 @@ def _check_out(job: Job, start: start_point.Start) -> bool:
 
 
 def _take_up(job: Job, branch: str, start: start_point.Start) -> None:
-    """Check out the task's branch, and note what had to give way."""
+    """Check out the task's branch, and note which commits gave way."""
     root, here, former = job.layout.root, start.here, start.former
     base = former[1] if former else start.commit
     worktree.take_up_branch(root, job.path, branch, base, here, start.there, start.rescue)
@@ -98,11 +93,11 @@ def _take_up(job: Job, branch: str, start: start_point.Start) -> None:
 
 
 def _run_hook(job: Job) -> None:
-    """Run `hooks.after_create` in a new worktree; a failing hook is a fault of the system."""
+    """Run `hooks.after_create` in a new worktree; a failing hook is a system fault."""
     variables = user_commands.check_environment(job.config, job.agent, job.layout)
     try:
         user_commands.run_hook(job.config, "after_create", job.path, variables)
     except SystemFault:
-        # Made again next time, so that the hook gets its second chance.
+        # Created again next time, so that the hook runs again.
         worktree_commands.remove(job.layout.root, job.path)
         raise

@@ -1,4 +1,4 @@
-"""What an agent is told: instructions and prompt, rendered from templates, briefs and skills.
+"""An agent's instructions and prompt, rendered from templates, briefs and skills.
 
 The two templates are in `plugin/templates/`. Task titles, bodies and reports are values there,
 never template text, and stand in fences that they cannot close.
@@ -19,10 +19,10 @@ from orchestrator.model import OUTCOMES, Agent, Config, Role, Task
 from orchestrator.system import files
 from orchestrator.text import quoting, templates
 
-#: Characters of quoted text that reach an agent. All of them together, in UTF-8's longest form,
-#: stay below templates.MAX_OUTPUT: no task is too long to be given out.
+#: The most characters per kind of quoted text. Their sum, with four bytes per character, stays
+#: below templates.MAX_OUTPUT, so no task is too long for a prompt.
 LIMITS = {"body": 80_000, "reviewed": 30_000, "history": 60_000, "global": 40_000, "latest": 8_000}
-#: Entries of a task's history that are told; the ones before are counted.
+#: Entries of a task's history in the instructions; earlier entries are only counted.
 MAX_ENTRIES = 50
 _INSTRUCTIONS, _PROMPT = "agent_instructions.md.j2", "prompt.md.j2"
 
@@ -59,7 +59,7 @@ class Facts(NamedTuple):
     project: str
     run_id: str
     attempt: int
-    #: The ref with what the attempt before left uncommitted.
+    #: The ref with the uncommitted changes of an earlier attempt.
     rescue: str | None
     review: UnderReview | None
     global_instructions: str
@@ -69,7 +69,7 @@ class Facts(NamedTuple):
     #: Whether the agent's commands run in a sandbox, and whether the agent may change files.
     confined: bool
     writes: bool
-    #: With what the agent reports: "End with ...".
+    #: How the agent reports: "End with ...".
     report: str
     #: The ref of commits that are not on the branch any more, because others pushed to it.
     replaced: str | None = None
@@ -99,7 +99,7 @@ def instructions(facts: Facts) -> str:
 def prompt(facts: Facts) -> str:
     """Return the client's standard input: who the agent is, and the latest feedback on its task.
 
-    A resumed conversation has seen the rest. Raises OrchestratorError if the template fails.
+    Raises OrchestratorError if the template fails.
     """
     history = facts.history
     newest = {entry["kind"]: place for place, entry in enumerate(history)}
@@ -110,7 +110,7 @@ def prompt(facts: Facts) -> str:
 
 
 def _shipped(name: str, project: str, variables: Mapping[str, object]) -> str:
-    """Render one of the two templates that are shipped."""
+    """Render one of the two shipped templates."""
     path = os.path.join(resources(), "plugin", "templates", name)
     try:
         with open(path, encoding="utf-8") as file:
@@ -130,10 +130,10 @@ def _render(
 
 
 def skill(own_folder: str, name: str, *arguments: object) -> str:
-    """Return the text of a skill, below its front matter: the one place where a craft is written.
+    """Return the text of a skill, below its front matter.
 
-    `NAME.md` in `own_folder` (`.orchestrator/commands/`) goes before the shipped one. It is text,
-    never a template; `$0`, `$1`, ... become the arguments, as the client does it. Raises
+    `NAME.md` in `own_folder` (`.orchestrator/commands/`) replaces the shipped skill. It is text,
+    never a template; `$0`, `$1`, ... become the arguments, as in the client. Raises
     OrchestratorError.
     """
     own = os.path.join(own_folder, f"{name}.md")

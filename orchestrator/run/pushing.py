@@ -4,8 +4,6 @@ A refusal that every task would get is a fault of the system; one of these very 
 work's failure (reference 9.8).
 """
 
-from __future__ import annotations
-
 import re
 
 from orchestrator.errors import GitError, OrchestratorError, SystemFault

@@ -4,13 +4,11 @@ A fault that every task would meet (the base branch is gone, a name is impossibl
 before anybody pays for a client.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 from typing import NamedTuple
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import base_branch, remotes, repository, work_branch
+from orchestrator.git import base_branch, repository, work_branch
 from orchestrator.model import PullRequest
 from orchestrator.pulls import forges
 from orchestrator.run import pushing
@@ -126,20 +124,17 @@ def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     names = _remotes(job)
     folders = work_branch.parents_of(work) if work else []
     local = {f"refs/heads/{x}": x for x in (base, work, former, *folders) if x}
-    kept = [remotes.kept(names.base, base)] if names.base else []
-    if work and names.push:
-        kept.append(remotes.kept(names.push, work))
-    seen = repository.refs(job.layout.root, *local, *kept)
+    seen = repository.refs(job.layout.root, *local)
     here = {branch: seen[ref] for ref, branch in local.items() if ref in seen}
     there: dict[str, str] = {}
     together = names.push == names.base and names.push_address is None
     if names.base:
         wanted = [base, work] if work and together else [base]
         watched = folders if together else []
-        there = base_branch.fetch(job.layout, names.base, wanted, seen=seen, watched=watched)
+        there = base_branch.fetch(job.layout, names.base, wanted, watched=watched)
     if work and names.push and not together:
         found = base_branch.fetch(
-            job.layout, names.push, [work], seen=seen, address=names.push_address, watched=folders
+            job.layout, names.push, [work], address=names.push_address, watched=folders
         )
         there = {**found, **there}
     return _Found(names, here, there)

@@ -1,40 +1,36 @@
 """The supervisor: one small process that owns one run from its first file to its last.
 
-It is forked off by a tick and goes through three stages under one process id, each starting from
-what the run's journal says, the later ones in a fresh process image (exec):
+A tick forks it. It goes through three stages under one process id. Each stage starts from the run's
+journal, the later stages in a fresh process image (exec):
 
     prepare   worktree, branch, instructions; then the client is started
-    watch     the client is waited for, or ended when it passes a limit
+    watch     waits for the client, or ends it when it passes a limit
     conclude  outcome, checks, push, pull request
 
-Then it becomes a tick, so that the next work starts at once. Killed at any instant, it is started
-again by the next tick and goes on where the journal stops. While it waits it holds little memory,
-which is why this module imports next to nothing.
+Then it becomes a tick, so that the next work starts at once. If it is killed, the next tick starts
+it again, and it continues where the journal stops. While it waits it should hold little memory, so
+this module imports next to nothing.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from orchestrator.project import run_record
 from orchestrator.run import watch
 from orchestrator.run.journal import Journal
 from orchestrator.system import locks, process
 
-if TYPE_CHECKING:
-    pass
-
 
 def main(folder: str, lock_descriptor: int | None = None) -> int:
-    """Go on with the run in `folder`, from wherever its journal says it is.
+    """Continue the run in `folder` from the stage in its journal.
 
     `lock_descriptor` is the agent's lock, handed from stage to stage. Returns only if another
     process owns the run; otherwise the process becomes the next stage, or a tick.
     """
     agent_folder = os.path.dirname(os.path.dirname(folder))
-    # A second of patience: others take the lock for a moment, to see whether it is held.
+    # Waits one second: other processes take the lock for a moment, to see whether it is held.
     lock = locks.Lock(os.path.join(agent_folder, "lock"), wait=1.0)
     if lock_descriptor is not None:
         lock.descriptor = lock_descriptor
@@ -56,24 +52,26 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
     me, before = process.known(os.getpid()), record.supervisor
     journal = Journal(folder, record._replace(supervisor=me))
     if record.status == "starting":
-        # From the beginning, even if an earlier supervisor had finished its preparation: if the
-        # machine went down after that, what git wrote may be lost.
+        # From the beginning, even if an earlier supervisor had finished the preparation: after a
+        # power cut, what git wrote may be lost.
         from orchestrator.run import launch, prepare
 
         plan = prepare.prepare(journal)
         if plan is not None:
             launch.start(journal, plan)
-            become(folder, lock)
+            _become_stage(folder, lock)
     elif me != before:
         journal.write_surely(journal.record)
     if journal.record.status == "running":
-        become(watch.watch(journal), lock)
+        _become_stage(watch.watch(journal), lock)
     if journal.record.status == "concluding":
         from orchestrator.run import conclude
 
         conclude.conclude(journal)
     lock.close()
-    become_tick(journal.record.project)
+    # The tick waits for a tick that runs already, so that it sees the end of this run.
+    os.chdir(journal.record.project)
+    _become("_after_run", journal.record.project)
     return 0
 
 
@@ -95,9 +93,9 @@ def _is_same_folder(one: str, other: str) -> bool:
 def start(folder: str) -> int:
     """Fork a detached supervisor for the run in `folder`; return its pid.
 
-    A fork, because the tick has loaded already what the first stage needs: the client starts
-    sooner by an interpreter's start and its imports. The child has a session of its own and no
-    descriptor of ours but its log, so no pipe of ours can break under it.
+    A fork, because the tick has already loaded what the first stage needs: the client starts
+    sooner. The child has a session of its own and no inherited descriptor, so the end of the tick's
+    pipes cannot break it.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -120,15 +118,12 @@ def start(folder: str) -> int:
         os._exit(1)
 
 
-def become(folder: str, lock: locks.Lock) -> None:
-    """Become the run's next stage: same process, fresh image, the lock still held."""
+def _become_stage(folder: str, lock: locks.Lock) -> None:
+    """Become the run's next stage in a fresh process image; the lock stays held."""
     os.set_inheritable(lock.descriptor, True)
-    words = [*process.own_program(), "_run", folder, str(lock.descriptor)]
-    os.execv(words[0], words)
+    _become("_run", folder, str(lock.descriptor))
 
 
-def become_tick(project: str) -> None:
-    """Become a tick that waits for a tick under way, so that this run's end is surely seen."""
-    os.chdir(project)
-    words = [*process.own_program(), "_after_run", project]
+def _become(*arguments: str) -> None:
+    words = [*process.own_program(), *arguments]
     os.execv(words[0], words)

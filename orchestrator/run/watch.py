@@ -22,42 +22,43 @@ if TYPE_CHECKING:
     from orchestrator.client.protocol import Client
     from orchestrator.model import Agent
 
-#: Bytes of output after which a run is taken for a runaway.
+#: Bytes of output above which a run is ended.
 MAX_OUTPUT = 512 * 1024 * 1024
-#: Bytes of a line of output that are looked at together.
+#: Bytes of a line of output that are read at once.
 MAX_LINE = 16 * 1024 * 1024
-#: Seconds that the client may live on after its result line (background work can hold it open).
+#: Seconds that the client may run on after its result line (background work can keep it running).
 LINGER_SECONDS = 60.0
 #: Longest time between two looks at the clock and the output.
 POLL_SECONDS = 1.0
+_OUTPUTS = (run_record.STREAM, run_record.STDERR)
+_ENDED_CHILD = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def watch(journal: Journal) -> str:
-    """Wait for the client's end, or end it when it passes a limit; write down what happened.
+    """Wait for the client's end, or end it when it passes a limit; record how it ended.
 
-    The client may not be a child of this process, when an earlier supervisor died: then its end is
-    seen by its identity, and its exit code stays unknown. Returns the run's folder, which may have
-    been moved meanwhile.
+    The client is not a child of this process if an earlier supervisor started it: then its end is
+    recognised by its pid and start time, and its exit code stays unknown. Returns the run's folder,
+    which may have been moved meanwhile.
     """
     process.adopt_orphans()
-    # The run's files stay in reach wherever a person moves the project meanwhile.
+    # From inside the run's folder, its files are found even if a person moves the project.
     os.chdir(journal.folder)
     record = journal.record
     if record.client is None:
         raise RuntimeError(f"{journal.folder}: the record names no client")
     plan = journal.plan()
-    adapter = registry.named(plan and plan.client)
-    waiting = _Waiting(record.client, record.settings, adapter)
-    limit = waiting.until_over()
+    waiting = _Waiting(record.client, record.settings, registry.named(plan and plan.client))
+    limit = waiting.until_ended()
     pid, identity, me = record.client.pid, record.client.identity, os.getpid()
     if limit:
         process.end_run(pid, identity, record.id, reap=waiting.poll, keeper=me)
     waiting.finish()
-    # What the client left behind, wherever it hides, ends with it.
+    # End every process that the client left, also those outside its process group.
     process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
     journal.folder = os.getcwd()
-    for name in (run_record.STREAM, run_record.STDERR):
-        files.flush(journal.path(name))  # must not be lost where the record says that it ended
+    for name in _OUTPUTS:
+        files.flush(journal.path(name))  # before the record says that the client ended
     short = disk.shortage(journal.folder)
     ended = Ended(waiting.exit_code, waiting.signal, limit, short, time.time())
     journal.write_surely(record._replace(ended=ended, status="concluding"))
@@ -65,37 +66,36 @@ def watch(journal: Journal) -> str:
 
 
 class _Waiting:
-    """The wait for one client, from within the run's folder."""
+    """The wait for one client, from inside the run's folder."""
 
     def __init__(self, client: ClientProcess, limits: Agent, adapter: Client) -> None:
         self.pid, self.identity = client.pid, client.identity
         self.exit_code: int | None = None
         self.signal: int | None = None
-        self.limits = limits
-        self._outputs = (run_record.STREAM, run_record.STDERR)
+        self._limits = limits
         self._client = adapter
         self._result_at: float | None = None
         self._offset = 0
         self._wake, wake_write = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(wake_write, False)
-        # Signals only wake the loop below, which looks at the world itself.
+        # A signal only wakes the loop below, which then looks what has changed.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.set_wakeup_fd(wake_write)
 
-    def until_over(self) -> str | None:
-        """Wait; return the limit that was passed, or None when the client ended by itself."""
+    def until_ended(self) -> str | None:
+        """Wait; return the limit that was passed, or None if the client ended by itself."""
         # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old.
         began = changed = time.monotonic()
-        size = -1
-        runtime, stall = self.limits.max_runtime_seconds, self.limits.stall_seconds
+        size = 0
+        runtime, stall = self._limits.max_runtime_seconds, self._limits.stall_seconds
         step = min([POLL_SECONDS, *(x / 4 for x in (runtime, stall) if x)])
         while not self.poll():
             if run_record.stop_reason(os.curdir):
                 return "stopped"
             now = time.monotonic()
-            latest = self._output_size()
+            latest = sum(os.stat(path).st_size for path in _OUTPUTS if os.path.exists(path))
             if latest != size:
                 size, changed = latest, now
                 self._look_for_result(now)
@@ -116,18 +116,15 @@ class _Waiting:
         """Return whether the client is dead; its exit status is left for `finish`."""
         self.reap_adopted()
         try:
-            # Not reaped yet: while it is a zombie nobody else can get its process group's id.
-            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                return False
+            # Not reaped yet: as long as it is a zombie, no other process gets its group's id.
+            return os.waitid(os.P_PID, self.pid, _ENDED_CHILD) is not None
         except ChildProcessError:
             return not process.is_alive(self.pid, self.identity)
-        return True
 
     def reap_adopted(self) -> None:
-        """Let go of the client's orphans that have ended."""
-        wanted = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        """Reap orphans of the client that have ended."""
         with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitid(os.P_ALL, 0, wanted)) and ended.si_pid != self.pid:
+            while (ended := os.waitid(os.P_ALL, 0, _ENDED_CHILD)) and ended.si_pid != self.pid:
                 os.waitpid(ended.si_pid, 0)
 
     def finish(self) -> None:
@@ -135,32 +132,20 @@ class _Waiting:
         try:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:
-            return  # not our child: its id may be somebody else's by now
-        process.kill_group(self.pid)
+            return  # not a child of this process: another process may have its id by now
+        process.signal_group(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):
             self.signal = os.WTERMSIG(status)
         else:
             self.exit_code = os.WEXITSTATUS(status)
 
-    def _output_size(self) -> int:
-        total = 0
-        for path in self._outputs:
-            try:
-                total += os.stat(path).st_size
-            except FileNotFoundError:
-                continue
-        return total
-
     def _look_for_result(self, now: float) -> None:
         """Note when the stream's last line has come."""
-        try:
-            with open(self._outputs[0], "rb") as stream:
-                stream.seek(self._offset)
-                # A line that is not whole yet is read again.
-                while (line := stream.readline(MAX_LINE)).endswith(b"\n") or len(line) == MAX_LINE:
-                    self._offset += len(line)
-                    if self._client.is_last_line(line):
-                        self._result_at = now
-        except FileNotFoundError:
-            return
+        with open(run_record.STREAM, "rb") as stream:
+            stream.seek(self._offset)
+            # A line that is not complete yet is read again.
+            while (line := stream.readline(MAX_LINE)).endswith(b"\n") or len(line) == MAX_LINE:
+                self._offset += len(line)
+                if self._client.is_last_line(line):
+                    self._result_at = now

@@ -13,7 +13,7 @@ import subprocess
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.schedule.entry import Entry
-from orchestrator.schedule.kind import Kind, State, unavailable
+from orchestrator.schedule.kind import Kind, State
 
 #: Seconds for one call of `crontab`.
 _TIMEOUT = 20.0
@@ -29,42 +29,85 @@ _QUOTED = {"'": "'\"'\"'", "%": "'\\%'", "\\": "\\''"}
 
 
 class Cron(Kind):
+    program = "crontab"
+    instead = (
+        "install it (Debian and Ubuntu: apt install cron), or use --schedule systemd or launchd"
+    )
     token_place = "add the line {name}=<the token> at the top of your crontab (crontab -e)"
 
-    def require(self) -> None:
-        _program()
-
     def put(self, entry: Entry) -> list[str]:
-        text, wanted = _read(), block(entry)
+        text, wanted = self._read(), block(entry)
         rest = without(text, entry.name)
         if text.count(wanted) == 1 and rest == text.replace(wanted, b""):
             return []
         gap = b"" if not rest or rest.endswith(b"\n") else b"\n"
-        _write(rest + gap + wanted)
+        self._write(rest + gap + wanted)
         return ["your crontab: a marked block"]
 
     def take(self, name: str) -> list[str]:
-        text = _read_if_any()
+        text = self._read_if_any()
         rest = without(text, name)
         if rest == text:
             return []
-        _write(rest)
+        self._write(rest)
         return ["the marked block in your crontab"]
 
     def has_any(self) -> bool:
-        return f"# >>> {_MARK} ".encode() in _read_if_any()
+        return f"# >>> {_MARK} ".encode() in self._read_if_any()
 
     def state(self, entry: Entry) -> State:
-        text = _read()
+        text = self._read()
         if block(entry) in text:
             return "there"
         return "gone" if without(text, entry.name) == text else "changed"
 
     def environment(self, name: str, token: str) -> dict[str, str]:
         """Return the variables that the crontab sets before the entry's block (crontab(5))."""
-        before = _read().partition(f"# >>> {_MARK} {name} >>>".encode())[0].decode(errors="replace")
+        mark = f"# >>> {_MARK} {name} >>>".encode()
+        before = self._read().partition(mark)[0].decode(errors="replace")
         found = re.findall(r"^[ \t]*([A-Za-z_]\w*)[ \t]*=[ \t]*(.*?)[ \t]*$", before, re.MULTILINE)
         return {key: re.sub(r"^(['\"])(.*)\1$", r"\2", value) for key, value in found}
+
+    # --- the program ---------------------------------------------------------------------------
+
+    def _read(self) -> bytes:
+        """Return the user's crontab; empty if the user has no crontab."""
+        return self._call("read", "-l")
+
+    def _read_if_any(self) -> bytes:
+        """Return the user's crontab; empty if the machine has no crontab program."""
+        return self._read() if shutil.which(self.program) else b""
+
+    def _write(self, text: bytes) -> None:
+        self._call("written", "-" if text else "-r", stdin=text)
+        if self._read() != text:
+            message = "the crontab does not contain the entry that was just written"
+            raise OrchestratorError(message, "see: crontab -l", code="crontab_failed")
+
+    def _call(self, verb: str, argument: str, stdin: bytes = b"") -> bytes:
+        environment = {**os.environ, "LC_ALL": "C"}
+        self.require()
+        try:
+            done = subprocess.run(
+                (self.program, argument),
+                input=stdin,
+                capture_output=True,
+                timeout=_TIMEOUT,
+                env=environment,
+            )
+            code, out, said = done.returncode, done.stdout, done.stderr
+        except subprocess.TimeoutExpired:
+            code, out, said = -1, b"", f"no end within {_TIMEOUT:.0f} s".encode()
+        if code == 0:
+            return out
+        if verb == "read" and any(re.search(pattern, said, re.IGNORECASE) for pattern in _NONE_YET):
+            return b""
+        reason = b"; ".join(said.strip().splitlines()).decode(errors="replace")
+        raise OrchestratorError(
+            f"the crontab cannot be {verb}: {reason or f'crontab exited {code}'}",
+            "nothing was changed; try: crontab -l",
+            code="crontab_failed",
+        )
 
 
 # --- the block of a project --------------------------------------------------------------------
@@ -96,56 +139,3 @@ def without(text: bytes, name: str) -> bytes:
     for pattern in (whole, torn, end):
         text = re.sub(pattern, b"", text, flags=re.MULTILINE)
     return text
-
-
-# --- the program -------------------------------------------------------------------------------
-
-
-def _program() -> str:
-    found = shutil.which("crontab")
-    if found is None:
-        raise unavailable(
-            "this machine has no crontab program",
-            "install it (Debian and Ubuntu: apt install cron), or use --schedule systemd or "
-            "launchd",
-        )
-    return found
-
-
-def _read() -> bytes:
-    """Return the user's crontab; empty if the user has no crontab."""
-    return _call("read", "-l")
-
-
-def _read_if_any() -> bytes:
-    """Return the user's crontab; empty if the machine has no crontab program."""
-    return _read() if shutil.which("crontab") else b""
-
-
-def _write(text: bytes) -> None:
-    _call("written", "-" if text else "-r", stdin=text)
-    if _read() != text:
-        message = "the crontab does not contain the entry that was just written"
-        raise OrchestratorError(message, "see: crontab -l", code="crontab_failed")
-
-
-def _call(verb: str, argument: str, stdin: bytes = b"") -> bytes:
-    environment = {**os.environ, "LC_ALL": "C"}
-    words = (_program(), argument)
-    try:
-        done = subprocess.run(
-            words, input=stdin, capture_output=True, timeout=_TIMEOUT, env=environment
-        )
-        code, out, said = done.returncode, done.stdout, done.stderr
-    except subprocess.TimeoutExpired:
-        code, out, said = -1, b"", f"no end within {_TIMEOUT:.0f} s".encode()
-    if code == 0:
-        return out
-    if verb == "read" and any(re.search(pattern, said, re.IGNORECASE) for pattern in _NONE_YET):
-        return b""
-    reason = b"; ".join(said.strip().splitlines()).decode(errors="replace")
-    raise OrchestratorError(
-        f"the crontab cannot be {verb}: {reason or f'crontab exited {code}'}",
-        "nothing was changed; try: crontab -l",
-        code="crontab_failed",
-    )

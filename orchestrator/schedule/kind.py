@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from abc import ABC, abstractmethod
 from glob import escape, glob
 from typing import ClassVar, Literal
@@ -23,12 +24,16 @@ class Kind(ABC):
     Methods raise OrchestratorError if the schedule's own program refuses, and OSError.
     """
 
+    #: The schedule's own program, and what to do on a machine without it.
+    program: ClassVar[str]
+    instead: ClassVar[str]
     #: How a long-lived token, in the variable `name`, reaches the clients of this schedule's ticks.
     token_place: ClassVar[str]
 
-    @abstractmethod
     def require(self) -> None:
         """Raise OrchestratorError if this kind of schedule is not available."""
+        if shutil.which(self.program) is None:
+            raise unavailable(f"this machine has no {self.program} program", self.instead)
 
     @abstractmethod
     def put(self, entry: Entry) -> list[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import plistlib
-import shutil
-import sys
 
 from orchestrator.schedule.entry import Entry
-from orchestrator.schedule.kind import FileKind, run, unavailable
+from orchestrator.schedule.kind import FileKind, run
 
 
 class Launchd(FileKind):
+    program = "launchctl"
+    instead = "on macOS it is in /bin; elsewhere, use --schedule cron or systemd"
     token_place = "launchctl setenv {name} <the token> (once after each login)"
     check = "launchctl print gui/{user}/com.orchestrator.{name}"
     load = ("launchctl bootstrap gui/{user} {folder}/com.orchestrator.{name}.plist",)
@@ -20,12 +20,6 @@ class Launchd(FileKind):
     @property
     def folder(self) -> str:
         return os.path.expanduser("~/Library/LaunchAgents")
-
-    def require(self) -> None:
-        if _platform() != "darwin":
-            raise unavailable("only macOS has launchd", "use --schedule cron or systemd")
-        if shutil.which("launchctl") is None:
-            raise unavailable("launchctl is not on the PATH", "it is in /bin on macOS")
 
     def texts(self, entry: Entry) -> dict[str, bytes]:
         """Return the property list (launchd.plist(5))."""
@@ -44,7 +38,3 @@ class Launchd(FileKind):
     def environment(self, name: str, token: str) -> dict[str, str]:
         is_set, said = run("launchctl", "getenv", token)
         return {token: said} if is_set and len(said.split()) == 1 else {}
-
-
-def _platform() -> str:
-    return sys.platform

@@ -16,7 +16,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from orchestrator import __version__
@@ -46,13 +46,10 @@ def launcher() -> str:
     return os.path.join(folder(), "bin", "orchestrator")
 
 
-@contextlib.contextmanager
-def changing() -> Iterator[None]:
-    """Hold the lock for changes of copies, launcher and schedules. Raises LockHeld."""
+def changing() -> locks.Lock:
+    """Return the lock for changes of copies, launcher and schedules."""
     os.makedirs(folder(), exist_ok=True)
-    lock = locks.Lock(os.path.join(folder(), "install.lock"), _LOCK_WAIT)
-    with contextlib.closing(lock), lock:
-        yield
+    return locks.Lock(os.path.join(folder(), "install.lock"), _LOCK_WAIT)
 
 
 def _started() -> str | None:
@@ -189,14 +186,9 @@ def _used() -> set[str]:
     """Return the copies that another process, usually a run, was started from or was given."""
     import psutil
 
-    words: set[str] = set()
-    for each in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            words.update(each.cmdline() if each.pid != os.getpid() else ())
+    others = [each for each in psutil.process_iter(["cmdline"]) if each.pid != os.getpid()]
+    words = {word for each in others for word in each.info["cmdline"] or ()}
     base = folder() + os.sep
-    paths = {os.path.realpath(word) + os.sep for word in words if word.startswith(base)}
-    return {
-        copy
-        for copy in _copies()
-        if any(path.startswith(os.path.realpath(copy) + os.sep) for path in paths)
-    }
+    paths = [os.path.realpath(word) + os.sep for word in words if word.startswith(base)]
+    roots = {copy: os.path.realpath(copy) + os.sep for copy in _copies()}
+    return {copy for copy, root in roots.items() if any(path.startswith(root) for path in paths)}

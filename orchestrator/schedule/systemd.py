@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 
 from orchestrator.schedule.entry import Entry
 from orchestrator.schedule.kind import FileKind, run, unavailable
 
 
 class Systemd(FileKind):
+    program = "systemctl"
+    instead = "use --schedule cron"
     token_place = (
         "add {name}=<the token> to ~/.config/environment.d/orchestrator.conf (mode 600), and log "
         "in again"
@@ -30,8 +31,7 @@ class Systemd(FileKind):
         return os.path.join(config, "systemd", "user")
 
     def require(self) -> None:
-        if shutil.which("systemctl") is None:
-            raise unavailable("this machine has no systemctl", "use --schedule cron")
+        super().require()
         is_there, said = run("systemctl", "--user", "show-environment")
         if not is_there:
             raise unavailable(

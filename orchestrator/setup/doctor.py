@@ -15,7 +15,7 @@ from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.project import faults, mark
 from orchestrator.setup import probes, schedule_probe, state_probe
-from orchestrator.setup.subject import Subject
+from orchestrator.setup.probes import Subject
 from orchestrator.text.words import span
 from orchestrator.tick import lock, problems
 
@@ -37,15 +37,16 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         _hold,
         state_probe.clock,
         state_probe.leftovers,
-        lambda subject: schedule_probe.look(
-            layout, registry.of_config(subject.loaded.config), variables, list(findings)
-        ),
+        lambda subject: schedule_probe.look(subject, list(findings)),
     ]
     for check in checks:
         try:
             findings += check(subject)
-        except (OrchestratorError, OSError) as error:
-            findings.append(_could_not_look(error))
+        except OrchestratorError as error:
+            findings.append(fail(error.code, error.message, error.hint or "fix that first"))
+        except OSError as error:
+            message = f"{error.filename or 'a file'}: {error.strerror or error}"
+            findings.append(fail("permissions", message, "check its owner and its permissions"))
     # A hold and a probe may find the same.
     return list(dict.fromkeys(findings))
 
@@ -60,13 +61,6 @@ def without_project(error: OrchestratorError, cwd: str) -> list[Finding]:
     """Return the findings that are possible without a project."""
     hint = error.hint or "change to your project's folder, or name it with --project"
     return [probes.python(), probes.git_program(cwd), fail("project", error.message, hint)]
-
-
-def _could_not_look(error: OrchestratorError | OSError) -> Finding:
-    if isinstance(error, OrchestratorError):
-        return fail(error.code, error.message, error.hint or "fix that first")
-    message = f"{error.filename or 'a file'}: {error.strerror or error}"
-    return fail("permissions", message, "check its owner and its permissions")
 
 
 def _programs(subject: Subject) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import os
 import shutil
 
 from orchestrator.client import program, registry
+from orchestrator.config import change as config_change
 from orchestrator.config import edit, load
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding
@@ -18,7 +19,7 @@ from orchestrator.model import iso
 from orchestrator.project import mark
 from orchestrator.setup import probes, skills, user_files
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: The permission bits that let other users into a folder.
 OTHERS = 0o077
@@ -65,8 +66,8 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
     if not os.path.lexists(layout.config):
         files.write_atomic(layout.config, first_config(root, start=start), 0o644)
         change.written.append(".orchestrator/agents.yaml (the agents and their limits)")
-    elif start:
-        _unpause(layout, change)
+    elif start and config_change.apply(layout, _started, even_if_broken=True).written:
+        change.written.append(".orchestrator/agents.yaml (paused: false)")
     change.written += user_files.put(layout)
     if commands is None:
         commands = mark.read(layout).get("commands") is not False
@@ -107,19 +108,15 @@ def first_config(root: str, *, start: bool) -> bytes:
     return edit.set_paused(text, not start).encode()
 
 
-def _unpause(layout: Layout, change: Change) -> None:
-    with open(layout.config, encoding="utf-8") as file:
-        text = file.read()
-    started = edit.set_paused(text, False)
-    if started != text:
-        files.write_atomic(layout.config, started.encode(), 0o644)
-        change.written.append(".orchestrator/agents.yaml (paused: false)")
+def _started(text: str) -> str:
+    return edit.set_paused(text, False)
 
 
 def _warnings(layout: Layout) -> list[str]:
     """Return the warnings about missing parts. Starts no program."""
     config = load.settings(layout, write_cache=False).config
-    looked = (program.find(config, layout.root, os.environ), probes.gh_absent(layout, config))
+    found_client = program.find(registry.of_config(config), config, layout.root, os.environ)
+    looked = (found_client, probes.gh_absent(layout, config))
     found = [f"{e.message}; {e.hint}" for e in looked if isinstance(e, Finding)]
     if remotes.url(layout.root, config.remote) is None:
         found.append(f"there is no remote {config.remote!r}: branches stay in this repository")

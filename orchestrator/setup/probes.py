@@ -10,7 +10,9 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping
+from typing import NamedTuple
 
+from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import base_branch, call, remotes, repository, work_branch
@@ -22,6 +24,15 @@ from orchestrator.pulls import forges
 PROBE_TIMEOUT = 10.0
 #: `rev-parse --path-format` needs git 2.31 (its release notes); other options in use are older.
 OLDEST_GIT = (2, 31)
+
+
+class Subject(NamedTuple):
+    """The input of the checks: a project, its configuration, the environment, and the time."""
+
+    layout: Layout
+    loaded: Settings
+    variables: Mapping[str, str]
+    now: float
 
 
 def python() -> Finding:

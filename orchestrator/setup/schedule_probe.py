@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 
 from orchestrator import __version__
+from orchestrator.client import registry
 from orchestrator.client.protocol import Client
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
@@ -19,22 +20,22 @@ from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule
 from orchestrator.schedule.entry import Entry
-from orchestrator.setup.probes import PROBE_TIMEOUT
+from orchestrator.setup.probes import PROBE_TIMEOUT, Subject
 from orchestrator.system import commands
 
 _LEVELS = ("ok", "warn", "fail")
 
 
-def look(
-    layout: Layout, client: Client, variables: Mapping[str, str], here: list[Finding]
-) -> Iterator[Finding]:
+def look(subject: Subject, here: list[Finding]) -> Iterator[Finding]:
     """Check that the installed schedule starts ticks and lacks nothing that this shell has.
 
     `here` has the findings from this shell. Without an installed schedule there are no findings.
     """
+    layout, variables = subject.layout, subject.variables
     entry = mark.schedule(layout)
     if entry is None:
         return
+    client = registry.of_config(subject.loaded.config)
     again = f"orchestrator init --schedule {entry.kind}"
     try:
         state = schedule.state(entry)

@@ -13,9 +13,9 @@ from orchestrator.git import repository
 from orchestrator.project import agent_memory, mark
 from orchestrator.pulls import landing
 from orchestrator.setup import init_project
-from orchestrator.setup.subject import Subject
+from orchestrator.setup.probes import Subject
 from orchestrator.system import files, locks
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.tick import problems
 from orchestrator.upkeep import clean
 

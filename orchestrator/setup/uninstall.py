@@ -18,7 +18,7 @@ from orchestrator.project import agent_memory, mark
 from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.upkeep import clean
 
 #: Seconds to wait for an active tick.
@@ -47,8 +47,7 @@ def carry_out(layout: Layout) -> Change:
     """
     change = Change()
     if os.path.isdir(layout.home):
-        lock = locks.Lock(layout.scheduler_lock, _TICK_WAIT)
-        with contextlib.closing(lock), lock:
+        with locks.Lock(layout.scheduler_lock, _TICK_WAIT):
             require_rest(layout)
             # First, because git must still ignore the product's files in worktrees; otherwise they
             # would be rescued.
@@ -114,6 +113,7 @@ def _take_outside(layout: Layout, change: Change) -> None:
 def _take_scraps(layout: Layout) -> None:
     """Remove the files that only ticks need."""
     files.remove_tree(layout.cache)
+    worktree_commands.prune(layout.root)  # the landing worktree was there
     stores.of_project(layout).take_away()
     for path in (
         layout.hold,
@@ -127,12 +127,8 @@ def _take_scraps(layout: Layout) -> None:
 
 def _take_config(layout: Layout, change: Change) -> None:
     """Remove a configuration that was not edited or committed: `init` would write it again."""
-    try:
-        with open(layout.config, "rb") as file:
-            text = file.read()
-    except OSError:
-        return
     first = [init_project.first_config(layout.root, start=start) for start in (True, False)]
-    if text in first and not call.ask(layout.root, "ls-files", "--", layout.config):
+    is_unedited = any(files.holds(layout.config, text) for text in first)
+    if is_unedited and not call.ask(layout.root, "ls-files", "--", layout.config):
         files.remove(layout.config)
         change.written.append(".orchestrator/agents.yaml (unedited)")

@@ -50,12 +50,10 @@ def run(
         )
     try:
         out, err = child.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:
         _abandon(child)
-        return Finished(None, "", "")
-    except BaseException:
-        signal_group(child.pid, signal.SIGKILL)
-        child.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return Finished(None, "", "")
         raise
     return Finished(child.returncode, out, err)
 

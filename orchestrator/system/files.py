@@ -9,10 +9,14 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import re
 import stat
+from collections.abc import Iterator
 from typing import IO, Any
+
+from orchestrator.system import locks
 
 #: The most bytes that are read of a state file, far more than any state file has.
 MOST_READ = 64 << 20
@@ -21,11 +25,17 @@ MOST_READ = 64 << 20
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = True) -> None:
     """Write `data` to `path` so that a reader, or a crash, sees the old file or the new file.
 
-    The data goes to a temporary file beside it, is flushed to disk, then renamed. After a power cut
-    the old file may be back, unless its folder was flushed afterwards. Without `flush` the content
-    after a power cut is undefined. Raises OSError.
+    After a power cut the old file may be back, unless its folder was flushed afterwards. Without
+    `flush` the content after a power cut is undefined. Raises OSError.
     """
-    beside = beside_of(path)
+    with replacing(path, mode, flush=flush) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: str, mode: int = 0o600, *, flush: bool = True) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` to write; at the end, flush it to disk and rename it."""
+    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         descriptor = os.open(beside, flags, mode)
@@ -36,7 +46,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = Tru
         descriptor = os.open(beside, flags, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             if flush:
                 os.fsync(file.fileno())
@@ -59,11 +69,6 @@ def flush(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def beside_of(path: str) -> str:
-    """Return the path of this process's temporary file (`left_beside` knows the form)."""
-    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
 
 
 def write_json(path: str, value: Any) -> None:
@@ -93,10 +98,27 @@ def read_regular(path: str, limit: int = MOST_READ) -> bytes:
 def read_json(path: str) -> dict[str, Any] | None:
     """Return the JSON object at `path`; None if the file is missing or not a JSON object."""
     try:
-        value = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError):
+        return json_object(read_regular(path))
+    except OSError:
+        return None
+
+
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a text; None if the text is anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def folders(path: str) -> list[str]:
+    """Return the names of the folders in a folder, sorted; links do not count."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def is_plain_name(name: object) -> bool:
@@ -111,42 +133,15 @@ def append_line(path: str, line: str) -> None:
 
     Raises OSError.
     """
-    descriptor = _open_locked(path)
-    try:
+    with locks.Lock(path, math.inf) as lock:
+        descriptor = lock.descriptor
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
         size = os.fstat(descriptor).st_size
         # An incomplete line (a crash, a full disk) must not swallow this line.
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         data = (("\n" if torn else "") + line + "\n").encode()
         if os.write(descriptor, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-    finally:
-        os.close(descriptor)
-
-
-def _open_locked(path: str) -> int:
-    """Open a file of lines to append to it, and lock it; return the descriptor.
-
-    Without the lock, the file's size may show only the first half of another writer's line.
-    """
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_at(descriptor, path):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # Rotated between the two calls: the line belongs into the new file.
-        os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: str) -> bool:
-    """Whether a path still names the file that was opened."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
-        return False
 
 
 def put_aside(path: str, older: str, limit: float) -> bool:
@@ -155,25 +150,17 @@ def put_aside(path: str, older: str, limit: float) -> bool:
     Takes the lock of `append_line`, so that no process writes to it afterwards. Returns False if
     another process appends: a writer that is stopped must not stop this process. Raises OSError.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        if os.fstat(descriptor).st_size <= limit:
-            return False
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_at(descriptor, path):
-            return False
-        os.rename(path, older)
-        return True
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(FileNotFoundError, locks.LockHeld):
+        # Looked at before as well: the lock creates a missing file.
+        if os.lstat(path).st_size > limit:
+            with locks.Lock(path):
+                if os.lstat(path).st_size > limit:
+                    os.rename(path, older)
+                    return True
+    return False
 
 
-#: The form of `beside_of`'s names.
+#: The names of temporary files, also that of `idle.write_stamp`.
 _BESIDE = re.compile(r"\..+\.[0-9]+\.tmp")
 
 
@@ -192,24 +179,19 @@ def unwritable(folder: str) -> tuple[str, str] | None:
 def left_beside(folder: str, before: float) -> list[str]:
     """Return temporary files of killed writers: unchanged since `before` (epoch seconds)."""
     found = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if _BESIDE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                    with contextlib.suppress(FileNotFoundError):
-                        if entry.stat(follow_symlinks=False).st_mtime < before:
-                            found.append(entry.path)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _BESIDE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        found.append(entry.path)
     return found
 
 
 def remove(path: str) -> None:
     """Delete a file that may already be gone."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        return
 
 
 def remove_tree(path: str) -> None:

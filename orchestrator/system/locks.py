@@ -4,10 +4,9 @@
 
 import fcntl
 import os
-import sys
+import re
 import time
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class LockHeld(Exception):
@@ -51,26 +50,24 @@ class Lock:
                     raise LockHeld(self.path) from None
                 time.sleep(0.02)
                 continue
-            if self._is_the_file_at_path():
+            if self._is_at_path():
                 return
-            # An uninstall took the file away: who comes after us makes, and locks, another one.
+            # An uninstall or a rotation took the file away: the next process locks a new file.
             self.close()
 
-    def _is_the_file_at_path(self) -> bool:
+    def _is_at_path(self) -> bool:
+        """Return whether the path still names the file that was opened."""
         try:
             return os.path.samestat(os.fstat(self.descriptor), os.lstat(self.path))
         except FileNotFoundError:
             return False
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
+            # Also free for a forked child, which has a copy of the descriptor.
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            self.close()
 
     def close(self) -> None:
         """Let go of the file itself (and so of the lock)."""
@@ -111,18 +108,16 @@ def holder(path: str) -> Holder | None:
 
 def _locking_process(path: str) -> int | None:
     """Return the process that the kernel names as the lock's holder (Linux; see proc_locks(5))."""
-    if sys.platform != "linux":
-        return None
     try:
         inode = os.stat(path).st_ino
         with open("/proc/locks", encoding="ascii", errors="replace") as file:
-            rows: list[Any] = [line.split() for line in file]
+            text = file.read()
     except OSError:
         return None
-    for row in rows:
-        if "->" not in row and "FLOCK" in row and row[5].endswith(f":{inode}"):
-            return int(row[4]) if int(row[4]) > 0 else None
-    return None
+    # A process outside this PID namespace has the number 0. A process that waits has an arrow.
+    row = rf"^\d+: FLOCK +\w+ +\w+ +([1-9]\d*) \S+:{inode} "
+    found = re.search(row, text, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def _running_since(pid: int) -> str | None:

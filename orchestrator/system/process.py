@@ -66,28 +66,20 @@ def spawn_detached(argv: Sequence[str], environment: Mapping[str, str], log: str
 
     It has no pipe to us that could break. Raises OSError.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o600),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
-    ]
-    try:
-        return os.posix_spawn(
-            argv[0], list(argv), dict(environment), file_actions=actions, setsid=True
-        )
-    except NotImplementedError:  # a C library without POSIX_SPAWN_SETSID
-        import subprocess
+    import subprocess
 
-        with open(log, "ab") as out:
-            return subprocess.Popen(
-                argv,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            ).pid
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(
+            argv,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        ).pid
+    finally:
+        os.close(out)
 
 
 def end_run(
@@ -106,32 +98,31 @@ def end_run(
     parent takes its children's exit status there.
     """
 
-    def members() -> dict[int, str]:
-        roots = [pid if is_alive(pid, known_identity) else None, keeper]
-        found = {*marked(run_id), *(other for root in roots if root for other in below(root))}
-        return {other: word for other in found if (word := identity(other))}
+    def tell(number: int) -> dict[int, str]:
+        """Send a signal to all processes of the run (0: send nothing); return their identities."""
+        leader = pid if is_alive(pid, known_identity) else None
+        if leader:
+            signal_group(leader, number)
+        found = {
+            *marked(run_id),
+            *(each for root in (leader, keeper) if root for each in below(root)),
+        }
+        members = {each: word for each in found if (word := identity(each))}
+        for each in members:
+            _signal(each, number)
+        return members
 
-    if pid and is_alive(pid, known_identity):
-        signal_group(pid, signal.SIGTERM)
-    left = members()
-    for other in left:
-        _signal(other, signal.SIGTERM)
+    left = tell(signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while time.monotonic() < deadline:
+    kills = 100
+    while kills:
         reap()
+        if time.monotonic() >= deadline:
+            left = tell(signal.SIGKILL)
+            kills -= 1
         # Looking at all processes takes long: only once those that are known are gone.
-        if not any(itertools.starmap(is_alive, left.items())):
-            left = members()
-            if not left and not is_alive(pid, known_identity):
-                return
-        time.sleep(0.02)
-    if pid and is_alive(pid, known_identity):
-        signal_group(pid, signal.SIGKILL)
-    for _ in range(100):
-        left = members()
-        for other in left:
-            _signal(other, signal.SIGKILL)
-        reap()
+        elif not any(itertools.starmap(is_alive, left.items())):
+            left = tell(0)
         if not left and not is_alive(pid, known_identity):
             return
         time.sleep(0.02)
@@ -148,16 +139,12 @@ def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
             time.sleep(0.02)
 
 
-def kill_group(pid: int) -> None:
-    """Kill what is left of a process group. Its leader must be alive or not yet reaped."""
-    signal_group(pid, signal.SIGKILL)
-
-
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
 def signal_group(pid: int, number: int) -> None:
+    """Send a signal to a process group. Its leader must be alive or not yet reaped."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)

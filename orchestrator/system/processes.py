@@ -1,4 +1,4 @@
-"""What the operating system knows of processes: one protocol, by /proc on Linux, else by psutil.
+"""What the operating system knows of processes: one protocol, by psutil, and by /proc on Linux.
 
 A process is known by its id *and* an identity, because ids are used again. Imported by the waiting
 supervisor, so psutil is imported only where it is called.
@@ -9,7 +9,6 @@ supervisor, so psutil is imported only where it is called.
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -41,75 +40,8 @@ class Processes(Protocol):
         """Become the parent of descendants whose own parent dies, where the system allows that."""
 
 
-class Linux:
-    """Reads /proc, see proc(5)."""
-
-    def identity(self, pid: int) -> str | None:
-        # The boot's id, and the start time in clock ticks since boot (field 22): unlike a
-        # wall-clock time, it does not move with the clock.
-        found = self._state(pid) if pid > 0 else None
-        if found is None:
-            return None
-        try:
-            with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-                boot = file.read(8).decode()
-        except OSError:
-            return None
-        return f"{boot}:{found[19].decode()}"
-
-    def booted(self) -> float:
-        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-
-    def marked(self, run_id: str) -> Iterator[int]:
-        marks = {f"{name}={run_id}".encode() for name in MARKS}
-        for pid in self._all():
-            try:
-                with open(f"/proc/{pid}/environ", "rb") as file:
-                    environment = file.read()
-            except OSError:  # gone, or another user's
-                continue
-            if marks.isdisjoint(environment.split(b"\0")) or pid == os.getpid():
-                continue
-            if self._state(pid):
-                yield pid
-
-    def below(self, root: int) -> set[int]:
-        children: dict[int, list[int]] = {}
-        for pid in self._all():
-            if state := self._state(pid):
-                children.setdefault(int(state[1]), []).append(pid)
-        found: set[int] = set()
-        left = [root]
-        while left:
-            born = children.get(left.pop(), [])
-            found.update(born)
-            left += born
-        return found - {os.getpid()}
-
-    def adopt_orphans(self) -> None:
-        # Whatever a client starts then stays below us, whatever session and environment it gives
-        # itself (prctl(2)).
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-    @staticmethod
-    def _all() -> Iterator[int]:
-        return (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-    @staticmethod
-    def _state(pid: int) -> list[bytes] | None:
-        """Return the fields of a living process from its state on; None for every other process."""
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            return None
-        return fields if len(fields) > 19 and fields[0] not in (b"Z", b"X") else None
-
-
 class Psutil:
-    """Asks psutil: for macOS. Its orphans go to the first process, so only `marked` finds these."""
+    """Asks psutil. Where nobody adopts orphans (macOS), only `marked` finds them."""
 
     def identity(self, pid: int) -> str | None:
         import psutil
@@ -150,6 +82,30 @@ class Psutil:
 
     def adopt_orphans(self) -> None:
         return
+
+
+class Linux(Psutil):
+    """Reads /proc (proc(5)) where psutil is too slow for a tick; keeps orphans in reach."""
+
+    def identity(self, pid: int) -> str | None:
+        # The boot's id, and the start time in clock ticks since boot (field 22): unlike a
+        # wall-clock time, it does not move with the clock.
+        try:
+            with open(f"/proc/{max(pid, 0)}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+                boot = file.read(8).decode()
+        except OSError:
+            return None
+        is_alive = len(fields) > 19 and fields[0] not in (b"Z", b"X")
+        return f"{boot}:{fields[19].decode()}" if is_alive else None
+
+    def adopt_orphans(self) -> None:
+        # Whatever a client starts then stays below us, whatever session and environment it gives
+        # itself (prctl(2)).
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 #: The implementation for the system that this program runs on.

@@ -5,8 +5,6 @@ state, whichever process is killed. An event is appended to the file before the 
 line; a line that was appended twice, or in part, is recognised when it is read.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import contextlib
 import errno
 import os
@@ -38,8 +36,6 @@ class FileStore(Store):
         self._folders = {state: layout.state(state) for state in STATES}
         self._lock = locks.Lock(os.path.join(layout.queue, ".lock"), LOCK_WAIT)
 
-    # --- reading ---------------------------------------------------------------------------
-
     def list(self, state: str) -> Listing:
         rivals: dict[str, list[Task]] = {}
         malformed = []
@@ -56,7 +52,8 @@ class FileStore(Store):
             named = (f"{folder}/{task_id}.md" for folder in later)
             owner = next(filter(os.path.lexists, named), None)
             if owner is None:
-                first = several[0] if len(several) == 1 else min(several, key=_claim_to_id)
+                # The file that is named for the id keeps the id.
+                first = min(several, key=lambda t: (not t.where.endswith(f"/{t.id}.md"), t.where))
                 tasks.append(first)
                 owner = first.where
             reason = f"its id {task_id} is already used by {owner}"
@@ -71,21 +68,16 @@ class FileStore(Store):
             task = _summary(self._path(state, task_id), state)
             if isinstance(task, Task) and task.id == task_id:
                 return task
-        known = []
-        for state in STATES:
-            for task in self.list(state).tasks:
-                if task.id == task_id:
-                    return task
-                known.append(task.id)
-        raise NotFound("task", task_id, known)
+        known = {task.id: task for state in STATES for task in self.list(state).tasks}
+        if task_id not in known:
+            raise NotFound("task", task_id, known)
+        return known[task_id]
 
     def read(self, task: Task) -> TaskFile:
         found = _read(task.where)
         if found is None:
             raise NotFound("task", task.id)
         return task_file.parse(found[0], os.path.basename(task.where))
-
-    # --- changing --------------------------------------------------------------------------
 
     def change(self) -> locks.Lock:
         if not self._lock.held:
@@ -100,7 +92,7 @@ class FileStore(Store):
                 message = f"there is already a task {file.id}, in {state}"
                 raise OrchestratorError(message, code="duplicate_task")
             path = self._path("incoming", file.id)
-            files.write_atomic(path, task_file.render(file))
+            files.write_atomic(path, file.raw)
             files.flush(os.path.dirname(path))
             return path
 
@@ -113,9 +105,7 @@ class FileStore(Store):
 
     def claim(self, task: Task, entry: Entry, max_claimed: int) -> Task | None:
         with self.change():
-            # A file that cannot be a task counts only among the names.
-            names = sum(1 for _ in self._entries("claimed"))
-            if names >= max_claimed and len(self.list("claimed").tasks) >= max_claimed:
+            if len(self.list("claimed").tasks) >= max_claimed:
                 return None
             try:
                 return self.move(task, "claimed", entry)
@@ -127,8 +117,6 @@ class FileStore(Store):
             target = self._path(state, task.id)
             file, mtime = _append_and_move(task.where, target, entry)
             return task_file.summarise(file, state, target, mtime)
-
-    # --- the place where the queue is ------------------------------------------------------
 
     def prepare(self) -> None:
         for folder in self._folders.values():
@@ -162,8 +150,6 @@ class FileStore(Store):
         folders = self._folders.values()
         return tuple(path for folder in folders for path in files.left_beside(folder, before))
 
-    # --- names -----------------------------------------------------------------------------
-
     def _path(self, state: str, task_id: str) -> str:
         return os.path.join(self._folders[state], f"{task_id}.md")
 
@@ -180,14 +166,6 @@ class FileStore(Store):
                         yield entry
         except FileNotFoundError:
             return
-
-
-# --- one file ------------------------------------------------------------------------------------
-
-
-def _claim_to_id(task: Task) -> tuple[bool, str]:
-    """Sort key for files with one id: the file that is named for the id keeps the id."""
-    return (not task.where.endswith(f"/{task.id}.md"), task.where)
 
 
 def _summary(path: str, state: str) -> Task | str | None:
@@ -234,11 +212,9 @@ def _append_and_move(path: str, target: str, entry: Entry) -> tuple[TaskFile, fl
         raise NotFound("task", os.path.basename(target).removesuffix(".md")) from None
     try:
         if target != path and os.path.lexists(target):
-            raise OrchestratorError(
-                f"cannot move task {os.path.basename(target)[:-3]}: {target} exists",
-                "rename or remove that file",
-                code="duplicate_task",
-            )
+            message = f"cannot move task {os.path.basename(target)[:-3]}: {target} exists"
+            hint = "rename or remove that file"
+            raise OrchestratorError(message, hint, code="duplicate_task")
         found = os.fstat(descriptor)
         content = os.read(descriptor, min(found.st_size, MAX_BYTES) + 1)
         file, line = task_file.with_entry(content, os.path.basename(path), entry)
@@ -246,12 +222,9 @@ def _append_and_move(path: str, target: str, entry: Entry) -> tuple[TaskFile, fl
             # A reader ignores a part of a line; the task must not move without the whole line.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         if target != path:
-            try:
-                os.rename(path, target)
-            except FileNotFoundError:
-                # Git removes empty and ignored folders (`git clean -fdx`).
-                files.make_folder(os.path.dirname(target))
-                os.rename(path, target)
+            # Git removes empty and ignored folders (`git clean -fdx`).
+            files.make_folder(os.path.dirname(target))
+            os.rename(path, target)
         if file.get("CREATED") is None:
             # The file's time replaces CREATED, and must not change when a line is appended.
             os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))

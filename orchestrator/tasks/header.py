@@ -4,8 +4,6 @@ The header may be written by hand, so this module is lenient (reference 3): it r
 matter that cannot be read at all. `task_file` checks that the necessary fields are present.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import re
 from typing import Any, NamedTuple
 
@@ -17,8 +15,7 @@ _MAX_YAML = 64 << 10
 # `//` after the colon means that this is a link at the start of the body.
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?!//)([^\n]*)(?:\n|\Z)")
 _BLANK = re.compile(r"[ \t\r]*(?:\n|\Z)")
-_BLANKS = re.compile(r"[ \t\r\n]*\n")
-_HEADING = re.compile(r"#[ \t]([^\n]*)(?:\n|\Z)")
+_HEADING = re.compile(r"(?:[ \t\r\n]*\n)?#[ \t]([^\n]*)(?:\n|\Z)(?:[ \t\r\n]*\n)?")
 _ANY_HEADING = re.compile(r"^#[ \t]([^\n]*)", re.MULTILINE)
 # `(` after the bracket means that the title starts with a link.
 _BRACKET = re.compile(r"\[([^\]]*)\](?!\()(.*)", re.DOTALL)
@@ -46,39 +43,34 @@ class Header(NamedTuple):
 def read(text: str) -> Header:
     """Return the header at the beginning of a task's text. Raises TaskFileError."""
     start = 1 if text.startswith("\ufeff") else 0
-    return _front_matter(text, start) if is_front_matter(text) else _plain_header(text, start)
-
-
-def is_front_matter(text: str) -> bool:
-    """Return whether a task's header is YAML front matter."""
-    return text.removeprefix("\ufeff").startswith("---")
+    return (_front_matter if text.startswith("---", start) else _plain_header)(text, start)
 
 
 def _plain_header(text: str, start: int) -> Header:
     """Return id, title, fields and the body's offset of a file in the plain format."""
-    title = _HEADING.match(text, _end(_BLANKS, text, start))
+    title = _HEADING.match(text, start)
     if title is None:
         return Header(None, "", (), len(text))
     task_id, heading = _bracket(title[1])
-    position = _end(_BLANKS, text, title.end())
-    fields = []
+    position, fields = title.end(), []
     while match := _FIELD.match(text, position):
         fields.append((match[1], match[2].strip()))
         position = match.end()
-    return Header(task_id, heading, tuple(fields), _end(_BLANK, text, position))
+    blank = _BLANK.match(text, position)
+    return Header(task_id, heading, tuple(fields), blank.end() if blank else position)
 
 
 def _front_matter(text: str, start: int) -> Header:
     """Return id, title, fields and the body's offset of a file with YAML front matter."""
-    from orchestrator.text.yaml_nodes import Reading, compose, front_matter
+    from orchestrator.text.yaml_nodes import Reading
 
     reading = Reading("its front matter")
     try:
-        found = front_matter(reading, text[start:])
+        found = reading.front_matter(text[start:])
         if found is None:
             return Header(None, "", (), len(text))
         block, content = found
-        root = compose(reading, block, limit=_MAX_YAML, aliases=False)
+        root = reading.compose(block, limit=_MAX_YAML, aliases=False)
     except ConfigError as error:
         raise TaskFileError(error.problems[0]) from None
     if root is not None and root.id != "mapping":
@@ -118,11 +110,6 @@ def _bracket(heading: str) -> tuple[str | None, str]:
     heading = heading.strip()
     match = _BRACKET.match(heading)
     return (match[1].strip(), match[2]) if match else (None, heading)
-
-
-def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
-    match = pattern.match(text, start)
-    return match.end() if match else start
 
 
 def visible(text: str) -> str:

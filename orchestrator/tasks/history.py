@@ -4,8 +4,6 @@ The history begins at a marker line and only grows at its end (reference 3), so 
 marker keeps every byte. A line that a crash truncated or doubled is recognised when it is read.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator

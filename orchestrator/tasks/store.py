@@ -1,7 +1,7 @@
-"""The protocol of the queue, and the queue of a project (`of_project`). The door to the tasks.
+"""The protocol of the queue. `tasks.stores` says which queue a project has.
 
-`tasks.file_store` keeps one file per task. To keep the queue elsewhere, write a class of this
-protocol and return it from `of_project`; it must pass `tests/store_contract.py`.
+`tasks.file_store` keeps one file per task. To keep the queue elsewhere, write another class of
+this protocol; it must pass `tests/store_contract.py`.
 
 A store that several machines share needs more than this protocol. These also belong to one disk:
 the lock of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the hold
@@ -9,13 +9,10 @@ the lock of the tick (`tick.lock`), the agents' memory and run folders (`agents/
 within the limits of their own disk, and each would settle only its own runs.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from orchestrator.layout import Layout
 from orchestrator.model import Entry, Problem, Task
 from orchestrator.tasks import task_file
 from orchestrator.tasks.task_file import TaskFile
@@ -43,8 +40,6 @@ class Store(Protocol):
     returns.
     """
 
-    # --- reading: changes nothing ----------------------------------------------------------
-
     def list(self, state: str) -> Listing:
         """Return the tasks in a state, in the order of `model.task_order`."""
 
@@ -65,8 +60,6 @@ class Store(Protocol):
                 if task_file.title_key(task.title) == wanted and role in (None, task.role):
                     return task
         return None
-
-    # --- changing --------------------------------------------------------------------------
 
     def change(self) -> AbstractContextManager[object]:
         """Return the lock under which every change happens; entering it nests.
@@ -98,8 +91,6 @@ class Store(Protocol):
         """Append to a task's history without moving it."""
         return self.move(task, task.state, entry)
 
-    # --- the place where the queue is ------------------------------------------------------
-
     def prepare(self) -> None:
         """Create what the queue needs, for `init`; a queue that exists is not changed."""
 
@@ -124,13 +115,3 @@ class Store(Protocol):
 
     def leftovers(self, before: float) -> Sequence[str]:
         """Return files of killed writers, unchanged since `before`. Anyone may delete them."""
-
-
-def of_project(layout: Layout) -> Store:
-    """Return the queue of a project.
-
-    The choice must not depend on agents.yaml: a broken configuration must not hide the queue.
-    """
-    from orchestrator.tasks.file_store import FileStore
-
-    return FileStore(layout)

@@ -1,9 +1,7 @@
-"""A task's file: parse and render as a pure pair, new files, and the names derived from a task.
+"""A task's file: how it is read, new files, and the names derived from a task.
 
 A file is the person's part (title, header, body: reference 3), then the machine's part (`history`).
 """
-
-# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import re
 import unicodedata
@@ -29,7 +27,7 @@ _WORD = re.compile(r"[^\s,\[\]\"']+")
 
 
 class TaskFile(NamedTuple):
-    """A task's file as read. Only `parse` and `new` create it: `raw_…` and `body` are its text."""
+    """A task's file as read. Only `parse` and `new` create it."""
 
     id: str
     #: For display: one line, no control characters.
@@ -39,40 +37,14 @@ class TaskFile(NamedTuple):
     #: The text between the header (and the blank line that ends it) and the history.
     body: str
     history: tuple[Entry, ...]
-    #: Whether the header is YAML front matter.
-    front_matter: bool
-    #: Everything before the body.
-    raw_header: str
-    #: The history as it stands in the file, from the line break before its marker.
-    raw_history: bytes
+    #: The whole file.
+    raw: bytes
     #: The header by key in upper case, without control characters; the first of equal keys counts.
     known: dict[str, str]
 
     def get(self, key: str) -> str | None:
         """Return a header value by its key in any case, fit for display; None if empty."""
         return self.known.get(key.upper()) or None
-
-    @property
-    def role(self) -> str:
-        return self.get("ROLE") or ""
-
-    @property
-    def priority(self) -> str:
-        """P0 to P3 in upper case, or any other value as written. The default is P2."""
-        text = self.get("PRIORITY") or "P2"
-        upper = text.upper()
-        return upper if upper in PRIORITIES else text
-
-    @property
-    def depends_on(self) -> tuple[str, ...]:
-        """The ids in DEPENDS_ON, each once: separated by commas or blanks, in brackets or not."""
-        text = self.get("DEPENDS_ON")
-        if text is None or text.lower() in ("none", "-"):
-            return ()
-        return tuple(dict.fromkeys(_WORD.findall(text)))
-
-
-# --- reading ------------------------------------------------------------------------------------
 
 
 def parse(data: bytes, name: str) -> TaskFile:
@@ -98,9 +70,7 @@ def parse(data: bytes, name: str) -> TaskFile:
             fields,
             text[body:],
             tuple(history.entries(data[marker:])),
-            header.is_front_matter(text),
-            text[:body],
-            data[end:],
+            data,
             header.by_key(fields),
         )
     )
@@ -113,15 +83,11 @@ def _check(file: TaskFile) -> TaskFile:
         allowed = "letters, digits, `.`, `_`, `-`, at most 64"
         if _ID.fullmatch(file.id):
             allowed = "a branch is named after it, so no `..`, and no `.` or `.lock` at the end"
-        raise TaskFileError(
-            f"its id {file.id[:80]!r} cannot be used: {allowed}",
-            "write the title line as `# [ID] Title`",
-        )
+        message = f"its id {file.id[:80]!r} cannot be used: {allowed}"
+        raise TaskFileError(message, "write the title line as `# [ID] Title`")
     if file.get("ROLE") is None:
-        raise TaskFileError(
-            "it has no ROLE in its header",
-            "write `ROLE: implement` under the title, before any other text",
-        )
+        hint = "write `ROLE: implement` under the title, before any other text"
+        raise TaskFileError("it has no ROLE in its header", hint)
     return file
 
 
@@ -145,18 +111,21 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     The store supplies the state, and the task's place for display (`where`). `mtime` (epoch
     seconds) replaces a missing CREATED.
     """
-    created = file.get("CREATED")
+    created, priority = file.get("CREATED"), file.get("PRIORITY") or "P2"
+    # Separated by commas or blanks, in brackets or not.
+    others = file.get("DEPENDS_ON") or ""
+    others = "" if others.lower() in ("none", "-") else others
     task = Task(
         id=file.id,
         title=file.title,
-        role=file.role,
+        role=file.get("ROLE") or "",
         state=state,
         where=where,
-        priority=file.priority,
+        priority=priority.upper() if priority.upper() in PRIORITIES else priority,
         branch=file.get("BRANCH"),
         created=parse_time(created) if created else mtime,
         created_by=file.get("CREATED_BY"),
-        depends_on=file.depends_on,
+        depends_on=tuple(dict.fromkeys(_WORD.findall(others))),
         reviews=file.get("REVIEWS"),
         head=file.get("HEAD"),
         pr=file.get("PR"),
@@ -166,14 +135,6 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     # After a crash, a claim may stand in a file that the store did not move.
     left = task.claimed_by is not None and state != "claimed"
     return task._replace(claimed_by=None) if left else task
-
-
-# --- writing ------------------------------------------------------------------------------------
-
-
-def render(task: TaskFile) -> bytes:
-    """Return the file's bytes, exactly the bytes that were parsed."""
-    return (task.raw_header + task.body).encode() + task.raw_history
 
 
 def with_entry(data: bytes, name: str, entry: Entry) -> tuple[TaskFile, bytes]:
@@ -188,8 +149,7 @@ def with_entry(data: bytes, name: str, entry: Entry) -> tuple[TaskFile, bytes]:
     if last and run is not None and (last.event, last.fields.get("run")) == (entry.event, run):
         return file, b""
     line = history.append(data, entry)
-    longer = file._replace(history=(*file.history, entry), raw_history=file.raw_history + line)
-    return longer, line
+    return file._replace(history=(*file.history, entry), raw=data + line), line
 
 
 def new(
@@ -249,9 +209,6 @@ def _field(key: str, value: str) -> str:
     if re.fullmatch(_KEY, key) is None or re.search(_CONTROL, value):
         raise TaskFileError(f"the header cannot hold {key[:80]!r}: {value[:80]!r}")
     return f"{key}: {value}"
-
-
-# --- names -------------------------------------------------------------------------------------
 
 
 def title_key(title: str) -> str:

@@ -6,6 +6,7 @@ quoting of `quoting`. Jinja2 is imported when it is used.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +34,11 @@ def render(
     errors where the text comes from. Raises OrchestratorError, with file and line, for every error
     in the template and for a text of more than MAX_OUTPUT bytes.
     """
-    chunks: list[str] = []
-    size = 0
+    text = bytearray()
     try:
         for chunk in _environment().from_string(template, globals={**names}).generate(variables):
-            chunks.append(chunk)
-            size += len(chunk.encode("utf-8", "replace"))
-            if size > MAX_OUTPUT:
+            text += chunk.encode("utf-8", "replace")
+            if len(text) > MAX_OUTPUT:
                 raise OverflowError(f"it writes more than {MAX_OUTPUT >> 10} KiB")
     except OrchestratorError:
         raise
@@ -48,7 +47,7 @@ def render(
         why = str(error) or type(error).__name__
         hint = f"correct {path}" if path else None
         raise OrchestratorError(f"{where}: {why}", hint, code="role_broken") from error
-    return "".join(chunks).encode("utf-8", "replace").decode()
+    return text.decode()
 
 
 def syntax_error(template: str) -> tuple[int, str] | None:
@@ -66,13 +65,9 @@ def syntax_error(template: str) -> tuple[int, str] | None:
 
 def _line_of(error: Exception) -> int:
     """Return the line of the template (from 1) that caused an error."""
-    line = getattr(error, "lineno", None) or 1
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == "<template>":
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return int(line)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == "<template>"]
+    return (lines[-1] if lines else getattr(error, "lineno", None)) or 1
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

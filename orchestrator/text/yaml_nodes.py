@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from orchestrator.errors import ConfigError, did_you_mean
 
@@ -47,22 +47,30 @@ class Reading:
         self.lines: dict[str, int] = {}
         self.visited = 0
 
-    def wrong(self, line: int, where: str, message: str) -> Any:
-        """Report a problem at a line (0: of the whole file) and a key's path; return BAD.
+    # --- problems ---
+
+    def wrong(self, at: Node | int, where: str, message: str) -> Any:
+        """Report a problem at a node or line (0: of the whole file), and a key's path; return BAD.
 
         Raises ConfigError at the hundredth problem.
         """
+        line = at if isinstance(at, int) else line_of(at)
         spot = f"{self.path}:{line}" if line else self.path
         self.problems.append((line, f"{spot}: {where + ': ' if where else ''}{message}"))
         if len(self.problems) == MAX_PROBLEMS:
-            self.wrong(line, "", "there may be more; reading ended here")
-            raise self.error()
+            self.fail(line, "there may be more; reading ended here")
         return BAD
+
+    def fail(self, at: Node | int, message: str) -> NoReturn:
+        """Report a problem after which reading cannot continue. Raises ConfigError."""
+        self.wrong(at, "", message)
+        raise self.error()
 
     def expected(self, node: Node, where: str, what: str, hint: str = "") -> Any:
         """Report that a node is not `what`; return BAD."""
-        message = f"expected {what}, found {shown(node)}{hint and f'; {hint}'}"
-        return self.wrong(line_of(node), where, message)
+        return self.wrong(
+            node, where, f"expected {what}, found {shown(node)}{hint and f'; {hint}'}"
+        )
 
     def error(self) -> ConfigError:
         """Return every problem so far, in the order of the lines."""
@@ -74,12 +82,99 @@ class Reading:
         if self.problems:
             raise self.error()
 
+    # --- from text to nodes ---
+
+    def decode(self, data: bytes, limit: int = MAX_BYTES) -> str:
+        """Return a file's text without its byte order mark.
+
+        Raises ConfigError: over `limit` bytes, or not UTF-8.
+        """
+        if len(data) > limit:
+            self.fail(0, f"larger than {limit >> 10} KiB")
+        try:
+            return data.decode().removeprefix("\ufeff")
+        except UnicodeDecodeError as error:
+            self.fail(data.count(b"\n", 0, error.start) + 1, "not UTF-8 text")
+
+    def front_matter(self, text: str) -> tuple[str, str] | None:
+        """Split a text that begins with `---` into its front matter and what is below it.
+
+        The front matter keeps the line numbers of the text. Returns None if the first line is not a
+        boundary. Raises ConfigError if no second boundary follows.
+        """
+        from frontmatter.default_handlers import YAMLHandler
+
+        handler = YAMLHandler()
+        opening = handler.FM_BOUNDARY.match(text)
+        if opening is None:
+            return None
+        try:
+            block, below = handler.split(text)
+        except ValueError:
+            self.fail(1, "it begins with `---`, but no second `---` ends the front matter")
+        # The boundary includes blank lines.
+        return "\n" * text.count("\n", 0, opening.end()) + block, below
+
+    def compose(self, text: str, *, limit: int = MAX_BYTES, aliases: bool = True) -> Node | None:
+        """Return the root node of a YAML text, or None for an empty one.
+
+        Without `aliases`, anchors and tags are refused too. Raises ConfigError: not YAML, over
+        `limit` characters, deep, a loop, or with a tag that is not a plain scalar's.
+        """
+        import yaml
+
+        if len(text) > limit:
+            self.fail(1, f"larger than {limit >> 10} KiB")
+        if odd := UNPRINTABLE.search(text):
+            self.fail(text.count("\n", 0, odd.start()) + 1, f"a control character, {odd[0]!r}")
+        # The C parser is ten times faster, and not in every build of PyYAML.
+        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            self._refuse(yaml.parse(text, Loader=loader), aliases)
+            self.check()
+            return yaml.compose(text, Loader=loader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = mark.line + 1 if mark else 1
+            why = error.problem or error.context
+            if error.context_mark and error.problem:
+                why = f"{error.context} from line {error.context_mark.line + 1}, {why}"
+            if re.match(r" *\t", "".join(text.splitlines()[line - 1 : line])):
+                why = "a tab cannot indent; use spaces"
+            self.fail(line, f"not YAML: {why}")
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: chr() in the parser in Python
+            self.fail(1, f"not YAML: {error}")
+
+    def _refuse(self, events: Iterable[Any], aliases: bool) -> None:
+        """Report depth, loops and tags that `yaml.compose` must not read, or reads too slowly."""
+        import yaml
+
+        anchors: list[str | None] = []
+        for count, event in enumerate(events):
+            line = event.start_mark.line + 1
+            tag, anchor = getattr(event, "tag", None), getattr(event, "anchor", None)
+            if isinstance(event, yaml.CollectionEndEvent):
+                anchors.pop()
+            elif isinstance(event, yaml.AliasEvent) and anchor in anchors:
+                self.wrong(line, "", f"*{anchor} is inside its own anchor")
+            elif isinstance(event, yaml.CollectionStartEvent):
+                anchors.append(anchor)
+            if (tag or anchor) and not aliases:
+                self.wrong(line, "", "anchors, aliases and tags are not allowed here")
+            elif tag and not (isinstance(event, yaml.ScalarEvent) and tag in _SCALAR_TAGS):
+                self.wrong(line, "", f"the tag {tag!r} is not allowed")
+            if len(anchors) > MAX_DEPTH:
+                self.fail(line, "nested too deeply")
+            if count > MAX_NODES * 2:
+                self.fail(line, "too many values")
+
+    # --- from nodes to values ---
+
     def visit(self, node: Node, depth: int) -> None:
         """Count a node that is looked at. Raises ConfigError at the first one too many."""
         self.visited += 1
         if self.visited > MAX_NODES or depth > MAX_DEPTH:
-            self.wrong(line_of(node), "", "too large once its aliases are followed")
-            raise self.error()
+            self.fail(node, "too large once its aliases are followed")
 
     def pairs(self, node: Node, where: str, depth: int = 0) -> dict[str, tuple[Node, Node]]:
         """Return a mapping's keys with their key and value nodes, merge keys (`<<`) followed."""
@@ -93,16 +188,15 @@ class Reading:
                 self.expected(key, where, "text as a key")
             elif key.value in found:
                 first = line_of(found[key.value][0])
-                self.wrong(line_of(key), _join(where, key.value), f"duplicate of line {first}")
+                self.wrong(key, _join(where, key.value), f"duplicate of line {first}")
             else:
                 found[key.value] = (key, value)
         for source in merged:
             self.visit(source, depth)
-            if source.id != "mapping":
+            if source.id == "mapping":
+                found = {**self.pairs(source, where, depth + 1), **found}
+            else:
                 self.expected(source, _join(where, "<<"), "a mapping to merge")
-                continue
-            for name, pair in self.pairs(source, where, depth + 1).items():
-                found.setdefault(name, pair)
         return found
 
     def section(self, node: Node, where: str, table: Mapping[str, Check]) -> dict[str, Any]:
@@ -117,8 +211,7 @@ class Reading:
             if key in table:
                 values[key] = table[key](self, value, spot)
             elif not key.startswith("x-"):
-                hint = did_you_mean(key, table)
-                self.wrong(line_of(key_node), spot, f"unknown key; {hint}")
+                self.wrong(key_node, spot, f"unknown key; {did_you_mean(key, table)}")
         return values
 
 
@@ -143,7 +236,7 @@ def shown(node: Node) -> str:
     if is_null(node):
         return "null"
     text = node.value if len(node.value) <= 60 else node.value[:57] + "..."
-    return repr(text) if node.tag == TAG + "str" else str(text)
+    return repr(text) if is_text(node) else str(text)
 
 
 def is_null(node: Node) -> bool:
@@ -151,103 +244,6 @@ def is_null(node: Node) -> bool:
     return bool(node.id == "scalar" and node.tag == TAG + "null")
 
 
-# --- the document -------------------------------------------------------------------------------
-
-
-def front_matter(reading: Reading, text: str) -> tuple[str, str] | None:
-    """Split a text that begins with `---` into its front matter and what is below it.
-
-    The front matter keeps the line numbers of the text. Returns None if the first line is not a
-    boundary. Raises ConfigError if no second boundary follows.
-    """
-    from frontmatter.default_handlers import YAMLHandler
-
-    handler = YAMLHandler()
-    opening = handler.FM_BOUNDARY.match(text)
-    if opening is None:
-        return None
-    try:
-        block, below = handler.split(text)
-    except ValueError:
-        reading.wrong(1, "", "it begins with `---`, but no second `---` ends the front matter")
-        raise reading.error() from None
-    # The boundary takes blank lines in.
-    return "\n" * text.count("\n", 0, opening.end()) + block, below
-
-
-def decode(reading: Reading, data: bytes, limit: int = MAX_BYTES) -> str:
-    """Return a file's text without its byte order mark.
-
-    Raises ConfigError: over `limit` bytes, or not UTF-8.
-    """
-    if len(data) > limit:
-        reading.wrong(0, "", f"larger than {limit >> 10} KiB")
-        raise reading.error()
-    try:
-        return data.decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        reading.wrong(data.count(b"\n", 0, error.start) + 1, "", "not UTF-8 text")
-        raise reading.error() from None
-
-
-def compose(
-    reading: Reading, source: str, *, limit: int = MAX_BYTES, aliases: bool = True
-) -> Node | None:
-    """Return the root node of a YAML text, or None for an empty one.
-
-    Without `aliases`, anchors and tags are refused too. Raises ConfigError: not YAML, over `limit`
-    characters, deep, a loop, or with a tag that is not a plain scalar's.
-    """
-    import yaml
-
-    if len(source) > limit:
-        reading.wrong(1, "", f"larger than {limit >> 10} KiB")
-    elif odd := UNPRINTABLE.search(source):
-        line = source.count("\n", 0, odd.start()) + 1
-        reading.wrong(line, "", f"a control character, {odd[0]!r}")
-    reading.check()
-    # The C parser is ten times faster, and not in every build of PyYAML.
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    root: Node | None = None
-    try:
-        _refuse(reading, yaml.parse(source, Loader=loader), aliases)
-        if not reading.problems:
-            root = yaml.compose(source, Loader=loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        why = error.problem or error.context
-        if error.context_mark and error.problem:
-            why = f"{error.context} from line {error.context_mark.line + 1}, {why}"
-        lines = source.splitlines()
-        if line <= len(lines) and re.match(r" *\t", lines[line - 1]):
-            why = "a tab cannot indent; use spaces"
-        reading.wrong(line, "", f"not YAML: {why}")
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: chr() in the parser in Python
-        reading.wrong(1, "", f"not YAML: {error}")
-    reading.check()
-    return root
-
-
-def _refuse(reading: Reading, events: Iterable[Any], aliases: bool) -> None:
-    """Report depth, loops and tags that `yaml.compose` must not read or would read too slowly."""
-    import yaml
-
-    anchors: list[str | None] = []
-    for count, event in enumerate(events):
-        line = event.start_mark.line + 1
-        tag, anchor = getattr(event, "tag", None), getattr(event, "anchor", None)
-        if isinstance(event, yaml.CollectionEndEvent):
-            anchors.pop()
-        elif isinstance(event, yaml.AliasEvent) and anchor in anchors:
-            reading.wrong(line, "", f"*{anchor} is inside its own anchor")
-        elif isinstance(event, yaml.CollectionStartEvent):
-            anchors.append(anchor)
-        if (tag or anchor) and not aliases:
-            reading.wrong(line, "", "anchors, aliases and tags are not allowed here")
-        elif tag and not (isinstance(event, yaml.ScalarEvent) and tag in _SCALAR_TAGS):
-            reading.wrong(line, "", f"the tag {tag!r} is not allowed")
-        if len(anchors) > MAX_DEPTH or count > MAX_NODES * 2:
-            deep = len(anchors) > MAX_DEPTH
-            reading.wrong(line, "", "nested too deeply" if deep else "too many values")
-            return
+def is_text(node: Node) -> bool:
+    """Whether a node is a string."""
+    return bool(node.id == "scalar" and node.tag == TAG + "str")

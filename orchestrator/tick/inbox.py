@@ -1,7 +1,5 @@
 """What waits for a person, derived from the state of tasks, agents and pull requests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -9,9 +7,10 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, PullRequest, Task, iso
+from orchestrator.model import Entry, iso
 from orchestrator.pulls import states
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 from orchestrator.tick.observe import Observation
 
@@ -38,8 +37,7 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     """Return everything that waits for a person: questions, then approvals, then escalations."""
     store = stores.of_project(layout)
     found = [
-        *_blocked(store),
-        *_failed(store),
+        *_ended(store),
         *_never_ready(store, seen),
         *_agents(loaded, seen),
         *_approvals(layout, loaded, store),
@@ -48,25 +46,21 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     return sorted(found, key=lambda item: order.index(item.kind))
 
 
-def _blocked(store: stores.Store) -> Iterator[Item]:
-    for task in store.list("blocked").tasks:
-        last = _last_event(store, task)
-        if last is not None and last.event == "blocked":
-            kind = "escalation" if task.reason == "max_rounds" else "question"
-            text = task.question or "The agent gave no question."
-            yield Item(task.id, kind, task.id, task.run, text, last.at)
-
-
-def _failed(store: stores.Store) -> Iterator[Item]:
-    for task in store.list("failed").tasks:
-        last = _last_event(store, task)
-        if last is not None and last.event == "failed":
+def _ended(store: Store) -> Iterator[Item]:
+    for task in (*store.list("blocked").tasks, *store.list("failed").tasks):
+        last = _last(store, task.id, _deciding)
+        if last is None or last.event != task.state:
+            continue
+        kind, text = "question", task.question or "The agent gave no question."
+        if task.state == "failed":
             why = task.error or task.reason or "no reason given"
             text = f"{task.title}: failed after {count(task.attempts, 'attempt')}: {why}"
-            yield Item(task.id, "escalation", task.id, task.run, text, last.at)
+        if task.state == "failed" or task.reason == "max_rounds":
+            kind = "escalation"
+        yield Item(task.id, kind, task.id, task.run, text, last.at)
 
 
-def _never_ready(store: stores.Store, seen: Observation) -> Iterator[Item]:
+def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
     verdicts = seen.snapshot.dependencies
     for task in seen.snapshot.waiting:
         broken = [
@@ -74,7 +68,7 @@ def _never_ready(store: stores.Store, seen: Observation) -> Iterator[Item]:
             for other in task.depends_on
             if verdicts.get(other, "").startswith("broken")
         ]
-        last = _last_event(store, task) if broken else None
+        last = _last(store, task.id, _deciding) if broken else None
         if broken and (last is None or last.event != "dismissed"):
             text = f"{task.title}: cannot start because of {'; '.join(broken)}"
             yield Item(task.id, "escalation", task.id, task.run, text)
@@ -91,7 +85,7 @@ def _agents(loaded: Settings, seen: Observation) -> Iterator[Item]:
         yield Item(f"agent:{name}", kind, None, state.last_run, text, iso(state.last_finished))
 
 
-def _approvals(layout: Layout, loaded: Settings, store: stores.Store) -> Iterator[Item]:
+def _approvals(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]:
     """Yield the approved pull requests that a person must merge."""
     config = loaded.config
     known = states.known(layout, config) or []
@@ -99,7 +93,7 @@ def _approvals(layout: Layout, loaded: Settings, store: stores.Store) -> Iterato
     if not waiting or (config.review.auto_merge and remotes.url(layout.root, config.remote)):
         return
     for pr in waiting:
-        last = _last_word(store, pr)
+        last = _last(store, pr.task, lambda word: word in ("dismissed", "review", "done"))
         if last and last.event == "dismissed" and last.fields.get("pr") == pr.id:
             continue
         text = f"{pr.title}: approved, {pr.branch} into {pr.base}; merge it? {pr.url or ''}"
@@ -107,24 +101,15 @@ def _approvals(layout: Layout, loaded: Settings, store: stores.Store) -> Iterato
         yield Item(f"pr:{pr.id}", "approval", pr.task, None, text.rstrip(), since)
 
 
-def _last_event(store: stores.Store, task: Task) -> Entry | None:
-    """Return the last event of a task's history that decides whether a person is needed."""
-    return _last(store, task, lambda word: word not in ("review", "delivered"))
+def _deciding(word: str) -> bool:
+    """Whether an event of a task's history decides if a person is needed."""
+    return word not in ("review", "delivered")
 
 
-def _last_word(store: stores.Store, pr: PullRequest) -> Entry | None:
-    """Return the last event about an approved pull request in its task's history."""
+def _last(store: Store, task_id: str | None, wanted: Callable[[str], bool]) -> Entry | None:
+    """Return the last wanted event of a task; also None if the task cannot be read."""
     try:
-        task = store.find(pr.task) if pr.task is not None else None
-    except OrchestratorError:
-        return None
-    return task and _last(store, task, lambda word: word in ("dismissed", "review", "done"))
-
-
-def _last(store: stores.Store, task: Task, wanted: Callable[[str], bool]) -> Entry | None:
-    """Return the last wanted event of a task; also None if the task's file cannot be read."""
-    try:
-        history = store.read(task).history
+        history = store.read(store.find(task_id)).history if task_id else ()
     except OrchestratorError:
         return None
     return next((entry for entry in reversed(history) if wanted(entry.event)), None)

@@ -1,8 +1,9 @@
 """The tick's lock. Its file names the process that holds it, so that a hung tick can be killed."""
 
+import contextlib
 import os
 import time
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from orchestrator.layout import Layout
 from orchestrator.model import Problem
@@ -13,79 +14,52 @@ from orchestrator.text.words import span
 HUNG_AFTER = 300.0
 
 
-class _Holder(NamedTuple):
-    """The living process that last took the lock, and the time (seconds since the epoch)."""
-
-    pid: int
-    identity: str
-    since: float
-
-    def is_hung(self, now: float) -> bool:
-        return now - self.since > HUNG_AFTER
-
-
-def _holder(path: str) -> _Holder | None:
-    """Return the living process that the lock's file names.
-
-    Also None if that process is dead: the new holder has not written its own name yet.
-    """
+def _hung(layout: Layout, now: float) -> tuple[process.ProcessId, str] | None:
+    """Return the process that has held the lock for too long, and how long; else None."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(layout.scheduler_lock, encoding="ascii", errors="replace") as file:
             pid, identity, since = file.read(200).split()
-        holder = _Holder(int(pid), identity, float(since))
+        named, seconds = process.ProcessId(int(pid), identity), now - float(since)
     except (OSError, ValueError):
         return None
-    return holder if process.is_alive(holder.pid, holder.identity) else None
-
-
-def hung_tick(layout: Layout, now: float) -> Problem | None:
-    """Return a problem if a tick has held its lock for too long. Changes nothing."""
-    named = _holder(layout.scheduler_lock)
-    if named is None or not named.is_hung(now):
+    # A dead process is not the holder: the new holder has not written its own name yet.
+    if not seconds > HUNG_AFTER or not named.is_alive():
         return None
     holding = locks.holder(layout.scheduler_lock)
     if holding is None or holding.pid not in (None, named.pid):
         return None
-    message = f"a tick (process {named.pid}) has held the lock for {span(now - named.since)}"
-    return Problem("tick_hung", message, "the next tick kills it: orchestrator tick")
+    return named, span(seconds)
 
 
-class TickLock:
-    """The lock of the tick. The process that takes it writes its own name into the file."""
+def hung_tick(layout: Layout, now: float) -> Problem | None:
+    """Return a problem if a tick has held its lock for too long. Changes nothing."""
+    if found := _hung(layout, now):
+        message = f"a tick (process {found[0].pid}) has held the lock for {found[1]}"
+        return Problem("tick_hung", message, "the next tick kills it: orchestrator tick")
+    return None
 
-    def __init__(self, layout: Layout) -> None:
-        self._lock = locks.Lock(layout.scheduler_lock)
 
-    def acquire(self, now: float, wait: float) -> Problem | None:
-        """Take the lock, waiting up to `wait` seconds.
+@contextlib.contextmanager
+def taken(layout: Layout, now: float, wait: float) -> Iterator[list[Problem] | None]:
+    """Hold the lock of the tick, after waiting up to `wait` seconds for another tick.
 
-        Returns a problem if a hung tick had to be killed. Raises LockHeld.
-        """
-        problem = None
-        self._lock.wait = wait
+    Yields a problem if a hung tick had to be killed; None if another tick still holds the lock.
+    """
+    problems = []
+    with contextlib.closing(locks.Lock(layout.scheduler_lock, wait)) as lock:
         try:
-            self._lock.__enter__()
+            lock.__enter__()
         except locks.LockHeld:
-            holder = _holder(self._lock.path)
-            if holder is None or not holder.is_hung(now):
-                raise
-            problem = _end_hung(holder, now)
-            self._lock.wait = 5.0
-            self._lock.__enter__()
+            found = _hung(layout, now)
+            if found is None:
+                yield None
+                return
+            process.end(found[0].pid, found[0].identity or "")
+            message = f"a tick held the lock for {found[1]} and was killed"
+            problems.append(Problem("tick_hung", message, "events.jsonl shows its last actions"))
+            lock.wait = 5.0
+            lock.__enter__()
         me = f"{os.getpid()} {process.identity(os.getpid())} {time.time():.3f}\n".encode()
-        os.pwrite(self._lock.descriptor, me, 0)
-        os.ftruncate(self._lock.descriptor, len(me))
-        return problem
-
-    def release(self) -> None:
-        self._lock.__exit__(None, None, None)
-        self._lock.close()
-
-
-def _end_hung(holder: _Holder, now: float) -> Problem:
-    process.end(holder.pid, holder.identity)
-    return Problem(
-        "tick_hung",
-        f"a tick held the lock for {span(now - holder.since)} and was killed",
-        "events.jsonl shows its last actions",
-    )
+        os.pwrite(lock.descriptor, me, 0)
+        os.ftruncate(lock.descriptor, len(me))
+        yield problems

@@ -1,15 +1,12 @@
 """Everything that is wrong in a project, the most pressing problem first. Reads only."""
 
-from __future__ import annotations
-
-import os
-
+from orchestrator import idle
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
 from orchestrator.project import faults, mark
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.text.words import span
 from orchestrator.tick.lock import hung_tick
 from orchestrator.tick.observe import Observation
@@ -20,17 +17,13 @@ STALE_AFTER = 300.0
 
 def last_tick(layout: Layout) -> float | None:
     """Return the time at which the last tick took its lock; None before the first tick."""
-    try:
-        found = os.stat(layout.scheduler_lock)
-    except OSError:
-        return None
-    return found.st_mtime if found.st_size else None
+    found = idle.mark(layout.scheduler_lock)
+    return found[1] / 1e9 if found and found[2] else None
 
 
 def is_overdue(layout: Layout, now: float) -> bool:
     """Return whether a tick is overdue. `init` starts the wait for the first tick."""
-    ticked = last_tick(layout)
-    since = mark.set_up(layout) if ticked is None else ticked
+    since = last_tick(layout) or mark.set_up(layout)
     return since is None or now - since > STALE_AFTER
 
 
@@ -38,44 +31,32 @@ def find_problems(
     layout: Layout, settings: Settings, seen: Observation, now: float
 ) -> list[Problem]:
     """Return the problems that a person should know, the most pressing problem first."""
-    found = _of_the_clone(layout, now)
-    found += settings.problems
-    snapshot = seen.snapshot
-    if snapshot.hold is not None:
-        found.append(faults.hold_problem(snapshot.hold))
-    if snapshot.open_prs is None:
-        found += _forge_problem(layout, snapshot.hold)
-    for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked")):
-        found += [
-            Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
-            for bad in listing.malformed
-        ]
-    for name, state in seen.states.items():
-        if state.suspended:
-            found.append(
-                Problem(
-                    "agent_suspended",
-                    f"{name}: {state.suspended}",
-                    f"then: orchestrator agent resume {name}",
-                )
-            )
-    not_landed = faults.landing_fault(layout)
-    found += [not_landed] if not_landed else []
-    ticked = last_tick(layout)
+    hold = seen.snapshot.hold
+    found = [*_of_the_clone(layout, now), *settings.problems]
+    if hold is not None:
+        found.append(faults.hold_problem(hold))
+    if seen.snapshot.open_prs is None:
+        found += _forge_problem(layout, hold)
+    found += [
+        Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
+        for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked"))
+        for bad in listing.malformed
+    ]
+    found += [
+        Problem("agent_suspended", f"{name}: {why}", f"then: orchestrator agent resume {name}")
+        for name, state in seen.states.items()
+        if (why := state.suspended)
+    ]
+    if not_landed := faults.read(layout.landing_fault):
+        found.append(not_landed)
     # A tick leaves no trace on a disk that cannot be written.
-    unwritable = snapshot.hold is not None and snapshot.hold.message.startswith("disk_")
+    unwritable = hold is not None and hold.message.startswith("disk_")
     # Without `init` no tick runs: `not_initialised` reports that.
     if not unwritable and is_overdue(layout, now) and mark.is_initialised(layout):
-        message = "no tick has run yet"
-        if ticked is not None:
-            message = f"the last tick was {span(now - ticked)} ago"
-        found.append(
-            Problem(
-                "tick_stale",
-                message,
-                "orchestrator init --schedule cron; if there is a schedule: orchestrator doctor",
-            )
-        )
+        ticked = last_tick(layout)
+        ago = f"the last tick was {span(now - ticked)} ago" if ticked else "no tick has run yet"
+        hint = "orchestrator init --schedule cron; if there is a schedule: orchestrator doctor"
+        found.append(Problem("tick_stale", ago, hint))
     return found
 
 

@@ -4,14 +4,10 @@ Called only under the scheduler's lock. Every function can be repeated after a c
 it recognises events, moves and tasks that exist already and does not repeat them.
 """
 
-from __future__ import annotations
-
 import time
-from collections.abc import Mapping
 
 from orchestrator.client import registry
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.project import agent_memory, events, faults, mark, run_record
@@ -19,7 +15,7 @@ from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import review
 from orchestrator.system import files, locks, process
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: How to fix a fault, by the first word of its reason. The client has the hints for its own faults.
 _HINTS = {
@@ -35,6 +31,9 @@ _HINTS = {
     "system_fault": "check the file's owner, its permissions and the free space of its disk",
     "forge_failed": "try: gh auth status",
 }
+_ANY_HINT = "does not count as an attempt; each tick tries again with one run"
+#: What a finished task's history takes from the outcome of its run.
+_TOLD = ("summary", "verdict", "pr", "head", "branch")
 #: Maximum characters of a reason or error in events and listings.
 REASON_KEPT = 500
 
@@ -58,70 +57,54 @@ class Settler:
             return self._release(action)
         folder = self.layout.run(action.agent, action.run)
         found = run_record.read(folder)
-        believed = found is not None and found.is_of_clone(folder, mark.key(self.layout))
-        record = found if believed else None
+        record = found if found and found.is_of_clone(folder, mark.key(self.layout)) else None
         outcome = record.outcome if record else None
-        lock = locks.Lock(self.layout.agent_lock(action.agent))
         try:
             # A supervisor that took over the run since we looked has priority.
-            with lock:
+            with locks.Lock(self.layout.agent_lock(action.agent)):
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
                     self._close_record(folder, found, outcome)
-                task = self._claimed_task(action)
-                if task is not None:
-                    self._settle_task(action, task, outcome, record)
+                ids = (action.task, action.run)
+                for task in self.store.list("claimed").tasks:
+                    if (task.id, task.run) == ids:
+                        self._settle_task(action, task, outcome, record)
                 self._settle_hold(outcome, record)
-                self._tell(action, outcome, record)
+                self._event(
+                    action.action,
+                    agent=action.agent,
+                    task=action.task,
+                    run=action.run,
+                    verdict=outcome.verdict,
+                    reason=_short(outcome.reason),
+                    pr=outcome.pr,
+                    cost_usd=outcome.cost_usd,
+                    seconds=record.seconds() if record else None,
+                )
                 # Last: the run is settled only when the agent's memory says so. If this tick is
                 # killed earlier, the next tick repeats all steps.
                 self._settle_agent(action, record, outcome)
         except locks.LockHeld:
             # The plan reports the agent as `running`: each agent gets one skip (reference 6).
             return None
-        finally:
-            lock.close()
         return action
 
-    def _hint(self, code: str, own: str | None) -> str:
-        known = {**registry.of_config(self.config).hints, **_HINTS}
-        again = "does not count as an attempt; each tick tries again with one run"
-        return known.get(code) or own or again
-
-    def _tell(self, action: Action, outcome: Outcome, record: RunRecord | None) -> None:
-        """Append the run's end to the project's history."""
-        self._event(
-            action.action,
-            agent=action.agent,
-            task=action.task,
-            run=action.run,
-            verdict=outcome.verdict,
-            reason=_short(outcome.reason),
-            pr=outcome.pr,
-            cost_usd=outcome.cost_usd,
-            seconds=record.seconds() if record else None,
-        )
-
-    def end_waiting(self, action: Action, waiting: Mapping[str, Task]) -> Action:
+    def end_waiting(self, task: Task, action: Action) -> Action:
         """End a review that is not needed any more, or a task that reached its cost limit."""
-        task = waiting[action.task or ""]
         if action.action == "finish":
             summary = "The pull request is no longer open, so there is nothing to review."
-            self.store.move(task, "done", self._entry("done", summary=summary, verdict="no_change"))
+            self._move(task, "done", summary=summary, verdict="no_change")
         else:
             cap = self.config.budgets.task_usd
             error = f"{action.reason}: its runs have cost {task.cost_usd:.2f} of {cap:g} US dollars"
-            self.store.move(
-                task, "failed", self._entry("failed", reason=action.reason, error=error)
-            )
+            self._move(task, "failed", reason=action.reason, error=error)
         self._event(action.action, task=task.id, reason=action.reason)
         return action
 
     def _release(self, action: Action) -> Action:
         """Put back a task that is in `claimed` although no run has claimed it."""
         task = self.store.find(action.task or "")
-        entry = self._entry("requeued", charged=False, reason="run_gone", error=action.reason)
-        self.store.move(task, "incoming", entry)
+        self._move(task, "requeued", charged=False, reason="run_gone", error=action.reason)
         self._event("requeue", task=action.task, reason="run_gone")
         return action
 
@@ -133,47 +116,40 @@ class Settler:
         process.end_run(client and client.pid, client and client.identity, record.id)
         run_record.write(folder, record._replace(outcome=outcome, status="finished"))
 
-    def _claimed_task(self, action: Action) -> Task | None:
-        if action.task is None:
-            return None
-        try:
-            task = self.store.find(action.task)
-        except NotFound:
-            return None
-        return task if task.state == "claimed" and task.run == action.run else None
-
     def _event(self, word: str, **fields: object) -> None:
         events.append(self.layout, self.now, word, **fields)
 
-    def _entry(self, word: str, **fields: object) -> Entry:
+    def _move(self, task: Task, word: str, **fields: object) -> None:
+        """Move a task to the state that an event leads to. Fields that are None are left out."""
         kept = {name: value for name, value in fields.items() if value is not None}
-        return Entry(iso(self.now) or "", word, kept)
+        state = "incoming" if word == "requeued" else word
+        self.store.move(task, state, Entry(iso(self.now) or "", word, kept))
 
     def _settle_task(
         self, action: Action, task: Task, outcome: Outcome, record: RunRecord | None
     ) -> None:
+        run, cost = action.run, _cost(outcome, record)
         reason = (outcome.reason or "").split(":", 1)[0] or None
-        cost = _cost(outcome, record)
-        fields: dict[str, object]
         match action.action:
             case "finish":
-                self._finish(action, task, outcome, record)
+                self._ask_for_review(action, task, outcome, record)
+                told = {name: getattr(outcome, name) for name in _TOLD}
+                self._move(task, "done", run=run, cost_usd=cost, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
-                fields = {"run": action.run, "question": question, "session": outcome.session}
-                fields["cost_usd"] = cost
-                self.store.move(task, "blocked", self._entry("blocked", **fields))
+                told = {"question": question, "session": outcome.session, "cost_usd": cost}
+                self._move(task, "blocked", run=run, **told)
             case "fail":
-                fields = {"run": action.run, "reason": reason, "error": outcome.reason}
-                fields["cost_usd"] = cost
-                self.store.move(task, "failed", self._entry("failed", charged=True, **fields))
+                told = {"reason": reason, "error": outcome.reason, "cost_usd": cost}
+                self._move(task, "failed", charged=True, run=run, **told)
             case "requeue":
                 keeps = outcome.verdict in ("usage_limit", "system_fault", "interrupted", "stopped")
-                session, session_cost = _conversation(outcome, record)
+                session, session_cost = _conversation(outcome, record) if keeps else (None, None)
                 delay = action.delay
-                entry = self._entry(
+                self._move(
+                    task,
                     "requeued",
-                    run=action.run,
+                    run=run,
                     charged=action.charged,
                     # A stopped run between two interruptions does not reset their count. Otherwise
                     # a client that is killed early would be started forever (failures 5).
@@ -183,17 +159,17 @@ class Settler:
                     error=outcome.reason,
                     delay=delay,
                     not_before=iso(self.now + delay, "milliseconds") if delay else None,
-                    session=session if keeps else None,
-                    session_cost_usd=session_cost if keeps else None,
+                    session=session,
+                    session_cost_usd=session_cost,
                     agent=action.agent if keeps else None,
                     cost_usd=cost,
-                    undelivered=action.run if keeps and record and record.undelivered else None,
+                    undelivered=run if keeps and record and record.undelivered else None,
                 )
-                self.store.move(task, "incoming", entry)
 
-    def _finish(
+    def _ask_for_review(
         self, action: Action, task: Task, outcome: Outcome, record: RunRecord | None
     ) -> None:
+        """Add the review of a delivered pull request, or carry out the verdict of a review."""
         role = self.settings.roles.get(record.role) if record else None
         if role is not None and role.delivers == "verdict":
             review.give_verdict(
@@ -211,19 +187,6 @@ class Settler:
             )
             if asked is not None:
                 self._event("review_wanted", task=task.id, review=asked, pr=outcome.pr)
-        entry = self._entry(
-            "done",
-            run=action.run,
-            summary=outcome.summary,
-            verdict=outcome.verdict,
-            cost_usd=_cost(outcome, record),
-            pr=outcome.pr,
-            head=outcome.head,
-            branch=outcome.branch,
-        )
-        self.store.move(task, "done", entry)
-
-    # --- the agent's memory ----------------------------------------------------------------
 
     def _settle_agent(self, action: Action, record: RunRecord | None, outcome: Outcome) -> None:
         assert action.agent
@@ -231,6 +194,7 @@ class Settler:
         if state.run != action.run:
             return
         cost = _cost(outcome, record) or 0.0
+        seconds = record.seconds() if record else None
         today = time.strftime("%Y-%m-%d", time.localtime(self.now))
         spend = {today: state.spend.get(today, 0.0) + cost}
         state = state.idle()._replace(
@@ -240,7 +204,13 @@ class Settler:
             last_run=state.run,
             # A week is kept: if the clock is set forward and back, today's cost must remain known.
             spend={**dict(sorted(state.spend.items())[-7:]), **spend},
-            totals=_added(state.totals, outcome, cost, record.seconds() if record else None),
+            totals=Totals(
+                runs=state.totals.runs + 1,
+                input_tokens=state.totals.input_tokens + (outcome.input_tokens or 0),
+                output_tokens=state.totals.output_tokens + (outcome.output_tokens or 0),
+                cost_usd=state.totals.cost_usd + cost,
+                seconds_running=state.totals.seconds_running + (seconds or 0.0),
+            ),
         )
         if record is None or record.task is None:
             state = self._count_failures(state, outcome)
@@ -265,21 +235,21 @@ class Settler:
         """
         if outcome.verdict in ("interrupted", "stopped"):
             return
+        known = faults.read_hold(self.layout)
         if outcome.verdict not in ("usage_limit", "system_fault"):
-            hold = faults.read_hold(self.layout)
             # A fault whose time is ahead of the clock ends with any run that ended well.
             began = record.created if record else self.now
-            if hold is not None and (began >= hold.since or hold.since > self.now):
+            if known is not None and (began >= known.since or known.since > self.now):
                 files.remove(self.layout.hold)
             return
         reason = outcome.reason or outcome.verdict
         code, _, message = reason.partition(": ")
-        known = faults.read_hold(self.layout)
+        hints = {**registry.of_config(self.config).hints, **_HINTS}
         hold = Hold(
             code=outcome.verdict,
             # The message is shown after the hold's code and must not repeat the code.
             message=message if message and code == outcome.verdict else reason,
-            hint=self._hint(code, outcome.hint),
+            hint=hints.get(code) or outcome.hint or _ANY_HINT,
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )
@@ -303,16 +273,6 @@ def _cost(outcome: Outcome, record: RunRecord | None) -> float | None:
     if outcome.cost_usd is None:
         return None
     return max(outcome.cost_usd - (record.resume_cost_usd if record else 0.0), 0.0)
-
-
-def _added(totals: Totals, outcome: Outcome, cost: float, seconds: float | None) -> Totals:
-    return Totals(
-        totals.runs + 1,
-        totals.input_tokens + (outcome.input_tokens or 0),
-        totals.output_tokens + (outcome.output_tokens or 0),
-        totals.cost_usd + cost,
-        totals.seconds_running + (seconds or 0.0),
-    )
 
 
 def _short(text: str | None) -> str | None:

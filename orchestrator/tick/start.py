@@ -4,8 +4,6 @@ Called only under the scheduler's lock. The intent is on disk before anything ru
 killed at any point, the next tick recognises what exists already.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Mapping
@@ -18,8 +16,8 @@ from orchestrator.project import agent_memory, events, mark, run_record
 from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import supervisor
 from orchestrator.system import files, process
-from orchestrator.tasks import store as stores
-from orchestrator.tasks import task_file
+from orchestrator.tasks import stores, task_file
+from orchestrator.tasks.store import Store
 
 
 class Starter:
@@ -31,12 +29,13 @@ class Starter:
         self.now = now
         self.store = stores.of_project(layout)
 
-    def start(self, agent: Agent, task: Task | None) -> Action:
+    def start(self, task: Task | None, action: Action) -> Action:
         """Claim the task and start the run. The intent is on disk first (failures 1).
 
-        Returns the start, or a skip if another process claimed the task first.
+        Returns the action with the run, or a skip if another process claimed the task first.
         """
         files.remove(self.layout.idle_stamp)
+        agent = next(a for a in self.settings.config.agents if a.name == action.agent)
         run_id = _new_id(self.now)
         folder = self.layout.run(agent.name, run_id)
         files.make_folder(folder)
@@ -55,9 +54,10 @@ class Starter:
             return Action("skip", agent.name, reason="no_matching_task")
         # The event comes before the fork: a forked run continues even if this tick dies. If this
         # tick dies in between, the next tick restarts the run and logs the restart.
-        self._event("start", agent=agent.name, task=task.id if task else None, run=run_id)
+        told = {"agent": agent.name, "task": action.task, "run": run_id}
+        events.append(self.layout, self.now, "start", **told)
         self._spawn(agent.name, folder)
-        return Action("start", agent.name, task.id if task else None, run_id)
+        return action._replace(run=run_id)
 
     def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
         fields: dict[str, object] = {"agent": agent.name, "run": run_id}
@@ -110,9 +110,6 @@ class Starter:
         record = run_record.read(self.layout.run(str(agent), str(run_id)))
         return record.undelivered if record else None
 
-    def _event(self, word: str, **fields: object) -> None:
-        events.append(self.layout, self.now, word, **fields)
-
     def _spawn(self, agent: str, folder: str) -> None:
         pid = supervisor.start(folder)
         state = agent_memory.read(self.layout, agent)
@@ -130,7 +127,8 @@ class Starter:
         restarts = state.restarts + 1 if stage == state.restarted_in else 1
         state = state._replace(restarts=restarts, restarted_in=stage)
         agent_memory.write(self.layout, action.agent, state)
-        self._event("restart", agent=action.agent, run=action.run, reason=action.reason)
+        told = {"agent": action.agent, "run": action.run, "reason": action.reason}
+        events.append(self.layout, self.now, "restart", **told)
         self._spawn(action.agent, folder)
         return action
 
@@ -141,7 +139,7 @@ def _new_id(now: float) -> str:
     return f"{second}-{int(now % 1 * 1e6):05x}{os.urandom(3).hex()}"
 
 
-def _last_requeue(store: stores.Store, task: Task) -> Mapping[str, object]:
+def _last_requeue(store: Store, task: Task) -> Mapping[str, object]:
     """Return the fields of the task's last event if that event put the task back, else {}."""
     try:
         history = store.read(task).history

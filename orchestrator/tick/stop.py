@@ -1,8 +1,5 @@
 """Stops runs on a person's request, and waits until runs are settled."""
 
-from __future__ import annotations
-
-import contextlib
 import os
 import signal
 import time
@@ -31,10 +28,7 @@ def agent_at_work(layout: Layout, task: Task) -> str | None:
 
 
 def ask(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
-    """Ask these agents' runs to stop; return the ids of the runs by agent.
-
-    The request is a file, so that it stands even if this process is killed.
-    """
+    """Ask these agents' runs to stop, in files that outlast this process; return the runs' ids."""
     states = {agent: agent_memory.read(layout, agent) for agent in agents}
     runs = {agent: state.run for agent, state in states.items() if state.run is not None}
     for agent, run in runs.items():
@@ -43,12 +37,13 @@ def ask(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
 
 
 def end(layout: Layout, runs: Mapping[str, str]) -> None:
-    """Wait until runs that were asked to stop are settled; `runs` are their ids by agent.
-
-    Raises OrchestratorError if a run is not settled after `STOP_WAIT` seconds.
-    """
+    """Wait until runs (ids by agent) are settled. Raises OrchestratorError after `STOP_WAIT` s."""
     for agent, run in runs.items():
-        _signal(layout, agent, run)
+        record = run_record.read(layout.run(agent, run))
+        waiting = record.supervisor if record and record.status == "running" else None
+        # A waiting supervisor then looks at once. At other stages it looks between its steps.
+        if waiting and waiting.is_alive():
+            os.kill(waiting.pid, signal.SIGTERM)
     left = runs.keys() - set(settled(layout, runs, STOP_WAIT, PATIENCE))
     if left:
         message = f"not stopped yet: {', '.join(sorted(left))}"
@@ -60,15 +55,6 @@ def end_runs(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, st
     runs = ask(layout, agents, reason)
     end(layout, runs)
     return runs
-
-
-def _signal(layout: Layout, agent: str, run: str) -> None:
-    """Let a waiting supervisor look at once. At other stages it looks between its steps."""
-    record = run_record.read(layout.run(agent, run))
-    if record is None or record.status != "running" or record.supervisor is None:
-        return
-    if record.supervisor.is_alive():
-        os.kill(record.supervisor.pid, signal.SIGTERM)
 
 
 def settled(
@@ -93,7 +79,7 @@ def settled(
                 unattended.pop(agent, None)
             elif time.monotonic() - unattended.setdefault(agent, time.monotonic()) > patience:
                 unattended.clear()
-                run_tick(layout, time.time(), dict(os.environ), wait_for_lock=5.0)
+                run_tick(layout, time.time(), wait_for_lock=5.0)
         if time.monotonic() > deadline:
             return
         time.sleep(0.02)
@@ -109,7 +95,7 @@ def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
     if not any(state.suspended or state.question for state in states.values()):
         return []
     woken = []
-    with contextlib.closing(locks.Lock(layout.scheduler_lock, TICK_WAIT)) as lock, lock:
+    with locks.Lock(layout.scheduler_lock, TICK_WAIT):
         for agent in states:
             state = agent_memory.read(layout, agent)
             if state.suspended:

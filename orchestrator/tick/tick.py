@@ -4,30 +4,33 @@ A tick never waits for an agent, for slow network operations or for a check: sup
 It holds its lock for milliseconds. If a tick holds it for minutes, the next tick kills it.
 """
 
-# No `from __future__ import annotations`, for the reason that `model` gives.
-
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
+from orchestrator import idle
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Action, Problem, PullRequest, Task
+from orchestrator.model import Action, Config, Problem, PullRequest, Snapshot
 from orchestrator.plan.planner import plan
 from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, mark
+from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import states
 from orchestrator.system import disk, files, locks, process
-from orchestrator.tick import idle_stamp, observe
-from orchestrator.tick.lock import TickLock
+from orchestrator.tasks import stores
+from orchestrator.tick import lock, observe
 from orchestrator.tick.problems import find_problems
 from orchestrator.tick.settle import Settler
 from orchestrator.tick.start import Starter
 
 #: Seconds that the tick after a run waits for an active tick, so that the run's end is seen.
 AFTER_RUN_WAIT = 30.0
+#: Problems that only a changed file can solve, or that an idle tick itself solves.
+_STILL = ("tick_stale", "task_malformed", "agent_suspended")
 
 
 class Report:
@@ -53,14 +56,13 @@ class Report:
 def run_tick(
     layout: Layout,
     now: float,
-    environment: dict[str, str],
     *,
     dry_run: bool = False,
     wait_for_lock: float = 0.0,
     forced: dict[str, str | None] | None = None,
     after_run: bool = False,
 ) -> Report:
-    """Run one tick. `now` is seconds since the epoch; runs inherit `environment`.
+    """Run one tick. `now` is seconds since the epoch.
 
     `forced` names agents to start regardless of their interval, each with the task to take or
     None; then only these agents start. `after_run`: a run's end calls this, not the schedule.
@@ -68,30 +70,24 @@ def run_tick(
     if dry_run:
         return _dry_run(layout, now)
     if disk.shortage(layout.home) is not None:
-        return _unwritable(layout, now)
+        # Work that starts now would stay half done, and would count against runs and tasks.
+        report = _dry_run(layout, now)
+        skipped = [action for action in report.actions if action.action == "skip"]
+        return Report(skipped, report.problems, good=False)
     files.make_folder(layout.home)
-    problems = []
-    lock = TickLock(layout)
-    try:
-        hung = lock.acquire(now, wait_for_lock)
-        if hung is not None:
-            problems.append(hung)
-    except locks.LockHeld:
-        return Report(held=True)
-    try:
+    with lock.taken(layout, now, wait_for_lock) as problems:
+        if problems is None:
+            return Report(held=True)
         if not mark.is_initialised(layout):
             # Uninstalled while we waited for the lock: start nothing and create no file there.
             files.remove(layout.scheduler_lock)
             return Report(held=True)
-        return _tick(layout, now, environment, forced, problems, after_run)
-    finally:
-        lock.release()
+        return _tick(layout, now, forced, problems, after_run)
 
 
 def _tick(
     layout: Layout,
     now: float,
-    environment: dict[str, str],
     forced: dict[str, str | None] | None,
     problems: list[Problem],
     after_run: bool,
@@ -99,26 +95,29 @@ def _tick(
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
     starter, settler = Starter(layout, loaded, now), Settler(layout, loaded, now)
-    seen = observe.observe_runs(layout, loaded, now)
-    for action in settlements(seen.snapshot, loaded.config):
-        _apply(report, action, lambda a=action: _settle(starter, settler, a))
+    memory, claimed, runs, _ = observe.observe_runs(layout)
+    for action in settlements(runs, claimed.tasks, loaded.config):
+        act = starter.restart if action.action == "deliver" else settler.settle
+        _apply(report, action, act)
     settled = list(report.actions)
-    _repair_clocks(layout, seen, now)
+    _repair_clocks(layout, memory, now)
     prs = states.refresh(layout, loaded.config, report.problems)
+    if prs and loaded.good:
+        _follow(layout, loaded, prs, now, report)
     seen = observe.observe(layout, loaded, now, prs, forced)
-    # A run that met a fault must not start the next probe, or probes would follow without a pause.
-    snapshot = seen.snapshot._replace(may_probe=not after_run)
-    _land(layout, loaded, environment, prs, report, now)
+    _land(layout, loaded, prs, report, now)
     config = loaded.config
     if forced is not None:
         config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
     waiting = {task.id: task for task in seen.incoming.tasks}
-    planned = plan(snapshot, config, now)
+    # A run that met a fault must not start the next probe, or probes would follow without a pause.
+    planned = plan(seen.snapshot._replace(may_probe=not after_run), config, now)
     for action in planned.actions:
+        task = waiting.get(action.task or "")
         if action.action == "start":
-            _apply(report, action, lambda a=action: _start(starter, loaded, waiting, a))
-        elif action.run is None and action.task in waiting:
-            _apply(report, action, lambda a=action: settler.end_waiting(a, waiting))
+            _apply(report, action, partial(starter.start, task))
+        elif action.run is None and task is not None:
+            _apply(report, action, partial(settler.end_waiting, task))
         elif action.action == "skip":
             report.actions.append(action)
     if settled:
@@ -126,14 +125,47 @@ def _tick(
         _prune(layout, loaded, settled, report)
     report.problems += find_problems(layout, loaded, seen, now)
     if forced is None and loaded.good:
-        idle_stamp.leave(layout, seen, prs, report.actions, report.problems, now, planned.wake)
+        _leave_stamp(layout, report, seen.snapshot, now, planned.wake)
     return report
+
+
+def _follow(
+    layout: Layout, loaded: Settings, prs: list[PullRequest], now: float, report: Report
+) -> None:
+    """Send tasks where the facts about their pull requests say."""
+    from orchestrator.pulls import rework
+
+    try:
+        for task, state, why in rework.follow(layout, loaded, prs, now):
+            events.append(layout, now, "followed", task=task, state=state, reason=why)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("pull requests", error))
+
+
+def _leave_stamp(
+    layout: Layout, report: Report, seen: Snapshot, now: float, wake: float | None
+) -> None:
+    """Leave the stamp by which `idle` knows that the next ticks have nothing to do.
+
+    No stamp is left unless nothing can happen until `wake` (None: forever), or until a file
+    changes. An agent at work and a fault that is being probed need whole ticks, and so does an open
+    pull request, to see a merge that happens elsewhere.
+    """
+    files.remove(layout.idle_stamp)
+    busy = any(action.action != "skip" for action in report.actions)
+    if busy or any(problem.code not in _STILL for problem in report.problems):
+        return
+    if seen.runs or seen.hold is not None or seen.open_prs != 0:
+        return
+    queue = stores.of_project(layout).watched()
+    if queue is not None:
+        watched = [layout.config, layout.hold, layout.prs, layout.roles, *queue]
+        idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, watched)
 
 
 def _land(
     layout: Layout,
     loaded: Settings,
-    environment: dict[str, str],
     prs: list[PullRequest] | None,
     report: Report,
     now: float,
@@ -151,7 +183,7 @@ def _land(
     if not due or locks.is_locked(landing.lock_path(layout)):
         return
     log = os.path.join(layout.cache, "landing.out")
-    process.spawn_detached([*process.own_program(), "_land", layout.root], environment, log)
+    process.spawn_detached([*process.own_program(), "_land", layout.root], os.environ, log)
     report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in due]
 
 
@@ -161,23 +193,18 @@ def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: 
 
     try:
         agents = {agent for agent, _ in retention.settled(settled)}
-        failures: list[OSError] = retention.prune(layout, loaded.config, agents)
+        failures: list[Exception] = [*retention.prune(layout, loaded.config, agents)]
     except (OSError, OrchestratorError) as error:
-        report.problems.append(_problem("retention", error))
-    else:
-        report.problems += [_problem("retention", error) for error in failures]
+        failures = [error]
+    report.problems += [_problem("retention", error) for error in failures]
 
 
-def own_process(word: str, root: str) -> int:
-    """Run a process that the scheduler itself starts: the tick after a run, or landing.
-
-    Returns the exit code.
-    """
+def own_process(word: str, root: str) -> None:
+    """Run a process that the scheduler itself starts: the tick after a run, or landing."""
     layout = Layout(root)
     # The tick that the schedule starts reports faulty symbolic links.
     if not mark.is_initialised(layout) or mark.links(layout):
-        return 0
-    environment = dict(os.environ)
+        return
     if word == "_land":
         from orchestrator.pulls import landing
 
@@ -185,31 +212,27 @@ def own_process(word: str, root: str) -> int:
         said = landing.land_approved(layout, config, time.time()) if config else []
         for line in said:
             events.append(layout, time.time(), "landing", reason=line)
+        if config and any(line.startswith("merged") for line in said):
+            _drop_remote_branches(layout, config)
         if not any(line.startswith(("merged", "sent")) for line in said):
-            return 0
-    report = run_tick(
-        layout, time.time(), environment, wait_for_lock=AFTER_RUN_WAIT, after_run=True
-    )
+            return
+    report = run_tick(layout, time.time(), wait_for_lock=AFTER_RUN_WAIT, after_run=True)
     from orchestrator.upkeep import retention
 
     retention.after_run(layout, report.actions, time.time())
-    return 0
 
 
-def _settle(starter: Starter, settler: Settler, action: Action) -> Action | None:
-    return starter.restart(action) if action.action == "deliver" else settler.settle(action)
+def _drop_remote_branches(layout: Layout, config: Config) -> None:
+    from orchestrator.pulls import remote_branches
+
+    for line in remote_branches.drop_merged(layout, config):
+        events.append(layout, time.time(), "clean", reason=line)
 
 
-def _start(starter: Starter, loaded: Settings, waiting: dict[str, Task], action: Action) -> Action:
-    agent = next(a for a in loaded.config.agents if a.name == action.agent)
-    return starter.start(agent, waiting[action.task] if action.task else None)
-
-
-def _apply(report: Report, action: Action, act: object) -> None:
+def _apply(report: Report, action: Action, act: Callable[[Action], Action | None]) -> None:
     """Apply one action alone: an error is recorded on it and does not stop other actions."""
-    assert callable(act)
     try:
-        done = act()
+        done = act(action)
         if done is not None:
             report.actions.append(done)
     except Exception as error:  # a bad task, agent or branch must not stop others (failures 14)
@@ -230,9 +253,9 @@ def _problem(what: str, error: Exception) -> Problem:
     return Problem("bug", f"{what}: {type(error).__name__}: {error}", "please report this")
 
 
-def _repair_clocks(layout: Layout, seen: observe.Observation, now: float) -> None:
+def _repair_clocks(layout: Layout, states: dict[str, AgentState], now: float) -> None:
     """Set recorded starts that are ahead of the clock to `now` (reference 8.7)."""
-    for name, state in seen.states.items():
+    for name, state in states.items():
         if state.last_started is not None and state.last_started > now + 1:
             fresh = agent_memory.read(layout, name)
             agent_memory.write(layout, name, fresh._replace(last_started=now))
@@ -245,13 +268,3 @@ def _dry_run(layout: Layout, now: float) -> Report:
     seen = observe.observe(layout, loaded, now, prs)
     actions = plan(seen.snapshot, loaded.config, now).actions
     return Report(actions, find_problems(layout, loaded, seen, now), good=loaded.good)
-
-
-def _unwritable(layout: Layout, now: float) -> Report:
-    """Report that the disk cannot be written, and change nothing: the next tick looks again.
-
-    Work that starts now would stay half done, and would count against runs and tasks.
-    """
-    report = _dry_run(layout, now)
-    skipped = [action for action in report.actions if action.action == "skip"]
-    return Report(skipped, report.problems, good=False)

@@ -6,6 +6,7 @@ plan. The automatic clean-up (see `retention`) carries out a part of the same pl
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from orchestrator.model import OPEN_STATES, STATES, Config, PullRequest, Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.pulls import landing
 from orchestrator.system import commands, files, locks
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 #: Seconds after which a temporary file has lost the process that wrote it.
 ABANDONED = 3600.0
@@ -67,12 +68,12 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         yield Item("worktree", path, verdict, why)
 
 
-def _set_aside(layout: Layout) -> Iterator[Item]:
+def _set_aside(layout: Layout) -> list[Item]:
     """List what was in a worktree, or in its place, and git could not keep."""
-    for name in agent_memory.names(layout):
-        for path in _folders(layout.agent(name), "worktree.set-aside-"):
-            why = "git could not keep its content; look at it, then delete the folder"
-            yield Item("set-aside", path, False, why)
+    agents = map(layout.agent, agent_memory.names(layout))
+    paths = [path for agent in agents for path in _folders(agent, "worktree.set-aside-")]
+    why = "git could not keep its content; look at it, then delete the folder"
+    return [Item("set-aside", path, False, why) for path in paths]
 
 
 def agent_branches(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str, str]:
@@ -130,6 +131,8 @@ def branches(
             drop, why = False, f"pull request {pr.id} is open"
         elif ref in merged[base]:
             drop, why = True, "it is merged"
+        elif pr is not None and pr.state == "merged" and pr.head == commit:
+            drop, why = True, f"pull request {pr.id} is merged"
         else:
             drop, why = False, "it has commits that are not in its base"
         items.append(Item("branch", branch, drop, why, commit))
@@ -193,12 +196,7 @@ def _beside(layout: Layout, before: float) -> list[str]:
 
 def _folders(where: str, prefix: str) -> list[str]:
     """Return the paths of a folder's sub-folders whose names begin with `prefix`."""
-    try:
-        with os.scandir(where) as entries:
-            found = [e.path for e in entries if e.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(path for path in found if os.path.basename(path).startswith(prefix))
+    return [os.path.join(where, name) for name in files.folders(where) if name.startswith(prefix)]
 
 
 # --- carried out -------------------------------------------------------------------------------
@@ -245,39 +243,26 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
 
 def _drop_throw_away(layout: Layout, path: str) -> bool:
     """Remove a temporary worktree; False while something is being merged."""
-    guard = landing.lock(layout, 0.0)
-    try:
-        with guard:
-            worktree.remove(layout.root, path)
+    with contextlib.suppress(locks.LockHeld), landing.lock(layout, 0.0):
+        worktree.remove(layout.root, path)
         return True
-    except locks.LockHeld:
-        return False
-    finally:
-        guard.close()
+    return False
 
 
 def drop_worktree(layout: Layout, path: str, config: Config) -> bool:
     """Remove a worktree; False if its agent is running, or `hooks.before_remove` fails."""
     lock = locks.Lock(os.path.join(os.path.dirname(path), "lock"))
-    try:
-        with lock:
-            if config.hooks.before_remove is not None and not _may_go(path, config):
+    with contextlib.suppress(locks.LockHeld), lock:
+        if hook := config.hooks.before_remove:
+            done = commands.run(
+                ("/bin/sh", "-c", hook),
+                cwd=path,
+                environment=user_commands.commands_environment(config),
+                timeout=config.hooks.timeout_seconds,
+            )
+            if done.code != 0:
                 return False
-            worktree.preserve(path, None, f"clean-{os.path.basename(os.path.dirname(path))}")
-            worktree.remove(layout.root, path)
+        worktree.preserve(path, None, f"clean-{os.path.basename(os.path.dirname(path))}")
+        worktree.remove(layout.root, path)
         return True
-    except locks.LockHeld:
-        return False
-    finally:
-        lock.close()
-
-
-def _may_go(path: str, config: Config) -> bool:
-    """Run `hooks.before_remove` in the worktree; return whether it succeeded in time."""
-    done = commands.run(
-        ("/bin/sh", "-c", config.hooks.before_remove or ""),
-        cwd=path,
-        environment=user_commands.commands_environment(config),
-        timeout=config.hooks.timeout_seconds,
-    )
-    return done.code == 0
+    return False

@@ -8,18 +8,20 @@ merged branches and leftovers of killed processes, as `clean` would.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
+from os.path import join
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, PullRequest
 from orchestrator.project import agent_memory, events, run_record
-from orchestrator.pulls import landing
+from orchestrator.pulls import landing, remote_branches
 from orchestrator.pulls import states as pull_states
 from orchestrator.system import files, locks
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 from orchestrator.upkeep import clean
 
 #: Run folders of one agent that one tick removes: some milliseconds.
@@ -51,29 +53,18 @@ def prune(layout: Layout, config: Config, agents: Iterable[str]) -> list[OSError
     queue is busy for very long, nothing is removed: the next settled run tries again.
     """
     events.rotate(layout, config.retention.events_mb * MEGABYTE)
-    beyond = {name: _beyond(layout, name, config.retention.runs) for name in set(agents)}
+    # An id begins with the time of its run.
+    ids = {name: files.folders(layout.runs(name)) for name in set(agents)}
+    beyond = {
+        name: found[: max(len(found) - config.retention.runs, 0)] for name, found in ids.items()
+    }
     if not any(beyond.values()):
         return []
     try:
         kept = _referred_to(layout)
     except locks.LockHeld:
         return []
-    failures: list[OSError] = []
-    for name, run_ids in beyond.items():
-        folders = [layout.run(name, run_id) for run_id in run_ids if run_id not in kept]
-        failures += _remove(folders)
-    return failures
-
-
-def _beyond(layout: Layout, agent: str, count: int) -> list[str]:
-    """Return the ids of an agent's runs except the newest `count`, oldest first."""
-    try:
-        with os.scandir(layout.runs(agent)) as entries:
-            # An id begins with the time of its run.
-            ids = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return ids[: max(len(ids) - count, 0)]
+    return [e for name, run_ids in beyond.items() for e in _remove(layout, name, run_ids, kept)]
 
 
 def _referred_to(layout: Layout) -> set[str | None]:
@@ -88,23 +79,23 @@ def _referred_to(layout: Layout) -> set[str | None]:
     return kept
 
 
-def _remove(folders: Iterable[str]) -> list[OSError]:
-    """Remove the first of these run folders; return what went wrong."""
-    from shutil import rmtree
-
+def _remove(layout: Layout, agent: str, run_ids: list[str], kept: set[str | None]) -> list[OSError]:
+    """Remove the folders of the first of these runs, except `kept`; return what went wrong."""
     removed = 0
     failures: list[OSError] = []
-    for folder in folders:
-        if removed == MOST_AT_ONCE:
-            break
+    for run_id in run_ids:
+        folder = layout.run(agent, run_id)
         record = run_record.read(folder)
-        if record is not None and record.is_at_work():
-            continue  # no task refers to it, but its processes live
+        # The processes of a run may live although no task refers to it.
+        if run_id in kept or (record is not None and record.is_at_work()):
+            continue
         try:
-            rmtree(folder)
+            files.remove_tree(folder)
             removed += 1
         except OSError as error:
             failures.append(error)
+        if removed == MOST_AT_ONCE:
+            break
     return failures
 
 
@@ -119,22 +110,14 @@ def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
     if not os.path.isdir(layout.cache):
         return  # an uninstall removed it meanwhile: do not create anything there again
     lock = locks.Lock(os.path.join(layout.cache, "keeping.lock"))
-    try:
-        with lock:
-            _keep(layout, actions, now)
-    except locks.LockHeld:
-        return  # the process at another run's end is doing this
-    finally:
-        lock.close()
-
-
-def _keep(layout: Layout, actions: Iterable[Action], now: float) -> None:
-    try:
-        for agent, run_id in settled(actions):
-            _pack(layout, agent, run_id)
-        _once_a_day(layout, now)
-    except (OrchestratorError, OSError, locks.LockHeld) as error:
-        events.append(layout, now, "clean", reason=f"failed: {error}")
+    # If it is held, the process at another run's end is doing this.
+    with contextlib.suppress(locks.LockHeld), lock:
+        try:
+            for agent, run_id in settled(actions):
+                _pack(layout, agent, run_id)
+            _once_a_day(layout, now)
+        except (OrchestratorError, OSError, locks.LockHeld) as error:
+            events.append(layout, now, "clean", reason=f"failed: {error}")
 
 
 def _once_a_day(layout: Layout, now: float) -> None:
@@ -151,7 +134,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
     if config is None:
         return
     for name in agent_memory.names(layout):
-        for run_id in _beyond(layout, name, 0):
+        for run_id in files.folders(layout.runs(name)):
             _pack(layout, name, run_id)
     prs = pull_states.known(layout, config)
     items = clean.leftovers(layout, now)
@@ -161,6 +144,8 @@ def _once_a_day(layout: Layout, now: float) -> None:
             item for item in merged if now - since[item.name][1] >= config.retention.days * DAY
         ]
         files.write_json(memory_path, {"at": now, "merged": since})
+    for line in remote_branches.drop_merged(layout, config):
+        events.append(layout, now, "clean", reason=line)
     for item in clean.carry_out(layout, config, prs or [], items):
         told = {"kind": item.kind, "name": item.name, "commit": item.commit or None}
         events.append(layout, now, "clean", reason=item.why, **told)
@@ -168,21 +153,11 @@ def _once_a_day(layout: Layout, now: float) -> None:
 
 def _rotate_logs(layout: Layout) -> None:
     """Rotate long logs; one old file of each is kept."""
-    _put_aside(layout.schedule_log)
-    guard = landing.lock(layout, 0.0)
-    try:
-        # A check's output is read from the offset at which it began: not while a check may run.
-        with guard:
-            for name in ("landing.log", "landing.out"):
-                _put_aside(os.path.join(layout.cache, name))
-    except locks.LockHeld:
-        return  # a landing writes to it now; the next day tries again
-    finally:
-        guard.close()
-
-
-def _put_aside(path: str) -> None:
-    files.put_aside(path, f"{path}.1", LONG_LOG)
+    files.put_aside(layout.schedule_log, f"{layout.schedule_log}.1", LONG_LOG)
+    # A check's output is read from the offset at which it began: not while a check may run.
+    with contextlib.suppress(locks.LockHeld), landing.lock(layout, 0.0):
+        for path in (join(layout.cache, "landing.log"), join(layout.cache, "landing.out")):
+            files.put_aside(path, f"{path}.1", LONG_LOG)
 
 
 def _merged(
@@ -207,6 +182,9 @@ def _merged(
 
 def _pack(layout: Layout, agent: str, run_id: str) -> None:
     """Compress a long stream of a settled run. A kill at any instant leaves a complete file."""
+    import gzip
+    from shutil import copyfileobj
+
     folder = layout.run(agent, run_id)
     path = os.path.join(folder, run_record.STREAM)
     try:
@@ -214,29 +192,12 @@ def _pack(layout: Layout, agent: str, run_id: str) -> None:
             return
         record = run_record.read(folder)
         if record is not None and record.status == "finished":
-            _compress(path, os.path.join(folder, run_record.PACKED_STREAM))
+            with (
+                files.open_regular(path) as plain,
+                files.replacing(join(folder, run_record.PACKED_STREAM)) as packed,
+                gzip.GzipFile("", "wb", fileobj=packed, compresslevel=6) as out,
+            ):
+                copyfileobj(plain, out, 1 << 20)
+            os.unlink(path)
     except FileNotFoundError:
         return  # the run has no stream, or a tick removed the run's folder meanwhile
-
-
-def _compress(path: str, target: str) -> None:
-    import gzip
-    from shutil import copyfileobj
-
-    beside = files.beside_of(target)
-    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        with open(source, "rb") as plain, open(beside, "wb", opener=_private) as packed:
-            with gzip.GzipFile("", "wb", fileobj=packed, compresslevel=6) as out:
-                copyfileobj(plain, out, 1 << 20)
-            packed.flush()
-            os.fsync(packed.fileno())
-        os.replace(beside, target)
-    except BaseException:
-        files.remove(beside)
-        raise
-    os.unlink(path)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -68,4 +68,4 @@ class Plain:
         return [Line(kind, text)] if text else []
 
     def probe(self, config: Config, root: str, variables: Mapping[str, str]) -> Iterator[Finding]:
-        yield program.try_it(config, root, variables, {})[0]
+        yield program.try_it(self, config, root, variables, {})[0]

@@ -1,4 +1,4 @@
-"""Claude Code as a client: what is always at hand; the rest is imported when it is used."""
+"""Claude Code as a client. A waiting supervisor loads this module, so methods import the rest."""
 
 from __future__ import annotations
 
@@ -6,21 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from orchestrator.system import files
+
 if TYPE_CHECKING:
     from orchestrator.client.protocol import Assignment, Ended, Launch, Line
     from orchestrator.finding import Finding
     from orchestrator.model import Config, Outcome, Role
-
-#: By the variable that makes the client use a cloud's models: the families it signs in with there.
-CLOUDS = {
-    "CLAUDE_CODE_USE_BEDROCK": ("AWS_",),
-    "CLAUDE_CODE_USE_MANTLE": ("AWS_",),
-    "CLAUDE_CODE_USE_ANTHROPIC_AWS": ("AWS_",),
-    "CLAUDE_CODE_USE_VERTEX": ("GOOGLE_", "GCP_", "CLOUDSDK_"),
-    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD": ("GOOGLE_", "GCP_", "CLOUDSDK_"),
-    "CLAUDE_CODE_USE_FOUNDRY": ("AZURE_",),
-}
-_OFF = ("", "0", "false", "no", "off")
 
 
 class Claude:
@@ -57,16 +48,14 @@ class Claude:
     token: ClassVar[tuple[str, str]] = ("claude setup-token", "CLAUDE_CODE_OAUTH_TOKEN")
 
     def sign_in_names(self, variables: Mapping[str, str]) -> tuple[str, ...]:
-        clouds = [
-            family
-            for switch, families in CLOUDS.items()
-            if variables.get(switch, "").strip().lower() not in _OFF
-            for family in families
-        ]
-        return ("ANTHROPIC_", "CLAUDE_CODE_", *clouds)
+        from orchestrator.client.claude import sign_in
+
+        return sign_in.names(variables)
 
     def passing_folders(self, variables: Mapping[str, str]) -> tuple[str, ...]:
-        return (os.path.join(settings_folder(variables), "plugins"),)
+        from orchestrator.client.claude import sign_in
+
+        return (os.path.join(sign_in.settings_folder(variables), "plugins"),)
 
     def launch(self, assignment: Assignment) -> Launch:
         from orchestrator.client.claude import command
@@ -74,16 +63,8 @@ class Claude:
         return command.launch(assignment)
 
     def is_last_line(self, line: bytes) -> bool:
-        # Most lines are not parsed: a string that holds such a line has backslashes in it.
-        if b'"result"' not in line:
-            return False
-        import json
-
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            return False
-        return isinstance(event, dict) and event.get("type") == "result"
+        # Most lines are not parsed: a string that quotes such a line has backslashes in it.
+        return b'"result"' in line and (files.json_object(line) or {}).get("type") == "result"
 
     def outcome(
         self, lines: Iterable[str], ended: Ended, role: Role | None, commits: int
@@ -100,10 +81,4 @@ class Claude:
     def probe(self, config: Config, root: str, variables: Mapping[str, str]) -> Iterator[Finding]:
         from orchestrator.client.claude import probe
 
-        return probe.probe(config, root, variables)
-
-
-def settings_folder(variables: Mapping[str, str]) -> str:
-    """Return the folder in which the client keeps a user's settings, plugins and sign-in."""
-    home = variables.get("HOME") or os.path.expanduser("~")
-    return variables.get("CLAUDE_CONFIG_DIR") or os.path.join(home, ".claude")
+        return probe.probe(self, config, root, variables)

@@ -1,8 +1,8 @@
 """The client's own sandbox around an agent's commands: `claude.sandbox: true`.
 
 The client (2.1.328) starts each command of its Bash tool in bubblewrap on Linux, in seatbelt on
-macOS: it reads the disk, writes where it is told, and reaches no network. Its file tools are held
-by the role's rules (`Edit(./**)`). All of this is measured: tests/test_confinement.py.
+macOS: a command can read the disk, write in the named folders, and has no network. The role's rules
+(`Edit(./**)`) confine the file tools. tests/test_confinement.py tests all of this.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 from orchestrator.client.protocol import Confinement
 
-#: What the client needs on Linux; macOS brings its own.
+#: What the client needs on Linux; macOS has its own sandbox.
 PROGRAMS = ("bwrap", "socat")
-#: The client's word for "it was to start with a sandbox, and cannot".
+#: The client's word for a sandbox that cannot start.
 CANNOT_START = "sandbox_required_unavailable"
-#: What stands in the worktree while a command runs, for nothing may be made there: device files
-#: that `git add --all` would trip over.
+#: Paths in the worktree that commands must not create. While a command runs, the sandbox puts
+#: device files there, at which `git add --all` fails.
 IN_THE_WAY = (
     ".bash_profile", ".bashrc", ".gitconfig", ".gitmodules", ".idea", ".mcp.json", ".profile",
     ".ripgreprc", ".vscode", ".zprofile", ".zshrc", ".claude/.cc-writes", ".claude/agents",
@@ -38,8 +38,8 @@ def settings(confinement: Confinement, hidden: Iterable[str]) -> dict[str, Any]:
             "enabled": True,
             "failIfUnavailable": True,
             "allowUnsandboxedCommands": False,
-            # It writes into the queue. Only as a command of its own: one with a pipe, a list or a
-            # here-document stays inside, and fails there.
+            # It writes into the queue. Only as a command of its own: with a pipe, a list or a
+            # here-document it stays inside the sandbox, and fails there.
             "excludedCommands": ["orchestrator task add *"],
             "filesystem": {
                 "allowWrite": confinement.writable,

@@ -1,20 +1,19 @@
-"""What the client's stream of JSON lines and the end of its process mean: the run's outcome. Pure.
+"""The run's outcome, from the client's stream of JSON lines and the end of its process. Pure.
 
-Sources: the client's own behaviour, measured (tests/test_real_client.py runs it), and its
-documentation of headless mode. Only a parsed `result` line is success; exit codes are not.
+Sources: the client's behaviour (tests/test_real_client.py runs it) and its documentation of
+headless mode. Only a parsed `result` line is a success, an exit code is not.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.client import outcomes
 from orchestrator.client.claude import sandbox
-from orchestrator.client.claude.adapter import Claude
 from orchestrator.client.protocol import Ended
 from orchestrator.model import Outcome, Role
+from orchestrator.system import files
 
 #: Words of the `error` field that blame the account or the service, not the work.
 _SYSTEM_ERRORS = {
@@ -54,17 +53,14 @@ class Stream:
         #: The last `error` word, and whether the run waited to try again when the stream ended.
         self.error: str | None = None
         self.retrying = False
-        #: When the usage limit resets (epoch seconds), if it was rejected.
-        self.limit_reset: float | None = None
+        #: Whether the usage limit is reached, and when it resets (epoch seconds).
         self.limited = False
+        self.limit_reset: float | None = None
 
     def feed(self, line: str) -> None:
-        """Take in one line. Lines that are no JSON object are passed over."""
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            return
-        if not isinstance(event, dict):
+        """Read one line. Lines that are not a JSON object are ignored."""
+        event = files.json_object(line)
+        if event is None:
             return
         kind = event.get("type")
         if isinstance(event.get("session_id"), str):
@@ -81,15 +77,10 @@ class Stream:
             error = event.get("error")
             self.error = (_error_word(error, None) or str(error)) if error else None
         elif kind == "rate_limit_event":
-            self._limit(event.get("rate_limit_info"))
-
-    def _limit(self, info: object) -> None:
-        if not isinstance(info, dict):
-            return
-        self.limited = info.get("status") == "rejected"
-        reset = info.get("resetsAt")
-        if self.limited:
-            self.limit_reset = _amount(reset)
+            info = event.get("rate_limit_info")
+            if isinstance(info, dict):
+                self.limited = info.get("status") == "rejected"
+                self.limit_reset = amount(info.get("resetsAt"))
 
 
 def read(lines: Iterable[str]) -> Stream:
@@ -112,16 +103,15 @@ def _error_word(word: object, status: object) -> str | None:
 
 
 def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
-    """Say how a run ended. `commits` is how many its branch has since it was cut.
+    """Return how a run ended (see `protocol.Client.outcome`).
 
     A parsed result outranks everything that happened to the process afterwards (failures 1, 3).
-    `role` is None when it is not known any more: then a report is taken as it is.
     """
     result = stream.result or {}
     given, made = _tokens(result.get("usage"))
     return _verdict(stream, ended, role, commits)._replace(
         session=None if _is_forgotten(stream) else stream.session,
-        cost_usd=_amount(result.get("total_cost_usd")),
+        cost_usd=amount(result.get("total_cost_usd")),
         input_tokens=given,
         output_tokens=made,
     )
@@ -140,13 +130,13 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
     if fault:
         return Outcome("system_fault", fault)
     if _is_forgotten(stream):
-        # Nobody's doing: the next run starts afresh. A client that is killed early leaves nothing.
-        return Outcome("stopped", "no_result: the conversation to go on with is gone")
-    if stream.result is not None and _was_aborted(stream.result):
+        # The work is not the cause: a client that is killed early keeps no conversation.
+        return Outcome("stopped", "no_result: the conversation to continue is gone")
+    if stream.result is None:
+        return outcomes.without_result(ended)
+    if str(stream.result.get("terminal_reason")).startswith("aborted"):  # SIGINT in mid-answer
         return Outcome("interrupted", "no_result: the client was interrupted")
-    if stream.result is not None:
-        return Outcome("failed", f"client_error: {_complaint(stream.result)}")
-    return outcomes.without_result(ended)
+    return Outcome("failed", f"client_error: {_complaint(stream.result)}")
 
 
 def _system_error(stream: Stream) -> str | None:
@@ -158,19 +148,11 @@ def _system_error(stream: Stream) -> str | None:
     else:
         # The status first: an overloaded service (529) is called `server_error` in words.
         word = _error_word(None, result.get("api_error_status")) or _error_word(stream.error, None)
-    if word not in _SYSTEM_ERRORS:
-        return None
-    hint = f" ({Claude.hints[word]})" if word == "authentication_failed" else ""
-    return f"{word}: {_SYSTEM_ERRORS[word]}{hint}"
-
-
-def _was_aborted(result: Mapping[str, Any]) -> bool:
-    """Whether the run was cut off in mid-answer (SIGINT)."""
-    return str(result.get("terminal_reason")).startswith("aborted")
+    return f"{word}: {_SYSTEM_ERRORS[word]}" if word in _SYSTEM_ERRORS else None
 
 
 def _is_forgotten(stream: Stream) -> bool:
-    """Whether the run was to go on with a conversation that the client no longer has."""
+    """Whether the run was to continue a conversation that the client no longer has."""
     return "No conversation found" in str((stream.result or {}).get("errors"))
 
 
@@ -181,15 +163,15 @@ def _complaint(result: Mapping[str, Any]) -> str:
     return f"{result.get('subtype', 'error')}: {str(text)[:500]}"
 
 
-def _amount(value: object) -> float | None:
-    """A number of dollars or seconds; None for what is none (NaN, infinities, negative ones)."""
+def amount(value: object) -> float | None:
+    """Return a number of dollars or seconds; None for anything else, NaN or a negative number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value < 1e12 else None
 
 
 def _tokens(usage: object) -> tuple[int | None, int | None]:
-    """Return input (cached ones included) and output tokens."""
+    """Return the input tokens, with those from the cache, and the output tokens."""
     if not isinstance(usage, dict):
         return None, None
     names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")

@@ -1,8 +1,8 @@
-"""A run's stream for people: one line of the client's output as a few lines to read. Pure.
+"""A run's stream for people: each line of the client's output as a few lines to read. Pure.
 
-The shapes are the client's own, measured (`stream.py` reads the same lines for what they decide).
-Whatever a line holds, nothing is raised: what is of unknown shape is passed over or shown as it is.
-Control characters are left in place: who prints makes them harmless.
+The shapes are the client's own (`stream.py` reads the same lines for the outcome). Nothing here
+raises: a shape that is not known is skipped or shown as it is. Control characters are left in
+place; the printer makes them harmless.
 """
 
 from __future__ import annotations
@@ -11,29 +11,27 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from orchestrator.client.claude.stream import amount
 from orchestrator.client.protocol import Line
 from orchestrator.model import iso
+from orchestrator.system import files
 from orchestrator.text.quoting import one_line
 from orchestrator.text.words import count
 
-#: The input that says most about a call of these tools.
+#: The input of a tool call that is shown: the first of these that it has.
 _TELLING = ("command", "file_path", "notebook_path", "pattern", "path", "url", "query", "skill")
 
 
 def translate(raw: str) -> list[Line]:
-    """Return what one line of the stream says, in order; nothing for lines that say nothing."""
+    """Return what one line of the stream says, in order; [] for a line without content."""
     if not raw.strip():
         return []
-    try:
-        event = json.loads(raw)
-    except (ValueError, RecursionError):
+    event = files.json_object(raw)
+    if event is None:
         return [Line("noise", one_line(raw))]
-    if not isinstance(event, dict):
-        return [Line("noise", one_line(raw))]
-    at = event.get("timestamp")
-    stamp = at if isinstance(at, str) else None
     prefix = "(subagent) " if event.get("parent_tool_use_id") else ""
-    return [Line(kind, prefix + text, stamp) for kind, text in _said(event) if text]
+    at = _text(event.get("timestamp")) or None
+    return [Line(kind, prefix + text, at) for kind, text in _said(event) if text]
 
 
 def _said(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -54,31 +52,26 @@ def _system(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
     match event.get("subtype"):
         case "init":
             tools = event.get("tools")
-            count = f", {len(tools)} tools" if isinstance(tools, list) else ""
+            offer = f", {len(tools)} tools" if isinstance(tools, list) else ""
             version = _text(event.get("claude_code_version"))
             client = f", client {version}" if version else ""
-            yield "start", f"{_text(event.get('model')) or 'a model'}{count}{client}"
+            yield "start", f"{_text(event.get('model')) or 'a model'}{offer}{client}"
         case "permission_denied":
             said = one_line(_text(event.get("message")))
             yield "denied", f"{_text(event.get('tool_name')) or 'a tool'}: {said}"
         case "api_retry":
-            yield "retry", _retry(event)
+            delay, status = amount(event.get("retry_delay_ms")), event.get("error_status")
+            wait = "" if delay is None else f", again in {delay / 1000:.1f} s"
+            number = f" {status}" if isinstance(status, int) else ""
+            said = f"{_text(event.get('error')) or 'error'}{number}{wait}"
+            yield "retry", f"{event.get('attempt')} of {event.get('max_retries')}: {said}"
         case "compact_boundary":
             yield "start", "the conversation was made shorter (compacted)"
 
 
-def _retry(event: dict[str, Any]) -> str:
-    delay = _number(event.get("retry_delay_ms"))
-    status = event.get("error_status")
-    wait = "" if delay is None else f", again in {delay / 1000:.1f} s"
-    number = f" {status}" if isinstance(status, int) else ""
-    word = _text(event.get("error")) or "error"
-    return f"{event.get('attempt')} of {event.get('max_retries')}: {word}{number}{wait}"
-
-
 def _assistant(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    error = _text(event.get("error"))
-    for block in _blocks(event):
+    error, blocks = _text(event.get("error")), _blocks(event)
+    for block in blocks:
         match block.get("type"):
             case "text" if error:
                 yield "error", f"{error}: {one_line(_text(block.get('text')))}"
@@ -88,19 +81,18 @@ def _assistant(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield "thinks", one_line(_text(block.get("thinking")))
             case "tool_use":
                 yield "tool", _call(_text(block.get("name")), block.get("input"))
-    if error and not any(_blocks(event)):
+    if error and not blocks:
         yield "error", error
 
 
 def _call(name: str, given: object) -> str:
-    """A tool call on one line: its name and the part of its input that tells most."""
+    """Return a tool call on one line: its name, and the part of its input that tells most."""
     values = given if isinstance(given, dict) else {}
     if name == "StructuredOutput":
         said = ": ".join(filter(None, (_text(values.get("outcome")), _text(values.get("summary")))))
         return one_line(f"reports {said}")
-    told = next((_text(values[key]) for key in _TELLING if _text(values.get(key))), None)
-    if told is None:
-        told = json.dumps(values, ensure_ascii=False) if values else ""
+    whole = json.dumps(values, ensure_ascii=False) if values else ""
+    told = next((_text(values[key]) for key in _TELLING if _text(values.get(key))), whole)
     return one_line(f"{name or 'a tool'} {told}")
 
 
@@ -113,12 +105,11 @@ def _user(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _tool_result(block: dict[str, Any]) -> str:
-    """A tool's result on one line: its first line, and how many more there are."""
+    """Return the first line of a tool's result, and the number of further lines."""
     content = block.get("content")
     parts = content if isinstance(content, list) else [content]
     texts = [_text(p.get("text")) if isinstance(p, dict) else _text(p) for p in parts]
-    text = "\n".join(filter(None, texts)).strip()
-    first, _, rest = text.partition("\n")
+    first, _, rest = "\n".join(filter(None, texts)).strip().partition("\n")
     more = f" (+{rest.count(chr(10)) + 1} lines)" if rest else ""
     failed = "failed: " if block.get("is_error") is True else ""
     return failed + (one_line(first) or "(no output)") + more
@@ -128,20 +119,20 @@ def _limit(info: object) -> Iterator[tuple[str, str]]:
     if not isinstance(info, dict) or info.get("status") in (None, "allowed"):
         return
     word = "is reached" if info.get("status") == "rejected" else "is near"
-    which = _text(info.get("rateLimitType")).replace("_", " ")
-    reset = _time(info.get("resetsAt"))
-    yield "limit", f"the {which or 'usage'} limit {word}" + (f", resets {reset}" if reset else "")
+    which = _text(info.get("rateLimitType")).replace("_", " ") or "usage"
+    reset = iso(amount(info.get("resetsAt")) or None)
+    yield "limit", f"the {which} limit {word}" + (f", resets {reset}" if reset else "")
 
 
 def _result(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    report = event.get("structured_output")
-    word = _text(event.get("subtype"))
+    report, word = event.get("structured_output"), _text(event.get("subtype"))
+    is_error = event.get("is_error") is True
     facts = [word or "ended"]
-    if event.get("is_error") is True:
+    if is_error:
         # The client can call an error "success": the word tells how the stream ended.
         facts[0] = "ended with an error" + ("" if word in ("", "success") else f" ({word})")
-    turns, cost = _number(event.get("num_turns")), _number(event.get("total_cost_usd"))
-    took = _number(event.get("duration_ms"))
+    turns, cost = amount(event.get("num_turns")), amount(event.get("total_cost_usd"))
+    took = amount(event.get("duration_ms"))
     facts += [count(int(turns), "turn")] if turns is not None else []
     facts += [f"{cost:.4f} USD"] if cost is not None else []
     facts += [f"{took / 1000:.0f} s"] if took is not None else []
@@ -157,15 +148,12 @@ def _result(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for key in ("question", "feedback"):
             if _text(report.get(key)):
                 yield "end", f"{key}: {_text(report[key])}"
-    elif event.get("is_error") is True:
+    elif is_error:
         yield "error", one_line(_text(event.get("result")))
 
 
-# --- shapes ------------------------------------------------------------------------------------
-
-
 def _blocks(event: dict[str, Any]) -> list[dict[str, Any]]:
-    """The content of a message as blocks; a plain string counts as one of text."""
+    """Return the blocks of a message; a plain string counts as one block of text."""
     message = event.get("message")
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, str):
@@ -175,14 +163,3 @@ def _blocks(event: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _number(value: object) -> float | None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return float(value) if abs(value) < 1e15 else None
-
-
-def _time(value: object) -> str | None:
-    seconds = _number(value)
-    return iso(seconds) if seconds is not None and 0 < seconds < 1e11 else None

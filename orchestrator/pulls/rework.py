@@ -1,0 +1,189 @@
+"""What follows for a task from what happened to its pull request elsewhere (reference 9.5).
+
+A person closed or merged it, asked for changes, or pushed to its branch; a required check failed;
+it conflicts with its base. Each fact counts once: the task's history keeps its key.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from orchestrator.config.load import Settings
+from orchestrator.errors import NotFound
+from orchestrator.git import base_branch
+from orchestrator.layout import Layout
+from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
+from orchestrator.pulls import forges, review, states, verdicts
+from orchestrator.pulls.forge import Forge
+from orchestrator.system import files
+from orchestrator.tasks import stores
+
+#: The events with which a person decided where a task is: no fact overrules them.
+_DECIDED = ("retried", "moved", "answered", "added")
+#: Characters of feedback that a task's history keeps.
+KEPT = 20_000
+
+
+class Step(NamedTuple):
+    """Where a task goes, the event that says so, and the event's fields."""
+
+    state: str
+    event: str
+    fields: dict[str, object]
+
+
+def step(
+    pr: PullRequest,
+    task: Task,
+    history: Sequence[Entry],
+    found: Iterable[Feedback],
+    config: Config,
+) -> Step | None:
+    """Return what follows from the state of a pull request and from feedback; None for nothing.
+
+    `found` is everything that asks for changes now; what the history has already is left out.
+    """
+    last = history[-1].event if history else ""
+    if pr.state != "open":
+        if (task.state in ("claimed", "done") and pr.state == "merged") or last in _DECIDED:
+            return None
+        return _ended(pr, task, history)
+    if task.state != "done":
+        return None
+    known = {key for entry in history for key in _keys(entry)}
+    new = [each for each in found if each.key not in known]
+    if not new:
+        return None
+    text = "\n\n".join(each.text for each in new)[:KEPT]
+    fields: dict[str, object] = {"pr": pr.id, "head": pr.head, "facts": [n.key for n in new]}
+    limit = config.review.max_rounds
+    if all(each.by_machine for each in new) and _rounds(history) >= limit:
+        question = (
+            f"Pull request {pr.id} was sent back {limit} times, and this still stands: "
+            f"{text[: review.QUOTED]} How should the work continue?"
+        )
+        return Step("blocked", "blocked", {**fields, "question": question, "reason": "max_rounds"})
+    return Step("incoming", "reopened", {**fields, "feedback": text})
+
+
+def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:
+    """A person's merge finishes a task that waits for rework; a closed one is cancelled, once."""
+    if task.state == "claimed" or any(
+        entry.event == "cancelled" and entry.fields.get("pr") == pr.id for entry in history
+    ):
+        return None
+    if pr.state == "merged":
+        summary = f"Pull request {pr.id} was merged while the task waited for rework."
+        return Step("done", "done", {"pr": pr.id, "summary": summary, "verdict": "no_change"})
+    if task.state == "failed":
+        return None
+    return Step("failed", "cancelled", {"pr": pr.id, "reason": f"pull request {pr.id} was closed"})
+
+
+def _keys(entry: Entry) -> list[object]:
+    found = entry.fields.get("facts")
+    return found if isinstance(found, list) else []
+
+
+def _rounds(history: Sequence[Entry]) -> int:
+    """Return how often facts reopened the task since a person last decided about it."""
+    count = 0
+    for entry in history:
+        if entry.event in _DECIDED:
+            count = 0
+        count += entry.event == "reopened" and bool(_keys(entry))
+    return count
+
+
+# --- acting ------------------------------------------------------------------------------------
+
+
+class Follower:
+    """Applies what follows, in one tick, under the scheduler's lock."""
+
+    def __init__(self, layout: Layout, settings: Settings, now: float) -> None:
+        self._layout, self._settings, self._now = layout, settings, now
+        self._store = stores.of_project(layout)
+        self._forge: Forge = forges.of_project(layout, settings.config)
+        self._contents = states.contents(layout, ask=True)
+        self._memory = os.path.join(layout.cache, "feedback.json")
+        self._known = files.read_json(self._memory) or {}
+
+    def follow(self, prs: Iterable[PullRequest]) -> list[tuple[str, str, str]]:
+        """Apply every step; return the task, its new state and the reason of each."""
+        prs = list(prs)
+        told = [
+            done
+            for pr in prs
+            if pr.task is not None and not pr.followed and (done := self._follow(pr))
+        ]
+        self._remember(prs)
+        return told
+
+    def _follow(self, pr: PullRequest) -> tuple[str, str, str] | None:
+        try:
+            task = self._store.find(pr.task or "")
+            history = self._store.read(task).history
+        except NotFound:
+            return None
+        is_open = pr.state == "open"
+        found = self._feedback(pr) if task.state == "done" and is_open else []
+        wanted = step(pr, task, history, found, self._settings.config)
+        if wanted is not None:
+            entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
+            self._store.move(task, wanted.state, entry)
+        elif task.state == "done" and is_open:
+            self._review_moved_head(pr, task, history)
+        if not is_open and task.state != "claimed":
+            with self._forge.book.locked():
+                self._forge.book.write(pr._replace(followed=True))
+        if wanted is None:
+            return None
+        return task.id, wanted.state, str(wanted.fields.get("reason") or wanted.event)
+
+    def _feedback(self, pr: PullRequest) -> list[Feedback]:
+        found = [
+            Feedback(f"review:{given.by}:{given.at}", f"{given.by} requests changes: {given.text}")
+            for given in verdicts.objections(pr.reviews)
+        ]
+        if self._known.get(pr.id) != _mark(pr):
+            found += self._forge.feedback(pr)
+        if pr.verdict == verdicts.APPROVED:
+            found += self._conflict(pr)
+        return found
+
+    def _conflict(self, pr: PullRequest) -> list[Feedback]:
+        remote = base_branch.remote_of(self._layout, self._settings.config)
+        base = base_branch.branch_commit(self._layout.root, remote, pr.base)
+        if base is None or not (names := self._contents.conflicts(pr.head, base)):
+            return []
+        said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into it. In conflict: "
+        key = f"conflict:{pr.head}:{base}"
+        return [Feedback(key, said + ", ".join(names[:20]), by_machine=True)]
+
+    def _review_moved_head(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
+        """Ask for a review of a head that nobody delivered: a person pushed to the branch."""
+        delivered = [e.fields.get("head") for e in history if e.event == "done"]
+        if pr.verdict is None and delivered and delivered[-1] != pr.head:
+            review.ask_again(self._store, self._settings, task, pr, now=self._now)
+
+    def _remember(self, prs: Iterable[PullRequest]) -> None:
+        """Remember the open pull requests: the forge is asked for details after a change only."""
+        now = {pr.id: _mark(pr) for pr in prs if pr.state == "open"}
+        if now != self._known:
+            files.make_folder(os.path.dirname(self._memory))
+            files.write_json(self._memory, now)
+
+
+def _mark(pr: PullRequest) -> str:
+    checks = ",".join(f"{check.name}={check.state}" for check in pr.checks)
+    return f"{pr.head} {pr.updated} {checks}"
+
+
+def follow(
+    layout: Layout, settings: Settings, prs: Iterable[PullRequest], now: float
+) -> list[tuple[str, str, str]]:
+    """Apply what follows from the pull requests. Raises OrchestratorError."""
+    return Follower(layout, settings, now).follow(prs)

@@ -1,0 +1,199 @@
+"""Many tasks from implementation to main, on both forges: each ends landed or with a person.
+
+Among them are dependencies, two conflicts, branches that fail only together, a reviewer who objects
+twice, one who never agrees, a person who rebases a branch, a stranger's pull request of the same
+branch name, and a base that fails its checks for a while.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import harness
+import pytest
+from harness import TESTS, World, wait_until
+
+world = harness.world
+pytestmark = pytest.mark.slow
+
+CHECKS = [
+    "! { test -e three.txt && test -e four.txt; }",
+    "! test -e broken.txt",
+]
+NO = {"outcome": "changes_requested", "summary": "No.", "feedback": "Again."}
+#: No review ends before the test lets it.
+OBJECTS = {"steps": [["wait", "review"]], "report": NO}
+AGREES = {"steps": [["wait", "review"]], "report": {"outcome": "approved", "summary": "Fine."}}
+#: Seconds for the whole story.
+LIMIT = 400.0
+
+
+def write(name: str, text: str, *more: list[Any]) -> dict[str, Any]:
+    return {"steps": [*more, ["write", name, text], ["commit", f"{name} of {text.strip()}"]]}
+
+
+#: An author who is sent back because of a conflict merges the base and keeps both.
+RESOLVES = {
+    "steps": [
+        ["git", "fetch", "-q", "origin"],
+        ["git", "merge", "-q", "-X", "ours", "-m", "resolved", "origin/main"],
+    ]
+}
+SCRIPTS: dict[str, list[dict[str, Any]]] = {
+    "left": [write("same.txt", "left\n"), RESOLVES],
+    "right": [write("same.txt", "right\n"), RESOLVES],
+    "up": [write("other.txt", "up\n"), RESOLVES],
+    "down": [write("other.txt", "down\n"), RESOLVES],
+    "three": [write("three.txt", "three\n"), write("trois.txt", "t\n", ["git", "rm", "three.txt"])],
+    "four": [write("four.txt", "four\n"), write("quatre.txt", "q\n", ["git", "rm", "four.txt"])],
+    "first": [write("first.txt", "1\n")],
+    "second": [write("second.txt", "2\n")],
+    "argued": [write("argued.txt", f"{n}\n") for n in range(4)],
+    "never": [write("never.txt", f"{n}\n") for n in range(5)],
+    "rebased": [write("rebased.txt", "r\n"), write("rebased2.txt", "r\n")],
+}
+
+
+def story(world: World, **more: Any) -> None:
+    roles = {"impl-1": "implementer", "impl-2": "implementer", "rev-1": "reviewer"}
+    world.create()
+    world.configure(
+        agents=[world.agent(name, role) for name, role in roles.items()],
+        review={"after": ["implement"], "auto_merge": True, "max_rounds": 3},
+        checks=CHECKS,
+        retry={"max_attempts": 3, "backoff_seconds": 0.5, "max_backoff_seconds": 2},
+        queue_limits={"max_incoming": 50, "max_claimed": 10, "max_open_prs": 30},
+        **more,
+    )
+    for name, behaviours in SCRIPTS.items():
+        world.script(name, *behaviours)
+    world.script("reviewer", AGREES)
+    world.script("review-of-argued", OBJECTS, OBJECTS, AGREES)
+    world.script("review-of-never", OBJECTS)
+    world.script("review-of-rebased", OBJECTS, AGREES)
+
+
+def add_all(world: World) -> None:
+    for name in SCRIPTS:
+        depends = "DEPENDS_ON: first\n" if name == "second" else ""
+        text = f"# [{name}] Do {name}\n\nROLE: implement\nPRIORITY: P2\n{depends}\nText.\n"
+        world.drop(f"{name}.md", text)
+
+
+def persons_clone(world: World) -> Any:
+    other = world.folder / "person"
+    world.git("clone", "-q", str(world.remote), str(other), cwd=world.folder)
+    return other
+
+
+def push_file(world: World, where: Any, *words: str) -> None:
+    world.git("pull", "-q", "--rebase", "origin", "main", cwd=where)
+    world.git(*words, cwd=where)
+    world.git("commit", "-q", "-m", "By a person", cwd=where)
+    world.git("push", "-q", "origin", "HEAD:main", cwd=where)
+
+
+def rebase_by_hand(world: World, branch: str) -> None:
+    """What GitHub's "Update with rebase" does to a branch."""
+    where = world.folder / "rebaser"
+    world.git("clone", "-q", str(world.remote), str(where), cwd=world.folder)
+    world.git("checkout", "-q", branch, cwd=where)
+    (where / "unrelated.txt").write_text("x\n")
+    world.git("checkout", "-q", "main", cwd=where)
+    world.git("add", "unrelated.txt", cwd=where)
+    world.git("commit", "-q", "-m", "Main moves", cwd=where)
+    world.git("push", "-q", "origin", "main", cwd=where)
+    world.git("checkout", "-q", branch, cwd=where)
+    world.git("rebase", "-q", "main", cwd=where)
+    world.git("push", "-q", "--force", "origin", branch, cwd=where)
+
+
+def passes(world: World, commit: str) -> bool:
+    names = set(world.git("ls-tree", "--name-only", commit, cwd=world.remote).split())
+    return not {"three.txt", "four.txt"} <= names and "broken.txt" not in names
+
+
+def landed(world: World) -> dict[str, str]:
+    return {pr["task"]: pr["state"] for pr in world.prs()}
+
+
+def play(world: World) -> None:
+    person = persons_clone(world)
+    add_all(world)
+    free = [name for name in SCRIPTS if name != "second"]
+    world.tick_until(lambda: set(landed(world)) >= set(free), "everything to be delivered", LIMIT)
+    (person / "broken.txt").write_text("x\n")
+    push_file(world, person, "add", "broken.txt")
+    red = world.remote_sha("main")
+    world.open("review")
+    world.tick_until(
+        lambda: [p for p in world.status()["problems"] if p["code"] == "base_red"],
+        "the red base",
+        LIMIT,
+    )
+    assert world.remote_sha("main") == red, "nothing lands on a red base"
+    world.tick_until(lambda: len(world.starts("rebased")) > 1, "rework", LIMIT)
+    rebase_by_hand(world, world.task("rebased")["work_branch"])
+    push_file(world, person, "rm", "-q", "broken.txt")
+    green = world.remote_sha("main")
+
+    def settled() -> bool:
+        states = landed(world)
+        return all(states.get(name) == "merged" for name in SCRIPTS if name != "never")
+
+    world.tick_until(settled, "everything to land", LIMIT)
+    wait_until(lambda: world.where("never") == ["blocked"], "a person to be asked", LIMIT)
+    commits = world.git("rev-list", "--first-parent", f"{green}..main", cwd=world.remote).split()
+    assert all(passes(world, commit) for commit in commits)
+    [item] = world.json("inbox")
+    assert (item["task"], item["kind"]) == ("never", "escalation")
+    for name in SCRIPTS:
+        task = world.task(name)
+        assert task["attempts"] == 0, f"{name} was charged: {task['history']}"
+        if name == "never":
+            continue
+        assert task["state"] == "done"
+        approved = [e for e in task["history"] if e.get("verdict") == "approved"]
+        [pr] = [pr for pr in world.prs() if pr["task"] == name]
+        assert approved[-1]["head"] == pr["head"], f"{name}: another commit was approved"
+    assert world.sha("HEAD") == world.sha("main"), "the person's checkout is where it was"
+    world.assert_never_at_once()
+
+
+def test_everything_lands_or_waits_for_a_person(world: World) -> None:
+    story(world)
+    play(world)
+
+
+@pytest.mark.parametrize("methods", ["merge", "squash"])
+def test_the_same_on_github(world: World, methods: str) -> None:
+    story(world, forge="github")
+    state = world.folder / "github.json"
+    stranger = {
+        "number": 1,
+        "headRefName": "agent/first-do-first",
+        "baseRefName": "main",
+        "headRefOid": world.sha("main"),
+        "title": "A stranger's own work",
+        "body": "",
+        "state": "OPEN",
+        "url": "https://github.com/owner/repo/pull/1",
+        "reviewDecision": "",
+        "comments": [],
+        "isCrossRepository": True,
+        "headRepositoryOwner": {"login": "stranger"},
+    }
+    state.write_text(
+        json.dumps({"remote": str(world.remote), "prs": [stranger], "methods": [methods]})
+    )
+    world.environment["FAKE_GH_STATE"] = str(state)
+    gh = world.bin / "gh"
+    gh.write_text(f'#!/bin/sh\nexec python3 -S {TESTS / "fake_gh.py"} "$@"\n')
+    gh.chmod(0o755)
+    url = "https://github.com/owner/repo.git"
+    world.git("remote", "set-url", "origin", url)
+    world.git("config", f"url.{world.remote}.insteadOf", url)
+    play(world)
+    assert [pr["id"] for pr in world.prs() if pr["id"] == "1"] == []
+    assert json.loads(state.read_text())["prs"][0]["state"] == "OPEN"

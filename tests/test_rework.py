@@ -1,0 +1,207 @@
+"""What happens to a pull request elsewhere reaches its task, once per fact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import git as sh
+from store_contract import entry
+from test_landing import NOW, World, alone, world  # noqa: F401  (fixtures)
+
+from orchestrator.config.load import Settings
+from orchestrator.model import Agent, Entry, Feedback, Given, PullRequest, Role, Task
+from orchestrator.pulls import rework, states
+
+PR = PullRequest("7", "T1", "agent/T1", "main", "a" * 40, "Fix it", "open")
+TASK = Task("T1", "Fix it", "implement", "done", "")
+DONE = Entry("2026-01-01T00:00:00Z", "done", {"run": "R1", "pr": "7", "head": "a" * 40})
+CHECK = Feedback("check:a:unit:FAILURE", "The check unit failed.", by_machine=True)
+PERSON = Feedback("review:ada:1", "ada requests changes: no.")
+
+
+def decided(
+    *found: Feedback,
+    state: str = "open",
+    task: str = "done",
+    history: tuple[Entry, ...] = (DONE,),
+    **config: Any,
+) -> tuple[str, str] | None:
+    settings = World.default_config()._replace(**config)
+    made = rework.step(
+        PR._replace(state=state), TASK._replace(state=task), history, found, settings
+    )
+    return made and (made.state, made.event)
+
+
+# --- deciding ----------------------------------------------------------------------------------
+
+
+def test_without_a_fact_nothing_follows() -> None:
+    assert decided() is None
+    assert decided(state="merged") is None
+
+
+@pytest.mark.parametrize("fact", [CHECK, PERSON])
+def test_a_fact_is_rework_once(fact: Feedback) -> None:
+    assert decided(fact) == ("incoming", "reopened")
+    again = Entry("2026-01-01T00:00:01Z", "reopened", {"facts": [fact.key]})
+    assert decided(fact, history=(DONE, again, DONE)) is None
+    other = fact._replace(key=f"{fact.key}:2")
+    assert decided(fact, other, history=(DONE, again, DONE)) == ("incoming", "reopened")
+
+
+@pytest.mark.parametrize("state", ["incoming", "claimed", "blocked", "failed"])
+def test_feedback_waits_while_the_task_is_not_done(state: str) -> None:
+    assert decided(PERSON, task=state) is None
+
+
+def test_facts_of_machines_end_with_a_question_those_of_people_do_not() -> None:
+    rounds = tuple(Entry("2026-01-01T00:00:01Z", "reopened", {"facts": [str(n)]}) for n in range(2))
+    assert decided(CHECK, history=(*rounds, DONE)) == ("blocked", "blocked")
+    assert decided(PERSON, history=(*rounds, DONE)) == ("incoming", "reopened")
+    answered = Entry("2026-01-01T00:00:02Z", "answered", {"text": "go on"})
+    assert decided(CHECK, history=(*rounds, answered, DONE)) == ("incoming", "reopened")
+
+
+@pytest.mark.parametrize(
+    ("state", "task", "expected"),
+    [
+        ("merged", "incoming", ("done", "done")),
+        ("merged", "blocked", ("done", "done")),
+        ("merged", "failed", ("done", "done")),
+        ("merged", "claimed", None),
+        ("closed", "done", ("failed", "cancelled")),
+        ("closed", "incoming", ("failed", "cancelled")),
+        ("closed", "blocked", ("failed", "cancelled")),
+        ("closed", "failed", None),
+        ("closed", "claimed", None),
+    ],
+)
+def test_what_a_person_merged_is_done_and_what_a_person_closed_is_cancelled(
+    state: str, task: str, expected: tuple[str, str] | None
+) -> None:
+    back = Entry("2026-01-01T00:00:01Z", "reopened", {"round": 1})
+    assert decided(state=state, task=task, history=(DONE, back)) == expected
+
+
+@pytest.mark.parametrize("word", ["retried", "moved", "answered"])
+@pytest.mark.parametrize("state", ["merged", "closed"])
+def test_a_persons_decision_about_the_task_outranks_the_pull_request(word: str, state: str) -> None:
+    last = Entry("2026-01-01T00:00:01Z", word, {})
+    assert decided(state=state, task="incoming", history=(DONE, last)) is None
+
+
+def test_a_closed_pull_request_cancels_once() -> None:
+    cancelled = Entry("2026-01-01T00:00:01Z", "cancelled", {"pr": "7"})
+    assert decided(state="closed", task="incoming", history=(DONE, cancelled, DONE)) is None
+
+
+# --- acting ------------------------------------------------------------------------------------
+
+
+def follow(world: World, *, reviewer: bool = False) -> list[tuple[str, str, str]]:  # noqa: F811
+    roles = {
+        "implementer": Role("implementer", "implement", "pull_request", (), (), (), ""),
+        "reviewer": Role("reviewer", "review", "verdict", (), (), (), ""),
+    }
+    agents = (Agent("rev-1", "reviewer", 0),) if reviewer else ()
+    settings = Settings(world.config._replace(agents=agents), roles, (), True)
+    prs = states.refresh(world.layout, settings.config, [])
+    assert prs is not None
+    return rework.follow(world.layout, settings, prs, NOW)
+
+
+def test_a_conflict_of_approved_work_goes_back_with_the_files_once(
+    world: World,  # noqa: F811
+) -> None:
+    world.deliver("T1", {"README.md": "one\n"})
+    assert follow(world) == []
+    world.push_to_main({"README.md": "two\n"})
+    assert [row[:2] for row in follow(world)] == [("T1", "incoming")]
+    reopened = world.store.read(world.store.find("T1")).history[-1]
+    assert "README.md" in str(reopened.fields["feedback"])
+    world.store.move(world.store.find("T1"), "done", entry("done", "R-2", pr="1"))
+    assert follow(world) == [], "the same two commits conflict once"
+
+
+def test_a_deleted_branch_cancels_the_task_and_a_retry_stays(world: World) -> None:  # noqa: F811
+    world.deliver("T1", {"a.txt": "a\n"})
+    assert world.remote
+    sh(world.remote, "update-ref", "-d", "refs/heads/agent/T1")
+    assert [row[:2] for row in follow(world)] == [("T1", "failed")]
+    assert world.store.find("T1").reason == "cancelled"
+    world.store.move(world.store.find("T1"), "incoming", entry("retried"))
+    assert follow(world) == []
+    assert world.store.find("T1").state == "incoming"
+
+
+def test_a_head_that_a_person_pushed_gets_a_review_of_its_own_once(
+    world: World,  # noqa: F811
+) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    assert follow(world, reviewer=True) == []
+    assert world.store.list("incoming").tasks == ()
+    head = world.branch("T1", {"theirs.txt": "t\n"})
+    for _ in range(2):
+        follow(world, reviewer=True)
+    [task] = world.store.list("incoming").tasks
+    assert (task.reviews, task.pr, task.head) == ("T1", pr.id, head)
+
+
+def test_an_update_from_the_base_keeps_the_approval(world: World) -> None:  # noqa: F811
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    world.push_to_main({"b.txt": "b\n"})
+    sh(world.repo, "fetch", "--quiet", "origin")
+    merge_into_branch(world, "origin/main")
+    follow(world, reviewer=True)
+    assert world.state(pr) == ("open", "approved")
+    assert world.store.list("incoming").tasks == ()
+    assert world.land()[0].startswith("merged")
+
+
+def test_an_update_that_hides_a_change_voids_the_approval(world: World) -> None:  # noqa: F811
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    world.push_to_main({"b.txt": "b\n"})
+    sh(world.repo, "fetch", "--quiet", "origin")
+    merge_into_branch(world, "origin/main", hidden={"a.txt": "evil\n"})
+    follow(world)
+    assert world.state(pr) == ("open", None)
+    assert world.land() == []
+
+
+def merge_into_branch(
+    world: World,  # noqa: F811
+    other: str,
+    hidden: dict[str, str] | None = None,
+) -> None:
+    path = world.repo.parent / "update"
+    sh(world.repo, "worktree", "add", "--quiet", "--detach", str(path), "agent/T1")
+    sh(path, "merge", "--quiet", "--no-ff", "--no-commit", other)
+    for name, text in (hidden or {}).items():
+        (path / name).write_text(text)
+        sh(path, "add", name)
+    sh(path, "commit", "--quiet", "--message", "Update")
+    sh(path, "push", "--quiet", "origin", "HEAD:refs/heads/agent/T1")
+    sh(world.repo, "worktree", "remove", "--force", str(path))
+
+
+def test_a_persons_objection_stands_until_it_is_settled(world: World) -> None:  # noqa: F811
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    person = Given("ada", "person", "changes_requested", pr.head, "No.", "2027-01-15T08:00:00Z")
+    with world.forge.book.locked():
+        world.forge.book.write(pr._replace(reviews=(person,)))
+    assert [row[:2] for row in follow(world)] == [("T1", "incoming")]
+    world.store.move(world.store.find("T1"), "done", entry("done", "R-2", pr="1"))
+    world.judge("T1", "approved", world.branch("T1", {"b.txt": "b\n"}), "Good now.")
+    assert follow(world) == []
+    assert world.state(pr) == ("open", "changes_requested")
+    assert world.land() == []
+    tip = sh(world.repo, "rev-parse", "agent/T1")
+    settled = entry(
+        "review", "P-1", reviewer="bob", kind="person", settles=True, verdict="approved", head=tip
+    )
+    world.store.note(world.store.find("T1"), settled._replace(at="2027-01-16T08:00:00Z"))
+    follow(world)
+    assert world.state(pr) == ("open", "approved")
+    assert world.land()[0].startswith("merged")
