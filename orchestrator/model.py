@@ -157,7 +157,7 @@ class Config(NamedTuple):
     check_timeout_seconds: float = 900
     forge: str = "auto"
     remote: str = "origin"
-    #: The remote that branches are pushed to; None is `remote`.
+    #: The remote that branches are pushed to; None is `remote`, with its `pushurl`.
     push_remote: str | None = None
     #: How the names of new agents' branches begin.
     branch_prefix: str = "agent/"

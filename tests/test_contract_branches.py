@@ -346,8 +346,9 @@ def test_branches_are_pushed_where_the_configuration_says(world: World, how: str
 def test_a_push_remote_that_does_not_exist_is_said_before_anybody_is_paid(world: World) -> None:
     world.create(push_remote="mine")
     task = world.add("Nowhere to push")
-    wait_until(lambda: world.tick() and problem(world, "system_fault"), "the problem")
-    assert "'mine'" in str(problem(world, "system_fault"))
+    found = world.tick_until(lambda: problem(world, "open_prs_unknown"), "the problem")
+    assert "push_remote is 'mine'" in found["message"]
+    assert found["hint"] == "git remote add mine URL"
     assert world.starts() == []
     world.git("remote", "add", "mine", str(world.remote))
     world.tick_until_in("done", task)

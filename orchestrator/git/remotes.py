@@ -100,9 +100,10 @@ def _push(cwd: str, remote: str, spec: str, branch: str, replaces: str | None) -
     broken = re.search(_LACKING, done.err) or (refused and re.search(_BROKEN, refused[0]))
     if refused and (not broken or re.search(_IN_THE_WAY, done.err)):
         return reason("\n".join([refused[0].replace("\t", " "), done.err]))
-    if not refused and re.search(_NO_ACCESS, done.err):
+    denied = [line for line in lines(done.err) if re.search(_NO_ACCESS, line)]
+    if denied and not refused:
         raise SystemFault(
-            f"the remote {remote!r} refuses pushes of this account: {reason(done.err)}",
+            f"the remote {remote!r} refuses pushes of this account: {reason(denied[0])}",
             f"give this account the right to push, then try: git push --dry-run {remote} HEAD",
             code="remote_refuses",
         )

@@ -7,8 +7,9 @@ before anybody pays for a client.
 from typing import NamedTuple
 
 from orchestrator.config import load
-from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import base_branch, repository, work_branch
+from orchestrator.errors import OrchestratorError
+from orchestrator.git import base_branch, remote_pair, repository, work_branch
+from orchestrator.git.remote_pair import Pair
 from orchestrator.model import PullRequest
 from orchestrator.pulls import forges
 from orchestrator.run import pushing
@@ -61,8 +62,8 @@ def find(job: Job) -> Start:
             start=start,
             remote=found.remotes.base,
             push_remote=found.remotes.push,
-            push_address=found.remotes.push_address,
-            push_addresses=found.remotes.push_addresses,
+            push_address=found.remotes.address,
+            push_addresses=found.remotes.addresses,
             there=there,
             identity=found.remotes.identity,
             review=review,
@@ -100,65 +101,24 @@ def _pull_request_under_review(job: Job) -> PullRequest | None:
 # --- looking -------------------------------------------------------------------------------------
 
 
-class _Remotes(NamedTuple):
-    """The remotes of a run by name; None for remotes that the repository does not have."""
-
-    base: str | None
-    push: str | None
-    push_address: str | None
-    push_addresses: tuple[str, ...]
-    #: Whether git knows the user's name: the same look finds it.
-    identity: bool
-
-
 class _Found(NamedTuple):
-    """The commits of the branches here and at the remotes."""
+    """The remotes, and the commits of the branches here and there."""
 
-    remotes: _Remotes
+    remotes: Pair
     here: dict[str, str]
     there: dict[str, str]
 
 
 def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     """Look at the base branch, and at the branch of the work, here and at the remotes."""
-    names = _remotes(job)
+    pair = remote_pair.find(job.layout.root, job.config)
     folders = work_branch.parents_of(work) if work else []
     local = {f"refs/heads/{x}": x for x in (base, work, former, *folders) if x}
     seen = repository.refs(job.layout.root, *local)
     here = {branch: seen[ref] for ref, branch in local.items() if ref in seen}
-    there: dict[str, str] = {}
-    together = names.push == names.base and names.push_address is None
-    if names.base:
-        wanted = [base, work] if work and together else [base]
-        watched = folders if together else []
-        there = base_branch.fetch(job.layout, names.base, wanted, watched=watched)
-    if work and names.push and not together:
-        found = base_branch.fetch(
-            job.layout, names.push, [work], address=names.push_address, watched=folders
-        )
-        there = {**found, **there}
-    return _Found(names, here, there)
-
-
-def _remotes(job: Job) -> _Remotes:
-    config = job.config
-    push = config.push_remote or config.remote
-    base_url, base_pushurl = (f"remote.{config.remote}.{key}" for key in ("url", "pushurl"))
-    url, pushurl = f"remote.{push}.url", f"remote.{push}.pushurl"
-    known = repository.settings(
-        job.layout.root, *{base_url, base_pushurl, url, pushurl}, "user.email"
-    )
-    if config.push_remote and url.lower() not in known:
-        said = f"push_remote is {push!r}, but this repository has no such remote"
-        raise SystemFault(said, f"git remote add {push} URL", code="no_push_remote")
-    own = known.get(pushurl.lower(), [])
-    return _Remotes(
-        config.remote if base_url.lower() in known else None,
-        push if url.lower() in known else None,
-        own[0] if own else None,
-        tuple(dict.fromkeys([*own, *known.get(base_pushurl.lower(), ())])),
-        "user.email" in known,
-    )
+    works = [work] if work else []
+    there = remote_pair.fetch(job.layout, pair, [base], works, watched=folders)
+    return _Found(pair, here, there)
 
 
 # --- judging -------------------------------------------------------------------------------------
