@@ -144,6 +144,8 @@ class Config(NamedTuple):
     #: None: the remote's HEAD branch, else the current one at `init` (see `config.load`).
     base_branch: str | None = None
     base_port: int = 41000
+    #: How the names of new agents' branches begin.
+    branch_prefix: str = "agent/"
     #: A key of `registry.CLIENTS`; None is the default client.
     client: str | None = None
     #: The client's program and its first arguments; () is the client's own program.
@@ -159,8 +161,6 @@ class Config(NamedTuple):
     remote: str = "origin"
     #: The remote that branches are pushed to; None is `remote`, with its `pushurl`.
     push_remote: str | None = None
-    #: How the names of new agents' branches begin.
-    branch_prefix: str = "agent/"
     hooks: Hooks = Hooks()
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()
