@@ -72,7 +72,8 @@ def test_a_rejected_push_costs_an_attempt_and_ends_in_failed(world: World) -> No
     hook(
         world,
         "pre-receive",
-        "while read -r old new ref; do git log -1 --format=%s $new | grep -q '^work on' || continue\n"
+        "while read -r old new ref; do\n"
+        "git log -1 --format=%s $new | grep -q '^work on' || continue\n"
         "echo 'POLICY: no work on Sundays' >&2; exit 1; done",
     )
     world.script("default", {"steps": [["work_once"]]})

@@ -122,7 +122,7 @@ def test_a_record_of_the_earlier_version_is_read_whole_and_written_back(
 
 
 def same(new: Any, old: Any) -> Any:
-    """Return of a new value what an old one has: later versions add keys, and keys without value."""
+    """Return the new value without the keys that later versions add."""
     if not isinstance(new, dict) or not isinstance(old, dict):
         return new
     return {key: same(new.get(key), value) for key, value in old.items()}
