@@ -82,6 +82,20 @@ def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None
     return Step("failed", "cancelled", {"pr": pr.id, "reason": f"pull request {pr.id} was closed"})
 
 
+def unheard(history: Iterable[Entry]) -> list[Feedback]:
+    """Return the changes that people requested here while a run had the task: it knew no better."""
+    found: list[Feedback] = []
+    for entry in history:
+        if entry.event in ("claimed", "reopened"):
+            found = []
+        for given in verdicts.given([entry]):
+            if given.settles:
+                found = []
+            elif (given.kind, given.verdict) == ("person", verdicts.CHANGES):
+                found.append(Feedback(f"review:{entry.fields.get('run')}", given.text))
+    return found
+
+
 def _keys(entry: Entry) -> list[object]:
     found = entry.fields.get("facts")
     return found if isinstance(found, list) else []
@@ -132,7 +146,9 @@ class Follower:
         if not is_open and task.pr != pr.id:  # the task has a newer pull request
             self._mark_followed(pr)
             return None
-        found = self._feedback(pr) if task.state == "done" and is_open else []
+        found = []
+        if task.state == "done" and is_open:
+            found = [*unheard(history), *self._feedback(pr)]
         wanted = step(pr, task, history, found, self._settings.config)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
