@@ -129,6 +129,9 @@ class Follower:
         except NotFound:
             return None
         is_open = pr.state == "open"
+        if not is_open and task.pr != pr.id:  # the task has a newer pull request
+            self._mark_followed(pr)
+            return None
         found = self._feedback(pr) if task.state == "done" and is_open else []
         wanted = step(pr, task, history, found, self._settings.config)
         if wanted is not None:
@@ -137,11 +140,14 @@ class Follower:
         elif task.state == "done" and is_open:
             self._review_moved_head(pr, task, history)
         if not is_open and task.state != "claimed":
-            with self._forge.book.locked():
-                self._forge.book.write(pr._replace(followed=True))
+            self._mark_followed(pr)
         if wanted is None:
             return None
         return task.id, wanted.state, str(wanted.fields.get("reason") or wanted.event)
+
+    def _mark_followed(self, pr: PullRequest) -> None:
+        with self._forge.book.locked():
+            self._forge.book.write(pr._replace(followed=True))
 
     def _feedback(self, pr: PullRequest) -> list[Feedback]:
         found = [
@@ -166,7 +172,8 @@ class Follower:
     def _review_moved_head(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
         """Ask for a review of a head that nobody delivered: a person pushed to the branch."""
         delivered = [e.fields.get("head") for e in history if e.event == "done"]
-        if pr.verdict is None and delivered and delivered[-1] != pr.head:
+        known = bool(delivered) and isinstance(delivered[-1], str)
+        if pr.verdict is None and known and delivered[-1] != pr.head:
             review.ask_again(self._store, self._settings, task, pr, now=self._now)
 
     def _remember(self, prs: Iterable[PullRequest]) -> None:
