@@ -154,6 +154,8 @@ class Config(NamedTuple):
     #: None: the remote's HEAD branch, else the current one at `init` (see `config.load`).
     base_branch: str | None = None
     base_port: int = 41000
+    #: How the names of new agents' branches begin.
+    branch_prefix: str = "agent/"
     #: A key of `registry.CLIENTS`; None is the default client.
     client: str | None = None
     #: The client's program and its first arguments; () is the client's own program.
@@ -167,6 +169,8 @@ class Config(NamedTuple):
     check_timeout_seconds: float = 900
     forge: str = "auto"
     remote: str = "origin"
+    #: The remote that branches are pushed to; None is `remote`, with its `pushurl`.
+    push_remote: str | None = None
     hooks: Hooks = Hooks()
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()
@@ -369,12 +373,14 @@ class Outcome(NamedTuple):
     cost_usd: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    #: What a person can do about a system fault.
+    hint: str | None = None
 
 
-#: Six that the client reports, and four that the supervisor finds.
+#: Six that the client reports, and five that the supervisor finds.
 VERDICTS = (
     *("done", "no_change", "approved", "changes_requested", "needs_human", "failed"),
-    *("usage_limit", "system_fault", "interrupted", "stopped"),
+    *("usage_limit", "system_fault", "interrupted", "stopped", "moved"),
 )
 
 

@@ -111,7 +111,13 @@ def rebase_by_hand(world: World, branch: str) -> None:
     world.git("push", "-q", "origin", "main", cwd=where)
     world.git("checkout", "-q", branch, cwd=where)
     world.git("rebase", "-q", "main", cwd=where)
-    world.git("push", "-q", "--force", "origin", branch, cwd=where)
+    # The agent may push at the same moment: then a person tries again.
+    wait_until(lambda: pushed(world, where, branch), "the rebased branch to be pushed")
+
+
+def pushed(world: World, where: Any, branch: str) -> bool:
+    world.git("push", "-q", "--force", "origin", branch, cwd=where, good=False)
+    return world.remote_sha(branch) == world.sha("HEAD", cwd=where)
 
 
 def passes(world: World, commit: str) -> bool:

@@ -698,6 +698,7 @@ VERDICT_TABLE: list[tuple[str, int, int, str, float | None, bool]] = [
     ("usage_limit", 2, 0, "requeue", None, False),
     ("system_fault", 2, 5, "requeue", None, False),
     ("stopped", 2, 1, "requeue", None, False),
+    ("moved", 2, 1, "requeue", None, False),
     ("interrupted", 0, 0, "requeue", None, False),
     ("interrupted", 2, 0, "requeue", None, False),
     ("interrupted", 0, 1, "requeue", 10, True),

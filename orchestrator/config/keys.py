@@ -43,6 +43,11 @@ _REF = (
     r"(?!HEAD\Z|@\Z|[-/.])(?!.*(\.\.|//|/\.|@\{|\.lock(/|\Z)))"
     r"[^\x00-\x20\x7f~^:?*\[\\]{1,200}(?<![./])"
 )
+#: What such a name may begin with; the id of a task follows.
+_PREFIX = (
+    r"(?![-/.])(?!.*(\.\.|//|/\.|@\{|\.lock/))"
+    r"[^\x00-\x20\x7f~^:?*\[\\]{1,50}"
+)
 #: The time at which a schedule is tested: wall-clock time, so without a zone.
 _ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001
 
@@ -169,6 +174,7 @@ _TOP: dict[str, Check] = {
     "paused": boolean,
     "queue_limits": section(QueueLimits, _LIMITS),
     "max_starts": _POSITIVE,
+    "branch_prefix": text(_PREFIX, "the beginning of a branch's name, such as 'agent/'"),
     "base_branch": text(_REF, "the name of a branch", null=True),
     "base_port": number(1024, HIGHEST_PORT, whole=True),
     **dict.fromkeys(registry.CLIENTS, section(dict, _CLIENT)),
@@ -179,6 +185,7 @@ _TOP: dict[str, Check] = {
     "check_timeout_seconds": _SOME_SECONDS,
     "forge": one_of(("auto", *FORGES)),
     "remote": text(_REF, "the name of a git remote"),
+    "push_remote": text(_REF, "the name of a git remote", null=True),
     "hooks": section(Hooks, _HOOKS),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
     "retention": section(Retention, _RETENTION),

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
-from orchestrator.git import base_branch, contents, remotes, repository
+from orchestrator.git import base_branch, contents, remote_pair, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Given, PullRequest, Task, iso, task_order
 from orchestrator.project import faults as system_faults
@@ -235,10 +235,14 @@ class Lander:
     def _fresh(self, pr: PullRequest, only: str | None) -> tuple[str, str]:
         """Return the commits of base and head as the remote has them now."""
         root = self._layout.root
-        if self._remote:
-            base_branch.fetch(self._layout, self._remote, [pr.base, pr.branch])
-        base = base_branch.branch_commit(root, self._remote, pr.base)
-        head = base_branch.branch_commit(root, self._remote, pr.branch)
+        pair = remote_pair.find(root, self._config)
+        there = remote_pair.fetch(self._layout, pair, [pr.base], [pr.branch])
+        if pair.base and pr.base not in there:
+            fault = base_branch.gone(root, pair.base, pr.base)
+            if fault is not None:
+                raise fault
+        base = base_branch.branch_commit(root, pair.base, pr.base)
+        head = base_branch.branch_commit(root, pair.push, pr.branch)
         if base is None or head is None:
             gone = pr.base if base is None else pr.branch
             raise OrchestratorError(f"the branch {gone} does not exist", code="no_branch")

@@ -76,6 +76,10 @@ class Facts(NamedTuple):
     writes: bool
     #: How the agent reports: "End with ...".
     report: str
+    #: The ref of commits that are not on the branch any more, because others pushed to it.
+    replaced: str | None = None
+    #: The newest commit of the branch that is pushed already.
+    pushed: str | None = None
 
 
 def instructions(facts: Facts) -> str:

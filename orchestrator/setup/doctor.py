@@ -48,7 +48,8 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         except OSError as error:
             message = f"{error.filename or 'a file'}: {error.strerror or error}"
             findings.append(fail("permissions", message, "check its owner and its permissions"))
-    return findings
+    # A hold and a probe may find the same.
+    return list(dict.fromkeys(findings))
 
 
 def reachable(layout: Layout, variables: Mapping[str, str]) -> list[Finding]:
@@ -129,7 +130,8 @@ def _hold(subject: Subject) -> Iterator[Finding]:
     """Yield a failure if a hold stops all agents."""
     hold = faults.read_hold(subject.layout)
     if hold is not None and (hold.until is None or subject.now < hold.until):
-        yield fail(hold.code, hold.message, hold.hint or "it ends without your help")
+        found = faults.hold_problem(hold)
+        yield fail(found.code, found.message, found.hint or "it ends without your help")
 
 
 def _notify(subject: Subject) -> Iterator[Finding]:

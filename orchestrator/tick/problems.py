@@ -34,7 +34,7 @@ def find_problems(
     hold = seen.snapshot.hold
     found = [*_of_the_clone(layout, now), *settings.problems]
     if hold is not None:
-        found.append(Problem(hold.code, hold.message, hold.hint))
+        found.append(faults.hold_problem(hold))
     if seen.snapshot.open_prs is None:
         found += _forge_problem(layout, hold)
     found += [

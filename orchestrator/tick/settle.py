@@ -251,7 +251,7 @@ class Settler:
             code=outcome.verdict,
             # The message is shown after the hold's code and must not repeat the code.
             message=message if message and code == outcome.verdict else reason,
-            hint=hints.get(code, _ANY_HINT),
+            hint=hints.get(code) or outcome.hint or _ANY_HINT,
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )
