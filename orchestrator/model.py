@@ -115,6 +115,16 @@ class Retention(NamedTuple):
     remote_branches: str = "delete"
 
 
+class Notify(NamedTuple):
+    """The user's own program that is told what waits for a person."""
+
+    #: The program and its arguments; () is none.
+    command: tuple[str, ...] = ()
+    on: tuple[str, ...] = ("question", "approval", "escalation", "problem")
+    #: The local time of a daily report, as `08:00`.
+    report: str | None = None
+
+
 class Agent(NamedTuple):
     """One entry of `agents`."""
 
@@ -165,6 +175,7 @@ class Config(NamedTuple):
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()
     retention: Retention = Retention()
+    notify: Notify = Notify()
     agents: tuple[Agent, ...] = ()
 
 
@@ -426,8 +437,8 @@ class Snapshot(NamedTuple):
     dependencies: dict[str, str]
     spent_today_usd: float
     hold: Hold | None = None
-    #: The ids of the open pull requests; None if the forge did not answer.
-    open_pr_ids: frozenset[str] | None = None
+    #: The head of each open pull request, by its id; None if the forge did not answer.
+    open_heads: Mapping[str, str] | None = None
     #: Whether this tick may start one run to find out if a system fault has passed.
     may_probe: bool = True
     #: False if the configuration is broken: running agents are supervised, nothing starts.

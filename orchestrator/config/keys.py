@@ -22,6 +22,7 @@ from orchestrator.model import (
     Budgets,
     Config,
     Hooks,
+    Notify,
     QueueLimits,
     Retention,
     Retry,
@@ -163,6 +164,12 @@ _REVIEW = {
 }
 _HOOKS = {"after_create": _SHELL, "before_remove": _SHELL, "timeout_seconds": _SOME_SECONDS}
 
+_NOTIFY = {
+    "command": lambda reading, node, where: () if is_null(node) else _command(reading, node, where),
+    "on": texts(one_of(Notify().on), "a list of kinds"),
+    "report": text(r"([01][0-9]|2[0-3]):[0-5][0-9]", "a local time like '08:00'", null=True),
+}
+
 _TOP: dict[str, Check] = {
     "paused": boolean,
     "queue_limits": section(QueueLimits, _LIMITS),
@@ -182,6 +189,7 @@ _TOP: dict[str, Check] = {
     "hooks": section(Hooks, _HOOKS),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
     "retention": section(Retention, _RETENTION),
+    "notify": section(Notify, _NOTIFY),
     "agents": _agents,
 }
 

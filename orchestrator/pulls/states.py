@@ -36,9 +36,12 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
 
 
 def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest]:
-    where = forges.of_project(layout, config)
+    where = forges.of_project(layout, config, remember=True)
     before = {pr.id: pr.state for pr in where.book.list()}
     prs = where.refresh()
+    if where.is_elsewhere:
+        files.make_folder(layout.cache)
+        files.write_atomic(asked_path(layout), b"", flush=False)
     # A forge elsewhere says itself what was merged; git may know better of a closed one.
     unsure = [pr for pr in prs if pr.state == "open"]
     if where.is_elsewhere:
@@ -170,6 +173,15 @@ def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Pr
         remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
+
+
+def asked(layout: Layout, config: Config) -> float | None:
+    """Return when a forge elsewhere last answered, in epoch seconds; None for a local forge."""
+    try:
+        time = os.stat(asked_path(layout)).st_mtime
+        return time if forges.of_project(layout, config).is_elsewhere else None
+    except (OSError, OrchestratorError):
+        return None
 
 
 def asked_path(layout: Layout) -> str:

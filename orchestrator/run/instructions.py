@@ -8,9 +8,10 @@ from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, repository
 from orchestrator.layout import Layout
-from orchestrator.model import ports
+from orchestrator.model import Given, ports
 from orchestrator.project import run_record
-from orchestrator.run import prompts
+from orchestrator.pulls import verdicts
+from orchestrator.run import prompts, rounds
 from orchestrator.run.job import Job
 from orchestrator.run.prompts import Facts, UnderReview
 from orchestrator.system import files
@@ -102,15 +103,25 @@ def _under_review(job: Job) -> UnderReview | None:
     if review is None or job.task is None:
         return None
     title, body = review.title, ""
+    given: list[Given] = [*review.reviews]
+    told: list[dict[str, str]] = []
     if job.task.reviews:
         store = stores.of_project(job.layout)
         try:
             original = store.find(job.task.reviews)
-            title, body = original.title, store.read(original).body
+            file = store.read(original)
+            title, body = original.title, file.body
+            given = [*verdicts.given(file.history), *given]
+            told = rounds.told(file.history, review.reviews)
         except OrchestratorError:
             body = "(the task is gone)"
-    start, base = job.record.start, job.record.base_commit
-    return UnderReview(review.id, review.branch, start, review.base, base, title, body)
+    root, start, base = job.layout.root, job.record.start, job.record.base_commit
+    since = rounds.last_reviewed(given, start)
+    since = since and repository.resolve(root, since)
+    below = bool(since and start) and repository.is_ancestor(root, since or "", start or "")
+    return UnderReview(
+        review.id, review.branch, start, review.base, base, title, body, told, since, below
+    )
 
 
 def _global_instructions(layout: Layout) -> str:

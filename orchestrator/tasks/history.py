@@ -117,7 +117,7 @@ _SETS: dict[str, dict[str, Any]] = {
     "cancelled": {**_FREE, "reason": "cancelled"},
     "moved": _FREE,
     "review": {},
-    "reopened": _AFRESH,
+    "reopened": {**_AFRESH, "reason": None, "error": None},
     "delivered": {},
 }
 #: The events with which a run releases its task.

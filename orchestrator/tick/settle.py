@@ -93,6 +93,8 @@ class Settler:
         """End a review that is not needed any more, or a task that reached its cost limit."""
         if action.action == "finish":
             summary = "The pull request is no longer open, so there is nothing to review."
+            if action.reason == "superseded":
+                summary = "The pull request has a newer commit, so nobody reviews this commit."
             self._move(task, "done", summary=summary, verdict="no_change")
         else:
             cap = self.config.budgets.task_usd
