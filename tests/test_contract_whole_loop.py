@@ -176,7 +176,7 @@ def play(world: World, *, charged: bool = False) -> None:
         return all(states.get(name) == "merged" for name in SCRIPTS if name != "never")
 
     world.tick_until(settled, "everything to land", LIMIT)
-    wait_until(lambda: world.where("never") == ["blocked"], "a person to be asked", LIMIT)
+    world.tick_until(lambda: world.where("never") == ["blocked"], "a person to be asked", LIMIT)
     commits = world.git("rev-list", "--first-parent", f"{green}..main", cwd=world.remote).split()
     assert all(passes(world, commit) for commit in commits)
     [item] = world.json("inbox")
