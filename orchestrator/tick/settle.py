@@ -10,6 +10,7 @@ from orchestrator.client import registry
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
+from orchestrator.plan.rules import Verdict
 from orchestrator.project import agent_memory, events, faults, mark, run_record
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
@@ -31,7 +32,10 @@ _HINTS = {
     "system_fault": "check the file's owner, its permissions and the free space of its disk",
     "forge_failed": "try: gh auth status",
 }
-_ANY_HINT = "does not count as an attempt; each tick tries again with one run"
+ANY_HINT = (
+    "the failed run does not count as an attempt; each tick starts one run to test whether the "
+    "fault is gone"
+)
 #: What a finished task's history takes from the outcome of its run.
 _TOLD = ("summary", "verdict", "pr", "head", "branch")
 #: Maximum characters of a reason or error in events and listings.
@@ -89,15 +93,13 @@ class Settler:
             return None
         return action
 
-    def end_waiting(self, task: Task, action: Action) -> Action:
-        """End a review that is not needed any more, or a task that reached its cost limit."""
+    def end_waiting(self, task: Task, refusal: Verdict, action: Action) -> Action:
+        """End a waiting task that fails a rule with `ends`; `refusal` is the rule's verdict."""
         if action.action == "finish":
-            summary = "The pull request is no longer open, so there is nothing to review."
-            self._move(task, "done", summary=summary, verdict="no_change")
+            self._move(task, "done", summary=refusal.detail, verdict="no_change")
         else:
-            cap = self.config.budgets.task_usd
-            error = f"{action.reason}: its runs have cost {task.cost_usd:.2f} of {cap:g} US dollars"
-            self._move(task, "failed", reason=action.reason, error=error)
+            error = f"{refusal.code}: {refusal.detail}"
+            self._move(task, "failed", reason=refusal.code, error=error)
         self._event(action.action, task=task.id, reason=action.reason)
         return action
 
@@ -249,7 +251,7 @@ class Settler:
             code=outcome.verdict,
             # The message is shown after the hold's code and must not repeat the code.
             message=message if message and code == outcome.verdict else reason,
-            hint=hints.get(code, _ANY_HINT),
+            hint=hints.get(code, ANY_HINT),
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )
