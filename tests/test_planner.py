@@ -969,7 +969,8 @@ def test_a_new_rule_on_a_new_header_field_is_one_entry() -> None:
 def test_a_new_rule_that_ends_tasks_is_one_entry_and_its_detail_is_what_the_task_says(
     project: Layout,
 ) -> None:
-    Path(project.config).write_text("agents: []\n")  # no budget, and nobody starts
+    # There is no budget, and no agent starts.
+    Path(project.config).write_text("paused: true\nagents: [{name: a, role: implementer}]\n")
     store = stores.of_project(project)
     now = time.time()
     for name, line in (("OLD", f"EXPIRES: {iso(now)}"), ("DONE", "NOT_NEEDED: it is there")):

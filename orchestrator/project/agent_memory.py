@@ -58,7 +58,9 @@ class AgentState(NamedTuple):
         day's limits count them.
         """
         everything: dict[str, Any] = self._asdict()
-        facts = {name: fact for name, fact in everything.items() if isinstance(fact, Mapping)}
+        facts: dict[str, Any] = {
+            name: fact for name, fact in everything.items() if isinstance(fact, Mapping)
+        }
         known = any(fact.get(day) for fact in facts.values())
         return AgentState(**facts) if known else None
 
