@@ -21,7 +21,8 @@ import pytest
 import runs
 from conftest import set_up_long_ago
 
-from orchestrator.cli import watch
+from orchestrator.cli import json_rows, watch
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.plan import rules
@@ -460,6 +461,19 @@ def test_only_what_does_not_change_by_itself_counts_as_a_change() -> None:
 
     assert watch.lasting(value(1, "done")) == watch.lasting(value(2, "done"))
     assert watch.lasting(value(1, "done")) != watch.lasting(value(1, "failed"))
+
+
+def test_no_key_of_the_real_status_changes_by_itself_but_those_that_watch_leaves_out(
+    project: Layout,
+) -> None:
+    ticked(project)
+    running(project)
+    agent_memory.write(project, "pm-agent", agent_memory.AgentState(last_started=time.time()))
+    loaded, now = load.settings(project, write_cache=False), time.time()
+    found = [json_rows.status(project, loaded, now + later, []) for later in (0, 7)]
+    assert [row["run"] for row in found[0]["running"]] == [RUN]
+    assert found[0] != found[1]
+    assert watch.lasting(found[0]) == watch.lasting(found[1])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from orchestrator.errors import NotFound, SystemFault
 from orchestrator.guard import client_environment
@@ -34,6 +34,8 @@ class GitHub:
     """Pull requests on GitHub, through its own `gh` program and the user's sign-in."""
 
     name = "github"
+    program: ClassVar[str | None] = "gh"
+    hints: ClassVar[Mapping[str, str]] = {"forge_failed": "try: gh auth status"}
     is_elsewhere = True
 
     def __init__(self, layout: Layout, config: Config) -> None:

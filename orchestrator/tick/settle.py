@@ -14,11 +14,12 @@ from orchestrator.plan.rules import Verdict
 from orchestrator.project import agent_memory, events, faults, mark, run_record
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
-from orchestrator.pulls import review
+from orchestrator.pulls import forges, review
 from orchestrator.system import files, locks, process
 from orchestrator.tasks import stores
 
-#: How to fix a fault, by the first word of its reason. The client has the hints for its own faults.
+#: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
+#: their own faults.
 _HINTS = {
     "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
     "check_program_missing": "install the program, or correct `checks` in agents.yaml",
@@ -30,7 +31,6 @@ _HINTS = {
     "git_failed": "try: git status; check the disk (df), and look for lock files of a killed git",
     "git_hung": "try: git status; check the disk, and find out what git waits for",
     "system_fault": "check the file's owner, its permissions and the free space of its disk",
-    "forge_failed": "try: gh auth status",
 }
 ANY_HINT = (
     "the failed run does not count as an attempt; each tick starts one run to test whether the "
@@ -247,6 +247,8 @@ class Settler:
         reason = outcome.reason or outcome.verdict
         code, _, message = reason.partition(": ")
         hints = {**registry.of_config(self.config).hints, **_HINTS}
+        if code == "forge_failed":
+            hints |= forges.of_project(self.layout, self.config).hints
         hold = Hold(
             code=outcome.verdict,
             # The message is shown after the hold's code and must not repeat the code.
