@@ -20,7 +20,8 @@ from orchestrator.pulls.book import Book, from_record
 from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.system import commands
 
-#: Seconds for a call of `gh`; and for the one that a tick makes, which others wait for.
+#: Time limit of a call of `gh`, in seconds; and the shorter limit inside a tick, because other
+#: processes wait for the tick.
 GH_TIMEOUT = 60.0
 GH_TICK_TIMEOUT = 20.0
 

@@ -128,4 +128,6 @@ def _hold(subject: Subject) -> Iterator[Finding]:
     """Yield a failure if a hold stops all agents."""
     hold = faults.read_hold(subject.layout)
     if hold is not None and (hold.until is None or subject.now < hold.until):
-        yield fail(hold.code, hold.message, hold.hint or "it ends without your help")
+        yield fail(
+            hold.code, hold.message, hold.hint or "no action needed: claiming resumes automatically"
+        )
