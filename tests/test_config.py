@@ -27,6 +27,7 @@ from orchestrator.model import (
     Budgets,
     Config,
     Hooks,
+    Notify,
     QueueLimits,
     Retention,
     Retry,
@@ -52,9 +53,11 @@ MEANT = Config(
     check_timeout_seconds=90,
     forge="local",
     remote="upstream",
+    push_remote="mine",
     hooks=Hooks(after_create="npm ci", before_remove="npm stop", timeout_seconds=30),
     environment_allow=("NPM_TOKEN",),
     retention=Retention(runs=7, days=2.5, events_mb=1, remote_branches="keep"),
+    notify=Notify(command=("notify-send", "-a", "x"), on=("question",), report="08:00"),
     agents=(
         Agent(
             name="impl-1",

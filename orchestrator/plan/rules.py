@@ -97,12 +97,23 @@ def _waiting(task: Task, _: Draft) -> Judged:
 
 @_rule("pull_request_not_open", "task", "no action needed: the next tick ends it", ends="finish")
 def _review(task: Task, draft: Draft) -> Judged | None:
-    known = draft.snapshot.open_pr_ids
+    known = draft.snapshot.open_heads
     if task.reviews is None or known is None:
         return None
     is_open = task.pr in known
     state = "open" if is_open else "not open"
     return Judged(is_open, f"pull request {task.pr}, which {task.id} reviews, is {state}")
+
+
+@_rule("superseded", "task", "no action needed: the next tick ends it", ends="finish")
+def _reviewed_head(task: Task, draft: Draft) -> Judged | None:
+    head = (draft.snapshot.open_heads or {}).get(task.pr or "")
+    if task.reviews is None or task.head is None or head is None:
+        return None
+    if task.head == head:
+        return Judged(True, f"{task.id} reviews the head of pull request {task.pr}")
+    detail = f"{task.id} reviews {task.head[:12]}, but pull request {task.pr} has a newer commit"
+    return Judged(False, f"{detail}, {head[:12]}")
 
 
 @_rule("running", "task", "see what it does: orchestrator logs {about}")

@@ -247,13 +247,14 @@ class Settler:
         reason = outcome.reason or outcome.verdict
         code, _, message = reason.partition(": ")
         hints = {**registry.of_config(self.config).hints, **_HINTS}
-        if code == "forge_failed":
-            hints |= forges.of_project(self.layout, self.config).hints
+        hint = hints.get(code) or outcome.hint
+        if hint is None and code == "forge_failed":
+            hint = forges.of_project(self.layout, self.config).hints.get(code)
         hold = Hold(
             code=outcome.verdict,
             # The message is shown after the hold's code and must not repeat the code.
             message=message if message and code == outcome.verdict else reason,
-            hint=hints.get(code, ANY_HINT),
+            hint=hint or ANY_HINT,
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )
