@@ -53,13 +53,13 @@ Ends = Literal["finish", "fail"]
 
 
 class Rule(NamedTuple):
-    """One rule. In the hint, `{about}` is the agent, the task, or what the judge names."""
+    """One rule. In the hint, `{about}` is the agent, the task, or the subject that the judge names."""
 
     code: str
     kind: str
     hint: str
-    #: The action with which the plan ends a waiting task that fails the rule. The judge's detail
-    #: becomes the summary of a finished task and the error of a failed task.
+    #: The action with which the plan ends a waiting task if this rule is the first that refuses the
+    #: task. The judge's detail becomes the summary of a finished task, the error of a failed task.
     ends: Ends | None
     judge: Judge
 
@@ -206,7 +206,7 @@ def _system_fault(_: Agent, draft: Draft) -> Judged:
     if hold is None or hold.code == "usage_limit":
         return Judged(True, "no fault is known")
     if draft.may_probe:
-        return Judged(True, f"this run finds out if the fault has passed: {hold.message}")
+        return Judged(True, f"this run tests whether the fault is gone: {hold.message}")
     return Judged(False, hold.message)
 
 
@@ -288,7 +288,7 @@ def seconds_left(task: Task, now: float) -> float:
     return max(left, 0.0)
 
 
-# --- what is left ------------------------------------------------------------------------------
+# --- rules after the choice of a task ----------------------------------------------------------
 
 
 @_rule("no_matching_task", "agent", "add one: orchestrator task add --title '...' --role {about}")
