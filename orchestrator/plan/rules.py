@@ -53,7 +53,7 @@ Ends = Literal["finish", "fail"]
 
 
 class Rule(NamedTuple):
-    """One rule. In the hint, `{about}` is the agent, the task, or the subject that the judge names."""
+    """One rule. In the hint, `{about}` is the judged agent or task, or what `Judged.about` names."""
 
     code: str
     kind: str
