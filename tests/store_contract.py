@@ -90,7 +90,7 @@ class StoreContract:
         [bad] = listing.malformed
         assert "T1" in bad.where
         assert bad.reason
-        assert [problem.code for problem in store.findings(0.0)] == ["task_malformed"]
+        assert [problem.code for problem in store.findings(time.time())] == ["task_malformed"]
         with pytest.raises(OrchestratorError):
             store.find("T1")
 

@@ -54,6 +54,7 @@ MEANT = Config(
     forge="local",
     remote="upstream",
     push_remote="mine",
+    branch_prefix="bot/",
     hooks=Hooks(after_create="npm ci", before_remove="npm stop", timeout_seconds=30),
     environment_allow=("NPM_TOKEN",),
     retention=Retention(runs=7, days=2.5, events_mb=1, remote_branches="keep"),

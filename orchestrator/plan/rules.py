@@ -53,7 +53,7 @@ Ends = Literal["finish", "fail"]
 
 
 class Rule(NamedTuple):
-    """One rule. In the hint, `{about}` is the judged agent or task, or what `Judged.about` names."""
+    """One rule. In the hint, `{about}` is the judged agent or task, or what `about` names."""
 
     code: str
     kind: str
