@@ -188,9 +188,11 @@ class Follower:
         base = base_branch.branch_commit(self._layout.root, remote, pr.base)
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
-        said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into it. In conflict: "
+        said = (
+            f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}. In conflict: "
+        )
         key = f"conflict:{pr.head}:{base}"
-        return [Feedback(key, said + ", ".join(names[:20]), by_machine=True)]
+        return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]
 
     def _review_moved_head(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
         """Ask for a review of a head that nobody delivered: a person pushed to the branch."""

@@ -117,7 +117,8 @@ def _tick(
         if action.action == "start":
             _apply(report, action, partial(starter.start, task))
         elif action.run is None and task is not None:
-            _apply(report, action, partial(settler.end_waiting, task))
+            refusal = next(v for v in planned.tasks[task.id] if v.code == action.reason)
+            _apply(report, action, partial(settler.end_waiting, task, refusal))
         elif action.action == "skip":
             report.actions.append(action)
     if settled:
