@@ -157,6 +157,8 @@ class Config(NamedTuple):
     check_timeout_seconds: float = 900
     forge: str = "auto"
     remote: str = "origin"
+    #: The remote that branches are pushed to; None is `remote`, with its `pushurl`.
+    push_remote: str | None = None
     hooks: Hooks = Hooks()
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()

@@ -172,6 +172,7 @@ _TOP: dict[str, Check] = {
     "check_timeout_seconds": _SOME_SECONDS,
     "forge": one_of(("auto", *FORGES)),
     "remote": text(_REF, "the name of a git remote"),
+    "push_remote": text(_REF, "the name of a git remote", null=True),
     "hooks": section(Hooks, _HOOKS),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
     "retention": section(Retention, _RETENTION),

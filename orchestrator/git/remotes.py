@@ -21,6 +21,22 @@ def url(root: str, remote: str) -> str | None:
     return done.out.strip() or None
 
 
+def addresses(root: str, remote: str, *, push: bool = False) -> list[str]:
+    """Return a remote's address as git uses it, and as it is written; [] for no such remote.
+
+    The two differ where `url.<base>.insteadOf` applies. `push` asks for the address of pushes.
+    """
+    used = run(root, "remote", "get-url", *(["--push"] if push else []), remote)
+    written = url(root, remote)
+    found = [used.out.strip() if used.code == 0 else "", written or ""]
+    return [address for address in dict.fromkeys(found) if address]
+
+
+def ssh_command(root: str) -> str | None:
+    """Return the user's own command for ssh, if git's configuration has one."""
+    return run(root, "config", "--get", "core.sshCommand").out.strip() or None
+
+
 def head(root: str, remote: str) -> str | None:
     """Return the branch the remote's HEAD points to, as last fetched; None when not known."""
     done = run(root, "symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD")

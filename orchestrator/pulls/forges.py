@@ -13,10 +13,13 @@ from orchestrator.pulls.local import Local
 FORGES: dict[str, type[Forge]] = {"github": GitHub, "local": Local}
 
 
-def of_project(layout: Layout, config: Config) -> Forge:
-    """Return the forge that the configuration asks for; `auto` looks at the remote and for `gh`."""
+def of_project(layout: Layout, config: Config, *, remember: bool = False) -> Forge:
+    """Return the forge that the configuration asks for; `auto` looks at the remote and for `gh`.
+
+    A process that may write to the disk sets `remember`: later ones need not ask gh or ssh.
+    """
     name = config.forge
     if name == "auto":
-        url = remotes.url(layout.root, config.remote) or ""
-        name = next(name for name, kind in FORGES.items() if kind.takes(layout, url))
+        addresses = remotes.addresses(layout.root, config.remote)
+        name = next(n for n, kind in FORGES.items() if kind.takes(layout, addresses, remember))
     return FORGES[name](layout, config)

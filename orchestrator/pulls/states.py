@@ -35,7 +35,7 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
 
 
 def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest]:
-    where = forges.of_project(layout, config)
+    where = forges.of_project(layout, config, remember=True)
     before = {pr.id: pr.state for pr in where.book.list()}
     prs = where.refresh()
     # A forge elsewhere says itself what was merged; git may know better of a closed one.
