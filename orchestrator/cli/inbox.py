@@ -9,7 +9,7 @@ from orchestrator.cli.parser import argument, command
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.layout import Layout
 from orchestrator.pulls import states
-from orchestrator.tasks import stores
+from orchestrator.tasks import parts, stores
 from orchestrator.tick.inbox import Item, items
 
 #: Characters of an answer: it leads every later prompt of its task.
@@ -44,10 +44,14 @@ def _next_step(layout: Layout, item: Item) -> str:
         return f"orchestrator agent resume {item.agent}"
     if item.kind == "question":
         return f"orchestrator inbox answer {item.id} 'TEXT'"
+    store = stores.of_project(layout)
     try:
-        state = stores.of_project(layout).find(item.id).state
+        task = store.find(item.id)
+        state = task.state
     except NotFound:  # another process has moved it
         return f"orchestrator explain {item.id}"
+    if parts.waits(task) and (part := parts.broken(parts.recorded(store, task))):
+        return f"orchestrator task retry {part.id}; or: orchestrator inbox dismiss {item.id}"
     first = {
         "blocked": f"inbox answer {item.id} 'TEXT'",
         "incoming": f"task cancel {item.id}",

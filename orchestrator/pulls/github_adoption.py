@@ -14,7 +14,7 @@ from orchestrator.model import STATES
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.book import Book, from_record
 from orchestrator.system import files
-from orchestrator.tasks import store as stores
+from orchestrator.tasks import stores
 
 
 def adopt(layout: Layout, book: Book, view: Callable[[str], Any]) -> None:

@@ -7,9 +7,10 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, iso
+from orchestrator.model import Entry, Task, iso
+from orchestrator.plan import dependencies
 from orchestrator.pulls import states
-from orchestrator.tasks import stores
+from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 from orchestrator.tick.observe import Observation
@@ -47,9 +48,19 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
 
 
 def _ended(store: Store) -> Iterator[Item]:
+    waiting = {
+        task.id: parts.recorded(store, task)
+        for task in store.list("blocked").tasks
+        if parts.waits(task)
+    }
+    # The item of the task that was split names them.
+    failed_parts = {part.id for found in waiting.values() if (part := parts.broken(found))}
     for task in (*store.list("blocked").tasks, *store.list("failed").tasks):
         last = _last(store, task.id, _deciding)
-        if last is None or last.event != task.state:
+        if last is None or last.event != task.state or task.id in failed_parts:
+            continue
+        if parts.waits(task):
+            yield from _split(task, waiting[task.id], last)
             continue
         kind, text = "question", task.question or "The agent gave no question."
         if task.state == "failed":
@@ -58,6 +69,14 @@ def _ended(store: Store) -> Iterator[Item]:
         if task.state == "failed" or task.reason == "max_rounds":
             kind = "escalation"
         yield Item(task.id, kind, task.id, task.run, text, last.at)
+
+
+def _split(task: Task, found: list[Task], last: Entry) -> Iterator[Item]:
+    """Yield the item of a task that waits for a part which failed or was cancelled."""
+    if part := parts.broken(found):
+        why = part.error or part.reason or "no reason given"
+        text = f"{task.title}: {dependencies.progress(found)}; part {part.id} ({part.title}) failed: {why}"
+        yield Item(task.id, "escalation", task.id, task.run, text, last.at)
 
 
 def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:

@@ -22,7 +22,7 @@ from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import states
 from orchestrator.system import disk, files, locks, process
 from orchestrator.tasks import stores
-from orchestrator.tick import lock, observe
+from orchestrator.tick import lock, observe, split
 from orchestrator.tick.problems import find_problems
 from orchestrator.tick.settle import Settler
 from orchestrator.tick.start import Starter
@@ -104,6 +104,7 @@ def _tick(
     prs = states.refresh(layout, loaded.config, report.problems)
     if prs and loaded.good:
         _follow(layout, loaded, prs, now, report)
+    _finish_split(layout, now, report)
     seen = observe.observe(layout, loaded, now, prs, forced)
     _land(layout, loaded, prs, report, now)
     config = loaded.config
@@ -140,6 +141,15 @@ def _follow(
             events.append(layout, now, "followed", task=task, state=state, reason=why)
     except (OSError, OrchestratorError) as error:
         report.problems.append(_problem("pull requests", error))
+
+
+def _finish_split(layout: Layout, now: float, report: Report) -> None:
+    try:
+        for action in split.finish(stores.of_project(layout), now):
+            report.actions.append(action)
+            events.append(layout, now, action.action, task=action.task, reason=action.reason)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("split tasks", error))
 
 
 def _leave_stamp(
