@@ -23,11 +23,13 @@ from orchestrator.model import (
     Budgets,
     Config,
     Hooks,
+    Issues,
     QueueLimits,
     Retention,
     Retry,
     Review,
     Role,
+    Split,
 )
 from orchestrator.plan.due import next_due
 
@@ -57,6 +59,8 @@ review:
   auto_merge: true
 environment: {allow: [NPM_TOKEN]}
 retention: {runs: 7, days: 2.5, events_mb: 1}
+issues: {label: null, any_author: true, show_questions: true}
+split: {max_depth: 2, max_tasks: 7}
 checks:
   - make lint
   - make test
@@ -100,6 +104,8 @@ MEANT = Config(
     client_sandbox=True,
     environment_allow=("NPM_TOKEN",),
     retention=Retention(7, 2.5, 1),
+    issues=Issues(None, True, True),
+    split=Split(2, 7),
     agents=(
         Agent("impl-1", "implementer", 0, 180, None, True, "sonnet", 20, 1.25, 1800, 0),
         Agent("nightly", "tester", 1, None, "0 3 * * *"),
@@ -120,6 +126,17 @@ def agent(**values: object) -> str:
 
 
 # --- what is right ------------------------------------------------------------------------------
+
+
+def test_issues_become_tasks_on_github_only() -> None:
+    text = ONE + "issues: {label: 'good first issue'}\nforge: "
+    for forge in ("auto", "github"):
+        assert keys.parse(f"{text}{forge}\n").issues == Issues("good first issue")
+    [problem] = problems(f"{text}local\n")
+    assert "issues.label" in problem
+    assert "forge: github" in problem
+    assert keys.parse(f"{ONE}issues: {{label: null}}\nforge: local\n").issues == Issues()
+    assert len(problems(f"{ONE}issues: {{label: 'one,two'}}\n")) == 1
 
 
 def test_every_key_of_the_contract_reaches_the_configuration() -> None:

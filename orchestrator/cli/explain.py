@@ -114,8 +114,8 @@ def _of_split(store: Store, task: Task) -> tuple[str, str]:
     found = parts.recorded(store, task)
     listed = ", ".join(f"{part.id} ({part.state})" for part in found)
     verdict = f"waits for its parts: {dependencies.progress(found)}: {listed}"
-    if part := parts.broken(found):
-        return verdict, f"a part failed: orchestrator task retry {part.id}"
+    if failed := parts.broken(found):
+        return verdict, f"a part failed: orchestrator task retry {failed[0].id}"
     left = next((part for part in found if part.state != "done"), None)
     return verdict, f"orchestrator explain {left.id}" if left else "the next tick finishes it"
 

@@ -50,8 +50,9 @@ def _next_step(layout: Layout, item: Item) -> str:
         state = task.state
     except NotFound:  # another process has moved it
         return f"orchestrator explain {item.id}"
-    if parts.waits(task) and (part := parts.broken(parts.recorded(store, task))):
-        return f"orchestrator task retry {part.id}; or: orchestrator inbox dismiss {item.id}"
+    if parts.waits(task) and (failed := parts.broken(parts.recorded(store, task))):
+        ids = " ".join(part.id for part in failed)
+        return f"orchestrator task retry {ids}; or: orchestrator inbox dismiss {item.id}"
     first = {
         "blocked": f"inbox answer {item.id} 'TEXT'",
         "incoming": f"task cancel {item.id}",

@@ -41,9 +41,9 @@ def waits(task: Task) -> bool:
     return task.state == "blocked" and task.reason == WAITS
 
 
-def broken(parts: Sequence[Task]) -> Task | None:
-    """Return the first part that failed or was cancelled; None if there is none."""
-    return next((part for part in parts if part.state == "failed"), None)
+def broken(parts: Sequence[Task]) -> list[Task]:
+    """Return the parts that failed or were cancelled."""
+    return [part for part in parts if part.state == "failed"]
 
 
 def room(store: Store, parent: Task, found: Sequence[Task], limits: Split) -> int:

@@ -37,9 +37,10 @@ class Item(NamedTuple):
 def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     """Return everything that waits for a person: questions, then approvals, then escalations."""
     store = stores.of_project(layout)
+    failed_parts = _failed_parts(store)
     found = [
-        *_ended(store),
-        *_never_ready(store, seen),
+        *_ended(store, failed_parts),
+        *_never_ready(store, seen, failed_parts),
         *_agents(loaded, seen),
         *_approvals(layout, loaded, store),
     ]
@@ -47,20 +48,13 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     return sorted(found, key=lambda item: order.index(item.kind))
 
 
-def _ended(store: Store) -> Iterator[Item]:
-    waiting = {
-        task.id: parts.recorded(store, task)
-        for task in store.list("blocked").tasks
-        if parts.waits(task)
-    }
-    # The item of the task that was split names them.
-    failed_parts = {part.id for found in waiting.values() if (part := parts.broken(found))}
+def _ended(store: Store, failed_parts: set[str]) -> Iterator[Item]:
     for task in (*store.list("blocked").tasks, *store.list("failed").tasks):
         last = _last(store, task.id, _deciding)
         if last is None or last.event != task.state or task.id in failed_parts:
             continue
         if parts.waits(task):
-            yield from _split(task, waiting[task.id], last)
+            yield from _split(task, parts.recorded(store, task), last)
             continue
         kind, text = "question", task.question or "The agent gave no question."
         if task.state == "failed":
@@ -73,19 +67,28 @@ def _ended(store: Store) -> Iterator[Item]:
 
 def _split(task: Task, found: list[Task], last: Entry) -> Iterator[Item]:
     """Yield the item of a task that waits for a part which failed or was cancelled."""
-    if part := parts.broken(found):
-        why = part.error or part.reason or "no reason given"
-        text = f"{task.title}: {dependencies.progress(found)}; part {part.id} ({part.title}) failed: {why}"
+    failed = [
+        f"part {part.id} ({part.title}) failed: {part.error or part.reason or 'no reason given'}"
+        for part in parts.broken(found)
+    ]
+    if failed:
+        text = "; ".join((f"{task.title}: {dependencies.progress(found)}", *failed))
         yield Item(task.id, "escalation", task.id, task.run, text, last.at)
 
 
-def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
+def _failed_parts(store: Store) -> set[str]:
+    """Return the failed parts that the items of their split tasks name."""
+    waiting = (task for task in store.list("blocked").tasks if parts.waits(task))
+    return {part.id for task in waiting for part in parts.broken(parts.recorded(store, task))}
+
+
+def _never_ready(store: Store, seen: Observation, failed_parts: set[str]) -> Iterator[Item]:
     verdicts = seen.snapshot.dependencies
     for task in seen.snapshot.waiting:
         broken = [
             f"{other}: {verdicts[other].partition(': ')[2]}"
             for other in task.depends_on
-            if verdicts.get(other, "").startswith("broken")
+            if verdicts.get(other, "").startswith("broken") and other not in failed_parts
         ]
         last = _last(store, task.id, _deciding) if broken else None
         if broken and (last is None or last.event != "dismissed"):
