@@ -161,7 +161,10 @@ class GitHub:
         if not pr.get("isCrossRepository"):
             return self.commit(pr["headRefName"])
         fork = self.state.get("forks", {}).get(pr["headRepositoryOwner"]["login"])
-        return self.commit(pr["headRefName"], fork) if fork else pr["headRefOid"]
+        tip = self.commit(pr["headRefName"], fork) if fork else None
+        if tip and tip != pr["headRefOid"]:
+            self.git("fetch", fork, tip)
+        return tip or pr["headRefOid"]
 
     def find(self, call: Call) -> dict[str, Any]:
         if len(call.words) != 1:
@@ -293,7 +296,8 @@ def pr_create(hub: GitHub, call: Call) -> None:
     fork = owner.lower() not in ("", hub.owner.lower())
     bare = hub.state.get("forks", {}).get(owner) if fork else None
     for pr in hub.prs:
-        same = pr["headRefName"] == branch and bool(pr.get("isCrossRepository")) == fork
+        from_fork = pr["headRepositoryOwner"]["login"] if pr.get("isCrossRepository") else ""
+        same = pr["headRefName"] == branch and from_fork == (owner if fork else "")
         if same and pr["baseRefName"] == base and pr["state"] == "OPEN":
             die(
                 f'a pull request for branch "{head}" into branch "{base}" already exists:\n'
@@ -331,6 +335,7 @@ def pr_create(hub: GitHub, call: Call) -> None:
     }
     if fork:
         pr |= {"isCrossRepository": True, "headRepositoryOwner": {"login": owner}}
+        hub.git("fetch", str(bare), tip)
     hub.prs.append(pr)
     hub.touch(pr)
     if hub.state.get("die_after_create"):
@@ -450,8 +455,6 @@ def land(hub: GitHub, pr: dict[str, Any], method: str) -> None:
     tip, onto = hub.tip(pr), hub.commit(pr["baseRefName"])
     assert tip
     assert onto
-    if pr.get("isCrossRepository"):
-        hub.git("fetch", hub.state["forks"][pr["headRepositoryOwner"]["login"]], tip)
     who = ("-c", "user.name=GitHub", "-c", "user.email=noreply@github.com")
     title = f"{pr['title']} (#{pr['number']})"
     made: str | None = onto

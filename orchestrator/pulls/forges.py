@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.model import Config
+from orchestrator.pulls import github_repo
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
@@ -23,3 +24,9 @@ def of_project(layout: Layout, config: Config, *, remember: bool = False) -> For
         addresses = remotes.addresses(layout.root, config.remote)
         name = next(n for n, kind in FORGES.items() if kind.takes(layout, addresses, remember))
     return FORGES[name](layout, config)
+
+
+def github_host(layout: Layout, config: Config) -> str | None:
+    """Return the host of the configured remote if it is, or seems to be, one of GitHub."""
+    found = github_repo.find(layout, remotes.addresses(layout.root, config.remote))
+    return found.host if found.known or "github" in found.host else None

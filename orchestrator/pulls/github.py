@@ -59,12 +59,12 @@ class GitHub:
 
     @cached_property
     def _fork(self) -> str | None:
-        """The owner, in lower case, of the other repository that branches are pushed to."""
+        """The owner of the other repository that branches are pushed to, if it is another."""
         remote = self._config.push_remote or self._config.remote
         pushed = github_repo.of_remote(self._layout, remote, push=True)
         if pushed is None or _same(pushed, self._repository):
             return None
-        return pushed.owner.lower()
+        return pushed.owner
 
     @cached_property
     def _gh(self) -> Gh:
@@ -111,9 +111,10 @@ class GitHub:
     def _view(self, pr_id: str, more: str = "") -> Any:
         """Return the row of one pull request; None if GitHub has no such pull request."""
         try:
-            return self._json("pr", "view", pr_id, "--json", github_rows.FIELDS + more)
+            row = self._json("pr", "view", pr_id, "--json", github_rows.FIELDS + more)
         except NotFound:
             return None
+        return _listed([row])[0]
 
     def _is_due(self, pr_id: str) -> bool:
         """Return whether a pull request may be asked for on its own, and note that it is."""
@@ -128,7 +129,7 @@ class GitHub:
 
     def _is_ours(self, row: Mapping[str, object]) -> bool:
         """Return whether a row's branch is in the repository that the product pushes to."""
-        return github_rows.owner(row) == self._fork
+        return github_rows.owner(row) == (self._fork.lower() if self._fork else None)
 
     def show(self, pr_id: str) -> PullRequest:
         old = self.book.find(pr_id)
@@ -179,10 +180,11 @@ class GitHub:
         # A comment was posted before a crash, or a review: neither is repeated.
         fields = self._json("pr", "view", pr.id, "--json", "headRefOid,reviews,comments")
         mark, text = _marked(pr, review)
-        posted = [*(fields.get("reviews") or ()), *(fields.get("comments") or ())]
-        if any(mark in (each.get("body") or "") for each in posted):
+        names = ("reviews", "comments")
+        posted = [each for name in names for each in github_rows.rows_of(fields, name)]
+        if any(mark in str(each.get("body")) for each in posted):
             return
-        if fields.get("headRefOid") == review.commit:
+        if github_rows.at(fields, "headRefOid") == review.commit:
             verb = "--approve" if review.verdict == "approved" else "--request-changes"
             try:
                 self._run("pr", "review", pr.id, verb, "--body-file", "-", stdin=text)
@@ -220,7 +222,7 @@ class GitHub:
             old = self.book.get(pr.id) or pr
             new = _updated(old, github_rows.pull_request(row))
             self.book.write(new._replace(queued=not merged))
-        return ((row.get("mergeCommit") or {}).get("oid") or commit) if merged else None
+        return (github_rows.at(row, "mergeCommit", "oid") or commit) if merged else None
 
     # --- doctor ------------------------------------------------------------------------------
 

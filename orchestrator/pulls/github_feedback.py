@@ -31,10 +31,12 @@ def find(gh: Gh, repository: Repository, pr: PullRequest) -> list[Feedback]:
     where = () if repository.host == GITHUB else ("--hostname", repository.host)
     names = ("-f", f"owner={repository.owner}", "-f", f"repo={repository.name}")
     asked = gh.json("api", "graphql", *where, *names, "-F", f"n={pr.id}", "-f", f"query={_QUERY}")
-    found = _at(asked, "data", "repository", "pullRequest")
+    found = github_rows.at(asked, "data", "repository", "pullRequest")
     threads = [_thread(each) for each in _nodes(found, "reviewThreads")]
     fields = "headRefOid,mergeStateStatus,statusCheckRollup"
     row = gh.json("pr", "view", pr.id, "--json", fields, "-R", repository.words)
+    if not isinstance(row, dict):
+        raise SystemFault("a pull request in the answer of gh is malformed", code="forge_failed")
     checks = _failing(row, _required(found))
     return [
         *(each for each in threads if each is not None),
@@ -50,10 +52,10 @@ def _thread(thread: Any) -> Feedback | None:
     comments = _nodes(thread, "comments")
     if thread.get("isResolved") or not comments or not _may_write(comments[-1]):
         return None
-    count = _at(thread, "comments", "totalCount") or len(comments)
+    count = github_rows.at(thread, "comments", "totalCount") or len(comments)
     place = ":".join(str(thread[key]) for key in ("path", "line") if thread.get(key))
     said = [
-        f"{_at(each, 'author', 'login') or 'ghost'}: {each.get('body') or ''}"
+        f"{github_rows.at(each, 'author', 'login') or 'ghost'}: {each.get('body') or ''}"
         for each in comments
         if _may_write(each)
     ]
@@ -68,7 +70,7 @@ def _may_write(comment: Any) -> bool:
 def _required(found: Any) -> dict[str, bool]:
     """Return whether each check is required, by its name, as far as GitHub says it."""
     commits = _nodes(found, "commits")
-    rollup = _at(commits[-1], "commit", "statusCheckRollup") if commits else None
+    rollup = github_rows.at(commits[-1], "commit", "statusCheckRollup") if commits else None
     return {
         str(each.get("name") or each.get("context")): each["isRequired"]
         for each in _nodes(rollup, "contexts")
@@ -77,9 +79,8 @@ def _required(found: Any) -> dict[str, bool]:
 
 
 def _failing(row: Any, required: Mapping[str, bool]) -> Iterator[Any]:
-    rows = row.get("statusCheckRollup")
     otherwise = row.get("mergeStateStatus") != "UNSTABLE"
-    for check in github_rows.newest_checks(rows if isinstance(rows, list) else []):
+    for check in github_rows.newest_checks(github_rows.rows_of(row, "statusCheckRollup")):
         failed = github_rows.conclusion(check) in github_rows.ABOUT_THE_WORK
         if failed and required.get(github_rows.name_of(check), otherwise):
             yield check
@@ -137,12 +138,6 @@ def _bounded(text: str) -> str:
     return quoting.clipped(quoting.cleaned(text).strip(), LONGEST)
 
 
-def _at(found: Any, *names: str) -> Any:
-    for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
-
-
 def _nodes(found: Any, name: str) -> list[Any]:
-    nodes = _at(found, name, "nodes")
+    nodes = github_rows.at(found, name, "nodes")
     return [each for each in nodes if isinstance(each, dict)] if isinstance(nodes, list) else []

@@ -53,7 +53,7 @@ def pull_request(row: Any) -> PullRequest:
         )
         if found is not None:
             found = found._replace(
-                reviews=tuple(_reviews(_rows(row, "reviews"))),
+                reviews=tuple(_reviews(rows_of(row, "reviews"))),
                 checks=tuple(_checks(row)),
                 mergeable={"MERGEABLE": True, "CONFLICTING": False}.get(row.get("mergeable") or ""),
                 updated=str(row.get("updatedAt") or "") or None,
@@ -66,18 +66,25 @@ def pull_request(row: Any) -> PullRequest:
 
 
 def is_cut_off(row: Any) -> bool:
-    return any(len(_rows(row, name)) >= CUT_OFF for name in ("reviews", "statusCheckRollup"))
+    return any(len(rows_of(row, name)) >= CUT_OFF for name in ("reviews", "statusCheckRollup"))
 
 
 def owner(row: Any) -> str | None:
     """Return the owner, in lower case, of the fork that a pull request comes from, if it does."""
     if not row.get("isCrossRepository"):
         return None
-    return str((row.get("headRepositoryOwner") or {}).get("login") or "?").lower()
+    return str(at(row, "headRepositoryOwner", "login") or "?").lower()
 
 
-def _rows(row: Any, name: str) -> list[Any]:
-    found = row.get(name)
+def at(found: Any, *names: str) -> Any:
+    """Return what nested objects have under these names; None if they do not."""
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def rows_of(row: Any, name: str) -> list[Any]:
+    found = at(row, name)
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
@@ -86,15 +93,9 @@ def _reviews(rows: Iterable[Any]) -> Iterable[Given]:
     for row in rows:
         verdict, text = _VERDICTS.get(row.get("state") or ""), row.get("body") or ""
         if verdict and row.get("authorAssociation") in WRITERS and POSTED not in text:
-            by, commit = row.get("author") or {}, row.get("commit") or {}
-            yield Given(
-                str(by.get("login") or "ghost"),
-                "person",
-                verdict,
-                commit.get("oid") or None,
-                text,
-                row.get("submittedAt") or None,
-            )
+            by, commit = at(row, "author", "login"), at(row, "commit", "oid")
+            at_time = row.get("submittedAt") or None
+            yield Given(str(by or "ghost"), "person", verdict, commit, text, at_time)
 
 
 def _checks(row: Any) -> Iterable[RemoteCheck]:
@@ -104,7 +105,7 @@ def _checks(row: Any) -> Iterable[RemoteCheck]:
     are not.
     """
     required = row.get("mergeStateStatus") != "UNSTABLE"
-    for check in newest_checks(_rows(row, "statusCheckRollup")):
+    for check in newest_checks(rows_of(row, "statusCheckRollup")):
         said = conclusion(check)
         state = "passed" if said in _PASSED else "failed" if said in _FAILED else "pending"
         yield RemoteCheck(name_of(check), state, address(check), required or state != "failed")
@@ -117,14 +118,14 @@ def newest_checks(rows: Iterable[Any]) -> list[Any]:
     """
     newest: dict[tuple[str, str], Any] = {}
     for row in rows:
-        key = (row.get("workflowName") or "", name_of(row))
+        key = (str(row.get("workflowName")), name_of(row))
         if key not in newest or _start(row) >= _start(newest[key]):
             newest[key] = row
     return list(newest.values())
 
 
 def _start(row: Any) -> str:
-    started = row.get("startedAt") or ""
+    started = str(row.get("startedAt") or "")
     known = started and not started.startswith("0001-")
     waits = not known and not conclusion(row)
     return "9999" if waits else started
@@ -145,4 +146,5 @@ def name_of(check: Any) -> str:
 
 
 def address(check: Any) -> str | None:
-    return check.get("detailsUrl") or check.get("targetUrl") or None
+    found = check.get("detailsUrl") or check.get("targetUrl")
+    return found if isinstance(found, str) else None

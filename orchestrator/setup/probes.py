@@ -100,7 +100,9 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
     if absent:
         return absent
     if not where.is_elsewhere:
-        return ok("forge", "local: pull requests are records on this machine")
+        host = forges.github_host(layout, config)
+        though = f", although the remote is on GitHub ({host})" if host else ""
+        return ok("forge", f"local: pull requests are records on this machine{though}")
     problem = where.probe(variables, PROBE_TIMEOUT)
     if problem is not None:
         return fail("forge", problem.message, problem.hint or "try: gh auth status")
@@ -108,12 +110,15 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
 
 
 def gh_absent(layout: Layout, config: Config) -> Finding | None:
-    """Return a finding if pull requests stay local only because gh is not installed."""
-    url = remotes.url(layout.root, config.remote) or ""
-    if config.forge != "auto" or "github.com" not in url or shutil.which("gh"):
+    """Return a finding if pull requests stay local only because gh is missing or signed out."""
+    host = forges.github_host(layout, config)
+    if config.forge != "auto" or host is None or forges.of_project(layout, config).is_elsewhere:
         return None
-    message = "the remote is on GitHub but gh is not installed: pull requests stay local"
-    return warn("forge", message, "install gh, then: gh auth login")
+    why, install = "gh is not installed", "install gh, then: "
+    if shutil.which("gh"):
+        why, install = f"gh is not signed in to {host}", ""
+    message = f"the remote is on GitHub but {why}: pull requests stay local"
+    return warn("forge", message, f"{install}gh auth login --hostname {host}")
 
 
 def remote(layout: Layout, config: Config) -> Finding:
