@@ -12,12 +12,14 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError, did_you_mean
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
-from orchestrator.model import OUTCOMES, PRIORITIES, STATES, Role, Task, iso
+from orchestrator.model import OUTCOMES, PRIORITIES, STATES, Role, Split, Task, iso
 from orchestrator.project import mark
 from orchestrator.tasks import parts, stores, task_file
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 
+PRIORITY = "P0 is first (default: P2; for a part: as its task)"
+DEPENDS_ON = "a task that must be done first (repeatable, or a list with commas)"
 #: `CREATED_BY` of a task that no agent created.
 PERSON = "human"
 
@@ -26,20 +28,9 @@ PERSON = "human"
     "task add",
     argument("--title", required=True, help="the title, one line"),
     argument("--role", required=True, help="which agents take the task: implement, test, ..."),
-    argument(
-        "--priority",
-        type=str.upper,
-        choices=PRIORITIES,
-        help="P0 is first (default: P2, or that of the parent)",
-    ),
+    argument("--priority", type=str.upper, choices=PRIORITIES, help=PRIORITY),
     argument("--branch", metavar="B", help="base branch (default: as configured)"),
-    argument(
-        "--depends-on",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="a task that must be done first (repeatable, or a list with commas)",
-    ),
+    argument("--depends-on", action="append", default=[], metavar="ID", help=DEPENDS_ON),
     [
         argument("--body-file", metavar="F", help="a file with the text; - reads standard input"),
         argument("--body", metavar="TEXT", help="the text of the task"),
@@ -81,22 +72,15 @@ def add(arguments: Namespace) -> None:
         if not arguments.force:
             _refuse_duplicate(store, arguments.title, role, agent)
         if parent is not None:
-            # Parts have a limit of their own: an agent that stops halfway leaves a half-split task.
-            parts.room(store, parent, parts.of(store, parent.id), loaded.config.split)
-            _refuse_circle(parent, depends_on)
+            _refuse_part(store, parent, depends_on, loaded.config.split)
         elif not arguments.force:
             _refuse_full(store, loaded.config.queue_limits.max_incoming)
+        title, priority = arguments.title.strip(), arguments.priority or _priority(parent)
+        branch = arguments.branch or (parent.branch if parent else None)
+        extra = ((parts.PARENT, parent.id),) if parent else ()
+        created, by = iso(context.now()) or "", agent or PERSON
         file = task_file.new(
-            store.new_id(),
-            arguments.title.strip(),
-            role,
-            arguments.priority or _priority(parent),
-            arguments.branch or (parent.branch if parent else None),
-            iso(context.now()) or "",
-            agent or PERSON,
-            depends_on,
-            body,
-            ((parts.PARENT, parent.id),) if parent else (),
+            store.new_id(), title, role, priority, branch, created, by, depends_on, body, extra
         )
         path = store.add(file)
     context.record_event(layout, "added", task=file.id, title=file.title)
@@ -113,9 +97,8 @@ def _settings(layout: Layout) -> Settings:
         return loaded
     if load.last_good(layout) is None:
         return context.good_settings(layout)
-    output.err(
-        "warning: agents.yaml is broken (see: orchestrator status); its last valid limits apply"
-    )
+    why = "agents.yaml is broken (see: orchestrator status); its last valid limits apply"
+    output.err(f"warning: {why}")
     return loaded
 
 
@@ -132,9 +115,8 @@ def task_role(word: str, roles: dict[str, Role], *, force: bool) -> str:
     if force:
         return word
     names = sorted(known)
-    if word in roles:
-        message, hint = f"agents with the role {word!r} take no tasks", did_you_mean(word, names)
-    else:
+    message, hint = f"agents with the role {word!r} take no tasks", did_you_mean(word, names)
+    if word not in roles:
         message = f"no role takes tasks with ROLE {word!r}"
         hint = did_you_mean(word, [*names, *roles], f"known: {', '.join(names)}")
     raise OrchestratorError(message, f"{hint} (--force adds it anyway)", code="unknown_role")
@@ -175,8 +157,13 @@ def _priority(parent: Task | None) -> str:
     return parent.priority if parent and parent.priority in PRIORITIES else "P2"
 
 
-def _refuse_circle(parent: Task, depends_on: list[str]) -> None:
-    """Refuse a part that would wait for the task that waits for it."""
+def _refuse_part(store: Store, parent: Task, depends_on: list[str], limits: Split) -> None:
+    """Refuse a part over the limits, and a part that would wait for the task that waits for it.
+
+    Parts have a limit of their own instead of `max_incoming`: a task of which a full queue took
+    only some parts would stay half done.
+    """
+    parts.room(store, parent, parts.of(store, parent.id), limits)
     if parent.id in depends_on:
         message = f"a part of {parent.id} cannot depend on {parent.id}, which waits for its parts"
         hint = "name the other parts in --depends-on"
@@ -205,8 +192,6 @@ def _refuse_full(store: Store, limit: int) -> None:
     number = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
     if number >= limit:
         known = count(number, "task")
-        raise OrchestratorError(
-            f"the queue is full: {known} waiting or claimed, max_incoming is {limit}",
-            "wait until agents finish tasks, or: orchestrator limits set max_incoming=N",
-            code="max_incoming",
-        )
+        message = f"the queue is full: {known} waiting or claimed, max_incoming is {limit}"
+        hint = "wait until agents finish tasks, or: orchestrator limits set max_incoming=N"
+        raise OrchestratorError(message, hint, code="max_incoming")
