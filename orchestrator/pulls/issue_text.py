@@ -55,9 +55,8 @@ def read(row: Any) -> Issue:
 def body(issue: Issue) -> str:
     """Return the text of an issue's task: every line of the issue is quoted."""
     by = issue.author if LOGIN.fullmatch(issue.author) else "an account that is no user"
-    text = quoting.cleaned(issue.body).encode(errors="replace")
-    kept = text[:LONGEST].decode(errors="ignore").replace("<!--", "<! --").replace("-->", "-- >")
-    lines = [f"> {line}".rstrip() for line in kept.strip("\n").splitlines()] or ["> (no text)"]
+    text = issue.body.encode(errors="replace")
+    lines = _quoted(text[:LONGEST].decode(errors="ignore")) or ["> (no text)"]
     if len(text) > LONGEST:
         lines += ["", f"The rest of the text ({len(text) - LONGEST} bytes) is left out."]
     url = issue.url if re.fullmatch(r"https://[!-;=?-~]+", issue.url) else ""
@@ -75,6 +74,12 @@ def body(issue: Issue) -> str:
     )
 
 
+def _quoted(text: str) -> list[str]:
+    """Return other people's text as quoted lines, without invisible characters and comments."""
+    harmless = quoting.cleaned(text).replace("<!--", "<! --").replace("-->", "-- >")
+    return [f"> {line}".rstrip() for line in harmless.strip("\n").splitlines()]
+
+
 def told(task: Task) -> str | None:
     """Return what a comment on the issue says now: delivered, finished, asked, or None."""
     if task.state == "done":
@@ -89,8 +94,7 @@ def comment(what: str, task: Task, links: Iterable[str], *, show_question: bool)
     if what == "asked":
         said = "An agent works on this issue and needs a decision, so a person is asked."
         if show_question and task.question:
-            quoted = quoting.clipped(quoting.cleaned(task.question), QUESTION).splitlines()
-            said += "\n\n" + "\n".join(f"> {line}" for line in quoted)
+            said += "\n\n" + "\n".join(_quoted(quoting.clipped(task.question, QUESTION)))
         return said
     listed = "\n".join(links)
     if what == "delivered":

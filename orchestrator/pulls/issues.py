@@ -6,10 +6,11 @@ that a comment that was posted before a crash is not posted again.
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
+import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
@@ -20,7 +21,7 @@ from orchestrator.pulls import forges, github_repo, issue_text
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
 from orchestrator.pulls.github_repo import GITHUB
 from orchestrator.pulls.issue_text import Issue
-from orchestrator.system import files
+from orchestrator.system import files, records
 from orchestrator.tasks import parts, stores, task_file
 
 #: Seconds between two looks at the issues, and for which a login's permission is remembered.
@@ -36,6 +37,13 @@ _ID = "GH-"
 # --- the memory ----------------------------------------------------------------------------------
 
 
+class Known(NamedTuple):
+    """Whether a login may write to the repository, and when that was asked."""
+
+    may_write: bool
+    asked: float
+
+
 class Memory:
     """What outlasts a tick. A task whose file a person removed is not made again."""
 
@@ -49,7 +57,7 @@ class Memory:
 
         #: By the number of an issue that became a task: what the issue was told.
         self.made = section("made")
-        #: By login: whether it may write, and when that was asked.
+        #: By login, a `Known`.
         self.authors = section("authors")
         asked = kept.get("asked")
         self.asked = float(asked) if isinstance(asked, int | float) else 0.0
@@ -68,10 +76,10 @@ class Memory:
         files.write_json(self._path, kept)
 
 
-def next_look(layout: Layout, config: Config, now: float) -> float | None:
-    """Return when issues are asked for again (epoch seconds); None if they never are."""
+def next_look(layout: Layout, config: Config, now: float) -> float:
+    """Return when issues are asked for again (epoch seconds); infinity if they never are."""
     if config.issues.label is None or config.paused:
-        return None
+        return math.inf
     return min(Memory(layout).asked, now) + EVERY
 
 
@@ -127,6 +135,7 @@ class Follower:
 
     def _listed(self) -> list[Issue]:
         """Return the open issues with the label, in one request if they fit one page."""
+        rows: Any = []
         for limit in (PAGE, MOST):
             words = ("issue", "list", "--state", "open", "--limit", str(limit))
             label = ("--label", self._config.issues.label or "", "--json", _FIELDS)
@@ -194,9 +203,9 @@ class Follower:
             return True
         if issue_text.LOGIN.fullmatch(login) is None:
             return False
-        known = self._memory.authors.get(login)
-        if isinstance(known, list) and 0 <= self._now - float(known[1]) < PERMISSION_KEPT:
-            return known[0] is True
+        known = records.build(Known, self._memory.authors.get(login))
+        if known is not None and 0 <= self._now - known.asked < PERMISSION_KEPT:
+            return known.may_write
         host = self._repository.host
         where = () if host == GITHUB else ("--hostname", host)
         path = f"repos/{self._repository.owner}/{self._repository.name}/collaborators/{login}"
@@ -207,10 +216,10 @@ class Follower:
                 raise
             answer = {}
         found = answer.get("permission") if isinstance(answer, dict) else None
-        may = found in ("admin", "write")
-        self._memory.authors[login] = [may, self._now]
+        known = Known(found in ("admin", "write"), self._now)
+        self._memory.authors[login] = known._asdict()
         self._memory.write()
-        return may
+        return known.may_write
 
     def _cancel(self, listed: set[int]) -> Iterator[tuple[str, str]]:
         """Cancel the tasks that still wait for a first delivery and whose issues are closed."""

@@ -8,6 +8,7 @@ and asks first whether it already is.
 from __future__ import annotations
 
 import os
+import re
 
 from orchestrator.errors import SystemFault
 from orchestrator.git import remotes, repository, worktree, worktree_commands
@@ -86,6 +87,9 @@ def _open_pull_request(job: Job, branch: str, outcome: Outcome, head: str) -> Pu
         state="open",
     )
     body = outcome.summary or "(the agent gave no summary)"
+    issue = job.task.header.get("ISSUE", "") if job.task else ""
+    if re.fullmatch(r"[0-9]{1,9}", issue):
+        body += f"\n\nCloses #{issue}"
     return forges.of_project(job.layout, job.config).open(wanted, body)
 
 

@@ -47,6 +47,10 @@ def find_problems(
         for name, state in seen.states.items()
         if (why := state.suspended)
     ]
+    if settings.good and settings.config.issues.label is not None:
+        from orchestrator.pulls import issues
+
+        found += filter(None, [issues.problem(layout, settings.config)])
     if not_landed := faults.read(layout.landing_fault):
         found.append(not_landed)
     # A tick leaves no trace on a disk that cannot be written.

@@ -4,6 +4,7 @@ A tick never waits for an agent, for slow network operations or for a check: sup
 It holds its lock for milliseconds. If a tick holds it for minutes, the next tick kills it.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -105,6 +106,8 @@ def _tick(
     if prs and loaded.good:
         _follow(layout, loaded, prs, now, report)
     _finish_split(layout, now, report)
+    if prs is not None and loaded.good and loaded.config.issues.label is not None:
+        _follow_issues(layout, loaded, now, report)
     seen = observe.observe(layout, loaded, now, prs, forced)
     _land(layout, loaded, prs, report, now)
     config = loaded.config
@@ -126,7 +129,7 @@ def _tick(
         _prune(layout, loaded, settled, report)
     report.problems += find_problems(layout, loaded, seen, now)
     if forced is None and loaded.good:
-        _leave_stamp(layout, report, seen.snapshot, now, planned.wake)
+        _leave_stamp(layout, loaded.config, report, seen.snapshot, now, planned.wake)
     return report
 
 
@@ -143,6 +146,18 @@ def _follow(
         report.problems.append(_problem("pull requests", error))
 
 
+def _follow_issues(layout: Layout, loaded: Settings, now: float, report: Report) -> None:
+    """Make tasks of new issues on GitHub, and tell the issues of tasks that this tick settled."""
+    from orchestrator.pulls import issues
+
+    settled = [action.task for action in report.actions if action.task]
+    try:
+        for task, reason in issues.follow(layout, loaded, now, settled):
+            events.append(layout, now, "issue", task=task, reason=reason)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("issues", error))
+
+
 def _finish_split(layout: Layout, now: float, report: Report) -> None:
     try:
         for action in split.finish(stores.of_project(layout), now):
@@ -153,7 +168,12 @@ def _finish_split(layout: Layout, now: float, report: Report) -> None:
 
 
 def _leave_stamp(
-    layout: Layout, report: Report, seen: Snapshot, now: float, wake: float | None
+    layout: Layout,
+    config: Config,
+    report: Report,
+    seen: Snapshot,
+    now: float,
+    wake: float | None,
 ) -> None:
     """Leave the stamp by which `idle` knows that the next ticks have nothing to do.
 
@@ -167,6 +187,10 @@ def _leave_stamp(
         return
     if seen.runs or seen.hold is not None or seen.open_prs != 0:
         return
+    if config.issues.label is not None:
+        from orchestrator.pulls import issues
+
+        wake = min(wake or math.inf, issues.next_look(layout, config, now))
     queue = stores.of_project(layout).watched()
     if queue is not None:
         watched = [layout.config, layout.hold, layout.prs, layout.roles, *queue]
