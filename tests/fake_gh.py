@@ -94,6 +94,12 @@ def die(message: str, code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
+def refuse(hub: GitHub, message: str, field: str, before: str = "") -> NoReturn:
+    """End as gh does when GitHub refuses a mutation: each version prints it in its own way."""
+    old = number(hub.version) < (2, 24)
+    die(before + (f"Message: {message}, Locations: []" if old else f"GraphQL: {message} ({field})"))
+
+
 class Call:
     """One call's options and other words, checked as cobra checks them."""
 
@@ -376,10 +382,8 @@ def pr_review(hub: GitHub, call: Call) -> None:
     own = pr.get("author", {"login": hub.viewer})["login"] == hub.viewer
     word = {"--approve": "approve", "--request-changes": "request changes on"}.get(given[0])
     if own and word:
-        die(
-            f"failed to create review: GraphQL: Can not {word} your own pull request "
-            "(addPullRequestReview)"
-        )
+        said = f"Can not {word} your own pull request"
+        refuse(hub, said, "addPullRequestReview", "failed to create review: ")
     hub.row(pr, "number")
     review = {
         "author": {"login": hub.viewer},
@@ -423,7 +427,8 @@ def pr_merge(hub: GitHub, call: Call) -> None:
     if row["mergeStateStatus"] == "DIRTY":
         die(f"X {name} is not mergeable: the merge commit cannot be cleanly created.")
     if call.options.get("--match-head-commit", pr["headRefOid"]) != pr["headRefOid"]:
-        die("GraphQL: Head branch was modified. Review and try the merge again. (mergePullRequest)")
+        said = "Head branch was modified. Review and try the merge again."
+        refuse(hub, said, "mergePullRequest")
     if hub.state.get("queue"):
         pr["autoMergeRequest"] = {"mergeMethod": "MERGE"}
         hub.touch(pr)
@@ -437,7 +442,7 @@ def pr_merge(hub: GitHub, call: Call) -> None:
         return
     if method not in allowed:
         kind = {"merge": "Merge commits", "squash": "Squash merges", "rebase": "Rebase merges"}
-        die(f"GraphQL: {kind[method]} are not allowed on this repository. (mergePullRequest)")
+        refuse(hub, f"{kind[method]} are not allowed on this repository.", "mergePullRequest")
     land(hub, pr, method)
 
 
@@ -450,10 +455,8 @@ def wait_for_checks(hub: GitHub, call: Call, pr: dict[str, Any], name: str, meth
             "request, add the `--admin` flag."
         )
     if not hub.state.get("auto_merge"):
-        die(
-            "GraphQL: Pull request Auto merge is not allowed for this repository "
-            "(enablePullRequestAutoMerge)"
-        )
+        said = "Pull request Auto merge is not allowed for this repository"
+        refuse(hub, said, "enablePullRequestAutoMerge")
     pr["autoMergeRequest"] = {"mergeMethod": method.upper()}
     hub.touch(pr)
     print(f"{name} will be automatically merged via {method} when all requirements are met")
@@ -554,6 +557,8 @@ def api(hub: GitHub, call: Call) -> None:
         die("gh: Not Found (HTTP 404)")
     named(hub, f"{hub.host}/{call.fields['owner']}/{call.fields['repo']}")
     assert "reviewThreads" in call.fields["query"]
+    if hub.state.get("old_server") and "isRequired" in call.fields["query"]:
+        die("gh: Field 'isRequired' doesn't exist on type 'CheckRun'")
     pr = next(pr for pr in hub.prs if pr["number"] == int(call.fields["n"]))
     checks = [
         {**{k: row[k] for k in ("name", "context") if k in row}, "isRequired": is_required}

@@ -574,6 +574,15 @@ def test_a_failing_required_check_has_its_step_the_end_of_its_log_and_its_addres
         assert text in found.text
 
 
+def test_a_server_that_does_not_say_what_is_required_is_asked_for_the_rest(hub: Hub) -> None:
+    hub.set(required=["ci"], old_server=True)
+    pr = opened(hub)
+    rows = [check("ci", "FAILURE", detailsUrl="https://ci.example.com/1")]
+    change(hub, threads=[thread(1, ("ada", "MEMBER", "Why?"))], statusCheckRollup=rows)
+    keys = [each.key for each in hub.forge.feedback(pr)]
+    assert keys == ["thread:T1:1", f"check:{pr.head}:ci:FAILURE"]
+
+
 @pytest.mark.parametrize(
     ("said", "asks"),
     [("FAILURE", True), ("TIMED_OUT", True), ("CANCELLED", False), ("STALE", False), ("", False)],

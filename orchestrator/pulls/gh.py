@@ -2,7 +2,7 @@
 
 `gh` keeps answers of GitHub about its features for a day, also when such an answer was an error
 (2.23 in the temporary folder, 2.103 in the cache folder). It therefore gets a folder of its own,
-which is emptied after a failure of the server.
+which is emptied after a failure.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ TICK_TIMEOUT = 20.0
 _BROKEN = re.compile(
     r"HTTP 5\d\d|error connecting to|connection re|i/o timeout|dial tcp|TLS handshake|EOF$"
     r"|Something went wrong|HTTP 429|rate limit|unexpected end of JSON|Bad credentials|HTTP 401"
+    r"|to unmarshal"
 )
 
 
@@ -71,11 +72,12 @@ class Gh:
         said = done.err.strip()[-600:] if done.code is not None else "no answer in time"
         message = f"gh {arguments[0]} {arguments[1]} failed: {said}"
         hint = f"try: gh auth status --hostname {self._host}"
+        # Whatever failed, it may have been the question about features, whose answer gh keeps.
+        # Another call of gh may be writing there.
+        with contextlib.suppress(OSError):
+            files.remove_tree(self._folder)
         # gh exits with 4 when it is not signed in.
         if done.code in (None, 4) or _BROKEN.search(done.err.strip()):
-            # Another call of gh may be writing there.
-            with contextlib.suppress(OSError):
-                files.remove_tree(self._folder)
             raise SystemFault(message, hint, code="forge_failed")
         raise Refusal(message, hint, said)
 

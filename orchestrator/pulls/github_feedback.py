@@ -20,18 +20,20 @@ LONGEST = 4_000
 _QUERY = """query($owner:String!,$repo:String!,$n:Int!){repository(owner:$owner,name:$repo){
 pullRequest(number:$n){headRefOid
 reviewThreads(first:100){nodes{id isResolved isOutdated path line
-comments(last:20){totalCount nodes{author{login} authorAssociation body createdAt}}}}
+comments(last:20){totalCount nodes{author{login} authorAssociation body createdAt}}}}%s}}}"""
+_CHECKS = """
 commits(last:1){nodes{commit{statusCheckRollup{contexts(first:100){nodes{
 ... on CheckRun{name isRequired(pullRequestNumber:$n)}
-... on StatusContext{context isRequired(pullRequestNumber:$n)}}}}}}}}}}"""
+... on StatusContext{context isRequired(pullRequestNumber:$n)}}}}}}}"""
 
 
 def find(gh: Gh, repository: Repository, pr: PullRequest) -> list[Feedback]:
     """Return what is asked for on the head as it is now. Raises SystemFault."""
-    where = () if repository.host == GITHUB else ("--hostname", repository.host)
-    names = ("-f", f"owner={repository.owner}", "-f", f"repo={repository.name}")
-    asked = gh.json("api", "graphql", *where, *names, "-F", f"n={pr.id}", "-f", f"query={_QUERY}")
-    found = github_rows.at(asked, "data", "repository", "pullRequest")
+    try:
+        found = _asked(gh, repository, pr, _QUERY % _CHECKS)
+    except Refusal:
+        # An older GitHub Enterprise does not say which checks are required.
+        found = _asked(gh, repository, pr, _QUERY % "")
     threads = [_thread(each) for each in _nodes(found, "reviewThreads")]
     fields = "headRefOid,mergeStateStatus,statusCheckRollup"
     row = gh.json("pr", "view", pr.id, "--json", fields, "-R", repository.words)
@@ -42,6 +44,17 @@ def find(gh: Gh, repository: Repository, pr: PullRequest) -> list[Feedback]:
         *(each for each in threads if each is not None),
         *(_check(gh, repository, str(row.get("headRefOid")), check) for check in checks),
     ]
+
+
+def _asked(gh: Gh, repository: Repository, pr: PullRequest, query: str) -> Any:
+    names = ("-f", f"owner={repository.owner}", "-f", f"repo={repository.name}")
+    words = ("graphql", *_host(repository), *names, "-F", f"n={pr.id}", "-f", f"query={query}")
+    return github_rows.at(gh.json("api", *words), "data", "repository", "pullRequest")
+
+
+def _host(repository: Repository) -> tuple[str, ...]:
+    """Return the words with which `gh api`, which knows no -R, is told the host."""
+    return () if repository.host == GITHUB else ("--hostname", repository.host)
 
 
 def _thread(thread: Any) -> Feedback | None:
@@ -120,10 +133,9 @@ def _log(gh: Gh, repository: Repository, name: str, address: str) -> tuple[str, 
         return step, _tail(row[2] for row in rows if row[1] == step)
     if ids[2] is None:
         return "", ""
-    where = () if repository.host == GITHUB else ("--hostname", repository.host)
     path = f"repos/{repository.owner}/{repository.name}/actions/jobs/{ids[2]}/logs"
     try:
-        return "", _tail(gh.run("api", *where, path).splitlines())
+        return "", _tail(gh.run("api", *_host(repository), path).splitlines())
     except SystemFault:
         return "", ""
 

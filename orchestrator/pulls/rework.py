@@ -82,6 +82,20 @@ def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None
     return Step("failed", "cancelled", {"pr": pr.id, "reason": f"pull request {pr.id} was closed"})
 
 
+def unheard(history: Iterable[Entry]) -> list[Feedback]:
+    """Return the changes that people requested here while a run had the task: it knew no better."""
+    found: list[Feedback] = []
+    for entry in history:
+        if entry.event in ("claimed", "reopened"):
+            found = []
+        for given in verdicts.given([entry]):
+            if given.settles:
+                found = []
+            elif (given.kind, given.verdict) == ("person", verdicts.CHANGES):
+                found.append(Feedback(f"review:{entry.fields.get('run')}", given.text))
+    return found
+
+
 def _keys(entry: Entry) -> list[object]:
     found = entry.fields.get("facts")
     return found if isinstance(found, list) else []
@@ -129,7 +143,12 @@ class Follower:
         except NotFound:
             return None
         is_open = pr.state == "open"
-        found = self._feedback(pr) if task.state == "done" and is_open else []
+        if not is_open and task.pr != pr.id:  # the task has a newer pull request
+            self._mark_followed(pr)
+            return None
+        found = []
+        if task.state == "done" and is_open:
+            found = [*unheard(history), *self._feedback(pr)]
         wanted = step(pr, task, history, found, self._settings.config)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
@@ -137,11 +156,14 @@ class Follower:
         elif task.state == "done" and is_open:
             self._review_moved_head(pr, task, history)
         if not is_open and task.state != "claimed":
-            with self._forge.book.locked():
-                self._forge.book.write(pr._replace(followed=True))
+            self._mark_followed(pr)
         if wanted is None:
             return None
         return task.id, wanted.state, str(wanted.fields.get("reason") or wanted.event)
+
+    def _mark_followed(self, pr: PullRequest) -> None:
+        with self._forge.book.locked():
+            self._forge.book.write(pr._replace(followed=True))
 
     def _feedback(self, pr: PullRequest) -> list[Feedback]:
         found = [
@@ -166,7 +188,8 @@ class Follower:
     def _review_moved_head(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
         """Ask for a review of a head that nobody delivered: a person pushed to the branch."""
         delivered = [e.fields.get("head") for e in history if e.event == "done"]
-        if pr.verdict is None and delivered and delivered[-1] != pr.head:
+        known = bool(delivered) and isinstance(delivered[-1], str)
+        if pr.verdict is None and known and delivered[-1] != pr.head:
             review.ask_again(self._store, self._settings, task, pr, now=self._now)
 
     def _remember(self, prs: Iterable[PullRequest]) -> None:

@@ -38,7 +38,7 @@ def observe(
     store = stores.of_project(layout)
     states, claimed, runs, records = observe_runs(layout)
     incoming = store.list("incoming")
-    open_ids = None if prs is None else frozenset(pr.id for pr in prs if pr.state == "open")
+    open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
     today = time.strftime("%Y-%m-%d", time.localtime(now))
     hold = faults.read_hold(layout)
     if hold is not None and hold.until is not None and now >= hold.until:
@@ -49,7 +49,7 @@ def observe(
     snapshot = Snapshot(
         waiting=incoming.tasks,
         claimed=claimed.tasks,
-        open_prs=None if open_ids is None else len(open_ids),
+        open_prs=None if open_heads is None else len(open_heads),
         runs=runs,
         agents={
             name: AgentView(name, state.last_started, state.last_outcome, state.suspended)
@@ -59,7 +59,7 @@ def observe(
         dependencies=_dependencies(store, incoming.tasks, prs),
         spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
         hold=hold,
-        open_pr_ids=open_ids,
+        open_heads=open_heads,
         may_start=settings.good,
         # A run on a full disk could not even be recorded, so it cannot probe the fault.
         may_probe=short is None,
