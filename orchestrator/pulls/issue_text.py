@@ -41,15 +41,19 @@ def read(row: Any) -> Issue:
     try:
         return Issue(
             int(row["number"]),
-            " ".join(quoting.cleaned(str(row["title"])).split())[: task_file.MAX_TITLE],
+            _line(str(row["title"]))[: task_file.MAX_TITLE].strip(),
             str(row["body"] or ""),
-            str((row["author"] or {}).get("login") or "ghost"),
+            _line(str((row["author"] or {}).get("login") or "ghost"))[:100],
             tuple(str(label["name"]).upper() for label in row["labels"]),
             str(row["url"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         message = "an issue in the answer of gh is malformed"
         raise SystemFault(message, code="forge_failed") from error
+
+
+def _line(text: str) -> str:
+    return " ".join(quoting.cleaned(text).split())
 
 
 def body(issue: Issue) -> str:

@@ -28,7 +28,7 @@ from orchestrator.tasks import parts, stores, task_file
 EVERY, PERMISSION_KEPT = 300.0, 86_400.0
 #: Issues of one page, and the most that are looked at.
 PAGE, MOST = 100, 1000
-#: The most issues that one look asks whether they are closed.
+#: The most requests of one tick about single issues and authors: others wait for the tick.
 ASKED = 20
 _FIELDS = "number,title,body,author,labels,url"
 _ID = "GH-"
@@ -108,6 +108,7 @@ class Follower:
         self._layout, self._config, self._now = layout, settings.config, now
         self._store = stores.of_project(layout)
         self._memory = Memory(layout)
+        self._left = ASKED
         found = github_repo.of_remote(layout, self._config.remote)
         if found is None:
             message = f"the remote {self._config.remote!r} is not on GitHub"
@@ -122,16 +123,19 @@ class Follower:
         """
         due = self._now - EVERY >= self._memory.asked or self._memory.asked > self._now
         numbers = [int(each[3:]) for each in settled if re.fullmatch(rf"{_ID}\d{{1,9}}", each)]
-        if due and not self._config.paused:
+        listed: list[Issue] = []
+        if due := due and not self._config.paused:
             # Noted first: a failing gh is asked again at the next look, not at each tick.
             self._memory.asked = self._now
             self._memory.write()
             listed = self._listed()
-            yield from self._cancel({issue.number for issue in listed})
             yield from self._make(listed)
             numbers = [issue.number for issue in listed]
         for number in numbers:
             yield from self._tell(number)
+        if due:
+            # Last: tasks whose issues only lost their label are asked about at each look.
+            yield from self._cancel({issue.number for issue in listed})
 
     def _listed(self) -> list[Issue]:
         """Return the open issues with the label, in one request if they fit one page."""
@@ -153,7 +157,7 @@ class Follower:
                 continue
             if not self._has_room():
                 return
-            if self._may_write(issue.author) and self._add(issue):
+            if self._may_write(issue.author) is True and self._add(issue):
                 yield f"{_ID}{issue.number}", f"issue {issue.number} on GitHub"
 
     def _has_room(self) -> bool:
@@ -197,8 +201,11 @@ class Follower:
             return False
         return True
 
-    def _may_write(self, login: str) -> bool:
-        """Return whether a login may write to the repository; asked once a day."""
+    def _may_write(self, login: str) -> bool | None:
+        """Return whether a login may write to the repository; asked once a day.
+
+        None: this tick asks no more.
+        """
         if self._config.issues.any_author:
             return True
         if issue_text.LOGIN.fullmatch(login) is None:
@@ -206,6 +213,8 @@ class Follower:
         known = records.build(Known, self._memory.authors.get(login))
         if known is not None and 0 <= self._now - known.asked < PERMISSION_KEPT:
             return known.may_write
+        if not self._may_ask():
+            return None
         host = self._repository.host
         where = () if host == GITHUB else ("--hostname", host)
         path = f"repos/{self._repository.owner}/{self._repository.name}/collaborators/{login}"
@@ -228,9 +237,10 @@ class Follower:
             for task in self._store.list("incoming").tasks
             if re.fullmatch(rf"{_ID}\d{{1,9}}", task.id) and task.pr is None
         ]
-        gone = [(number, task) for number, task in waiting if number not in listed]
-        for number, task in gone[:ASKED]:
-            if str(number) not in self._memory.made or self._view(number).get("state") != "CLOSED":
+        made = self._memory.made
+        gone = [each for each in waiting if each[0] not in listed and str(each[0]) in made]
+        for number, task in gone:
+            if not self._may_ask() or self._view(number).get("state") != "CLOSED":
                 continue
             reason = f"issue {number} was closed"
             entry = Entry(iso(self._now) or "", "cancelled", {"reason": reason})
@@ -246,7 +256,7 @@ class Follower:
         except NotFound:
             return
         what = issue_text.told(task)
-        if what is None or what in self._memory.was_told(number):
+        if what is None or what in self._memory.was_told(number) or not self._may_ask():
             return
         mark = f"<!-- orchestrator: {task.id} {what} -->"
         show = self._config.issues.show_questions
@@ -261,6 +271,11 @@ class Follower:
             # The issue is locked or gone: asking again would change nothing.
             yield task.id, f"issue {number} takes no comment: {error.said[:200]}"
         self._memory.tell(number, what)
+
+    def _may_ask(self) -> bool:
+        """Return whether this tick may ask about another issue or author, and count it."""
+        self._left -= 1
+        return self._left >= 0
 
     def _links(self, task: Task) -> list[str]:
         """Return the addresses of the pull requests of a task, or of its parts."""
