@@ -202,7 +202,7 @@ def github_issues(data: bytes, folder: Path) -> None:
     Path(found.shared, "issues.json").write_bytes(data)
     memory = issues.Memory(found)
     memory.tell(1, "asked")
-    assert memory.was_told(1)[-1:] == ["asked"]
+    assert memory.was_told(1)[-1:] == ("asked",)
     try:
         rows = json.loads(data)
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Problem, Task, iso
 from orchestrator.project import faults
-from orchestrator.pulls import forges, github_repo, issue_text
+from orchestrator.pulls import forges, github_repo, github_rows, issue_text
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
 from orchestrator.pulls.github_repo import GITHUB
 from orchestrator.pulls.issue_text import Issue
@@ -44,36 +44,35 @@ class Known(NamedTuple):
     asked: float
 
 
+class Kept(NamedTuple):
+    """The file of a `Memory`."""
+
+    #: When issues were last asked for.
+    asked: float = 0.0
+    #: By the number of an issue that became a task: what the issue was told.
+    made: Mapping[str, tuple[str, ...]] = {}
+    authors: Mapping[str, Known] = {}
+
+
 class Memory:
     """What outlasts a tick. A task whose file a person removed is not made again."""
 
     def __init__(self, layout: Layout) -> None:
         self._path = os.path.join(layout.shared, "issues.json")
-        kept = files.read_json(self._path) or {}
+        kept = records.build(Kept, files.read_json(self._path) or {}) or Kept()
+        self.asked, self.made, self.authors = kept.asked, dict(kept.made), dict(kept.authors)
 
-        def section(name: str) -> dict[str, Any]:
-            found = kept.get(name)
-            return found if isinstance(found, dict) else {}
-
-        #: By the number of an issue that became a task: what the issue was told.
-        self.made = section("made")
-        #: By login, a `Known`.
-        self.authors = section("authors")
-        asked = kept.get("asked")
-        self.asked = float(asked) if isinstance(asked, int | float) else 0.0
-
-    def was_told(self, number: int) -> list[Any]:
-        found = self.made.get(str(number))
-        return found if isinstance(found, list) else []
+    def was_told(self, number: int) -> tuple[str, ...]:
+        return self.made.get(str(number), ())
 
     def tell(self, number: int, what: str) -> None:
-        self.made[str(number)] = [*self.was_told(number), what]
+        self.made[str(number)] = (*self.was_told(number), what)
         self.write()
 
     def write(self) -> None:
         files.make_folder(os.path.dirname(self._path))
-        kept = {"asked": self.asked, "made": self.made, "authors": self.authors}
-        files.write_json(self._path, kept)
+        kept = Kept(self.asked, self.made, self.authors)
+        files.write_json(self._path, records.plain(kept))
 
 
 def next_look(layout: Layout, config: Config, now: float) -> float:
@@ -190,7 +189,7 @@ class Follower:
                 raise
             added = False
         if added or self._exists(name):
-            self._memory.made.setdefault(str(issue.number), [])
+            self._memory.made.setdefault(str(issue.number), ())
             self._memory.write()
         return added
 
@@ -210,7 +209,7 @@ class Follower:
             return True
         if issue_text.LOGIN.fullmatch(login) is None:
             return False
-        known = records.build(Known, self._memory.authors.get(login))
+        known = self._memory.authors.get(login)
         if known is not None and 0 <= self._now - known.asked < PERMISSION_KEPT:
             return known.may_write
         if not self._may_ask():
@@ -226,7 +225,7 @@ class Follower:
             answer = {}
         found = answer.get("permission") if isinstance(answer, dict) else None
         known = Known(found in ("admin", "write"), self._now)
-        self._memory.authors[login] = known._asdict()
+        self._memory.authors[login] = known
         self._memory.write()
         return known.may_write
 
@@ -262,9 +261,8 @@ class Follower:
         show = self._config.issues.show_questions
         said = issue_text.comment(what, task, self._links(task), show_question=show)
         try:
-            posted = self._view(number).get("comments")
-            texts = [str(each.get("body")) for each in posted or () if isinstance(each, dict)]
-            if not any(mark in text for text in texts):
+            posted = github_rows.rows_of(self._view(number), "comments")
+            if not any(mark in str(each.get("body")) for each in posted):
                 words = ("issue", "comment", str(number), "--body-file", "-")
                 self._gh.run(*words, "-R", self._repository.words, stdin=f"{said}\n\n{mark}\n")
         except Refusal as error:
@@ -284,7 +282,7 @@ class Follower:
         found = [book.get(each.pr) for each in whole if each.pr]
         return [pr.url or pr.id for pr in found if pr is not None]
 
-    def _view(self, number: int) -> Mapping[str, Any]:
+    def _view(self, number: int) -> Mapping[str, object]:
         words = ("issue", "view", str(number), "--json", "state,comments")
         found = self._gh.json(*words, "-R", self._repository.words, timeout=TICK_TIMEOUT)
         return found if isinstance(found, dict) else {}
