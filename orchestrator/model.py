@@ -115,6 +115,25 @@ class Retention(NamedTuple):
     remote_branches: str = "delete"
 
 
+class Issues(NamedTuple):
+    """Which issues on GitHub become tasks."""
+
+    #: Open issues with this label; None is no issue.
+    label: str | None = None
+    #: Also issues whose author may not write to the repository.
+    any_author: bool = False
+    #: Whether the text of an agent's question is shown in a comment on the issue.
+    show_questions: bool = False
+
+
+class Split(NamedTuple):
+    """How far an agent may split its task into parts."""
+
+    #: 0 allows no split; with 1, a part may not be split again.
+    max_depth: int = 1
+    max_tasks: int = 5
+
+
 class Notify(NamedTuple):
     """The user's own program that is told what waits for a person."""
 
@@ -175,6 +194,8 @@ class Config(NamedTuple):
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()
     retention: Retention = Retention()
+    issues: Issues = Issues()
+    split: Split = Split()
     notify: Notify = Notify()
     agents: tuple[Agent, ...] = ()
 
@@ -190,7 +211,7 @@ def ports(config: Config, agent: Agent) -> dict[str, int]:
 
 #: What a run may report, by what its role delivers (reference 7).
 OUTCOMES = {
-    "pull_request": ("done", "no_change", "needs_human", "failed"),
+    "pull_request": ("done", "no_change", "split", "needs_human", "failed"),
     "verdict": ("approved", "changes_requested", "needs_human", "failed"),
     "nothing": ("done", "no_change", "needs_human", "failed"),
 }
@@ -267,6 +288,8 @@ class Task(NamedTuple):
     work_branch: str | None = None
     pr: str | None = None
     question: str | None = None
+    #: The ids of the parts that the task waits for, or waited for: its agent split it.
+    parts: tuple[str, ...] = ()
     #: The number of review rounds that requested changes.
     review_rounds: int = 0
     #: The client's conversation to continue, and the agent whose worktree it belongs to.
@@ -377,9 +400,9 @@ class Outcome(NamedTuple):
     hint: str | None = None
 
 
-#: Six that the client reports, and five that the supervisor finds.
+#: Seven that the client reports, and five that the supervisor finds.
 VERDICTS = (
-    *("done", "no_change", "approved", "changes_requested", "needs_human", "failed"),
+    *("done", "no_change", "split", "approved", "changes_requested", "needs_human", "failed"),
     *("usage_limit", "system_fault", "interrupted", "stopped", "moved"),
 )
 

@@ -28,6 +28,10 @@ _OPTIONS = {
         --verbose@2.50""",
     "auth status": "--hostname=-h --show-token-t --active-a@2.61 --json=@2.81",
     "auth token": "--hostname=-h --user=-u@2.40",
+    "issue comment": "--body=-b --body-file=-F --editor-e --web-w --edit-last@2.30",
+    "issue list": """--app= --assignee=-a --author=-A --jq=-q --json= --label=-l --limit=-L
+        --mention= --milestone=-m --search=-S --state=-s --template=-t --web-w""",
+    "issue view": "--comments-c --jq=-q --json= --template=-t --web-w",
     "pr checks": "--required --watch --web-w --interval=-i --json=@2.50 --fail-fast@2.26",
     "pr close": "--comment=-c --delete-branch-d",
     "pr comment": "--body=-b --body-file=-F --editor-e --edit-last --web-w",
@@ -57,6 +61,11 @@ FIELDS = """
 REPO_FIELDS = """
     defaultBranchRef deleteBranchOnMerge id isFork isPrivate mergeCommitAllowed name
     nameWithOwner owner parent rebaseMergeAllowed squashMergeAllowed sshUrl url viewerPermission
+"""
+ISSUE_FIELDS = """
+    assignees author body closed closedAt comments createdAt id labels milestone number
+    projectCards reactionGroups state title updatedAt url blockedBy@2.92 blocking@2.92 isPinned@2.70
+    parent@2.92 stateReason@2.60 subIssues@2.92
 """
 METHODS = {"merge": "mergeCommit", "squash": "squashMerge", "rebase": "rebaseMerge"}
 
@@ -536,6 +545,10 @@ def run_view(hub: GitHub, call: Call) -> None:
 def api(hub: GitHub, call: Call) -> None:
     if call.options.get("--hostname", "github.com") != hub.host:
         die("gh: Bad credentials (HTTP 401)")
+    who = re.fullmatch(rf"repos/{hub.repo}/collaborators/([\w-]+)/permission", call.words[0])
+    if who:
+        permission(hub, who[1])
+        return
     job = re.fullmatch(rf"repos/{hub.repo}/actions/jobs/(\d+)/logs", call.words[0])
     if job and job[1] in hub.state.get("job_logs", {}):
         sys.stdout.write(hub.state["job_logs"][job[1]])
@@ -561,6 +574,78 @@ def api(hub: GitHub, call: Call) -> None:
     print(json.dumps({"data": {"repository": {"pullRequest": found}}}))
 
 
+def issue_row(issue: dict[str, Any], hub: GitHub, fields: str) -> dict[str, Any]:
+    """Return an issue of the state file (`issues`, with `labels` as words) as gh prints it."""
+    login = issue.get("author", hub.viewer)
+    row = {
+        "state": "OPEN",
+        "body": "",
+        "comments": [],
+        "url": f"{hub.url}/issues/{issue['number']}",
+        **issue,
+        "author": {"id": "U_1", "is_bot": False, "login": login, "name": ""},
+        "labels": [{"id": "L", "name": name, "color": "0"} for name in issue.get("labels", [])],
+    }
+    return {name: row.get(name, "") for name in known(fields, ISSUE_FIELDS, hub.version)}
+
+
+def issue_list(hub: GitHub, call: Call) -> None:
+    label = call.options.get("--label")
+    found = [
+        issue
+        for issue in hub.state.get("issues", [])
+        if issue.get("state", "OPEN").lower() == call.options.get("--state", "open")
+        and (label is None or label.lower() in map(str.lower, issue.get("labels", [])))
+    ]
+    limit = int(call.options.get("--limit", "30"))
+    rows = [issue_row(issue, hub, call.options["--json"]) for issue in found[::-1][:limit]]
+    print(json.dumps(rows))
+
+
+def find_issue(hub: GitHub, call: Call) -> dict[str, Any]:
+    if len(call.words) != 1:
+        die(f"accepts 1 arg(s), received {len(call.words)}")
+    for issue in hub.state.get("issues", []):
+        if str(issue["number"]) == call.words[0]:
+            found: dict[str, Any] = issue
+            return found
+    die(
+        "GraphQL: Could not resolve to an issue or pull request with the number of "
+        f"{call.words[0]}. (repository.issue)"
+    )
+
+
+def issue_view(hub: GitHub, call: Call) -> None:
+    if "--json" not in call.options and number(hub.version) < (2, 60):
+        die("GraphQL: Projects (classic) is being deprecated (repository.issue.projectCards)")
+    print(json.dumps(issue_row(find_issue(hub, call), hub, call.options["--json"])))
+
+
+def issue_comment(hub: GitHub, call: Call) -> None:
+    issue, body = find_issue(hub, call), call.body()
+    if body is None:
+        die("flags required when not running interactively")
+    if not body.strip():
+        die("GraphQL: Body cannot be blank (addComment)")
+    if issue.get("locked"):
+        die("GraphQL: Unable to create comment because issue is locked. (addComment)")
+    issue.setdefault("comments", []).append({"author": {"login": hub.viewer}, "body": body})
+    hub.save()
+    if hub.state.get("die_after_comment"):
+        die("error connecting to api.github.com")
+    print(f"{hub.url}/issues/{issue['number']}#issuecomment-1")
+
+
+def permission(hub: GitHub, login: str) -> None:
+    """Answer what the REST interface says of an account (`permissions` by login; else read)."""
+    if not hub.state.get("may_push", True):
+        die("gh: Must have push access to view collaborator permission. (HTTP 403)")
+    found = hub.state.get("permissions", {}).get(login, "read")
+    if found == "unknown":
+        die(f"gh: {login} is not a user (HTTP 404)")
+    print(json.dumps({"permission": found, "role_name": found, "user": {"login": login}}))
+
+
 def named(hub: GitHub, word: str) -> None:
     """Check the `[HOST/]OWNER/REPO` of a call, as gh and GitHub do."""
     parts = word.split("/")
@@ -578,6 +663,9 @@ COMMANDS = {
     "api": api,
     "auth status": auth_status,
     "auth token": auth_token,
+    "issue comment": issue_comment,
+    "issue list": issue_list,
+    "issue view": issue_view,
     "pr close": pr_close,
     "pr comment": pr_comment,
     "pr create": pr_create,
@@ -625,7 +713,7 @@ def answer(words: list[str]) -> None:
     call = Call(command, words[len(command.split()) :], hub.version)
     if "--repo" in call.options:
         named(hub, call.options["--repo"])
-    elif command.startswith(("pr", "run")):
+    elif command.startswith(("issue", "pr", "run")):
         remotes = subprocess.run(
             ("git", "config", "--get-regexp", r"^remote\..*\.url$"), capture_output=True, text=True
         )

@@ -611,7 +611,8 @@ def common(turns: int, outcomes: tuple[str, ...]) -> list[str]:
     ]
 
 
-WORKS = ("done", "no_change", "needs_human", "failed")
+FINDS = ("done", "no_change", "needs_human", "failed")
+WORKS = ("done", "no_change", "split", "needs_human", "failed")
 JUDGES = ("approved", "changes_requested", "needs_human", "failed")
 WRITING = [
     *("--tools", "Bash,Edit,Read,Write,Glob,Grep"),
@@ -630,7 +631,7 @@ GOLDEN: dict[str, list[str]] = {
         *("--allowedTools", "Read,Glob,Grep"),
     ],
     "product_manager": [
-        *common(60, WORKS),
+        *common(60, FINDS),
         "--restricted",
         *("--tools", "Bash,Read,Glob,Grep"),
         "--allowedTools",

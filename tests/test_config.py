@@ -27,12 +27,14 @@ from orchestrator.model import (
     Budgets,
     Config,
     Hooks,
+    Issues,
     Notify,
     QueueLimits,
     Retention,
     Retry,
     Review,
     Role,
+    Split,
 )
 from orchestrator.plan.due import next_due
 
@@ -51,7 +53,7 @@ MEANT = Config(
     review=Review(after=("implement",), max_rounds=1, auto_merge=True, merge_method="squash"),
     checks=("make lint", "make test"),
     check_timeout_seconds=90,
-    forge="local",
+    forge="github",
     remote="upstream",
     push_remote="mine",
     branch_prefix="bot/",
@@ -59,6 +61,8 @@ MEANT = Config(
     environment_allow=("NPM_TOKEN",),
     retention=Retention(runs=7, days=2.5, events_mb=1, remote_branches="keep"),
     notify=Notify(command=("notify-send", "-a", "x"), on=("question",), report="08:00"),
+    issues=Issues(label="robots", any_author=True, show_questions=True),
+    split=Split(max_depth=2, max_tasks=7),
     agents=(
         Agent(
             name="impl-1",
@@ -130,6 +134,17 @@ def agent(**values: object) -> str:
 
 
 # --- what is right ------------------------------------------------------------------------------
+
+
+def test_issues_become_tasks_on_github_only() -> None:
+    text = ONE + "issues: {label: 'good first issue'}\nforge: "
+    for forge in ("auto", "github"):
+        assert keys.parse(f"{text}{forge}\n").issues == Issues("good first issue")
+    [problem] = problems(f"{text}local\n")
+    assert "issues.label" in problem
+    assert "forge: github" in problem
+    assert keys.parse(f"{ONE}issues: {{label: null}}\nforge: local\n").issues == Issues()
+    assert len(problems(f"{ONE}issues: {{label: 'one,two'}}\n")) == 1
 
 
 def test_every_key_of_the_contract_reaches_the_configuration() -> None:

@@ -28,13 +28,13 @@ from orchestrator.client.protocol import Ended
 from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
 from orchestrator.config import role_file as roles
-from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
+from orchestrator.errors import ConfigError, OrchestratorError, SystemFault, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest, Role, Task
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
-from orchestrator.pulls import github_adoption, github_repo
+from orchestrator.pulls import github_adoption, github_repo, issue_text, issues
 from orchestrator.pulls.book import Book
 from orchestrator.pulls.gh import Gh
 from orchestrator.pulls.github import GitHub
@@ -196,6 +196,28 @@ def gh(data: bytes, folder: Path) -> None:
             ask()
 
 
+def github_issues(data: bytes, folder: Path) -> None:
+    found = layout(folder)
+    os.makedirs(found.shared, exist_ok=True)
+    Path(found.shared, "issues.json").write_bytes(data)
+    memory = issues.Memory(found)
+    memory.tell(1, "asked")
+    assert memory.was_told(1)[-1:] == ("asked",)
+    try:
+        rows = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    for row in rows if isinstance(rows, list) else [rows]:
+        with contextlib.suppress(SystemFault):
+            issue = issue_text.read(row)
+            title, by = issue.title or "x", f"github:{issue.author}"
+            text = issue_text.body(issue)
+            file = task_files.new(
+                "GH-1", title, "implement", issue.priority, None, "", by, (), text
+            )
+            assert file.body == text
+
+
 def idle_stamp(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.idle_stamp).write_bytes(data)
@@ -318,6 +340,11 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
              "nodes": [{"author": {"login": "a"}, "authorAssociation": "OWNER", "body": "b"}]}}]},
             "commits": {"nodes": [{"commit": {"statusCheckRollup": {"contexts": {"nodes": [
                 {"name": "ci", "isRequired": True}]}}}}]}}}}},
+    ]),
+    "issues": (github_issues, [
+        [{"number": 1, "title": "x", "body": "b", "author": {"login": "a"}, "url": "https://x/1",
+          "labels": [{"name": "P1"}]}],
+        {"asked": 1.5, "made": {"1": ["asked"]}, "authors": {"a": {"may_write": True}}},
     ]),
     "idle stamp": (idle_stamp, [b"2\x001.0\x002.0\x00/x\x001 2 3", b"2\x00nan\x00inf\x00/x\x00-"]),
     "crontab": (crontab_block, [

@@ -678,6 +678,7 @@ VERDICT_TABLE: list[tuple[str, int, int, str, float | None, bool]] = [
     ("approved", 0, 0, "finish", None, False),
     ("changes_requested", 0, 0, "finish", None, False),
     ("needs_human", 2, 0, "block", None, False),
+    ("split", 2, 1, "block", None, False),
     ("failed", 0, 0, "requeue", 10, True),
     ("failed", 1, 0, "requeue", 20, True),
     ("failed", 2, 0, "fail", None, True),

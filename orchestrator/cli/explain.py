@@ -12,10 +12,12 @@ from orchestrator.cli.parser import argument, command
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.model import OPEN_STATES, STATES, Task, iso
+from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
-from orchestrator.tasks import stores
+from orchestrator.tasks import parts, stores
+from orchestrator.tasks.store import Store
 from orchestrator.text.quoting import one_line
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
@@ -70,13 +72,13 @@ def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
         return _of_agent(subject, planned)
     store = stores.of_project(layout)
     with contextlib.suppress(NotFound):
-        return _of_task(store.find(subject), planned)
+        return _of_task(store.find(subject), planned, store)
     listings = {state: store.list(state) for state in STATES}
     for each in (item for listing in listings.values() for part in listing for item in part):
         name = os.path.basename(each.where)
         if subject in (each.where, name, name[:-3]) or os.path.abspath(subject) == each.where:
             if isinstance(each, Task):
-                return _of_task(each, planned)
+                return _of_task(each, planned, store)
             step = f"fix or move that file: {each.where}"
             rule = Verdict("task_malformed", False, each.reason, hint=step)
             return Explanation(name, f"is not a task: {each.reason}", (rule,))
@@ -94,10 +96,10 @@ def _of_agent(name: str, planned: Plan) -> Explanation:
     return Explanation(name, f"{f'takes {task}' if task else 'starts'} at the next tick", rules)
 
 
-def _of_task(task: Task, planned: Plan) -> Explanation:
+def _of_task(task: Task, planned: Plan, store: Store) -> Explanation:
     rules = planned.tasks.get(task.id)
     if task.state != "incoming" or rules is None:
-        verdict, step = _elsewhere(task)
+        verdict, step = _of_split(store, task) if parts.waits(task) else _elsewhere(task)
         rule = Verdict("waiting", False, f"the task is in {task.state}", hint=step)
         return Explanation(task.id, verdict, (rule,))
     if refused := refusal(rules):
@@ -105,6 +107,17 @@ def _of_task(task: Task, planned: Plan) -> Explanation:
         return Explanation(task.id, verdict, rules)
     agent = next(a.agent for a in planned.actions if a.action == "start" and a.task == task.id)
     return Explanation(task.id, f"waits: {agent} takes it at the next tick", rules)
+
+
+def _of_split(store: Store, task: Task) -> tuple[str, str]:
+    """Return the verdict on a task that waits for its parts, and the next step."""
+    found = parts.recorded(store, task)
+    listed = ", ".join(f"{part.id} ({part.state})" for part in found)
+    verdict = f"waits for its parts: {dependencies.progress(found)}: {listed}"
+    if failed := parts.broken(found):
+        return verdict, f"a part failed: orchestrator task retry {failed[0].id}"
+    left = next((part for part in found if part.state != "done"), None)
+    return verdict, f"orchestrator explain {left.id}" if left else "the next tick finishes it"
 
 
 def _elsewhere(task: Task) -> tuple[str, str | None]:

@@ -12,11 +12,13 @@ from typing import Any
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Given, PullRequest, RunView, Snapshot, Task, iso
+from orchestrator.plan import dependencies
 from orchestrator.plan.planner import plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import agent_memory
 from orchestrator.pulls import states
-from orchestrator.tasks import stores
+from orchestrator.tasks import parts, stores
+from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tick import observe, problems
 from orchestrator.tick.inbox import items
@@ -47,10 +49,21 @@ def task_row(task: Task, config: Config) -> Row:
     }
 
 
-def task_with_history(task: Task, file: TaskFile, config: Config) -> Row:
+def task_with_history(store: Store, task: Task, file: TaskFile, config: Config) -> Row:
     """Return a task as `task show --json` shows it: the row, the body as written, each event."""
     history = [{**e.fields, "at": e.at, "event": e.event} for e in file.history]
-    return {**task_row(task, config), "body": file.body, "history": history}
+    listed = [
+        {"id": part.id, "title": part.title, "state": part.state, "pr": part.pr}
+        for part in parts.recorded(store, task)
+    ]
+    parent = task.header.get(parts.PARENT)
+    return {
+        **task_row(task, config),
+        **({"parent": parent} if parent else {}),
+        **({"parts": listed} if listed else {}),
+        "body": file.body,
+        "history": history,
+    }
 
 
 def agent_rows(config: Config, snapshot: Snapshot, now: float) -> list[Row]:
@@ -145,8 +158,14 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
             if task.attempts > 0
         ],
         "blocked": [
-            {"task": t.id, "title": t.title, "question": t.question, "reason": t.reason}
-            for t in blocked.tasks
+            {
+                "task": task.id,
+                "title": task.title,
+                "question": task.question,
+                "reason": task.reason,
+                **({"parts": _progress(store, task)} if parts.waits(task) else {}),
+            }
+            for task in blocked.tasks
         ],
         "totals": _totals(seen, running),
         "scheduler": {
@@ -156,6 +175,10 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
         },
         "problems": [problem._asdict() for problem in found],
     }
+
+
+def _progress(store: Store, task: Task) -> str:
+    return dependencies.progress(parts.recorded(store, task))
 
 
 def _totals(seen: Observation, running: list[Row]) -> Row:

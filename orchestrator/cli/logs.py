@@ -136,7 +136,13 @@ def _telling_logs(record: RunRecord | None) -> list[str]:
     if record is None:
         return [run_record.SUPERVISOR_LOG]
     outcome = record.outcome
-    if outcome and outcome.verdict in ("done", "no_change", "approved", "changes_requested"):
+    if outcome and outcome.verdict in (
+        "done",
+        "no_change",
+        "split",
+        "approved",
+        "changes_requested",
+    ):
         return []
     failed_checks = outcome is not None and (outcome.reason or "").startswith("checks_failed")
     checks = [CHECKS_LOG] if failed_checks or record.status == "concluding" else []

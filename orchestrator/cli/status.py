@@ -98,7 +98,10 @@ def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
         for r in found["retrying"]
     )
     yield _table("retrying", ("task", "attempt", "not before", "last error"), rows)
-    rows = ((r["task"], r["title"], _cell(r["question"] or r["reason"])) for r in found["blocked"])
+    rows = (
+        (r["task"], r["title"], _cell(r.get("parts") or r["question"] or r["reason"]))
+        for r in found["blocked"]
+    )
     yield _table("blocked", ("task", "title", "question"), rows)
     yield Block(tuple(_closing_lines(found, layout)))
 

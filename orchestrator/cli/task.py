@@ -19,8 +19,9 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Role, Task, iso, parse_time
+from orchestrator.plan import dependencies
 from orchestrator.pulls import forges
-from orchestrator.tasks import history, stores
+from orchestrator.tasks import history, parts, stores
 
 #: An event's name for people, where it differs from the recorded word.
 _EVENTS = {
@@ -97,13 +98,17 @@ def show_task(arguments: Namespace) -> None:
     task = store.find(arguments.id)
     file = store.read(task)
     if arguments.json:
-        output.show_json(json_rows.task_with_history(task, file, loaded.config))
+        output.show_json(json_rows.task_with_history(store, task, file, loaded.config))
         return
     output.out(f"{task.id}  {task.title}")
     for name, value in json_rows.task_row(task, loaded.config).items():
         text = ", ".join(value) if isinstance(value, list) else value
         if name not in ("id", "title") and text not in (None, ""):
             output.out(f"  {name + ':':<13} {text}")
+    if found := parts.recorded(store, task):
+        output.out(f"  {dependencies.progress(found)}:")
+        for part in found:
+            output.out(f"    {part.id} ({part.state})  {part.title}")
     for line in _where_the_work_is(layout, loaded, task):
         output.out(line)
     if file.body.strip():
@@ -135,6 +140,8 @@ def history_line(entry: Entry) -> str:
     """Return an event as one line: its time (UTC), its name, its facts, its texts in full."""
     fields = {name: value for name, value in entry.fields.items() if value not in (None, "")}
     said = _EVENTS.get(entry.event, entry.event.replace("_", " "))
+    if entry.event == "blocked" and fields.get("reason") == parts.WAITS:
+        said = "waits for its parts"
     for word, name in _JOINED.get(entry.event, {}).items():
         if name in fields:
             said += f" {word} {_plain(fields.pop(name))}"

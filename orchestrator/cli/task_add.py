@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError, did_you_mean
+from orchestrator.errors import OrchestratorError, UsageError, did_you_mean
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
-from orchestrator.model import PRIORITIES, STATES, Role, iso
+from orchestrator.model import OUTCOMES, PRIORITIES, STATES, Role, Split, Task, iso
 from orchestrator.project import mark
-from orchestrator.tasks import stores, task_file
+from orchestrator.tasks import parts, stores, task_file
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 
-PRIORITY = "P0 is first (default: P2)"
+PRIORITY = "P0 is first (default: P2; for a part: as its task)"
 DEPENDS_ON = "a task that must be done first (repeatable, or a list with commas)"
 #: `CREATED_BY` of a task that no agent created.
 PERSON = "human"
@@ -27,13 +28,20 @@ PERSON = "human"
     "task add",
     argument("--title", required=True, help="the title, one line"),
     argument("--role", required=True, help="which agents take the task: implement, test, ..."),
-    argument("--priority", type=str.upper, choices=PRIORITIES, default="P2", help=PRIORITY),
+    argument("--priority", type=str.upper, choices=PRIORITIES, help=PRIORITY),
     argument("--branch", metavar="B", help="base branch (default: as configured)"),
     argument("--depends-on", action="append", default=[], metavar="ID", help=DEPENDS_ON),
     [
         argument("--body-file", metavar="F", help="a file with the text; - reads standard input"),
         argument("--body", metavar="TEXT", help="the text of the task"),
     ],
+    argument(
+        "--parent",
+        nargs="?",
+        const="",
+        metavar="ID",
+        help="inside a run: the task is a part of the run's own task",
+    ),
     flag("--force", "ignore a full queue, a duplicate title or an unknown role (not for agents)"),
 )
 def add(arguments: Namespace) -> None:
@@ -56,17 +64,23 @@ def add(arguments: Namespace) -> None:
         _check_branch(layout, loaded, arguments.branch)
     body = _body(arguments, loaded)
     store = stores.of_project(layout)
+    parent = _parent(store, arguments, loaded)
     words = (word for text in arguments.depends_on for word in text.replace(",", " ").split())
     depends_on = [store.find(task_id).id for task_id in dict.fromkeys(words)]
     with store.change():
         # Checked and added under one lock, because many may add at once (failures 15).
         if not arguments.force:
             _refuse_duplicate(store, arguments.title, role, agent)
+        if parent is not None:
+            _refuse_part(store, parent, depends_on, loaded.config.split)
+        elif not arguments.force:
             _refuse_full(store, loaded.config.queue_limits.max_incoming)
-        title, priority, branch = arguments.title.strip(), arguments.priority, arguments.branch
+        title, priority = arguments.title.strip(), arguments.priority or _priority(parent)
+        branch = arguments.branch or (parent.branch if parent else None)
+        extra = ((parts.PARENT, parent.id),) if parent else ()
         created, by = iso(context.now()) or "", agent or PERSON
         file = task_file.new(
-            store.new_id(), title, role, priority, branch, created, by, depends_on, body
+            store.new_id(), title, role, priority, branch, created, by, depends_on, body, extra
         )
         path = store.add(file)
     context.record_event(layout, "added", task=file.id, title=file.title)
@@ -116,6 +130,44 @@ def _check_branch(layout: Layout, loaded: Settings, branch: str) -> None:
     places = (f"refs/heads/{branch}", f"refs/remotes/{loaded.config.remote}/{branch}")
     if not any(repository.resolve(layout.root, place) for place in places):
         output.err(f"warning: there is no branch {branch!r} yet; without it the task will fail")
+
+
+def _parent(store: Store, arguments: Namespace, loaded: Settings) -> Task | None:
+    """Return the task that the new task is a part of. Raises OrchestratorError if it cannot be."""
+    if arguments.parent is None:
+        return None
+    own, run = (os.environ.get(f"ORCHESTRATOR_{name}") for name in ("TASK_ID", "RUN_ID"))
+    if not (own and run) or arguments.parent not in ("", own):
+        message = "--parent is for the run of a task, and means that task"
+        if not run:
+            raise UsageError(message, "people add tasks without --parent")
+        raise OrchestratorError(message, "give no id", code="refused_in_run")
+    task = store.find(own)
+    if (task.state, task.run) != ("claimed", run):
+        message = f"this run does not have task {own} any more"
+        raise OrchestratorError(message, "end the run", code="refused_in_run")
+    role = next((r for r in loaded.roles.values() if r.takes == task.role), None)
+    if role is None or "split" not in OUTCOMES[role.delivers]:
+        message = f"a task with ROLE {task.role} cannot be split"
+        raise OrchestratorError(message, "do the task as it is", code="refused_in_run")
+    return task
+
+
+def _priority(parent: Task | None) -> str:
+    return parent.priority if parent and parent.priority in PRIORITIES else "P2"
+
+
+def _refuse_part(store: Store, parent: Task, depends_on: list[str], limits: Split) -> None:
+    """Refuse a part over the limits, and a part that would wait for the task that waits for it.
+
+    Parts have a limit of their own instead of `max_incoming`: a task of which a full queue took
+    only some parts would stay half done.
+    """
+    parts.room(store, parent, parts.of(store, parent.id), limits)
+    if parent.id in depends_on:
+        message = f"a part of {parent.id} cannot depend on {parent.id}, which waits for its parts"
+        hint = "name the other parts in --depends-on"
+        raise OrchestratorError(message, hint, code="refused_in_run")
 
 
 def _body(arguments: Namespace, loaded: Settings) -> str:

@@ -10,7 +10,7 @@ from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task
-from orchestrator.tasks import stores
+from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 
 
@@ -26,7 +26,13 @@ def retry(arguments: Namespace) -> None:
     store = stores.of_project(layout)
     with store.change():
         states = ("blocked", "failed")
-        tasks = _fitting(store, ids, states) or [t for s in states for t in store.list(s).tasks]
+        tasks = _fitting(store, ids, states) or [
+            # A task that was split needs no retry: it waits for its parts.
+            task
+            for state in states
+            for task in store.list(state).tasks
+            if not parts.waits(task)
+        ]
         moved = [store.move(task, "incoming", context.entry("retried")) for task in tasks]
     for task in moved:
         context.record_event(layout, "retried", task=task.id)

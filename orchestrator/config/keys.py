@@ -22,11 +22,13 @@ from orchestrator.model import (
     Budgets,
     Config,
     Hooks,
+    Issues,
     Notify,
     QueueLimits,
     Retention,
     Retry,
     Review,
+    Split,
     ports,
 )
 from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading, is_null, shown
@@ -162,6 +164,13 @@ _REVIEW = {
     "auto_merge": boolean,
     "merge_method": one_of(("auto", *MERGE_METHODS)),
 }
+_ISSUES = {
+    # A comma would separate two labels.
+    "label": text(r"[^,]{0,49}[^,\s]", "the name of a label, without commas", null=True),
+    "any_author": boolean,
+    "show_questions": boolean,
+}
+_SPLIT = {"max_depth": _COUNT, "max_tasks": _COUNT}
 _HOOKS = {"after_create": _SHELL, "before_remove": _SHELL, "timeout_seconds": _SOME_SECONDS}
 
 _NOTIFY = {
@@ -189,6 +198,8 @@ _TOP: dict[str, Check] = {
     "hooks": section(Hooks, _HOOKS),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
     "retention": section(Retention, _RETENTION),
+    "issues": section(Issues, _ISSUES),
+    "split": section(Split, _SPLIT),
     "notify": section(Notify, _NOTIFY),
     "agents": _agents,
 }
@@ -214,6 +225,11 @@ def parse(source: bytes | str, roles: Collection[str] | None = None) -> Config:
         values |= {"client": name, **{f"client_{k}": v for k, v in values.pop(name).items()}}
     for name in clients[1:]:
         reading.wrong(reading.lines[name], name, f"there is also {clients[0]}; keep one of them")
+    if "issues.label" in reading.lines and values.get("forge") == "local":
+        label = values["issues"].label
+        if label is not None and label is not BAD:
+            why = "only GitHub has issues: it needs `forge: github`, and the forge is local"
+            reading.wrong(reading.lines["issues.label"], "issues.label", why)
     client = registry.named(values.get("client"))
     values = {"client": client.name, "client_command": (client.program,), **values}
     values |= {f"environment_{k}": v for k, v in values.pop("environment", {}).items()}

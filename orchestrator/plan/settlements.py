@@ -61,7 +61,7 @@ def _verdict_action(run: RunView, outcome: Outcome, task: Task | None, config: C
     match outcome.verdict:
         case "done" | "no_change" | "approved" | "changes_requested":
             return action("finish")
-        case "needs_human":
+        case "needs_human" | "split":
             return action("block")
         case "usage_limit" | "system_fault" | "stopped" | "moved":
             return action("requeue")

@@ -21,6 +21,7 @@ from orchestrator.run import delivery
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
 from orchestrator.system import disk
+from orchestrator.tasks import parts, stores
 
 #: Bytes of the end of the client's standard error that a reason may quote.
 STDERR_KEPT = 4000
@@ -111,10 +112,23 @@ def _conclude(job: Job, rescued: str | None) -> Outcome:
     outcome = _told(job.journal, job.role)
     if outcome.verdict == "done" and job.is_ours:
         outcome = _deliver(job, outcome, rescued)
+    if outcome.verdict == "split" and job.is_ours:
+        outcome = _split(job, outcome)
     if job.role.delivers == "verdict":
         reviewed = job.task.pr if job.task else None
         outcome = outcome._replace(head=job.record.start, pr=reviewed)
     return outcome
+
+
+def _split(job: Job, outcome: Outcome) -> Outcome:
+    """Return the outcome with the commits that the agent made; without a part, it has failed."""
+    store = stores.of_project(job.layout)
+    if not any(part.state != "failed" for part in parts.of(store, job.record.task or "")):
+        reason = "client_error: the agent reported split, but added no part"
+        return outcome._replace(verdict="failed", reason=reason)
+    if job.record.commits == 0:
+        return outcome
+    return outcome._replace(head=job.record.tip, branch=job.record.branch)
 
 
 def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:

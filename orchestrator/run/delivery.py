@@ -8,6 +8,7 @@ the step is already complete, and is recorded in the run's journal when it is co
 from __future__ import annotations
 
 import os
+import re
 
 from orchestrator.errors import SystemFault
 from orchestrator.git import worktree, worktree_commands
@@ -74,6 +75,9 @@ def _open_pull_request(job: Job, branch: str, outcome: Outcome, head: str) -> Pu
         state="open",
     )
     body = outcome.summary or "(the agent gave no summary)"
+    issue = job.task.header.get("ISSUE", "") if job.task else ""
+    if re.fullmatch(r"[0-9]{1,9}", issue):
+        body += f"\n\nCloses #{issue}"
     return forges.of_project(job.layout, job.config).open(wanted, body)
 
 

@@ -8,14 +8,14 @@ from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Given, ports
+from orchestrator.model import OUTCOMES, Given, Task, ports
 from orchestrator.project import run_record
 from orchestrator.pulls import verdicts
 from orchestrator.run import prompts, rounds
 from orchestrator.run.job import Job
 from orchestrator.run.prompts import Facts, UnderReview
 from orchestrator.system import files
-from orchestrator.tasks import history, stores
+from orchestrator.tasks import history, parts, stores
 
 
 def write(job: Job) -> None:
@@ -29,6 +29,7 @@ def write(job: Job) -> None:
 
 def _facts(job: Job) -> Facts:
     record, client = job.record, registry.of_config(job.config)
+    listed, may_add = _parts(job)
     return Facts(
         agent=job.agent,
         role=job.role,
@@ -54,7 +55,21 @@ def _facts(job: Job) -> Facts:
         confined=job.is_confined,
         writes=bool({*client.writing_tools} & {*job.role.tools}),
         report=client.report,
+        parts=listed,
+        may_add=may_add,
     )
+
+
+def _parts(job: Job) -> tuple[list[Task], int]:
+    """Return the parts that the run's task has, and how many the run may add to them."""
+    if job.task is None or "split" not in OUTCOMES[job.role.delivers]:
+        return [], 0
+    store = stores.of_project(job.layout)
+    found = parts.of(store, job.task.id)
+    try:
+        return found, parts.room(store, job.task, found, job.config.split)
+    except OrchestratorError:
+        return found, 0
 
 
 def _earlier_rescue(job: Job) -> str | None:

@@ -80,6 +80,9 @@ class Facts(NamedTuple):
     replaced: str | None = None
     #: The newest commit of the branch that is pushed already.
     pushed: str | None = None
+    #: The parts that the task has already, and how many the agent may add.
+    parts: Sequence[Task] = ()
+    may_add: int = 0
 
 
 def instructions(facts: Facts) -> str:
@@ -98,7 +101,11 @@ def instructions(facts: Facts) -> str:
         "told": told,
         "untold": len(whole) - len(told),
         "entry_limit": min(quoting.LIMIT, LIMITS["history"] // max(len(told), 1)),
-        "outcomes": OUTCOMES[role.delivers],
+        "outcomes": [
+            word
+            for word in OUTCOMES[role.delivers]
+            if word != "split" or facts.may_add or facts.parts
+        ],
     }
     return _shipped(_INSTRUCTIONS, facts.project, variables)
 

@@ -182,6 +182,8 @@ def _folded(task: Task, entry: Entry) -> Task:
             backoff=_number(fields.get("delay")),
             interruptions=interruptions + 1 if fields.get("interrupted") is True else 0,
         )
+    elif event in ("claimed", "blocked"):
+        now = now._replace(parts=_ids(fields.get("parts")))
     elif event == "review" and fields.get("verdict") == "changes_requested":
         now = now._replace(review_rounds=now.review_rounds + 1)
     return now
@@ -191,6 +193,10 @@ def _text(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value or None if isinstance(value, str) else None
+
+
+def _ids(value: object) -> tuple[str, ...]:
+    return tuple(filter(None, map(_text, value))) if isinstance(value, list) else ()
 
 
 def _number(value: object) -> float | None:

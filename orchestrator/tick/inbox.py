@@ -8,8 +8,9 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, Given, PullRequest, Task, iso
+from orchestrator.plan import dependencies
 from orchestrator.pulls import states, verdicts
-from orchestrator.tasks import stores
+from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.quoting import one_line
 from orchestrator.text.words import count
@@ -48,11 +49,12 @@ def items(
     `prs` are the pull requests, if they are known already.
     """
     store = stores.of_project(layout)
+    failed_parts = _failed_parts(store)
     if prs is None:
         prs = states.known(layout, loaded.config) or ()
     found = [
-        *_ended(store),
-        *_never_ready(store, seen),
+        *_ended(store, failed_parts),
+        *_never_ready(store, seen, failed_parts),
         *_agents(loaded, seen),
         *_faults(seen),
         *_approvals(layout, loaded, store, prs),
@@ -61,10 +63,13 @@ def items(
     return sorted(found, key=lambda item: order.index(item.kind))
 
 
-def _ended(store: Store) -> Iterator[Item]:
+def _ended(store: Store, failed_parts: set[str]) -> Iterator[Item]:
     for task in (*store.list("blocked").tasks, *store.list("failed").tasks):
         last = _last(store, task.id, _deciding)
-        if last is None or last.event != task.state:
+        if last is None or last.event != task.state or task.id in failed_parts:
+            continue
+        if parts.waits(task):
+            yield from _split(task, parts.recorded(store, task), last)
             continue
         kind, text = "question", task.question or "The agent gave no question."
         if task.state == "failed":
@@ -75,13 +80,30 @@ def _ended(store: Store) -> Iterator[Item]:
         yield Item(task.id, kind, task.id, task.run, text, last.at)
 
 
-def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
+def _split(task: Task, found: list[Task], last: Entry) -> Iterator[Item]:
+    """Yield the item of a task that waits for a part which failed or was cancelled."""
+    failed = [
+        f"part {part.id} ({part.title}) failed: {part.error or part.reason or 'no reason given'}"
+        for part in parts.broken(found)
+    ]
+    if failed:
+        text = "; ".join((f"{task.title}: {dependencies.progress(found)}", *failed))
+        yield Item(task.id, "escalation", task.id, task.run, text, last.at)
+
+
+def _failed_parts(store: Store) -> set[str]:
+    """Return the failed parts that the items of their split tasks name."""
+    waiting = (task for task in store.list("blocked").tasks if parts.waits(task))
+    return {part.id for task in waiting for part in parts.broken(parts.recorded(store, task))}
+
+
+def _never_ready(store: Store, seen: Observation, failed_parts: set[str]) -> Iterator[Item]:
     known = seen.snapshot.dependencies
     for task in seen.snapshot.waiting:
         broken = [
             f"{other}: {known[other].partition(': ')[2]}"
             for other in task.depends_on
-            if known.get(other, "").startswith("broken")
+            if known.get(other, "").startswith("broken") and other not in failed_parts
         ]
         last = _last(store, task.id, _deciding) if broken else None
         if broken and (last is None or last.event != "dismissed"):
@@ -166,14 +188,18 @@ def next_step(layout: Layout, item: Item) -> str:
         return "orchestrator doctor"
     if item.kind == "question":
         return f"orchestrator inbox answer {item.id} 'TEXT'"
+    store = stores.of_project(layout)
     try:
-        state = stores.of_project(layout).find(item.id).state
+        task = store.find(item.id)
     except NotFound:  # another process has moved it
         return f"orchestrator explain {item.id}"
+    if parts.waits(task) and (failed := parts.broken(parts.recorded(store, task))):
+        ids = " ".join(part.id for part in failed)
+        return f"orchestrator task retry {ids}; or: orchestrator inbox dismiss {item.id}"
     first = {
         "blocked": f"inbox answer {item.id} 'TEXT'",
         "incoming": f"task cancel {item.id}",
-    }.get(state, f"task retry {item.id}")
+    }.get(task.state, f"task retry {item.id}")
     return f"orchestrator {first}; or: orchestrator inbox dismiss {item.id}"
 
 

@@ -128,7 +128,11 @@ def _dependencies(
     if not wanted:
         return {}
     found = {task.id: task for task in waiting}
-    for task_id in wanted - found.keys():
-        with suppress(OrchestratorError):
-            found[task_id] = store.find(task_id)
+    unseen = wanted - found.keys()
+    while unseen:
+        for task_id in unseen:
+            with suppress(OrchestratorError):
+                found[task_id] = store.find(task_id)
+        named = {part for task_id in unseen & found.keys() for part in found[task_id].parts}
+        unseen = named - found.keys()
     return dependencies.verdicts(wanted, found, waiting, prs)

@@ -47,6 +47,10 @@ def find_problems(
         for name, state in seen.states.items()
         if (why := state.suspended)
     ]
+    if settings.good and settings.config.issues.label is not None:
+        from orchestrator.pulls import issues
+
+        found += filter(None, [issues.problem(layout, settings.config)])
     told = layout.notify_fault if settings.config.notify.command else None
     for path in filter(None, (layout.landing_fault, told)):
         if fault := faults.read(path):

@@ -16,7 +16,7 @@ from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges, review
 from orchestrator.system import files, locks, process
-from orchestrator.tasks import stores
+from orchestrator.tasks import parts, stores
 
 #: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
 #: their own faults.
@@ -137,6 +137,12 @@ class Settler:
                 self._ask_for_review(action, task, outcome, record)
                 told = {name: getattr(outcome, name) for name in _TOLD}
                 self._move(task, "done", run=run, cost_usd=cost, **told)
+            case "block" if outcome.verdict == "split":
+                found = parts.of(self.store, task.id)
+                listed = [part.id for part in found if part.state != "failed"]
+                told = {"summary": outcome.summary, "head": outcome.head, "branch": outcome.branch}
+                waits = {"reason": parts.WAITS, "parts": listed, "cost_usd": cost}
+                self._move(task, "blocked", run=run, **waits, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
                 told = {"question": question, "session": outcome.session, "cost_usd": cost}

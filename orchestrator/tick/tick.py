@@ -4,6 +4,7 @@ A tick never waits for an agent, for slow network operations or for a check: sup
 It holds its lock for milliseconds. If a tick holds it for minutes, the next tick kills it.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import states
 from orchestrator.system import disk, files, locks, process
 from orchestrator.tasks import stores
-from orchestrator.tick import lock, observe
+from orchestrator.tick import lock, observe, split
 from orchestrator.tick.problems import find_problems
 from orchestrator.tick.settle import Settler
 from orchestrator.tick.start import Starter
@@ -104,6 +105,9 @@ def _tick(
     prs = states.refresh(layout, loaded.config, report.problems)
     if prs and loaded.good:
         _follow(layout, loaded, prs, now, report)
+    _finish_split(layout, now, report)
+    if prs is not None and loaded.good and loaded.config.issues.label is not None:
+        _follow_issues(layout, loaded, now, report)
     seen = observe.observe(layout, loaded, now, prs, forced)
     _land(layout, loaded, prs, report, now)
     config = loaded.config
@@ -128,7 +132,7 @@ def _tick(
     if loaded.config.notify.command:
         _notify(layout, loaded, seen, prs, report)
     if forced is None and loaded.good:
-        _leave_stamp(layout, report, seen.snapshot, now, planned.wake)
+        _leave_stamp(layout, loaded.config, report, seen.snapshot, now, planned.wake)
     return report
 
 
@@ -147,8 +151,34 @@ def _follow(
         report.problems.append(_problem("pull requests", error))
 
 
+def _follow_issues(layout: Layout, loaded: Settings, now: float, report: Report) -> None:
+    """Make tasks of new issues on GitHub, and tell the issues of tasks that this tick settled."""
+    from orchestrator.pulls import issues
+
+    settled = [action.task for action in report.actions if action.task]
+    try:
+        for task, reason in issues.follow(layout, loaded, now, settled):
+            events.append(layout, now, "issue", task=task, reason=reason)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("issues", error))
+
+
+def _finish_split(layout: Layout, now: float, report: Report) -> None:
+    try:
+        for action in split.finish(stores.of_project(layout), now):
+            report.actions.append(action)
+            events.append(layout, now, action.action, task=action.task, reason=action.reason)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("split tasks", error))
+
+
 def _leave_stamp(
-    layout: Layout, report: Report, seen: Snapshot, now: float, wake: float | None
+    layout: Layout,
+    config: Config,
+    report: Report,
+    seen: Snapshot,
+    now: float,
+    wake: float | None,
 ) -> None:
     """Leave the stamp by which `idle` knows that the next ticks have nothing to do.
 
@@ -162,6 +192,10 @@ def _leave_stamp(
         return
     if seen.runs or seen.hold is not None or seen.open_prs != 0:
         return
+    if config.issues.label is not None:
+        from orchestrator.pulls import issues
+
+        wake = min(wake or math.inf, issues.next_look(layout, config, now))
     queue = stores.of_project(layout).watched()
     if queue is not None:
         watched = [layout.config, layout.hold, layout.prs, layout.roles, *queue]

@@ -1,0 +1,307 @@
+"""Issues on GitHub as tasks (reference 9): one task per issue with the configured label, for ever.
+
+Comments on an issue have a mark, so
+that a comment that was posted before a crash is not posted again.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+import math
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from orchestrator.config.load import Settings
+from orchestrator.errors import NotFound, OrchestratorError, SystemFault
+from orchestrator.layout import Layout
+from orchestrator.model import Config, Entry, Problem, Task, iso
+from orchestrator.project import faults
+from orchestrator.pulls import forges, github_repo, github_rows, issue_text
+from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
+from orchestrator.pulls.github_repo import GITHUB
+from orchestrator.pulls.issue_text import Issue
+from orchestrator.system import files, records
+from orchestrator.tasks import parts, stores, task_file
+
+#: Seconds between two looks at the issues, and for which a login's permission is remembered.
+EVERY, PERMISSION_KEPT = 300.0, 86_400.0
+#: Issues of one page, and the most that are looked at.
+PAGE, MOST = 100, 1000
+#: The most requests of one tick about single issues and authors: others wait for the tick.
+ASKED = 20
+_FIELDS = "number,title,body,author,labels,url"
+_ID = "GH-"
+
+
+# --- the memory ----------------------------------------------------------------------------------
+
+
+class Known(NamedTuple):
+    """Whether a login may write to the repository, and when that was asked."""
+
+    may_write: bool
+    asked: float
+
+
+class Kept(NamedTuple):
+    """The file of a `Memory`."""
+
+    #: When issues were last asked for.
+    asked: float = 0.0
+    #: By the number of an issue that became a task: what the issue was told.
+    made: Mapping[str, tuple[str, ...]] = {}
+    authors: Mapping[str, Known] = {}
+
+
+class Memory:
+    """What outlasts a tick. A task whose file a person removed is not made again."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._path = os.path.join(layout.shared, "issues.json")
+        kept = records.build(Kept, files.read_json(self._path) or {}) or Kept()
+        self.asked, self.made, self.authors = kept.asked, dict(kept.made), dict(kept.authors)
+
+    def was_told(self, number: int) -> tuple[str, ...]:
+        return self.made.get(str(number), ())
+
+    def tell(self, number: int, what: str) -> None:
+        self.made[str(number)] = (*self.was_told(number), what)
+        self.write()
+
+    def write(self) -> None:
+        files.make_folder(os.path.dirname(self._path))
+        kept = Kept(self.asked, self.made, self.authors)
+        files.write_json(self._path, records.plain(kept))
+
+
+def next_look(layout: Layout, config: Config, now: float) -> float:
+    """Return when issues are asked for again (epoch seconds); infinity if they never are."""
+    if config.issues.label is None or config.paused:
+        return math.inf
+    return min(Memory(layout).asked, now) + EVERY
+
+
+def problem(layout: Layout, config: Config) -> Problem | None:
+    """Return why issues do not become tasks, if they should; asks nobody."""
+    if config.issues.label is None:
+        return None
+    if not forges.of_project(layout, config).is_elsewhere:
+        message = "issues.label is set, but the forge of this project is local"
+        hint = "set `forge: github`, or `issues: {label: null}`, in .orchestrator/agents.yaml"
+        return Problem("config_error", message, hint)
+    return faults.read(_fault(layout))
+
+
+def _fault(layout: Layout) -> str:
+    return os.path.join(layout.cache, "issues-fault.json")
+
+
+# --- acting --------------------------------------------------------------------------------------
+
+
+class Follower:
+    """Follows the issues in one tick, under the scheduler's lock."""
+
+    def __init__(self, layout: Layout, settings: Settings, now: float) -> None:
+        self._layout, self._config, self._now = layout, settings.config, now
+        self._store = stores.of_project(layout)
+        self._memory = Memory(layout)
+        self._left = ASKED
+        found = github_repo.of_remote(layout, self._config.remote)
+        if found is None:
+            message = f"the remote {self._config.remote!r} is not on GitHub"
+            raise SystemFault(message, "set `remote` in agents.yaml", code="forge_failed")
+        self._repository = found
+        self._gh = Gh(layout.root, os.path.join(layout.cache, "gh"), found.host)
+
+    def follow(self, settled: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Carry out what is due; yield the task and the reason of each change.
+
+        `settled` are the tasks whose runs this tick settled. Raises OrchestratorError.
+        """
+        due = self._now - EVERY >= self._memory.asked or self._memory.asked > self._now
+        numbers = [int(each[3:]) for each in settled if re.fullmatch(rf"{_ID}\d{{1,9}}", each)]
+        listed: list[Issue] = []
+        if due := due and not self._config.paused:
+            # Noted first: a failing gh is asked again at the next look, not at each tick.
+            self._memory.asked = self._now
+            self._memory.write()
+            listed = self._listed()
+            yield from self._make(listed)
+            numbers = [issue.number for issue in listed]
+        for number in numbers:
+            yield from self._tell(number)
+        if due:
+            # Last: tasks whose issues only lost their label are asked about at each look.
+            yield from self._cancel({issue.number for issue in listed})
+
+    def _listed(self) -> list[Issue]:
+        """Return the open issues with the label, in one request if they fit one page."""
+        rows: Any = []
+        for limit in (PAGE, MOST):
+            words = ("issue", "list", "--state", "open", "--limit", str(limit))
+            label = ("--label", self._config.issues.label or "", "--json", _FIELDS)
+            rows = self._gh.json(*words, *label, "-R", self._repository.words, timeout=TICK_TIMEOUT)
+            if not isinstance(rows, list):
+                message = "the answer of gh is not a list of issues"
+                raise SystemFault(message, code="forge_failed")
+            if len(rows) < limit:
+                break
+        return [issue_text.read(row) for row in rows]
+
+    def _make(self, listed: list[Issue]) -> Iterator[tuple[str, str]]:
+        for issue in sorted(listed, key=lambda each: (each.priority, each.number)):
+            if str(issue.number) in self._memory.made:
+                continue
+            if not self._has_room():
+                return
+            if self._may_write(issue.author) is True and self._add(issue):
+                yield f"{_ID}{issue.number}", f"issue {issue.number} on GitHub"
+
+    def _has_room(self) -> bool:
+        waiting = sum(len(self._store.list(state).tasks) for state in ("incoming", "claimed"))
+        return waiting < self._config.queue_limits.max_incoming
+
+    def _add(self, issue: Issue) -> bool:
+        """Add the issue's task; return whether it is new."""
+        name = f"{_ID}{issue.number}"
+        file = task_file.new(
+            name,
+            issue.title or f"Issue {issue.number}",
+            "implement",
+            issue.priority,
+            None,
+            iso(self._now) or "",
+            f"github:{issue.author}",
+            (),
+            issue_text.body(issue),
+            (("ISSUE", str(issue.number)),),
+        )
+        try:
+            with self._store.change():
+                # The limit is checked under the lock, because others may add at the same time.
+                added = self._has_room() and not self._exists(name)
+                if added:
+                    self._store.add(file)
+        except OrchestratorError as error:
+            if error.code != "duplicate_task":
+                raise
+            added = False
+        if added or self._exists(name):
+            self._memory.made.setdefault(str(issue.number), ())
+            self._memory.write()
+        return added
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self._store.find(name)
+        except NotFound:
+            return False
+        return True
+
+    def _may_write(self, login: str) -> bool | None:
+        """Return whether a login may write to the repository; asked once a day.
+
+        None: this tick asks no more.
+        """
+        if self._config.issues.any_author:
+            return True
+        if issue_text.LOGIN.fullmatch(login) is None:
+            return False
+        known = self._memory.authors.get(login)
+        if known is not None and 0 <= self._now - known.asked < PERMISSION_KEPT:
+            return known.may_write
+        if not self._may_ask():
+            return None
+        host = self._repository.host
+        where = () if host == GITHUB else ("--hostname", host)
+        path = f"repos/{self._repository.owner}/{self._repository.name}/collaborators/{login}"
+        try:
+            answer = self._gh.json("api", *where, f"{path}/permission", timeout=TICK_TIMEOUT)
+        except Refusal as error:
+            if "HTTP 404" not in error.said:
+                raise
+            answer = {}
+        found = answer.get("permission") if isinstance(answer, dict) else None
+        known = Known(found in ("admin", "write"), self._now)
+        self._memory.authors[login] = known
+        self._memory.write()
+        return known.may_write
+
+    def _cancel(self, listed: set[int]) -> Iterator[tuple[str, str]]:
+        """Cancel the tasks that still wait for a first delivery and whose issues are closed."""
+        waiting = [
+            (int(task.id[3:]), task)
+            for task in self._store.list("incoming").tasks
+            if re.fullmatch(rf"{_ID}\d{{1,9}}", task.id) and task.pr is None
+        ]
+        made = self._memory.made
+        gone = [each for each in waiting if each[0] not in listed and str(each[0]) in made]
+        for number, task in gone:
+            if not self._may_ask() or self._view(number).get("state") != "CLOSED":
+                continue
+            reason = f"issue {number} was closed"
+            entry = Entry(iso(self._now) or "", "cancelled", {"reason": reason})
+            self._store.move(task, "failed", entry)
+            yield task.id, reason
+
+    def _tell(self, number: int) -> Iterator[tuple[str, str]]:
+        """Comment on an issue, if its task is in a state that the issue was not told yet."""
+        if str(number) not in self._memory.made:
+            return
+        try:
+            task = self._store.find(f"{_ID}{number}")
+        except NotFound:
+            return
+        what = issue_text.told(task)
+        if what is None or what in self._memory.was_told(number) or not self._may_ask():
+            return
+        mark = f"<!-- orchestrator: {task.id} {what} -->"
+        show = self._config.issues.show_questions
+        said = issue_text.comment(what, task, self._links(task), show_question=show)
+        try:
+            posted = github_rows.rows_of(self._view(number), "comments")
+            if not any(mark in str(each.get("body")) for each in posted):
+                words = ("issue", "comment", str(number), "--body-file", "-")
+                self._gh.run(*words, "-R", self._repository.words, stdin=f"{said}\n\n{mark}\n")
+        except Refusal as error:
+            # The issue is locked or gone: asking again would change nothing.
+            yield task.id, f"issue {number} takes no comment: {error.said[:200]}"
+        self._memory.tell(number, what)
+
+    def _may_ask(self) -> bool:
+        """Return whether this tick may ask about another issue or author, and count it."""
+        self._left -= 1
+        return self._left >= 0
+
+    def _links(self, task: Task) -> list[str]:
+        """Return the addresses of the pull requests of a task, or of its parts."""
+        book = forges.of_project(self._layout, self._config).book
+        whole = [task] if task.pr else parts.recorded(self._store, task)
+        found = [book.get(each.pr) for each in whole if each.pr]
+        return [pr.url or pr.id for pr in found if pr is not None]
+
+    def _view(self, number: int) -> Mapping[str, object]:
+        words = ("issue", "view", str(number), "--json", "state,comments")
+        found = self._gh.json(*words, "-R", self._repository.words, timeout=TICK_TIMEOUT)
+        return found if isinstance(found, dict) else {}
+
+
+def follow(
+    layout: Layout, settings: Settings, now: float, settled: Collection[str]
+) -> list[tuple[str, str]]:
+    """Carry out what is due about issues; return the task and the reason of each change.
+
+    A failure of the forge is kept until a later look succeeds (`problem`). Raises OSError.
+    """
+    done: list[tuple[str, str]] = []
+    try:
+        if not forges.of_project(layout, settings.config).is_elsewhere:
+            return done
+        done.extend(Follower(layout, settings, now).follow(settled))
+    except OrchestratorError as error:
+        faults.keep(_fault(layout), error)
+        return done
+    files.remove(_fault(layout))
+    return done
