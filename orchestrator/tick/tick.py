@@ -139,8 +139,10 @@ def _follow(
     from orchestrator.pulls import rework
 
     try:
-        for task, state, why in rework.follow(layout, loaded, prs, now):
+        steps, faults = rework.follow(layout, loaded, prs, now)
+        for task, state, why in steps:
             events.append(layout, now, "followed", task=task, state=state, reason=why)
+        report.problems += [_problem("pull requests", fault) for fault in faults]
     except (OSError, OrchestratorError) as error:
         report.problems.append(_problem("pull requests", error))
 
