@@ -204,6 +204,7 @@ SPOILERS: dict[str, Callable[[World], None]] = {
     "open_prs_unknown": _snapshot(open_prs=None),
     "max_open_prs": _snapshot(open_prs=10),
     "blocked_by_dependency": _all_tasks(depends_on=("T0",)),
+    "not_before": _all_tasks(header={"NOT_BEFORE": iso(NOW + 50)}),
     "backoff": _all_tasks(not_before=NOW + 30, backoff=60.0),
     "no_matching_task": _all_tasks(role="draw"),
     "max_starts": _config(max_starts=0),
@@ -214,6 +215,7 @@ EXCLUSIVE = {
     ("open_prs_unknown", "max_open_prs"),
     ("blocked_by_dependency", "no_matching_task"),
     ("backoff", "no_matching_task"),
+    ("not_before", "no_matching_task"),
 }
 
 
@@ -865,6 +867,7 @@ def test_a_paused_system_still_settles_what_is_running() -> None:
         ("max_claimed", "max_claimed"),
         ("max_open_prs", "max_open_prs"),
         ("blocked_by_dependency", "blocked_by_dependency"),
+        ("not_before", "not_before"),
         ("backoff", "backoff"),
         ("no_matching_task", "no_matching_agent"),
     ],
@@ -883,6 +886,12 @@ def test_explaining_a_task_that_is_free_says_who_takes_it_and_who_is_before_it()
     assert details == ["impl takes T1 at the next tick", "impl takes T1 first"]
 
 
+def test_a_not_before_that_is_no_time_holds_only_its_task() -> None:
+    world = World(waiting=[task("T1", header={"NOT_BEFORE": "soon"}), task("T2")])
+    assert world.decision() == "start T2"
+    assert refused(world.whole_plan().tasks["T1"])[0] == "not_before"
+
+
 # --- when a plan may change by itself -----------------------------------------------------------
 
 #: What makes a verdict change as time goes by, and after how many seconds.
@@ -896,6 +905,7 @@ WAKES: dict[str, tuple[Callable[[World], None], float]] = {
         300,
     ),
     "a usage limit": (SPOILERS["usage_limit"], 60),
+    "a time before which a task must not start": (SPOILERS["not_before"], 50),
     "a delay": (SPOILERS["backoff"], 30),
     "a delay that begins again": (_all_tasks(not_before=NOW + 100, backoff=60.0), 39),
 }

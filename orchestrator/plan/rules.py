@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from orchestrator.model import Agent, Task
+from orchestrator.model import Agent, Task, iso, parse_time
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due, next_midnight
 
@@ -260,6 +260,18 @@ def _dependencies(task: Task, draft: Draft) -> Judged:
         return Judged(True, "every dependency is met")
     why = "; ".join(f"{other} ({known.get(other, 'unknown')})" for other in unmet)
     return Judged(False, why, about=unmet[0])
+
+
+@_rule("not_before", "choice", "no action needed; or correct NOT_BEFORE in the task's file")
+def _not_before(task: Task, draft: Draft) -> Judged | None:
+    text = task.header.get("NOT_BEFORE")
+    if text is None:
+        return None
+    at = parse_time(text)
+    if at is None:
+        return Judged(False, f"{task.id}: NOT_BEFORE {text!r} is not a time like 2026-01-31T08:00Z")
+    detail = f"{task.id} may start from {iso(at)}"
+    return Judged(draft.at >= at, detail, at if draft.at < at else None)
 
 
 @_rule("backoff", "choice", "no action needed: it is retried automatically")
