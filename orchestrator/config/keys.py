@@ -173,6 +173,8 @@ _TOP: dict[str, Check] = {
     "forge": one_of(("auto", *FORGES)),
     "remote": text(_REF, "the name of a git remote"),
     "hooks": section(Hooks, _HOOKS),
+    "dependencies": one_of(("merged", "delivered")),
+    "overlap": one_of(("off", "warn", "hold")),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
     "retention": section(Retention, _RETENTION),
     "agents": _agents,

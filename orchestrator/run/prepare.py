@@ -18,7 +18,7 @@ from orchestrator.pulls import forges
 from orchestrator.run import instructions, launch
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
-from orchestrator.tasks import task_file
+from orchestrator.tasks import history, task_file
 
 
 def prepare(journal: Journal) -> Plan | None:
@@ -96,7 +96,7 @@ def _find_start(job: Job) -> _Start:
     base_commit = there.get(base) or here.get(base)
     if base_commit is None:
         raise BadBase(f"its base branch {base!r} does not exist")
-    start = base_commit
+    start = _cut(job) or base_commit
     if review is not None:
         start = there.get(review.branch) or here.get(review.branch) or review.head
     job.journal.write_surely(
@@ -112,6 +112,12 @@ def _find_start(job: Job) -> _Start:
         )
     )
     return _Start(start, here, there)
+
+
+def _cut(job: Job) -> str | None:
+    """Return the commit that the tick cut the branch from; None for the base (`pulls.cuts`)."""
+    cut = history.cut(job.file.history) if job.file else None
+    return repository.resolve(job.layout.root, cut) if cut else None
 
 
 def _pull_request_under_review(job: Job) -> PullRequest | None:

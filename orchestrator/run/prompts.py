@@ -38,6 +38,8 @@ class UnderReview(NamedTuple):
     base_commit: str | None
     task_title: str
     task_body: str
+    #: What else a reviewer should know: other work on the same lines, and what this is built on.
+    notes: tuple[str, ...] = ()
 
 
 class Facts(NamedTuple):
@@ -71,6 +73,8 @@ class Facts(NamedTuple):
     writes: bool
     #: How the agent reports: "End with ...".
     report: str
+    #: The commit of delivered work, not merged yet, that the branch was cut from.
+    cut: str | None = None
 
 
 def instructions(facts: Facts) -> str:

@@ -8,7 +8,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, iso
-from orchestrator.pulls import states
+from orchestrator.pulls import cuts, states
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
@@ -39,6 +39,7 @@ def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     found = [
         *_ended(store),
         *_never_ready(store, seen),
+        *_cannot_land(layout, loaded, store),
         *_agents(loaded, seen),
         *_approvals(layout, loaded, store),
     ]
@@ -71,6 +72,30 @@ def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
         last = _last(store, task.id, _deciding) if broken else None
         if broken and (last is None or last.event != "dismissed"):
             text = f"{task.title}: cannot start because of {'; '.join(broken)}"
+            yield Item(task.id, "escalation", task.id, task.run, text)
+
+
+def _cannot_land(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]:
+    """Yield the tasks whose work contains commits of a dependency that was closed meanwhile."""
+    if loaded.config.dependencies != "delivered":
+        return
+    known = states.known(layout, loaded.config) or []
+    for pr in (pr for pr in known if pr.state == "open" and pr.task):
+        try:
+            task = store.find(pr.task or "")
+            first = cuts.below(store, task, known)
+        except OrchestratorError:
+            continue
+        last = _last(store, task.id, _deciding)
+        if first is None or first[1].state == "open" or (last and last.event == "dismissed"):
+            continue
+        if task.state == "done":
+            other, closed = first
+            text = (
+                f"{task.title}: does not land by itself: it contains commits of {other.id}, whose "
+                f"pull request {closed.id} was closed. Merge it with them (orchestrator pr merge "
+                f"{pr.id}), or close it (orchestrator pr close {pr.id})."
+            )
             yield Item(task.id, "escalation", task.id, task.run, text)
 
 

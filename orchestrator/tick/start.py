@@ -28,6 +28,8 @@ class Starter:
         self.settings = settings
         self.now = now
         self.store = stores.of_project(layout)
+        #: The commits that the branches of waiting tasks are cut from, where that is not the base.
+        self.cuts: Mapping[str, str] = {}
 
     def start(self, task: Task | None, action: Action) -> Action:
         """Claim the task and start the run. The intent is on disk first (failures 1).
@@ -63,6 +65,8 @@ class Starter:
         fields: dict[str, object] = {"agent": agent.name, "run": run_id}
         if self.settings.roles[agent.role].delivers != "verdict":
             fields["branch"] = task.work_branch or task_file.branch_name(task.id, task.title)
+            if task.id in self.cuts:
+                fields["cut"] = self.cuts[task.id]
         entry = Entry(iso(self.now) or "", "claimed", fields)
         limit = self.settings.config.queue_limits.max_claimed
         return self.store.claim(task, entry, limit) is not None

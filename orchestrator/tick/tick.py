@@ -104,7 +104,8 @@ def _tick(
     prs = states.refresh(layout, loaded.config, report.problems)
     if prs and loaded.good:
         _follow(layout, loaded, prs, now, report)
-    seen = observe.observe(layout, loaded, now, prs, forced)
+    seen = observe.observe(layout, loaded, now, prs, forced, ask=True)
+    starter.cuts = seen.cuts
     _land(layout, loaded, prs, report, now)
     config = loaded.config
     if forced is not None:
