@@ -26,11 +26,12 @@ _OPTIONS = (
     "--no-ext-diff",
     "--no-textconv",
     "--no-renames",
+    "-O/dev/null",
     "--ignore-submodules=dirty",
     "--src-prefix=a/",
     "--dst-prefix=b/",
 )
-_SETTINGS = (*PATCH_SETTINGS, "-c", "diff.autoRefreshIndex=false", "-c", "diff.orderFile=")
+_SETTINGS = (*PATCH_SETTINGS, "-c", "diff.autoRefreshIndex=false")
 
 Ranges = tuple[tuple[int, int], ...]
 

@@ -85,7 +85,8 @@ class Radar:
         if self._config.overlap == "off":
             return []
         try:
-            return self._pairs(self.works(prs, running=running))
+            works = self.works(prs, running=running)
+            return self._pairs(works)
         except OrchestratorError:  # git cannot be asked: that is reported elsewhere
             return []
 
