@@ -187,14 +187,6 @@ def build(environment: Path, lock_file: Path, log: Path) -> None:
         )
 
 
-def put_in_place(made: Path, environment: Path) -> None:
-    """Move a finished environment to the launcher's path, and replace an existing environment."""
-    if os.path.lexists(environment):
-        aside = Path(tempfile.mkdtemp(prefix="venv.old-", dir=environment.parent))
-        environment.rename(aside / environment.name)
-    made.rename(environment)
-
-
 def remove_leftovers(folder: Path) -> None:
     """Remove replaced environments and leftovers of killed set-ups."""
     for leftover in folder.glob("venv.*-*"):
@@ -227,7 +219,9 @@ def set_up(version: str, environment: Path, lock_file: Path) -> None:
             touch_marker(made, lock_file)
             # After a power cut, the marker must not exist without the files.
             os.sync()
-            put_in_place(made, environment)
+            if os.path.lexists(environment):
+                environment.rename(Path(tempfile.mkdtemp(prefix="venv.old-", dir=folder), "venv"))
+            made.rename(environment)
         finally:
             remove_leftovers(folder)
 

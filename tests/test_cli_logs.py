@@ -404,7 +404,7 @@ def test_a_tasks_own_record_names_its_run(project: Layout, cli: Callable[..., An
     a_run(project, "impl-agent-1", FIRST, "TASK-1")
     a_run(project, "test-agent", SECOND, None)
     file = task_file.new("TASK-1", "Fix it", "implement", None, None, "", None, (), "")
-    data = task_file.render(file)
+    data = file.raw
     claimed = Entry("2026-01-01T00:00:00Z", "claimed", {"agent": "test-agent", "run": SECOND})
     data += history.append(data, claimed)
     Path(project.state("claimed"), "TASK-1.md").write_bytes(data)

@@ -7,15 +7,20 @@ branch name, and a base that fails its checks for a while.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import random
+import threading
 from typing import Any
 
 import harness
+import psutil
 import pytest
 from harness import TESTS, World, wait_until
 
 world = harness.world
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHECKS = [
     "! { test -e three.txt && test -e four.txt; }",
@@ -56,13 +61,13 @@ SCRIPTS: dict[str, list[dict[str, Any]]] = {
 
 
 def story(world: World, **more: Any) -> None:
+    more = {"retry": {"backoff_seconds": 0.5, "max_backoff_seconds": 2}, **more}
     roles = {"impl-1": "implementer", "impl-2": "implementer", "rev-1": "reviewer"}
     world.create()
     world.configure(
         agents=[world.agent(name, role) for name, role in roles.items()],
         review={"after": ["implement"], "auto_merge": True, "max_rounds": 3},
         checks=CHECKS,
-        retry={"max_attempts": 3, "backoff_seconds": 0.5, "max_backoff_seconds": 2},
         queue_limits={"max_incoming": 50, "max_claimed": 10, "max_open_prs": 30},
         **more,
     )
@@ -118,7 +123,29 @@ def landed(world: World) -> dict[str, str]:
     return {pr["task"]: pr["state"] for pr in world.prs()}
 
 
-def play(world: World) -> None:
+class Killer(threading.Thread):
+    """Kills a process of the product, or a client, now and then.
+
+    The commands that the test itself started are left alone: their answers are asserted.
+    """
+
+    def __init__(self, world: World, times: int) -> None:
+        super().__init__(daemon=True)
+        self.world, self.times, self.killed = world, times, 0
+        self.stopped = threading.Event()
+        self.random = random.Random(7)
+
+    def run(self) -> None:
+        while self.killed < self.times and not self.stopped.wait(self.random.uniform(0.3, 1.5)):
+            with contextlib.suppress(psutil.Error, IndexError):
+                one = self.random.choice(self.world.processes())
+                if os.getpid() in (parent.pid for parent in one.parents()):
+                    continue
+                one.kill()
+                self.killed += 1
+
+
+def play(world: World, *, charged: bool = False) -> None:
     person = persons_clone(world)
     add_all(world)
     free = [name for name in SCRIPTS if name != "second"]
@@ -150,7 +177,7 @@ def play(world: World) -> None:
     assert (item["task"], item["kind"]) == ("never", "escalation")
     for name in SCRIPTS:
         task = world.task(name)
-        assert task["attempts"] == 0, f"{name} was charged: {task['history']}"
+        assert charged or task["attempts"] == 0, f"{name} was charged: {task['history']}"
         if name == "never":
             continue
         assert task["state"] == "done"
@@ -164,6 +191,18 @@ def play(world: World) -> None:
 def test_everything_lands_or_waits_for_a_person(world: World) -> None:
     story(world)
     play(world)
+
+
+def test_kills_at_random_moments_change_nothing_of_it(world: World) -> None:
+    story(world, retry={"max_attempts": 20, "backoff_seconds": 0.2, "max_backoff_seconds": 1})
+    killer = Killer(world, 60)
+    killer.start()
+    try:
+        play(world, charged=True)
+    finally:
+        killer.stopped.set()
+        killer.join()
+    assert killer.killed > 20
 
 
 @pytest.mark.parametrize("methods", ["merge", "squash"])

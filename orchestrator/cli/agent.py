@@ -23,9 +23,8 @@ from orchestrator.project import agent_memory
 Row = dict[str, Any]
 
 NAME = argument("name", metavar="NAME", help="the name of an agent")
-SETTINGS = argument(
-    "settings", metavar="key=value", nargs="*", help="a setting, such as interval_seconds=60"
-)
+SETTING = "a setting, such as interval_seconds=60"
+SETTINGS = argument("settings", metavar="key=value", nargs="*", help=SETTING)
 
 group("agent", __doc__)
 
@@ -36,7 +35,10 @@ def list_agents(arguments: Namespace) -> None:
     _, loaded, rows = _look(arguments)
     names = ("name", "role", "state", "reason", "due_in_seconds", "task", "last_outcome")
     headings = ("name", "role", "state", "reason", "due in", "task", "last outcome")
-    cells = [[_cell(name, row[name]) for name in names] for row in rows]
+    for row in rows if not arguments.json else ():
+        due = row["due_in_seconds"]
+        row["due_in_seconds"] = "now" if due == 0 else due and f"{due} s"
+    cells = [[row[name] for name in names] for row in rows]
     empty = "no agents; add one: orchestrator agent add --help" if loaded.good else ""
     output.listing(arguments, rows, headings, cells, empty)
 
@@ -47,12 +49,6 @@ def _look(arguments: Namespace) -> tuple[Layout, Settings, list[Row]]:
     if not loaded.good:
         output.warn_of(loaded.problems)
     return layout, loaded, json_rows.agent_rows(loaded.config, seen.snapshot, context.now())
-
-
-def _cell(name: str, value: Any) -> object:
-    if name != "due_in_seconds" or value is None:
-        return value
-    return f"{value} s" if value else "now"
 
 
 @command("agent show", NAME)
@@ -118,10 +114,8 @@ def add(arguments: Namespace) -> None:
 def _assignments(words: list[str]) -> dict[str, object]:
     values = dict(map(edit.parse_assignment, words))
     if "name" in values:
-        raise UsageError(
-            "an agent's name cannot change: its folder and its runs have that name",
-            "add another agent: orchestrator agent add NEW --role ROLE",
-        )
+        message = "an agent's name cannot change: its folder and its runs have that name"
+        raise UsageError(message, "add another agent: orchestrator agent add NEW --role ROLE")
     return values
 
 

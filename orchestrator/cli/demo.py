@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -38,11 +39,7 @@ In a project of your own, with {client} signed in:
 
 @command(
     "demo",
-    argument(
-        "--dir",
-        metavar="DIR",
-        help="a new or empty folder for the demo (default: a temporary folder)",
-    ),
+    argument("--dir", metavar="DIR", help="a new or empty folder (default: a temporary folder)"),
     argument(
         "--keep",
         action=argparse.BooleanOptionalAction,
@@ -75,15 +72,12 @@ def demo(arguments: argparse.Namespace) -> int:
 def _folder(wish: str | None) -> str:
     """Return the real path of an empty folder. Raises OrchestratorError when it is not empty."""
     folder = wish or tempfile.mkdtemp(prefix="orchestrator-demo-")
-    is_folder = os.path.isdir(folder) or not os.path.lexists(folder)
-    if is_folder:
+    wrong = "a folder" if os.path.lexists(folder) and not os.path.isdir(folder) else ""
+    if not wrong:
         os.makedirs(folder, exist_ok=True)
-    if not is_folder or os.listdir(folder):
-        raise OrchestratorError(
-            f"{folder} is not {'empty' if is_folder else 'a folder'}",
-            "name a new folder: orchestrator demo --dir DIR",
-            code="not_empty",
-        )
+    if wrong or os.listdir(folder):
+        hint = "name a new folder: orchestrator demo --dir DIR"
+        raise OrchestratorError(f"{folder} is not {wrong or 'empty'}", hint, code="not_empty")
     return os.path.realpath(folder)
 
 
@@ -98,7 +92,7 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
     before = place.checkout()
     for row in play.rows([]):
         say(f"you add {row['id']}: {row['title']}")
-    with play.Play(place) as playing:
+    with contextlib.closing(play.Play(place)) as playing:
         for sentence in playing.sentences():
             say(sentence)
         seconds, rows = round(playing.seconds, 1), play.rows(playing.events)

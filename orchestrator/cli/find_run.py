@@ -42,7 +42,9 @@ def find(layout: Layout, subject: str) -> Run | str:
     """
     never = f"{subject} has not run yet\n  see why: orchestrator explain {subject}"
     if subject in agent_memory.names(layout):
-        return _latest(layout, subject) or never
+        runs, state = _runs(layout, [subject]), agent_memory.read(layout, subject)
+        active = (run for run in runs if run.id == state.run)
+        return next(active, runs[0] if runs else never)
     if _RUN_ID.fullmatch(subject):
         found = [run for run in _runs(layout) if run.id.startswith(subject)]
         fitting = [run for run in found if run.id == subject] or found
@@ -54,13 +56,6 @@ def find(layout: Layout, subject: str) -> Run | str:
             raise OrchestratorError(message, "write more of the id")
     agents = [agent.name for agent in context.settings(layout).config.agents]
     return (subject not in agents and _run_of_task(layout, subject, agents)) or never
-
-
-def _latest(layout: Layout, agent: str) -> Run | None:
-    state = agent_memory.read(layout, agent)
-    ids = {run.id: run for run in _runs(layout, [agent])}
-    newest = state.run if state.run in ids else max(ids, default=None)
-    return ids[newest] if newest else None
 
 
 def _runs(layout: Layout, agents: Iterable[str] | None = None) -> list[Run]:

@@ -93,9 +93,8 @@ def answer(arguments: Namespace) -> None:
 
 def _no_task(item: Item) -> OrchestratorError:
     """Return why an item that is not a task cannot be answered."""
-    if item.kind == "approval":
-        what, hint = "a pull request", f"orchestrator inbox approve {item.id}, or dismiss it"
-    else:
+    what, hint = "a pull request", f"orchestrator inbox approve {item.id}, or dismiss it"
+    if item.kind != "approval":
         what = "an agent"
         hint = f"add a task that says what to do, then: orchestrator inbox dismiss {item.id}"
     return OrchestratorError(f"{item.id} is {what}; only a task can be answered", hint)

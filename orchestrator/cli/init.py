@@ -19,19 +19,14 @@ from orchestrator.schedule.schedule import KINDS
 from orchestrator.setup import init_project, uninstall
 from orchestrator.setup.init_project import Change
 
+SCHEDULE = "what runs a tick every minute; none removes it (default: no change)"
+COMMANDS = "copy the skills to .claude/commands/ (default: yes, or the last choice)"
+
 
 @command(
     "init",
-    argument(
-        "--schedule",
-        choices=(*KINDS, "none"),
-        help="what runs a tick every minute; none removes it (default: no change)",
-    ),
-    argument(
-        "--commands",
-        action=argparse.BooleanOptionalAction,
-        help="copy the skills to .claude/commands/ (default: yes, or the last choice)",
-    ),
+    argument("--schedule", choices=(*KINDS, "none"), help=SCHEDULE),
+    argument("--commands", action=argparse.BooleanOptionalAction, help=COMMANDS),
     flag("--start", "let agents start runs; without it, a new project is paused"),
     flag("--uninstall", "remove all files that init added; the queue is kept"),
 )

@@ -118,7 +118,9 @@ def _show(run: Run, events: Iterable[Line]) -> None:
     title = f": {title}" if title else ""
     output.out(f"run {run.id} of {run.agent}, task {task or 'none'}{title}")
     for event in events:
-        output.out(_plain(event))
+        clock = event.at[11:19] if event.at and len(event.at) >= 19 else ""
+        text = event.text.replace("\n", "\n" + " " * 17)
+        output.out(f"{clock:8} {event.kind:6}  {text}")
     record = run.record()
     for name in _telling_logs(record):
         if lines := _tail(run, name):
@@ -127,12 +129,6 @@ def _show(run: Run, events: Iterable[Line]) -> None:
                 output.out(f"  {line}")
     for line in _ending(run, record):
         output.out(line)
-
-
-def _plain(event: Line) -> str:
-    """Return an event as text: its clock time, its kind, and its text, indented."""
-    clock = event.at[11:19] if event.at and len(event.at) >= 19 else ""
-    return f"{clock:8} {event.kind:6}  " + event.text.replace("\n", "\n" + " " * 17)
 
 
 def _telling_logs(record: RunRecord | None) -> list[str]:

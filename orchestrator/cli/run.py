@@ -18,9 +18,7 @@ LOCK_WAIT = 30.0
 @command(
     "run",
     argument("agent", metavar="AGENT", help="the name of the agent"),
-    argument(
-        "--task", metavar="ID", help="the task to work on (default: the first task for the agent)"
-    ),
+    argument("--task", metavar="ID", help="the task to work on (default: the agent's next task)"),
 )
 def run(arguments: Namespace) -> None:
     """Start a run of an agent now, even if the agent is not due; all other rules apply.

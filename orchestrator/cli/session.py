@@ -42,9 +42,9 @@ def tell(arguments: Namespace) -> None:
 
 
 def _waiting(found: list[Item]) -> str | None:
-    kinds = Counter(map(_kind, found))
-    told = [f"{count(number, noun)} {what}" for (noun, what), number in kinds.items()]
-    return f"{', '.join(told)}; /orchestrator:inbox" if told else None
+    kinds = Counter(map(_kind, found)).items()
+    told = ", ".join(f"{count(number, noun)} {what}" for (noun, what), number in kinds)
+    return told and f"{told}; /orchestrator:inbox"
 
 
 def _kind(item: Item) -> tuple[str, str]:

@@ -185,4 +185,4 @@ def _closing_lines(found: Row, layout: Layout) -> Iterator[str]:
 
 
 def _cell(text: str | None) -> str | None:
-    return None if text is None else one_line(text, CELL)
+    return text and one_line(text, CELL)

@@ -50,9 +50,7 @@ group("task", __doc__)
 
 @command(
     "task list",
-    argument(
-        "--state", action="append", choices=STATES, help="only tasks in this state (repeatable)"
-    ),
+    argument("--state", action="append", choices=STATES, help="only this state (repeatable)"),
     argument("--role", help="only tasks with this ROLE"),
 )
 def list_tasks(arguments: Namespace) -> None:

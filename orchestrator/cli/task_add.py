@@ -21,6 +21,8 @@ from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 
+PRIORITY = "P0 is first (default: P2)"
+DEPENDS_ON = "a task that must be done first (repeatable, or a list with commas)"
 #: `CREATED_BY` of a task that no agent created.
 PERSON = "human"
 
@@ -29,21 +31,9 @@ PERSON = "human"
     "task add",
     argument("--title", required=True, help="the title, one line"),
     argument("--role", required=True, help="which agents take the task: implement, test, ..."),
-    argument(
-        "--priority",
-        type=str.upper,
-        choices=PRIORITIES,
-        default="P2",
-        help="P0 is first (default: P2)",
-    ),
+    argument("--priority", type=str.upper, choices=PRIORITIES, default="P2", help=PRIORITY),
     argument("--branch", metavar="B", help="base branch (default: as configured)"),
-    argument(
-        "--depends-on",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="a task that must be done first (repeatable, or a list with commas)",
-    ),
+    argument("--depends-on", action="append", default=[], metavar="ID", help=DEPENDS_ON),
     [
         argument("--body-file", metavar="F", help="a file with the text; - reads standard input"),
         argument("--body", metavar="TEXT", help="the text of the task"),
@@ -77,16 +67,10 @@ def add(arguments: Namespace) -> None:
         if not arguments.force:
             _refuse_duplicate(store, arguments.title, role, agent)
             _refuse_full(store, loaded.config.queue_limits.max_incoming)
+        title, priority, branch = arguments.title.strip(), arguments.priority, arguments.branch
+        created, by = iso(context.now()) or "", agent or PERSON
         file = task_file.new(
-            store.new_id(),
-            arguments.title.strip(),
-            role,
-            arguments.priority,
-            arguments.branch,
-            iso(context.now()) or "",
-            agent or PERSON,
-            depends_on,
-            body,
+            store.new_id(), title, role, priority, branch, created, by, depends_on, body
         )
         path = store.add(file)
     context.record_event(layout, "added", task=file.id, title=file.title)
@@ -131,9 +115,8 @@ def _settings(layout: Layout) -> Settings:
         return loaded
     if load.last_good(layout) is None:
         return context.good_settings(layout)
-    output.err(
-        "warning: agents.yaml is broken (see: orchestrator status); its last valid limits apply"
-    )
+    why = "agents.yaml is broken (see: orchestrator status); its last valid limits apply"
+    output.err(f"warning: {why}")
     return loaded
 
 
@@ -150,9 +133,8 @@ def task_role(word: str, roles: dict[str, Role], *, force: bool) -> str:
     if force:
         return word
     names = sorted(known)
-    if word in roles:
-        message, hint = f"agents with the role {word!r} take no tasks", did_you_mean(word, names)
-    else:
+    message, hint = f"agents with the role {word!r} take no tasks", did_you_mean(word, names)
+    if word not in roles:
         message = f"no role takes tasks with ROLE {word!r}"
         hint = did_you_mean(word, [*names, *roles], f"known: {', '.join(names)}")
     raise OrchestratorError(message, f"{hint} (--force adds it anyway)", code="unknown_role")
@@ -190,8 +172,6 @@ def _refuse_full(store: Store, limit: int) -> None:
     number = len(store.list("incoming").tasks) + len(store.list("claimed").tasks)
     if number >= limit:
         known = count(number, "task")
-        raise OrchestratorError(
-            f"the queue is full: {known} waiting or claimed, max_incoming is {limit}",
-            "wait until agents finish tasks, or: orchestrator limits set max_incoming=N",
-            code="max_incoming",
-        )
+        message = f"the queue is full: {known} waiting or claimed, max_incoming is {limit}"
+        hint = "wait until agents finish tasks, or: orchestrator limits set max_incoming=N"
+        raise OrchestratorError(message, hint, code="max_incoming")

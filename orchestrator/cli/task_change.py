@@ -120,11 +120,8 @@ def move(arguments: Namespace) -> None:
 
 
 def _has_a_run(task_id: str, agent: str) -> OrchestratorError:
-    return OrchestratorError(
-        f"{agent} is working on {task_id}",
-        f"end its run first: orchestrator stop {agent} (--force also ends it)",
-        code="running",
-    )
+    hint = f"end its run first: orchestrator stop {agent} (--force also ends it)"
+    return OrchestratorError(f"{agent} is working on {task_id}", hint, code="running")
 
 
 def _report(arguments: Namespace, layout: Layout, tasks: list[Task], said: str) -> None:

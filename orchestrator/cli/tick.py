@@ -22,21 +22,13 @@ from orchestrator.tick.tick import Report, run_tick
 SETTLING = 10.0
 #: Seconds without a supervisor after which an unsettled run gets a tick from here.
 PATIENCE = 2.0
-#: Seconds that `--wait` waits when no number is given.
-DEFAULT_WAIT = 86_400.0
+WAIT = "wait until the runs that this tick started are finished (default: at most one day)"
 
 
 @command(
     "tick",
     flag("--dry-run", "print what a tick would do, and change nothing"),
-    argument(
-        "--wait",
-        nargs="?",
-        type=float,
-        const=DEFAULT_WAIT,
-        metavar="SECONDS",
-        help="wait until the runs that this tick started are finished (default: one day)",
-    ),
+    argument("--wait", nargs="?", type=float, const=86_400.0, metavar="SECONDS", help=WAIT),
 )
 def tick(arguments: Namespace) -> int:
     """Run one tick of the scheduler: settle finished runs, then start agents that are due.

@@ -29,10 +29,8 @@ SECONDS = f"seconds between two updates (default: {INTERVAL:g})"
 def watch(arguments: Namespace) -> None:
     """Show status, updated continuously; without a terminal, print it after each change."""
     if not SHORTEST <= arguments.interval <= LONGEST:
-        raise UsageError(
-            f"--interval takes {SHORTEST} to {LONGEST:.0f} seconds",
-            f"for example: --interval {INTERVAL:g}",
-        )
+        hint = f"for example: --interval {INTERVAL:g}"
+        raise UsageError(f"--interval takes {SHORTEST} to {LONGEST:.0f} seconds", hint)
     layout = context.layout(arguments)
     found = views(layout, arguments.interval)
     # As Ctrl-C does, SIGTERM puts the terminal back as it was.

@@ -92,21 +92,13 @@ def remove_agent(text: str, name: str) -> str:
 def parse_assignment(text: str) -> tuple[str, object]:
     """Return key and value of a `key=value` argument; the value is read as in YAML (`20`, `null`).
 
-    A value in quotes is text, `[a, b]` is a list. Raises `UsageError` without a `=` or a key.
+    A value in quotes is text. Raises `UsageError` without a `=` or a key.
     """
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
         raise UsageError(f"expected key=value, found {text!r}", "for example: max_turns=20")
-    if value[:1] in ("'", '"', "["):
-        import yaml
-
-        try:
-            found = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            return key, value  # Not YAML but, for example, a command: [ -f x ] && make
-        items = found if isinstance(found, list) else [found]
-        simple = all(item is None or isinstance(item, bool | int | float | str) for item in items)
-        return key, found if simple else value
+    if re.fullmatch("(['\"]).*\\1", value):
+        return key, value[1:-1]
     if value.lower() in ("", "~", "null"):
         return key, None
     if value.lower() in BOOLEANS:

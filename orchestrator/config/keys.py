@@ -181,17 +181,13 @@ _TOP: dict[str, Check] = {
 }
 
 
-def parse(
-    source: bytes | str,
-    path: str = FILE,
-    roles: Collection[str] | None = None,
-) -> Config:
+def parse(source: bytes | str, roles: Collection[str] | None = None) -> Config:
     """Return the configuration in the text of `agents.yaml`, which is read strictly.
 
-    `path` is the file's name in problems. `roles` are the roles that an agent may have; None allows
-    any role. Raises only `ConfigError`, with every problem in the order of the lines.
+    `roles` are the roles that an agent may have; None allows any role. Raises only `ConfigError`,
+    with every problem in the order of the lines.
     """
-    reading = Reading(path, f"correct {path}; until then no new run starts", roles)
+    reading = Reading(FILE, f"correct {FILE}; until then no new run starts", roles)
     if isinstance(source, bytes):
         source = reading.decode(source)
     root = reading.compose(source.removeprefix("\ufeff"))

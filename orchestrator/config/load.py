@@ -40,7 +40,6 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
     """Return configuration and roles; if the file is broken, the last good configuration.
 
     `write_cache` is for ticks and for commands that change things: reading commands write nothing.
-    Raises OrchestratorError if the shipped roles are missing.
     """
     seal, settled = _seal(layout)
     kept = _cached(layout)

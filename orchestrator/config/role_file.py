@@ -67,10 +67,8 @@ def check_brief(role: Role) -> None:
     """Raise ConfigError if the brief is not a valid Jinja2 template."""
     from orchestrator.text import templates
 
-    found = templates.syntax_error(role.brief)
-    if found is not None:
-        line, why = found
-        problem = f"{role.path}:{line + role.line - 1}: not a Jinja2 template: {why}"
+    problem = templates.syntax_error(role.brief, role.path, role.line)
+    if problem is not None:
         raise ConfigError([problem], _hint(role.path))
 
 

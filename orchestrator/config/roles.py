@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
-from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.errors import ConfigError
 from orchestrator.layout import resources
 from orchestrator.model import Problem, Role
 from orchestrator.system import files
@@ -13,36 +14,25 @@ from orchestrator.system import files
 def paths(custom_folder: str) -> dict[str, os.stat_result]:
     """Return the path of each role's file with its stat: shipped roles first, sorted by name.
 
-    `custom_folder` may be missing. Raises OSError if it cannot be read, OrchestratorError if the
-    shipped roles are missing.
+    `custom_folder` may be missing. Raises OSError.
     """
-    shipped = os.path.join(resources(), "plugin", "roles")
-    try:
-        found = _paths(shipped)
-    except OSError as error:
-        message = f"the shipped roles cannot be read: {shipped}: {error.strerror}"
-        raise OrchestratorError(message, "reinstall orchestrator") from None
-    try:
-        return {**found, **_paths(custom_folder)}
-    except FileNotFoundError:
-        return found
+    found = _paths(os.path.join(resources(), "plugin", "roles"))
+    with contextlib.suppress(FileNotFoundError):
+        found |= _paths(custom_folder)
+    return found
 
 
 def _paths(folder: str) -> dict[str, os.stat_result]:
-    with os.scandir(folder) as entries:
-        found = [e for e in entries if e.name.endswith(".md") and not e.name.startswith(".")]
-        return {
-            e.path: e.stat(follow_symlinks=False)
-            for e in sorted(found, key=lambda e: e.name)
-            if e.name.lower() != "readme.md"
-        }
+    names = [name for name in sorted(os.listdir(folder)) if name.endswith(".md")]
+    found = [name for name in names if not name.startswith(".") and name.lower() != "readme.md"]
+    return {path: os.lstat(path) for path in (os.path.join(folder, name) for name in found)}
 
 
 def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
     """Return the roles by name, and the problems. The user's roles add to or replace shipped roles.
 
     A broken file of the user disables its role: an agent must not run with more permissions than
-    intended. Raises OrchestratorError if the shipped roles are missing.
+    intended.
     """
     from orchestrator.config import role_file
 
@@ -51,7 +41,7 @@ def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
     try:
         listed = paths(custom_folder)
     except OSError as error:
-        return {}, [_problem(custom_folder, error)]
+        return {}, [_problem(error.filename or custom_folder, error)]
     for path in listed:
         name = os.path.basename(path)[: -len(".md")]
         shipped = roles.pop(name, None)

@@ -85,8 +85,8 @@ class Source:
     def add(self, entry: Mapping[str, object]) -> str:
         """Return the text with an entry at the end of `agents`, which is a list."""
         colon, agents = self._agents()
-        if self.root.flow_style or (agents.flow_style and agents.value):
-            raise _refused()
+        if agents.flow_style and (agents.value or self.root.flow_style):
+            return self._append(agents, _rendered(entry))
         if agents.flow_style:
             text = self._splice(colon, self._span(agents)[1], "")
             return _added(text, colon, _entry("  - ", entry))
@@ -99,8 +99,11 @@ class Source:
     def remove(self, index: int) -> str:
         """Return the text without an agent and its comments."""
         colon, agents = self._agents()
-        if agents.flow_style:
-            raise _refused()
+        if agents.flow_style:  # With the comma before it, or after the first of several.
+            spans = [self._span(each) for each in agents.value]
+            start = spans[index - 1][1] if index else spans[0][0]
+            end = spans[index][1] if index or len(spans) == 1 else spans[1][0]
+            return self._splice(start, end, "")
         entry = agents.value[index]
         above, below = self.text[: self._line(entry)], self.text[self._below(agents, index) + 1 :]
         if index:
@@ -120,13 +123,14 @@ class Source:
         start, end = self._span(node)
         return self._splice(start, end, " " * self.text.endswith(":", 0, start) + new)
 
-    def _append(self, mapping: Node, pair: str) -> str:
-        """Return the text with one more pair at the end of a mapping in flow style."""
-        if mapping.value:
-            at = self._span(mapping.value[-1][1])[1]
-            return self._splice(at, at, f", {pair}")
-        at = mapping.start_mark.index + 1
-        return self._splice(at, at, pair)
+    def _append(self, collection: Node, new: str) -> str:
+        """Return the text with one more item in a flow collection."""
+        if not collection.value:
+            at = collection.start_mark.index + 1
+            return self._splice(at, at, new)
+        last = collection.value[-1]
+        at = self._span(last if collection.id == "sequence" else last[1])[1]
+        return self._splice(at, at, f", {new}")
 
     def _splice(self, start: int, end: int, new: str) -> str:
         """Return the text with one piece replaced; a comment behind it keeps its column."""

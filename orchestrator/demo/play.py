@@ -36,7 +36,7 @@ _SENTENCES = {
 
 
 class Play:
-    """A demonstration in progress. As a context manager it leaves no process behind."""
+    """A demonstration in progress. After `close`, no process is left behind."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
@@ -69,20 +69,15 @@ class Play:
                 yield f"{self.seconds:6.1f} s  {sentence}"
             time.sleep(PAUSE)
 
-    def __enter__(self) -> Play:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Stop all runs and pause all agents, as a person would, and wait for all processes."""
+        stop = ("--json", "stop", "--all")
         try:
             # A run's own tick may have started one more run after the first stop.
-            while not self.settled and self._stop_all():
+            while not self.settled and json.loads(self._project.orchestrator(*stop))["stopped"]:
                 pass
         finally:
             self._end_processes()
-
-    def _stop_all(self) -> bool:
-        """Stop all runs and pause all agents, as a person would; return whether a run existed."""
-        return bool(json.loads(self._project.orchestrator("--json", "stop", "--all"))["stopped"])
 
     def _end_processes(self) -> None:
         """Wait for the processes of the demonstration; kill any that do not end in time."""

@@ -100,10 +100,5 @@ def hidden_from_commands(
 
     `kept` has the beginnings of the names of its sign-in variables.
     """
-    return tuple(
-        sorted(
-            name
-            for name, value in base.items()
-            if name.startswith(kept) and name not in allow and is_secret(name, value)
-        )
-    )
+    public = without_secrets(base, allow)
+    return tuple(sorted(name for name in base if name.startswith(kept) and name not in public))

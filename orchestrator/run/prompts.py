@@ -84,7 +84,7 @@ def instructions(facts: Facts) -> str:
     """
     role, variables = facts.role, facts._asdict()
     where = role.path or f"role {role.name}"
-    brief = _render(role.brief, facts.project, variables, path=where, first_line=role.line)
+    brief = _render(role.brief, facts.project, variables, where, role.line)
     told = facts.history[-MAX_ENTRIES:]
     variables |= {
         "brief": brief.strip(),
@@ -112,21 +112,16 @@ def prompt(facts: Facts) -> str:
 def _shipped(name: str, project: str, variables: Mapping[str, object]) -> str:
     """Render one of the two shipped templates."""
     path = os.path.join(resources(), "plugin", "templates", name)
-    try:
-        with open(path, encoding="utf-8") as file:
-            template = file.read()
-    except OSError as error:
-        message = f"a shipped template cannot be read: {path}: {error.strerror}"
-        raise OrchestratorError(message, "install orchestrator again") from None
-    return _render(template, project, variables, path=path, first_line=1)
+    with open(path, encoding="utf-8") as file:
+        return _render(file.read(), project, variables, path, 1)
 
 
 def _render(
-    template: str, project: str, variables: Mapping[str, object], *, path: str, first_line: int
+    template: str, project: str, variables: Mapping[str, object], path: str, line: int
 ) -> str:
     own_skills = os.path.join(project, ".orchestrator", "commands")
     names = {"limits": LIMITS, "skill": partial(skill, own_skills)}
-    return templates.render(template, variables, names, path=path, first_line=first_line)
+    return templates.render(template, variables, names, path, line)
 
 
 def skill(own_folder: str, name: str, *arguments: object) -> str:

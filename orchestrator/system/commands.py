@@ -3,15 +3,11 @@
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 import contextlib
-import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from orchestrator.system.process import signal_group
-
-if TYPE_CHECKING:
-    import subprocess
 
 
 class Finished(NamedTuple):
@@ -36,7 +32,8 @@ def run(
     """
     import subprocess
 
-    with _readable(stdin) as given:
+    nothing = contextlib.nullcontext(subprocess.DEVNULL)
+    with nothing if stdin is None else _readable(stdin) as given:
         child = subprocess.Popen(
             argv,
             cwd=cwd,
@@ -48,13 +45,15 @@ def run(
             errors="replace",
             process_group=0,
         )
-    try:
-        out, err = child.communicate(timeout=timeout)
-    except BaseException as error:
-        _abandon(child)
-        if isinstance(error, subprocess.TimeoutExpired):
-            return Finished(None, "", "")
-        raise
+    # At its end, this closes the pipes, which a child of the command may keep open.
+    with child:
+        try:
+            out, err = child.communicate(timeout=timeout)
+        except BaseException as error:
+            signal_group(child.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                return Finished(None, "", "")
+            raise
     return Finished(child.returncode, out, err)
 
 
@@ -94,32 +93,15 @@ def head(
 
 
 @contextlib.contextmanager
-def _readable(text: str | None) -> Iterator[int]:
+def _readable(text: str) -> Iterator[int]:
     """Provide a descriptor from which a command reads `text`.
 
     It is a file without a name, not a pipe: if this process is killed, the reader of a pipe takes
     the first part for the whole text, and opens a pull request with half of it.
     """
-    if text is None:
-        with open(os.devnull, "rb") as nothing:
-            yield nothing.fileno()
-        return
     import tempfile
 
     with tempfile.TemporaryFile() as file:
         file.write(text.encode(errors="replace"))
         file.seek(0)
         yield file.fileno()
-
-
-def _abandon(child: "subprocess.Popen[str]") -> None:
-    """End a command's whole process group: a child of the command may keep the pipes open."""
-    import subprocess
-
-    signal_group(child.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.communicate(timeout=1)
-    child.wait()
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        if pipe is not None:
-            pipe.close()

@@ -99,7 +99,7 @@ def read_json(path: str) -> dict[str, Any] | None:
     """Return the JSON object at `path`; None if the file is missing or not a JSON object."""
     try:
         return json_object(read_regular(path))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a path with a null character
         return None
 
 
@@ -129,10 +129,7 @@ def is_plain_name(name: object) -> bool:
 
 
 def append_line(path: str, line: str) -> None:
-    """Append one whole line, also if other processes append or rotate at the same time.
-
-    Raises OSError.
-    """
+    """Append one whole line, also if other processes append or rotate. Raises OSError."""
     with locks.Lock(path, math.inf) as lock:
         descriptor = lock.descriptor
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)

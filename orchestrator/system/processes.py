@@ -22,10 +22,7 @@ class Processes(Protocol):
     """The questions about processes. `tests/test_processes.py` runs on each implementation."""
 
     def identity(self, pid: int) -> str | None:
-        """Return a word that no other process with this id ever has; None if it is not alive.
-
-        A zombie is not alive.
-        """
+        """Return a word that no other process with this id has; None if it is dead or a zombie."""
 
     def booted(self) -> float:
         """Return when the machine started, in seconds since the epoch."""

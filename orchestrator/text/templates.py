@@ -21,18 +21,13 @@ MAX_OUTPUT = 1 << 20
 
 
 def render(
-    template: str,
-    variables: Mapping[str, Any],
-    names: Mapping[str, Any],
-    *,
-    path: str = "",
-    first_line: int = 1,
+    template: str, variables: Mapping[str, Any], names: Mapping[str, Any], path: str, line: int
 ) -> str:
     """Return the text of `template` with `variables` filled in.
 
-    `names` are functions and limits that every template may use. `path` and `first_line` say in
-    errors where the text comes from. Raises OrchestratorError, with file and line, for every error
-    in the template and for a text of more than MAX_OUTPUT bytes.
+    `names` are functions and limits that every template may use. `path` and `line` say where the
+    template begins. Raises OrchestratorError, with file and line, for every error in the template
+    and for a text of more than MAX_OUTPUT bytes.
     """
     text = bytearray()
     try:
@@ -43,23 +38,21 @@ def render(
     except OrchestratorError:
         raise
     except Exception as error:
-        where = f"{path or 'template'}:{_line_of(error) + first_line - 1}"
-        why = str(error) or type(error).__name__
-        hint = f"correct {path}" if path else None
-        raise OrchestratorError(f"{where}: {why}", hint, code="role_broken") from error
+        message = f"{path}:{_line_of(error) + line - 1}: {str(error) or type(error).__name__}"
+        raise OrchestratorError(message, f"correct {path}", code="role_broken") from error
     return text.decode()
 
 
-def syntax_error(template: str) -> tuple[int, str] | None:
-    """Return the first faulty line of `template` (from 1) and the reason; None if it is valid."""
+def syntax_error(template: str, path: str, line: int) -> str | None:
+    """Return the problem of a template that begins at `path` and `line`; None if it is valid."""
     from jinja2 import TemplateSyntaxError
 
     try:
         _environment().parse(template)
     except TemplateSyntaxError as error:
-        return error.lineno, str(error.message)
+        return f"{path}:{error.lineno + line - 1}: not a Jinja2 template: {error.message}"
     except RecursionError:
-        return 1, "nested too deeply"
+        return f"{path}:{line}: not a Jinja2 template: nested too deeply"
     return None
 
 

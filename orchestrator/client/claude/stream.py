@@ -45,17 +45,16 @@ _SYSTEM_STATUS = {
 class Stream:
     """What a run's stream said, line by line."""
 
-    def __init__(self) -> None:
-        self.result: dict[str, Any] | None = None
-        #: The last structured report; a later result line may lack it.
-        self.report: dict[str, Any] | None = None
-        self.session: str | None = None
-        #: The last `error` word, and whether the run waited to try again when the stream ended.
-        self.error: str | None = None
-        self.retrying = False
-        #: Whether the usage limit is reached, and when it resets (epoch seconds).
-        self.limited = False
-        self.limit_reset: float | None = None
+    result: dict[str, Any] | None = None
+    #: The last structured report; a later result line may lack it.
+    report: dict[str, Any] | None = None
+    session: str | None = None
+    #: The last `error` word, and whether the run waited to try again when the stream ended.
+    error: str | None = None
+    retrying = False
+    #: Whether the usage limit is reached, and when it resets (epoch seconds).
+    limited = False
+    limit_reset: float | None = None
 
     def feed(self, line: str) -> None:
         """Read one line. Lines that are not a JSON object are ignored."""
