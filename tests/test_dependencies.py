@@ -286,6 +286,27 @@ def test_work_starts_on_top_of_delivered_work_and_only_its_own_commits_count(
     assert world.git("show", f"{world.remote_sha('main')}:{third}.txt")
 
 
+def test_a_person_is_asked_once_what_becomes_of_work_on_top_of_closed_work(
+    project_world: World,
+) -> None:
+    world = project_world
+    world.create(dependencies="delivered")
+    first = world.add("First")
+    second = world.add("Second", "implement", "--depends-on", first)
+    world.tick_until_in("done", first, second)
+    by_task = {pr["task"]: pr["id"] for pr in world.prs()}
+    assert world.json("inbox") == []
+    world.ok("pr", "close", str(by_task[first]))
+    [item] = world.json("inbox")
+    assert (item["id"], item["kind"]) == (second, "escalation")
+    assert f"contains commits of {first}, whose pull request 1 was closed" in item["text"]
+    world.ok("inbox", "dismiss", second)
+    assert world.json("inbox") == []
+    # A person may still want it.
+    world.ok("pr", "merge", str(by_task[second]))
+    assert world.git("show", f"{world.remote_sha('main')}:{first}.txt")
+
+
 def test_no_run_is_paid_for_while_the_dependencies_conflict(project_world: World) -> None:
     world = project_world
     world.create(dependencies="delivered")

@@ -29,6 +29,7 @@ from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
 from orchestrator.config import role_file as roles
 from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
+from orchestrator.git import overlap
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Role, Task
 from orchestrator.project import agent_memory, faults
@@ -160,6 +161,12 @@ def pull_request(data: bytes, folder: Path) -> None:
         assert pr.id == "1"
 
 
+def diff(data: bytes, folder: Path) -> None:
+    found = overlap.parse(data)
+    assert found.lines >= 0
+    assert overlap.touched(found, found) == sorted(found.files)
+
+
 def remembered_pull_requests(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(states._memory(found)).write_bytes(data)
@@ -253,6 +260,10 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
          "title": "x", "state": "open", "verdict": None, "url": None, "reviewed": None},
     ]),
     "remembered": (remembered_pull_requests, [{"prs": [{"id": "1", "task": None}]}]),
+    "diff": (diff, [
+        b"diff --git a/x b/x\nindex 1..2\n--- a/x\n+++ b/x\n@@ -1,2 +3 @@ f\n-a\n-b\n+c\n",
+        b'diff --git "a/\\303\\274" "b/\\303\\274"\nnew file mode 100644\n@@ -0,0 +1 @@\n+x\n',
+    ]),
     "gh": (gh, [
         [{"number": 1, "headRefName": "agent/x", "baseRefName": "main", "headRefOid": "a" * 40,
           "title": "x", "state": "OPEN", "url": "u", "reviewDecision": "", "body": "b"}],

@@ -5,7 +5,6 @@ Lines are counted in the common ancestor: only there do the numbers of two branc
 
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
 
-import codecs
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -17,10 +16,10 @@ from orchestrator.git.contents import PATCH_SETTINGS
 MAX_FILES = 500
 MAX_BYTES = 1 << 20
 #: Seconds for a diff.
-TIMEOUT = 10.0
+TIMEOUT = 5.0
 #: Changes with at most this many lines between them touch each other.
 NEAR = 3
-_HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+_HUNK = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
 _OPTIONS = (
     "--no-color",
     "--no-ext-diff",
@@ -32,6 +31,9 @@ _OPTIONS = (
     "--dst-prefix=b/",
 )
 _SETTINGS = (*PATCH_SETTINGS, "-c", "diff.autoRefreshIndex=false")
+
+#: How git writes bytes of a quoted name.
+_ESCAPED = re.compile(rb'\\([abtnvfr"\\]|[0-3][0-7]{2})')
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -105,7 +107,7 @@ def parse(text: bytes) -> Changes:
             start, old, _, new = (int(group or b"1") for group in hunk.groups())
             if not whole:
                 # Lines that are only added stand after line `start`.
-                found[name] = (*found[name], (start, start + max(old, 1) - 1))
+                found[name] = (*found.get(name, ()), (start, start + max(old, 1) - 1))
             total += old + new
     return Changes(found, total)
 
@@ -114,5 +116,12 @@ def _name(words: bytes) -> str:
     """Return the file's name in `a/NAME b/NAME`, in which both names may be quoted."""
     half = words[: len(words) // 2]
     if half.startswith(b'"'):
-        half = codecs.escape_decode(half[1:-1])[0]
+        half = _ESCAPED.sub(_unescaped, half[1:-1])
     return half[2:].decode(errors="replace")
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    word = match[1]
+    if word.isdigit():
+        return bytes([int(word, 8)])
+    return word.translate(bytes.maketrans(b"abtnvfr", b"\a\b\t\n\v\f\r"))

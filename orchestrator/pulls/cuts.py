@@ -101,12 +101,14 @@ class _Memory:
         self._used: dict[str, object] = {}
 
     def cut(self, commits: list[str]) -> Cut:
+        if self._ask and (gone := contents.missing(self._root, commits)):
+            return Cut(None, f"delivered commits are not in this repository: {', '.join(gone)}")
         if len(commits) == 1:
             return Cut(commits[0])
         key = " ".join(commits)
         known = self._known.get(key)
-        gone = isinstance(known, str) and repository.resolve(self._root, known) is None
-        if self._ask and (known is None or gone):
+        lost = isinstance(known, str) and repository.resolve(self._root, known) is None
+        if self._ask and (not known or lost):
             known = contents.stacked(self._root, commits)
         self._used[key] = known
         if isinstance(known, list):

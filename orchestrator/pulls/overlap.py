@@ -203,7 +203,8 @@ class Radar:
         if found is None:
             root = self._layout.root
             since = self._since(root, head, repository.merge_base(root, head, tip), task)
-            found = overlap.changes(root, since, head) if since else None
+            # A diff that takes too long is not tried again.
+            found = overlap.changes(root, since, head) or Changes(by_line=False) if since else None
         if found is not None:
             self._used[key] = records.plain(found)
         return found

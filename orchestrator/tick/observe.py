@@ -1,4 +1,4 @@
-"""Observing: the world as one `Snapshot`, for the planner. This module changes nothing."""
+"""Observing: the world as one `Snapshot`, for the planner. This module changes only the cache."""
 
 import time
 from collections.abc import Mapping
