@@ -32,7 +32,7 @@ def main(arguments: "list[str] | None" = None) -> int:
         from orchestrator.run import supervisor
 
         return supervisor.main(words[1], int(words[2]) if len(words) > 2 else None)
-    if words and words[0] in ("_after_run", "_land"):
+    if words and words[0] in ("_after_run", "_land", "_notify"):
         from orchestrator.tick.tick import own_process
 
         own_process(words[0], words[1])

@@ -36,6 +36,8 @@ class Layout:
         self.forge_fault = join(self.cache, "forge-fault.json")
         #: Why an approved pull request could not be merged; missing if all were merged.
         self.landing_fault = join(self.cache, "not-landed.json")
+        #: Why `notify.command` failed; missing if it worked the last time.
+        self.notify_fault = join(self.cache, "notify-failed.json")
         #: The current hold: why no agent may claim.
         self.hold = join(self.shared, "hold.json")
 

@@ -115,6 +115,16 @@ class Retention(NamedTuple):
     remote_branches: str = "delete"
 
 
+class Notify(NamedTuple):
+    """The user's own program that is told what waits for a person."""
+
+    #: The program and its arguments; () is none.
+    command: tuple[str, ...] = ()
+    on: tuple[str, ...] = ("question", "approval", "escalation", "problem")
+    #: The local time of a daily report, as `08:00`.
+    report: str | None = None
+
+
 class Agent(NamedTuple):
     """One entry of `agents`."""
 
@@ -144,6 +154,8 @@ class Config(NamedTuple):
     #: None: the remote's HEAD branch, else the current one at `init` (see `config.load`).
     base_branch: str | None = None
     base_port: int = 41000
+    #: How the names of new agents' branches begin.
+    branch_prefix: str = "agent/"
     #: A key of `registry.CLIENTS`; None is the default client.
     client: str | None = None
     #: The client's program and its first arguments; () is the client's own program.
@@ -157,6 +169,8 @@ class Config(NamedTuple):
     check_timeout_seconds: float = 900
     forge: str = "auto"
     remote: str = "origin"
+    #: The remote that branches are pushed to; None is `remote`, with its `pushurl`.
+    push_remote: str | None = None
     hooks: Hooks = Hooks()
     #: When a DEPENDS_ON entry is met: "merged" or "delivered".
     dependencies: str = "merged"
@@ -165,6 +179,7 @@ class Config(NamedTuple):
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()
     retention: Retention = Retention()
+    notify: Notify = Notify()
     agents: tuple[Agent, ...] = ()
 
 
@@ -362,12 +377,14 @@ class Outcome(NamedTuple):
     cost_usd: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    #: What a person can do about a system fault.
+    hint: str | None = None
 
 
-#: Six that the client reports, and four that the supervisor finds.
+#: Six that the client reports, and five that the supervisor finds.
 VERDICTS = (
     *("done", "no_change", "approved", "changes_requested", "needs_human", "failed"),
-    *("usage_limit", "system_fault", "interrupted", "stopped"),
+    *("usage_limit", "system_fault", "interrupted", "stopped", "moved"),
 )
 
 
@@ -424,8 +441,8 @@ class Snapshot(NamedTuple):
     dependencies: dict[str, str]
     spent_today_usd: float
     hold: Hold | None = None
-    #: The ids of the open pull requests; None if the forge did not answer.
-    open_pr_ids: frozenset[str] | None = None
+    #: The head of each open pull request, by its id; None if the forge did not answer.
+    open_heads: Mapping[str, str] | None = None
     #: Whether this tick may start one run to find out if a system fault has passed.
     may_probe: bool = True
     #: False if the configuration is broken: running agents are supervised, nothing starts.

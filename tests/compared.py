@@ -203,6 +203,8 @@ class Compared:
             task = found.tasks[task_id] = copy.deepcopy(mine[0])
             if task.run is not None and there.state == "claimed":
                 task.run = there.run
+            history = self.stage.store.read(there).history
+            task.decided = bool(history) and history[-1].event in ("retried", "moved")
             noted = settled.tasks.get(task_id)
             if noted is not None and there.review_rounds == len(noted.rounds):
                 task.rounds = noted.rounds
@@ -212,7 +214,9 @@ class Compared:
         hold = faults.read_hold(self.stage.layout)
         found.hold = (hold.code, int(hold.since), hold.until and int(hold.until)) if hold else None
         where = Local(self.stage.layout, SimpleNamespace(remote="origin"))
-        found.prs = {pr.id: [pr.state, pr.branch] for pr in where.list()}
+        prs = where.book.list()
+        found.prs = {pr.id: [pr.state, pr.branch] for pr in prs}
+        found.followed = {pr.id for pr in prs if pr.followed}
         return found
 
     def remembered(self, name: str, before: Reference, settled: Reference) -> Memory:

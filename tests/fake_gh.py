@@ -2,6 +2,10 @@
 
 Its state is the JSON file that FAKE_GH_STATE names: `{"remote": "/bare.git", "prs": [...], ...}`,
 where `remote` is the bare repository that stands for GitHub's. Every call is noted under `calls`.
+Other keys: `host`, `repo`, `viewer`, `accounts` (login, host, active, ok), `version`, `methods`
+(that the repository allows), `required` (checks), `auto_merge`, `queue`, `delete_branch_on_merge`,
+`forks` (bare repositories by owner), `logs` (by run), `job_logs` (by job); `threads` of a pull
+request.
 Sources: cli.github.com/manual (flags and JSON fields), the program's own messages.
 """
 
@@ -10,160 +14,70 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-#: Options by command: the long name, its short one, and whether it takes a value.
-OPTIONS: dict[str, dict[str, bool]] = {
-    "auth status": {"--hostname -h": True, "--show-token -t": False, "--active -a": False},
-    "pr create": {
-        **dict.fromkeys(
-            (
-                "--assignee -a",
-                "--base -B",
-                "--body -b",
-                "--body-file -F",
-                "--head -H",
-                "--label -l",
-                "--milestone -m",
-                "--project -p",
-                "--recover",
-                "--reviewer -r",
-                "--template -T",
-                "--title -t",
-            ),
-            True,
-        ),
-        **dict.fromkeys(
-            (
-                "--draft -d",
-                "--dry-run",
-                "--editor -e",
-                "--fill -f",
-                "--fill-first",
-                "--fill-verbose",
-                "--no-maintainer-edit",
-                "--web -w",
-            ),
-            False,
-        ),
-    },
-    "pr list": {
-        **dict.fromkeys(
-            (
-                "--app",
-                "--assignee -a",
-                "--author -A",
-                "--base -B",
-                "--head -H",
-                "--jq -q",
-                "--json",
-                "--label -l",
-                "--limit -L",
-                "--search -S",
-                "--state -s",
-                "--template -t",
-            ),
-            True,
-        ),
-        "--draft -d": False,
-        "--web -w": False,
-    },
-    "pr view": {
-        "--jq -q": True,
-        "--json": True,
-        "--template -t": True,
-        "--comments -c": False,
-        "--web -w": False,
-    },
-    "pr comment": {
-        "--body -b": True,
-        "--body-file -F": True,
-        "--editor -e": False,
-        "--edit-last": False,
-        "--web -w": False,
-    },
-    "pr review": {
-        "--body -b": True,
-        "--body-file -F": True,
-        "--approve -a": False,
-        "--comment -c": False,
-        "--request-changes -r": False,
-    },
-    "pr close": {"--comment -c": True, "--delete-branch -d": False},
-    "pr merge": {
-        **dict.fromkeys(
-            (
-                "--author-email -A",
-                "--body -b",
-                "--body-file -F",
-                "--match-head-commit",
-                "--subject -t",
-            ),
-            True,
-        ),
-        **dict.fromkeys(
-            (
-                "--admin",
-                "--auto",
-                "--delete-branch -d",
-                "--disable-auto",
-                "--merge -m",
-                "--rebase -r",
-                "--squash -s",
-            ),
-            False,
-        ),
-    },
+#: Options by command: the long name, its short one, `=` if it takes a value, and the version since
+#: which gh has it, if that is after 2.23.
+_OPTIONS = {
+    "api": """--cache= --field=-F --header=-H --hostname= --include-i --input= --jq=-q
+        --method=-X --paginate --preview=-p --raw-field=-f --silent --template=-t --slurp@2.48
+        --verbose@2.50""",
+    "auth status": "--hostname=-h --show-token-t --active-a@2.61 --json=@2.81",
+    "auth token": "--hostname=-h --user=-u@2.40",
+    "pr checks": "--required --watch --web-w --interval=-i --json=@2.50 --fail-fast@2.26",
+    "pr close": "--comment=-c --delete-branch-d",
+    "pr comment": "--body=-b --body-file=-F --editor-e --edit-last --web-w",
+    "pr create": """--assignee=-a --base=-B --body=-b --body-file=-F --draft-d --fill-f --head=-H
+        --label=-l --milestone=-m --no-maintainer-edit --project=-p --recover= --reviewer=-r
+        --title=-t --web-w --dry-run@2.49 --editor-e@2.49 --fill-first@2.33 --fill-verbose@2.40
+        --template=-T@2.30""",
+    "pr list": """--app= --assignee=-a --author=-A --base=-B --draft-d --head=-H --jq=-q --json=
+        --label=-l --limit=-L --search=-S --state=-s --template=-t --web-w""",
+    "pr merge": """--admin --author-email=-A --auto --body=-b --body-file=-F --delete-branch-d
+        --disable-auto --match-head-commit= --merge-m --rebase-r --squash-s --subject=-t""",
+    "pr review": "--approve-a --body=-b --body-file=-F --comment-c --request-changes-r",
+    "pr view": "--comments-c --jq=-q --json= --template=-t --web-w",
+    "repo view": "--branch=-b --jq=-q --json= --template=-t --web-w",
+    "run view": """--exit-status --job=-j --jq=-q --json= --log --log-failed --template=-t
+        --verbose-v --web-w --attempt=-a@2.24""",
 }
-FIELDS = {
-    "additions",
-    "assignees",
-    "author",
-    "autoMergeRequest",
-    "baseRefName",
-    "body",
-    "changedFiles",
-    "closed",
-    "closedAt",
-    "comments",
-    "commits",
-    "createdAt",
-    "deletions",
-    "files",
-    "headRefName",
-    "headRefOid",
-    "headRepository",
-    "headRepositoryOwner",
-    "id",
-    "isCrossRepository",
-    "isDraft",
-    "labels",
-    "latestReviews",
-    "maintainerCanModify",
-    "mergeCommit",
-    "mergeStateStatus",
-    "mergeable",
-    "mergedAt",
-    "mergedBy",
-    "milestone",
-    "number",
-    "potentialMergeCommit",
-    "projectCards",
-    "projectItems",
-    "reactionGroups",
-    "reviewDecision",
-    "reviewRequests",
-    "reviews",
-    "state",
-    "statusCheckRollup",
-    "title",
-    "updatedAt",
-    "url",
-}
-HOST = "https://github.com/owner/repo"
+FIELDS = """
+    additions assignees author autoMergeRequest@2.29 baseRefName baseRefOid@2.61 body
+    changedFiles closed closedAt closingIssuesReferences@2.61 comments commits createdAt deletions
+    files fullDatabaseId@2.54 headRefName headRefOid headRepository headRepositoryOwner id
+    isCrossRepository isDraft labels latestReviews maintainerCanModify mergeCommit mergeStateStatus
+    mergeable mergedAt mergedBy milestone number potentialMergeCommit projectCards
+    projectItems@2.25 reactionGroups reviewDecision reviewRequests reviews state statusCheckRollup
+    title updatedAt url
+"""
+REPO_FIELDS = """
+    defaultBranchRef deleteBranchOnMerge id isFork isPrivate mergeCommitAllowed name
+    nameWithOwner owner parent rebaseMergeAllowed squashMergeAllowed sshUrl url viewerPermission
+"""
+METHODS = {"merge": "mergeCommit", "squash": "squashMerge", "rebase": "rebaseMerge"}
+
+
+def number(version: str) -> tuple[int, ...]:
+    return tuple(int(each) for each in version.split(".")[:2])
+
+
+def options(command: str, version: str) -> dict[str, tuple[str, bool]]:
+    """Return a command's options by every name: the long name, and whether it takes a value."""
+    found = {}
+    for spec in _OPTIONS[command].split():
+        named, _, since = spec.partition("@")
+        parts = re.fullmatch(r"(--[a-z-]+?)(=?)(-[A-Za-z])?", named)
+        assert parts, spec
+        if number(since or "2.0") <= number(version):
+            for name in filter(None, (parts[1], parts[3])):
+                found[name] = (parts[1], bool(parts[2]))
+    if command not in ("api", "auth status", "auth token", "repo view"):
+        found |= {"--repo": ("--repo", True), "-R": ("--repo", True)}
+    return found
 
 
 def die(message: str, code: int = 1) -> NoReturn:
@@ -171,18 +85,20 @@ def die(message: str, code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
+def refuse(hub: GitHub, message: str, field: str, before: str = "") -> NoReturn:
+    """End as gh does when GitHub refuses a mutation: each version prints it in its own way."""
+    old = number(hub.version) < (2, 24)
+    die(before + (f"Message: {message}, Locations: []" if old else f"GraphQL: {message} ({field})"))
+
+
 class Call:
     """One call's options and other words, checked as cobra checks them."""
 
-    def __init__(self, command: str, words: list[str]) -> None:
+    def __init__(self, command: str, words: list[str], version: str) -> None:
         self.options: dict[str, str] = {}
+        self.fields: dict[str, str] = {}
         self.words: list[str] = []
-        known = {
-            name: (spec.split()[0], takes)
-            for spec, takes in OPTIONS[command].items()
-            for name in spec.split()
-        }
-        known |= {"--repo": ("--repo", True), "-R": ("--repo", True)}
+        known = options(command, version)
         rest = iter(words)
         for word in rest:
             if word == "--":
@@ -200,6 +116,9 @@ class Call:
                         value = next(rest)
                     except StopIteration:
                         die(f"flag needs an argument: {name}")
+                if long in ("--field", "--raw-field"):
+                    key, _, text = value.partition("=")
+                    self.fields[key] = text
                 self.options[long] = value
 
     def body(self) -> str | None:
@@ -211,32 +130,58 @@ class Call:
 
 
 class GitHub:
-    """The other side: pull requests in the state file, branches in a bare repository."""
+    """The other side: pull requests in the state file, branches in bare repositories."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self.state: dict[str, Any] = json.loads(self.path.read_text())
         self.prs: list[dict[str, Any]] = self.state.setdefault("prs", [])
+        self.host = self.state.get("host", "github.com")
+        self.repo = self.state.get("repo", "owner/repo")
+        self.owner = self.repo.split("/")[0]
+        self.viewer = self.state.get("viewer", "person")
+        self.version = self.state.get("version", "2.83.0")
+        self.url = f"https://{self.host}/{self.repo}"
 
     def save(self) -> None:
         beside = self.path.with_suffix(f".{os.getpid()}")
         beside.write_text(json.dumps(self.state, indent=1))
         beside.replace(self.path)
 
-    def git(self, *words: str) -> str | None:
-        argv = ("git", "--git-dir", self.state["remote"], *words)
+    def touch(self, pr: dict[str, Any]) -> None:
+        """Note a change of a pull request, as GitHub does with the time."""
+        count = self.state["changes"] = self.state.get("changes", 0) + 1
+        pr["updatedAt"] = f"2026-01-01T{count // 3600:02}:{count // 60 % 60:02}:{count % 60:02}Z"
+        self.save()
+
+    def git(self, *words: str, remote: str | None = None) -> str | None:
+        argv = ("git", "--git-dir", remote or self.state["remote"], *words)
         done = subprocess.run(argv, capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else None
 
-    def commit(self, branch: str) -> str | None:
-        return self.git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}")
+    def commit(self, branch: str, remote: str | None = None) -> str | None:
+        return self.git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", remote=remote)
+
+    def tip(self, pr: dict[str, Any]) -> str | None:
+        """Return the commit of a pull request's branch, be it in a fork."""
+        if not pr.get("isCrossRepository"):
+            return self.commit(pr["headRefName"])
+        fork = self.state.get("forks", {}).get(pr["headRepositoryOwner"]["login"])
+        tip = self.commit(pr["headRefName"], fork) if fork else None
+        if tip and tip != pr["headRefOid"]:
+            self.git("fetch", fork, tip)
+        return tip or pr["headRefOid"]
 
     def find(self, call: Call) -> dict[str, Any]:
         if len(call.words) != 1:
             die("accepts 1 arg(s), received " + str(len(call.words)))
-        word = call.words[0].removeprefix(f"{HOST}/pull/").removeprefix("#")
+        word = call.words[0].removeprefix(f"{self.url}/pull/").removeprefix("#")
         if not word.isdigit():
-            found = [pr for pr in self.prs if pr["headRefName"] == word]
+            found = [
+                pr
+                for pr in self.prs
+                if pr["headRefName"] == word and not pr.get("isCrossRepository")
+            ]
             if not found:
                 die(f'no pull requests found for branch "{word}"')
             return found[-1]
@@ -248,14 +193,67 @@ class GitHub:
             "(repository.pullRequest)"
         )
 
+    def merge_tree(self, onto: str, tip: str) -> str | None:
+        tree = self.git("merge-tree", "--write-tree", onto, tip)
+        return tree.split("\n")[0] if tree else None
+
+    def waits_for(self, pr: dict[str, Any]) -> list[str]:
+        """Return the required checks that have not passed."""
+        passed = {
+            row.get("name", row.get("context"))
+            for row in pr.get("statusCheckRollup", [])
+            if "SUCCESS" in (row.get("conclusion"), row.get("state"))
+        }
+        return [name for name in self.state.get("required", []) if name not in passed]
+
+    def merge_state(self, pr: dict[str, Any], mergeable: str) -> str:
+        if mergeable != "MERGEABLE":
+            return {"CONFLICTING": "DIRTY"}.get(mergeable, "UNKNOWN")
+        if self.waits_for(pr):
+            return "BLOCKED"
+        rows = pr.get("statusCheckRollup", [])
+        passed = all("SUCCESS" in (row.get("conclusion"), row.get("state")) for row in rows)
+        return "CLEAN" if passed else "UNSTABLE"
+
     def row(self, pr: dict[str, Any], fields: str) -> dict[str, Any]:
-        wanted = fields.split(",")
-        for name in wanted:
-            if name not in FIELDS:
-                die(f'Unknown JSON field: "{name}"\nAvailable fields:\n  ' + "\n  ".join(FIELDS))
-        tip = self.commit(pr["headRefName"]) if pr["state"] == "OPEN" else None
-        pr["headRefOid"] = tip or pr["headRefOid"]
-        return {name: pr.get(name, "") for name in wanted}
+        wanted = known(fields, FIELDS, self.version)
+        tip = self.tip(pr) if pr["state"] == "OPEN" else None
+        if tip and tip != pr["headRefOid"]:
+            pr["headRefOid"] = tip
+            self.touch(pr)
+        onto = self.commit(pr["baseRefName"])
+        clean = bool(onto) and self.merge_tree(str(onto), pr["headRefOid"]) is not None
+        merges = "MERGEABLE" if clean else "CONFLICTING"
+        if pr["state"] != "OPEN":
+            merges = "UNKNOWN"
+        full = {
+            "author": {"login": self.viewer},
+            "comments": [],
+            "headRepositoryOwner": {"login": self.owner},
+            "isCrossRepository": False,
+            "isDraft": False,
+            "mergeCommit": None,
+            "mergeable": merges,
+            "mergeStateStatus": self.merge_state(pr, pr.get("mergeable", merges)),
+            "reviewDecision": "",
+            "reviews": [],
+            "statusCheckRollup": [],
+            "updatedAt": "2026-01-01T00:00:00Z",
+            **pr,
+        }
+        return {name: full.get(name, "") for name in wanted}
+
+
+def known(fields: str, every: str, version: str) -> list[str]:
+    """Return the named fields of `--json`. Ends the process at one that this version lacks."""
+    split = (each.partition("@") for each in every.split())
+    names = {name for name, _, since in split if number(since or "2.0") <= number(version)}
+    wanted = fields.split(",")
+    for name in wanted:
+        if name not in names:
+            listed = "\n  ".join(sorted(names))
+            die(f'Unknown JSON field: "{name}"\nAvailable fields:\n  {listed}')
+    return wanted
 
 
 def pr_list(hub: GitHub, call: Call) -> None:
@@ -272,8 +270,15 @@ def pr_list(hub: GitHub, call: Call) -> None:
     states = {"open": ["OPEN"], "closed": ["CLOSED"], "merged": ["MERGED"]}.get(
         state, ["OPEN", "CLOSED", "MERGED"]
     )
-    head = call.options.get("--head")
-    found = [pr for pr in hub.prs if pr["state"] in states and head in (None, pr["headRefName"])]
+    head, base = call.options.get("--head"), call.options.get("--base")
+    # As on the real one, pull requests from forks are among those of a branch.
+    found = [
+        pr
+        for pr in hub.prs
+        if pr["state"] in states
+        and head in (None, pr["headRefName"])
+        and base in (None, pr["baseRefName"])
+    ]
     rows = [hub.row(pr, call.options["--json"]) for pr in found[::-1][: int(limit)]]
     print(json.dumps(rows))
 
@@ -293,18 +298,24 @@ def pr_create(hub: GitHub, call: Call) -> None:
     if head is None:
         die("aborted: you must first push the current branch to a remote, or use the --head flag")
     failed = "pull request create failed: GraphQL: "
+    owner, _, branch = head.rpartition(":")
+    fork = owner.lower() not in ("", hub.owner.lower())
+    bare = hub.state.get("forks", {}).get(owner) if fork else None
     for pr in hub.prs:
-        if pr["headRefName"] == head and pr["baseRefName"] == base and pr["state"] == "OPEN":
+        from_fork = pr["headRepositoryOwner"]["login"] if pr.get("isCrossRepository") else ""
+        same = pr["headRefName"] == branch and from_fork == (owner if fork else "")
+        if same and pr["baseRefName"] == base and pr["state"] == "OPEN":
             die(
                 f'a pull request for branch "{head}" into branch "{base}" already exists:\n'
                 f"{pr['url']}"
             )
-    tip, onto = hub.commit(head), hub.commit(base)
+    tip = hub.commit(branch, bare) if bare or not fork else None
+    onto = hub.commit(base)
     if tip is None:
         die(f"{failed}Head sha can't be blank, Head ref must be a branch (createPullRequest)")
     if onto is None:
         die(f"{failed}Base ref must be a branch (createPullRequest)")
-    if hub.git("rev-list", "--count", f"{onto}..{tip}") == "0":
+    if hub.git("rev-list", "--count", tip, f"^{onto}", remote=bare) == "0":
         die(f"{failed}No commits between {base} and {head} (createPullRequest)")
     if not title.strip():
         die(f"{failed}Title can't be blank (createPullRequest)")
@@ -312,25 +323,30 @@ def pr_create(hub: GitHub, call: Call) -> None:
         die(f"{failed}Title is too long (maximum is 256 characters) (createPullRequest)")
     if len(body) > 65536:
         die(f"{failed}Body is too long (maximum is 65536 characters) (createPullRequest)")
-    number = len(hub.prs) + 1
-    hub.prs.append(
-        {
-            "number": number,
-            "headRefName": head,
-            "baseRefName": base,
-            "headRefOid": tip,
-            "title": title,
-            "body": body,
-            "state": "OPEN",
-            "url": f"{HOST}/pull/{number}",
-            "reviewDecision": "",
-            "comments": [],
-        }
-    )
-    hub.save()
-    print(f"{HOST}/pull/{number}")
+    count = len(hub.prs) + 1
+    pr = {
+        "number": count,
+        "headRefName": branch,
+        "baseRefName": base,
+        "headRefOid": tip,
+        "title": title,
+        "body": body,
+        "state": "OPEN",
+        "url": f"{hub.url}/pull/{count}",
+        "author": {"login": hub.viewer},
+        "reviewDecision": "",
+        "reviews": [],
+        "comments": [],
+        "statusCheckRollup": [],
+    }
+    if fork:
+        pr |= {"isCrossRepository": True, "headRepositoryOwner": {"login": owner}}
+        hub.git("fetch", str(bare), tip)
+    hub.prs.append(pr)
+    hub.touch(pr)
     if hub.state.get("die_after_create"):
         die("error connecting to api.github.com")
+    print(pr["url"])
 
 
 def pr_comment(hub: GitHub, call: Call) -> None:
@@ -341,69 +357,227 @@ def pr_comment(hub: GitHub, call: Call) -> None:
         die("GraphQL: Body cannot be blank (addComment)")
     if len(body) > 65536:
         die("GraphQL: Body is too long (maximum is 65536 characters) (addComment)")
-    pr["comments"].append({"author": {"login": "person"}, "body": body})
-    hub.save()
+    pr.setdefault("comments", []).append({"author": {"login": hub.viewer}, "body": body})
+    hub.touch(pr)
     print(f"{pr['url']}#issuecomment-1")
 
 
 def pr_review(hub: GitHub, call: Call) -> None:
-    hub.find(call)
-    for option, word in (("--approve", "approve"), ("--request-changes", "request changes on")):
-        if option in call.options:
-            die(
-                f"failed to create review: GraphQL: Can not {word} your own pull request "
-                "(addPullRequestReview)"
-            )
+    kinds = {"--approve": "APPROVED", "--request-changes": "CHANGES_REQUESTED"}
+    pr, given = hub.find(call), [name for name in (*kinds, "--comment") if name in call.options]
+    if len(given) != 1:
+        die("need exactly one of --approve, --request-changes, or --comment")
+    body = call.body() or ""
+    if given[0] != "--approve" and not body.strip():
+        die(f"body cannot be blank for {given[0][2:]} review")
+    own = pr.get("author", {"login": hub.viewer})["login"] == hub.viewer
+    word = {"--approve": "approve", "--request-changes": "request changes on"}.get(given[0])
+    if own and word:
+        said = f"Can not {word} your own pull request"
+        refuse(hub, said, "addPullRequestReview", "failed to create review: ")
+    hub.row(pr, "number")
+    review = {
+        "author": {"login": hub.viewer},
+        "authorAssociation": "MEMBER",
+        "body": body,
+        "state": kinds.get(given[0], "COMMENTED"),
+        "commit": {"oid": pr["headRefOid"]},
+    }
+    pr.setdefault("reviews", []).append(review)
+    hub.touch(pr)
+    review["submittedAt"] = pr["updatedAt"]
+    hub.save()
 
 
 def pr_close(hub: GitHub, call: Call) -> None:
     pr = hub.find(call)
-    name = f"Pull request owner/repo#{pr['number']} ({pr['title']})"
+    name = f"Pull request {hub.repo}#{pr['number']} ({pr['title']})"
     if pr["state"] == "MERGED":
         die(f"X {name} can't be closed because it was already merged")
     if pr["state"] == "CLOSED":
         print(f"! {name} is already closed", file=sys.stderr)
         return
     pr["state"] = "CLOSED"
-    hub.save()
+    hub.touch(pr)
 
 
 def pr_merge(hub: GitHub, call: Call) -> None:
     pr = hub.find(call)
-    methods = [name for name in ("--merge", "--rebase", "--squash") if name in call.options]
+    methods = [name for name in METHODS if f"--{name}" in call.options]
     if len(methods) > 1:
         die("only one of --merge, --rebase, or --squash can be enabled")
-    if not methods:
+    if not methods and not hub.state.get("queue"):
         die("--merge, --rebase, or --squash required when not running interactively")
-    name = f"Pull request owner/repo#{pr['number']}"
+    name = f"Pull request {hub.repo}#{pr['number']}"
     if pr["state"] == "MERGED":
         print(f"! {name} was already merged", file=sys.stderr)
         return
     if pr["state"] == "CLOSED":
         die(f"X {name} is not mergeable: the pull request is closed")
-    tip, onto = hub.commit(pr["headRefName"]), hub.commit(pr["baseRefName"])
+    row = hub.row(pr, "mergeStateStatus")
+    if row["mergeStateStatus"] == "DIRTY":
+        die(f"X {name} is not mergeable: the merge commit cannot be cleanly created.")
+    if call.options.get("--match-head-commit", pr["headRefOid"]) != pr["headRefOid"]:
+        said = "Head branch was modified. Review and try the merge again."
+        refuse(hub, said, "mergePullRequest")
+    if hub.state.get("queue"):
+        pr["autoMergeRequest"] = {"mergeMethod": "MERGE"}
+        hub.touch(pr)
+        said = "will be added to the merge queue for main when ready"
+        print(f"! The merge strategy for main is set by the merge queue\n{name} {said}")
+        return
+    method = methods[0]
+    allowed = hub.state.get("methods", list(METHODS))
+    if row["mergeStateStatus"] == "BLOCKED" and "--admin" not in call.options:
+        wait_for_checks(hub, call, pr, name, method)
+        return
+    if method not in allowed:
+        kind = {"merge": "Merge commits", "squash": "Squash merges", "rebase": "Rebase merges"}
+        refuse(hub, f"{kind[method]} are not allowed on this repository.", "mergePullRequest")
+    land(hub, pr, method)
+
+
+def wait_for_checks(hub: GitHub, call: Call, pr: dict[str, Any], name: str, method: str) -> None:
+    if "--auto" not in call.options:
+        die(
+            f"X {name} is not mergeable: the base branch policy prohibits the merge.\n"
+            "To have the pull request merged after all the requirements have been met, add the "
+            "`--auto` flag.\nTo use administrator privileges to immediately merge the pull "
+            "request, add the `--admin` flag."
+        )
+    if not hub.state.get("auto_merge"):
+        said = "Pull request Auto merge is not allowed for this repository"
+        refuse(hub, said, "enablePullRequestAutoMerge")
+    pr["autoMergeRequest"] = {"mergeMethod": method.upper()}
+    hub.touch(pr)
+    print(f"{name} will be automatically merged via {method} when all requirements are met")
+
+
+def land(hub: GitHub, pr: dict[str, Any], method: str) -> None:
+    """Merge a pull request as GitHub does: with its own committer, and by one of its methods."""
+    tip, onto = hub.tip(pr), hub.commit(pr["baseRefName"])
     assert tip
     assert onto
-    if call.options.get("--match-head-commit", tip) != tip:
-        die("GraphQL: Head branch was modified. Review and try the merge again. (mergePullRequest)")
-    tree = hub.git("merge-tree", "--write-tree", onto, tip)
-    if tree is None:
-        die(f"X {name} is not mergeable: the merge commit cannot be cleanly created.")
     who = ("-c", "user.name=GitHub", "-c", "user.email=noreply@github.com")
-    parents = ("-p", onto, "-p", tip)
-    made = hub.git(*who, "commit-tree", tree.split("\n")[0], *parents, "-m", f"Merge {name}")
+    title = f"{pr['title']} (#{pr['number']})"
+    made: str | None = onto
+    steps = [tip]
+    if method == "rebase":
+        steps = (hub.git("rev-list", "--reverse", "--no-merges", tip, f"^{onto}") or "").split()
+    for commit in steps:
+        tree = hub.merge_tree(onto, commit)
+        assert tree
+        assert made
+        parents = ("-p", made, "-p", tip) if method == "merge" else ("-p", made)
+        text = hub.git("log", "-1", "--format=%B", commit) if method == "rebase" else title
+        made = hub.git(*who, "commit-tree", tree, *parents, "-m", text or title)
     assert made
     hub.git("update-ref", f"refs/heads/{pr['baseRefName']}", made, onto)
-    pr["state"], pr["headRefOid"] = "MERGED", tip
-    hub.save()
+    pr |= {"state": "MERGED", "headRefOid": tip, "mergeCommit": {"oid": made}}
+    if hub.state.get("delete_branch_on_merge"):
+        hub.git("update-ref", "-d", f"refs/heads/{pr['headRefName']}")
+    hub.touch(pr)
+
+
+def accounts(hub: GitHub) -> list[dict[str, Any]]:
+    """Return the accounts that are signed in, or were; by default one on the repository's host."""
+    return list(hub.state.get("accounts", [{"login": hub.viewer, "host": hub.host}]))
 
 
 def auth_status(hub: GitHub, call: Call) -> None:
-    print("github.com\n  ✓ Logged in to github.com account person (keyring)")
+    host = call.options.get("--hostname")
+    found = [each for each in accounts(hub) if host in (None, each["host"])]
+    old = number(hub.version) < (2, 40)
+    if not found:
+        said = f'Hostname "{host}" not found among authenticated GitHub hosts'
+        die(said if old else f"You are not logged into any accounts on {host}")
+    lines = []
+    for name in dict.fromkeys(each["host"] for each in found):
+        lines.append(name)
+        for each in found:
+            if each["host"] == name:
+                lines += account(each, old)
+    print("\n".join(lines), file=sys.stderr if old else sys.stdout)
+    sys.exit(0 if all(each.get("ok", True) for each in found) else 1)
+
+
+def account(each: dict[str, Any], old: bool) -> list[str]:
+    host, login, good = each["host"], each["login"], each.get("ok", True)
+    if old:
+        word = f"✓ Logged in to {host} as {login} (/home/hosts.yml)"
+        return [f"  {word}" if good else f"  X {host}: authentication failed"]
+    word = f"✓ Logged in to {host} account" if good else f"X Failed to log in to {host} account"
+    active = str(each.get("active", True)).lower()
+    return [f"  {word} {login} (keyring)", f"  - Active account: {active}"]
+
+
+def auth_token(hub: GitHub, call: Call) -> None:
+    host = call.options.get("--hostname", "github.com")
+    if not any(each["host"] == host for each in accounts(hub)):
+        die(f"no oauth token found for {host}")
+    print("gho_token")
+
+
+def repo_view(hub: GitHub, call: Call) -> None:
+    named(hub, call.words[0])
+    allowed = hub.state.get("methods", list(METHODS))
+    row = {f"{field}Allowed": method in allowed for method, field in METHODS.items()}
+    row |= {"nameWithOwner": hub.repo, "viewerPermission": "WRITE"}
+    print(json.dumps({n: row.get(n) for n in known(call.options["--json"], REPO_FIELDS, "9.0")}))
+
+
+def run_view(hub: GitHub, call: Call) -> None:
+    logs = hub.state.get("logs", {})
+    if "--log-failed" not in call.options or call.words[0] not in logs:
+        die(f"failed to get run: HTTP 404: Not Found (https://api.{hub.host}/{call.words[0]})")
+    sys.stdout.write(logs[call.words[0]])
+
+
+def api(hub: GitHub, call: Call) -> None:
+    if call.options.get("--hostname", "github.com") != hub.host:
+        die("gh: Bad credentials (HTTP 401)")
+    job = re.fullmatch(rf"repos/{hub.repo}/actions/jobs/(\d+)/logs", call.words[0])
+    if job and job[1] in hub.state.get("job_logs", {}):
+        sys.stdout.write(hub.state["job_logs"][job[1]])
+        return
+    if call.words != ["graphql"]:
+        die("gh: Not Found (HTTP 404)")
+    named(hub, f"{hub.host}/{call.fields['owner']}/{call.fields['repo']}")
+    assert "reviewThreads" in call.fields["query"]
+    if hub.state.get("old_server") and "isRequired" in call.fields["query"]:
+        die("gh: Field 'isRequired' doesn't exist on type 'CheckRun'")
+    pr = next(pr for pr in hub.prs if pr["number"] == int(call.fields["n"]))
+    checks = [
+        {**{k: row[k] for k in ("name", "context") if k in row}, "isRequired": is_required}
+        for row in pr.get("statusCheckRollup", [])
+        for is_required in [row.get("name", row.get("context")) in hub.state.get("required", [])]
+    ]
+    rollup = {"contexts": {"nodes": checks}} if checks and "required" in hub.state else None
+    found = {
+        "headRefOid": pr["headRefOid"],
+        "reviewThreads": {"nodes": pr.get("threads", [])},
+        "commits": {"nodes": [{"commit": {"statusCheckRollup": rollup}}]},
+    }
+    print(json.dumps({"data": {"repository": {"pullRequest": found}}}))
+
+
+def named(hub: GitHub, word: str) -> None:
+    """Check the `[HOST/]OWNER/REPO` of a call, as gh and GitHub do."""
+    parts = word.split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        die(f'expected the "[HOST/]OWNER/REPO" format, got "{word}"')
+    host = parts[0] if len(parts) == 3 else os.environ.get("GH_HOST", "github.com")
+    if host != hub.host:
+        die(f"error connecting to {host}\ncheck your internet connection")
+    if "/".join(parts[-2:]).lower() != hub.repo.lower():
+        missing = "/".join(parts[-2:])
+        die(f"GraphQL: Could not resolve to a Repository with the name '{missing}'. (repository)")
 
 
 COMMANDS = {
+    "api": api,
     "auth status": auth_status,
+    "auth token": auth_token,
     "pr close": pr_close,
     "pr comment": pr_comment,
     "pr create": pr_create,
@@ -411,13 +585,12 @@ COMMANDS = {
     "pr merge": pr_merge,
     "pr review": pr_review,
     "pr view": pr_view,
+    "repo view": repo_view,
+    "run view": run_view,
 }
 
 
 def main(words: list[str]) -> None:
-    if words == ["--version"]:
-        print("gh version 2.83.0 (2025-11-04)")
-        return
     # Calls at the same time happen one after the other, as on the real one's servers.
     with open(os.environ["FAKE_GH_STATE"] + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -426,6 +599,9 @@ def main(words: list[str]) -> None:
 
 def answer(words: list[str]) -> None:
     hub = GitHub(os.environ["FAKE_GH_STATE"])
+    if words == ["--version"]:
+        print(f"gh version {hub.version} (2025-11-04)")
+        return
     hub.state.setdefault("calls", []).append(words)
     hub.save()
     if hub.state.get("signed_out"):
@@ -443,18 +619,22 @@ def answer(words: list[str]) -> None:
     if hub.state.get("says") is not None:
         print(hub.state["says"])
         return
-    command = " ".join(words[:2])
+    command = " ".join(words[:1] if words[0] == "api" else words[:2])
     if command not in COMMANDS:
         die(f'unknown command "{command}" for "gh"')
-    remotes = subprocess.run(
-        ("git", "config", "--get-regexp", r"^remote\..*\.url$"), capture_output=True, text=True
-    )
-    if command.startswith("pr") and "github.com" not in remotes.stdout:
-        die(
-            "none of the git remotes configured for this repository point to a known GitHub host. "
-            "To tell gh about a new GitHub host, please use `gh auth login`"
+    call = Call(command, words[len(command.split()) :], hub.version)
+    if "--repo" in call.options:
+        named(hub, call.options["--repo"])
+    elif command.startswith(("pr", "run")):
+        remotes = subprocess.run(
+            ("git", "config", "--get-regexp", r"^remote\..*\.url$"), capture_output=True, text=True
         )
-    COMMANDS[command](hub, Call(command, words[2:]))
+        if hub.host not in remotes.stdout:
+            die(
+                "none of the git remotes configured for this repository point to a known GitHub "
+                "host. To tell gh about a new GitHub host, please use `gh auth login`"
+            )
+    COMMANDS[command](hub, call)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ class Task:
     rounds: frozenset[str] = frozenset()
     cost: float = 0.0
     reason: str | None = None
+    #: Whether a person decided where it is, and nothing happened to it since.
+    decided: bool = False
 
     @property
     def order(self) -> tuple[int, int, str]:
@@ -118,6 +120,8 @@ class Reference:
     #: Pull requests: id to [state, branch]; and the branches that exist, True once merged.
     prs: dict[str, list[str]] = field(default_factory=dict)
     branches: dict[str, bool] = field(default_factory=dict)
+    #: Pull requests whose end their tasks were told of.
+    followed: set[str] = field(default_factory=set)
     #: (code, since, until) while claiming pauses for everybody.
     hold: tuple[str, int, int | None] | None = None
 
@@ -254,7 +258,10 @@ class Reference:
 
     def _give_verdict(self, review: Task, run: Run, verdict: str) -> None:
         task = self.tasks.get(review.reviews or "")
-        if task is None or task.state != "done" or verdict != "changes_requested":
+        if task is None or task.state != "done":
+            return
+        task.decided = False
+        if verdict != "changes_requested":
             return
         task.rounds |= {run.id}
         if len(task.rounds) < self.config["review"]["max_rounds"]:
@@ -291,6 +298,26 @@ class Reference:
             if pr[0] == "open":
                 merged = self.branches.get(pr[1])
                 pr[0] = "closed" if merged is None else "merged" if merged else "open"
+
+        if self.good:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Reference 9.5: a merge by hand finishes the task, a closed pull request cancels it."""
+        for pr_id, (state, _) in self.prs.items():
+            task = next(
+                (t for t in self.tasks.values() if t.pr == pr_id and t.reviews is None), None
+            )
+            if state == "open" or pr_id in self.followed or task is None or task.state == "claimed":
+                continue
+            self.followed.add(pr_id)
+            if task.decided:
+                continue
+            if state == "merged" and task.state in ("incoming", "blocked", "failed"):
+                self._to(task, "done")
+                task.interruptions, task.reason = 0, None
+            elif state == "closed" and task.state in ("incoming", "blocked", "done"):
+                self.cancel(task)
 
     def start_all(
         self,
@@ -343,6 +370,7 @@ class Reference:
         memory.run, memory.last_started = run, now
         if task is not None:
             task.state, task.name, task.run, task.waits = "claimed", f"{task.id}.md", run.id, None
+            task.decided = False
 
     def named(self, agent: str, run_id: str) -> None:
         """Give the run that an agent has just begun its id."""
@@ -408,6 +436,7 @@ class Reference:
 
     def _to(self, task: Task, state: str) -> None:
         task.state, task.name, task.run, task.waits = state, f"{task.id}.md", None, None
+        task.decided = False
 
     def _back(self, task: Task, now: int, delay: float | None = None) -> None:
         self._to(task, "incoming")
@@ -418,6 +447,7 @@ class Reference:
     def retry(self, task: Task) -> None:
         self._to(task, "incoming")
         task.attempts, task.interruptions, task.cost, task.reason = 0, 0, 0.0, None
+        task.decided = True
 
     def cancel(self, task: Task) -> None:
         self._to(task, "failed")
@@ -425,6 +455,7 @@ class Reference:
 
     def move(self, task: Task, state: str) -> None:
         self._to(task, state)
+        task.decided = True
 
     def forget(self, task: Task) -> None:
         """A person deleted the file; a rival of the same id is the task from now on."""

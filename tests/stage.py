@@ -300,10 +300,11 @@ def make_template(folder: Path) -> None:
     (root / "README.md").write_text("# A project\n")
     git("add", ".")
     git("commit", "--quiet", "--message", "first")
-    made = [
-        git("commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", f"work {number}")
-        for number in range(COMMITS)
-    ]
+    made = []
+    for number in range(COMMITS):
+        blob = git("hash-object", "-w", "--stdin", text=f"{number}\n")
+        tree = git("mktree", text=f"100644 blob {blob}\twork-{number}.txt\n")
+        made.append(git("commit-tree", tree, "-p", "HEAD", "-m", f"work {number}"))
     code = main(["init", "--schedule", "none", "--no-commands", "--start", "--project", str(root)])
     assert code == 0
     (folder / "commits").write_text("\n".join(made))

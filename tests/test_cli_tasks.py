@@ -383,7 +383,7 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
         (("inbox", "answr"), 2, "did you mean 'answer'?"),
         (("inbox", "answer", "nope"), 2, "TEXT"),
         (("inbox", "answer", "nope", "yes"), 1, "no inbox item named 'nope'"),
-        (("inbox", "answer", "nope", " "), 2, "the answer is empty"),
+        (("inbox", "answer", "nope", " "), 2, "the text is empty"),
         (("inbox", "approve", "pr:9"), 1, "no inbox item named 'pr:9'"),
         (("inbox", "dismiss", "nope"), 1, "no inbox item named 'nope'"),
     ],
@@ -770,9 +770,7 @@ def test_what_is_not_in_the_inbox_is_refused_in_words_that_fit(
 def test_a_pull_request_that_no_review_approved_says_how_to_merge_it_all_the_same(
     cli: Cli, project: Layout
 ) -> None:
-    approved(project, add(cli))
-    record = Path(project.prs, "1.json")
-    record.write_text(record.read_text().replace('"approved"', "null"))
+    approved(project, add(cli), "none")
     done = cli("inbox", "approve", "#1")
     assert done.code == 1
     assert "pull request 1 does not wait for your approval: it is open, and no review" in done.err
@@ -870,7 +868,7 @@ def test_an_agent_that_the_scheduler_paused_is_dismissed_into_work(
     assert inbox(cli) == []
 
 
-def approved(layout: Layout, task_id: str) -> None:
+def approved(layout: Layout, task_id: str, verdict: str = "approved") -> None:
     root = Path(layout.root)
     git(root, "branch", f"agent/{task_id}")
     tree_id = git(root, "rev-parse", "HEAD^{tree}")
@@ -878,9 +876,11 @@ def approved(layout: Layout, task_id: str) -> None:
     git(root, "update-ref", f"refs/heads/agent/{task_id}", head)
     record = {
         "id": "1", "task": task_id, "branch": f"agent/{task_id}", "base": "main", "head": head,
-        "title": "Work", "state": "open", "verdict": "approved", "reviewed": head,
+        "title": "Work", "state": "open",
     }  # fmt: skip
     Path(layout.prs, "1.json").write_text(json.dumps(record))
+    store, given = FileStore(layout), {"reviewer": "r", "verdict": verdict, "head": head}
+    store.note(store.find(task_id), Entry("2026-01-02T03:04:05Z", "review", given))
 
 
 def test_an_approved_pull_request_waits_for_a_person_who_merges_it(
@@ -891,11 +891,7 @@ def test_an_approved_pull_request_waits_for_a_person_who_merges_it(
     approved(project, task_id)
     (item,) = inbox(cli)
     assert (item["id"], item["kind"], item["task"]) == ("pr:1", "approval", task_id)
-    assert item["since"] is None, "nothing says when it was reviewed"
-    store = FileStore(project)
-    reviewed = store.note(store.find(task_id), Entry("2026-01-02T03:04:05Z", "review", {}))
-    assert reviewed.state == "done"
-    assert inbox(cli)[0]["since"] == "2026-01-02T03:04:05Z"
+    assert item["since"] == "2026-01-02T03:04:05Z"
     merged: list[str] = []
     monkeypatch.setattr(
         pr_command, "merge_pull_request", lambda layout, pr: merged.append(pr) or ""

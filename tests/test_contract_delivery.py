@@ -69,7 +69,13 @@ def test_a_crash_during_the_push_repeats_nothing(world: World) -> None:
 
 def test_a_rejected_push_costs_an_attempt_and_ends_in_failed(world: World) -> None:
     world.create(retry={"max_attempts": 2, "backoff_seconds": 0})
-    hook(world, "pre-receive", "echo 'POLICY: no agents on Sundays' >&2; exit 1")
+    hook(
+        world,
+        "pre-receive",
+        "while read -r old new ref; do\n"
+        "git log -1 --format=%s $new | grep -q '^work on' || continue\n"
+        "echo 'POLICY: no work on Sundays' >&2; exit 1; done",
+    )
     world.script("default", {"steps": [["work_once"]]})
     task = world.add("Rejected")
     world.tick_until_in("failed", task)

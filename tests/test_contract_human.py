@@ -192,6 +192,7 @@ def test_read_commands_change_nothing_on_disk(world: World) -> None:
             ["inbox"],
             ["pr", "list"],
             ["pr", "show", "1"],
+            ["pr", "diff", "1"],
             ["clean", "--dry-run"],
             ["tick", "--dry-run"],
         )

@@ -90,6 +90,11 @@ CHANGES = [
     ["task", "move", "other", "done"],
     ["pr", "merge", "1"],
     ["pr", "close", "1"],
+    ["pr", "approve", "1"],
+    ["pr", "request-changes", "1", "No."],
+    ["pr", "merged", "1"],
+    ["pr", "checkout", "1"],
+    ["inbox", "reject", "1", "No."],
     ["inbox", "dismiss", "other"],
     ["clean"],
 ]

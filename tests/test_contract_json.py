@@ -96,6 +96,8 @@ STATUS = {
     "queue": dict.fromkeys(harness.STATES, WHOLE),
     "limits": MAP,
     "open_prs": maybe(WHOLE),
+    "open_prs_age_seconds": maybe(WHOLE),
+    "waiting_for_you": WHOLE,
     "agents": LIST,
     "running": LIST,
     "retrying": LIST,

@@ -269,7 +269,7 @@ def test_a_sign_in_is_seen_without_reading_it(
     ("text", "level", "message"),
     [
         ("exit 0", "ok", "github: the sign-in works"),
-        ("exit 1", "fail", "gh is not signed in"),
+        ("exit 1", "fail", "gh is not signed in to github.com"),
         ("sleep 60", "fail", "gh did not answer in time"),
     ],
 )
@@ -282,7 +282,9 @@ def test_the_forges_program_is_asked_for_its_sign_in(
     message: str,
 ) -> None:
     monkeypatch.setattr(probes, "PROBE_TIMEOUT", 1.0)
-    program(tools, "gh", f'test "$*" = "auth status" || exit 9\n{text}')
+    url = "https://github.com/example/project.git"
+    subprocess.run(("git", "remote", "add", "origin", url), cwd=healthy.root, check=True)
+    program(tools, "gh", f'test "$*" = "auth status --hostname github.com" || exit 9\n{text}')
     finding = probes.forge_program(healthy, Config(forge="github"), os.environ)
     assert (finding.level, finding.message) == (level, message)
 
@@ -297,6 +299,24 @@ def test_a_remote_on_github_without_gh_is_a_warning(
     subprocess.run(("git", "remote", "add", "origin", url), cwd=healthy.root, check=True)
     finding = probes.forge_program(healthy, Config(), os.environ)
     assert (finding.level, "pull requests stay local" in finding.message) == ("warn", True)
+
+
+@pytest.mark.parametrize(
+    ("forge", "code", "level", "said"),
+    [
+        ("auto", 1, "warn", "gh is not signed in to github.example.com: pull requests stay local"),
+        ("auto", 0, "ok", "github: the sign-in works"),
+        ("local", 0, "ok", "although the remote is on GitHub (github.example.com)"),
+    ],
+)
+def test_a_remote_on_github_with_a_local_forge_is_told(
+    healthy: Layout, tools: Path, forge: str, code: int, level: str, said: str
+) -> None:
+    url = "https://github.example.com/example/project.git"
+    subprocess.run(("git", "remote", "add", "origin", url), cwd=healthy.root, check=True)
+    program(tools, "gh", f"exit {code}")
+    finding = probes.forge_program(healthy, Config(forge=forge), os.environ)
+    assert (finding.level, said in finding.message) == (level, True)
 
 
 def test_a_remote_that_answers_is_fine_and_one_that_is_gone_a_fault(

@@ -403,9 +403,9 @@ def hub(world: World) -> Forge:
 
 #: While `gh` hangs, it has a second: nobody wants to wait for the product's minute.
 IMPATIENT = """
-from orchestrator.pulls import github
+from orchestrator.pulls import gh, github
 if os.path.exists({mode!r}):
-    github.GH_TIMEOUT = github.GH_TICK_TIMEOUT = 1.0
+    gh.TIMEOUT = github.TICK_TIMEOUT = 1.0
 """
 
 

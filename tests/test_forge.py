@@ -198,11 +198,16 @@ def test_a_remote_out_of_reach_closes_and_merges_nothing(
     repo: Path, remote: Path, local: Local, layout: Layout
 ) -> None:
     local.open(wanted(branch(repo, "agent/T1")), "")
+    # A push that was killed at its end leaves no word here of the branch that the remote has.
+    local.open(wanted(branch(repo, "agent/T2"), "agent/T2"), "")
+    sh(repo, "update-ref", "-d", "refs/remotes/origin/agent/T2")
     remote.rename(remote.with_name("gone.git"))
     problems: list[Problem] = []
     prs = states.refresh(layout, Config(forge="local"), problems)
     assert prs is not None
-    assert [pr.state for pr in prs] == ["open"]
+    assert [pr.state for pr in prs] == ["open", "open"]
+    known = states.known(layout, Config(forge="local"))
+    assert [pr.state for pr in known or ()] == ["open", "open"]
     assert [problem.code for problem in problems] == ["remote_unreachable"]
 
 
@@ -218,6 +223,11 @@ def test_a_remote_out_of_reach_closes_and_merges_nothing(
         ("ssh://git@github.com/owner/repo.git", True, "github"),
         ("https://person@github.com/owner/repo.git", True, "github"),
         ("https://x-access-token:secret@github.com/owner/repo.git", True, "github"),
+        ("https://GitHub.com/owner/repo", True, "github"),
+        ("org-123@github.com:owner/repo.git", True, "github"),
+        ("ssh://git@ssh.github.com:443/owner/repo.git", True, "github"),
+        ("git@ssh.github.com:443/owner/repo.git", True, "github"),
+        ("https://code.example.com/owner/repo.git", True, "github"),
         ("https://github.com/owner/repo", False, "local"),
         ("https://gitlab.com/owner/repo.git", True, "local"),
         ("https://github.com.example.org/owner/repo", True, "local"),
@@ -240,7 +250,9 @@ def test_auto_means_github_where_the_remote_and_gh_are(
     folder.mkdir()
     (folder / "git").symlink_to(shutil.which("git") or "")
     if with_gh:
-        (folder / "gh").write_text("#!/bin/sh\n")
+        # It has sign-ins for two hosts.
+        text = '#!/bin/sh\ncase "$4" in github.com | code.example.com) ;; *) exit 1 ;; esac\n'
+        (folder / "gh").write_text(text)
         (folder / "gh").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
     if url:
@@ -274,7 +286,9 @@ class Hub:
 
 
 @pytest.fixture
-def hub(repo: Path, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+def hub(
+    repo: Path, remote: Path, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Hub:
     folder, fake = tmp_path / "bin", Path(__file__).with_name("fake_gh.py")
     folder.mkdir()
     (folder / "gh").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{fake}" "$@"\n')
@@ -309,11 +323,11 @@ def test_a_pull_request_on_github_is_opened_once_and_found_afterwards(hub: Hub) 
 def test_a_crash_after_github_took_it_opens_no_second_one(hub: Hub) -> None:
     head = branch(hub.repo, "agent/T1")
     hub.set(die_after_create=True)
-    with pytest.raises(SystemFault):
-        hub.forge.open(wanted(head), "body")
-    hub.set(die_after_create=False)
+    assert hub.forge.open(wanted(head), "body").id == "1"
+    files.remove_tree(hub.forge.book.folder)
     assert hub.forge.open(wanted(head), "body").id == "1"
     assert len(hub.state["prs"]) == 1
+    assert hub.calls().count("pr create") == 1
 
 
 TEXTS = ["--web", "-", "@file", "ünï ☃\n\nlines", "`$(touch x)`", "a\tb", '"quoted"', "#1 fixes #2"]
@@ -343,14 +357,35 @@ def test_the_task_is_found_whatever_the_text_says(hub: Hub) -> None:
     assert hub.forge.open(wanted(head), body).task == "T1"
 
 
-def test_only_the_agents_branches_are_listed_in_every_state(hub: Hub) -> None:
-    for number, state in enumerate(("OPEN", "MERGED", "CLOSED"), 1):
+def person_says(
+    hub: Hub, verdict: str, commit: str | None = None, pr: int = 0, **more: Any
+) -> None:
+    """Let a person review a pull request on GitHub."""
+    prs = hub.state["prs"]
+    reviews = prs[pr]["reviews"]
+    reviews.append(
+        {
+            "author": {"login": "ada"},
+            "authorAssociation": "MEMBER",
+            "body": "So it is.",
+            "state": verdict,
+            "submittedAt": f"2026-01-02T00:00:{len(reviews):02}Z",
+            "commit": {"oid": commit or prs[pr]["headRefOid"]},
+            **more,
+        }
+    )
+    hub.set(prs=prs)
+
+
+def test_only_pull_requests_with_a_record_are_listed_in_every_state(hub: Hub) -> None:
+    for number in range(1, 4):
         hub.forge.open(wanted(branch(hub.repo, f"agent/T{number}"), f"agent/T{number}"), "")
-        prs = hub.state["prs"]
-        prs[-1]["state"] = state
-        hub.set(prs=prs)
-    head = branch(hub.repo, "persons-own")
-    hub.forge.open(wanted(head, "persons-own"), "")
+    prs = hub.state["prs"]
+    prs[1]["state"], prs[2]["state"] = "MERGED", "CLOSED"
+    for name in ("persons-own", "agent/of-a-person"):
+        branch(hub.repo, name)
+        prs.append({**prs[0], "number": len(prs) + 1, "headRefName": name})
+    hub.set(prs=prs)
     assert [(pr.id, pr.state) for pr in hub.forge.refresh()] == [
         ("1", "open"),
         ("2", "merged"),
@@ -358,33 +393,81 @@ def test_only_the_agents_branches_are_listed_in_every_state(hub: Hub) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("decision", "verdict"),
-    [
-        ("APPROVED", "approved"),
-        ("CHANGES_REQUESTED", "changes_requested"),
-        ("REVIEW_REQUIRED", None),
-    ],
-)
-def test_a_review_on_github_is_the_verdict(hub: Hub, decision: str, verdict: str | None) -> None:
+def test_the_decision_of_github_is_not_the_verdict(hub: Hub) -> None:
     hub.forge.open(wanted(branch(hub.repo, "agent/T1")), "")
     prs = hub.state["prs"]
-    prs[0]["reviewDecision"] = decision
+    prs[0]["reviewDecision"] = "APPROVED"
     hub.set(prs=prs)
-    assert hub.forge.show("1").verdict == verdict
+    assert hub.forge.show("1").verdict is None
+    assert hub.forge.show("1").reviews == ()
 
 
-def test_an_agents_verdict_is_a_comment_for_github_lets_nobody_review_his_own(hub: Hub) -> None:
+def test_reviews_of_people_who_may_write_are_read_with_their_commits(hub: Hub) -> None:
+    first = branch(hub.repo, "agent/T1")
+    hub.forge.open(wanted(first), "")
+    person_says(hub, "APPROVED")
+    branch(hub.repo, "agent/T1", "more\n")
+    for verdict in ("COMMENTED", "DISMISSED", "PENDING"):
+        person_says(hub, verdict)
+    person_says(hub, "APPROVED", authorAssociation="CONTRIBUTOR", author={"login": "eve"})
+    person_says(hub, "CHANGES_REQUESTED", authorAssociation="OWNER", author={"login": "bob"})
+    (pr,) = hub.forge.refresh()
+    assert [(r.by, r.kind, r.verdict, r.commit) for r in pr.reviews] == [
+        ("ada", "person", "approved", first),
+        ("bob", "person", "changes_requested", first),
+    ]
+    assert pr == hub.forge.book.get("1")
+
+
+def agents(verdict: str, commit: str, text: str = "The tests lie.") -> Given:
+    return Given("rev-1", "agent", verdict, commit, text)
+
+
+def test_a_verdict_is_a_comment_where_github_refuses_a_review_of_ones_own(hub: Hub) -> None:
     head = branch(hub.repo, "agent/T1")
     hub.forge.open(wanted(head), "")
-    hub.forge.post(
-        hub.forge.show("1"), Given("rev-1", "agent", "changes_requested", head, "The tests lie.")
-    )
+    for _ in range(2):
+        hub.forge.post(hub.forge.show("1"), agents("changes_requested", head))
     (comment,) = hub.state["prs"][0]["comments"]
     assert head[:12] in comment["body"]
     assert "changes requested" in comment["body"]
     assert "The tests lie." in comment["body"]
-    assert "pr review" not in hub.calls()
+    assert hub.state["prs"][0]["reviews"] == []
+
+
+@pytest.mark.parametrize("verdict", ["approved", "changes_requested"])
+def test_a_verdict_is_a_review_where_github_allows_it_once(hub: Hub, verdict: str) -> None:
+    head = branch(hub.repo, "agent/T1")
+    hub.forge.open(wanted(head), "")
+    prs = hub.state["prs"]
+    prs[0]["author"] = {"login": "a-bot"}
+    hub.set(prs=prs)
+    for _ in range(2):
+        hub.forge.post(hub.forge.show("1"), agents(verdict, head))
+    (review,) = hub.state["prs"][0]["reviews"]
+    assert (review["state"], review["commit"]["oid"]) == (verdict.upper(), head)
+    assert hub.state["prs"][0]["comments"] == []
+    assert hub.forge.show("1").reviews == (), "what the product posted is no person's review"
+
+
+def test_a_verdict_on_a_commit_that_is_no_longer_the_head_is_no_review(hub: Hub) -> None:
+    head = branch(hub.repo, "agent/T1")
+    pr = hub.forge.open(wanted(head), "")
+    prs = hub.state["prs"]
+    prs[0]["author"] = {"login": "a-bot"}
+    hub.set(prs=prs)
+    branch(hub.repo, "agent/T1", "more\n")
+    hub.forge.post(pr, agents("approved", head))
+    assert hub.state["prs"][0]["reviews"] == []
+    assert head[:12] in hub.state["prs"][0]["comments"][0]["body"]
+
+
+def test_a_text_that_github_finds_too_long_is_cut(hub: Hub) -> None:
+    head = branch(hub.repo, "agent/T1")
+    pr = hub.forge.open(wanted(head), "")
+    hub.forge.post(pr, agents("approved", head, "long " * 20_000))
+    (comment,) = hub.state["prs"][0]["comments"]
+    assert "characters left out" in comment["body"]
 
 
 def test_a_verdict_that_was_given_before_a_crash_is_not_given_again(hub: Hub) -> None:
@@ -410,7 +493,7 @@ def test_only_the_reviewed_commit_is_merged(hub: Hub) -> None:
     branch(hub.repo, "agent/T1", "sneaked in\n")
     with pytest.raises(OrchestratorError) as refused:
         hub.forge.merge(hub.forge.show("1"), head, "merge", pytest.fail)
-    assert "Head branch was modified" in refused.value.message
+    assert refused.value.code == "not_reviewed"
 
 
 FAULTS: dict[str, Callable[[Hub], object]] = {
@@ -434,8 +517,12 @@ def test_a_forge_that_fails_is_nobodys_fault(hub: Hub, name: str) -> None:
     assert states.refresh(Layout(str(hub.repo)), Config(forge="github"), []) is None
 
 
-def test_without_gh_the_next_step_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
+def test_without_gh_the_next_step_is_named(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "git").symlink_to(shutil.which("git") or "")
+    monkeypatch.setenv("PATH", str(tmp_path / "only"))
     with pytest.raises(SystemFault) as fault:
         hub.forge.refresh()
     assert "gh" in (fault.value.hint or "")

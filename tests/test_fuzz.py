@@ -31,12 +31,15 @@ from orchestrator.config import role_file as roles
 from orchestrator.errors import ConfigError, OrchestratorError, TaskFileError
 from orchestrator.git import overlap
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Role, Task
+from orchestrator.model import Config, Given, PullRequest, Role, Task
 from orchestrator.project import agent_memory, faults
 from orchestrator.project import events as project_events
 from orchestrator.project import run_record as run_records
-from orchestrator.pulls import states
+from orchestrator.pulls import github_adoption, github_repo
+from orchestrator.pulls.book import Book
+from orchestrator.pulls.gh import Gh
 from orchestrator.pulls.github import GitHub
+from orchestrator.pulls.github_repo import Repository
 from orchestrator.pulls.local import Local
 from orchestrator.schedule import cron
 from orchestrator.schedule.entry import Entry
@@ -157,7 +160,7 @@ def hold(data: bytes, folder: Path) -> None:
 def pull_request(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.prs, "1.json").write_bytes(data)
-    for pr in Local(found, Config()).list():
+    for pr in Local(found, Config()).refresh():
         assert pr.id == "1"
 
 
@@ -167,19 +170,37 @@ def diff(data: bytes, folder: Path) -> None:
     assert overlap.touched(found, found) == sorted(found.files)
 
 
-def remembered_pull_requests(data: bytes, folder: Path) -> None:
+def earlier_pull_requests(data: bytes, folder: Path) -> None:
     found = layout(folder)
-    Path(states._memory(found)).write_bytes(data)
-    states._remembered(found)
+    for name in ("prs.json", "forge.json"):
+        Path(found.cache, name).write_bytes(data)
+    github_repo.find(found, [])
+    github_adoption.adopt(found, Book(found.prs), lambda _: None)
 
 
-def gh(data: bytes, _: Path) -> None:
-    forge_ = GitHub(Layout("/"), Config())
-    forge_._run = lambda *_, **__: data.decode(errors="replace")  # type: ignore[method-assign]
-    with contextlib.suppress(OrchestratorError):
-        forge_.list()
-    with contextlib.suppress(OrchestratorError):
-        forge_.show("1")
+def gh(data: bytes, folder: Path) -> None:
+    class Said(Gh):
+        def run(self, *_: str, **__: object) -> str:
+            return data.decode(errors="replace")
+
+    forge_ = GitHub(layout(folder), Config())
+    forge_.__dict__ |= {"_repository": Repository("github.com", "o", "r"), "_fork": None}
+    forge_.__dict__["_gh"] = Said("/", str(folder), "github.com")
+    pr = PullRequest("1", "T1", "agent/T1", "main", "a" * 40, "Fix", "open")
+    forge_.book.write(pr, "")
+    review = Given("rev", "agent", "approved", "a" * 40)
+    asked: list[Callable[[], object]] = [
+        forge_.refresh,
+        lambda: forge_.show("1"),
+        lambda: forge_.feedback(pr),
+        lambda: forge_.open(pr, "body"),
+        lambda: forge_.post(pr, review),
+        forge_.methods,
+        lambda: forge_.merge(pr, "a" * 40, "merge", str),
+    ]
+    for ask in asked:
+        with contextlib.suppress(OrchestratorError):
+            ask()
 
 
 def idle_stamp(data: bytes, folder: Path) -> None:
@@ -204,6 +225,37 @@ def crontab_block(data: bytes, _: Path) -> None:
 
 # --- what they are given -----------------------------------------------------------------------
 
+GH_ROW = {
+    "number": 1,
+    "headRefName": "agent/T1",
+    "baseRefName": "main",
+    "headRefOid": "a" * 40,
+    "title": "x",
+    "state": "OPEN",
+    "url": "u",
+    "body": "b",
+    "isCrossRepository": False,
+    "headRepositoryOwner": {"login": "o"},
+    "mergeCommit": {"oid": "b" * 40},
+    "reviews": [
+        {
+            "author": {"login": "ada"},
+            "authorAssociation": "OWNER",
+            "state": "APPROVED",
+            "submittedAt": "2026-01-01T00:00:00Z",
+            "commit": {"oid": "a" * 40},
+        }
+    ],
+    "statusCheckRollup": [
+        {
+            "name": "ci",
+            "status": "COMPLETED",
+            "conclusion": "FAILURE",
+            "detailsUrl": "/actions/runs/1",
+        },
+        {"context": "lint", "state": "FAILURE", "startedAt": "2026-01-01T00:00:00Z"},
+    ],
+}
 FILES: dict[str, tuple[Target, list[Any]]] = {
     "task file": (task_file, [
         b"# [T1] Fix\n\nROLE: implement\nPRIORITY: P1\nDEPENDS_ON: A, B\n\n## x\nBody\n",
@@ -259,14 +311,24 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
         {"id": "1", "task": "t", "branch": "agent/x", "base": "main", "head": "a" * 40,
          "title": "x", "state": "open", "verdict": None, "url": None, "reviewed": None},
     ]),
-    "remembered": (remembered_pull_requests, [{"prs": [{"id": "1", "task": None}]}]),
     "diff": (diff, [
         b"diff --git a/x b/x\nindex 1..2\n--- a/x\n+++ b/x\n@@ -1,2 +3 @@ f\n-a\n-b\n+c\n",
         b'diff --git "a/\\303\\274" "b/\\303\\274"\nnew file mode 100644\n@@ -0,0 +1 @@\n+x\n',
     ]),
+    "earlier": (earlier_pull_requests, [
+        {"prs": [{"id": "1", "task": None}]},
+        {"key": "x", "asked": 1.0, "host": "h", "owner": "o", "name": "n", "known": True},
+    ]),
     "gh": (gh, [
-        [{"number": 1, "headRefName": "agent/x", "baseRefName": "main", "headRefOid": "a" * 40,
-          "title": "x", "state": "OPEN", "url": "u", "reviewDecision": "", "body": "b"}],
+        [GH_ROW],
+        GH_ROW,
+        {"headRefOid": "a", "reviews": [{"body": "b"}], "comments": [{"body": "b"}]},
+        {"mergeCommitAllowed": True, "squashMergeAllowed": False, "rebaseMergeAllowed": None},
+        {"data": {"repository": {"pullRequest": {"reviewThreads": {"nodes": [
+            {"id": "T", "isResolved": False, "path": "x", "line": 1, "comments": {"totalCount": 1,
+             "nodes": [{"author": {"login": "a"}, "authorAssociation": "OWNER", "body": "b"}]}}]},
+            "commits": {"nodes": [{"commit": {"statusCheckRollup": {"contexts": {"nodes": [
+                {"name": "ci", "isRequired": True}]}}}}]}}}}},
     ]),
     "idle stamp": (idle_stamp, [b"2\x001.0\x002.0\x00/x\x001 2 3", b"2\x00nan\x00inf\x00/x\x00-"]),
     "crontab": (crontab_block, [

@@ -180,7 +180,7 @@ def test_no_hook_signature_or_monitor_of_the_users_runs_on_our_bookkeeping(
     }
     worktree_commands.detach(str(path), base)
     worktree_commands.clean(str(path))
-    assert worktree_commands.merge(str(path), kept, "A merge") is None
+    assert isinstance(worktree_commands.join(str(path), base, kept, "merge", "A merge"), str)
     assert worktree_commands.state(str(path)).dirty is False
     worktree_commands.remove(root, str(path))
     assert list(hostile.iterdir()) == []
@@ -671,7 +671,8 @@ def test_a_merge_is_made_by_us_in_a_detached_worktree(repo: Path, tmp_path: Path
     right = commit(repo, "right.txt")
     path = tmp_path / "w"
     worktree_commands.add(str(repo), str(path), left)
-    assert worktree_commands.merge(str(path), right, "Both") is None
+    made = worktree_commands.join(str(path), left, right, "merge", "Both")
+    assert made == head(path)
     assert sh(path, "log", "-1", "--format=%an|%cn|%s|%P") == (
         f"orchestrator|orchestrator|Both|{left} {right}"
     )
@@ -685,7 +686,7 @@ def test_a_conflict_is_named_and_undone(repo: Path, tmp_path: Path) -> None:
     right = commit(repo, "ünï file.txt", "right\n")
     path = tmp_path / "w"
     worktree_commands.add(str(repo), str(path), left)
-    said = worktree_commands.merge(str(path), right, "Both")
-    assert said
-    assert "ünï file.txt" in said
+    for method in ("merge", "squash", "rebase"):
+        said = worktree_commands.join(str(path), left, right, method, "Both")
+        assert said == ["ünï file.txt"], method
     assert worktree_commands.state(str(path)) == (left, None, False)

@@ -300,6 +300,7 @@ def test_any_record_of_a_pull_request_is_shown_or_passed_over(
     for words in (
         ("pr", "list"),
         ("pr", "show", "1"),
+        ("pr", "diff", "1"),
         ("status",),
         ("inbox",),
         ("clean", "--dry-run"),
@@ -308,6 +309,8 @@ def test_any_record_of_a_pull_request_is_shown_or_passed_over(
         assert done.code in (0, 1), words
         assert "\x1b" not in done.out + done.err
     assert cli("tick").code == 0
+    assert cli("pr", "approve", "1").code in (0, 1)
+    assert cli("pr", "checkout", "1").code in (0, 1)
     assert cli("pr", "merge", "1").code in (0, 1)
     assert cli("pr", "close", "1").code in (0, 1)
 

@@ -428,6 +428,7 @@ def test_a_branch_that_is_gone_lets_the_others_land(world: World) -> None:
     sh(world.repo, "update-ref", "-d", "refs/heads/agent/T1")
     said = world.land()
     assert [line.split()[0] for line in said] == ["could", "merged"]
+    states.refresh(world.layout, world.config, [])
     assert world.state(pr)[0] == "closed"
 
 
@@ -633,3 +634,18 @@ def test_who_is_sent_back_starts_with_his_attempts_afresh_and_the_feedback(alone
     task = judge(alone, "changes_requested", feedback="The tests lie.")
     assert (task.attempts, task.not_before, task.pr) == (0, None, "1")
     assert "The tests lie." in str(alone.store.read(task).history)
+
+
+def test_a_conflict_goes_back_once_though_a_person_approved_the_head(world: World) -> None:
+    pr = world.deliver("T1", {"same.txt": "1\n"}, approved=False)
+    world.push_to_main({"same.txt": "2\n"})
+    given = Given("Ann", "person", "approved", pr.head, settles=True)
+    task = world.store.find("T1")
+    review.record_verdict(world.store, world.config, task, given, now=NOW - 1, run="person-1")
+    assert "conflicts with main" in world.land()[0]
+    assert world.store.find("T1").state == "incoming"
+    assert world.land(1000) == []
+    again = given._replace(by="Bob")
+    task = world.store.find("T1")
+    review.record_verdict(world.store, world.config, task, again, now=NOW + 2000, run="person-2")
+    assert len(world.land(3000)) == 1, "a new approval is a new try"

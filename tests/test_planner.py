@@ -492,6 +492,26 @@ def test_rework_that_cannot_run_yet_does_not_let_new_work_through_the_limit() ->
     assert world.decision() == "backoff"
 
 
+@pytest.mark.parametrize(
+    ("heads", "ends"),
+    [
+        ({"7": "c1"}, None),
+        ({"7": "c2"}, "superseded"),
+        ({}, "pull_request_not_open"),
+        (None, None),
+    ],
+)
+def test_a_review_of_a_commit_that_is_not_the_head_ends(
+    heads: dict[str, str] | None, ends: str | None
+) -> None:
+    review = task("R1", "review", pr="7", reviews="T1", head="c1")
+    world = World(agents=[Agent("rev", "reviewer", 0)], waiting=[review])
+    world.snapshot["open_heads"] = heads
+    assert world.decision() == ("no_matching_task" if ends else "start R1")
+    ended = [action.reason for action in world.plan() if action.action == "finish"]
+    assert ended == ([ends] if ends else [])
+
+
 def test_a_claimed_task_with_a_pull_request_or_a_reviewers_is_not_counted_twice() -> None:
     world = World(claimed=[claimed("C1", pr="1"), claimed("C2", "review"), claimed("C3", "draw")])
     world.snapshot["open_prs"] = 9
@@ -678,6 +698,7 @@ VERDICT_TABLE: list[tuple[str, int, int, str, float | None, bool]] = [
     ("usage_limit", 2, 0, "requeue", None, False),
     ("system_fault", 2, 5, "requeue", None, False),
     ("stopped", 2, 1, "requeue", None, False),
+    ("moved", 2, 1, "requeue", None, False),
     ("interrupted", 0, 0, "requeue", None, False),
     ("interrupted", 2, 0, "requeue", None, False),
     ("interrupted", 0, 1, "requeue", 10, True),
@@ -1063,7 +1084,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             mostly(None, st.sampled_from([FAULT, LIMIT, LIMIT._replace(until=NOW - 1)])),
         ),
         may_start=draw(mostly(True, st.just(False))),
-        open_pr_ids=draw(mostly(None, st.frozensets(st.sampled_from(["1", "2"])))),
+        open_heads=draw(mostly(None, st.dictionaries(st.sampled_from("12"), names))),
         forced=draw(mostly({}, st.dictionaries(st.just("a1"), st.none() | names))),
     )
 

@@ -519,6 +519,7 @@ def test_a_review_sends_the_work_back_and_the_next_one_approves_it(project: Proj
     # One branch, one pull request, both commits, the verdict on the last one.
     branch = "agent/TASK-1-make-two-a-2"
     assert project.git("rev-parse", f"{branch}~1") == reviewed
+    project.wait_until(lambda: project.pull_request()["verdict"] == "approved")
     pr = project.pull_request()
     head = project.remote_branches()[branch]
     assert (pr["state"], pr["verdict"], pr["reviewed"], pr["head"]) == (

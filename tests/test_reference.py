@@ -122,7 +122,7 @@ def written_commands() -> dict[str, Usage]:
     found = {}
     for usage, _ in rows(section("## 5. Commands")):
         text = usage.strip("`")
-        words = re.match(r"[a-z]+( [a-z]+(?![a-z]*=))*", text)
+        words = re.match(r"[a-z]+( [a-z]+(-[a-z]+)*(?![a-z]*=))*", text)
         assert words, usage
         rest = text[words.end() :]
         options = frozenset(re.findall(r"--[a-z][a-z-]*", rest))

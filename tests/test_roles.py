@@ -41,6 +41,14 @@ HISTORY = [
     {"at": "2026-05-01T10:20:00Z", "kind": "question", "text": "Are tabs blank?"},
     {"at": "2026-05-01T11:00:00Z", "kind": "answer", "text": "Yes: whatever str.strip takes."},
 ]
+ROUND = {
+    "at": "2026-04-30T09:00:00Z",
+    "kind": "finding",
+    "text": "1. blanks",
+    "by": "rev-1",
+    "commit": HEAD_COMMIT,
+    "decided": "2026-04-30T10:00:00Z",
+}
 REVIEW = prompts.UnderReview(
     "7",
     "agent/TASK-a1b2c3d4-add-input-validation",
@@ -215,6 +223,8 @@ def test_a_reviewer_of_no_known_pull_request_is_still_told_what_to_read(
 def test_every_role_can_be_rendered_in_every_situation(shipped: dict[str, Role], name: str) -> None:
     for task in (None, a_task()):
         for review in (None, REVIEW):
+            if review:
+                review = review._replace(rounds=[ROUND], since=HEAD_COMMIT)
             for history in ([], HISTORY):
                 for resumed in (False, True):
                     given = variables(
@@ -271,7 +281,8 @@ HOSTILE = [
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_no_text_of_others_gets_out_of_its_fence(shipped: dict[str, Role], hostile: str) -> None:
     entry = {"at": "2026-05-01T09:00:00Z", "kind": "attempt", "text": hostile}
-    review = REVIEW._replace(task_title=hostile, task_body=hostile, branch=hostile)
+    told = [{**entry, "kind": "finding", "by": hostile, "commit": hostile, "decided": hostile}]
+    review = REVIEW._replace(task_title=hostile, task_body=hostile, branch=hostile, rounds=told)
     given = variables(
         shipped["implementer"],
         task=a_task(title=hostile),
@@ -282,7 +293,8 @@ def test_no_text_of_others_gets_out_of_its_fence(shipped: dict[str, Role], hosti
     for text in (prompts.instructions(given), prompts.prompt(given)):
         blocks, outside = quoted(text)
         evil = [line for line in outside.split("\n") if "EVIL" in line]
-        assert all(line.startswith("- Its branch: `") for line in evil)
+        inline = ("- Its branch: `", "By `", "**Decided**: a person settled this finding at `")
+        assert all(line.startswith(inline) for line in evil)
         assert any("EVIL" in block for block in blocks)
 
 
@@ -317,13 +329,13 @@ def test_a_task_of_the_largest_size_still_fits(shipped: dict[str, Role]) -> None
         task=a_task(title=huge),
         body="`" * 1_000_000,
         history=[entry] * 300,
-        review=REVIEW._replace(task_body=huge),
+        review=REVIEW._replace(task_body=huge, rounds=[{**ROUND, "text": huge[:200_000]}] * 60),
         global_instructions=huge,
     )
     text = prompts.instructions(given)
     assert len(text.encode()) <= template_texts.MAX_OUTPUT
     assert "characters left out" in text
-    assert "250 earlier entries are left out" in text
+    assert "310 earlier entries are left out" in text
     assert len(prompts.prompt(given)) < 20_000
 
 

@@ -6,9 +6,13 @@ import contextlib
 import os
 import sys
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.model import Role
 from orchestrator.tasks.task_file import MAX_TASK_BYTES
+
+#: Characters of an answer: it leads every later prompt of its task.
+MAX_ANSWER = 64 * 1024
+HELP = "your words; - reads standard input"
 
 
 def read(path: str, within: str | None = None) -> str:
@@ -33,6 +37,20 @@ def read(path: str, within: str | None = None) -> str:
     except UnicodeDecodeError as error:
         message, hint = f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8"
     raise OrchestratorError(message, hint, code="text_unreadable")
+
+
+def answer(given: str) -> str:
+    """Return a person's answer or review: the argument itself, or standard input for `-`.
+
+    Raises OrchestratorError.
+    """
+    text = read("-") if given == "-" else given
+    if not text.strip():
+        raise UsageError("the text is empty", "say it in a few words, or give - for standard input")
+    if len(text) > MAX_ANSWER:
+        hint = "put the details into a file, and name the file in the text"
+        raise OrchestratorError("the text is over 64 KiB", hint, code="too_long")
+    return text.strip()
 
 
 def check_size(data: bytes) -> None:

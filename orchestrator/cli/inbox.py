@@ -6,14 +6,12 @@ from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import argument, command
-from orchestrator.errors import NotFound, OrchestratorError, UsageError
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.pulls import states
 from orchestrator.tasks import stores
-from orchestrator.tick.inbox import Item, items
+from orchestrator.tick.inbox import Item, items, next_step
 
-#: Characters of an answer: it leads every later prompt of its task.
-MAX_ANSWER = 64 * 1024
 ID = argument("id", metavar="ID", help="the id of an item, as `orchestrator inbox` shows it")
 
 
@@ -24,6 +22,7 @@ def inbox(arguments: Namespace) -> None:
     examples:
       orchestrator inbox
       orchestrator inbox answer TASK-a1b2c3d4 'Keep the old format.'
+      orchestrator inbox reject pr:3 'Keep the old name of the option.'
     """
     layout = context.reading(arguments)
     found = items(layout, *context.look(layout))
@@ -32,27 +31,9 @@ def inbox(arguments: Namespace) -> None:
         about = f" ({item.task})" if item.task not in (None, item.id) else ""
         lines.append(f"{item.id}  {item.kind}{about}  {item.since or ''}".rstrip())
         lines += [f"  {line}" for line in item.text.splitlines()]
-        lines.append(f"  -> {_next_step(layout, item)}")
+        lines.append(f"  -> {next_step(layout, item)}")
     rows = [item._asdict() for item in found]
     output.answer(arguments, rows, *(lines or ["nothing waits for you"]))
-
-
-def _next_step(layout: Layout, item: Item) -> str:
-    if item.kind == "approval":
-        return f"orchestrator inbox approve {item.id}"
-    if item.agent:
-        return f"orchestrator agent resume {item.agent}"
-    if item.kind == "question":
-        return f"orchestrator inbox answer {item.id} 'TEXT'"
-    try:
-        state = stores.of_project(layout).find(item.id).state
-    except NotFound:  # another process has moved it
-        return f"orchestrator explain {item.id}"
-    first = {
-        "blocked": f"inbox answer {item.id} 'TEXT'",
-        "incoming": f"task cancel {item.id}",
-    }.get(state, f"task retry {item.id}")
-    return f"orchestrator {first}; or: orchestrator inbox dismiss {item.id}"
 
 
 def _item(layout: Layout, name: str) -> Item:
@@ -70,12 +51,7 @@ def _item(layout: Layout, name: str) -> Item:
 def answer(arguments: Namespace) -> None:
     """Answer a task's question: the task returns to the queue; its next prompt has the answer."""
     layout = context.changing(arguments)
-    text = body_text.read("-") if arguments.text == "-" else arguments.text
-    if not text.strip():
-        raise UsageError("the answer is empty", "for example: orchestrator inbox answer ID 'Yes.'")
-    if len(text) > MAX_ANSWER:
-        hint = "put the details into a file, and name the file in the answer"
-        raise OrchestratorError("the answer is over 64 KiB", hint, code="too_long")
+    text = body_text.answer(arguments.text)
     store = stores.of_project(layout)
     with store.change():
         try:
@@ -86,15 +62,19 @@ def answer(arguments: Namespace) -> None:
             message = f"task {task.id} has no open question: it is in {task.state}"
             hint = f"see: orchestrator task show {task.id}"
             raise OrchestratorError(message, hint, code="wrong_state")
-        store.move(task, "incoming", context.entry("answered", text=text.strip()))
+        store.move(task, "incoming", context.entry("answered", text=text))
     context.record_event(layout, "answered", task=task.id)
     _report(arguments, task.id, "is in incoming again, with your answer")
 
 
 def _no_task(item: Item) -> OrchestratorError:
     """Return why an item that is not a task cannot be answered."""
-    what, hint = "a pull request", f"orchestrator inbox approve {item.id}, or dismiss it"
-    if item.kind != "approval":
+    if item.kind == "approval":
+        what = "a pull request"
+        hint = f"orchestrator inbox approve {item.id}, reject {item.id} 'TEXT', or dismiss it"
+    elif item.agent is None:
+        what, hint = "a fault of the system", "see: orchestrator doctor"
+    else:
         what = "an agent"
         hint = f"add a task that says what to do, then: orchestrator inbox dismiss {item.id}"
     return OrchestratorError(f"{item.id} is {what}; only a task can be answered", hint)
@@ -102,7 +82,7 @@ def _no_task(item: Item) -> OrchestratorError:
 
 @command("inbox approve", ID)
 def approve(arguments: Namespace) -> None:
-    """Merge a pull request that a review approved.
+    """Merge a pull request that a review approved; this is your approval, too.
 
     examples:
       orchestrator inbox approve pr:3
@@ -115,12 +95,14 @@ def approve(arguments: Namespace) -> None:
         raise
     if item.kind != "approval":
         message = f"{item.id} is not a pull request that waits for approval"
-        hint = f"try: {_next_step(layout, item)}"
+        hint = f"try: {next_step(layout, item)}"
         raise OrchestratorError(message, hint, code="wrong_state")
-    from orchestrator.cli import pr
+    from orchestrator.cli import pr, pr_review
 
-    pr.merge_pull_request(layout, item.id.removeprefix("pr:"))
-    _report(arguments, item.id, "is merged")
+    number = item.id.removeprefix("pr:")
+    pr_review.give(layout, number, "approved")
+    merged = pr.merge_pull_request(layout, number)
+    _report(arguments, item.id, "is merged" if merged else "is merged as soon as the forge can")
 
 
 def _refuse_unapproved(layout: Layout, name: str) -> None:
@@ -130,10 +112,35 @@ def _refuse_unapproved(layout: Layout, name: str) -> None:
     for pr in (pr for pr in known if pr.id == number):
         said, hint = pr.state, f"see: orchestrator pr show {pr.id}"
         if pr.state == "open":
-            said += ", and no review approved it" * (pr.verdict != "approved")
+            approved = pr.verdict == "approved"
+            said += ", and it lands by itself" if approved else ", and no review approved it"
             hint += f"; to merge it anyway: orchestrator pr merge {pr.id}"
         message = f"pull request {pr.id} does not wait for your approval: it is {said}"
         raise OrchestratorError(message, hint, code="wrong_state")
+
+
+@command("inbox reject", ID, argument("text", metavar="TEXT", help=body_text.HELP))
+def reject(arguments: Namespace) -> None:
+    """Request changes of a pull request: its task returns to its author, with your text first."""
+    layout = context.changing(arguments)
+    from orchestrator.cli import pr_review
+
+    pr_review.request(arguments, layout, _pull_request_of(layout, arguments.id))
+
+
+def _pull_request_of(layout: Layout, name: str) -> str:
+    """Return the number of the pull request that an item, or a task, is about."""
+    try:
+        task = stores.of_project(layout).find(name)
+    except NotFound:
+        number = name.removeprefix("pr:").removeprefix("#")
+        if number.isdigit():
+            return number
+        raise NotFound("inbox item", name) from None
+    if task.pr is None:
+        hint = f"see: orchestrator task show {task.id}"
+        raise OrchestratorError(f"task {task.id} has no pull request", hint, code="wrong_state")
+    return task.pr
 
 
 @command("inbox dismiss", ID)
@@ -146,7 +153,8 @@ def dismiss(arguments: Namespace) -> None:
 
         stop.wake(layout, [item.agent])
     elif item.task is None:
-        hint = f"close it: orchestrator pr close {item.id.removeprefix('pr:')}"
+        close = f"close it: orchestrator pr close {item.id.removeprefix('pr:')}"
+        hint = close if item.kind == "approval" else next_step(layout, item)
         raise OrchestratorError(f"{item.id} cannot be dismissed: it belongs to no task", hint)
     else:
         store = stores.of_project(layout)

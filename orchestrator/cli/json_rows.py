@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config, PullRequest, RunView, Snapshot, Task, iso
+from orchestrator.model import Agent, Config, Given, PullRequest, RunView, Snapshot, Task, iso
 from orchestrator.plan.planner import plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import agent_memory
+from orchestrator.pulls import states
 from orchestrator.pulls.overlap import Radar
 from orchestrator.tasks import stores
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tick import observe, problems
+from orchestrator.tick.inbox import items
 from orchestrator.tick.observe import Observation
 
 Row = dict[str, Any]
@@ -62,12 +65,12 @@ def _agent_row(agent: Agent, snapshot: Snapshot, verdicts: tuple[Verdict, ...], 
     view = snapshot.agents.get(agent.name)
     refused = refusal(verdicts)
     reason = refused.code if refused else None
-    states = {"system_paused": "paused", "paused": "paused", None: "ready"}
+    words = {"system_paused": "paused", "paused": "paused", None: "ready"}
     due = next(verdict for verdict in verdicts if verdict.code == "not_due")
     return {
         "name": agent.name,
         "role": agent.role,
-        "state": "running" if run else states.get(reason, "waiting"),
+        "state": "running" if run else words.get(reason, "waiting"),
         "reason": reason,
         "due_in_seconds": 0 if due.ok else due.until and math.ceil(due.until - now),
         "run": run and run.id,
@@ -99,6 +102,18 @@ def pull_request_row(pr: PullRequest) -> Row:
     return {name: getattr(pr, name) for name in names}
 
 
+def pull_request(pr: PullRequest, body: str, reviews: Sequence[Given]) -> Row:
+    """Return a pull request as `pr show --json` shows it; `reviews` are the oldest first."""
+    shown = ("by", "kind", "verdict", "commit", "text", "at")
+    return {
+        **pull_request_row(pr),
+        "body": body,
+        "reviews": [{name: getattr(given, name) for name in shown} for given in reviews],
+        "checks": [{"name": c.name, "state": c.state, "url": c.url} for c in pr.checks],
+        "mergeable": pr.mergeable,
+    }
+
+
 def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Row:
     """Return the whole project as `status --json` shows it, and change nothing.
 
@@ -111,10 +126,13 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
     running = [_running_row(layout, seen, run, now) for run in snapshot.runs]
     ticked = problems.last_tick(layout)
     found = problems.find_problems(layout, loaded, seen, now)
+    asked = states.asked(layout, loaded.config)
     return {
         "queue": {**store.counts(), **{state: len(of.tasks) for state, of in parsed.items()}},
         "limits": loaded.config.queue_limits._asdict(),
         "open_prs": snapshot.open_prs,
+        "open_prs_age_seconds": None if asked is None else int(max(now - asked, 0)),
+        "waiting_for_you": len(items(layout, loaded, seen, prs)),
         "agents": agent_rows(loaded.config, snapshot, now),
         "running": running,
         "retrying": [

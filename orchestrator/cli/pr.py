@@ -1,22 +1,26 @@
-"""List, show, merge or close pull requests.
+"""List, show, review, merge or close pull requests.
 
 examples:
-  orchestrator pr show 3
+  orchestrator pr diff 3
+  orchestrator pr request-changes 3 'Keep the old name of the option.'
   orchestrator pr merge 3
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import argument, command, group
-from orchestrator.errors import OrchestratorError
-from orchestrator.git import call
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.git import base_branch, call, repository, worktree_commands
+from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest
-from orchestrator.pulls import forges, landing, states
+from orchestrator.model import Config, Given, PullRequest
+from orchestrator.pulls import forges, landing, states, verdicts
 from orchestrator.system import locks
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
@@ -32,30 +36,124 @@ def list_all(arguments: Namespace) -> None:
     layout = context.layout(arguments)
     prs = context.pull_requests(layout, context.settings(layout).config)
     headings = ("id", "state", "verdict", "task", "title", "branch")
-    cells = [[getattr(pr, name) for name in headings] for pr in prs]
+    cells = [(p.id, p.state, _word(layout, p), p.task, p.title, p.branch) for p in prs]
     value = [json_rows.pull_request_row(pr) for pr in prs]
     output.listing(arguments, value, headings, cells, "no pull requests yet")
 
 
+def _word(layout: Layout, pr: PullRequest) -> str | None:
+    """Return the verdict, with the names of the people who object."""
+    if pr.state != "open" or pr.verdict != verdicts.CHANGES:
+        return pr.verdict
+    objecting = [given.by for given in verdicts.objections(states.reviews(layout, pr))]
+    return f"{pr.verdict} by {', '.join(objecting)}" if objecting else pr.verdict
+
+
 @command("pr show", ID)
 def show(arguments: Namespace) -> None:
-    """Show one pull request, and the command that shows its changes."""
+    """Show one pull request with its text, its reviews and its checks."""
     layout = context.layout(arguments)
-    pr = _find(layout, context.settings(layout).config, arguments.pr)
+    config = context.settings(layout).config
+    pr = _named(context.pull_requests(layout, config), arguments.pr)
+    body = forges.of_project(layout, config).book.body(pr.id)
+    reviews = sorted(states.reviews(layout, pr), key=lambda given: given.at or "")
     stat = call.run(layout.root, "diff", "--stat", f"{pr.base}...{pr.head}")
     said = f"""\
 {pr.id}: {pr.title}
-  {pr.state}; verdict: {pr.verdict or "none yet"}; task: {pr.task or "-"}
+  {pr.state}; verdict: {_word(layout, pr) or "none yet"}; task: {pr.task or "-"}
   {pr.branch} ({pr.head[:12]}) into {pr.base}
   {pr.url}
-  see the changes: git diff {pr.base}...{pr.head[:12]}
-{stat.out if stat.code == 0 else ""}"""
-    output.answer(arguments, json_rows.pull_request_row(pr), said.rstrip())
+  see the changes: orchestrator pr diff {pr.id}
+"""
+    said += "".join(f"  check {c.name}: {c.state} {c.url or ''}".rstrip() + "\n" for c in pr.checks)
+    said += "  it conflicts with its base\n" if pr.mergeable is False else ""
+    said += stat.out if stat.code == 0 else ""
+    said += f"\n{body.strip()}\n" if body.strip() else ""
+    said += "".join(map(_shown, reviews))
+    output.answer(arguments, json_rows.pull_request(pr, body, reviews), said.rstrip())
 
 
-def _find(layout: Layout, config: Config, pr_id: str) -> PullRequest:
+def _shown(given: Given) -> str:
+    commit = f" on {given.commit[:12]}" if given.commit else ""
+    text = "".join(f"  {line}\n" for line in given.text.splitlines())
+    return f"\n{given.at or '-'} {given.by} ({given.kind}): {given.verdict}{commit}\n{text}"
+
+
+@command("pr diff", ID)
+def diff(arguments: Namespace) -> None:
+    """Show the changes of a pull request; on a terminal in git's pager."""
+    layout = context.layout(arguments)
+    config = context.settings(layout).config
+    pr = _named(context.pull_requests(layout, config), arguments.pr)
+    paged = output.on_terminal() and not arguments.json
+    words = ["git", "diff", "--no-ext-diff", _changes(layout, config, pr)]
+    # The pager needs the locale of the person. The bytes of a diff stay as they are.
+    variables = client_environment.for_git(os.environ, LC_ALL=os.environ.get("LC_ALL", ""))
+    done = subprocess.run(
+        words,
+        cwd=layout.root,
+        env=variables,
+        stdout=None if paged else subprocess.PIPE,
+        check=False,
+    )
+    if arguments.json:
+        output.show_json({"id": pr.id, "diff": done.stdout.decode(errors="replace")})
+    elif not paged:
+        output.copy(done.stdout)
+
+
+def _changes(layout: Layout, config: Config, pr: PullRequest) -> str:
+    """Return what `git diff` compares for a pull request, also after a merge commit landed it."""
+    root = layout.root
+    remote = base_branch.remote_of(layout, config)
+    base = base_branch.branch_commit(root, remote, pr.base)
+    gone = pr.base if base is None else pr.branch if not repository.resolve(root, pr.head) else None
+    if base is None or gone is not None:
+        hint = f"try: git fetch {remote or config.remote} {gone}"
+        raise OrchestratorError(f"this repository has no commit of {gone}", hint, code="no_branch")
+    if repository.is_ancestor(root, pr.head, base):
+        span = f"{pr.head}..{base}"
+        found = call.ask(root, "rev-list", "--reverse", "--ancestry-path", "--merges", span)
+        base = f"{found.split()[0]}^1" if found else base
+    return f"{base}...{pr.head}"
+
+
+@command("pr checkout", ID)
+def checkout(arguments: Namespace) -> None:
+    """Check out the head of a pull request in your checkout, detached; no branch moves."""
+    layout = context.changing(arguments)
+    config, root = context.good_settings(layout).config, layout.root
+    pr = find(layout, config, arguments.pr)
+    remote = base_branch.remote_of(layout, config)
+    if remote and repository.resolve(root, pr.head) is None:
+        base_branch.fetch(layout, remote, [pr.branch])
+    before = worktree_commands.state(root)
+    refused = f"{root} has uncommitted changes" if worktree_commands.has_changes(root) else None
+    if refused is None:
+        # `switch` refuses in the middle of a merge, a rebase or a bisect.
+        done = call.run(root, "switch", "--quiet", "--detach", pr.head)
+        refused = f"git cannot switch {root}: {call.reason(done.err)}" if done.code else None
+    if refused is not None:
+        hint = f"commit or stash them; or see the changes: orchestrator pr diff {pr.id}"
+        raise OrchestratorError(refused, hint, code="checkout_not_clean")
+    back = before.branch or f"--detach {before.head}"
+    said = f"{root} is at {pr.head[:12]}, the head of {pr.id}; back: git switch {back}"
+    output.answer(arguments, {"id": pr.id, "commit": pr.head, "path": root}, said)
+
+
+def _named(prs: list[PullRequest], name: str) -> PullRequest:
+    """Return the pull request with a number, also written as `#3` or `pr:3`. Raises NotFound."""
+    number = name.removeprefix("pr:").removeprefix("#")
+    for pr in prs:
+        if pr.id == number:
+            return pr
+    raise NotFound("pull request", name, [pr.id for pr in prs])
+
+
+def find(layout: Layout, config: Config, name: str) -> PullRequest:
     """Return a pull request with its state as known now. Raises OrchestratorError."""
-    pr = forges.of_project(layout, config).show(pr_id)
+    number = name.removeprefix("pr:").removeprefix("#")
+    pr = forges.of_project(layout, config).show(number)
     return next((known for known in states.known(layout, config) or () if known.id == pr.id), pr)
 
 
@@ -78,7 +176,7 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
     config = context.good_settings(layout).config
     try:
         with landing.lock(layout, LANDING_WAIT):
-            return landing.merge(layout, config, _find(layout, config, pr_id), time.time())
+            return landing.merge(layout, config, find(layout, config, pr_id), time.time())
     except locks.LockHeld:
         message = "another merge is still running its checks"
         raise OrchestratorError(message, "try again later", code="landing_busy") from None

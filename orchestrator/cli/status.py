@@ -100,20 +100,23 @@ def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
     )
     yield _table("retrying", ("task", "attempt", "not before", "last error"), rows)
     rows = ((r["task"], r["title"], _cell(r["question"] or r["reason"])) for r in found["blocked"])
-    yield _table("blocked (see: orchestrator inbox)", ("task", "title", "question"), rows)
+    yield _table("blocked", ("task", "title", "question"), rows)
     yield Block(tuple(_closing_lines(found, layout)))
 
 
 def _headline(found: Row) -> Block:
     """Whether all is well, in one line."""
-    blocked, problems = found["queue"]["blocked"], len(found["problems"])
+    problems, waiting = len(found["problems"]), found["waiting_for_you"]
     work = f"{len(found['running'])} running, {found['queue']['incoming']} waiting."
     said = f"{count(problems, 'problem')}. " if problems else ""
     if found["agents"] and all(row["reason"] == "system_paused" for row in found["agents"]):
         said = f"Paused; no agent starts until `orchestrator agent resume --all`. {said}"
-    elif blocked and not problems:
-        return Block((f"{count(blocked, 'task')} blocked (see `orchestrator inbox`). {work}",))
-    return Block((f"{said or 'All is well. '}{work}",), mood="bad" if said else "good")
+    mood = "bad" if said else "plain" if waiting else "good"
+    if not waiting:
+        return Block((f"{said or 'All is well. '}{work}",), mood=mood)
+    wait = "waits" if waiting == 1 else "wait"
+    yours = f"{count(waiting, 'thing')} {wait} for you: orchestrator inbox"
+    return Block((yours, f"{said}{work}"), mood=mood)
 
 
 def _problem_lines(problems: list[Row]) -> Iterator[str]:

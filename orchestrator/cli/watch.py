@@ -89,7 +89,8 @@ def _print_changes(layout: Layout, seen: Iterator[tuple[Row, Settings]], *, as_j
 
 def lasting(found: Row) -> Row:
     """Return what `status --json` shows, without the parts that change as time goes by."""
-    kept = {name: part for name, part in found.items() if name not in ("totals", "scheduler")}
+    passing = ("totals", "scheduler", "open_prs_age_seconds")
+    kept = {name: part for name, part in found.items() if name not in passing}
     ages = ("due_in_seconds", "age_seconds")
     for name in ("agents", "running"):
         kept[name] = [{k: v for k, v in row.items() if k not in ages} for row in kept[name]]

@@ -22,6 +22,7 @@ from orchestrator.model import (
     Budgets,
     Config,
     Hooks,
+    Notify,
     QueueLimits,
     Retention,
     Retry,
@@ -41,6 +42,11 @@ _NAME = r"(?!.*\.\.)(?!.*\.lock\Z)[a-z0-9][a-z0-9._-]{0,63}(?<!\.)"
 _REF = (
     r"(?!HEAD\Z|@\Z|[-/.])(?!.*(\.\.|//|/\.|@\{|\.lock(/|\Z)))"
     r"[^\x00-\x20\x7f~^:?*\[\\]{1,200}(?<![./])"
+)
+#: What such a name may begin with; the id of a task follows.
+_PREFIX = (
+    r"(?![-/.])(?!.*(\.\.|//|/\.|@\{|\.lock/))"
+    r"[^\x00-\x20\x7f~^:?*\[\\]{1,50}"
 )
 #: The time at which a schedule is tested: wall-clock time, so without a zone.
 _ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001
@@ -158,10 +164,17 @@ _REVIEW = {
 }
 _HOOKS = {"after_create": _SHELL, "before_remove": _SHELL, "timeout_seconds": _SOME_SECONDS}
 
+_NOTIFY = {
+    "command": lambda reading, node, where: () if is_null(node) else _command(reading, node, where),
+    "on": texts(one_of(Notify().on), "a list of kinds"),
+    "report": text(r"([01][0-9]|2[0-3]):[0-5][0-9]", "a local time like '08:00'", null=True),
+}
+
 _TOP: dict[str, Check] = {
     "paused": boolean,
     "queue_limits": section(QueueLimits, _LIMITS),
     "max_starts": _POSITIVE,
+    "branch_prefix": text(_PREFIX, "the beginning of a branch's name, such as 'agent/'"),
     "base_branch": text(_REF, "the name of a branch", null=True),
     "base_port": number(1024, HIGHEST_PORT, whole=True),
     **dict.fromkeys(registry.CLIENTS, section(dict, _CLIENT)),
@@ -172,11 +185,13 @@ _TOP: dict[str, Check] = {
     "check_timeout_seconds": _SOME_SECONDS,
     "forge": one_of(("auto", *FORGES)),
     "remote": text(_REF, "the name of a git remote"),
+    "push_remote": text(_REF, "the name of a git remote", null=True),
     "hooks": section(Hooks, _HOOKS),
     "dependencies": one_of(("merged", "delivered")),
     "overlap": one_of(("off", "warn", "hold")),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
     "retention": section(Retention, _RETENTION),
+    "notify": section(Notify, _NOTIFY),
     "agents": _agents,
 }
 

@@ -90,6 +90,15 @@ def last_good(layout: Layout) -> Config | None:
     return cached[1] if cached else None
 
 
+def read_again(layout: Layout) -> None:
+    """Have the next process read the files again, and ask git again for the base branch."""
+    try:
+        _, _, data = files.read_regular(layout.last_good_config).partition(b"\n")
+    except OSError:
+        return
+    files.write_atomic(layout.last_good_config, mark.key(layout).encode() + b"\n" + data)
+
+
 def usable(layout: Layout) -> Config | None:
     """Return the last good configuration, else that of `agents.yaml`; None if both are unusable.
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import call, remotes, repository
@@ -26,25 +27,41 @@ def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
 
 
 def fetch(
-    layout: Layout, remote: str, branches: list[str], timeout: float = remotes.TIMEOUT
+    layout: Layout,
+    remote: str,
+    branches: list[str],
+    timeout: float = remotes.TIMEOUT,
+    *,
+    address: str | None = None,
+    watched: Sequence[str] = (),
 ) -> dict[str, str]:
     """Fetch branches into `refs/remotes/`; return those that the remote has, with their commits.
 
-    One fetch at a time: parallel fetches fail on each other's ref locks. Raises SystemFault when
-    the remote cannot be reached, or another fetch takes too long; GitError when the refs cannot be
-    written here.
+    One fetch at a time: parallel fetches fail on each other's ref locks. `address` is where the
+    remote's branches are, if that is not its own URL. `watched` are branches that are not fetched,
+    but returned if they exist.
+
+    Raises SystemFault when the remote cannot be reached, or another fetch takes too long; GitError
+    when the refs cannot be written here.
     """
     files.make_folder(layout.cache)
     try:
         with locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout):
-            return _fetch(layout.root, remote, branches, timeout)
+            return _fetch(layout.root, remote, address or remote, branches, watched, timeout)
     except locks.LockHeld:
         raise SystemFault("another fetch is still running", code="remote_unreachable") from None
 
 
-def _fetch(root: str, remote: str, branches: list[str], timeout: float) -> dict[str, str]:
-    theirs = remotes.tips(root, remote, branches, timeout)
-    names = {branch: f"refs/remotes/{remote}/{branch}" for branch in branches}
+def _fetch(
+    root: str,
+    remote: str,
+    address: str,
+    branches: Sequence[str],
+    watched: Sequence[str],
+    timeout: float,
+) -> dict[str, str]:
+    theirs = remotes.tips(root, address, [*branches, *watched], timeout)
+    names = {branch: f"refs/remotes/{remote}/{branch}" for branch in (*branches, *watched)}
     ours = repository.refs(root, *names.values())
     for branch, ref in names.items():
         if branch not in theirs and ref in ours:
@@ -52,18 +69,39 @@ def _fetch(root: str, remote: str, branches: list[str], timeout: float) -> dict[
     specs = [
         f"+refs/heads/{branch}:{names[branch]}"
         for branch, commit in theirs.items()
-        if ours.get(names[branch]) != commit
+        if branch in branches and ours.get(names[branch]) != commit
     ]
     if not specs:
         return theirs
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
-    done = call.run(root, "fetch", "--quiet", *options, remote, *specs, timeout=timeout)
+    done = call.run(root, "fetch", "--quiet", *options, address, *specs, timeout=timeout)
     if done.code == 0:
         return theirs
     # It could not write the refs here: another process has, or left, a lock.
     if re.search(r"cannot lock ref|Unable to create '.*\.lock'", done.err):
         raise GitError(f"git fetch failed: {call.reason(done.err)}")
     raise remotes.unreachable(remote, done.err)
+
+
+def gone(
+    root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT
+) -> SystemFault | None:
+    """Return the fault that the remote does not have the base branch, which was looked for there.
+
+    None for a remote without any branch: nothing was ever pushed there. Raises SystemFault when the
+    remote cannot be reached.
+    """
+    now, has_branches = remotes.default_branch(root, remote, timeout)
+    if not has_branches:
+        return None
+    hint = f"set base_branch in .orchestrator/agents.yaml; or: git push {remote} {branch}"
+    if now is not None:
+        hint = (
+            f"the remote's default branch is {now!r}: to follow it, set base_branch: {now} in "
+            f".orchestrator/agents.yaml; otherwise: git push {remote} {branch}"
+        )
+    message = f"the remote {remote!r} has no branch {branch!r}, which is the base branch"
+    return SystemFault(message, hint, code="base_gone")
 
 
 def remote_of(layout: Layout, config: Config) -> str | None:

@@ -21,6 +21,22 @@ def url(root: str, remote: str) -> str | None:
     return done.out.strip() or None
 
 
+def addresses(root: str, remote: str, *, push: bool = False) -> list[str]:
+    """Return a remote's address as git uses it, and as it is written; [] for no such remote.
+
+    The two differ where `url.<base>.insteadOf` applies. `push` asks for the address of pushes.
+    """
+    used = run(root, "remote", "get-url", *(["--push"] if push else []), remote)
+    written = url(root, remote)
+    found = [used.out.strip() if used.code == 0 else "", written or ""]
+    return [address for address in dict.fromkeys(found) if address]
+
+
+def ssh_command(root: str) -> str | None:
+    """Return the user's own command for ssh, if git's configuration has one."""
+    return run(root, "config", "--get", "core.sshCommand").out.strip() or None
+
+
 def head(root: str, remote: str) -> str | None:
     """Return the branch the remote's HEAD points to, as last fetched; None when not known."""
     done = run(root, "symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD")
@@ -39,8 +55,29 @@ def tips(
     return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs if ref in patterns}
 
 
+def default_branch(root: str, remote: str, timeout: float = TIMEOUT) -> tuple[str | None, bool]:
+    """Ask the remote for the branch that its HEAD points to, and whether it has any branch.
+
+    The branch is None when HEAD points nowhere. Raises SystemFault when the remote cannot be
+    reached.
+    """
+    words = ("--quiet", "--symref", remote, "HEAD", "refs/heads/*")
+    done = run(root, "ls-remote", *words, timeout=timeout)
+    if done.code != 0:
+        raise unreachable(remote, done.err)
+    found = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", done.out, re.MULTILINE)
+    return (found[1] if found else None), "\trefs/heads/" in done.out
+
+
 #: The remote's message about a ref after a failure in the remote or on the way: not a refusal.
 _BROKEN = r"unpacker error|remote failure|failed to update ref|cannot lock ref"
+#: The same, in what a hook of the remote said: a lack of memory or space, or a killed hook.
+_LACKING = r"(?i)died of signal|no space left on device|disk quota exceeded|out of memory"
+#: A remote that refuses the account, before it looks at any ref.
+_NO_ACCESS = (
+    r"(?i)returned error: 403|permission denied|permission to \S+ denied"
+    r"|access to \S+ not granted|access denied|marked as read only"
+)
 #: One such failure is permanent: a branch `a` exists, and `a/b` is pushed.
 _IN_THE_WAY = r"'refs/heads/[^']+' exists; cannot create 'refs/heads/"
 
@@ -50,8 +87,9 @@ def push(
 ) -> str | None:
     """Push a commit to a branch of the remote. Return None, or why the remote refused it.
 
-    `replaces` is the commit that the product pushed there before: only this commit may be replaced.
-    Raises SystemFault when the remote cannot be reached.
+    `replaces` is the commit that the branch has there, "" if it does not exist there: only then the
+    push has an effect. Raises SystemFault when the remote cannot be reached, and when it refuses
+    the account (`remote_refuses`).
     """
     return _push(cwd, remote, f"{commit}:refs/heads/{branch}", branch, replaces)
 
@@ -66,7 +104,7 @@ def delete(cwd: str, remote: str, branch: str, commit: str) -> str | None:
 
 
 def _push(cwd: str, remote: str, spec: str, branch: str, replaces: str | None) -> str | None:
-    lease = (f"--force-with-lease=refs/heads/{branch}:{replaces}",) if replaces else ()
+    lease = () if replaces is None else (f"--force-with-lease=refs/heads/{branch}:{replaces}",)
     options = ("--porcelain", "--no-verify", "--no-recurse-submodules")
     done = run(
         cwd, "push", *options, *_receiver(cwd, remote), *lease, remote, spec, timeout=TIMEOUT
@@ -75,8 +113,16 @@ def _push(cwd: str, remote: str, spec: str, branch: str, replaces: str | None) -
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
     refused = [line for line in lines(done.out) if line.startswith("!")]
-    if refused and (not re.search(_BROKEN, refused[0]) or re.search(_IN_THE_WAY, done.err)):
+    broken = re.search(_LACKING, done.err) or (refused and re.search(_BROKEN, refused[0]))
+    if refused and (not broken or re.search(_IN_THE_WAY, done.err)):
         return reason("\n".join([refused[0].replace("\t", " "), done.err]))
+    denied = [line for line in lines(done.err) if re.search(_NO_ACCESS, line)]
+    if denied and not refused:
+        raise SystemFault(
+            f"the remote {remote!r} refuses pushes of this account: {reason(denied[0])}",
+            f"give this account the right to push, then try: git push --dry-run {remote} HEAD",
+            code="remote_refuses",
+        )
     raise unreachable(remote, done.err)
 
 

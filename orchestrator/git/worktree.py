@@ -84,7 +84,7 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
         message = f"Uncommitted changes of run {name}"
         try:
             commit = worktree_commands.commit_all(path, message, index)
-            return Preserved(_keep(path, ref, commit), True)
+            return Preserved(keep(path, ref, commit), True)
         except GitError:
             _set_aside(path)
     return Preserved(rescued, False)
@@ -97,7 +97,7 @@ def _keep_commits(
     head, on, _ = found
     if head is None or (on is not None and on == branch) or _moved_forward(path, branch, head):
         return None
-    return None if on or repository.is_on_a_ref(path, head) else _keep(path, ref, head)
+    return None if on or repository.is_on_a_ref(path, head) else keep(path, ref, head)
 
 
 def _set_aside(path: str) -> None:
@@ -117,14 +117,15 @@ def _moved_forward(path: str, branch: str | None, head: str) -> bool:
         return False
     ref = f"refs/heads/{branch}"
     tip = repository.resolve(path, ref)
-    if tip is None or not repository.is_ancestor(path, tip, head):
+    # Without a tip the agent has renamed or deleted its branch.
+    if tip is not None and not repository.is_ancestor(path, tip, head):
         return False
     if tip != head:
         repository.update_ref(path, ref, head, tip)
     return True
 
 
-def _keep(path: str, ref: str, commit: str) -> str:
+def keep(path: str, ref: str, commit: str) -> str:
     """Point a rescue ref at a commit; if another commit has the name, add a number to it."""
     names = itertools.chain([ref], (f"{ref}-{number}" for number in itertools.count(2)))
     free = next(n for n in names if repository.resolve(path, n) in (None, commit))
@@ -133,12 +134,19 @@ def _keep(path: str, ref: str, commit: str) -> str:
 
 
 def take_up_branch(
-    root: str, path: str, branch: str, base: str, ours: str | None, theirs: str | None
+    root: str,
+    path: str,
+    branch: str,
+    base: str,
+    ours: str | None,
+    theirs: str | None,
+    rescue: str | None = None,
 ) -> None:
     """Check out the task's branch: the local one, else the remote's, else cut from `base`.
 
     `ours` and `theirs` are the branch's commits here and at the remote; None if it does not exist
-    there. The worktree's content was preserved before.
+    there. If the two have diverged, the branch moves to `theirs`, and `rescue` is the ref that
+    keeps `ours`; without a `rescue` it stays. The worktree's content was preserved before.
     """
     _unlock(path, branch)
     if ours is None:
@@ -147,8 +155,12 @@ def take_up_branch(
     holder = worktree_commands.holder_of(root, branch)
     if holder and os.path.realpath(holder) != os.path.realpath(path):
         _release(root, holder, branch)
-    if theirs and theirs != ours and repository.is_ancestor(root, ours, theirs):
-        repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
+    if theirs and not repository.is_ancestor(root, theirs, ours):
+        behind = repository.is_ancestor(root, ours, theirs)
+        if rescue and not behind:
+            keep(root, rescue, ours)
+        if rescue or behind:
+            repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
     call.ask(path, "checkout", "--quiet", "--force", "--no-guess", branch, "--")
 
 

@@ -50,7 +50,7 @@ class Draft:
 
         If the open pull requests are not known, the task's pull request counts as open.
         """
-        known = self.snapshot.open_pr_ids
+        known = self.snapshot.open_heads
         has_one = task.pr is not None and (known is None or task.pr in known)
         return task.role in self._opening and not has_one
 

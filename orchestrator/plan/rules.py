@@ -92,10 +92,19 @@ def _waiting(task: Task, _: Draft) -> Judged:
 
 @_rule("pull_request_not_open", "task", "no action needed: the next tick ends it", ends="finish")
 def _review(task: Task, draft: Draft) -> Judged | None:
-    known = draft.snapshot.open_pr_ids
+    known = draft.snapshot.open_heads
     if task.reviews is None or known is None:
         return None
     return Judged(task.pr in known, f"{task.id} reviews pull request {task.pr}")
+
+
+@_rule("superseded", "task", "no action needed: the next tick ends it", ends="finish")
+def _reviewed_head(task: Task, draft: Draft) -> Judged | None:
+    head = (draft.snapshot.open_heads or {}).get(task.pr or "")
+    if task.reviews is None or task.head is None or head is None:
+        return None
+    detail = f"{task.id} reviews {task.head[:12]}; pull request {task.pr} is at {head[:12]}"
+    return Judged(task.head == head, detail)
 
 
 @_rule("running", "task", "see what it does: orchestrator logs {about}")

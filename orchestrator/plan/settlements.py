@@ -62,7 +62,7 @@ def _verdict_action(run: RunView, outcome: Outcome, task: Task | None, config: C
             return action("finish")
         case "needs_human":
             return action("block")
-        case "usage_limit" | "system_fault" | "stopped":
+        case "usage_limit" | "system_fault" | "stopped" | "moved":
             return action("requeue")
         case "interrupted" if task.interruptions == 0:
             return action("requeue")

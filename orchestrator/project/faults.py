@@ -27,13 +27,24 @@ def outcome(error: OrchestratorError | OSError) -> Outcome:
         return Outcome("system_fault", f"{word}: {error.filename}: {error.strerror}")
     if isinstance(error, GitError) and any(said in error.message for said in disk.SAID):
         return Outcome("system_fault", f"disk_full: {error.message}")
-    hint = f" ({error.hint})" if error.hint else ""
-    return Outcome("system_fault", f"{error.code}: {error.message}{hint}")
+    return Outcome("system_fault", f"{error.code}: {error.message}", hint=error.hint)
 
 
 def forge_fault(layout: Layout) -> Problem | None:
     """Return why the last tick could not ask the forge; None when it could."""
     return read(layout.forge_fault)
+
+
+#: Faults that are problems of their own name. Others are a `system_fault`, with their name first.
+_NAMED = ("base_gone", "branch_in_the_way", "remote_refuses")
+
+
+def hold_problem(hold: Hold) -> Problem:
+    """Return the problem that a hold is."""
+    code, _, message = hold.message.partition(": ")
+    if code in _NAMED:
+        return Problem(code, message, hold.hint)
+    return Problem(hold.code, hold.message, hold.hint)
 
 
 def read_hold(layout: Layout) -> Hold | None:

@@ -118,10 +118,17 @@ class RunRecord(NamedTuple):
     #: The commit that the worktree starts from.
     start: str | None = None
     remote: str | None = None
+    #: The remote that the branch is pushed to, and its address if that is not the remote's URL.
+    push_remote: str | None = None
+    push_address: str | None = None
+    #: All addresses of the remotes that are only for pushes.
+    push_addresses: tuple[str, ...] = ()
+    #: The commit that the branch had at that remote.
+    there: str | None = None
+    #: The ref that keeps the branch's own commits, if it was moved to commits that others pushed.
+    replaced: str | None = None
     #: Whether git knows the user's name.
     identity: bool = False
-    #: The remote's own addresses for pushes.
-    push_addresses: tuple[str, ...] = ()
     #: The pull request under review.
     review: PullRequest | None = None
     #: The conversation of this run.

@@ -19,6 +19,8 @@ STATES = ("open", "merged", "closed")
 #: What git accepts as a branch, and never as an option; and the name of a commit.
 _BRANCH = r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,300}"
 _COMMIT = r"[0-9A-Za-z]{1,64}"
+#: The key of a record that says that a person called the pull request merged.
+_SAID = "said_merged"
 
 
 def from_record(record: Mapping[str, object]) -> PullRequest | None:
@@ -53,7 +55,9 @@ class Book:
         record = files.read_json(self.path(pr_id)) if re.fullmatch(r"[0-9]{1,9}", pr_id) else None
         if record is None or record.get("id") != pr_id:
             return None
-        return from_record(record)
+        pr = from_record(record)
+        # The word of a person outranks the state that a forge shows (reference 9.3).
+        return pr._replace(state="merged") if pr and record.get(_SAID) is True else pr
 
     def find(self, pr_id: str) -> PullRequest:
         """Return one pull request. Raises NotFound."""
@@ -68,14 +72,22 @@ class Book:
     def write(self, pr: PullRequest, body: str | None = None) -> None:
         """Write a record; its text stays unless `body` is given."""
         files.make_folder(self.folder)
-        kept = self.body(pr.id) if body is None else body
+        before = files.read_json(self.path(pr.id)) or {}
         row = records.plain(pr)
         assert isinstance(row, dict)
-        files.write_json(self.path(pr.id), {**row, "body": kept})
+        kept = {"body": before.get("body") or "" if body is None else body}
+        said = {_SAID: True} if before.get(_SAID) is True else {}
+        files.write_json(self.path(pr.id), {**row, **kept, **said})
 
     def record(self, pr_id: str, state: str) -> None:
         with self.locked():
             self.write(self.find(pr_id)._replace(state=state))
+
+    def say_merged(self, pr_id: str) -> None:
+        """Record that a person says that a pull request is merged, whatever the forge shows."""
+        with self.locked():
+            record = files.read_json(self.path(self.find(pr_id).id)) or {}
+            files.write_json(self.path(pr_id), {**record, "state": "merged", _SAID: True})
 
     def locked(self) -> locks.Lock:
         files.make_folder(self.folder)

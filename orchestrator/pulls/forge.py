@@ -30,8 +30,12 @@ class Forge(Protocol):
     def __init__(self, layout: Layout, config: Config) -> None: ...
 
     @staticmethod
-    def takes(layout: Layout, url: str) -> bool:
-        """Whether `forge: auto` means this forge for a remote with this address ("" without)."""
+    def takes(layout: Layout, addresses: list[str], remember: bool) -> bool:
+        """Whether `forge: auto` means this forge for a remote with these addresses.
+
+        The first is the address that git uses, another is as the configuration has it; there are
+        none without a remote. With `remember`, what was found out may be kept on the disk.
+        """
 
     def refresh(self) -> list[PullRequest]:
         """Bring the records up to date; return the pull requests in every state, oldest first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.model import Config
+from orchestrator.pulls import github_repo
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.github import GitHub
 from orchestrator.pulls.local import Local
@@ -13,10 +14,19 @@ from orchestrator.pulls.local import Local
 FORGES: dict[str, type[Forge]] = {"github": GitHub, "local": Local}
 
 
-def of_project(layout: Layout, config: Config) -> Forge:
-    """Return the forge that the configuration asks for; `auto` looks at the remote and for `gh`."""
+def of_project(layout: Layout, config: Config, *, remember: bool = False) -> Forge:
+    """Return the forge that the configuration asks for; `auto` looks at the remote and for `gh`.
+
+    A process that may write to the disk sets `remember`: later ones need not ask gh or ssh.
+    """
     name = config.forge
     if name == "auto":
-        url = remotes.url(layout.root, config.remote) or ""
-        name = next(name for name, kind in FORGES.items() if kind.takes(layout, url))
+        addresses = remotes.addresses(layout.root, config.remote)
+        name = next(n for n, kind in FORGES.items() if kind.takes(layout, addresses, remember))
     return FORGES[name](layout, config)
+
+
+def github_host(layout: Layout, config: Config) -> str | None:
+    """Return the host of the configured remote if it is, or seems to be, one of GitHub."""
+    found = github_repo.find(layout, remotes.addresses(layout.root, config.remote))
+    return found.host if found.known or "github" in found.host else None

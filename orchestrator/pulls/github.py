@@ -1,33 +1,34 @@
 """GitHub as a forge, through its own `gh` program and the user's sign-in.
 
 It looks for a pull request of the same head before it opens one, so that a step repeated after a
-crash opens no second one (failures 2).
+crash opens no second one (failures 2). Each call names the repository of the configured remote: on
+its own, gh prefers a remote named `upstream`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from orchestrator.errors import NotFound, SystemFault
-from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
-from orchestrator.pulls.book import Book, from_record
-from orchestrator.pulls.forge import BRANCH_PREFIX
-from orchestrator.system import commands
+from orchestrator.pulls import github_repo, github_rows
+from orchestrator.pulls.book import Book
+from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal, is_signed_in
+from orchestrator.pulls.github_repo import Repository
+from orchestrator.system import files
 
-#: Seconds for a call of `gh`; and for the one that a tick makes, which others wait for.
-GH_TIMEOUT = 60.0
-GH_TICK_TIMEOUT = 20.0
-
-_FIELDS = "number,headRefName,baseRefName,headRefOid,title,state,url,reviewDecision,body"
-_VERDICTS = {"APPROVED": "approved", "CHANGES_REQUESTED": "changes_requested"}
-#: The line at the end of a pull request's text that names its task.
-_TASK_MARK = "Orchestrator-Task: "
+#: The open pull requests that one request lists. Others are asked for one by one, each at most
+#: once in so many seconds.
+LISTED = 100
+ASK_AGAIN = 600.0
+#: The most characters of a text on GitHub, less those of a mark.
+LONGEST = 65_000
 
 
 class GitHub:
@@ -37,158 +38,252 @@ class GitHub:
     is_elsewhere = True
 
     def __init__(self, layout: Layout, config: Config) -> None:
-        self._root = layout.root
+        self._layout, self._config = layout, config
         self.book = Book(os.path.join(layout.prs, "github"))
 
     @staticmethod
-    def takes(layout: Layout, url: str) -> bool:
-        import shutil
+    def takes(layout: Layout, addresses: list[str], remember: bool) -> bool:
+        return github_repo.find(layout, addresses, remember=remember).known
 
-        on_github = re.match(r"(https://([^/@]*@)?|ssh://git@|git@)github\.com[:/]", url)
-        return bool(on_github) and shutil.which("gh") is not None
-
-    def refresh(self) -> list[PullRequest]:
-        words = ("pr", "list", "--state", "all", "--limit", "500", "--json", _FIELDS)
-        rows = self._json(*words, timeout=GH_TICK_TIMEOUT)
-        for pr in map(_pull_request, _listed(rows)):
-            if pr.branch.startswith(BRANCH_PREFIX) and pr != self.book.get(pr.id):
-                self.book.write(pr)
-        return self.book.list()
-
-    def show(self, pr_id: str) -> PullRequest:
-        if not re.fullmatch(r"[0-9]{1,9}", pr_id):
-            raise NotFound("pull request", pr_id)
-        return _pull_request(self._json("pr", "view", pr_id, "--json", _FIELDS))
-
-    def open(self, wanted: PullRequest, body: str) -> PullRequest:
-        found = self._of_branch(wanted.branch)
-        if found is not None:
-            return found
-        text = f"{body}\n\n{_TASK_MARK}{wanted.task}\n"
-        names = ("--head", wanted.branch, "--base", wanted.base, "--title", wanted.title)
-        self._run("pr", "create", *names, "--body-file", "-", stdin=text)
-        found = self._of_branch(wanted.branch)
+    @cached_property
+    def _repository(self) -> Repository:
+        """The repository of the configured remote. Raises SystemFault if it is not GitHub's."""
+        found = github_repo.of_remote(self._layout, self._config.remote)
         if found is None:
-            raise SystemFault("gh does not list the pull request it opened", code="forge_failed")
+            raise SystemFault(
+                f"the forge is github, but the remote {self._config.remote!r} is not on GitHub",
+                "set `remote`, or `forge: local`, in .orchestrator/agents.yaml",
+                code="forge_failed",
+            )
         return found
 
-    def _of_branch(self, branch: str) -> PullRequest | None:
-        rows = self._json(
-            "pr", "list", "--head", branch, "--state", "open", "--limit", "1", "--json", _FIELDS
-        )
-        return _pull_request(rows[0]) if _listed(rows) else None
+    @cached_property
+    def _fork(self) -> str | None:
+        """The owner of the other repository that branches are pushed to, if it is another."""
+        remote = self._config.push_remote or self._config.remote
+        pushed = github_repo.of_remote(self._layout, remote, push=True)
+        if pushed is None or _same(pushed, self._repository):
+            return None
+        return pushed.owner
+
+    @cached_property
+    def _gh(self) -> Gh:
+        return Gh(self._layout.root, os.path.join(self._layout.cache, "gh"), self._repository.host)
+
+    def _run(self, *words: str, stdin: str | None = None) -> str:
+        return self._gh.run(*words, "-R", self._repository.words, stdin=stdin)
+
+    def _json(self, *words: str, timeout: float | None = None) -> Any:
+        return self._gh.json(*words, "-R", self._repository.words, timeout=timeout)
+
+    # --- which there are ---------------------------------------------------------------------
+
+    def refresh(self) -> list[PullRequest]:
+        if not os.path.isdir(self.book.folder):
+            from orchestrator.pulls import github_adoption
+
+            github_adoption.adopt(self._layout, self.book, self._view)
+        words = ("pr", "list", "--state", "open", "--limit", str(LISTED))
+        rows = _listed(self._json(*words, "--json", github_rows.FIELDS, timeout=TICK_TIMEOUT))
+        by_number = {str(row.get("number")): row for row in rows}
+        for old in self.book.list():
+            row = by_number.get(old.id)
+            if row is None and old.state == "open":
+                # It is no longer open, unless there are more open ones than one request lists.
+                if len(rows) < LISTED or self._is_due(old.id):
+                    row = self._view(old.id)
+            elif row is not None and github_rows.is_cut_off(row) and self._is_due(old.id):
+                row = self._view(old.id)
+            elif row is not None and github_rows.is_cut_off(row):
+                row = None
+            if row is not None:
+                self._keep(old.id, row)
+        return self.book.list()
+
+    def _keep(self, pr_id: str, row: Any) -> None:
+        """Bring a record up to date with a row of gh, if both are the same pull request."""
+        with self.book.locked():
+            old = self.book.find(pr_id)
+            new = _updated(old, github_rows.pull_request(row))
+            if new != old and self._is_ours(row) and new.branch == old.branch:
+                self.book.write(new)
+
+    def _view(self, pr_id: str, more: str = "") -> Any:
+        """Return the row of one pull request; None if GitHub has no such pull request."""
+        try:
+            row = self._json("pr", "view", pr_id, "--json", github_rows.FIELDS + more)
+        except NotFound:
+            return None
+        return _listed([row])[0]
+
+    def _is_due(self, pr_id: str) -> bool:
+        """Return whether a pull request may be asked for on its own, and note that it is."""
+        path = os.path.join(self._layout.cache, "github-asked.json")
+        asked, now = files.read_json(path) or {}, time.time()
+        last = asked.get(pr_id)
+        if isinstance(last, int | float) and 0 <= now - last < ASK_AGAIN:
+            return False
+        files.make_folder(self._layout.cache)
+        files.write_json(path, {**asked, pr_id: now})
+        return True
+
+    def _is_ours(self, row: Mapping[str, object]) -> bool:
+        """Return whether a row's branch is in the repository that the product pushes to."""
+        return github_rows.owner(row) == (self._fork.lower() if self._fork else None)
+
+    def show(self, pr_id: str) -> PullRequest:
+        old = self.book.find(pr_id)
+        row = self._view(pr_id)
+        if row is None:
+            raise NotFound("pull request", pr_id)
+        return _updated(old, github_rows.pull_request(row))
+
+    # --- changes -----------------------------------------------------------------------------
+
+    def open(self, wanted: PullRequest, body: str) -> PullRequest:
+        row = self._open_one(wanted)
+        if row is None:
+            text = f"{body}\n\n{github_rows.TASK_MARK}{wanted.task}\n"
+            head = f"{self._fork}:{wanted.branch}" if self._fork else wanted.branch
+            names = ("--head", head, "--base", wanted.base, "--title", wanted.title)
+            try:
+                said = self._run("pr", "create", *names, "--body-file", "-", stdin=text)
+            except SystemFault:
+                # GitHub may have it all the same.
+                row = self._open_one(wanted)
+                if row is None:
+                    raise
+            else:
+                made = re.search(r"/pull/(\d+)\s*\Z", said)
+                row = self._view(made[1]) if made else self._open_one(wanted)
+        if row is None:
+            raise SystemFault("gh does not show the pull request it opened", code="forge_failed")
+        found = github_rows.pull_request(row)._replace(task=wanted.task, head=wanted.head)
+        with self.book.locked():
+            found = _updated(self.book.get(found.id) or found, found)._replace(task=wanted.task)
+            self.book.write(found, body)
+        return found
+
+    def _open_one(self, wanted: PullRequest) -> Any:
+        """Return the row of the open pull request with the wanted branch, if there is one."""
+        for old in self.book.list():
+            if old.branch == wanted.branch and old.state == "open":
+                row = self._view(old.id)
+                if row is not None and row.get("state") == "OPEN" and self._is_ours(row):
+                    return row
+        words = ("pr", "list", "--head", wanted.branch, "--state", "open", "--limit", str(LISTED))
+        rows = _listed(self._json(*words, "--json", github_rows.FIELDS))
+        ours = [row for row in rows if self._is_ours(row) and row.get("baseRefName") == wanted.base]
+        return ours[0] if ours else None
 
     def post(self, pr: PullRequest, review: Given) -> None:
-        # A comment, not a review: GitHub refuses reviews of one's own pull requests.
-        commit, word = review.commit or pr.head, review.verdict.replace("_", " ")
-        said = f"Review of {commit[:12]}: **{word}**\n\n{review.text}"
-        found = self._json("pr", "view", pr.id, "--json", "comments")
-        # A comment that was posted before a crash is not posted again.
-        if not any(_same_text(each.get("body"), said) for each in found["comments"]):
-            self._run("pr", "comment", pr.id, "--body-file", "-", stdin=said)
+        # A comment was posted before a crash, or a review: neither is repeated.
+        fields = self._json("pr", "view", pr.id, "--json", "headRefOid,reviews,comments")
+        mark, text = _marked(pr, review)
+        names = ("reviews", "comments")
+        posted = [each for name in names for each in github_rows.rows_of(fields, name)]
+        if any(mark in str(each.get("body")) for each in posted):
+            return
+        if github_rows.at(fields, "headRefOid") == review.commit:
+            verb = "--approve" if review.verdict == "approved" else "--request-changes"
+            try:
+                self._run("pr", "review", pr.id, verb, "--body-file", "-", stdin=text)
+                return
+            except Refusal:
+                # GitHub refuses a review of one's own pull request, and then takes a comment.
+                pass
+        self._run("pr", "comment", pr.id, "--body-file", "-", stdin=text)
+
+    def close(self, pr_id: str) -> None:
+        self._run("pr", "close", pr_id)
+        if self.book.get(pr_id) is not None:
+            self.book.record(pr_id, "closed")
 
     def feedback(self, pr: PullRequest) -> list[Feedback]:
-        return []
+        from orchestrator.pulls import github_feedback
+
+        return github_feedback.find(self._gh, self._repository, pr)
+
+    # --- merging -----------------------------------------------------------------------------
 
     def methods(self) -> tuple[str, ...]:
-        return ("merge", "squash", "rebase")
+        from orchestrator.pulls import github_merging
+
+        return github_merging.methods(self._layout, self._gh, self._repository.words)
 
     def merge(
         self, pr: PullRequest, commit: str, method: str, land: Callable[[], str]
     ) -> str | None:
-        self._run("pr", "merge", pr.id, f"--{method}", "--match-head-commit", commit)
-        return commit
+        from orchestrator.pulls import github_merging
 
-    def close(self, pr_id: str) -> None:
-        self._run("pr", "close", pr_id)
+        row = github_merging.merge(self._layout, self._run, self._view, pr.id, commit, method)
+        merged = row.get("state") == "MERGED"
+        with self.book.locked():
+            old = self.book.get(pr.id) or pr
+            new = _updated(old, github_rows.pull_request(row))
+            self.book.write(new._replace(queued=not merged))
+        return (github_rows.at(row, "mergeCommit", "oid") or commit) if merged else None
+
+    # --- doctor ------------------------------------------------------------------------------
 
     def probe(self, variables: Mapping[str, str], timeout: float) -> Problem | None:
-        login = "gh auth login; or set `forge: local` in .orchestrator/agents.yaml"
         try:
-            done = self._gh(("auth", "status"), variables, timeout)
+            host = self._repository.host
+        except SystemFault as error:
+            return Problem(error.code, error.message, error.hint)
+        login = (
+            f"gh auth login --hostname {host}; or set `forge: local` in .orchestrator/agents.yaml"
+        )
+        try:
+            done = self._gh.call(("auth", "status", "--hostname", host), variables, timeout)
         except OSError:
             return Problem("forge_failed", "forge is github, but gh is not installed", login)
         if done.code is None:
-            return Problem("forge_failed", "gh did not answer in time", "try: gh auth status")
-        if done.code != 0:
-            return Problem("forge_failed", "gh is not signed in", login)
+            again = f"try: gh auth status --hostname {host}"
+            return Problem("forge_failed", "gh did not answer in time", again)
+        if done.code != 0 and not is_signed_in(done.out + done.err):
+            return Problem("forge_failed", f"gh is not signed in to {host}", login)
         return None
 
-    def _json(self, *arguments: str, timeout: float | None = None) -> Any:
-        text = self._run(*arguments, timeout=timeout)
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise SystemFault("the answer of gh is not JSON", code="forge_failed") from error
 
-    def _run(self, *arguments: str, stdin: str | None = None, timeout: float | None = None) -> str:
-        try:
-            done = self._gh(arguments, os.environ, timeout or GH_TIMEOUT, stdin)
-        except OSError as error:
-            raise SystemFault(
-                "the forge is github, but the gh program cannot be started",
-                "install gh, or set `forge: local` in agents.yaml",
-                code="forge_failed",
-            ) from error
-        if done.code == 0:
-            return done.out
-        if done.code is not None and "Could not resolve to a PullRequest" in done.err:
-            raise NotFound("pull request", arguments[2] if len(arguments) > 2 else "?")
-        said = done.err.strip()[-300:] if done.code is not None else "no answer in time"
-        raise SystemFault(
-            f"gh {arguments[0]} {arguments[1]} failed: {said}",
-            "try: gh auth status",
-            code="forge_failed",
-        )
-
-    def _gh(
-        self,
-        arguments: tuple[str, ...],
-        variables: Mapping[str, str],
-        timeout: float,
-        stdin: str | None = None,
-    ) -> commands.Finished:
-        """Run gh in the project. Raises OSError when it cannot be started."""
-        return commands.run(
-            ("gh", *arguments),
-            cwd=self._root,
-            environment=client_environment.for_git(variables, GH_PROMPT_DISABLED="1", NO_COLOR="1"),
-            timeout=timeout,
-            stdin=stdin,
-        )
+def _same(one: Repository, other: Repository) -> bool:
+    return [each.lower() for each in one] == [each.lower() for each in other]
 
 
-def _same_text(one: str | None, other: str) -> bool:
-    """Whether two texts differ only in white space: GitHub changes line ends."""
-    return (one or "").split() == other.split()
+def _updated(old: PullRequest, new: PullRequest) -> PullRequest:
+    """Return what GitHub says of a pull request, with what only the product's record knows."""
+    # A merge is final, also one that only a person's word has recorded.
+    state = old.state if old.state == "merged" else new.state
+    unchanged = (old.head, old.updated) == (new.head, new.updated)
+    return new._replace(
+        task=old.task or new.task,
+        state=state,
+        verdict=old.verdict,
+        reviewed=old.reviewed,
+        # GitHub may have stopped to wait with each change; a merge that waits can be asked again.
+        queued=old.queued and unchanged and state == "open",
+        followed=old.followed and state == old.state,
+    )
+
+
+def _marked(pr: PullRequest, review: Given) -> tuple[str, str]:
+    """Return the mark of a review, and its text on GitHub, which has the mark."""
+    from hashlib import sha256
+
+    from orchestrator.text import quoting
+
+    commit, word = review.commit or pr.head, review.verdict.replace("_", " ")
+    facts = "\0".join((review.by, review.verdict, commit, review.text))
+    mark = f"{github_rows.POSTED}{sha256(facts.encode(errors='replace')).hexdigest()[:16]} -->"
+    said = f"Review of {commit[:12]} by {review.by}: **{word}**\n\n{review.text}"
+    return mark, f"{quoting.clipped(said, LONGEST)}\n\n{mark}"
 
 
 def _listed(rows: Any) -> list[Any]:
-    """Return the answer of gh if it is a list. Raises SystemFault."""
-    if not isinstance(rows, list):
+    """Return the answer of gh if it is a list of pull requests. Raises SystemFault."""
+    needed = {"number", "headRefName", "state"}
+    if not isinstance(rows, list) or not all(
+        isinstance(r, dict) and needed <= r.keys() for r in rows
+    ):
         raise SystemFault("the answer of gh is not a list of pull requests", code="forge_failed")
     return rows
-
-
-def _pull_request(row: Any) -> PullRequest:
-    """Read one JSON row of gh. Raises SystemFault if its fields are not those of gh."""
-    try:
-        tasks = re.findall(rf"^{_TASK_MARK}(\S+)$", row.get("body") or "", re.MULTILINE)
-        found = from_record(
-            {
-                "id": str(int(row["number"])),
-                "task": tasks[-1] if tasks else None,
-                "branch": row["headRefName"],
-                "base": row["baseRefName"],
-                "head": row["headRefOid"],
-                "title": row["title"],
-                "state": row["state"].lower(),
-                "verdict": _VERDICTS.get(row.get("reviewDecision") or ""),
-                "url": row["url"],
-            }
-        )
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
-        found = None
-    if found is None:
-        raise SystemFault("a pull request in the answer of gh is malformed", code="forge_failed")
-    return found

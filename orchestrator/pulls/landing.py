@@ -9,18 +9,19 @@ on a base that passes them, goes back to its author with the branch intact.
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
-from orchestrator.git import base_branch, contents, remotes, repository
+from orchestrator.git import base_branch, contents, remote_pair, remotes, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, PullRequest, Task, iso, task_order
+from orchestrator.model import Config, Entry, Given, PullRequest, Task, iso, task_order
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import cuts, forges, merging, overlap, review, states
+from orchestrator.pulls import cuts, forges, merging, overlap, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
+from orchestrator.pulls.verdicts import SCHEDULER
 from orchestrator.system import files, locks, records
 from orchestrator.tasks import stores
 
@@ -93,9 +94,11 @@ def candidates(
     ]
     store = stores.of_project(layout)
     tasks: dict[str, Task] = {}
-    for pr in due:
+    for pr in [*due]:
         try:
-            tasks[pr.id] = store.find(pr.task or "")
+            task = tasks[pr.id] = store.find(pr.task or "")
+            if task.state != "done" and _is_reworked(pr, store.read(task).history):
+                due.remove(pr)
         except OrchestratorError:
             continue
     known = []
@@ -107,6 +110,19 @@ def candidates(
         found = overlap.Radar(layout, config).overlaps(order, running=False)
         order = overlap.smaller_first(order, found)
     return order
+
+
+def _is_reworked(pr: PullRequest, history: Sequence[Entry]) -> bool:
+    """Whether the task was sent back after the newest approval of its pull request.
+
+    A person's approval outranks the scheduler's word that the head conflicts, but landing the same
+    head again would only conflict again.
+    """
+    given = [*verdicts.given(history), *pr.reviews]
+    approved = max((g.at or "" for g in given if g.verdict == verdicts.APPROVED), default="")
+    back = [e for e in history if e.event in ("reopened", "blocked")]
+    back += [e for e in history if e.fields.get("reviewer") == SCHEDULER]
+    return approved <= max((entry.at for entry in back), default="")
 
 
 def _is_due(refused: Refused, config: Config, now: float) -> bool:
@@ -246,10 +262,14 @@ class Lander:
     def _fresh(self, pr: PullRequest, only: str | None) -> tuple[str, str]:
         """Return the commits of base and head as the remote has them now."""
         root = self._layout.root
-        if self._remote:
-            base_branch.fetch(self._layout, self._remote, [pr.base, pr.branch])
-        base = base_branch.branch_commit(root, self._remote, pr.base)
-        head = base_branch.branch_commit(root, self._remote, pr.branch)
+        pair = remote_pair.find(root, self._config)
+        there = remote_pair.fetch(self._layout, pair, [pr.base], [pr.branch])
+        if pair.base and pr.base not in there:
+            fault = base_branch.gone(root, pair.base, pr.base)
+            if fault is not None:
+                raise fault
+        base = base_branch.branch_commit(root, pair.base, pr.base)
+        head = base_branch.branch_commit(root, pair.push, pr.branch)
         if base is None or head is None:
             gone = pr.base if base is None else pr.branch
             raise OrchestratorError(f"the branch {gone} does not exist", code="no_branch")
@@ -331,7 +351,7 @@ class Lander:
         except NotFound:
             return False
         said = error.message
-        given = Given("scheduler", "agent", "changes_requested", pr.head, said, iso(self._now))
+        given = Given(SCHEDULER, "agent", "changes_requested", pr.head, said, iso(self._now))
         self._forge.post(pr, given)
         run = f"landing-{pr.id}-{pr.head[:12]}"
         review.record_verdict(store, self._config, task, given, now=self._now, run=run)

@@ -23,7 +23,7 @@ class Local:
         self.book = Book(layout.prs)
 
     @staticmethod
-    def takes(layout: Layout, url: str) -> bool:
+    def takes(layout: Layout, addresses: list[str], remember: bool) -> bool:
         return True
 
     def refresh(self) -> list[PullRequest]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, remotes, repository
+from orchestrator.git import remote_pair, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
 from orchestrator.pulls import states
@@ -21,7 +21,7 @@ def drop_merged(layout: Layout, config: Config) -> list[str]:
     A branch goes only while it is at the commit that was merged. Raises OrchestratorError when the
     remote cannot be reached.
     """
-    remote = base_branch.remote_of(layout, config)
+    remote = remote_pair.find(layout.root, config).push
     if config.retention.remote_branches != "delete" or remote is None:
         return []
     return _drop(layout.root, remote, states.known(layout, config) or ())

@@ -19,7 +19,7 @@ from orchestrator.model import (
     Task,
     iso,
 )
-from orchestrator.pulls import forges
+from orchestrator.pulls import forges, verdicts
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
 
@@ -39,7 +39,7 @@ def ask(
     summary = outcome.summary or "(the author gave no summary)"
     said = f"Pull request {outcome.pr} of task {task.id}. Its author says:"
     name = f"REVIEW-{run.rpartition('-')[2]}"
-    return _add(store, settings, task, name, str(outcome.pr), str(outcome.head), now, said, summary)
+    return _add(store, settings, task, name, str(outcome.pr), outcome.head, now, said, summary)
 
 
 def ask_again(
@@ -58,7 +58,7 @@ def _add(
     task: Task,
     name: str,
     pr: str,
-    head: str,
+    head: str | None,
     now: float,
     said: str,
     summary: str,
@@ -84,7 +84,7 @@ def _add(
         "scheduler",
         (),
         f"## Context\n{said}\n\n{quoted}\n",
-        [("REVIEWS", task.id), ("PR", pr), ("HEAD", head)],
+        [("REVIEWS", task.id), ("PR", pr), *([("HEAD", head)] if head else [])],
     )
     store.add(file)
     return name
@@ -126,10 +126,12 @@ def give_verdict(
 def record_verdict(
     store: Store, config: Config, task: Task, given: Given, *, now: float, run: str
 ) -> Task:
-    """Write a review into a task's history; send a done task back if it requests changes.
+    """Write a review into a task's history; send the task back if changes are requested.
 
     After `review.max_rounds` rounds of agents a person is asked instead of the author (reference
-    7). A repetition after a crash, with the same `run`, changes nothing.
+    7). A person's word also decides about a task that waits, is blocked or failed: requested
+    changes send it back, an approval ends the work on it. A repetition after a crash, with the
+    same `run`, changes nothing.
     """
     asked = given.verdict == "changes_requested"
     number = task.review_rounds + 1 if asked and not _has(store, task, run) else None
@@ -146,9 +148,13 @@ def record_verdict(
         head=given.commit,
     )
     task = store.note(task, entry)
+    if given.kind == "person":
+        return _decided(store, task, given, now, run)
     if not asked or task.state != "done":
         return task
-    if given.kind == "person" or task.review_rounds < config.review.max_rounds:
+    if verdicts.is_overruled(given, verdicts.given(store.read(task).history)):
+        return task
+    if task.review_rounds < config.review.max_rounds:
         reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
         return store.move(task, "incoming", reopened)
     question = (
@@ -157,6 +163,17 @@ def record_verdict(
     )
     blocked = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
     return store.move(task, "blocked", blocked)
+
+
+def _decided(store: Store, task: Task, given: Given, now: float, run: str) -> Task:
+    """Move a task as a person's review says; a claimed task stays with its run."""
+    if given.verdict == "changes_requested" and task.state in ("done", "blocked", "failed"):
+        reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
+        return store.move(task, "incoming", reopened)
+    if given.verdict == "approved" and task.state in ("incoming", "blocked", "failed"):
+        done = _entry(now, "done", run=run, by=given.by, pr=task.pr, head=given.commit)
+        return store.move(task, "done", done)
+    return task
 
 
 def _has(store: Store, task: Task, run: str) -> bool:

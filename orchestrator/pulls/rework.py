@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
@@ -82,6 +82,20 @@ def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None
     return Step("failed", "cancelled", {"pr": pr.id, "reason": f"pull request {pr.id} was closed"})
 
 
+def unheard(history: Iterable[Entry]) -> list[Feedback]:
+    """Return the changes that people requested here while a run had the task: it knew no better."""
+    found: list[Feedback] = []
+    for entry in history:
+        if entry.event in ("claimed", "reopened"):
+            found = []
+        for given in verdicts.given([entry]):
+            if given.settles:
+                found = []
+            elif (given.kind, given.verdict) == ("person", verdicts.CHANGES):
+                found.append(Feedback(f"review:{entry.fields.get('run')}", given.text))
+    return found
+
+
 def _keys(entry: Entry) -> list[object]:
     found = entry.fields.get("facts")
     return found if isinstance(found, list) else []
@@ -110,6 +124,9 @@ class Follower:
         self._contents = states.contents(layout, ask=True)
         self._memory = os.path.join(layout.cache, "feedback.json")
         self._known = files.read_json(self._memory) or {}
+        self._before = dict(self._known)
+        #: Of pull requests whose details the forge did not give.
+        self.faults: list[OrchestratorError] = []
 
     def follow(self, prs: Iterable[PullRequest]) -> list[tuple[str, str, str]]:
         """Apply every step; return the task, its new state and the reason of each."""
@@ -129,7 +146,12 @@ class Follower:
         except NotFound:
             return None
         is_open = pr.state == "open"
-        found = self._feedback(pr) if task.state == "done" and is_open else []
+        if not is_open and task.pr != pr.id:  # the task has a newer pull request
+            self._mark_followed(pr)
+            return None
+        found = []
+        if task.state == "done" and is_open:
+            found = [*unheard(history), *self._feedback(pr)]
         wanted = step(pr, task, history, found, self._settings.config)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
@@ -137,11 +159,14 @@ class Follower:
         elif task.state == "done" and is_open:
             self._review_moved_head(pr, task, history)
         if not is_open and task.state != "claimed":
-            with self._forge.book.locked():
-                self._forge.book.write(pr._replace(followed=True))
+            self._mark_followed(pr)
         if wanted is None:
             return None
         return task.id, wanted.state, str(wanted.fields.get("reason") or wanted.event)
+
+    def _mark_followed(self, pr: PullRequest) -> None:
+        with self._forge.book.locked():
+            self._forge.book.write(pr._replace(followed=True))
 
     def _feedback(self, pr: PullRequest) -> list[Feedback]:
         found = [
@@ -149,7 +174,11 @@ class Follower:
             for given in verdicts.objections(pr.reviews)
         ]
         if self._known.get(pr.id) != _mark(pr):
-            found += self._forge.feedback(pr)
+            try:
+                found += self._forge.feedback(pr)
+                self._known[pr.id] = _mark(pr)
+            except OrchestratorError as error:  # asked again at the next tick
+                self.faults.append(error)
         if pr.verdict == verdicts.APPROVED:
             found += self._conflict(pr)
         return found
@@ -166,15 +195,17 @@ class Follower:
     def _review_moved_head(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
         """Ask for a review of a head that nobody delivered: a person pushed to the branch."""
         delivered = [e.fields.get("head") for e in history if e.event == "done"]
-        if pr.verdict is None and delivered and delivered[-1] != pr.head:
+        known = bool(delivered) and isinstance(delivered[-1], str)
+        if pr.verdict is None and known and delivered[-1] != pr.head:
             review.ask_again(self._store, self._settings, task, pr, now=self._now)
 
     def _remember(self, prs: Iterable[PullRequest]) -> None:
-        """Remember the open pull requests: the forge is asked for details after a change only."""
-        now = {pr.id: _mark(pr) for pr in prs if pr.state == "open"}
-        if now != self._known:
+        """Remember what was heard: the forge is asked for details only after a change."""
+        open_ones = {pr.id for pr in prs if pr.state == "open"}
+        heard = {key: mark for key, mark in self._known.items() if key in open_ones}
+        if heard != self._before:
             files.make_folder(os.path.dirname(self._memory))
-            files.write_json(self._memory, now)
+            files.write_json(self._memory, heard)
 
 
 def _mark(pr: PullRequest) -> str:
@@ -184,6 +215,7 @@ def _mark(pr: PullRequest) -> str:
 
 def follow(
     layout: Layout, settings: Settings, prs: Iterable[PullRequest], now: float
-) -> list[tuple[str, str, str]]:
-    """Apply what follows from the pull requests. Raises OrchestratorError."""
-    return Follower(layout, settings, now).follow(prs)
+) -> tuple[list[tuple[str, str, str]], list[OrchestratorError]]:
+    """Apply what follows from the pull requests; return the steps, and the faults of the forge."""
+    follower = Follower(layout, settings, now)
+    return follower.follow(prs), follower.faults

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.git import base_branch, remotes, repository
+from orchestrator.git import base_branch, remote_pair, remotes, repository
 from orchestrator.git.contents import Contents, missing
+from orchestrator.git.remote_pair import Pair
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, Problem, PullRequest
 from orchestrator.project import faults
@@ -35,21 +36,23 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
 
 
 def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest]:
-    where = forges.of_project(layout, config)
+    where = forges.of_project(layout, config, remember=True)
     before = {pr.id: pr.state for pr in where.book.list()}
     prs = where.refresh()
+    if where.is_elsewhere:
+        files.make_folder(layout.cache)
+        files.write_atomic(asked_path(layout), b"", flush=False)
     # A forge elsewhere says itself what was merged; git may know better of a closed one.
     unsure = [pr for pr in prs if pr.state == "open"]
     if where.is_elsewhere:
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
     looked_at = [*unsure, *_unseen(layout, prs)]
-    remote = base_branch.remote_of(layout, config)
-    if remote and looked_at:
-        _fetch(layout, remote, looked_at, problems)
+    pair = remote_pair.find(layout.root, config)
+    fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
     answers = contents(layout, ask=True)
-    seen = _seen(layout.root, answers, remote, unsure)
+    seen = _seen(layout.root, answers, pair, unsure, may_close=fetched)
     now = [seen.get(pr.id, pr) for pr in prs]
-    now = _judged(layout, answers, remote, now)
+    now = _judged(layout, answers, pair.base, now)
     for old, new in zip(prs, now, strict=True):
         if old != new:
             with where.book.locked():
@@ -73,12 +76,14 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
         open_ones = [pr for pr in prs if pr.state == "open"]
         if not open_ones:
             return prs
-        remote = base_branch.remote_of(layout, config)
+        pair = remote_pair.find(layout.root, config)
         answers = contents(layout, ask=False)
         if not where.is_elsewhere:
-            seen = _seen(layout.root, answers, remote, open_ones)
+            # Only a fetch shows that the remote's branch is gone.
+            is_sure = pair.base is None
+            seen = _seen(layout.root, answers, pair, open_ones, may_close=is_sure)
             prs = [seen.get(pr.id, pr) for pr in prs]
-        return _judged(layout, answers, remote, prs)
+        return _judged(layout, answers, pair.base, prs)
     except OrchestratorError:
         return None
 
@@ -123,33 +128,35 @@ def contents(layout: Layout, *, ask: bool) -> Contents:
 
 
 def _seen(
-    root: str, answers: Contents, remote: str | None, prs: list[PullRequest]
+    root: str, answers: Contents, pair: Pair, prs: list[PullRequest], *, may_close: bool
 ) -> dict[str, PullRequest]:
     """Return pull requests by id with their state and head according to git (reference 9.3).
 
     A pull request is merged if its head is reachable from the base, or if merging it into the base
-    changes nothing; it is closed if its branch is gone. Git is asked three times per base, however
-    many pull requests there are, and once per pair of commits whether a merge changes anything.
+    changes nothing. It is closed if its branch is gone; `may_close` says that git knows that now.
+    Git is asked three times per base, however many pull requests there are, and once per pair of
+    commits whether a merge changes anything.
     """
-    prefixes = ["refs/heads/", *([f"refs/remotes/{remote}/"] if remote else [])]
-    names = sorted({name for pr in prs for name in (pr.branch, pr.base)})
-    commits = repository.refs(root, *(prefix + name for prefix in prefixes for name in names))
+    prefixes = ["refs/heads/", *([f"refs/remotes/{pair.base}/"] if pair.base else [])]
+    tips = {pr.id: pair.work_ref(pr.branch) or f"refs/heads/{pr.branch}" for pr in prs}
+    bases_of = [prefix + pr.base for prefix in prefixes for pr in prs]
+    commits = repository.refs(root, *sorted({*bases_of, *tips.values()})) if prs else {}
     merged: dict[str, set[str]] = {}
     seen = {}
     for pr in prs:
         # The remote's base, if there is a remote: the local base may be behind.
         bases = [commits[p + pr.base] for p in prefixes if p + pr.base in commits]
-        tip = commits.get(prefixes[-1] + pr.branch)
+        tip = commits.get(tips[pr.id])
         if bases and pr.base not in merged:
             merged[pr.base] = repository.merged_refs(root, bases[-1], *commits)
-        if tip is not None and prefixes[-1] + pr.branch in merged.get(pr.base, ()):
+        if tip is not None and tips[pr.id] in merged.get(pr.base, ()):
             seen[pr.id] = pr._replace(state="merged")
             continue
         head = tip or pr.head
         landed = bool(bases) and (
             repository.is_ancestor(root, head, bases[-1]) or answers.has_landed(head, bases[-1])
         )
-        state = "merged" if landed else pr.state if tip else "closed"
+        state = "merged" if landed else pr.state if tip or not may_close else "closed"
         seen[pr.id] = pr._replace(state=state, head=head)
     return seen
 
@@ -161,13 +168,24 @@ def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
     return [pr for pr in prs if heads.get(pr.id) in gone]
 
 
-def _fetch(layout: Layout, remote: str, prs: list[PullRequest], problems: list[Problem]) -> None:
-    """Fetch bases and branches; a remote that cannot be reached leaves them unchanged."""
-    branches = sorted({pr.base for pr in prs} | {pr.branch for pr in prs})
+def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Problem]) -> bool:
+    """Fetch bases and branches; return False if a remote cannot be reached (nothing changes)."""
+    bases, branches = {pr.base for pr in prs}, {pr.branch for pr in prs}
     try:
-        base_branch.fetch(layout, remote, branches, remotes.TICK_TIMEOUT)
+        remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
+        return False
+    return True
+
+
+def asked(layout: Layout, config: Config) -> float | None:
+    """Return when a forge elsewhere last answered, in epoch seconds; None for a local forge."""
+    try:
+        time = os.stat(asked_path(layout)).st_mtime
+        return time if forges.of_project(layout, config).is_elsewhere else None
+    except (OSError, OrchestratorError):
+        return None
 
 
 def asked_path(layout: Layout) -> str:

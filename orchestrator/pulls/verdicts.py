@@ -12,6 +12,8 @@ from typing import NamedTuple
 from orchestrator.model import Entry, Given
 
 APPROVED, CHANGES = "approved", "changes_requested"
+#: The reviewer's name of the scheduler itself, which sends conflicts and failed merges back.
+SCHEDULER = "scheduler"
 
 
 class Standing(NamedTuple):
@@ -58,6 +60,17 @@ def standing(reviews: Iterable[Given], counts: Callable[[str], bool]) -> Standin
 def objections(reviews: Iterable[Given]) -> list[Given]:
     """Return the requested changes of people that nobody has settled, oldest first."""
     return [review for review in _newest(reviews)[0] if review.verdict == CHANGES]
+
+
+def is_overruled(review: Given, reviews: Iterable[Given]) -> bool:
+    """Return whether a person's approval of the same commit outranks an agent's review."""
+    people = _newest(reviews)[0]
+    return (
+        review.kind == "agent"
+        and review.by != SCHEDULER
+        and all(each.verdict == APPROVED for each in people)
+        and any(each.commit == review.commit for each in people)
+    )
 
 
 def _newest(reviews: Iterable[Given]) -> tuple[list[Given], Given | None]:

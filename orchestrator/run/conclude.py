@@ -40,7 +40,7 @@ def conclude(journal: Journal) -> None:
         record = journal.record
         if told.verdict == "done" and record.commits:
             journal.record = record._replace(undelivered=Undelivered(told, record.tip))
-        outcome = told._replace(verdict="system_fault", reason=faults.outcome(error).reason)
+        outcome = _faulted(told, error)
     outcome = _blamed_on_the_disk(journal, outcome)
     if journal.record.moved and outcome.verdict in ("failed", "interrupted"):
         # The client worked in a folder that was gone, where git found no repository.
@@ -127,7 +127,13 @@ def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     except user_commands.Stopped:
         return outcome._replace(verdict="stopped", reason="stopped: by a person")
     except (OrchestratorError, OSError) as error:
-        return outcome._replace(verdict="system_fault", reason=faults.outcome(error).reason)
+        return _faulted(outcome, error)
+
+
+def _faulted(told: Outcome, error: OrchestratorError | OSError) -> Outcome:
+    """Return what the client told, as the outcome of a run that a fault of the system ended."""
+    fault = faults.outcome(error)
+    return told._replace(verdict=fault.verdict, reason=fault.reason, hint=fault.hint)
 
 
 def _stream(journal: Journal) -> IO[str]:

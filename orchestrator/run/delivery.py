@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 
 from orchestrator.errors import SystemFault
-from orchestrator.git import remotes, repository, worktree, worktree_commands
+from orchestrator.git import worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project import run_record
 from orchestrator.project.run_record import Steps
 from orchestrator.pulls import forges
+from orchestrator.run import pushing
 from orchestrator.run.job import Job
 
 
@@ -40,10 +41,14 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         _note(job, job.record.steps._replace(checked=head))
     if job.role.delivers != "pull_request":
         return outcome._replace(head=head, branch=branch)
-    if job.record.remote and job.record.steps.pushed != head:
-        refusal = _push(job, job.record.remote, branch, head)
-        if refusal:
-            return _failed(outcome, f"push_rejected: {refusal}")
+    if job.record.push_remote and job.record.steps.pushed != head:
+        try:
+            pushing.push(job, branch, head)
+        except pushing.Rejected as error:
+            return _failed(outcome, f"{error.code}: {error.message}")
+        except pushing.Moved as error:
+            reason = f"{error.code}: {error.message}"
+            return outcome._replace(verdict="moved", reason=reason)
         _note(job, job.record.steps._replace(pushed=head))
     pr = _open_pull_request(job, branch, outcome, head)
     _note(job, job.record.steps._replace(pr=pr.id))
@@ -56,23 +61,6 @@ def _note(job: Job, steps: Steps) -> None:
 
 def _failed(outcome: Outcome, reason: str) -> Outcome:
     return outcome._replace(verdict="failed", reason=reason)
-
-
-def _push(job: Job, remote: str, branch: str, head: str) -> str | None:
-    """Push the branch, then ask the remote for it. Return why the remote refused it, or None."""
-    root = job.layout.root
-    there = remotes.tips(root, remote, [branch]).get(branch)
-    if there == head:
-        return None
-    # What an earlier attempt pushed may be replaced (after a rebase), nothing else.
-    ours = job.task.head if job.task and job.task.head == there else None
-    if ours and not repository.is_ancestor(root, ours, head):
-        repository.update_ref(root, f"{repository.RESCUE}{job.record.id}-replaced", ours)
-    refusal = remotes.push(root, remote, head, branch, ours)
-    # Whatever it said: the push of a supervisor that was killed may have come through meanwhile.
-    if remotes.tips(root, remote, [branch]).get(branch) == head:
-        return None
-    return refusal or "the remote took the push but does not show it"
 
 
 def _open_pull_request(job: Job, branch: str, outcome: Outcome, head: str) -> PullRequest:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import repository
+from orchestrator.git import base_branch, repository
 from orchestrator.layout import Layout
-from orchestrator.model import PullRequest, Task, ports
+from orchestrator.model import Given, PullRequest, Task, ports
 from orchestrator.project import run_record
-from orchestrator.pulls import overlap, states
-from orchestrator.run import prompts
+from orchestrator.pulls import overlap, states, verdicts
+from orchestrator.run import prompts, rounds
 from orchestrator.run.job import Job
 from orchestrator.run.prompts import Facts, UnderReview
 from orchestrator.system import files
@@ -48,6 +48,8 @@ def _facts(job: Job) -> Facts:
         attempt=record.attempt,
         rescue=_earlier_rescue(job),
         cut=_cut(job),
+        replaced=_replaced(job),
+        pushed=_pushed(job),
         review=_under_review(job),
         global_instructions=_global_instructions(job.layout),
         checks=job.config.checks,
@@ -77,21 +79,61 @@ def _cut(job: Job) -> str | None:
     return None if repository.is_ancestor(job.layout.root, start, base) else start
 
 
+def _replaced(job: Job) -> str | None:
+    """Return the ref of commits that had to give way to commits of others, if any is still missing.
+
+    This run's start or that of an earlier attempt moved the branch.
+    """
+    root, refs = job.layout.root, [job.record.replaced]
+    for agent, run_id, _ in history.claims(job.file.history if job.file else ()):
+        if files.is_plain_name(agent) and files.is_plain_name(run_id):
+            earlier = run_record.read(job.layout.run(agent, run_id))
+            refs.append(earlier.replaced if earlier else None)
+    tip = base_branch.tip(root, job.record.branch) or ""
+    for ref in filter(None, refs):
+        commit = repository.resolve(root, ref)
+        if commit and not repository.is_ancestor(root, commit, tip):
+            return ref
+    return None
+
+
+def _pushed(job: Job) -> str | None:
+    """Return the newest commit of the branch that is pushed; None if no commit of it is."""
+    record, root = job.record, job.layout.root
+    if record.branch is None or record.there is None or record.base_commit is None:
+        return None
+    tip = base_branch.tip(root, record.branch) or ""
+    on_branch = repository.is_ancestor(root, record.there, tip)
+    if on_branch and not repository.is_ancestor(root, record.there, record.base_commit):
+        return record.there
+    return None
+
+
 def _under_review(job: Job) -> UnderReview | None:
     review = job.record.review
     if review is None or job.task is None:
         return None
     title, body, original = review.title, "", None
+    given: list[Given] = [*review.reviews]
+    told: list[dict[str, str]] = []
     if job.task.reviews:
         store = stores.of_project(job.layout)
         try:
             original = store.find(job.task.reviews)
-            title, body = original.title, store.read(original).body
+            file = store.read(original)
+            title, body = original.title, file.body
+            given = [*verdicts.given(file.history), *given]
+            told = rounds.told(file.history, review.reviews)
         except OrchestratorError:
             body = "(the task is gone)"
-    start, base = job.record.start, job.record.base_commit
+    root, start, base = job.layout.root, job.record.start, job.record.base_commit
+    since = rounds.last_reviewed(given, start)
+    since = since and repository.resolve(root, since)
+    below = bool(since and start) and repository.is_ancestor(root, since or "", start or "")
     notes = (*_built_on(job, original), *_overlaps(job, review))
-    return UnderReview(review.id, review.branch, start, review.base, base, title, body, notes)
+    return UnderReview(
+        review.id, review.branch, start, review.base, base, title, body, told, since, below, notes
+    )
 
 
 def _built_on(job: Job, task: Task | None) -> Iterator[str]:

@@ -107,12 +107,12 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
     settings = {**call.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
     if ignored:
         settings["core.excludesFile"] = _ignore_file(job, ignored)
-    if job.record.remote:
-        pushurl = f"remote.{job.record.remote}.pushurl"
-        settings[pushurl] = "the-scheduler-pushes-when-the-run-is-done"
-        # Git also uses the remote's own push addresses: these must lead nowhere, too.
-        for number, address in enumerate(job.record.push_addresses):
-            settings[f"url.{settings[pushurl]}/{number}.insteadOf"] = address
+    nowhere = "the-scheduler-pushes-when-the-run-is-done"
+    for remote in filter(None, (job.record.remote, job.record.push_remote)):
+        settings[f"remote.{remote}.pushurl"] = nowhere
+    # Git also uses the remotes' own push addresses: these must lead nowhere, too.
+    for number, address in enumerate(job.record.push_addresses):
+        settings[f"url.{nowhere}/{number}.insteadOf"] = address
     return settings
 
 

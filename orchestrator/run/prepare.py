@@ -7,18 +7,15 @@ process did is already done then.
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 import os
-from typing import NamedTuple
 
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import base_branch, repository, worktree, worktree_commands
 from orchestrator.guard import user_commands
-from orchestrator.model import Outcome, PullRequest
+from orchestrator.model import Outcome
 from orchestrator.project import faults, run_record
-from orchestrator.pulls import forges
-from orchestrator.run import instructions, launch
+from orchestrator.run import instructions, launch, start_point
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
-from orchestrator.tasks import history, task_file
 
 
 def prepare(journal: Journal) -> Plan | None:
@@ -37,7 +34,7 @@ def prepare(journal: Journal) -> Plan | None:
             gone = "no_result: its task was never claimed, or moved away"
             journal.finish(Outcome("interrupted", gone))
             return None
-        start = _find_start(job)
+        start = start_point.find(job)
         if _check_out(job, start):
             _run_hook(job)
         if _is_done_already(job):
@@ -45,7 +42,7 @@ def prepare(journal: Journal) -> Plan | None:
             return None
         instructions.write(job)
         return launch.write(job)
-    except BadBase as error:
+    except start_point.BadBase as error:
         journal.finish(Outcome("failed", f"client_error: {error.message}"))
     except worktree.BranchHeld as error:
         journal.finish(Outcome("needs_human", question=error.message))
@@ -64,70 +61,7 @@ def _is_done_already(job: Job) -> bool:
     return left is not None and base_branch.tip(job.layout.root, job.record.branch) == left.head
 
 
-class BadBase(OrchestratorError):
-    """The branch that a task starts from does not exist."""
-
-    code = "no_base"
-
-
-class _Start(NamedTuple):
-    """The commit that the worktree starts from, and the commits of branches here and remote."""
-
-    commit: str
-    here: dict[str, str]
-    there: dict[str, str]
-
-
-def _find_start(job: Job) -> _Start:
-    """Ask git and the remote where the run starts, and write that into the record."""
-    root = job.layout.root
-    review = _pull_request_under_review(job)
-    base = review.base if review else base_branch.base_branch(job.config, job.task)
-    branch = None
-    if review is None and job.task is not None:
-        branch = job.task.work_branch or task_file.branch_name(job.task.id, job.task.title)
-    mentioned = [name for name in (base, branch, review.branch if review else None) if name]
-    url, pushurl = (f"remote.{job.config.remote}.{key}" for key in ("url", "pushurl"))
-    known = repository.settings(root, url, pushurl, "user.email")
-    remote = job.config.remote if url.lower() in known else None
-    local = repository.refs(root, *(f"refs/heads/{name}" for name in mentioned))
-    here = {ref.removeprefix("refs/heads/"): commit for ref, commit in local.items()}
-    there = base_branch.fetch(job.layout, remote, mentioned) if remote else {}
-    base_commit = there.get(base) or here.get(base)
-    if base_commit is None:
-        raise BadBase(f"its base branch {base!r} does not exist")
-    start = _cut(job) or base_commit
-    if review is not None:
-        start = there.get(review.branch) or here.get(review.branch) or review.head
-    job.journal.write_surely(
-        job.record._replace(
-            branch=branch,
-            base=base,
-            base_commit=base_commit,
-            start=start,
-            remote=remote,
-            identity="user.email" in known,
-            push_addresses=tuple(known.get(pushurl.lower(), ())),
-            review=review,
-        )
-    )
-    return _Start(start, here, there)
-
-
-def _cut(job: Job) -> str | None:
-    """Return the commit that the tick cut the branch from; None for the base (`pulls.cuts`)."""
-    cut = history.cut(job.file.history) if job.file else None
-    return repository.resolve(job.layout.root, cut) if cut else None
-
-
-def _pull_request_under_review(job: Job) -> PullRequest | None:
-    """Return the pull request that a review task is about; None for other roles."""
-    if job.role.delivers != "verdict" or job.task is None or job.task.pr is None:
-        return None
-    return forges.of_project(job.layout, job.config).show(job.task.pr)
-
-
-def _check_out(job: Job, start: _Start) -> bool:
+def _check_out(job: Job, start: start_point.Start) -> bool:
     """Bring worktree and branch into the run's first state; return whether the worktree is new.
 
     What an earlier run left in the worktree is kept under a rescue ref.
@@ -139,12 +73,23 @@ def _check_out(job: Job, start: _Start) -> bool:
     if os.path.realpath(repository.toplevel(job.path)) != os.path.realpath(job.path):
         raise GitError(f"{job.path} is not the top of a worktree")
     if branch is not None:
-        here, there = start.here.get(branch), start.there.get(branch)
-        worktree.take_up_branch(root, job.path, branch, start.commit, here, there)
+        _take_up(job, branch, start)
     elif not fresh:
         worktree_commands.detach(job.path, start.commit)
     worktree.bring_included(root, job.path)
     return fresh
+
+
+def _take_up(job: Job, branch: str, start: start_point.Start) -> None:
+    """Check out the task's branch, and note which commits gave way."""
+    root, here, former = job.layout.root, start.here, start.former
+    base = former[1] if former else start.commit
+    worktree.take_up_branch(root, job.path, branch, base, here, start.there, start.rescue)
+    kept = f"{repository.RESCUE}{job.record.id}-replaced"
+    if repository.resolve(root, kept):
+        job.journal.write(job.record._replace(replaced=kept))
+    if former and worktree_commands.holder_of(root, former[0]) is None:
+        repository.delete_ref(root, f"refs/heads/{former[0]}", former[1])
 
 
 def _run_hook(job: Job) -> None:

@@ -38,6 +38,11 @@ class UnderReview(NamedTuple):
     base_commit: str | None
     task_title: str
     task_body: str
+    #: The earlier rounds of the task under review, as `rounds.told` returns them.
+    rounds: Sequence[Mapping[str, str]] = ()
+    #: The commit of the last review, and whether the head contains it.
+    since: str | None = None
+    since_is_below: bool = False
     #: What else a reviewer should know: other work on the same lines, and what this is built on.
     notes: tuple[str, ...] = ()
 
@@ -75,6 +80,10 @@ class Facts(NamedTuple):
     report: str
     #: The commit of delivered work, not merged yet, that the branch was cut from.
     cut: str | None = None
+    #: The ref of commits that are not on the branch any more, because others pushed to it.
+    replaced: str | None = None
+    #: The newest commit of the branch that is pushed already.
+    pushed: str | None = None
 
 
 def instructions(facts: Facts) -> str:
@@ -85,11 +94,13 @@ def instructions(facts: Facts) -> str:
     role, variables = facts.role, facts._asdict()
     where = role.path or f"role {role.name}"
     brief = _render(role.brief, facts.project, variables, where, role.line)
-    told = facts.history[-MAX_ENTRIES:]
+    whole = [*(facts.review.rounds if facts.review else ()), *facts.history]
+    whole = [{"by": "", "commit": "", "decided": "", **entry} for entry in whole]
+    told = whole[-MAX_ENTRIES:]
     variables |= {
         "brief": brief.strip(),
         "told": told,
-        "untold": len(facts.history) - len(told),
+        "untold": len(whole) - len(told),
         "entry_limit": min(quoting.LIMIT, LIMITS["history"] // max(len(told), 1)),
         "outcomes": OUTCOMES[role.delivers],
     }

@@ -17,7 +17,7 @@ from orchestrator.project import faults, mark
 from orchestrator.setup import probes, schedule_probe, state_probe
 from orchestrator.setup.probes import Subject
 from orchestrator.text.words import span
-from orchestrator.tick import lock, problems
+from orchestrator.tick import lock, notify, problems
 
 
 def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Finding]:
@@ -35,6 +35,7 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         state_probe.locks_held,
         state_probe.tasks,
         _hold,
+        _notify,
         state_probe.clock,
         state_probe.leftovers,
         lambda subject: schedule_probe.look(subject, list(findings)),
@@ -47,7 +48,8 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         except OSError as error:
             message = f"{error.filename or 'a file'}: {error.strerror or error}"
             findings.append(fail("permissions", message, "check its owner and its permissions"))
-    return findings
+    # A hold and a probe may find the same.
+    return list(dict.fromkeys(findings))
 
 
 def reachable(layout: Layout, variables: Mapping[str, str]) -> list[Finding]:
@@ -128,4 +130,18 @@ def _hold(subject: Subject) -> Iterator[Finding]:
     """Yield a failure if a hold stops all agents."""
     hold = faults.read_hold(subject.layout)
     if hold is not None and (hold.until is None or subject.now < hold.until):
-        yield fail(hold.code, hold.message, hold.hint or "it ends without your help")
+        found = faults.hold_problem(hold)
+        yield fail(found.code, found.message, found.hint or "it ends without your help")
+
+
+def _notify(subject: Subject) -> Iterator[Finding]:
+    """Run the user's program for notifications with a test item; in a new clone it is not run."""
+    wanted = subject.loaded.config.notify
+    if wanted.command and mark.is_initialised(subject.layout):
+        test = notify.News("test", "test", None, None, "A test of notify.command by doctor", None)
+        failure = notify.run(subject.layout, wanted, test)
+        if failure is None:
+            yield ok(notify.FAILED, f"notify.command works: {wanted.command[0]}")
+        else:
+            hint = "correct notify.command in .orchestrator/agents.yaml"
+            yield fail(notify.FAILED, failure, hint)

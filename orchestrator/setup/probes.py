@@ -15,7 +15,7 @@ from typing import NamedTuple
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
-from orchestrator.git import call, remotes, repository
+from orchestrator.git import base_branch, call, remotes, repository, work_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.pulls import forges
@@ -100,7 +100,9 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
     if absent:
         return absent
     if not where.is_elsewhere:
-        return ok("forge", "local: pull requests are records on this machine")
+        host = forges.github_host(layout, config)
+        though = f", although the remote is on GitHub ({host})" if host else ""
+        return ok("forge", f"local: pull requests are records on this machine{though}")
     problem = where.probe(variables, PROBE_TIMEOUT)
     if problem is not None:
         return fail("forge", problem.message, problem.hint or "try: gh auth status")
@@ -108,12 +110,15 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
 
 
 def gh_absent(layout: Layout, config: Config) -> Finding | None:
-    """Return a finding if pull requests stay local only because gh is not installed."""
-    url = remotes.url(layout.root, config.remote) or ""
-    if config.forge != "auto" or "github.com" not in url or shutil.which("gh"):
+    """Return a finding if pull requests stay local only because gh is missing or signed out."""
+    host = forges.github_host(layout, config)
+    if config.forge != "auto" or host is None or forges.of_project(layout, config).is_elsewhere:
         return None
-    message = "the remote is on GitHub but gh is not installed: pull requests stay local"
-    return warn("forge", message, "install gh, then: gh auth login")
+    why, install = "gh is not installed", "install gh, then: "
+    if shutil.which("gh"):
+        why, install = f"gh is not signed in to {host}", ""
+    message = f"the remote is on GitHub but {why}: pull requests stay local"
+    return warn("forge", message, f"{install}gh auth login --hostname {host}")
 
 
 def remote(layout: Layout, config: Config) -> Finding:
@@ -122,6 +127,9 @@ def remote(layout: Layout, config: Config) -> Finding:
     try:
         if remotes.url(root, name) is None:
             return _without_remote(root, name, base)
+        found = _in_the_way(root, config)
+        if found is not None:
+            return found
         ref = base if base == "HEAD" else f"refs/heads/{base}"
         done = call.run(root, "ls-remote", "--quiet", name, ref, timeout=PROBE_TIMEOUT)
     except OrchestratorError as error:
@@ -130,9 +138,31 @@ def remote(layout: Layout, config: Config) -> Finding:
         said = (done.err.strip().splitlines() or ["no reason given"])[0]
         message = f"the remote {name!r} cannot be reached: {said}"
         return fail("remote", message, f"try: git ls-remote {name}")
-    if not done.out.strip() and not repository.resolve(root, f"refs/heads/{base}"):
+    if not done.out.strip() and base != "HEAD":
+        return _gone(root, name, base)
+    return ok("remote", f"the remote {name!r} answers")
+
+
+def _gone(root: str, name: str, base: str) -> Finding:
+    try:
+        fault = base_branch.gone(root, name, base, PROBE_TIMEOUT)
+    except OrchestratorError as error:
+        return fail("remote", error.message, error.hint or f"try: git ls-remote {name}")
+    if fault is not None:
+        return fail(fault.code, fault.message, fault.hint or "set base_branch")
+    if not repository.resolve(root, f"refs/heads/{base}"):
         return _no_base(base, f"the remote {name!r}")
     return ok("remote", f"the remote {name!r} answers")
+
+
+def _in_the_way(root: str, config: Config) -> Finding | None:
+    """Return the finding that a local branch makes the names of agents' branches impossible."""
+    prefix = config.branch_prefix
+    for parent in work_branch.parents_of(f"{prefix}ID"):
+        if repository.resolve(root, f"refs/heads/{parent}"):
+            fault = work_branch.in_the_way(prefix, f"{prefix}ID", parent, "this repository")
+            return fail(fault.code, fault.message, fault.hint or "rename it")
+    return None
 
 
 def _without_remote(root: str, name: str, base: str) -> Finding:

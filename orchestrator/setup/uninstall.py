@@ -12,10 +12,9 @@ import time
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import call, repository, worktree_commands
+from orchestrator.git import call, repository, work_branch, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, mark
-from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
@@ -66,9 +65,7 @@ def carry_out(layout: Layout) -> Change:
 
 def left_in_git(layout: Layout) -> tuple[int, int]:
     """Return the number of agents' branches and the number of rescued states."""
-    refs = repository.refs(layout.root, f"refs/heads/{BRANCH_PREFIX}", repository.RESCUE)
-    rescued = sum(name.startswith(repository.RESCUE) for name in refs)
-    return len(refs) - rescued, rescued
+    return len(clean.agent_branches(layout)), len(repository.refs(layout.root, repository.RESCUE))
 
 
 def _take_agents(layout: Layout, change: Change) -> None:
@@ -105,6 +102,8 @@ def _take_outside(layout: Layout, change: Change) -> None:
     """Remove the files outside `.orchestrator/`, and last the mark of this clone."""
     change.written += user_files.take(layout)
     change.written += skills.take(layout.root)
+    # The history of each task names what it delivered.
+    work_branch.forget(layout.root)
     files.remove(layout.idle_stamp)
     if mark.is_initialised(layout):
         files.remove(mark.mark_path(layout))

@@ -117,7 +117,7 @@ _SETS: dict[str, dict[str, Any]] = {
     "cancelled": {**_FREE, "reason": "cancelled"},
     "moved": _FREE,
     "review": {},
-    "reopened": _AFRESH,
+    "reopened": {**_AFRESH, "reason": None, "error": None},
     "delivered": {},
 }
 #: The events with which a run releases its task.
@@ -170,7 +170,10 @@ def _folded(task: Task, entry: Entry) -> Task:
     if cost := _number(fields.get("cost_usd")):
         now = now._replace(cost_usd=now.cost_usd + max(cost, 0.0))
     if event in ("claimed", "delivered"):
-        now = now._replace(work_branch=now.work_branch or _text(fields.get("branch")))
+        branch, former = _text(fields.get("branch")), _text(fields.get("former"))
+        # A branch whose name cannot be pushed gets another name (`tick.start`).
+        renamed = branch and former and former == now.work_branch
+        now = now._replace(work_branch=branch if renamed else now.work_branch or branch)
     elif event in ("requeued", "failed") and fields.get("charged") is True:
         now = now._replace(attempts=now.attempts + 1)
     if event == "requeued":
@@ -200,6 +203,29 @@ def cut(history: Iterable[Entry]) -> str | None:
     """Return the commit of delivered dependencies that the task's branch was cut from, if any."""
     found = [_text(e.fields.get("cut")) for e in history if e.event == "claimed"]
     return next((commit for commit in reversed(found) if commit), None)
+
+
+def delivered(history: Iterable[Entry], branch: str) -> str | None:
+    """Return the commit that the newest delivery of a branch pushed; None without a delivery."""
+    heads = [
+        _text(entry.fields.get("head"))
+        for entry in history
+        if entry.event == "done" and entry.fields.get("branch") == branch
+    ]
+    return heads[-1] if heads else None
+
+
+def claims(history: Iterable[Entry]) -> list[tuple[str, str, str | None]]:
+    """Return agent, run and the branch's former name of each claim, newest first.
+
+    The name is None unless the claim gave the branch another name. Odd entries are skipped.
+    """
+    found = []
+    for entry in history:
+        agent, run = _text(entry.fields.get("agent")), _text(entry.fields.get("run"))
+        if entry.event == "claimed" and agent and run:
+            found.append((agent, run, _text(entry.fields.get("former"))))
+    return found[::-1]
 
 
 def why(reason: str, error: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from orchestrator.errors import TaskFileError
-from orchestrator.model import PRIORITIES, Entry, Task, parse_time
+from orchestrator.model import PRIORITIES, Config, Entry, Task, parse_time
 from orchestrator.tasks import header, history
 from orchestrator.tasks.history import MARKER
 
@@ -225,7 +225,10 @@ def slug(text: str, limit: int = 40) -> str:
     return words
 
 
-def branch_name(task_id: str, title: str) -> str:
-    """Return a task's branch, `agent/<task-id>-<slug>`: a valid ref of at most 111 characters."""
+def branch_name(task_id: str, title: str, prefix: str = Config().branch_prefix) -> str:
+    """Return a task's branch, `<prefix><task-id>-<slug>`: a valid ref.
+
+    It has at most 105 characters more than `prefix`, which the configuration has checked.
+    """
     words = slug(title)
-    return f"agent/{task_id}-{words}" if words else f"agent/{task_id}"
+    return f"{prefix}{task_id}-{words}" if words else f"{prefix}{task_id}"

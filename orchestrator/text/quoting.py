@@ -31,13 +31,18 @@ def clipped(text: str, limit: int) -> str:
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
 
 
+def cleaned(text: str) -> str:
+    """Return `text` with plain line ends, without terminal sequences and invisible characters."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _UNSEEN.sub("", _TERMINAL.sub("", text))
+
+
 def fenced(text: str, limit: int = LIMIT) -> str:
     """Return `text` as a fenced block that its lines cannot close, without invisible characters.
 
     Sequences of over 99 backticks are cut to 99, because the fence must be longer.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = clipped(_UNSEEN.sub("", _TERMINAL.sub("", text)).strip("\n"), limit)
+    text = clipped(cleaned(text).strip("\n"), limit)
     text = _LONG_RUN.sub("`" * (_LONGEST_FENCE - 1), text)
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -1,22 +1,29 @@
 """What waits for a person, derived from the state of tasks, agents and pull requests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, iso
-from orchestrator.pulls import cuts, states
+from orchestrator.model import Entry, Given, PullRequest, Task, iso
+from orchestrator.pulls import cuts, states, verdicts
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Store
+from orchestrator.text.quoting import one_line
 from orchestrator.text.words import count
 from orchestrator.tick.observe import Observation
 
+#: Faults of the system that only a person can end.
+FOR_PEOPLE = ("remote_refuses", "base_gone", "branch_in_the_way")
+
 
 class Item(NamedTuple):
-    """One thing that waits for a person. `id` is a task's id, `agent:NAME` or `pr:N`."""
+    """One thing that waits for a person.
+
+    `id` is a task's id, `agent:NAME`, `pr:N` or `fault:CODE`.
+    """
 
     id: str
     #: "question", "approval" or "escalation".
@@ -33,15 +40,23 @@ class Item(NamedTuple):
         return self.id.removeprefix("agent:") if self.id.startswith("agent:") else None
 
 
-def items(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
-    """Return everything that waits for a person: questions, then approvals, then escalations."""
+def items(
+    layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None = None
+) -> list[Item]:
+    """Return everything that waits for a person: questions, then approvals, then escalations.
+
+    `prs` are the pull requests, if they are known already.
+    """
     store = stores.of_project(layout)
+    if prs is None:
+        prs = states.known(layout, loaded.config) or ()
     found = [
         *_ended(store),
         *_never_ready(store, seen),
         *_cannot_land(layout, loaded, store),
         *_agents(loaded, seen),
-        *_approvals(layout, loaded, store),
+        *_faults(seen),
+        *_approvals(layout, loaded, store, prs),
     ]
     order = ("question", "approval", "escalation")
     return sorted(found, key=lambda item: order.index(item.kind))
@@ -62,12 +77,12 @@ def _ended(store: Store) -> Iterator[Item]:
 
 
 def _never_ready(store: Store, seen: Observation) -> Iterator[Item]:
-    verdicts = seen.snapshot.dependencies
+    known = seen.snapshot.dependencies
     for task in seen.snapshot.waiting:
         broken = [
-            f"{other}: {verdicts[other].partition(': ')[2]}"
+            f"{other}: {known[other].partition(': ')[2]}"
             for other in task.depends_on
-            if verdicts.get(other, "").startswith("broken")
+            if known.get(other, "").startswith("broken")
         ]
         last = _last(store, task.id, _deciding) if broken else None
         if broken and (last is None or last.event != "dismissed"):
@@ -110,20 +125,81 @@ def _agents(loaded: Settings, seen: Observation) -> Iterator[Item]:
         yield Item(f"agent:{name}", kind, None, state.last_run, text, iso(state.last_finished))
 
 
-def _approvals(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]:
-    """Yield the approved pull requests that a person must merge."""
+def _faults(seen: Observation) -> Iterator[Item]:
+    """Yield the fault that stops all agents, if it stays until a person changes something."""
+    hold = seen.snapshot.hold
+    code, _, said = hold.message.partition(": ") if hold else ("", "", "")
+    if hold and code in FOR_PEOPLE:
+        text = f"{said} ({hold.hint})" if hold.hint else said
+        yield Item(f"fault:{code}", "escalation", None, None, text, iso(hold.since))
+
+
+def _approvals(
+    layout: Layout, loaded: Settings, store: Store, prs: Iterable[PullRequest]
+) -> Iterator[Item]:
+    """Yield the approved pull requests that a person must merge, or to which a person objects."""
     config = loaded.config
-    known = states.known(layout, config) or []
-    waiting = [pr for pr in known if pr.state == "open" and pr.verdict == "approved"]
-    if not waiting or (config.review.auto_merge and remotes.url(layout.root, config.remote)):
-        return
-    for pr in waiting:
+    lands = config.review.auto_merge and bool(remotes.url(layout.root, config.remote))
+    for pr in prs:
+        text = None
+        if pr.state == "open" and pr.verdict == verdicts.APPROVED and not lands:
+            text = f"approved, {pr.branch} into {pr.base}; merge it?"
+        elif pr.state == "open" and pr.verdict == verdicts.CHANGES:
+            text = _objected(pr, states.reviews(layout, pr))
+        task = _task_of(store, pr) if text else None
+        # During its rework nothing waits for a person.
+        if text is None or (task and task.state in ("incoming", "claimed")):
+            continue
         last = _last(store, pr.task, lambda word: word in ("dismissed", "review", "done"))
         if last and last.event == "dismissed" and last.fields.get("pr") == pr.id:
             continue
-        text = f"{pr.title}: approved, {pr.branch} into {pr.base}; merge it? {pr.url or ''}"
         since = last.at if last and last.event == "review" else None
-        yield Item(f"pr:{pr.id}", "approval", pr.task, None, text.rstrip(), since)
+        said = f"{pr.title}: {text} {pr.url or ''}".rstrip()
+        yield Item(f"pr:{pr.id}", "approval", pr.task, None, said, since)
+
+
+def _objected(pr: PullRequest, reviews: list[Given]) -> str | None:
+    """Return who objects to a head that an agent approved; None if nobody does."""
+    standing = verdicts.objections(reviews)
+    agents = [given for given in reviews if given.kind == "agent"]
+    if not standing or not agents:
+        return None
+    newest = sorted(agents, key=lambda given: given.at or "")[-1]
+    if newest.verdict != verdicts.APPROVED or newest.commit != pr.head:
+        return None
+    said = "; ".join(
+        f"{given.by} requested changes: {one_line(given.text)}" if given.text else given.by
+        for given in standing
+    )
+    return f"{newest.by} approved it, but {said}. To overrule that: orchestrator pr approve {pr.id}"
+
+
+def _task_of(store: Store, pr: PullRequest) -> Task | None:
+    try:
+        return store.find(pr.task) if pr.task is not None else None
+    except OrchestratorError:
+        return None
+
+
+def next_step(layout: Layout, item: Item) -> str:
+    """Return the command with which a person decides about an item."""
+    if item.kind == "approval":
+        return f"orchestrator inbox approve {item.id}; or: inbox reject {item.id} 'TEXT'"
+    if item.agent:
+        return f"orchestrator agent resume {item.agent}"
+    if item.task is None:
+        return "orchestrator doctor"
+    if item.kind == "question":
+        return f"orchestrator inbox answer {item.id} 'TEXT'"
+    try:
+        state = stores.of_project(layout).find(item.id).state
+    except NotFound:  # another process has moved it
+        return f"orchestrator explain {item.id}"
+    first = {
+        "blocked": f"inbox answer {item.id} 'TEXT'",
+        "incoming": f"task cancel {item.id}",
+    }.get(state, f"task retry {item.id}")
+    return f"orchestrator {first}; or: orchestrator inbox dismiss {item.id}"
 
 
 def _deciding(word: str) -> bool:

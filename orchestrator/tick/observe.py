@@ -47,7 +47,7 @@ def observe(
     store = stores.of_project(layout)
     states, claimed, runs, records = observe_runs(layout)
     incoming = store.list("incoming")
-    open_ids = None if prs is None else frozenset(pr.id for pr in prs if pr.state == "open")
+    open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
     found = dependencies.closure(incoming.tasks, partial(stores.found, store), prs)
     ready = cuts.find(layout, settings.config, incoming.tasks, found, prs, ask=ask)
     today = time.strftime("%Y-%m-%d", time.localtime(now))
@@ -60,7 +60,7 @@ def observe(
     snapshot = Snapshot(
         waiting=incoming.tasks,
         claimed=claimed.tasks,
-        open_prs=None if open_ids is None else len(open_ids),
+        open_prs=None if open_heads is None else len(open_heads),
         runs=runs,
         agents={
             name: AgentView(name, state.last_started, state.last_outcome, state.suspended)
@@ -75,7 +75,7 @@ def observe(
         ),
         spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
         hold=hold,
-        open_pr_ids=open_ids,
+        open_heads=open_heads,
         may_start=settings.good,
         # A run on a full disk could not even be recorded, so it cannot probe the fault.
         may_probe=short is None,

@@ -34,7 +34,7 @@ def find_problems(
     hold = seen.snapshot.hold
     found = [*_of_the_clone(layout, now), *settings.problems]
     if hold is not None:
-        found.append(Problem(hold.code, hold.message, hold.hint))
+        found.append(faults.hold_problem(hold))
     if seen.snapshot.open_prs is None:
         found += _forge_problem(layout, hold)
     found += [
@@ -47,8 +47,10 @@ def find_problems(
         for name, state in seen.states.items()
         if (why := state.suspended)
     ]
-    if not_landed := faults.read(layout.landing_fault):
-        found.append(not_landed)
+    told = layout.notify_fault if settings.config.notify.command else None
+    for path in filter(None, (layout.landing_fault, told)):
+        if fault := faults.read(path):
+            found.append(fault)
     # A tick leaves no trace on a disk that cannot be written.
     unwritable = hold is not None and hold.message.startswith("disk_")
     # Without `init` no tick runs: `not_initialised` reports that.

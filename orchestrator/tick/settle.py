@@ -93,6 +93,8 @@ class Settler:
         """End a review that is not needed any more, or a task that reached its cost limit."""
         if action.action == "finish":
             summary = "The pull request is no longer open, so there is nothing to review."
+            if action.reason == "superseded":
+                summary = "The pull request has a newer commit, so nobody reviews this commit."
             self._move(task, "done", summary=summary, verdict="no_change")
         else:
             cap = self.config.budgets.task_usd
@@ -249,7 +251,7 @@ class Settler:
             code=outcome.verdict,
             # The message is shown after the hold's code and must not repeat the code.
             message=message if message and code == outcome.verdict else reason,
-            hint=hints.get(code, _ANY_HINT),
+            hint=hints.get(code) or outcome.hint or _ANY_HINT,
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )

@@ -64,12 +64,27 @@ class Starter:
     def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
         fields: dict[str, object] = {"agent": agent.name, "run": run_id}
         if self.settings.roles[agent.role].delivers != "verdict":
-            fields["branch"] = task.work_branch or task_file.branch_name(task.id, task.title)
+            fields["branch"] = self._branch(task)
+            if task.work_branch not in (None, fields["branch"]):
+                fields["former"] = task.work_branch
             if task.id in self.cuts:
                 fields["cut"] = self.cuts[task.id]
         entry = Entry(iso(self.now) or "", "claimed", fields)
         limit = self.settings.config.queue_limits.max_claimed
         return self.store.claim(task, entry, limit) is not None
+
+    def _branch(self, task: Task) -> str:
+        """Return the name of the task's branch: the recorded one, unless it cannot be pushed.
+
+        A name that the remote or another branch made impossible is given up once `branch_prefix`
+        has been changed.
+        """
+        prefix = self.settings.config.branch_prefix
+        refused = task.reason in ("remote_refuses", "branch_in_the_way") and task.pr is None
+        recorded = task.work_branch
+        if recorded and not (refused and not recorded.startswith(prefix)):
+            return recorded
+        return task_file.branch_name(task.id, task.title, prefix)
 
     def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> RunRecord:
         last = _last_requeue(self.store, task) if task is not None and task.error else {}

@@ -125,6 +125,8 @@ def _tick(
         # After the starts, so that no start waits for the pruning.
         _prune(layout, loaded, settled, report)
     report.problems += find_problems(layout, loaded, seen, now)
+    if loaded.config.notify.command:
+        _notify(layout, loaded, seen, prs, report)
     if forced is None and loaded.good:
         _leave_stamp(layout, report, seen.snapshot, now, planned.wake)
     return report
@@ -137,8 +139,10 @@ def _follow(
     from orchestrator.pulls import rework
 
     try:
-        for task, state, why in rework.follow(layout, loaded, prs, now):
+        steps, faults = rework.follow(layout, loaded, prs, now)
+        for task, state, why in steps:
             events.append(layout, now, "followed", task=task, state=state, reason=why)
+        report.problems += [_problem("pull requests", fault) for fault in faults]
     except (OSError, OrchestratorError) as error:
         report.problems.append(_problem("pull requests", error))
 
@@ -188,6 +192,26 @@ def _land(
     report.actions += [Action("deliver", None, pr.task, None, "auto_merge") for pr in due]
 
 
+def _notify(
+    layout: Layout,
+    loaded: Settings,
+    seen: observe.Observation,
+    prs: list[PullRequest] | None,
+    report: Report,
+) -> None:
+    """Start a process that tells a person what is new, if something is."""
+    from orchestrator.tick import notify
+
+    try:
+        news = notify.news(layout, loaded, seen, prs, report.problems)
+        if notify.note(layout, loaded.config.notify, news):
+            log = os.path.join(layout.cache, "notify.out")
+            words = [*process.own_program(), "_notify", layout.root]
+            process.spawn_detached(words, os.environ, log)
+    except (OSError, OrchestratorError) as error:
+        report.problems.append(_problem("notify", error))
+
+
 def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: Report) -> None:
     """Remove old finished runs of the agents whose runs were settled."""
     from orchestrator.upkeep import retention
@@ -201,10 +225,16 @@ def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: 
 
 
 def own_process(word: str, root: str) -> None:
-    """Run a process that the scheduler itself starts: the tick after a run, or landing."""
+    """Run a process that the scheduler starts: the tick after a run, landing, notifying."""
     layout = Layout(root)
     # The tick that the schedule starts reports faulty symbolic links.
     if not mark.is_initialised(layout) or mark.links(layout):
+        return
+    if word == "_notify":
+        from orchestrator.tick import notify
+
+        if usable := load.usable(layout):
+            notify.tell(layout, usable.notify)
         return
     if word == "_land":
         from orchestrator.pulls import landing

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, repository, worktree, worktree_commands
+from orchestrator.git import base_branch, repository, work_branch, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, Config, PullRequest, Task
+from orchestrator.model import OPEN_STATES, STATES, Config, PullRequest, Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.pulls import landing
-from orchestrator.pulls.forge import BRANCH_PREFIX
 from orchestrator.system import commands, files, locks
 from orchestrator.tasks import stores
 
@@ -77,24 +76,53 @@ def _set_aside(layout: Layout) -> list[Item]:
     return [Item("set-aside", path, False, why) for path in paths]
 
 
-def branches(layout: Layout, config: Config, prs: list[PullRequest]) -> list[Item]:
-    """Judge every local agent branch. Branches of the remote belong to its owner."""
+def agent_branches(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str, str]:
+    """Return the local branches that the product made, each with its commit.
+
+    A prefix alone proves nothing: it may be one that people use too. What proves it is a task, a
+    pull request, the memory of a push, or the default prefix, which only the product uses.
+    """
+    store = stores.of_project(layout)
+    tasks = [task for state in STATES for task in store.list(state).tasks]
+    # Its own name, not any name that stands in a file.
+    named = {task.work_branch for task in tasks if task.id in (task.work_branch or "")}
+    named |= {pr.branch for pr in prs} | set(work_branch.pushed(layout.root))
+    prefix = Config().branch_prefix
+    found = repository.refs(layout.root, "refs/heads/")
+    local = {ref.removeprefix("refs/heads/"): commit for ref, commit in found.items()}
+    return {name: c for name, c in local.items() if name in named or name.startswith(prefix)}
+
+
+def branches(
+    layout: Layout,
+    config: Config,
+    prs: list[PullRequest],
+    known: Mapping[str, str] | None = None,
+) -> list[Item]:
+    """Judge every local agent branch. Branches of the remote belong to its owner.
+
+    `known` are the branches to judge, as `agent_branches` returned them a moment ago.
+    """
     root = layout.root
     remote = base_branch.remote_of(layout, config)
     working = _working(layout)
     held = worktree_commands.holders(root)
     # If a branch has several pull requests, the open pull request counts.
     by_branch = {pr.branch: pr for pr in sorted(prs, key=lambda pr: pr.state == "open")}
-    ours = f"refs/heads/{BRANCH_PREFIX}"
     merged: dict[str, set[str]] = {}
     items = []
-    for ref, commit in repository.refs(root, ours).items():
+    if known is None:
+        known = agent_branches(layout, prs)
+    refs = [f"refs/heads/{branch}" for branch in known]
+    for ref, commit in (repository.refs(root, *refs) if refs else {}).items():
         branch = ref.removeprefix("refs/heads/")
+        if commit != known.get(branch) or branch == config.base_branch:
+            continue
         pr = by_branch.get(branch)
         base = pr.base if pr else config.base_branch or "HEAD"
         if base not in merged:
             tip = base_branch.branch_commit(root, remote, base)
-            merged[base] = repository.merged_refs(root, tip, ours) if tip else set()
+            merged[base] = repository.merged_refs(root, tip, "refs/heads/") if tip else set()
         if branch in working:
             drop, why = False, f"task {working[branch].id} is in {working[branch].state}"
         elif branch in held:
@@ -187,7 +215,8 @@ def carry_out(
     if doomed:
         # A claim takes the same lock: no run can start on a branch between this look and its end.
         with stores.of_project(layout).change():
-            still = set(branches(layout, config, prs))
+            known = {item.name: item.commit for item in doomed}
+            still = set(branches(layout, config, prs, known))
             dropped += [item for item in doomed if item in still and _drop(layout, config, item)]
     return dropped
 
@@ -200,6 +229,7 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
                 return drop_worktree(layout, item.name, config)
             case "branch":
                 repository.delete_ref(layout.root, f"refs/heads/{item.name}", item.commit)
+                work_branch.forget(layout.root, item.name)
             case "rescue":
                 repository.delete_ref(layout.root, item.name, item.commit)
             case _ if os.path.isdir(item.name):

@@ -1,0 +1,111 @@
+"""A person's own word on a pull request: `pr approve`, `pr request-changes` and `pr merged`."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+from argparse import Namespace
+
+from orchestrator.cli import body_text, context, output
+from orchestrator.cli.parser import argument, command
+from orchestrator.cli.pr import ID, find
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.git import repository
+from orchestrator.layout import Layout
+from orchestrator.model import Given, Problem, PullRequest, Task, iso
+from orchestrator.pulls import forges, review
+from orchestrator.tasks import stores
+
+TEXT = argument("text", metavar="TEXT", help=body_text.HELP)
+
+
+@command("pr approve", ID)
+def approve(arguments: Namespace) -> None:
+    """Approve the head of a pull request; this settles every requested change before it."""
+    layout = context.changing(arguments)
+    pr, task = give(layout, arguments.pr, "approved")
+    then = f"to merge it: orchestrator pr merge {pr.id}"
+    if task.state == "claimed":
+        then = f"its task is claimed: a newer commit needs a new approval (see {task.id})"
+    elif context.good_settings(layout).config.review.auto_merge:
+        then = "with review.auto_merge and a remote, one of the next ticks merges it"
+    _answer(arguments, pr, task, f"approved {pr.id} at {pr.head[:12]}; {then}")
+
+
+@command("pr request-changes", ID, TEXT)
+def request_changes(arguments: Namespace) -> None:
+    """Request changes: the task goes back to its author, with your text first."""
+    request(arguments, context.changing(arguments), arguments.pr)
+
+
+def request(arguments: Namespace, layout: Layout, pr_id: str) -> None:
+    """Request the changes that `arguments.text` describes, and say what happens next."""
+    text = body_text.answer(arguments.text)
+    pr, task = give(layout, pr_id, "changes_requested", text)
+    said = f"{task.id} is in {task.state} again, with your text"
+    if task.state != "incoming":
+        said = f"{task.id} is {task.state}; your text is in its history, and {pr.id} cannot land"
+    _answer(arguments, pr, task, said)
+
+
+@command("pr merged", ID)
+def merged(arguments: Namespace) -> None:
+    """Record that a pull request is merged, where neither the forge nor git shows it."""
+    layout = context.changing(arguments)
+    config = context.good_settings(layout).config
+    pr = find(layout, config, arguments.pr)
+    if pr.state != "merged":
+        forges.of_project(layout, config).book.say_merged(pr.id)
+        context.record_event(layout, "merged", pr=pr.id, task=pr.task)
+    output.answer(arguments, {"id": pr.id, "state": "merged"}, f"{pr.id} counts as merged")
+
+
+def give(
+    layout: Layout, pr_id: str, verdict: str, text: str | None = None
+) -> tuple[PullRequest, Task]:
+    """Record a person's review of the head of an open pull request, and show it at the forge.
+
+    An approval settles the objections before it. Returns the pull request as it was, and the task
+    as it is now. Raises OrchestratorError.
+    """
+    config = context.good_settings(layout).config
+    pr = find(layout, config, pr_id)
+    if pr.state != "open":
+        hint = "see: orchestrator pr list"
+        raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
+    approved = verdict == "approved"
+    now, store = context.now(), stores.of_project(layout)
+    by = person(layout.root)
+    given = Given(by, "person", verdict, pr.head, text or "", iso(now), settles=approved)
+    with store.change():
+        try:
+            task = store.find(pr.task or "")
+        except NotFound:
+            gone = f"the task of pull request {pr.id} is gone, so no review of it can be recorded"
+            hint = f"merge or close it: orchestrator pr show {pr.id}"
+            raise OrchestratorError(gone, hint, code="not_found") from None
+        run = f"person-{secrets.token_hex(4)}"
+        task = review.record_verdict(store, config, task, given, now=now, run=run)
+    context.record_event(layout, "review", task=task.id, pr=pr.id, verdict=verdict)
+    try:
+        forges.of_project(layout, config).post(pr, given)
+    except OrchestratorError as error:
+        said = f"the review counts, but it is not shown at the forge: {error.message}"
+        output.warn_of([Problem(error.code, said, error.hint)])
+    return pr, task
+
+
+def person(root: str) -> str:
+    """Return the name of the person who calls: as git knows it, else the login name."""
+    named = repository.settings(root, "user.name").get("user.name", ())
+    if named and named[-1].strip():
+        return named[-1].strip()
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, in a container
+        return "a person"
+
+
+def _answer(arguments: Namespace, pr: PullRequest, task: Task, said: str) -> None:
+    value = {"id": pr.id, "task": task.id, "state": task.state, "commit": pr.head}
+    output.answer(arguments, value, said)

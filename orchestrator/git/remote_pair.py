@@ -1,0 +1,78 @@
+"""The remotes of a project: the one that work starts from, and the one that branches are pushed to.
+
+The two are the same remote unless `push_remote` is set; its `pushurl` may lead to another place.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from orchestrator.errors import SystemFault
+from orchestrator.git import base_branch, remotes, repository
+from orchestrator.layout import Layout
+from orchestrator.model import Config
+
+
+class Pair(NamedTuple):
+    """The remotes by name; None for a remote that the repository does not have."""
+
+    base: str | None
+    push: str | None
+    #: The address of pushes, if that is not the URL of `push`.
+    address: str | None
+    #: All addresses of the two that are only for pushes.
+    addresses: tuple[str, ...] = ()
+    #: Whether git knows the user's name: the same question to git finds it.
+    identity: bool = False
+
+    @property
+    def is_one(self) -> bool:
+        """Whether both are one place."""
+        return self.base == self.push and self.address is None
+
+    def work_ref(self, branch: str) -> str | None:
+        """Return the ref to which a branch of tasks is fetched; None without a remote."""
+        return f"refs/remotes/{self.push}/{branch}" if self.push else None
+
+
+def find(root: str, config: Config) -> Pair:
+    """Return the remotes. Raises SystemFault if there is no remote `push_remote`."""
+    push = config.push_remote or config.remote
+    base_url, base_pushurl = (f"remote.{config.remote}.{key}" for key in ("url", "pushurl"))
+    url, pushurl = f"remote.{push}.url", f"remote.{push}.pushurl"
+    known = repository.settings(root, *{base_url, base_pushurl, url, pushurl}, "user.email")
+    if config.push_remote and url.lower() not in known:
+        said = f"push_remote is {push!r}, but this repository has no such remote"
+        raise SystemFault(said, f"git remote add {push} URL", code="no_push_remote")
+    own = known.get(pushurl.lower(), [])
+    return Pair(
+        config.remote if base_url.lower() in known else None,
+        push if url.lower() in known else None,
+        own[0] if own else None,
+        tuple(dict.fromkeys([*own, *known.get(base_pushurl.lower(), ())])),
+        "user.email" in known,
+    )
+
+
+def fetch(
+    layout: Layout,
+    pair: Pair,
+    bases: Collection[str],
+    branches: Collection[str],
+    timeout: float = remotes.TIMEOUT,
+    watched: Collection[str] = (),
+) -> dict[str, str]:
+    """Fetch base branches and branches of tasks, each from its remote; return as `base_branch`.
+
+    `watched` are branches of the remote of pushes. Raises what `base_branch.fetch` raises.
+    """
+    there: dict[str, str] = {}
+    if pair.base:
+        wanted = [*bases, *branches] if pair.is_one else [*bases]
+        look = [*watched] if pair.is_one else []
+        there = base_branch.fetch(layout, pair.base, wanted, timeout, watched=look)
+    if pair.push and branches and not pair.is_one:
+        found = base_branch.fetch(
+            layout, pair.push, [*branches], timeout, address=pair.address, watched=[*watched]
+        )
+        there = {**found, **there}
+    return there

@@ -1,0 +1,74 @@
+"""The branches of tasks: what the product remembers of them in refs of its own, and their names.
+
+Only with this memory can a commit that the product pushed itself be told from one that others
+pushed: only the former may be replaced (reference 9.6).
+"""
+
+from typing import NamedTuple
+
+from orchestrator.errors import SystemFault
+from orchestrator.git import repository
+
+#: Below these names, by branch: the last commit that the product pushed, and the last commit at the
+#: remote that others pushed and that an attempt started from.
+OWN = "refs/orchestrator/pushed/"
+OTHERS = "refs/orchestrator/others/"
+
+
+class Known(NamedTuple):
+    """The memory of one branch."""
+
+    own: str | None = None
+    others: str | None = None
+
+    def may_replace(self, root: str, there: str, head: str) -> bool:
+        """Return whether `head` may replace the remote's commit: it drops no commit of others."""
+        mine = there == self.own
+        return mine and (not self.others or repository.is_ancestor(root, self.others, head))
+
+
+def known(root: str, branch: str, delivered: str | None = None) -> Known:
+    """Return the memory of a branch.
+
+    `delivered` is the commit that the task's history names; it counts where there is no memory (an
+    earlier version of the product, or another clone, pushed it).
+    """
+    seen = repository.refs(root, OWN + branch, OTHERS + branch)
+    return Known(seen.get(OWN + branch, delivered), seen.get(OTHERS + branch))
+
+
+def remember(root: str, branch: str, commit: str) -> None:
+    """Remember a commit that the product has pushed."""
+    repository.update_ref(root, OWN + branch, commit)
+
+
+def remember_others(root: str, branch: str, commit: str) -> None:
+    """Remember a commit that others have pushed, and that the next attempt builds on."""
+    repository.update_ref(root, OTHERS + branch, commit)
+
+
+def pushed(root: str) -> list[str]:
+    """Return the branches that the product has pushed."""
+    return [ref.removeprefix(OWN) for ref in repository.refs(root, OWN)]
+
+
+def forget(root: str, branch: str = "") -> None:
+    """Forget a branch that is removed; without a branch, all of them."""
+    for ref, commit in repository.refs(root, OWN + branch, OTHERS + branch).items():
+        repository.delete_ref(root, ref, commit)
+
+
+def parents_of(branch: str) -> list[str]:
+    """Return the branches that make `branch` impossible: `a` and `a/b` for `a/b/c`."""
+    parts = branch.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def in_the_way(prefix: str, branch: str, parent: str, where: str) -> SystemFault:
+    """Return the fault that a branch with the name of a folder of branches exists."""
+    return SystemFault(
+        f"a branch {parent!r} exists in {where}, so git cannot have the branch {branch!r}",
+        f"set branch_prefix in .orchestrator/agents.yaml (now {prefix!r}) to another prefix, or "
+        f"rename the branch {parent!r}",
+        code="branch_in_the_way",
+    )

@@ -1,0 +1,120 @@
+"""Calls of GitHub's own `gh` program, with the user's sign-in.
+
+`gh` keeps answers of GitHub about its features for a day, also when such an answer was an error
+(2.23 in the temporary folder, 2.103 in the cache folder). It therefore gets a folder of its own,
+which is emptied after a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.errors import NotFound, SystemFault
+from orchestrator.guard import client_environment
+from orchestrator.system import commands, files
+
+#: Seconds for a call of `gh`; and for the one that a tick makes, which others wait for.
+TIMEOUT = 60.0
+TICK_TIMEOUT = 20.0
+#: What `gh` says when it did not reach GitHub, or GitHub itself failed.
+_BROKEN = re.compile(
+    r"HTTP 5\d\d|error connecting to|connection re|i/o timeout|dial tcp|TLS handshake|EOF$"
+    r"|Something went wrong|HTTP 429|rate limit|unexpected end of JSON|Bad credentials|HTTP 401"
+    r"|to unmarshal"
+)
+
+
+class Refusal(SystemFault):
+    """GitHub answered, and refused what was asked. `said` has the words of `gh`."""
+
+    code = "forge_failed"
+
+    def __init__(self, message: str, hint: str, said: str) -> None:
+        super().__init__(message, hint)
+        self.said = said
+
+
+class Gh:
+    """The `gh` program, called in one project."""
+
+    def __init__(self, root: str, folder: str, host: str) -> None:
+        """`folder` is for the caches of `gh`; `host` is the host of calls that name no other."""
+        self._root, self._folder, self._host = root, folder, host
+
+    def json(self, *arguments: str, timeout: float | None = None) -> Any:
+        """Return the answer of a call. Raises as `run`, and SystemFault if it is not JSON."""
+        text = self.run(*arguments, timeout=timeout)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SystemFault("the answer of gh is not JSON", code="forge_failed") from error
+
+    def run(self, *arguments: str, stdin: str | None = None, timeout: float | None = None) -> str:
+        """Return what a call printed. Raises Refusal, NotFound (a pull request) or SystemFault."""
+        files.make_folder(self._folder)
+        try:
+            done = self.call(arguments, os.environ, timeout or TIMEOUT, stdin)
+        except OSError as error:
+            raise SystemFault(
+                "the forge is github, but the gh program cannot be started",
+                "install gh, or set `forge: local` in agents.yaml",
+                code="forge_failed",
+            ) from error
+        if done.code == 0:
+            return done.out
+        if done.code is not None and "Could not resolve to a PullRequest" in done.err:
+            raise NotFound("pull request", arguments[2] if len(arguments) > 2 else "?")
+        said = done.err.strip()[-600:] if done.code is not None else "no answer in time"
+        message = f"gh {arguments[0]} {arguments[1]} failed: {said}"
+        hint = f"try: gh auth status --hostname {self._host}"
+        # Whatever failed, it may have been the question about features, whose answer gh keeps.
+        # Another call of gh may be writing there.
+        with contextlib.suppress(OSError):
+            files.remove_tree(self._folder)
+        # gh exits with 4 when it is not signed in.
+        if done.code in (None, 4) or _BROKEN.search(done.err.strip()):
+            raise SystemFault(message, hint, code="forge_failed")
+        raise Refusal(message, hint, said)
+
+    def call(
+        self,
+        arguments: tuple[str, ...],
+        variables: Mapping[str, str],
+        timeout: float,
+        stdin: str | None = None,
+    ) -> commands.Finished:
+        """Run gh in the project. Raises OSError when it cannot be started."""
+        own = {"XDG_CACHE_HOME": self._folder, "TMPDIR": self._folder}
+        return commands.run(
+            ("gh", *arguments),
+            cwd=self._root,
+            environment=client_environment.for_git(
+                variables,
+                GH_HOST=self._host,
+                GH_NO_UPDATE_NOTIFIER="1",
+                GH_PROMPT_DISABLED="1",
+                GH_TELEMETRY="false",
+                NO_COLOR="1",
+                **(own if os.path.isdir(self._folder) else {}),
+            ),
+            timeout=timeout,
+            stdin=stdin,
+        )
+
+
+def is_signed_in(said: str) -> bool:
+    """Return whether the account in use is signed in, by what `gh auth status` said.
+
+    It exits with 1 as soon as one of several accounts is signed out. gh 2.23 knows one account per
+    host; later versions say which account is active.
+    """
+    accounts = re.split(
+        r"(?=^\s*(?:✓|X|!|-)? ?(?:Logged in|Failed to log in) )", said, flags=re.MULTILINE
+    )
+    active = [each for each in accounts if re.search(r"Active account: true", each)]
+    return any("Logged in to" in each for each in active or accounts)

@@ -1,0 +1,142 @@
+"""Pushing a task's branch: never over commits of others, and each refusal as what it is.
+
+A refusal that every task would get is a fault of the system; one of these very commits is the
+work's failure (reference 9.8).
+"""
+
+import re
+
+from orchestrator.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.git import base_branch, call, remotes, repository, work_branch, worktree
+from orchestrator.run.job import Job
+from orchestrator.tasks import history
+
+#: What a remote says when it refuses the account or protects the branch, whatever is pushed.
+_PROTECTED = r"(?i)GH006|protected branch|permission|denied|not allowed to (push|update)|forbidden"
+#: What it says of commits that no agent can make: the product never signs.
+_UNSIGNED = r"(?i)verified signature|must be signed|unsigned commit"
+
+
+class Moved(OrchestratorError):
+    """Others pushed to the branch during the run."""
+
+    code = "branch_moved"
+
+
+class Rejected(OrchestratorError):
+    """The remote refuses these commits."""
+
+    code = "push_rejected"
+
+
+def push(job: Job, branch: str, head: str) -> None:
+    """Make `head` the branch's commit at the remote, and remember it.
+
+    Raises Moved, Rejected, and SystemFault for a refusal that does not depend on the task.
+    """
+    there = _tip(job, branch)
+    if there != head:
+        if there is not None:
+            _protect(job, branch, there, head)
+        refusal = remotes.push(job.layout.root, _remote(job), head, branch, there or "")
+        now = _tip(job, branch)
+        # Whatever it said: the push of a supervisor that was killed may have come through.
+        if now != head:
+            _find_out(job, branch, head, refusal, there, now)
+    work_branch.remember(job.layout.root, branch, head)
+
+
+def known(job: Job, branch: str) -> work_branch.Known:
+    """Return what is remembered of a task's branch."""
+    delivered = history.delivered(job.file.history, branch) if job.file else None
+    return work_branch.known(job.layout.root, branch, delivered)
+
+
+def _remote(job: Job) -> str:
+    assert job.record.push_remote
+    return job.record.push_remote
+
+
+def address(job: Job) -> str:
+    """Return where the branches that are pushed can be looked up."""
+    return job.record.push_address or _remote(job)
+
+
+def _tip(job: Job, branch: str) -> str | None:
+    return remotes.tips(job.layout.root, address(job), [branch]).get(branch)
+
+
+def _protect(job: Job, branch: str, there: str, head: str) -> None:
+    """Raise if a push would drop commits of others; keep what it drops of the product's own."""
+    root, memory = job.layout.root, known(job, branch)
+    if repository.is_ancestor(root, there, head):
+        return
+    if memory.may_replace(root, there, head):
+        worktree.keep(root, f"{repository.RESCUE}{job.record.id}-replaced", there)
+        return
+    if there in (memory.own, job.record.there):
+        message = "the branch lacks commits that others pushed to it: do not amend or rebase them"
+        raise Rejected(f"{message} ({branch} is at {there} at the remote)")
+    raise _moved(branch, there)
+
+
+def _moved(branch: str, there: str | None) -> Moved:
+    where = f"it is at {there[:12]} now" if there else "it is gone"
+    return Moved(f"{branch} changed at the remote during the run: {where}")
+
+
+def _find_out(
+    job: Job, branch: str, head: str, refusal: str | None, there: str | None, now: str | None
+) -> None:
+    """Raise why the remote does not show the pushed commit."""
+    if refusal is None:
+        if now is not None and _contains(job, branch, head):
+            return  # others have built on it already
+        raise Rejected("the remote took the push but does not show it")
+    if now != there:
+        raise _moved(branch, now)
+    raise _judged(job, branch, head, refusal, is_new=there is None)
+
+
+def _contains(job: Job, branch: str, head: str) -> bool:
+    """Fetch the branch; return whether it contains the commit."""
+    there = base_branch.fetch(job.layout, _remote(job), [branch], address=address(job))
+    tip = there.get(branch)
+    return tip is not None and repository.is_ancestor(job.layout.root, head, tip)
+
+
+def _judged(job: Job, branch: str, head: str, refusal: str, *, is_new: bool) -> OrchestratorError:
+    """Return the refusal as the error that it is: of this work, or of every task."""
+    parents = remotes.tips(job.layout.root, address(job), work_branch.parents_of(branch))
+    for parent in parents:
+        return work_branch.in_the_way(
+            job.config.branch_prefix, branch, parent, f"the remote {_remote(job)!r}"
+        )
+    if re.search(_UNSIGNED, refusal):
+        return _refuses(job, branch, refusal)
+    if is_new:
+        # A narrower push: commits that the remote has already, under the same name.
+        narrow = _fork_point(job, head)
+        if remotes.push(job.layout.root, _remote(job), narrow, branch, "") is None:
+            work_branch.remember(job.layout.root, branch, narrow)
+            return Rejected(refusal)
+        return _refuses(job, branch, refusal)
+    return _refuses(job, branch, refusal) if re.search(_PROTECTED, refusal) else Rejected(refusal)
+
+
+def _fork_point(job: Job, head: str) -> str:
+    base = job.record.base_commit or head
+    try:
+        return call.ask(job.layout.root, "merge-base", base, head)
+    except GitError:
+        return base
+
+
+def _refuses(job: Job, branch: str, refusal: str) -> SystemFault:
+    prefix = job.config.branch_prefix
+    return SystemFault(
+        f"the remote {_remote(job)!r} refuses the branch {branch}: {refusal}",
+        f"give this account the right to push there; if the remote's rules want other names, set "
+        f"branch_prefix in .orchestrator/agents.yaml (now {prefix!r})",
+        code="remote_refuses",
+    )

@@ -1,0 +1,166 @@
+"""Where a run starts: its base commit, and its branch, here and at the remote.
+
+A fault that every task would meet (the base branch is gone, a name is impossible) is found here,
+before anybody pays for a client.
+"""
+
+from typing import NamedTuple
+
+from orchestrator.config import load
+from orchestrator.errors import OrchestratorError
+from orchestrator.git import base_branch, remote_pair, repository, work_branch
+from orchestrator.git.remote_pair import Pair
+from orchestrator.model import PullRequest
+from orchestrator.pulls import forges
+from orchestrator.run import pushing
+from orchestrator.run.job import Job
+from orchestrator.tasks import history, task_file
+
+
+class BadBase(OrchestratorError):
+    """The branch that a task starts from does not exist."""
+
+    code = "no_base"
+
+
+class Start(NamedTuple):
+    """The commit that the worktree starts from, and what becomes of the task's branch."""
+
+    commit: str
+    #: The branch's commits, here and at the remote.
+    here: str | None = None
+    there: str | None = None
+    #: The ref that keeps the branch's commits here if they give way to commits that others pushed.
+    rescue: str | None = None
+    #: The branch under the name that the remote refused, and its commit.
+    former: tuple[str, str] | None = None
+
+
+def find(job: Job) -> Start:
+    """Ask git and the remotes where the run starts, and write that into the record.
+
+    Raises BadBase, and SystemFault for what would be the same for every task.
+    """
+    review = _pull_request_under_review(job)
+    base = review.base if review else base_branch.base_branch(job.config, job.task)
+    branch = None if review else _branch(job)
+    work = review.branch if review else branch
+    former = _former_name(job, branch)
+    found = _look(job, base, work, former)
+    if found.remotes.base and base not in found.there and base == job.config.base_branch:
+        _require_base(job, found.remotes.base, base)
+    base_commit = found.there.get(base) or found.here.get(base)
+    if base_commit is None:
+        raise BadBase(f"its base branch {base!r} does not exist")
+    here, there = found.here.get(work or ""), found.there.get(work or "")
+    start = (there or here or review.head) if review else _cut(job) or base_commit
+    job.journal.write_surely(
+        job.record._replace(
+            branch=branch,
+            base=base,
+            base_commit=base_commit,
+            start=start,
+            remote=found.remotes.base,
+            push_remote=found.remotes.push,
+            push_address=found.remotes.address,
+            push_addresses=found.remotes.addresses,
+            there=there,
+            identity=found.remotes.identity,
+            review=review,
+        )
+    )
+    if branch is None:
+        return Start(start)
+    _require_room(job, branch, found)
+    tip = found.here.get(former or "") if here is None and there is None else None
+    rescue = _must_give_way(job, branch, here, there)
+    return Start(start, here, there, rescue, (former, tip) if former and tip else None)
+
+
+def _branch(job: Job) -> str | None:
+    if job.task is None:
+        return None
+    prefix = job.config.branch_prefix
+    return job.task.work_branch or task_file.branch_name(job.task.id, job.task.title, prefix)
+
+
+def _cut(job: Job) -> str | None:
+    """Return the commit that the tick cut the branch from; None for the base (`pulls.cuts`)."""
+    cut = history.cut(job.file.history) if job.file else None
+    return repository.resolve(job.layout.root, cut) if cut else None
+
+
+def _former_name(job: Job, branch: str | None) -> str | None:
+    """Return the name that the task's branch had before it got its present name."""
+    if job.file is None or branch is None:
+        return None
+    return next((former for _, _, former in history.claims(job.file.history) if former), None)
+
+
+def _pull_request_under_review(job: Job) -> PullRequest | None:
+    """Return the pull request that a review task is about; None for other roles."""
+    if job.role.delivers != "verdict" or job.task is None or job.task.pr is None:
+        return None
+    return forges.of_project(job.layout, job.config).show(job.task.pr)
+
+
+# --- looking -------------------------------------------------------------------------------------
+
+
+class _Found(NamedTuple):
+    """The remotes, and the commits of the branches here and there."""
+
+    remotes: Pair
+    here: dict[str, str]
+    there: dict[str, str]
+
+
+def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
+    """Look at the base branch, and at the branch of the work, here and at the remotes."""
+    pair = remote_pair.find(job.layout.root, job.config)
+    folders = work_branch.parents_of(work) if work else []
+    local = {f"refs/heads/{x}": x for x in (base, work, former, *folders) if x}
+    seen = repository.refs(job.layout.root, *local)
+    here = {branch: seen[ref] for ref, branch in local.items() if ref in seen}
+    works = [work] if work else []
+    there = remote_pair.fetch(job.layout, pair, [base], works, watched=folders)
+    return _Found(pair, here, there)
+
+
+# --- judging -------------------------------------------------------------------------------------
+
+
+def _require_base(job: Job, remote: str, base: str) -> None:
+    """Raise SystemFault if the remote has branches, but not the configured base branch."""
+    fault = base_branch.gone(job.layout.root, remote, base)
+    if fault is not None:
+        # Without `base_branch` in agents.yaml git names it: the next tick is to ask git again.
+        load.read_again(job.layout)
+        raise fault
+
+
+def _require_room(job: Job, branch: str, found: _Found) -> None:
+    """Raise SystemFault if another branch's name makes the branch's name impossible."""
+    prefix = job.config.branch_prefix
+    for parent in work_branch.parents_of(branch):
+        if parent in found.here:
+            raise work_branch.in_the_way(prefix, branch, parent, "this repository")
+        if parent in found.there:
+            where = f"the remote {found.remotes.push!r}"
+            raise work_branch.in_the_way(prefix, branch, parent, where)
+
+
+def _must_give_way(job: Job, branch: str, here: str | None, there: str | None) -> str | None:
+    """Return the ref for the branch's own commits, if the branch starts from commits of others.
+
+    Remembers commits that others pushed: no later push may drop them.
+    """
+    root = job.layout.root
+    if there is None or there == here:
+        return None
+    memory = pushing.known(job, branch)
+    if there not in (memory.own, memory.others):
+        work_branch.remember_others(root, branch, there)
+    if here is None or memory.may_replace(root, there, here):
+        return None
+    return f"{repository.RESCUE}{job.record.id}-replaced"

@@ -1,0 +1,150 @@
+"""Notifications: the user's own program is told once about each thing that waits for a person.
+
+A tick decides what is new, writes down that it was told, and leaves it in a folder. A process of
+its own takes each piece of news from there and runs the program. A crash in between loses the
+news; it never tells the news twice.
+"""
+
+# No `from __future__ import annotations`: `records.build` reads the types of the fields.
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from orchestrator.config.load import Settings
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Notify, Problem, PullRequest
+from orchestrator.project import faults
+from orchestrator.system import commands, files, records
+from orchestrator.text.quoting import one_line
+from orchestrator.tick import inbox
+from orchestrator.tick.observe import Observation
+
+#: Seconds that the program has for one piece of news.
+TIMEOUT = 10.0
+#: Characters of a text: the program may pass it on as one argument.
+KEPT = 4000
+#: Problems whose message names what they are about. A problem with another code is the same
+#: problem, whatever its message says: the message may count seconds.
+_NAMED = ("task_malformed", "config_error", "agent_suspended", "role_broken")
+#: A problem with the notifications themselves is not news.
+FAILED = "notify_failed"
+
+
+class News(NamedTuple):
+    """What the program reads as one JSON object on standard input, beside the project's path."""
+
+    kind: str
+    id: str
+    task: str | None
+    code: str | None
+    text: str
+    hint: str | None
+
+
+def news(
+    layout: Layout,
+    loaded: Settings,
+    seen: Observation,
+    prs: Iterable[PullRequest] | None,
+    problems: Iterable[Problem],
+) -> dict[str, News]:
+    """Return by its key everything that waits for a person, and every problem."""
+    items = inbox.items(layout, loaded, seen, prs)
+    hints = [inbox.next_step(layout, item) for item in items]
+    return of_items(items, hints) | of_problems(problems, {item.id for item in items})
+
+
+def of_items(items: Iterable[inbox.Item], hints: Iterable[str]) -> dict[str, News]:
+    """Return the news of the inbox. A new question of the same task is another piece of news."""
+    return {
+        f"{item.kind} {item.id} {item.since if item.task else ''}": News(
+            item.kind, item.id, item.task, None, item.text[:KEPT], hint
+        )
+        for item, hint in zip(items, hints, strict=True)
+    }
+
+
+def of_problems(problems: Iterable[Problem], items: Collection[str]) -> dict[str, News]:
+    """Return the news of the problems that are not in the inbox (`items`: the ids there)."""
+    found: dict[str, News] = {}
+    for code, message, hint in problems:
+        fault = message.partition(":")[0] if code == "system_fault" else code
+        in_inbox = code == "agent_suspended" and f"agent:{message.partition(':')[0]}" in items
+        if code != FAILED and not in_inbox and f"fault:{fault}" not in items:
+            key = f"problem {code} {message if code in _NAMED else fault}"
+            found.setdefault(key, News("problem", code, None, code, message[:KEPT], hint))
+    return found
+
+
+def unsaid(
+    found: dict[str, News], told: Collection[str], wanted: Collection[str]
+) -> tuple[dict[str, News], list[str]]:
+    """Return the news of the wanted kinds that nobody was told, and the keys to remember.
+
+    A key is remembered while its thing waits: what comes back later is told again.
+    """
+    kept = {key: each for key, each in found.items() if each.kind in wanted}
+    return {key: each for key, each in kept.items() if key not in told}, sorted(kept)
+
+
+def note(layout: Layout, wanted: Notify, found: dict[str, News]) -> bool:
+    """Leave what is new for `tell`; return whether something is left there. Raises OSError."""
+    memory = os.path.join(layout.cache, "told.json")
+    told = (files.read_json(memory) or {}).get("keys")
+    new, keys = unsaid(found, told if isinstance(told, list) else (), wanted.on)
+    folder = _folder(layout)
+    files.make_folder(folder)
+    if keys != told:
+        files.write_json(memory, {"keys": keys})
+    for key, each in new.items():
+        name = hashlib.sha256(key.encode(errors="replace")).hexdigest()[:20]
+        files.write_json(os.path.join(folder, f"{name}.json"), each._asdict())
+    return bool(_left(folder))
+
+
+def _folder(layout: Layout) -> str:
+    return os.path.join(layout.cache, "notify")
+
+
+def _left(folder: str) -> list[str]:
+    return sorted(n for n in os.listdir(folder) if re.fullmatch(r"[0-9a-f]{20}\.json", n))
+
+
+def tell(layout: Layout, wanted: Notify) -> None:
+    """Run the program for everything that `note` left. What another process takes is skipped."""
+    folder = _folder(layout)
+    for name in _left(folder):
+        path = os.path.join(folder, name)
+        found = records.build(News, files.read_json(path))
+        try:
+            os.unlink(path)  # before the program runs: at most once
+        except FileNotFoundError:
+            continue
+        failure = run(layout, wanted, found) if found and wanted.command else None
+        if failure is not None:
+            hint = "correct notify.command in .orchestrator/agents.yaml; try: orchestrator doctor"
+            faults.keep(layout.notify_fault, OrchestratorError(failure, hint, code=FAILED))
+        else:
+            files.remove(layout.notify_fault)
+
+
+def run(layout: Layout, wanted: Notify, each: News) -> str | None:
+    """Run the program with one piece of news; return why it failed, or None."""
+    text = json.dumps({**each._asdict(), "project": layout.root})
+    program = wanted.command[0]
+    try:
+        done = commands.run(
+            wanted.command, cwd=layout.root, environment=os.environ, timeout=TIMEOUT, stdin=text
+        )
+    except OSError as error:
+        return f"notify.command: {program} cannot be started: {error.strerror}"
+    if done.code is None:
+        return f"notify.command: {program} did not end within {TIMEOUT:.0f} s"
+    if done.code != 0:
+        return f"notify.command: {program} exited {done.code}: {one_line(done.err or done.out)}"
+    return None

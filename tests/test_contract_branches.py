@@ -1,0 +1,369 @@
+"""Reference 9.6 and 9.8: branches that others moved, and refusals that every task would get."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+from harness import TESTS, World, wait_until
+
+world = harness.world
+
+RESCUE = "refs/orchestrator/rescue/"
+URL = "https://github.com/owner/repo.git"
+WORK = {"steps": [["work"]]}
+
+
+def on_github(world: World) -> None:
+    """Put a GitHub into the place of the project's remote."""
+    state = world.folder / "github.json"
+    state.write_text(json.dumps({"remote": str(world.remote), "prs": []}))
+    world.environment["FAKE_GH_STATE"] = str(state)
+    gh = world.bin / "gh"
+    gh.write_text(f'#!/bin/sh\nexec python3 -S {TESTS / "fake_gh.py"} "$@"\n')
+    gh.chmod(0o755)
+    world.git("remote", "set-url", "origin", URL)
+    world.git("config", f"url.{world.remote}.insteadOf", URL)
+
+
+@pytest.fixture(params=["local", "github"])
+def forge(request: pytest.FixtureRequest, world: World) -> str:
+    world.create(forge=request.param)
+    if request.param == "github":
+        on_github(world)
+    return str(request.param)
+
+
+def hook(world: World, text: str) -> None:
+    """Let the remote decide about each ref: `$1` is its name, `$2` and `$3` its commits."""
+    path = world.remote / "hooks" / "update"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def person(world: World, branch: str, *steps: tuple[str, ...]) -> str:
+    """Let a person push to a branch from a clone; return the commit that is pushed."""
+    clone = world.folder / f"person-{len(list(world.folder.glob('person-*')))}"
+    world.git("clone", "-q", str(world.remote), str(clone), cwd=world.folder)
+    world.git("checkout", "-q", branch, cwd=clone)
+    (clone / "fix-up.txt").write_text(f"{branch}\n")
+    world.git("add", "-A", cwd=clone)
+    world.git("commit", "-q", "-m", "fix-up of a person", cwd=clone)
+    for words in steps:
+        world.git(*words, cwd=clone)
+    world.git("push", "-q", "--force", "origin", branch, cwd=clone)
+    return world.sha("HEAD", cwd=clone)
+
+
+def contains(world: World, commit: str, branch: str) -> bool:
+    """Whether the remote's branch contains a commit."""
+    return commit in world.git("rev-list", branch, cwd=world.remote).split()
+
+
+def rescued(world: World) -> dict[str, str]:
+    lines = world.git("for-each-ref", "--format=%(refname) %(objectname)", RESCUE).splitlines()
+    return {line.split()[0]: line.split()[1] for line in lines}
+
+
+def again(world: World, task: str, what: str = "another attempt") -> None:
+    """Send a delivered task back, as a review does, and wait for the delivery of its rework."""
+    before = len(world.starts(task))
+    world.ok("task", "move", task, "incoming")
+    world.tick_until(
+        lambda: len(world.starts(task)) > before and world.where(task) == ["done"], what
+    )
+
+
+def problem(world: World, code: str) -> dict[str, Any] | None:
+    return next((p for p in world.status()["problems"] if p["code"] == code), None)
+
+
+# --- branches that others moved ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        [["git", "commit", "-q", "--amend", "-m", "amended"]],
+        [["git", "rebase", "-q", "--force-rebase", "origin/main"], ["work"]],
+        [["git", "reset", "-q", "--hard", "origin/main"], ["work"]],
+    ],
+    ids=["amended", "rebased", "begun again"],
+)
+def test_an_agent_may_rewrite_what_only_the_product_pushed(
+    world: World, forge: str, rewrite: list[Any]
+) -> None:
+    world.script("default", WORK, {"steps": [["sleep", 1.1], *rewrite]})
+    task = world.add("Rewritten")
+    world.tick_until_in("done", task)
+    branch = world.task(task)["work_branch"]
+    first = world.remote_sha(branch)
+    again(world, task)
+    shown = world.task(task)
+    assert (shown["attempts"], len(world.starts(task))) == (0, 2)
+    assert world.remote_sha(branch) == world.sha(branch) != first
+    assert not contains(world, first, branch)
+    assert first in rescued(world).values(), "what was replaced is gone"
+    [pr] = world.prs()
+    assert pr["head"] == world.sha(branch)
+
+
+def test_a_fix_up_of_a_person_between_two_runs_is_built_on(world: World, forge: str) -> None:
+    task = world.add("Fixed up")
+    world.tick_until_in("done", task)
+    branch = world.task(task)["work_branch"]
+    theirs = person(world, branch)
+    again(world, task)
+    assert contains(world, theirs, branch)
+    assert world.task(task)["attempts"] == 0
+    given = world.seen(task)["instructions"]
+    assert f"commits up to `{theirs}` are pushed already" in given
+    assert "had to give way" not in given
+
+
+def test_a_fix_up_of_a_person_during_the_run_costs_no_attempt(world: World, forge: str) -> None:
+    world.script("default", WORK, {"steps": [["wait", "go"], ["work"]]}, WORK)
+    task = world.add("Pushed to meanwhile")
+    world.tick_until_in("done", task)
+    branch = world.task(task)["work_branch"]
+    world.ok("task", "move", task, "incoming")
+    world.tick_until(lambda: len(world.starts(task)) == 2, "the second run")
+    theirs = person(world, branch)
+    world.open("go")
+    world.tick_until(lambda: len(world.starts(task)) == 3, "the third run")
+    world.tick_until_in("done", task)
+    shown = world.task(task)
+    assert shown["attempts"] == 0
+    errors = [entry["error"] for entry in shown["history"] if entry.get("error")]
+    assert len(errors) == 1
+    assert errors[0].startswith("branch_moved: ")
+    assert contains(world, theirs, branch)
+    [(ref, ours)] = rescued(world).items()
+    assert ref == f"{RESCUE}{world.starts(task)[2]['run']}-replaced"
+    assert not contains(world, ours, branch)
+    given = world.seen(task, 2)["instructions"]
+    assert f"kept under `{ref}`" in given
+    [pr] = world.prs()
+    assert pr["head"] == world.remote_sha(branch)
+
+
+def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) -> None:
+    world.script("default", WORK)
+    task = world.add("Rebased by hand")
+    world.tick_until_in("done", task)
+    branch = world.task(task)["work_branch"]
+    ours = world.sha(branch)
+    theirs = person(world, branch, ("rebase", "-q", "--force-rebase", "--root"))
+    assert not contains(world, ours, branch)
+    again(world, task)
+    assert world.task(task)["attempts"] == 0
+    assert contains(world, theirs, branch)
+    assert ours in rescued(world).values()
+    assert "had to give way" in world.seen(task)["instructions"]
+
+
+def test_an_agent_that_drops_commits_of_others_is_charged_and_told(world: World) -> None:
+    world.create()
+    drop = {"steps": [["git", "reset", "-q", "--hard", "origin/main"], ["work"]]}
+    world.script("default", WORK, WORK, drop, WORK)
+    task = world.add("Drops the fix-up")
+    world.tick_until_in("done", task)
+    branch = world.task(task)["work_branch"]
+    theirs = person(world, branch)
+    again(world, task)  # the branch now ends with a commit of the product's, on top of theirs
+    again(world, task, "a run that drops the fix-up, and the run after it")
+    shown = world.task(task)
+    errors = [entry["error"] for entry in shown["history"] if entry.get("error")]
+    assert len(errors) == 1
+    assert errors[0].startswith("push_rejected: ")
+    assert shown["attempts"] == 1
+    assert contains(world, theirs, branch)
+
+
+def test_the_branch_of_an_agent_that_renamed_it_is_delivered(world: World) -> None:
+    world.create()
+    world.script("default", {"steps": [["git", "branch", "-m", "feat/own"], ["work"]]})
+    task = world.add("Renamed")
+    world.tick_until_in("done", task)
+    shown = world.task(task)
+    assert shown["attempts"] == 0
+    assert world.remote_sha(shown["work_branch"]) == world.commits_about(task)[0]
+
+
+# --- refusals that every task would get -----------------------------------------------------------
+
+
+def test_a_naming_rule_is_one_problem_and_ends_with_branch_prefix(world: World, forge: str) -> None:
+    rule = "case $1 in refs/heads/feature/*) ;; *) echo 'Name it feature/...' >&2; exit 1;; esac"
+    hook(world, rule)
+    tasks = [world.add(f"Task {number}") for number in range(3)]
+    found = world.tick_until(lambda: problem(world, "remote_refuses"), "the problem")
+    assert "Name it feature/" in found["message"]
+    assert "branch_prefix" in found["hint"]
+    for _ in range(3):
+        world.ok("tick")
+    assert world.where(tasks[1]) == ["incoming"]
+    assert len(world.starts()) == 1, "nobody pays for work that cannot be delivered"
+    assert [p["code"] for p in world.status()["problems"]].count("remote_refuses") == 1
+    world.configure(forge=forge, branch_prefix="feature/")
+    world.tick_until_in("done", *tasks)
+    assert len(world.starts()) == 3, "finished work was done again"
+    assert [world.task(task)["attempts"] for task in tasks] == [0, 0, 0]
+    assert {pr["branch"].partition("/")[0] for pr in world.prs()} == {"feature"}
+    assert world.git("branch", "--list", "agent/*") == ""
+    assert problem(world, "remote_refuses") is None
+
+
+def test_a_protected_branch_is_a_fault_and_not_the_works(world: World) -> None:
+    world.create()
+    world.script("default", WORK)
+    task = world.add("Protected later")
+    world.tick_until_in("done", task)
+    hook(world, "echo 'GH006: Protected branch update failed' >&2; exit 1")
+    world.ok("task", "move", task, "incoming")
+    found = world.tick_until(lambda: problem(world, "remote_refuses"), "the problem")
+    assert "GH006" in found["message"]
+    (world.remote / "hooks" / "update").unlink()
+    world.tick_until_in("done", task)
+    assert world.task(task)["attempts"] == 0
+    assert len(world.starts(task)) == 2
+
+
+def test_a_refusal_of_these_commits_is_the_works(world: World) -> None:
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    hook(world, '! git log --format=%s "$3" | grep -q "^work on" || { echo BAD >&2; exit 1; }')
+    task = world.add("Bad commit")
+    world.tick_until_in("failed", task)
+    shown = world.task(task)
+    assert "BAD" in shown["history"][-1]["error"]
+    assert shown["reason"] == "push_rejected"
+    assert world.status()["problems"] == []
+    (world.remote / "hooks" / "update").unlink()
+    world.ok("task", "retry", task)
+    world.tick_until_in("done", task)
+    assert world.remote_sha(shown["work_branch"]) == world.sha(shown["work_branch"])
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_branch_in_the_way_is_one_problem_with_the_way_out(world: World, where: str) -> None:
+    world.create()
+    if where == "here":
+        world.git("branch", "agent")
+    else:
+        world.git("push", "-q", "origin", "main:refs/heads/agent")
+    task = world.add("In the way")
+    found = world.tick_until(lambda: problem(world, "branch_in_the_way"), "the problem")
+    assert "'agent'" in found["message"]
+    assert "branch_prefix" in found["hint"]
+    assert world.starts() == [], "nobody pays for a branch that cannot exist"
+    if where == "here":
+        assert "branch_in_the_way" in world.run("doctor").out
+    world.configure(branch_prefix="bots/")
+    world.tick_until_in("done", task)
+    shown = world.task(task)
+    assert shown["work_branch"].startswith("bots/")
+    assert (shown["attempts"], world.status()["problems"]) == (0, [])
+
+
+def test_a_renamed_base_branch_is_one_problem_that_names_the_new_one(
+    world: World, forge: str
+) -> None:
+    world.git("branch", "-m", "main", "trunk", cwd=world.remote)
+    world.git("symbolic-ref", "HEAD", "refs/heads/trunk", cwd=world.remote)
+    task = world.add("On the base")
+    found = world.tick_until(lambda: problem(world, "base_gone"), "the problem")
+    assert "'main'" in found["message"]
+    assert "base_branch: trunk" in found["hint"]
+    doctor = world.run("doctor").out
+    assert "base_gone" in doctor
+    assert "trunk" in doctor
+    assert world.starts() == []
+    assert world.remote_sha("main") == "", "the product created the old base"
+    assert world.task(task)["attempts"] == 0
+    world.git("branch", "-m", "trunk", "main", cwd=world.remote)
+    world.tick_until_in("done", task)
+
+
+def test_following_a_renamed_base_branch_in_git_is_enough(world: World) -> None:
+    world.create(base_branch=None)
+    world.git("branch", "-m", "main", "trunk", cwd=world.remote)
+    world.git("symbolic-ref", "HEAD", "refs/heads/trunk", cwd=world.remote)
+    task = world.add("On the default branch", "implement", "--priority", "P1")
+    world.tick_until(lambda: problem(world, "base_gone"), "the problem")
+    world.git("fetch", "-q", "origin")
+    world.git("remote", "set-head", "origin", "-a")
+    world.tick_until_in("done", task)
+    assert [pr["base"] for pr in world.prs()] == ["trunk"]
+
+
+def test_a_branch_of_one_task_that_does_not_exist_fails_this_task_alone(world: World) -> None:
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    lost = world.add("Nowhere", "implement", "--branch", "release/9")
+    good = world.add("On main")
+    world.tick_until_in("failed", lost)
+    world.tick_until_in("done", good)
+    assert world.status()["problems"] == []
+
+
+# --- where branches are pushed --------------------------------------------------------------------
+
+
+def fork(world: World) -> Path:
+    other = world.folder / "fork.git"
+    world.git("init", "-q", "--bare", "-b", "main", str(other), cwd=world.folder)
+    return other
+
+
+def remote_branches(world: World, where: Path) -> list[str]:
+    return world.git("for-each-ref", "--format=%(refname:short)", "refs/heads", cwd=where).split()
+
+
+@pytest.mark.parametrize("how", ["push_remote", "pushurl"])
+def test_branches_are_pushed_where_the_configuration_says(world: World, how: str) -> None:
+    world.create()
+    other = fork(world)
+    if how == "push_remote":
+        world.git("remote", "add", "mine", str(other))
+        world.configure(push_remote="mine")
+    else:
+        world.git("config", "remote.origin.pushurl", str(other))
+    world.script("default", WORK)
+    task = world.add("Pushed elsewhere")
+    world.tick_until_in("done", task)
+    branch = world.task(task)["work_branch"]
+    assert remote_branches(world, other) == [branch]
+    assert remote_branches(world, world.remote) == ["main"]
+    world.script("default", {"steps": [["git", "commit", "-q", "--amend", "-m", "amended"]]})
+    again(world, task)
+    assert world.sha(f"refs/heads/{branch}", cwd=other) == world.sha(branch)
+    assert world.task(task)["attempts"] == 0
+
+
+def test_a_push_remote_that_does_not_exist_is_said_before_anybody_is_paid(world: World) -> None:
+    world.create(push_remote="mine")
+    task = world.add("Nowhere to push")
+    found = world.tick_until(lambda: problem(world, "open_prs_unknown"), "the problem")
+    assert "push_remote is 'mine'" in found["message"]
+    assert found["hint"] == "git remote add mine URL"
+    assert world.starts() == []
+    world.git("remote", "add", "mine", str(world.remote))
+    world.tick_until_in("done", task)
+
+
+def test_branches_of_people_with_the_prefix_are_not_the_products(world: World) -> None:
+    world.create(branch_prefix="feature/", review={"after": []})
+    world.git("branch", "feature/of-a-person", "main")
+    world.script("default", {"steps": [], "report": {"outcome": "no_change", "summary": "-"}})
+    task = world.add("Nothing to do")
+    world.tick_until_in("done", task)
+    world.configure(branch_prefix="other/")
+    ours = world.starts(task)[0]["branch"]
+    assert ours.startswith("feature/")
+    wait_until(lambda: not world.status()["running"], "the run to be settled")
+    dropped = world.json("clean")["dropped"]
+    assert [item["name"] for item in dropped if item["kind"] == "branch"] == [ours]
+    assert world.sha("feature/of-a-person")
