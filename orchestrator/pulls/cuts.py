@@ -86,7 +86,11 @@ def _existing(layout: Layout, config: Config, remote: str | None, tasks: list[Ta
     """Return the ids of the tasks whose branches exist, here or at the remote."""
     refs = {f"refs/heads/{task.work_branch}": task.id for task in tasks if task.work_branch}
     if remote:
-        refs |= {f"refs/remotes/{remote}/{t.work_branch}": t.id for t in tasks if t.work_branch}
+        refs |= {
+            f"refs/remotes/{config.push_remote or remote}/{t.work_branch}": t.id
+            for t in tasks
+            if t.work_branch
+        }
     known = repository.refs(layout.root, *refs) if refs else {}
     return {task_id for ref, task_id in refs.items() if ref in known}
 

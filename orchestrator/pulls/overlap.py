@@ -154,7 +154,7 @@ class Radar:
             yield from places.get(word, ())
         if not task.work_branch:
             return
-        remote = self._config.remote
+        remote = self._config.push_remote or self._config.remote
         tip = base_branch.branch_commit(self._layout.root, remote, task.work_branch)
         base = base_branch.base_branch(self._config, task)
         own = self._between(tip, base, task) if tip else None
