@@ -191,6 +191,10 @@ class Config(NamedTuple):
     #: The remote that branches are pushed to; None is `remote`, with its `pushurl`.
     push_remote: str | None = None
     hooks: Hooks = Hooks()
+    #: When a DEPENDS_ON entry is met: "merged" or "delivered".
+    dependencies: str = "merged"
+    #: What happens when works change the same lines: "off", "warn" or "hold".
+    overlap: str = "warn"
     #: Variables that agents get although their names look like those of secrets.
     environment_allow: tuple[str, ...] = ()
     retention: Retention = Retention()
@@ -471,6 +475,10 @@ class Snapshot(NamedTuple):
     may_start: bool = True
     #: Agents to treat as due (`orchestrator run`), each with the task wanted or None.
     forced: Mapping[str, str | None] = {}
+    #: Waiting tasks whose delivered dependencies conflict with each other: why.
+    conflicts: Mapping[str, str] = {}
+    #: Waiting tasks that `overlap: hold` holds back: why.
+    overlaps: Mapping[str, str] = {}
 
 
 class Action(NamedTuple):

@@ -362,6 +362,7 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
         ((*ADD, "--branch", "a..b"), 1, "cannot be the name of a branch"),
         ((*ADD, "--branch", "-x~1"), 2, "--branch"),
         ((*ADD, "--depends-on", "TASK-0badf00d"), 1, "no task named 'TASK-0badf00d'"),
+        ((*ADD, "--force", "--depends-on", "a/b"), 1, "'a/b' cannot be a task id"),
         ((*ADD, "--body", "x", "--body-file", "-"), 2, "not allowed with"),
         ((*ADD, "--body-file", "nowhere.md"), 1, "nowhere.md: No such file"),
         ((*ADD, "--body-file", "."), 1, "Is a directory"),
@@ -454,9 +455,13 @@ def test_a_file_that_is_no_text_is_refused(cli: Cli, project: Layout, tmp_path: 
 
 def test_a_near_miss_of_an_id_is_named(cli: Cli, project: Layout) -> None:
     task_id = add(cli)
-    done = cli(*ADD[:3], "Other", *ADD[4:], "--depends-on", task_id[:-1])
-    assert done.code == 1
-    assert f"did you mean '{task_id}'?" in done.err
+    assert cli(*ADD[:3], "Other", *ADD[4:], "--depends-on", task_id[:-1]).code == 1
+    done = cli(*ADD[:3], "Other", *ADD[4:], "--depends-on", task_id[:-1], "--force", "--json")
+    assert done.code == 0
+    [warning] = done.json["warnings"]
+    assert f"no task named '{task_id[:-1]}'" in warning
+    assert f"did you mean '{task_id}'?" in warning
+    assert f"warning: {warning}" in done.err
 
 
 # --- list and show -----------------------------------------------------------------------------

@@ -63,6 +63,8 @@ MEANT = Config(
     notify=Notify(command=("notify-send", "-a", "x"), on=("question",), report="08:00"),
     issues=Issues(label="robots", any_author=True, show_questions=True),
     split=Split(max_depth=2, max_tasks=7),
+    dependencies="delivered",
+    overlap="hold",
     agents=(
         Agent(
             name="impl-1",

@@ -29,6 +29,7 @@ from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
 from orchestrator.config import role_file as roles
 from orchestrator.errors import ConfigError, OrchestratorError, SystemFault, TaskFileError
+from orchestrator.git import overlap
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest, Role, Task
 from orchestrator.project import agent_memory, faults
@@ -161,6 +162,12 @@ def pull_request(data: bytes, folder: Path) -> None:
     Path(found.prs, "1.json").write_bytes(data)
     for pr in Local(found, Config()).refresh():
         assert pr.id == "1"
+
+
+def diff(data: bytes, folder: Path) -> None:
+    found = overlap.parse(data)
+    assert found.lines >= 0
+    assert overlap.touched(found, found) == sorted(found.files)
 
 
 def earlier_pull_requests(data: bytes, folder: Path) -> None:
@@ -325,6 +332,10 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
     "pull request": (pull_request, [
         {"id": "1", "task": "t", "branch": "agent/x", "base": "main", "head": "a" * 40,
          "title": "x", "state": "open", "verdict": None, "url": None, "reviewed": None},
+    ]),
+    "diff": (diff, [
+        b"diff --git a/x b/x\nindex 1..2\n--- a/x\n+++ b/x\n@@ -1,2 +3 @@ f\n-a\n-b\n+c\n",
+        b'diff --git "a/\\303\\274" "b/\\303\\274"\nnew file mode 100644\n@@ -0,0 +1 @@\n+x\n',
     ]),
     "earlier": (earlier_pull_requests, [
         {"prs": [{"id": "1", "task": None}]},

@@ -204,6 +204,7 @@ SPOILERS: dict[str, Callable[[World], None]] = {
     "open_prs_unknown": _snapshot(open_prs=None),
     "max_open_prs": _snapshot(open_prs=10),
     "blocked_by_dependency": _all_tasks(depends_on=("T0",)),
+    "overlap": _snapshot(overlaps={f"T{n}": "T9 changes app.py" for n in range(9)}),
     "not_before": _all_tasks(header={"NOT_BEFORE": iso(NOW + 50)}),
     "backoff": _all_tasks(not_before=NOW + 30, backoff=60.0),
     "no_matching_task": _all_tasks(role="draw"),
@@ -215,6 +216,7 @@ EXCLUSIVE = {
     ("open_prs_unknown", "max_open_prs"),
     ("blocked_by_dependency", "no_matching_task"),
     ("backoff", "no_matching_task"),
+    ("overlap", "no_matching_task"),
     ("not_before", "no_matching_task"),
 }
 

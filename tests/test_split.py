@@ -226,8 +226,8 @@ MERGED = [pr._replace(state="merged") for pr in PRS]
 
 def met(*listed: Task, prs: list[PullRequest] = PRS) -> str:
     parent = Task("P", "Much work", "implement", "done", "", parts=tuple(t.id for t in listed))
-    found = {task.id: task for task in (parent, *listed)}
-    return dependencies.verdicts(["P"], found, (), prs)["P"]
+    found: dict[str, Task | None] = {task.id: task for task in (parent, *listed)}
+    return dependencies.verdicts(["P"], found, prs)["P"]
 
 
 def done(name: str, pr: str | None = None, **more: Any) -> Task:
@@ -255,8 +255,8 @@ def test_a_part_that_needs_the_task_that_waits_for_it_is_a_cycle() -> None:
     parent = Task("P", "", "implement", "blocked", "", reason="split", parts=("A",))
     needs = [Task("A", "", "implement", "incoming", "", depends_on=("D",))]
     needs.append(Task("D", "", "implement", "incoming", "", depends_on=("P",)))
-    found = {task.id: task for task in (parent, *needs)}
-    said = dependencies.verdicts(["P", "D"], found, needs, [])
+    found: dict[str, Task | None] = {task.id: task for task in (parent, *needs)}
+    said = dependencies.verdicts(["P", "D"], found, [])
     assert set(said.values()) == {"broken: it is part of a cycle"}
 
 

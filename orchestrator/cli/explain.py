@@ -5,23 +5,32 @@ from __future__ import annotations
 import contextlib
 import os
 from argparse import Namespace
+from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command
+from orchestrator.config import load
+from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, STATES, Task, iso
+from orchestrator.model import OPEN_STATES, STATES, PullRequest, Task, iso
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
+from orchestrator.pulls import overlap, states
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.quoting import one_line
+from orchestrator.text.words import count
+from orchestrator.tick import observe
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 SUBJECT = "an agent's name, a task's id, or a file in the queue that is not accepted as a task"
+#: Levels of dependencies that are shown.
+MOST_LEVELS = 19
 
 
 class Explanation(NamedTuple):
@@ -42,8 +51,9 @@ class Explanation(NamedTuple):
 def explain(arguments: Namespace) -> None:
     """Say why an agent does not start, or why a task is not claimed: each rule and its verdict."""
     layout = context.layout(arguments)
-    loaded, seen = context.look(layout)
-    now = context.now()
+    loaded, now = load.settings(layout, write_cache=False), context.now()
+    prs = states.counted(layout, loaded.config)
+    seen = observe.observe(layout, loaded, now, prs)
     found = explanation(layout, arguments.subject, plan(seen.snapshot, loaded.config, now))
     if arguments.json:
         rules = [{**v._asdict(), "until": iso(v.until)} for v in found.rules]
@@ -55,12 +65,42 @@ def explain(arguments: Namespace) -> None:
     for rule in found.rules:
         detail = one_line(rule.detail, 500)
         output.out(f"  {'ok' if rule.ok else 'NO'}  {rule.code:22} {detail}".rstrip())
+    for line in _around(layout, loaded, found.subject, prs):
+        output.out(one_line(line, 500))
     for problem in find_problems(layout, loaded, seen, now):
         if problem.code in ("not_initialised", "tick_stale"):
             output.out(f"The scheduler does not run: {problem.message}")
             output.out(f"  {problem.hint}")
     if last_tick(layout) is None and not is_overdue(layout, now):
         output.out(mark.first_tick(layout))
+
+
+def _around(
+    layout: Layout, loaded: Settings, subject: str, prs: list[PullRequest] | None
+) -> Iterator[str]:
+    """Yield what a task depends on, one line per level, and which works overlap with its work."""
+    find = partial(stores.found, stores.of_project(layout))
+    task = find(subject)
+    if task is None:
+        return
+    found = dependencies.closure([task], find, prs)
+    levels = dependencies.levels(task, found)
+    delivered = loaded.config.dependencies == "delivered"
+    for level in levels[:MOST_LEVELS]:
+        verdicts = dependencies.verdicts(level, found, prs, delivered=delivered)
+        said = (f"{each} ({_state(found[each], verdicts[each])})" for each in level)
+        yield f"{'depends on' if level is levels[0] else 'through that, on'}: {'; '.join(said)}"
+    if len(levels) > MOST_LEVELS:
+        yield f"and so on, {count(len(levels) - MOST_LEVELS, 'level')} more"
+    for each in overlap.Radar(layout, loaded.config).overlaps(prs):
+        if task.id in (each.one.task, each.other.task):
+            yield f"overlap: {each}"
+
+
+def _state(task: Task | None, verdict: str) -> str:
+    if task is None or verdict != "met":
+        return verdict
+    return f"met: done, pull request {task.pr}" if task.pr else "met: done"
 
 
 def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:

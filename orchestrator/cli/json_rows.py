@@ -17,6 +17,7 @@ from orchestrator.plan.planner import plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import agent_memory
 from orchestrator.pulls import states
+from orchestrator.pulls.overlap import Radar
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_file import TaskFile
@@ -174,6 +175,15 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
             "stale": problems.is_overdue(layout, now),
         },
         "problems": [problem._asdict() for problem in found],
+        "overlaps": [
+            {
+                "a": each.one.task,
+                "b": each.other.task,
+                "files": list(each.files),
+                "by_line": each.by_line,
+            }
+            for each in Radar(layout, loaded.config).overlaps(prs)
+        ],
     }
 
 

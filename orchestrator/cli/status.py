@@ -12,7 +12,7 @@ from orchestrator.cli.parser import command
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.project import mark
-from orchestrator.pulls import states
+from orchestrator.pulls import overlap, states
 from orchestrator.text.quoting import one_line
 from orchestrator.text.words import count, span
 
@@ -87,6 +87,7 @@ def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
     rows: Iterable[tuple[object, ...]] = map(_agent_cells, found["agents"])
     headings: tuple[str, ...] = ("agent", "role", "state", "why", "task", "last outcome")
     yield _table("agents", headings, rows, most=None)
+    yield Block(tuple(_overlap_lines(found["overlaps"])))
     rows = (
         (r["run"], r["agent"], r["task"], span(r["age_seconds"]), r["branch"])
         for r in found["running"]
@@ -128,6 +129,14 @@ def _problem_lines(problems: list[Row]) -> Iterator[str]:
             yield f"    {problem['hint']}"
     if len(problems) > MOST_ROWS:
         yield f"! and {len(problems) - MOST_ROWS} more: orchestrator doctor"
+
+
+def _overlap_lines(overlaps: list[Row]) -> Iterator[str]:
+    for row in overlaps[:MOST_ROWS]:
+        said = overlap.what(row["files"], by_line=row["by_line"])
+        yield f"overlap: {row['a']} and {row['b']} {said}"
+    if len(overlaps) > MOST_ROWS:
+        yield f"and {len(overlaps) - MOST_ROWS} more overlaps"
 
 
 def _limit_lines(found: Row) -> Iterator[str]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from collections.abc import Iterable
+from functools import partial
 
 from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError, UsageError, did_you_mean
+from orchestrator.errors import NotFound, OrchestratorError, UsageError, did_you_mean
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
 from orchestrator.model import OUTCOMES, PRIORITIES, STATES, Role, Split, Task, iso
+from orchestrator.plan import dependencies
 from orchestrator.project import mark
+from orchestrator.pulls import states
 from orchestrator.tasks import parts, stores, task_file
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
@@ -66,7 +70,7 @@ def add(arguments: Namespace) -> None:
     store = stores.of_project(layout)
     parent = _parent(store, arguments, loaded)
     words = (word for text in arguments.depends_on for word in text.replace(",", " ").split())
-    depends_on = [store.find(task_id).id for task_id in dict.fromkeys(words)]
+    depends_on, warnings = _dependencies(store, words, force=arguments.force)
     with store.change():
         # Checked and added under one lock, because many may add at once (failures 15).
         if not arguments.force:
@@ -84,10 +88,45 @@ def add(arguments: Namespace) -> None:
         )
         path = store.add(file)
     context.record_event(layout, "added", task=file.id, title=file.title)
-    output.answer(arguments, {"id": file.id, "path": path}, file.id)
+    warnings += _circular(layout, loaded, store, file.id) if depends_on else []
+    for warning in warnings:
+        output.err(f"warning: {warning}")
+    more = {"warnings": warnings} if warnings else {}
+    output.answer(arguments, {"id": file.id, "path": path, **more}, file.id)
     taken = {loaded.roles[a.role].takes for a in loaded.config.agents if a.role in loaded.roles}
     if role not in taken and not arguments.json:
         output.err(f"warning: no agent takes ROLE {role}; add one: orchestrator agent add --help")
+
+
+def _dependencies(
+    store: Store, words: Iterable[str], *, force: bool
+) -> tuple[list[str], list[str]]:
+    """Return the ids that the words mean, and with `force` a warning for each id without a task.
+
+    Raises NotFound for such an id without `force`.
+    """
+    ids, warnings = [], []
+    for word in dict.fromkeys(words):
+        try:
+            ids.append(store.find(word).id)
+        except NotFound as error:
+            if not force:
+                raise
+            ids.append(word)
+            warnings.append(f"{error.message}; the task waits until there is one. {error.hint}")
+    return list(dict.fromkeys(ids)), warnings
+
+
+def _circular(layout: Layout, loaded: Settings, store: Store, task_id: str) -> list[str]:
+    """Return a warning if a new task depends on tasks that wait for each other in a circle."""
+    prs = states.known(layout, loaded.config) or []
+    find = partial(stores.found, store)
+    found = dependencies.closure([store.find(task_id)], find, prs)
+    circle = sorted(dependencies.circular(found, {pr.id: pr for pr in prs}))
+    if not circle:
+        return []
+    named = ", ".join(circle[:10])
+    return [f"the task cannot start: these tasks depend on each other in a cycle: {named}"]
 
 
 def _settings(layout: Layout) -> Settings:

@@ -196,6 +196,8 @@ _TOP: dict[str, Check] = {
     "remote": text(_REF, "the name of a git remote"),
     "push_remote": text(_REF, "the name of a git remote", null=True),
     "hooks": section(Hooks, _HOOKS),
+    "dependencies": one_of(("merged", "delivered")),
+    "overlap": one_of(("off", "warn", "hold")),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
     "retention": section(Retention, _RETENTION),
     "issues": section(Issues, _ISSUES),

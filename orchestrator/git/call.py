@@ -111,6 +111,24 @@ def _done(once: Callable[[], commands.Finished], cwd: str) -> commands.Finished:
         raise SystemFault(f"git could not be started: {error.strerror}") from error
 
 
+def head(cwd: str, *arguments: str, most: int, timeout: float) -> bytes | None:
+    """Return the first `most` bytes that a git command prints; None if it fails or takes too long.
+
+    The command only reads: it takes no lock, not even to refresh the index.
+    """
+    environment = client_environment.for_git(os.environ, GIT_OPTIONAL_LOCKS="0")
+    try:
+        return commands.head(
+            ("git", *_OPTIONS, *arguments),
+            cwd=cwd,
+            environment=environment,
+            timeout=timeout,
+            most=most,
+        )
+    except OSError:
+        return None
+
+
 def ask(
     cwd: str, *arguments: str, stdin: str | None = None, extra: Mapping[str, str] | None = None
 ) -> str:

@@ -11,12 +11,15 @@ import os
 import re
 from collections.abc import Callable, Iterable
 
-from orchestrator.git.call import lines, run
+from orchestrator.errors import GitError
+from orchestrator.git import repository
+from orchestrator.git.call import ask, lines, reason, run
+from orchestrator.git.worktree_commands import OUR_NAME
 from orchestrator.system import files
 
 _TREE = re.compile(r"[0-9a-f]{40,64}")
 #: The same patch text whatever the user's settings are.
-_PATCH = (
+PATCH_SETTINGS = (
     "-c",
     "diff.noprefix=false",
     "-c",
@@ -50,6 +53,32 @@ def conflicting(root: str, one: str, other: str) -> list[str]:
     done = run(root, "merge-tree", "--write-tree", "--name-only", "-z", "--no-messages", one, other)
     tree, *names = [word for word in done.out.split("\0") if word] or [""]
     return names if done.code == 1 and _TREE.fullmatch(tree) else []
+
+
+def stacked(root: str, commits: Iterable[str]) -> str | list[str]:
+    """Return the first commit with the others merged in, or the files in which that conflicts.
+
+    The same commits give the same result: the merge commits have the time of what they bring in.
+    """
+    top, *others = commits
+    for other in others:
+        if repository.is_ancestor(root, other, top):
+            continue
+        if repository.is_ancestor(root, top, other):
+            top = other
+            continue
+        tree = merged_tree(root, top, other)
+        if tree is None:
+            return conflicting(root, top, other)
+        at = ask(root, "log", "-1", "--format=%cI", other)
+        when = {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at, **OUR_NAME}
+        said = f"Merge {other[:12]}, which this work depends on"
+        parents = ("-p", top, "-p", other)
+        done = run(root, "commit-tree", tree, *parents, "-m", said, extra=when)
+        if done.code != 0:
+            raise GitError(f"git commit-tree failed: {reason(done.err)}")
+        top = done.out.strip()
+    return top
 
 
 def tree_of(root: str, commit: str) -> str | None:
@@ -137,7 +166,7 @@ def _patch_ids(root: str, *words: str) -> set[str]:
     """Return the ids of the patches that a git command prints."""
     command, *rest = words
     options = ("--no-color", "--no-ext-diff", "--no-textconv", "--full-index")
-    patch = run(root, *_PATCH, command, *options, *rest)
+    patch = run(root, *PATCH_SETTINGS, command, *options, *rest)
     if patch.code != 0 or not patch.out.strip():
         return set()
     ids = run(root, "patch-id", "--stable", stdin=patch.out)

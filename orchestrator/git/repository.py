@@ -85,9 +85,19 @@ def is_ancestor(cwd: str, commit: str, of: str) -> bool:
     return run(cwd, "merge-base", "--is-ancestor", commit, of).code == 0
 
 
-def count_commits(cwd: str, since: str, until: str) -> int:
-    """Return the number of commits that are reachable from `until` and not from `since`."""
-    return int(ask(cwd, "rev-list", "--count", f"{since}..{until}"))
+def merge_base(cwd: str, one: str, other: str) -> str | None:
+    """Return the newest common commit of two commits; None if there is none."""
+    done = run(cwd, "merge-base", one, other)
+    return done.out.strip() if done.code == 0 else None
+
+
+def count_commits(cwd: str, since: str, until: str, *without: str) -> int:
+    """Return the number of commits that are reachable from `until` and not from `since`.
+
+    Commits that are reachable from one of `without` do not count either.
+    """
+    left_out = (f"^{commit}" for commit in without)
+    return int(ask(cwd, "rev-list", "--count", f"{since}..{until}", *left_out))
 
 
 def tracked(root: str, folder: str) -> list[str]:

@@ -13,7 +13,7 @@ from orchestrator.git.call import ask, lines, reason, run
 from orchestrator.system import files
 
 #: The author of the commits that the product itself makes.
-_OUR_NAME = {
+OUR_NAME = {
     "GIT_AUTHOR_NAME": "orchestrator",
     "GIT_AUTHOR_EMAIL": "orchestrator@localhost",
     "GIT_COMMITTER_NAME": "orchestrator",
@@ -117,7 +117,7 @@ def quit_operations(worktree: str) -> None:
 
 def commit_all(worktree: str, message: str, index: str) -> str:
     """Return a commit of the whole state on top of HEAD, made in a throw-away index at `index`."""
-    step = partial(ask, worktree, extra={"GIT_INDEX_FILE": index, **_OUR_NAME})
+    step = partial(ask, worktree, extra={"GIT_INDEX_FILE": index, **OUR_NAME})
     try:
         parents = ["-p", "HEAD"]
         staged = run(worktree, "write-tree")  # fails on conflicts, whose sides are in the history
@@ -194,17 +194,17 @@ def join(worktree: str, base: str, head: str, method: str, message: str) -> str 
         return head
     if method == "rebase":
         detach(worktree, head)
-        done = run(worktree, "rebase", "--quiet", base, extra=_OUR_NAME)
+        done = run(worktree, "rebase", "--quiet", base, extra=OUR_NAME)
     elif method == "squash":
         detach(worktree, base)
-        done = run(worktree, "merge", "--squash", "--quiet", head, extra=_OUR_NAME)
+        done = run(worktree, "merge", "--squash", "--quiet", head, extra=OUR_NAME)
         if done.code == 0:
             named = ("--author", author, "-m", message)
-            done = run(worktree, "commit", "--quiet", "--no-verify", *named, extra=_OUR_NAME)
+            done = run(worktree, "commit", "--quiet", "--no-verify", *named, extra=OUR_NAME)
     else:
         detach(worktree, base)
         words = ("--no-ff", "--quiet", "-m", message)
-        done = run(worktree, "merge", *words, head, extra=_OUR_NAME)
+        done = run(worktree, "merge", *words, head, extra=OUR_NAME)
     if done.code == 0:
         return ask(worktree, "rev-parse", "HEAD")
     names = lines(ask(worktree, "diff", "--name-only", "--diff-filter=U"))

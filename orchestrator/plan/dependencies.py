@@ -1,32 +1,89 @@
 """Dependencies: whether a task that another task waits for is finished, and cycles. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from orchestrator.model import PullRequest, Task
 
 
+def closure(
+    tasks: Iterable[Task],
+    find: Callable[[str], Task | None],
+    prs: Collection[PullRequest] | None,
+) -> dict[str, Task | None]:
+    """Return the tasks, and by id what they wait for, directly or not; None for an unknown id.
+
+    A task waits for its dependencies, and a task that was split for its parts. What a finished task
+    depended on is left out: it holds nothing back any more.
+    """
+    by_id = {pr.id: pr for pr in prs or ()}
+    found: dict[str, Task | None] = {task.id: task for task in tasks}
+    left = [other for task in found.values() if task for other in _needs(task)]
+    while left:
+        task_id = left.pop()
+        if task_id in found:
+            continue
+        task = found[task_id] = find(task_id)
+        if task is not None:
+            left += task.parts if _is_finished(task, by_id) else _needs(task)
+    return found
+
+
+def _needs(task: Task) -> tuple[str, ...]:
+    return (*task.depends_on, *task.parts)
+
+
 def verdicts(
     wanted: Collection[str],
-    found: Mapping[str, Task],
-    waiting: Collection[Task],
+    found: Mapping[str, Task | None],
     prs: Collection[PullRequest] | None,
+    *,
+    delivered: bool = False,
 ) -> dict[str, str]:
     """Return "met", "waiting: ..." or "broken: ..." for each wanted task id.
 
-    `found` has the tasks of the wanted ids that exist, and their parts. `prs` is None if the forge
-    did not list its pull requests.
+    `found` is the `closure` of the tasks that want them. `prs` is None if the forge did not list
+    its pull requests. With `delivered`, an open pull request of a done task is enough.
     """
     by_id = {pr.id: pr for pr in prs or ()}
-    # A task that was split waits for its parts.
-    split = [task for task in found.values() if task.parts]
-    graph = {task.id: (*task.depends_on, *task.parts) for task in (*split, *waiting)}
-    circles = _in_circles(graph)
+    circles = circular(found, by_id)
+    landed = _Landed(by_id, prs is not None, delivered)
     return {
         task_id: "broken: it is part of a cycle"
         if task_id in circles
-        else _dependency(found.get(task_id), found, by_id, prs is not None)
+        else _dependency(found[task_id], found, landed)
         for task_id in wanted
     }
+
+
+def circular(found: Mapping[str, Task | None], prs: Mapping[str, PullRequest]) -> set[str]:
+    """Return the unfinished tasks that depend on themselves; `prs` is by id."""
+    known = [task for task in found.values() if task]
+    graph = {t.id: t.parts if _is_finished(t, prs) else _needs(t) for t in known}
+    return _in_circles(graph)
+
+
+def levels(task: Task, found: Mapping[str, Task | None]) -> list[list[str]]:
+    """Return the ids that a task depends on: directly, through these, and so on.
+
+    `found` is the `closure` of the task. Each id is at its first level.
+    """
+    result: list[list[str]] = []
+    seen: set[str] = set()
+    level = [each for each in task.depends_on if each in found]
+    while level:
+        level = list(dict.fromkeys(level))
+        result.append(level)
+        seen |= {*level}
+        known = [below for each in level if (below := found[each])]
+        level = [o for each in known for o in each.depends_on if o in found and o not in seen]
+    return result
+
+
+def _is_finished(task: Task, prs: Mapping[str, PullRequest]) -> bool:
+    pr = prs.get(task.pr or "")
+    merged = pr is not None and pr.state == "merged"
+    return task.state == "failed" or (task.state == "done" and (task.pr is None or merged))
 
 
 def progress(parts: Sequence[Task]) -> str:
@@ -35,40 +92,45 @@ def progress(parts: Sequence[Task]) -> str:
     return f"split into {len(parts)} part{'s' * (len(parts) != 1)}, {finished} finished"
 
 
-def _dependency(
-    task: Task | None,
-    found: Mapping[str, Task],
-    prs: dict[str, PullRequest],
-    forge_known: bool,
-) -> str:
+class _Landed(NamedTuple):
+    """The pull requests by id, whether the forge listed them, and whether delivery is enough."""
+
+    prs: Mapping[str, PullRequest]
+    forge_known: bool
+    delivered: bool
+
+
+def _dependency(task: Task | None, found: Mapping[str, Task | None], landed: _Landed) -> str:
     if task is None:
         return "broken: there is no such task"
     if task.state == "failed":
         return f"broken: it failed ({task.reason or 'no reason given'})"
     if task.state == "blocked" and task.parts:
-        return f"waiting: it is {progress([found[p] for p in task.parts if p in found])}"
+        return f"waiting: it is {progress([t for p in task.parts if (t := found.get(p))])}"
     if task.state != "done":
         return f"waiting: it is in {task.state}"
-    own = _pull_request(task, prs, forge_known)
+    own = _pull_request(task, landed)
     # Without the task itself, so that a history edited by hand cannot make a loop.
     others = {key: other for key, other in found.items() if key != task.id} if task.parts else {}
     for part in task.parts if own == "met" else ():
-        word, _, why = _dependency(others.get(part), others, prs, forge_known).partition(": ")
+        word, _, why = _dependency(others.get(part), others, landed).partition(": ")
         if word != "met":
             return f"{word}: its part {part}: {why}"
     return own
 
 
-def _pull_request(task: Task, prs: dict[str, PullRequest], forge_known: bool) -> str:
+def _pull_request(task: Task, landed: _Landed) -> str:
     if task.pr is None:
         return "met"
-    pr = prs.get(task.pr)
+    pr = landed.prs.get(task.pr)
     if pr is None:
-        known = "is gone" if forge_known else "cannot be looked up now"
+        known = "is gone" if landed.forge_known else "cannot be looked up now"
         return f"waiting: its pull request {task.pr} {known}"
     if pr.state == "closed":
         return f"broken: its pull request {task.pr} was closed"
-    return "met" if pr.state == "merged" else f"waiting: its pull request {task.pr} is {pr.state}"
+    if pr.state == "merged" or landed.delivered:
+        return "met"
+    return f"waiting: its pull request {task.pr} is {pr.state}"
 
 
 def _in_circles(graph: dict[str, tuple[str, ...]]) -> set[str]:

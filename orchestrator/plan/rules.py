@@ -257,9 +257,18 @@ def _dependencies(task: Task, draft: Draft) -> Judged:
     known = draft.snapshot.dependencies
     unmet = [other for other in task.depends_on if known.get(other) != "met"]
     if not unmet:
-        return Judged(True, "every dependency is met")
+        conflict = draft.snapshot.conflicts.get(task.id)
+        return Judged(conflict is None, conflict or "every dependency is met")
     why = "; ".join(f"{other} ({known.get(other, 'unknown')})" for other in unmet)
     return Judged(False, why, about=unmet[0])
+
+
+@_rule("overlap", "choice", "no action needed: it starts when that work is merged or closed")
+def _overlap(task: Task, draft: Draft) -> Judged | None:
+    why = draft.snapshot.overlaps.get(task.id)
+    if why is None and draft.config.overlap != "hold":
+        return None
+    return Judged(why is None, why or "no other work changes a file that it names")
 
 
 @_rule("not_before", "choice", "no action needed; or correct NOT_BEFORE in the task's file")

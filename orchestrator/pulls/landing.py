@@ -18,7 +18,7 @@ from orchestrator.git import base_branch, contents, remote_pair, remotes, reposi
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Given, PullRequest, Task, iso, task_order
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import forges, merging, review, states, verdicts
+from orchestrator.pulls import cuts, forges, merging, overlap, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
 from orchestrator.pulls.verdicts import SCHEDULER
@@ -81,8 +81,9 @@ def candidates(
 ) -> list[PullRequest]:
     """Return the approved pull requests that a landing would try now, in their order (9.4).
 
-    A dependency goes first, then the priority and the age of the tasks decide. A merge that was
-    refused waits for its next try.
+    A dependency goes first, then the priority and the age of the tasks decide. A pull request
+    waits until those of its dependencies have landed, and a merge that was refused for its next
+    try. With `overlap: hold`, the smaller of two that change the same lines goes first.
     """
     refused = remembered(layout).refused
     approved = [pr for pr in prs if pr.state == "open" and pr.verdict == "approved"]
@@ -100,7 +101,15 @@ def candidates(
                 due.remove(pr)
         except OrchestratorError:
             continue
-    return in_order(due, tasks)
+    known = []
+    if any(task.depends_on for task in tasks.values()):
+        known = states.known(layout, config) or []
+    free = [pr for pr in due if pr.id not in tasks or not cuts.below(store, tasks[pr.id], known)]
+    order = in_order(free, tasks)
+    if config.overlap == "hold" and len(order) > 1:
+        found = overlap.Radar(layout, config).overlaps(order, running=False)
+        order = overlap.smaller_first(order, found)
+    return order
 
 
 def _is_reworked(pr: PullRequest, history: Sequence[Entry]) -> bool:
@@ -162,6 +171,7 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
     reached. A conflict has gone back to its author when this raises.
     """
     lander = Lander(layout, config, now)
+    _refuse_before_dependency(layout, config, pr)
     try:
         return lander.land(pr)
     except Conflict as error:
@@ -169,6 +179,23 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
             hint = f"its author gets it back: orchestrator task show {pr.task}"
             raise OrchestratorError(error.message, hint, code=error.code) from None
         raise
+
+
+def _refuse_before_dependency(layout: Layout, config: Config, pr: PullRequest) -> None:
+    store = stores.of_project(layout)
+    try:
+        task = store.find(pr.task or "")
+    except NotFound:
+        return
+    known = states.known(layout, config) if task.depends_on else None
+    first = cuts.below(store, task, known or ())
+    if first is not None and first[1].state == "open":
+        other, its = first
+        raise OrchestratorError(
+            f"{task.id} depends on {other.id}, whose pull request {its.id} is open",
+            f"merge that one first: orchestrator pr merge {its.id}",
+            code="blocked_by_dependency",
+        )
 
 
 class Lander:

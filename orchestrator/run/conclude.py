@@ -101,7 +101,8 @@ def _secure(journal: Journal) -> str | None:
         if kept.dirty:
             worktree_commands.clean(path)
     tip = base_branch.tip(layout.root, record.branch)
-    commits = repository.count_commits(layout.root, base, tip) if tip else 0
+    # What the branch was cut from is not this task's work (`pulls.cuts`).
+    commits = repository.count_commits(layout.root, base, tip, start) if tip else 0
     if worktree_commands.is_worktree(path):
         worktree_commands.detach(path, tip or start)
     journal.write(record._replace(tip=tip, commits=commits))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, repository
 from orchestrator.layout import Layout
-from orchestrator.model import OUTCOMES, Given, Task, ports
+from orchestrator.model import OUTCOMES, Given, PullRequest, Task, ports
 from orchestrator.project import run_record
-from orchestrator.pulls import verdicts
+from orchestrator.pulls import overlap, states, verdicts
 from orchestrator.run import prompts, rounds
 from orchestrator.run.job import Job
 from orchestrator.run.prompts import Facts, UnderReview
 from orchestrator.system import files
 from orchestrator.tasks import history, parts, stores
+from orchestrator.text import quoting
 
 
 def write(job: Job) -> None:
@@ -46,6 +48,7 @@ def _facts(job: Job) -> Facts:
         run_id=record.id,
         attempt=record.attempt,
         rescue=_earlier_rescue(job),
+        cut=_cut(job),
         replaced=_replaced(job),
         pushed=_pushed(job),
         review=_under_review(job),
@@ -83,6 +86,14 @@ def _earlier_rescue(job: Job) -> str | None:
     return None
 
 
+def _cut(job: Job) -> str | None:
+    """Return the commit that the branch was cut from, unless the base has it."""
+    start, base = job.record.start, job.record.base_commit
+    if job.record.branch is None or start is None or base is None or start == base:
+        return None
+    return None if repository.is_ancestor(job.layout.root, start, base) else start
+
+
 def _replaced(job: Job) -> str | None:
     """Return the ref of commits that had to give way to commits of others, if any is still missing.
 
@@ -117,7 +128,7 @@ def _under_review(job: Job) -> UnderReview | None:
     review = job.record.review
     if review is None or job.task is None:
         return None
-    title, body = review.title, ""
+    title, body, original = review.title, "", None
     given: list[Given] = [*review.reviews]
     told: list[dict[str, str]] = []
     if job.task.reviews:
@@ -134,9 +145,34 @@ def _under_review(job: Job) -> UnderReview | None:
     since = rounds.last_reviewed(given, start)
     since = since and repository.resolve(root, since)
     below = bool(since and start) and repository.is_ancestor(root, since or "", start or "")
+    notes = (*_built_on(job, original), *_overlaps(job, review))
     return UnderReview(
-        review.id, review.branch, start, review.base, base, title, body, told, since, below
+        review.id, review.branch, start, review.base, base, title, body, told, since, below, notes
     )
+
+
+def _built_on(job: Job, task: Task | None) -> Iterator[str]:
+    """Yield a note if the work under review contains other work that is not merged."""
+    cut = history.cut(stores.of_project(job.layout).read(task).history) if task else None
+    start, base = job.record.start, job.record.base_commit
+    if not (cut and start and base) or repository.is_ancestor(job.layout.root, cut, base):
+        return
+    if repository.is_ancestor(job.layout.root, cut, start):
+        yield (
+            f"It is built on {quoting.inline(cut)}: work of other tasks, which has reviews of its "
+            f"own. Review what comes after it: {quoting.inline(f'git diff {cut} {start}')}"
+        )
+
+
+def _overlaps(job: Job, review: PullRequest) -> Iterator[str]:
+    """Yield a note for each other work that changes the same lines."""
+    radar = overlap.Radar(job.layout, job.config)
+    for each in radar.overlaps(states.known(job.layout, job.config)):
+        if review.id in (each.one.pr, each.other.pr):
+            other = each.other if each.one.pr == review.id else each.one
+            names = ", ".join(quoting.inline(name) for name in each.files[:10])
+            lines = "lines of" if each.by_line else "files:"
+            yield f"Also at work: {other.where} of {other.task} changes the same {lines} {names}"
 
 
 def _global_instructions(layout: Layout) -> str:

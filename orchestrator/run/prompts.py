@@ -43,6 +43,8 @@ class UnderReview(NamedTuple):
     #: The commit of the last review, and whether the head contains it.
     since: str | None = None
     since_is_below: bool = False
+    #: What else a reviewer should know: other work on the same lines, and what this is built on.
+    notes: tuple[str, ...] = ()
 
 
 class Facts(NamedTuple):
@@ -76,6 +78,8 @@ class Facts(NamedTuple):
     writes: bool
     #: How the agent reports: "End with ...".
     report: str
+    #: The commit of delivered work, not merged yet, that the branch was cut from.
+    cut: str | None = None
     #: The ref of commits that are not on the branch any more, because others pushed to it.
     replaced: str | None = None
     #: The newest commit of the branch that is pushed already.

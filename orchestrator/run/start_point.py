@@ -53,7 +53,7 @@ def find(job: Job) -> Start:
     if base_commit is None:
         raise BadBase(f"its base branch {base!r} does not exist")
     here, there = found.here.get(work or ""), found.there.get(work or "")
-    start = (there or here or review.head) if review else base_commit
+    start = (there or here or review.head) if review else _cut(job) or base_commit
     job.journal.write_surely(
         job.record._replace(
             branch=branch,
@@ -82,6 +82,12 @@ def _branch(job: Job) -> str | None:
         return None
     prefix = job.config.branch_prefix
     return job.task.work_branch or task_file.branch_name(job.task.id, job.task.title, prefix)
+
+
+def _cut(job: Job) -> str | None:
+    """Return the commit that the tick cut the branch from; None for the base (`pulls.cuts`)."""
+    cut = history.cut(job.file.history) if job.file else None
+    return repository.resolve(job.layout.root, cut) if cut else None
 
 
 def _former_name(job: Job, branch: str | None) -> str | None:

@@ -57,6 +57,41 @@ def run(
     return Finished(child.returncode, out, err)
 
 
+def head(
+    argv: Sequence[str], *, cwd: str, environment: Mapping[str, str], timeout: float, most: int
+) -> bytes | None:
+    """Return the first `most` bytes of a command's output; the command is ended after them.
+
+    Returns None if the command failed, or was ended at its time limit. Raises OSError when the
+    program cannot be started.
+    """
+    import subprocess
+    import threading
+
+    child = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
+    limit = threading.Timer(timeout, signal_group, (child.pid, signal.SIGKILL))
+    limit.start()
+    found = b""
+    try:
+        assert child.stdout is not None
+        with child.stdout:
+            found = child.stdout.read(most)
+    finally:
+        if len(found) == most:
+            signal_group(child.pid, signal.SIGKILL)
+        code = child.wait()
+        limit.cancel()
+    return found if code == 0 or len(found) == most else None
+
+
 @contextlib.contextmanager
 def _readable(text: str) -> Iterator[int]:
     """Provide a descriptor from which a command reads `text`.

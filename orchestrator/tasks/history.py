@@ -205,6 +205,12 @@ def _number(value: object) -> float | None:
     return float(value) if abs(value) < 1e12 else None
 
 
+def cut(history: Iterable[Entry]) -> str | None:
+    """Return the commit of delivered dependencies that the task's branch was cut from, if any."""
+    found = [_text(e.fields.get("cut")) for e in history if e.event == "claimed"]
+    return next((commit for commit in reversed(found) if commit), None)
+
+
 def delivered(history: Iterable[Entry], branch: str) -> str | None:
     """Return the commit that the newest delivery of a branch pushed; None without a delivery."""
     heads = [

@@ -1,6 +1,8 @@
 """Which queue a project has."""
 
+from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.model import Task
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
 
@@ -11,3 +13,11 @@ def of_project(layout: Layout) -> Store:
     The choice must not depend on agents.yaml: a broken configuration must not hide the queue.
     """
     return FileStore(layout)
+
+
+def found(store: Store, task_id: str) -> Task | None:
+    """Return a task in any state by its id; None if there is no such task."""
+    try:
+        return store.find(task_id)
+    except OrchestratorError:
+        return None

@@ -9,7 +9,7 @@ from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, Given, PullRequest, Task, iso
 from orchestrator.plan import dependencies
-from orchestrator.pulls import states, verdicts
+from orchestrator.pulls import cuts, states, verdicts
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.quoting import one_line
@@ -55,6 +55,7 @@ def items(
     found = [
         *_ended(store, failed_parts),
         *_never_ready(store, seen, failed_parts),
+        *_cannot_land(layout, loaded, store),
         *_agents(loaded, seen),
         *_faults(seen),
         *_approvals(layout, loaded, store, prs),
@@ -108,6 +109,30 @@ def _never_ready(store: Store, seen: Observation, failed_parts: set[str]) -> Ite
         last = _last(store, task.id, _deciding) if broken else None
         if broken and (last is None or last.event != "dismissed"):
             text = f"{task.title}: cannot start because of {'; '.join(broken)}"
+            yield Item(task.id, "escalation", task.id, task.run, text)
+
+
+def _cannot_land(layout: Layout, loaded: Settings, store: Store) -> Iterator[Item]:
+    """Yield the tasks whose work contains commits of a dependency that was closed meanwhile."""
+    if loaded.config.dependencies != "delivered":
+        return
+    known = states.known(layout, loaded.config) or []
+    for pr in (pr for pr in known if pr.state == "open" and pr.task):
+        try:
+            task = store.find(pr.task or "")
+            first = cuts.below(store, task, known)
+        except OrchestratorError:
+            continue
+        last = _last(store, task.id, _deciding)
+        if first is None or first[1].state == "open" or (last and last.event == "dismissed"):
+            continue
+        if task.state == "done":
+            other, closed = first
+            text = (
+                f"{task.title}: does not land by itself: it contains commits of {other.id}, whose "
+                f"pull request {closed.id} was closed. Merge it with them (orchestrator pr merge "
+                f"{pr.id}), or close it (orchestrator pr close {pr.id})."
+            )
             yield Item(task.id, "escalation", task.id, task.run, text)
 
 

@@ -1,7 +1,8 @@
-"""Observing: the world as one `Snapshot`, for the planner. This module changes nothing."""
+"""Observing: the world as one `Snapshot`, for the planner. This module changes only the cache."""
 
 import time
-from contextlib import suppress
+from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 from orchestrator.config.load import Settings
@@ -12,9 +13,10 @@ from orchestrator.plan import dependencies
 from orchestrator.project import agent_memory, faults, mark, run_record
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord
+from orchestrator.pulls import cuts, overlap
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
-from orchestrator.tasks.store import Listing, Store
+from orchestrator.tasks.store import Listing
 
 
 class Observation(NamedTuple):
@@ -25,6 +27,8 @@ class Observation(NamedTuple):
     claimed: Listing
     states: dict[str, AgentState]
     records: dict[str, RunRecord]
+    #: By waiting task: the commit of delivered dependencies that its branch is to be cut from.
+    cuts: Mapping[str, str] = {}
 
 
 #: The fields of an agent's memory that the plan sees: the view's fields with the same names.
@@ -37,12 +41,19 @@ def observe(
     now: float,
     prs: list[PullRequest] | None,
     forced: dict[str, str | None] | None = None,
+    *,
+    ask: bool = False,
 ) -> Observation:
-    """Look at everything once. `prs` is None when the forge cannot list its pull requests."""
+    """Look at everything once. `prs` is None when the forge cannot list its pull requests.
+
+    `ask`: a tick looks, so what git finds out is remembered in the cache.
+    """
     store = stores.of_project(layout)
     states, claimed, runs, records = observe_runs(layout)
     incoming = store.list("incoming")
     open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
+    found = dependencies.closure(incoming.tasks, partial(stores.found, store), prs)
+    ready = cuts.find(layout, settings.config, incoming.tasks, found, prs, ask=ask)
     today = time.strftime("%Y-%m-%d", time.localtime(now))
     hold = faults.read_hold(layout)
     if hold is not None and hold.until is not None and now >= hold.until:
@@ -60,7 +71,12 @@ def observe(
             for name, state in states.items()
         },
         roles=settings.roles,
-        dependencies=_dependencies(store, incoming.tasks, prs),
+        dependencies=dependencies.verdicts(
+            {other for task in incoming.tasks for other in task.depends_on},
+            found,
+            prs,
+            delivered=settings.config.dependencies == "delivered",
+        ),
         spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
         hold=hold,
         open_heads=open_heads,
@@ -68,8 +84,11 @@ def observe(
         # A run on a full disk could not even be recorded, so it cannot probe the fault.
         may_probe=short is None,
         forced=forced or {},
+        conflicts={task: cut.conflict for task, cut in ready.items() if cut.conflict},
+        overlaps=_held(layout, settings, incoming.tasks, prs, ask=ask),
     )
-    return Observation(snapshot, incoming, claimed, states, records)
+    starts = {task: cut.commit for task, cut in ready.items() if cut.commit}
+    return Observation(snapshot, incoming, claimed, states, records, starts)
 
 
 def observe_runs(
@@ -120,19 +139,23 @@ def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunReco
     return any(each.is_alive() for each in known) or locks.is_locked(layout.agent_lock(agent))
 
 
-def _dependencies(
-    store: Store, waiting: tuple[Task, ...], prs: list[PullRequest] | None
+def _held(
+    layout: Layout,
+    settings: Settings,
+    waiting: tuple[Task, ...],
+    prs: list[PullRequest] | None,
+    *,
+    ask: bool,
 ) -> dict[str, str]:
-    """Return "met", "waiting: ..." or "broken: ..." for each id that a waiting task depends on."""
-    wanted = {other for task in waiting for other in task.depends_on}
-    if not wanted:
+    """Return why `overlap: hold` holds waiting tasks; with `warn`, a tick only remembers."""
+    mode = settings.config.overlap
+    if not (mode == "hold" or (mode == "warn" and ask)):
         return {}
-    found = {task.id: task for task in waiting}
-    unseen = wanted - found.keys()
-    while unseen:
-        for task_id in unseen:
-            with suppress(OrchestratorError):
-                found[task_id] = store.find(task_id)
-        named = {part for task_id in unseen & found.keys() for part in found[task_id].parts}
-        unseen = named - found.keys()
-    return dependencies.verdicts(wanted, found, waiting, prs)
+    radar = overlap.Radar(layout, settings.config, keep=ask)
+    try:
+        if mode == "hold":
+            return radar.held(waiting, settings.roles, prs)
+        radar.works(prs, running=False)
+    except OrchestratorError:  # git cannot be asked: that is reported elsewhere
+        pass
+    return {}

@@ -28,6 +28,8 @@ class Starter:
         self.settings = settings
         self.now = now
         self.store = stores.of_project(layout)
+        #: The commits that the branches of waiting tasks are cut from, where that is not the base.
+        self.cuts: Mapping[str, str] = {}
 
     def start(self, task: Task | None, action: Action) -> Action:
         """Claim the task and start the run. The intent is on disk first (failures 1).
@@ -65,6 +67,8 @@ class Starter:
             fields["branch"] = self._branch(task)
             if task.work_branch not in (None, fields["branch"]):
                 fields["former"] = task.work_branch
+            if task.id in self.cuts:
+                fields["cut"] = self.cuts[task.id]
         entry = Entry(iso(self.now) or "", "claimed", fields)
         limit = self.settings.config.queue_limits.max_claimed
         return self.store.claim(task, entry, limit) is not None

@@ -108,7 +108,8 @@ def _tick(
     _finish_split(layout, now, report)
     if prs is not None and loaded.good and loaded.config.issues.label is not None:
         _follow_issues(layout, loaded, now, report)
-    seen = observe.observe(layout, loaded, now, prs, forced)
+    seen = observe.observe(layout, loaded, now, prs, forced, ask=True)
+    starter.cuts = seen.cuts
     _land(layout, loaded, prs, report, now)
     config = loaded.config
     if forced is not None:

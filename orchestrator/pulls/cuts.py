@@ -1,0 +1,148 @@
+"""Work on top of delivered work that is not merged yet (`dependencies: delivered`, reference 7).
+
+The branch of such a task is cut from what its dependencies delivered. It lands after them.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from orchestrator.git import base_branch, contents, repository
+from orchestrator.layout import Layout
+from orchestrator.model import Config, PullRequest, Task
+from orchestrator.plan import dependencies
+from orchestrator.system import files
+from orchestrator.tasks import history, stores
+from orchestrator.tasks.store import Store
+
+
+class Cut(NamedTuple):
+    """Where a task's branch is cut from, or why it cannot be cut."""
+
+    commit: str | None = None
+    conflict: str | None = None
+
+
+def find(
+    layout: Layout,
+    config: Config,
+    waiting: Iterable[Task],
+    found: Mapping[str, Task | None],
+    prs: Iterable[PullRequest] | None,
+    *,
+    ask: bool,
+) -> dict[str, Cut]:
+    """Return the cuts of the waiting tasks that are ready and depend on open pull requests.
+
+    A task whose branch exists has no cut. `found` is the `dependencies.closure` of the tasks. With
+    `ask=False` nothing is written, and a merge that no tick has tried counts as possible.
+    """
+    if config.dependencies != "delivered":
+        return {}
+    ready = [each for task in waiting if (each := _ready(task, found, prs or ()))]
+    if not ready:
+        return {}
+    remote = base_branch.remote_of(layout, config)
+    exist = _existing(layout, config, remote, [each.task for each in ready])
+    memory = _Memory(layout, ask=ask)
+    cuts = {}
+    for task, heads, on_base in ready:
+        if task.id in exist:
+            continue
+        commits = list(heads)
+        if on_base:
+            base = base_branch.base_branch(config, task)
+            tip = base_branch.branch_commit(layout.root, remote, base)
+            commits += [tip] if tip else []
+        cuts[task.id] = memory.cut(list(dict.fromkeys(commits)))
+    memory.keep()
+    return cuts
+
+
+class _Ready(NamedTuple):
+    """A waiting task whose dependencies are done, at least one in an open pull request."""
+
+    task: Task
+    #: The heads of the open pull requests.
+    heads: tuple[str, ...]
+    #: Whether the work also needs the base branch, with a dependency that was merged into it.
+    on_base: bool
+
+
+def _ready(
+    task: Task, found: Mapping[str, Task | None], prs: Iterable[PullRequest]
+) -> _Ready | None:
+    by_id = {pr.id: pr for pr in prs} if task.depends_on else {}
+    below = [found.get(each) for each in task.depends_on]
+    if not all(each is not None and each.state == "done" for each in below):
+        return None
+    parts = [pr for each in below if each and (pr := by_id.get(each.pr or ""))]
+    heads = tuple(pr.head for pr in parts if pr.state == "open")
+    return _Ready(task, heads, any(pr.state == "merged" for pr in parts)) if heads else None
+
+
+def _existing(layout: Layout, config: Config, remote: str | None, tasks: list[Task]) -> set[str]:
+    """Return the ids of the tasks whose branches exist, here or at the remote."""
+    refs = {f"refs/heads/{task.work_branch}": task.id for task in tasks if task.work_branch}
+    if remote:
+        refs |= {
+            f"refs/remotes/{config.push_remote or remote}/{t.work_branch}": t.id
+            for t in tasks
+            if t.work_branch
+        }
+    known = repository.refs(layout.root, *refs) if refs else {}
+    return {task_id for ref, task_id in refs.items() if ref in known}
+
+
+class _Memory:
+    """The merges of commits that were tried, in a file."""
+
+    def __init__(self, layout: Layout, *, ask: bool) -> None:
+        self._root, self._ask = layout.root, ask
+        self._path = os.path.join(layout.cache, "cuts.json")
+        self._known = files.read_json(self._path) or {}
+        self._used: dict[str, object] = {}
+
+    def cut(self, commits: list[str]) -> Cut:
+        if self._ask and (gone := contents.missing(self._root, commits)):
+            return Cut(None, f"delivered commits are not in this repository: {', '.join(gone)}")
+        if len(commits) == 1:
+            return Cut(commits[0])
+        key = " ".join(commits)
+        known = self._known.get(key)
+        lost = isinstance(known, str) and repository.resolve(self._root, known) is None
+        if self._ask and (not known or lost):
+            known = contents.stacked(self._root, commits)
+        self._used[key] = known
+        if isinstance(known, list):
+            named = ", ".join(map(str, known[:20])) or "files that git does not name"
+            return Cut(None, f"what its dependencies delivered conflicts in: {named}")
+        return Cut(known if isinstance(known, str) else None)
+
+    def keep(self) -> None:
+        if self._ask and self._used != self._known:
+            files.make_folder(os.path.dirname(self._path))
+            files.write_json(self._path, self._used)
+
+
+def below(
+    store: Store, task: Task, prs: Collection[PullRequest]
+) -> tuple[Task, PullRequest] | None:
+    """Return a dependency whose pull request has to land before the task's own; None for none.
+
+    It is open; or it was closed, and the task's branch contains its commits. Tasks that depend on
+    each other in a circle do not wait for each other.
+    """
+    if not task.depends_on:
+        return None
+    by_id = {pr.id: pr for pr in prs}
+    found = dependencies.closure([task], partial(stores.found, store), prs)
+    circle = dependencies.circular(found, by_id)
+    for other in (found[each] for each in task.depends_on if each not in circle):
+        pr = by_id.get(other.pr or "") if other else None
+        if other is None or pr is None or pr.state == "merged":
+            continue
+        if pr.state == "open" or history.cut(store.read(task).history):
+            return other, pr
+    return None
