@@ -60,7 +60,7 @@ def _shown(known: "tuple[int, int, int] | None") -> str:
 
 
 def _proof(stamp: str) -> str:
-    """Return the path of the clone's own mark (`clone.MARK`), from that of the stamp."""
+    """Return the path of the clone's own mark (`mark.MARK`), from the path of the stamp."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(stamp)))
     return root + "/.git/orchestrator.json"
 

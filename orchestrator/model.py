@@ -425,7 +425,10 @@ class RunView(NamedTuple):
 
 
 class AgentView(NamedTuple):
-    """An agent's memory between ticks (its `state.json`)."""
+    """The facts of an agent's memory (`agent_memory.AgentState`) that rules may judge.
+
+    The fields after `name` are copied from the memory's fields with the same names.
+    """
 
     name: str
     last_started: float | None = None

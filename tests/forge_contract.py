@@ -14,6 +14,7 @@ from conftest import git as sh
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import remotes, repository
 from orchestrator.model import FORGES, Given, PullRequest
+from orchestrator.pulls import forges
 from orchestrator.pulls.forge import Forge
 
 
@@ -57,6 +58,10 @@ class ForgeContract:
 
     def test_its_name_is_one_that_agents_yaml_can_say(self, world: World) -> None:
         assert world.forge.name in FORGES
+
+    def test_a_forge_elsewhere_says_what_a_person_does_about_its_faults(self, world: World) -> None:
+        assert world.forge.hints.get("forge_failed") or not world.forge.is_elsewhere
+        assert world.forge.program in (None, *forges.PROGRAMS)
 
     def test_it_can_be_used_where_doctor_finds_no_fault(self, world: World) -> None:
         import os

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Problem, Task, task_order
 from orchestrator.system import files
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks import task_file
-from orchestrator.tasks.store import Listing, Store
+from orchestrator.tasks.store import Listing, Malformed, Store
 from orchestrator.tasks.task_file import TaskFile
 
 _TABLE = "CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY, state TEXT, file BLOB, added REAL)"
@@ -37,8 +37,13 @@ class SqliteStore(Store):
     # --- reading ---
 
     def list(self, state: str) -> Listing:
-        rows = self._rows("SELECT id, state, file, added FROM tasks WHERE state = ?", state)
-        return Listing(tuple(sorted((self._task(*row) for row in rows), key=task_order)))
+        tasks, malformed = [], []
+        for row in self._rows("SELECT id, state, file, added FROM tasks WHERE state = ?", state):
+            try:
+                tasks.append(self._task(*row))
+            except TaskFileError as error:
+                malformed.append(Malformed(self._where(row[0]), error.message))
+        return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
     def counts(self) -> dict[str, int]:
         return dict.fromkeys(STATES, 0) | dict(
@@ -126,6 +131,10 @@ class SqliteStore(Store):
     def findings(self, now: float) -> Iterator[Problem]:
         if not os.path.isfile(self._path):
             yield Problem("permissions", f"{self._path} is missing", "run: orchestrator init")
+        for bad in (bad for state in STATES for bad in self.list(state).malformed):
+            yield Problem(
+                "task_malformed", f"{bad.where}: {bad.reason}", "correct or delete the row"
+            )
 
     def leftovers(self, before: float) -> Sequence[str]:
         return ()

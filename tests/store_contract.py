@@ -1,6 +1,7 @@
 """What every store of tasks must do, wherever it keeps the tasks.
 
-A test module inherits `StoreContract` and names the class in `kind`; no test here knows files.
+A test module inherits `StoreContract`, names the class in `kind` and implements `spoil`; no test
+here knows files.
 """
 
 from __future__ import annotations
@@ -73,6 +74,25 @@ class StoreContract:
     def where(store: Store, task_id: str) -> list[str]:
         """Every state in whose listing the task stands."""
         return [state for state in STATES if task_id in [t.id for t in store.list(state).tasks]]
+
+    def spoil(self, layout: Layout, task: Task) -> None:
+        """Make a task of the queue unreadable, as a person or another program could do it."""
+        raise NotImplementedError
+
+    def test_an_unreadable_task_is_reported_and_hides_no_other_task(
+        self, layout: Layout, store: Store
+    ) -> None:
+        for task_id in ("T1", "T2"):
+            store.add(new_task(task_id))
+        self.spoil(layout, store.find("T1"))
+        listing = store.list("incoming")
+        assert [task.id for task in listing.tasks] == ["T2"]
+        [bad] = listing.malformed
+        assert "T1" in bad.where
+        assert bad.reason
+        assert [problem.code for problem in store.findings(time.time())] == ["task_malformed"]
+        with pytest.raises(OrchestratorError):
+            store.find("T1")
 
     # --- adding and finding --------------------------------------------------------------------
 

@@ -21,9 +21,11 @@ import pytest
 import runs
 from conftest import git, set_up_long_ago
 
-from orchestrator.cli import watch
+from orchestrator.cli import json_rows, watch
+from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
+from orchestrator.plan import rules
 from orchestrator.project import agent_memory, mark
 from orchestrator.project.mark import record_schedule
 from orchestrator.pulls import states
@@ -462,6 +464,19 @@ def test_only_what_does_not_change_by_itself_counts_as_a_change() -> None:
     assert watch.lasting(value(1, "done")) != watch.lasting(value(1, "failed"))
 
 
+def test_no_key_of_the_real_status_changes_by_itself_but_those_that_watch_leaves_out(
+    project: Layout,
+) -> None:
+    ticked(project)
+    running(project)
+    agent_memory.write(project, "pm-agent", agent_memory.AgentState(last_started=time.time()))
+    loaded, now = load.settings(project, write_cache=False), time.time()
+    found = [json_rows.status(project, loaded, now + later, []) for later in (0, 7)]
+    assert [row["run"] for row in found[0]["running"]] == [RUN]
+    assert found[0] != found[1]
+    assert watch.lasting(found[0]) == watch.lasting(found[1])
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
@@ -480,18 +495,20 @@ def test_time_spans_are_for_people(seconds: int | None, text: str) -> None:
 
 # --- explain -----------------------------------------------------------------------------------
 
-RULES = (
-    "system_paused paused running not_due usage_limit system_fault budget_exhausted max_claimed "
-    "open_prs_unknown max_open_prs blocked_by_dependency backoff no_matching_task max_starts"
-)
+#: The rules that judge an agent that takes tasks, if agents.yaml is not broken.
+RULED = [
+    rule.code
+    for rule in rules.RULES
+    if rule.kind != "task" and rule.code not in ("config_error", "max_incoming")
+]
 
 
-def test_an_agent_is_explained_by_every_rule_in_the_contracts_order(
+def test_an_agent_is_explained_by_every_rule_in_the_order_of_the_rules(
     project: Layout, cli: Cli
 ) -> None:
     found = cli("explain", "impl-agent-1", "--json").json
     assert set(found) == {"subject", "verdict", "rules"}
-    assert [rule["code"] for rule in found["rules"]] == RULES.split()
+    assert [rule["code"] for rule in found["rules"]] == RULED
     assert all(set(rule) == {"code", "ok", "detail", "until", "hint"} for rule in found["rules"])
     assert [rule["code"] for rule in found["rules"] if not rule["ok"]] == ["no_matching_task"]
     assert found["verdict"].startswith("does not start: no_matching_task")
@@ -500,8 +517,8 @@ def test_an_agent_is_explained_by_every_rule_in_the_contracts_order(
 def test_the_plain_form_shows_the_same_codes_and_the_next_step(project: Layout, cli: Cli) -> None:
     out = cli("explain", "impl-agent-1").out
     lines = [line.split() for line in out.splitlines() if line.startswith(("  ok", "  NO"))]
-    assert [line[1] for line in lines] == RULES.split()
-    assert [line[0] for line in lines] == ["ok"] * 12 + ["NO", "ok"]
+    assert [line[1] for line in lines] == RULED
+    assert [line[1] for line in lines if line[0] == "NO"] == ["no_matching_task"]
     assert "orchestrator task add --title '...' --role implement" in out
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from types import NoneType
+from typing import Any, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -19,11 +22,13 @@ from orchestrator.client import registry
 from orchestrator.config import keys, last_good
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.model import (
+    FORGES,
     Agent,
     Budgets,
     Config,
     Hooks,
     Issues,
+    Notify,
     QueueLimits,
     Retention,
     Retry,
@@ -33,84 +38,87 @@ from orchestrator.model import (
 )
 from orchestrator.plan.due import next_due
 
-EVERY_KEY = """\
-paused: true
-queue_limits:
-  max_incoming: 21
-  max_claimed: 6
-  max_open_prs: 0
-max_starts: 4
-base_branch: release/1.x
-base_port: 42000
-claude:
-  command: [claude, --setting-sources, ""]
-  sandbox: true
-retry:
-  max_attempts: 4
-  backoff_seconds: 0.5
-  max_backoff_seconds: 60
-budgets:
-  run_usd: 5
-  daily_usd: 50.5
-  task_usd: 12
-review:
-  after: [implement]
-  max_rounds: 1
-  auto_merge: true
-environment: {allow: [NPM_TOKEN]}
-retention: {runs: 7, days: 2.5, events_mb: 1}
-issues: {label: null, any_author: true, show_questions: true}
-split: {max_depth: 2, max_tasks: 7}
-checks:
-  - make lint
-  - make test
-check_timeout_seconds: 90
-forge: local
-remote: upstream
-hooks:
-  after_create: npm ci
-  before_remove: null
-  timeout_seconds: 30
-agents:
-  - name: impl-1
-    role: implementer
-    interval_seconds: 180
-    paused: true
-    model: sonnet
-    max_turns: 20
-    budget_usd: 1.25
-    max_runtime_seconds: 1800
-    stall_seconds: 0
-  - name: nightly
-    role: tester
-    schedule: "0 3 * * *"
-"""
+#: A configuration in which each key has another value than its default.
 MEANT = Config(
     paused=True,
-    queue_limits=QueueLimits(21, 6, 0),
+    queue_limits=QueueLimits(max_incoming=21, max_claimed=6, max_open_prs=0),
     max_starts=4,
     base_branch="release/1.x",
     base_port=42000,
     client="claude",
     client_command=("claude", "--setting-sources", ""),
-    retry=Retry(4, 0.5, 60),
-    budgets=Budgets(5, 50.5, 12),
-    review=Review(("implement",), 1, True),
+    client_sandbox=True,
+    retry=Retry(max_attempts=4, backoff_seconds=0.5, max_backoff_seconds=60),
+    budgets=Budgets(run_usd=5, daily_usd=50.5, task_usd=12),
+    review=Review(after=("implement",), max_rounds=1, auto_merge=True, merge_method="squash"),
     checks=("make lint", "make test"),
     check_timeout_seconds=90,
-    forge="local",
+    forge="github",
     remote="upstream",
-    hooks=Hooks("npm ci", None, 30),
-    client_sandbox=True,
+    push_remote="mine",
+    branch_prefix="bot/",
+    hooks=Hooks(after_create="npm ci", before_remove="npm stop", timeout_seconds=30),
     environment_allow=("NPM_TOKEN",),
-    retention=Retention(7, 2.5, 1),
-    issues=Issues(None, True, True),
-    split=Split(2, 7),
+    retention=Retention(runs=7, days=2.5, events_mb=1, remote_branches="keep"),
+    notify=Notify(command=("notify-send", "-a", "x"), on=("question",), report="08:00"),
+    issues=Issues(label="robots", any_author=True, show_questions=True),
+    split=Split(max_depth=2, max_tasks=7),
     agents=(
-        Agent("impl-1", "implementer", 0, 180, None, True, "sonnet", 20, 1.25, 1800, 0),
-        Agent("nightly", "tester", 1, None, "0 3 * * *"),
+        Agent(
+            name="impl-1",
+            role="implementer",
+            position=0,
+            interval_seconds=180,
+            paused=True,
+            model="sonnet",
+            max_turns=20,
+            budget_usd=1.25,
+            max_runtime_seconds=1800,
+            stall_seconds=0,
+        ),
+        Agent("nightly", "tester", position=1, interval_seconds=None, schedule="0 3 * * *"),
     ),
 )
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Return the value of each key of agents.yaml but `agents`, by the key's full name."""
+    found: dict[str, Any] = {}
+    values = config._asdict()
+    groups = {"client": values.pop("client"), "environment": "environment"}
+    for name, value in values.items():
+        group, _, key = name.partition("_")
+        if group in groups:
+            found[f"{groups[group]}.{key}"] = value
+        elif hasattr(value, "_asdict"):
+            found |= {f"{name}.{key}": inner for key, inner in value._asdict().items()}
+        elif name != "agents":
+            found[name] = value
+    return found
+
+
+def of_agent(agent: Agent) -> dict[str, Any]:
+    """Return the value of each key of an agent."""
+    return {name: value for name, value in agent._asdict().items() if name != "position"}
+
+
+def written(config: Config) -> str:
+    """Return agents.yaml with every key of a configuration, each on its own line."""
+    lines, section = [], ""
+    for name, value in flat(config).items():
+        first, _, key = name.partition(".")
+        if key and first != section:
+            lines.append(f"{first}:")
+        section = first
+        lines.append(f"{'  ' * bool(key)}{key or first}: {json.dumps(value)}")
+    lines.append("agents:")
+    for each in config.agents:
+        rows = [f"    {name}: {json.dumps(value)}" for name, value in of_agent(each).items()]
+        lines += [f"  - {rows[0].strip()}", *rows[1:]]
+    return "\n".join(lines) + "\n"
+
+
+EVERY_KEY = written(MEANT)
 ONE = "agents:\n- {name: a, role: r}\n"
 
 
@@ -143,6 +151,15 @@ def test_every_key_of_the_contract_reaches_the_configuration() -> None:
     assert keys.parse(EVERY_KEY) == MEANT
     assert keys.parse(EVERY_KEY.encode()) == MEANT
     assert keys.parse("\ufeff" + EVERY_KEY.replace("\n", "\r\n")) == MEANT
+
+
+def test_no_key_of_the_example_has_its_default() -> None:
+    default = keys.parse(ONE)
+    changed, standard = flat(MEANT), flat(default)
+    assert {name for name in changed if changed[name] == standard[name]} == set()
+    given = [of_agent(each) for each in MEANT.agents]
+    left = of_agent(default.agents[0]).items()
+    assert {name for name, value in left if all(each[name] == value for each in given)} == set()
 
 
 def test_what_is_left_out_has_the_default_of_the_contract() -> None:
@@ -271,6 +288,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_lines() -> None:
 
 WHOLE_0, WHOLE_1 = "a whole number of at least 0", "a whole number of at least 1"
 SECONDS = "a number above 0 and at most 31622400"
+FORGE_WORDS = " or ".join((", ".join(("auto", *FORGES[:-1])), FORGES[-1]))
 WRONG_VALUES = [
     ("paused: 1", "paused: expected true or false, found 1"),
     ("paused: 'true'", "paused: expected true or false, found 'true'"),
@@ -313,10 +331,10 @@ WRONG_VALUES = [
     ("base_branch: 2", "base_branch: expected the name of a branch (in quotes), found 2"),
     ("remote: https://x", "remote: expected the name of a git remote, found 'https://x'"),
     (
-        "forge: gitlab",
-        "forge: expected auto, github or local, found 'gitlab'; did you mean 'github'?",
+        "forge: locale",
+        f"forge: expected {FORGE_WORDS}, found 'locale'; did you mean 'local'?",
     ),
-    ("forge: x", "forge: expected auto, github or local, found 'x'"),
+    ("forge: none", f"forge: expected {FORGE_WORDS}, found 'none'"),
     (
         "base_port: 80",
         "base_port: expected a whole number of at least 1024 and at most 65535, found 80",
@@ -510,10 +528,9 @@ NUMERIC = list(re.finditer(r"(\w+): ([0-9.]+)(?=[,}\n])", EVERY_KEY))
 
 
 def test_every_numeric_key_is_found() -> None:
-    numbers = (int, float)
-    flat = [*MEANT, *(value for part in MEANT if hasattr(part, "_fields") for value in part)]
-    count = sum(type(value) in numbers for value in (*flat, *MEANT.agents[0]))
-    assert len(NUMERIC) == count - 1  # all but an agent's position, which is no key
+    agents = (value for agent in MEANT.agents for value in of_agent(agent).values())
+    values = (*flat(MEANT).values(), *agents)
+    assert len(NUMERIC) == sum(type(value) in (int, float) for value in values)
 
 
 @pytest.mark.parametrize("value", [".nan", ".NaN", "nan", "NaN", ".inf", "-.Inf", "1e999"])
@@ -529,33 +546,22 @@ def test_what_is_not_a_finite_number_is_refused_for_every_numeric_key(
 
 TEXTS = st.text(max_size=20)
 NUMBERS = st.one_of(st.integers(0, 10**12), st.floats(0, 1e9))
-CONFIGS = st.builds(
-    Config,
-    paused=st.booleans(),
-    base_branch=st.none() | TEXTS,
-    client_command=st.lists(TEXTS).map(tuple),
-    retry=st.builds(Retry, st.integers(), NUMBERS, NUMBERS),
-    budgets=st.builds(Budgets, *[st.none() | NUMBERS] * 3),
-    review=st.builds(Review, st.lists(TEXTS).map(tuple), st.integers(), st.booleans()),
-    checks=st.lists(TEXTS).map(tuple),
-    check_timeout_seconds=NUMBERS,
-    hooks=st.builds(Hooks, st.none() | TEXTS, st.none() | TEXTS, NUMBERS),
-    retention=st.builds(Retention, st.integers(), NUMBERS, NUMBERS),
-    agents=st.lists(
-        st.builds(
-            Agent,
-            TEXTS,
-            TEXTS,
-            st.integers(),
-            st.none() | NUMBERS,
-            st.none() | TEXTS,
-            budget_usd=st.none() | NUMBERS,
-            max_runtime_seconds=NUMBERS,
-            stall_seconds=NUMBERS,
-        ),
-        max_size=3,
-    ).map(tuple),
-)
+SIMPLE = {bool: st.booleans(), int: st.integers(), float: NUMBERS, str: TEXTS, None: st.none()}
+
+
+def any_of(kind: Any) -> st.SearchStrategy[Any]:
+    """Draw values of a type that fields of the configuration have."""
+    if hasattr(kind, "_fields"):
+        fields = kind.__annotations__.items()
+        return st.builds(kind, **{name: any_of(inner) for name, inner in fields})
+    if get_origin(kind) is tuple:
+        return st.lists(any_of(get_args(kind)[0]), max_size=3).map(tuple)
+    if kinds := get_args(kind):
+        return st.one_of(map(any_of, kinds))
+    return SIMPLE[None if kind is NoneType else kind]
+
+
+CONFIGS = any_of(Config)
 
 
 def test_a_number_that_is_not_finite_is_not_cached() -> None:
@@ -626,7 +632,7 @@ print([m for m in ("yaml", "cronsim", "zoneinfo", "difflib") if m in sys.modules
 
 # --- when an agent is due -----------------------------------------------------------------------
 
-EVERY_5 = Agent("a", "r", 0, 300)
+EVERY_5 = Agent("a", "r", 0, interval_seconds=300)
 
 
 @pytest.mark.parametrize(
@@ -660,7 +666,7 @@ def machine_in(zone: str) -> Iterator[None]:
 
 def runs(expression: str, zone: str, start: str, count: int) -> list[str]:
     """Return the next starts of an agent that always starts on time, in wall-clock time."""
-    scheduled = Agent("a", "r", 0, None, expression)
+    scheduled = Agent("a", "r", 0, interval_seconds=None, schedule=expression)
     last, found = at(start, zone), []
     for _ in range(count):
         last = next_due(scheduled, last, last)
@@ -691,14 +697,14 @@ def test_daylight_saving_neither_skips_nor_doubles_a_run(
 
 
 def test_a_start_in_the_repeated_hour_does_not_call_the_first_one_back() -> None:
-    nightly = Agent("a", "r", 0, None, "45 2 * * *")
+    nightly = Agent("a", "r", 0, interval_seconds=None, schedule="45 2 * * *")
     second = at("2026-10-25T02:10", "Europe/Berlin", fold=1)
     with machine_in("Europe/Berlin"):
         assert next_due(nightly, second, second) == at("2026-10-26T02:45", "Europe/Berlin")
 
 
 def test_missed_matches_are_caught_up_by_one_run() -> None:
-    nightly = Agent("a", "r", 0, None, "0 3 * * *")
+    nightly = Agent("a", "r", 0, interval_seconds=None, schedule="0 3 * * *")
     last, now = at("2026-06-01T03:00", "Asia/Tokyo"), at("2026-06-09T12:00", "Asia/Tokyo")
     with machine_in("Asia/Tokyo"):
         assert next_due(nightly, last, now) == at("2026-06-02T03:00", "Asia/Tokyo")
@@ -706,7 +712,7 @@ def test_missed_matches_are_caught_up_by_one_run() -> None:
 
 
 def test_a_start_ahead_of_the_clock_counts_as_now_for_a_schedule() -> None:
-    nightly = Agent("a", "r", 0, None, "0 3 * * *")
+    nightly = Agent("a", "r", 0, interval_seconds=None, schedule="0 3 * * *")
     now = at("2026-06-09T12:00", "UTC")
     with machine_in("UTC"):
         assert next_due(nightly, now + 1e9, now) == at("2026-06-10T03:00", "UTC")
@@ -721,7 +727,7 @@ def test_a_start_ahead_of_the_clock_counts_as_now_for_a_schedule() -> None:
 def test_the_next_match_is_after_the_last_start_and_stays_the_same_until_then(
     expression: str, zone: str, last: int
 ) -> None:
-    scheduled = Agent("a", "r", 0, None, expression)
+    scheduled = Agent("a", "r", 0, interval_seconds=None, schedule=expression)
     with machine_in(zone):
         due = next_due(scheduled, last, last)
         assert last < due < last + 9 * 366 * 86_400

@@ -64,7 +64,7 @@ BROKEN = {
         4,
         "",
     ),
-    "a bad forge": ("forge: gitlab\nagents: []\n", "forge", 1, ""),
+    "a bad forge": ("forge: none\nagents: []\n", "forge", 1, ""),
     "no YAML": ("agents: [\n", "", 2, ""),
     "a key twice": ("paused: true\npaused: false\nagents: []\n", "paused", 2, ""),
     "a list at the top": ("- a\n- b\n", "", 1, ""),

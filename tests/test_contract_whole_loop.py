@@ -111,7 +111,13 @@ def rebase_by_hand(world: World, branch: str) -> None:
     world.git("push", "-q", "origin", "main", cwd=where)
     world.git("checkout", "-q", branch, cwd=where)
     world.git("rebase", "-q", "main", cwd=where)
-    world.git("push", "-q", "--force", "origin", branch, cwd=where)
+    # The agent may push at the same moment: then a person tries again.
+    wait_until(lambda: pushed(world, where, branch), "the rebased branch to be pushed")
+
+
+def pushed(world: World, where: Any, branch: str) -> bool:
+    world.git("push", "-q", "--force", "origin", branch, cwd=where, good=False)
+    return world.remote_sha(branch) == world.sha("HEAD", cwd=where)
 
 
 def passes(world: World, commit: str) -> bool:
@@ -170,7 +176,7 @@ def play(world: World, *, charged: bool = False) -> None:
         return all(states.get(name) == "merged" for name in SCRIPTS if name != "never")
 
     world.tick_until(settled, "everything to land", LIMIT)
-    wait_until(lambda: world.where("never") == ["blocked"], "a person to be asked", LIMIT)
+    world.tick_until(lambda: world.where("never") == ["blocked"], "a person to be asked", LIMIT)
     commits = world.git("rev-list", "--first-parent", f"{green}..main", cwd=world.remote).split()
     assert all(passes(world, commit) for commit in commits)
     [item] = world.json("inbox")

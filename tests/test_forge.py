@@ -198,11 +198,16 @@ def test_a_remote_out_of_reach_closes_and_merges_nothing(
     repo: Path, remote: Path, local: Local, layout: Layout
 ) -> None:
     local.open(wanted(branch(repo, "agent/T1")), "")
+    # A push that was killed at its end leaves no word here of the branch that the remote has.
+    local.open(wanted(branch(repo, "agent/T2"), "agent/T2"), "")
+    sh(repo, "update-ref", "-d", "refs/remotes/origin/agent/T2")
     remote.rename(remote.with_name("gone.git"))
     problems: list[Problem] = []
     prs = states.refresh(layout, Config(forge="local"), problems)
     assert prs is not None
-    assert [pr.state for pr in prs] == ["open"]
+    assert [pr.state for pr in prs] == ["open", "open"]
+    known = states.known(layout, Config(forge="local"))
+    assert [pr.state for pr in known or ()] == ["open", "open"]
     assert [problem.code for problem in problems] == ["remote_unreachable"]
 
 

@@ -428,6 +428,7 @@ def test_a_branch_that_is_gone_lets_the_others_land(world: World) -> None:
     sh(world.repo, "update-ref", "-d", "refs/heads/agent/T1")
     said = world.land()
     assert [line.split()[0] for line in said] == ["could", "merged"]
+    states.refresh(world.layout, world.config, [])
     assert world.state(pr)[0] == "closed"
 
 

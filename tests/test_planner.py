@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import importlib
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.layout import Layout
 from orchestrator.model import (
     VERDICTS,
     Action,
@@ -36,27 +39,12 @@ from orchestrator.plan import planner, rules, settlements
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due
 from orchestrator.plan.rules import Verdict, seconds_left
-from orchestrator.tasks import task_file
+from orchestrator.tasks import stores, task_file
+from orchestrator.tick import tick
 
 NOW = 1_800_000_000.0
-#: reference 6, word for word; `config_error` (reference 4) stands above all of them.
-ORDER = [
-    "system_paused",
-    "paused",
-    "running",
-    "not_due",
-    "usage_limit",
-    "system_fault",
-    "budget_exhausted",
-    "max_incoming",
-    "max_claimed",
-    "open_prs_unknown",
-    "max_open_prs",
-    "blocked_by_dependency",
-    "backoff",
-    "no_matching_task",
-    "max_starts",
-]
+#: The codes of the rules that can refuse an agent, in their order (reference 6 repeats it).
+ORDER = [rule.code for rule in rules.RULES if rule.kind != "task"]
 
 
 def role(name: str, takes: str | None, delivers: str) -> Role:
@@ -229,10 +217,9 @@ EXCLUSIVE = {
 }
 
 
-def test_the_table_below_knows_every_reason_of_the_contract_in_its_order() -> None:
-    table = list(SPOILERS)
-    table.insert(table.index("max_claimed"), "max_incoming")  # the product manager's, below
-    assert table == ["config_error", *ORDER]
+def test_the_table_has_every_rule_that_can_refuse_an_agent_in_the_order_of_the_rules() -> None:
+    # `max_incoming` concerns only agents that take no tasks: see below.
+    assert list(SPOILERS) == [code for code in ORDER if code != "max_incoming"]
 
 
 def test_an_agent_that_nothing_speaks_against_starts_with_the_first_task() -> None:
@@ -275,7 +262,7 @@ def test_of_two_failing_rules_the_earlier_is_the_reason(first: str, second: str)
         assert world.decision() == first
 
 
-@pytest.mark.parametrize("reason", [*ORDER[:7], "max_incoming"])
+@pytest.mark.parametrize("reason", ORDER[: ORDER.index("max_incoming") + 1])
 def test_a_product_manager_is_held_back_by_its_own_rules_in_the_same_order(reason: str) -> None:
     world = World(agents=[Agent("impl", "product_manager", 0)])
     assert world.decision() == "start"
@@ -927,14 +914,16 @@ def test_a_plan_wakes_when_a_verdict_changes_by_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("reason", [None, *SPOILERS])
-def test_what_only_somebody_else_can_change_wakes_no_plan(reason: str | None) -> None:
+def test_a_plan_wakes_at_the_time_that_its_refusal_names_and_never_without_one(
+    reason: str | None,
+) -> None:
     world = World()
     if reason is not None:
         SPOILERS[reason](world)
-    wake = world.whole_plan().wake
-    assert (wake is not None) == (
-        reason in ("not_due", "usage_limit", "budget_exhausted", "backoff")
-    )
+    plan = world.whole_plan()
+    refused_by = planner.refusal(plan.agents["impl"])
+    assert (refused_by.code if refused_by else None) == reason
+    assert plan.wake == (refused_by.until if refused_by else None)
 
 
 def test_a_spent_daily_budget_lasts_until_the_day_ends_by_this_machines_clock() -> None:
@@ -950,8 +939,8 @@ def test_a_spent_daily_budget_lasts_until_the_day_ends_by_this_machines_clock() 
 
 
 @pytest.fixture
-def starts() -> Iterator[None]:
-    """A rule as a contributor would add it, on a header field that no code knows: `START`."""
+def new_rules() -> Iterator[None]:
+    """Rules as a contributor would add them, on header fields that no code knows."""
     before = list(rules.RULES)
 
     @rules._rule("too_early", "choice", "no action needed: {about} starts at that time")
@@ -961,14 +950,27 @@ def starts() -> Iterator[None]:
             return None
         return rules.Judged(at <= draft.at, f"{waiting.id} starts at {iso(at)}", at)
 
-    rules.RULES.insert(-1, rules.RULES.pop())  # its place in the order: before `queue_order`
+    @rules._rule("expired", "task", "then: orchestrator task retry {about}", ends="fail")
+    def _expires(waiting: Task, draft: Draft) -> rules.Judged | None:
+        at = parse_time(waiting.header.get("EXPIRES", ""))
+        if at is None:
+            return None
+        return rules.Judged(draft.at < at, f"{waiting.id} expires at {iso(at)}", at)
+
+    @rules._rule("not_needed", "task", "no action needed: the next tick ends it", ends="finish")
+    def _needed(waiting: Task, _: Draft) -> rules.Judged | None:
+        why = waiting.header.get("NOT_NEEDED")
+        return None if why is None else rules.Judged(False, f"{waiting.id} is not needed: {why}")
+
+    last = next(n for n, rule in enumerate(rules.RULES) if rule.code == "queue_order")
+    rules.RULES.append(rules.RULES.pop(last))  # `queue_order` stays the last rule
     importlib.reload(planner)
     yield
     rules.RULES[:] = before
     importlib.reload(planner)
 
 
-@pytest.mark.usefixtures("starts")
+@pytest.mark.usefixtures("new_rules")
 def test_a_new_rule_on_a_new_header_field_is_one_entry() -> None:
     text = f"# [T1] Later\n\nROLE: implement\nstart: {iso(NOW + 100)}\n"
     file = task_file.parse(text.encode(), "T1.md")
@@ -983,6 +985,30 @@ def test_a_new_rule_on_a_new_header_field_is_one_entry() -> None:
     assert (held := planner.refusal(plan.tasks["T1"]))
     assert held.hint == "no action needed: T1 starts at that time"
     assert world.decision(NOW + 100) == "start T1"
+
+
+@pytest.mark.usefixtures("new_rules")
+def test_a_new_rule_that_ends_tasks_is_one_entry_and_its_detail_is_what_the_task_says(
+    project: Layout,
+) -> None:
+    # There is no budget, and no agent starts.
+    Path(project.config).write_text("paused: true\nagents: [{name: a, role: implementer}]\n")
+    store = stores.of_project(project)
+    now = time.time()
+    for name, line in (("OLD", f"EXPIRES: {iso(now)}"), ("DONE", "NOT_NEEDED: it is there")):
+        text = f"# [{name}] Title\n\nROLE: implement\n{line}\n"
+        store.add(task_file.parse(text.encode(), f"{name}.md"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tick, "plan", planner.plan)  # the reloaded module's
+        report = tick.run_tick(project, now)
+    assert not report.problems
+    ended = {(a.action, a.task, a.reason) for a in report.actions if a.task}
+    assert ended == {("fail", "OLD", "expired"), ("finish", "DONE", "not_needed")}
+    [failed] = store.list("failed").tasks
+    assert (failed.reason, failed.error) == ("expired", f"expired: OLD expires at {iso(now)}")
+    [done] = store.list("done").tasks
+    last = store.read(done).history[-1]
+    assert (last.event, last.fields["summary"]) == ("done", "DONE is not needed: it is there")
 
 
 # --- properties --------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 import test_contract_json as shapes
 from conftest import CHECKOUT
+from test_config import flat
 
 from orchestrator.cli import parser
+from orchestrator.client import registry
 from orchestrator.config import keys as config_keys
 from orchestrator.model import Agent
 from orchestrator.plan import rules
@@ -40,18 +42,11 @@ def rows(text: str) -> list[list[str]]:
 def keys() -> dict[str, Any]:
     """Return every key of the configuration as the reference writes it, with its default."""
     found: dict[str, Any] = {}
-    values = config_keys.parse("agents: []")._asdict()
-    groups = {"client": values.pop("client"), "environment": "environment"}
-    for name, default in values.items():
-        group, _, key = name.partition("_")
-        if group in groups:
-            found[f"{groups[group]}.{key}"] = default
-        elif hasattr(default, "_asdict"):
-            found.update({f"{name}.{key}": value for key, value in default._asdict().items()})
-        else:
-            found[name] = default
+    for client in registry.CLIENTS:
+        found |= flat(config_keys.parse(f"{client}: {{}}\nagents: []"))
     fields = (name for name in Agent._fields if name != "position")
-    return found | {f"agents[].{name}": Agent._field_defaults.get(name) for name in fields}
+    of_agents = {f"agents[].{name}": Agent._field_defaults.get(name) for name in fields}
+    return {**found, "agents": (), **of_agents}
 
 
 KEYS = {row[0].strip("`"): row[1].strip("`") for row in rows(section("## 4. agents.yaml"))}
@@ -75,7 +70,8 @@ def test_a_default_in_the_reference_is_the_configurations_own(key: str) -> None:
         return
     group, _, name = key.partition(".")
     said = f"{group}: {{{name}: {KEYS[key]}}}" if name else f"{key}: {KEYS[key]}"
-    assert config_keys.parse(f"{names}{said}\n") == config_keys.parse(names)
+    without = f"{group}: {{}}" if name else ""  # the section of a client chooses the client
+    assert config_keys.parse(f"{names}{said}\n") == config_keys.parse(f"{names}{without}\n")
 
 
 # --- section 5: commands -----------------------------------------------------------------------

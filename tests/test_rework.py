@@ -10,8 +10,10 @@ from store_contract import entry
 from test_landing import NOW, World, alone, world  # noqa: F401  (fixtures)
 
 from orchestrator.config.load import Settings
+from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.model import Agent, Entry, Feedback, Given, PullRequest, Role, Task
 from orchestrator.pulls import rework, states
+from orchestrator.pulls.local import Local
 
 PR = PullRequest("7", "T1", "agent/T1", "main", "a" * 40, "Fix it", "open")
 TASK = Task("T1", "Fix it", "implement", "done", "")
@@ -109,7 +111,7 @@ def follow(world: World, *, reviewer: bool = False) -> list[tuple[str, str, str]
     settings = Settings(world.config._replace(agents=agents), roles, (), True)
     prs = states.refresh(world.layout, settings.config, [])
     assert prs is not None
-    return rework.follow(world.layout, settings, prs, NOW)
+    return rework.follow(world.layout, settings, prs, NOW)[0]
 
 
 def test_a_conflict_of_approved_work_goes_back_with_the_files_once(
@@ -123,6 +125,32 @@ def test_a_conflict_of_approved_work_goes_back_with_the_files_once(
     assert "README.md" in str(reopened.fields["feedback"])
     world.store.move(world.store.find("T1"), "done", entry("done", "R-2", pr="1"))
     assert follow(world) == [], "the same two commits conflict once"
+
+
+def test_details_are_asked_for_after_a_change_and_again_after_a_fault(
+    world: World,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"}, approved=False)
+    asked: list[str] = []
+    answers: list[list[Feedback] | OrchestratorError] = [SystemFault("no"), [], [CHECK]]
+
+    def feedback(_: Local, which: PullRequest) -> list[Feedback]:
+        asked.append(which.id)
+        answer = answers.pop(0)
+        if isinstance(answer, OrchestratorError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Local, "feedback", feedback)
+    for _ in range(4):
+        assert follow(world) == []
+    assert len(asked) == 2
+    with world.forge.book.locked():
+        world.forge.book.write(pr._replace(updated="2027-01-01T00:00:00Z"))
+    assert [row[:2] for row in follow(world)] == [("T1", "incoming")]
+    assert follow(world) == []
+    assert len(asked) == 3
 
 
 def test_a_deleted_branch_cancels_the_task_and_a_retry_stays(world: World) -> None:  # noqa: F811

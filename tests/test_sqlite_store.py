@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import harness
@@ -13,6 +15,7 @@ from sqlite_store import SqliteStore
 from store_contract import StoreContract
 
 from orchestrator.layout import Layout
+from orchestrator.model import Task
 
 world = harness.world
 
@@ -27,6 +30,10 @@ stores.of_project = SqliteStore
 
 class TestSqliteStore(StoreContract):
     kind = SqliteStore
+
+    def spoil(self, layout: Layout, task: Task) -> None:
+        with closing(sqlite3.connect(f"{layout.shared}/queue.db")) as base, base:
+            base.execute("UPDATE tasks SET file = ? WHERE id = ?", (b"", task.id))
 
 
 def test_a_task_travels_through_a_queue_in_a_database(world: World, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from store_contract import StoreContract, claim, entry, new_task
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Entry
+from orchestrator.model import STATES, Entry, Task
 from orchestrator.system import files
 from orchestrator.tasks import history
 from orchestrator.tasks.file_store import FileStore
@@ -38,6 +38,9 @@ def store(layout: Layout) -> FileStore:
 
 class TestFileStore(StoreContract):
     kind = FileStore
+
+    def spoil(self, layout: Layout, task: Task) -> None:
+        Path(task.where).write_bytes(b"")
 
 
 GOOD = b"# [T1] Fix it\n\nROLE: implement\n\nBody.\n"

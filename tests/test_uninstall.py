@@ -13,6 +13,8 @@ import psutil
 import pytest
 from harness import World
 
+from orchestrator.project import agent_memory
+
 world = harness.world
 DIRTY = {
     "steps": [["work"], ["write", "precious.txt", "kept\n"]],
@@ -189,3 +191,11 @@ def test_a_tick_that_waited_through_an_uninstall_makes_and_begins_nothing(world:
     assert (waiting.returncode, err) == (0, "")
     assert world.starts() == []
     assert below(world.home_folder) == ["agents.yaml", "shared/queue/incoming/TASK-00000001.md"]
+
+
+def test_an_agents_facts_about_a_day_are_kept_alone_and_only_for_that_day() -> None:
+    totals = agent_memory.Totals(runs=3)
+    memory = agent_memory.AgentState(last_outcome="done", totals=totals, spend={"2026-01-01": 1.5})
+    assert memory.of_day("2026-01-01") == agent_memory.AgentState(spend={"2026-01-01": 1.5})
+    assert memory.of_day("2026-01-02") is None
+    assert memory._replace(spend={"2026-01-01": 0.0}).of_day("2026-01-01") is None

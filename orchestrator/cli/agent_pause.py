@@ -17,7 +17,7 @@ NAMES = argument("names", metavar="NAME", nargs="*", help="the name of an agent"
 @command(
     "agent pause",
     NAMES,
-    flag("--all", "pause the whole system: the top level's `paused` in agents.yaml"),
+    flag("--all", "pause all agents: sets `paused: true` at the top level of agents.yaml"),
     flag("--stop", "also stop their active runs; the runs do not count as attempts"),
 )
 def pause(arguments: Namespace) -> None:
@@ -64,14 +64,15 @@ def _pause_everything(layout: Layout) -> str:
     written = change.pause(layout, None)
     good = context.settings(layout).good
     if written and not good:
-        output.err("warning: agents.yaml is broken; it now has `paused: true` for when it is fixed")
+        output.err("warning: agents.yaml is broken. This command wrote `paused: true` into it;")
+        output.err("  the agents stay paused after you fix the file")
     elif good and not written:
         message = "no command can edit agents.yaml, because of its layout"
         hint = "write `paused: true` into it by hand, now; then: orchestrator stop --all"
         raise OrchestratorError(message, hint, code="edit_refused")
     elif not written:
-        output.err("warning: agents.yaml is broken or missing, so no run starts; before you fix it")
-        output.err("  write `paused: true` at its top")
+        output.err("warning: agents.yaml is broken or missing, so no run starts.")
+        output.err("  To keep the agents paused after the fix, write `paused: true` at its top")
         return "no run starts while agents.yaml is broken or missing"
     return "paused: all agents; no new run starts"
 

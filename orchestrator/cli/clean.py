@@ -11,7 +11,9 @@ from orchestrator.upkeep import clean as leftovers
 
 @command("clean", flag("--dry-run", "print what would be removed, and remove nothing"))
 def clean(arguments: Namespace) -> None:
-    """Remove worktrees and branches that are safe to remove, and say why the others remain.
+    """Remove worktrees, branches, leftovers and rescue refs that are safe to remove.
+
+    For each item that remains, the command prints the reason.
 
     examples:
       orchestrator clean --dry-run
@@ -24,8 +26,8 @@ def clean(arguments: Namespace) -> None:
     items = leftovers.plan(layout, loaded.config, prs, context.now())
     if not loaded.good:
         output.warn_of(loaded.problems)
-        output.err("clean removes nothing until that is fixed; this is what the last valid")
-        output.err("configuration, or the default configuration, would remove:")
+        output.err("`clean` removes nothing until you fix agents.yaml. With the last valid (or the")
+        output.err("default) configuration, it would remove:")
         why = "it is not known whether its agent is configured"
         items = [
             item._replace(drop=False, why=why) if item.kind == "worktree" and item.drop else item

@@ -58,7 +58,7 @@ def changing(arguments: Namespace) -> Layout:
 
     Raises OrchestratorError where the project is not set up, and inside a run.
     """
-    refuse_in_run("agents may read and add tasks, nothing else")
+    refuse_in_run("an agent may only run read-only commands and `task add`")
     found = layout(arguments)
     mark.require_initialised(found)
     return found

@@ -125,7 +125,7 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
     why = (task.error or task.reason or "").strip().partition("\n")[0]
     match task.state:
         case "incoming":
-            return "waits: it was added after this look at the queue", None
+            return "waits: the task was added while this command ran", None
         case "claimed":
             by = task.claimed_by or "an unknown agent"
             return f"is claimed by {by}", f"see what it does: orchestrator logs {task.id}"

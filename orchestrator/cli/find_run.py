@@ -53,7 +53,7 @@ def find(layout: Layout, subject: str) -> Run | str:
         if found:
             some = ", ".join(run.id for run in found[:3])
             message = f"{len(found)} runs begin with {subject}: {some}"
-            raise OrchestratorError(message, "write more of the id")
+            raise OrchestratorError(message, "type more characters of the run id")
     agents = [agent.name for agent in context.settings(layout).config.agents]
     return (subject not in agents and _run_of_task(layout, subject, agents)) or never
 

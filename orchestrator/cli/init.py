@@ -19,8 +19,12 @@ from orchestrator.schedule.schedule import KINDS
 from orchestrator.setup import init_project, uninstall
 from orchestrator.setup.init_project import Change
 
-SCHEDULE = "what runs a tick every minute; none removes it (default: no change)"
-COMMANDS = "copy the skills to .claude/commands/ (default: yes, or the last choice)"
+SCHEDULE = (
+    "the service that runs a tick every minute; `none` removes the schedule (default: no change)"
+)
+COMMANDS = (
+    "copy the skills to .claude/commands/ (default: yes at the first `init`; then your last choice)"
+)
 
 
 @command(

@@ -23,7 +23,7 @@ def limits(arguments: Namespace) -> None:
     used = (len(seen.incoming.tasks) + claimed, claimed, seen.snapshot.open_prs)
     what = ("waiting and claimed tasks", "claimed tasks", "open pull requests")
     rows = list(zip(found, found.values(), used, what, strict=True))
-    output.listing(arguments, found, ("limit", "value", "now", "of"), rows, "")
+    output.listing(arguments, found, ("limit", "maximum", "in use", "counts"), rows, "")
 
 
 @command("limits set", argument("settings", metavar="key=value", nargs="+", help=EXAMPLE))

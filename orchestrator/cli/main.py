@@ -53,7 +53,7 @@ def _refusal(error: Exception) -> OrchestratorError | None:
         case OrchestratorError():
             return error
         case locks.LockHeld():
-            message = f"another process works on the same thing (it holds {error.args[0]})"
+            message = f"another process holds the lock {error.args[0]}"
             code, hint = "busy", "try again in a moment; see: orchestrator status"
         case ModuleNotFoundError():  # `init.py` and `scheduler.py` can be run with any Python
             message = f"the library {error.name!r} is not installed for {sys.executable}"

@@ -55,7 +55,7 @@ group("task", __doc__)
     argument("--role", help="only tasks with this ROLE"),
 )
 def list_tasks(arguments: Namespace) -> None:
-    """List tasks, state by state, in the order in which they are claimed.
+    """List tasks by state; within a state by priority, then age.
 
     examples:
       orchestrator task list --state failed --state blocked

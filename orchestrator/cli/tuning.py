@@ -43,13 +43,15 @@ def history(arguments: Namespace) -> None:
     open_prs = "not known" if seen.snapshot.open_prs is None else seen.snapshot.open_prs
     output.out(f"""\
 the last {days:.1f} days, {words.count(found["events"], "event")}
-tasks: {entered} entered ({per_day}), {waiting} waiting now, \
-{waiting + len(seen.claimed.tasks)} unfinished of {limits.max_incoming} (max_incoming)
+tasks: {entered} entered ({per_day}), {waiting} waiting now; \
+{waiting + len(seen.claimed.tasks)} tasks waiting or claimed; \
+the limit max_incoming is {limits.max_incoming}
 runs ended: {_counts(found["ends"])}
 wait until first start: median {_span(found["median_wait_seconds"])}, \
 longest {_span(found["longest_wait_seconds"])}
-worked at once: {found["claimed_average"]:.2f} on average, {found["claimed_most"]} at most; \
-{found["claimed_full"]:.0%} of the time at max_claimed ({limits.max_claimed})
+tasks in progress at the same time: average {found["claimed_average"]:.2f}, \
+maximum {found["claimed_most"]}; at the limit max_claimed ({limits.max_claimed}) \
+for {found["claimed_full"]:.0%} of the time
 open pull requests now: {open_prs} of {limits.max_open_prs} (max_open_prs)
 """)
     rows = [[show(agent[key]) for key, _, show in _COLUMNS] for agent in found["agents"]]

@@ -8,6 +8,7 @@ import signal
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from orchestrator import idle
 from orchestrator.cli import context, json_rows, output, status
@@ -87,13 +88,19 @@ def _print_changes(layout: Layout, seen: Iterator[tuple[Row, Settings]], *, as_j
             status.show(status.picture(found, layout, loaded.config))
 
 
+def _without_seconds(part: Any) -> Any:
+    if isinstance(part, dict):
+        kept = part.items()
+        return {k: _without_seconds(v) for k, v in kept if not k.endswith("_seconds")}
+    return [_without_seconds(each) for each in part] if isinstance(part, list) else part
+
+
 def lasting(found: Row) -> Row:
-    """Return what `status --json` shows, without the parts that change as time goes by."""
-    passing = ("totals", "scheduler", "open_prs_age_seconds")
-    kept = {name: part for name, part in found.items() if name not in passing}
-    ages = ("due_in_seconds", "age_seconds")
-    for name in ("agents", "running"):
-        kept[name] = [{k: v for k, v in row.items() if k not in ages} for row in kept[name]]
+    """Return what `status --json` shows, without the parts that change as time goes by.
+
+    These are the totals, the scheduler's state, and every key that ends in `_seconds`.
+    """
+    kept: Row = _without_seconds({**found, "totals": None, "scheduler": None})
     # "the last tick was 6 min ago" is the same problem a minute later.
     kept["problems"] = [p["code"] if p["code"].startswith("tick_") else p for p in kept["problems"]]
     return kept

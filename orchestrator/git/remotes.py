@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from orchestrator.errors import SystemFault
 from orchestrator.git.call import DURABLE, lines, reason, run
 
-#: Seconds for a command that talks to a remote; and the same inside a tick, which others wait for.
+#: Time limit of a command that talks to a remote, in seconds; and the shorter limit inside a tick,
+#: because other processes wait for the tick.
 TIMEOUT = 180.0
 TICK_TIMEOUT = 20.0
 

@@ -18,7 +18,7 @@ _AGENT, _TASK, _CHOICE = (
     [rule for rule in RULES if rule.kind == kind] for kind in ("agent", "task", "choice")
 )
 _OWN = [rule for rule in RULES if rule.kind != "agent"]
-#: The place in the list of the rules that can hold an agent.
+#: The place in the list of each rule that can refuse an agent.
 _PLACE = {rule.code: place for place, rule in enumerate(RULES) if rule.kind != "task"}
 
 _ENDS = {rule.code: rule.ends for rule in RULES if rule.ends}
@@ -83,7 +83,7 @@ def _choose(agent: Agent, draft: Draft) -> tuple[Row, Task | None]:
     if not takes:
         return (), None
     held = []
-    # A limit also holds an agent that finds no task: it is judged for any task of its role.
+    # A limit also refuses an agent that finds no task: judge it with an empty task of its role.
     for task in draft.choices(agent) or [Task("", "", takes, "incoming", "")]:
         refused = refusal(verdicts(task, draft, _CHOICE))
         if refused is None:
@@ -94,9 +94,9 @@ def _choose(agent: Agent, draft: Draft) -> tuple[Row, Task | None]:
 
 
 def _of_tasks(draft: Draft, agents: dict[str, Row]) -> Iterator[tuple[str, Row]]:
-    """Yield each waiting task's id with its verdicts: its own, then the agent's nearest to it.
+    """Yield each waiting task's id with its own verdicts, then those of the agent nearest to it.
 
-    An agent that starts another task says nothing about this task, unless there is no other agent.
+    Verdicts of an agent that starts another task are used only if every agent of the role starts.
     """
     starters = {task.id: agents[name] for name, task in draft.starts if task}
     nearest = {}
@@ -106,18 +106,22 @@ def _of_tasks(draft: Draft, agents: dict[str, Row]) -> Iterator[tuple[str, Row]]
         nearest[role] = min(held or rows, key=lambda row: _distance(refusal(row)))
     for task in draft.snapshot.waiting:
         starter = starters.get(task.id)
-        # Of a started task, the agent's verdicts have its choice, from before the start counted.
+        # For a task that starts, use the `choice` verdicts in the agent's row: they were made
+        # before the start was counted.
         own = tuple(verdicts(task, draft, _TASK if starter else _OWN))
         codes = {verdict.code for verdict in own}
         rest = starter or nearest.get(task.role, ())
         row = (*own, *(verdict for verdict in rest if verdict.code not in codes))
-        # That another task goes first is the reason only if nothing else is.
+        # `queue_order` is the reason only if no other rule refuses the task.
         yield task.id, tuple(sorted(row, key=lambda verdict: verdict.code == "queue_order"))
 
 
 def _distance(held: Verdict | None) -> tuple[int, float]:
-    """Order the subjects of the same rules, by their first refusals: the one nearest to a start is
-    held by no rule, else by the last, else until the earliest time. It speaks for all of them.
+    """Sort key: how near a subject is to a start, by its first refusal.
+
+    A subject that no rule refuses comes first; then the subject whose first refusal is latest in
+    the list; then the subject whose refusal ends earliest. The first subject's verdicts are shown
+    for all.
     """
     if held is None:
         return (-len(RULES), 0.0)

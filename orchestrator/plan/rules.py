@@ -3,18 +3,20 @@
 An entry is a decorated function: the code, the kind, what a person can do, and the judge. The kind
 says what is judged:
 
-* `agent`: may this agent start now?
-* `task`: is this waiting task available to agents at all? A rule with `ends` ends one that is not.
-* `choice`: may this available task be taken now? An agent that finds no such task is skipped with
-  the code of the rule that holds the last of its tasks.
+* `agent`: may this agent start now? If an `agent` rule refuses every agent of a role, the role's
+  tasks wait.
+* `task`: may any agent take this waiting task? If the rule has `ends`, the plan ends a task that
+  fails the rule.
+* `choice`: may this available task be taken now? If every available task is refused, the agent is
+  skipped with the code of the task that passed the most rules. If a `choice` rule refuses every
+  task of a role, the role's agents wait.
 
-So an `agent` rule also holds the tasks of its agents, and a `choice` rule also holds the agents of
-its tasks. The first verdict that is not ok, in the order of this file, is the reason.
+The reason is the first verdict that is not ok, in the order of this file.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from orchestrator.model import Agent, Task
 from orchestrator.plan.draft import Draft
@@ -44,25 +46,28 @@ class Verdict(NamedTuple):
     hint: str | None = None
 
 
-#: Judges an agent or a task, by the kind of the rule. None: the rule does not concern it.
+#: Judges an agent or a task, by the kind of the rule. None: the rule does not concern the subject.
 Judge = Callable[[Any, Draft], Judged | None]
+#: `finish` moves the task to `done`, `fail` moves it to `failed`.
+Ends = Literal["finish", "fail"]
 
 
 class Rule(NamedTuple):
-    """One rule. In the hint, `{about}` is the agent, the task, or what the judge names."""
+    """One rule. In the hint, `{about}` is the judged agent or task, or what `about` names."""
 
     code: str
     kind: str
     hint: str
-    #: The action with which the plan ends a waiting task that fails the rule.
-    ends: str | None
+    #: The action with which the plan ends a waiting task if this rule is the first that refuses the
+    #: task. The judge's detail becomes the summary of a finished task, the error of a failed task.
+    ends: Ends | None
     judge: Judge
 
 
 RULES: list[Rule] = []
 
 
-def _rule(code: str, kind: str, hint: str, ends: str | None = None) -> Callable[[Judge], Judge]:
+def _rule(code: str, kind: str, hint: str, ends: Ends | None = None) -> Callable[[Judge], Judge]:
     """Make the decorated function the judge of the next rule of the list."""
 
     def add(judge: Judge) -> Judge:
@@ -95,7 +100,9 @@ def _review(task: Task, draft: Draft) -> Judged | None:
     known = draft.snapshot.open_heads
     if task.reviews is None or known is None:
         return None
-    return Judged(task.pr in known, f"{task.id} reviews pull request {task.pr}")
+    is_open = task.pr in known
+    state = "open" if is_open else "not open"
+    return Judged(is_open, f"pull request {task.pr}, which {task.id} reviews, is {state}")
 
 
 @_rule("superseded", "task", "no action needed: the next tick ends it", ends="finish")
@@ -103,8 +110,10 @@ def _reviewed_head(task: Task, draft: Draft) -> Judged | None:
     head = (draft.snapshot.open_heads or {}).get(task.pr or "")
     if task.reviews is None or task.head is None or head is None:
         return None
-    detail = f"{task.id} reviews {task.head[:12]}; pull request {task.pr} is at {head[:12]}"
-    return Judged(task.head == head, detail)
+    if task.head == head:
+        return Judged(True, f"{task.id} reviews the head of pull request {task.pr}")
+    detail = f"{task.id} reviews {task.head[:12]}, but pull request {task.pr} has a newer commit"
+    return Judged(False, f"{detail}, {head[:12]}")
 
 
 @_rule("running", "task", "see what it does: orchestrator logs {about}")
@@ -197,7 +206,7 @@ def _system_fault(_: Agent, draft: Draft) -> Judged:
     if hold is None or hold.code == "usage_limit":
         return Judged(True, "no fault is known")
     if draft.may_probe:
-        return Judged(True, f"this run finds out if the fault has passed: {hold.message}")
+        return Judged(True, f"this run tests whether the fault is gone: {hold.message}")
     return Judged(False, hold.message)
 
 
@@ -279,7 +288,7 @@ def seconds_left(task: Task, now: float) -> float:
     return max(left, 0.0)
 
 
-# --- what is left ------------------------------------------------------------------------------
+# --- rules after the choice of a task ----------------------------------------------------------
 
 
 @_rule("no_matching_task", "agent", "add one: orchestrator task add --title '...' --role {about}")

@@ -6,7 +6,8 @@ from orchestrator.model import Action, Config, Outcome, RunView, Task
 
 #: How often the supervisor of one run is restarted before the run counts as lost.
 MAX_RESTARTS = 3
-#: The same for a run whose client has ended: its result is worth more restarts (failures 1).
+#: The same limit for a run whose client has ended: more restarts, because the run's result exists
+#: already (failures 1).
 MAX_CONCLUDING_RESTARTS = 30
 
 #: The action for a run, by the last event that it wrote to its task's history.

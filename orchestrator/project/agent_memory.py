@@ -5,7 +5,7 @@ is counted exactly once.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orchestrator.layout import Layout
 from orchestrator.system import files, records
@@ -43,12 +43,26 @@ class AgentState(NamedTuple):
     #: A question that a run without a task asked.
     question: str | None = None
     totals: Totals = Totals()
-    #: US dollars by local day, for about a week.
+    #: US dollars by local day (`2026-01-31`), for about a week. Each mapping in this class is a
+    #: fact by local day: see `of_day`.
     spend: Mapping[str, float] = {}
 
     def idle(self) -> "AgentState":
         """Return the same memory without a run."""
         return self._replace(run=None, supervisor=None, restarts=0, restarted_in=None)
+
+    def of_day(self, day: str) -> "AgentState | None":
+        """Return only the facts by local day; None if there is no such fact about `day`.
+
+        `init --uninstall` keeps these facts: if the project is set up again on the same day, the
+        day's limits count them.
+        """
+        everything: dict[str, Any] = self._asdict()
+        facts: dict[str, Any] = {
+            name: fact for name, fact in everything.items() if isinstance(fact, Mapping)
+        }
+        known = any(fact.get(day) for fact in facts.values())
+        return AgentState(**facts) if known else None
 
 
 def read(layout: Layout, agent: str) -> AgentState:

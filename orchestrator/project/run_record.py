@@ -1,7 +1,8 @@
 """A run's folder: `runs/<run-id>/`, one per attempt, never overwritten.
 
 `run.json` is the run's journal: after a crash, the next process reads there how far the run came.
-The tick writes it until the supervisor lives; afterwards only the holder of the agent's lock does.
+The tick writes `run.json` until the supervisor has started; after that, only the holder of the
+agent's lock writes the file.
 The waiting supervisor loads this module, so it imports nothing heavy.
 """
 

@@ -1,13 +1,13 @@
 """The protocol of a forge: where pull requests live. `pulls.forges` has the implementations.
 
-To add a forge: write a module with a class of this protocol, and add it to `forges.FORGES` and its
-name to `model.FORGES`. `tests/forge_contract.py` is the suite that every forge passes.
+To add a forge, see "Common changes" in CONTRIBUTING.md. `tests/forge_contract.py` is the suite that
+every forge passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
@@ -21,6 +21,11 @@ class Forge(Protocol):
     """What the scheduler needs of a forge. Each call may raise SystemFault."""
 
     name: str
+    #: The program that it runs (a run's agent must not run it), if it runs one.
+    program: ClassVar[str | None]
+    #: What a person does about a fault, by the code of the SystemFault. A forge elsewhere needs
+    #: `forge_failed`.
+    hints: ClassVar[Mapping[str, str]]
     #: The forge itself decides the states of its pull requests, and answers over a network.
     #: Otherwise git decides the states.
     is_elsewhere: bool

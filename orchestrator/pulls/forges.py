@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
 from orchestrator.model import Config
@@ -12,6 +14,15 @@ from orchestrator.pulls.local import Local
 
 #: By the value of `forge` in agents.yaml. `auto` is the first that takes the remote's address.
 FORGES: dict[str, type[Forge]] = {"github": GitHub, "local": Local}
+
+#: The programs of all forges.
+PROGRAMS = tuple(kind.program for kind in FORGES.values() if kind.program)
+
+
+def denied(rules: Iterable[str]) -> tuple[str, ...]:
+    """Return a role's `deny` rules, with `{forge}` replaced by the program of each forge."""
+    texts = [[r.replace("{forge}", p) for p in PROGRAMS] if "{forge}" in r else [r] for r in rules]
+    return tuple(text for several in texts for text in several)
 
 
 def of_project(layout: Layout, config: Config, *, remember: bool = False) -> Forge:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from orchestrator.errors import NotFound, SystemFault
 from orchestrator.layout import Layout
@@ -35,6 +35,8 @@ class GitHub:
     """Pull requests on GitHub, through its own `gh` program and the user's sign-in."""
 
     name = "github"
+    program: ClassVar[str | None] = "gh"
+    hints: ClassVar[Mapping[str, str]] = {"forge_failed": "try: gh auth status"}
     is_elsewhere = True
 
     def __init__(self, layout: Layout, config: Config) -> None:

@@ -264,7 +264,7 @@ class Lander:
         failure = self._workshop.check(merged, pr.id)
         if failure is not None:
             self._blame_base(pr, base)
-            raise CannotLand(f"merged into {pr.base}, the checks fail: {failure}")
+            raise CannotLand(f"the checks fail on the merge with {pr.base}: {failure}")
         newest = [*self._memory.passed.items()][-REMEMBERED:]
         self._remember(passed={**dict(newest), key: merged})
         return merged

@@ -7,6 +7,7 @@ crash opens no second one (failures 2).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
@@ -17,6 +18,8 @@ class Local:
     """Pull requests as JSON records in `.orchestrator/shared/prs/`, beside real branches."""
 
     name = "local"
+    program: ClassVar[str | None] = None
+    hints: ClassVar[Mapping[str, str]] = {}
     is_elsewhere = False
 
     def __init__(self, layout: Layout, config: Config) -> None:

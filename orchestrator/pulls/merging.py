@@ -49,7 +49,7 @@ class Workshop:
         if isinstance(found, str):
             return found
         named = ", ".join(found[:20])
-        said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into it."
+        said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
         raise Conflict(f"{said} In conflict: {named}", tuple(found))
 
     def check(self, commit: str, mark: str) -> Failure | None:

@@ -39,7 +39,7 @@ def ask(
     summary = outcome.summary or "(the author gave no summary)"
     said = f"Pull request {outcome.pr} of task {task.id}. Its author says:"
     name = f"REVIEW-{run.rpartition('-')[2]}"
-    return _add(store, settings, task, name, str(outcome.pr), str(outcome.head), now, said, summary)
+    return _add(store, settings, task, name, str(outcome.pr), outcome.head, now, said, summary)
 
 
 def ask_again(
@@ -58,7 +58,7 @@ def _add(
     task: Task,
     name: str,
     pr: str,
-    head: str,
+    head: str | None,
     now: float,
     said: str,
     summary: str,
@@ -84,7 +84,7 @@ def _add(
         "scheduler",
         (),
         f"## Context\n{said}\n\n{quoted}\n",
-        [("REVIEWS", task.id), ("PR", pr), ("HEAD", head)],
+        [("REVIEWS", task.id), ("PR", pr), *([("HEAD", head)] if head else [])],
     )
     store.add(file)
     return name

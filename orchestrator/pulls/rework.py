@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
@@ -124,6 +124,9 @@ class Follower:
         self._contents = states.contents(layout, ask=True)
         self._memory = os.path.join(layout.cache, "feedback.json")
         self._known = files.read_json(self._memory) or {}
+        self._before = dict(self._known)
+        #: Of pull requests whose details the forge did not give.
+        self.faults: list[OrchestratorError] = []
 
     def follow(self, prs: Iterable[PullRequest]) -> list[tuple[str, str, str]]:
         """Apply every step; return the task, its new state and the reason of each."""
@@ -171,7 +174,11 @@ class Follower:
             for given in verdicts.objections(pr.reviews)
         ]
         if self._known.get(pr.id) != _mark(pr):
-            found += self._forge.feedback(pr)
+            try:
+                found += self._forge.feedback(pr)
+                self._known[pr.id] = _mark(pr)
+            except OrchestratorError as error:  # asked again at the next tick
+                self.faults.append(error)
         if pr.verdict == verdicts.APPROVED:
             found += self._conflict(pr)
         return found
@@ -181,9 +188,11 @@ class Follower:
         base = base_branch.branch_commit(self._layout.root, remote, pr.base)
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
-        said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into it. In conflict: "
+        said = (
+            f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}. In conflict: "
+        )
         key = f"conflict:{pr.head}:{base}"
-        return [Feedback(key, said + ", ".join(names[:20]), by_machine=True)]
+        return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]
 
     def _review_moved_head(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
         """Ask for a review of a head that nobody delivered: a person pushed to the branch."""
@@ -193,11 +202,12 @@ class Follower:
             review.ask_again(self._store, self._settings, task, pr, now=self._now)
 
     def _remember(self, prs: Iterable[PullRequest]) -> None:
-        """Remember the open pull requests: the forge is asked for details after a change only."""
-        now = {pr.id: _mark(pr) for pr in prs if pr.state == "open"}
-        if now != self._known:
+        """Remember what was heard: the forge is asked for details only after a change."""
+        open_ones = {pr.id for pr in prs if pr.state == "open"}
+        heard = {key: mark for key, mark in self._known.items() if key in open_ones}
+        if heard != self._before:
             files.make_folder(os.path.dirname(self._memory))
-            files.write_json(self._memory, now)
+            files.write_json(self._memory, heard)
 
 
 def _mark(pr: PullRequest) -> str:
@@ -207,6 +217,7 @@ def _mark(pr: PullRequest) -> str:
 
 def follow(
     layout: Layout, settings: Settings, prs: Iterable[PullRequest], now: float
-) -> list[tuple[str, str, str]]:
-    """Apply what follows from the pull requests. Raises OrchestratorError."""
-    return Follower(layout, settings, now).follow(prs)
+) -> tuple[list[tuple[str, str, str]], list[OrchestratorError]]:
+    """Apply what follows from the pull requests; return the steps, and the faults of the forge."""
+    follower = Follower(layout, settings, now)
+    return follower.follow(prs), follower.faults

@@ -48,10 +48,9 @@ def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pu
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
     looked_at = [*unsure, *_unseen(layout, prs)]
     pair = remote_pair.find(layout.root, config)
-    if looked_at:
-        _fetch(layout, pair, looked_at, problems)
+    fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
     answers = contents(layout, ask=True)
-    seen = _seen(layout.root, answers, pair, unsure)
+    seen = _seen(layout.root, answers, pair, unsure, may_close=fetched)
     now = [seen.get(pr.id, pr) for pr in prs]
     now = _judged(layout, answers, pair.base, now)
     for old, new in zip(prs, now, strict=True):
@@ -80,7 +79,9 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
         pair = remote_pair.find(layout.root, config)
         answers = contents(layout, ask=False)
         if not where.is_elsewhere:
-            seen = _seen(layout.root, answers, pair, open_ones)
+            # Only a fetch shows that the remote's branch is gone.
+            is_sure = pair.base is None
+            seen = _seen(layout.root, answers, pair, open_ones, may_close=is_sure)
             prs = [seen.get(pr.id, pr) for pr in prs]
         return _judged(layout, answers, pair.base, prs)
     except OrchestratorError:
@@ -127,13 +128,14 @@ def contents(layout: Layout, *, ask: bool) -> Contents:
 
 
 def _seen(
-    root: str, answers: Contents, pair: Pair, prs: list[PullRequest]
+    root: str, answers: Contents, pair: Pair, prs: list[PullRequest], *, may_close: bool
 ) -> dict[str, PullRequest]:
     """Return pull requests by id with their state and head according to git (reference 9.3).
 
     A pull request is merged if its head is reachable from the base, or if merging it into the base
-    changes nothing; it is closed if its branch is gone. Git is asked three times per base, however
-    many pull requests there are, and once per pair of commits whether a merge changes anything.
+    changes nothing. It is closed if its branch is gone; `may_close` says that git knows that now.
+    Git is asked three times per base, however many pull requests there are, and once per pair of
+    commits whether a merge changes anything.
     """
     prefixes = ["refs/heads/", *([f"refs/remotes/{pair.base}/"] if pair.base else [])]
     tips = {pr.id: pair.work_ref(pr.branch) or f"refs/heads/{pr.branch}" for pr in prs}
@@ -154,7 +156,7 @@ def _seen(
         landed = bool(bases) and (
             repository.is_ancestor(root, head, bases[-1]) or answers.has_landed(head, bases[-1])
         )
-        state = "merged" if landed else pr.state if tip else "closed"
+        state = "merged" if landed else pr.state if tip or not may_close else "closed"
         seen[pr.id] = pr._replace(state=state, head=head)
     return seen
 
@@ -166,13 +168,15 @@ def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
     return [pr for pr in prs if heads.get(pr.id) in gone]
 
 
-def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Problem]) -> None:
-    """Fetch bases and branches; a remote that cannot be reached leaves them unchanged."""
+def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Problem]) -> bool:
+    """Fetch bases and branches; return False if a remote cannot be reached (nothing changes)."""
     bases, branches = {pr.base for pr in prs}, {pr.branch for pr in prs}
     try:
         remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
+        return False
+    return True
 
 
 def asked(layout: Layout, config: Config) -> float | None:

@@ -45,7 +45,7 @@ def conclude(journal: Journal) -> None:
     outcome = _blamed_on_the_disk(journal, outcome)
     if journal.record.moved and outcome.verdict in ("failed", "interrupted"):
         # The client worked in a folder that was gone, where git found no repository.
-        reason = f"stopped: the project was moved under it: {outcome.reason}"
+        reason = f"stopped: the project's folder was moved during the run: {outcome.reason}"
         outcome = outcome._replace(verdict="stopped", reason=reason)
         journal.record = journal.record._replace(undelivered=None)
     journal.finish(outcome)

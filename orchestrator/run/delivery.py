@@ -1,8 +1,8 @@
 """Delivery: from commits on a branch to a pull request, by the scheduler's side, step by step.
 
-`done` has its proof (failures 2): commits exist, the checks passed on exactly that commit, the
-remote has it, a pull request shows it. Each step is written into the run's journal when it is done
-and asks first whether it already is.
+A task is `done` only after four checks (failures 2): commits exist, the checks passed on exactly
+that commit, the remote has the commit, and a pull request shows it. Each step first checks whether
+the step is already complete, and is recorded in the run's journal when it is complete.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from orchestrator.layout import Layout, resources
 from orchestrator.model import ports
 from orchestrator.project import mark, run_record
 from orchestrator.project.run_record import ClientProcess
+from orchestrator.pulls import forges
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
 from orchestrator.system import files, process, records
@@ -47,7 +48,7 @@ def _assignment(job: Job, client: Client) -> Assignment:
     return Assignment(
         command(client, job.config),
         job.agent,
-        job.role,
+        job.role._replace(deny=forges.denied(job.role.deny)),
         job.folder,
         instructions=job.journal.path(run_record.INSTRUCTIONS),
         prompt=job.journal.path(run_record.PROMPT),

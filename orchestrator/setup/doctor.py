@@ -131,7 +131,8 @@ def _hold(subject: Subject) -> Iterator[Finding]:
     hold = faults.read_hold(subject.layout)
     if hold is not None and (hold.until is None or subject.now < hold.until):
         found = faults.hold_problem(hold)
-        yield fail(found.code, found.message, found.hint or "it ends without your help")
+        hint = found.hint or "no action needed: claiming resumes automatically"
+        yield fail(found.code, found.message, hint)
 
 
 def _notify(subject: Subject) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout, resources
 from orchestrator.model import iso
 from orchestrator.project import mark
+from orchestrator.pulls import forges
 from orchestrator.setup import probes, skills, user_files
 from orchestrator.system import files
 from orchestrator.tasks import stores
@@ -84,12 +85,13 @@ def _write_mark(layout: Layout, now: float, commands: bool) -> None:
     """Record the person's choices, and the paths in this shell of the programs that ticks need."""
     known = mark.read(layout)
     client = registry.of_config(load.settings(layout, write_cache=False).config)
+    programs = ("git", client.program, *forges.PROGRAMS)
     record = {
         **known,
         "initialised": known.get("initialised") or iso(now),
         #: Files in `.orchestrator/` that are trusted or executed contain this key.
         "key": mark.key(layout) or os.urandom(16).hex(),
-        "programs": {name: shutil.which(name) for name in ("git", client.program, "gh")},
+        "programs": {name: shutil.which(name) for name in programs},
         "commands": commands,
         #: The base branch, if neither the configuration nor the remote names a base branch.
         "branch": known.get("branch") or repository.current_branch(layout.root),

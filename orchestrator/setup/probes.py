@@ -105,7 +105,7 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
         return ok("forge", f"local: pull requests are records on this machine{though}")
     problem = where.probe(variables, PROBE_TIMEOUT)
     if problem is not None:
-        return fail("forge", problem.message, problem.hint or "try: gh auth status")
+        return fail("forge", problem.message, problem.hint or where.hints["forge_failed"])
     return ok("forge", f"{where.name}: the sign-in works")
 
 

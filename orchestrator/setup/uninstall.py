@@ -84,11 +84,10 @@ def _take_agents(layout: Layout, change: Change) -> None:
                 change.warnings.append(f"{path} remains: hooks.before_remove failed")
                 continue
             change.written.append(f"the worktree of {name}")
-        # If the project is set up again today, today's costs must count for `budgets.daily_usd`.
-        spend = agent_memory.read(layout, name).spend
-        kept = {os.path.basename(layout.agent_state(name))} if spend.get(today) else set()
-        if kept:
-            agent_memory.write(layout, name, agent_memory.AgentState(spend=spend))
+        kept = set()
+        if memory := agent_memory.read(layout, name).of_day(today):
+            agent_memory.write(layout, name, memory)
+            kept = {os.path.basename(layout.agent_state(name))}
         for each in sorted(set(os.listdir(layout.agent(name))) - kept):
             there = os.path.join(layout.agent(name), each)
             if each.startswith("worktree"):

@@ -92,7 +92,7 @@ def is_locked(path: str) -> bool:
 
 
 class Holder(NamedTuple):
-    """Who holds a lock; None in both: not known."""
+    """The process that holds a lock. Both fields are None if the process is not known."""
 
     pid: int | None
     since: str | None

@@ -27,6 +27,10 @@ class Observation(NamedTuple):
     records: dict[str, RunRecord]
 
 
+#: The fields of an agent's memory that the plan sees: the view's fields with the same names.
+_REMEMBERED = AgentView._fields[1:]
+
+
 def observe(
     layout: Layout,
     settings: Settings,
@@ -52,7 +56,7 @@ def observe(
         open_prs=None if open_heads is None else len(open_heads),
         runs=runs,
         agents={
-            name: AgentView(name, state.last_started, state.last_outcome, state.suspended)
+            name: AgentView(name, **{field: getattr(state, field) for field in _REMEMBERED})
             for name, state in states.items()
         },
         roles=settings.roles,

@@ -10,14 +10,16 @@ from orchestrator.client import registry
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
+from orchestrator.plan.rules import Verdict
 from orchestrator.project import agent_memory, events, faults, mark, run_record
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
-from orchestrator.pulls import review
+from orchestrator.pulls import forges, review
 from orchestrator.system import files, locks, process
 from orchestrator.tasks import parts, stores
 
-#: How to fix a fault, by the first word of its reason. The client has the hints for its own faults.
+#: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
+#: their own faults.
 _HINTS = {
     "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
     "check_program_missing": "install the program, or correct `checks` in agents.yaml",
@@ -29,9 +31,11 @@ _HINTS = {
     "git_failed": "try: git status; check the disk (df), and look for lock files of a killed git",
     "git_hung": "try: git status; check the disk, and find out what git waits for",
     "system_fault": "check the file's owner, its permissions and the free space of its disk",
-    "forge_failed": "try: gh auth status",
 }
-_ANY_HINT = "does not count as an attempt; each tick tries again with one run"
+ANY_HINT = (
+    "the failed run does not count as an attempt; each tick starts one run to test whether the "
+    "fault is gone"
+)
 #: What a finished task's history takes from the outcome of its run.
 _TOLD = ("summary", "verdict", "pr", "head", "branch")
 #: Maximum characters of a reason or error in events and listings.
@@ -89,17 +93,13 @@ class Settler:
             return None
         return action
 
-    def end_waiting(self, task: Task, action: Action) -> Action:
-        """End a review that is not needed any more, or a task that reached its cost limit."""
+    def end_waiting(self, task: Task, refusal: Verdict, action: Action) -> Action:
+        """End a waiting task that fails a rule with `ends`; `refusal` is the rule's verdict."""
         if action.action == "finish":
-            summary = "The pull request is no longer open, so there is nothing to review."
-            if action.reason == "superseded":
-                summary = "The pull request has a newer commit, so nobody reviews this commit."
-            self._move(task, "done", summary=summary, verdict="no_change")
+            self._move(task, "done", summary=refusal.detail, verdict="no_change")
         else:
-            cap = self.config.budgets.task_usd
-            error = f"{action.reason}: its runs have cost {task.cost_usd:.2f} of {cap:g} US dollars"
-            self._move(task, "failed", reason=action.reason, error=error)
+            error = f"{refusal.code}: {refusal.detail}"
+            self._move(task, "failed", reason=refusal.code, error=error)
         self._event(action.action, task=task.id, reason=action.reason)
         return action
 
@@ -253,11 +253,14 @@ class Settler:
         reason = outcome.reason or outcome.verdict
         code, _, message = reason.partition(": ")
         hints = {**registry.of_config(self.config).hints, **_HINTS}
+        hint = hints.get(code) or outcome.hint
+        if hint is None and code == "forge_failed":
+            hint = forges.of_project(self.layout, self.config).hints.get(code)
         hold = Hold(
             code=outcome.verdict,
             # The message is shown after the hold's code and must not repeat the code.
             message=message if message and code == outcome.verdict else reason,
-            hint=hints.get(code) or outcome.hint or _ANY_HINT,
+            hint=hint or ANY_HINT,
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
         )

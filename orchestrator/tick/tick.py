@@ -121,7 +121,8 @@ def _tick(
         if action.action == "start":
             _apply(report, action, partial(starter.start, task))
         elif action.run is None and task is not None:
-            _apply(report, action, partial(settler.end_waiting, task))
+            refusal = next(v for v in planned.tasks[task.id] if v.code == action.reason)
+            _apply(report, action, partial(settler.end_waiting, task, refusal))
         elif action.action == "skip":
             report.actions.append(action)
     if settled:
@@ -142,8 +143,10 @@ def _follow(
     from orchestrator.pulls import rework
 
     try:
-        for task, state, why in rework.follow(layout, loaded, prs, now):
+        steps, faults = rework.follow(layout, loaded, prs, now)
+        for task, state, why in steps:
             events.append(layout, now, "followed", task=task, state=state, reason=why)
+        report.problems += [_problem("pull requests", fault) for fault in faults]
     except (OSError, OrchestratorError) as error:
         report.problems.append(_problem("pull requests", error))
 
