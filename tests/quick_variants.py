@@ -106,7 +106,6 @@ QUICK: dict[str, tuple[str, ...]] = {
         "agent add",
         "limits set",
     ),
-    "test_a_review_on_github_is_the_verdict": ("APPROVED", "CHANGES_REQUESTED"),
     "test_uncommitted_files_of_any_name_go_to_a_rescue_ref": ("(top)", "new", "plain", "-dash"),
     "test_without_a_base_branch_work_starts_from_the_branch_of_init_not_the_current_one": ("True",),
     "test_what_is_under_way_is_delivered_when_the_last_good_configuration_is_no_help": ("lost",),

@@ -17,7 +17,7 @@ from typing import Any
 import harness
 import psutil
 import pytest
-from harness import TESTS, World, wait_until
+from harness import TESTS, World
 
 world = harness.world
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -56,7 +56,12 @@ SCRIPTS: dict[str, list[dict[str, Any]]] = {
     "second": [write("second.txt", "2\n")],
     "argued": [write("argued.txt", f"{n}\n") for n in range(4)],
     "never": [write("never.txt", f"{n}\n") for n in range(5)],
-    "rebased": [write("rebased.txt", "r\n"), write("rebased2.txt", "r\n")],
+    # A person rebases its branch during the second run.
+    "rebased": [
+        write("rebased.txt", "r\n"),
+        write("rebased2.txt", "r\n", ["wait", "rebased"]),
+        write("rebased3.txt", "r\n"),
+    ],
 }
 
 
@@ -111,13 +116,7 @@ def rebase_by_hand(world: World, branch: str) -> None:
     world.git("push", "-q", "origin", "main", cwd=where)
     world.git("checkout", "-q", branch, cwd=where)
     world.git("rebase", "-q", "main", cwd=where)
-    # The agent may push at the same moment: then a person tries again.
-    wait_until(lambda: pushed(world, where, branch), "the rebased branch to be pushed")
-
-
-def pushed(world: World, where: Any, branch: str) -> bool:
-    world.git("push", "-q", "--force", "origin", branch, cwd=where, good=False)
-    return world.remote_sha(branch) == world.sha("HEAD", cwd=where)
+    world.git("push", "-q", "--force", "origin", branch, cwd=where)
 
 
 def passes(world: World, commit: str) -> bool:
@@ -167,8 +166,9 @@ def play(world: World, *, charged: bool = False) -> None:
     )
     assert world.remote_sha("main") == red, "nothing lands on a red base"
     world.tick_until(lambda: len(world.starts("rebased")) > 1, "rework", LIMIT)
-    rebase_by_hand(world, world.task("rebased")["work_branch"])
     push_file(world, person, "rm", "-q", "broken.txt")
+    rebase_by_hand(world, world.task("rebased")["work_branch"])
+    world.open("rebased")
     green = world.remote_sha("main")
 
     def settled() -> bool:
