@@ -466,4 +466,4 @@ def test_failures_in_a_row_pause_a_taskless_agent_with_one_inbox_item(world: Wor
     assert agent["reason"] == "paused"
     world.script("default", {})
     world.ok("agent", "resume", "pm-1")
-    world.tick_until(lambda: len(world.ledger("end")) == 3, "it to run again")
+    world.tick_until(lambda: len(world.ledger("end")) >= 3, "it to run again")
