@@ -496,12 +496,10 @@ def test_time_spans_are_for_people(seconds: int | None, text: str) -> None:
 
 # --- explain -----------------------------------------------------------------------------------
 
-#: The rules that judge an agent that takes tasks, if agents.yaml is not broken.
-RULED = [
-    rule.code
-    for rule in rules.RULES
-    if rule.kind != "task" and rule.code not in ("config_error", "max_incoming")
-]
+#: Rules that judge only agents that take no tasks, a broken file, a setting or a header field.
+SPECIAL = ("config_error", "max_incoming", "overlap", "not_before")
+#: The rules that judge an agent that takes tasks.
+RULED = [r.code for r in rules.RULES if r.kind != "task" and r.code not in SPECIAL]
 
 
 def test_an_agent_is_explained_by_every_rule_in_the_order_of_the_rules(

@@ -158,7 +158,7 @@ def test_what_a_person_calls_merged_counts_as_merged(project: Layout, cli: Cli) 
     assert cli("pr", "merged", pr.id, "--json").json == {"id": pr.id, "state": "merged"}
     assert known(project, pr.id).state == "merged"
     task = FileStore(project).find(task_id)
-    found = dependencies.verdicts([task_id], {task_id: task}, [], [known(project, pr.id)])
+    found = dependencies.verdicts([task_id], {task_id: task}, [known(project, pr.id)])
     assert found == {task_id: "met"}
     # A forge that still shows it as open does not change that.
     book = Local(project, Config()).book

@@ -41,7 +41,7 @@ def decided(
 
 def test_without_a_fact_nothing_follows() -> None:
     assert decided() is None
-    assert decided(state="merged") is None
+    assert decided(state="merged", history=(DONE, Entry(DONE.at, "merged", {"pr": "7"}))) is None
 
 
 @pytest.mark.parametrize("fact", [CHECK, PERSON])
@@ -72,6 +72,7 @@ def test_facts_of_machines_end_with_a_question_those_of_people_do_not() -> None:
         ("merged", "incoming", ("done", "done")),
         ("merged", "blocked", ("done", "done")),
         ("merged", "failed", ("done", "done")),
+        ("merged", "done", ("done", "merged")),
         ("merged", "claimed", None),
         ("closed", "done", ("failed", "cancelled")),
         ("closed", "incoming", ("failed", "cancelled")),

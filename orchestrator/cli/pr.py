@@ -8,6 +8,7 @@ examples:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -20,7 +21,7 @@ from orchestrator.git import base_branch, call, repository, worktree_commands
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest
-from orchestrator.pulls import forges, landing, states, verdicts
+from orchestrator.pulls import forges, landing, rework, states, verdicts
 from orchestrator.system import locks
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
@@ -57,7 +58,9 @@ def show(arguments: Namespace) -> None:
     pr = _named(context.pull_requests(layout, config), arguments.pr)
     body = forges.of_project(layout, config).book.body(pr.id)
     reviews = sorted(states.reviews(layout, pr), key=lambda given: given.at or "")
-    stat = call.run(layout.root, "diff", "--stat", f"{pr.base}...{pr.head}")
+    stat = ""
+    with contextlib.suppress(OrchestratorError):  # not fetched yet
+        stat = call.ask(layout.root, "diff", "--stat", _changes(layout, config, pr))
     said = f"""\
 {pr.id}: {pr.title}
   {pr.state}; verdict: {_word(layout, pr) or "none yet"}; task: {pr.task or "-"}
@@ -67,7 +70,7 @@ def show(arguments: Namespace) -> None:
 """
     said += "".join(f"  check {c.name}: {c.state} {c.url or ''}".rstrip() + "\n" for c in pr.checks)
     said += "  it conflicts with its base\n" if pr.mergeable is False else ""
-    said += stat.out if stat.code == 0 else ""
+    said += f"{stat}\n" if stat else ""
     said += f"\n{body.strip()}\n" if body.strip() else ""
     said += "".join(map(_shown, reviews))
     output.answer(arguments, json_rows.pull_request(pr, body, reviews), said.rstrip())
@@ -176,21 +179,26 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
     config = context.good_settings(layout).config
     try:
         with landing.lock(layout, LANDING_WAIT):
-            return landing.merge(layout, config, find(layout, config, pr_id), time.time())
+            pr = find(layout, config, pr_id)
+            commit = landing.merge(layout, config, pr, time.time())
     except locks.LockHeld:
         message = "another merge is still running its checks"
         raise OrchestratorError(message, "try again later", code="landing_busy") from None
+    rework.end(layout, config, pr.id, context.now())
+    return commit
 
 
 @command("pr close", ID)
 def close(arguments: Namespace) -> None:
     """Close a pull request without merging it; its branch is kept."""
     layout = context.changing(arguments)
-    where = forges.of_project(layout, context.good_settings(layout).config)
+    config = context.good_settings(layout).config
+    where = forges.of_project(layout, config)
     pr = where.show(arguments.pr)
     if pr.state != "open":
         hint = "see: orchestrator pr list"
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
     where.close(pr.id)
+    rework.end(layout, config, pr.id, context.now())
     said = f"closed {pr.id}; its branch {pr.branch} is kept"
     output.answer(arguments, {"id": pr.id, "state": "closed"}, said)

@@ -13,7 +13,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.model import Given, Problem, PullRequest, Task, iso
-from orchestrator.pulls import forges, review
+from orchestrator.pulls import forges, review, rework
 from orchestrator.tasks import stores
 
 TEXT = argument("text", metavar="TEXT", help=body_text.HELP)
@@ -57,6 +57,7 @@ def merged(arguments: Namespace) -> None:
     if pr.state != "merged":
         forges.of_project(layout, config).book.say_merged(pr.id)
         context.record_event(layout, "merged", pr=pr.id, task=pr.task)
+        rework.end(layout, config, pr.id, context.now())
     output.answer(arguments, {"id": pr.id, "state": "merged"}, f"{pr.id} counts as merged")
 
 

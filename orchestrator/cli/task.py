@@ -17,6 +17,7 @@ from orchestrator.cli.parser import argument, command, group
 from orchestrator.cli.task_add import task_role
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Role, Task, iso, parse_time
 from orchestrator.plan import dependencies
@@ -128,11 +129,15 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
             # By its commit, which is there even when the branch has been cleaned away.
             base, tip = pr.base, pr.head[:12]
             lines.append(f"  pull request: {pr.url or pr.id} ({pr.state})")
+            lines.append(f"  see the diff: orchestrator pr diff {pr.id}")
         except OrchestratorError as error:
             lines.append(f"  pull request: {task.pr} (cannot be looked up: {error.message})")
     if tip and base:
+        # The checkout's own base branch may be behind.
+        remote = base_branch.remote_of(layout, loaded.config)
+        base = f"{remote}/{base}" if remote else base
         words = shlex.join(("git", "diff", f"{base}...{tip}"))
-        lines.append(f"  see the diff: {words}")
+        lines.append(f"  {'or' if task.pr else 'see the diff'}: {words}")
     return lines
 
 

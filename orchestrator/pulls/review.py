@@ -22,6 +22,7 @@ from orchestrator.model import (
 from orchestrator.pulls import forges, verdicts
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
+from orchestrator.text.words import count
 
 #: Characters of a feedback that are put into a question.
 QUOTED = 500
@@ -158,8 +159,8 @@ def record_verdict(
         reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
         return store.move(task, "incoming", reopened)
     question = (
-        f"Changes were requested {task.review_rounds} times. The last time: "
-        f"{(given.text or 'no reason given')[:QUOTED]} How should the work continue?"
+        f"Changes were requested in {count(task.review_rounds, 'review')}. How should the work "
+        f"continue? The last review says: {(given.text or 'no reason given')[:QUOTED]}"
     )
     blocked = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
     return store.move(task, "blocked", blocked)

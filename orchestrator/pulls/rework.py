@@ -47,9 +47,7 @@ def step(
     """
     last = history[-1].event if history else ""
     if pr.state != "open":
-        if (task.state in ("claimed", "done") and pr.state == "merged") or last in _DECIDED:
-            return None
-        return _ended(pr, task, history)
+        return None if last in _DECIDED else _ended(pr, task, history)
     if task.state != "done":
         return None
     known = {key for entry in history for key in _keys(entry)}
@@ -69,17 +67,35 @@ def step(
 
 
 def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:
-    """A person's merge finishes a task that waits for rework; a closed one is cancelled, once."""
-    if task.state == "claimed" or any(
-        entry.event == "cancelled" and entry.fields.get("pr") == pr.id for entry in history
-    ):
+    """A merge is written down; it finishes a task that waits for rework. A close cancels, once."""
+    told = [entry.event for entry in history if entry.fields.get("pr") == pr.id]
+    if task.state == "claimed" or "cancelled" in told or "merged" in told:
         return None
+    if pr.state == "merged" and task.state == "done":
+        return Step("done", "merged", {"pr": pr.id, "head": pr.head})
     if pr.state == "merged":
         summary = f"Pull request {pr.id} was merged while the task waited for rework."
         return Step("done", "done", {"pr": pr.id, "summary": summary, "verdict": "no_change"})
     if task.state == "failed":
         return None
     return Step("failed", "cancelled", {"pr": pr.id, "reason": f"pull request {pr.id} was closed"})
+
+
+def end(layout: Layout, config: Config, pr_id: str, now: float) -> None:
+    """Tell the task of a pull request at once that a person merged or closed it."""
+    store = stores.of_project(layout)
+    pr = forges.of_project(layout, config).book.get(pr_id)
+    if pr is None or pr.state == "open":
+        return
+    with store.change():
+        try:
+            task = store.find(pr.task or "")
+            history = store.read(task).history
+        except NotFound:
+            return
+        wanted = _ended(pr, task, history) if task.pr == pr.id else None
+        if wanted is not None:
+            store.move(task, wanted.state, Entry(iso(now) or "", wanted.event, wanted.fields))
 
 
 def unheard(history: Iterable[Entry]) -> list[Feedback]:
@@ -188,9 +204,7 @@ class Follower:
         base = base_branch.branch_commit(self._layout.root, remote, pr.base)
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
-        said = (
-            f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}. In conflict: "
-        )
+        said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
         key = f"conflict:{pr.head}:{base}"
         return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]
 

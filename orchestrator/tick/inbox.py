@@ -225,6 +225,8 @@ def next_step(layout: Layout, item: Item) -> str:
         "blocked": f"inbox answer {item.id} 'TEXT'",
         "incoming": f"task cancel {item.id}",
     }.get(task.state, f"task retry {item.id}")
+    if task.reason == "max_rounds" and task.pr is not None:
+        first += f"; or: orchestrator pr show {task.pr}, then pr approve, merge or close it"
     return f"orchestrator {first}; or: orchestrator inbox dismiss {item.id}"
 
 

@@ -14,6 +14,7 @@ from orchestrator import idle
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
+from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Problem, PullRequest, Snapshot
 from orchestrator.plan.planner import plan
@@ -215,7 +216,8 @@ def _land(
     if not (approved and loaded.good and loaded.config.review.auto_merge):
         files.remove(layout.landing_fault)
         return
-    if loaded.config.paused:
+    # Without a remote only a person merges: the base branch exists only in a person's checkout.
+    if loaded.config.paused or base_branch.remote_of(layout, loaded.config) is None:
         return
     from orchestrator.pulls import landing
 
