@@ -378,6 +378,8 @@ class PullRequest(NamedTuple):
     updated: str | None = None
     #: Whether its task was told that it is merged or closed.
     followed: bool = False
+    #: Whether only a person's word says that it is merged: then its branches stay.
+    said: bool = False
 
 
 # --- what the planner sees and says ------------------------------------------------------------

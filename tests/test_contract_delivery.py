@@ -467,3 +467,30 @@ def test_failures_in_a_row_pause_a_taskless_agent_with_one_inbox_item(world: Wor
     world.script("default", {})
     world.ok("agent", "resume", "pm-1")
     world.tick_until(lambda: len(world.ledger("end")) >= 3, "it to run again")
+
+
+def test_commits_that_change_no_file_are_no_work(world: World) -> None:
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    empty = ["git", "commit", "--quiet", "--allow-empty", "--message", "nothing"]
+    world.script("default", {"steps": [empty]})
+    task = world.add("Change nothing")
+    world.tick_until_in("failed", task)
+    assert world.task(task)["reason"] == "no_commits"
+    assert world.prs() == []
+
+
+def test_what_a_person_closes_during_its_rework_is_cancelled_and_not_opened_again(
+    world: World,
+) -> None:
+    world.create()
+    task = world.add("Close it")
+    world.script(task, {"steps": [["work"]]}, {"steps": [["wait", "go"], ["work"]]})
+    world.tick_until_in("done", task)
+    world.ok("pr", "request-changes", "1", "Not like this.")
+    world.tick_until(lambda: len(world.starts(task)) == 2, "the rework to run")
+    world.ok("pr", "close", "1")
+    world.open("go")
+    world.tick_until_in("failed", task)
+    assert world.task(task)["reason"] == "cancelled"
+    assert [pr["state"] for pr in world.prs()] == ["closed"]
+    assert len(world.commits_about(task)) == 2, "the work is kept on its branch"

@@ -16,13 +16,14 @@ from store_contract import entry, new_task
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import repository, worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Config, Given, PullRequest, Retention, Review, Task
+from orchestrator.model import STATES, Config, Given, Hooks, PullRequest, Retention, Review, Task
 from orchestrator.project import faults as system_faults
 from orchestrator.pulls import landing, merging, remote_branches, review, states
 from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import history
 from orchestrator.tasks.file_store import FileStore
+from orchestrator.upkeep import clean
 
 NOW = 1_800_000_000.0
 
@@ -331,6 +332,50 @@ def test_the_remotes_branches_of_merged_work_go_unless_they_moved_on(world: Worl
     assert [pr.state for pr in (one, other, kept)] == ["open"] * 3
     keep = world.config._replace(retention=Retention(remote_branches="keep"))
     assert remote_branches.drop_merged(world.layout, keep) == []
+
+
+def test_a_worktree_of_an_earlier_landing_is_made_anew_before_anybody_is_blamed(
+    world: World,
+) -> None:
+    """What its set-up installed is older than what the base needs now."""
+    exclude = world.repo / ".git" / "info" / "exclude"
+    exclude.write_text(exclude.read_text() + "installed\n")
+    world.push_to_main({"lock": "1\n"})
+    needs = {
+        "hooks": Hooks(after_create="cp lock installed"),
+        "checks": ("cmp lock installed",),
+    }
+    world.deliver("T1", {"a.txt": "a\n"})
+    assert world.land(**needs)[0].startswith("merged")
+    world.push_to_main({"lock": "2\n"})
+    world.deliver("T2", {"b.txt": "b\n"})
+    assert world.land(later=1000, **needs)[0].startswith("merged")
+
+
+def test_commits_that_together_change_nothing_are_not_merged(world: World) -> None:
+    world.branch("T1", {"a.txt": "a\n"})
+    path = world.repo.parent / "undo"
+    sh(world.repo, "worktree", "add", "--quiet", str(path), "agent/T1")
+    sh(path, "revert", "--no-edit", "HEAD")
+    sh(path, "push", "--quiet", "origin", "HEAD:refs/heads/agent/T1")
+    wanted = PullRequest(
+        "", "T1", "agent/T1", "main", sh(path, "rev-parse", "HEAD"), "Nothing", "open"
+    )
+    world.forge.open(wanted, "")
+    prs = states.refresh(world.layout, world.config, [])
+    assert [pr.state for pr in prs or ()] == ["open"]
+
+
+def test_what_only_a_person_calls_merged_keeps_its_branches(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    world.forge.book.say_merged(pr.id)
+    states.refresh(world.layout, world.config, [])
+    assert world.state(pr)[0] == "merged"
+    assert remote_branches.drop_merged(world.layout, world.config) == []
+    [item] = clean.branches(
+        world.layout, world.config, states.known(world.layout, world.config) or []
+    )
+    assert not item.drop
 
 
 # --- a base that fails by itself -----------------------------------------------------------------

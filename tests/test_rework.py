@@ -95,6 +95,18 @@ def test_a_persons_decision_about_the_task_outranks_the_pull_request(word: str, 
     assert decided(state=state, task="incoming", history=(DONE, last)) is None
 
 
+@pytest.mark.parametrize(
+    ("verdict", "expected"), [("changes_requested", ("blocked", "blocked")), (None, None)]
+)
+def test_no_change_after_requested_changes_asks_a_person(
+    verdict: str | None, expected: tuple[str, str] | None
+) -> None:
+    last = Entry(DONE.at, "done", {"run": "R2", "verdict": "no_change", "summary": "It is right."})
+    made = rework.step(PR._replace(verdict=verdict), TASK, (DONE, last), (), World.default_config())
+    assert (made and (made.state, made.event)) == expected
+    assert made is None or "It is right." in str(made.fields["question"])
+
+
 def test_a_closed_pull_request_cancels_once() -> None:
     cancelled = Entry("2026-01-01T00:00:01Z", "cancelled", {"pr": "7"})
     assert decided(state="closed", task="incoming", history=(DONE, cancelled, DONE)) is None

@@ -142,13 +142,16 @@ def _is_update(root: str, reviewed: str, head: str, base: str) -> bool:
 
 
 def _has_landed(root: str, head: str, base: str) -> bool:
-    """After a squash or a rebase, merging `head` changes no file, or the base has its patches."""
+    """After a squash or a rebase, merging `head` changes no file, or the base has its patches.
+
+    Commits that together change no file are in no base: nothing shows that they were merged.
+    """
+    start = run(root, "merge-base", base, head).out.strip()
+    if not start or start == base or tree_of(root, start) == tree_of(root, head):
+        return False
     tree = merged_tree(root, base, head)
     if tree is not None and tree == tree_of(root, base):
         return True
-    start = run(root, "merge-base", base, head).out.strip()
-    if not start or start == base:
-        return False
     whole = _patch_ids(root, "diff", start, head)
     in_base = _log_ids(root, start, base)
     if whole and whole & in_base:

@@ -57,7 +57,7 @@ class Book:
             return None
         pr = from_record(record)
         # The word of a person outranks the state that a forge shows (reference 9.3).
-        return pr._replace(state="merged") if pr and record.get(_SAID) is True else pr
+        return pr._replace(state="merged", said=True) if pr and record.get(_SAID) is True else pr
 
     def find(self, pr_id: str) -> PullRequest:
         """Return one pull request. Raises NotFound."""

@@ -38,6 +38,8 @@ class Workshop:
     def __init__(self, layout: Layout, config: Config) -> None:
         self._layout, self._config = layout, config
         self.path = os.path.join(layout.cache, "landing")
+        #: Whether this process made the worktree.
+        self._is_new = False
 
     def merge(self, pr: PullRequest, base: str, head: str, method: str) -> str:
         """Return the commit that lands `head` on `base`. Raises Conflict."""
@@ -55,10 +57,18 @@ class Workshop:
     def check(self, commit: str, mark: str) -> Failure | None:
         """Run the project's checks on a commit; return the first failure of the commit itself.
 
-        Raises SystemFault when a check could not do its work.
+        Before anybody is blamed, a worktree of an earlier landing is made anew: what its set-up
+        installed may be too old. Raises SystemFault when a check could not do its work.
         """
         if not self._config.checks:
             return None
+        failure = self._check(commit, mark)
+        if failure is not None and not self._is_new:
+            worktree.remove(self._layout.root, self.path)
+            failure = self._check(commit, mark)
+        return failure
+
+    def _check(self, commit: str, mark: str) -> Failure | None:
         self._prepare(commit)
         # The mark of its processes: no landing of another project may have the same mark.
         checker = Checker(
@@ -79,6 +89,7 @@ class Workshop:
         root = self._layout.root
         marker = f"{self.path}.ready"
         if worktree.ensure(root, self.path, commit):
+            self._is_new = True
             files.remove(marker)
         worktree_commands.quit_operations(self.path)
         worktree_commands.detach(self.path, commit)

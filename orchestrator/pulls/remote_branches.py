@@ -34,7 +34,7 @@ def _drop(root: str, remote: str, prs: Iterable[PullRequest]) -> list[str]:
     said: list[str] = []
     for pr in listed:
         ref = f"refs/remotes/{remote}/{pr.branch}"
-        if pr.state != "merged" or pr.branch in in_use or there.get(ref) != pr.head:
+        if pr.state != "merged" or pr.said or pr.branch in in_use or there.get(ref) != pr.head:
             continue
         try:
             refused = remotes.delete(root, remote, pr.branch, pr.head)

@@ -53,7 +53,7 @@ def step(
     known = {key for entry in history for key in _keys(entry)}
     new = [each for each in found if each.key not in known]
     if not new:
-        return None
+        return _unanswered(pr, history)
     text = "\n\n".join(each.text for each in new)[:KEPT]
     fields: dict[str, object] = {"pr": pr.id, "head": pr.head, "facts": [n.key for n in new]}
     limit = config.review.max_rounds
@@ -64,6 +64,21 @@ def step(
         )
         return Step("blocked", "blocked", {**fields, "question": question, "reason": "max_rounds"})
     return Step("incoming", "reopened", {**fields, "feedback": text})
+
+
+def _unanswered(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
+    """Ask a person if the author answered requested changes with no change."""
+    last = history[-1] if history else None
+    if last is None or last.event != "done" or last.fields.get("verdict") != "no_change":
+        return None
+    if pr.verdict != verdicts.CHANGES:
+        return None
+    said = str(last.fields.get("summary") or "no reason given")[: review.QUOTED]
+    question = (
+        f"Changes are requested on pull request {pr.id}, and its author made no change. How should "
+        f"the work continue? The author says: {said}"
+    )
+    return Step("blocked", "blocked", {"pr": pr.id, "question": question, "reason": "max_rounds"})
 
 
 def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:

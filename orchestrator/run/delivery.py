@@ -11,7 +11,7 @@ import os
 import re
 
 from orchestrator.errors import SystemFault
-from orchestrator.git import worktree, worktree_commands
+from orchestrator.git import call, contents, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.model import Outcome, PullRequest
@@ -32,6 +32,11 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     if head is None or branch is None or job.record.commits == 0:
         kept = f"; uncommitted changes are kept under {rescued}" if rescued else ""
         return _failed(outcome, f"no_commits: the branch has no commit{kept}")
+    if job.role.delivers == "pull_request" and _changes_nothing(job, head):
+        return _failed(outcome, "no_commits: the commits of the branch change no file")
+    if (ended := _ended_meanwhile(job)) is not None:
+        # The next tick tells the task; the work stays on its branch.
+        return outcome._replace(verdict="stopped", reason=f"stopped: {ended}")
     if job.record.steps.checked != head:
         failure = run_checks(job, head)
         if failure is not None and failure.was_killed:
@@ -54,6 +59,23 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     pr = _open_pull_request(job, branch, outcome, head)
     _note(job, job.record.steps._replace(pr=pr.id))
     return outcome._replace(pr=pr.id, head=head, branch=branch)
+
+
+def _changes_nothing(job: Job, head: str) -> bool:
+    root, base = job.layout.root, job.record.base_commit
+    start = call.run(root, "merge-base", base, head).out.strip() if base else ""
+    return bool(start) and contents.tree_of(root, start) == contents.tree_of(root, head)
+
+
+def _ended_meanwhile(job: Job) -> str | None:
+    """Return what a person did with the task's pull request during the run, if it is not open."""
+    pr_id = job.task.pr if job.task else None
+    if pr_id is None or job.role.delivers != "pull_request":
+        return None
+    pr = forges.of_project(job.layout, job.config).book.get(pr_id)
+    if pr is None or pr.state == "open" or pr.followed:
+        return None
+    return f"pull request {pr.id} was {pr.state} during the run"
 
 
 def _note(job: Job, steps: Steps) -> None:

@@ -131,7 +131,7 @@ def branches(
             drop, why = False, f"pull request {pr.id} is open"
         elif ref in merged[base]:
             drop, why = True, "it is merged"
-        elif pr is not None and pr.state == "merged" and pr.head == commit:
+        elif pr is not None and pr.state == "merged" and not pr.said and pr.head == commit:
             drop, why = True, f"pull request {pr.id} is merged"
         else:
             drop, why = False, "it has commits that are not in its base"
