@@ -11,7 +11,7 @@ import os
 import re
 
 from orchestrator.errors import SystemFault
-from orchestrator.git import call, contents, worktree, worktree_commands
+from orchestrator.git import worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.model import Outcome, PullRequest
@@ -32,8 +32,6 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     if head is None or branch is None or job.record.commits == 0:
         kept = f"; uncommitted changes are kept under {rescued}" if rescued else ""
         return _failed(outcome, f"no_commits: the branch has no commit{kept}")
-    if job.role.delivers == "pull_request" and _changes_nothing(job, head):
-        return _failed(outcome, "no_commits: the commits of the branch change no file")
     if (ended := _ended_meanwhile(job)) is not None:
         # The next tick tells the task; the work stays on its branch.
         return outcome._replace(verdict="stopped", reason=f"stopped: {ended}")
@@ -59,12 +57,6 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     pr = _open_pull_request(job, branch, outcome, head)
     _note(job, job.record.steps._replace(pr=pr.id))
     return outcome._replace(pr=pr.id, head=head, branch=branch)
-
-
-def _changes_nothing(job: Job, head: str) -> bool:
-    root, base = job.layout.root, job.record.base_commit
-    start = call.run(root, "merge-base", base, head).out.strip() if base else ""
-    return bool(start) and contents.tree_of(root, start) == contents.tree_of(root, head)
 
 
 def _ended_meanwhile(job: Job) -> str | None:
