@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import test_landing
 from conftest import git as sh
 from store_contract import entry
-from test_landing import NOW, World, alone, world  # noqa: F401  (fixtures)
+from test_landing import NOW, World
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
@@ -15,6 +16,7 @@ from orchestrator.model import Agent, Entry, Feedback, Given, PullRequest, Role,
 from orchestrator.pulls import rework, states
 from orchestrator.pulls.local import Local
 
+world = test_landing.world
 PR = PullRequest("7", "T1", "agent/T1", "main", "a" * 40, "Fix it", "open")
 TASK = Task("T1", "Fix it", "implement", "done", "")
 DONE = Entry("2026-01-01T00:00:00Z", "done", {"run": "R1", "pr": "7", "head": "a" * 40})
@@ -115,7 +117,7 @@ def test_a_closed_pull_request_cancels_once() -> None:
 # --- acting ------------------------------------------------------------------------------------
 
 
-def follow(world: World, *, reviewer: bool = False) -> list[tuple[str, str, str]]:  # noqa: F811
+def follow(world: World, *, reviewer: bool = False) -> list[tuple[str, str, str]]:
     roles = {
         "implementer": Role("implementer", "implement", "pull_request", (), (), (), ""),
         "reviewer": Role("reviewer", "review", "verdict", (), (), (), ""),
@@ -128,7 +130,7 @@ def follow(world: World, *, reviewer: bool = False) -> list[tuple[str, str, str]
 
 
 def test_a_conflict_of_approved_work_goes_back_with_the_files_once(
-    world: World,  # noqa: F811
+    world: World,
 ) -> None:
     world.deliver("T1", {"README.md": "one\n"})
     assert follow(world) == []
@@ -141,7 +143,7 @@ def test_a_conflict_of_approved_work_goes_back_with_the_files_once(
 
 
 def test_details_are_asked_for_after_a_change_and_again_after_a_fault(
-    world: World,  # noqa: F811
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"}, approved=False)
@@ -166,7 +168,7 @@ def test_details_are_asked_for_after_a_change_and_again_after_a_fault(
     assert len(asked) == 3
 
 
-def test_a_deleted_branch_cancels_the_task_and_a_retry_stays(world: World) -> None:  # noqa: F811
+def test_a_deleted_branch_cancels_the_task_and_a_retry_stays(world: World) -> None:
     world.deliver("T1", {"a.txt": "a\n"})
     assert world.remote
     sh(world.remote, "update-ref", "-d", "refs/heads/agent/T1")
@@ -178,7 +180,7 @@ def test_a_deleted_branch_cancels_the_task_and_a_retry_stays(world: World) -> No
 
 
 def test_a_head_that_a_person_pushed_gets_a_review_of_its_own_once(
-    world: World,  # noqa: F811
+    world: World,
 ) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     assert follow(world, reviewer=True) == []
@@ -190,7 +192,7 @@ def test_a_head_that_a_person_pushed_gets_a_review_of_its_own_once(
     assert (task.reviews, task.pr, task.head) == ("T1", pr.id, head)
 
 
-def test_an_update_from_the_base_keeps_the_approval(world: World) -> None:  # noqa: F811
+def test_an_update_from_the_base_keeps_the_approval(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     world.push_to_main({"b.txt": "b\n"})
     sh(world.repo, "fetch", "--quiet", "origin")
@@ -201,7 +203,7 @@ def test_an_update_from_the_base_keeps_the_approval(world: World) -> None:  # no
     assert world.land()[0].startswith("merged")
 
 
-def test_an_update_that_hides_a_change_voids_the_approval(world: World) -> None:  # noqa: F811
+def test_an_update_that_hides_a_change_voids_the_approval(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     world.push_to_main({"b.txt": "b\n"})
     sh(world.repo, "fetch", "--quiet", "origin")
@@ -212,7 +214,7 @@ def test_an_update_that_hides_a_change_voids_the_approval(world: World) -> None:
 
 
 def merge_into_branch(
-    world: World,  # noqa: F811
+    world: World,
     other: str,
     hidden: dict[str, str] | None = None,
 ) -> None:
@@ -227,7 +229,7 @@ def merge_into_branch(
     sh(world.repo, "worktree", "remove", "--force", str(path))
 
 
-def test_a_persons_objection_stands_until_it_is_settled(world: World) -> None:  # noqa: F811
+def test_a_persons_objection_stands_until_it_is_settled(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     person = Given("ada", "person", "changes_requested", pr.head, "No.", "2027-01-15T08:00:00Z")
     with world.forge.book.locked():
