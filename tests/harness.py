@@ -175,6 +175,18 @@ class World:
     def agent(name: str, role: str = "implementer", **more: Any) -> dict[str, Any]:
         return {"name": name, "role": role, "interval_seconds": 0.1, **more}
 
+    def on_github(self, **state: Any) -> Path:
+        """Put the stand-in for GitHub into the place of the remote; return its state file."""
+        url, path = "https://github.com/owner/repo.git", self.folder / "github.json"
+        path.write_text(json.dumps({"remote": str(self.remote), "prs": [], **state}))
+        self.environment["FAKE_GH_STATE"] = str(path)
+        gh = self.bin / "gh"
+        gh.write_text(f'#!/bin/sh\nexec python3 -S {TESTS / "fake_gh.py"} "$@"\n')
+        gh.chmod(0o755)
+        self.git("remote", "set-url", "origin", url)
+        self.git("config", f"url.{self.remote}.insteadOf", url)
+        return path
+
     # --- git ---
 
     def git(self, *arguments: str, cwd: Path | None = None, good: bool = True) -> str:

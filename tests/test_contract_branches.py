@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import harness
 import pytest
-from harness import TESTS, World, wait_until
+from harness import World, wait_until
 
 world = harness.world
 
 RESCUE = "refs/orchestrator/rescue/"
-URL = "https://github.com/owner/repo.git"
 WORK = {"steps": [["work"]]}
-
-
-def on_github(world: World) -> None:
-    """Put a GitHub into the place of the project's remote."""
-    state = world.folder / "github.json"
-    state.write_text(json.dumps({"remote": str(world.remote), "prs": []}))
-    world.environment["FAKE_GH_STATE"] = str(state)
-    gh = world.bin / "gh"
-    gh.write_text(f'#!/bin/sh\nexec python3 -S {TESTS / "fake_gh.py"} "$@"\n')
-    gh.chmod(0o755)
-    world.git("remote", "set-url", "origin", URL)
-    world.git("config", f"url.{world.remote}.insteadOf", URL)
 
 
 @pytest.fixture(params=["local", "github"])
 def forge(request: pytest.FixtureRequest, world: World) -> str:
     world.create(forge=request.param)
     if request.param == "github":
-        on_github(world)
+        world.on_github()
     return str(request.param)
 
 

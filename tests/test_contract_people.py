@@ -7,7 +7,7 @@ from typing import Any
 
 import harness
 import pytest
-from harness import TESTS, World, wait_until
+from harness import World, wait_until
 
 world = harness.world
 
@@ -19,17 +19,8 @@ def create(world: World, forge: str, **more: Any) -> None:
     agents = [world.agent("impl-1"), world.agent("rev-1", "reviewer")]
     world.create()
     world.configure(**{"agents": agents, "forge": forge, **more})
-    if forge == "local":
-        return
-    state = world.folder / "github.json"
-    state.write_text(json.dumps({"remote": str(world.remote), "prs": []}))
-    world.environment["FAKE_GH_STATE"] = str(state)
-    gh = world.bin / "gh"
-    gh.write_text(f'#!/bin/sh\nexec python3 -S {TESTS / "fake_gh.py"} "$@"\n')
-    gh.chmod(0o755)
-    url = "https://github.com/owner/repo.git"
-    world.git("remote", "set-url", "origin", url)
-    world.git("config", f"url.{world.remote}.insteadOf", url)
+    if forge == "github":
+        world.on_github()
 
 
 def verdict(world: World) -> str | None:

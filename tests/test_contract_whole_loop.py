@@ -17,7 +17,7 @@ from typing import Any
 import harness
 import psutil
 import pytest
-from harness import TESTS, World
+from harness import World
 
 world = harness.world
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -214,7 +214,6 @@ def test_kills_at_random_moments_change_nothing_of_it(world: World) -> None:
 @pytest.mark.parametrize("methods", ["merge", "squash"])
 def test_the_same_on_github(world: World, methods: str) -> None:
     story(world, forge="github")
-    state = world.folder / "github.json"
     stranger = {
         "number": 1,
         "headRefName": "agent/first-do-first",
@@ -229,16 +228,7 @@ def test_the_same_on_github(world: World, methods: str) -> None:
         "isCrossRepository": True,
         "headRepositoryOwner": {"login": "stranger"},
     }
-    state.write_text(
-        json.dumps({"remote": str(world.remote), "prs": [stranger], "methods": [methods]})
-    )
-    world.environment["FAKE_GH_STATE"] = str(state)
-    gh = world.bin / "gh"
-    gh.write_text(f'#!/bin/sh\nexec python3 -S {TESTS / "fake_gh.py"} "$@"\n')
-    gh.chmod(0o755)
-    url = "https://github.com/owner/repo.git"
-    world.git("remote", "set-url", "origin", url)
-    world.git("config", f"url.{world.remote}.insteadOf", url)
+    state = world.on_github(prs=[stranger], methods=[methods])
     play(world)
     assert [pr["id"] for pr in world.prs() if pr["id"] == "1"] == []
     assert json.loads(state.read_text())["prs"][0]["state"] == "OPEN"
