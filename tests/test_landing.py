@@ -18,7 +18,7 @@ from orchestrator.git import repository, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Config, Given, Hooks, PullRequest, Retention, Review, Task
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import landing, merging, remote_branches, review, states
+from orchestrator.pulls import landing, landing_queue, merging, remote_branches, review, states
 from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import history
@@ -436,7 +436,7 @@ def test_dependencies_land_first_then_priority_and_age_decide(world: World) -> N
         PullRequest(str(n), task.id, f"agent/{task.id}", "main", "a" * 40, "T", "open")
         for n, task in tasks.items()
     ]
-    found = landing.in_order(prs, {str(n): task for n, task in tasks.items()})
+    found = landing_queue.in_order(prs, {str(n): task for n, task in tasks.items()})
     assert [pr.task for pr in found] == ["B", "C", "D", "A"]
 
 

@@ -16,7 +16,7 @@ from test_landing import World as Landing
 from orchestrator.git import overlap
 from orchestrator.git.overlap import Changes
 from orchestrator.model import Config, Role
-from orchestrator.pulls import landing, states
+from orchestrator.pulls import landing_queue, states
 from orchestrator.pulls.overlap import Radar
 
 ROLES = {
@@ -340,7 +340,9 @@ def test_of_two_overlapping_pull_requests_the_smaller_lands_first(works: Works, 
     works.change("C", 9)
     config = works.config._replace(overlap=mode)
     known = states.known(works.layout, config) or []
-    found = [pr for pr in landing.candidates(works.layout, config, known, 0.0) if pr.task != "C"]
+    found = [
+        pr for pr in landing_queue.candidates(works.layout, config, known, 0.0) if pr.task != "C"
+    ]
     assert [pr.task for pr in found] == (["B", "A"] if mode == "hold" else ["A", "B"])
 
 

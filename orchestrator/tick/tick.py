@@ -219,9 +219,9 @@ def _land(
     # Without a remote only a person merges: the base branch exists only in a person's checkout.
     if loaded.config.paused or base_branch.remote_of(layout, loaded.config) is None:
         return
-    from orchestrator.pulls import landing
+    from orchestrator.pulls import landing, landing_queue
 
-    due = landing.candidates(layout, loaded.config, approved, now)
+    due = landing_queue.candidates(layout, loaded.config, approved, now)
     if not due or locks.is_locked(landing.lock_path(layout)):
         return
     log = os.path.join(layout.cache, "landing.out")

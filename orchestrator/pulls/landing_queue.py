@@ -1,0 +1,119 @@
+"""The queue of landings: which approved pull requests a landing tries now, in which order.
+
+It also keeps what earlier landings found out, so that no check runs twice on the same commits.
+"""
+
+# No `from __future__ import annotations`: `records.build` reads the types of the fields.
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.layout import Layout
+from orchestrator.model import Config, Entry, PullRequest, Task, task_order
+from orchestrator.pulls import cuts, overlap, states, verdicts
+from orchestrator.pulls.verdicts import SCHEDULER
+from orchestrator.system import files, records
+from orchestrator.tasks import stores
+
+
+class Refused(NamedTuple):
+    """A merge that could not land: its head, and when it is tried again (epoch seconds)."""
+
+    head: str
+    tries: int
+    until: float
+    message: str
+
+
+class Memory(NamedTuple):
+    """What landings found out, so that no check runs twice on the same commits."""
+
+    #: "BASE HEAD METHOD": the merge of the two, which passed its checks.
+    passed: Mapping[str, str] = {}
+    #: Commits of base branches on which the checks pass.
+    green: tuple[str, ...] = ()
+    #: A commit of a base branch on which the checks fail, and what they said.
+    red: str | None = None
+    said: str = ""
+    #: By the id of the pull request.
+    refused: Mapping[str, Refused] = {}
+
+
+def memory_path(layout: Layout) -> str:
+    return os.path.join(layout.cache, "landing.json")
+
+
+def remembered(layout: Layout) -> Memory:
+    return records.build(Memory, files.read_json(memory_path(layout)) or {}) or Memory()
+
+
+def candidates(
+    layout: Layout, config: Config, prs: Iterable[PullRequest], now: float
+) -> list[PullRequest]:
+    """Return the approved pull requests that a landing would try now, in their order (9.4).
+
+    A dependency goes first, then the priority and the age of the tasks decide. A pull request
+    waits until those of its dependencies have landed, and a merge that was refused for its next
+    try. With `overlap: hold`, the smaller of two that change the same lines goes first.
+    """
+    refused = remembered(layout).refused
+    approved = [pr for pr in prs if pr.state == "open" and pr.verdict == "approved"]
+    due = [
+        pr
+        for pr in approved
+        if not pr.queued and (pr.id not in refused or _is_due(refused[pr.id], config, now))
+    ]
+    store = stores.of_project(layout)
+    tasks: dict[str, Task] = {}
+    for pr in [*due]:
+        try:
+            task = tasks[pr.id] = store.find(pr.task or "")
+            if task.state != "done" and _is_reworked(pr, store.read(task).history):
+                due.remove(pr)
+        except OrchestratorError:
+            continue
+    known = []
+    if any(task.depends_on for task in tasks.values()):
+        known = states.known(layout, config) or []
+    free = [pr for pr in due if pr.id not in tasks or not cuts.below(store, tasks[pr.id], known)]
+    order = in_order(free, tasks)
+    if config.overlap == "hold" and len(order) > 1:
+        found = overlap.Radar(layout, config).overlaps(order, running=False)
+        order = overlap.smaller_first(order, found)
+    return order
+
+
+def _is_reworked(pr: PullRequest, history: Sequence[Entry]) -> bool:
+    """Whether the task was sent back after the newest approval of its pull request.
+
+    A person's approval outranks the scheduler's word that the head conflicts, but landing the same
+    head again would only conflict again.
+    """
+    given = [*verdicts.given(history), *pr.reviews]
+    approved = max((g.at or "" for g in given if g.verdict == verdicts.APPROVED), default="")
+    back = [e for e in history if e.event in ("reopened", "blocked")]
+    back += [e for e in history if e.fields.get("reviewer") == SCHEDULER]
+    return approved <= max((entry.at for entry in back), default="")
+
+
+def _is_due(refused: Refused, config: Config, now: float) -> bool:
+    # A time that is farther away than the longest delay was recorded by a clock that was ahead.
+    return not now < refused.until <= now + config.retry.max_backoff_seconds
+
+
+def in_order(prs: list[PullRequest], tasks: Mapping[str, Task]) -> list[PullRequest]:
+    """Sort pull requests: dependencies first, then priority, then age. `tasks` is by their ids."""
+    by_task = {task.id: task for task in tasks.values()}
+
+    def depth(task: Task, above: frozenset[str] = frozenset()) -> int:
+        below = [by_task[other] for other in task.depends_on if other in by_task]
+        above = above | {task.id}
+        return max((1 + depth(each, above) for each in below if each.id not in above), default=0)
+
+    def key(pr: PullRequest) -> tuple[int, tuple[int, float, str]]:
+        task = tasks.get(pr.id)
+        return (depth(task), task_order(task)) if task else (0, (99, float(pr.id), pr.id))
+
+    return sorted(prs, key=key)
