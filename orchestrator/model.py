@@ -97,9 +97,20 @@ class Review(NamedTuple):
 class Hooks(NamedTuple):
     """The user's own commands around a worktree's life; run through a shell, in the worktree."""
 
+    #: Runs in a new worktree.
     after_create: str | None = None
+    #: Runs before each run.
+    before_run: str | None = None
     before_remove: str | None = None
     timeout_seconds: float = 60
+
+
+class Setup(NamedTuple):
+    """How a worktree is prepared: for example `npm ci`, again when `package-lock.json` changed."""
+
+    command: str | None = None
+    #: Files of the repository, as paths from its top.
+    when_changed: tuple[str, ...] = ()
 
 
 class Retention(NamedTuple):
@@ -191,6 +202,7 @@ class Config(NamedTuple):
     #: The remote that branches are pushed to; None is `remote`, with its `pushurl`.
     push_remote: str | None = None
     hooks: Hooks = Hooks()
+    setup: Setup = Setup()
     #: When a DEPENDS_ON entry is met: "merged" or "delivered".
     dependencies: str = "merged"
     #: What happens when works change the same lines: "off", "warn" or "hold".

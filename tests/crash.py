@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import PATIENCE, TESTS, World, wait_until
+from harness import PATIENCE, TESTS, World, append, wait_until
 from killpoints import WIDTH
 from test_contract_human import make_a_mess, of_the_human
 
@@ -444,6 +444,19 @@ def _check_github(world: World) -> None:
     assert len(world.places()["done"]) == 2
 
 
+def _begin_set_up(world: World) -> None:
+    """Each command of the set-up leaves a file that git ignores; a landing is set up, too."""
+    _begin_landing(world)
+    append(world.root / ".git" / "info" / "exclude", "created\ninstalled\n")
+    config = json.loads((world.home_folder / "agents.yaml").read_text())
+    config |= {
+        "checks": ["cmp README.md installed && cmp README.md created"],
+        "hooks": {"after_create": "cp README.md created", "before_run": "test -e installed"},
+        "setup": {"command": "cp README.md installed", "when_changed": ["README.md"]},
+    }
+    world.configure(**config)
+
+
 SCENARIOS = {
     each.name: each
     for each in (
@@ -451,6 +464,7 @@ SCENARIOS = {
         Scenario("failing-check", _begin_failing_check, _check_failing_check, 2, _WHOLE_RUN),
         Scenario("leftovers", _begin_leftovers, _check_leftovers, 2, _WHOLE_RUN),
         Scenario("landing", _begin_landing, _check_landing, 2, ("landing", "after-run")),
+        Scenario("set-up", _begin_set_up, _check_landing, 2, ("prepare", "conclude", "landing")),
         Scenario("github", _begin_github, _check_github, 2, ("conclude", "after-run")),
     )
 }

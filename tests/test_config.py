@@ -34,6 +34,7 @@ from orchestrator.model import (
     Retry,
     Review,
     Role,
+    Setup,
     Split,
 )
 from orchestrator.plan.due import next_due
@@ -57,7 +58,13 @@ MEANT = Config(
     remote="upstream",
     push_remote="mine",
     branch_prefix="bot/",
-    hooks=Hooks(after_create="npm ci", before_remove="npm stop", timeout_seconds=30),
+    hooks=Hooks(
+        after_create="npm ci",
+        before_run="npm start",
+        before_remove="npm stop",
+        timeout_seconds=30,
+    ),
+    setup=Setup(command="npm ci", when_changed=("package-lock.json", "packages/a/package.json")),
     environment_allow=("NPM_TOKEN",),
     retention=Retention(runs=7, days=2.5, events_mb=1, remote_branches="keep"),
     notify=Notify(command=("notify-send", "-a", "x"), on=("question",), report="08:00"),
@@ -288,6 +295,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_lines() -> None:
     ]
 
 
+INSIDE = "expected the path of a file of the repository, found"
 WHOLE_0, WHOLE_1 = "a whole number of at least 0", "a whole number of at least 1"
 SECONDS = "a number above 0 and at most 31622400"
 FORGE_WORDS = " or ".join((", ".join(("auto", *FORGES[:-1])), FORGES[-1]))
@@ -375,6 +383,9 @@ WRONG_VALUES = [
     ("check_timeout_seconds: 0", f"check_timeout_seconds: expected {SECONDS}, found 0"),
     ("check_timeout_seconds: 9e9", f"check_timeout_seconds: expected {SECONDS}, found '9e9'"),
     ("hooks: {after_create: ' '}", "hooks.after_create: expected text, found ' '"),
+    ("setup: {when_changed: [a, b/../../x]}", f"setup.when_changed[1]: {INSIDE} 'b/../../x'"),
+    ("setup: {when_changed: [/etc/x]}", f"setup.when_changed[0]: {INSIDE} '/etc/x'"),
+    ("setup: {when_changed: null}", "setup.when_changed: expected a list of files, found null"),
     ("hooks: {timeout_seconds: -1}", f"hooks.timeout_seconds: expected {SECONDS}, found -1"),
     ("? [a]\n: b", "expected text as a key, found a list"),
     ("paused: true\npaused: true", "paused: duplicate of line 1"),

@@ -107,6 +107,8 @@ class RunRecord(NamedTuple):
     #: The conversation to resume, and its cost before this run (a conversation's cost adds up).
     resume: str | None = None
     resume_cost_usd: float = 0.0
+    #: Whether the run is to start in a new worktree.
+    fresh: bool = False
     #: Work of an earlier run, or of this one, that is not delivered yet.
     undelivered: Undelivered | None = None
     #: The project was moved to another folder during the run.
@@ -128,6 +130,8 @@ class RunRecord(NamedTuple):
     there: str | None = None
     #: The ref that keeps the branch's own commits, if it was moved to commits that others pushed.
     replaced: str | None = None
+    #: Why the worktree is not set up, if the branch is the reason.
+    not_set_up: str | None = None
     #: Whether git knows the user's name.
     identity: bool = False
     #: The pull request under review.

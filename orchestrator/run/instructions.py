@@ -58,6 +58,7 @@ def _facts(job: Job) -> Facts:
         confined=job.is_confined,
         writes=bool({*client.writing_tools} & {*job.role.tools}),
         report=client.report,
+        not_set_up=record.not_set_up,
         parts=listed,
         may_add=may_add,
     )

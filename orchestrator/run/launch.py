@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from orchestrator.client import registry
 from orchestrator.client.protocol import Assignment, Client, Confinement, command
 from orchestrator.git import call, repository
-from orchestrator.guard import client_environment, secret_names
+from orchestrator.guard import client_environment, secret_names, user_commands
 from orchestrator.layout import Layout, resources
-from orchestrator.model import ports
 from orchestrator.project import mark, run_record
 from orchestrator.project.run_record import ClientProcess
 from orchestrator.pulls import forges
@@ -87,10 +86,8 @@ def _environment(job: Job, ignored: Sequence[str]) -> dict[str, str]:
         "ORCHESTRATOR_ROLE": job.agent.role,
         "ORCHESTRATOR_RUN_ID": record.id,
         "ORCHESTRATOR_TASK_ID": record.task or "",
-        "ORCHESTRATOR_PROJECT": job.layout.root,
-        "ORCHESTRATOR_WORKTREE": job.path,
         "PATH": os.pathsep.join((_own_command(job.layout), os.environ.get("PATH", os.defpath))),
-        **{name: str(port) for name, port in ports(job.config, job.agent).items()},
+        **user_commands.place(job.config, job.agent, job.layout),
         **client_environment.as_git_config(_agents_git(job, ignored)),
     }
     if not record.identity:

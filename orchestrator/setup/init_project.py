@@ -18,7 +18,7 @@ from orchestrator.layout import Layout, resources
 from orchestrator.model import iso
 from orchestrator.project import mark
 from orchestrator.pulls import forges
-from orchestrator.setup import probes, skills, user_files
+from orchestrator.setup import probes, skills, user_files, walkers
 from orchestrator.system import files
 from orchestrator.tasks import stores
 
@@ -122,4 +122,5 @@ def _warnings(layout: Layout) -> list[str]:
     found = [f"{e.message}; {e.hint}" for e in looked if isinstance(e, Finding)]
     if remotes.url(layout.root, config.remote) is None:
         found.append(f"there is no remote {config.remote!r}: branches stay in this repository")
-    return found
+    walked = walkers.look(layout.root)
+    return found + [f"{e.message}; {e.hint}" for e in walked if e.level == "warn"]

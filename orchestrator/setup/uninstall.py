@@ -76,12 +76,10 @@ def _take_agents(layout: Layout, change: Change) -> None:
         path = layout.worktree(name)
         if worktree_commands.is_worktree(path):
             try:
-                gone = clean.drop_worktree(layout, path, config)
-            except OrchestratorError as error:
-                change.warnings.append(f"{path} remains: {error.message}")
-                continue
-            if not gone:
-                change.warnings.append(f"{path} remains: hooks.before_remove failed")
+                clean.drop_worktree(layout, name, config)
+            except (OrchestratorError, locks.LockHeld) as error:
+                why = error.message if isinstance(error, OrchestratorError) else "it is in use"
+                change.warnings.append(f"{path} remains: {why}")
                 continue
             change.written.append(f"the worktree of {name}")
         kept = set()

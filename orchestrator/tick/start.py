@@ -23,10 +23,14 @@ from orchestrator.tasks.store import Store
 class Starter:
     """Starts one tick's runs in one project."""
 
-    def __init__(self, layout: Layout, settings: Settings, now: float) -> None:
+    def __init__(
+        self, layout: Layout, settings: Settings, now: float, *, fresh: bool = False
+    ) -> None:
         self.layout = layout
         self.settings = settings
         self.now = now
+        #: Whether the runs start in new worktrees.
+        self.fresh = fresh
         self.store = stores.of_project(layout)
         #: The commits that the branches of waiting tasks are cut from, where that is not the base.
         self.cuts: Mapping[str, str] = {}
@@ -103,6 +107,7 @@ class Starter:
             title=task.title if task else None,
             resume=task.session if task else None,
             resume_cost_usd=cost if isinstance(cost, int | float) else 0.0,
+            fresh=self.fresh,
             undelivered=self._undelivered(last),
         )
 
