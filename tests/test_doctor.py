@@ -89,7 +89,20 @@ def test_the_json_is_a_list_of_findings(healthy: Layout, cli: Cli) -> None:
         *("python", "git", "trust", "git_identity", "client", "sign_in", "forge", "remote"),
         *("not_initialised", "config_error", "permissions", "disk", "tick_stale", "locks"),
         *("task_malformed", "clock", "leftovers", "tracked_state"),
+        "worktrees_walked",
     }
+
+
+def test_a_setup_that_cannot_notice_changes_is_found(healthy: Layout) -> None:
+    config = Path(healthy.config)
+    text = config.read_text()
+    config.write_text(f"setup: {{command: npm ci, when_changed: [README.md, lock.jsno]}}\n{text}")
+    assert "names lock.jsno" in one(healthy, "setup_file_missing").message
+    config.write_text(f"setup: {{when_changed: [README.md]}}\n{text}")
+    assert "no effect" in one(healthy, "setup_missing").message
+    assert "setup_file_missing" not in findings(healthy)
+    Path(healthy.root, "biome.json").write_text("{}")
+    assert one(healthy, "worktrees_walked").level == "warn"
 
 
 def test_whatever_is_wrong_the_exit_code_is_0_and_every_fault_has_a_hint(

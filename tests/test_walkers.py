@@ -27,6 +27,7 @@ def named(texts: dict[str, str]) -> list[str]:
         (package(name="x"), []),
         (package(devDependencies={"jest": "^29", "vitest": "^3"}), ["jest", "vitest"]),
         (package(jest={}), ["jest"]),
+        (package(jest={"testPathIgnorePatterns": ["/\\.orchestrator/"]}), ["jest"]),
         ({"jest.config.ts": "export default {}"}, ["jest"]),
         ({"vite.config.ts": "defineConfig({})", **package(dependencies={"vite": "7"})}, []),
         ({"vite.config.ts": "defineConfig({test: {globals: true}})"}, ["vitest"]),
@@ -52,6 +53,7 @@ def test_a_tool_that_is_used_without_an_ignore_line_is_named(
     "texts",
     [
         package(jest={"modulePathIgnorePatterns": ["<rootDir>/.orchestrator/"]}),
+        package(jest={"modulePathIgnorePatterns": ["<rootDir>/\\.orchestrator/"]}),
         package(jest={"roots": ["<rootDir>/src"]}),
         {
             **package(devDependencies={"vitest": "3"}),

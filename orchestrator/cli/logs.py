@@ -14,7 +14,7 @@ from orchestrator.cli.find_run import Run
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Line
-from orchestrator.project import run_record, worktree_setup
+from orchestrator.project import run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files
 
@@ -22,7 +22,7 @@ from orchestrator.system import files
 POLL_SECONDS = 0.2
 #: Bytes and lines of a log's end that are shown.
 TAIL_BYTES, TAIL_LINES = 16_384, 40
-CHECKS_LOG, SETUP_LOG = "checks.log", worktree_setup.LOG
+CHECKS_LOG = "checks.log"
 
 
 @command(
@@ -117,7 +117,7 @@ def _show(run: Run, events: Iterable[Line]) -> None:
     task, title = (record.task, record.title) if record else (None, None)
     title = f": {title}" if title else ""
     output.out(f"run {run.id} of {run.agent}, task {task or 'none'}{title}")
-    _show_end(run, SETUP_LOG)
+    _show_end(run, run_record.SETUP_LOG)
     for event in events:
         clock = event.at[11:19] if event.at and len(event.at) >= 19 else ""
         text = event.text.replace("\n", "\n" + " " * 17)

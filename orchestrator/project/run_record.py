@@ -23,6 +23,8 @@ STREAM = "stream.jsonl"
 PACKED_STREAM = "stream.jsonl.gz"
 STDERR = "stderr.log"
 SUPERVISOR_LOG = "supervisor.log"
+#: The output of the worktree's set-up.
+SETUP_LOG = "setup.log"
 #: How the client is started: `run/journal.py`.
 LAUNCH = "launch.json"
 #: A person's request to end the run, with the reason; it outlives a supervisor that is killed.

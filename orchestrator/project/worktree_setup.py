@@ -7,7 +7,6 @@ complete is in the worktree's own git folder, so it goes with the worktree, whoe
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
-import hashlib
 import os
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -21,8 +20,6 @@ from orchestrator.system import files, process, records
 
 #: The record's name in the worktree's own git folder.
 RECORD = "orchestrator-set-up.json"
-#: The log's name in the folder of a run.
-LOG = "setup.log"
 #: Characters of a failed command's output in a problem.
 OUTPUT_KEPT = 300
 
@@ -163,6 +160,8 @@ def _read(path: str) -> Complete:
 
 def _digest(path: str) -> str:
     """Return the digest of a file's content; empty for what is not a file."""
+    import hashlib
+
     try:
         return hashlib.sha256(files.read_regular(path)).hexdigest()
     except OSError:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from orchestrator.git import repository, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
-from orchestrator.project import run_record, worktree_setup
+from orchestrator.project import run_record
 from orchestrator.project.worktree_setup import SetUpFailed, Site
 from orchestrator.run.job import Job
 
@@ -32,7 +32,7 @@ def checker(job: Job, path: str, log: str) -> Checker:
 
 def site(job: Job) -> Site:
     """Return the run's worktree as a place to set up."""
-    log = checker(job, job.path, worktree_setup.LOG)
+    log = checker(job, job.path, run_record.SETUP_LOG)
     return Site(job.layout.root, job.path, job.config, log, job.record.base_commit)
 
 
@@ -90,5 +90,5 @@ def on_base(job: Job, otherwise: str) -> Iterator[Site]:
     root, path = job.layout.root, os.path.join(job.layout.cache, f"base-{job.record.id}")
     with worktree.throw_away(root, path, job.record.base_commit or otherwise):
         worktree.bring_included(root, path)
-        log = checker(job, path, worktree_setup.LOG)
+        log = checker(job, path, run_record.SETUP_LOG)
         yield Site(root, path, job.config, log, job.record.base_commit)

@@ -6,6 +6,7 @@ also if the check finds no problem.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.client import registry
@@ -101,6 +102,13 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
     if loaded.config.paused:
         resume = "to start it: orchestrator agent resume --all"
         yield warn("system_paused", "all agents are paused", resume)
+    setup = loaded.config.setup
+    for name in setup.when_changed:
+        if not os.path.isfile(os.path.join(subject.layout.root, name)):
+            known = f"setup.when_changed names {name}, which is not a file of your checkout"
+            yield warn("setup_file_missing", known, "correct the path in agents.yaml")
+    if setup.when_changed and not setup.command:
+        yield warn("setup_missing", "setup.when_changed has no effect", "set setup.command")
     if not loaded.config.agents:
         add = "orchestrator agent add impl-agent-1 --role implementer"
         yield warn("no_agents", "no agent is configured, so no agent runs", add)

@@ -22,8 +22,6 @@ CODE = "worktrees_walked"
 #: Bytes of a configuration file that are read.
 MOST_READ = 1 << 20
 PACKAGE = "package.json"
-#: One of these in a tool's configuration: the user knows of the folder, or the tool asks git.
-_KNOWN = r"\.orchestrator\b"
 
 
 class Tool(NamedTuple):
@@ -42,6 +40,8 @@ class Tool(NamedTuple):
     key: str = ""
     #: Other words in the configuration that keep the tool out, or limit where it looks.
     also: str = r"(?!)"
+    #: How the configuration names the folder.
+    folder: str = r"\.orchestrator\b"
 
 
 TOOLS = (
@@ -52,6 +52,8 @@ TOOLS = (
         is_package=True,
         key="jest",
         also=r"\broots\b",
+        # Without the anchor, it would hide the agents' tests from the agents.
+        folder=r"<rootDir>/\\*\.orchestrator\b",
     ),
     Tool(
         "vitest",
@@ -115,7 +117,7 @@ def walking(texts: Mapping[str, str]) -> Iterator[Finding]:
         if tool.key in package:
             own.append(json.dumps(package[tool.key]))
         is_used = bool(own) or (tool.is_package and tool.name in dependencies)
-        if is_used and not any(re.search(f"{_KNOWN}|{tool.also}", text) for text in own):
+        if is_used and not any(re.search(f"{tool.folder}|{tool.also}", text) for text in own):
             message = f"{tool.name} walks into the agents' worktrees below .orchestrator/"
             yield warn(CODE, message, f"add to the configuration of {tool.name}: {tool.line}")
 
