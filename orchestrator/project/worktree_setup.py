@@ -128,13 +128,10 @@ def take_down(
 ) -> worktree.Preserved:
     """Remove a worktree, with `hooks.before_remove` first; return what is kept of its content.
 
-    The hook does not run where `hooks.after_create` is known to be incomplete. `rescue` is as in
-    `Site.provide`. Raises SystemFault if the hook fails: then the worktree stays.
+    The hook does not run where `hooks.after_create` never succeeded: there is nothing to undo.
+    `rescue` is as in `Site.provide`. Raises SystemFault if the hook fails: then the worktree stays.
     """
-    record = _record_path(path)
-    is_half_made = record is not None and os.path.exists(record)
-    is_half_made = is_half_made and _read(path).after_create is None
-    if not (is_half_made and config.hooks.after_create):
+    if not config.hooks.after_create or _read(path).after_create:
         user_commands.run_hook(config, "before_remove", path, variables)
     kept = worktree.Preserved(None, False)
     if rescue is not None:
