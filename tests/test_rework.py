@@ -12,7 +12,7 @@ from test_landing import NOW, World
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.model import Agent, Entry, Feedback, Given, PullRequest, Role, Task
+from orchestrator.model import Agent, Entry, Feedback, Given, PullRequest, Retry, Role, Task
 from orchestrator.pulls import rework, states
 from orchestrator.pulls.local import Local
 
@@ -107,6 +107,21 @@ def test_no_change_after_requested_changes_asks_a_person(
     made = rework.step(PR._replace(verdict=verdict), TASK, (DONE, last), (), World.default_config())
     assert (made and (made.state, made.event)) == expected
     assert made is None or "It is right." in str(made.fields["question"])
+
+
+@pytest.mark.parametrize(
+    ("reviews", "verdict", "asks"), [(1, None, False), (2, None, True), (2, "approved", False)]
+)
+def test_a_branch_that_moves_after_each_review_asks_a_person(
+    reviews: int, verdict: str | None, asks: bool
+) -> None:
+    config = World.default_config()._replace(retry=Retry(max_attempts=2))
+    task = TASK._replace(uncharged={"review": reviews})
+    made = rework.step(PR._replace(verdict=verdict), task, (DONE,), (), config)
+    assert (made is not None) == asks
+    if made is not None:
+        assert made[:2] == ("blocked", "blocked")
+        assert "orchestrator pr approve 7" in str(made.fields["question"])
 
 
 def test_a_closed_pull_request_cancels_once() -> None:

@@ -80,6 +80,12 @@ def settings(cwd: str, *names: str) -> dict[str, list[str]]:
     return found
 
 
+def described(cwd: str, commit: str) -> str | None:
+    """Return a commit's subject and its committer, as others wrote them; None if it is unknown."""
+    done = run(cwd, "log", "-1", "--format=%s, by %cn", commit, "--")
+    return done.out.strip() or None if done.code == 0 else None
+
+
 def is_ancestor(cwd: str, commit: str, of: str) -> bool:
     """Return whether `commit` is reachable from `of` (False if either commit is unknown)."""
     return run(cwd, "merge-base", "--is-ancestor", commit, of).code == 0

@@ -15,6 +15,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
+from orchestrator.plan import repeats
 from orchestrator.pulls import forges, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
@@ -53,7 +54,7 @@ def step(
     known = {key for entry in history for key in _keys(entry)}
     new = [each for each in found if each.key not in known]
     if not new:
-        return _unanswered(pr, history)
+        return _unanswered(pr, history) or _outrun(pr, task, history, config)
     text = "\n\n".join(each.text for each in new)[:KEPT]
     fields: dict[str, object] = {"pr": pr.id, "head": pr.head, "facts": [n.key for n in new]}
     limit = config.review.max_rounds
@@ -79,6 +80,15 @@ def _unanswered(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
         f"the work continue? The author says: {said}"
     )
     return Step("blocked", "blocked", {"pr": pr.id, "question": question, "reason": "max_rounds"})
+
+
+def _outrun(pr: PullRequest, task: Task, history: Sequence[Entry], config: Config) -> Step | None:
+    """Ask a person if somebody pushes after each review: none of them is of the newest commit."""
+    reviews = task.uncharged.get("review", 0)
+    if pr.verdict is not None or reviews < repeats.limit("review", config):
+        return None
+    said = repeats.review_question(pr.id, reviews, pr.head)
+    return Step("blocked", "blocked", {"pr": pr.id, "question": said, "reason": "branch_moved"})
 
 
 def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:
