@@ -102,7 +102,7 @@ def append(data: bytes, entry: Entry) -> bytes:
 # --- the resulting facts ------------------------------------------------------------------------
 
 _FREE = {"claimed_by": None, "not_before": None, "backoff": None, "question": None}
-_AFRESH = {**_FREE, "attempts": 0, "interruptions": 0, "uncharged": {}}
+_AFRESH: dict[str, Any] = {**_FREE, "attempts": 0, "interruptions": 0, "uncharged": {}}
 _ENDED = {**_FREE, "interruptions": 0, "session": None, "session_agent": None}
 #: The values that each event sets, regardless of its fields. Other events are ignored.
 _SETS: dict[str, dict[str, Any]] = {
