@@ -17,7 +17,7 @@ from test_landing import World as Landing
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import contents
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest, Task
+from orchestrator.model import Config, Entry, PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.pulls import cuts, landing
 from orchestrator.tasks import history
@@ -216,6 +216,69 @@ def test_a_dependent_lands_although_its_dependency_was_reworked(world: Delivered
     world.land()
     assert [line[:8] for line in world.land()] == ["merged 2"]
     assert sh(world.repo, "show", f"{world.main()}:a.txt") == "better"
+
+
+def squashing(world: Delivered) -> None:
+    world.config = world.config._replace(review=world.config.review._replace(merge_method="squash"))
+
+
+def test_work_on_the_same_lines_lands_after_its_squashed_dependency(world: Delivered) -> None:
+    squashing(world)
+    world.deliver("A", {"a.txt": "1\n2\n3\n"})
+    middle = world.depend("B", {"a.txt": "1\n2\n3 of B\n"}, "A")
+    last = world.depend("C", {"a.txt": "1 of C\n2\n3 of B\n"}, "B")
+    world.land()
+    world.push_to_main({"elsewhere.txt": "x\n"})
+    world.land()
+    new = world.forge.show(middle.id).head
+    assert new != middle.head
+    parents = sh(world.repo, "log", "-1", "--format=%P", new).split()
+    assert parents[0] == middle.head, "the author's commit was rewritten"
+    assert [line[:8] for line in world.land()] == ["merged 3"]
+    assert [world.forge.show(pr).state for pr in ("1", "2", "3")] == ["merged"] * 3
+    assert sh(world.repo, "show", f"{world.main()}:a.txt") == "1 of C\n2\n3 of B"
+    assert world.has("elsewhere.txt")
+    assert sh(world.remote or world.repo, "rev-list", "--merges", "--count", "main") == "0"
+    assert world.store.read(world.store.find("C")).history[-1].fields["of"] == last.head
+    assert not [e for t in "BC" for e in history_of(world, t) if e.event == "reopened"]
+
+
+def history_of(world: Delivered, name: str) -> Iterator[Entry]:
+    yield from world.store.read(world.store.find(name)).history
+
+
+def test_what_a_rework_removed_does_not_come_back_with_the_dependent(world: Delivered) -> None:
+    squashing(world)
+    first = world.deliver("A", {"a.txt": "a\n", "wrong.txt": "x\n"})
+    world.depend("B", {"b.txt": "b\n"}, "A")
+    gone = world.repo.parent / "gone"
+    sh(world.repo, "worktree", "add", "--quiet", "--detach", str(gone), first.head)
+    sh(gone, "rm", "--quiet", "wrong.txt")
+    sh(gone, "commit", "--quiet", "--message", "Without it")
+    head = sh(gone, "rev-parse", "HEAD")
+    sh(world.repo, "worktree", "remove", "--force", str(gone))
+    sh(world.repo, "push", "--quiet", "origin", f"{head}:refs/heads/{first.branch}")
+    sh(world.repo, "update-ref", f"refs/heads/{first.branch}", head)
+    world.forge.book.write(first._replace(head=head))
+    world.judge("A", "approved", head)
+    world.land()
+    assert [line[:8] for line in world.land()] == ["merged 2"]
+    assert world.has("b.txt")
+    assert not world.has("wrong.txt")
+
+
+def test_a_true_conflict_with_reworked_work_goes_back_to_its_author(world: Delivered) -> None:
+    squashing(world)
+    first = world.deliver("A", {"a.txt": "a\n"})
+    top = world.depend("B", {"a.txt": "a of B\n"}, "A")
+    head = world.branch("A", {"a.txt": "better\n"})
+    world.forge.book.write(first._replace(head=head))
+    world.judge("A", "approved", head)
+    world.land()
+    [said] = world.land()
+    assert said.startswith("sent 2 back: agent/B conflicts with main")
+    assert world.store.find("B").state == "incoming"
+    assert sh(world.remote or world.repo, "rev-parse", top.branch) == top.head
 
 
 def test_a_dependent_of_closed_work_does_not_land_by_itself(world: Delivered) -> None:

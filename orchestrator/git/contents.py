@@ -70,15 +70,47 @@ def stacked(root: str, commits: Iterable[str]) -> str | list[str]:
         tree = merged_tree(root, top, other)
         if tree is None:
             return conflicting(root, top, other)
-        at = ask(root, "log", "-1", "--format=%cI", other)
-        when = {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at, **OUR_NAME}
         said = f"Merge {other[:12]}, which this work depends on"
-        parents = ("-p", top, "-p", other)
-        done = run(root, "commit-tree", tree, *parents, "-m", said, extra=when)
-        if done.code != 0:
-            raise GitError(f"git commit-tree failed: {reason(done.err)}")
-        top = done.out.strip()
+        top = _commit(root, tree, (top, other), said, at=other)
     return top
+
+
+def _commit(root: str, tree: str, parents: Iterable[str], said: str, *, at: str) -> str:
+    """Make a commit that has the time of the commit `at`: made again, it is the same commit."""
+    time = ask(root, "log", "-1", "--format=%cI", at)
+    when = {"GIT_AUTHOR_DATE": time, "GIT_COMMITTER_DATE": time, **OUR_NAME}
+    words = [word for parent in parents for word in ("-p", parent)]
+    done = run(root, "commit-tree", tree, *words, "-m", said, extra=when)
+    if done.code != 0:
+        raise GitError(f"git commit-tree failed: {reason(done.err)}")
+    return done.out.strip()
+
+
+def restacked(
+    root: str, head: str, base: str, cut: str, landed: Iterable[str], said: str
+) -> str | None:
+    """Return the merge of `base` into `head`, whose dependencies landed as other commits.
+
+    `head` was cut from `cut`, which has commits of the dependencies; `landed` are their last heads.
+    After a squash or a rebase the base has their changes, but not their commits: a plain merge
+    would conflict with them, or bring back what a rework removed. Therefore the base is merged as
+    if it had the commits: a commit that no ref keeps has the tree of the base, and also the commits
+    in common as its parents. (`git merge-tree --merge-base` needs git 2.40.)
+
+    None if that conflicts, and if there is nothing to do: the base has the commits, the branch has
+    no commit of its own, or somebody has merged the base into it since it was cut.
+    """
+    fork = repository.merge_base(root, head, base)
+    if fork is None or not repository.is_ancestor(root, fork, cut) or head == cut:
+        return None
+    common = (repository.merge_base(root, head, each) for each in landed)
+    lost = [each for each in common if each and not repository.is_ancestor(root, each, base)]
+    tree = tree_of(root, base)
+    if not lost or tree is None:
+        return None
+    stand_in = _commit(root, tree, (base, *dict.fromkeys(lost)), "Stand-in", at=base)
+    merged = merged_tree(root, head, stand_in)
+    return merged and _commit(root, merged, (head, base), said, at=base)
 
 
 def tree_of(root: str, commit: str) -> str | None:

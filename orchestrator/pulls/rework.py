@@ -16,7 +16,7 @@ from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
 from orchestrator.plan import repeats
-from orchestrator.pulls import forges, review, states, verdicts
+from orchestrator.pulls import cuts, forges, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
 from orchestrator.tasks import stores
@@ -166,12 +166,13 @@ class Follower:
         self._memory = os.path.join(layout.cache, "feedback.json")
         self._known = files.read_json(self._memory) or {}
         self._before = dict(self._known)
+        self._prs: list[PullRequest] = []
         #: Of pull requests whose details the forge did not give.
         self.faults: list[OrchestratorError] = []
 
     def follow(self, prs: Iterable[PullRequest]) -> list[tuple[str, str, str]]:
         """Apply every step; return the task, its new state and the reason of each."""
-        prs = list(prs)
+        prs = self._prs = list(prs)
         told = [
             done
             for pr in prs
@@ -192,7 +193,7 @@ class Follower:
             return None
         found = []
         if task.state == "done" and is_open:
-            found = [*unheard(history), *self._feedback(pr)]
+            found = [*unheard(history), *self._feedback(pr, task)]
         wanted = step(pr, task, history, found, self._settings.config)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
@@ -209,7 +210,7 @@ class Follower:
         with self._forge.book.locked():
             self._forge.book.write(pr._replace(followed=True))
 
-    def _feedback(self, pr: PullRequest) -> list[Feedback]:
+    def _feedback(self, pr: PullRequest, task: Task) -> list[Feedback]:
         found = [
             Feedback(f"review:{given.by}:{given.at}", f"{given.by} requests changes: {given.text}")
             for given in verdicts.objections(pr.reviews)
@@ -221,14 +222,17 @@ class Follower:
             except OrchestratorError as error:  # asked again at the next tick
                 self.faults.append(error)
         if pr.verdict == verdicts.APPROVED:
-            found += self._conflict(pr)
+            found += self._conflict(pr, task)
         return found
 
-    def _conflict(self, pr: PullRequest) -> list[Feedback]:
+    def _conflict(self, pr: PullRequest, task: Task) -> list[Feedback]:
         remote = base_branch.remote_of(self._layout, self._settings.config)
         base = base_branch.branch_commit(self._layout.root, remote, pr.base)
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
+        mine, its = (pr.branch, pr.head), (pr.base, base)
+        if cuts.restacked(self._layout.root, self._store, task, self._prs, mine, its):
+            return []  # the landing brings it up to date
         said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
         key = f"conflict:{pr.head}:{base}"
         return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]

@@ -232,7 +232,7 @@ def next_step(layout: Layout, item: Item) -> str:
 
 def _deciding(word: str) -> bool:
     """Whether an event of a task's history decides if a person is needed."""
-    return word not in ("review", "delivered")
+    return word not in ("review", "delivered", "updated")
 
 
 def _last(store: Store, task_id: str | None, wanted: Callable[[str], bool]) -> Entry | None:
