@@ -349,6 +349,38 @@ def test_work_starts_on_top_of_delivered_work_and_only_its_own_commits_count(
     assert world.git("show", f"{world.remote_sha('main')}:{third}.txt")
 
 
+def test_on_github_work_on_top_of_squashed_work_is_updated_by_landing_and_by_its_next_run(
+    project_world: World,
+) -> None:
+    world = project_world
+    world.create(forge="github", dependencies="delivered")
+    world.on_github(methods=["squash"])
+    first = world.add("First")
+    second = world.add("Second", "implement", "--depends-on", first)
+    third = world.add("Third", "implement", "--depends-on", second)
+    for name in (first, second, third):
+        world.script(name, {"steps": [["write", "shared.txt", f"{name}\n"], ["commit", name]]})
+    world.tick_until_in("done", first, second, third)
+    by_task = {pr["task"]: pr for pr in world.prs()}
+    world.ok("pr", "merge", str(by_task[first]["id"]))
+    world.ok("pr", "merge", str(by_task[second]["id"]))
+    [row] = [pr for pr in world.prs() if pr["task"] == second]
+    assert row["state"] == "merged"
+    assert row["head"] != by_task[second]["head"]
+    # The third task gets another run: it starts from the updated branch.
+    world.script(third, {"steps": [["work"]]})
+    world.ok("pr", "request-changes", str(by_task[third]["id"]), "Add a file.")
+    world.tick_until(lambda: len(world.starts(third)) == 2, "the rework")
+    world.tick_until_in("done", third)
+    start = world.starts(third)[1]["head"]
+    parents = world.git("log", "-1", "--format=%P", start).split()
+    assert parents == [by_task[third]["head"], world.remote_sha("main")]
+    world.ok("pr", "approve", str(by_task[third]["id"]))
+    world.ok("pr", "merge", str(by_task[third]["id"]))
+    assert world.git("show", f"{world.remote_sha('main')}:shared.txt") == third
+    assert world.task(third)["attempts"] == 0
+
+
 def test_a_person_is_asked_once_what_becomes_of_work_on_top_of_closed_work(
     project_world: World,
 ) -> None:

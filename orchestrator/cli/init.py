@@ -32,7 +32,7 @@ COMMANDS = (
     argument("--schedule", choices=(*KINDS, "none"), help=SCHEDULE),
     argument("--commands", action=argparse.BooleanOptionalAction, help=COMMANDS),
     flag("--start", "let agents start runs; without it, a new project is paused"),
-    flag("--uninstall", "remove all files that init added; the queue is kept"),
+    flag("--uninstall", "remove all files that init and runs added; the queue is kept"),
 )
 def init(arguments: Namespace) -> None:
     """Set this project up, or complete its set-up; your edits are never overwritten.

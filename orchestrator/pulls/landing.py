@@ -171,9 +171,7 @@ class Lander:
         pair = remote_pair.find(root, self._config)
         there = remote_pair.fetch(self._layout, pair, [pr.base], [pr.branch])
         if pair.base and pr.base not in there:
-            fault = base_branch.gone(root, pair.base, pr.base)
-            if fault is not None:
-                raise fault
+            raise base_branch.gone(root, pair.base, pr.base)
         base = base_branch.branch_commit(root, pair.base, pr.base)
         head = base_branch.branch_commit(root, pair.push, pr.branch)
         if base is None or head is None:

@@ -67,10 +67,10 @@ def items(
 def _ended(store: Store, failed_parts: set[str]) -> Iterator[Item]:
     for task in (*store.list("blocked").tasks, *store.list("failed").tasks):
         last = _last(store, task.id, _deciding)
-        if last is None or last.event != task.state or task.id in failed_parts:
+        if last is not None and parts.waits(task):
+            yield from _split(store, task, last)
             continue
-        if parts.waits(task):
-            yield from _split(task, parts.recorded(store, task), last)
+        if last is None or last.event != task.state or task.id in failed_parts:
             continue
         kind, text = "question", task.question or "The agent gave no question."
         if task.state == "failed":
@@ -81,11 +81,18 @@ def _ended(store: Store, failed_parts: set[str]) -> Iterator[Item]:
         yield Item(task.id, kind, task.id, task.run, text, last.at)
 
 
-def _split(task: Task, found: list[Task], last: Entry) -> Iterator[Item]:
-    """Yield the item of a task that waits for a part which failed or was cancelled."""
+def _split(store: Store, task: Task, last: Entry) -> Iterator[Item]:
+    """Yield the item of a task that waits for a part which failed or was cancelled.
+
+    After the item was dismissed, only a part that failed since then yields it again.
+    """
+    found = parts.recorded(store, task)
+    since = last.at if last.event == "dismissed" else ""
+    ends = {part.id: _last(store, part.id, _deciding) for part in parts.broken(found)}
     failed = [
         f"part {part.id} ({part.title}) failed: {part.error or part.reason or 'no reason given'}"
         for part in parts.broken(found)
+        if not since or ((end := ends[part.id]) is not None and end.at > since)
     ]
     if failed:
         text = "; ".join((f"{task.title}: {dependencies.progress(found)}", *failed))
@@ -218,15 +225,18 @@ def next_step(layout: Layout, item: Item) -> str:
         task = store.find(item.id)
     except NotFound:  # another process has moved it
         return f"orchestrator explain {item.id}"
-    if parts.waits(task) and (failed := parts.broken(parts.recorded(store, task))):
+    # A part whose file is gone cannot be retried.
+    failed = [part for part in parts.broken(parts.recorded(store, task)) if part.where]
+    if parts.waits(task) and failed:
         ids = " ".join(part.id for part in failed)
         return f"orchestrator task retry {ids}; or: orchestrator inbox dismiss {item.id}"
     first = {
         "blocked": f"inbox answer {item.id} 'TEXT'",
         "incoming": f"task cancel {item.id}",
+        "done": f"pr merge {task.pr}; or: orchestrator pr close {task.pr}",
     }.get(task.state, f"task retry {item.id}")
     if task.reason == "max_rounds" and task.pr is not None:
-        first += f"; or: orchestrator pr show {task.pr}, then pr approve, merge or close it"
+        first += f"; or: orchestrator pr show {task.pr}; or: orchestrator pr approve {task.pr}"
     return f"orchestrator {first}; or: orchestrator inbox dismiss {item.id}"
 
 
