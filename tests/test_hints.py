@@ -1,12 +1,13 @@
-"""The step that an item of the inbox names can be taken: each command in it works when typed."""
+"""The steps that the product names can be taken: each command in them works when typed."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from store_contract import entry
 from test_people import deliver, event, put, work
 
+from orchestrator.cli import parser
+from orchestrator.errors import UsageError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Hold, PullRequest
 from orchestrator.project import agent_memory
@@ -155,3 +158,47 @@ def test_a_part_that_fails_after_the_dismissal_is_an_item_again(project: Layout,
     assert item["id"] == task
     assert "split into 2 parts, 0 finished, 1 failed, 1 cancelled" in item["text"]
     assert (two in item["text"], one in item["text"]) == (True, False)
+
+
+# --- every hint in the source ------------------------------------------------------------------
+
+SOURCE = Path(parser.__file__).parents[1]
+#: Texts that begin with the program's name, and are no commands.
+PROSE = {
+    "is not set up in this clone of 1",
+    "in the clone",
+    "review",  # the mark of a comment on GitHub
+    "task add *",  # a permission rule of the client
+    "init --schedule 1",  # the kind is filled in
+}
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Yield the texts in a module; each value that is filled in is `1`."""
+    tree = ast.parse(path.read_text())
+    joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    inside = {id(part) for node in joined for part in ast.walk(node) if part is not node}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(v.value) if isinstance(v, ast.Constant) else "1" for v in node.values)
+        elif isinstance(node, ast.Constant) and id(node) not in inside:
+            yield re.sub(r"\{[a-z_.]*\}", "1", str(node.value))
+
+
+def test_every_command_that_a_text_names_is_one() -> None:
+    wrong, count = [], 0
+    for path in sorted(SOURCE.rglob("*.py")):
+        for text in texts(path):
+            for found in re.finditer(r"(?<![\w/.`-])orchestrator ([a-z][^;()`\n,]*)", text):
+                said = re.split(r": |  | \| |\. [A-Z]| \\$", found[1])[0].strip().rstrip(".:")
+                said = said.replace(" ...", "")
+                count += 1
+                try:
+                    parser.parse(shlex.split(said))
+                except (UsageError, SystemExit) as error:
+                    is_help = isinstance(error, SystemExit)
+                    is_cut = said.startswith("task add --title")  # goes on in the next line
+                    if said not in PROSE and not is_help and not is_cut:
+                        wrong.append(f"{path.name}: {said}: {error}")
+    assert wrong == []
+    assert count > 150

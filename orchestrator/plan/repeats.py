@@ -23,7 +23,7 @@ _SAID = {
     ),
     "interrupted": (
         "The run was interrupted",
-        "Find out what ends the runs (orchestrator logs); an answer continues the work.",
+        "Find out what ends the runs (orchestrator logs {task}); an answer continues the work.",
     ),
 }
 
@@ -45,7 +45,8 @@ def question(task: Task, outcome: Outcome) -> str:
     """Return what a person is asked after the last of these runs."""
     happened, step = _SAID[outcome.verdict]
     times = task.uncharged.get(outcome.verdict, 0) + 1
-    return f"{happened}; number of such runs: {times}. The last reason: {outcome.reason}. {step}"
+    told = f"{happened}; number of such runs: {times}. The last reason: {outcome.reason}."
+    return f"{told} {step.format(task=task.id)}"
 
 
 def review_question(pr_id: str, reviews: int, head: str) -> str:
