@@ -126,29 +126,6 @@ class _Memory:
             files.write_json(self._path, self._used)
 
 
-def restacked(
-    root: str,
-    store: Store,
-    task: Task,
-    prs: Iterable[PullRequest],
-    branch: tuple[str, str],
-    base: tuple[str, str],
-) -> str | None:
-    """Return the product's own update of work whose dependencies landed as other commits.
-
-    `branch` and `base` are the names of the two branches, each with its commit. None if the work
-    needs no such update, or if it conflicts with the base even so (`contents.restacked`).
-    """
-    if not task.depends_on or (cut := history.cut(store.read(task).history)) is None:
-        return None
-    by_id = {each.id: each for each in prs}
-    below = (stores.found(store, each) for each in task.depends_on)
-    done = [by_id.get(each.pr or "") for each in below if each]
-    landed = [each.head for each in done if each and each.state == "merged"]
-    said = f"Merge {base[0]} into {branch[0]}\n\nWhat this work depends on landed as other commits."
-    return contents.restacked(root, branch[1], base[1], cut, landed, said)
-
-
 def below(
     store: Store, task: Task, prs: Collection[PullRequest]
 ) -> tuple[Task, PullRequest] | None:

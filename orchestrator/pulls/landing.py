@@ -11,19 +11,11 @@ from functools import partial
 from typing import Any
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
-from orchestrator.git import (
-    base_branch,
-    contents,
-    remote_pair,
-    remotes,
-    repository,
-    work_branch,
-    worktree_commands,
-)
+from orchestrator.git import base_branch, contents, remote_pair, remotes, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Entry, Given, PullRequest, iso
+from orchestrator.model import Config, Given, PullRequest, iso
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import cuts, forges, landing_queue, merging, review, states
+from orchestrator.pulls import cuts, forges, landing_queue, merging, restack, review, states
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
 from orchestrator.pulls.verdicts import SCHEDULER
@@ -133,7 +125,8 @@ class Lander:
             )
         for _ in range(TRIES):
             base, head = self._fresh(pr, only)
-            if (updated := self._restack(pr, base, head)) is not None:
+            updated = restack.update(self._layout, self._config, pr, base, head, self._now)
+            if updated is not None:
                 pr, head, only = pr._replace(head=updated), updated, only and updated
             if repository.is_ancestor(self._layout.root, head, base):
                 return self._forge.merge(pr, head, "merge", partial(str, base))
@@ -182,39 +175,6 @@ class Lander:
                 f"pull request {pr.id} has commits that were not reviewed", code="not_reviewed"
             )
         return base, head
-
-    def _restack(self, pr: PullRequest, base: str, head: str) -> str | None:
-        """Bring work up to date whose dependencies landed as other commits; return its new head.
-
-        None if there is nothing to do. The task's history says first whose update it is: the
-        verdict of the old head counts for the new one (reference 9.1). Raises OrchestratorError if
-        the branch cannot be pushed.
-        """
-        root, store = self._layout.root, stores.of_project(self._layout)
-        try:
-            task = store.find(pr.task or "")
-        except NotFound:
-            return None
-        prs = states.known(self._layout, self._config) if task.depends_on else None
-        mine, its = (pr.branch, head), (pr.base, base)
-        updated = cuts.restacked(root, store, task, prs, mine, its) if prs else None
-        if updated is None:
-            return None
-        fields = {"run": f"update-{updated[:12]}", "pr": pr.id, "head": updated, "of": head}
-        store.note(task, Entry(iso(self._now) or "", "updated", fields))
-        remote = remote_pair.find(root, self._config).push
-        if remote is not None:
-            refused = remotes.push(root, remote, updated, pr.branch, head)
-            if refused is not None:
-                said = f"the remote refused the update of {pr.branch}: {refused}"
-                raise OrchestratorError(said, "see what its rules allow", code="merge_refused")
-            repository.update_ref(root, f"refs/remotes/{remote}/{pr.branch}", updated)
-            work_branch.remember(root, pr.branch, updated)
-        if base_branch.tip(root, pr.branch) == head and (
-            remote is None or worktree_commands.holder_of(root, pr.branch) is None
-        ):
-            merging.fast_forward(root, pr.branch, head, updated)
-        return updated
 
     def _checked(self, pr: PullRequest, base: str, head: str, method: str) -> str:
         """Return the merge of two commits, after the checks passed on it."""

@@ -16,7 +16,7 @@ from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
 from orchestrator.plan import repeats
-from orchestrator.pulls import cuts, forges, review, states, verdicts
+from orchestrator.pulls import forges, restack, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
 from orchestrator.tasks import stores
@@ -231,7 +231,7 @@ class Follower:
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
         mine, its = (pr.branch, pr.head), (pr.base, base)
-        if cuts.restacked(self._layout.root, self._store, task, self._prs, mine, its):
+        if restack.updated(self._layout.root, self._store, task, self._prs, mine, its):
             return []  # the landing brings it up to date
         said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
         key = f"conflict:{pr.head}:{base}"
