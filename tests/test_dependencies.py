@@ -15,7 +15,7 @@ from test_landing import NOW
 from test_landing import World as Landing
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import contents
+from orchestrator.git import contents, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest, Task
 from orchestrator.plan import dependencies
@@ -164,6 +164,22 @@ def test_the_base_is_merged_in_if_a_dependency_was_merged_already(world: Deliver
     assert cut
     assert cut.commit
     assert {"a.txt", "b.txt"} <= set(sh(world.repo, "ls-tree", "--name-only", cut.commit).split())
+
+
+def test_a_squashed_dependency_does_not_conflict_with_work_on_top_of_it(world: Delivered) -> None:
+    squashing(world)
+    world.deliver("A", {"a.txt": "1\n2\n"})
+    second = world.depend("B", {"a.txt": "1\n2 of B\n"}, "A")
+    world.deliver("C", {"c.txt": "c\n"}, approved=False)
+    world.land()
+    sh(world.repo, "fetch", "--quiet")
+    cut = world.cut("A", "C", "B")
+    assert cut
+    assert cut.commit
+    assert sh(world.repo, "show", f"{cut.commit}:a.txt") == "1\n2 of B"
+    assert {"a.txt", "c.txt"} <= set(sh(world.repo, "ls-tree", "--name-only", cut.commit).split())
+    assert repository.is_ancestor(str(world.repo), second.head, cut.commit)
+    assert world.cut("A", "C", "B", ask=False) == cut
 
 
 def test_dependencies_that_conflict_are_named_with_their_files(world: Delivered) -> None:

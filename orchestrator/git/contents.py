@@ -55,10 +55,14 @@ def conflicting(root: str, one: str, other: str) -> list[str]:
     return names if done.code == 1 and _TREE.fullmatch(tree) else []
 
 
-def stacked(root: str, commits: Iterable[str]) -> str | list[str]:
+def stacked(
+    root: str, commits: Iterable[str], base: str | None = None, landed: Iterable[str] = ()
+) -> str | list[str]:
     """Return the first commit with the others merged in, or the files in which that conflicts.
 
-    The same commits give the same result: the merge commits have the time of what they bring in.
+    If one of them is the tip of the base branch, `base` names it, and `landed` are the last heads
+    of what was merged into it, maybe as other commits (`restacked`). The same commits give the same
+    result: the merge commits have the time of what they bring in.
     """
     top, *others = commits
     for other in others:
@@ -67,9 +71,10 @@ def stacked(root: str, commits: Iterable[str]) -> str | list[str]:
         if repository.is_ancestor(root, top, other):
             top = other
             continue
-        tree = merged_tree(root, top, other)
+        side = (_stand_in(root, top, other, landed) if other == base else None) or other
+        tree = merged_tree(root, top, side)
         if tree is None:
-            return conflicting(root, top, other)
+            return conflicting(root, top, side)
         said = f"Merge {other[:12]}, which this work depends on"
         top = _commit(root, tree, (top, other), said, at=other)
     return top
@@ -103,14 +108,20 @@ def restacked(
     fork = repository.merge_base(root, head, base)
     if fork is None or not repository.is_ancestor(root, fork, cut) or head == cut:
         return None
+    side = _stand_in(root, head, base, landed)
+    merged = merged_tree(root, head, side) if side else None
+    return merged and _commit(root, merged, (head, base), said, at=base)
+
+
+def _stand_in(root: str, head: str, base: str, landed: Iterable[str]) -> str | None:
+    """Return a commit with the tree of `base` that also has the commits of `head` and `landed`.
+
+    None if the base has all commits that these two have in common.
+    """
     common = (repository.merge_base(root, head, each) for each in landed)
     lost = [each for each in common if each and not repository.is_ancestor(root, each, base)]
-    tree = tree_of(root, base)
-    if not lost or tree is None:
-        return None
-    stand_in = _commit(root, tree, (base, *dict.fromkeys(lost)), "Stand-in", at=base)
-    merged = merged_tree(root, head, stand_in)
-    return merged and _commit(root, merged, (head, base), said, at=base)
+    tree = tree_of(root, base) if lost else None
+    return tree and _commit(root, tree, (base, *dict.fromkeys(lost)), "Stand-in", at=base)
 
 
 def tree_of(root: str, commit: str) -> str | None:
