@@ -41,10 +41,13 @@ def step(
     history: Sequence[Entry],
     found: Iterable[Feedback],
     config: Config,
+    *,
+    in_review: bool = False,
 ) -> Step | None:
     """Return what follows from the state of a pull request and from feedback; None for nothing.
 
     `found` is everything that asks for changes now; what the history has already is left out.
+    `in_review`: a review of the head waits or is being done.
     """
     last = history[-1].event if history else ""
     if pr.state != "open":
@@ -54,7 +57,8 @@ def step(
     known = {key for entry in history for key in _keys(entry)}
     new = [each for each in found if each.key not in known]
     if not new:
-        return _unanswered(pr, history) or _outrun(pr, task, history, config)
+        outrun = None if in_review else _outrun(pr, task, config)
+        return _unanswered(pr, history) or outrun
     text = "\n\n".join(each.text for each in new)[:KEPT]
     fields: dict[str, object] = {"pr": pr.id, "head": pr.head, "facts": [n.key for n in new]}
     limit = config.review.max_rounds
@@ -82,7 +86,7 @@ def _unanswered(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
     return Step("blocked", "blocked", {"pr": pr.id, "question": question, "reason": "max_rounds"})
 
 
-def _outrun(pr: PullRequest, task: Task, history: Sequence[Entry], config: Config) -> Step | None:
+def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
     """Ask a person if somebody pushes after each review: none of them is of the newest commit."""
     reviews = task.uncharged.get("review", 0)
     if pr.verdict is not None or reviews < repeats.limit("review", config):
@@ -194,7 +198,8 @@ class Follower:
         found = []
         if task.state == "done" and is_open:
             found = [*unheard(history), *self._feedback(pr, task)]
-        wanted = step(pr, task, history, found, self._settings.config)
+        in_review = self._is_in_review(pr, task)
+        wanted = step(pr, task, history, found, self._settings.config, in_review=in_review)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
             self._store.move(task, wanted.state, entry)
@@ -205,6 +210,13 @@ class Follower:
         if wanted is None:
             return None
         return task.id, wanted.state, str(wanted.fields.get("reason") or wanted.event)
+
+    def _is_in_review(self, pr: PullRequest, task: Task) -> bool:
+        """Whether a review of the head waits or is being done; looked at only after a review."""
+        known = task.uncharged.get("review") and pr.verdict is None
+        waiting = (self._store.list(state).tasks for state in ("incoming", "claimed"))
+        about = (task.id, pr.head)
+        return bool(known) and any((t.reviews, t.head) == about for ts in waiting for t in ts)
 
     def _mark_followed(self, pr: PullRequest) -> None:
         with self._forge.book.locked():
