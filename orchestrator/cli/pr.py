@@ -23,6 +23,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest
 from orchestrator.pulls import forges, landing, rework, states, verdicts
 from orchestrator.system import locks
+from orchestrator.tasks import stores
 from orchestrator.tick import inbox
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
@@ -207,5 +208,9 @@ def close(arguments: Namespace) -> None:
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
     where.close(pr.id)
     rework.end(layout, config, pr.id, context.now())
+    task = stores.found(stores.of_project(layout), pr.task or "")
     said = f"closed {pr.id}; its branch {pr.branch} is kept"
+    if task and (task.state, task.reason) == ("failed", "cancelled"):
+        again = f"to work on it again: orchestrator task retry {task.id}"
+        said += f"; its task {task.id} is cancelled; {again}"
     output.answer(arguments, {"id": pr.id, "state": "closed"}, said)

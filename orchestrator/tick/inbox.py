@@ -37,7 +37,7 @@ class Item(NamedTuple):
     since: str | None = None
     #: What a person types to decide, if it does not follow from the fields above.
     step: str | None = None
-    #: What the item of a pull request is about: with another fact it is another item.
+    #: What the item is about: with another fact, the item of the same id is another item.
     fact: str = ""
 
     @property
@@ -167,7 +167,9 @@ def _agents(loaded: Settings, seen: Observation) -> Iterator[Item]:
         kind, text = "question", state.question or ""
         if state.suspended:
             kind, text = "escalation", f"{name} is paused: {state.suspended}"
-        yield Item(f"agent:{name}", kind, None, state.last_run, text, iso(state.last_finished))
+        # The agent may ask the same again after each of its runs.
+        fact, since = text if kind == "question" else "", iso(state.last_finished)
+        yield Item(f"agent:{name}", kind, None, state.last_run, text, since, fact=fact)
 
 
 def _faults(seen: Observation) -> Iterator[Item]:
