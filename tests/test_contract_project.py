@@ -53,7 +53,6 @@ def test_init_names_each_thing_that_it_writes_outside(world: World) -> None:
     assert {agent["name"] for agent in world.status()["agents"]} == first
 
 
-@pytest.mark.parametrize("remote", [True, False])
 def test_init_says_exactly_what_to_commit_until_it_is_committed(world: World) -> None:
     world.create(init=False)
     (world.root / "AGENTS.md").write_text("# Ours\n")
@@ -73,6 +72,7 @@ def test_init_says_exactly_what_to_commit_until_it_is_committed(world: World) ->
     assert "git add" not in world.ok("init").out
 
 
+@pytest.mark.parametrize("remote", [True, False])
 def test_without_a_base_branch_work_starts_from_the_branch_of_init_not_the_current_one(
     world: World, remote: bool
 ) -> None:

@@ -151,7 +151,8 @@ def _pull_request_of(layout: Layout, name: str) -> str:
 def dismiss(arguments: Namespace) -> None:
     """Remove an item from the inbox: a task keeps its state, a suspended agent is resumed.
 
-    It then waits until you decide. `explain` and `task show` say how.
+    examples:
+      orchestrator inbox dismiss pr:3
     """
     layout = context.changing(arguments)
     item = _item(layout, arguments.id)
