@@ -89,6 +89,11 @@ def test_the_line_that_a_finding_proposes_settles_it(tool: walkers.Tool) -> None
 
 
 def test_init_and_doctor_read_only_regular_files_of_the_top_folder(tmp_path: Path) -> None:
+    (tmp_path / "node_modules" / "vitest").mkdir(parents=True)
+    (tmp_path / "package.json").write_text('{"name": "x"}')
+    [finding] = walkers.look(str(tmp_path))
+    assert finding.message.startswith("vitest")
+    (tmp_path / "package.json").write_text('{"workspaces": ["packages/*"]}')
     os.mkfifo(tmp_path / ".flake8")
     (tmp_path / "biome.json").mkdir()
     (tmp_path / "jest.config.js").symlink_to("/etc/passwd")

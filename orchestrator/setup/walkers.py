@@ -12,7 +12,7 @@ import fnmatch
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from orchestrator.finding import Finding, ok, warn
@@ -102,14 +102,19 @@ TOOLS = (
 
 def look(root: str) -> list[Finding]:
     """Return one warning per tool that walks into the worktrees, or that there is no such tool."""
-    found = list(walking(_texts(root)))
+    modules = os.path.join(root, "node_modules")
+    installed = {t.name for t in TOOLS if os.path.isdir(os.path.join(modules, t.name))}
+    found = list(walking(_texts(root), installed))
     return found or [ok(CODE, "no known tool walks into the agents' worktrees")]
 
 
-def walking(texts: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield a warning per tool; `texts` are the configuration files of the project by name."""
+def walking(texts: Mapping[str, str], installed: Collection[str] = ()) -> Iterator[Finding]:
+    """Yield a warning per tool; `texts` are the configuration files of the project by name.
+
+    `installed` are packages in `node_modules`. In a monorepo they may be used in its parts only.
+    """
     package = files.json_object(texts.get(PACKAGE, "")) or {}
-    dependencies: set[str] = set()
+    dependencies = set() if "workspaces" in package else set(installed)
     for key in ("dependencies", "devDependencies"):
         dependencies |= set(package[key]) if isinstance(package.get(key), dict) else set()
     for tool in TOOLS:
