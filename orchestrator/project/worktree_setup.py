@@ -7,6 +7,7 @@ complete is in the worktree's own git folder, so it goes with the worktree, whoe
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
+import json
 import os
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -112,9 +113,9 @@ class Site(NamedTuple):
 
     def _note(self, done: Complete) -> Complete:
         done = done._replace(path=os.path.realpath(self.path))
-        data = records.plain(done)
         if (path := _record_path(self.path)) is not None:
-            files.write_json(path, data)
+            # Not flushed: after a power cut the record must not be ahead of what was installed.
+            files.write_atomic(path, json.dumps(records.plain(done)).encode(), flush=False)
         return done
 
     def _end_leftovers(self) -> None:
