@@ -197,7 +197,7 @@ class Follower:
             return None
         found = []
         if task.state == "done" and is_open:
-            found = [*unheard(history), *self._feedback(pr, task)]
+            found = [*unheard(history), *self._feedback(pr, task, history)]
         in_review = self._is_in_review(pr, task)
         wanted = step(pr, task, history, found, self._settings.config, in_review=in_review)
         if wanted is not None:
@@ -222,7 +222,7 @@ class Follower:
         with self._forge.book.locked():
             self._forge.book.write(pr._replace(followed=True))
 
-    def _feedback(self, pr: PullRequest, task: Task) -> list[Feedback]:
+    def _feedback(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
         found = [
             Feedback(f"review:{given.by}:{given.at}", f"{given.by} requests changes: {given.text}")
             for given in verdicts.objections(pr.reviews)
@@ -234,16 +234,16 @@ class Follower:
             except OrchestratorError as error:  # asked again at the next tick
                 self.faults.append(error)
         if pr.verdict == verdicts.APPROVED:
-            found += self._conflict(pr, task)
+            found += self._conflict(pr, task, history)
         return found
 
-    def _conflict(self, pr: PullRequest, task: Task) -> list[Feedback]:
+    def _conflict(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
         remote = base_branch.remote_of(self._layout, self._settings.config)
         base = base_branch.branch_commit(self._layout.root, remote, pr.base)
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
-        mine, its = (pr.branch, pr.head), (pr.base, base)
-        if restack.updated(self._layout.root, self._store, task, self._prs, mine, its):
+        mine, its, root = (pr.branch, pr.head), (pr.base, base), self._layout.root
+        if restack.updated(root, self._store, task, history, self._prs, mine, its):
             return []  # the landing brings it up to date
         said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
         key = f"conflict:{pr.head}:{base}"
