@@ -111,6 +111,16 @@ def tracked(root: str, folder: str) -> list[str]:
     return [name for name in ask(root, "ls-files", "-z", "--", folder).split("\0") if name]
 
 
+def uncommitted(root: str, paths: Collection[str]) -> list[str]:
+    """Return the files among these paths, and below them, that differ from the last commit.
+
+    A file that git ignores is not among them. Paths are relative to the top of the checkout.
+    """
+    words = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    said = ask(root, "--literal-pathspecs", *words, "--", *paths)
+    return sorted(entry[3:] for entry in said.split("\0") if entry)
+
+
 def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
     """Point a full ref name at a commit; with `old`, only if it still points there."""
     ask(cwd, "update-ref", ref, commit, *([old] if old is not None else []))

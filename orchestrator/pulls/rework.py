@@ -141,6 +141,27 @@ def unheard(history: Iterable[Entry]) -> list[Feedback]:
     return found
 
 
+def requested(pr: PullRequest, history: Iterable[Entry]) -> list[Feedback]:
+    """Return the changes that people request: here during a run, and on the forge until settled."""
+    history = list(history)
+    standing = verdicts.objections([*verdicts.given(history), *pr.reviews])
+    return [
+        *unheard(history),
+        *(
+            Feedback(f"review:{given.by}:{given.at}", f"{given.by} requests changes: {given.text}")
+            for given in pr.reviews
+            if given in standing
+        ),
+    ]
+
+
+def is_answered(pr: PullRequest, history: Iterable[Entry]) -> bool:
+    """Whether the author was told of every requested change of a person."""
+    history = list(history)
+    known = {key for entry in history for key in _keys(entry)}
+    return all(each.key in known for each in requested(pr, history))
+
+
 def _keys(entry: Entry) -> list[object]:
     found = entry.fields.get("facts")
     return found if isinstance(found, list) else []
@@ -197,14 +218,14 @@ class Follower:
             return None
         found = []
         if task.state == "done" and is_open:
-            found = [*unheard(history), *self._feedback(pr, task, history)]
+            found = [*requested(pr, history), *self._feedback(pr, task, history)]
         in_review = self._is_in_review(pr, task)
         wanted = step(pr, task, history, found, self._settings.config, in_review=in_review)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
             self._store.move(task, wanted.state, entry)
         elif task.state == "done" and is_open:
-            self._review_moved_head(pr, task, history)
+            review.ask_again(self._store, self._settings, task, pr, history, now=self._now)
         if not is_open and task.state != "claimed":
             self._mark_followed(pr)
         if wanted is None:
@@ -223,10 +244,7 @@ class Follower:
             self._forge.book.write(pr._replace(followed=True))
 
     def _feedback(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
-        found = [
-            Feedback(f"review:{given.by}:{given.at}", f"{given.by} requests changes: {given.text}")
-            for given in verdicts.objections(pr.reviews)
-        ]
+        found: list[Feedback] = []
         if self._known.get(pr.id) != _mark(pr):
             try:
                 found += self._forge.feedback(pr)
@@ -248,13 +266,6 @@ class Follower:
         said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
         key = f"conflict:{pr.head}:{base}"
         return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]
-
-    def _review_moved_head(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
-        """Ask for a review of a head that nobody delivered: a person pushed to the branch."""
-        delivered = [e.fields.get("head") for e in history if e.event == "done"]
-        known = bool(delivered) and isinstance(delivered[-1], str)
-        if pr.verdict is None and known and delivered[-1] != pr.head:
-            review.ask_again(self._store, self._settings, task, pr, now=self._now)
 
     def _remember(self, prs: Iterable[PullRequest]) -> None:
         """Remember what was heard: the forge is asked for details only after a change."""
