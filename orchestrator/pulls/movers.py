@@ -96,7 +96,7 @@ def unless_dismissed(move: Move, pr: PullRequest, last: Entry | None) -> Move:
     """
     if move.item != f"pr:{pr.id}" or last is None or last.event != "dismissed":
         return move
-    if last.fields.get("pr") != pr.id or last.fields.get("fact", move.fact) != move.fact:
+    if last.fields.get("pr", pr.id) != pr.id or last.fields.get("fact", move.fact) != move.fact:
         return move
     return move._replace(item=None, text=f"{move.text} ({REMOVED})")
 
