@@ -8,7 +8,7 @@ Times inside the program are seconds since the epoch (float, UTC); outside, ISO 
 # was a third of the load time of this module, which every process loads. For the same reason the
 # rooms `plan`, `tick`, `tasks`, `git` and `project` do without.
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -380,6 +380,8 @@ class PullRequest(NamedTuple):
     followed: bool = False
     #: Whether only a person's word says that it is merged: then its branches stay.
     said: bool = False
+    #: Whether the forge shows it as a draft: it is open, but is neither reviewed nor landed.
+    draft: bool = False
 
 
 # --- what the planner sees and says ------------------------------------------------------------
@@ -471,6 +473,8 @@ class Snapshot(NamedTuple):
     hold: Hold | None = None
     #: The head of each open pull request, by its id; None if the forge did not answer.
     open_heads: Mapping[str, str] | None = None
+    #: The open pull requests that are drafts, by their ids.
+    drafts: Collection[str] = ()
     #: Whether this tick may start one run to find out if a system fault has passed.
     may_probe: bool = True
     #: False if the configuration is broken: running agents are supervised, nothing starts.

@@ -216,6 +216,8 @@ class GitHub:
         return [name for name in self.state.get("required", []) if name not in passed]
 
     def merge_state(self, pr: dict[str, Any], mergeable: str) -> str:
+        if pr.get("isDraft"):
+            return "DRAFT"
         if mergeable != "MERGEABLE":
             return {"CONFLICTING": "DIRTY"}.get(mergeable, "UNKNOWN")
         if self.waits_for(pr):
@@ -426,6 +428,8 @@ def pr_merge(hub: GitHub, call: Call) -> None:
     row = hub.row(pr, "mergeStateStatus")
     if row["mergeStateStatus"] == "DIRTY":
         die(f"X {name} is not mergeable: the merge commit cannot be cleanly created.")
+    if pr.get("isDraft"):
+        refuse(hub, "Pull Request is still a draft", "mergePullRequest")
     if call.options.get("--match-head-commit", pr["headRefOid"]) != pr["headRefOid"]:
         said = "Head branch was modified. Review and try the merge again."
         refuse(hub, said, "mergePullRequest")

@@ -399,6 +399,18 @@ def test_a_method_that_is_no_longer_allowed_is_asked_for_again(hub: Hub) -> None
     assert hub.forge.methods() == ("squash",)
 
 
+def test_a_draft_is_open_and_the_stand_in_merges_none(hub: Hub) -> None:
+    opened(hub)
+    change(hub, isDraft=True)
+    (draft,) = hub.forge.refresh()
+    assert (draft.state, draft.draft) == ("open", True)
+    with pytest.raises(OrchestratorError, match="still a draft") as refused:
+        hub.forge.merge(draft, draft.head, "merge", pytest.fail)
+    assert refused.value.code == "merge_refused"
+    change(hub, isDraft=False)
+    assert not hub.forge.refresh()[0].draft
+
+
 def test_a_merge_that_must_wait_is_left_to_github(hub: Hub) -> None:
     hub.set(required=["ci"], auto_merge=True)
     pr = opened(hub)

@@ -85,6 +85,8 @@ def _around(
         return
     found = dependencies.closure([task], find, prs)
     levels = dependencies.levels(task, found)
+    if any(pr.id == task.pr and pr.draft for pr in prs or ()):
+        yield f"pull request {task.pr}: {states.WAITS_AS_DRAFT}"
     delivered = loaded.config.dependencies == "delivered"
     for level in levels[:MOST_LEVELS]:
         verdicts = dependencies.verdicts(level, found, prs, delivered=delivered)

@@ -124,6 +124,7 @@ def pull_request(pr: PullRequest, body: str, reviews: Sequence[Given]) -> Row:
         "reviews": [{name: getattr(given, name) for name in shown} for given in reviews],
         "checks": [{"name": c.name, "state": c.state, "url": c.url} for c in pr.checks],
         "mergeable": pr.mergeable,
+        "draft": pr.draft,
     }
 
 

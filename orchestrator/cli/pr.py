@@ -37,9 +37,13 @@ def list_all(arguments: Namespace) -> None:
     layout = context.layout(arguments)
     prs = context.pull_requests(layout, context.settings(layout).config)
     headings = ("id", "state", "verdict", "task", "title", "branch")
-    cells = [(p.id, p.state, _word(layout, p), p.task, p.title, p.branch) for p in prs]
+    cells = [(p.id, _state(p), _word(layout, p), p.task, p.title, p.branch) for p in prs]
     value = [json_rows.pull_request_row(pr) for pr in prs]
     output.listing(arguments, value, headings, cells, "no pull requests yet")
+
+
+def _state(pr: PullRequest) -> str:
+    return f"{pr.state} (draft)" if pr.draft else pr.state
 
 
 def _word(layout: Layout, pr: PullRequest) -> str | None:
@@ -63,13 +67,14 @@ def show(arguments: Namespace) -> None:
         stat = call.ask(layout.root, "diff", "--stat", _changes(layout, config, pr))
     said = f"""\
 {pr.id}: {pr.title}
-  {pr.state}; verdict: {_word(layout, pr) or "none yet"}; task: {pr.task or "-"}
+  {_state(pr)}; verdict: {_word(layout, pr) or "none yet"}; task: {pr.task or "-"}
   {pr.branch} ({pr.head[:12]}) into {pr.base}
   {pr.url}
   see the changes: orchestrator pr diff {pr.id}
 """
     said += "".join(f"  check {c.name}: {c.state} {c.url or ''}".rstrip() + "\n" for c in pr.checks)
     said += "  it conflicts with its base\n" if pr.mergeable is False else ""
+    said += f"  {states.WAITS_AS_DRAFT}\n" if pr.draft else ""
     said += f"{stat}\n" if stat else ""
     said += f"\n{body.strip()}\n" if body.strip() else ""
     said += "".join(map(_shown, reviews))
@@ -157,7 +162,11 @@ def find(layout: Layout, config: Config, name: str) -> PullRequest:
     """Return a pull request with its state as known now. Raises OrchestratorError."""
     number = name.removeprefix("pr:").removeprefix("#")
     pr = forges.of_project(layout, config).show(number)
-    return next((known for known in states.known(layout, config) or () if known.id == pr.id), pr)
+    for known in states.known(layout, config) or ():
+        if known.id == pr.id:
+            # The forge was asked just now; what is known is as old as the last tick.
+            return known._replace(reviews=pr.reviews, draft=pr.draft)
+    return pr
 
 
 @command("pr merge", ID)

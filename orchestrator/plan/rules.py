@@ -116,6 +116,13 @@ def _reviewed_head(task: Task, draft: Draft) -> Judged | None:
     return Judged(False, f"{detail}, {head[:12]}")
 
 
+@_rule("draft", "task", "no action needed: it starts when a person marks it as ready for review")
+def _draft(task: Task, draft: Draft) -> Judged | None:
+    if task.reviews is None or task.pr not in draft.snapshot.drafts:
+        return None
+    return Judged(False, f"pull request {task.pr}, which {task.id} reviews, is a draft")
+
+
 @_rule("running", "task", "see what it does: orchestrator logs {about}")
 def _held(task: Task, draft: Draft) -> Judged | None:
     # Two runs never have the same task, even if a person moves the task back during a run.

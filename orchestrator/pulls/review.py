@@ -44,12 +44,22 @@ def ask(
 
 
 def ask_again(
-    store: Store, settings: Settings, task: Task, pr: PullRequest, *, now: float
+    store: Store,
+    settings: Settings,
+    task: Task,
+    pr: PullRequest,
+    why: str,
+    again: int = 0,
+    *,
+    now: float,
 ) -> str | None:
-    """Create the review task for a head that somebody else pushed; return as `ask`."""
-    said = f"Pull request {pr.id} of task {task.id}. Somebody pushed to its branch:"
+    """Create the review task for a head that nobody delivered just now; return as `ask`.
+
+    `again` counts how often a review of the same head was asked for in this way before.
+    """
+    said = f"Pull request {pr.id} of task {task.id}. {why}:"
     summary = f"The branch {pr.branch} is now at {pr.head}."
-    name = f"REVIEW-{pr.id}-{pr.head[:10]}"
+    name = f"REVIEW-{pr.id}-{pr.head[:10]}{f'-{again}' if again else ''}"
     return _add(store, settings, task, name, pr.id, pr.head, now, said, summary)
 
 

@@ -22,6 +22,8 @@ from orchestrator.tasks import stores
 
 #: The events with which a person decided where a task is: no fact overrules them.
 _DECIDED = ("retried", "moved", "answered", "added")
+#: The field of the event which says that a person opened the pull request again.
+_AGAIN = "opened_again"
 #: Characters of feedback that a task's history keeps.
 KEPT = 20_000
 
@@ -49,7 +51,7 @@ def step(
     if pr.state != "open":
         return None if last in _DECIDED else _ended(pr, task, history)
     if task.state != "done":
-        return None
+        return _opened_again(pr, history) if task.state == "failed" else None
     known = {key for entry in history for key in _keys(entry)}
     new = [each for each in found if each.key not in known]
     if not new:
@@ -81,9 +83,30 @@ def _unanswered(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
     return Step("blocked", "blocked", {"pr": pr.id, "question": question, "reason": "max_rounds"})
 
 
+def _opened_again(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
+    """A person opened the pull request again whose end cancelled the task: it is delivered."""
+    moves = [entry for entry in history if entry.event not in ("review", "dismissed")]
+    if not moves or moves[-1].event != "cancelled" or moves[-1].fields.get("pr") != pr.id:
+        return None
+    said = f"Pull request {pr.id} was opened again."
+    fields: dict[str, object] = {"pr": pr.id, "summary": said, _AGAIN: True}
+    delivered = [entry.fields["head"] for entry in history if _is_delivery(entry)]
+    return Step("done", "done", {**fields, **({"head": delivered[-1]} if delivered else {})})
+
+
+def _is_delivery(entry: Entry) -> bool:
+    return entry.event == "done" and isinstance(entry.fields.get("head"), str)
+
+
+def _openings(history: Sequence[Entry]) -> list[int]:
+    """Return the places in the history at which a person had opened the pull request again."""
+    return [place for place, entry in enumerate(history) if entry.fields.get(_AGAIN) is True]
+
+
 def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:
     """A merge is written down; it finishes a task that waits for rework. A close cancels, once."""
-    told = [entry.event for entry in history if entry.fields.get("pr") == pr.id]
+    since = max(_openings(history), default=0)
+    told = [entry.event for entry in history[since:] if entry.fields.get("pr") == pr.id]
     if task.state == "claimed" or "cancelled" in told or "merged" in told:
         return None
     if pr.state == "merged" and task.state == "done":
@@ -186,6 +209,8 @@ class Follower:
         wanted = step(pr, task, history, found, self._settings.config)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
+            if wanted.fields.get(_AGAIN):
+                self._review_again(pr, task, [*history, entry])
             self._store.move(task, wanted.state, entry)
         elif task.state == "done" and is_open:
             self._review_moved_head(pr, task, history)
@@ -228,7 +253,15 @@ class Follower:
         delivered = [e.fields.get("head") for e in history if e.event == "done"]
         known = bool(delivered) and isinstance(delivered[-1], str)
         if pr.verdict is None and known and delivered[-1] != pr.head:
-            review.ask_again(self._store, self._settings, task, pr, now=self._now)
+            why = "Somebody pushed to its branch"
+            review.ask_again(self._store, self._settings, task, pr, why, now=self._now)
+
+    def _review_again(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
+        """Ask for the review that ended when the pull request was closed."""
+        waiting = (t for state in ("incoming", "claimed") for t in self._store.list(state).tasks)
+        if pr.verdict is None and not any((t.reviews, t.pr) == (task.id, pr.id) for t in waiting):
+            why, count = "A person opened it again", len(_openings(history))
+            review.ask_again(self._store, self._settings, task, pr, why, count, now=self._now)
 
     def _remember(self, prs: Iterable[PullRequest]) -> None:
         """Remember what was heard: the forge is asked for details only after a change."""

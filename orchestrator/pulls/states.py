@@ -19,6 +19,9 @@ from orchestrator.pulls import forges, verdicts
 from orchestrator.system import files
 from orchestrator.tasks import stores
 
+#: What holds for the draft of a pull request.
+WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks it as ready"
+
 
 def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:
     """Return the pull requests after a look at the forge; record which were merged or closed.

@@ -169,8 +169,8 @@ def _approvals(
         elif pr.state == "open" and pr.verdict == verdicts.CHANGES:
             text = _objected(pr, states.reviews(layout, pr))
         task = _task_of(store, pr) if text else None
-        # During its rework nothing waits for a person.
-        if text is None or (task and task.state in ("incoming", "claimed")):
+        # During its rework, and while it is a draft, nothing waits for a person.
+        if text is None or pr.draft or (task and task.state in ("incoming", "claimed")):
             continue
         last = _last(store, pr.task, lambda word: word in ("dismissed", "review", "done"))
         if last and last.event == "dismissed" and last.fields.get("pr") == pr.id:

@@ -80,6 +80,7 @@ def observe(
         spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
         hold=hold,
         open_heads=open_heads,
+        drafts=tuple(pr.id for pr in prs or () if pr.state == "open" and pr.draft),
         may_start=settings.good,
         # A run on a full disk could not even be recorded, so it cannot probe the fault.
         may_probe=short is None,
