@@ -8,7 +8,7 @@ Times inside the program are seconds since the epoch (float, UTC); outside, ISO 
 # was a third of the load time of this module, which every process loads. For the same reason the
 # rooms `plan`, `tick`, `tasks`, `git` and `project` do without.
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -291,6 +291,8 @@ class Task(NamedTuple):
     error: str | None = None
     work_branch: str | None = None
     pr: str | None = None
+    #: Whether the history says that this pull request was merged.
+    merged: bool = False
     question: str | None = None
     #: The ids of the parts that the task waits for, or waited for: its agent split it.
     parts: tuple[str, ...] = ()
@@ -473,8 +475,8 @@ class Snapshot(NamedTuple):
     hold: Hold | None = None
     #: The head of each open pull request, by its id; None if the forge did not answer.
     open_heads: Mapping[str, str] | None = None
-    #: The open pull requests that are drafts, by their ids.
-    drafts: Collection[str] = ()
+    #: Waiting reviews whose pull requests cannot be reviewed now: why.
+    not_reviewable: Mapping[str, str] = {}
     #: Whether this tick may start one run to find out if a system fault has passed.
     may_probe: bool = True
     #: False if the configuration is broken: running agents are supervised, nothing starts.

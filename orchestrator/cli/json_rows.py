@@ -176,6 +176,7 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
             "stale": problems.is_overdue(layout, now),
         },
         "problems": [problem._asdict() for problem in found],
+        "notes": states.notes(layout, loaded.config, prs),
         "overlaps": [
             {
                 "a": each.one.task,

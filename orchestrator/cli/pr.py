@@ -16,11 +16,11 @@ from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import argument, command, group
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, worktree_commands
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, PullRequest
+from orchestrator.model import Config, Given, Problem, PullRequest
 from orchestrator.pulls import forges, landing, rework, states, verdicts
 from orchestrator.system import locks
 
@@ -35,7 +35,9 @@ group("pr", __doc__)
 def list_all(arguments: Namespace) -> None:
     """List the pull requests of all agents' branches."""
     layout = context.layout(arguments)
-    prs = context.pull_requests(layout, context.settings(layout).config)
+    config = context.settings(layout).config
+    left = [pr._replace(id=f"{forge}:{pr.id}") for forge, pr in forges.left(layout, config)]
+    prs = [*context.pull_requests(layout, config), *left]
     headings = ("id", "state", "verdict", "task", "title", "branch")
     cells = [(p.id, _state(p), _word(layout, p), p.task, p.title, p.branch) for p in prs]
     value = [json_rows.pull_request_row(pr) for pr in prs]
@@ -58,8 +60,8 @@ def _word(layout: Layout, pr: PullRequest) -> str | None:
 def show(arguments: Namespace) -> None:
     """Show one pull request with its text, its reviews and its checks."""
     layout = context.layout(arguments)
-    config = context.settings(layout).config
-    pr = _named(context.pull_requests(layout, config), arguments.pr)
+    config, number = forges.named(context.settings(layout).config, arguments.pr)
+    pr = _numbered(context.pull_requests(layout, config), number)
     body = forges.of_project(layout, config).book.body(pr.id)
     reviews = sorted(states.reviews(layout, pr), key=lambda given: given.at or "")
     stat = ""
@@ -91,8 +93,8 @@ def _shown(given: Given) -> str:
 def diff(arguments: Namespace) -> None:
     """Show the changes of a pull request; on a terminal in git's pager."""
     layout = context.layout(arguments)
-    config = context.settings(layout).config
-    pr = _named(context.pull_requests(layout, config), arguments.pr)
+    config, number = forges.named(context.settings(layout).config, arguments.pr)
+    pr = _numbered(context.pull_requests(layout, config), number)
     paged = output.on_terminal() and not arguments.json
     words = ["git", "diff", "--no-ext-diff", _changes(layout, config, pr)]
     # The pager needs the locale of the person. The bytes of a diff stay as they are.
@@ -130,8 +132,8 @@ def _changes(layout: Layout, config: Config, pr: PullRequest) -> str:
 def checkout(arguments: Namespace) -> None:
     """Check out the head of a pull request in your checkout, detached; no branch moves."""
     layout = context.changing(arguments)
-    config, root = context.good_settings(layout).config, layout.root
-    pr = find(layout, config, arguments.pr)
+    config, number = forges.named(context.good_settings(layout).config, arguments.pr)
+    pr, root = find(layout, config, number), layout.root
     remote = base_branch.remote_of(layout, config)
     if remote and repository.resolve(root, pr.head) is None:
         base_branch.fetch(layout, remote, [pr.branch])
@@ -149,18 +151,16 @@ def checkout(arguments: Namespace) -> None:
     output.answer(arguments, {"id": pr.id, "commit": pr.head, "path": root}, said)
 
 
-def _named(prs: list[PullRequest], name: str) -> PullRequest:
-    """Return the pull request with a number, also written as `#3` or `pr:3`. Raises NotFound."""
-    number = name.removeprefix("pr:").removeprefix("#")
+def _numbered(prs: list[PullRequest], number: str) -> PullRequest:
+    """Return the pull request with a number. Raises NotFound."""
     for pr in prs:
         if pr.id == number:
             return pr
-    raise NotFound("pull request", name, [pr.id for pr in prs])
+    raise NotFound("pull request", number, [pr.id for pr in prs])
 
 
-def find(layout: Layout, config: Config, name: str) -> PullRequest:
+def find(layout: Layout, config: Config, number: str) -> PullRequest:
     """Return a pull request with its state as known now. Raises OrchestratorError."""
-    number = name.removeprefix("pr:").removeprefix("#")
     pr = forges.of_project(layout, config).show(number)
     for known in states.known(layout, config) or ():
         if known.id == pr.id:
@@ -185,15 +185,16 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 
     None if the forge merges it later, by itself.
     """
-    config = context.good_settings(layout).config
+    own = context.good_settings(layout).config
+    config, number = forges.named(own, pr_id)
     try:
         with landing.lock(layout, LANDING_WAIT):
-            pr = find(layout, config, pr_id)
+            pr = find(layout, config, number)
             commit = landing.merge(layout, config, pr, time.time())
     except locks.LockHeld:
         message = "another merge is still running its checks"
         raise OrchestratorError(message, "try again later", code="landing_busy") from None
-    rework.end(layout, config, pr.id, context.now())
+    rework.end(layout, own, pr.id, context.now(), config.forge)
     return commit
 
 
@@ -201,13 +202,26 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 def close(arguments: Namespace) -> None:
     """Close a pull request without merging it; its branch is kept."""
     layout = context.changing(arguments)
-    config = context.good_settings(layout).config
+    own = context.good_settings(layout).config
+    config, number = forges.named(own, arguments.pr)
     where = forges.of_project(layout, config)
-    pr = where.show(arguments.pr)
+    pr = where.book.find(number) if is_left(layout, own, config) else where.show(number)
     if pr.state != "open":
         hint = "see: orchestrator pr list"
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
-    where.close(pr.id)
-    rework.end(layout, config, pr.id, context.now())
+    try:
+        where.close(pr.id)
+    except SystemFault as error:
+        if not is_left(layout, own, config):
+            raise
+        where.book.record(pr.id, "closed")
+        said = f"{pr.id} counts as closed here, but {where.name} was not told"
+        output.warn_of([Problem(error.code, f"{said}: {error.message}", error.hint)])
+    rework.end(layout, own, pr.id, context.now(), config.forge)
     said = f"closed {pr.id}; its branch {pr.branch} is kept"
     output.answer(arguments, {"id": pr.id, "state": "closed"}, said)
+
+
+def is_left(layout: Layout, own: Config, config: Config) -> bool:
+    """Whether a person named another forge than the project's: it may not answer any more."""
+    return forges.of_project(layout, own).name != forges.of_project(layout, config).name

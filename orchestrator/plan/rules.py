@@ -95,6 +95,12 @@ def _waiting(task: Task, _: Draft) -> Judged:
     return Judged(task.state == "incoming", f"the task is in {task.state}")
 
 
+@_rule("not_reviewable", "task", "see the pull request: orchestrator pr list")
+def _reviewable(task: Task, draft: Draft) -> Judged | None:
+    why = draft.snapshot.not_reviewable.get(task.id)
+    return None if why is None else Judged(False, why)
+
+
 @_rule("pull_request_not_open", "task", "no action needed: the next tick ends it", ends="finish")
 def _review(task: Task, draft: Draft) -> Judged | None:
     known = draft.snapshot.open_heads
@@ -114,13 +120,6 @@ def _reviewed_head(task: Task, draft: Draft) -> Judged | None:
         return Judged(True, f"{task.id} reviews the head of pull request {task.pr}")
     detail = f"{task.id} reviews {task.head[:12]}, but pull request {task.pr} has a newer commit"
     return Judged(False, f"{detail}, {head[:12]}")
-
-
-@_rule("draft", "task", "no action needed: it starts when a person marks it as ready for review")
-def _draft(task: Task, draft: Draft) -> Judged | None:
-    if task.reviews is None or task.pr not in draft.snapshot.drafts:
-        return None
-    return Judged(False, f"pull request {task.pr}, which {task.id} reviews, is a draft")
 
 
 @_rule("running", "task", "see what it does: orchestrator logs {about}")

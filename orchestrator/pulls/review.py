@@ -122,7 +122,10 @@ def give_verdict(
     given = Given(reviewer, "agent", outcome.verdict, outcome.head, said, iso(now))
     if reviewing.pr is not None:
         where = forges.of_project(layout, config)
-        where.post(where.show(reviewing.pr), given)
+        pr = where.book.get(reviewing.pr)
+        # Another forge may have a pull request of the same number.
+        if pr is not None and reviewing.reviews in (None, pr.task):
+            where.post(pr, given)
     if reviewing.reviews is None:
         return
     store = stores.of_project(layout)

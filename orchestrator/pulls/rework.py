@@ -113,16 +113,23 @@ def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None
         return Step("done", "merged", {"pr": pr.id, "head": pr.head})
     if pr.state == "merged":
         summary = f"Pull request {pr.id} was merged while the task waited for rework."
-        return Step("done", "done", {"pr": pr.id, "summary": summary, "verdict": "no_change"})
+        fields = {"pr": pr.id, "summary": summary, "verdict": "no_change", "merged": True}
+        return Step("done", "done", fields)
     if task.state == "failed":
         return None
     return Step("failed", "cancelled", {"pr": pr.id, "reason": f"pull request {pr.id} was closed"})
 
 
-def end(layout: Layout, config: Config, pr_id: str, now: float) -> None:
-    """Tell the task of a pull request at once that a person merged or closed it."""
+def end(layout: Layout, config: Config, pr_id: str, now: float, forge: str) -> None:
+    """Tell the task of a pull request at once that a person merged or closed it.
+
+    `forge` is the value of `forge` for the pull request, which may be on another forge than the
+    project's.
+    """
     store = stores.of_project(layout)
-    pr = forges.of_project(layout, config).book.get(pr_id)
+    own = forges.of_project(layout, config)
+    where = forges.of_project(layout, config._replace(forge=forge))
+    pr = where.book.get(pr_id)
     if pr is None or pr.state == "open":
         return
     with store.change():
@@ -131,7 +138,10 @@ def end(layout: Layout, config: Config, pr_id: str, now: float) -> None:
             history = store.read(task).history
         except NotFound:
             return
-        wanted = _ended(pr, task, history) if task.pr == pr.id else None
+        newer = own.book.get(pr.id) if own.name != where.name else None
+        if task.pr != pr.id or (newer is not None and newer.task == task.id):
+            return  # the task has another pull request, perhaps of the same number
+        wanted = _ended(pr, task, history)
         if wanted is not None:
             store.move(task, wanted.state, Entry(iso(now) or "", wanted.event, wanted.fields))
 
@@ -198,6 +208,8 @@ class Follower:
             task = self._store.find(pr.task or "")
             history = self._store.read(task).history
         except NotFound:
+            if pr.state != "open":
+                self._mark_followed(pr)
             return None
         is_open = pr.state == "open"
         if not is_open and task.pr != pr.id:  # the task has a newer pull request

@@ -7,6 +7,7 @@ disk and change nothing.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch, remote_pair, remotes, repository
@@ -102,6 +103,17 @@ def reviews(layout: Layout, pr: PullRequest) -> list[Given]:
     except (NotFound, OrchestratorError):
         own = []
     return [*own, *pr.reviews]
+
+
+def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> list[str]:
+    """Return what a person should know of pull requests although it is no problem."""
+    drafts = ", ".join(pr.id for pr in prs or () if pr.state == "open" and pr.draft)
+    found = [f"drafts, which are neither reviewed nor landed: {drafts}"] if drafts else []
+    try:
+        kept = forges.kept(layout, config)
+    except OrchestratorError:  # git cannot be asked: that is reported elsewhere
+        kept = None
+    return [*found, kept] if kept else found
 
 
 def _judged(
