@@ -4,7 +4,8 @@ Its state is the JSON file that FAKE_GH_STATE names: `{"remote": "/bare.git", "p
 where `remote` is the bare repository that stands for GitHub's. Every call is noted under `calls`.
 Other keys: `host`, `repo`, `viewer`, `accounts` (login, host, active, ok), `version`, `methods`
 (that the repository allows), `required` (checks), `auto_merge`, `queue`, `delete_branch_on_merge`,
-`forks` (bare repositories by owner), `logs` (by run), `job_logs` (by job); `threads` of a pull
+`forks` (bare repositories by owner), `permission` (of the viewer), `archived`, `refuses` (words by
+the branch of a new pull request, or `*`), `logs` (by run), `job_logs` (by job); `threads` of a pull
 request.
 Sources: cli.github.com/manual (flags and JSON fields), the program's own messages.
 """
@@ -59,7 +60,7 @@ FIELDS = """
     title updatedAt url
 """
 REPO_FIELDS = """
-    defaultBranchRef deleteBranchOnMerge id isFork isPrivate mergeCommitAllowed name
+    defaultBranchRef deleteBranchOnMerge id isArchived isFork isPrivate mergeCommitAllowed name
     nameWithOwner owner parent rebaseMergeAllowed squashMergeAllowed sshUrl url viewerPermission
 """
 ISSUE_FIELDS = """
@@ -320,6 +321,8 @@ def pr_create(hub: GitHub, call: Call) -> None:
                 f'a pull request for branch "{head}" into branch "{base}" already exists:\n'
                 f"{pr['url']}"
             )
+    if said := hub.state.get("refuses", {}).get(branch) or hub.state.get("refuses", {}).get("*"):
+        die(f"{failed}{said} (createPullRequest)")
     tip = hub.commit(branch, bare) if bare or not fork else None
     onto = hub.commit(base)
     if tip is None:
@@ -535,7 +538,8 @@ def repo_view(hub: GitHub, call: Call) -> None:
     named(hub, call.words[0])
     allowed = hub.state.get("methods", list(METHODS))
     row = {f"{field}Allowed": method in allowed for method, field in METHODS.items()}
-    row |= {"nameWithOwner": hub.repo, "viewerPermission": "WRITE"}
+    row |= {"nameWithOwner": hub.repo, "viewerPermission": hub.state.get("permission", "WRITE")}
+    row |= {"isArchived": hub.state.get("archived", False)}
     print(json.dumps({n: row.get(n) for n in known(call.options["--json"], REPO_FIELDS, "9.0")}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from conftest import git as sh
 from forge_contract import ForgeContract, World, branch, wanted
 from test_forge import Hub, person_says
 
-from orchestrator.errors import NotFound, OrchestratorError, SystemFault
+from orchestrator.errors import NotFound, OrchestratorError, Rejected, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest
 from orchestrator.pulls import forges, github, github_repo, github_rows, states
@@ -366,6 +367,89 @@ def test_pull_requests_of_an_earlier_version_are_adopted_once(hub: Hub, layout: 
     before = len(hub.calls())
     hub.forge.refresh()
     assert hub.calls()[before:] == ["pr list"]
+
+
+# --- refusals of a new pull request ------------------------------------------------------------
+
+
+OF_THE_TASK = [
+    "Title is too long (maximum is 256 characters)",
+    "Body can't be blank",
+    "A refusal that nobody has ever seen",
+]
+OF_EVERYBODY = [
+    ("Resource not accessible by personal access token", "remote_refuses"),
+    ("person does not have the correct permissions to execute `CreatePullRequest`",
+     "remote_refuses"),
+    ("GitHub Actions is not permitted to create or approve pull requests", "remote_refuses"),
+    ("Repository was archived so is read-only.", "remote_refuses"),
+    ("was submitted too quickly", "forge_failed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", OF_THE_TASK)
+def test_a_refusal_of_one_pull_request_is_the_works_failure_in_githubs_words(
+    hub: Hub, said: str
+) -> None:
+    hub.set(refuses={"agent/T1": said})
+    with pytest.raises(Rejected, match=re.escape(said)) as refused:
+        opened(hub)
+    assert refused.value.code == "pr_rejected"
+    assert opened(hub, "agent/T2").id == "1"
+
+
+@pytest.mark.parametrize(("said", "code"), OF_EVERYBODY)
+def test_a_refusal_of_the_account_or_the_repository_is_a_fault_of_the_system(
+    hub: Hub, said: str, code: str
+) -> None:
+    hub.set(refuses={"*": said})
+    with pytest.raises(SystemFault, match=re.escape(said)) as refused:
+        opened(hub)
+    assert refused.value.code == code
+    assert ("right to open pull requests" in (refused.value.hint or "")) == (
+        code == "remote_refuses"
+    )
+
+
+@pytest.mark.parametrize("state", [{"permission": "READ"}, {"archived": True}])
+def test_an_unknown_refusal_of_an_account_that_may_not_write_is_the_systems(
+    hub: Hub, state: dict[str, Any]
+) -> None:
+    hub.set(refuses={"*": "No."}, **state)
+    with pytest.raises(SystemFault) as refused:
+        opened(hub)
+    assert refused.value.code == "remote_refuses"
+
+
+def test_an_unknown_refusal_that_a_second_task_meets_is_the_systems(hub: Hub) -> None:
+    hub.set(refuses={"*": "No rule 17 for this"})
+    for text in ("one\n", "two\n"):
+        with pytest.raises(Rejected):
+            opened(hub, text=text)
+    with pytest.raises(SystemFault) as refused:
+        hub.forge.open(wanted(branch(hub.repo, "agent/T2"), "agent/T2")._replace(task="T2"), "b")
+    assert refused.value.code == "remote_refuses"
+    hub.set(refuses={})
+    opened(hub)
+    hub.set(refuses={"*": "No rule 18 for this"})
+    with pytest.raises(Rejected):
+        hub.forge.open(wanted(branch(hub.repo, "agent/T3"), "agent/T3")._replace(task="T3"), "b")
+
+
+def test_a_base_that_github_does_not_have_and_a_branch_without_commits_are_named(
+    hub: Hub,
+) -> None:
+    head = branch(hub.repo, "agent/T1")
+    with pytest.raises(SystemFault) as gone:
+        hub.forge.open(wanted(head)._replace(base="trunk"), "b")
+    assert gone.value.code == "base_gone"
+    with pytest.raises(SystemFault, match="does not see the branch") as unseen:
+        hub.forge.open(wanted(head, "agent/T2"), "b")
+    assert unseen.value.code == "forge_failed"
+    sh(hub.repo, "push", "--quiet", "origin", "agent/T1:main")
+    with pytest.raises(Rejected, match="has everything") as empty:
+        hub.forge.open(wanted(head), "b")
+    assert empty.value.code == "no_commits"
 
 
 # --- merging -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
-from orchestrator.errors import NotFound, SystemFault
+from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
 from orchestrator.pulls import github_repo, github_rows
@@ -150,11 +150,11 @@ class GitHub:
             names = ("--head", head, "--base", wanted.base, "--title", wanted.title)
             try:
                 said = self._run("pr", "create", *names, "--body-file", "-", stdin=text)
-            except SystemFault:
+            except SystemFault as error:
                 # GitHub may have it all the same.
                 row = self._open_one(wanted)
                 if row is None:
-                    raise
+                    raise self._judged(wanted, error) from error
             else:
                 made = re.search(r"/pull/(\d+)\s*\Z", said)
                 row = self._view(made[1]) if made else self._open_one(wanted)
@@ -164,7 +164,23 @@ class GitHub:
         with self.book.locked():
             found = _updated(self.book.get(found.id) or found, found)._replace(task=wanted.task)
             self.book.write(found, body)
+        files.remove(self._refused)
         return found
+
+    def _judged(self, wanted: PullRequest, error: SystemFault) -> OrchestratorError:
+        """Return why GitHub opened no pull request: of this one, or of the system."""
+        if not isinstance(error, Refusal):
+            return error
+        from orchestrator.pulls import github_refusals
+
+        is_fork = self._fork is not None
+        place = (self._gh, self._repository, self._refused)
+        return github_refusals.judged(*place, wanted, error, may_only_read=is_fork)
+
+    @property
+    def _refused(self) -> str:
+        """The file with the refusal that was met since the last pull request was opened."""
+        return os.path.join(self._layout.cache, "github-refused.json")
 
     def _open_one(self, wanted: PullRequest) -> Any:
         """Return the row of the open pull request with the wanted branch, if there is one."""
