@@ -12,6 +12,7 @@ Sources: cli.github.com/manual (flags and JSON fields), the program's own messag
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import json
 import os
@@ -585,12 +586,17 @@ def api(hub: GitHub, call: Call) -> None:
 def issue_row(issue: dict[str, Any], hub: GitHub, fields: str) -> dict[str, Any]:
     """Return an issue of the state file (`issues`, with `labels` as words) as gh prints it."""
     login = issue.get("author", hub.viewer)
+    known_author = number(hub.version) >= (2, 30)
+    comments = [
+        {**each, "viewerDidAuthor": each["author"]["login"] == hub.viewer} if known_author else each
+        for each in issue.get("comments", [])
+    ]
     row = {
         "state": "OPEN",
         "body": "",
-        "comments": [],
         "url": f"{hub.url}/issues/{issue['number']}",
         **issue,
+        "comments": comments,
         "author": {"id": "U_1", "is_bot": False, "login": login, "name": ""},
         "labels": [{"id": "L", "name": name, "color": "0"} for name in issue.get("labels", [])],
     }
@@ -599,6 +605,10 @@ def issue_row(issue: dict[str, Any], hub: GitHub, fields: str) -> dict[str, Any]
 
 def issue_list(hub: GitHub, call: Call) -> None:
     label = call.options.get("--label")
+    if label is not None:
+        if '"' in label and not label.startswith('"'):
+            die(f'invalid argument "{label}" for "-l, --label" flag: bare \\" in non-quoted-field')
+        (label,) = next(csv.reader([label], strict=True))
     found = [
         issue
         for issue in hub.state.get("issues", [])
@@ -651,7 +661,10 @@ def permission(hub: GitHub, login: str) -> None:
     found = hub.state.get("permissions", {}).get(login, "read")
     if found == "unknown":
         die(f"gh: {login} is not a user (HTTP 404)")
-    print(json.dumps({"permission": found, "role_name": found, "user": {"login": login}}))
+    # `permission` has the base role; `old_permissions`: as servers that name the role itself.
+    roles = {} if hub.state.get("old_permissions") else {"maintain": "write", "triage": "read"}
+    base = roles.get(found, found)
+    print(json.dumps({"permission": base, "role_name": found, "user": {"login": login}}))
 
 
 def named(hub: GitHub, word: str) -> None:

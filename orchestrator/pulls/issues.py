@@ -24,8 +24,12 @@ from orchestrator.pulls.issue_text import Issue
 from orchestrator.system import files, records
 from orchestrator.tasks import parts, stores, task_file
 
-#: Seconds between two looks at the issues, and for which a login's permission is remembered.
-EVERY, PERMISSION_KEPT = 300.0, 86_400.0
+#: Seconds between two looks at the issues. A permission is remembered for one look, its lack for
+#: longer: the issues of people without it are listed again at each look.
+EVERY, REFUSED_KEPT = 300.0, 3600.0
+#: Who may write, in the words of the REST interface: `permission` has the base role of a custom
+#: one, and some servers name `maintain` there, others call it `write`.
+_WRITERS = ("admin", "maintain", "write")
 #: Issues of one page, and the most that are looked at.
 PAGE, MOST = 100, 1000
 #: The most requests of one tick about single issues and authors: others wait for the tick.
@@ -123,25 +127,32 @@ class Follower:
         due = self._now - EVERY >= self._memory.asked or self._memory.asked > self._now
         numbers = [int(each[3:]) for each in settled if re.fullmatch(rf"{_ID}\d{{1,9}}", each)]
         listed: list[Issue] = []
+        fault: Refusal | None = None
         if due := due and not self._config.paused:
             # Noted first: a failing gh is asked again at the next look, not at each tick.
             self._memory.asked = self._now
             self._memory.write()
             listed = self._listed()
-            yield from self._make(listed)
+            try:
+                yield from self._make(listed)
+            except Refusal as error:
+                # Who may write is not told: the issues of the tasks still hear what happens.
+                fault = error
             numbers = [issue.number for issue in listed]
         for number in numbers:
             yield from self._tell(number)
         if due:
             # Last: tasks whose issues only lost their label are asked about at each look.
             yield from self._cancel({issue.number for issue in listed})
+        if fault is not None:
+            raise fault
 
     def _listed(self) -> list[Issue]:
         """Return the open issues with the label, in one request if they fit one page."""
         rows: Any = []
         for limit in (PAGE, MOST):
             words = ("issue", "list", "--state", "open", "--limit", str(limit))
-            label = ("--label", self._config.issues.label or "", "--json", _FIELDS)
+            label = ("--label", _quoted(self._config.issues.label or ""), "--json", _FIELDS)
             rows = self._gh.json(*words, *label, "-R", self._repository.words, timeout=TICK_TIMEOUT)
             if not isinstance(rows, list):
                 message = "the answer of gh is not a list of issues"
@@ -201,7 +212,7 @@ class Follower:
         return True
 
     def _may_write(self, login: str) -> bool | None:
-        """Return whether a login may write to the repository; asked once a day.
+        """Return whether a login may write to the repository, also as a member of an organization.
 
         None: this tick asks no more.
         """
@@ -210,7 +221,8 @@ class Follower:
         if issue_text.LOGIN.fullmatch(login) is None:
             return False
         known = self._memory.authors.get(login)
-        if known is not None and 0 <= self._now - known.asked < PERMISSION_KEPT:
+        kept = EVERY if known is not None and known.may_write else REFUSED_KEPT
+        if known is not None and 0 <= self._now - known.asked < kept:
             return known.may_write
         if not self._may_ask():
             return None
@@ -223,8 +235,8 @@ class Follower:
             if "HTTP 404" not in error.said:
                 raise
             answer = {}
-        found = answer.get("permission") if isinstance(answer, dict) else None
-        known = Known(found in ("admin", "write"), self._now)
+        found = github_rows.at(answer, "permission") in _WRITERS
+        known = Known(found, self._now)
         self._memory.authors[login] = known
         self._memory.write()
         return known.may_write
@@ -262,7 +274,10 @@ class Follower:
         said = issue_text.comment(what, task, self._links(task), show_question=show)
         try:
             posted = github_rows.rows_of(self._view(number), "comments")
-            if not any(mark in str(each.get("body")) for each in posted):
+            # A stranger who posts the mark first does not silence the product. gh 2.23 does not
+            # say whose a comment is.
+            own = (each for each in posted if each.get("viewerDidAuthor") is not False)
+            if not any(mark in str(each.get("body")) for each in own):
                 words = ("issue", "comment", str(number), "--body-file", "-")
                 self._gh.run(*words, "-R", self._repository.words, stdin=f"{said}\n\n{mark}\n")
         except Refusal as error:
@@ -286,6 +301,11 @@ class Follower:
         words = ("issue", "view", str(number), "--json", "state,comments")
         found = self._gh.json(*words, "-R", self._repository.words, timeout=TICK_TIMEOUT)
         return found if isinstance(found, dict) else {}
+
+
+def _quoted(label: str) -> str:
+    """Return a label as gh reads it: as a row of CSV."""
+    return '"{}"'.format(label.replace('"', '""')) if '"' in label else label
 
 
 def follow(
