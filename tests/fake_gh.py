@@ -293,7 +293,9 @@ def pr_list(hub: GitHub, call: Call) -> None:
         and base in (None, pr["baseRefName"])
     ]
     rows = [hub.row(pr, call.options["--json"]) for pr in found[::-1][: int(limit)]]
-    print(json.dumps(rows))
+    # In a list, gh asks for the first 100 of each; `pr view` asks for all pages.
+    cut = ("reviews", "comments", "statusCheckRollup")
+    print(json.dumps([{k: v[:100] if k in cut else v for k, v in row.items()} for row in rows]))
 
 
 def pr_view(hub: GitHub, call: Call) -> None:
@@ -574,13 +576,24 @@ def api(hub: GitHub, call: Call) -> None:
         for row in pr.get("statusCheckRollup", [])
         for is_required in [row.get("name", row.get("context")) in hub.state.get("required", [])]
     ]
-    rollup = {"contexts": {"nodes": checks}} if checks and "required" in hub.state else None
+    contexts = page(checks, call, "checks")
+    rollup = {"contexts": contexts} if checks and "required" in hub.state else None
     found = {
         "headRefOid": pr["headRefOid"],
-        "reviewThreads": {"nodes": pr.get("threads", [])},
+        "reviewThreads": page(pr.get("threads", []), call, "threads"),
         "commits": {"nodes": [{"commit": {"statusCheckRollup": rollup}}]},
     }
     print(json.dumps({"data": {"repository": {"pullRequest": found}}}))
+
+
+def page(rows: list[Any], call: Call, name: str) -> dict[str, Any]:
+    """Return the 100 rows of a GraphQL connection after the cursor that the call names."""
+    assert call.fields["query"].count(f"(first:100,after:${name})") <= 1
+    first = int(call.fields.get(name, "0"))
+    nodes = rows[first : first + 100]
+    more = first + 100 < len(rows)
+    end = str(first + len(nodes)) if nodes else None
+    return {"nodes": nodes, "pageInfo": {"hasNextPage": more, "endCursor": end}}
 
 
 def issue_row(issue: dict[str, Any], hub: GitHub, fields: str) -> dict[str, Any]:

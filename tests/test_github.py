@@ -17,7 +17,7 @@ from test_forge import Hub, person_says
 from orchestrator.errors import NotFound, OrchestratorError, Rejected, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest
-from orchestrator.pulls import forges, github, github_repo, github_rows, states
+from orchestrator.pulls import forges, github, github_feedback, github_repo, github_rows, states
 from orchestrator.pulls.gh import is_signed_in
 from orchestrator.pulls.github import GitHub
 from orchestrator.system import files
@@ -287,6 +287,32 @@ def test_reviews_that_a_list_cuts_off_are_asked_for_one_by_one(hub: Hub) -> None
     for _ in range(2):
         hub.forge.refresh()
     assert hub.calls()[before:] == ["pr list", "pr view", "pr list"]
+
+
+def test_what_a_list_says_too_little_of_costs_no_second_request_in_a_tick(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(hub)
+    opened(hub, "agent/T2")
+    for number in (1, 2):
+        rows = [check(f"c{n}", "SUCCESS") for n in range(100)]
+        change(hub, number, statusCheckRollup=[*rows, check("last", "FAILURE")])
+    assert [pr.checks[-1].state for pr in hub.forge.refresh()] == ["failed", "failed"]
+    before = len(hub.calls())
+    hub.forge.refresh()
+    assert hub.calls()[before:] == ["pr list"]
+    before = len(hub.calls())
+    branch(hub.repo, "agent/T1", "more\n")
+    head = hub.forge.refresh()[0].head
+    assert head == sh(hub.repo, "rev-parse", "agent/T1"), "a change is seen at once"
+    assert hub.calls()[before:] == ["pr list", "pr view"]
+    change(hub, 2, statusCheckRollup=[*rows, check("last", "SUCCESS")])
+    monkeypatch.setattr(github, "ASK_AGAIN", 0.0)
+    before = len(hub.calls())
+    for _ in range(2):
+        hub.forge.refresh()
+    assert hub.calls()[before:] == ["pr view", "pr view"], "one after the other"
+    assert hub.forge.book.find("2").checks[-1].state == "passed"
 
 
 def test_one_that_a_person_reopens_is_open_and_one_that_was_merged_is_not(hub: Hub) -> None:
@@ -642,6 +668,23 @@ def test_open_threads_of_people_who_may_write_ask_for_changes(hub: Hub) -> None:
     assert found[0].text == "A review comment on app.py:7:\n\nada: Rename it."
     assert not any(each.by_machine or "eve" in each.text for each in found)
     assert len(found[1].text) < 4100
+
+
+def test_more_threads_and_checks_than_one_page_are_all_asked_for(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.set(required=["last"])
+    pr = opened(hub)
+    threads = [thread(n, ("ada", "MEMBER", "No."), resolved=n < 249) for n in range(250)]
+    rows = [check(f"c{n}", "FAILURE") for n in range(120)]
+    last = check("last", "FAILURE", detailsUrl="https://ci.example.com/1")
+    change(hub, threads=threads, statusCheckRollup=[*rows, last])
+    before = hub.calls().count("api graphql")
+    found = hub.forge.feedback(pr)
+    assert [each.key for each in found] == ["thread:T249:1", f"check:{pr.head}:last:FAILURE"]
+    assert hub.calls().count("api graphql") - before == 3
+    monkeypatch.setattr(github_feedback, "PAGES", 2)
+    assert [each.key for each in hub.forge.feedback(pr)] == [f"check:{pr.head}:last:FAILURE"]
 
 
 LOG = "".join(f"test\tRun tests\t2026-01-01T00:00:00.0Z line {n}\n" for n in range(100))

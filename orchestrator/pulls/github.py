@@ -23,8 +23,8 @@ from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal, is_signed_in
 from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 
-#: The open pull requests that one request lists. Others are asked for one by one, each at most
-#: once in so many seconds.
+#: The open pull requests that one request lists. Others are asked for one by one, each once in so
+#: many seconds.
 LISTED = 100
 ASK_AGAIN = 600.0
 #: The most characters of a text on GitHub, less those of a mark.
@@ -85,25 +85,39 @@ class GitHub:
             from orchestrator.pulls import github_adoption
 
             github_adoption.adopt(self._layout, self.book, self._view)
+        alone, now = self._alone(), time.time()
+        due = [pr_id for pr_id, asked in alone.items() if not 0 <= now - asked < ASK_AGAIN]
+        if due:
+            # Instead of the list, so that a tick makes one request (reference 9.9).
+            first = min(due, key=lambda pr_id: alone[pr_id])
+            self._keep(first, self._view(first))
+            self._remember({**alone, first: now})
+            return self.book.list()
         words = ("pr", "list", "--state", "open", "--limit", str(LISTED))
         rows = _listed(self._json(*words, "--json", github_rows.FIELDS, timeout=TICK_TIMEOUT))
         by_number = {str(row.get("number")): row for row in rows}
+        after = {}
         for old in self.book.list():
             row = by_number.get(old.id)
-            if row is None and old.state == "open":
-                # It is no longer open, unless there are more open ones than one request lists.
-                if len(rows) < LISTED or self._is_due(old.id):
-                    row = self._view(old.id)
-            elif row is not None and github_rows.is_cut_off(row) and self._is_due(old.id):
+            cut_off = row is not None and github_rows.is_cut_off(row)
+            # It is no longer open, unless there are more open ones than one request lists.
+            unlisted = row is None and old.state == "open"
+            if cut_off or (unlisted and len(rows) >= LISTED):
+                after[old.id] = alone.get(old.id, now)
+            if (unlisted and (len(rows) < LISTED or old.id not in alone)) or (
+                cut_off and (old.id not in alone or _has_changed(old, row))
+            ):
                 row = self._view(old.id)
-            elif row is not None and github_rows.is_cut_off(row):
+            elif cut_off:
                 row = None
-            if row is not None:
-                self._keep(old.id, row)
+            self._keep(old.id, row)
+        self._remember(after)
         return self.book.list()
 
     def _keep(self, pr_id: str, row: Any) -> None:
         """Bring a record up to date with a row of gh, if both are the same pull request."""
+        if row is None:
+            return
         with self.book.locked():
             old = self.book.find(pr_id)
             new = _updated(old, github_rows.pull_request(row))
@@ -118,16 +132,23 @@ class GitHub:
             return None
         return _listed([row])[0]
 
-    def _is_due(self, pr_id: str) -> bool:
-        """Return whether a pull request may be asked for on its own, and note that it is."""
-        path = os.path.join(self._layout.cache, "github-asked.json")
-        asked, now = files.read_json(path) or {}, time.time()
-        last = asked.get(pr_id)
-        if isinstance(last, int | float) and 0 <= now - last < ASK_AGAIN:
-            return False
-        files.make_folder(self._layout.cache)
-        files.write_json(path, {**asked, pr_id: now})
-        return True
+    def _alone(self) -> dict[str, float]:
+        """Return the open pull requests of which a list says too little: when each was asked for.
+
+        A list has the newest open ones, and of each its first reviews and checks.
+        """
+        kept = files.read_json(self._asked_path) or {}
+        still = {pr.id for pr in self.book.list() if pr.state == "open"}
+        return {key: at for key, at in kept.items() if key in still and isinstance(at, float)}
+
+    def _remember(self, alone: Mapping[str, float]) -> None:
+        if alone != (files.read_json(self._asked_path) or {}):
+            files.make_folder(self._layout.cache)
+            files.write_json(self._asked_path, alone)
+
+    @property
+    def _asked_path(self) -> str:
+        return os.path.join(self._layout.cache, "github-asked.json")
 
     def _is_ours(self, row: Mapping[str, object]) -> bool:
         """Return whether a row's branch is in the repository that the product pushes to."""
@@ -262,6 +283,10 @@ class GitHub:
         if done.code != 0 and not is_signed_in(done.out + done.err):
             return Problem("forge_failed", f"gh is not signed in to {host}", login)
         return None
+
+
+def _has_changed(old: PullRequest, row: Any) -> bool:
+    return (old.head, old.updated) != (row.get("headRefOid"), row.get("updatedAt"))
 
 
 def _same(one: Repository, other: Repository) -> bool:
