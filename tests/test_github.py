@@ -17,7 +17,14 @@ from test_forge import Hub, person_says
 from orchestrator.errors import NotFound, OrchestratorError, Rejected, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest
-from orchestrator.pulls import forges, github, github_feedback, github_repo, github_rows, states
+from orchestrator.pulls import (
+    forges,
+    github_alone,
+    github_feedback,
+    github_repo,
+    github_rows,
+    states,
+)
 from orchestrator.pulls.gh import is_signed_in
 from orchestrator.pulls.github import GitHub
 from orchestrator.system import files
@@ -275,8 +282,32 @@ def test_one_that_a_busy_repository_does_not_list_is_asked_for_now_and_then(
         assert hub.forge.refresh() == [pr]
     assert hub.calls()[before:] == ["pr list", "pr view", "pr list", "pr list"]
     change(hub, 1, state="MERGED")
-    monkeypatch.setattr(github, "ASK_AGAIN", 0.0)
+    monkeypatch.setattr(github_alone, "ASK_AGAIN", 0.0)
     assert hub.forge.refresh()[0].state == "merged"
+
+
+@pytest.mark.parametrize("role", ["MEMBER", "COLLABORATOR"])
+def test_a_review_of_somebody_who_may_not_write_counts_for_nothing_and_is_asked_about_once(
+    hub: Hub, role: str
+) -> None:
+    opened(hub)
+    hub.set(permissions={"ada": "write", "tess": "triage"})
+    for login in ("tess", "ada", "gone"):
+        person_says(hub, "APPROVED", authorAssociation=role, author={"login": login})
+    before = len(hub.calls())
+    for _ in range(3):
+        assert [review.by for review in hub.forge.refresh()[0].reviews] == ["ada"]
+    calls = hub.calls()[before:]
+    assert [words for words in calls if not words.startswith("api")] == ["pr list"] * 3
+    assert len(calls) == 6
+    assert [review.by for review in hub.forge.show("1").reviews] == ["ada"]
+
+
+def test_where_gh_may_not_ask_who_may_write_githubs_word_for_the_author_counts(hub: Hub) -> None:
+    opened(hub)
+    hub.set(may_push=False)
+    person_says(hub, "CHANGES_REQUESTED")
+    assert [review.by for review in hub.forge.refresh()[0].reviews] == ["ada"]
 
 
 def test_reviews_that_a_list_cuts_off_are_asked_for_one_by_one(hub: Hub) -> None:
@@ -307,7 +338,7 @@ def test_what_a_list_says_too_little_of_costs_no_second_request_in_a_tick(
     assert head == sh(hub.repo, "rev-parse", "agent/T1"), "a change is seen at once"
     assert hub.calls()[before:] == ["pr list", "pr view"]
     change(hub, 2, statusCheckRollup=[*rows, check("last", "SUCCESS")])
-    monkeypatch.setattr(github, "ASK_AGAIN", 0.0)
+    monkeypatch.setattr(github_alone, "ASK_AGAIN", 0.0)
     before = len(hub.calls())
     for _ in range(2):
         hub.forge.refresh()

@@ -20,13 +20,13 @@ from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
 from orchestrator.pulls import github_repo, github_rows
 from orchestrator.pulls.book import Book
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal, is_signed_in
+from orchestrator.pulls.github_alone import Alone
+from orchestrator.pulls.github_people import People, Reviewers
 from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 
-#: The open pull requests that one request lists. Others are asked for one by one, each once in so
-#: many seconds.
+#: The open pull requests that one request lists.
 LISTED = 100
-ASK_AGAIN = 600.0
 #: The most characters of a text on GitHub, less those of a mark.
 LONGEST = 65_000
 
@@ -85,13 +85,11 @@ class GitHub:
             from orchestrator.pulls import github_adoption
 
             github_adoption.adopt(self._layout, self.book, self._view)
-        alone, now = self._alone(), time.time()
-        due = [pr_id for pr_id, asked in alone.items() if not 0 <= now - asked < ASK_AGAIN]
-        if due:
+        alone = Alone(self._layout, self.book.list())
+        if (due := alone.due(time.time())) is not None:
             # Instead of the list, so that a tick makes one request (reference 9.9).
-            first = min(due, key=lambda pr_id: alone[pr_id])
-            self._keep(first, self._view(first))
-            self._remember({**alone, first: now})
+            self._keep(due, self._view(due))
+            alone.remember({**alone.asked, due: time.time()})
             return self.book.list()
         words = ("pr", "list", "--state", "open", "--limit", str(LISTED))
         rows = _listed(self._json(*words, "--json", github_rows.FIELDS, timeout=TICK_TIMEOUT))
@@ -103,26 +101,40 @@ class GitHub:
             # It is no longer open, unless there are more open ones than one request lists.
             unlisted = row is None and old.state == "open"
             if cut_off or (unlisted and len(rows) >= LISTED):
-                after[old.id] = alone.get(old.id, now)
-            if (unlisted and (len(rows) < LISTED or old.id not in alone)) or (
-                cut_off and (old.id not in alone or _has_changed(old, row))
+                after[old.id] = alone.asked.get(old.id, time.time())
+            if (unlisted and (len(rows) < LISTED or old.id not in alone.asked)) or (
+                cut_off and (old.id not in alone.asked or _has_changed(old, row))
             ):
                 row = self._view(old.id)
             elif cut_off:
                 row = None
             self._keep(old.id, row)
-        self._remember(after)
+        alone.remember(after)
         return self.book.list()
 
     def _keep(self, pr_id: str, row: Any) -> None:
         """Bring a record up to date with a row of gh, if both are the same pull request."""
         if row is None:
             return
+        # Whoever has to be asked about is asked about without the lock.
+        self._read(self.book.find(pr_id), row)
         with self.book.locked():
             old = self.book.find(pr_id)
-            new = _updated(old, github_rows.pull_request(row))
+            new = self._read(old, row)
             if new != old and self._is_ours(row) and new.branch == old.branch:
                 self.book.write(new)
+
+    def _read(self, old: PullRequest, row: Any) -> PullRequest:
+        """Return what a row of gh says now, with the reviews of people who may write (9.1)."""
+        new = _updated(old, github_rows.pull_request(row))
+        reviews = (
+            each for each in new.reviews if each in old.reviews or self._reviewers.count(new, each)
+        )
+        return new._replace(reviews=tuple(reviews))
+
+    @cached_property
+    def _reviewers(self) -> Reviewers:
+        return Reviewers(self._layout, People(self._gh, self._repository))
 
     def _view(self, pr_id: str, more: str = "") -> Any:
         """Return the row of one pull request; None if GitHub has no such pull request."""
@@ -131,24 +143,6 @@ class GitHub:
         except NotFound:
             return None
         return _listed([row])[0]
-
-    def _alone(self) -> dict[str, float]:
-        """Return the open pull requests of which a list says too little: when each was asked for.
-
-        A list has the newest open ones, and of each its first reviews and checks.
-        """
-        kept = files.read_json(self._asked_path) or {}
-        still = {pr.id for pr in self.book.list() if pr.state == "open"}
-        return {key: at for key, at in kept.items() if key in still and isinstance(at, float)}
-
-    def _remember(self, alone: Mapping[str, float]) -> None:
-        if alone != (files.read_json(self._asked_path) or {}):
-            files.make_folder(self._layout.cache)
-            files.write_json(self._asked_path, alone)
-
-    @property
-    def _asked_path(self) -> str:
-        return os.path.join(self._layout.cache, "github-asked.json")
 
     def _is_ours(self, row: Mapping[str, object]) -> bool:
         """Return whether a row's branch is in the repository that the product pushes to."""
@@ -159,7 +153,7 @@ class GitHub:
         row = self._view(pr_id)
         if row is None:
             raise NotFound("pull request", pr_id)
-        return _updated(old, github_rows.pull_request(row))
+        return self._read(old, row)
 
     # --- changes -----------------------------------------------------------------------------
 
@@ -181,9 +175,10 @@ class GitHub:
                 row = self._view(made[1]) if made else self._open_one(wanted)
         if row is None:
             raise SystemFault("gh does not show the pull request it opened", code="forge_failed")
-        found = github_rows.pull_request(row)._replace(task=wanted.task, head=wanted.head)
+        found = github_rows.pull_request(row)
         with self.book.locked():
-            found = _updated(self.book.get(found.id) or found, found)._replace(task=wanted.task)
+            old = self.book.get(found.id) or found._replace(task=wanted.task, reviews=())
+            found = self._read(old, {**row, "headRefOid": wanted.head})._replace(task=wanted.task)
             self.book.write(found, body)
         files.remove(self._refused)
         return found
@@ -257,10 +252,10 @@ class GitHub:
 
         row = github_merging.merge(self._layout, self._run, self._view, pr.id, commit, method)
         merged = row.get("state") == "MERGED"
+        self._read(self.book.get(pr.id) or pr, row)
         with self.book.locked():
             old = self.book.get(pr.id) or pr
-            new = _updated(old, github_rows.pull_request(row))
-            self.book.write(new._replace(queued=not merged))
+            self.book.write(self._read(old, row)._replace(queued=not merged))
         return (github_rows.at(row, "mergeCommit", "oid") or commit) if merged else None
 
     # --- doctor ------------------------------------------------------------------------------

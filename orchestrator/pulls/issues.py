@@ -19,7 +19,7 @@ from orchestrator.model import Config, Entry, Problem, Task, iso
 from orchestrator.project import faults
 from orchestrator.pulls import forges, github_repo, github_rows, issue_text
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
-from orchestrator.pulls.github_repo import GITHUB
+from orchestrator.pulls.github_people import People
 from orchestrator.pulls.issue_text import Issue
 from orchestrator.system import files, records
 from orchestrator.tasks import parts, stores, task_file
@@ -27,9 +27,6 @@ from orchestrator.tasks import parts, stores, task_file
 #: Seconds between two looks at the issues. A permission is remembered for one look, its lack for
 #: longer: the issues of people without it are listed again at each look.
 EVERY, REFUSED_KEPT = 300.0, 3600.0
-#: Who may write, in the words of the REST interface: `permission` has the base role of a custom
-#: one, and some servers name `maintain` there, others call it `write`.
-_WRITERS = ("admin", "maintain", "write")
 #: Issues of one page, and the most that are looked at.
 PAGE, MOST = 100, 1000
 #: The most requests of one tick about single issues and authors: others wait for the tick.
@@ -118,6 +115,7 @@ class Follower:
             raise SystemFault(message, "set `remote` in agents.yaml", code="forge_failed")
         self._repository = found
         self._gh = Gh(layout.root, os.path.join(layout.cache, "gh"), found.host)
+        self._people = People(self._gh, found)
 
     def follow(self, settled: Collection[str]) -> Iterator[tuple[str, str]]:
         """Carry out what is due; yield the task and the reason of each change.
@@ -226,17 +224,7 @@ class Follower:
             return known.may_write
         if not self._may_ask():
             return None
-        host = self._repository.host
-        where = () if host == GITHUB else ("--hostname", host)
-        path = f"repos/{self._repository.owner}/{self._repository.name}/collaborators/{login}"
-        try:
-            answer = self._gh.json("api", *where, f"{path}/permission", timeout=TICK_TIMEOUT)
-        except Refusal as error:
-            if "HTTP 404" not in error.said:
-                raise
-            answer = {}
-        found = github_rows.at(answer, "permission") in _WRITERS
-        known = Known(found, self._now)
+        known = Known(self._people.may_write(login), self._now)
         self._memory.authors[login] = known
         self._memory.write()
         return known.may_write
