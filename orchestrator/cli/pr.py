@@ -16,13 +16,15 @@ from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import argument, command, group
-from orchestrator.errors import NotFound, OrchestratorError, SystemFault
+from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, worktree_commands
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, Problem, PullRequest
 from orchestrator.pulls import forges, landing, rework, states, verdicts
 from orchestrator.system import locks
+from orchestrator.tasks import stores
+from orchestrator.tick import inbox
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
 LANDING_WAIT = 900.0
@@ -60,8 +62,12 @@ def _word(layout: Layout, pr: PullRequest) -> str | None:
 def show(arguments: Namespace) -> None:
     """Show one pull request with its text, its reviews and its checks."""
     layout = context.layout(arguments)
-    config, number = forges.named(context.settings(layout).config, arguments.pr)
-    pr = _numbered(context.pull_requests(layout, config), number)
+    loaded, seen = context.look(layout)
+    config, number = forges.named(loaded.config, arguments.pr)
+    prs = context.pull_requests(layout, config)
+    pr = _numbered(layout, config, prs, number)
+    left = config.forge != loaded.config.forge
+    move = None if left else inbox.next_moves(layout, loaded, seen, prs).get(pr.id)
     body = forges.of_project(layout, config).book.body(pr.id)
     reviews = sorted(states.reviews(layout, pr), key=lambda given: given.at or "")
     stat = ""
@@ -74,13 +80,14 @@ def show(arguments: Namespace) -> None:
   {pr.url}
   see the changes: orchestrator pr diff {pr.id}
 """
+    said += f"  next: {move.text}\n" if move else ""
+    said += f"    {move.step}\n" if move and move.step else ""
     said += "".join(f"  check {c.name}: {c.state} {c.url or ''}".rstrip() + "\n" for c in pr.checks)
     said += "  it conflicts with its base\n" if pr.mergeable is False else ""
-    said += f"  {states.WAITS_AS_DRAFT}\n" if pr.draft else ""
     said += f"{stat}\n" if stat else ""
     said += f"\n{body.strip()}\n" if body.strip() else ""
     said += "".join(map(_shown, reviews))
-    output.answer(arguments, json_rows.pull_request(pr, body, reviews), said.rstrip())
+    output.answer(arguments, json_rows.pull_request(pr, body, reviews, move), said.rstrip())
 
 
 def _shown(given: Given) -> str:
@@ -94,7 +101,7 @@ def diff(arguments: Namespace) -> None:
     """Show the changes of a pull request; on a terminal in git's pager."""
     layout = context.layout(arguments)
     config, number = forges.named(context.settings(layout).config, arguments.pr)
-    pr = _numbered(context.pull_requests(layout, config), number)
+    pr = _numbered(layout, config, context.pull_requests(layout, config), number)
     paged = output.on_terminal() and not arguments.json
     words = ["git", "diff", "--no-ext-diff", _changes(layout, config, pr)]
     # The pager needs the locale of the person. The bytes of a diff stay as they are.
@@ -151,12 +158,13 @@ def checkout(arguments: Namespace) -> None:
     output.answer(arguments, {"id": pr.id, "commit": pr.head, "path": root}, said)
 
 
-def _numbered(prs: list[PullRequest], number: str) -> PullRequest:
-    """Return the pull request with a number. Raises NotFound."""
-    for pr in prs:
-        if pr.id == number:
-            return pr
-    raise NotFound("pull request", number, [pr.id for pr in prs])
+def _numbered(layout: Layout, config: Config, prs: list[PullRequest], number: str) -> PullRequest:
+    """Return the pull request with a number.
+
+    Raises NotFound, and OrchestratorError if its record is damaged.
+    """
+    found = next((pr for pr in prs if pr.id == number), None)
+    return found or forges.of_project(layout, config).book.find(number)
 
 
 def find(layout: Layout, config: Config, number: str) -> PullRequest:
@@ -218,7 +226,11 @@ def close(arguments: Namespace) -> None:
         said = f"{pr.id} counts as closed here, but {where.name} was not told"
         output.warn_of([Problem(error.code, f"{said}: {error.message}", error.hint)])
     rework.end(layout, own, pr.id, context.now(), config.forge)
+    task = stores.found(stores.of_project(layout), pr.task or "")
     said = f"closed {pr.id}; its branch {pr.branch} is kept"
+    if task and (task.state, task.reason) == ("failed", "cancelled"):
+        again = f"to work on it again: orchestrator task retry {task.id}"
+        said += f"; its task {task.id} is cancelled; {again}"
     output.answer(arguments, {"id": pr.id, "state": "closed"}, said)
 
 

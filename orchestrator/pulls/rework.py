@@ -15,7 +15,8 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
-from orchestrator.pulls import forges, review, states, verdicts
+from orchestrator.plan import repeats
+from orchestrator.pulls import forges, restack, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
 from orchestrator.tasks import stores
@@ -42,10 +43,13 @@ def step(
     history: Sequence[Entry],
     found: Iterable[Feedback],
     config: Config,
+    *,
+    in_review: bool = False,
 ) -> Step | None:
     """Return what follows from the state of a pull request and from feedback; None for nothing.
 
     `found` is everything that asks for changes now; what the history has already is left out.
+    `in_review`: a review of the head waits or is being done.
     """
     last = history[-1].event if history else ""
     if pr.state != "open":
@@ -55,7 +59,8 @@ def step(
     known = {key for entry in history for key in _keys(entry)}
     new = [each for each in found if each.key not in known]
     if not new:
-        return _unanswered(pr, history)
+        outrun = None if in_review else _outrun(pr, task, config)
+        return _unanswered(pr, history) or outrun
     text = "\n\n".join(each.text for each in new)[:KEPT]
     fields: dict[str, object] = {"pr": pr.id, "head": pr.head, "facts": [n.key for n in new]}
     limit = config.review.max_rounds
@@ -89,18 +94,21 @@ def _opened_again(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
     if not moves or moves[-1].event != "cancelled" or moves[-1].fields.get("pr") != pr.id:
         return None
     said = f"Pull request {pr.id} was opened again."
-    fields: dict[str, object] = {"pr": pr.id, "summary": said, _AGAIN: True}
-    delivered = [entry.fields["head"] for entry in history if _is_delivery(entry)]
-    return Step("done", "done", {**fields, **({"head": delivered[-1]} if delivered else {})})
-
-
-def _is_delivery(entry: Entry) -> bool:
-    return entry.event == "done" and isinstance(entry.fields.get("head"), str)
+    return Step("done", "done", {"pr": pr.id, "summary": said, _AGAIN: True})
 
 
 def _openings(history: Sequence[Entry]) -> list[int]:
     """Return the places in the history at which a person had opened the pull request again."""
     return [place for place, entry in enumerate(history) if entry.fields.get(_AGAIN) is True]
+
+
+def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
+    """Ask a person if somebody pushes after each review: none of them is of the newest commit."""
+    reviews = task.uncharged.get("review", 0)
+    if pr.verdict is not None or reviews < repeats.limit("review", config):
+        return None
+    said = repeats.review_question(pr.id, reviews, pr.head)
+    return Step("blocked", "blocked", {"pr": pr.id, "question": said, "reason": "branch_moved"})
 
 
 def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:
@@ -160,6 +168,27 @@ def unheard(history: Iterable[Entry]) -> list[Feedback]:
     return found
 
 
+def requested(pr: PullRequest, history: Iterable[Entry]) -> list[Feedback]:
+    """Return the changes that people request: here during a run, and on the forge until settled."""
+    history = list(history)
+    standing = verdicts.objections([*verdicts.given(history), *pr.reviews])
+    return [
+        *unheard(history),
+        *(
+            Feedback(f"review:{given.by}:{given.at}", f"{given.by} requests changes: {given.text}")
+            for given in pr.reviews
+            if given in standing
+        ),
+    ]
+
+
+def is_answered(pr: PullRequest, history: Iterable[Entry]) -> bool:
+    """Whether the author was told of every requested change of a person."""
+    history = list(history)
+    known = {key for entry in history for key in _keys(entry)}
+    return all(each.key in known for each in requested(pr, history))
+
+
 def _keys(entry: Entry) -> list[object]:
     found = entry.fields.get("facts")
     return found if isinstance(found, list) else []
@@ -189,12 +218,13 @@ class Follower:
         self._memory = os.path.join(layout.cache, "feedback.json")
         self._known = files.read_json(self._memory) or {}
         self._before = dict(self._known)
+        self._prs: list[PullRequest] = []
         #: Of pull requests whose details the forge did not give.
         self.faults: list[OrchestratorError] = []
 
     def follow(self, prs: Iterable[PullRequest]) -> list[tuple[str, str, str]]:
         """Apply every step; return the task, its new state and the reason of each."""
-        prs = list(prs)
+        prs = self._prs = list(prs)
         told = [
             done
             for pr in prs
@@ -217,30 +247,35 @@ class Follower:
             return None
         found = []
         if task.state == "done" and is_open:
-            found = [*unheard(history), *self._feedback(pr)]
-        wanted = step(pr, task, history, found, self._settings.config)
+            found = [*requested(pr, history), *self._feedback(pr, task)]
+        in_review = self._is_in_review(pr, task)
+        wanted = step(pr, task, history, found, self._settings.config, in_review=in_review)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
             if wanted.fields.get(_AGAIN):
-                self._review_again(pr, task, [*history, entry])
+                self._review_again(pr, task, len(_openings(history)) + 1)
             self._store.move(task, wanted.state, entry)
         elif task.state == "done" and is_open:
-            self._review_moved_head(pr, task, history)
+            review.ask_again(self._store, self._settings, task, pr, history, now=self._now)
         if not is_open and task.state != "claimed":
             self._mark_followed(pr)
         if wanted is None:
             return None
         return task.id, wanted.state, str(wanted.fields.get("reason") or wanted.event)
 
+    def _is_in_review(self, pr: PullRequest, task: Task) -> bool:
+        """Whether a review of the head waits or is being done; looked at only after a review."""
+        known = task.uncharged.get("review") and pr.verdict is None
+        waiting = (self._store.list(state).tasks for state in ("incoming", "claimed"))
+        about = (task.id, pr.head)
+        return bool(known) and any((t.reviews, t.head) == about for ts in waiting for t in ts)
+
     def _mark_followed(self, pr: PullRequest) -> None:
         with self._forge.book.locked():
             self._forge.book.write(pr._replace(followed=True))
 
-    def _feedback(self, pr: PullRequest) -> list[Feedback]:
-        found = [
-            Feedback(f"review:{given.by}:{given.at}", f"{given.by} requests changes: {given.text}")
-            for given in verdicts.objections(pr.reviews)
-        ]
+    def _feedback(self, pr: PullRequest, task: Task) -> list[Feedback]:
+        found: list[Feedback] = []
         if self._known.get(pr.id) != _mark(pr):
             try:
                 found += self._forge.feedback(pr)
@@ -248,32 +283,26 @@ class Follower:
             except OrchestratorError as error:  # asked again at the next tick
                 self.faults.append(error)
         if pr.verdict == verdicts.APPROVED:
-            found += self._conflict(pr)
+            found += self._conflict(pr, task)
         return found
 
-    def _conflict(self, pr: PullRequest) -> list[Feedback]:
+    def _conflict(self, pr: PullRequest, task: Task) -> list[Feedback]:
         remote = base_branch.remote_of(self._layout, self._settings.config)
         base = base_branch.branch_commit(self._layout.root, remote, pr.base)
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
+        mine, its = (pr.branch, pr.head), (pr.base, base)
+        if restack.updated(self._layout.root, self._store, task, self._prs, mine, its):
+            return []  # the landing brings it up to date
         said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
         key = f"conflict:{pr.head}:{base}"
         return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]
 
-    def _review_moved_head(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
-        """Ask for a review of a head that nobody delivered: a person pushed to the branch."""
-        delivered = [e.fields.get("head") for e in history if e.event == "done"]
-        known = bool(delivered) and isinstance(delivered[-1], str)
-        if pr.verdict is None and known and delivered[-1] != pr.head:
-            why = "Somebody pushed to its branch"
-            review.ask_again(self._store, self._settings, task, pr, why, now=self._now)
-
-    def _review_again(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
+    def _review_again(self, pr: PullRequest, task: Task, openings: int) -> None:
         """Ask for the review that ended when the pull request was closed."""
         waiting = (t for state in ("incoming", "claimed") for t in self._store.list(state).tasks)
         if pr.verdict is None and not any((t.reviews, t.pr) == (task.id, pr.id) for t in waiting):
-            why, count = "A person opened it again", len(_openings(history))
-            review.ask_again(self._store, self._settings, task, pr, why, count, now=self._now)
+            review.ask_once_more(self._store, self._settings, task, pr, openings, now=self._now)
 
     def _remember(self, prs: Iterable[PullRequest]) -> None:
         """Remember what was heard: the forge is asked for details only after a change."""

@@ -31,6 +31,8 @@ class Observation(NamedTuple):
     cuts: Mapping[str, str] = {}
     #: The open pull requests of other forges than the project's, each with its forge.
     left: Sequence[tuple[str, PullRequest]] = ()
+    #: When it was observed, in epoch seconds.
+    now: float = 0.0
 
 
 #: The fields of an agent's memory that the plan sees: the view's fields with the same names.
@@ -94,7 +96,7 @@ def observe(
         overlaps=_held(layout, settings, incoming.tasks, prs, ask=ask),
     )
     starts = {task: cut.commit for task, cut in ready.items() if cut.commit}
-    return Observation(snapshot, incoming, claimed, states, records, starts, left)
+    return Observation(snapshot, incoming, claimed, states, records, starts, left, now)
 
 
 def observe_runs(
