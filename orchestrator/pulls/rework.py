@@ -23,8 +23,6 @@ from orchestrator.tasks import stores
 
 #: The events with which a person decided where a task is: no fact overrules them.
 _DECIDED = ("retried", "moved", "answered", "added")
-#: The field of the event which says that a person opened the pull request again.
-_AGAIN = "opened_again"
 #: Characters of feedback that a task's history keeps.
 KEPT = 20_000
 
@@ -94,12 +92,7 @@ def _opened_again(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
     if not moves or moves[-1].event != "cancelled" or moves[-1].fields.get("pr") != pr.id:
         return None
     said = f"Pull request {pr.id} was opened again."
-    return Step("done", "done", {"pr": pr.id, "summary": said, _AGAIN: True})
-
-
-def _openings(history: Sequence[Entry]) -> list[int]:
-    """Return the places in the history at which a person had opened the pull request again."""
-    return [place for place, entry in enumerate(history) if entry.fields.get(_AGAIN) is True]
+    return Step("done", "done", {"pr": pr.id, "summary": said, review.AGAIN: True})
 
 
 def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
@@ -113,7 +106,8 @@ def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
 
 def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:
     """A merge is written down; it finishes a task that waits for rework. A close cancels, once."""
-    since = max(_openings(history), default=0)
+    again = [place for place, e in enumerate(history) if e.fields.get(review.AGAIN) is True]
+    since = max(again, default=0)
     told = [entry.event for entry in history[since:] if entry.fields.get("pr") == pr.id]
     if task.state == "claimed" or "cancelled" in told or "merged" in told:
         return None
@@ -252,8 +246,8 @@ class Follower:
         wanted = step(pr, task, history, found, self._settings.config, in_review=in_review)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
-            if wanted.fields.get(_AGAIN):
-                self._review_again(pr, task, len(_openings(history)) + 1)
+            if wanted.fields.get(review.AGAIN):
+                self._review_again(pr, task, review.openings(history) + 1)
             self._store.move(task, wanted.state, entry)
         elif task.state == "done" and is_open:
             review.ask_again(self._store, self._settings, task, pr, history, now=self._now)
@@ -298,11 +292,11 @@ class Follower:
         key = f"conflict:{pr.head}:{base}"
         return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]
 
-    def _review_again(self, pr: PullRequest, task: Task, openings: int) -> None:
+    def _review_again(self, pr: PullRequest, task: Task, number: int) -> None:
         """Ask for the review that ended when the pull request was closed."""
         waiting = (t for state in ("incoming", "claimed") for t in self._store.list(state).tasks)
         if pr.verdict is None and not any((t.reviews, t.pr) == (task.id, pr.id) for t in waiting):
-            review.ask_once_more(self._store, self._settings, task, pr, openings, now=self._now)
+            review.ask_once_more(self._store, self._settings, task, pr, number, now=self._now)
 
     def _remember(self, prs: Iterable[PullRequest]) -> None:
         """Remember what was heard: the forge is asked for details only after a change."""
