@@ -28,7 +28,7 @@ def task(task_id: str, state: str, *depends_on: str, pr: str | None = None) -> T
 
 
 def pull_request(pr_id: str, state: str, head: str = "a" * 40) -> PullRequest:
-    return PullRequest(pr_id, "T", f"agent/{pr_id}", "main", head, "T", state)
+    return PullRequest(pr_id, None, f"agent/{pr_id}", "main", head, "T", state)
 
 
 def judged(

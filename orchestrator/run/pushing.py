@@ -6,7 +6,7 @@ work's failure (reference 9.8).
 
 import re
 
-from orchestrator.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.errors import GitError, OrchestratorError, Rejected, SystemFault
 from orchestrator.git import base_branch, call, remotes, repository, work_branch, worktree
 from orchestrator.run.job import Job
 from orchestrator.tasks import history
@@ -22,12 +22,6 @@ class Moved(OrchestratorError):
     """Others pushed to the branch during the run."""
 
     code = "branch_moved"
-
-
-class Rejected(OrchestratorError):
-    """The remote refuses these commits."""
-
-    code = "push_rejected"
 
 
 def push(job: Job, branch: str, head: str) -> None:
