@@ -81,8 +81,9 @@ def _install(layout: Layout, kind: str, change: Change) -> None:
     client = registry.of_config(context.settings(layout).config)
     path = usable_path(os.environ, client.passing_folders(os.environ))
     entry = Entry(kind, layout.root, path, program_copy.launcher())
-    change.written += schedule.install(entry)
-    mark.record_schedule(layout, entry)
+    changes = schedule.install(entry)
+    change.written += changes
+    mark.record_schedule(layout, entry, renewed=bool(changes))
     change.warnings += KINDS[kind].warnings()
     at_work = program_copy.version()
     if at_work and program_copy.is_newer(at_work, __version__):

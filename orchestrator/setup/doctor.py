@@ -120,7 +120,8 @@ def _ticks(subject: Subject) -> Iterator[Finding]:
     elif ticked is None:
         yield ok("tick_stale", mark.first_tick(layout))
     else:
-        yield ok("tick_stale", f"the last tick was {span(max(now - ticked, 0))} ago")
+        soon = "" if now - ticked <= problems.STALE_AFTER else "; the set-up was renewed since then"
+        yield ok("tick_stale", f"the last tick was {span(max(now - ticked, 0))} ago{soon}")
     hung = lock.hung_tick(layout, now)
     if hung is not None:
         yield Finding(hung.code, "fail", hung.message, hung.hint)
