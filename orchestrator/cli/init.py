@@ -11,6 +11,7 @@ from orchestrator import __version__
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
+from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule
@@ -52,6 +53,12 @@ def init(arguments: Namespace) -> None:
     change = init_project.init(
         layout, context.now(), start=arguments.start, commands=arguments.commands
     )
+    if inside := repository.submodule_around(arguments.project or os.getcwd()):
+        change.warnings.append(
+            f"{inside} is a submodule: the project is the repository around it, {layout.root}; to "
+            "have agents work in the submodule alone, clone it to another folder and run "
+            "orchestrator init there"
+        )
     if kind in KINDS:
         _install(layout, kind, change)
     elif kind == "none":

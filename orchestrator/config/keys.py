@@ -29,6 +29,7 @@ from orchestrator.model import (
     Retry,
     Review,
     Split,
+    Submodules,
     ports,
 )
 from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading, is_null, shown
@@ -171,6 +172,10 @@ _ISSUES = {
     "show_questions": boolean,
 }
 _SPLIT = {"max_depth": _COUNT, "max_tasks": _COUNT}
+_SUBMODULES = {
+    "checkout": one_of(("same", "all", "none")),
+    "unpushed": one_of(("refuse", "push")),
+}
 _HOOKS = {"after_create": _SHELL, "before_remove": _SHELL, "timeout_seconds": _SOME_SECONDS}
 
 _NOTIFY = {
@@ -196,6 +201,7 @@ _TOP: dict[str, Check] = {
     "remote": text(_REF, "the name of a git remote"),
     "push_remote": text(_REF, "the name of a git remote", null=True),
     "hooks": section(Hooks, _HOOKS),
+    "submodules": section(Submodules, _SUBMODULES),
     "dependencies": one_of(("merged", "delivered")),
     "overlap": one_of(("off", "warn", "hold")),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),

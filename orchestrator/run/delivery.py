@@ -11,14 +11,14 @@ import os
 import re
 
 from orchestrator.errors import SystemFault
-from orchestrator.git import worktree, worktree_commands
+from orchestrator.git import submodules, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project import run_record
 from orchestrator.project.run_record import Steps
 from orchestrator.pulls import forges
-from orchestrator.run import pushing
+from orchestrator.run import nested, pushing
 from orchestrator.run.job import Job
 
 
@@ -35,6 +35,8 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     if (ended := _ended_meanwhile(job)) is not None:
         # The next tick tells the task; the work stays on its branch.
         return outcome._replace(verdict="stopped", reason=f"stopped: {ended}")
+    if (broken := nested.refusal(job, branch, head)) is not None:
+        return _failed(outcome, f"push_rejected: {broken}")
     if job.record.steps.checked != head:
         failure = run_checks(job, head)
         if failure is not None and failure.was_killed:
@@ -107,6 +109,7 @@ def run_checks(job: Job, head: str) -> Failure | None:
     if not job.config.checks:
         return None
     worktree_commands.detach(job.path, head)
+    submodules.check_out(job.layout.root, job.path)
     checker = Checker(
         user_commands.check_environment(job.config, job.agent, job.layout),
         job.journal.path("checks.log"),
@@ -120,9 +123,11 @@ def run_checks(job: Job, head: str) -> Failure | None:
         # What the checks left behind is nobody's work: it must not look like an agent's.
         worktree_commands.detach(job.path, head)
         worktree_commands.clean(job.path)
+        submodules.check_out(job.layout.root, job.path)
     if failure is not None and failure.program_is_missing:
         path = os.path.join(job.layout.cache, f"base-{job.record.id}")
-        with worktree.throw_away(job.layout.root, path, job.record.base_commit or head):
+        base, which = job.record.base_commit or head, job.config.submodules.checkout
+        with worktree.throw_away(job.layout.root, path, base, which):
             on_base = checker.run(failure.command, path)
         if on_base is not None and on_base.program_is_missing:
             raise SystemFault(

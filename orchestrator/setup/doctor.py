@@ -14,7 +14,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.project import faults, mark
-from orchestrator.setup import probes, schedule_probe, state_probe
+from orchestrator.setup import probes, repository_probe, schedule_probe, state_probe
 from orchestrator.setup.probes import Subject
 from orchestrator.text.words import span
 from orchestrator.tick import lock, notify, problems
@@ -38,6 +38,7 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         _notify,
         state_probe.clock,
         state_probe.leftovers,
+        repository_probe.look,
         lambda subject: schedule_probe.look(subject, list(findings)),
     ]
     for check in checks:

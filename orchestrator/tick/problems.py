@@ -1,5 +1,7 @@
 """Everything that is wrong in a project, the most pressing problem first. Reads only."""
 
+import os
+
 from orchestrator import idle
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
@@ -51,6 +53,10 @@ def find_problems(
         from orchestrator.pulls import issues
 
         found += filter(None, [issues.problem(layout, settings.config)])
+    if os.path.exists(layout.checkout_changed):
+        from orchestrator.project import checkout_changed
+
+        found += filter(None, [checkout_changed.problem(layout)])
     told = layout.notify_fault if settings.config.notify.command else None
     for path in filter(None, (layout.landing_fault, told)):
         if fault := faults.read(path):
