@@ -27,10 +27,20 @@ def ensure(root: str, path: str, commit: str) -> bool:
         _unlock(path)
         return False
     if os.path.lexists(path):
-        os.rename(path, files.free_name(f"{path}.set-aside"))
+        aside = files.free_name(f"{path}.set-aside")
+        folder = worktree_commands.own_folder(path) or ""
+        os.rename(path, aside)
+        _keep_modules(root, os.path.basename(folder), aside)
     files.make_folder(os.path.dirname(path))
     worktree_commands.add(root, path, commit)
     return True
+
+
+def _keep_modules(root: str, name: str, aside: str) -> None:
+    """Take the git folders of submodules along: git deletes them with a worktree that is gone."""
+    modules = os.path.join(submodules.git_folder(root), "worktrees", name, "modules")
+    if name and os.path.isdir(modules):
+        os.rename(modules, os.path.join(aside, ".git-modules"))
 
 
 class BranchHeld(OrchestratorError):
@@ -177,7 +187,8 @@ def take_up_branch(
             repository.keep(root, rescue, ours)
         if rescue or behind:
             repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
-    call.ask(path, "checkout", "--quiet", "--force", "--no-guess", branch, "--")
+    words = ("--quiet", "--force", "--no-guess", branch, "--")
+    call.ask(path, "checkout", *words, timeout=call.CHECKOUT_TIMEOUT)
 
 
 def _release(root: str, holder: str, branch: str) -> None:

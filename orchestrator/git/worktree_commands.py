@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from orchestrator.errors import GitError
-from orchestrator.git.call import ask, lines, reason, run
+from orchestrator.git.call import CHECKOUT_TIMEOUT, ask, lines, reason, run
 from orchestrator.system import files
 
 #: The author of the commits that the product itself makes.
@@ -50,7 +50,8 @@ def _words(path: str) -> str:
 def add(root: str, path: str, commit: str) -> None:
     """Create a worktree with a detached HEAD (`-b` in parallel fails on the config lock)."""
     whole = ("-c", "core.sparseCheckout=false")
-    ask(root, *whole, "worktree", "add", "--quiet", "--force", "--detach", path, commit)
+    words = ("worktree", "add", "--quiet", "--force", "--detach", path, commit)
+    ask(root, *whole, *words, timeout=CHECKOUT_TIMEOUT)
     make_whole(path)
 
 
@@ -210,7 +211,8 @@ def _are_equal(compare: Callable[..., bool], one: str, other: str, path: str) ->
 
 def detach(worktree: str, commit: str) -> None:
     """Check a commit out with a detached HEAD, throwing away changes of tracked files."""
-    ask(worktree, "checkout", "--quiet", "--force", "--detach", commit)
+    words = ("--quiet", "--force", "--detach", commit)
+    ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
 
 
 def clean(worktree: str) -> None:
@@ -220,7 +222,8 @@ def clean(worktree: str) -> None:
 
 def start_branch(worktree: str, branch: str, commit: str) -> None:
     """Make a branch at a commit and check it out, throwing away changes of tracked files."""
-    ask(worktree, "checkout", "--quiet", "--force", "--no-track", "-b", branch, commit)
+    words = ("--quiet", "--force", "--no-track", "-b", branch, commit)
+    ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
 
 
 def _listed(root: str) -> Iterator[tuple[str, str]]:
