@@ -119,6 +119,7 @@ def test_what_the_person_does_meanwhile_is_no_problem(project: Layout, command: 
     run = Run(project)
     run.person(command)
     run.agent("git log -1; git status; git diff; git config user.name; git remote -v; git branch")
+    run.agent("git stash list; git symbolic-ref HEAD; git fetch -q . main; git branch --list main")
     assert run.end() is None
 
 

@@ -35,6 +35,7 @@ from orchestrator.model import (
     Review,
     Role,
     Split,
+    Submodules,
 )
 from orchestrator.plan.due import next_due
 
@@ -63,6 +64,7 @@ MEANT = Config(
     notify=Notify(command=("notify-send", "-a", "x"), on=("question",), report="08:00"),
     issues=Issues(label="robots", any_author=True, show_questions=True),
     split=Split(max_depth=2, max_tasks=7),
+    submodules=Submodules(checkout="all", unpushed="push"),
     dependencies="delivered",
     overlap="hold",
     agents=(

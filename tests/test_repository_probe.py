@@ -66,7 +66,7 @@ def test_which_submodules_agents_get_is_said(project: Layout, tmp_path: Path) ->
     for name in ("lib", "docs"):
         add_submodule(root, library(tmp_path, name), name)
     [found] = look(project, "submodules")
-    assert found.message == "agents get the submodules: docs, lib"
+    assert found.message == "agents get the submodules: lib, docs"
     git(root, "submodule", "--quiet", "deinit", "--force", "docs")
     [found] = look(project, "submodules")
     assert "do not get these submodules, as in your checkout: docs (" in found.message

@@ -42,8 +42,8 @@ _CHANGING = frozenset(
         "update-ref",
     ]
 )
-#: Commands that change a branch from any checkout of the repository.
-_OF_BRANCHES = frozenset(["branch", "fetch", "push", "symbolic-ref", "update-ref"])
+#: Options with which `git branch` changes a branch that exists.
+_FORCED = frozenset(["-f", "--force", "-m", "-M", "--move", "-d", "-D", "--delete", "-C"])
 #: The most bytes of a trace that are read.
 MOST_READ = 256 << 20
 
@@ -186,10 +186,39 @@ def worked_in(commands: list[Traced], root: str, branch: str | None) -> bool:
     """Return whether one of the commands may have changed the checkout's HEAD or index."""
     here = os.path.realpath(root)
     return any(
-        (each.name in _CHANGING and os.path.realpath(each.worktree) == here)
-        or (branch and each.name in _OF_BRANCHES and any(branch in word for word in each.words))
+        (os.path.realpath(each.worktree) == here and each.name in _CHANGING and not _reads(each))
+        or (branch is not None and _moves(each, branch))
         for each in commands
     )
+
+
+def _plain(command: Traced) -> list[str]:
+    """Return the words after the command's name that are no options."""
+    words = command.words
+    after = words[words.index(command.name) + 1 :] if command.name in words else words
+    return [word for word in after if not word.startswith("-")]
+
+
+def _reads(command: Traced) -> bool:
+    """Return whether a command with the name of one that changes something only looks."""
+    plain = _plain(command)
+    if command.name == "symbolic-ref":
+        return len(plain) < 2 and not {"-d", "--delete"} & {*command.words}
+    return command.name == "stash" and plain[:1] in (["list"], ["show"], ["create"])
+
+
+def _moves(command: Traced, branch: str) -> bool:
+    """Return whether a command, in any checkout, may have moved or renamed a branch."""
+    names = (branch, f"refs/heads/{branch}")
+    match command.name:
+        case "fetch" | "push":
+            return any(":" in word and word.rpartition(":")[2] in names for word in command.words)
+        case "branch":
+            how = {word for word in command.words if word in _FORCED}
+            return bool(how) and branch in command.words
+        case "update-ref":
+            return "--stdin" in command.words or any(word in names for word in command.words)
+    return False
 
 
 def configured(commands: list[Traced]) -> bool:

@@ -33,7 +33,9 @@ def _hooks(subject: Subject) -> Iterator[Finding]:
     husky make that folder when they install their packages, and git ignores it.
     """
     layout, root = subject.layout, subject.layout.root
-    where = repository.settings(root, "core.hooksPath").get("core.hookspath", [""])[-1]
+    # The product's own git calls turn hooks off.
+    known = repository.settings(root, "core.hooksPath").get("core.hookspath", [])
+    where = next((path for path in reversed(known) if path != os.devnull), None)
     if not where or os.path.isabs(os.path.expanduser(where)):
         return
     trees = [layout.worktree(name) for name in agent_memory.names(layout)]
