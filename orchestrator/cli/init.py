@@ -56,8 +56,8 @@ def init(arguments: Namespace) -> None:
     if inside := repository.submodule_around(arguments.project or os.getcwd()):
         change.warnings.append(
             f"{inside} is a submodule: the project is the repository around it, {layout.root}; to "
-            "have agents work in the submodule alone, clone it to another folder and run "
-            "orchestrator init there"
+            "have agents work in the submodule alone, clone it to another folder, and there: "
+            "orchestrator init"
         )
     if kind in KINDS:
         _install(layout, kind, change)
