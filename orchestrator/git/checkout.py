@@ -4,7 +4,6 @@ An agent works beside that checkout and shares its repository. `looked` keeps wh
 like before a run; `commands_in` reads from git's own trace which commands of an agent worked there.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -158,9 +157,9 @@ def traced(path: str) -> list[Traced]:
             case "cmd_name":
                 known["name"] = event.get("name")
     return [
-        Traced(str(known["name"]), _words(known.get("words")), str(known.get("worktree", "")))
+        Traced(str(known["name"]), _words(known.get("words")), str(known.get("worktree") or ""))
         for known in found.values()
-        if "name" in known
+        if "name" in known and "\0" not in str(known.get("worktree"))
     ]
 
 
@@ -168,11 +167,9 @@ def _events(path: str) -> Iterator[dict[str, object]]:
     try:
         with open(path, "rb") as file:
             for line in file.read(MOST_READ).splitlines():
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue  # a process that was killed left half a line
-                if isinstance(event, dict):
+                # An agent can write anything there, and a process that was killed half a line.
+                event = files.json_object(line)
+                if event is not None:
                     yield event
     except OSError:
         return

@@ -227,14 +227,15 @@ def _undo_move(root: str, change: Change) -> list[str]:
     git, before = f"git -C {shlex.quote(root)}", change.before
     if before.commit is None:
         return [f"{git} update-ref -d HEAD"]
+    commit = shlex.quote(before.commit)
     if before.kept is None:
         where = f"-B {shlex.quote(before.branch)}" if before.branch else "--detach"
-        return [f"{git} checkout {where} {before.commit}"]
+        return [f"{git} checkout {where} {commit}"]
     # Staged files of the person's must come back, so only HEAD moves, and then the index.
     ref = shlex.quote(f"refs/heads/{before.branch}")
-    move = [f"{git} symbolic-ref HEAD {ref}", f"{git} update-ref {ref} {before.commit}"]
+    move = [f"{git} symbolic-ref HEAD {ref}", f"{git} update-ref {ref} {commit}"]
     if before.branch is None:
-        move = [f"{git} update-ref --no-deref HEAD {before.commit}"]
+        move = [f"{git} update-ref --no-deref HEAD {commit}"]
     if before[:2] == change.after[:2]:
         move = []
-    return [*move, f"{git} read-tree {before.kept}"]
+    return [*move, f"{git} read-tree {shlex.quote(before.kept)}"]
