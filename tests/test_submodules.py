@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -211,6 +212,32 @@ def test_files_below_a_submodule_that_is_not_checked_out_are_kept(main: Path) ->
     assert ref is not None
     assert sh(main, "show", f"{ref}:lib/notes.txt") == "only here"
     assert list(made.lib.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["no objects", "half a clone", "a lock", "a repository inside"])
+def test_whatever_is_left_in_a_submodule_the_next_run_can_begin(agent: Worker, damage: str) -> None:
+    folder = Path(submodules.git_folder(str(agent.lib)))
+    (agent.lib / "lib.txt").write_text("edited\n")
+    match damage:
+        case "no objects":
+            shutil.rmtree(folder / "objects")
+        case "half a clone":
+            (agent.lib / "lib.txt").unlink()
+            folder.rename(f"{folder}.unfinished")
+            (agent.lib / ".git").write_text(f"gitdir: {folder}.unfinished\n")
+        case "a lock":
+            (folder / "index.lock").touch()
+        case "a repository inside":
+            sh(agent.lib, "clone", "--quiet", ".", "inner")
+    agent.end()
+    assert agent.begin_filled(run="R3") == []
+    assert (agent.lib / "lib.txt").read_text() == "v1\n"
+    assert sh(agent.path, "status", "--porcelain") == ""
+    if damage != "half a clone":
+        in_refs = repository.refs(str(agent.repo / "lib"), RESCUE).values()
+        texts = [sh(agent.repo / "lib", "show", f"{kept}:lib.txt") for kept in in_refs]
+        texts += [p.read_text() for p in agent.path.parent.glob("worktree.set-aside-*/lib.txt")]
+        assert "edited" in "".join(texts)
 
 
 # --- whole at the remote -----------------------------------------------------------------------

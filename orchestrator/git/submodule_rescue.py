@@ -5,6 +5,7 @@ is not checked out. Both are kept under rescue refs: in the submodule of the per
 that is checked out, else in the project's repository.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -25,7 +26,9 @@ def preserve(main: str, tree: str, name: str, aside: str) -> list[str]:
     for each in submodules.listed(tree):
         source, path = os.path.join(main, each.path), os.path.join(tree, each.path)
         own = f"{name}-{each.path.replace('/', '-')}"
-        if not submodules.is_filled(path):
+        if not submodules.is_whole(path):
+            if submodules.is_filled(path) and os.path.isfile(os.path.join(path, ".git")):
+                files.remove(os.path.join(path, ".git"))
             kept += _files_below(main, tree, each, own)
             continue
         if submodules.are_used(path):
@@ -55,8 +58,7 @@ def store_of(main: str, path: str) -> str:
 def _one(path: str, store: str, name: str, aside: str) -> None:
     """Keep the changes and the commits of one submodule."""
     folder = submodules.git_folder(path)
-    for lock in ("index.lock", "HEAD.lock"):
-        files.remove(os.path.join(folder, lock))
+    submodules.unlock(path)
     try:
         found = worktree_commands.state(path)
         if found.head and found.dirty:
@@ -64,9 +66,16 @@ def _one(path: str, store: str, name: str, aside: str) -> None:
             message = f"Uncommitted changes in a submodule, {name}"
             commit = worktree_commands.commit_all(path, message, index)
             worktree_commands.detach(path, commit or found.head)
+        _keep_commits(folder, store, name)
     except GitError:
-        os.rename(path, files.free_name(aside))
-    _keep_commits(folder, store, name)
+        # What git cannot read or commit is kept as it is; the next run gets another checkout.
+        with contextlib.suppress(GitError):
+            _keep_commits(folder, store, name)
+        free = files.free_name(aside)
+        os.rename(path, free)
+        files.make_folder(path)
+        if os.path.isdir(folder):
+            os.rename(folder, os.path.join(free, ".git-modules"))
 
 
 def _keep_commits(folder: str, store: str, name: str) -> None:

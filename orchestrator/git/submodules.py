@@ -23,6 +23,8 @@ TIMEOUT = 900.0
 #: What `check_out` fills: the submodules that the person's checkout has, every submodule, no
 #: further submodule, or only those that the worktree has already.
 WHICH = ("same", "all", "none")
+#: The end of the name of a git folder that a clone is still making.
+_UNFINISHED = ".unfinished"
 #: The second version of git's protocol also hands out commits that no ref names.
 MODERN = ("-c", "protocol.version=2")
 #: Rows of changed entries, whatever the user's settings are.
@@ -69,6 +71,18 @@ def is_filled(path: str) -> bool:
     return os.path.lexists(os.path.join(path, ".git"))
 
 
+def is_whole(path: str) -> bool:
+    """Return whether a submodule's folder is a checkout that was not left half made."""
+    folder = git_folder(path)
+    return os.path.isfile(os.path.join(folder, "HEAD")) and not folder.endswith(_UNFINISHED)
+
+
+def unlock(path: str) -> None:
+    """Remove the locks of a git that was killed in a submodule: nobody else works there."""
+    for name in ("index.lock", "HEAD.lock"):
+        files.remove(os.path.join(git_folder(path), name))
+
+
 def listed(tree: str) -> list[Submodule]:
     """Return the submodules of a worktree: those in its index that `.gitmodules` names."""
     if not os.path.isfile(os.path.join(tree, LIST)):
@@ -103,7 +117,7 @@ def check_out(main: str, tree: str, which: str = "none") -> list[str]:
     missing = []
     for each in listed(tree):
         source, path = os.path.join(main, each.path), os.path.join(tree, each.path)
-        if not is_filled(path):
+        if not is_whole(path):
             if which == "none" or (which == "same" and not is_filled(source)):
                 continue
             _fill(source, tree, each)
@@ -116,9 +130,9 @@ def check_out(main: str, tree: str, which: str = "none") -> list[str]:
 def _fill(source: str, tree: str, each: Submodule) -> None:
     """Make a checkout of a submodule, with its git folder where git expects it."""
     path, folder = os.path.join(tree, each.path), _modules(tree, each.name)
+    files.remove(os.path.join(path, ".git"))  # of a clone that was killed
     if os.path.isdir(folder):  # an earlier task had it, at this path or at another
-        files.make_folder(path)
-        files.write_atomic(os.path.join(path, ".git"), f"gitdir: {folder}\n".encode(), 0o644)
+        _point(path, folder)
         # Git enters the place of the checkout, which may have been another.
         call.run(tree, "config", "--file", f"{folder}/config", "--unset", "core.worktree")
         return
@@ -126,16 +140,26 @@ def _fill(source: str, tree: str, each: Submodule) -> None:
         _ask_git(tree, "submodule", "--quiet", "update", "--init", "--", each.path)
         return
     files.make_folder(os.path.dirname(folder))
-    options = ("--quiet", "--no-checkout", "--local", f"--separate-git-dir={folder}")
-    call.ask(tree, *MODERN, "clone", *options, source, path)
+    unfinished = folder + _UNFINISHED
+    files.remove_tree(unfinished)
+    options = ("--quiet", "--no-checkout", "--local", f"--separate-git-dir={unfinished}")
+    call.ask(tree, *MODERN, "clone", *options, source, path, timeout=TIMEOUT)
     # The clone takes the branches of the person's checkout for the remote's.
     refs = "+refs/remotes/origin/*:refs/remotes/origin/*"
     call.ask(path, *MODERN, "fetch", *QUIET, "--prune", source, refs)
     url = call.run(source, "config", "--get", "remote.origin.url").out.strip()
     call.ask(path, "remote", "set-url", "origin", url or source)
+    os.rename(unfinished, folder)
+    _point(path, folder)
     # A linked worktree shares its configuration with the person's checkout, which has the entry.
     if not os.path.isfile(os.path.join(git_folder(tree), "commondir")):
         call.ask(tree, "submodule", "--quiet", "init", "--", each.path)
+
+
+def _point(path: str, folder: str) -> None:
+    """Make a folder the checkout of a git folder (gitrepository-layout(5), gitfile)."""
+    files.make_folder(path)
+    files.write_atomic(os.path.join(path, ".git"), f"gitdir: {folder}\n".encode(), 0o644)
 
 
 def _modules(tree: str, name: str) -> str:
@@ -146,6 +170,7 @@ def _bring(source: str, path: str, commit: str) -> bool:
     """Check the commit out in the submodule, and remove everything else; False without it."""
     places = (source, "origin") if is_filled(source) else ("origin",)
     found = has(path, commit) or any(_fetched(path, place, commit) for place in places)
+    unlock(path)
     worktree_commands.quit_operations(path)
     worktree_commands.detach(path, commit if found else "HEAD")
     worktree_commands.clean(path)
