@@ -21,6 +21,8 @@ def is_elsewhere(root: str, commit: str) -> bool:
     """
     said = ask(root, "log", *submodules.LOG, commit, "--not", "--branches", "--remotes")
     rows = _ROW.findall(said)
+    if not rows:
+        return not said  # a commit without a change has nothing that could be elsewhere
     if not all(_is_linked(root, path, new) for mode, new, path in rows if mode == "160000"):
         return False
     wanted = {new for mode, new, _ in rows if mode not in ("160000", "000000")}
