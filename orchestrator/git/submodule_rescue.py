@@ -104,15 +104,15 @@ def _files_below(main: str, tree: str, each: Submodule, name: str) -> Iterator[s
         return
     index = os.path.join(submodules.git_folder(tree), "rescue.index")
     extra = {"GIT_INDEX_FILE": index, **worktree_commands.OUR_NAME}
+    worktree_commands.remove_index(index)
     try:
-        files.remove(index)
         call.ask(tree, "add", "--all", "--force", "--", each.path, extra=extra)
         made = call.ask(tree, "write-tree", extra=extra)
         words = ("-p", "HEAD", "-m", f"Files below the submodule {each.path}, {name}")
         commit = call.ask(tree, "commit-tree", made, *words, extra=extra)
         yield repository.keep(main, f"{repository.RESCUE}{name}", commit)
     finally:
-        files.remove(index)
+        worktree_commands.remove_index(index)
     files.remove_tree(path)
     files.make_folder(path)
 

@@ -151,6 +151,7 @@ def commit_all(worktree: str, message: str, index: str) -> str | None:
     None if nothing differs from what a checkout of HEAD writes.
     """
     step = partial(ask, worktree, extra={"GIT_INDEX_FILE": index, **OUR_NAME})
+    remove_index(index)  # of a process that was killed
     try:
         parents, head = ["-p", "HEAD"], step("rev-parse", "HEAD^{tree}")
         staged = run(worktree, "write-tree")  # fails on conflicts, whose sides are in the history
@@ -171,8 +172,14 @@ def commit_all(worktree: str, message: str, index: str) -> str | None:
             return None
         return step("commit-tree", tree, *parents, "-m", message)
     finally:
-        for leftover in (index, f"{index}.lock"):
-            files.remove(leftover)
+        remove_index(index)
+
+
+def remove_index(index: str) -> None:
+    """Remove a throw-away index, and what is made beside it."""
+    for name in ("", ".lock", ".head", ".head.lock"):
+        files.remove(f"{index}{name}")
+    files.remove_tree(f"{index}.written")
 
 
 def _leave_out_phantoms(worktree: str, index: str, changed: list[tuple[str, str, str]]) -> None:
@@ -199,7 +206,6 @@ def _leave_out_phantoms(worktree: str, index: str, changed: list[tuple[str, str,
             ask(worktree, *words, stdin=entries, extra={"GIT_INDEX_FILE": index})
     finally:
         files.remove_tree(written)
-        files.remove(other)
 
 
 def _are_equal(compare: Callable[..., bool], one: str, other: str, path: str) -> bool:
