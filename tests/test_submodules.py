@@ -214,7 +214,9 @@ def test_files_below_a_submodule_that_is_not_checked_out_are_kept(main: Path) ->
     assert list(made.lib.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["no objects", "half a clone", "a lock", "a repository inside"])
+@pytest.mark.parametrize(
+    "damage", ["no objects", "half a clone", "a lock", "a repository inside", "the index"]
+)
 def test_whatever_is_left_in_a_submodule_the_next_run_can_begin(agent: Worker, damage: str) -> None:
     folder = Path(submodules.git_folder(str(agent.lib)))
     (agent.lib / "lib.txt").write_text("edited\n")
@@ -225,6 +227,8 @@ def test_whatever_is_left_in_a_submodule_the_next_run_can_begin(agent: Worker, d
             (agent.lib / "lib.txt").unlink()
             folder.rename(f"{folder}.unfinished")
             (agent.lib / ".git").write_text(f"gitdir: {folder}.unfinished\n")
+        case "the index":
+            Path(submodules.git_folder(str(agent.path)), "index").write_bytes(b"damaged")
         case "a lock":
             (folder / "index.lock").touch()
         case "a repository inside":
@@ -236,7 +240,8 @@ def test_whatever_is_left_in_a_submodule_the_next_run_can_begin(agent: Worker, d
     if damage != "half a clone":
         in_refs = repository.refs(str(agent.repo / "lib"), RESCUE).values()
         texts = [sh(agent.repo / "lib", "show", f"{kept}:lib.txt") for kept in in_refs]
-        texts += [p.read_text() for p in agent.path.parent.glob("worktree.set-aside-*/lib.txt")]
+        aside = agent.path.parent.glob("worktree.set-aside-*/**/lib.txt")
+        texts += [path.read_text() for path in aside]
         assert "edited" in "".join(texts)
 
 

@@ -27,17 +27,20 @@ def ensure(root: str, path: str, commit: str) -> bool:
         _unlock(path)
         return False
     if os.path.lexists(path):
-        aside = files.free_name(f"{path}.set-aside")
-        folder = worktree_commands.own_folder(path) or ""
-        os.rename(path, aside)
-        _keep_modules(root, os.path.basename(folder), aside)
+        _move_aside(root, path)
     files.make_folder(os.path.dirname(path))
     worktree_commands.add(root, path, commit)
     return True
 
 
-def _keep_modules(root: str, name: str, aside: str) -> None:
-    """Take the git folders of submodules along: git deletes them with a worktree that is gone."""
+def _move_aside(root: str, path: str) -> None:
+    """Set a worktree, or what is in its place, aside.
+
+    The git folders of its submodules go along: git deletes them with a worktree that is gone.
+    """
+    aside = files.free_name(f"{path}.set-aside")
+    name = os.path.basename(worktree_commands.own_folder(path) or "")
+    os.rename(path, aside)
     modules = os.path.join(submodules.git_folder(root), "worktrees", name, "modules")
     if name and os.path.isdir(modules):
         os.rename(modules, os.path.join(aside, ".git-modules"))
@@ -91,8 +94,9 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     # Otherwise each file that an agent's sparse checkout leaves out would look deleted.
     with contextlib.suppress(GitError):
         worktree_commands.make_whole(path)
-    inside = _keep_submodules(path, name)
+    inside = None
     try:
+        inside = _keep_submodules(path, name)
         found = worktree_commands.state(path)
     except GitError:
         on = repository.current_branch(path)
@@ -140,7 +144,7 @@ def _set_aside(path: str) -> None:
     commit = repository.resolve(path, "HEAD") or repository.resolve(root, "HEAD")
     if commit is None:
         raise GitError(f"{path} has content that git cannot keep")
-    os.rename(path, files.free_name(f"{path}.set-aside"))
+    _move_aside(root, path)
     worktree_commands.prune(root)
     worktree_commands.add(root, path, commit)
 
