@@ -38,6 +38,8 @@ class Layout:
         self.landing_fault = join(self.cache, "not-landed.json")
         #: Why `notify.command` failed; missing if it worked the last time.
         self.notify_fault = join(self.cache, "notify-failed.json")
+        #: How a run changed the person's checkout; missing if no run did.
+        self.checkout_changed = join(self.shared, "checkout-changed.json")
         #: The current hold: why no agent may claim.
         self.hold = join(self.shared, "hold.json")
 

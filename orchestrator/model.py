@@ -174,6 +174,15 @@ class Agent(NamedTuple):
     stall_seconds: float = 600
 
 
+class Submodules(NamedTuple):
+    """What agents' worktrees get of the project's submodules, and what becomes of new commits."""
+
+    #: "same" (as in the person's checkout), "all" or "none".
+    checkout: str = "same"
+    #: Commits that a submodule's remote lacks: "refuse" the work, or "push" them.
+    unpushed: str = "refuse"
+
+
 class Config(NamedTuple):
     """`agents.yaml`, checked and with its defaults."""
 
@@ -212,6 +221,7 @@ class Config(NamedTuple):
     retention: Retention = Retention()
     issues: Issues = Issues()
     split: Split = Split()
+    submodules: Submodules = Submodules()
     notify: Notify = Notify()
     agents: tuple[Agent, ...] = ()
 

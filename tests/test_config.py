@@ -36,6 +36,7 @@ from orchestrator.model import (
     Role,
     Setup,
     Split,
+    Submodules,
 )
 from orchestrator.plan.due import next_due
 
@@ -70,6 +71,7 @@ MEANT = Config(
     notify=Notify(command=("notify-send", "-a", "x"), on=("question",), report="08:00"),
     issues=Issues(label="robots", any_author=True, show_questions=True),
     split=Split(max_depth=2, max_tasks=7),
+    submodules=Submodules(checkout="all", unpushed="push"),
     dependencies="delivered",
     overlap="hold",
     agents=(

@@ -430,6 +430,9 @@ def test_little_disk_space_is_reported(
 def test_the_age_of_the_last_tick_is_told(healthy: Layout) -> None:
     assert "the last tick was " in one(healthy, "tick_stale").message
     os.utime(healthy.scheduler_lock, (time.time() - 36_000,) * 2)
+    renewed = one(healthy, "tick_stale")
+    assert (renewed.level, "the set-up was renewed since then" in renewed.message) == ("ok", True)
+    set_up_long_ago(healthy.root)
     finding = one(healthy, "tick_stale")
     assert (finding.level, finding.message) == ("fail", "the last tick was 10 h 00 min ago")
 

@@ -29,7 +29,7 @@ from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
 from orchestrator.config import role_file as roles
 from orchestrator.errors import ConfigError, OrchestratorError, SystemFault, TaskFileError
-from orchestrator.git import overlap
+from orchestrator.git import checkout, overlap
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest, Role, Task
 from orchestrator.project import agent_memory, faults
@@ -168,6 +168,14 @@ def diff(data: bytes, folder: Path) -> None:
     found = overlap.parse(data)
     assert found.lines >= 0
     assert overlap.touched(found, found) == sorted(found.files)
+
+
+def git_trace(data: bytes, folder: Path) -> None:
+    path = folder / "trace.jsonl"
+    path.write_bytes(data)
+    found = checkout.traced(str(path))
+    assert checkout.worked_in(found, str(folder), "main") in (True, False)
+    assert checkout.configured(found) in (True, False)
 
 
 def earlier_pull_requests(data: bytes, folder: Path) -> None:
@@ -327,6 +335,14 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
     "state.json": (agent_state, [
         {"run": "r", "last_started": 5, "supervisor": {"pid": 5}, "totals": {"runs": 1},
          "spend": {"2024-01-15": 5}},
+    ]),
+    "git's trace": (git_trace, [
+        b'{"event":"start","sid":"s","argv":["git","push",".","HEAD:main"]}\n'
+        b'{"event":"def_repo","sid":"s","worktree":"/w"}\n'
+        b'{"event":"cmd_name","sid":"s","name":"push"}\n',
+        b'{"event":"start","sid":"s","argv":["git","config","a.b","c"]}\n'
+        b'{"event":"def_repo","sid":"s","worktree":"\\u0000"}\n'
+        b'{"event":"cmd_name","sid":"s","name":"config"}\n',
     ]),
     "hold.json": (hold, [{"code": "x", "message": "y", "since": 1, "until": 5, "hint": "z"}]),
     "pull request": (pull_request, [

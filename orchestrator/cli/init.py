@@ -11,6 +11,7 @@ from orchestrator import __version__
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
+from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.schedule import program_copy, schedule
@@ -52,6 +53,12 @@ def init(arguments: Namespace) -> None:
     change = init_project.init(
         layout, context.now(), start=arguments.start, commands=arguments.commands
     )
+    if inside := repository.submodule_around(arguments.project or os.getcwd()):
+        change.warnings.append(
+            f"{inside} is a submodule: the project is the repository around it, {layout.root}; to "
+            "have agents work in the submodule alone, clone it to another folder, and there: "
+            "orchestrator init"
+        )
     if kind in KINDS:
         _install(layout, kind, change)
     elif kind == "none":
@@ -81,8 +88,9 @@ def _install(layout: Layout, kind: str, change: Change) -> None:
     client = registry.of_config(context.settings(layout).config)
     path = usable_path(os.environ, client.passing_folders(os.environ))
     entry = Entry(kind, layout.root, path, program_copy.launcher())
-    change.written += schedule.install(entry)
-    mark.record_schedule(layout, entry)
+    changes = schedule.install(entry)
+    change.written += changes
+    mark.record_schedule(layout, entry, renewed=bool(changes))
     change.warnings += KINDS[kind].warnings()
     at_work = program_copy.version()
     if at_work and program_copy.is_newer(at_work, __version__):

@@ -30,6 +30,7 @@ from orchestrator.model import (
     Review,
     Setup,
     Split,
+    Submodules,
     ports,
 )
 from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading, is_null, shown
@@ -184,6 +185,10 @@ _INSIDE = text(
     "the path of a file of the repository",
 )
 _SETUP = {"command": _SHELL, "when_changed": texts(_INSIDE, "a list of files")}
+_SUBMODULES = {
+    "checkout": one_of(("same", "all", "none")),
+    "unpushed": one_of(("refuse", "push")),
+}
 
 _NOTIFY = {
     "command": lambda reading, node, where: () if is_null(node) else _command(reading, node, where),
@@ -209,6 +214,7 @@ _TOP: dict[str, Check] = {
     "push_remote": text(_REF, "the name of a git remote", null=True),
     "hooks": section(Hooks, _HOOKS),
     "setup": section(Setup, _SETUP),
+    "submodules": section(Submodules, _SUBMODULES),
     "dependencies": one_of(("merged", "delivered")),
     "overlap": one_of(("off", "warn", "hold")),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import call, repository, worktree, worktree_commands
+from orchestrator.git import call, repository, submodules, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.layout import Layout
@@ -106,6 +106,7 @@ class Workshop:
         worktree_commands.quit_operations(self.path)
         worktree_commands.detach(self.path, commit)
         worktree_commands.clean(self.path)
+        submodules.check_out(root, self.path, self._config.submodules.checkout)
         worktree.bring_included(root, self.path)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 
 from orchestrator.errors import Rejected, SystemFault
-from orchestrator.git import worktree_commands
+from orchestrator.git import submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project.run_record import Steps
 from orchestrator.pulls import forges
-from orchestrator.run import pushing, readiness
+from orchestrator.run import nested, pushing, readiness
 from orchestrator.run.job import Job
 
 
@@ -32,6 +32,8 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     if (ended := _ended_meanwhile(job)) is not None:
         # The next tick tells the task; the work stays on its branch.
         return outcome._replace(verdict="stopped", reason=f"stopped: {ended}")
+    if (broken := nested.refusal(job, branch, head)) is not None:
+        return _failed(outcome, f"push_rejected: {broken}")
     if job.record.steps.checked != head:
         failure = run_checks(job, head)
         if failure is not None and failure.was_killed:
@@ -109,6 +111,7 @@ def _first_failure(job: Job, head: str, *, fresh: bool = False) -> Failure | Non
         # What the checks left behind is nobody's work: it must not look like an agent's.
         worktree_commands.detach(job.path, head)
         worktree_commands.clean(job.path)
+        submodules.check_out(job.layout.root, job.path)
 
 
 def run_checks(job: Job, head: str) -> Failure | None:

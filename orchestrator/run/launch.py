@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Assignment, Client, Confinement, command
-from orchestrator.git import call, repository
+from orchestrator.git import call, repository, submodules
 from orchestrator.guard import client_environment, secret_names, user_commands
 from orchestrator.layout import Layout, resources
-from orchestrator.project import mark, run_record
+from orchestrator.project import checkout_changed, mark, run_record
 from orchestrator.project.run_record import ClientProcess
 from orchestrator.pulls import forges
 from orchestrator.run.job import Job
@@ -37,6 +37,7 @@ def write(job: Job) -> Plan:
         client.name,
         job.config.environment_allow,
     )
+    checkout_changed.note(job.layout, job.folder)
     data = json.dumps(records.plain(plan)).encode()
     job.journal.put(run_record.LAUNCH, data)
     return plan
@@ -66,7 +67,10 @@ def _confinement(job: Job) -> Confinement:
     """Commands may write git's folder, but not the files in it that git runs or trusts."""
     folder = repository.git_folder(job.layout.root)
     protected = ("hooks", "config", "config.worktree", "info", mark.MARK)
-    return Confinement((folder,), tuple(os.path.join(folder, name) for name in protected))
+    places = (folder, *submodules.git_folders(job.path))
+    return Confinement(
+        (folder,), tuple(os.path.join(place, name) for place in places for name in protected)
+    )
 
 
 def _budget(job: Job) -> float | None:
@@ -89,6 +93,7 @@ def _environment(job: Job, ignored: Sequence[str]) -> dict[str, str]:
         "PATH": os.pathsep.join((_own_command(job.layout), os.environ.get("PATH", os.defpath))),
         **user_commands.place(job.config, job.agent, job.layout),
         **client_environment.as_git_config(_agents_git(job, ignored)),
+        **checkout_changed.variables(job.folder),
     }
     if not record.identity:
         for who in ("AUTHOR", "COMMITTER"):

@@ -9,7 +9,7 @@ process did is already done then.
 import os
 
 from orchestrator.errors import GitError, OrchestratorError
-from orchestrator.git import base_branch, repository, worktree, worktree_commands
+from orchestrator.git import base_branch, lfs, repository, submodules, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome
 from orchestrator.project import faults, run_record
@@ -71,6 +71,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     What an earlier run left in the worktree is kept under a rescue ref.
     """
     root, branch = job.layout.root, job.record.branch
+    lfs.require(root)
     before = f"{job.record.id}-before"
     fresh = readiness.site(job).provide(start.commit, before, fresh=job.record.fresh)
     if not fresh and worktree.preserve(job.path, None, before).dirty:
@@ -81,7 +82,19 @@ def _check_out(job: Job, start: start_point.Start) -> None:
         _take_up(job, branch, start)
     elif not fresh:
         worktree_commands.detach(job.path, start.commit)
+    _fill_submodules(job)
     worktree.bring_included(root, job.path)
+
+
+def _fill_submodules(job: Job) -> None:
+    """Check out the submodules. Raises SystemFault if a commit that the base names is nowhere."""
+    root, base = job.layout.root, job.record.base_commit or "HEAD"
+    missing = submodules.check_out(root, job.path, job.config.submodules.checkout)
+    if missing:
+        # What an earlier attempt changed is for this attempt to repair.
+        own = {change.path for change in submodules.changed(job.path, base, "HEAD")}
+        if lost := [path for path in missing if path not in own]:
+            raise submodules.missing_fault(lost)
 
 
 def _take_up(job: Job, branch: str, start: start_point.Start) -> None:

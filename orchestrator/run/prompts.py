@@ -89,6 +89,8 @@ class Facts(NamedTuple):
     #: The parts that the task has already, and how many the agent may add.
     parts: Sequence[Task] = ()
     may_add: int = 0
+    #: Whether the worktree has submodules.
+    submodules: bool = False
 
 
 def instructions(facts: Facts) -> str:

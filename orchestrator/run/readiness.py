@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from orchestrator.git import repository, worktree, worktree_commands
+from orchestrator.git import repository, submodules, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.project import run_record
@@ -51,9 +51,11 @@ def before_the_client(job: Job) -> None:
 
 def check_out(job: Job, head: str, *, fresh: bool = False) -> None:
     """Have `head` checked out, to be checked; in a new worktree if the worktree is half set up."""
-    if site(job).provide(head, f"{job.record.id}-checks", fresh=fresh):
-        worktree.bring_included(job.layout.root, job.path)
+    root, is_new = job.layout.root, site(job).provide(head, f"{job.record.id}-checks", fresh=fresh)
     worktree_commands.detach(job.path, head)
+    submodules.check_out(root, job.path, job.config.submodules.checkout if is_new else "none")
+    if is_new:
+        worktree.bring_included(root, job.path)
 
 
 def before_the_checks(job: Job) -> Failure | None:
@@ -88,7 +90,8 @@ def _is_of_the_branch(job: Job, error: SetUpFailed) -> bool:
 def on_base(job: Job, otherwise: str) -> Iterator[Site]:
     """Provide a temporary worktree on the run's base commit, or on the commit `otherwise`."""
     root, path = job.layout.root, os.path.join(job.layout.cache, f"base-{job.record.id}")
-    with worktree.throw_away(root, path, job.record.base_commit or otherwise):
+    base, which = job.record.base_commit or otherwise, job.config.submodules.checkout
+    with worktree.throw_away(root, path, base, which):
         worktree.bring_included(root, path)
         log = checker(job, path, run_record.SETUP_LOG)
         yield Site(root, path, job.config, log, job.record.base_commit)

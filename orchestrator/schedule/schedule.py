@@ -96,7 +96,8 @@ def update(entry: Entry) -> list[str]:
 
     An entry that a person changed or removed is not touched. Raises as `install`.
     """
-    if not os.path.lexists(entry.script_path) and state(entry) == "old":
+    is_bare = not os.path.lexists(entry.script_path) and state(entry) == "old"
+    if is_bare or KINDS[entry.kind].is_dated(entry):
         return install(entry)
     with program_copy.changing():
         return program_copy.put()
@@ -107,7 +108,7 @@ def state(entry: Entry) -> State:
     found = KINDS[entry.kind].state(entry)
     if found == "gone" or files.holds(entry.script_path, entry.script()):
         return found
-    return "old" if found == "changed" and not os.path.lexists(entry.script_path) else "changed"
+    return "changed" if os.path.lexists(entry.script_path) else "old"
 
 
 def environment(entry: Entry, variables: Mapping[str, str], token: str) -> dict[str, str]:

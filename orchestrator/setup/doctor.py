@@ -15,7 +15,13 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.project import faults, mark
-from orchestrator.setup import probes, schedule_probe, state_probe, walkers
+from orchestrator.setup import (
+    probes,
+    repository_probe,
+    schedule_probe,
+    state_probe,
+    walkers,
+)
 from orchestrator.setup.probes import Subject
 from orchestrator.text.words import span
 from orchestrator.tick import lock, notify, problems
@@ -40,6 +46,7 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         state_probe.clock,
         state_probe.leftovers,
         lambda subject: iter(walkers.look(subject.layout.root)),
+        repository_probe.look,
         lambda subject: schedule_probe.look(subject, list(findings)),
     ]
     for check in checks:
@@ -129,7 +136,8 @@ def _ticks(subject: Subject) -> Iterator[Finding]:
     elif ticked is None:
         yield ok("tick_stale", mark.first_tick(layout))
     else:
-        yield ok("tick_stale", f"the last tick was {span(max(now - ticked, 0))} ago")
+        soon = "" if now - ticked <= problems.STALE_AFTER else "; the set-up was renewed since then"
+        yield ok("tick_stale", f"the last tick was {span(max(now - ticked, 0))} ago{soon}")
     hung = lock.hung_tick(layout, now)
     if hung is not None:
         yield Finding(hung.code, "fail", hung.message, hung.hint)

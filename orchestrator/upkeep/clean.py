@@ -12,7 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, repository, work_branch, worktree, worktree_commands
+from orchestrator.git import (
+    base_branch,
+    repository,
+    rescued,
+    work_branch,
+    worktree,
+    worktree_commands,
+)
 from orchestrator.guard import user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import OPEN_STATES, STATES, Agent, Config, PullRequest, Task
@@ -164,17 +171,28 @@ def _working(layout: Layout) -> dict[str, Task]:
 def _rescued(layout: Layout, config: Config) -> Iterator[Item]:
     """Judge what agents left uncommitted, or on no branch. It is never removed automatically."""
     root = layout.root
-    found = repository.refs(root, repository.RESCUE)
+    yield from _kept_in(root, "", repository.refs(root, repository.RESCUE), config)
+    for path, found in rescued.in_submodules(root).items():
+        yield from _kept_in(os.path.join(root, path), f"{path}: ", found, config)
+
+
+def _kept_in(root: str, where: str, found: Mapping[str, str], config: Config) -> Iterator[Item]:
+    """Judge the rescue refs of one repository; `where` precedes the names of a submodule's refs."""
     if not found:
         return
-    remote = base_branch.remote_of(layout, config)
-    elsewhere = set(repository.refs(root, f"refs/remotes/{remote}/").values()) if remote else set()
-    base = base_branch.branch_commit(root, remote, config.base_branch or "HEAD")
+    remote = "origin" if where else config.remote
+    elsewhere = set(repository.refs(root, f"refs/remotes/{remote}/").values())
+    base = base_branch.branch_commit(root, remote, (not where and config.base_branch) or "HEAD")
     alone = repository.outside(root, found.values(), elsewhere | ({base} if base else set()))
+    git = f"git -C {where[:-2]}" if where else "git"
     for ref, commit in found.items():
-        look = f"to look: git show --first-parent {ref}; to drop: git update-ref -d {ref}"
-        why = f"this may be the only copy; {look}" if commit in alone else "it is pushed or merged"
-        yield Item("rescue", ref, commit not in alone, why, commit)
+        look = f"to look: {git} show --first-parent {ref}; to drop: {git} update-ref -d {ref}"
+        drop, why = False, f"this may be the only copy; {look}"
+        if commit not in alone:
+            drop, why = True, "it is pushed or merged"
+        elif rescued.is_elsewhere(root, commit):
+            drop, why = True, "the contents of its files are on a branch or at the remote"
+        yield Item("rescue", f"{where}{ref}", drop, why, commit)
 
 
 def leftovers(layout: Layout, now: float) -> list[Item]:
@@ -246,7 +264,8 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
                 repository.delete_ref(layout.root, f"refs/heads/{item.name}", item.commit)
                 work_branch.forget(layout.root, item.name)
             case "rescue":
-                repository.delete_ref(layout.root, item.name, item.commit)
+                path, _, ref = item.name.rpartition(": ")
+                repository.delete_ref(os.path.join(layout.root, path), ref, item.commit)
             case _ if os.path.isdir(item.name):
                 return _drop_throw_away(layout, item.name)
             case _:
