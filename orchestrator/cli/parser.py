@@ -118,6 +118,10 @@ def flag(name: str, text: str) -> Argument:
     return argument(name, action="store_true", help=text)
 
 
+#: An option of each command that gives the agents work: `main` starts a tick after it.
+NO_TICK = flag("--no-tick", "start no tick at once; the next tick of the schedule sees the change")
+
+
 def command(words: str, *arguments: Argument | list[Argument]) -> Callable[[Run], Run]:
     """Declare the decorated function as a command."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import NO_TICK, argument, command, flag
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, UsageError, did_you_mean
@@ -47,6 +47,7 @@ PERSON = "human"
         help="inside a run: the task is a part of the run's own task",
     ),
     flag("--force", "ignore a full queue, a duplicate title or an unknown role (not for agents)"),
+    NO_TICK,
 )
 def add(arguments: Namespace) -> None:
     """Add a task to the queue and print its id.
