@@ -102,6 +102,14 @@ class Hooks(NamedTuple):
     timeout_seconds: float = 60
 
 
+class Setup(NamedTuple):
+    """How a worktree is prepared: for example `npm ci`, again when `package-lock.json` changed."""
+
+    command: str | None = None
+    #: Files of the repository, as paths from its top.
+    when_changed: tuple[str, ...] = ()
+
+
 class Retention(NamedTuple):
     """How much finished work is kept. The only copy of work is always kept."""
 
@@ -192,6 +200,7 @@ class Config(NamedTuple):
     #: The remote that branches are pushed to; None is `remote`, with its `pushurl`.
     push_remote: str | None = None
     hooks: Hooks = Hooks()
+    setup: Setup = Setup()
     #: When a DEPENDS_ON entry is met: "merged" or "delivered".
     dependencies: str = "merged"
     #: What happens when works change the same lines: "off", "warn" or "hold".

@@ -35,6 +35,7 @@ from orchestrator.model import (
     Retry,
     Review,
     Role,
+    Setup,
     Split,
 )
 from orchestrator.plan.due import next_due, tolerance
@@ -59,6 +60,7 @@ MEANT = Config(
     push_remote="mine",
     branch_prefix="bot/",
     hooks=Hooks(after_create="npm ci", before_remove="npm stop", timeout_seconds=30),
+    setup=Setup(command="npm ci", when_changed=("package-lock.json", "packages/a/package.json")),
     environment_allow=("NPM_TOKEN",),
     retention=Retention(runs=7, days=2.5, events_mb=1, remote_branches="keep"),
     notify=Notify(command=("notify-send", "-a", "x"), on=("question",), report="08:00"),

@@ -8,7 +8,7 @@ import shlex
 from argparse import Namespace
 
 from orchestrator import __version__
-from orchestrator.cli import context, output
+from orchestrator.cli import context, init_offer, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
 from orchestrator.layout import Layout
@@ -25,12 +25,14 @@ SCHEDULE = (
 COMMANDS = (
     "copy the skills to .claude/commands/ (default: yes at the first `init`; then your last choice)"
 )
+YES = "write the proposed `checks` and `setup` into agents.yaml without asking"
 
 
 @command(
     "init",
     argument("--schedule", choices=(*KINDS, "none"), help=SCHEDULE),
     argument("--commands", action=argparse.BooleanOptionalAction, help=COMMANDS),
+    argument("-y", "--yes", action="store_true", help=YES),
     flag("--start", "let agents start runs; without it, a new project is paused"),
     flag("--uninstall", "remove all files that init added; the queue is kept"),
 )
@@ -60,8 +62,13 @@ def init(arguments: Namespace) -> None:
         change.warnings += warnings
     elif entry := mark.schedule(layout):
         change.written += schedule.update(entry)
-    _report(arguments, layout, change, "Set up")
+    found = init_offer.find(layout)
+    if arguments.yes:
+        change.written += init_offer.written(layout, found)
+    _report(arguments, layout, change, "Set up", proposal=init_offer.row(layout, found))
     if not arguments.json:
+        if not arguments.yes:
+            init_offer.offer(layout, found)
         _next_step(layout, mark.schedule(layout))
 
 
@@ -121,13 +128,16 @@ def probe(arguments: Namespace) -> None:
     output.show_json({"findings": [finding._asdict() for finding in found]})
 
 
-def _report(arguments: Namespace, layout: Layout, change: Change, done: str) -> None:
+def _report(
+    arguments: Namespace, layout: Layout, change: Change, done: str, **more: object
+) -> None:
     entry, undo = mark.schedule(layout), "orchestrator init --schedule none"
     value = {
         "project": layout.root,
         "written": change.written,
         "warnings": change.warnings,
         "schedule": entry and {"kind": entry.kind, "launcher": entry.launcher, "undo": undo},
+        **more,
     }
     written = change.written or ["nothing to change"]
     output.answer(arguments, value, f"{done} {layout.root}", *(f"  {name}" for name in written))

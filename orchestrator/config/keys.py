@@ -29,6 +29,7 @@ from orchestrator.model import (
     Retry,
     Review,
     Role,
+    Setup,
     Split,
     ports,
 )
@@ -183,6 +184,12 @@ _ISSUES = {
 }
 _SPLIT = {"max_depth": _COUNT, "max_tasks": _COUNT}
 _HOOKS = {"after_create": _SHELL, "before_remove": _SHELL, "timeout_seconds": _SOME_SECONDS}
+#: A path from the top of the repository that stays inside it.
+_INSIDE = text(
+    r"(?!/)(?!(.*/)?\.\.(/|\Z))[^\x00-\x1f]{1,400}",
+    "the path of a file of the repository",
+)
+_SETUP = {"command": _SHELL, "when_changed": texts(_INSIDE, "a list of files")}
 
 _NOTIFY = {
     "command": lambda reading, node, where: () if is_null(node) else _command(reading, node, where),
@@ -207,6 +214,7 @@ _TOP: dict[str, Check] = {
     "remote": text(_REF, "the name of a git remote"),
     "push_remote": text(_REF, "the name of a git remote", null=True),
     "hooks": section(Hooks, _HOOKS),
+    "setup": section(Setup, _SETUP),
     "dependencies": one_of(("merged", "delivered")),
     "overlap": one_of(("off", "warn", "hold")),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),

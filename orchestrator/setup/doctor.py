@@ -100,6 +100,11 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
     if loaded.config.paused:
         resume = "to start it: orchestrator agent resume --all"
         yield warn("system_paused", "all agents are paused", resume)
+    if loaded.config.checks:
+        yield ok("no_checks", f"checks before each delivery: {len(loaded.config.checks)}")
+    else:
+        propose = "orchestrator init proposes commands; or write your test command into `checks`"
+        yield warn("no_checks", "`checks` is empty: work is delivered without a test", propose)
     if not loaded.config.agents:
         add = "orchestrator agent add impl-agent-1 --role implementer"
         yield warn("no_agents", "no agent is configured, so no agent runs", add)
