@@ -24,7 +24,8 @@ world = harness.world
 
 #: Every command that gives the agents work (reference 5).
 ASKING = {
-    *("task add", "task retry", "task move", "limits set", "agent resume"),
+    *("task add", "task retry", "task move", "task set", "task edit"),
+    *("limits set", "agent resume"),
     *("inbox answer", "inbox approve", "inbox reject", "inbox dismiss"),
     *("pr approve", "pr request-changes", "pr merge", "pr merged"),
 }

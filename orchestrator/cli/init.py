@@ -166,7 +166,7 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
         output.out(f"  (`orchestrator` is not on your PATH; its path is {program})")
     if context.settings(layout).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
-    output.out("  orchestrator task add --title '...' --role implement")
+    output.out("  orchestrator task add 'Fix the login form'")
     command, why = "tick --wait", "or every minute: orchestrator init --schedule cron"
     if entry is not None:
         command, why = "doctor", f"checks that {entry.kind} can run it"

@@ -32,7 +32,7 @@ COMMANDS: dict[str, Command] = {}
 #: called are imported, because imports are most of the time that an agent's command takes.
 MODULES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("init", "tick", "status", "watch", "explain", "doctor", "logs")},
-    "task": ("task", "task_add", "task_change"),
+    "task": ("task", "task_add", "task_change", "task_edit"),
     "inbox": ("inbox",),
     "agent": ("agent", "agent_pause"),
     **{name: (name,) for name in ("limits", "run", "stop")},
@@ -68,6 +68,7 @@ _VALUES = {
     **dict.fromkeys(("id", "ids"), "TASK-a1b2c3d4"),
     "pr": "3",
     "settings": "max_claimed=3",
+    "words": "'Fix the login form'",
     "state": "done",
     "text": "'Keep the old format.'",
 }
@@ -76,7 +77,7 @@ _HELP = """Runs coding agents over a queue of markdown tasks.
 examples:
   orchestrator demo                      see the whole system run, no account needed
   orchestrator init                      set this project up
-  orchestrator task add --title 'Fix the login form' --role implement
+  orchestrator task add 'Fix the login form'
   orchestrator status                    what runs, and what is wrong
   orchestrator explain impl-agent-1      why an agent does not start"""
 
