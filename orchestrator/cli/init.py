@@ -13,7 +13,7 @@ from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
 from orchestrator.layout import Layout
 from orchestrator.project import mark
-from orchestrator.schedule import program_copy, schedule
+from orchestrator.schedule import path_link, program_copy, schedule
 from orchestrator.schedule.entry import Entry, usable_path
 from orchestrator.schedule.schedule import KINDS
 from orchestrator.setup import init_project, uninstall
@@ -25,6 +25,7 @@ SCHEDULE = (
 COMMANDS = (
     "copy the skills to .claude/commands/ (default: yes at the first `init`; then your last choice)"
 )
+LINK = "put `orchestrator` on your PATH: a link in ~/.local/bin (default: no change)"
 YES = "write the proposed `checks` and `setup` into agents.yaml without asking"
 
 
@@ -34,6 +35,7 @@ YES = "write the proposed `checks` and `setup` into agents.yaml without asking"
     argument("--commands", action=argparse.BooleanOptionalAction, help=COMMANDS),
     argument("-y", "--yes", action="store_true", help=YES),
     flag("--start", "let agents start runs; without it, a new project is paused"),
+    argument("--link", action=argparse.BooleanOptionalAction, help=LINK),
     flag("--uninstall", "remove all files that init added; the queue is kept"),
 )
 def init(arguments: Namespace) -> None:
@@ -62,6 +64,7 @@ def init(arguments: Namespace) -> None:
         change.warnings += warnings
     elif entry := mark.schedule(layout):
         change.written += schedule.update(entry)
+    _link(layout, arguments.link, change)
     found = init_offer.find(layout)
     if arguments.yes:
         change.written += init_offer.written(layout, found)
@@ -74,10 +77,12 @@ def init(arguments: Namespace) -> None:
 
 def _uninstall(arguments: Namespace, layout: Layout) -> None:
     uninstall.require_rest(layout)
+    # The link before the program that it leads to, which is removed with its last user.
+    links = path_link.take() if mark.read(layout).get("link") else []
     # The schedule first: nothing must start in a project that is half removed.
     gone, warnings = _remove(layout)
     change = uninstall.carry_out(layout)
-    change.written[:0] = gone
+    change.written[:0] = [*links, *gone]
     change.warnings += warnings
     _report(arguments, layout, change, "Removed from")
     if not arguments.json:
@@ -99,6 +104,22 @@ def _install(layout: Layout, kind: str, change: Change) -> None:
         )
 
 
+def _link(layout: Layout, wanted: bool | None, change: Change) -> None:
+    """Make or remove the link on the PATH; None changes nothing."""
+    if wanted is None:
+        return
+    if wanted:
+        written, warnings = path_link.put(os.environ)
+        change.written += written
+        change.warnings += warnings
+    else:
+        change.written += [f"removed: {path}" for path in path_link.take()]
+        entry = mark.schedule(layout)
+        # Without a schedule, only the link needed the copy of the program.
+        change.written += [] if entry else [f"removed: {path}" for path in _remove(layout)[0]]
+    mark.record_link(layout, wanted)
+
+
 def _remove(layout: Layout) -> tuple[list[str], list[str]]:
     known = mark.schedule(layout)
     found = schedule.remove(layout.root, known.kind if known else None)
@@ -115,8 +136,11 @@ def follow(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     if entry := mark.schedule(layout):
-        for name in schedule.update(entry):
-            output.out(name)
+        changes = schedule.update(entry)
+    else:
+        changes = path_link.put(os.environ)[0] if path_link.is_there() else []
+    for name in changes:
+        output.out(name)
 
 
 @command("_probe")
@@ -163,7 +187,8 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
     output.out("\nNext:")
     program = context.program()
     if program != "orchestrator":
-        output.out(f"  (`orchestrator` is not on your PATH; its path is {program})")
+        output.out(f"  (`orchestrator` is not on your PATH; its path is {program};")
+        output.out("  `init --link` puts it on your PATH)")
     if context.settings(layout).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add 'Fix the login form'")
