@@ -37,7 +37,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "agent": ("agent", "agent_pause"),
     **{name: (name,) for name in ("limits", "run", "stop")},
     "pr": ("pr", "pr_review"),
-    **{name: (name,) for name in ("clean", "demo")},
+    **{name: (name,) for name in ("clean", "demo", "completion")},
+    "_words": ("completion",),
     "_probe": ("init",),
     "_follow": ("init",),
     "_news": ("session",),
@@ -157,6 +158,11 @@ def parse(words: list[str]) -> Namespace:
         example = "orchestrator status" if asked is parser else f"{asked.prog} list"
         raise UsageError("no command given", f"for example: {example}")
     return arguments
+
+
+def whole() -> Parser:
+    """Return the parser of all commands."""
+    return _build(None)
 
 
 def _build(wanted: str | None) -> Parser:
