@@ -310,7 +310,7 @@ def _is_python_test(path: str) -> bool:
 def _json(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -331,7 +331,7 @@ def _of_package(package: Mapping[str, Any]) -> Iterable[str]:
 def _of_pyproject(text: str) -> Iterable[str]:
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return
     tools = found.get("tool")
     for name in tools if isinstance(tools, dict) else ():

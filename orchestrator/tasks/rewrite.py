@@ -59,6 +59,11 @@ def with_fields(file: TaskFile, values: Mapping[str, str]) -> str:
     wrong = [key for key, value in rest.items() if (found.get(key) or "") != value]
     if TITLE in values and found.title != values[TITLE]:
         wrong.append(TITLE)
+    others = values.keys() | {TITLE, "ID"}
+    kept = [{k: v for k, v in each.known.items() if k not in others} for each in (file, found)]
+    if not wrong and (kept[0] != kept[1] or (found.id, found.body) != (file.id, file.body)):
+        message = f"the header of {file.id} has a form that cannot be changed line by line"
+        raise TaskFileError(message, f"edit it: orchestrator task edit {file.id}")
     if wrong:
         message = f"a task's header cannot hold this value of {wrong[0]}: {values[wrong[0]][:80]!r}"
         raise TaskFileError(message, "use one line, without control characters")
