@@ -64,6 +64,10 @@ def edit(arguments: Namespace) -> None:
     """Open a task in your editor ($VISUAL or $EDITOR): its title, its header and its text.
 
     A text that cannot be a task is refused and kept. The history is not shown, and stays.
+
+    examples:
+      orchestrator task edit TASK-a1b2c3d4
+      orchestrator task edit TASK-a1b2c3d4 --file corrected.md
     """
     layout = context.changing(arguments)
     store = stores.of_project(layout)
