@@ -162,7 +162,8 @@ class Agent(NamedTuple):
     role: str
     #: Position in the list, from 0: determines the ports.
     position: int
-    interval_seconds: float | None = 300
+    #: Seconds between the starts of two runs, 0 for every tick; None with a schedule.
+    interval_seconds: float | None = 0
     #: A cron expression in local time, instead of an interval.
     schedule: str | None = None
     paused: bool = False

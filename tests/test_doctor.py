@@ -54,6 +54,8 @@ def healthy(tools: Path, project: Layout, monkeypatch: pytest.MonkeyPatch) -> La
     """A project with nothing to complain of."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
     Path(project.scheduler_lock).write_text("1 gone 1.0\n")
+    config = Path(project.config)
+    config.write_text(config.read_text() + "checks: ['true']\n")
     return project
 
 
@@ -88,7 +90,7 @@ def test_the_json_is_a_list_of_findings(healthy: Layout, cli: Cli) -> None:
     assert codes == {
         *("python", "git", "trust", "git_identity", "client", "sign_in", "forge", "remote"),
         *("not_initialised", "config_error", "permissions", "disk", "tick_stale", "locks"),
-        *("task_malformed", "clock", "leftovers", "tracked_state"),
+        *("task_malformed", "clock", "leftovers", "tracked_state", "no_checks"),
         "worktrees_walked",
     }
 

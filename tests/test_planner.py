@@ -78,7 +78,9 @@ def run(run_id: str = "R1", agent: str = "busy", **more: Any) -> RunView:
 class World:
     """A snapshot and a configuration in which everything starts, to be spoilt bit by bit."""
 
-    agents: list[Agent] = field(default_factory=lambda: [Agent("impl", "implementer", 0)])
+    agents: list[Agent] = field(
+        default_factory=lambda: [Agent("impl", "implementer", 0, interval_seconds=300)]
+    )
     waiting: list[Task] = field(default_factory=lambda: [task()])
     claimed: list[Task] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
@@ -268,7 +270,7 @@ def test_of_two_failing_rules_the_earlier_is_the_reason(first: str, second: str)
 
 @pytest.mark.parametrize("reason", ORDER[: ORDER.index("max_incoming") + 1])
 def test_a_product_manager_is_held_back_by_its_own_rules_in_the_same_order(reason: str) -> None:
-    world = World(agents=[Agent("impl", "product_manager", 0)])
+    world = World(agents=[Agent("impl", "product_manager", 0, interval_seconds=300)])
     assert world.decision() == "start"
     world.waiting = [task(f"T{n}") for n in range(15)]
     _claim(world)
@@ -311,8 +313,8 @@ def test_an_agent_whose_role_is_gone_is_a_configuration_error() -> None:
     [
         (None, "start T1"),
         (NOW - 300, "start T1"),
-        (NOW - 301, "start T1"),
-        (NOW - 299, "not_due"),
+        (NOW - 290, "start T1"),
+        (NOW - 289, "not_due"),
         (NOW, "not_due"),
         (NOW + 86_400, "not_due"),
     ],
@@ -940,7 +942,7 @@ def test_a_not_before_that_is_no_time_holds_only_its_task() -> None:
 
 #: What makes a verdict change as time goes by, and after how many seconds.
 WAKES: dict[str, tuple[Callable[[World], None], float]] = {
-    "an interval": (SPOILERS["not_due"], 290),
+    "an interval": (SPOILERS["not_due"], 280),
     "a schedule": (
         lambda world: [
             _snapshot(agents={"impl": AgentView("impl", NOW)})(world),

@@ -374,6 +374,50 @@ def test_a_quoted_word_is_itself_again_after_cron_and_the_shell(text: str) -> No
     assert shlex.split(quoted) == [text]
 
 
+# --- the link on the PATH ----------------------------------------------------------------------
+
+
+def test_a_link_puts_the_program_on_the_path_and_goes_on_request(world: World) -> None:
+    world.create()
+    link = world.home / ".local" / "bin" / "orchestrator"
+    done = world.ok("init", "--link")
+    assert f"{link} (a link; undo: orchestrator init --no-link)" in done.out
+    assert "~/.local/bin is not on your PATH" in done.err
+    assert os.readlink(link) == str(launcher(world))
+    said = subprocess.run((link, "--version"), cwd="/", env={}, capture_output=True, text=True)
+    assert said.stdout == f"orchestrator {__version__}\n"
+    path = f"{link.parent}:{world.environment['PATH']}"
+    again = world.ok("init", "--link", PATH=path)
+    assert (again.err, "nothing to change" in again.out) == ("", True)
+    world.ok("init", "--schedule", "none")
+    assert launcher(world).exists()  # the link needs it
+    world.ok("init", "--no-link")
+    assert not os.path.lexists(link)
+    assert not launcher(world).parents[1].exists()
+
+
+def test_a_file_of_the_links_name_is_never_replaced(world: World) -> None:
+    world.create()
+    file = program(world.home / ".local" / "bin" / "orchestrator", "mine")
+    done = world.refused("init", "--link")
+    assert "is not orchestrator's" in done.err
+    world.ok("init", "--no-link")
+    assert file.read_text() == "mine"
+
+
+def test_uninstall_removes_the_link_that_was_asked_for_in_the_same_project(world: World) -> None:
+    world.create()
+    other = world.folder / "other"
+    shutil.copytree(world.root, other)
+    world.ok("init", "--link")
+    world.ok("init", "--uninstall", cwd=other)
+    link = world.home / ".local" / "bin" / "orchestrator"
+    assert link.exists()
+    assert str(link) in world.ok("init", "--uninstall").out
+    assert not os.path.lexists(link)
+    assert not launcher(world).parents[1].exists()
+
+
 # --- a real cron -------------------------------------------------------------------------------
 
 #: In a mount namespace of its own: this machine's crontabs and daemon are out of reach.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from orchestrator.cli import output, parser
@@ -23,6 +24,8 @@ def main(words: Sequence[str]) -> int:
         arguments = parser.parse(list(words))
         code: int = arguments.command(arguments) or 0
         sys.stdout.flush()
+        if code == 0 and getattr(arguments, "no_tick", None) is False:
+            _tick_soon(arguments)
         return code
     except BrokenPipeError:  # `orchestrator status | head`
         _discard_output()
@@ -38,6 +41,18 @@ def main(words: Sequence[str]) -> int:
         if refusal is None:
             return output.report_bug(error, as_json=as_json)
         return output.refuse(refusal, as_json=as_json)
+
+
+def _tick_soon(arguments: Namespace) -> None:
+    """Start a tick in the background, so that what the command changed takes effect at once."""
+    from orchestrator.cli import context
+    from orchestrator.tick import soon
+
+    try:
+        soon.ask(context.layout(arguments))
+    except OSError as error:  # the command itself succeeded
+        why = error.strerror or error
+        output.err(f"warning: no tick was started at once ({why}); the schedule starts the next")
 
 
 def _discard_output() -> None:

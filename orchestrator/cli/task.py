@@ -1,7 +1,7 @@
 """Add, show and change tasks.
 
 examples:
-  orchestrator task add --title 'Fix the login form' --role implement
+  orchestrator task add 'Fix the login form'
   orchestrator task list --state incoming
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.cli import context, explain, json_rows, output
 from orchestrator.cli.parser import argument, command, group
-from orchestrator.cli.task_add import task_role
+from orchestrator.cli.task_values import task_role
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch

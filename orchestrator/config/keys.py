@@ -7,7 +7,7 @@ lenient reader once let a misspelt key empty the agent list (failures 9).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from orchestrator.model import (
     Retention,
     Retry,
     Review,
+    Role,
     Setup,
     Split,
     Submodules,
@@ -39,6 +40,9 @@ from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading, is_null, sho
 FILE = ".orchestrator/agents.yaml"
 
 YEAR = 366 * 86_400
+#: Seconds between the runs of an agent that takes no tasks. Each of its runs costs money, while an
+#: agent that takes tasks starts only when a task waits, so its default is every tick.
+WITHOUT_TASKS = 600.0
 HIGHEST_PORT = 65_535
 
 _NAME = r"(?!.*\.\.)(?!.*\.lock\Z)[a-z0-9][a-z0-9._-]{0,63}(?<!\.)"
@@ -107,7 +111,7 @@ _VARIABLE = text(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment va
 _AGENT: dict[str, Check] = {
     "name": text(_NAME, "a name of a-z, 0-9, '.', '_' and '-', at most 64 characters"),
     "role": _role,
-    "interval_seconds": number(0, YEAR, above=True, null=True),
+    "interval_seconds": number(0, YEAR, null=True),
     "schedule": _schedule,
     "paused": boolean,
     "model": text(r"[^\s-]\S*", "the name of a model", null=True),
@@ -147,7 +151,14 @@ def _agent(reading: Reading, node: Node, where: str) -> Agent:
         reading.wrong(
             reading.lines[spot], spot, "expected a number of seconds, or null with a schedule"
         )
+    elif interval is BAD and _takes_no_tasks(reading, values.get("role")):
+        values["interval_seconds"] = WITHOUT_TASKS
     return Agent(**{"name": BAD, "role": BAD, "position": 0, **values})
+
+
+def _takes_no_tasks(reading: Reading, role: object) -> bool:
+    found = reading.names.get(role) if isinstance(reading.names, Mapping) else None
+    return isinstance(found, Role) and found.takes is None
 
 
 _LIMITS = dict.fromkeys(QueueLimits._fields, _COUNT)
@@ -226,11 +237,12 @@ _TOP: dict[str, Check] = {
 }
 
 
-def parse(source: bytes | str, roles: Collection[str] | None = None) -> Config:
+def parse(source: bytes | str, roles: Mapping[str, Role] | None = None) -> Config:
     """Return the configuration in the text of `agents.yaml`, which is read strictly.
 
-    `roles` are the roles that an agent may have; None allows any role. Raises only `ConfigError`,
-    with every problem in the order of the lines.
+    `roles` are the roles that an agent may have, by name; None allows any role, and takes each for
+    a role that takes tasks. Raises only `ConfigError`, with every problem in the order of the
+    lines.
     """
     reading = Reading(FILE, f"correct {FILE}; until then no new run starts", roles)
     if isinstance(source, bytes):

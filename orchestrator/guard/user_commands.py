@@ -23,6 +23,20 @@ KILLED = (128 + 9, 128 + 15, -9, -15)
 OUTPUT_KEPT = 4000
 
 
+#: What the common tools say when a dependency is not installed: a shell, Python, Node.js,
+#: TypeScript, Ruby, Go, PHP, Elixir, Maven.
+_LACKING = (
+    r"command not found|: not found$|ModuleNotFoundError|No module named|Cannot find module"
+    r"|Cannot find package|ERR_MODULE_NOT_FOUND|Bundler::GemNotFound|Could not find gem"
+    r"|no required module provides package|vendor/autoload\.php|Unchecked dependencies for"
+    r"|No such file or directory.*(\.venv|node_modules)|(\.venv|node_modules).*No such file"
+)
+_SET_UP = (
+    "If a dependency is missing: `setup` in agents.yaml names the command that prepares a worktree,"
+    " such as setup: {command: npm ci, when_changed: [package-lock.json]}"
+)
+
+
 class Stopped(Exception):
     """A person stopped the run during its checks."""
 
@@ -48,9 +62,18 @@ class Failure(NamedTuple):
     def how(self) -> str:
         return "took too long" if self.code is None else f"exited {self.code}"
 
+    @property
+    def lacks_dependency(self) -> bool:
+        """Whether the check probably failed because the worktree is not set up."""
+        import re
+
+        found = re.search(_LACKING, self.output, re.MULTILINE)
+        return self.program_is_missing or found is not None
+
     def __str__(self) -> str:
         said = f"{self.command!r} {self.how}\n{self.output}".rstrip()
-        return f"{said}\n{secret_names.hint(self.lacked)}".rstrip()
+        hints = (secret_names.hint(self.lacked), _SET_UP if self.lacks_dependency else "")
+        return "\n".join((said, *filter(None, hints)))
 
 
 class Checker(NamedTuple):

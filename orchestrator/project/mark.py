@@ -111,6 +111,16 @@ def record_schedule(layout: Layout, entry: "Entry | None", *, renewed: bool = Fa
         files.write_json(mark_path(layout), mark)
 
 
+def record_link(layout: Layout, there: bool) -> None:
+    """Record whether a person asked, in this clone, for the program on their PATH."""
+    known = read(layout)
+    mark = {name: value for name, value in known.items() if name != "link"}
+    if there:
+        mark["link"] = True
+    if known and mark != known:
+        files.write_json(mark_path(layout), mark)
+
+
 def first_tick(layout: Layout) -> str:
     """Return a sentence on what starts the first tick of a project."""
     entry = schedule(layout)

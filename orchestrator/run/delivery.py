@@ -132,7 +132,7 @@ def run_checks(job: Job, head: str) -> Failure | None:
         if on_base is not None and on_base.program_is_missing:
             raise SystemFault(
                 f"the check {failure.command!r} names a program that is not there",
-                "install it, or correct `checks` in agents.yaml",
+                "install it, or correct `checks` in agents.yaml; `setup` there prepares worktrees",
                 code="check_program_missing",
             )
     return failure

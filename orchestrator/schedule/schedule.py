@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import SCHEDULE_LOG
-from orchestrator.schedule import program_copy
+from orchestrator.schedule import path_link, program_copy
 from orchestrator.schedule.cron import Cron
 from orchestrator.schedule.entry import UNSPEAKABLE, Entry
 from orchestrator.schedule.kind import Kind, State, unavailable
@@ -85,7 +85,8 @@ def remove(root: str, recorded: str | None) -> tuple[list[str], list[str]]:
         # If the crontab cannot be read, it may have entries of other projects.
         with contextlib.suppress(OrchestratorError):
             scripts = glob.glob(f"{glob.escape(entry.launcher)}-*")
-            if not scripts and not any(kind.has_any() for kind in KINDS.values()):
+            is_linked = path_link.is_there()
+            if not scripts and not is_linked and not any(k.has_any() for k in KINDS.values()):
                 taken, warnings = program_copy.remove()
                 return gone + taken, warnings
     return gone, []

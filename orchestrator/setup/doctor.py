@@ -116,6 +116,11 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
             yield warn("setup_file_missing", known, "correct the path in agents.yaml")
     if setup.when_changed and not setup.command:
         yield warn("setup_missing", "setup.when_changed has no effect", "set setup.command")
+    if loaded.config.checks:
+        yield ok("no_checks", f"checks before each delivery: {len(loaded.config.checks)}")
+    else:
+        propose = "orchestrator init proposes commands; or write your test command into `checks`"
+        yield warn("no_checks", "`checks` is empty: work is delivered without a test", propose)
     if not loaded.config.agents:
         add = "orchestrator agent add impl-agent-1 --role implementer"
         yield warn("no_agents", "no agent is configured, so no agent runs", add)

@@ -23,7 +23,7 @@ from orchestrator.tasks import parts, stores
 #: their own faults.
 _HINTS = {
     "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
-    "check_program_missing": "install the program, or correct `checks` in agents.yaml",
+    "check_program_missing": "install the program, or correct `checks` or `setup` in agents.yaml",
     "role_broken": "fix the role's file in .orchestrator/roles/",
     "disk_full": "free disk space (df, df -i, orchestrator clean); work then resumes automatically",
     "disk_read_only": "mount the disk writable, or fix its owner; work then resumes automatically",
