@@ -18,7 +18,7 @@ class Claude:
     name: ClassVar[str] = "claude"
     title: ClassVar[str] = "Claude Code"
     program: ClassVar[str] = "claude"
-    #: Those of 2.1.328.
+    #: Those of 2.1.332.
     tools: ClassVar[tuple[str, ...]] = (
         "Agent", "Bash", "CronCreate", "CronDelete", "CronList", "Edit", "EnterWorktree",
         "ExitWorktree", "Glob", "Grep", "ListAgents", "Monitor", "NotebookEdit", "Read",

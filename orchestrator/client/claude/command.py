@@ -85,7 +85,7 @@ def _permissions(role: Role) -> list[str]:
 
 
 def _before_commands(assignment: Assignment) -> str:
-    """Return what the client's shell reads before each command (measured with 2.1.328).
+    """Return what the client's shell reads before each command (measured with 2.1.332).
 
     It removes the client's credentials from the command's environment. The client's other way,
     CLAUDE_CODE_SUBPROCESS_ENV_SCRUB, needs bubblewrap and writes into the worktree and the home.

@@ -1,6 +1,6 @@
 """The client's own sandbox around an agent's commands: `claude.sandbox: true`.
 
-The client (2.1.328) starts each command of its Bash tool in bubblewrap on Linux, in seatbelt on
+The client (2.1.332) starts each command of its Bash tool in bubblewrap on Linux, in seatbelt on
 macOS: a command can read the disk, write in the named folders, and has no network. The role's rules
 (`Edit(./**)`) confine the file tools. tests/test_confinement.py tests all of this.
 """
