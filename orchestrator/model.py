@@ -404,6 +404,8 @@ class Outcome(NamedTuple):
     output_tokens: int | None = None
     #: What a person can do about a system fault.
     hint: str | None = None
+    #: False if the client refused to start: the conversation to continue is unchanged.
+    began: bool = True
 
 
 #: Seven that the client reports, and five that the supervisor finds.

@@ -27,7 +27,7 @@ _REASONS = re.compile(
 
 
 def startup_reasons(client: Path) -> set[str]:
-    """Return the values of `startup_failure_reason` in the client's program; empty if it has none."""
+    """Return the values of `startup_failure_reason` in the client's program; none in old ones."""
     with client.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = _REASONS.search(data)
         return set(re.findall(r"[a-z_]+", found.group(1).decode())) if found else set()

@@ -17,7 +17,7 @@ CLIENT_FOLDER = Path(
 
 
 def find_client(folder: Path | None = None) -> Path | None:
-    """The real client's binary, or None where it is not installed; `folder` replaces CLIENT_FOLDER."""
+    """The real client's binary, or None where it is not installed, by default in CLIENT_FOLDER."""
     system = {"darwin": "darwin", "win32": "win32"}.get(sys.platform, "linux")
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(
         platform.machine().lower(), platform.machine().lower()

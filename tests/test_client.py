@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.client import outcomes
-from orchestrator.client.claude import command
+from orchestrator.client.claude import command, startup
 from orchestrator.client.claude import stream as streams
 from orchestrator.client.claude.adapter import Claude
 from orchestrator.client.claude.stream import Stream
@@ -318,6 +318,21 @@ TABLE: dict[str, tuple[list[Line], Ended, Role, int, str, str | None]] = {
         "done",
         None,
     ),
+    # It did not start.
+    **{
+        reason: (
+            [
+                ended_badly("error_during_execution", "x", "Fix me")
+                | {"startup_failure_reason": reason}
+            ],
+            RC1,
+            IMPL,
+            0,
+            "system_fault",
+            startup.CODES.get(reason, reason) + ": ",
+        )
+        for reason in (*startup.REFUSALS, "a_reason_of_a_newer_client")
+    },
     # Cut off.
     "SIGINT": (
         [INIT, ended_badly("error_during_execution", "aborted_streaming")],
@@ -419,6 +434,17 @@ def test_every_reason_of_a_failure_begins_with_a_word_of_the_contract() -> None:
         outcome = streams.outcome(read(lines), ended, role, commits)
         if verdict == "failed":
             assert (outcome.reason or "").startswith(words)
+
+
+@pytest.mark.parametrize("reason", [*startup.REFUSALS, "a_reason_of_a_newer_client"])
+def test_a_client_that_does_not_start_says_what_to_do(reason: str) -> None:
+    lines, *_ = TABLE[reason]
+    outcome = streams.outcome(read(lines), RC1, IMPL, 0)
+    assert len(outcome.hint or "") > 12
+    assert "Fix me" in (outcome.reason or "")
+    # The conversation is unchanged, unless the conversation is what cannot be continued.
+    lost = reason in startup.OF_THE_CONVERSATION
+    assert (outcome.session, outcome.began) == (None, lost)
 
 
 def test_a_usage_limit_says_when_it_resets() -> None:
@@ -575,7 +601,8 @@ AGENT = Agent("a", "any", 0)
 
 
 def argv(role: Role, agent: Agent = AGENT, **more: Any) -> list[str]:
-    facts: dict[str, Any] = {"command": ("claude",), "budget_usd": 5, "plugin": "/plugin", **more}
+    facts: dict[str, Any] = {"command": ("claude",), "budget_usd": 5, "plugin": "/plugin"}
+    facts |= {"task": "TASK-1", **more}
     paths = {"folder": "/run", "instructions": "/run/instructions.md", "prompt": "/run/prompt.md"}
     return command.arguments(Assignment(agent=agent, role=role, **paths, **facts), SESSION)
 
@@ -601,6 +628,7 @@ def common(turns: int, outcomes: tuple[str, ...]) -> list[str]:
         "-p",
         *("--output-format", "stream-json", "--verbose"),
         *("--session-id", SESSION),
+        *("--name", "TASK-1 a"),
         *("--permission-mode", "dontAsk", "--strict-mcp-config"),
         *("--append-system-prompt-file", "/run/instructions.md"),
         *("--system-prompt-snapshot", "off"),
@@ -608,9 +636,23 @@ def common(turns: int, outcomes: tuple[str, ...]) -> list[str]:
         *("--max-turns", str(turns)),
         *("--max-budget-usd", "5"),
         *("--plugin-dir", "/plugin"),
+        *("--settings", json.dumps(SETTINGS, separators=(",", ":"))),
     ]
 
 
+#: These outrank the person's settings.
+SETTINGS = {
+    "crossSessionInbound": "refuse",
+    "env": {
+        "DISABLE_AUTOUPDATER": "1",
+        "CLAUDE_CODE_DISABLE_CRON": "1",
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+        "CLAUDE_CODE_STARTUP_FAILURE_RESULTS": "1",
+        "CLAUDE_CODE_PLUGIN_DIR_WATCH": "0",
+        "CLAUDE_CODE_RETRY_WATCHDOG": "0",
+    },
+}
 FINDS = ("done", "no_change", "needs_human", "failed")
 WORKS = ("done", "no_change", "split", "needs_human", "failed")
 JUDGES = ("approved", "changes_requested", "needs_human", "failed")
@@ -691,6 +733,12 @@ def test_what_is_not_set_is_not_said() -> None:
         assert option not in words
 
 
+def test_a_run_has_the_name_of_its_agent_and_of_its_task() -> None:
+    for task, name in (("T-2", "T-2 a"), (None, "a")):
+        words = argv(IMPL, task=task)
+        assert words[words.index("--name") + 1] == name
+
+
 def test_a_conversation_is_gone_on_with_under_its_own_id() -> None:
     words = argv(IMPL, resume=SESSION)
     assert words[words.index("--resume") + 1] == SESSION
@@ -719,11 +767,18 @@ def test_what_may_be_reported_is_what_the_schema_allows(role: Role) -> None:
 # --- the environment it is started in ----------------------------------------------------------
 
 SURROUNDING = {
+    "AI_AGENT": "claude-code_2-1-332_agent",
     "CLAUDECODE": "1",
     "CLAUDE_PID": "4711",
     "CLAUDE_CODE_SESSION_ID": "x",
     "CLAUDE_CODE_CHILD_SESSION": "1",
     "CLAUDE_PROJECT_DIR": "/elsewhere",
+    "CLAUDE_PLUGIN_ROOT": "/elsewhere",
+    "CLAUDE_ENV_FILE": "/elsewhere/hook.sh",
+    "CLAUDE_CODE_ENTRYPOINT": "cli",
+    "CLAUDE_CODE_RETRY_WATCHDOG": "1",
+    "CLAUDE_CODE_RETRY_WATCHDOG_MAX_WAIT_MS": "1",
+    "CLAUDE_CODE_SIMPLE": "1",
     "GIT_DIR": "/elsewhere/.git",
     "GIT_WORK_TREE": "/elsewhere",
     "GIT_INDEX_FILE": "/elsewhere/index",
@@ -747,15 +802,28 @@ def test_a_client_knows_nothing_of_the_session_and_the_repository_around_us() ->
 
 def test_a_clients_background_work_and_prompts_are_off() -> None:
     clean = environment({}, command.environment({}))
-    for name in (
-        "DISABLE_AUTOUPDATER",
-        "CLAUDE_CODE_DISABLE_CRON",
-        "CLAUDE_CODE_DISABLE_AUTO_MEMORY",
-        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS",
-    ):
-        assert clean[name] == "1"
+    assert SETTINGS["env"].items() <= clean.items()  # type: ignore[attr-defined]
     assert clean["GIT_TERMINAL_PROMPT"] == "0"
     assert command.environment({"CLAUDE_CODE_MAX_RETRIES": "9"})["CLAUDE_CODE_MAX_RETRIES"] == "9"
+
+
+@pytest.mark.parametrize(
+    ("around", "lines"),
+    [
+        ({}, ["[ ! -r '/my env.sh' ] || . '/my env.sh'", "unset KEY"]),
+        ({"CLAUDECODE": "1"}, ["unset KEY"]),
+        ({"CLAUDE_PROJECT_DIR": "/p"}, ["unset KEY"]),
+    ],
+)
+def test_a_file_of_the_sessions_environment_is_not_read(
+    around: dict[str, str], lines: list[str]
+) -> None:
+    variables = {"CLAUDE_ENV_FILE": "/my env.sh", **around}
+    paths = ("/run", "/run/instructions.md", "/run/prompt.md")
+    given = Assignment(("claude",), AGENT, IMPL, *paths, variables=variables, hidden=("KEY",))
+    launch = Claude().launch(given)
+    assert launch.environment["CLAUDE_ENV_FILE"] == "/run/before-commands.sh"
+    assert launch.files["before-commands.sh"].splitlines()[1:] == lines
 
 
 def test_a_runs_own_variables_have_the_last_word() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-from client_differences import differences
+import pytest
+from client_differences import differences, startup_reasons
 from conftest import CHECKOUT
+from real_client import require_client
 
-from orchestrator.client.claude import probe
+from orchestrator.client.claude import probe, startup
 
 MAKEFILE = (CHECKOUT / "Makefile").read_text()
 
@@ -36,3 +38,8 @@ def test_a_difference_names_the_side_that_has_it() -> None:
     new = {"version": {"2.1.1"}, "option": {"--new", "--both"}}
     assert differences(old, new) == ["- option --old", "+ option --new"]
     assert differences(old, old) == []
+
+
+@pytest.mark.client
+def test_each_reason_for_not_starting_has_its_hint() -> None:
+    assert startup_reasons(require_client()) == startup.REFUSALS.keys()

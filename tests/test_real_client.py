@@ -953,6 +953,68 @@ def test_a_service_that_fails_for_a_while_costs_no_attempt(
     project.wait_until(lambda: project.hold() is None)
 
 
+def test_a_client_that_does_not_start_is_a_fault_of_the_system(project: Project) -> None:
+    """A truncated configuration file of the client, in the middle of a conversation."""
+    project.configure({**IMPLEMENTER, "interval_seconds": ALWAYS}, retry={"max_attempts": 1})
+    project.add("TASK-1", "Make two a 2")
+    project.api.script("", [
+        bash("cat app.txt"), Fault(529, times=1), bash("echo 2 > app.txt"), commit("Two"),
+        report("done"),
+    ])  # fmt: skip
+    project.tick()
+    project.wait_until(lambda: project.requeued("TASK-1"))
+    settings = project.home / ".claude.json"
+    good = settings.read_text()
+    settings.write_text(good[: len(good) // 2])
+    project.run_until(lambda: "config_file_invalid" in str(project.hold()))
+    project.wait_until(lambda: not project.unsettled())
+    hold = project.hold()
+    assert hold is not None
+    assert hold["message"].startswith("config_file_invalid: ")
+    assert str(settings) in hold["message"]
+    assert "repair or restore" in hold["hint"]
+    settings.write_text(good)
+    project.run_until(lambda: project.tasks("done") == ["TASK-1"])
+    assert {fields["charged"] for fields in project.requeued("TASK-1")} == {False}
+    # The conversation from before the fault went on.
+    assert len({request.session for request in project.api.conversations()}) == 1
+
+
+def test_the_persons_settings_do_not_let_the_client_wait_for_a_limit(project: Project) -> None:
+    """CI guides tell users to export this variable; a run would wait in the client for hours."""
+    project.configure(IMPLEMENTER)
+    del project.environment["ANTHROPIC_API_KEY"]
+    watchdog = {"CLAUDE_CODE_RETRY_WATCHDOG": "1"}
+    project.environment |= {"CLAUDE_CODE_OAUTH_TOKEN": "dummy", **watchdog}
+    (project.home / ".claude").mkdir()
+    (project.home / ".claude" / "settings.json").write_text(json.dumps({"env": watchdog}))
+    project.add("TASK-1", "Make two a 2")
+    limit = "anthropic-ratelimit-unified"
+    headers = {f"{limit}-status": "rejected", f"{limit}-reset": str(int(time.time()) + 600)}
+    project.api.script("", [Fault(429, "limit reached", headers)])
+    project.run_once()
+    assert project.last("TASK-1", "requeued")["reason"] == "usage_limit"
+    assert not [line for line in project.stream("ann") if line.get("subtype") == "api_retry"]
+
+
+def test_the_clients_own_list_names_a_run_by_its_task_and_agent(project: Project) -> None:
+    project.configure(IMPLEMENTER)
+    project.add("TASK-1", "Make two a 2")
+    project.api.script("", [bash("true"), Silence()])
+    project.tick()
+    project.api.wait_for(lambda api: len(api.conversations()) == 2, PATIENCE)
+    listed = subprocess.run(
+        [str(project.client), "agents", "--json"],
+        cwd=project.root,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert [each["name"] for each in json.loads(listed.stdout)] == ["TASK-1 ann"]
+    assert project.orchestrator("stop", "ann").returncode == 0
+
+
 def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:
     often = {"role": "implementer", "interval_seconds": ALWAYS}
     project.configure({"name": "ann", **often}, {"name": "bob", **often, "paused": True})

@@ -31,6 +31,8 @@ class Assignment(NamedTuple):
     folder: str
     instructions: str
     prompt: str
+    #: The id of the task; None is a run without one.
+    task: str | None = None
     #: The id of the conversation to continue; None starts a new conversation.
     resume: str | None = None
     #: The folder whose `skills/` the agent may use.

@@ -52,6 +52,7 @@ def _assignment(job: Job, client: Client) -> Assignment:
         job.folder,
         instructions=job.journal.path(run_record.INSTRUCTIONS),
         prompt=job.journal.path(run_record.PROMPT),
+        task=job.record.task,
         resume=job.record.resume or None,
         plugin=root if os.path.isdir(os.path.join(root, "skills")) else None,
         budget_usd=_budget(job),

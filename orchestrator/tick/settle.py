@@ -274,7 +274,7 @@ def _conversation(outcome: Outcome, record: RunRecord | None) -> tuple[str | Non
     """
     if record is None:
         return None, None
-    if record.client is None or record.client.start_error:
+    if record.client is None or record.client.start_error or not outcome.began:
         return record.resume, record.resume_cost_usd
     return outcome.session, outcome.cost_usd
 
@@ -283,7 +283,9 @@ def _cost(outcome: Outcome, record: RunRecord | None) -> float | None:
     """Return a run's own cost in US dollars, without the conversation's earlier runs."""
     if outcome.cost_usd is None:
         return None
-    return max(outcome.cost_usd - (record.resume_cost_usd if record else 0.0), 0.0)
+    own = outcome.cost_usd - (record.resume_cost_usd if record else 0.0)
+    # Old versions of the client (2.1.257) do not add up: then the run's cost is the whole amount.
+    return own if own >= 0 else outcome.cost_usd
 
 
 def _short(text: str | None) -> str | None:

@@ -7,6 +7,7 @@ import os
 import shlex
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
 from orchestrator.client import outcomes
 from orchestrator.client.claude import sandbox
@@ -15,16 +16,31 @@ from orchestrator.model import Role
 
 #: The file in the run's folder that the client's shell reads before each command of the agent.
 _BEFORE_COMMANDS = "before-commands.sh"
+#: Beginnings of variables that only processes of the client's sessions have, hooks included.
+SESSION = ("CLAUDECODE", "CLAUDE_PROJECT_DIR", "CLAUDE_CODE_SESSION", "CLAUDE_PLUGIN_ROOT")
+
+
+#: The variables that turn off what a headless client does beside its task. They are also in the
+#: settings of each run: `env` in a person's settings outranks the environment of the process.
+_ALWAYS = {
+    "DISABLE_AUTOUPDATER": "1",
+    "CLAUDE_CODE_DISABLE_CRON": "1",
+    "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+    # Background work would outlive the report, and the client would print several results.
+    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+    # A client that cannot start says why in its result line, and not only on standard error.
+    "CLAUDE_CODE_STARTUP_FAILURE_RESULTS": "1",
+    # An update replaces the plugin's folder during a run.
+    "CLAUDE_CODE_PLUGIN_DIR_WATCH": "0",
+    # The client would wait for the reset of a usage limit itself, for hours.
+    "CLAUDE_CODE_RETRY_WATCHDOG": "0",
+}
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that turn off what a headless client does beside its task."""
+    """Return the variables that each run adds to its environment."""
     return {
-        "DISABLE_AUTOUPDATER": "1",
-        "CLAUDE_CODE_DISABLE_CRON": "1",
-        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
-        # Background work would outlive the report, and the client would print several results.
-        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+        **_ALWAYS,
         # A fault ends the run in seconds, not after ten doubled waits; a later tick tries again.
         "CLAUDE_CODE_MAX_RETRIES": variables.get("CLAUDE_CODE_MAX_RETRIES", "3"),
     }
@@ -50,7 +66,7 @@ def arguments(assignment: Assignment, session: str) -> list[str]:
     agent, role = assignment.agent, assignment.role
     argv = [*assignment.command, "-p", "--output-format", "stream-json", "--verbose"]
     argv += ["--resume" if assignment.resume else "--session-id", session]
-    argv += ["--permission-mode", "dontAsk", "--strict-mcp-config"]
+    argv += ["--name", _name(assignment), "--permission-mode", "dontAsk", "--strict-mcp-config"]
     # Without "off", a resumed conversation would still be told the earlier run's instructions.
     argv += ["--append-system-prompt-file", assignment.instructions]
     argv += ["--system-prompt-snapshot", "off"]
@@ -65,10 +81,21 @@ def arguments(assignment: Assignment, session: str) -> list[str]:
         argv += ["--model", agent.model]
     if assignment.plugin:
         argv += ["--plugin-dir", assignment.plugin]
-    if assignment.confinement:
-        settings = sandbox.settings(assignment.confinement, assignment.hidden)
-        argv += ["--settings", json.dumps(settings, separators=(",", ":"))]
+    argv += ["--settings", json.dumps(_settings(assignment), separators=(",", ":"))]
     return [*argv, *_permissions(role)]
+
+
+def _name(assignment: Assignment) -> str:
+    """Return the name by which the client's own lists (`claude agents`) show the run."""
+    return " ".join(filter(None, (assignment.task, assignment.agent.name)))
+
+
+def _settings(assignment: Assignment) -> dict[str, Any]:
+    """Return the client's settings of the run; they outrank the person's and the project's."""
+    settings: dict[str, Any] = {"crossSessionInbound": "refuse", "env": _ALWAYS}
+    if assignment.confinement:
+        settings |= sandbox.settings(assignment.confinement, assignment.hidden)
+    return settings
 
 
 def _permissions(role: Role) -> list[str]:
@@ -90,10 +117,13 @@ def _before_commands(assignment: Assignment) -> str:
     It removes the client's credentials from the command's environment. The client's other way,
     CLAUDE_CODE_SUBPROCESS_ENV_SCRUB, needs bubblewrap and writes into the worktree and the home.
     """
-    theirs, hidden = assignment.variables.get("CLAUDE_ENV_FILE"), assignment.hidden
+    hidden = assignment.hidden
+    # In a session of the client, the file is of that session, and will be gone.
+    inside = any(name.startswith(SESSION) for name in assignment.variables)
+    theirs = None if inside else assignment.variables.get("CLAUDE_ENV_FILE")
     lines = [
         "# The client signs in with these variables; the commands that it runs do not get them."
     ]
-    lines += [f". {shlex.quote(theirs)}"] if theirs else []
+    lines += [f"[ ! -r {shlex.quote(theirs)} ] || . {shlex.quote(theirs)}"] if theirs else []
     lines += [f"unset {shlex.join(hidden)}"] if hidden else []
     return "\n".join([*lines, ""])

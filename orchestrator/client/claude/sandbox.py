@@ -14,8 +14,6 @@ from orchestrator.client.protocol import Confinement
 
 #: What the client needs on Linux; macOS has its own sandbox.
 PROGRAMS = ("bwrap", "socat")
-#: The client's word for a sandbox that cannot start.
-CANNOT_START = "sandbox_required_unavailable"
 #: Paths in the worktree that commands must not create. While a command runs, the sandbox puts
 #: device files there, at which `git add --all` fails.
 IN_THE_WAY = (

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.client import outcomes
-from orchestrator.client.claude import sandbox
+from orchestrator.client.claude import startup
 from orchestrator.client.protocol import Ended
 from orchestrator.model import Outcome, Role
 from orchestrator.system import files
@@ -108,8 +108,10 @@ def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Ou
     """
     result = stream.result or {}
     given, made = _tokens(result.get("usage"))
+    session, began = _session(stream)
     return _verdict(stream, ended, role, commits)._replace(
-        session=None if _is_forgotten(stream) else stream.session,
+        session=session,
+        began=began,
         cost_usd=amount(result.get("total_cost_usd")),
         input_tokens=given,
         output_tokens=made,
@@ -125,9 +127,9 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
         return Outcome(
             "usage_limit", "usage_limit: the account's limit is reached", until=stream.limit_reset
         )
-    fault = _system_error(stream)
+    fault, hint = _system_error(stream)
     if fault:
-        return Outcome("system_fault", fault)
+        return Outcome("system_fault", fault, hint=hint)
     if _is_forgotten(stream):
         # The work is not the cause: a client that is killed early keeps no conversation.
         return Outcome("stopped", "no_result: the conversation to continue is gone")
@@ -138,21 +140,31 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
     return Outcome("failed", f"client_error: {_complaint(stream.result)}")
 
 
-def _system_error(stream: Stream) -> str | None:
+def _system_error(stream: Stream) -> tuple[str | None, str | None]:
+    """Return the fault of the system that ended the run, and its hint, as far as they are known."""
     result = stream.result
-    if result is not None and result.get("startup_failure_reason") == sandbox.CANNOT_START:
-        return f"sandbox_unavailable: the client cannot start its sandbox: {_complaint(result)}"
+    reason = (result or {}).get("startup_failure_reason")
+    if refused := startup.refusal(reason, _complaint(result or {})):
+        return refused
     if result is None:
         word = stream.error if stream.retrying else None
     else:
         # The status first: an overloaded service (529) is called `server_error` in words.
         word = _error_word(None, result.get("api_error_status")) or _error_word(stream.error, None)
-    return f"{word}: {_SYSTEM_ERRORS[word]}" if word in _SYSTEM_ERRORS else None
+    return (f"{word}: {_SYSTEM_ERRORS[word]}" if word in _SYSTEM_ERRORS else None), None
 
 
 def _is_forgotten(stream: Stream) -> bool:
     """Whether the run was to continue a conversation that the client no longer has."""
     return "No conversation found" in str((stream.result or {}).get("errors"))
+
+
+def _session(stream: Stream) -> tuple[str | None, bool]:
+    """Return the conversation that the next run can continue, and whether the client began it."""
+    reason = (stream.result or {}).get("startup_failure_reason")
+    if reason and reason not in startup.OF_THE_CONVERSATION:
+        return None, False  # the id in this stream is of a conversation that does not exist
+    return (None if reason or _is_forgotten(stream) else stream.session), True
 
 
 def _complaint(result: Mapping[str, Any]) -> str:
