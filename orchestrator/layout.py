@@ -40,6 +40,8 @@ class Layout:
         self.notify_fault = join(self.cache, "notify-failed.json")
         #: The current hold: why no agent may claim.
         self.hold = join(self.shared, "hold.json")
+        #: The shares of the account's usage windows that are used.
+        self.usage = join(self.shared, "usage.json")
 
     def state(self, state: str) -> str:
         """Return the folder of a task state."""

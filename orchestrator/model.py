@@ -144,6 +144,16 @@ class Notify(NamedTuple):
     report: str | None = None
 
 
+class Pace(NamedTuple):
+    """When no new run starts, although nothing is wrong. None does not limit."""
+
+    #: The shares (0 to 1) of the account's usage windows above which nothing starts.
+    five_hour: float | None = None
+    seven_day: float | None = None
+    #: The local hours in which runs may start, as `22:00-07:00`.
+    hours: str | None = None
+
+
 class Agent(NamedTuple):
     """One entry of `agents`."""
 
@@ -201,6 +211,7 @@ class Config(NamedTuple):
     issues: Issues = Issues()
     split: Split = Split()
     notify: Notify = Notify()
+    pace: Pace = Pace()
     agents: tuple[Agent, ...] = ()
 
 
@@ -385,6 +396,15 @@ class PullRequest(NamedTuple):
 # --- what the planner sees and says ------------------------------------------------------------
 
 
+class UsageWindow(NamedTuple):
+    """How much of a usage window of the account is used."""
+
+    #: 0 to 1.
+    share: float
+    #: When the window begins anew, in seconds since the epoch.
+    resets: float
+
+
 class Outcome(NamedTuple):
     """How a run ended. `verdict` is one of VERDICTS; the rest depends on it."""
 
@@ -406,6 +426,8 @@ class Outcome(NamedTuple):
     hint: str | None = None
     #: False if the client refused to start: the conversation to continue is unchanged.
     began: bool = True
+    #: The account's usage windows, by name, as far as the client reported them.
+    usage: Mapping[str, UsageWindow] = {}
 
 
 #: Seven that the client reports, and five that the supervisor finds.
@@ -471,6 +493,8 @@ class Snapshot(NamedTuple):
     dependencies: dict[str, str]
     spent_today_usd: float
     hold: Hold | None = None
+    #: The account's usage windows, by name, as the client reported them last.
+    usage: Mapping[str, UsageWindow] = {}
     #: The head of each open pull request, by its id; None if the forge did not answer.
     open_heads: Mapping[str, str] | None = None
     #: Whether this tick may start one run to find out if a system fault has passed.

@@ -156,6 +156,8 @@ class MessagesAPI:
 
     def __init__(self, script: Script | None = None, *, output_tokens: int | None = None) -> None:
         self.requests: list[Request] = []
+        #: Headers of every answer.
+        self.headers: Mapping[str, str] = {}
         self._scripts: list[tuple[Callable[[Request], bool], Script]] = []
         self._default = script
         self._output_tokens = output_tokens
@@ -314,6 +316,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Cache-Control", "no-cache")
+        for name, text in self.server.api.headers.items():
+            self.send_header(name, text)
         self.send_header("request-id", "req_" + message["id"])
         self.send_header("Connection", "close")  # the end of the stream ends the connection
         self.end_headers()

@@ -18,7 +18,7 @@ from orchestrator.client.claude.stream import Stream
 from orchestrator.client.protocol import Assignment, Ended
 from orchestrator.config import roles
 from orchestrator.guard import client_environment
-from orchestrator.model import VERDICTS, Agent, Outcome, Role
+from orchestrator.model import VERDICTS, Agent, Outcome, Role, UsageWindow
 from orchestrator.pulls import forges
 
 SESSION = "11111111-2222-4333-8444-555555555555"
@@ -453,6 +453,31 @@ def test_a_usage_limit_says_when_it_resets() -> None:
     for name in ("done", "401", "stalled"):
         lines, ended, role, commits, *_ = TABLE[name]
         assert streams.outcome(read(lines), ended, role, commits).until is None
+
+
+def test_the_usage_windows_are_reported() -> None:
+    """As measured with a subscription; other windows and other shapes are left out."""
+    windows = {
+        "five_hour": {"utilization": 0.42, "resetsAt": RESET, "status": "allowed"},
+        "seven_day": {"utilization": 0.81, "resetsAt": RESET + 1, "status": "allowed"},
+        "seven_day_opus": {"utilization": 0.1, "resetsAt": RESET, "status": "allowed"},
+    }
+    line = limit("allowed", RESET)
+    line["rate_limit_info"]["unifiedWindows"] = windows
+    outcome = streams.outcome(read([line, report("done")]), RC0, IMPL, 1)
+    known = {"five_hour": UsageWindow(0.42, RESET), "seven_day": UsageWindow(0.81, RESET + 1)}
+    assert outcome.usage == known
+    # A later line may have only some of them, or nonsense.
+    for later in (
+        {"five_hour": {"utilization": 0.5, "resetsAt": RESET}},
+        {"five_hour": 1},
+        [],
+        None,
+    ):
+        again = {**line, "rate_limit_info": {"status": "allowed", "unifiedWindows": later}}
+        outcome = streams.outcome(read([line, again, report("done")]), RC0, IMPL, 1)
+        assert outcome.usage["seven_day"] == known["seven_day"]
+    assert streams.outcome(read([report("done")]), RC0, IMPL, 1).usage == {}
 
 
 def test_the_texts_of_a_report_are_kept() -> None:

@@ -29,6 +29,7 @@ from orchestrator.model import (
     Hooks,
     Issues,
     Notify,
+    Pace,
     QueueLimits,
     Retention,
     Retry,
@@ -63,6 +64,7 @@ MEANT = Config(
     notify=Notify(command=("notify-send", "-a", "x"), on=("question",), report="08:00"),
     issues=Issues(label="robots", any_author=True, show_questions=True),
     split=Split(max_depth=2, max_tasks=7),
+    pace=Pace(five_hour=0.8, seven_day=0.9, hours="22:00-07:00"),
     dependencies="delivered",
     overlap="hold",
     agents=(

@@ -28,6 +28,8 @@ import pytest
 from messages_api import Fault, MessagesAPI, Request, Silence
 from real_client import client_environment, require_client
 
+from orchestrator.model import iso
+
 pytestmark = pytest.mark.client
 
 PRODUCT = Path(__file__).resolve().parent.parent / "orchestrator" / "__main__.py"
@@ -1064,6 +1066,35 @@ def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:
     assert len({request.session for request in project.api.conversations()}) == 1
     assert results(project.api.conversations()[-1])[0].startswith("one\ntwo\nthree")
     project.wait_until(lambda: project.hold() is None)
+
+
+def test_a_used_share_of_the_subscription_paces_the_work(project: Project) -> None:
+    agents = [{**IMPLEMENTER, "interval_seconds": ALWAYS}]
+    project.configure(*agents, pace={"five_hour": 0.4})
+    del project.environment["ANTHROPIC_API_KEY"]
+    project.environment["CLAUDE_CODE_OAUTH_TOKEN"] = "dummy"
+    reset = int(time.time()) + 900
+    limit = "anthropic-ratelimit-unified"
+    project.api.headers = {
+        f"{limit}-status": "allowed",
+        f"{limit}-5h-utilization": "0.42",
+        f"{limit}-5h-reset": str(reset),
+        f"{limit}-7d-utilization": "0.81",
+        f"{limit}-7d-reset": str(reset + 900),
+    }
+    project.add("TASK-1", "Look")
+    project.add("TASK-2", "Look again")
+    project.api.script("", [report("no_change")])
+    project.run_once()
+    project.run_until(lambda: project.tasks("done") == ["TASK-1"])
+    (looked,) = [action for action in project.tick() if action["agent"] == "ann"]
+    assert (looked["action"], looked["reason"]) == ("skip", "pace")
+    told = json.loads(project.orchestrator("explain", "ann", "--json").stdout)
+    [rule] = [rule for rule in told["rules"] if not rule["ok"]]
+    assert (rule["code"], rule["until"]) == ("pace", iso(reset))
+    assert "42% of the window is used, the limit is 40%" in rule["detail"]
+    project.configure(*agents, pace={"five_hour": 0.5, "seven_day": 0.9})
+    project.run_until(lambda: project.tasks("done") == ["TASK-1", "TASK-2"])
 
 
 # --- people ------------------------------------------------------------------------------------

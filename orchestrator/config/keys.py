@@ -24,6 +24,7 @@ from orchestrator.model import (
     Hooks,
     Issues,
     Notify,
+    Pace,
     QueueLimits,
     Retention,
     Retry,
@@ -148,6 +149,15 @@ def _agent(reading: Reading, node: Node, where: str) -> Agent:
     return Agent(**{"name": BAD, "role": BAD, "position": 0, **values})
 
 
+def _hours(reading: Reading, node: Node, where: str) -> Any:
+    time = "([01][0-9]|2[0-3]):[0-5][0-9]"
+    what = "local hours like '22:00-07:00'"
+    value = text(f"{time}-({time}|24:00)", what, null=True)(reading, node, where)
+    if value is None or value is BAD or value[:5] != value[6:].replace("24:00", "00:00"):
+        return value
+    return reading.wrong(node, where, f"{shown(node)} begins and ends at the same time")
+
+
 _LIMITS = dict.fromkeys(QueueLimits._fields, _COUNT)
 _BUDGETS = {"run_usd": _RUN_MONEY, "daily_usd": _MONEY, "task_usd": _RUN_MONEY}
 _CLIENT = {"command": _command, "sandbox": boolean}
@@ -179,6 +189,9 @@ _NOTIFY = {
     "report": text(r"([01][0-9]|2[0-3]):[0-5][0-9]", "a local time like '08:00'", null=True),
 }
 
+_SHARE = number(0, 1, null=True)
+_PACE: dict[str, Check] = {"five_hour": _SHARE, "seven_day": _SHARE, "hours": _hours}
+
 _TOP: dict[str, Check] = {
     "paused": boolean,
     "queue_limits": section(QueueLimits, _LIMITS),
@@ -203,6 +216,7 @@ _TOP: dict[str, Check] = {
     "issues": section(Issues, _ISSUES),
     "split": section(Split, _SPLIT),
     "notify": section(Notify, _NOTIFY),
+    "pace": section(Pace, _PACE),
     "agents": _agents,
 }
 

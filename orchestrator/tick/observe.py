@@ -10,7 +10,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import AgentView, Hold, PullRequest, RunView, Snapshot, Task
 from orchestrator.plan import dependencies
-from orchestrator.project import agent_memory, faults, mark, run_record
+from orchestrator.project import agent_memory, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import cuts, overlap
@@ -79,6 +79,7 @@ def observe(
         ),
         spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
         hold=hold,
+        usage=usage.read(layout),
         open_heads=open_heads,
         may_start=settings.good,
         # A run on a full disk could not even be recorded, so it cannot probe the fault.

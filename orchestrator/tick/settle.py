@@ -11,7 +11,7 @@ from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.plan.rules import Verdict
-from orchestrator.project import agent_memory, events, faults, mark, run_record
+from orchestrator.project import agent_memory, events, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges, review
@@ -74,6 +74,7 @@ class Settler:
                     if (task.id, task.run) == ids:
                         self._settle_task(action, task, outcome, record)
                 self._settle_hold(outcome, record)
+                usage.keep(self.layout, outcome.usage)
                 self._event(
                     action.action,
                     agent=action.agent,

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.client import outcomes
 from orchestrator.client.claude import startup
 from orchestrator.client.protocol import Ended
-from orchestrator.model import Outcome, Role
+from orchestrator.model import Outcome, Role, UsageWindow
 from orchestrator.system import files
 
 #: Words of the `error` field that blame the account or the service, not the work.
@@ -39,6 +39,9 @@ _SYSTEM_STATUS = {
     529: "overloaded",
 }
 
+#: The usage windows that are kept (2.1.332 also reports others, by model).
+_WINDOWS = ("five_hour", "seven_day")
+
 # --- the stream --------------------------------------------------------------------------------
 
 
@@ -55,6 +58,10 @@ class Stream:
     #: Whether the usage limit is reached, and when it resets (epoch seconds).
     limited = False
     limit_reset: float | None = None
+
+    def __init__(self) -> None:
+        #: The account's usage windows, by name.
+        self.usage: dict[str, UsageWindow] = {}
 
     def feed(self, line: str) -> None:
         """Read one line. Lines that are not a JSON object are ignored."""
@@ -80,6 +87,19 @@ class Stream:
             if isinstance(info, dict):
                 self.limited = info.get("status") == "rejected"
                 self.limit_reset = amount(info.get("resetsAt"))
+                self.usage |= _windows(info.get("unifiedWindows"))
+
+
+def _windows(found: object) -> dict[str, UsageWindow]:
+    """Return the usage windows of a `rate_limit_event`: those that `pace` knows."""
+    windows = {}
+    for name in _WINDOWS:
+        window = found.get(name) if isinstance(found, dict) else None
+        if isinstance(window, dict):
+            share, resets = amount(window.get("utilization")), amount(window.get("resetsAt"))
+            if share is not None and resets is not None:
+                windows[name] = UsageWindow(share, resets)
+    return windows
 
 
 def read(lines: Iterable[str]) -> Stream:
@@ -112,6 +132,7 @@ def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Ou
     return _verdict(stream, ended, role, commits)._replace(
         session=session,
         began=began,
+        usage=stream.usage,
         cost_usd=amount(result.get("total_cost_usd")),
         input_tokens=given,
         output_tokens=made,
