@@ -420,8 +420,10 @@ class Outcome(NamedTuple):
     until: float | None = None
     session: str | None = None
     cost_usd: float | None = None
+    #: Of this run; with `adds_up`, the client reported those of the whole conversation.
     input_tokens: int | None = None
     output_tokens: int | None = None
+    adds_up: bool = False
     #: What a person can do about a system fault.
     hint: str | None = None
     #: False if the client refused to start: the conversation to continue is unchanged.

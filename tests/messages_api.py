@@ -160,7 +160,7 @@ class MessagesAPI:
         self.headers: Mapping[str, str] = {}
         self._scripts: list[tuple[Callable[[Request], bool], Script]] = []
         self._default = script
-        self._output_tokens = output_tokens
+        self.output_tokens = output_tokens
         self._struck: Counter[tuple[str, int]] = Counter()
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -309,7 +309,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(turn, Fault):
             self._fail(turn)
             return
-        message = _message(request, turn, self.server.api._output_tokens)
+        message = _message(request, turn, self.server.api.output_tokens)
         if not request.body.get("stream"):
             self._json(200, message)
             return

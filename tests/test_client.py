@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.client import outcomes
-from orchestrator.client.claude import command, startup
+from orchestrator.client.claude import command, limit_text, startup
 from orchestrator.client.claude import stream as streams
 from orchestrator.client.claude.adapter import Claude
 from orchestrator.client.claude.stream import Stream
@@ -38,6 +39,18 @@ IMPL, REVIEWER, PM = (ROLES[name] for name in ("implementer", "reviewer", "produ
 Line = dict[str, Any]
 INIT: Line = {"type": "system", "subtype": "init", "session_id": SESSION, "tools": ["Bash"]}
 WORK: Line = {"type": "assistant", "message": {"content": [{"type": "text", "text": "On it."}]}}
+
+
+def call(outcome: object, **more: Any) -> Line:
+    """The agent's call that reports, as it is in the stream before the client accepts it."""
+    given = {"outcome": outcome, "summary": "Did it.", **more}
+    block = {"type": "tool_use", "id": "toolu_1", "name": "StructuredOutput", "input": given}
+    return {"type": "assistant", "message": {"content": [block]}, "parent_tool_use_id": None}
+
+
+def answer(is_error: bool) -> Line:
+    block = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "x", "is_error": is_error}
+    return {"type": "user", "message": {"content": [block]}, "parent_tool_use_id": None}
 
 
 def retry(word: str, status: int | None) -> Line:
@@ -88,6 +101,14 @@ def ended_badly(subtype: str, reason: str, *errors: str) -> Line:
     return result(subtype=subtype, is_error=True, terminal_reason=reason, errors=list(errors))
 
 
+def in_words(text: str, is_error: bool = True, **usage: int) -> Line:
+    """A result of a client that reports a limit only as a text."""
+    return result(
+        result=text, is_error=is_error, usage={"input_tokens": 0, "output_tokens": 0, **usage}
+    )
+
+
+CAPPED = ended_badly("error_max_budget_usd", "budget_exhausted", "Reached maximum budget ($3)")
 RC0, RC1 = Ended(exit_code=0), Ended(exit_code=1)
 RESET = 1_795_342_527
 
@@ -170,6 +191,84 @@ TABLE: dict[str, tuple[list[Line], Ended, Role, int, str, str | None]] = {
         1,
         "failed",
         "client_error: error_max_budget_usd",
+    ),
+    # A report in the last answer counts, although the answer passed a cap.
+    "dollars used up by the report": ([WORK, call("done"), CAPPED], RC1, IMPL, 1, "done", None),
+    "turns used up by the report": (
+        [call("no_change"), answer(False), ended_badly("error_max_turns", "max_turns")],
+        RC1,
+        IMPL,
+        0,
+        "no_change",
+        None,
+    ),
+    **{
+        f"dollars used up, {name}": ([*lines, CAPPED], RC1, IMPL, 1, "failed", "client_error: ")
+        for name, lines in {
+            "and a report that the client refused": [call("done"), answer(True)],
+            "and a report of another role": [call("approved")],
+            "and a report without a summary": [call("done", summary=None)],
+            "and work after a report": [call("done"), answer(True), WORK],
+            "and a report of a subagent": [call("done") | {"parent_tool_use_id": "toolu_0"}],
+            "and an agent that gave up": [call("failed")],
+        }.items()
+    },
+    "a report, then a failure that is no cap": (
+        [call("done"), ended_badly("error_during_execution", "x", "It broke")],
+        RC1,
+        IMPL,
+        1,
+        "failed",
+        "client_error: error_during_execution: It broke",
+    ),
+    "a report, then a kill": (
+        [call("done")],
+        Ended(signal=9),
+        IMPL,
+        1,
+        "interrupted",
+        "no_result",
+    ),
+    # Only the words say it.
+    "a limit in words": (
+        [in_words("Claude AI usage limit reached|1795342527")],
+        RC1,
+        IMPL,
+        0,
+        "usage_limit",
+        "usage_limit: Claude AI usage limit reached",
+    ),
+    "a limit in the words of a success": (
+        [in_words("5-hour limit reached|1795342527", is_error=False)],
+        RC0,
+        IMPL,
+        0,
+        "usage_limit",
+        "usage_limit",
+    ),
+    "a limit in words without its reset": (
+        [in_words("You've hit your weekly limit")],
+        RC1,
+        IMPL,
+        0,
+        "system_fault",
+        "rate_limit: You've hit your weekly limit",
+    ),
+    "an agent that says the same": (
+        [in_words("Usage limit reached|1795342527", is_error=False, output_tokens=9)],
+        RC0,
+        IMPL,
+        1,
+        "done",
+        None,
+    ),
+    "an agent that reports and says the same": (
+        [report("done") | {"usage": {}, "result": "Usage limit reached|1795342527"}],
+        RC0,
+        IMPL,
+        1,
+        "done",
+        None,
     ),
     "no valid report in five tries": (
         [ended_badly("error_max_structured_output_retries", "completed")],
@@ -510,6 +609,90 @@ def test_cost_tokens_and_conversation_are_kept_whatever_came_of_the_run() -> Non
         outcome = streams.outcome(read([INIT, line]), RC0, IMPL, 1)
         assert (outcome.cost_usd, outcome.input_tokens, outcome.output_tokens) == (0.25, 325, 41)
         assert outcome.session == SESSION
+
+
+def models(given: int, made: int) -> dict[str, Any]:
+    """Two models: the agent's, and a subagent's."""
+    counts = {"inputTokens": given - 4, "outputTokens": made - 1, "cacheReadInputTokens": 1}
+    return {"big": counts, "small": {"inputTokens": 3, "outputTokens": 1, "costUSD": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "tokens", "adds_up"),
+    [
+        ([result()], (325, 41), False),
+        ([result(modelUsage={})], (325, 41), False),
+        ([result(modelUsage=models(900, 90))], (900, 90), True),
+        # As in 2.1.257: the run's own.
+        ([result(modelUsage={"m": {"inputTokens": 325, "outputTokens": 41}})], (325, 41), False),
+        # As in 2.1.332: the conversation's, and the run's own.
+        (
+            [result(modelUsage=models(900, 90), model_usage_since_last_result=models(300, 30))],
+            (300, 30),
+            False,
+        ),
+        (
+            [
+                result(modelUsage=models(900, 90), model_usage_since_last_result=models(300, 30)),
+                result(modelUsage=models(905, 92), model_usage_since_last_result=models(5, 2)),
+            ],
+            (305, 32),
+            False,
+        ),
+        ([result(modelUsage={"m": "x"}, usage=None)], (None, None), False),
+        ([result(modelUsage={"m": {"inputTokens": True}}, usage=[])], (None, None), False),
+    ],
+)
+def test_tokens_are_those_of_every_model(
+    lines: list[Line], tokens: tuple[int, int], adds_up: bool
+) -> None:
+    outcome = streams.outcome(read(lines), RC0, IMPL, 1)
+    assert (outcome.input_tokens, outcome.output_tokens, outcome.adds_up) == (*tokens, adds_up)
+
+
+SAID = datetime(2026, 12, 31, 18, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "until"),
+    [
+        ("Claude AI usage limit reached|1795342527", 1795342527),
+        ("You've hit your 5-hour limit · resets 9:14pm (UTC)", SAID.replace(hour=21, minute=14)),
+        ("You\u2019ve hit your session limit · resets 3am (UTC)", SAID + timedelta(hours=9)),
+        ("You've hit your limit · resets 6pm (UTC)", SAID),
+        ("You've hit your limit · resets 8pm (Europe/Berlin)", SAID + timedelta(hours=1)),
+        ("You've hit your limit · resets 12am (UTC)", SAID + timedelta(hours=6)),
+        (
+            "You've hit your weekly limit · resets Jan 3, 9am (UTC)",
+            SAID + timedelta(days=2, hours=15),
+        ),
+        ("You've hit your limit · resets Feb 31, 9am (UTC)", None),
+        ("You've hit your limit · resets 9am (Mars/Base)", None),
+        ("You've hit your limit", None),
+    ],
+)
+def test_the_reset_of_a_limit_is_read_from_its_text(text: str, until: object) -> None:
+    assert limit_text.is_limit(text)
+    wanted = until.timestamp() if isinstance(until, datetime) else until
+    assert limit_text.reset(text, SAID.timestamp()) == wanted
+    if "|" not in text:
+        assert limit_text.reset(text, None) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "API Error: Server is temporarily limiting requests (not your usage limit)",
+        "I added a check: when the rate limit is reached, the job waits.",
+        "You've hit your stride with this design, and its limits are documented.",
+        "Usage limit reached" + " and so on" * 50,
+        "",
+        None,
+        7,
+    ],
+)
+def test_other_texts_are_no_limit(text: object) -> None:
+    assert not limit_text.is_limit(text)
 
 
 def test_what_was_not_said_is_not_known_rather_than_nothing() -> None:

@@ -1130,3 +1130,30 @@ def test_a_question_waits_for_a_person_whose_answer_leads_the_next_prompt(
     assert last.system.index("Roman, in capitals.") < last.system.index("## Your task")
     assert last.session == project.api.conversations()[0].session
     assert json.loads(project.orchestrator("inbox", "--json").stdout) == []
+    # The client adds up over the whole conversation; each dollar and token counts once.
+    project.wait_until(lambda: not project.unsettled())
+    end = project.stream("ann")[-1]
+    totals = json.loads(project.orchestrator("status", "--json").stdout)["totals"]
+    assert totals["cost_usd"] == pytest.approx(end["total_cost_usd"], abs=1e-5)
+    [used] = end["modelUsage"].values()
+    assert (totals["input_tokens"], totals["output_tokens"]) == (
+        used["inputTokens"],
+        used["outputTokens"],
+    )
+
+
+def test_a_report_that_passes_the_budget_is_delivered(project: Project) -> None:
+    project.add("TASK-1", "Make two a 2")
+    project.api.output_tokens = 20_000
+    project.api.script(
+        "", [bash("echo 2 > app.txt"), commit("Two"), report("done", summary="It is 2.")]
+    )
+    # The first two answers cost less than the cap, the third passes it.
+    project.configure({**IMPLEMENTER, "budget_usd": 1.0}, retry={"max_attempts": 1})
+    project.run_once()
+    end = project.stream("ann")[-1]
+    assert (end["subtype"], end.get("structured_output")) == ("error_max_budget_usd", None)
+    assert project.tasks("done") == ["TASK-1"]
+    assert "It is 2." in project.pull_request()["body"]
+    totals = json.loads(project.orchestrator("status", "--json").stdout)["totals"]
+    assert totals["output_tokens"] == 60_000

@@ -44,7 +44,7 @@ _JOINED = {
 #: The longer texts of an event, shown at the end of its line.
 _TEXTS = ("question", "text", "feedback", "summary")
 #: Fields for programs, which say the same as others: when a delay ends, a conversation's cost.
-_HIDDEN = ("not_before", "session_cost_usd")
+_HIDDEN = ("not_before", "session_cost_usd", "session_tokens")
 _NAMES = {"pr": "pull request", "session": "conversation"}
 
 group("task", __doc__)

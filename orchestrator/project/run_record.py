@@ -107,6 +107,8 @@ class RunRecord(NamedTuple):
     #: The conversation to resume, and its cost before this run (a conversation's cost adds up).
     resume: str | None = None
     resume_cost_usd: float = 0.0
+    #: Its input and output tokens before this run.
+    resume_tokens: tuple[int, ...] = ()
     #: Work of an earlier run, or of this one, that is not delivered yet.
     undelivered: Undelivered | None = None
     #: The project was moved to another folder during the run.

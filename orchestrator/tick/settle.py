@@ -146,14 +146,13 @@ class Settler:
                 self._move(task, "blocked", run=run, **waits, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
-                told = {"question": question, "session": outcome.session, "cost_usd": cost}
+                told = {"question": question, "cost_usd": cost, **_conversation(outcome, record)}
                 self._move(task, "blocked", run=run, **told)
             case "fail":
                 told = {"reason": reason, "error": outcome.reason, "cost_usd": cost}
                 self._move(task, "failed", charged=True, run=run, **told)
             case "requeue":
                 keeps = outcome.verdict in ("usage_limit", "system_fault", "interrupted", "stopped")
-                session, session_cost = _conversation(outcome, record) if keeps else (None, None)
                 delay = action.delay
                 self._move(
                     task,
@@ -168,8 +167,7 @@ class Settler:
                     error=outcome.reason,
                     delay=delay,
                     not_before=iso(self.now + delay, "milliseconds") if delay else None,
-                    session=session,
-                    session_cost_usd=session_cost,
+                    **(_conversation(outcome, record) if keeps else {}),
                     agent=action.agent if keeps else None,
                     cost_usd=cost,
                     undelivered=run if keeps and record and record.undelivered else None,
@@ -268,16 +266,25 @@ class Settler:
         files.write_json(self.layout.hold, hold._asdict())
 
 
-def _conversation(outcome: Outcome, record: RunRecord | None) -> tuple[str | None, float | None]:
-    """Return the conversation that a task's next run can continue, and its cost in US dollars.
+def _conversation(outcome: Outcome, record: RunRecord | None) -> dict[str, object]:
+    """Return the fields of the conversation that a task's next run can continue.
 
-    If the client never started, the conversation that this run was to continue is unchanged.
+    They are its id, its cost in US dollars, and its input and output tokens, all of it. If the
+    client never started, the conversation that this run was to continue is unchanged.
     """
     if record is None:
-        return None, None
+        return {}
+    before = record.resume_tokens or (0, 0)
+    told: tuple[str | None, float, list[int]]
     if record.client is None or record.client.start_error or not outcome.began:
-        return record.resume, record.resume_cost_usd
-    return outcome.session, outcome.cost_usd
+        told = (record.resume, record.resume_cost_usd, list(before))
+    else:
+        own = (outcome.input_tokens or 0, outcome.output_tokens or 0)
+        # A run that was killed does not say what it cost: the earlier runs' cost is still known.
+        cost = record.resume_cost_usd if outcome.cost_usd is None else outcome.cost_usd
+        told = (outcome.session, cost, list(map(sum, zip(before, own, strict=False))))
+    names = ("session", "session_cost_usd", "session_tokens")
+    return dict(zip(names, told, strict=True)) if told[0] else {}
 
 
 def _cost(outcome: Outcome, record: RunRecord | None) -> float | None:

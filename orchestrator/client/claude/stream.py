@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.client import outcomes
-from orchestrator.client.claude import startup
+from orchestrator.client.claude import limit_text, startup, tokens
+from orchestrator.client.claude.tokens import Tokens
 from orchestrator.client.protocol import Ended
-from orchestrator.model import Outcome, Role, UsageWindow
+from orchestrator.model import Outcome, Role, UsageWindow, parse_time
 from orchestrator.system import files
 
 #: Words of the `error` field that blame the account or the service, not the work.
@@ -42,6 +43,9 @@ _SYSTEM_STATUS = {
 #: The usage windows that are kept (2.1.332 also reports others, by model).
 _WINDOWS = ("five_hour", "seven_day")
 
+#: The caps of the client that end a run after an answer.
+_CAPS = ("error_max_budget_usd", "error_max_turns")
+
 # --- the stream --------------------------------------------------------------------------------
 
 
@@ -58,6 +62,13 @@ class Stream:
     #: Whether the usage limit is reached, and when it resets (epoch seconds).
     limited = False
     limit_reset: float | None = None
+    #: When the client wrote its last line with a time (epoch seconds).
+    at: float | None = None
+    #: The report in the agent's last answer, as the id of the call and its input. A budget that is
+    #: used up ends the run before the client puts the report into the result line.
+    answer: tuple[object, dict[str, Any]] | None = None
+    #: The tokens of this run by its result lines, if the client counts them for the run alone.
+    own: Tokens = tokens.UNKNOWN
 
     def __init__(self) -> None:
         #: The account's usage windows, by name.
@@ -71,9 +82,13 @@ class Stream:
         kind = event.get("type")
         if isinstance(event.get("session_id"), str):
             self.session = event["session_id"]
+        self.at = parse_time(str(event.get("timestamp"))) or self.at
         self.retrying = kind == "system" and event.get("subtype") == "api_retry"
+        if kind in ("assistant", "user") and not event.get("parent_tool_use_id"):
+            self.answer = _answer(event, self.answer)
         if kind == "result":
             self.result = event
+            self.own = tokens.added(self.own, tokens.since_last(event))
             report = event.get("structured_output")
             self.report = report if isinstance(report, dict) else self.report
         elif self.retrying:
@@ -88,6 +103,27 @@ class Stream:
                 self.limited = info.get("status") == "rejected"
                 self.limit_reset = amount(info.get("resetsAt"))
                 self.usage |= _windows(info.get("unifiedWindows"))
+
+
+def _answer(
+    event: dict[str, Any], before: tuple[object, dict[str, Any]] | None
+) -> tuple[object, dict[str, Any]] | None:
+    """Return the agent's report after one more message; `before` is the report until then."""
+    message = event.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    blocks = [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+    if event.get("type") == "user":
+        # The client refuses a report that does not fit the schema.
+        refused = any(
+            before and b.get("tool_use_id") == before[0] and b.get("is_error") is True
+            for b in blocks
+        )
+        return None if refused else before
+    for block in blocks:
+        given = block.get("input")
+        if block.get("name") == "StructuredOutput" and isinstance(given, dict):
+            return block.get("id"), given
+    return None
 
 
 def _windows(found: object) -> dict[str, UsageWindow]:
@@ -127,7 +163,7 @@ def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Ou
     A parsed result outranks everything that happened to the process afterwards (failures 1, 3).
     """
     result = stream.result or {}
-    given, made = _tokens(result.get("usage"))
+    (given, made), adds_up = _tokens(stream)
     session, began = _session(stream)
     return _verdict(stream, ended, role, commits)._replace(
         session=session,
@@ -136,10 +172,13 @@ def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Ou
         cost_usd=amount(result.get("total_cost_usd")),
         input_tokens=given,
         output_tokens=made,
+        adds_up=adds_up,
     )
 
 
 def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
+    if limited := _limit_in_words(stream):
+        return limited
     if stream.result is not None and stream.result.get("is_error") is False:
         if stream.report is None:
             return outcomes.unreported(stream.result.get("result"), role, commits)
@@ -158,7 +197,23 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
         return outcomes.without_result(ended)
     if str(stream.result.get("terminal_reason")).startswith("aborted"):  # SIGINT in mid-answer
         return Outcome("interrupted", "no_result: the client was interrupted")
+    if stream.answer and stream.result.get("subtype") in _CAPS:
+        report = stream.answer[1]
+        if outcomes.is_report(report, role):
+            return outcomes.reported(report, role)
     return Outcome("failed", f"client_error: {_complaint(stream.result)}")
+
+
+def _limit_in_words(stream: Stream) -> Outcome | None:
+    """Return the outcome of a run that a usage limit ended, if only a text says so."""
+    result = stream.result or {}
+    text, report = result.get("result"), stream.report or stream.answer
+    if report or stream.limited or any(_tokens(stream)[0]) or not limit_text.is_limit(text):
+        return None
+    until = limit_text.reset(str(text), stream.at)
+    if until is None:
+        return Outcome("system_fault", f"rate_limit: {text}")
+    return Outcome("usage_limit", f"usage_limit: {text}", until=until)
 
 
 def _system_error(stream: Stream) -> tuple[str | None, str | None]:
@@ -202,11 +257,8 @@ def amount(value: object) -> float | None:
     return float(value) if 0 <= value < 1e12 else None
 
 
-def _tokens(usage: object) -> tuple[int | None, int | None]:
-    """Return the input tokens, with those from the cache, and the output tokens."""
-    if not isinstance(usage, dict):
-        return None, None
-    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    given = [usage[n] for n in names if isinstance(usage.get(n), int)]
-    made = usage.get("output_tokens")
-    return (sum(given) if given else None), (made if isinstance(made, int) else None)
+def _tokens(stream: Stream) -> tuple[Tokens, bool]:
+    """Return the tokens, and whether they are those of the whole conversation."""
+    if stream.own != tokens.UNKNOWN:
+        return stream.own, False
+    return tokens.of_result(stream.result or {})
