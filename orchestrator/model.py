@@ -168,6 +168,13 @@ class Agent(NamedTuple):
     model: str | None = None
     max_turns: int | None = None
     budget_usd: float | None = None
+    #: How hard the model thinks, in the client's words.
+    effort: str | None = None
+    #: The models that take over if the model is not available, separated by commas.
+    fallback_model: str | None = None
+    #: The client's files with MCP servers and with settings, below the project or absolute.
+    mcp_config: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     max_runtime_seconds: float = 3600
     #: Seconds without any output after which a run is stopped; 0 is never.
     stall_seconds: float = 600
@@ -249,6 +256,9 @@ class Role(NamedTuple):
     #: Settings of the user and the project, and files outside the worktree, are out of reach.
     restricted: bool = False
     max_turns: int | None = None
+    #: As for an agent, whose files are read after these.
+    mcp_config: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     #: One line for listings.
     description: str = ""
     #: The file with the brief, and the line that the brief begins on.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -865,6 +866,7 @@ FINDS = ("done", "no_change", "needs_human", "failed")
 WORKS = ("done", "no_change", "split", "needs_human", "failed")
 JUDGES = ("approved", "changes_requested", "needs_human", "failed")
 WRITING = [
+    *("--setting-sources", "user,project"),
     *("--tools", "Bash,Edit,Read,Write,Glob,Grep"),
     *("--allowedTools", "Bash,Edit(./**),Read,Write(./**),Glob,Grep"),
     "--disallowedTools",
@@ -1015,23 +1017,52 @@ def test_a_clients_background_work_and_prompts_are_off() -> None:
     assert command.environment({"CLAUDE_CODE_MAX_RETRIES": "9"})["CLAUDE_CODE_MAX_RETRIES"] == "9"
 
 
-@pytest.mark.parametrize(
-    ("around", "lines"),
-    [
-        ({}, ["[ ! -r '/my env.sh' ] || . '/my env.sh'", "unset KEY"]),
-        ({"CLAUDECODE": "1"}, ["unset KEY"]),
-        ({"CLAUDE_PROJECT_DIR": "/p"}, ["unset KEY"]),
-    ],
-)
-def test_a_file_of_the_sessions_environment_is_not_read(
-    around: dict[str, str], lines: list[str]
-) -> None:
-    variables = {"CLAUDE_ENV_FILE": "/my env.sh", **around}
+def test_a_persons_environment_file_is_read_before_the_secrets_are_removed() -> None:
     paths = ("/run", "/run/instructions.md", "/run/prompt.md")
+    variables = {"CLAUDE_ENV_FILE": "/my env.sh"}
     given = Assignment(("claude",), AGENT, IMPL, *paths, variables=variables, hidden=("KEY",))
     launch = Claude().launch(given)
     assert launch.environment["CLAUDE_ENV_FILE"] == "/run/before-commands.sh"
-    assert launch.files["before-commands.sh"].splitlines()[1:] == lines
+    lines = launch.files["before-commands.sh"].splitlines()
+    assert lines[1:] == ["[ ! -r '/my env.sh' ] || . '/my env.sh'", "unset KEY"]
+
+
+SETTINGS_ENV = {
+    "ANTHROPIC_API_KEY": "k",
+    "ANTHROPIC_MODEL": "m",
+    "CLAUDE_CODE_USE_BEDROCK": 1,
+    "AWS_PROFILE": "p",
+    "HTTPS_PROXY": "http://proxy:1",
+    "CLAUDE_CODE_RETRY_WATCHDOG": "1",
+    "GOOGLE_APPLICATION_CREDENTIALS": "x",
+    "OTHER_TOKEN": "x",
+    "ANTHROPIC_AUTH_TOKEN": True,
+}
+
+
+def test_the_sign_in_of_the_persons_settings_reaches_every_role(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(
+        json.dumps({"env": SETTINGS_ENV, "apiKeyHelper": "get-key", "hooks": {"Stop": []}})
+    )
+    variables = {"CLAUDE_CONFIG_DIR": str(tmp_path)}
+    assert Claude().settings_variables(variables) == {
+        "ANTHROPIC_API_KEY": "k",
+        "ANTHROPIC_MODEL": "m",
+        "CLAUDE_CODE_USE_BEDROCK": "1",
+        "AWS_PROFILE": "p",
+        "HTTPS_PROXY": "http://proxy:1",
+    }
+    for role in ROLES.values():
+        paths = ("/run", "/run/instructions.md", "/run/prompt.md")
+        started = Claude().launch(Assignment(("claude",), AGENT, role, *paths, variables=variables))
+        given = started.argv[started.argv.index("--settings") + 1]
+        assert ("get-key" in given, given == "/run/settings.json") == (False, role.restricted)
+        settings = json.loads(started.files["settings.json"] if role.restricted else given)
+        # Other roles read the person's settings themselves.
+        assert settings.get("apiKeyHelper") == ("get-key" if role.restricted else None)
+        assert "hooks" not in settings
+    (tmp_path / "settings.json").write_text("[")
+    assert Claude().settings_variables(variables) == {}
 
 
 def test_a_runs_own_variables_have_the_last_word() -> None:

@@ -999,6 +999,88 @@ def test_the_persons_settings_do_not_let_the_client_wait_for_a_limit(project: Pr
     assert not [line for line in project.stream("ann") if line.get("subtype") == "api_retry"]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"env": {"ANTHROPIC_API_KEY": "sk-from-settings"}},
+        {"apiKeyHelper": "echo sk-from-settings"},
+    ],
+    ids=["env", "helper"],
+)
+def test_a_sign_in_in_the_persons_settings_works_for_every_role(
+    project: Project, settings: dict[str, Any]
+) -> None:
+    del project.environment["ANTHROPIC_API_KEY"]
+    (project.home / ".claude").mkdir()
+    (project.home / ".claude" / "settings.json").write_text(json.dumps(settings))
+    project.configure(MANAGER, IMPLEMENTER)
+    project.add("TASK-1", "Look")
+    look = bash("env | grep -c '^ANTHROPIC_API_KEY=' ; true")
+    project.api.script("You are ann,", [look, report("no_change")])
+    project.api.script("You are pam,", [report("no_change")])
+    project.run_once()
+    for agent in ("ann", "pam"):
+        assert project.record(agent)["outcome"]["verdict"] == "no_change", project.story()
+    [*_, last] = project.api.conversations("You are ann,")
+    assert results(last) == ["0"]
+    assert {r.headers["x-api-key"] for r in project.api.conversations()} == {"sk-from-settings"}
+    for path in project.hidden.glob("agents/*/runs/*/*"):
+        # The person's command, which prints the key, is in a file that only the person can read.
+        is_helper = "apiKeyHelper" in settings and path.name == "settings.json"
+        assert not path.is_file() or is_helper or "sk-from-settings" not in path.read_text(), path
+        assert not path.is_file() or path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_persons_private_hooks_do_not_reach_agents(project: Project) -> None:
+    """The client reads `.claude/settings.local.json` of the main checkout in every worktree."""
+    ran = project.folder / "ran"
+
+    def hook(name: str) -> str:
+        call = {"type": "command", "command": f"echo {name} >> {ran}"}
+        return json.dumps({"hooks": {"SessionStart": [{"hooks": [call]}]}})
+
+    (project.root / ".claude" / "settings.json").write_text(hook("project"))
+    project.git("add", "-f", ".claude/settings.json")
+    project.git("commit", "-q", "-m", "A hook for everybody")
+    project.git("push", "-q", "origin", "main")
+    (project.root / ".claude" / "settings.local.json").write_text(hook("local"))
+    project.configure(MANAGER, IMPLEMENTER)
+    project.add("TASK-1", "Look")
+    project.api.script("", [report("no_change")])
+    project.run_once()
+    # A role that only reads runs no hook at all.
+    assert ran.read_text().split() == ["project"]
+
+
+def test_a_run_that_a_session_starts_inherits_nothing_of_the_session(project: Project) -> None:
+    """The variables that 2.1.332 gives to a session's hooks; they are printed in three places."""
+    session = {
+        "AI_AGENT": "claude-code_2-1-332_harness",
+        "CLAUDECODE": "1",
+        "CLAUDE_CODE_CHILD_SESSION": "1",
+        "CLAUDE_CODE_ENTRYPOINT": "session",
+        "CLAUDE_CODE_SESSION_ID": "session",
+        "CLAUDE_ENV_FILE": str(project.folder / "gone" / "sessionstart-hook-0.sh"),
+        "CLAUDE_PROJECT_DIR": str(project.folder),
+        "CLAUDE_PLUGIN_ROOT": str(project.folder),
+    }
+    seen = project.folder / "seen"
+    print_all = f"env | grep -E '^(AI_AGENT|CLAUDE)' | tee -a {seen}; true"
+    project.configure(IMPLEMENTER, checks=[print_all], hooks={"after_create": print_all})
+    project.environment |= session
+    project.add("TASK-1", "Make two a 2")
+    project.api.script("", [
+        bash("printenv CLAUDE_CODE_SESSION_ID CLAUDE_PROJECT_DIR CLAUDE_PLUGIN_ROOT; true"),
+        bash("echo 2 > app.txt"), commit("Two"), report("done"),
+    ])  # fmt: skip
+    project.run_once()
+    assert project.tasks("done") == ["TASK-1"]
+    assert [line for line in seen.read_text().splitlines() if line.split("=")[0] in session] == []
+    said = results(project.api.conversations()[-1])
+    assert "No such file" not in "".join(said)
+    assert said[0].split() == [project.record("ann")["session"]]
+
+
 def test_the_clients_own_list_names_a_run_by_its_task_and_agent(project: Project) -> None:
     project.configure(IMPLEMENTER)
     project.add("TASK-1", "Make two a 2")

@@ -12,7 +12,16 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.client import registry
-from orchestrator.config.yaml_values import boolean, each, number, one_of, section, text, texts
+from orchestrator.config.yaml_values import (
+    boolean,
+    each,
+    number,
+    one_of,
+    paths,
+    section,
+    text,
+    texts,
+)
 from orchestrator.errors import did_you_mean
 from orchestrator.model import (
     FORGES,
@@ -91,6 +100,11 @@ def _role(reading: Reading, node: Node, where: str) -> Any:
     return reading.wrong(node, where, f"unknown role {value!r}; {hint}")
 
 
+def _effort(reading: Reading, node: Node, where: str) -> Any:
+    words = [word for client in registry.CLIENTS.values() for word in client.efforts]
+    return None if is_null(node) else one_of(words)(reading, node, where)
+
+
 # --- the tables: every key and its allowed values ------------------------------------------------
 
 _SECONDS = number(0, YEAR)
@@ -112,6 +126,10 @@ _AGENT: dict[str, Check] = {
     "model": text(r"[^\s-]\S*", "the name of a model", null=True),
     "max_turns": number(1, whole=True, null=True),
     "budget_usd": _RUN_MONEY,
+    "effort": _effort,
+    "fallback_model": text(r"[^\s-]\S*", "names of models, separated by commas", null=True),
+    "mcp_config": paths,
+    "settings": paths,
     "max_runtime_seconds": _SOME_SECONDS,
     "stall_seconds": _SECONDS,
 }

@@ -26,11 +26,14 @@ class Claude:
         "ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write",
     )  # fmt: skip
     writing_tools: ClassVar[tuple[str, ...]] = ("Edit", "NotebookEdit", "Write")
+    #: Those of 2.1.332, which ignores others with a warning.
+    efforts: ClassVar[tuple[str, ...]] = ("low", "medium", "high", "xhigh", "max")
     report: ClassVar[str] = "one call of `StructuredOutput`"
     hints: ClassVar[Mapping[str, str]] = {
         "client_missing": "install Claude Code, or correct claude.command in agents.yaml",
-        "authentication_failed": "run `claude` once and sign in; for cron and launchd: "
-        "claude setup-token",
+        "authentication_failed": "run `claude` once and sign in; for a schedule, run `claude "
+        'setup-token` and put {"env": {"CLAUDE_CODE_OAUTH_TOKEN": "the token"}} into '
+        "~/.claude/settings.json (mode 600)",
         "sandbox_unavailable": "Debian and Ubuntu: apt install bubblewrap socat; or set "
         "claude.sandbox: false in agents.yaml",
         "billing_error": "look at the account's billing",
@@ -55,12 +58,21 @@ class Claude:
         "CLAUDE_CODE_SESSION", "CLAUDE_CODE_SIMPLE", "CLAUDE_CODE_SSE_PORT",
         "CLAUDE_CODE_TASK_LIST", "CLAUDE_CODE_TOOL_USE",
     )  # fmt: skip
+    session_marks: ClassVar[tuple[str, ...]] = (
+        "CLAUDECODE", "CLAUDE_PROJECT_DIR", "CLAUDE_CODE_SESSION", "CLAUDE_PLUGIN_ROOT",
+    )  # fmt: skip
     token: ClassVar[tuple[str, str]] = ("claude setup-token", "CLAUDE_CODE_OAUTH_TOKEN")
 
     def sign_in_names(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         from orchestrator.client.claude import sign_in
 
         return sign_in.names(variables)
+
+    def settings_variables(self, variables: Mapping[str, str]) -> Mapping[str, str]:
+        from orchestrator.client.claude import sign_in
+
+        found = sign_in.settings_variables(variables)
+        return {n: v for n, v in found.items() if not n.startswith(self.session_names)}
 
     def passing_folders(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         from orchestrator.client.claude import sign_in

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.client import outcomes
-from orchestrator.client.claude import sandbox
+from orchestrator.client.claude import sandbox, sign_in
 from orchestrator.client.protocol import Assignment, Launch
 from orchestrator.model import Role
 
 #: The file in the run's folder that the client's shell reads before each command of the agent.
 _BEFORE_COMMANDS = "before-commands.sh"
-#: Beginnings of variables that only processes of the client's sessions have, hooks included.
-SESSION = ("CLAUDECODE", "CLAUDE_PROJECT_DIR", "CLAUDE_CODE_SESSION", "CLAUDE_PLUGIN_ROOT")
+#: The file there with the run's settings, if some of them are the person's.
+_SETTINGS = "settings.json"
 
 
 #: The variables that turn off what a headless client does beside its task. They are also in the
@@ -51,11 +52,13 @@ def launch(assignment: Assignment) -> Launch:
     session = assignment.resume or str(uuid.uuid4())
     variables = environment(assignment.variables)
     variables["CLAUDE_ENV_FILE"] = os.path.join(assignment.folder, _BEFORE_COMMANDS)
+    files = {_BEFORE_COMMANDS: _before_commands(assignment)}
+    files |= {_SETTINGS: _settings(assignment)} if _in_file(assignment) else {}
     return Launch(
         argv=arguments(assignment, session),
         stdin=assignment.prompt,
         environment=variables,
-        files={_BEFORE_COMMANDS: _before_commands(assignment)},
+        files=files,
         session=session,
         ignored=sandbox.IN_THE_WAY if assignment.confinement else (),
     )
@@ -79,10 +82,16 @@ def arguments(assignment: Assignment, session: str) -> list[str]:
         argv += ["--max-budget-usd", f"{max(assignment.budget_usd, 0.01):g}"]
     if agent.model:
         argv += ["--model", agent.model]
+    if agent.effort:
+        argv += ["--effort", agent.effort]
+    if agent.fallback_model:
+        argv += ["--fallback-model", agent.fallback_model]
+    for path, _ in assignment.mcp_configs:
+        argv += ["--mcp-config", path]
     if assignment.plugin:
         argv += ["--plugin-dir", assignment.plugin]
-    argv += ["--settings", json.dumps(_settings(assignment), separators=(",", ":"))]
-    return [*argv, *_permissions(role)]
+    argv += ["--settings", _in_file(assignment) or _settings(assignment)]
+    return [*argv, *_permissions(role, _servers(assignment))]
 
 
 def _name(assignment: Assignment) -> str:
@@ -90,22 +99,49 @@ def _name(assignment: Assignment) -> str:
     return " ".join(filter(None, (assignment.task, assignment.agent.name)))
 
 
-def _settings(assignment: Assignment) -> dict[str, Any]:
+def _in_file(assignment: Assignment) -> str | None:
+    """Return the path of the run's file with settings; None if they are an argument.
+
+    Other accounts can read arguments, so nothing that a person wrote is in them.
+    """
+    helped = assignment.role.restricted and sign_in.helpers(assignment.variables)
+    return os.path.join(assignment.folder, _SETTINGS) if helped or assignment.settings else None
+
+
+def _settings(assignment: Assignment) -> str:
     """Return the client's settings of the run; they outrank the person's and the project's."""
-    settings: dict[str, Any] = {"crossSessionInbound": "refuse", "env": _ALWAYS}
+    own = sign_in.helpers(assignment.variables) if assignment.role.restricted else {}
+    settings: dict[str, Any] = {**own}
+    ours: dict[str, Any] = {"crossSessionInbound": "refuse", "env": _ALWAYS}
+    # The client reads one file only: of two, the last.
+    for given in (*(values for _, values in assignment.settings), ours):
+        for key, value in given.items():
+            known = settings.get(key)
+            if isinstance(known, dict) and isinstance(value, dict):
+                value = {**known, **value}
+            settings[key] = value
     if assignment.confinement:
         settings |= sandbox.settings(assignment.confinement, assignment.hidden)
-    return settings
+    return json.dumps(settings, separators=(",", ":"))
 
 
-def _permissions(role: Role) -> list[str]:
+def _servers(assignment: Assignment) -> list[str]:
+    """Return permission rules for all tools of the MCP servers that the run names."""
+    found = [values.get("mcpServers") for _, values in assignment.mcp_configs]
+    names = [name for servers in found if isinstance(servers, dict) for name in servers]
+    return [f"mcp__{re.sub(r'[^a-zA-Z0-9_-]', '_', name)}" for name in names]
+
+
+def _permissions(role: Role, servers: list[str]) -> list[str]:
     # Without the user's and the project's settings, whose permission rules would add to the role's.
-    argv = ["--restricted"] if role.restricted else []
+    # Other roles do without `.claude/settings.local.json`, which the client also reads from the
+    # main checkout: a person's private hooks are not for agents.
+    argv = ["--restricted"] if role.restricted else ["--setting-sources", "user,project"]
     # One word per option: these options take any number of words. With `--tools`, an agent has no
     # other tool, not even a tool of a later client.
     argv += ["--tools", ",".join(role.tools)]
-    if role.allow:
-        argv += ["--allowedTools", ",".join(role.allow)]
+    if role.allow or servers:
+        argv += ["--allowedTools", ",".join((*role.allow, *servers))]
     if role.deny:
         argv += ["--disallowedTools", ",".join(role.deny)]
     return argv
@@ -118,9 +154,8 @@ def _before_commands(assignment: Assignment) -> str:
     CLAUDE_CODE_SUBPROCESS_ENV_SCRUB, needs bubblewrap and writes into the worktree and the home.
     """
     hidden = assignment.hidden
-    # In a session of the client, the file is of that session, and will be gone.
-    inside = any(name.startswith(SESSION) for name in assignment.variables)
-    theirs = None if inside else assignment.variables.get("CLAUDE_ENV_FILE")
+    # The person's own; that of a surrounding session was removed (`session_names`).
+    theirs = assignment.variables.get("CLAUDE_ENV_FILE")
     lines = [
         "# The client signs in with these variables; the commands that it runs do not get them."
     ]
