@@ -300,6 +300,9 @@ class Task(NamedTuple):
     cost_usd: float = 0.0
     #: Interrupted runs in a row (the second counts as an attempt).
     interruptions: int = 0
+    #: Endings that cost money but no attempt, by kind, since a person last decided or work was
+    #: delivered (`plan.repeats`).
+    uncharged: Mapping[str, int] = {}
     not_before: float | None = None
     #: The delay that led to `not_before`, so that a clock moved back cannot stretch it.
     backoff: float | None = None
@@ -312,6 +315,8 @@ class Task(NamedTuple):
     error: str | None = None
     work_branch: str | None = None
     pr: str | None = None
+    #: Whether the history says that this pull request was merged.
+    merged: bool = False
     question: str | None = None
     #: The ids of the parts that the task waits for, or waited for: its agent split it.
     parts: tuple[str, ...] = ()
@@ -401,6 +406,8 @@ class PullRequest(NamedTuple):
     followed: bool = False
     #: Whether only a person's word says that it is merged: then its branches stay.
     said: bool = False
+    #: Whether the forge shows it as a draft: it is open, but is neither reviewed nor landed.
+    draft: bool = False
 
 
 # --- what the planner sees and says ------------------------------------------------------------
@@ -509,6 +516,8 @@ class Snapshot(NamedTuple):
     usage: Mapping[str, UsageWindow] = {}
     #: The head of each open pull request, by its id; None if the forge did not answer.
     open_heads: Mapping[str, str] | None = None
+    #: Waiting reviews whose pull requests cannot be reviewed now: why.
+    not_reviewable: Mapping[str, str] = {}
     #: Whether this tick may start one run to find out if a system fault has passed.
     may_probe: bool = True
     #: False if the configuration is broken: running agents are supervised, nothing starts.

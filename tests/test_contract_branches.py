@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def person(world: World, branch: str, *steps: tuple[str, ...]) -> str:
     clone = world.folder / f"person-{len(list(world.folder.glob('person-*')))}"
     world.git("clone", "-q", str(world.remote), str(clone), cwd=world.folder)
     world.git("checkout", "-q", branch, cwd=clone)
-    (clone / "fix-up.txt").write_text(f"{branch}\n")
+    (clone / "fix-up.txt").write_text(f"{branch} {clone.name}\n")
     world.git("add", "-A", cwd=clone)
     world.git("commit", "-q", "-m", "fix-up of a person", cwd=clone)
     for words in steps:
@@ -135,6 +137,32 @@ def test_a_fix_up_of_a_person_during_the_run_costs_no_attempt(world: World, forg
     assert f"kept under `{ref}`" in given
     [pr] = world.prs()
     assert pr["head"] == world.remote_sha(branch)
+
+
+def test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end(
+    world: World,
+) -> None:
+    world.create(retry={"max_attempts": 2, "backoff_seconds": 0})
+    gates = [{"steps": [["wait", name], ["work"]]} for name in ("one", "two")]
+    world.script("default", WORK, *gates, WORK)
+    task = world.add("Outrun")
+    world.tick_until_in("done", task)
+    branch = world.task(task)["work_branch"]
+    world.ok("task", "move", task, "incoming")
+    for starts, gate in ((2, "one"), (3, "two")):
+        world.tick_until(lambda n=starts: len(world.starts(task)) == n, gate)
+        theirs = person(world, branch)
+        world.open(gate)
+    world.tick_until_in("blocked", task)
+    [item] = world.json("inbox")
+    assert (item["id"], item["kind"]) == (task, "question")
+    assert f"{theirs[:12]} (fix-up of a person, by A Person)" in item["text"]
+    assert "number of such runs: 2" in item["text"]
+    assert world.task(task)["attempts"] == 0
+    world.ok("inbox", "answer", task, "I am done with my fix-ups.")
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 4
+    assert contains(world, theirs, branch)
 
 
 def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) -> None:
@@ -353,3 +381,33 @@ def test_branches_of_people_with_the_prefix_are_not_the_products(world: World) -
     dropped = world.json("clean")["dropped"]
     assert [item["name"] for item in dropped if item["kind"] == "branch"] == [ours]
     assert world.sha("feature/of-a-person")
+
+
+# --- refusals of a pull request ----------------------------------------------------------------
+
+
+def refuse(state: Path, refuses: dict[str, str]) -> None:
+    """Let GitHub refuse new pull requests. No call of gh may write its state meanwhile."""
+    with open(f"{state}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state.write_text(json.dumps({**json.loads(state.read_text()), "refuses": refuses}))
+
+
+def test_a_refused_pull_request_is_this_works_failure_or_one_fault_for_all(world: World) -> None:
+    world.create(forge="github", retry={"backoff_seconds": 0})
+    state = world.on_github(refuses={"*": "Body contains a forbidden word"})
+    world.script("default", {"steps": [["work_once"]]})
+    task = world.add("Bad words")
+    world.tick_until(lambda: world.task(task)["attempts"] == 1, "the failed attempt")
+    assert "Body contains a forbidden word" in str(world.task(task)["history"])
+    said = "Resource not accessible by personal access token"
+    refuse(state, {"*": said})
+    world.tick_until(lambda: world.status()["problems"], "the fault")
+    [problem] = world.status()["problems"]
+    assert problem["code"] == "remote_refuses"
+    assert said in problem["message"]
+    assert "right to open pull requests in owner/repo" in problem["hint"]
+    assert world.task(task)["attempts"] == 1, "a fault counts as no attempt"
+    refuse(state, {})
+    world.tick_until_in("done", task)
+    assert "pr_rejected" in world.seen(task, 1)["instructions"]

@@ -37,7 +37,7 @@ from orchestrator.model import (
     iso,
     parse_time,
 )
-from orchestrator.plan import planner, rules, settlements
+from orchestrator.plan import planner, repeats, rules, settlements
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due
 from orchestrator.plan.rules import Verdict, seconds_left
@@ -513,6 +513,17 @@ def test_a_review_of_a_commit_that_is_not_the_head_ends(
     assert ended == ([ends] if ends else [])
 
 
+def test_a_review_of_a_draft_waits_until_it_is_ready() -> None:
+    review = task("R1", "review", pr="7", reviews="T1", head="c1")
+    world = World(agents=[Agent("rev", "reviewer", 0)], waiting=[review, task("T2", pr="7")])
+    world.snapshot |= {"open_heads": {}, "not_reviewable": {"R1": "a draft"}}
+    assert world.decision() == "no_matching_task"
+    refused = [verdict.code for verdict in world.whole_plan().tasks["R1"] if not verdict.ok]
+    assert refused[0] == "not_reviewable"
+    world.snapshot |= {"open_heads": {"7": "c1"}, "not_reviewable": {}}
+    assert world.decision() == "start R1"
+
+
 def test_a_claimed_task_with_a_pull_request_or_a_reviewers_is_not_counted_twice() -> None:
     world = World(claimed=[claimed("C1", pr="1"), claimed("C2", "review"), claimed("C3", "draw")])
     world.snapshot["open_prs"] = 9
@@ -728,6 +739,37 @@ def test_every_verdict_has_its_action(
     action = settled(outcome, attempts, interruptions)
     expected = Action(word, "busy", "T1", "R1", "stalled: it said nothing", delay, charged)
     assert action == expected
+
+
+@pytest.mark.parametrize(
+    ("verdict", "cost", "before", "word"),
+    [
+        ("moved", 0.5, {"moved": 1}, "requeue"),
+        ("moved", None, {"moved": 2}, "block"),
+        ("moved", 0.5, {"system_fault": 9, "interrupted": 9}, "requeue"),
+        ("system_fault", 0.5, {"system_fault": 8, "moved": 2}, "requeue"),
+        ("system_fault", 0.5, {"system_fault": 9}, "block"),
+        ("system_fault", 0.0, {"system_fault": 9}, "requeue"),
+        ("system_fault", None, {"system_fault": 9}, "requeue"),
+        ("interrupted", None, {"interrupted": 8}, "requeue"),
+        ("interrupted", None, {"interrupted": 9}, "block"),
+        ("usage_limit", 0.5, {"usage_limit": 99}, "requeue"),
+        ("stopped", 0.5, {"stopped": 99}, "requeue"),
+    ],
+)
+def test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end(
+    verdict: str, cost: float | None, before: dict[str, int], word: str
+) -> None:
+    task = claimed("T1", run="R1", uncharged=before)
+    outcome = Outcome(verdict, "branch_moved: somebody pushed", cost_usd=cost)
+    view = run(task="T1", alive=False, finished=True, outcome=outcome)
+    action = settlements.settle(view, [task], World(config={"retry": RETRY}).configured())
+    assert action is not None
+    assert (action.action, action.charged) == (word, False)
+    if word == "block":
+        said = repeats.question(task, outcome)
+        assert f": {before[verdict] + 1}." in said
+        assert "branch_moved: somebody pushed" in said
 
 
 def test_a_verdict_that_nobody_knows_is_a_failure_of_the_work() -> None:
@@ -1143,6 +1185,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         ),
         may_start=draw(mostly(True, st.just(False))),
         open_heads=draw(mostly(None, st.dictionaries(st.sampled_from("12"), names))),
+        not_reviewable=draw(mostly({}, st.dictionaries(names, st.just("a draft")))),
         forced=draw(mostly({}, st.dictionaries(st.just("a1"), st.none() | names))),
     )
 

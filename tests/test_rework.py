@@ -12,7 +12,7 @@ from test_landing import NOW, World
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.model import Agent, Entry, Feedback, Given, PullRequest, Role, Task
+from orchestrator.model import Agent, Entry, Feedback, Given, PullRequest, Retry, Role, Task
 from orchestrator.pulls import rework, states
 from orchestrator.pulls.local import Local
 
@@ -109,9 +109,59 @@ def test_no_change_after_requested_changes_asks_a_person(
     assert made is None or "It is right." in str(made.fields["question"])
 
 
+@pytest.mark.parametrize(
+    ("reviews", "verdict", "asks"), [(1, None, False), (2, None, True), (2, "approved", False)]
+)
+def test_a_branch_that_moves_after_each_review_asks_a_person(
+    reviews: int, verdict: str | None, asks: bool
+) -> None:
+    config = World.default_config()._replace(retry=Retry(max_attempts=2))
+    task = TASK._replace(uncharged={"review": reviews})
+    pr = PR._replace(verdict=verdict)
+    assert rework.step(pr, task, (DONE,), (), config, in_review=True) is None
+    made = rework.step(pr, task, (DONE,), (), config)
+    assert (made is not None) == asks
+    if made is not None:
+        assert made[:2] == ("blocked", "blocked")
+        assert "orchestrator pr approve 7" in str(made.fields["question"])
+
+
 def test_a_closed_pull_request_cancels_once() -> None:
     cancelled = Entry("2026-01-01T00:00:01Z", "cancelled", {"pr": "7"})
     assert decided(state="closed", task="incoming", history=(DONE, cancelled, DONE)) is None
+
+
+CLOSED = Entry("2026-01-01T00:00:01Z", "cancelled", {"pr": "7"})
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [
+        ((CLOSED,), ("done", "done")),
+        ((CLOSED, Entry(DONE.at, "dismissed", {})), ("done", "done")),
+        ((), None),
+        # A person cancelled the task, or it failed: the pull request decided nothing.
+        ((Entry(DONE.at, "cancelled", {}),), None),
+        ((CLOSED, Entry(DONE.at, "retried", {}), Entry(DONE.at, "failed", {})), None),
+        ((CLOSED._replace(fields={"pr": "8"}),), None),
+    ],
+)
+def test_a_pull_request_that_a_person_opens_again_brings_its_task_back(
+    later: tuple[Entry, ...], expected: tuple[str, str] | None
+) -> None:
+    assert decided(task="failed", history=(DONE, *later)) == expected
+
+
+def test_what_was_opened_again_can_be_closed_and_opened_again() -> None:
+    history: tuple[Entry, ...] = (DONE,)
+    for _ in range(2):
+        closed = rework.step(PR._replace(state="closed"), TASK, history, (), World.default_config())
+        assert closed
+        history += (Entry(DONE.at, closed.event, closed.fields),)
+        again = rework.step(PR, TASK._replace(state="failed"), history, (), World.default_config())
+        assert again
+        history += (Entry(DONE.at, again.event, again.fields),)
+    assert [entry.event for entry in history] == ["done", "cancelled", "done", "cancelled", "done"]
 
 
 # --- acting ------------------------------------------------------------------------------------
@@ -177,6 +227,20 @@ def test_a_deleted_branch_cancels_the_task_and_a_retry_stays(world: World) -> No
     world.store.move(world.store.find("T1"), "incoming", entry("retried"))
     assert follow(world) == []
     assert world.store.find("T1").state == "incoming"
+
+
+def test_a_pull_request_that_is_opened_again_gets_its_review_once(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"}, approved=False)
+    for count in (1, 2):
+        world.forge.close(pr.id)
+        assert [row[:2] for row in follow(world, reviewer=True)] == [("T1", "failed")]
+        with world.forge.book.locked():
+            world.forge.book.write(pr)
+        assert [row[:2] for row in follow(world, reviewer=True)] == [("T1", "done")]
+        assert follow(world, reviewer=True) == []
+        [task] = world.store.list("incoming").tasks
+        assert (task.id, task.reviews) == (f"REVIEW-1-{pr.head[:10]}-{count}", "T1")
+        world.store.move(task, "done", entry("done"))
 
 
 def test_a_head_that_a_person_pushed_gets_a_review_of_its_own_once(
@@ -248,3 +312,23 @@ def test_a_persons_objection_stands_until_it_is_settled(world: World) -> None:
     follow(world)
     assert world.state(pr) == ("open", "approved")
     assert world.land()[0].startswith("merged")
+
+
+def test_a_branch_that_moves_after_each_review_is_not_reviewed_without_end(world: World) -> None:
+    world.config = world.config._replace(retry=Retry(max_attempts=2))
+    pr = world.deliver("T1", {"a.txt": "0\n"})
+    heads = [pr.head]
+    for number in (1, 2):
+        heads.append(world.branch("T1", {"a.txt": f"{number}\n"}))
+        told = follow(world, reviewer=True)
+        reviews = [t for t in world.store.list("incoming").tasks if t.reviews == "T1"]
+        if number == 2:
+            break
+        assert told == []
+        assert [review.head for review in reviews] == [heads[-1]]
+        assert follow(world, reviewer=True) == [], "the head is in review"
+        world.judge("T1", "approved", heads[-1])
+        world.store.move(reviews[0], "done", entry("done", "R9"))
+    assert [row[:2] for row in told] == [("T1", "blocked")]
+    assert reviews == [], "one more review is paid for"
+    assert heads[-1][:12] in str(world.store.find("T1").question)

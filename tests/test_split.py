@@ -113,13 +113,14 @@ def test_a_failed_part_asks_a_person_once_and_its_retry_finishes_the_task(world:
     world.script(first, {"steps": [["work"]]})
     world.ok("task", "retry", first)
     world.tick_until_in("done", first)
-    assert world.json("inbox") == []
+    # No agent reviews the part: its pull request waits for a person.
+    assert [item["kind"] for item in world.json("inbox")] == ["approval"]
     world.ok("task", "cancel", second)
     world.tick()
-    [item] = world.json("inbox")
+    [_, item] = world.json("inbox")
     assert item["id"] == task
     world.ok("inbox", "dismiss", task)
-    assert world.json("inbox") == []
+    assert [item["kind"] for item in world.json("inbox")] == ["approval"]
 
 
 def test_commits_of_a_split_task_are_kept_and_named(world: World) -> None:
@@ -249,6 +250,15 @@ def test_a_split_task_is_a_met_dependency_when_all_its_parts_are(
     listed: list[Task], prs: list[PullRequest], expected: str
 ) -> None:
     assert met(*listed, prs=prs) == expected
+
+
+def test_the_progress_of_a_split_task_tells_failed_parts_from_finished_ones() -> None:
+    listed = [done("A"), done("B", state="failed"), done("C", state="incoming")]
+    assert dependencies.progress(listed[:1]) == "split into 1 part, 1 finished"
+    assert dependencies.progress(listed) == "split into 3 parts, 1 finished, 1 failed"
+    listed.append(done("D", state="failed", reason="cancelled"))
+    said = dependencies.progress(listed)
+    assert said == "split into 4 parts, 1 finished, 1 failed, 1 cancelled"
 
 
 def test_a_part_that_needs_the_task_that_waits_for_it_is_a_cycle() -> None:

@@ -81,15 +81,24 @@ def levels(task: Task, found: Mapping[str, Task | None]) -> list[list[str]]:
 
 
 def _is_finished(task: Task, prs: Mapping[str, PullRequest]) -> bool:
-    pr = prs.get(task.pr or "")
-    merged = pr is not None and pr.state == "merged"
+    pr = pull_request(task, prs)
+    merged = task.merged if pr is None else pr.state == "merged"
     return task.state == "failed" or (task.state == "done" and (task.pr is None or merged))
 
 
+def pull_request(task: Task, prs: Mapping[str, PullRequest]) -> PullRequest | None:
+    """Return a task's pull request. Another forge may have another one of the same number."""
+    pr = prs.get(task.pr or "")
+    return pr if pr is None or pr.task in (None, task.id) else None
+
+
 def progress(parts: Sequence[Task]) -> str:
-    """Return how far a split task is, for people: `split into 3 parts, 1 finished`."""
-    finished = sum(part.state in ("done", "failed") for part in parts)
-    return f"split into {len(parts)} part{'s' * (len(parts) != 1)}, {finished} finished"
+    """Return how far a split task is, for people: `split into 3 parts, 1 finished, 1 failed`."""
+    finished = sum(part.state == "done" for part in parts)
+    failed = [part.reason == "cancelled" for part in parts if part.state == "failed"]
+    said = [f"split into {len(parts)} part{'s' * (len(parts) != 1)}", f"{finished} finished"]
+    words = {"failed": failed.count(False), "cancelled": failed.count(True)}
+    return ", ".join([*said, *(f"{n} {word}" for word, n in words.items() if n)])
 
 
 class _Landed(NamedTuple):
@@ -122,7 +131,9 @@ def _dependency(task: Task | None, found: Mapping[str, Task | None], landed: _La
 def _pull_request(task: Task, landed: _Landed) -> str:
     if task.pr is None:
         return "met"
-    pr = landed.prs.get(task.pr)
+    pr = pull_request(task, landed.prs)
+    if pr is None and task.merged:
+        return "met"  # on a forge that the project used before
     if pr is None:
         known = "is gone" if landed.forge_known else "cannot be looked up now"
         return f"waiting: its pull request {task.pr} {known}"

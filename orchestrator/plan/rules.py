@@ -96,6 +96,12 @@ def _waiting(task: Task, _: Draft) -> Judged:
     return Judged(task.state == "incoming", f"the task is in {task.state}")
 
 
+@_rule("not_reviewable", "task", "see the pull request: orchestrator pr list")
+def _reviewable(task: Task, draft: Draft) -> Judged | None:
+    why = draft.snapshot.not_reviewable.get(task.id)
+    return None if why is None else Judged(False, why)
+
+
 @_rule("pull_request_not_open", "task", "no action needed: the next tick ends it", ends="finish")
 def _review(task: Task, draft: Draft) -> Judged | None:
     known = draft.snapshot.open_heads
@@ -162,7 +168,8 @@ def _configured(agent: Agent, draft: Draft) -> Judged | None:
 
 @_rule("system_paused", "agent", "resume the project: orchestrator agent resume --all")
 def _system_paused(_: Agent, draft: Draft) -> Judged:
-    return Judged(not draft.config.paused, f"paused: {draft.config.paused}".lower())
+    paused = draft.config.paused
+    return Judged(not paused, f"the project is {'' if paused else 'not '}paused")
 
 
 @_rule("paused", "agent", "resume the agent: orchestrator agent resume {about}")
@@ -170,7 +177,7 @@ def _paused(agent: Agent, draft: Draft) -> Judged:
     view = draft.snapshot.agents.get(agent.name)
     if view and view.suspended:
         return Judged(False, f"{agent.name}: {view.suspended}")
-    return Judged(not agent.paused, f"{agent.name}: paused: {agent.paused}".lower())
+    return Judged(not agent.paused, f"{agent.name} is {'' if agent.paused else 'not '}paused")
 
 
 @_rule("running", "agent", "see what it does: orchestrator logs {about}")

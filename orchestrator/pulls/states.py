@@ -7,17 +7,21 @@ disk and change nothing.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch, remote_pair, remotes, repository
 from orchestrator.git.contents import Contents, missing
 from orchestrator.git.remote_pair import Pair
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, Problem, PullRequest
+from orchestrator.model import Config, Entry, Given, Problem, PullRequest
 from orchestrator.project import faults
 from orchestrator.pulls import forges, verdicts
 from orchestrator.system import files
 from orchestrator.tasks import stores
+
+#: What holds for the draft of a pull request.
+WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks it as ready"
 
 
 def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:
@@ -93,12 +97,27 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
 
 def reviews(layout: Layout, pr: PullRequest) -> list[Given]:
     """Return every review of a pull request: the task's history, and people's on the forge."""
+    return [*verdicts.given(_history(layout, pr)), *pr.reviews]
+
+
+def _history(layout: Layout, pr: PullRequest) -> tuple[Entry, ...]:
+    """Return the history of a pull request's task; () if the task is gone or cannot be read."""
     try:
         store = stores.of_project(layout)
-        own = verdicts.given(store.read(store.find(pr.task or "")).history)
+        return tuple(store.read(store.find(pr.task or "")).history)
     except (NotFound, OrchestratorError):
-        own = []
-    return [*own, *pr.reviews]
+        return ()
+
+
+def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> list[str]:
+    """Return what a person should know of pull requests although it is no problem."""
+    drafts = ", ".join(pr.id for pr in prs or () if pr.state == "open" and pr.draft)
+    found = [f"drafts, which are neither reviewed nor landed: {drafts}"] if drafts else []
+    try:
+        kept = forges.kept(layout, config)
+    except OrchestratorError:  # git cannot be asked: that is reported elsewhere
+        kept = None
+    return [*found, kept] if kept else found
 
 
 def _judged(
@@ -107,13 +126,16 @@ def _judged(
     """Return the pull requests, each open one with the verdict that its reviews come to."""
 
     def judged(pr: PullRequest) -> PullRequest:
+        history = _history(layout, pr)
+        heads = verdicts.same_work(history, pr.head)
+
         def counts(commit: str) -> bool:
-            if commit == pr.head:
+            if commit in heads:
                 return True
             base = base_branch.branch_commit(layout.root, remote, pr.base)
-            return base is not None and answers.is_update(commit, pr.head, base)
+            return base is not None and any(answers.is_update(commit, h, base) for h in heads)
 
-        found = verdicts.standing(reviews(layout, pr), counts)
+        found = verdicts.standing([*verdicts.given(history), *pr.reviews], counts)
         return pr._replace(verdict=found.verdict, reviewed=found.commit)
 
     return [judged(pr) if pr.state == "open" else pr for pr in prs]

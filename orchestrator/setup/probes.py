@@ -99,6 +99,9 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
         return fail("forge", error.message, error.hint or "fix git first")
     if absent:
         return absent
+    kept = forges.kept(layout, config)
+    if kept is not None:
+        return ok("forge", kept)
     if not where.is_elsewhere:
         host = forges.github_host(layout, config)
         though = f", although the remote is on GitHub ({host})" if host else ""
@@ -113,6 +116,8 @@ def gh_absent(layout: Layout, config: Config) -> Finding | None:
     """Return a finding if pull requests stay local only because gh is missing or signed out."""
     host = forges.github_host(layout, config)
     if config.forge != "auto" or host is None or forges.of_project(layout, config).is_elsewhere:
+        return None
+    if forges.kept(layout, config) is not None:
         return None
     why, install = "gh is not installed", "install gh, then: "
     if shutil.which("gh"):
@@ -148,11 +153,7 @@ def _gone(root: str, name: str, base: str) -> Finding:
         fault = base_branch.gone(root, name, base, PROBE_TIMEOUT)
     except OrchestratorError as error:
         return fail("remote", error.message, error.hint or f"try: git ls-remote {name}")
-    if fault is not None:
-        return fail(fault.code, fault.message, fault.hint or "set base_branch")
-    if not repository.resolve(root, f"refs/heads/{base}"):
-        return _no_base(base, f"the remote {name!r}")
-    return ok("remote", f"the remote {name!r} answers")
+    return fail(fault.code, fault.message, fault.hint or "set base_branch")
 
 
 def _in_the_way(root: str, config: Config) -> Finding | None:
@@ -170,10 +171,6 @@ def _without_remote(root: str, name: str, base: str) -> Finding:
         if base == "HEAD":
             message = "this repository has no commit yet: there is nothing to branch from"
             return fail("remote", message, "make a first commit")
-        return _no_base(base, "this repository")
+        message = f"the base branch {base!r} does not exist in this repository"
+        return fail("remote", message, "correct base_branch in .orchestrator/agents.yaml")
     return ok("remote", f"there is no remote {name!r}: branches stay in this repository")
-
-
-def _no_base(base: str, where: str) -> Finding:
-    message = f"the base branch {base!r} does not exist in {where}"
-    return fail("remote", message, "correct base_branch in .orchestrator/agents.yaml")

@@ -66,6 +66,13 @@ def hidden(root: str) -> list[str]:
     return [n for n in CLASHING if _SEAL in read_text(os.path.join(folder, f"{n}.md"))]
 
 
+def copies(root: str) -> list[str]:
+    """Return the paths of the copies, as `put` writes them."""
+    return [
+        os.path.join(root, ".claude", "commands", f"{copy_name(name)}.md") for name in _shipped()
+    ]
+
+
 def take(root: str) -> list[str]:
     """Remove unedited copies, and then empty folders; return the names of the removed copies."""
     folder = os.path.join(root, ".claude", "commands")

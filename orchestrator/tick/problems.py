@@ -1,11 +1,15 @@
 """Everything that is wrong in a project, the most pressing problem first. Reads only."""
 
+import os
+from collections.abc import Iterator
+
 from orchestrator import idle
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
 from orchestrator.project import faults, mark
+from orchestrator.pulls import book
 from orchestrator.tasks import stores
 from orchestrator.text.words import span
 from orchestrator.tick.lock import hung_tick
@@ -37,11 +41,13 @@ def find_problems(
         found.append(faults.hold_problem(hold))
     if seen.snapshot.open_prs is None:
         found += _forge_problem(layout, hold)
+    found += _left_problem(settings, seen)
     found += [
         Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
         for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked"))
         for bad in listing.malformed
     ]
+    found += _damaged_records(layout)
     found += [
         Problem("agent_suspended", f"{name}: {why}", f"then: orchestrator agent resume {name}")
         for name, state in seen.states.items()
@@ -66,6 +72,22 @@ def find_problems(
     return found
 
 
+def _damaged_records(layout: Layout) -> Iterator[Problem]:
+    """Yield the records of pull requests that cannot be used, of the local forge and of GitHub.
+
+    The pull request is not known until a person acts. Its branch and its task are unchanged.
+    """
+    for folder in (layout.prs, os.path.join(layout.prs, "github")):
+        for path, why in book.damaged(folder):
+            hint = (
+                "correct or restore that file, as the records beside it show; until then its pull "
+                "request is not known, and its task and its branch stay as they are"
+            )
+            if book.ASIDE in path:
+                hint = "its pull request is known again; look at that file, then delete it"
+            yield Problem("record_damaged", f"{path}: {why}", hint)
+
+
 def _of_the_clone(layout: Layout, now: float) -> list[Problem]:
     """Return the reasons why no tick can run here: the clone is not set up, or a tick hangs."""
     hung = hung_tick(layout, now)
@@ -75,6 +97,20 @@ def _of_the_clone(layout: Layout, now: float) -> list[Problem]:
     except OrchestratorError as error:
         found.insert(0, Problem(error.code, error.message, error.hint))
     return found
+
+
+def _left_problem(settings: Settings, seen: Observation) -> list[Problem]:
+    """Return the problem that open pull requests are on another forge than the project's."""
+    if not seen.left:
+        return []
+    named = ", ".join(f"{forge}:{pr.id} ({pr.branch})" for forge, pr in seen.left)
+    first, example = seen.left[0][0], f"{seen.left[0][0]}:{seen.left[0][1].id}"
+    message = f"`forge: {settings.config.forge}` leaves open pull requests behind, which nobody "
+    hint = (
+        f"set `forge: {first}` in .orchestrator/agents.yaml until they are finished; or decide "
+        f"about each: orchestrator pr merge {example}, pr merged {example}, or pr close {example}"
+    )
+    return [Problem("open_prs_left", f"{message}reviews or lands: {named}", hint)]
 
 
 def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
