@@ -42,6 +42,8 @@ class Layout:
         self.checkout_changed = join(self.shared, "checkout-changed.json")
         #: The current hold: why no agent may claim.
         self.hold = join(self.shared, "hold.json")
+        #: The shares of the account's usage windows that are used.
+        self.usage = join(self.shared, "usage.json")
 
     def state(self, state: str) -> str:
         """Return the folder of a task state."""

@@ -277,6 +277,33 @@ def test_a_sign_in_is_seen_without_reading_it(
     assert "s3cret" not in found.message
 
 
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({"env": {"ANTHROPIC_API_KEY": "s3cret"}}, "ANTHROPIC_API_KEY is set in"),
+        ({"env": {"CLAUDE_CODE_OAUTH_TOKEN": "s3cret"}}, "CLAUDE_CODE_OAUTH_TOKEN is set in"),
+        ({"env": {"CLAUDE_CODE_USE_BEDROCK": "1"}}, "CLAUDE_CODE_USE_BEDROCK is set in"),
+        ({"apiKeyHelper": "cat s3cret"}, "apiKeyHelper is set in"),
+        ({"env": {"OTHER": "s3cret"}, "apiKeyHelper": ["s3cret"]}, None),
+        ({"env": "s3cret"}, None),
+        ([], None),
+    ],
+)
+def test_a_sign_in_in_the_clients_settings_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: object, shown: str | None
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / ".claude/settings.json").write_text(json.dumps(settings))
+    found = sign_in.finding(Claude(), Config(client_command=("claude",)), {"HOME": str(tmp_path)})
+    assert found.level == ("ok" if shown else "warn")
+    assert "s3cret" not in found.message
+    if shown:
+        assert found.message.startswith(shown)
+    else:
+        assert '{"env": {"CLAUDE_CODE_OAUTH_TOKEN": "the token"}}' in (found.hint or "")
+
+
 # --- forge and remote --------------------------------------------------------------------------
 
 

@@ -26,12 +26,14 @@ from orchestrator.model import (
     Config,
     Hold,
     Outcome,
+    Pace,
     QueueLimits,
     Retry,
     Role,
     RunView,
     Snapshot,
     Task,
+    UsageWindow,
     iso,
     parse_time,
 )
@@ -192,6 +194,13 @@ def _claim(world: World) -> None:
 
 
 LIMIT = Hold("usage_limit", "the limit is reached", None, NOW - 60, until=NOW + 60)
+
+
+def _use_up(world: World) -> None:
+    world.config["pace"] = Pace(five_hour=0.8)
+    world.snapshot["usage"] = {"five_hour": UsageWindow(0.81, NOW + 70)}
+
+
 #: What makes each rule fail, and only that one, for an agent that takes tasks.
 SPOILERS: dict[str, Callable[[World], None]] = {
     "config_error": _snapshot(may_start=False),
@@ -200,6 +209,7 @@ SPOILERS: dict[str, Callable[[World], None]] = {
     "running": _add_run(run(agent="impl")),
     "not_due": _snapshot(agents={"impl": AgentView("impl", last_started=NOW - 10)}),
     "usage_limit": _snapshot(hold=LIMIT),
+    "pace": _use_up,
     "system_fault": _fault,
     "budget_exhausted": _spend,
     "max_claimed": _claim,
@@ -951,6 +961,7 @@ WAKES: dict[str, tuple[Callable[[World], None], float]] = {
         300,
     ),
     "a usage limit": (SPOILERS["usage_limit"], 60),
+    "a share of a usage window": (SPOILERS["pace"], 70),
     "a time before which a task must not start": (SPOILERS["not_before"], 50),
     "a delay": (SPOILERS["backoff"], 30),
     "a delay that begins again": (_all_tasks(not_before=NOW + 100, backoff=60.0), 39),
@@ -1091,6 +1102,7 @@ def several(
 
 names = st.sampled_from(["T1", "T2", "T3", "T4", "T5", "T6"])
 words = st.sampled_from(["implement", "implement", "test", "review", "draw"])
+shares = st.floats(0, 1)
 moments = st.floats(NOW - 1e5, NOW + 1e5) | st.floats(NOW - 300, NOW + 300)
 
 
@@ -1140,6 +1152,7 @@ configs = st.builds(
     queue_limits=mostly(QueueLimits(), st.builds(QueueLimits, limits, limits, limits)),
     max_starts=st.integers(1, 5),
     budgets=mostly(Budgets(), st.builds(Budgets, st.none(), st.floats(0, 9), st.floats(0, 9))),
+    pace=mostly(Pace(), st.builds(Pace, shares, hours=st.sampled_from([None, "22:00-07:00"]))),
     agents=several(some_agent, "a", 5).map(tuple),
 )
 
@@ -1163,6 +1176,12 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         roles=ROLES,
         dependencies=draw(st.dictionaries(names, st.sampled_from(["met", "waiting: x"]))),
         spent_today_usd=draw(st.floats(0, 9)),
+        usage=draw(
+            mostly(
+                {},
+                st.builds(UsageWindow, shares, moments).map(lambda window: {"five_hour": window}),
+            )
+        ),
         hold=draw(
             mostly(None, st.sampled_from([FAULT, LIMIT, LIMIT._replace(until=NOW - 1)])),
         ),

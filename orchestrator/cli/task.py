@@ -47,7 +47,7 @@ _JOINED = {
 _TEXTS = ("question", "text", "feedback", "summary")
 #: Fields for programs: when a delay ends, a conversation's cost, what a removed item was about, the
 #: keys of facts that are told only once.
-_HIDDEN = ("not_before", "session_cost_usd", "fact", "facts")
+_HIDDEN = ("not_before", "session_cost_usd", "session_tokens", "fact", "facts")
 _NAMES = {"pr": "pull request", "session": "conversation"}
 
 group("task", __doc__)

@@ -12,7 +12,16 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.client import registry
-from orchestrator.config.yaml_values import boolean, each, number, one_of, section, text, texts
+from orchestrator.config.yaml_values import (
+    boolean,
+    each,
+    number,
+    one_of,
+    paths,
+    section,
+    text,
+    texts,
+)
 from orchestrator.errors import did_you_mean
 from orchestrator.model import (
     FORGES,
@@ -24,6 +33,7 @@ from orchestrator.model import (
     Hooks,
     Issues,
     Notify,
+    Pace,
     QueueLimits,
     Retention,
     Retry,
@@ -96,6 +106,11 @@ def _role(reading: Reading, node: Node, where: str) -> Any:
     return reading.wrong(node, where, f"unknown role {value!r}; {hint}")
 
 
+def _effort(reading: Reading, node: Node, where: str) -> Any:
+    words = [word for client in registry.CLIENTS.values() for word in client.efforts]
+    return None if is_null(node) else one_of(words)(reading, node, where)
+
+
 # --- the tables: every key and its allowed values ------------------------------------------------
 
 _SECONDS = number(0, YEAR)
@@ -117,6 +132,10 @@ _AGENT: dict[str, Check] = {
     "model": text(r"[^\s-]\S*", "the name of a model", null=True),
     "max_turns": number(1, whole=True, null=True),
     "budget_usd": _RUN_MONEY,
+    "effort": _effort,
+    "fallback_model": text(r"[^\s-]\S*", "names of models, separated by commas", null=True),
+    "mcp_config": paths,
+    "settings": paths,
     "max_runtime_seconds": _SOME_SECONDS,
     "stall_seconds": _SECONDS,
 }
@@ -159,6 +178,15 @@ def _agent(reading: Reading, node: Node, where: str) -> Agent:
 def _takes_no_tasks(reading: Reading, role: object) -> bool:
     found = reading.names.get(role) if isinstance(reading.names, Mapping) else None
     return isinstance(found, Role) and found.takes is None
+
+
+def _hours(reading: Reading, node: Node, where: str) -> Any:
+    time = "([01][0-9]|2[0-3]):[0-5][0-9]"
+    what = "local hours like '22:00-07:00'"
+    value = text(f"{time}-({time}|24:00)", what, null=True)(reading, node, where)
+    if value is None or value is BAD or value[:5] != value[6:].replace("24:00", "00:00"):
+        return value
+    return reading.wrong(node, where, f"{shown(node)} begins and ends at the same time")
 
 
 _LIMITS = dict.fromkeys(QueueLimits._fields, _COUNT)
@@ -207,6 +235,9 @@ _NOTIFY = {
     "report": text(r"([01][0-9]|2[0-3]):[0-5][0-9]", "a local time like '08:00'", null=True),
 }
 
+_SHARE = number(0, 1, null=True)
+_PACE: dict[str, Check] = {"five_hour": _SHARE, "seven_day": _SHARE, "hours": _hours}
+
 _TOP: dict[str, Check] = {
     "paused": boolean,
     "queue_limits": section(QueueLimits, _LIMITS),
@@ -233,6 +264,7 @@ _TOP: dict[str, Check] = {
     "issues": section(Issues, _ISSUES),
     "split": section(Split, _SPLIT),
     "notify": section(Notify, _NOTIFY),
+    "pace": section(Pace, _PACE),
     "agents": _agents,
 }
 

@@ -111,6 +111,8 @@ class RunRecord(NamedTuple):
     resume_cost_usd: float = 0.0
     #: Whether the run is to start in a new worktree.
     fresh: bool = False
+    #: Its input and output tokens before this run.
+    resume_tokens: tuple[int, ...] = ()
     #: Work of an earlier run, or of this one, that is not delivered yet.
     undelivered: Undelivered | None = None
     #: The project was moved to another folder during the run.

@@ -16,7 +16,7 @@ from orchestrator.guard import secret_names, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
 from orchestrator.project import checkout_changed, faults, run_record
-from orchestrator.project.run_record import Undelivered
+from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import delivery
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
@@ -75,7 +75,16 @@ def _told(journal: Journal, role: Role | None) -> Outcome:
     client = registry.named(plan and plan.client)
     ended = _ended(journal, client, plan.allow if plan else ())
     with _stream(journal) as lines:
-        return client.outcome(lines, ended, role, record.commits)
+        return _counted_once(client.outcome(lines, ended, role, record.commits), record)
+
+
+def _counted_once(told: Outcome, record: RunRecord) -> Outcome:
+    """Return the outcome with the tokens of this run, without those of its conversation before."""
+    if not (told.adds_up and record.resume_tokens):
+        return told
+    counts = zip((told.input_tokens, told.output_tokens), record.resume_tokens, strict=False)
+    given, made = (None if all is None else max(all - before, 0) for all, before in counts)
+    return told._replace(input_tokens=given, output_tokens=made)
 
 
 def _secure(journal: Journal) -> str | None:

@@ -17,6 +17,7 @@ from orchestrator.layout import Layout, resources
 from orchestrator.project import checkout_changed, mark, run_record
 from orchestrator.project.run_record import ClientProcess
 from orchestrator.pulls import forges
+from orchestrator.run import client_files
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
 from orchestrator.system import files, process, records
@@ -44,7 +45,9 @@ def write(job: Job) -> Plan:
 
 
 def _assignment(job: Job, client: Client) -> Assignment:
+    project, named = job.layout.root, (job.role, job.agent)
     root, allow = resources(), job.config.environment_allow
+    known = {**os.environ, **client.settings_variables(os.environ)}
     return Assignment(
         command(client, job.config),
         job.agent,
@@ -52,13 +55,14 @@ def _assignment(job: Job, client: Client) -> Assignment:
         job.folder,
         instructions=job.journal.path(run_record.INSTRUCTIONS),
         prompt=job.journal.path(run_record.PROMPT),
+        task=job.record.task,
+        mcp_configs=tuple(client_files.read(project, (n for x in named for n in x.mcp_config))),
+        settings=tuple(client_files.read(project, (n for x in named for n in x.settings))),
         resume=job.record.resume or None,
         plugin=root if os.path.isdir(os.path.join(root, "skills")) else None,
         budget_usd=_budget(job),
         variables=os.environ,
-        hidden=secret_names.hidden_from_commands(
-            os.environ, allow, client.sign_in_names(os.environ)
-        ),
+        hidden=secret_names.hidden_from_commands(known, allow, client.sign_in_names(known)),
         confinement=_confinement(job) if job.is_confined else None,
     )
 
@@ -161,11 +165,12 @@ def start(journal: Journal, plan: Plan) -> None:
     child reads the end of the pipe and exits, so every client that runs is in a record.
     """
     client = registry.named(plan.client)
+    known = {**os.environ, **client.settings_variables(os.environ)}
     variables = client_environment.for_client(
-        os.environ,
+        known,
         plan.environment,
         plan.allow,
-        kept=client.sign_in_names(os.environ),
+        kept=client.sign_in_names(known),
         dropped=client.session_names,
     )
     go_read, go_write = os.pipe()

@@ -74,6 +74,11 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
         commands = mark.read(layout).get("commands") is not False
     if commands:
         change.written += skills.put(root)
+        for name in skills.hidden(root):
+            change.warnings.append(
+                f".claude/commands/{name}.md hides Claude Code's own /{name}; you edited the file, "
+                f"so it stays: rename it to {skills.copy_name(name)}.md"
+            )
     if not mark.is_initialised(layout):
         change.written.append(f".git/{mark.MARK} (the mark that you set this clone up)")
     _write_mark(layout, now, commands)
