@@ -14,8 +14,10 @@ by another of its processes (`exec`), the same process executes the main file ag
 from __future__ import annotations
 
 import array
+import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -51,6 +53,8 @@ class Program:
             importlib.import_module(name)
         self.process = importlib.import_module("orchestrator.system.process")
         self._exec = os.execv
+        with contextlib.redirect_stdout(io.StringIO()):  # what the first use of argparse prepares
+            importlib.import_module("orchestrator.cli.main").main(["--version"])
         gc.collect()
         gc.freeze()  # the children share these pages
 
