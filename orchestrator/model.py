@@ -279,6 +279,9 @@ class Task(NamedTuple):
     cost_usd: float = 0.0
     #: Interrupted runs in a row (the second counts as an attempt).
     interruptions: int = 0
+    #: Endings that cost money but no attempt, by kind, since a person last decided or work was
+    #: delivered (`plan.repeats`).
+    uncharged: Mapping[str, int] = {}
     not_before: float | None = None
     #: The delay that led to `not_before`, so that a clock moved back cannot stretch it.
     backoff: float | None = None

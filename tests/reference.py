@@ -22,6 +22,8 @@ TAKES = {
 }
 OPENING = ("implement", "test")
 WELL = ("done", "no_change", "approved", "changes_requested")
+#: How many endings that cost no attempt ask a person; None: `retry.max_attempts`.
+MOST = {"moved": None, "system_fault": 10, "interrupted": 10}
 #: Restarts of a dead supervisor within one stage of a run.
 RESTARTS = {"concluding": MAX_CONCLUDING_RESTARTS}
 
@@ -42,6 +44,8 @@ class Task:
     attempts: int = 0
     #: Runs in a row that were interrupted (one that was stopped does not part them).
     interruptions: int = 0
+    #: Endings that cost money but no attempt, by verdict, since the last decision or delivery.
+    uncharged: dict[str, int] = field(default_factory=dict)
     #: When it went back to wait, and for how many seconds; None: no wait.
     waits: tuple[int, float] | None = None
     #: The run that claimed it last, and was not parted from it since.
@@ -218,11 +222,24 @@ class Reference:
                 task.reason = outcome.get("reason") or "interrupted"
                 return "fail"
             self._back(task, now, self.delay(task.attempts))
+        elif self._asks(task, verdict, outcome.get("cost_usd")):
+            self._to(task, "blocked")
+            task.interruptions = 0
+            return "block"
         else:
             self._back(task, now)
         keeps = interrupted or (verdict == "stopped" and task.interruptions > 0)
         task.interruptions = task.interruptions + 1 if keeps else 0
         return "requeue"
+
+    def _asks(self, task: Task, verdict: str, cost: float | None) -> bool:
+        """Reference 7: count an ending that costs money but no attempt; a person is asked."""
+        if verdict not in MOST or (verdict == "system_fault" and not cost):
+            return False
+        most = MOST[verdict] or self.config["retry"]["max_attempts"]
+        times = task.uncharged.get(verdict, 0) + 1
+        task.uncharged = {**task.uncharged, verdict: times}
+        return times >= most
 
     def delay(self, attempt: int) -> float:
         """Reference 7: min(backoff · 2^(n-1), max)."""
@@ -238,7 +255,7 @@ class Reference:
             self._ask_review(task, run, now)
         task.pr = outcome.get("pr") or task.pr
         self._to(task, "done")
-        task.interruptions, task.reason = 0, None
+        task.interruptions, task.reason, task.uncharged = 0, None, {}
 
     def _ask_review(self, task: Task, run: Run, now: int) -> None:
         """Reference 7: a delivered task gets a review, if somebody is there to give it."""
@@ -267,6 +284,7 @@ class Reference:
         if len(task.rounds) < self.config["review"]["max_rounds"]:
             self._to(task, "incoming")
             task.attempts = task.interruptions = 0
+            task.uncharged = {}
         else:
             self._to(task, "blocked")
 
@@ -315,7 +333,7 @@ class Reference:
                 continue
             if state == "merged" and task.state in ("incoming", "blocked", "failed"):
                 self._to(task, "done")
-                task.interruptions, task.reason = 0, None
+                task.interruptions, task.reason, task.uncharged = 0, None, {}
             elif state == "closed" and task.state in ("incoming", "blocked", "done"):
                 self.cancel(task)
 
@@ -331,7 +349,7 @@ class Reference:
         for task in self.in_state("incoming"):
             if task.reviews is not None and not self.is_open(task.pr):
                 self._to(task, "done")
-                task.interruptions, task.reason = 0, None
+                task.interruptions, task.reason, task.uncharged = 0, None, {}
                 expected.others.append(("finish", task.id, None))
             elif (
                 (cap := self.config["budgets"]["task_usd"])
@@ -447,6 +465,7 @@ class Reference:
     def retry(self, task: Task) -> None:
         self._to(task, "incoming")
         task.attempts, task.interruptions, task.cost, task.reason = 0, 0, 0.0, None
+        task.uncharged = {}
         task.decided = True
 
     def cancel(self, task: Task) -> None:
@@ -455,7 +474,7 @@ class Reference:
 
     def move(self, task: Task, state: str) -> None:
         self._to(task, state)
-        task.decided = True
+        task.decided, task.uncharged = True, {}
 
     def forget(self, task: Task) -> None:
         """A person deleted the file; a rival of the same id is the task from now on."""

@@ -775,7 +775,7 @@ def test_a_pull_request_that_no_review_approved_says_how_to_merge_it_all_the_sam
     approved(project, add(cli), "none")
     done = cli("inbox", "approve", "#1")
     assert done.code == 1
-    assert "pull request 1 does not wait for your approval: it is open, and no review" in done.err
+    assert "pull request 1 does not wait for your approval: its author gets it back" in done.err
     assert "orchestrator pr merge 1" in done.err
 
 

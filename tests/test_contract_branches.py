@@ -36,7 +36,7 @@ def person(world: World, branch: str, *steps: tuple[str, ...]) -> str:
     clone = world.folder / f"person-{len(list(world.folder.glob('person-*')))}"
     world.git("clone", "-q", str(world.remote), str(clone), cwd=world.folder)
     world.git("checkout", "-q", branch, cwd=clone)
-    (clone / "fix-up.txt").write_text(f"{branch}\n")
+    (clone / "fix-up.txt").write_text(f"{branch} {clone.name}\n")
     world.git("add", "-A", cwd=clone)
     world.git("commit", "-q", "-m", "fix-up of a person", cwd=clone)
     for words in steps:
@@ -135,6 +135,32 @@ def test_a_fix_up_of_a_person_during_the_run_costs_no_attempt(world: World, forg
     assert f"kept under `{ref}`" in given
     [pr] = world.prs()
     assert pr["head"] == world.remote_sha(branch)
+
+
+def test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end(
+    world: World,
+) -> None:
+    world.create(retry={"max_attempts": 2, "backoff_seconds": 0})
+    gates = [{"steps": [["wait", name], ["work"]]} for name in ("one", "two")]
+    world.script("default", WORK, *gates, WORK)
+    task = world.add("Outrun")
+    world.tick_until_in("done", task)
+    branch = world.task(task)["work_branch"]
+    world.ok("task", "move", task, "incoming")
+    for starts, gate in ((2, "one"), (3, "two")):
+        world.tick_until(lambda n=starts: len(world.starts(task)) == n, gate)
+        theirs = person(world, branch)
+        world.open(gate)
+    world.tick_until_in("blocked", task)
+    [item] = world.json("inbox")
+    assert (item["id"], item["kind"]) == (task, "question")
+    assert f"{theirs[:12]} (fix-up of a person, by A Person)" in item["text"]
+    assert "number of such runs: 2" in item["text"]
+    assert world.task(task)["attempts"] == 0
+    world.ok("inbox", "answer", task, "I am done with my fix-ups.")
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 4
+    assert contains(world, theirs, branch)
 
 
 def test_a_branch_that_a_person_rebased_is_taken_up(world: World, forge: str) -> None:

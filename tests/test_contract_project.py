@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,25 @@ def test_init_names_each_thing_that_it_writes_outside(world: World) -> None:
     assert "resume" in said, "the next step is on the screen"
     first = {"pm-agent", "impl-agent-1", "test-agent", "review-agent"}
     assert {agent["name"] for agent in world.status()["agents"]} == first
+
+
+def test_init_says_exactly_what_to_commit_until_it_is_committed(world: World) -> None:
+    world.create(init=False)
+    (world.root / "AGENTS.md").write_text("# Ours\n")
+    (world.root / "CLAUDE.md").symlink_to("AGENTS.md")
+    world.git("add", "--all")
+    world.git("commit", "--quiet", "--message", "agents")
+    (world.root / "mine.txt").write_text("not the set-up\n")
+    said = world.ok("init").out
+    [command] = [line.strip() for line in said.splitlines() if line.startswith("    git add")]
+    named = world.json("init")["to_commit"]
+    assert {".gitignore", ".orchestrator/agents.yaml", "AGENTS.md"} <= set(named)
+    subprocess.run(shlex.split(command), cwd=world.root, env=world.environment, check=True)
+    assert sorted(world.git("diff", "--cached", "--name-only").split()) == named
+    world.git("commit", "--quiet", "--message", "set-up")
+    assert world.git("status", "--porcelain") == "?? mine.txt"
+    assert world.json("init")["to_commit"] == []
+    assert "git add" not in world.ok("init").out
 
 
 @pytest.mark.parametrize("remote", [True, False])

@@ -118,7 +118,9 @@ def test_tick_wait_says_what_follows_from_the_runs_it_waited_for(world: World) -
     assert set(world.json("tick", "--wait", "60")) == {"actions", "problems"}
     world.configure(agents=[world.agent("impl-1"), {**reviewer, "paused": True}])
     world.add("Waits for its review")
-    assert "is not claimed: paused (rev-1: " in world.ok("tick", "--wait", "60").out
+    said = world.ok("tick", "--wait", "60").out
+    assert "is not claimed: paused (rev-1 is paused)" in said
+    assert " delivered pull request " in said
     world.script("impl-1", {"report": {"outcome": "needs_human", "summary": "", "question": "A?"}})
     asking = world.add("Asks")
     assert f"next: {asking} waits for a person: A?\n" in world.ok("tick", "--wait", "60").out

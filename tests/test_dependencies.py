@@ -15,9 +15,9 @@ from test_landing import NOW
 from test_landing import World as Landing
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import contents
+from orchestrator.git import contents, repository
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest, Task
+from orchestrator.model import Config, Entry, PullRequest, Task
 from orchestrator.plan import dependencies
 from orchestrator.pulls import cuts, landing
 from orchestrator.tasks import history
@@ -166,6 +166,22 @@ def test_the_base_is_merged_in_if_a_dependency_was_merged_already(world: Deliver
     assert {"a.txt", "b.txt"} <= set(sh(world.repo, "ls-tree", "--name-only", cut.commit).split())
 
 
+def test_a_squashed_dependency_does_not_conflict_with_work_on_top_of_it(world: Delivered) -> None:
+    squashing(world)
+    world.deliver("A", {"a.txt": "1\n2\n"})
+    second = world.depend("B", {"a.txt": "1\n2 of B\n"}, "A")
+    world.deliver("C", {"c.txt": "c\n"}, approved=False)
+    world.land()
+    sh(world.repo, "fetch", "--quiet")
+    cut = world.cut("A", "C", "B")
+    assert cut
+    assert cut.commit
+    assert sh(world.repo, "show", f"{cut.commit}:a.txt") == "1\n2 of B"
+    assert {"a.txt", "c.txt"} <= set(sh(world.repo, "ls-tree", "--name-only", cut.commit).split())
+    assert repository.is_ancestor(str(world.repo), second.head, cut.commit)
+    assert world.cut("A", "C", "B", ask=False) == cut
+
+
 def test_dependencies_that_conflict_are_named_with_their_files(world: Delivered) -> None:
     for name in ("A", "B"):
         world.deliver(name, {"a.txt": f"{name}\n", f"{name}.txt": "x\n"})
@@ -216,6 +232,69 @@ def test_a_dependent_lands_although_its_dependency_was_reworked(world: Delivered
     world.land()
     assert [line[:8] for line in world.land()] == ["merged 2"]
     assert sh(world.repo, "show", f"{world.main()}:a.txt") == "better"
+
+
+def squashing(world: Delivered) -> None:
+    world.config = world.config._replace(review=world.config.review._replace(merge_method="squash"))
+
+
+def test_work_on_the_same_lines_lands_after_its_squashed_dependency(world: Delivered) -> None:
+    squashing(world)
+    world.deliver("A", {"a.txt": "1\n2\n3\n"})
+    middle = world.depend("B", {"a.txt": "1\n2\n3 of B\n"}, "A")
+    last = world.depend("C", {"a.txt": "1 of C\n2\n3 of B\n"}, "B")
+    world.land()
+    world.push_to_main({"elsewhere.txt": "x\n"})
+    world.land()
+    new = world.forge.show(middle.id).head
+    assert new != middle.head
+    parents = sh(world.repo, "log", "-1", "--format=%P", new).split()
+    assert parents[0] == middle.head, "the author's commit was rewritten"
+    assert [line[:8] for line in world.land()] == ["merged 3"]
+    assert [world.forge.show(pr).state for pr in ("1", "2", "3")] == ["merged"] * 3
+    assert sh(world.repo, "show", f"{world.main()}:a.txt") == "1 of C\n2\n3 of B"
+    assert world.has("elsewhere.txt")
+    assert sh(world.remote or world.repo, "rev-list", "--merges", "--count", "main") == "0"
+    assert world.store.read(world.store.find("C")).history[-1].fields["of"] == last.head
+    assert not [e for t in "BC" for e in history_of(world, t) if e.event == "reopened"]
+
+
+def history_of(world: Delivered, name: str) -> Iterator[Entry]:
+    yield from world.store.read(world.store.find(name)).history
+
+
+def test_what_a_rework_removed_does_not_come_back_with_the_dependent(world: Delivered) -> None:
+    squashing(world)
+    first = world.deliver("A", {"a.txt": "a\n", "wrong.txt": "x\n"})
+    world.depend("B", {"b.txt": "b\n"}, "A")
+    gone = world.repo.parent / "gone"
+    sh(world.repo, "worktree", "add", "--quiet", "--detach", str(gone), first.head)
+    sh(gone, "rm", "--quiet", "wrong.txt")
+    sh(gone, "commit", "--quiet", "--message", "Without it")
+    head = sh(gone, "rev-parse", "HEAD")
+    sh(world.repo, "worktree", "remove", "--force", str(gone))
+    sh(world.repo, "push", "--quiet", "origin", f"{head}:refs/heads/{first.branch}")
+    sh(world.repo, "update-ref", f"refs/heads/{first.branch}", head)
+    world.forge.book.write(first._replace(head=head))
+    world.judge("A", "approved", head)
+    world.land()
+    assert [line[:8] for line in world.land()] == ["merged 2"]
+    assert world.has("b.txt")
+    assert not world.has("wrong.txt")
+
+
+def test_a_true_conflict_with_reworked_work_goes_back_to_its_author(world: Delivered) -> None:
+    squashing(world)
+    first = world.deliver("A", {"a.txt": "a\n"})
+    top = world.depend("B", {"a.txt": "a of B\n"}, "A")
+    head = world.branch("A", {"a.txt": "better\n"})
+    world.forge.book.write(first._replace(head=head))
+    world.judge("A", "approved", head)
+    world.land()
+    [said] = world.land()
+    assert said.startswith("sent 2 back: agent/B conflicts with main")
+    assert world.store.find("B").state == "incoming"
+    assert sh(world.remote or world.repo, "rev-parse", top.branch) == top.head
 
 
 def test_a_dependent_of_closed_work_does_not_land_by_itself(world: Delivered) -> None:
@@ -284,6 +363,38 @@ def test_work_starts_on_top_of_delivered_work_and_only_its_own_commits_count(
     for each in (first, second, third):
         world.ok("pr", "merge", str(by_task[each]["id"]))
     assert world.git("show", f"{world.remote_sha('main')}:{third}.txt")
+
+
+def test_on_github_work_on_top_of_squashed_work_is_updated_by_landing_and_by_its_next_run(
+    project_world: World,
+) -> None:
+    world = project_world
+    world.create(forge="github", dependencies="delivered")
+    world.on_github(methods=["squash"])
+    first = world.add("First")
+    second = world.add("Second", "implement", "--depends-on", first)
+    third = world.add("Third", "implement", "--depends-on", second)
+    for name in (first, second, third):
+        world.script(name, {"steps": [["write", "shared.txt", f"{name}\n"], ["commit", name]]})
+    world.tick_until_in("done", first, second, third)
+    by_task = {pr["task"]: pr for pr in world.prs()}
+    world.ok("pr", "merge", str(by_task[first]["id"]))
+    world.ok("pr", "merge", str(by_task[second]["id"]))
+    [row] = [pr for pr in world.prs() if pr["task"] == second]
+    assert row["state"] == "merged"
+    assert row["head"] != by_task[second]["head"]
+    # The third task gets another run: it starts from the updated branch.
+    world.script(third, {"steps": [["work"]]})
+    world.ok("pr", "request-changes", str(by_task[third]["id"]), "Add a file.")
+    world.tick_until(lambda: len(world.starts(third)) == 2, "the rework")
+    world.tick_until_in("done", third)
+    start = world.starts(third)[1]["head"]
+    parents = world.git("log", "-1", "--format=%P", start).split()
+    assert parents == [by_task[third]["head"], world.remote_sha("main")]
+    world.ok("pr", "approve", str(by_task[third]["id"]))
+    world.ok("pr", "merge", str(by_task[third]["id"]))
+    assert world.git("show", f"{world.remote_sha('main')}:shared.txt") == third
+    assert world.task(third)["attempts"] == 0
 
 
 def test_a_person_is_asked_once_what_becomes_of_work_on_top_of_closed_work(

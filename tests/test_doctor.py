@@ -325,6 +325,10 @@ def test_a_remote_that_answers_is_fine_and_one_that_is_gone_a_fault(
     bare = tmp_path / "remote.git"
     subprocess.run(("git", "init", "-q", "--bare", bare), check=True)
     subprocess.run(("git", "remote", "add", "origin", bare), cwd=healthy.root, check=True)
+    empty = one(healthy, "base_gone")
+    assert (empty.level, empty.hint) == ("fail", "git push -u origin main")
+    assert "is empty: nothing was pushed there" in empty.message
+    subprocess.run(("git", "push", "-q", "origin", "main"), cwd=healthy.root, check=True)
     assert one(healthy, "remote").message == "the remote 'origin' answers"
     bare.rename(tmp_path / "moved")
     finding = one(healthy, "remote")
@@ -340,7 +344,9 @@ def test_a_base_branch_that_does_not_exist_is_a_fault(healthy: Layout, tmp_path:
     subprocess.run(
         ("git", "remote", "add", "origin", tmp_path / "r.git"), cwd=healthy.root, check=True
     )
-    assert "does not exist in the remote 'origin'" in one(healthy, "remote").message
+    finding = one(healthy, "base_gone")
+    assert "'origin' is empty" in finding.message
+    assert str(finding.hint).startswith("set base_branch in .orchestrator/agents.yaml")
 
 
 # --- the project -------------------------------------------------------------------------------

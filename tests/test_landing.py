@@ -584,7 +584,7 @@ def test_without_a_remote_a_base_that_moved_gets_a_merge_commit(alone: World) ->
 def test_without_a_remote_a_checkout_with_changes_is_left_byte_for_byte(
     alone: World, change: str
 ) -> None:
-    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    pr = alone.deliver("T1", {"a.txt": "a\n", "README.md": "theirs\n"})
     name = "a.txt" if change == "untracked and in the way" else "README.md"
     (alone.repo / name).write_text("mine\n")
     if change == "staged":
@@ -592,11 +592,30 @@ def test_without_a_remote_a_checkout_with_changes_is_left_byte_for_byte(
     before = (tree(alone.repo), sh(alone.repo, "status", "--porcelain=v2", "--branch"))
     with pytest.raises(OrchestratorError) as refused:
         merge(alone, pr)
-    assert refused.value.hint
+    assert name in refused.value.message
+    assert refused.value.code == "checkout_not_clean"
     after = {p: s for p, s in tree(alone.repo).items() if "cache" not in p}
     assert after == {p: s for p, s in before[0].items() if "cache" not in p}
     assert sh(alone.repo, "status", "--porcelain=v2", "--branch") == before[1]
     assert alone.state(pr)[0] == "open"
+
+
+def test_without_a_remote_changes_of_other_files_are_kept_and_do_not_hold_a_merge(
+    alone: World,
+) -> None:
+    (alone.repo / "other.txt").write_text("first\n")
+    sh(alone.repo, "add", "other.txt")
+    sh(alone.repo, "commit", "--quiet", "--message", "Two files")
+    pr = alone.deliver("T1", {"a.txt": "a\n"})
+    (alone.repo / "README.md").write_text("staged\n")
+    sh(alone.repo, "add", "README.md")
+    (alone.repo / "README.md").write_text("staged, and changed again\n")
+    (alone.repo / "other.txt").write_text("unstaged\n")
+    before = sh(alone.repo, "diff"), sh(alone.repo, "diff", "--cached")
+    merge(alone, pr)
+    assert alone.main() == pr.head
+    assert (alone.repo / "a.txt").read_text() == "a\n"
+    assert (sh(alone.repo, "diff"), sh(alone.repo, "diff", "--cached")) == before
 
 
 def test_without_a_remote_untracked_files_that_are_not_in_the_way_stay(alone: World) -> None:

@@ -35,7 +35,7 @@ from orchestrator.model import (
     iso,
     parse_time,
 )
-from orchestrator.plan import planner, rules, settlements
+from orchestrator.plan import planner, repeats, rules, settlements
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due
 from orchestrator.plan.rules import Verdict, seconds_left
@@ -718,6 +718,37 @@ def test_every_verdict_has_its_action(
     action = settled(outcome, attempts, interruptions)
     expected = Action(word, "busy", "T1", "R1", "stalled: it said nothing", delay, charged)
     assert action == expected
+
+
+@pytest.mark.parametrize(
+    ("verdict", "cost", "before", "word"),
+    [
+        ("moved", 0.5, {"moved": 1}, "requeue"),
+        ("moved", None, {"moved": 2}, "block"),
+        ("moved", 0.5, {"system_fault": 9, "interrupted": 9}, "requeue"),
+        ("system_fault", 0.5, {"system_fault": 8, "moved": 2}, "requeue"),
+        ("system_fault", 0.5, {"system_fault": 9}, "block"),
+        ("system_fault", 0.0, {"system_fault": 9}, "requeue"),
+        ("system_fault", None, {"system_fault": 9}, "requeue"),
+        ("interrupted", None, {"interrupted": 8}, "requeue"),
+        ("interrupted", None, {"interrupted": 9}, "block"),
+        ("usage_limit", 0.5, {"usage_limit": 99}, "requeue"),
+        ("stopped", 0.5, {"stopped": 99}, "requeue"),
+    ],
+)
+def test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end(
+    verdict: str, cost: float | None, before: dict[str, int], word: str
+) -> None:
+    task = claimed("T1", run="R1", uncharged=before)
+    outcome = Outcome(verdict, "branch_moved: somebody pushed", cost_usd=cost)
+    view = run(task="T1", alive=False, finished=True, outcome=outcome)
+    action = settlements.settle(view, [task], World(config={"retry": RETRY}).configured())
+    assert action is not None
+    assert (action.action, action.charged) == (word, False)
+    if word == "block":
+        said = repeats.question(task, outcome)
+        assert f": {before[verdict] + 1}." in said
+        assert "branch_moved: somebody pushed" in said
 
 
 def test_a_verdict_that_nobody_knows_is_a_failure_of_the_work() -> None:

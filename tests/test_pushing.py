@@ -173,17 +173,17 @@ def test_a_hook_that_lacks_something_is_no_refusal(remote: Path, repo: Path, sai
 # --- the base branch -----------------------------------------------------------------------------
 
 
-def test_a_base_branch_is_gone_only_where_there_are_branches(remote: Path, repo: Path) -> None:
+def test_a_base_branch_that_is_gone_is_a_fault_with_the_way_out(remote: Path, repo: Path) -> None:
     root = str(repo)
-    assert base_branch.gone(root, "origin", "main") is None, "nothing was ever pushed"
+    fault = base_branch.gone(root, "origin", "main")
+    assert "is empty" in fault.message
+    assert fault.hint == "git push -u origin main"
     sh(repo, "push", "--quiet", "origin", "HEAD:refs/heads/trunk")
     fault = base_branch.gone(root, "origin", "main")
-    assert fault is not None
     assert fault.code == "base_gone"
     assert "trunk" not in str(fault.hint), "HEAD points nowhere"
     sh(remote, "symbolic-ref", "HEAD", "refs/heads/trunk")
     fault = base_branch.gone(root, "origin", "main")
-    assert fault is not None
     assert "base_branch: trunk" in str(fault.hint)
 
 

@@ -12,7 +12,7 @@ from test_landing import NOW, World
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.model import Agent, Entry, Feedback, Given, PullRequest, Role, Task
+from orchestrator.model import Agent, Entry, Feedback, Given, PullRequest, Retry, Role, Task
 from orchestrator.pulls import rework, states
 from orchestrator.pulls.local import Local
 
@@ -107,6 +107,23 @@ def test_no_change_after_requested_changes_asks_a_person(
     made = rework.step(PR._replace(verdict=verdict), TASK, (DONE, last), (), World.default_config())
     assert (made and (made.state, made.event)) == expected
     assert made is None or "It is right." in str(made.fields["question"])
+
+
+@pytest.mark.parametrize(
+    ("reviews", "verdict", "asks"), [(1, None, False), (2, None, True), (2, "approved", False)]
+)
+def test_a_branch_that_moves_after_each_review_asks_a_person(
+    reviews: int, verdict: str | None, asks: bool
+) -> None:
+    config = World.default_config()._replace(retry=Retry(max_attempts=2))
+    task = TASK._replace(uncharged={"review": reviews})
+    pr = PR._replace(verdict=verdict)
+    assert rework.step(pr, task, (DONE,), (), config, in_review=True) is None
+    made = rework.step(pr, task, (DONE,), (), config)
+    assert (made is not None) == asks
+    if made is not None:
+        assert made[:2] == ("blocked", "blocked")
+        assert "orchestrator pr approve 7" in str(made.fields["question"])
 
 
 def test_a_closed_pull_request_cancels_once() -> None:
@@ -248,3 +265,23 @@ def test_a_persons_objection_stands_until_it_is_settled(world: World) -> None:
     follow(world)
     assert world.state(pr) == ("open", "approved")
     assert world.land()[0].startswith("merged")
+
+
+def test_a_branch_that_moves_after_each_review_is_not_reviewed_without_end(world: World) -> None:
+    world.config = world.config._replace(retry=Retry(max_attempts=2))
+    pr = world.deliver("T1", {"a.txt": "0\n"})
+    heads = [pr.head]
+    for number in (1, 2):
+        heads.append(world.branch("T1", {"a.txt": f"{number}\n"}))
+        told = follow(world, reviewer=True)
+        reviews = [t for t in world.store.list("incoming").tasks if t.reviews == "T1"]
+        if number == 2:
+            break
+        assert told == []
+        assert [review.head for review in reviews] == [heads[-1]]
+        assert follow(world, reviewer=True) == [], "the head is in review"
+        world.judge("T1", "approved", heads[-1])
+        world.store.move(reviews[0], "done", entry("done", "R9"))
+    assert [row[:2] for row in told] == [("T1", "blocked")]
+    assert reviews == [], "one more review is paid for"
+    assert heads[-1][:12] in str(world.store.find("T1").question)

@@ -251,6 +251,15 @@ def test_a_split_task_is_a_met_dependency_when_all_its_parts_are(
     assert met(*listed, prs=prs) == expected
 
 
+def test_the_progress_of_a_split_task_tells_failed_parts_from_finished_ones() -> None:
+    listed = [done("A"), done("B", state="failed"), done("C", state="incoming")]
+    assert dependencies.progress(listed[:1]) == "split into 1 part, 1 finished"
+    assert dependencies.progress(listed) == "split into 3 parts, 1 finished, 1 failed"
+    listed.append(done("D", state="failed", reason="cancelled"))
+    said = dependencies.progress(listed)
+    assert said == "split into 4 parts, 1 finished, 1 failed, 1 cancelled"
+
+
 def test_a_part_that_needs_the_task_that_waits_for_it_is_a_cycle() -> None:
     parent = Task("P", "", "implement", "blocked", "", reason="split", parts=("A",))
     needs = [Task("A", "", "implement", "incoming", "", depends_on=("D",))]

@@ -559,6 +559,33 @@ REQUEUED: Event = (
             {"attempts": 0, "interruptions": 0, "not_before": None, "backoff": None}
             | {"work_branch": "agent/a-b"},
         ),
+        (
+            [
+                ("requeued", {"run": "1", "verdict": "moved", "charged": False}),
+                ("requeued", {"run": "2", "verdict": "moved", "charged": True}),
+                ("requeued", {"run": "3", "verdict": "system_fault", "cost_usd": 0.2}),
+                ("requeued", {"run": "4", "verdict": "system_fault", "cost_usd": 0}),
+                ("requeued", {"run": "5", "verdict": "usage_limit", "cost_usd": 1}),
+                ("requeued", {"run": "6", "verdict": "interrupted", "interrupted": True}),
+                ("requeued", {"run": "7", "verdict": "moved"}),
+                ("requeued", {"run": "8", "verdict": ["odd"]}),
+                ("review", {"run": "9", "verdict": "approved"}),
+                ("review", {"run": "10", "verdict": "changes_requested", "reviewer": "scheduler"}),
+                ("blocked", {"run": "11", "question": "?"}),
+            ],
+            {"uncharged": {"moved": 2, "system_fault": 1, "interrupted": 1, "review": 1}},
+        ),
+        *(
+            ([("requeued", {"run": "1", "verdict": "moved"}), end], {"uncharged": {}})
+            for end in (
+                ("done", {"run": "2"}),
+                ("answered", {"text": "A"}),
+                ("retried", {}),
+                ("reopened", {"feedback": "f"}),
+                ("moved", {"from": "blocked", "to": "incoming"}),
+                ("review", {"run": "p", "verdict": "approved", "kind": "person"}),
+            )
+        ),
         ([("cancelled", {"reason": "not needed"})], {"reason": "cancelled", "error": "not needed"}),
         ([CLAIMED, ("moved", {"from": "claimed", "to": "incoming"})], {"claimed_by": None}),
         (

@@ -43,6 +43,7 @@ def test_only_the_queue_its_history_and_the_configuration_are_left(world: World)
         f"shared/queue/failed/{tasks[1]}.md",
     ]
     assert f"stay in {world.home_folder}" in done.out
+    assert "the transcripts and records of 2 runs of impl-1" in done.out
     assert world.git("worktree", "list").count("\n") == 0
     # What an agent had not committed is where the output says, and its branches are still there.
     assert "branches: 2, rescued states: 1" in done.out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -21,11 +21,12 @@ from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import mark
 from orchestrator.pulls import overlap, states
+from orchestrator.pulls.movers import REMOVED, Move
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.quoting import one_line
 from orchestrator.text.words import count
-from orchestrator.tick import observe
+from orchestrator.tick import inbox, observe
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
 SUBJECT = "an agent's name, a task's id, or a file in the queue that is not accepted as a task"
@@ -54,7 +55,9 @@ def explain(arguments: Namespace) -> None:
     loaded, now = load.settings(layout, write_cache=False), context.now()
     prs = states.counted(layout, loaded.config)
     seen = observe.observe(layout, loaded, now, prs)
-    found = explanation(layout, arguments.subject, plan(seen.snapshot, loaded.config, now))
+    moves = inbox.next_moves(layout, loaded, seen, prs)
+    planned = plan(seen.snapshot, loaded.config, now)
+    found = explanation(layout, arguments.subject, planned, moves)
     if arguments.json:
         rules = [{**v._asdict(), "until": iso(v.until)} for v in found.rules]
         output.show_json({"subject": found.subject, "verdict": found.verdict, "rules": rules})
@@ -65,7 +68,7 @@ def explain(arguments: Namespace) -> None:
     for rule in found.rules:
         detail = one_line(rule.detail, 500)
         output.out(f"  {'ok' if rule.ok else 'NO'}  {rule.code:22} {detail}".rstrip())
-    for line in _around(layout, loaded, found.subject, prs):
+    for line in _around(layout, loaded, found.subject, prs, moves):
         output.out(one_line(line, 500))
     for problem in find_problems(layout, loaded, seen, now):
         if problem.code in ("not_initialised", "tick_stale"):
@@ -76,13 +79,21 @@ def explain(arguments: Namespace) -> None:
 
 
 def _around(
-    layout: Layout, loaded: Settings, subject: str, prs: list[PullRequest] | None
+    layout: Layout,
+    loaded: Settings,
+    subject: str,
+    prs: list[PullRequest] | None,
+    moves: Mapping[str, Move],
 ) -> Iterator[str]:
-    """Yield what a task depends on, one line per level, and which works overlap with its work."""
+    """Yield who moves a task's pull request, what the task depends on, one line per level, and
+    which works overlap with its work."""
     find = partial(stores.found, stores.of_project(layout))
     task = find(subject)
     if task is None:
         return
+    move = moves.get(task.pr or "")
+    if move and task.state != "done":  # of finished work, this is the verdict
+        yield f"pull request {task.pr}: {move.text}"
     found = dependencies.closure([task], find, prs)
     levels = dependencies.levels(task, found)
     delivered = loaded.config.dependencies == "delivered"
@@ -103,22 +114,25 @@ def _state(task: Task | None, verdict: str) -> str:
     return f"met: done, pull request {task.pr}" if task.pr else "met: done"
 
 
-def explanation(layout: Layout, subject: str, planned: Plan) -> Explanation:
+def explanation(
+    layout: Layout, subject: str, planned: Plan, moves: Mapping[str, Move]
+) -> Explanation:
     """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound.
 
-    A file is named by its path, its name, or its name without `.md`.
+    A file is named by its path, its name, or its name without `.md`. `moves` says who moves each
+    open pull request next.
     """
     if subject in planned.agents:
         return _of_agent(subject, planned)
     store = stores.of_project(layout)
     with contextlib.suppress(NotFound):
-        return _of_task(store.find(subject), planned, store)
+        return _of_task(store.find(subject), planned, store, moves)
     listings = {state: store.list(state) for state in STATES}
     for each in (item for listing in listings.values() for part in listing for item in part):
         name = os.path.basename(each.where)
         if subject in (each.where, name, name[:-3]) or os.path.abspath(subject) == each.where:
             if isinstance(each, Task):
-                return _of_task(each, planned, store)
+                return _of_task(each, planned, store, moves)
             step = f"fix or move that file: {each.where}"
             rule = Verdict("task_malformed", False, each.reason, hint=step)
             return Explanation(name, f"is not a task: {each.reason}", (rule,))
@@ -136,10 +150,12 @@ def _of_agent(name: str, planned: Plan) -> Explanation:
     return Explanation(name, f"{f'takes {task}' if task else 'starts'} at the next tick", rules)
 
 
-def _of_task(task: Task, planned: Plan, store: Store) -> Explanation:
+def _of_task(task: Task, planned: Plan, store: Store, moves: Mapping[str, Move]) -> Explanation:
     rules = planned.tasks.get(task.id)
     if task.state != "incoming" or rules is None:
-        verdict, step = _of_split(store, task) if parts.waits(task) else _elsewhere(task)
+        of_split = parts.waits(task)
+        move = moves.get(task.pr or "")
+        verdict, step = _of_split(store, task) if of_split else elsewhere(store, task, move)
         rule = Verdict("waiting", False, f"the task is in {task.state}", hint=step)
         return Explanation(task.id, verdict, (rule,))
     if refused := refusal(rules):
@@ -160,9 +176,13 @@ def _of_split(store: Store, task: Task) -> tuple[str, str]:
     return verdict, f"orchestrator explain {left.id}" if left else "the next tick finishes it"
 
 
-def _elsewhere(task: Task) -> tuple[str, str | None]:
-    """Return the verdict on a task that the plan does not know as waiting, and the next step."""
+def elsewhere(store: Store, task: Task, move: Move | None) -> tuple[str, str | None]:
+    """Return the verdict on a task that the plan does not know as waiting, and the next step.
+
+    `move` says who moves its pull request next; None if it has no open pull request.
+    """
     why = (task.error or task.reason or "").strip().partition("\n")[0]
+    removed = f" ({REMOVED})" if inbox.is_dismissed(store, task) else ""
     match task.state:
         case "incoming":
             return "waits: the task was added while this command ran", None
@@ -172,12 +192,15 @@ def _elsewhere(task: Task) -> tuple[str, str | None]:
         case "blocked":
             asked = one_line(task.question or why or "no question is recorded", 500)
             step = f"answer it: orchestrator inbox answer {task.id} '...'"
-            return f"waits for a person: {asked}", step
+            return f"waits for a person{removed}: {asked}", step
         case "failed" if task.reason == "cancelled":
             return "was cancelled", f"to do it anyway: orchestrator task retry {task.id}"
         case "failed":
             step = f"see orchestrator logs {task.id}; then: orchestrator task retry {task.id}"
-            return f"failed: {why or 'no reason is recorded'}", step
+            return f"failed{removed}: {why or 'no reason is recorded'}", step
+        case _ if task.pr and move:
+            step = move.step or f"orchestrator pr show {task.pr}"
+            return f"is done; pull request {task.pr}: {move.text}", step
         case _ if task.pr:
             return f"is done, in pull request {task.pr}", f"orchestrator pr show {task.pr}"
     return "is done, without a pull request", None

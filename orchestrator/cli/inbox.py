@@ -10,8 +10,10 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.pulls import states
 from orchestrator.tasks import stores
-from orchestrator.tick.inbox import Item, items, next_step
+from orchestrator.tick.inbox import Item, items, next_moves, next_step, way_on
 
+#: The fields of an item in the JSON.
+_SHOWN = ("id", "kind", "task", "run", "text", "since")
 ID = argument("id", metavar="ID", help="the id of an item, as `orchestrator inbox` shows it")
 
 
@@ -32,7 +34,7 @@ def inbox(arguments: Namespace) -> None:
         lines.append(f"{item.id}  {item.kind}{about}  {item.since or ''}".rstrip())
         lines += [f"  {line}" for line in item.text.splitlines()]
         lines.append(f"  -> {next_step(layout, item)}")
-    rows = [item._asdict() for item in found]
+    rows = [{name: getattr(item, name) for name in _SHOWN} for item in found]
     output.answer(arguments, rows, *(lines or ["nothing waits for you"]))
 
 
@@ -88,35 +90,37 @@ def approve(arguments: Namespace) -> None:
       orchestrator inbox approve pr:3
     """
     layout = context.changing(arguments)
-    try:
-        item = _item(layout, arguments.id)
-    except NotFound:
-        _refuse_unapproved(layout, arguments.id)
-        raise
-    if item.kind != "approval":
-        message = f"{item.id} is not a pull request that waits for approval"
-        hint = f"try: {next_step(layout, item)}"
-        raise OrchestratorError(message, hint, code="wrong_state")
+    number = _waiting_pull_request(layout, arguments.id)
     from orchestrator.cli import pr, pr_review
 
-    number = item.id.removeprefix("pr:")
     pr_review.give(layout, number, "approved")
     merged = pr.merge_pull_request(layout, number)
-    _report(arguments, item.id, "is merged" if merged else "is merged as soon as the forge can")
+    said = "is merged" if merged else "is merged as soon as the forge can"
+    _report(arguments, f"pr:{number}", said)
 
 
-def _refuse_unapproved(layout: Layout, name: str) -> None:
-    """Raise OrchestratorError if `name` is a pull request that no review has approved."""
+def _waiting_pull_request(layout: Layout, name: str) -> str:
+    """Return the number of a pull request that waits for a person, also if its item was dismissed.
+
+    Raises OrchestratorError, which says what it waits for instead.
+    """
     number = name.removeprefix("pr:").removeprefix("#")
-    known = states.known(layout, context.settings(layout).config) or []
+    loaded, seen = context.look(layout)
+    known = states.known(layout, loaded.config) or []
+    moves = next_moves(layout, loaded, seen, known)
+    if number in moves and moves[number].fact:
+        return number
     for pr in (pr for pr in known if pr.id == number):
-        said, hint = pr.state, f"see: orchestrator pr show {pr.id}"
-        if pr.state == "open":
-            approved = pr.verdict == "approved"
-            said += ", and it lands by itself" if approved else ", and no review approved it"
+        said, hint = f"it is {pr.state}", f"see: orchestrator pr show {pr.id}"
+        if pr.id in moves:
+            said = moves[pr.id].text
             hint += f"; to merge it anyway: orchestrator pr merge {pr.id}"
-        message = f"pull request {pr.id} does not wait for your approval: it is {said}"
+        message = f"pull request {pr.id} does not wait for your approval: {said}"
         raise OrchestratorError(message, hint, code="wrong_state")
+    item = _item(layout, name)
+    message = f"{item.id} is not a pull request that waits for approval"
+    hint = f"try: {next_step(layout, item)}"
+    raise OrchestratorError(message, hint, code="wrong_state")
 
 
 @command("inbox reject", ID, argument("text", metavar="TEXT", help=body_text.HELP))
@@ -145,24 +149,34 @@ def _pull_request_of(layout: Layout, name: str) -> str:
 
 @command("inbox dismiss", ID)
 def dismiss(arguments: Namespace) -> None:
-    """Remove an item from the inbox: a task keeps its state, a suspended agent is resumed."""
+    """Remove an item from the inbox: a task keeps its state, a suspended agent is resumed.
+
+    examples:
+      orchestrator inbox dismiss pr:3
+    """
     layout = context.changing(arguments)
     item = _item(layout, arguments.id)
     if item.agent:
         from orchestrator.tick import stop
 
-        stop.wake(layout, [item.agent])
+        said = "the agent is resumed" if stop.wake(layout, [item.agent]) else "it goes on"
     elif item.task is None:
         close = f"close it: orchestrator pr close {item.id.removeprefix('pr:')}"
         hint = close if item.kind == "approval" else next_step(layout, item)
         raise OrchestratorError(f"{item.id} cannot be dismissed: it belongs to no task", hint)
     else:
         store = stores.of_project(layout)
-        number = item.id.removeprefix("pr:") if item.kind == "approval" else None
+        fields = {}
+        if item.kind == "approval":
+            fields = {"pr": item.id.removeprefix("pr:"), "fact": item.fact}
         with store.change():
-            store.note(store.find(item.task), context.entry("dismissed", pr=number))
+            task = store.note(store.find(item.task), context.entry("dismissed", **fields))
+        stays = f"{task.id} stays in {task.state}"
+        if item.kind == "approval":
+            stays = f"pull request {fields['pr']} stays open"
+        said = f"{stays} until you decide: {way_on(layout, item)}"
     context.record_event(layout, "dismissed", item=item.id)
-    _report(arguments, item.id, "is removed from the inbox")
+    _report(arguments, item.id, f"is removed from the inbox; {said}")
 
 
 def _report(arguments: Namespace, name: str, said: str) -> None:

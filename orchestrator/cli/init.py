@@ -32,7 +32,7 @@ COMMANDS = (
     argument("--schedule", choices=(*KINDS, "none"), help=SCHEDULE),
     argument("--commands", action=argparse.BooleanOptionalAction, help=COMMANDS),
     flag("--start", "let agents start runs; without it, a new project is paused"),
-    flag("--uninstall", "remove all files that init added; the queue is kept"),
+    flag("--uninstall", "remove all files that init and runs added; the queue is kept"),
 )
 def init(arguments: Namespace) -> None:
     """Set this project up, or complete its set-up; your edits are never overwritten.
@@ -127,6 +127,7 @@ def _report(arguments: Namespace, layout: Layout, change: Change, done: str) -> 
         "project": layout.root,
         "written": change.written,
         "warnings": change.warnings,
+        "to_commit": [] if done != "Set up" else init_project.to_commit(layout),
         "schedule": entry and {"kind": entry.kind, "launcher": entry.launcher, "undo": undo},
     }
     written = change.written or ["nothing to change"]
@@ -149,11 +150,25 @@ def _what_stays(layout: Layout, data: str) -> None:
         output.out(f"  if no project on this machine uses it: rm -r {shlex.quote(data)}")
 
 
+def _short(layout: Layout, names: list[str]) -> list[str]:
+    """Return the names, with the folder of the skills in place of all its files."""
+    folder = os.path.join(".claude", "commands")
+    inside = [name for name in names if os.path.dirname(name) == folder]
+    there = os.path.join(layout.root, folder)
+    if len(inside) < 2 or len(inside) != len(os.listdir(there)):
+        return names
+    return [folder, *(name for name in names if name not in inside)]
+
+
 def _next_step(layout: Layout, entry: Entry | None) -> None:
     output.out("\nNext:")
     program = context.program()
     if program != "orchestrator":
         output.out(f"  (`orchestrator` is not on your PATH; its path is {program})")
+    if names := init_project.to_commit(layout):
+        output.out("  commit these files, so that every clone and every agent has them:")
+        output.out(f"    git add -- {shlex.join(_short(layout, names))}")
+        output.out("    git commit -m 'Set up orchestrator'")
     if context.settings(layout).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     output.out("  orchestrator task add --title '...' --role implement")

@@ -13,10 +13,12 @@ from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, Given, PullRequest, RunView, Snapshot, Task, iso
 from orchestrator.plan import dependencies
-from orchestrator.plan.planner import plan, refusal
+from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
+from orchestrator.plan.stuck import stuck
 from orchestrator.project import agent_memory
 from orchestrator.pulls import states
+from orchestrator.pulls.movers import Move
 from orchestrator.pulls.overlap import Radar
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
@@ -69,8 +71,12 @@ def task_with_history(store: Store, task: Task, file: TaskFile, config: Config) 
 
 def agent_rows(config: Config, snapshot: Snapshot, now: float) -> list[Row]:
     """Return every configured agent, with the reason why the plan does not start it."""
-    verdicts = plan(snapshot, config, now).agents
-    return [_agent_row(agent, snapshot, verdicts[agent.name], now) for agent in config.agents]
+    return _agent_rows(config, snapshot, plan(snapshot, config, now), now)
+
+
+def _agent_rows(config: Config, snapshot: Snapshot, planned: Plan, now: float) -> list[Row]:
+    rows = planned.agents
+    return [_agent_row(agent, snapshot, rows[agent.name], now) for agent in config.agents]
 
 
 def _agent_row(agent: Agent, snapshot: Snapshot, verdicts: tuple[Verdict, ...], now: float) -> Row:
@@ -115,8 +121,13 @@ def pull_request_row(pr: PullRequest) -> Row:
     return {name: getattr(pr, name) for name in names}
 
 
-def pull_request(pr: PullRequest, body: str, reviews: Sequence[Given]) -> Row:
-    """Return a pull request as `pr show --json` shows it; `reviews` are the oldest first."""
+def pull_request(
+    pr: PullRequest, body: str, reviews: Sequence[Given], move: Move | None = None
+) -> Row:
+    """Return a pull request as `pr show --json` shows it; `reviews` are the oldest first.
+
+    `move` says who moves it next; None if it is not open.
+    """
     shown = ("by", "kind", "verdict", "commit", "text", "at")
     return {
         **pull_request_row(pr),
@@ -124,6 +135,7 @@ def pull_request(pr: PullRequest, body: str, reviews: Sequence[Given]) -> Row:
         "reviews": [{name: getattr(given, name) for name in shown} for given in reviews],
         "checks": [{"name": c.name, "state": c.state, "url": c.url} for c in pr.checks],
         "mergeable": pr.mergeable,
+        "next": move and {"by": move.by, "text": move.text, "step": move.step},
     }
 
 
@@ -134,6 +146,7 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
     """
     seen = observe.observe(layout, loaded, now, prs)
     store, snapshot = stores.of_project(layout), seen.snapshot
+    planned = plan(snapshot, loaded.config, now)
     incoming, claimed, blocked = seen.incoming, seen.claimed, store.list("blocked")
     parsed = {"incoming": incoming, "claimed": claimed, "blocked": blocked}
     running = [_running_row(layout, seen, run, now) for run in snapshot.runs]
@@ -146,7 +159,7 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
         "open_prs": snapshot.open_prs,
         "open_prs_age_seconds": None if asked is None else int(max(now - asked, 0)),
         "waiting_for_you": len(items(layout, loaded, seen, prs)),
-        "agents": agent_rows(loaded.config, snapshot, now),
+        "agents": _agent_rows(loaded.config, snapshot, planned, now),
         "running": running,
         "retrying": [
             {
@@ -175,6 +188,10 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
             "stale": problems.is_overdue(layout, now),
         },
         "problems": [problem._asdict() for problem in found],
+        "cannot_start": [
+            {"task": task, "reason": held.code, "message": held.detail, "hint": held.hint}
+            for task, held in stuck(planned).items()
+        ],
         "overlaps": [
             {
                 "a": each.one.task,

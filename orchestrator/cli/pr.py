@@ -16,13 +16,15 @@ from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import argument, command, group
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, call, repository, worktree_commands
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest
 from orchestrator.pulls import forges, landing, rework, states, verdicts
 from orchestrator.system import locks
+from orchestrator.tasks import stores
+from orchestrator.tick import inbox
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
 LANDING_WAIT = 900.0
@@ -54,8 +56,11 @@ def _word(layout: Layout, pr: PullRequest) -> str | None:
 def show(arguments: Namespace) -> None:
     """Show one pull request with its text, its reviews and its checks."""
     layout = context.layout(arguments)
-    config = context.settings(layout).config
-    pr = _named(context.pull_requests(layout, config), arguments.pr)
+    loaded, seen = context.look(layout)
+    config = loaded.config
+    prs = context.pull_requests(layout, config)
+    pr = _named(layout, config, prs, arguments.pr)
+    move = inbox.next_moves(layout, loaded, seen, prs).get(pr.id)
     body = forges.of_project(layout, config).book.body(pr.id)
     reviews = sorted(states.reviews(layout, pr), key=lambda given: given.at or "")
     stat = ""
@@ -68,12 +73,14 @@ def show(arguments: Namespace) -> None:
   {pr.url}
   see the changes: orchestrator pr diff {pr.id}
 """
+    said += f"  next: {move.text}\n" if move else ""
+    said += f"    {move.step}\n" if move and move.step else ""
     said += "".join(f"  check {c.name}: {c.state} {c.url or ''}".rstrip() + "\n" for c in pr.checks)
     said += "  it conflicts with its base\n" if pr.mergeable is False else ""
     said += f"{stat}\n" if stat else ""
     said += f"\n{body.strip()}\n" if body.strip() else ""
     said += "".join(map(_shown, reviews))
-    output.answer(arguments, json_rows.pull_request(pr, body, reviews), said.rstrip())
+    output.answer(arguments, json_rows.pull_request(pr, body, reviews, move), said.rstrip())
 
 
 def _shown(given: Given) -> str:
@@ -87,7 +94,7 @@ def diff(arguments: Namespace) -> None:
     """Show the changes of a pull request; on a terminal in git's pager."""
     layout = context.layout(arguments)
     config = context.settings(layout).config
-    pr = _named(context.pull_requests(layout, config), arguments.pr)
+    pr = _named(layout, config, context.pull_requests(layout, config), arguments.pr)
     paged = output.on_terminal() and not arguments.json
     words = ["git", "diff", "--no-ext-diff", _changes(layout, config, pr)]
     # The pager needs the locale of the person. The bytes of a diff stay as they are.
@@ -144,13 +151,14 @@ def checkout(arguments: Namespace) -> None:
     output.answer(arguments, {"id": pr.id, "commit": pr.head, "path": root}, said)
 
 
-def _named(prs: list[PullRequest], name: str) -> PullRequest:
-    """Return the pull request with a number, also written as `#3` or `pr:3`. Raises NotFound."""
+def _named(layout: Layout, config: Config, prs: list[PullRequest], name: str) -> PullRequest:
+    """Return the pull request with a number, also written as `#3` or `pr:3`.
+
+    Raises NotFound, and OrchestratorError if its record is damaged.
+    """
     number = name.removeprefix("pr:").removeprefix("#")
-    for pr in prs:
-        if pr.id == number:
-            return pr
-    raise NotFound("pull request", name, [pr.id for pr in prs])
+    found = next((pr for pr in prs if pr.id == number), None)
+    return found or forges.of_project(layout, config).book.find(number)
 
 
 def find(layout: Layout, config: Config, name: str) -> PullRequest:
@@ -200,5 +208,9 @@ def close(arguments: Namespace) -> None:
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
     where.close(pr.id)
     rework.end(layout, config, pr.id, context.now())
+    task = stores.found(stores.of_project(layout), pr.task or "")
     said = f"closed {pr.id}; its branch {pr.branch} is kept"
+    if task and (task.state, task.reason) == ("failed", "cancelled"):
+        again = f"to work on it again: orchestrator task retry {task.id}"
+        said += f"; its task {task.id} is cancelled; {again}"
     output.answer(arguments, {"id": pr.id, "state": "closed"}, said)

@@ -15,6 +15,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Given, Problem, PullRequest, Task, iso
 from orchestrator.pulls import forges, review, rework
 from orchestrator.tasks import stores
+from orchestrator.tick import inbox
 
 TEXT = argument("text", metavar="TEXT", help=body_text.HELP)
 
@@ -24,11 +25,13 @@ def approve(arguments: Namespace) -> None:
     """Approve the head of a pull request; this settles every requested change before it."""
     layout = context.changing(arguments)
     pr, task = give(layout, arguments.pr, "approved")
+    loaded, seen = context.look(layout)
+    move = inbox.next_moves(layout, loaded, seen).get(pr.id)
     then = f"to merge it: orchestrator pr merge {pr.id}"
     if task.state == "claimed":
         then = f"its task is claimed: a newer commit needs a new approval (see {task.id})"
-    elif context.good_settings(layout).config.review.auto_merge:
-        then = "with review.auto_merge and a remote, one of the next ticks merges it"
+    elif move and move.by in ("landing", "forge"):
+        then = move.text.removeprefix("approved; ")
     _answer(arguments, pr, task, f"approved {pr.id} at {pr.head[:12]}; {then}")
 
 

@@ -13,6 +13,8 @@ from orchestrator.cli.parser import argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.plan.planner import plan
+from orchestrator.plan.stuck import stuck
 from orchestrator.project import mark
 from orchestrator.run import prompts
 from orchestrator.text.words import count, span
@@ -63,6 +65,9 @@ def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
     codes = {problem.code for problem in problems.find_problems(layout, loaded, seen, now)}
     told = sorted(code for code in codes - _TOLD_OTHERWISE if code.isidentifier())
     said = [f"problems: {', '.join(told)}"] if told else []
+    held = stuck(plan(seen.snapshot, loaded.config, now)).values()
+    if number := sum(verdict.code != "system_paused" for verdict in held):
+        said.append(f"{count(number, 'waiting task')} that no agent can start")
     ticked = problems.last_tick(layout)
     if ticked is None and problems.is_overdue(layout, now):
         said.append("the scheduler has never run, so no agent starts")

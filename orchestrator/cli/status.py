@@ -81,6 +81,7 @@ def painted(blocks: Iterable[Block]) -> Any:
 def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
     """Return what `status --json` shows as blocks for people."""
     yield _headline(found)
+    yield Block(tuple(_stuck_lines(found["cannot_start"])))
     if found["problems"]:
         yield Block(tuple(_problem_lines(found["problems"])), mood="bad")
     yield Block(tuple(_limit_lines(found)))
@@ -114,12 +115,28 @@ def _headline(found: Row) -> Block:
     said = f"{count(problems, 'problem')}. " if problems else ""
     if found["agents"] and all(row["reason"] == "system_paused" for row in found["agents"]):
         said = f"Paused; no agent starts until `orchestrator agent resume --all`. {said}"
+    elif found["cannot_start"]:
+        said += f"{count(len(found['cannot_start']), 'task')} cannot start. "
     mood = "bad" if said else "plain" if waiting else "good"
     if not waiting:
         return Block((f"{said or 'All is well. '}{work}",), mood=mood)
     wait = "waits" if waiting == 1 else "wait"
     yours = f"{count(waiting, 'thing')} {wait} for you: orchestrator inbox"
     return Block((yours, f"{said}{work}"), mood=mood)
+
+
+def _stuck_lines(rows: list[Row]) -> Iterator[str]:
+    """Yield why waiting tasks cannot start, one line per reason, and what to do."""
+    reasons: dict[tuple[str, str | None], list[str]] = {}
+    for row in rows:
+        # A pause of everything is in the headline.
+        if row["reason"] != "system_paused":
+            reasons.setdefault((row["message"], row["hint"]), []).append(row["task"])
+    for (why, hint), tasks in list(reasons.items())[:MOST_ROWS]:
+        named = ", ".join(tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
+        yield f"cannot start: {named}: {why}"
+        if hint:
+            yield f"    {hint}"
 
 
 def _problem_lines(problems: list[Row]) -> Iterator[str]:

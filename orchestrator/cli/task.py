@@ -12,7 +12,7 @@ import shlex
 from argparse import Namespace
 from typing import Any
 
-from orchestrator.cli import context, json_rows, output
+from orchestrator.cli import context, explain, json_rows, output
 from orchestrator.cli.parser import argument, command, group
 from orchestrator.cli.task_add import task_role
 from orchestrator.config.load import Settings
@@ -21,8 +21,10 @@ from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Role, Task, iso, parse_time
 from orchestrator.plan import dependencies
+from orchestrator.plan.planner import plan
 from orchestrator.pulls import forges
 from orchestrator.tasks import history, parts, stores
+from orchestrator.tick import inbox
 
 #: An event's name for people, where it differs from the recorded word.
 _EVENTS = {
@@ -43,8 +45,9 @@ _JOINED = {
 }
 #: The longer texts of an event, shown at the end of its line.
 _TEXTS = ("question", "text", "feedback", "summary")
-#: Fields for programs, which say the same as others: when a delay ends, a conversation's cost.
-_HIDDEN = ("not_before", "session_cost_usd")
+#: Fields for programs: when a delay ends, a conversation's cost, what a removed item was about, the
+#: keys of facts that are told only once.
+_HIDDEN = ("not_before", "session_cost_usd", "fact", "facts")
 _NAMES = {"pr": "pull request", "session": "conversation"}
 
 group("task", __doc__)
@@ -110,7 +113,7 @@ def show_task(arguments: Namespace) -> None:
         output.out(f"  {dependencies.progress(found)}:")
         for part in found:
             output.out(f"    {part.id} ({part.state})  {part.title}")
-    for line in _where_the_work_is(layout, loaded, task):
+    for line in (*_where_the_work_is(layout, loaded, task), *_next(layout, task)):
         output.out(line)
     if file.body.strip():
         output.out("\n" + file.body.strip("\n"))
@@ -139,6 +142,17 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
         words = shlex.join(("git", "diff", f"{base}...{tip}"))
         lines.append(f"  {'or' if task.pr else 'see the diff'}: {words}")
     return lines
+
+
+def _next(layout: Layout, task: Task) -> list[str]:
+    """Return what a task that no agent has waits for, as `explain` says it."""
+    loaded, seen = context.look(layout)
+    moves = inbox.next_moves(layout, loaded, seen)
+    if task.state not in ("blocked", "failed") and task.pr not in moves:
+        return []
+    planned = plan(seen.snapshot, loaded.config, context.now())
+    found = explain.explanation(layout, task.id, planned, moves)
+    return [f"  next: {found.verdict}", *([f"    {found.next_step}"] if found.next_step else [])]
 
 
 def history_line(entry: Entry) -> str:

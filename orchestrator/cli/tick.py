@@ -110,8 +110,11 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
 
     loaded, seen = context.look(layout)
     planned = plan(seen.snapshot, loaded.config, context.now())
+    moves = inbox.next_moves(layout, loaded, seen)
     approvals = {
-        item.task: item.id for item in inbox.items(layout, loaded, seen) if item.kind == "approval"
+        item.task: item
+        for item in inbox.items(layout, loaded, seen)
+        if item.kind == "approval" and (item.step or "").startswith("orchestrator inbox approve")
     }
     for task_id in dict.fromkeys(tasks):
         if task_id is None:
@@ -119,13 +122,17 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"next: {count(waiting, 'waiting task')}"
                 yield "  orchestrator task list --state incoming"
             continue
-        for subject in _subjects(stores.of_project(layout), task_id, seen.snapshot):
+        store = stores.of_project(layout)
+        if (task := stores.found(store, task_id)) and task.state == "done" and task.pr in moves:
+            verb = "reviewed" if task.reviews else "delivered"
+            yield f"{task_id} {verb} pull request {task.pr}"
+        for subject in _subjects(store, task_id, seen.snapshot):
             if subject in approvals:
                 yield f"next: {subject} is done, and its pull request waits for your approval"
-                yield f"  orchestrator inbox approve {approvals[subject]}"
+                yield f"  orchestrator inbox approve {approvals[subject].id}"
                 continue
             try:
-                found = explain.explanation(layout, subject, planned)
+                found = explain.explanation(layout, subject, planned, moves)
             except NotFound:  # the task was removed meanwhile
                 continue
             yield f"next: {subject} {found.verdict}"

@@ -83,17 +83,20 @@ def _fetch(
     raise remotes.unreachable(remote, done.err)
 
 
-def gone(
-    root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT
-) -> SystemFault | None:
+def gone(root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT) -> SystemFault:
     """Return the fault that the remote does not have the base branch, which was looked for there.
 
-    None for a remote without any branch: nothing was ever pushed there. Raises SystemFault when the
-    remote cannot be reached.
+    Raises SystemFault when the remote cannot be reached.
     """
     now, has_branches = remotes.default_branch(root, remote, timeout)
     if not has_branches:
-        return None
+        hint = f"git push -u {remote} {branch}"
+        if tip(root, branch) is None:
+            hint = (
+                f"set base_branch in .orchestrator/agents.yaml to a branch that exists; then {hint}"
+            )
+        message = f"the remote {remote!r} is empty: nothing was pushed there, not even {branch!r}"
+        return SystemFault(message, hint, code="base_gone")
     hint = f"set base_branch in .orchestrator/agents.yaml; or: git push {remote} {branch}"
     if now is not None:
         hint = (

@@ -55,10 +55,14 @@ def conflicting(root: str, one: str, other: str) -> list[str]:
     return names if done.code == 1 and _TREE.fullmatch(tree) else []
 
 
-def stacked(root: str, commits: Iterable[str]) -> str | list[str]:
+def stacked(
+    root: str, commits: Iterable[str], base: str | None = None, landed: Iterable[str] = ()
+) -> str | list[str]:
     """Return the first commit with the others merged in, or the files in which that conflicts.
 
-    The same commits give the same result: the merge commits have the time of what they bring in.
+    If one of them is the tip of the base branch, `base` names it, and `landed` are the last heads
+    of what was merged into it, maybe as other commits (`restacked`). The same commits give the same
+    result: the merge commits have the time of what they bring in.
     """
     top, *others = commits
     for other in others:
@@ -67,18 +71,57 @@ def stacked(root: str, commits: Iterable[str]) -> str | list[str]:
         if repository.is_ancestor(root, top, other):
             top = other
             continue
-        tree = merged_tree(root, top, other)
+        side = (_stand_in(root, top, other, landed) if other == base else None) or other
+        tree = merged_tree(root, top, side)
         if tree is None:
-            return conflicting(root, top, other)
-        at = ask(root, "log", "-1", "--format=%cI", other)
-        when = {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at, **OUR_NAME}
+            return conflicting(root, top, side)
         said = f"Merge {other[:12]}, which this work depends on"
-        parents = ("-p", top, "-p", other)
-        done = run(root, "commit-tree", tree, *parents, "-m", said, extra=when)
-        if done.code != 0:
-            raise GitError(f"git commit-tree failed: {reason(done.err)}")
-        top = done.out.strip()
+        top = _commit(root, tree, (top, other), said, at=other)
     return top
+
+
+def _commit(root: str, tree: str, parents: Iterable[str], said: str, *, at: str) -> str:
+    """Make a commit that has the time of the commit `at`: made again, it is the same commit."""
+    time = ask(root, "log", "-1", "--format=%cI", at)
+    when = {"GIT_AUTHOR_DATE": time, "GIT_COMMITTER_DATE": time, **OUR_NAME}
+    words = [word for parent in parents for word in ("-p", parent)]
+    done = run(root, "commit-tree", tree, *words, "-m", said, extra=when)
+    if done.code != 0:
+        raise GitError(f"git commit-tree failed: {reason(done.err)}")
+    return done.out.strip()
+
+
+def restacked(
+    root: str, head: str, base: str, cut: str, landed: Iterable[str], said: str
+) -> str | None:
+    """Return the merge of `base` into `head`, whose dependencies landed as other commits.
+
+    `head` was cut from `cut`, which has commits of the dependencies; `landed` are their last heads.
+    After a squash or a rebase the base has their changes, but not their commits: a plain merge
+    would conflict with them, or bring back what a rework removed. Therefore the base is merged as
+    if it had the commits: a commit that no ref keeps has the tree of the base, and also the commits
+    in common as its parents. (`git merge-tree --merge-base` needs git 2.40.)
+
+    None if that conflicts, and if there is nothing to do: the base has the commits, the branch has
+    no commit of its own, or somebody has merged the base into it since it was cut.
+    """
+    fork = repository.merge_base(root, head, base)
+    if fork is None or not repository.is_ancestor(root, fork, cut) or head == cut:
+        return None
+    side = _stand_in(root, head, base, landed)
+    merged = merged_tree(root, head, side) if side else None
+    return merged and _commit(root, merged, (head, base), said, at=base)
+
+
+def _stand_in(root: str, head: str, base: str, landed: Iterable[str]) -> str | None:
+    """Return a commit with the tree of `base` that also has the commits of `head` and `landed`.
+
+    None if the base has all commits that these two have in common.
+    """
+    common = (repository.merge_base(root, head, each) for each in landed)
+    lost = [each for each in common if each and not repository.is_ancestor(root, each, base)]
+    tree = tree_of(root, base) if lost else None
+    return tree and _commit(root, tree, (base, *dict.fromkeys(lost)), "Stand-in", at=base)
 
 
 def tree_of(root: str, commit: str) -> str | None:

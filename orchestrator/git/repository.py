@@ -80,6 +80,12 @@ def settings(cwd: str, *names: str) -> dict[str, list[str]]:
     return found
 
 
+def described(cwd: str, commit: str) -> str | None:
+    """Return a commit's subject and its committer, as others wrote them; None if it is unknown."""
+    done = run(cwd, "log", "-1", "--format=%s, by %cn", commit, "--")
+    return done.out.strip() or None if done.code == 0 else None
+
+
 def is_ancestor(cwd: str, commit: str, of: str) -> bool:
     """Return whether `commit` is reachable from `of` (False if either commit is unknown)."""
     return run(cwd, "merge-base", "--is-ancestor", commit, of).code == 0
@@ -103,6 +109,16 @@ def count_commits(cwd: str, since: str, until: str, *without: str) -> int:
 def tracked(root: str, folder: str) -> list[str]:
     """Return the paths of the files below a folder of the checkout that are in the index."""
     return [name for name in ask(root, "ls-files", "-z", "--", folder).split("\0") if name]
+
+
+def uncommitted(root: str, paths: Collection[str]) -> list[str]:
+    """Return the files among these paths, and below them, that differ from the last commit.
+
+    A file that git ignores is not among them. Paths are relative to the top of the checkout.
+    """
+    words = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    said = ask(root, "--literal-pathspecs", *words, "--", *paths)
+    return sorted(entry[3:] for entry in said.split("\0") if entry)
 
 
 def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:

@@ -143,6 +143,11 @@ def detach(worktree: str, commit: str) -> None:
     ask(worktree, "checkout", "--quiet", "--force", "--detach", commit)
 
 
+def advance(worktree: str, commit: str) -> None:
+    """Move the checked-out branch, and its files, forward to a commit. Raises GitError."""
+    ask(worktree, "merge", "--quiet", "--ff-only", commit)
+
+
 def clean(worktree: str) -> None:
     """Remove untracked files; ignored ones (installed dependencies, caches) stay."""
     ask(worktree, "clean", "-ffdq")

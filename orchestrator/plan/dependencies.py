@@ -87,9 +87,12 @@ def _is_finished(task: Task, prs: Mapping[str, PullRequest]) -> bool:
 
 
 def progress(parts: Sequence[Task]) -> str:
-    """Return how far a split task is, for people: `split into 3 parts, 1 finished`."""
-    finished = sum(part.state in ("done", "failed") for part in parts)
-    return f"split into {len(parts)} part{'s' * (len(parts) != 1)}, {finished} finished"
+    """Return how far a split task is, for people: `split into 3 parts, 1 finished, 1 failed`."""
+    finished = sum(part.state == "done" for part in parts)
+    failed = [part.reason == "cancelled" for part in parts if part.state == "failed"]
+    said = [f"split into {len(parts)} part{'s' * (len(parts) != 1)}", f"{finished} finished"]
+    words = {"failed": failed.count(False), "cancelled": failed.count(True)}
+    return ", ".join([*said, *(f"{n} {word}" for word, n in words.items() if n)])
 
 
 class _Landed(NamedTuple):

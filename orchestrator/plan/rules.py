@@ -161,7 +161,8 @@ def _configured(agent: Agent, draft: Draft) -> Judged | None:
 
 @_rule("system_paused", "agent", "resume the project: orchestrator agent resume --all")
 def _system_paused(_: Agent, draft: Draft) -> Judged:
-    return Judged(not draft.config.paused, f"paused: {draft.config.paused}".lower())
+    paused = draft.config.paused
+    return Judged(not paused, f"the project is {'' if paused else 'not '}paused")
 
 
 @_rule("paused", "agent", "resume the agent: orchestrator agent resume {about}")
@@ -169,7 +170,7 @@ def _paused(agent: Agent, draft: Draft) -> Judged:
     view = draft.snapshot.agents.get(agent.name)
     if view and view.suspended:
         return Judged(False, f"{agent.name}: {view.suspended}")
-    return Judged(not agent.paused, f"{agent.name}: paused: {agent.paused}".lower())
+    return Judged(not agent.paused, f"{agent.name} is {'' if agent.paused else 'not '}paused")
 
 
 @_rule("running", "agent", "see what it does: orchestrator logs {about}")

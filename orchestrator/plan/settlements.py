@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from orchestrator.model import Action, Config, Outcome, RunView, Task
+from orchestrator.plan import repeats
 
 #: How often the supervisor of one run is restarted before the run counts as lost.
 MAX_RESTARTS = 3
@@ -63,10 +64,12 @@ def _verdict_action(run: RunView, outcome: Outcome, task: Task | None, config: C
             return action("finish")
         case "needs_human" | "split":
             return action("block")
-        case "usage_limit" | "system_fault" | "stopped" | "moved":
+        case "usage_limit" | "stopped":
             return action("requeue")
+        case "system_fault" | "moved":
+            return action("block" if repeats.is_reached(task, outcome, config) else "requeue")
         case "interrupted" if task.interruptions == 0:
-            return action("requeue")
+            return action("block" if repeats.is_reached(task, outcome, config) else "requeue")
         case _:
             attempt = task.attempts + 1
             if attempt >= config.retry.max_attempts:

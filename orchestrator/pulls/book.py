@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 
-from orchestrator.errors import NotFound
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.model import PullRequest
 from orchestrator.system import files, locks, records
 
@@ -19,6 +20,9 @@ STATES = ("open", "merged", "closed")
 #: What git accepts as a branch, and never as an option; and the name of a commit.
 _BRANCH = r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,300}"
 _COMMIT = r"[0-9A-Za-z]{1,64}"
+_RECORD = r"[0-9]{1,9}\.json"
+#: What is added to the name of a damaged record when its pull request is recorded again.
+ASIDE = ".damaged-"
 #: The key of a record that says that a person called the pull request merged.
 _SAID = "said_merged"
 
@@ -33,18 +37,47 @@ def from_record(record: Mapping[str, object]) -> PullRequest | None:
     return pr if good else None
 
 
+def damaged(folder: str) -> list[tuple[str, str]]:
+    """Return the path of each record in a folder that cannot be used, with the reason."""
+    found = []
+    for name in sorted(_listed(folder)):
+        path = os.path.join(folder, name)
+        if ASIDE in name:
+            found.append((path, "it could not be read when its pull request was recorded again"))
+        elif re.fullmatch(_RECORD, name) and (why := _damage(path, name[:-5])):
+            found.append((path, why))
+    return found
+
+
+def _damage(path: str, pr_id: str) -> str | None:
+    try:
+        record = files.json_object(files.read_regular(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if record is None:
+        return "it is not a JSON object"
+    if record.get("id") != pr_id:
+        return f'its "id" is not "{pr_id}"'
+    return None if from_record(record) else "a field is missing or has a wrong value"
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 class Book:
-    """The records in one folder. A damaged record hides no other."""
+    """The records in one folder. A damaged record hides no other, and is never overwritten."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
     def numbers(self) -> Iterator[int]:
-        try:
-            names = os.listdir(self.folder)
-        except FileNotFoundError:
-            return
-        yield from (int(n[:-5]) for n in names if re.fullmatch(r"[0-9]{1,9}\.json", n))
+        yield from (int(n[:-5]) for n in _listed(self.folder) if re.fullmatch(_RECORD, n))
 
     def list(self) -> list[PullRequest]:
         """Return every pull request, oldest first."""
@@ -60,8 +93,12 @@ class Book:
         return pr._replace(state="merged", said=True) if pr and record.get(_SAID) is True else pr
 
     def find(self, pr_id: str) -> PullRequest:
-        """Return one pull request. Raises NotFound."""
+        """Return one pull request. Raises NotFound, and OrchestratorError for a damaged record."""
         pr = self.get(pr_id)
+        known = re.fullmatch(r"[0-9]{1,9}", pr_id)
+        if pr is None and known and (why := _damage(self.path(pr_id), pr_id)):
+            message = f"the record of pull request {pr_id} is damaged: {self.path(pr_id)}: {why}"
+            raise OrchestratorError(message, "correct that file", code="record_damaged")
         if pr is None:
             raise NotFound("pull request", pr_id, [each.id for each in self.list()])
         return pr
@@ -72,12 +109,15 @@ class Book:
     def write(self, pr: PullRequest, body: str | None = None) -> None:
         """Write a record; its text stays unless `body` is given."""
         files.make_folder(self.folder)
-        before = files.read_json(self.path(pr.id)) or {}
+        path = self.path(pr.id)
+        if _damage(path, pr.id):
+            os.rename(path, f"{path}{ASIDE}{secrets.token_hex(4)}")
+        before = files.read_json(path) or {}
         row = records.plain(pr)
         assert isinstance(row, dict)
         kept = {"body": before.get("body") or "" if body is None else body}
         said = {_SAID: True} if before.get(_SAID) is True else {}
-        files.write_json(self.path(pr.id), {**row, **kept, **said})
+        files.write_json(path, {**row, **kept, **said})
 
     def record(self, pr_id: str, state: str) -> None:
         with self.locked():

@@ -47,15 +47,15 @@ def find(
     exist = _existing(layout, config, remote, [each.task for each in ready])
     memory = _Memory(layout, ask=ask)
     cuts = {}
-    for task, heads, on_base in ready:
+    for task, heads, landed in ready:
         if task.id in exist:
             continue
-        commits = list(heads)
-        if on_base:
+        commits, tip = list(heads), None
+        if landed:
             base = base_branch.base_branch(config, task)
             tip = base_branch.branch_commit(layout.root, remote, base)
             commits += [tip] if tip else []
-        cuts[task.id] = memory.cut(list(dict.fromkeys(commits)))
+        cuts[task.id] = memory.cut(list(dict.fromkeys(commits)), tip, landed)
     memory.keep()
     return cuts
 
@@ -66,8 +66,8 @@ class _Ready(NamedTuple):
     task: Task
     #: The heads of the open pull requests.
     heads: tuple[str, ...]
-    #: Whether the work also needs the base branch, with a dependency that was merged into it.
-    on_base: bool
+    #: The last heads of those that were merged: the work also needs the base branch.
+    landed: tuple[str, ...]
 
 
 def _ready(
@@ -79,7 +79,8 @@ def _ready(
         return None
     parts = [pr for each in below if each and (pr := by_id.get(each.pr or ""))]
     heads = tuple(pr.head for pr in parts if pr.state == "open")
-    return _Ready(task, heads, any(pr.state == "merged" for pr in parts)) if heads else None
+    landed = tuple(pr.head for pr in parts if pr.state == "merged")
+    return _Ready(task, heads, landed) if heads else None
 
 
 def _existing(layout: Layout, config: Config, remote: str | None, tasks: list[Task]) -> set[str]:
@@ -104,16 +105,16 @@ class _Memory:
         self._known = files.read_json(self._path) or {}
         self._used: dict[str, object] = {}
 
-    def cut(self, commits: list[str]) -> Cut:
+    def cut(self, commits: list[str], base: str | None, landed: tuple[str, ...]) -> Cut:
         if self._ask and (gone := contents.missing(self._root, commits)):
             return Cut(None, f"delivered commits are not in this repository: {', '.join(gone)}")
         if len(commits) == 1:
             return Cut(commits[0])
-        key = " ".join(commits)
+        key = " ".join((*commits, *landed))
         known = self._known.get(key)
         lost = isinstance(known, str) and repository.resolve(self._root, known) is None
         if self._ask and (not known or lost):
-            known = contents.stacked(self._root, commits)
+            known = contents.stacked(self._root, commits, base, landed)
         self._used[key] = known
         if isinstance(known, list):
             named = ", ".join(map(str, known[:20])) or "files that git does not name"

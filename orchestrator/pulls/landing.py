@@ -15,7 +15,7 @@ from orchestrator.git import base_branch, contents, remote_pair, remotes, reposi
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest, iso
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import cuts, forges, landing_queue, merging, review, states
+from orchestrator.pulls import cuts, forges, landing_queue, merging, restack, review, states
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
 from orchestrator.pulls.verdicts import SCHEDULER
@@ -125,6 +125,9 @@ class Lander:
             )
         for _ in range(TRIES):
             base, head = self._fresh(pr, only)
+            updated = restack.update(self._layout, self._config, pr, base, head, self._now)
+            if updated is not None:
+                pr, head, only = pr._replace(head=updated), updated, only and updated
             if repository.is_ancestor(self._layout.root, head, base):
                 return self._forge.merge(pr, head, "merge", partial(str, base))
             method = self._method()
@@ -161,9 +164,7 @@ class Lander:
         pair = remote_pair.find(root, self._config)
         there = remote_pair.fetch(self._layout, pair, [pr.base], [pr.branch])
         if pair.base and pr.base not in there:
-            fault = base_branch.gone(root, pair.base, pr.base)
-            if fault is not None:
-                raise fault
+            raise base_branch.gone(root, pair.base, pr.base)
         base = base_branch.branch_commit(root, pair.base, pr.base)
         head = base_branch.branch_commit(root, pair.push, pr.branch)
         if base is None or head is None:

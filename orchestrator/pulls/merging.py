@@ -103,21 +103,19 @@ class Workshop:
 
 
 def fast_forward(root: str, branch: str, old: str, new: str) -> None:
-    """Move the base branch of a repository without a remote, as requested (reference 9.5)."""
+    """Move the base branch of a repository without a remote, as requested (reference 9.5).
+
+    Git changes nothing in the checkout if a file that differs between the two commits has changes
+    there, staged or not, or is untracked. All other changes of the person stay as they are.
+    """
     holder = worktree_commands.holder_of(root, branch)
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)
         return
-    if worktree_commands.has_changes(holder):
-        raise OrchestratorError(
-            f"{branch} is checked out in {holder} with uncommitted changes",
-            "commit or stash them, then merge again",
-            code="checkout_not_clean",
-        )
     done = call.run(holder, "merge", "--quiet", "--ff-only", new)
     if done.code != 0:
         raise OrchestratorError(
-            f"git cannot merge into {holder}: {done.err.strip()[:300]}",
-            "move those files away, then merge again",
+            f"git cannot move {branch}, checked out in {holder}: {done.err.strip()[:300]}",
+            "commit, stash or move those files away, then merge again",
             code="checkout_not_clean",
         )

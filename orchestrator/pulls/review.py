@@ -5,6 +5,8 @@ Every step can be repeated after a crash: a review is requested once, and a verd
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
@@ -26,6 +28,7 @@ from orchestrator.text.words import count
 
 #: Characters of a feedback that are put into a question.
 QUOTED = 500
+_NO_SUMMARY = "(the author gave no summary)"
 
 
 def ask(
@@ -37,20 +40,65 @@ def ask(
     """
     if not run:
         return None
-    summary = outcome.summary or "(the author gave no summary)"
+    summary = outcome.summary or _NO_SUMMARY
     said = f"Pull request {outcome.pr} of task {task.id}. Its author says:"
-    name = f"REVIEW-{run.rpartition('-')[2]}"
+    name = _name(run)
     return _add(store, settings, task, name, str(outcome.pr), outcome.head, now, said, summary)
 
 
 def ask_again(
-    store: Store, settings: Settings, task: Task, pr: PullRequest, *, now: float
+    store: Store,
+    settings: Settings,
+    task: Task,
+    pr: PullRequest,
+    history: Sequence[Entry],
+    *,
+    now: float,
 ) -> str | None:
-    """Create the review task for a head that somebody else pushed; return as `ask`."""
+    """Create the review task that the head of an open pull request lacks; return as `ask`.
+
+    It lacks one if somebody else pushed the head, and if no agent reviewed when it was delivered.
+    """
+    if not is_missing(store, settings, task, pr, history):
+        return None
+    last = _deliveries(history)[-1].fields
+    if last.get("head") == pr.head:
+        outcome = Outcome("done", summary=str(last.get("summary") or ""), pr=pr.id, head=pr.head)
+        return ask(store, settings, task, outcome, now=now, run=str(last.get("run") or ""))
     said = f"Pull request {pr.id} of task {task.id}. Somebody pushed to its branch:"
     summary = f"The branch {pr.branch} is now at {pr.head}."
-    name = f"REVIEW-{pr.id}-{pr.head[:10]}"
-    return _add(store, settings, task, name, pr.id, pr.head, now, said, summary)
+    return _add(store, settings, task, _name_of_head(pr), pr.id, pr.head, now, said, summary)
+
+
+def is_missing(
+    store: Store, settings: Settings, task: Task, pr: PullRequest, history: Sequence[Entry]
+) -> bool:
+    """Whether the head of an open pull request has neither a verdict nor a review task yet."""
+    reviewer = _reviewer(settings)
+    if pr.verdict is not None or reviewer is None or not _is_reviewed(settings, task):
+        return False
+    delivered = _deliveries(history)
+    runs = [e.fields.get("run") for e in delivered if e.fields.get("head") == pr.head]
+    names = [_name_of_head(pr), *(_name(run) for run in runs if isinstance(run, str))]
+    return bool(delivered) and all(stores.found(store, name) is None for name in names)
+
+
+def _deliveries(history: Sequence[Entry]) -> list[Entry]:
+    """Return the events that finished the task with a known commit."""
+    return [e for e in history if e.event == "done" and isinstance(e.fields.get("head"), str)]
+
+
+def _name(run: str) -> str:
+    """Return the id of the review task of what a run delivered."""
+    return f"REVIEW-{run.rpartition('-')[2]}"
+
+
+def _name_of_head(pr: PullRequest) -> str:
+    return f"REVIEW-{pr.id}-{pr.head[:10]}"
+
+
+def _is_reviewed(settings: Settings, task: Task) -> bool:
+    return task.role in settings.config.review.after
 
 
 def _add(
@@ -65,13 +113,8 @@ def _add(
     summary: str,
 ) -> str | None:
     reviewer = _reviewer(settings)
-    if task.role not in settings.config.review.after or reviewer is None:
+    if not _is_reviewed(settings, task) or reviewer is None or stores.found(store, name):
         return None
-    try:
-        store.find(name)
-        return None
-    except NotFound:
-        pass
     # The author's words are quoted as data.
     quoted = "\n".join(f"> {line}" for line in summary.replace("<!--", "<! --").splitlines())
     file = task_file.new(
@@ -110,8 +153,9 @@ def give_verdict(
     """Record an agent's verdict on the task under review, and show it at the pull request."""
     said = outcome.feedback or outcome.summary or ""
     given = Given(reviewer, "agent", outcome.verdict, outcome.head, said, iso(now))
-    if reviewing.pr is not None:
-        where = forges.of_project(layout, config)
+    where = forges.of_project(layout, config)
+    # Without its record, the verdict still counts for the task.
+    if reviewing.pr is not None and where.book.get(reviewing.pr) is not None:
         where.post(where.show(reviewing.pr), given)
     if reviewing.reviews is None:
         return

@@ -15,7 +15,8 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
-from orchestrator.pulls import forges, review, states, verdicts
+from orchestrator.plan import repeats
+from orchestrator.pulls import forges, restack, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
 from orchestrator.tasks import stores
@@ -40,10 +41,13 @@ def step(
     history: Sequence[Entry],
     found: Iterable[Feedback],
     config: Config,
+    *,
+    in_review: bool = False,
 ) -> Step | None:
     """Return what follows from the state of a pull request and from feedback; None for nothing.
 
     `found` is everything that asks for changes now; what the history has already is left out.
+    `in_review`: a review of the head waits or is being done.
     """
     last = history[-1].event if history else ""
     if pr.state != "open":
@@ -53,7 +57,8 @@ def step(
     known = {key for entry in history for key in _keys(entry)}
     new = [each for each in found if each.key not in known]
     if not new:
-        return _unanswered(pr, history)
+        outrun = None if in_review else _outrun(pr, task, config)
+        return _unanswered(pr, history) or outrun
     text = "\n\n".join(each.text for each in new)[:KEPT]
     fields: dict[str, object] = {"pr": pr.id, "head": pr.head, "facts": [n.key for n in new]}
     limit = config.review.max_rounds
@@ -79,6 +84,15 @@ def _unanswered(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
         f"the work continue? The author says: {said}"
     )
     return Step("blocked", "blocked", {"pr": pr.id, "question": question, "reason": "max_rounds"})
+
+
+def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
+    """Ask a person if somebody pushes after each review: none of them is of the newest commit."""
+    reviews = task.uncharged.get("review", 0)
+    if pr.verdict is not None or reviews < repeats.limit("review", config):
+        return None
+    said = repeats.review_question(pr.id, reviews, pr.head)
+    return Step("blocked", "blocked", {"pr": pr.id, "question": said, "reason": "branch_moved"})
 
 
 def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:
@@ -127,6 +141,27 @@ def unheard(history: Iterable[Entry]) -> list[Feedback]:
     return found
 
 
+def requested(pr: PullRequest, history: Iterable[Entry]) -> list[Feedback]:
+    """Return the changes that people request: here during a run, and on the forge until settled."""
+    history = list(history)
+    standing = verdicts.objections([*verdicts.given(history), *pr.reviews])
+    return [
+        *unheard(history),
+        *(
+            Feedback(f"review:{given.by}:{given.at}", f"{given.by} requests changes: {given.text}")
+            for given in pr.reviews
+            if given in standing
+        ),
+    ]
+
+
+def is_answered(pr: PullRequest, history: Iterable[Entry]) -> bool:
+    """Whether the author was told of every requested change of a person."""
+    history = list(history)
+    known = {key for entry in history for key in _keys(entry)}
+    return all(each.key in known for each in requested(pr, history))
+
+
 def _keys(entry: Entry) -> list[object]:
     found = entry.fields.get("facts")
     return found if isinstance(found, list) else []
@@ -156,12 +191,13 @@ class Follower:
         self._memory = os.path.join(layout.cache, "feedback.json")
         self._known = files.read_json(self._memory) or {}
         self._before = dict(self._known)
+        self._prs: list[PullRequest] = []
         #: Of pull requests whose details the forge did not give.
         self.faults: list[OrchestratorError] = []
 
     def follow(self, prs: Iterable[PullRequest]) -> list[tuple[str, str, str]]:
         """Apply every step; return the task, its new state and the reason of each."""
-        prs = list(prs)
+        prs = self._prs = list(prs)
         told = [
             done
             for pr in prs
@@ -182,28 +218,33 @@ class Follower:
             return None
         found = []
         if task.state == "done" and is_open:
-            found = [*unheard(history), *self._feedback(pr)]
-        wanted = step(pr, task, history, found, self._settings.config)
+            found = [*requested(pr, history), *self._feedback(pr, task)]
+        in_review = self._is_in_review(pr, task)
+        wanted = step(pr, task, history, found, self._settings.config, in_review=in_review)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
             self._store.move(task, wanted.state, entry)
         elif task.state == "done" and is_open:
-            self._review_moved_head(pr, task, history)
+            review.ask_again(self._store, self._settings, task, pr, history, now=self._now)
         if not is_open and task.state != "claimed":
             self._mark_followed(pr)
         if wanted is None:
             return None
         return task.id, wanted.state, str(wanted.fields.get("reason") or wanted.event)
 
+    def _is_in_review(self, pr: PullRequest, task: Task) -> bool:
+        """Whether a review of the head waits or is being done; looked at only after a review."""
+        known = task.uncharged.get("review") and pr.verdict is None
+        waiting = (self._store.list(state).tasks for state in ("incoming", "claimed"))
+        about = (task.id, pr.head)
+        return bool(known) and any((t.reviews, t.head) == about for ts in waiting for t in ts)
+
     def _mark_followed(self, pr: PullRequest) -> None:
         with self._forge.book.locked():
             self._forge.book.write(pr._replace(followed=True))
 
-    def _feedback(self, pr: PullRequest) -> list[Feedback]:
-        found = [
-            Feedback(f"review:{given.by}:{given.at}", f"{given.by} requests changes: {given.text}")
-            for given in verdicts.objections(pr.reviews)
-        ]
+    def _feedback(self, pr: PullRequest, task: Task) -> list[Feedback]:
+        found: list[Feedback] = []
         if self._known.get(pr.id) != _mark(pr):
             try:
                 found += self._forge.feedback(pr)
@@ -211,24 +252,20 @@ class Follower:
             except OrchestratorError as error:  # asked again at the next tick
                 self.faults.append(error)
         if pr.verdict == verdicts.APPROVED:
-            found += self._conflict(pr)
+            found += self._conflict(pr, task)
         return found
 
-    def _conflict(self, pr: PullRequest) -> list[Feedback]:
+    def _conflict(self, pr: PullRequest, task: Task) -> list[Feedback]:
         remote = base_branch.remote_of(self._layout, self._settings.config)
         base = base_branch.branch_commit(self._layout.root, remote, pr.base)
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
+        mine, its = (pr.branch, pr.head), (pr.base, base)
+        if restack.updated(self._layout.root, self._store, task, self._prs, mine, its):
+            return []  # the landing brings it up to date
         said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
         key = f"conflict:{pr.head}:{base}"
         return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]
-
-    def _review_moved_head(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> None:
-        """Ask for a review of a head that nobody delivered: a person pushed to the branch."""
-        delivered = [e.fields.get("head") for e in history if e.event == "done"]
-        known = bool(delivered) and isinstance(delivered[-1], str)
-        if pr.verdict is None and known and delivered[-1] != pr.head:
-            review.ask_again(self._store, self._settings, task, pr, now=self._now)
 
     def _remember(self, prs: Iterable[PullRequest]) -> None:
         """Remember what was heard: the forge is asked for details only after a change."""

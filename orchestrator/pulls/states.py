@@ -13,7 +13,7 @@ from orchestrator.git import base_branch, remote_pair, remotes, repository
 from orchestrator.git.contents import Contents, missing
 from orchestrator.git.remote_pair import Pair
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, Problem, PullRequest
+from orchestrator.model import Config, Entry, Given, Problem, PullRequest
 from orchestrator.project import faults
 from orchestrator.pulls import forges, verdicts
 from orchestrator.system import files
@@ -93,12 +93,16 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
 
 def reviews(layout: Layout, pr: PullRequest) -> list[Given]:
     """Return every review of a pull request: the task's history, and people's on the forge."""
+    return [*verdicts.given(_history(layout, pr)), *pr.reviews]
+
+
+def _history(layout: Layout, pr: PullRequest) -> tuple[Entry, ...]:
+    """Return the history of a pull request's task; () if the task is gone or cannot be read."""
     try:
         store = stores.of_project(layout)
-        own = verdicts.given(store.read(store.find(pr.task or "")).history)
+        return tuple(store.read(store.find(pr.task or "")).history)
     except (NotFound, OrchestratorError):
-        own = []
-    return [*own, *pr.reviews]
+        return ()
 
 
 def _judged(
@@ -107,13 +111,16 @@ def _judged(
     """Return the pull requests, each open one with the verdict that its reviews come to."""
 
     def judged(pr: PullRequest) -> PullRequest:
+        history = _history(layout, pr)
+        heads = verdicts.same_work(history, pr.head)
+
         def counts(commit: str) -> bool:
-            if commit == pr.head:
+            if commit in heads:
                 return True
             base = base_branch.branch_commit(layout.root, remote, pr.base)
-            return base is not None and answers.is_update(commit, pr.head, base)
+            return base is not None and any(answers.is_update(commit, h, base) for h in heads)
 
-        found = verdicts.standing(reviews(layout, pr), counts)
+        found = verdicts.standing([*verdicts.given(history), *pr.reviews], counts)
         return pr._replace(verdict=found.verdict, reviewed=found.commit)
 
     return [judged(pr) if pr.state == "open" else pr for pr in prs]

@@ -40,6 +40,15 @@ def given(history: Iterable[Entry]) -> list[Given]:
     return found
 
 
+def same_work(history: Iterable[Entry], head: str) -> list[str]:
+    """Return a head, and the earlier heads of which it is only the product's own update."""
+    old = {e.fields.get("head"): e.fields.get("of") for e in history if e.event == "updated"}
+    found = [head]
+    while isinstance(before := old.get(found[-1]), str) and before not in found:
+        found.append(before)
+    return found
+
+
 def standing(reviews: Iterable[Given], counts: Callable[[str], bool]) -> Standing:
     """Return the verdict of all reviews together.
 

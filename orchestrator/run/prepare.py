@@ -13,9 +13,11 @@ from orchestrator.git import base_branch, repository, worktree, worktree_command
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome
 from orchestrator.project import faults, run_record
+from orchestrator.pulls import forges, restack
 from orchestrator.run import instructions, launch, start_point
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
+from orchestrator.tasks import stores
 
 
 def prepare(journal: Journal) -> Plan | None:
@@ -90,6 +92,20 @@ def _take_up(job: Job, branch: str, start: start_point.Start) -> None:
         job.journal.write(job.record._replace(replaced=kept))
     if former and worktree_commands.holder_of(root, former[0]) is None:
         repository.delete_ref(root, f"refs/heads/{former[0]}", former[1])
+    _catch_up(job, branch)
+
+
+def _catch_up(job: Job, branch: str) -> None:
+    """Bring the base in if what the work depends on landed as other commits (`pulls.restack`)."""
+    root, record = job.layout.root, job.record
+    tip = base_branch.tip(root, branch)
+    if job.task is None or not job.task.depends_on or tip is None or _is_done_already(job):
+        return
+    prs = forges.of_project(job.layout, job.config).book.list()
+    base, store = (record.base or "", record.base_commit or ""), stores.of_project(job.layout)
+    updated = restack.updated(root, store, job.task, prs, (branch, tip), base)
+    if updated is not None:
+        worktree_commands.advance(job.path, updated)
 
 
 def _run_hook(job: Job) -> None:

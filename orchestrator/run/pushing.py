@@ -10,6 +10,7 @@ from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, remotes, repository, work_branch, worktree
 from orchestrator.run.job import Job
 from orchestrator.tasks import history
+from orchestrator.text.quoting import one_line
 
 #: What a remote says when it refuses the account or protects the branch, whatever is pushed.
 _PROTECTED = r"(?i)GH006|protected branch|permission|denied|not allowed to (push|update)|forbidden"
@@ -77,12 +78,22 @@ def _protect(job: Job, branch: str, there: str, head: str) -> None:
     if there in (memory.own, job.record.there):
         message = "the branch lacks commits that others pushed to it: do not amend or rebase them"
         raise Rejected(f"{message} ({branch} is at {there} at the remote)")
-    raise _moved(branch, there)
+    raise _moved(job, branch, there)
 
 
-def _moved(branch: str, there: str | None) -> Moved:
-    where = f"it is at {there[:12]} now" if there else "it is gone"
+def _moved(job: Job, branch: str, there: str | None) -> Moved:
+    where = f"it is at {_who(job, branch, there)} now" if there else "it is gone"
     return Moved(f"{branch} changed at the remote during the run: {where}")
+
+
+def _who(job: Job, branch: str, commit: str) -> str:
+    """Return a commit of others with its subject and its committer, if it can be fetched."""
+    try:
+        base_branch.fetch(job.layout, _remote(job), [branch], address=address(job))
+    except OrchestratorError:
+        return commit[:12]  # the run has ended, and needs no more than that
+    said = repository.described(job.layout.root, commit)
+    return f"{commit[:12]} ({one_line(said)})" if said else commit[:12]
 
 
 def _find_out(
@@ -94,7 +105,7 @@ def _find_out(
             return  # others have built on it already
         raise Rejected("the remote took the push but does not show it")
     if now != there:
-        raise _moved(branch, now)
+        raise _moved(job, branch, now)
     raise _judged(job, branch, head, refusal, is_new=there is None)
 
 

@@ -4,7 +4,7 @@ A fault that every task would meet (the base branch is gone, a name is impossibl
 before anybody pays for a client.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
@@ -48,7 +48,7 @@ def find(job: Job) -> Start:
     former = _former_name(job, branch)
     found = _look(job, base, work, former)
     if found.remotes.base and base not in found.there and base == job.config.base_branch:
-        _require_base(job, found.remotes.base, base)
+        _refuse_base(job, found.remotes.base, base)
     base_commit = found.there.get(base) or found.here.get(base)
     if base_commit is None:
         raise BadBase(f"its base branch {base!r} does not exist")
@@ -130,13 +130,11 @@ def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
 # --- judging -------------------------------------------------------------------------------------
 
 
-def _require_base(job: Job, remote: str, base: str) -> None:
-    """Raise SystemFault if the remote has branches, but not the configured base branch."""
-    fault = base_branch.gone(job.layout.root, remote, base)
-    if fault is not None:
-        # Without `base_branch` in agents.yaml git names it: the next tick is to ask git again.
-        load.read_again(job.layout)
-        raise fault
+def _refuse_base(job: Job, remote: str, base: str) -> NoReturn:
+    """Raise the SystemFault that the remote does not have the configured base branch."""
+    # Without `base_branch` in agents.yaml git names it: the next tick is to ask git again.
+    load.read_again(job.layout)
+    raise base_branch.gone(job.layout.root, remote, base)
 
 
 def _require_room(job: Job, branch: str, found: _Found) -> None:

@@ -81,6 +81,22 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
     return change
 
 
+def to_commit(layout: Layout) -> list[str]:
+    """Return the files of the set-up that have uncommitted changes, relative to the project.
+
+    A file that git ignores is not among them.
+    """
+    root = os.path.realpath(layout.root)
+    shared = (layout.config, layout.global_instructions, layout.commands, layout.roles)
+    paths = {*shared, *user_files.places(layout), *skills.copies(root)}
+    # CLAUDE.md is often a link: then the file that it leads to has changed. Git names no file by a
+    # path through a link.
+    real = {os.path.join(os.path.realpath(os.path.dirname(p)), os.path.basename(p)) for p in paths}
+    names = {os.path.relpath(path, root) for path in (*real, *map(os.path.realpath, real))}
+    inside = sorted(name for name in names if not name.startswith((os.pardir, ".git" + os.sep)))
+    return repository.uncommitted(layout.root, inside)
+
+
 def _write_mark(layout: Layout, now: float, commands: bool) -> None:
     """Record the person's choices, and the paths in this shell of the programs that ticks need."""
     known = mark.read(layout)

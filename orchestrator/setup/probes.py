@@ -148,11 +148,7 @@ def _gone(root: str, name: str, base: str) -> Finding:
         fault = base_branch.gone(root, name, base, PROBE_TIMEOUT)
     except OrchestratorError as error:
         return fail("remote", error.message, error.hint or f"try: git ls-remote {name}")
-    if fault is not None:
-        return fail(fault.code, fault.message, fault.hint or "set base_branch")
-    if not repository.resolve(root, f"refs/heads/{base}"):
-        return _no_base(base, f"the remote {name!r}")
-    return ok("remote", f"the remote {name!r} answers")
+    return fail(fault.code, fault.message, fault.hint or "set base_branch")
 
 
 def _in_the_way(root: str, config: Config) -> Finding | None:
@@ -170,10 +166,6 @@ def _without_remote(root: str, name: str, base: str) -> Finding:
         if base == "HEAD":
             message = "this repository has no commit yet: there is nothing to branch from"
             return fail("remote", message, "make a first commit")
-        return _no_base(base, "this repository")
+        message = f"the base branch {base!r} does not exist in this repository"
+        return fail("remote", message, "correct base_branch in .orchestrator/agents.yaml")
     return ok("remote", f"there is no remote {name!r}: branches stay in this repository")
-
-
-def _no_base(base: str, where: str) -> Finding:
-    message = f"the base branch {base!r} does not exist in {where}"
-    return fail("remote", message, "correct base_branch in .orchestrator/agents.yaml")

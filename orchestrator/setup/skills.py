@@ -42,6 +42,11 @@ def put(root: str) -> list[str]:
     return written
 
 
+def copies(root: str) -> list[str]:
+    """Return the paths of the copies, as `put` writes them."""
+    return [os.path.join(root, ".claude", "commands", f"{name}.md") for name in _shipped()]
+
+
 def take(root: str) -> list[str]:
     """Remove unedited copies, and then empty folders; return the names of the removed copies."""
     folder = os.path.join(root, ".claude", "commands")

@@ -94,6 +94,8 @@ def _take_agents(layout: Layout, change: Change) -> None:
                 # A folder that git could not save, or that is not a worktree any more.
                 change.warnings.append(f"{there} remains: git does not track its contents")
             else:
+                if there == layout.runs(name) and (runs := len(files.folders(there))):
+                    change.written.append(f"the transcripts and records of {runs} runs of {name}")
                 files.remove_tree(there)
 
 

@@ -53,6 +53,11 @@ def _places(layout: Layout) -> list[tuple[str, str, _Addition]]:
     ]
 
 
+def places(layout: Layout) -> list[str]:
+    """Return the paths of the files that `put` adds to."""
+    return [path for path, _, _ in _places(layout)]
+
+
 def put(layout: Layout) -> list[str]:
     """Add missing text; return the additions. Raises OrchestratorError and OSError."""
     written = []

@@ -6,7 +6,7 @@ marker keeps every byte. A line that a crash truncated or doubled is recognised 
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.model import Entry, Task, parse_time
@@ -102,20 +102,20 @@ def append(data: bytes, entry: Entry) -> bytes:
 # --- the resulting facts ------------------------------------------------------------------------
 
 _FREE = {"claimed_by": None, "not_before": None, "backoff": None, "question": None}
-_AFRESH = {**_FREE, "attempts": 0, "interruptions": 0}
+_AFRESH: dict[str, Any] = {**_FREE, "attempts": 0, "interruptions": 0, "uncharged": {}}
 _ENDED = {**_FREE, "interruptions": 0, "session": None, "session_agent": None}
 #: The values that each event sets, regardless of its fields. Other events are ignored.
 _SETS: dict[str, dict[str, Any]] = {
     # The result of the previous run stays in the history; it does not describe this run.
     "claimed": {**_FREE, "reason": None, "error": None},
     "requeued": {**_FREE, "interruptions": 0},
-    "done": {**_ENDED, "reason": None, "error": None},
+    "done": {**_ENDED, "reason": None, "error": None, "uncharged": {}},
     "failed": _ENDED,
     "blocked": _ENDED,
-    "answered": {"question": None, "reason": None},
+    "answered": {"question": None, "reason": None, "uncharged": {}},
     "retried": {**_AFRESH, "reason": None, "error": None, "cost_usd": 0.0},
     "cancelled": {**_FREE, "reason": "cancelled"},
-    "moved": _FREE,
+    "moved": {**_FREE, "uncharged": {}},
     "review": {},
     "reopened": {**_AFRESH, "reason": None, "error": None},
     "delivered": {},
@@ -186,7 +186,25 @@ def _folded(task: Task, entry: Entry) -> Task:
         now = now._replace(parts=_ids(fields.get("parts")))
     elif event == "review" and fields.get("verdict") == "changes_requested":
         now = now._replace(review_rounds=now.review_rounds + 1)
-    return now
+    return now._replace(uncharged=_uncharged(now, entry))
+
+
+def _uncharged(task: Task, entry: Entry) -> Mapping[str, int]:
+    """Return how often a task ended in a way that cost money but no attempt, by the kind.
+
+    A run whose branch moved, or that was interrupted, was paid for, and so was an agent's review. A
+    fault of the system may end a run before anybody pays. A person's review begins a new count.
+    """
+    fields, kind = entry.fields, None
+    if entry.event == "review":
+        if fields.get("kind") == "person":
+            return {}
+        kind = None if fields.get("reviewer") == "scheduler" else "review"
+    elif entry.event == "requeued" and fields.get("charged") is not True:
+        ended, cost = fields.get("verdict"), _number(fields.get("cost_usd"))
+        is_paid = ended in ("moved", "interrupted") or (ended == "system_fault" and cost)
+        kind = str(ended) if is_paid else None
+    return {**task.uncharged, kind: task.uncharged.get(kind, 0) + 1} if kind else task.uncharged
 
 
 def _text(value: object) -> str | None:

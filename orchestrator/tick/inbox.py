@@ -5,15 +5,16 @@ from typing import NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.git import remotes
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, Given, PullRequest, Task, iso
+from orchestrator.model import Entry, PullRequest, Task, iso
 from orchestrator.plan import dependencies
-from orchestrator.pulls import cuts, states, verdicts
+from orchestrator.pulls import cuts, states
+from orchestrator.pulls.movers import Move
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
-from orchestrator.text.quoting import one_line
 from orchestrator.text.words import count
+from orchestrator.tick import moves
+from orchestrator.tick.moves import Moved
 from orchestrator.tick.observe import Observation
 
 #: Faults of the system that only a person can end.
@@ -34,6 +35,10 @@ class Item(NamedTuple):
     text: str
     #: The time since which it waits, ISO 8601; None when no record has the time.
     since: str | None = None
+    #: What a person types to decide, if it does not follow from the fields above.
+    step: str | None = None
+    #: What the item is about: with another fact, the item of the same id is another item.
+    fact: str = ""
 
     @property
     def agent(self) -> str | None:
@@ -48,29 +53,49 @@ def items(
 
     `prs` are the pull requests, if they are known already.
     """
+    of_tasks = _of_tasks(layout, loaded, seen)
+    moved = moves.find(layout, loaded, seen, _known(layout, loaded, prs), _asked(of_tasks))
+    found = [*of_tasks, *_agents(loaded, seen), *_faults(seen), *_approvals(moved)]
+    order = ("question", "approval", "escalation")
+    return sorted(found, key=lambda item: order.index(item.kind))
+
+
+def next_moves(
+    layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None = None
+) -> dict[str, Move]:
+    """Return who moves each open pull request next, by the pull request's id; `prs` as `items`."""
+    asked = _asked(_of_tasks(layout, loaded, seen))
+    found = moves.find(layout, loaded, seen, _known(layout, loaded, prs), asked)
+    return {each.pr.id: each.move for each in found}
+
+
+def _known(
+    layout: Layout, loaded: Settings, prs: Iterable[PullRequest] | None
+) -> Iterable[PullRequest]:
+    return prs if prs is not None else states.known(layout, loaded.config) or ()
+
+
+def _of_tasks(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]:
     store = stores.of_project(layout)
     failed_parts = _failed_parts(store)
-    if prs is None:
-        prs = states.known(layout, loaded.config) or ()
-    found = [
+    return [
         *_ended(store, failed_parts),
         *_never_ready(store, seen, failed_parts),
         *_cannot_land(layout, loaded, store),
-        *_agents(loaded, seen),
-        *_faults(seen),
-        *_approvals(layout, loaded, store, prs),
     ]
-    order = ("question", "approval", "escalation")
-    return sorted(found, key=lambda item: order.index(item.kind))
+
+
+def _asked(items: Iterable[Item]) -> set[str]:
+    return {item.task for item in items if item.task}
 
 
 def _ended(store: Store, failed_parts: set[str]) -> Iterator[Item]:
     for task in (*store.list("blocked").tasks, *store.list("failed").tasks):
         last = _last(store, task.id, _deciding)
-        if last is None or last.event != task.state or task.id in failed_parts:
+        if last is not None and parts.waits(task):
+            yield from _split(store, task, last)
             continue
-        if parts.waits(task):
-            yield from _split(task, parts.recorded(store, task), last)
+        if last is None or last.event != task.state or task.id in failed_parts:
             continue
         kind, text = "question", task.question or "The agent gave no question."
         if task.state == "failed":
@@ -81,11 +106,18 @@ def _ended(store: Store, failed_parts: set[str]) -> Iterator[Item]:
         yield Item(task.id, kind, task.id, task.run, text, last.at)
 
 
-def _split(task: Task, found: list[Task], last: Entry) -> Iterator[Item]:
-    """Yield the item of a task that waits for a part which failed or was cancelled."""
+def _split(store: Store, task: Task, last: Entry) -> Iterator[Item]:
+    """Yield the item of a task that waits for a part which failed or was cancelled.
+
+    After the item was dismissed, only a part that failed since then yields it again.
+    """
+    found = parts.recorded(store, task)
+    since = last.at if last.event == "dismissed" else ""
+    ends = {part.id: _last(store, part.id, _deciding) for part in parts.broken(found)}
     failed = [
         f"part {part.id} ({part.title}) failed: {part.error or part.reason or 'no reason given'}"
         for part in parts.broken(found)
+        if not since or ((end := ends[part.id]) is not None and end.at > since)
     ]
     if failed:
         text = "; ".join((f"{task.title}: {dependencies.progress(found)}", *failed))
@@ -106,8 +138,7 @@ def _never_ready(store: Store, seen: Observation, failed_parts: set[str]) -> Ite
             for other in task.depends_on
             if known.get(other, "").startswith("broken") and other not in failed_parts
         ]
-        last = _last(store, task.id, _deciding) if broken else None
-        if broken and (last is None or last.event != "dismissed"):
+        if broken and not is_dismissed(store, task):
             text = f"{task.title}: cannot start because of {'; '.join(broken)}"
             yield Item(task.id, "escalation", task.id, task.run, text)
 
@@ -123,8 +154,7 @@ def _cannot_land(layout: Layout, loaded: Settings, store: Store) -> Iterator[Ite
             first = cuts.below(store, task, known)
         except OrchestratorError:
             continue
-        last = _last(store, task.id, _deciding)
-        if first is None or first[1].state == "open" or (last and last.event == "dismissed"):
+        if first is None or first[1].state == "open" or is_dismissed(store, task):
             continue
         if task.state == "done":
             other, closed = first
@@ -144,7 +174,9 @@ def _agents(loaded: Settings, seen: Observation) -> Iterator[Item]:
         kind, text = "question", state.question or ""
         if state.suspended:
             kind, text = "escalation", f"{name} is paused: {state.suspended}"
-        yield Item(f"agent:{name}", kind, None, state.last_run, text, iso(state.last_finished))
+        # The agent may ask the same again after each of its runs.
+        fact, since = text if kind == "question" else "", iso(state.last_finished)
+        yield Item(f"agent:{name}", kind, None, state.last_run, text, since, fact=fact)
 
 
 def _faults(seen: Observation) -> Iterator[Item]:
@@ -156,57 +188,29 @@ def _faults(seen: Observation) -> Iterator[Item]:
         yield Item(f"fault:{code}", "escalation", None, None, text, iso(hold.since))
 
 
-def _approvals(
-    layout: Layout, loaded: Settings, store: Store, prs: Iterable[PullRequest]
-) -> Iterator[Item]:
-    """Yield the approved pull requests that a person must merge, or to which a person objects."""
-    config = loaded.config
-    lands = config.review.auto_merge and bool(remotes.url(layout.root, config.remote))
-    for pr in prs:
-        text = None
-        if pr.state == "open" and pr.verdict == verdicts.APPROVED and not lands:
-            text = f"approved, {pr.branch} into {pr.base}; merge it?"
-        elif pr.state == "open" and pr.verdict == verdicts.CHANGES:
-            text = _objected(pr, states.reviews(layout, pr))
-        task = _task_of(store, pr) if text else None
-        # During its rework nothing waits for a person.
-        if text is None or (task and task.state in ("incoming", "claimed")):
+def _approvals(moved: Iterable[Moved]) -> Iterator[Item]:
+    """Yield the pull requests that only a person moves, unless the item of a task says so."""
+    for pr, move, task, last in moved:
+        if move.item != f"pr:{pr.id}":
             continue
-        last = _last(store, pr.task, lambda word: word in ("dismissed", "review", "done"))
-        if last and last.event == "dismissed" and last.fields.get("pr") == pr.id:
-            continue
-        since = last.at if last and last.event == "review" else None
-        said = f"{pr.title}: {text} {pr.url or ''}".rstrip()
-        yield Item(f"pr:{pr.id}", "approval", pr.task, None, said, since)
-
-
-def _objected(pr: PullRequest, reviews: list[Given]) -> str | None:
-    """Return who objects to a head that an agent approved; None if nobody does."""
-    standing = verdicts.objections(reviews)
-    agents = [given for given in reviews if given.kind == "agent"]
-    if not standing or not agents:
-        return None
-    newest = sorted(agents, key=lambda given: given.at or "")[-1]
-    if newest.verdict != verdicts.APPROVED or newest.commit != pr.head:
-        return None
-    said = "; ".join(
-        f"{given.by} requested changes: {one_line(given.text)}" if given.text else given.by
-        for given in standing
-    )
-    return f"{newest.by} approved it, but {said}. To overrule that: orchestrator pr approve {pr.id}"
-
-
-def _task_of(store: Store, pr: PullRequest) -> Task | None:
-    try:
-        return store.find(pr.task) if pr.task is not None else None
-    except OrchestratorError:
-        return None
+        said = f"{pr.title}: {move.text} {pr.url or ''}".rstrip()
+        about = task.id if task else None
+        since = last.at if last else None
+        yield Item(move.item, "approval", about, None, said, since, move.step, move.fact)
 
 
 def next_step(layout: Layout, item: Item) -> str:
     """Return the command with which a person decides about an item."""
-    if item.kind == "approval":
-        return f"orchestrator inbox approve {item.id}; or: inbox reject {item.id} 'TEXT'"
+    found = way_on(layout, item)
+    if item.kind == "escalation" and item.task:
+        found += f"; or: orchestrator inbox dismiss {item.id}"
+    return found
+
+
+def way_on(layout: Layout, item: Item) -> str:
+    """Return the command that lets the work of an item go on, also after it was dismissed."""
+    if item.step:
+        return item.step
     if item.agent:
         return f"orchestrator agent resume {item.agent}"
     if item.task is None:
@@ -218,21 +222,29 @@ def next_step(layout: Layout, item: Item) -> str:
         task = store.find(item.id)
     except NotFound:  # another process has moved it
         return f"orchestrator explain {item.id}"
-    if parts.waits(task) and (failed := parts.broken(parts.recorded(store, task))):
-        ids = " ".join(part.id for part in failed)
-        return f"orchestrator task retry {ids}; or: orchestrator inbox dismiss {item.id}"
+    # A part whose file is gone cannot be retried.
+    failed = [part for part in parts.broken(parts.recorded(store, task)) if part.where]
+    if parts.waits(task) and failed:
+        return f"orchestrator task retry {' '.join(part.id for part in failed)}"
     first = {
         "blocked": f"inbox answer {item.id} 'TEXT'",
         "incoming": f"task cancel {item.id}",
+        "done": f"pr merge {task.pr}; or: orchestrator pr close {task.pr}",
     }.get(task.state, f"task retry {item.id}")
     if task.reason == "max_rounds" and task.pr is not None:
-        first += f"; or: orchestrator pr show {task.pr}, then pr approve, merge or close it"
-    return f"orchestrator {first}; or: orchestrator inbox dismiss {item.id}"
+        first += f"; or: orchestrator pr show {task.pr}; or: orchestrator pr approve {task.pr}"
+    return f"orchestrator {first}"
+
+
+def is_dismissed(store: Store, task: Task) -> bool:
+    """Whether a person removed the newest item of a task itself from the inbox."""
+    last = _last(store, task.id, _deciding)
+    return last is not None and last.event == "dismissed" and "pr" not in last.fields
 
 
 def _deciding(word: str) -> bool:
     """Whether an event of a task's history decides if a person is needed."""
-    return word not in ("review", "delivered")
+    return word not in ("review", "delivered", "updated")
 
 
 def _last(store: Store, task_id: str | None, wanted: Callable[[str], bool]) -> Entry | None:

@@ -30,7 +30,7 @@ TIMEOUT = 10.0
 KEPT = 4000
 #: Problems whose message names what they are about. A problem with another code is the same
 #: problem, whatever its message says: the message may count seconds.
-_NAMED = ("task_malformed", "config_error", "agent_suspended", "role_broken")
+_NAMED = ("task_malformed", "config_error", "agent_suspended", "record_damaged", "role_broken")
 #: A problem with the notifications themselves is not news.
 FAILED = "notify_failed"
 
@@ -60,9 +60,12 @@ def news(
 
 
 def of_items(items: Iterable[inbox.Item], hints: Iterable[str]) -> dict[str, News]:
-    """Return the news of the inbox. A new question of the same task is another piece of news."""
+    """Return the news of the inbox, by keys that differ for another fact about the same thing.
+
+    A new question of a task is another piece of news, and so is a new head of a pull request.
+    """
     return {
-        f"{item.kind} {item.id} {item.since if item.task else ''}": News(
+        f"{item.kind} {item.id} {item.fact or (item.since if item.task else '')}": News(
             item.kind, item.id, item.task, None, item.text[:KEPT], hint
         )
         for item, hint in zip(items, hints, strict=True)

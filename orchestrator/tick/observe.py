@@ -29,6 +29,8 @@ class Observation(NamedTuple):
     records: dict[str, RunRecord]
     #: By waiting task: the commit of delivered dependencies that its branch is to be cut from.
     cuts: Mapping[str, str] = {}
+    #: When it was observed, in epoch seconds.
+    now: float = 0.0
 
 
 #: The fields of an agent's memory that the plan sees: the view's fields with the same names.
@@ -88,7 +90,7 @@ def observe(
         overlaps=_held(layout, settings, incoming.tasks, prs, ask=ask),
     )
     starts = {task: cut.commit for task, cut in ready.items() if cut.commit}
-    return Observation(snapshot, incoming, claimed, states, records, starts)
+    return Observation(snapshot, incoming, claimed, states, records, starts, now)
 
 
 def observe_runs(

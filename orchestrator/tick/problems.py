@@ -1,11 +1,15 @@
 """Everything that is wrong in a project, the most pressing problem first. Reads only."""
 
+import os
+from collections.abc import Iterator
+
 from orchestrator import idle
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
 from orchestrator.project import faults, mark
+from orchestrator.pulls import book
 from orchestrator.tasks import stores
 from orchestrator.text.words import span
 from orchestrator.tick.lock import hung_tick
@@ -42,6 +46,7 @@ def find_problems(
         for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked"))
         for bad in listing.malformed
     ]
+    found += _damaged_records(layout)
     found += [
         Problem("agent_suspended", f"{name}: {why}", f"then: orchestrator agent resume {name}")
         for name, state in seen.states.items()
@@ -64,6 +69,22 @@ def find_problems(
         hint = "orchestrator init --schedule cron; if there is a schedule: orchestrator doctor"
         found.append(Problem("tick_stale", ago, hint))
     return found
+
+
+def _damaged_records(layout: Layout) -> Iterator[Problem]:
+    """Yield the records of pull requests that cannot be used, of the local forge and of GitHub.
+
+    The pull request is not known until a person acts. Its branch and its task are unchanged.
+    """
+    for folder in (layout.prs, os.path.join(layout.prs, "github")):
+        for path, why in book.damaged(folder):
+            hint = (
+                "correct or restore that file, as the records beside it show; until then its pull "
+                "request is not known, and its task and its branch stay as they are"
+            )
+            if book.ASIDE in path:
+                hint = "its pull request is known again; look at that file, then delete it"
+            yield Problem("record_damaged", f"{path}: {why}", hint)
 
 
 def _of_the_clone(layout: Layout, now: float) -> list[Problem]:

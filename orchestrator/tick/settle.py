@@ -10,6 +10,7 @@ from orchestrator.client import registry
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
+from orchestrator.plan import repeats
 from orchestrator.plan.rules import Verdict
 from orchestrator.project import agent_memory, events, faults, mark, run_record
 from orchestrator.project.agent_memory import AgentState, Totals
@@ -145,8 +146,12 @@ class Settler:
                 self._move(task, "blocked", run=run, **waits, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
-                told = {"question": question, "session": outcome.session, "cost_usd": cost}
-                self._move(task, "blocked", run=run, **told)
+                why, session = None, outcome.session
+                if outcome.verdict != "needs_human":
+                    why, question = reason, repeats.question(task, outcome)
+                    session = None if outcome.verdict == "moved" else session
+                told = {"question": question, "session": session, "cost_usd": cost}
+                self._move(task, "blocked", run=run, reason=why, **told)
             case "fail":
                 told = {"reason": reason, "error": outcome.reason, "cost_usd": cost}
                 self._move(task, "failed", charged=True, run=run, **told)
@@ -158,6 +163,7 @@ class Settler:
                     task,
                     "requeued",
                     run=run,
+                    verdict=outcome.verdict,
                     charged=action.charged,
                     # A stopped run between two interruptions does not reset their count. Otherwise
                     # a client that is killed early would be started forever (failures 5).

@@ -32,7 +32,7 @@ from orchestrator.tick.start import Starter
 #: Seconds that the tick after a run waits for an active tick, so that the run's end is seen.
 AFTER_RUN_WAIT = 30.0
 #: Problems that only a changed file can solve, or that an idle tick itself solves.
-_STILL = ("tick_stale", "task_malformed", "agent_suspended")
+_STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
 
 
 class Report:

@@ -130,7 +130,9 @@ def branches(
         elif pr is not None and pr.state == "open":
             drop, why = False, f"pull request {pr.id} is open"
         elif ref in merged[base]:
-            drop, why = True, "it is merged"
+            is_merged = pr is not None and pr.state == "merged"
+            drop, why = True, f"all its commits are in {base}"
+            why = f"pull request {pr.id} is merged" if pr and is_merged else why
         elif pr is not None and pr.state == "merged" and not pr.said and pr.head == commit:
             drop, why = True, f"pull request {pr.id} is merged"
         else:

@@ -1,0 +1,59 @@
+"""How often a task may end in a way that costs money but no attempt, before a person is asked.
+
+A task's history counts such endings by their kind since a person last decided, or work was
+delivered (`Task.uncharged`). Pure functions.
+"""
+
+from orchestrator.model import Config, Outcome, Task
+
+#: Runs of one task that were paid for and ended with a fault of the system, and runs that were
+#: interrupted. More than `retry.max_attempts`: a service may be down for an hour, and the work is
+#: to resume by itself afterwards (reference 7).
+MAX_FAULTS = 10
+
+#: What happened in the runs, and what a person can do, by kind.
+_SAID = {
+    "moved": (
+        "The run could not deliver, because somebody pushed to the branch of the task meanwhile",
+        "Agree who works on the branch; an answer continues the work from the newest commit.",
+    ),
+    "system_fault": (
+        "The run was paid for, and ended with a fault of the system",
+        "Find the fault (orchestrator doctor); an answer continues the work.",
+    ),
+    "interrupted": (
+        "The run was interrupted",
+        "Find out what ends the runs (orchestrator logs {task}); an answer continues the work.",
+    ),
+}
+
+
+def limit(kind: str, config: Config) -> int:
+    """Return how many endings of a kind ask a person. `review` is a review of an old commit."""
+    return config.retry.max_attempts if kind in ("moved", "review") else MAX_FAULTS
+
+
+def is_reached(task: Task, outcome: Outcome, config: Config) -> bool:
+    """Return whether a run with this outcome, which is not charged, is to ask a person."""
+    kind = outcome.verdict
+    if kind not in _SAID or (kind == "system_fault" and not outcome.cost_usd):
+        return False
+    return task.uncharged.get(kind, 0) + 1 >= limit(kind, config)
+
+
+def question(task: Task, outcome: Outcome) -> str:
+    """Return what a person is asked after the last of these runs."""
+    happened, step = _SAID[outcome.verdict]
+    times = task.uncharged.get(outcome.verdict, 0) + 1
+    told = f"{happened}; number of such runs: {times}. The last reason: {outcome.reason}."
+    return f"{told} {step.format(task=task.id)}"
+
+
+def review_question(pr_id: str, reviews: int, head: str) -> str:
+    """Return what a person is asked when somebody pushes to a branch after each of its reviews."""
+    return (
+        f"Somebody pushed to the branch of pull request {pr_id} after its review; number of "
+        f"reviews since the last delivery: {reviews}. Its newest commit {head[:12]} has no review. "
+        f"Agree who works on the branch. To approve that commit: orchestrator pr approve {pr_id}. "
+        "An answer gives the work back to its author."
+    )

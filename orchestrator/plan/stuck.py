@@ -1,0 +1,26 @@
+"""Waiting tasks that no agent can start until a person changes something. Pure."""
+
+from collections.abc import Mapping
+
+from orchestrator.plan.planner import Plan, refusal
+from orchestrator.plan.rules import Verdict
+
+#: The rules whose refusal only a person ends.
+_FOR_PEOPLE = ("no_matching_agent", "system_paused", "paused")
+#: Rules that wait for a time. Without a time, they refuse until a person changes the configuration
+#: or the task.
+_TIMED = ("not_due", "not_before")
+
+
+def stuck(planned: Plan) -> Mapping[str, Verdict]:
+    """Return the waiting tasks that no agent can ever start as things are, by their ids.
+
+    The verdict of each says why, and its hint is what a person can do. A task that waits for
+    another task, a limit or a time is not among them.
+    """
+    found = {task: refusal(row) for task, row in planned.tasks.items()}
+    return {task: held for task, held in found.items() if held and _is_for_people(held)}
+
+
+def _is_for_people(held: Verdict) -> bool:
+    return held.code in _FOR_PEOPLE or (held.code in _TIMED and held.until is None)

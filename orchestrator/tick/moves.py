@@ -1,0 +1,116 @@
+"""Who moves each open pull request next: collects the facts for `pulls.movers`. Reads only."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from orchestrator.config.load import Settings
+from orchestrator.errors import OrchestratorError
+from orchestrator.git import base_branch
+from orchestrator.layout import Layout
+from orchestrator.model import Entry, PullRequest, Task, task_order
+from orchestrator.plan.planner import plan
+from orchestrator.plan.rules import Verdict
+from orchestrator.plan.stuck import stuck
+from orchestrator.pulls import cuts, landing_queue, movers, review, rework, verdicts
+from orchestrator.pulls.movers import Facts, Move
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
+from orchestrator.tick.observe import Observation
+
+
+class Moved(NamedTuple):
+    """An open pull request with who moves it next, its task, and what last decided about it."""
+
+    pr: PullRequest
+    move: Move
+    task: Task | None
+    #: The last event of the task after which a person's item about the pull request is new.
+    last: Entry | None
+
+
+class _Project(NamedTuple):
+    """What is the same for every pull request."""
+
+    loaded: Settings
+    store: Store
+    prs: tuple[PullRequest, ...]
+    #: The review tasks that are not done, by the id of their pull request.
+    reviews: Mapping[str, list[Task]]
+    stuck: Mapping[str, Verdict]
+    asked: Collection[str]
+    lands: bool
+    refused: Mapping[str, landing_queue.Refused]
+
+
+def find(
+    layout: Layout,
+    loaded: Settings,
+    seen: Observation,
+    prs: Iterable[PullRequest],
+    asked: Collection[str],
+) -> list[Moved]:
+    """Return every open pull request with who moves it next.
+
+    `asked` are the ids of the tasks that have an item in the inbox.
+    """
+    prs = tuple(prs)
+    if not any(pr.state == "open" for pr in prs):
+        return []
+    config, store = loaded.config, stores.of_project(layout)
+    listed = (seen.incoming, seen.claimed, store.list("blocked"), store.list("failed"))
+    reviews: dict[str, list[Task]] = {}
+    for task in sorted((t for each in listed for t in each.tasks if t.reviews), key=task_order):
+        reviews.setdefault(task.pr or "", []).append(task)
+    lands = config.review.auto_merge and base_branch.remote_of(layout, config) is not None
+    project = _Project(
+        loaded,
+        store,
+        prs,
+        reviews,
+        stuck(plan(seen.snapshot, config, seen.now)),
+        asked,
+        lands,
+        landing_queue.remembered(layout).refused if lands else {},
+    )
+    return [_moved(project, pr) for pr in prs if pr.state == "open"]
+
+
+def _moved(project: _Project, pr: PullRequest) -> Moved:
+    try:
+        task = project.store.find(pr.task or "")
+        history = tuple(project.store.read(task).history)
+    except OrchestratorError:
+        return Moved(pr, movers.next_move(Facts(pr, None)), None, None)
+    config, refused = project.loaded.config, project.refused.get(pr.id)
+    given = sorted((*verdicts.given(history), *pr.reviews), key=lambda each: each.at or "")
+    by_agents = [each for each in given if each.kind == "agent"]
+    approves = by_agents and by_agents[-1].verdict == verdicts.APPROVED
+    below = cuts.below(project.store, task, project.prs)
+    facts = Facts(
+        pr,
+        task,
+        reviews=tuple(_of_head(project.reviews.get(pr.id, ()), pr)),
+        will_review=review.is_missing(project.store, project.loaded, task, pr, history),
+        objections=tuple(verdicts.objections(given)),
+        answered=rework.is_answered(pr, history),
+        approved_by=by_agents[-1].by if approves and by_agents[-1].commit == pr.head else None,
+        stuck=project.stuck,
+        asked=project.asked,
+        lands=project.lands,
+        first=below[1] if below and below[1].state == "open" else None,
+        refused=refused if refused and refused.head == pr.head else None,
+        is_paused=config.paused,
+    )
+    last = next((each for each in reversed(history) if _decides(each, pr)), None)
+    return Moved(pr, movers.unless_dismissed(movers.next_move(facts), pr, last), task, last)
+
+
+def _of_head(reviews: Iterable[Task], pr: PullRequest) -> Iterable[Task]:
+    """Return the reviews of the head; a review without a commit may be one."""
+    return (task for task in reviews if task.head in (None, pr.head))
+
+
+def _decides(entry: Entry, pr: PullRequest) -> bool:
+    """Whether an item about a pull request is new after this event, or was removed by it."""
+    dismissed = entry.event == "dismissed" and entry.fields.get("pr") == pr.id
+    return dismissed or entry.event in ("review", "done")
