@@ -65,6 +65,12 @@ class GitError(OrchestratorError):
     code = "git_failed"
 
 
+class Rejected(OrchestratorError):
+    """The remote or the forge refuses this very work, not every task's: it counts as an attempt."""
+
+    code = "push_rejected"
+
+
 class SystemFault(OrchestratorError):
     """The machine or a service failed, not the work: it counts as no attempt (reference 7)."""
 

@@ -294,6 +294,8 @@ class Task(NamedTuple):
     error: str | None = None
     work_branch: str | None = None
     pr: str | None = None
+    #: Whether the history says that this pull request was merged.
+    merged: bool = False
     question: str | None = None
     #: The ids of the parts that the task waits for, or waited for: its agent split it.
     parts: tuple[str, ...] = ()
@@ -383,6 +385,8 @@ class PullRequest(NamedTuple):
     followed: bool = False
     #: Whether only a person's word says that it is merged: then its branches stay.
     said: bool = False
+    #: Whether the forge shows it as a draft: it is open, but is neither reviewed nor landed.
+    draft: bool = False
 
 
 # --- what the planner sees and says ------------------------------------------------------------
@@ -474,6 +478,8 @@ class Snapshot(NamedTuple):
     hold: Hold | None = None
     #: The head of each open pull request, by its id; None if the forge did not answer.
     open_heads: Mapping[str, str] | None = None
+    #: Waiting reviews whose pull requests cannot be reviewed now: why.
+    not_reviewable: Mapping[str, str] = {}
     #: Whether this tick may start one run to find out if a system fault has passed.
     may_probe: bool = True
     #: False if the configuration is broken: running agents are supervised, nothing starts.

@@ -4,13 +4,15 @@ Its state is the JSON file that FAKE_GH_STATE names: `{"remote": "/bare.git", "p
 where `remote` is the bare repository that stands for GitHub's. Every call is noted under `calls`.
 Other keys: `host`, `repo`, `viewer`, `accounts` (login, host, active, ok), `version`, `methods`
 (that the repository allows), `required` (checks), `auto_merge`, `queue`, `delete_branch_on_merge`,
-`forks` (bare repositories by owner), `logs` (by run), `job_logs` (by job); `threads` of a pull
+`forks` (bare repositories by owner), `permission` (of the viewer), `archived`, `refuses` (words by
+the branch of a new pull request, or `*`), `logs` (by run), `job_logs` (by job); `threads` of a pull
 request.
 Sources: cli.github.com/manual (flags and JSON fields), the program's own messages.
 """
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import json
 import os
@@ -61,7 +63,7 @@ FIELDS = """
     title updatedAt url
 """
 REPO_FIELDS = """
-    defaultBranchRef deleteBranchOnMerge id isFork isPrivate mergeCommitAllowed name
+    defaultBranchRef deleteBranchOnMerge id isArchived isFork isPrivate mergeCommitAllowed name
     nameWithOwner owner parent rebaseMergeAllowed squashMergeAllowed sshUrl url viewerPermission
 """
 ISSUE_FIELDS = """
@@ -221,6 +223,8 @@ class GitHub:
         return [name for name in self.state.get("required", []) if name not in passed]
 
     def merge_state(self, pr: dict[str, Any], mergeable: str) -> str:
+        if pr.get("isDraft"):
+            return "DRAFT"
         if mergeable != "MERGEABLE":
             return {"CONFLICTING": "DIRTY"}.get(mergeable, "UNKNOWN")
         if self.waits_for(pr):
@@ -294,7 +298,9 @@ def pr_list(hub: GitHub, call: Call) -> None:
         and base in (None, pr["baseRefName"])
     ]
     rows = [hub.row(pr, call.options["--json"]) for pr in found[::-1][: int(limit)]]
-    print(json.dumps(rows))
+    # In a list, gh asks for the first 100 of each; `pr view` asks for all pages.
+    cut = ("reviews", "comments", "statusCheckRollup")
+    print(json.dumps([{k: v[:100] if k in cut else v for k, v in row.items()} for row in rows]))
 
 
 def pr_view(hub: GitHub, call: Call) -> None:
@@ -323,6 +329,8 @@ def pr_create(hub: GitHub, call: Call) -> None:
                 f'a pull request for branch "{head}" into branch "{base}" already exists:\n'
                 f"{pr['url']}"
             )
+    if said := hub.state.get("refuses", {}).get(branch) or hub.state.get("refuses", {}).get("*"):
+        die(f"{failed}{said} (createPullRequest)")
     tip = hub.commit(branch, bare) if bare or not fork else None
     onto = hub.commit(base)
     if tip is None:
@@ -431,6 +439,8 @@ def pr_merge(hub: GitHub, call: Call) -> None:
     row = hub.row(pr, "mergeStateStatus")
     if row["mergeStateStatus"] == "DIRTY":
         die(f"X {name} is not mergeable: the merge commit cannot be cleanly created.")
+    if pr.get("isDraft"):
+        refuse(hub, "Pull Request is still a draft", "mergePullRequest")
     if call.options.get("--match-head-commit", pr["headRefOid"]) != pr["headRefOid"]:
         said = "Head branch was modified. Review and try the merge again."
         refuse(hub, said, "mergePullRequest")
@@ -536,7 +546,8 @@ def repo_view(hub: GitHub, call: Call) -> None:
     named(hub, call.words[0])
     allowed = hub.state.get("methods", list(METHODS))
     row = {f"{field}Allowed": method in allowed for method, field in METHODS.items()}
-    row |= {"nameWithOwner": hub.repo, "viewerPermission": "WRITE"}
+    row |= {"nameWithOwner": hub.repo, "viewerPermission": hub.state.get("permission", "WRITE")}
+    row |= {"isArchived": hub.state.get("archived", False)}
     print(json.dumps({n: row.get(n) for n in known(call.options["--json"], REPO_FIELDS, "9.0")}))
 
 
@@ -570,24 +581,40 @@ def api(hub: GitHub, call: Call) -> None:
         for row in pr.get("statusCheckRollup", [])
         for is_required in [row.get("name", row.get("context")) in hub.state.get("required", [])]
     ]
-    rollup = {"contexts": {"nodes": checks}} if checks and "required" in hub.state else None
+    contexts = page(checks, call, "checks")
+    rollup = {"contexts": contexts} if checks and "required" in hub.state else None
     found = {
         "headRefOid": pr["headRefOid"],
-        "reviewThreads": {"nodes": pr.get("threads", [])},
+        "reviewThreads": page(pr.get("threads", []), call, "threads"),
         "commits": {"nodes": [{"commit": {"statusCheckRollup": rollup}}]},
     }
     print(json.dumps({"data": {"repository": {"pullRequest": found}}}))
 
 
+def page(rows: list[Any], call: Call, name: str) -> dict[str, Any]:
+    """Return the 100 rows of a GraphQL connection after the cursor that the call names."""
+    assert call.fields["query"].count(f"(first:100,after:${name})") <= 1
+    first = int(call.fields.get(name, "0"))
+    nodes = rows[first : first + 100]
+    more = first + 100 < len(rows)
+    end = str(first + len(nodes)) if nodes else None
+    return {"nodes": nodes, "pageInfo": {"hasNextPage": more, "endCursor": end}}
+
+
 def issue_row(issue: dict[str, Any], hub: GitHub, fields: str) -> dict[str, Any]:
     """Return an issue of the state file (`issues`, with `labels` as words) as gh prints it."""
     login = issue.get("author", hub.viewer)
+    known_author = number(hub.version) >= (2, 30)
+    comments = [
+        {**each, "viewerDidAuthor": each["author"]["login"] == hub.viewer} if known_author else each
+        for each in issue.get("comments", [])
+    ]
     row = {
         "state": "OPEN",
         "body": "",
-        "comments": [],
         "url": f"{hub.url}/issues/{issue['number']}",
         **issue,
+        "comments": comments,
         "author": {"id": "U_1", "is_bot": False, "login": login, "name": ""},
         "labels": [{"id": "L", "name": name, "color": "0"} for name in issue.get("labels", [])],
     }
@@ -596,6 +623,10 @@ def issue_row(issue: dict[str, Any], hub: GitHub, fields: str) -> dict[str, Any]
 
 def issue_list(hub: GitHub, call: Call) -> None:
     label = call.options.get("--label")
+    if label is not None:
+        if '"' in label and not label.startswith('"'):
+            die(f'invalid argument "{label}" for "-l, --label" flag: bare \\" in non-quoted-field')
+        (label,) = next(csv.reader([label], strict=True))
     found = [
         issue
         for issue in hub.state.get("issues", [])
@@ -648,7 +679,10 @@ def permission(hub: GitHub, login: str) -> None:
     found = hub.state.get("permissions", {}).get(login, "read")
     if found == "unknown":
         die(f"gh: {login} is not a user (HTTP 404)")
-    print(json.dumps({"permission": found, "role_name": found, "user": {"login": login}}))
+    # `permission` has the base role; `old_permissions`: as servers that name the role itself.
+    roles = {} if hub.state.get("old_permissions") else {"maintain": "write", "triage": "read"}
+    base = roles.get(found, found)
+    print(json.dumps({"permission": base, "role_name": found, "user": {"login": login}}))
 
 
 def named(hub: GitHub, word: str) -> None:

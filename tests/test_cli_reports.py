@@ -122,6 +122,7 @@ def test_a_fresh_projects_status_has_exactly_the_contracts_keys(project: Layout,
         },
         "scheduler": {**found["scheduler"], "stale": False},
         "problems": [],
+        "notes": [],
         "cannot_start": [],
         "overlaps": [],
     }

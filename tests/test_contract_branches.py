@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 from pathlib import Path
 from typing import Any
 
@@ -379,3 +381,33 @@ def test_branches_of_people_with_the_prefix_are_not_the_products(world: World) -
     dropped = world.json("clean")["dropped"]
     assert [item["name"] for item in dropped if item["kind"] == "branch"] == [ours]
     assert world.sha("feature/of-a-person")
+
+
+# --- refusals of a pull request ----------------------------------------------------------------
+
+
+def refuse(state: Path, refuses: dict[str, str]) -> None:
+    """Let GitHub refuse new pull requests. No call of gh may write its state meanwhile."""
+    with open(f"{state}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state.write_text(json.dumps({**json.loads(state.read_text()), "refuses": refuses}))
+
+
+def test_a_refused_pull_request_is_this_works_failure_or_one_fault_for_all(world: World) -> None:
+    world.create(forge="github", retry={"backoff_seconds": 0})
+    state = world.on_github(refuses={"*": "Body contains a forbidden word"})
+    world.script("default", {"steps": [["work_once"]]})
+    task = world.add("Bad words")
+    world.tick_until(lambda: world.task(task)["attempts"] == 1, "the failed attempt")
+    assert "Body contains a forbidden word" in str(world.task(task)["history"])
+    said = "Resource not accessible by personal access token"
+    refuse(state, {"*": said})
+    world.tick_until(lambda: world.status()["problems"], "the fault")
+    [problem] = world.status()["problems"]
+    assert problem["code"] == "remote_refuses"
+    assert said in problem["message"]
+    assert "right to open pull requests in owner/repo" in problem["hint"]
+    assert world.task(task)["attempts"] == 1, "a fault counts as no attempt"
+    refuse(state, {})
+    world.tick_until_in("done", task)
+    assert "pr_rejected" in world.seen(task, 1)["instructions"]

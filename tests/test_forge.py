@@ -270,7 +270,7 @@ class Hub:
 
     def __init__(self, repo: Path, remote: Path, path: Path) -> None:
         self.repo, self.remote, self.path = repo, remote, path
-        self.set(remote=str(remote), prs=[])
+        self.set(remote=str(remote), prs=[], permissions={"ada": "write", "bob": "admin"})
         self.forge = GitHub(Layout(str(repo)), Config())
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,17 @@ from conftest import git as sh
 from forge_contract import ForgeContract, World, branch, wanted
 from test_forge import Hub, person_says
 
-from orchestrator.errors import NotFound, OrchestratorError, SystemFault
+from orchestrator.errors import NotFound, OrchestratorError, Rejected, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest
-from orchestrator.pulls import forges, github, github_repo, github_rows, states
+from orchestrator.pulls import (
+    forges,
+    github_alone,
+    github_feedback,
+    github_repo,
+    github_rows,
+    states,
+)
 from orchestrator.pulls.gh import is_signed_in
 from orchestrator.pulls.github import GitHub
 from orchestrator.system import files
@@ -274,8 +282,32 @@ def test_one_that_a_busy_repository_does_not_list_is_asked_for_now_and_then(
         assert hub.forge.refresh() == [pr]
     assert hub.calls()[before:] == ["pr list", "pr view", "pr list", "pr list"]
     change(hub, 1, state="MERGED")
-    monkeypatch.setattr(github, "ASK_AGAIN", 0.0)
+    monkeypatch.setattr(github_alone, "ASK_AGAIN", 0.0)
     assert hub.forge.refresh()[0].state == "merged"
+
+
+@pytest.mark.parametrize("role", ["MEMBER", "COLLABORATOR"])
+def test_a_review_of_somebody_who_may_not_write_counts_for_nothing_and_is_asked_about_once(
+    hub: Hub, role: str
+) -> None:
+    opened(hub)
+    hub.set(permissions={"ada": "write", "tess": "triage"})
+    for login in ("tess", "ada", "gone"):
+        person_says(hub, "APPROVED", authorAssociation=role, author={"login": login})
+    before = len(hub.calls())
+    for _ in range(3):
+        assert [review.by for review in hub.forge.refresh()[0].reviews] == ["ada"]
+    calls = hub.calls()[before:]
+    assert [words for words in calls if not words.startswith("api")] == ["pr list"] * 3
+    assert len(calls) == 6
+    assert [review.by for review in hub.forge.show("1").reviews] == ["ada"]
+
+
+def test_where_gh_may_not_ask_who_may_write_githubs_word_for_the_author_counts(hub: Hub) -> None:
+    opened(hub)
+    hub.set(may_push=False)
+    person_says(hub, "CHANGES_REQUESTED")
+    assert [review.by for review in hub.forge.refresh()[0].reviews] == ["ada"]
 
 
 def test_reviews_that_a_list_cuts_off_are_asked_for_one_by_one(hub: Hub) -> None:
@@ -286,6 +318,32 @@ def test_reviews_that_a_list_cuts_off_are_asked_for_one_by_one(hub: Hub) -> None
     for _ in range(2):
         hub.forge.refresh()
     assert hub.calls()[before:] == ["pr list", "pr view", "pr list"]
+
+
+def test_what_a_list_says_too_little_of_costs_no_second_request_in_a_tick(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(hub)
+    opened(hub, "agent/T2")
+    for number in (1, 2):
+        rows = [check(f"c{n}", "SUCCESS") for n in range(100)]
+        change(hub, number, statusCheckRollup=[*rows, check("last", "FAILURE")])
+    assert [pr.checks[-1].state for pr in hub.forge.refresh()] == ["failed", "failed"]
+    before = len(hub.calls())
+    hub.forge.refresh()
+    assert hub.calls()[before:] == ["pr list"]
+    before = len(hub.calls())
+    branch(hub.repo, "agent/T1", "more\n")
+    head = hub.forge.refresh()[0].head
+    assert head == sh(hub.repo, "rev-parse", "agent/T1"), "a change is seen at once"
+    assert hub.calls()[before:] == ["pr list", "pr view"]
+    change(hub, 2, statusCheckRollup=[*rows, check("last", "SUCCESS")])
+    monkeypatch.setattr(github_alone, "ASK_AGAIN", 0.0)
+    before = len(hub.calls())
+    for _ in range(2):
+        hub.forge.refresh()
+    assert hub.calls()[before:] == ["pr view", "pr view"], "one after the other"
+    assert hub.forge.book.find("2").checks[-1].state == "passed"
 
 
 def test_one_that_a_person_reopens_is_open_and_one_that_was_merged_is_not(hub: Hub) -> None:
@@ -368,6 +426,89 @@ def test_pull_requests_of_an_earlier_version_are_adopted_once(hub: Hub, layout: 
     assert hub.calls()[before:] == ["pr list"]
 
 
+# --- refusals of a new pull request ------------------------------------------------------------
+
+
+OF_THE_TASK = [
+    "Title is too long (maximum is 256 characters)",
+    "Body can't be blank",
+    "A refusal that nobody has ever seen",
+]
+OF_EVERYBODY = [
+    ("Resource not accessible by personal access token", "remote_refuses"),
+    ("person does not have the correct permissions to execute `CreatePullRequest`",
+     "remote_refuses"),
+    ("GitHub Actions is not permitted to create or approve pull requests", "remote_refuses"),
+    ("Repository was archived so is read-only.", "remote_refuses"),
+    ("was submitted too quickly", "forge_failed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", OF_THE_TASK)
+def test_a_refusal_of_one_pull_request_is_the_works_failure_in_githubs_words(
+    hub: Hub, said: str
+) -> None:
+    hub.set(refuses={"agent/T1": said})
+    with pytest.raises(Rejected, match=re.escape(said)) as refused:
+        opened(hub)
+    assert refused.value.code == "pr_rejected"
+    assert opened(hub, "agent/T2").id == "1"
+
+
+@pytest.mark.parametrize(("said", "code"), OF_EVERYBODY)
+def test_a_refusal_of_the_account_or_the_repository_is_a_fault_of_the_system(
+    hub: Hub, said: str, code: str
+) -> None:
+    hub.set(refuses={"*": said})
+    with pytest.raises(SystemFault, match=re.escape(said)) as refused:
+        opened(hub)
+    assert refused.value.code == code
+    assert ("right to open pull requests" in (refused.value.hint or "")) == (
+        code == "remote_refuses"
+    )
+
+
+@pytest.mark.parametrize("state", [{"permission": "READ"}, {"archived": True}])
+def test_an_unknown_refusal_of_an_account_that_may_not_write_is_the_systems(
+    hub: Hub, state: dict[str, Any]
+) -> None:
+    hub.set(refuses={"*": "No."}, **state)
+    with pytest.raises(SystemFault) as refused:
+        opened(hub)
+    assert refused.value.code == "remote_refuses"
+
+
+def test_an_unknown_refusal_that_a_second_task_meets_is_the_systems(hub: Hub) -> None:
+    hub.set(refuses={"*": "No rule 17 for this"})
+    for text in ("one\n", "two\n"):
+        with pytest.raises(Rejected):
+            opened(hub, text=text)
+    with pytest.raises(SystemFault) as refused:
+        hub.forge.open(wanted(branch(hub.repo, "agent/T2"), "agent/T2")._replace(task="T2"), "b")
+    assert refused.value.code == "remote_refuses"
+    hub.set(refuses={})
+    opened(hub)
+    hub.set(refuses={"*": "No rule 18 for this"})
+    with pytest.raises(Rejected):
+        hub.forge.open(wanted(branch(hub.repo, "agent/T3"), "agent/T3")._replace(task="T3"), "b")
+
+
+def test_a_base_that_github_does_not_have_and_a_branch_without_commits_are_named(
+    hub: Hub,
+) -> None:
+    head = branch(hub.repo, "agent/T1")
+    with pytest.raises(SystemFault) as gone:
+        hub.forge.open(wanted(head)._replace(base="trunk"), "b")
+    assert gone.value.code == "base_gone"
+    with pytest.raises(SystemFault, match="does not see the branch") as unseen:
+        hub.forge.open(wanted(head, "agent/T2"), "b")
+    assert unseen.value.code == "forge_failed"
+    sh(hub.repo, "push", "--quiet", "origin", "agent/T1:main")
+    with pytest.raises(Rejected, match="has everything") as empty:
+        hub.forge.open(wanted(head), "b")
+    assert empty.value.code == "no_commits"
+
+
 # --- merging -----------------------------------------------------------------------------------
 
 
@@ -397,6 +538,18 @@ def test_a_method_that_is_no_longer_allowed_is_asked_for_again(hub: Hub) -> None
         hub.forge.merge(pr, pr.head, "merge", pytest.fail)
     assert refused.value.code == "merge_refused"
     assert hub.forge.methods() == ("squash",)
+
+
+def test_a_draft_is_open_and_the_stand_in_merges_none(hub: Hub) -> None:
+    opened(hub)
+    change(hub, isDraft=True)
+    (draft,) = hub.forge.refresh()
+    assert (draft.state, draft.draft) == ("open", True)
+    with pytest.raises(OrchestratorError, match="still a draft") as refused:
+        hub.forge.merge(draft, draft.head, "merge", pytest.fail)
+    assert refused.value.code == "merge_refused"
+    change(hub, isDraft=False)
+    assert not hub.forge.refresh()[0].draft
 
 
 def test_a_merge_that_must_wait_is_left_to_github(hub: Hub) -> None:
@@ -546,6 +699,23 @@ def test_open_threads_of_people_who_may_write_ask_for_changes(hub: Hub) -> None:
     assert found[0].text == "A review comment on app.py:7:\n\nada: Rename it."
     assert not any(each.by_machine or "eve" in each.text for each in found)
     assert len(found[1].text) < 4100
+
+
+def test_more_threads_and_checks_than_one_page_are_all_asked_for(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.set(required=["last"])
+    pr = opened(hub)
+    threads = [thread(n, ("ada", "MEMBER", "No."), resolved=n < 249) for n in range(250)]
+    rows = [check(f"c{n}", "FAILURE") for n in range(120)]
+    last = check("last", "FAILURE", detailsUrl="https://ci.example.com/1")
+    change(hub, threads=threads, statusCheckRollup=[*rows, last])
+    before = hub.calls().count("api graphql")
+    found = hub.forge.feedback(pr)
+    assert [each.key for each in found] == ["thread:T249:1", f"check:{pr.head}:last:FAILURE"]
+    assert hub.calls().count("api graphql") - before == 3
+    monkeypatch.setattr(github_feedback, "PAGES", 2)
+    assert [each.key for each in hub.forge.feedback(pr)] == [f"check:{pr.head}:last:FAILURE"]
 
 
 LOG = "".join(f"test\tRun tests\t2026-01-01T00:00:00.0Z line {n}\n" for n in range(100))

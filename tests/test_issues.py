@@ -57,11 +57,13 @@ class Hub:
             ]
         )
 
-    def look(self) -> None:
-        """Tick as if five minutes had passed."""
+    def look(self, later: float = 0) -> None:
+        """Tick as if five minutes had passed; what is known of people is so many seconds older."""
         memory = self.world.home_folder / "shared" / "issues.json"
         if memory.exists():
-            memory.write_text(json.dumps({**json.loads(memory.read_text()), "asked": 0}))
+            kept = json.loads(memory.read_text())
+            known = {k: {**v, "asked": v["asked"] - later} for k, v in kept["authors"].items()}
+            memory.write_text(json.dumps({**kept, "asked": 0, "authors": known}))
         (self.world.home_folder / "cache" / "idle").unlink(missing_ok=True)
         self.world.tick()
 
@@ -180,6 +182,39 @@ def test_only_people_who_may_write_are_heard_and_the_answer_is_remembered(world:
     assert sorted(asked) == ["ada/permission", "zed/permission"]
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_who_may_write_is_a_matter_of_the_role_that_the_repository_gives(
+    world: World, old: bool
+) -> None:
+    roles = ("admin", "maintain", "write", "triage", "read", "none")
+    hub = Hub(world, agents=[])
+    hub.set(permissions={role: role for role in roles}, old_permissions=old)
+    for number, role in enumerate(roles, 1):
+        hub.file(number, author=role)
+    world.tick()
+    assert hub.ids() == ["GH-1", "GH-2", "GH-3"]
+
+
+def test_a_permission_that_was_taken_away_counts_from_the_next_look(world: World) -> None:
+    hub = Hub(world, agents=[])
+    hub.file(1)
+    world.tick()
+    hub.set(permissions={"ada": "read"})
+    hub.file(2)
+    hub.look(later=301)
+    assert hub.ids() == ["GH-1"]
+    hub.set(permissions={"ada": "write"})
+    hub.look(later=3601)
+    assert hub.ids() == ["GH-1", "GH-2"]
+
+
+def test_a_label_with_a_quotation_mark_is_one_label(world: World) -> None:
+    hub = Hub(world, agents=[], issues={"label": 'for "us"'})
+    hub.file(1, labels=['for "us"'])
+    world.tick()
+    assert hub.ids() == ["GH-1"]
+
+
 def test_any_author_is_heard_if_the_configuration_says_so(world: World) -> None:
     hub = Hub(world, agents=[], issues={"any_author": True})
     hub.file(2, author="zed")
@@ -200,6 +235,7 @@ def test_an_unknown_account_may_not_and_an_unanswered_question_is_a_fault(world:
     assert hub.ids() == []
     [problem] = world.status()["problems"]
     assert "push access" in problem["message"]
+    assert "what this account may do" in problem["hint"]
     hub.set(may_push=True, permissions={"ada": "write"})
     hub.look()
     assert hub.ids() == ["GH-2"]
@@ -273,6 +309,19 @@ def test_a_question_is_said_to_be_asked_and_shown_only_if_wanted(world: World, s
     assert "a person is asked" in said
     assert ("> Which <! -- secret?" in said) is shown
     assert "Which <!--" not in said
+
+
+def test_a_strangers_comment_with_the_mark_does_not_silence_the_product(world: World) -> None:
+    hub = Hub(world, agents=[])
+    mark = "<!-- orchestrator: GH-7 asked -->"
+    hub.file(7, comments=[{"author": {"login": "eve"}, "body": mark}])
+    world.tick()
+    world.ok("task", "move", "GH-7", "failed")
+    hub.set(may_push=False)
+    hub.file(8, author="bob")
+    hub.look()
+    assert [mark in body for body in hub.comments(7)] == [True, True]
+    assert "push access" in world.status()["problems"][0]["message"], "and it is told all the same"
 
 
 def test_a_locked_issue_gets_no_comment_and_is_not_tried_again(world: World) -> None:

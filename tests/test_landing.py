@@ -196,6 +196,19 @@ def test_what_is_not_approved_stays(world: World, verdict: str | None) -> None:
     assert not world.has("a.txt")
 
 
+def test_a_draft_does_not_land_until_it_is_ready(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    with world.forge.book.locked():
+        world.forge.book.write(pr._replace(draft=True))
+    assert world.land() == []
+    with pytest.raises(OrchestratorError, match="is a draft") as refused:
+        landing.merge(world.layout, world.config, world.forge.show(pr.id), NOW)
+    assert refused.value.code == "draft"
+    with world.forge.book.locked():
+        world.forge.book.write(pr)
+    assert world.land()[0].startswith("merged")
+
+
 def test_nothing_is_merged_unless_the_configuration_asks_for_it(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     assert world.land(review=Review(auto_merge=False)) == []

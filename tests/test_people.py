@@ -252,6 +252,45 @@ def test_an_objection_to_an_approved_head_is_one_item_that_names_the_way_out(
     assert "1 pull request to approve" in cli("_news").out
 
 
+def test_a_persons_requested_changes_block_their_own_merge_until_they_are_settled(
+    project: Layout, cli: Cli
+) -> None:
+    pr, _ = deliver(project, cli, verdict="approved")
+    assert cli("pr", "request-changes", pr.id, "Too slow.").code == 0
+    refused = cli("pr", "merge", pr.id, "--json")
+    error = refused.json["error"]
+    assert (refused.code, error["code"]) == (1, "changes_requested")
+    assert "A Person: Too slow." in error["message"]
+    assert f"orchestrator pr approve {pr.id}" in error["hint"]
+    assert known(project, pr.id).state == "open"
+    assert cli("pr", "approve", pr.id).code == 0
+    assert cli("pr", "merge", pr.id).code == 0
+    assert known(project, pr.id).state == "merged"
+
+
+def test_a_draft_waits_for_nobody_and_each_command_says_that_it_is_one(
+    project: Layout, cli: Cli
+) -> None:
+    pr, task_id = deliver(project, cli, verdict="approved")
+    book = Local(project, Config()).book
+    with book.locked():
+        book.write(pr._replace(draft=True))
+    assert cli("inbox", "--json").json == []
+    assert "open (draft)" in cli("pr", "list").out
+    assert cli("pr", "show", pr.id, "--json").json["draft"] is True
+    for words in (("pr", "show", pr.id), ("explain", task_id)):
+        assert states.WAITS_AS_DRAFT in cli(*words).out
+    refused = cli("pr", "merge", pr.id, "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (1, "draft")
+
+
+def test_an_agents_requested_changes_do_not_block_a_persons_merge(
+    project: Layout, cli: Cli
+) -> None:
+    pr, _ = deliver(project, cli, verdict="changes_requested")
+    assert cli("pr", "merge", pr.id).code == 0
+
+
 def test_a_conflict_sends_the_pull_request_back_and_names_the_files(
     project: Layout, cli: Cli
 ) -> None:
@@ -431,6 +470,11 @@ def test_the_program_gets_json_once_and_a_failure_is_a_problem_until_it_works(
     problems = cli("status", "--json").json["problems"]
     (failed,) = [each for each in problems if each["code"] == "notify_failed"]
     assert "exited 3: no such host" in failed["message"]
+    (each,) = news(QUESTION).values()
+    program(tmp_path, "cat > /dev/null; echo ' ' >&2; exit 3")
+    assert (notify.run(project, wanted, each) or "").endswith("exited 3 and wrote nothing")
+    program(tmp_path, "cat > /dev/null; echo; echo on stdout; exit 3")
+    assert (notify.run(project, wanted, each) or "").endswith("exited 3: on stdout")
     program(tmp_path, "cat > /dev/null")
     told_by(project, wanted, news(QUESTION))
     assert not told_by(project, wanted, news(QUESTION))

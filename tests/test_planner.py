@@ -503,6 +503,17 @@ def test_a_review_of_a_commit_that_is_not_the_head_ends(
     assert ended == ([ends] if ends else [])
 
 
+def test_a_review_of_a_draft_waits_until_it_is_ready() -> None:
+    review = task("R1", "review", pr="7", reviews="T1", head="c1")
+    world = World(agents=[Agent("rev", "reviewer", 0)], waiting=[review, task("T2", pr="7")])
+    world.snapshot |= {"open_heads": {}, "not_reviewable": {"R1": "a draft"}}
+    assert world.decision() == "no_matching_task"
+    refused = [verdict.code for verdict in world.whole_plan().tasks["R1"] if not verdict.ok]
+    assert refused[0] == "not_reviewable"
+    world.snapshot |= {"open_heads": {"7": "c1"}, "not_reviewable": {}}
+    assert world.decision() == "start R1"
+
+
 def test_a_claimed_task_with_a_pull_request_or_a_reviewers_is_not_counted_twice() -> None:
     world = World(claimed=[claimed("C1", pr="1"), claimed("C2", "review"), claimed("C3", "draw")])
     world.snapshot["open_prs"] = 9
@@ -1155,6 +1166,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         ),
         may_start=draw(mostly(True, st.just(False))),
         open_heads=draw(mostly(None, st.dictionaries(st.sampled_from("12"), names))),
+        not_reviewable=draw(mostly({}, st.dictionaries(names, st.just("a draft")))),
         forced=draw(mostly({}, st.dictionaries(st.just("a1"), st.none() | names))),
     )
 

@@ -131,6 +131,39 @@ def test_a_closed_pull_request_cancels_once() -> None:
     assert decided(state="closed", task="incoming", history=(DONE, cancelled, DONE)) is None
 
 
+CLOSED = Entry("2026-01-01T00:00:01Z", "cancelled", {"pr": "7"})
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [
+        ((CLOSED,), ("done", "done")),
+        ((CLOSED, Entry(DONE.at, "dismissed", {})), ("done", "done")),
+        ((), None),
+        # A person cancelled the task, or it failed: the pull request decided nothing.
+        ((Entry(DONE.at, "cancelled", {}),), None),
+        ((CLOSED, Entry(DONE.at, "retried", {}), Entry(DONE.at, "failed", {})), None),
+        ((CLOSED._replace(fields={"pr": "8"}),), None),
+    ],
+)
+def test_a_pull_request_that_a_person_opens_again_brings_its_task_back(
+    later: tuple[Entry, ...], expected: tuple[str, str] | None
+) -> None:
+    assert decided(task="failed", history=(DONE, *later)) == expected
+
+
+def test_what_was_opened_again_can_be_closed_and_opened_again() -> None:
+    history: tuple[Entry, ...] = (DONE,)
+    for _ in range(2):
+        closed = rework.step(PR._replace(state="closed"), TASK, history, (), World.default_config())
+        assert closed
+        history += (Entry(DONE.at, closed.event, closed.fields),)
+        again = rework.step(PR, TASK._replace(state="failed"), history, (), World.default_config())
+        assert again
+        history += (Entry(DONE.at, again.event, again.fields),)
+    assert [entry.event for entry in history] == ["done", "cancelled", "done", "cancelled", "done"]
+
+
 # --- acting ------------------------------------------------------------------------------------
 
 
@@ -194,6 +227,20 @@ def test_a_deleted_branch_cancels_the_task_and_a_retry_stays(world: World) -> No
     world.store.move(world.store.find("T1"), "incoming", entry("retried"))
     assert follow(world) == []
     assert world.store.find("T1").state == "incoming"
+
+
+def test_a_pull_request_that_is_opened_again_gets_its_review_once(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"}, approved=False)
+    for count in (1, 2):
+        world.forge.close(pr.id)
+        assert [row[:2] for row in follow(world, reviewer=True)] == [("T1", "failed")]
+        with world.forge.book.locked():
+            world.forge.book.write(pr)
+        assert [row[:2] for row in follow(world, reviewer=True)] == [("T1", "done")]
+        assert follow(world, reviewer=True) == []
+        [task] = world.store.list("incoming").tasks
+        assert (task.id, task.reviews) == (f"REVIEW-1-{pr.head[:10]}-{count}", "T1")
+        world.store.move(task, "done", entry("done"))
 
 
 def test_a_head_that_a_person_pushed_gets_a_review_of_its_own_once(

@@ -135,6 +135,7 @@ def pull_request(
         "reviews": [{name: getattr(given, name) for name in shown} for given in reviews],
         "checks": [{"name": c.name, "state": c.state, "url": c.url} for c in pr.checks],
         "mergeable": pr.mergeable,
+        "draft": pr.draft,
         "next": move and {"by": move.by, "text": move.text, "step": move.step},
     }
 
@@ -188,6 +189,7 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
             "stale": problems.is_overdue(layout, now),
         },
         "problems": [problem._asdict() for problem in found],
+        "notes": states.notes(layout, loaded.config, prs),
         "cannot_start": [
             {"task": task, "reason": held.code, "message": held.detail, "hint": held.hint}
             for task, held in stuck(planned).items()

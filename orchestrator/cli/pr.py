@@ -16,11 +16,11 @@ from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import argument, command, group
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, worktree_commands
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
-from orchestrator.model import Config, Given, PullRequest
+from orchestrator.model import Config, Given, Problem, PullRequest
 from orchestrator.pulls import forges, landing, rework, states, verdicts
 from orchestrator.system import locks
 from orchestrator.tasks import stores
@@ -37,11 +37,17 @@ group("pr", __doc__)
 def list_all(arguments: Namespace) -> None:
     """List the pull requests of all agents' branches."""
     layout = context.layout(arguments)
-    prs = context.pull_requests(layout, context.settings(layout).config)
+    config = context.settings(layout).config
+    left = [pr._replace(id=f"{forge}:{pr.id}") for forge, pr in forges.left(layout, config)]
+    prs = [*context.pull_requests(layout, config), *left]
     headings = ("id", "state", "verdict", "task", "title", "branch")
-    cells = [(p.id, p.state, _word(layout, p), p.task, p.title, p.branch) for p in prs]
+    cells = [(p.id, _state(p), _word(layout, p), p.task, p.title, p.branch) for p in prs]
     value = [json_rows.pull_request_row(pr) for pr in prs]
     output.listing(arguments, value, headings, cells, "no pull requests yet")
+
+
+def _state(pr: PullRequest) -> str:
+    return f"{pr.state} (draft)" if pr.draft else pr.state
 
 
 def _word(layout: Layout, pr: PullRequest) -> str | None:
@@ -57,10 +63,11 @@ def show(arguments: Namespace) -> None:
     """Show one pull request with its text, its reviews and its checks."""
     layout = context.layout(arguments)
     loaded, seen = context.look(layout)
-    config = loaded.config
+    config, number = forges.named(loaded.config, arguments.pr)
     prs = context.pull_requests(layout, config)
-    pr = _named(layout, config, prs, arguments.pr)
-    move = inbox.next_moves(layout, loaded, seen, prs).get(pr.id)
+    pr = _numbered(layout, config, prs, number)
+    left = config.forge != loaded.config.forge
+    move = None if left else inbox.next_moves(layout, loaded, seen, prs).get(pr.id)
     body = forges.of_project(layout, config).book.body(pr.id)
     reviews = sorted(states.reviews(layout, pr), key=lambda given: given.at or "")
     stat = ""
@@ -68,7 +75,7 @@ def show(arguments: Namespace) -> None:
         stat = call.ask(layout.root, "diff", "--stat", _changes(layout, config, pr))
     said = f"""\
 {pr.id}: {pr.title}
-  {pr.state}; verdict: {_word(layout, pr) or "none yet"}; task: {pr.task or "-"}
+  {_state(pr)}; verdict: {_word(layout, pr) or "none yet"}; task: {pr.task or "-"}
   {pr.branch} ({pr.head[:12]}) into {pr.base}
   {pr.url}
   see the changes: orchestrator pr diff {pr.id}
@@ -93,8 +100,8 @@ def _shown(given: Given) -> str:
 def diff(arguments: Namespace) -> None:
     """Show the changes of a pull request; on a terminal in git's pager."""
     layout = context.layout(arguments)
-    config = context.settings(layout).config
-    pr = _named(layout, config, context.pull_requests(layout, config), arguments.pr)
+    config, number = forges.named(context.settings(layout).config, arguments.pr)
+    pr = _numbered(layout, config, context.pull_requests(layout, config), number)
     paged = output.on_terminal() and not arguments.json
     words = ["git", "diff", "--no-ext-diff", _changes(layout, config, pr)]
     # The pager needs the locale of the person. The bytes of a diff stay as they are.
@@ -132,8 +139,8 @@ def _changes(layout: Layout, config: Config, pr: PullRequest) -> str:
 def checkout(arguments: Namespace) -> None:
     """Check out the head of a pull request in your checkout, detached; no branch moves."""
     layout = context.changing(arguments)
-    config, root = context.good_settings(layout).config, layout.root
-    pr = find(layout, config, arguments.pr)
+    config, number = forges.named(context.good_settings(layout).config, arguments.pr)
+    pr, root = find(layout, config, number), layout.root
     remote = base_branch.remote_of(layout, config)
     if remote and repository.resolve(root, pr.head) is None:
         base_branch.fetch(layout, remote, [pr.branch])
@@ -151,21 +158,23 @@ def checkout(arguments: Namespace) -> None:
     output.answer(arguments, {"id": pr.id, "commit": pr.head, "path": root}, said)
 
 
-def _named(layout: Layout, config: Config, prs: list[PullRequest], name: str) -> PullRequest:
-    """Return the pull request with a number, also written as `#3` or `pr:3`.
+def _numbered(layout: Layout, config: Config, prs: list[PullRequest], number: str) -> PullRequest:
+    """Return the pull request with a number.
 
     Raises NotFound, and OrchestratorError if its record is damaged.
     """
-    number = name.removeprefix("pr:").removeprefix("#")
     found = next((pr for pr in prs if pr.id == number), None)
     return found or forges.of_project(layout, config).book.find(number)
 
 
-def find(layout: Layout, config: Config, name: str) -> PullRequest:
+def find(layout: Layout, config: Config, number: str) -> PullRequest:
     """Return a pull request with its state as known now. Raises OrchestratorError."""
-    number = name.removeprefix("pr:").removeprefix("#")
     pr = forges.of_project(layout, config).show(number)
-    return next((known for known in states.known(layout, config) or () if known.id == pr.id), pr)
+    for known in states.known(layout, config) or ():
+        if known.id == pr.id:
+            # The forge was asked just now; what is known is as old as the last tick.
+            return known._replace(reviews=pr.reviews, draft=pr.draft)
+    return pr
 
 
 @command("pr merge", ID)
@@ -184,15 +193,16 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 
     None if the forge merges it later, by itself.
     """
-    config = context.good_settings(layout).config
+    own = context.good_settings(layout).config
+    config, number = forges.named(own, pr_id)
     try:
         with landing.lock(layout, LANDING_WAIT):
-            pr = find(layout, config, pr_id)
+            pr = find(layout, config, number)
             commit = landing.merge(layout, config, pr, time.time())
     except locks.LockHeld:
         message = "another merge is still running its checks"
         raise OrchestratorError(message, "try again later", code="landing_busy") from None
-    rework.end(layout, config, pr.id, context.now())
+    rework.end(layout, own, pr.id, context.now(), config.forge)
     return commit
 
 
@@ -200,17 +210,30 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
 def close(arguments: Namespace) -> None:
     """Close a pull request without merging it; its branch is kept."""
     layout = context.changing(arguments)
-    config = context.good_settings(layout).config
+    own = context.good_settings(layout).config
+    config, number = forges.named(own, arguments.pr)
     where = forges.of_project(layout, config)
-    pr = where.show(arguments.pr)
+    pr = where.book.find(number) if is_left(layout, own, config) else where.show(number)
     if pr.state != "open":
         hint = "see: orchestrator pr list"
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")
-    where.close(pr.id)
-    rework.end(layout, config, pr.id, context.now())
+    try:
+        where.close(pr.id)
+    except SystemFault as error:
+        if not is_left(layout, own, config):
+            raise
+        where.book.record(pr.id, "closed")
+        said = f"{pr.id} counts as closed here, but {where.name} was not told"
+        output.warn_of([Problem(error.code, f"{said}: {error.message}", error.hint)])
+    rework.end(layout, own, pr.id, context.now(), config.forge)
     task = stores.found(stores.of_project(layout), pr.task or "")
     said = f"closed {pr.id}; its branch {pr.branch} is kept"
     if task and (task.state, task.reason) == ("failed", "cancelled"):
         again = f"to work on it again: orchestrator task retry {task.id}"
         said += f"; its task {task.id} is cancelled; {again}"
     output.answer(arguments, {"id": pr.id, "state": "closed"}, said)
+
+
+def is_left(layout: Layout, own: Config, config: Config) -> bool:
+    """Whether a person named another forge than the project's: it may not answer any more."""
+    return forges.of_project(layout, own).name != forges.of_project(layout, config).name

@@ -8,7 +8,7 @@ from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import argument, command
-from orchestrator.cli.pr import ID, find
+from orchestrator.cli.pr import ID, find, is_left
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import repository
 from orchestrator.layout import Layout
@@ -55,12 +55,14 @@ def request(arguments: Namespace, layout: Layout, pr_id: str) -> None:
 def merged(arguments: Namespace) -> None:
     """Record that a pull request is merged, where neither the forge nor git shows it."""
     layout = context.changing(arguments)
-    config = context.good_settings(layout).config
-    pr = find(layout, config, arguments.pr)
+    own = context.good_settings(layout).config
+    config, number = forges.named(own, arguments.pr)
+    book = forges.of_project(layout, config).book
+    pr = book.find(number) if is_left(layout, own, config) else find(layout, config, number)
     if pr.state != "merged":
-        forges.of_project(layout, config).book.say_merged(pr.id)
+        book.say_merged(pr.id)
         context.record_event(layout, "merged", pr=pr.id, task=pr.task)
-        rework.end(layout, config, pr.id, context.now())
+        rework.end(layout, own, pr.id, context.now(), config.forge)
     output.answer(arguments, {"id": pr.id, "state": "merged"}, f"{pr.id} counts as merged")
 
 
@@ -72,8 +74,8 @@ def give(
     An approval settles the objections before it. Returns the pull request as it was, and the task
     as it is now. Raises OrchestratorError.
     """
-    config = context.good_settings(layout).config
-    pr = find(layout, config, pr_id)
+    config, number = forges.named(context.good_settings(layout).config, pr_id)
+    pr = find(layout, config, number)
     if pr.state != "open":
         hint = "see: orchestrator pr list"
         raise OrchestratorError(f"pull request {pr.id} is {pr.state}", hint, code="not_open")

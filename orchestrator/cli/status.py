@@ -84,7 +84,7 @@ def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
     yield Block(tuple(_stuck_lines(found["cannot_start"])))
     if found["problems"]:
         yield Block(tuple(_problem_lines(found["problems"])), mood="bad")
-    yield Block(tuple(_limit_lines(found)))
+    yield Block((*_limit_lines(found), *found["notes"]))
     rows: Iterable[tuple[object, ...]] = map(_agent_cells, found["agents"])
     headings: tuple[str, ...] = ("agent", "role", "state", "why", "task", "last outcome")
     yield _table("agents", headings, rows, most=None)

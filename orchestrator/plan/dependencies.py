@@ -81,9 +81,15 @@ def levels(task: Task, found: Mapping[str, Task | None]) -> list[list[str]]:
 
 
 def _is_finished(task: Task, prs: Mapping[str, PullRequest]) -> bool:
-    pr = prs.get(task.pr or "")
-    merged = pr is not None and pr.state == "merged"
+    pr = pull_request(task, prs)
+    merged = task.merged if pr is None else pr.state == "merged"
     return task.state == "failed" or (task.state == "done" and (task.pr is None or merged))
+
+
+def pull_request(task: Task, prs: Mapping[str, PullRequest]) -> PullRequest | None:
+    """Return a task's pull request. Another forge may have another one of the same number."""
+    pr = prs.get(task.pr or "")
+    return pr if pr is None or pr.task in (None, task.id) else None
 
 
 def progress(parts: Sequence[Task]) -> str:
@@ -125,7 +131,9 @@ def _dependency(task: Task | None, found: Mapping[str, Task | None], landed: _La
 def _pull_request(task: Task, landed: _Landed) -> str:
     if task.pr is None:
         return "met"
-    pr = landed.prs.get(task.pr)
+    pr = pull_request(task, landed.prs)
+    if pr is None and task.merged:
+        return "met"  # on a forge that the project used before
     if pr is None:
         known = "is gone" if landed.forge_known else "cannot be looked up now"
         return f"waiting: its pull request {task.pr} {known}"

@@ -95,6 +95,12 @@ def _waiting(task: Task, _: Draft) -> Judged:
     return Judged(task.state == "incoming", f"the task is in {task.state}")
 
 
+@_rule("not_reviewable", "task", "see the pull request: orchestrator pr list")
+def _reviewable(task: Task, draft: Draft) -> Judged | None:
+    why = draft.snapshot.not_reviewable.get(task.id)
+    return None if why is None else Judged(False, why)
+
+
 @_rule("pull_request_not_open", "task", "no action needed: the next tick ends it", ends="finish")
 def _review(task: Task, draft: Draft) -> Judged | None:
     known = draft.snapshot.open_heads

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.model import PullRequest
@@ -83,6 +83,10 @@ class Book:
         """Return every pull request, oldest first."""
         found = (self.get(str(number)) for number in sorted(self.numbers()))
         return [pr for pr in found if pr is not None]
+
+    def unfinished(self) -> Sequence[PullRequest]:
+        """Return those that are open, or whose task was not told yet how they ended."""
+        return [pr for pr in self.list() if pr.state == "open" or (pr.task and not pr.followed)]
 
     def get(self, pr_id: str) -> PullRequest | None:
         record = files.read_json(self.path(pr_id)) if re.fullmatch(r"[0-9]{1,9}", pr_id) else None

@@ -77,7 +77,7 @@ def _ready(
     below = [found.get(each) for each in task.depends_on]
     if not all(each is not None and each.state == "done" for each in below):
         return None
-    parts = [pr for each in below if each and (pr := by_id.get(each.pr or ""))]
+    parts = [pr for each in below if each and (pr := dependencies.pull_request(each, by_id))]
     heads = tuple(pr.head for pr in parts if pr.state == "open")
     landed = tuple(pr.head for pr in parts if pr.state == "merged")
     return _Ready(task, heads, landed) if heads else None
@@ -141,7 +141,7 @@ def below(
     found = dependencies.closure([task], partial(stores.found, store), prs)
     circle = dependencies.circular(found, by_id)
     for other in (found[each] for each in task.depends_on if each not in circle):
-        pr = by_id.get(other.pr or "") if other else None
+        pr = dependencies.pull_request(other, by_id) if other else None
         if other is None or pr is None or pr.state == "merged":
             continue
         if pr.state == "open" or history.cut(store.read(task).history):

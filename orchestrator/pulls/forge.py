@@ -52,7 +52,10 @@ class Forge(Protocol):
         """Return one pull request as it is now. Raises NotFound."""
 
     def open(self, wanted: PullRequest, body: str) -> PullRequest:
-        """Open a pull request, or return the open one of the same branch, brought up to date."""
+        """Open a pull request, or return the open one of the same branch, brought up to date.
+
+        Raises Rejected if the forge refuses this pull request, and not every one.
+        """
 
     def post(self, pr: PullRequest, review: Given) -> None:
         """Show a review of this product at the pull request, once. It decides nothing there."""

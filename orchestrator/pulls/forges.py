@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
-from orchestrator.model import Config
+from orchestrator.model import Config, PullRequest
 from orchestrator.pulls import github_repo
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.github import GitHub
@@ -28,13 +28,58 @@ def denied(rules: Iterable[str]) -> tuple[str, ...]:
 def of_project(layout: Layout, config: Config, *, remember: bool = False) -> Forge:
     """Return the forge that the configuration asks for; `auto` looks at the remote and for `gh`.
 
-    A process that may write to the disk sets `remember`: later ones need not ask gh or ssh.
+    `auto` keeps the forge that has unfinished pull requests until they are finished: on another
+    forge nobody would review or land them. A process that may write to the disk sets `remember`:
+    later ones need not ask gh or ssh.
     """
     name = config.forge
     if name == "auto":
-        addresses = remotes.addresses(layout.root, config.remote)
-        name = next(n for n, kind in FORGES.items() if kind.takes(layout, addresses, remember))
+        name = _fitting(layout, config, remember)
+        books = {n: kind(layout, config).book for n, kind in FORGES.items()}
+        others = [n for n in books if n != name and books[n].unfinished()]
+        name = others[0] if others and not books[name].unfinished() else name
     return FORGES[name](layout, config)
+
+
+def _fitting(layout: Layout, config: Config, remember: bool) -> str:
+    addresses = remotes.addresses(layout.root, config.remote)
+    return next(n for n, kind in FORGES.items() if kind.takes(layout, addresses, remember))
+
+
+def kept(layout: Layout, config: Config) -> str | None:
+    """Return why `forge: auto` does not mean the forge that fits the remote now, in one sentence.
+
+    None if it does, or if agents.yaml names a forge.
+    """
+    if config.forge != "auto":
+        return None
+    now, fitting = of_project(layout, config), _fitting(layout, config, False)
+    if now.name == fitting:
+        return None
+    ids = ", ".join(pr.id for pr in now.book.unfinished())
+    done = f"merged or closed; then it is {fitting}"
+    return f"`forge: auto` stays {now.name} until the pull requests there are {done} ({ids})"
+
+
+def left(layout: Layout, config: Config) -> list[tuple[str, PullRequest]]:
+    """Return the open pull requests of other forges than the project's, each with its forge.
+
+    Nobody reviews or lands them. A person names such a pull request `FORGE:ID` (`named`).
+    """
+    own = of_project(layout, config).name
+    others = [(name, kind(layout, config).book) for name, kind in FORGES.items() if name != own]
+    return [(name, pr) for name, book in others for pr in book.list() if pr.state == "open"]
+
+
+def named(config: Config, name: str) -> tuple[Config, str]:
+    """Return the configuration and the number for a pull request as a person names it.
+
+    `3`, `#3` and `pr:3` are of the project's forge; `local:3` and `github:3` of that forge.
+    """
+    forge, _, number = name.partition(":")
+    if forge in FORGES:
+        return config._replace(forge=forge), number
+    return config, name.removeprefix("pr:").removeprefix("#")
 
 
 def github_host(layout: Layout, config: Config) -> str | None:

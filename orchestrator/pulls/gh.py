@@ -69,7 +69,8 @@ class Gh:
             return done.out
         if done.code is not None and "Could not resolve to a PullRequest" in done.err:
             raise NotFound("pull request", arguments[2] if len(arguments) > 2 else "?")
-        said = done.err.strip()[-600:] if done.code is not None else "no answer in time"
+        said = done.err.strip()[-600:] or f"it ended with {done.code} and wrote nothing"
+        said = "no answer in time" if done.code is None else said
         message = f"gh {arguments[0]} {arguments[1]} failed: {said}"
         hint = f"try: gh auth status --hostname {self._host}"
         # Whatever failed, it may have been the question about features, whose answer gh keeps.
@@ -79,7 +80,9 @@ class Gh:
         # gh exits with 4 when it is not signed in.
         if done.code in (None, 4) or _BROKEN.search(done.err.strip()):
             raise SystemFault(message, hint, code="forge_failed")
-        raise Refusal(message, hint, said)
+        # GitHub answered: the sign-in works, as far as this call shows.
+        allowed = f"check what this account may do there: gh auth status --hostname {self._host}"
+        raise Refusal(message, f"GitHub answered, and refused this; {allowed}", said)
 
     def call(
         self,

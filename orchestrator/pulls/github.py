@@ -14,19 +14,19 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
-from orchestrator.errors import NotFound, SystemFault
+from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
 from orchestrator.pulls import github_repo, github_rows
 from orchestrator.pulls.book import Book
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal, is_signed_in
+from orchestrator.pulls.github_alone import Alone
+from orchestrator.pulls.github_people import People, Reviewers
 from orchestrator.pulls.github_repo import Repository
 from orchestrator.system import files
 
-#: The open pull requests that one request lists. Others are asked for one by one, each at most
-#: once in so many seconds.
+#: The open pull requests that one request lists.
 LISTED = 100
-ASK_AGAIN = 600.0
 #: The most characters of a text on GitHub, less those of a mark.
 LONGEST = 65_000
 
@@ -85,30 +85,56 @@ class GitHub:
             from orchestrator.pulls import github_adoption
 
             github_adoption.adopt(self._layout, self.book, self._view)
+        alone = Alone(self._layout, self.book.list())
+        if (due := alone.due(time.time())) is not None:
+            # Instead of the list, so that a tick makes one request (reference 9.9).
+            self._keep(due, self._view(due))
+            alone.remember({**alone.asked, due: time.time()})
+            return self.book.list()
         words = ("pr", "list", "--state", "open", "--limit", str(LISTED))
         rows = _listed(self._json(*words, "--json", github_rows.FIELDS, timeout=TICK_TIMEOUT))
         by_number = {str(row.get("number")): row for row in rows}
+        after = {}
         for old in self.book.list():
             row = by_number.get(old.id)
-            if row is None and old.state == "open":
-                # It is no longer open, unless there are more open ones than one request lists.
-                if len(rows) < LISTED or self._is_due(old.id):
-                    row = self._view(old.id)
-            elif row is not None and github_rows.is_cut_off(row) and self._is_due(old.id):
+            cut_off = row is not None and github_rows.is_cut_off(row)
+            # It is no longer open, unless there are more open ones than one request lists.
+            unlisted = row is None and old.state == "open"
+            if cut_off or (unlisted and len(rows) >= LISTED):
+                after[old.id] = alone.asked.get(old.id, time.time())
+            if (unlisted and (len(rows) < LISTED or old.id not in alone.asked)) or (
+                cut_off and (old.id not in alone.asked or _has_changed(old, row))
+            ):
                 row = self._view(old.id)
-            elif row is not None and github_rows.is_cut_off(row):
+            elif cut_off:
                 row = None
-            if row is not None:
-                self._keep(old.id, row)
+            self._keep(old.id, row)
+        alone.remember(after)
         return self.book.list()
 
     def _keep(self, pr_id: str, row: Any) -> None:
         """Bring a record up to date with a row of gh, if both are the same pull request."""
+        if row is None:
+            return
+        # Whoever has to be asked about is asked about without the lock.
+        self._read(self.book.find(pr_id), row)
         with self.book.locked():
             old = self.book.find(pr_id)
-            new = _updated(old, github_rows.pull_request(row))
+            new = self._read(old, row)
             if new != old and self._is_ours(row) and new.branch == old.branch:
                 self.book.write(new)
+
+    def _read(self, old: PullRequest, row: Any) -> PullRequest:
+        """Return what a row of gh says now, with the reviews of people who may write (9.1)."""
+        new = _updated(old, github_rows.pull_request(row))
+        reviews = (
+            each for each in new.reviews if each in old.reviews or self._reviewers.count(new, each)
+        )
+        return new._replace(reviews=tuple(reviews))
+
+    @cached_property
+    def _reviewers(self) -> Reviewers:
+        return Reviewers(self._layout, People(self._gh, self._repository))
 
     def _view(self, pr_id: str, more: str = "") -> Any:
         """Return the row of one pull request; None if GitHub has no such pull request."""
@@ -117,17 +143,6 @@ class GitHub:
         except NotFound:
             return None
         return _listed([row])[0]
-
-    def _is_due(self, pr_id: str) -> bool:
-        """Return whether a pull request may be asked for on its own, and note that it is."""
-        path = os.path.join(self._layout.cache, "github-asked.json")
-        asked, now = files.read_json(path) or {}, time.time()
-        last = asked.get(pr_id)
-        if isinstance(last, int | float) and 0 <= now - last < ASK_AGAIN:
-            return False
-        files.make_folder(self._layout.cache)
-        files.write_json(path, {**asked, pr_id: now})
-        return True
 
     def _is_ours(self, row: Mapping[str, object]) -> bool:
         """Return whether a row's branch is in the repository that the product pushes to."""
@@ -138,7 +153,7 @@ class GitHub:
         row = self._view(pr_id)
         if row is None:
             raise NotFound("pull request", pr_id)
-        return _updated(old, github_rows.pull_request(row))
+        return self._read(old, row)
 
     # --- changes -----------------------------------------------------------------------------
 
@@ -150,21 +165,38 @@ class GitHub:
             names = ("--head", head, "--base", wanted.base, "--title", wanted.title)
             try:
                 said = self._run("pr", "create", *names, "--body-file", "-", stdin=text)
-            except SystemFault:
+            except SystemFault as error:
                 # GitHub may have it all the same.
                 row = self._open_one(wanted)
                 if row is None:
-                    raise
+                    raise self._judged(wanted, error) from error
             else:
                 made = re.search(r"/pull/(\d+)\s*\Z", said)
                 row = self._view(made[1]) if made else self._open_one(wanted)
         if row is None:
             raise SystemFault("gh does not show the pull request it opened", code="forge_failed")
-        found = github_rows.pull_request(row)._replace(task=wanted.task, head=wanted.head)
+        found = github_rows.pull_request(row)
         with self.book.locked():
-            found = _updated(self.book.get(found.id) or found, found)._replace(task=wanted.task)
+            old = self.book.get(found.id) or found._replace(task=wanted.task, reviews=())
+            found = self._read(old, {**row, "headRefOid": wanted.head})._replace(task=wanted.task)
             self.book.write(found, body)
+        files.remove(self._refused)
         return found
+
+    def _judged(self, wanted: PullRequest, error: SystemFault) -> OrchestratorError:
+        """Return why GitHub opened no pull request: of this one, or of the system."""
+        if not isinstance(error, Refusal):
+            return error
+        from orchestrator.pulls import github_refusals
+
+        is_fork = self._fork is not None
+        place = (self._gh, self._repository, self._refused)
+        return github_refusals.judged(*place, wanted, error, may_only_read=is_fork)
+
+    @property
+    def _refused(self) -> str:
+        """The file with the refusal that was met since the last pull request was opened."""
+        return os.path.join(self._layout.cache, "github-refused.json")
 
     def _open_one(self, wanted: PullRequest) -> Any:
         """Return the row of the open pull request with the wanted branch, if there is one."""
@@ -220,10 +252,10 @@ class GitHub:
 
         row = github_merging.merge(self._layout, self._run, self._view, pr.id, commit, method)
         merged = row.get("state") == "MERGED"
+        self._read(self.book.get(pr.id) or pr, row)
         with self.book.locked():
             old = self.book.get(pr.id) or pr
-            new = _updated(old, github_rows.pull_request(row))
-            self.book.write(new._replace(queued=not merged))
+            self.book.write(self._read(old, row)._replace(queued=not merged))
         return (github_rows.at(row, "mergeCommit", "oid") or commit) if merged else None
 
     # --- doctor ------------------------------------------------------------------------------
@@ -246,6 +278,10 @@ class GitHub:
         if done.code != 0 and not is_signed_in(done.out + done.err):
             return Problem("forge_failed", f"gh is not signed in to {host}", login)
         return None
+
+
+def _has_changed(old: PullRequest, row: Any) -> bool:
+    return (old.head, old.updated) != (row.get("headRefOid"), row.get("updatedAt"))
 
 
 def _same(one: Repository, other: Repository) -> bool:

@@ -35,7 +35,8 @@ def adopt(layout: Layout, book: Book, view: Callable[[str], Any]) -> None:
             ours = row is not None and not github_rows.owner(row)
             pr = github_rows.pull_request(row) if ours else None
         if pr is not None and pr.task is not None and pr.branch == branch:
-            found.append(pr)
+            # The reviews come with the next look, which asks who may write.
+            found.append(pr._replace(reviews=()))
     files.make_folder(book.folder)
     for pr in found:
         book.write(pr)

@@ -17,39 +17,65 @@ from orchestrator.text import quoting
 TAIL = 60
 LONGEST = 4_000
 
-_QUERY = """query($owner:String!,$repo:String!,$n:Int!){repository(owner:$owner,name:$repo){
-pullRequest(number:$n){headRefOid
-reviewThreads(first:100){nodes{id isResolved isOutdated path line
+#: The most requests about one pull request: each has 100 threads and 100 checks.
+PAGES = 10
+
+_QUERY = """query($owner:String!,$repo:String!,$n:Int!,$threads:String%s){
+repository(owner:$owner,name:$repo){pullRequest(number:$n){headRefOid
+reviewThreads(first:100,after:$threads){pageInfo{hasNextPage endCursor}
+nodes{id isResolved isOutdated path line
 comments(last:20){totalCount nodes{author{login} authorAssociation body createdAt}}}}%s}}}"""
 _CHECKS = """
-commits(last:1){nodes{commit{statusCheckRollup{contexts(first:100){nodes{
+commits(last:1){nodes{commit{statusCheckRollup{contexts(first:100,after:$checks){
+pageInfo{hasNextPage endCursor} nodes{
 ... on CheckRun{name isRequired(pullRequestNumber:$n)}
 ... on StatusContext{context isRequired(pullRequestNumber:$n)}}}}}}}"""
+_WITH_CHECKS, _WITHOUT = _QUERY % (",$checks:String", _CHECKS), _QUERY % ("", "")
 
 
 def find(gh: Gh, repository: Repository, pr: PullRequest) -> list[Feedback]:
     """Return what is asked for on the head as it is now. Raises SystemFault."""
     try:
-        found = _asked(gh, repository, pr, _QUERY % _CHECKS)
+        pages = [*_pages(gh, repository, pr, _WITH_CHECKS)]
     except Refusal:
         # An older GitHub Enterprise does not say which checks are required.
-        found = _asked(gh, repository, pr, _QUERY % "")
-    threads = [_thread(each) for each in _nodes(found, "reviewThreads")]
+        pages = [*_pages(gh, repository, pr, _WITHOUT)]
+    threads = [_thread(each) for page in pages for each in _nodes(page, "reviewThreads")]
     fields = "headRefOid,mergeStateStatus,statusCheckRollup"
     row = gh.json("pr", "view", pr.id, "--json", fields, "-R", repository.words)
     if not isinstance(row, dict):
         raise SystemFault("a pull request in the answer of gh is malformed", code="forge_failed")
-    checks = _failing(row, _required(found))
+    checks = _failing(
+        row, {name: is_so for page in pages for name, is_so in _required(page).items()}
+    )
     return [
         *(each for each in threads if each is not None),
         *(_check(gh, repository, str(row.get("headRefOid")), check) for check in checks),
     ]
 
 
-def _asked(gh: Gh, repository: Repository, pr: PullRequest, query: str) -> Any:
+def _pages(gh: Gh, repository: Repository, pr: PullRequest, query: str) -> Iterator[Any]:
+    """Yield the answers about a pull request until both lists are complete, at most `PAGES`."""
     names = ("-f", f"owner={repository.owner}", "-f", f"repo={repository.name}")
     words = ("graphql", *_host(repository), *names, "-F", f"n={pr.id}", "-f", f"query={query}")
-    return github_rows.at(gh.json("api", *words), "data", "repository", "pullRequest")
+    places: dict[str, str] = {}
+    for _ in range(PAGES):
+        after = [word for key, at in places.items() for word in ("-f", f"{key}={at}")]
+        answer = gh.json("api", *words, *after)
+        found = github_rows.at(answer, "data", "repository", "pullRequest")
+        yield found
+        lists = {"threads": github_rows.at(found, "reviewThreads"), "checks": _contexts(found)}
+        ends = {key: github_rows.at(each, "pageInfo", "endCursor") for key, each in lists.items()}
+        # After its last page, a list is asked for what follows: nothing.
+        places |= {key: str(end) for key, end in ends.items() if end}
+        if not any(github_rows.at(e, "pageInfo", "hasNextPage") is True for e in lists.values()):
+            return
+
+
+def _contexts(found: Any) -> Any:
+    commits = _nodes(found, "commits")
+    path = ("commit", "statusCheckRollup", "contexts")
+    return github_rows.at(commits[-1], *path) if commits else None
 
 
 def _host(repository: Repository) -> tuple[str, ...]:
@@ -82,11 +108,9 @@ def _may_write(comment: Any) -> bool:
 
 def _required(found: Any) -> dict[str, bool]:
     """Return whether each check is required, by its name, as far as GitHub says it."""
-    commits = _nodes(found, "commits")
-    rollup = github_rows.at(commits[-1], "commit", "statusCheckRollup") if commits else None
     return {
         str(each.get("name") or each.get("context")): each["isRequired"]
-        for each in _nodes(rollup, "contexts")
+        for each in github_rows.rows_of(_contexts(found), "nodes")
         if isinstance(each.get("isRequired"), bool)
     }
 
@@ -151,5 +175,4 @@ def _bounded(text: str) -> str:
 
 
 def _nodes(found: Any, name: str) -> list[Any]:
-    nodes = github_rows.at(found, name, "nodes")
-    return [each for each in nodes if isinstance(each, dict)] if isinstance(nodes, list) else []
+    return github_rows.rows_of(github_rows.at(found, name), "nodes")

@@ -16,7 +16,7 @@ from orchestrator.pulls.book import from_record
 
 FIELDS = (
     "number,title,body,state,url,headRefName,headRefOid,baseRefName,isCrossRepository,"
-    "headRepositoryOwner,mergeable,mergeStateStatus,updatedAt,reviews,statusCheckRollup"
+    "headRepositoryOwner,isDraft,mergeable,mergeStateStatus,updatedAt,reviews,statusCheckRollup"
 )
 #: gh cuts reviews and checks off after so many in a list of pull requests.
 CUT_OFF = 100
@@ -57,6 +57,7 @@ def pull_request(row: Any) -> PullRequest:
                 checks=tuple(_checks(row)),
                 mergeable={"MERGEABLE": True, "CONFLICTING": False}.get(row.get("mergeable") or ""),
                 updated=str(row.get("updatedAt") or "") or None,
+                draft=row.get("isDraft") is True and row["state"] == "OPEN",
             )
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         found = None

@@ -19,13 +19,14 @@ from orchestrator.model import Config, Entry, Problem, Task, iso
 from orchestrator.project import faults
 from orchestrator.pulls import forges, github_repo, github_rows, issue_text
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal
-from orchestrator.pulls.github_repo import GITHUB
+from orchestrator.pulls.github_people import People
 from orchestrator.pulls.issue_text import Issue
 from orchestrator.system import files, records
 from orchestrator.tasks import parts, stores, task_file
 
-#: Seconds between two looks at the issues, and for which a login's permission is remembered.
-EVERY, PERMISSION_KEPT = 300.0, 86_400.0
+#: Seconds between two looks at the issues. A permission is remembered for one look, its lack for
+#: longer: the issues of people without it are listed again at each look.
+EVERY, REFUSED_KEPT = 300.0, 3600.0
 #: Issues of one page, and the most that are looked at.
 PAGE, MOST = 100, 1000
 #: The most requests of one tick about single issues and authors: others wait for the tick.
@@ -114,6 +115,7 @@ class Follower:
             raise SystemFault(message, "set `remote` in agents.yaml", code="forge_failed")
         self._repository = found
         self._gh = Gh(layout.root, os.path.join(layout.cache, "gh"), found.host)
+        self._people = People(self._gh, found)
 
     def follow(self, settled: Collection[str]) -> Iterator[tuple[str, str]]:
         """Carry out what is due; yield the task and the reason of each change.
@@ -123,25 +125,32 @@ class Follower:
         due = self._now - EVERY >= self._memory.asked or self._memory.asked > self._now
         numbers = [int(each[3:]) for each in settled if re.fullmatch(rf"{_ID}\d{{1,9}}", each)]
         listed: list[Issue] = []
+        fault: Refusal | None = None
         if due := due and not self._config.paused:
             # Noted first: a failing gh is asked again at the next look, not at each tick.
             self._memory.asked = self._now
             self._memory.write()
             listed = self._listed()
-            yield from self._make(listed)
+            try:
+                yield from self._make(listed)
+            except Refusal as error:
+                # Who may write is not told: the issues of the tasks still hear what happens.
+                fault = error
             numbers = [issue.number for issue in listed]
         for number in numbers:
             yield from self._tell(number)
         if due:
             # Last: tasks whose issues only lost their label are asked about at each look.
             yield from self._cancel({issue.number for issue in listed})
+        if fault is not None:
+            raise fault
 
     def _listed(self) -> list[Issue]:
         """Return the open issues with the label, in one request if they fit one page."""
         rows: Any = []
         for limit in (PAGE, MOST):
             words = ("issue", "list", "--state", "open", "--limit", str(limit))
-            label = ("--label", self._config.issues.label or "", "--json", _FIELDS)
+            label = ("--label", _quoted(self._config.issues.label or ""), "--json", _FIELDS)
             rows = self._gh.json(*words, *label, "-R", self._repository.words, timeout=TICK_TIMEOUT)
             if not isinstance(rows, list):
                 message = "the answer of gh is not a list of issues"
@@ -201,7 +210,7 @@ class Follower:
         return True
 
     def _may_write(self, login: str) -> bool | None:
-        """Return whether a login may write to the repository; asked once a day.
+        """Return whether a login may write to the repository, also as a member of an organization.
 
         None: this tick asks no more.
         """
@@ -210,21 +219,12 @@ class Follower:
         if issue_text.LOGIN.fullmatch(login) is None:
             return False
         known = self._memory.authors.get(login)
-        if known is not None and 0 <= self._now - known.asked < PERMISSION_KEPT:
+        kept = EVERY if known is not None and known.may_write else REFUSED_KEPT
+        if known is not None and 0 <= self._now - known.asked < kept:
             return known.may_write
         if not self._may_ask():
             return None
-        host = self._repository.host
-        where = () if host == GITHUB else ("--hostname", host)
-        path = f"repos/{self._repository.owner}/{self._repository.name}/collaborators/{login}"
-        try:
-            answer = self._gh.json("api", *where, f"{path}/permission", timeout=TICK_TIMEOUT)
-        except Refusal as error:
-            if "HTTP 404" not in error.said:
-                raise
-            answer = {}
-        found = answer.get("permission") if isinstance(answer, dict) else None
-        known = Known(found in ("admin", "write"), self._now)
+        known = Known(self._people.may_write(login), self._now)
         self._memory.authors[login] = known
         self._memory.write()
         return known.may_write
@@ -262,7 +262,10 @@ class Follower:
         said = issue_text.comment(what, task, self._links(task), show_question=show)
         try:
             posted = github_rows.rows_of(self._view(number), "comments")
-            if not any(mark in str(each.get("body")) for each in posted):
+            # A stranger who posts the mark first does not silence the product. gh 2.23 does not
+            # say whose a comment is.
+            own = (each for each in posted if each.get("viewerDidAuthor") is not False)
+            if not any(mark in str(each.get("body")) for each in own):
                 words = ("issue", "comment", str(number), "--body-file", "-")
                 self._gh.run(*words, "-R", self._repository.words, stdin=f"{said}\n\n{mark}\n")
         except Refusal as error:
@@ -286,6 +289,11 @@ class Follower:
         words = ("issue", "view", str(number), "--json", "state,comments")
         found = self._gh.json(*words, "-R", self._repository.words, timeout=TICK_TIMEOUT)
         return found if isinstance(found, dict) else {}
+
+
+def _quoted(label: str) -> str:
+    """Return a label as gh reads it: as a row of CSV."""
+    return '"{}"'.format(label.replace('"', '""')) if '"' in label else label
 
 
 def follow(

@@ -15,12 +15,22 @@ from orchestrator.git import base_branch, contents, remote_pair, remotes, reposi
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest, iso
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import cuts, forges, landing_queue, merging, restack, review, states
+from orchestrator.pulls import (
+    cuts,
+    forges,
+    landing_queue,
+    merging,
+    restack,
+    review,
+    states,
+    verdicts,
+)
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
 from orchestrator.pulls.verdicts import SCHEDULER
 from orchestrator.system import files, locks, records
 from orchestrator.tasks import stores
+from orchestrator.text.quoting import one_line
 
 #: How often a merge is repeated because the base moved meanwhile.
 TRIES = 3
@@ -60,7 +70,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
 
 
 def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | None:
-    """Merge one pull request as a person asks, whatever its reviews say. Hold `lock`.
+    """Merge one pull request as a person asks, whatever agents' reviews say. Hold `lock`.
 
     Returns the base's new commit; None if the forge merges it later. Raises CannotLand,
     OrchestratorError if the pull request may not be merged, SystemFault if the remote cannot be
@@ -68,6 +78,7 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
     """
     lander = Lander(layout, config, now)
     _refuse_before_dependency(layout, config, pr)
+    _refuse_over_objection(layout, pr)
     try:
         return lander.land(pr)
     except Conflict as error:
@@ -91,6 +102,18 @@ def _refuse_before_dependency(layout: Layout, config: Config, pr: PullRequest) -
             f"{task.id} depends on {other.id}, whose pull request {its.id} is open",
             f"merge that one first: orchestrator pr merge {its.id}",
             code="blocked_by_dependency",
+        )
+
+
+def _refuse_over_objection(layout: Layout, pr: PullRequest) -> None:
+    """Requested changes of a person block a merge until they are settled (reference 9.1)."""
+    standing = verdicts.objections(states.reviews(layout, pr))
+    if pr.state == "open" and standing:
+        by = ", ".join(given.by for given in standing)
+        raise OrchestratorError(
+            f"pull request {pr.id} has requested changes of {by}: {one_line(standing[-1].text)}",
+            f"to overrule that: orchestrator pr approve {pr.id}; then merge it",
+            code="changes_requested",
         )
 
 
@@ -123,6 +146,9 @@ class Lander:
             raise OrchestratorError(
                 f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
             )
+        if pr.draft:
+            hint = f"mark it as ready for review, then merge it: {pr.url}"
+            raise OrchestratorError(f"pull request {pr.id} is a draft", hint, code="draft")
         for _ in range(TRIES):
             base, head = self._fresh(pr, only)
             updated = restack.update(self._layout, self._config, pr, base, head, self._now)

@@ -63,7 +63,8 @@ def candidates(
     due = [
         pr
         for pr in approved
-        if not pr.queued and (pr.id not in refused or _is_due(refused[pr.id], config, now))
+        if not (pr.queued or pr.draft)
+        and (pr.id not in refused or _is_due(refused[pr.id], config, now))
     ]
     store = stores.of_project(layout)
     tasks: dict[str, Task] = {}

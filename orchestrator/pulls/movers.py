@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from orchestrator.model import Entry, Given, PullRequest, Task, iso
 from orchestrator.plan.rules import Verdict
+from orchestrator.pulls import states
 from orchestrator.pulls.landing_queue import Refused
 from orchestrator.pulls.verdicts import APPROVED, CHANGES
 from orchestrator.tasks import parts
@@ -96,7 +97,7 @@ def unless_dismissed(move: Move, pr: PullRequest, last: Entry | None) -> Move:
     """
     if move.item != f"pr:{pr.id}" or last is None or last.event != "dismissed":
         return move
-    if last.fields.get("pr") != pr.id or last.fields.get("fact", move.fact) != move.fact:
+    if last.fields.get("pr", pr.id) != pr.id or last.fields.get("fact", move.fact) != move.fact:
         return move
     return move._replace(item=None, text=f"{move.text} ({REMOVED})")
 
@@ -148,6 +149,8 @@ def _command(held: Verdict) -> str:
 
 def _delivered(facts: Facts) -> Move:
     pr = facts.pr
+    if pr.draft:
+        return Move("person", states.WAITS_AS_DRAFT)
     if pr.queued:
         return Move("forge", "the forge merges it as soon as its own rules allow it")
     if pr.verdict == APPROVED:

@@ -27,16 +27,18 @@ def updated(
     root: str,
     store: Store,
     task: Task,
+    events: Iterable[Entry],
     prs: Iterable[PullRequest],
     branch: tuple[str, str],
     base: tuple[str, str],
 ) -> str | None:
     """Return the product's own update of work whose dependencies landed as other commits.
 
-    `branch` and `base` are the names of the two branches, each with its commit. None if the work
-    needs no such update, or if it conflicts with the base even so (`contents.restacked`).
+    `events` is the task's history. `branch` and `base` are the names of the two branches, each with
+    its commit. None if the work needs no such update, or if it conflicts with the base even so
+    (`contents.restacked`).
     """
-    if not task.depends_on or (cut := history.cut(store.read(task).history)) is None:
+    if not task.depends_on or (cut := history.cut(events)) is None:
         return None
     by_id = {each.id: each for each in prs}
     below = (stores.found(store, each) for each in task.depends_on)
@@ -58,11 +60,12 @@ def update(
     store = stores.of_project(layout)
     try:
         task = store.find(pr.task or "")
+        events = store.read(task).history
     except NotFound:
         return None
     prs = states.known(layout, config) if task.depends_on else None
     mine, its = (pr.branch, head), (pr.base, base)
-    commit = updated(layout.root, store, task, prs, mine, its) if prs else None
+    commit = updated(layout.root, store, task, events, prs, mine, its) if prs else None
     if commit is None:
         return None
     fields = {"run": f"update-{commit[:12]}", "pr": pr.id, "head": commit, "of": head}

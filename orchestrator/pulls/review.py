@@ -26,6 +26,8 @@ from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
 from orchestrator.text.words import count
 
+#: The field of the event which says that a person opened the pull request again.
+AGAIN = "opened_again"
 #: Characters of a feedback that are put into a question.
 QUOTED = 500
 _NO_SUMMARY = "(the author gave no summary)"
@@ -70,6 +72,24 @@ def ask_again(
     return _add(store, settings, task, _name_of_head(pr), pr.id, pr.head, now, said, summary)
 
 
+def ask_once_more(
+    store: Store, settings: Settings, task: Task, pr: PullRequest, number: int, *, now: float
+) -> str | None:
+    """Create the review task of a pull request that a person opened again; return as `ask`.
+
+    `number` counts how often that happened.
+    """
+    said = f"Pull request {pr.id} of task {task.id}. A person opened it again:"
+    summary = f"The branch {pr.branch} is at {pr.head}."
+    name = f"{_name_of_head(pr)}-{number}"
+    return _add(store, settings, task, name, pr.id, pr.head, now, said, summary)
+
+
+def openings(history: Sequence[Entry]) -> int:
+    """Return how often a person opened the task's pull request again."""
+    return sum(entry.fields.get(AGAIN) is True for entry in history)
+
+
 def is_missing(
     store: Store, settings: Settings, task: Task, pr: PullRequest, history: Sequence[Entry]
 ) -> bool:
@@ -79,7 +99,9 @@ def is_missing(
         return False
     delivered = _deliveries(history)
     runs = [e.fields.get("run") for e in delivered if e.fields.get("head") == pr.head]
-    names = [_name_of_head(pr), *(_name(run) for run in runs if isinstance(run, str))]
+    again = range(1, openings(history) + 1)
+    others = [f"{_name_of_head(pr)}-{number}" for number in again]
+    names = [_name_of_head(pr), *others, *(_name(run) for run in runs if isinstance(run, str))]
     return bool(delivered) and all(stores.found(store, name) is None for name in names)
 
 
@@ -154,9 +176,11 @@ def give_verdict(
     said = outcome.feedback or outcome.summary or ""
     given = Given(reviewer, "agent", outcome.verdict, outcome.head, said, iso(now))
     where = forges.of_project(layout, config)
-    # Without its record, the verdict still counts for the task.
-    if reviewing.pr is not None and where.book.get(reviewing.pr) is not None:
-        where.post(where.show(reviewing.pr), given)
+    pr = where.book.get(reviewing.pr) if reviewing.pr is not None else None
+    # Without its record, the verdict still counts for the task. Another forge may have a pull
+    # request of the same number.
+    if pr is not None and reviewing.reviews in (None, pr.task):
+        where.post(pr, given)
     if reviewing.reviews is None:
         return
     store = stores.of_project(layout)

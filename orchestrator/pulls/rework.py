@@ -53,7 +53,7 @@ def step(
     if pr.state != "open":
         return None if last in _DECIDED else _ended(pr, task, history)
     if task.state != "done":
-        return None
+        return _opened_again(pr, history) if task.state == "failed" else None
     known = {key for entry in history for key in _keys(entry)}
     new = [each for each in found if each.key not in known]
     if not new:
@@ -86,6 +86,15 @@ def _unanswered(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
     return Step("blocked", "blocked", {"pr": pr.id, "question": question, "reason": "max_rounds"})
 
 
+def _opened_again(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
+    """A person opened the pull request again whose end cancelled the task: it is delivered."""
+    moves = [entry for entry in history if entry.event not in ("review", "dismissed")]
+    if not moves or moves[-1].event != "cancelled" or moves[-1].fields.get("pr") != pr.id:
+        return None
+    said = f"Pull request {pr.id} was opened again."
+    return Step("done", "done", {"pr": pr.id, "summary": said, review.AGAIN: True})
+
+
 def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
     """Ask a person if somebody pushes after each review: none of them is of the newest commit."""
     reviews = task.uncharged.get("review", 0)
@@ -97,23 +106,32 @@ def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
 
 def _ended(pr: PullRequest, task: Task, history: Sequence[Entry]) -> Step | None:
     """A merge is written down; it finishes a task that waits for rework. A close cancels, once."""
-    told = [entry.event for entry in history if entry.fields.get("pr") == pr.id]
+    again = [place for place, e in enumerate(history) if e.fields.get(review.AGAIN) is True]
+    since = max(again, default=0)
+    told = [entry.event for entry in history[since:] if entry.fields.get("pr") == pr.id]
     if task.state == "claimed" or "cancelled" in told or "merged" in told:
         return None
     if pr.state == "merged" and task.state == "done":
         return Step("done", "merged", {"pr": pr.id, "head": pr.head})
     if pr.state == "merged":
         summary = f"Pull request {pr.id} was merged while the task waited for rework."
-        return Step("done", "done", {"pr": pr.id, "summary": summary, "verdict": "no_change"})
+        fields = {"pr": pr.id, "summary": summary, "verdict": "no_change", "merged": True}
+        return Step("done", "done", fields)
     if task.state == "failed":
         return None
     return Step("failed", "cancelled", {"pr": pr.id, "reason": f"pull request {pr.id} was closed"})
 
 
-def end(layout: Layout, config: Config, pr_id: str, now: float) -> None:
-    """Tell the task of a pull request at once that a person merged or closed it."""
+def end(layout: Layout, config: Config, pr_id: str, now: float, forge: str) -> None:
+    """Tell the task of a pull request at once that a person merged or closed it.
+
+    `forge` is the value of `forge` for the pull request, which may be on another forge than the
+    project's.
+    """
     store = stores.of_project(layout)
-    pr = forges.of_project(layout, config).book.get(pr_id)
+    own = forges.of_project(layout, config)
+    where = forges.of_project(layout, config._replace(forge=forge))
+    pr = where.book.get(pr_id)
     if pr is None or pr.state == "open":
         return
     with store.change():
@@ -122,7 +140,10 @@ def end(layout: Layout, config: Config, pr_id: str, now: float) -> None:
             history = store.read(task).history
         except NotFound:
             return
-        wanted = _ended(pr, task, history) if task.pr == pr.id else None
+        newer = own.book.get(pr.id) if own.name != where.name else None
+        if task.pr != pr.id or (newer is not None and newer.task == task.id):
+            return  # the task has another pull request, perhaps of the same number
+        wanted = _ended(pr, task, history)
         if wanted is not None:
             store.move(task, wanted.state, Entry(iso(now) or "", wanted.event, wanted.fields))
 
@@ -211,6 +232,8 @@ class Follower:
             task = self._store.find(pr.task or "")
             history = self._store.read(task).history
         except NotFound:
+            if pr.state != "open":
+                self._mark_followed(pr)
             return None
         is_open = pr.state == "open"
         if not is_open and task.pr != pr.id:  # the task has a newer pull request
@@ -218,11 +241,13 @@ class Follower:
             return None
         found = []
         if task.state == "done" and is_open:
-            found = [*requested(pr, history), *self._feedback(pr, task)]
+            found = [*requested(pr, history), *self._feedback(pr, task, history)]
         in_review = self._is_in_review(pr, task)
         wanted = step(pr, task, history, found, self._settings.config, in_review=in_review)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
+            if wanted.fields.get(review.AGAIN):
+                self._review_again(pr, task, review.openings(history) + 1)
             self._store.move(task, wanted.state, entry)
         elif task.state == "done" and is_open:
             review.ask_again(self._store, self._settings, task, pr, history, now=self._now)
@@ -243,7 +268,7 @@ class Follower:
         with self._forge.book.locked():
             self._forge.book.write(pr._replace(followed=True))
 
-    def _feedback(self, pr: PullRequest, task: Task) -> list[Feedback]:
+    def _feedback(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
         found: list[Feedback] = []
         if self._known.get(pr.id) != _mark(pr):
             try:
@@ -252,20 +277,26 @@ class Follower:
             except OrchestratorError as error:  # asked again at the next tick
                 self.faults.append(error)
         if pr.verdict == verdicts.APPROVED:
-            found += self._conflict(pr, task)
+            found += self._conflict(pr, task, history)
         return found
 
-    def _conflict(self, pr: PullRequest, task: Task) -> list[Feedback]:
+    def _conflict(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
         remote = base_branch.remote_of(self._layout, self._settings.config)
         base = base_branch.branch_commit(self._layout.root, remote, pr.base)
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
-        mine, its = (pr.branch, pr.head), (pr.base, base)
-        if restack.updated(self._layout.root, self._store, task, self._prs, mine, its):
+        mine, its, root = (pr.branch, pr.head), (pr.base, base), self._layout.root
+        if restack.updated(root, self._store, task, history, self._prs, mine, its):
             return []  # the landing brings it up to date
         said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
         key = f"conflict:{pr.head}:{base}"
         return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]
+
+    def _review_again(self, pr: PullRequest, task: Task, number: int) -> None:
+        """Ask for the review that ended when the pull request was closed."""
+        waiting = (t for state in ("incoming", "claimed") for t in self._store.list(state).tasks)
+        if pr.verdict is None and not any((t.reviews, t.pr) == (task.id, pr.id) for t in waiting):
+            review.ask_once_more(self._store, self._settings, task, pr, number, now=self._now)
 
     def _remember(self, prs: Iterable[PullRequest]) -> None:
         """Remember what was heard: the forge is asked for details only after a change."""

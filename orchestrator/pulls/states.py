@@ -7,6 +7,7 @@ disk and change nothing.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch, remote_pair, remotes, repository
@@ -18,6 +19,9 @@ from orchestrator.project import faults
 from orchestrator.pulls import forges, verdicts
 from orchestrator.system import files
 from orchestrator.tasks import stores
+
+#: What holds for the draft of a pull request.
+WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks it as ready"
 
 
 def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:
@@ -103,6 +107,17 @@ def _history(layout: Layout, pr: PullRequest) -> tuple[Entry, ...]:
         return tuple(store.read(store.find(pr.task or "")).history)
     except (NotFound, OrchestratorError):
         return ()
+
+
+def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> list[str]:
+    """Return what a person should know of pull requests although it is no problem."""
+    drafts = ", ".join(pr.id for pr in prs or () if pr.state == "open" and pr.draft)
+    found = [f"drafts, which are neither reviewed nor landed: {drafts}"] if drafts else []
+    try:
+        kept = forges.kept(layout, config)
+    except OrchestratorError:  # git cannot be asked: that is reported elsewhere
+        kept = None
+    return [*found, kept] if kept else found
 
 
 def _judged(

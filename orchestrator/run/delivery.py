@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 
-from orchestrator.errors import SystemFault
+from orchestrator.errors import Rejected, SystemFault
 from orchestrator.git import worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
@@ -48,13 +48,16 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     if job.record.push_remote and job.record.steps.pushed != head:
         try:
             pushing.push(job, branch, head)
-        except pushing.Rejected as error:
+        except Rejected as error:
             return _failed(outcome, f"{error.code}: {error.message}")
         except pushing.Moved as error:
             reason = f"{error.code}: {error.message}"
             return outcome._replace(verdict="moved", reason=reason)
         _note(job, job.record.steps._replace(pushed=head))
-    pr = _open_pull_request(job, branch, outcome, head)
+    try:
+        pr = _open_pull_request(job, branch, outcome, head)
+    except Rejected as error:
+        return _failed(outcome, f"{error.code}: {error.message}")
     _note(job, job.record.steps._replace(pr=pr.id))
     return outcome._replace(pr=pr.id, head=head, branch=branch)
 

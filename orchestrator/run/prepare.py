@@ -99,11 +99,13 @@ def _catch_up(job: Job, branch: str) -> None:
     """Bring the base in if what the work depends on landed as other commits (`pulls.restack`)."""
     root, record = job.layout.root, job.record
     tip = base_branch.tip(root, branch)
-    if job.task is None or not job.task.depends_on or tip is None or _is_done_already(job):
+    if job.task is None or job.file is None or tip is None or _is_done_already(job):
+        return
+    if not job.task.depends_on:
         return
     prs = forges.of_project(job.layout, job.config).book.list()
     base, store = (record.base or "", record.base_commit or ""), stores.of_project(job.layout)
-    updated = restack.updated(root, store, job.task, prs, (branch, tip), base)
+    updated = restack.updated(root, store, job.task, job.file.history, prs, (branch, tip), base)
     if updated is not None:
         worktree_commands.advance(job.path, updated)
 

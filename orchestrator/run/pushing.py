@@ -6,11 +6,11 @@ work's failure (reference 9.8).
 
 import re
 
-from orchestrator.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.errors import GitError, OrchestratorError, Rejected, SystemFault
 from orchestrator.git import base_branch, call, remotes, repository, work_branch, worktree
 from orchestrator.run.job import Job
 from orchestrator.tasks import history
-from orchestrator.text.quoting import one_line
+from orchestrator.text.quoting import cleaned, one_line
 
 #: What a remote says when it refuses the account or protects the branch, whatever is pushed.
 _PROTECTED = r"(?i)GH006|protected branch|permission|denied|not allowed to (push|update)|forbidden"
@@ -22,12 +22,6 @@ class Moved(OrchestratorError):
     """Others pushed to the branch during the run."""
 
     code = "branch_moved"
-
-
-class Rejected(OrchestratorError):
-    """The remote refuses these commits."""
-
-    code = "push_rejected"
 
 
 def push(job: Job, branch: str, head: str) -> None:
@@ -93,7 +87,7 @@ def _who(job: Job, branch: str, commit: str) -> str:
     except OrchestratorError:
         return commit[:12]  # the run has ended, and needs no more than that
     said = repository.described(job.layout.root, commit)
-    return f"{commit[:12]} ({one_line(said)})" if said else commit[:12]
+    return f"{commit[:12]} ({one_line(cleaned(said))})" if said else commit[:12]
 
 
 def _find_out(

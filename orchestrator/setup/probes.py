@@ -99,6 +99,9 @@ def forge_program(layout: Layout, config: Config, variables: Mapping[str, str]) 
         return fail("forge", error.message, error.hint or "fix git first")
     if absent:
         return absent
+    kept = forges.kept(layout, config)
+    if kept is not None:
+        return ok("forge", kept)
     if not where.is_elsewhere:
         host = forges.github_host(layout, config)
         though = f", although the remote is on GitHub ({host})" if host else ""
@@ -113,6 +116,8 @@ def gh_absent(layout: Layout, config: Config) -> Finding | None:
     """Return a finding if pull requests stay local only because gh is missing or signed out."""
     host = forges.github_host(layout, config)
     if config.forge != "auto" or host is None or forges.of_project(layout, config).is_elsewhere:
+        return None
+    if forges.kept(layout, config) is not None:
         return None
     why, install = "gh is not installed", "install gh, then: "
     if shutil.which("gh"):

@@ -107,9 +107,10 @@ _ENDED = {**_FREE, "interruptions": 0, "session": None, "session_agent": None}
 #: The values that each event sets, regardless of its fields. Other events are ignored.
 _SETS: dict[str, dict[str, Any]] = {
     # The result of the previous run stays in the history; it does not describe this run.
-    "claimed": {**_FREE, "reason": None, "error": None},
+    "claimed": {**_FREE, "reason": None, "error": None, "merged": False},
     "requeued": {**_FREE, "interruptions": 0},
-    "done": {**_ENDED, "reason": None, "error": None, "uncharged": {}},
+    "done": {**_ENDED, "reason": None, "error": None, "merged": False, "uncharged": {}},
+    "merged": {"merged": True},
     "failed": _ENDED,
     "blocked": _ENDED,
     "answered": {"question": None, "reason": None, "uncharged": {}},
@@ -169,6 +170,8 @@ def _folded(task: Task, entry: Entry) -> Task:
     now = task._replace(**{**_SETS[event], **taken}, pr=_text(fields.get("pr")) or task.pr)
     if cost := _number(fields.get("cost_usd")):
         now = now._replace(cost_usd=now.cost_usd + max(cost, 0.0))
+    if event == "done" and fields.get("merged") is True:
+        now = now._replace(merged=True)
     if event in ("claimed", "delivered"):
         branch, former = _text(fields.get("branch")), _text(fields.get("former"))
         # A branch whose name cannot be pushed gets another name (`tick.start`).

@@ -112,5 +112,5 @@ def _of_head(reviews: Iterable[Task], pr: PullRequest) -> Iterable[Task]:
 
 def _decides(entry: Entry, pr: PullRequest) -> bool:
     """Whether an item about a pull request is new after this event, or was removed by it."""
-    dismissed = entry.event == "dismissed" and entry.fields.get("pr") == pr.id
+    dismissed = entry.event == "dismissed" and entry.fields.get("pr", pr.id) == pr.id
     return dismissed or entry.event in ("review", "done")

@@ -149,5 +149,7 @@ def run(layout: Layout, wanted: Notify, each: News) -> str | None:
     if done.code is None:
         return f"notify.command: {program} did not end within {TIMEOUT:.0f} s"
     if done.code != 0:
-        return f"notify.command: {program} exited {done.code}: {one_line(done.err or done.out)}"
+        said = one_line(done.err.strip() or done.out.strip())
+        ended = f"notify.command: {program} exited {done.code}"
+        return f"{ended}: {said}" if said else f"{ended} and wrote nothing"
     return None

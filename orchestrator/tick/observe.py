@@ -1,7 +1,7 @@
 """Observing: the world as one `Snapshot`, for the planner. This module changes only the cache."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from orchestrator.plan import dependencies
 from orchestrator.project import agent_memory, faults, mark, run_record
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord
-from orchestrator.pulls import cuts, overlap
+from orchestrator.pulls import cuts, forges, overlap
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Listing
@@ -29,6 +29,8 @@ class Observation(NamedTuple):
     records: dict[str, RunRecord]
     #: By waiting task: the commit of delivered dependencies that its branch is to be cut from.
     cuts: Mapping[str, str] = {}
+    #: The open pull requests of other forges than the project's, each with its forge.
+    left: Sequence[tuple[str, PullRequest]] = ()
     #: When it was observed, in epoch seconds.
     now: float = 0.0
 
@@ -53,7 +55,10 @@ def observe(
     store = stores.of_project(layout)
     states, claimed, runs, records = observe_runs(layout)
     incoming = store.list("incoming")
+    left = _left(layout, settings)
     open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
+    if open_heads is not None:
+        open_heads |= {f"{forge}:{pr.id}": pr.head for forge, pr in left}
     found = dependencies.closure(incoming.tasks, partial(stores.found, store), prs)
     ready = cuts.find(layout, settings.config, incoming.tasks, found, prs, ask=ask)
     today = time.strftime("%Y-%m-%d", time.localtime(now))
@@ -82,6 +87,7 @@ def observe(
         spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
         hold=hold,
         open_heads=open_heads,
+        not_reviewable=_not_reviewable(incoming.tasks, prs or (), left),
         may_start=settings.good,
         # A run on a full disk could not even be recorded, so it cannot probe the fault.
         may_probe=short is None,
@@ -90,7 +96,7 @@ def observe(
         overlaps=_held(layout, settings, incoming.tasks, prs, ask=ask),
     )
     starts = {task: cut.commit for task, cut in ready.items() if cut.commit}
-    return Observation(snapshot, incoming, claimed, states, records, starts, now)
+    return Observation(snapshot, incoming, claimed, states, records, starts, left, now)
 
 
 def observe_runs(
@@ -139,6 +145,28 @@ def is_supervised(layout: Layout, agent: str, state: AgentState, record: RunReco
     """Return whether a run has a living supervisor: the recorded one, or one that has the lock."""
     known = filter(None, (record.supervisor, state.supervisor))
     return any(each.is_alive() for each in known) or locks.is_locked(layout.agent_lock(agent))
+
+
+def _left(layout: Layout, settings: Settings) -> list[tuple[str, PullRequest]]:
+    try:
+        return forges.left(layout, settings.config)
+    except OrchestratorError:  # git cannot be asked: that is reported elsewhere
+        return []
+
+
+def _not_reviewable(
+    waiting: tuple[Task, ...],
+    prs: Iterable[PullRequest],
+    left: Iterable[tuple[str, PullRequest]],
+) -> dict[str, str]:
+    """Return why waiting reviews cannot start, although their pull requests are open."""
+    whys: dict[tuple[str | None, str | None], str] = {
+        (pr.task, pr.id): f"pull request {pr.id} is a draft"
+        for pr in prs
+        if pr.state == "open" and pr.draft
+    }
+    whys |= {(pr.task, pr.id): f"pull request {pr.id} is on the forge {at}" for at, pr in left}
+    return {t.id: why for t in waiting if t.reviews and (why := whys.get((t.reviews, t.pr)))}
 
 
 def _held(

@@ -41,6 +41,7 @@ def find_problems(
         found.append(faults.hold_problem(hold))
     if seen.snapshot.open_prs is None:
         found += _forge_problem(layout, hold)
+    found += _left_problem(settings, seen)
     found += [
         Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
         for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked"))
@@ -96,6 +97,20 @@ def _of_the_clone(layout: Layout, now: float) -> list[Problem]:
     except OrchestratorError as error:
         found.insert(0, Problem(error.code, error.message, error.hint))
     return found
+
+
+def _left_problem(settings: Settings, seen: Observation) -> list[Problem]:
+    """Return the problem that open pull requests are on another forge than the project's."""
+    if not seen.left:
+        return []
+    named = ", ".join(f"{forge}:{pr.id} ({pr.branch})" for forge, pr in seen.left)
+    first, example = seen.left[0][0], f"{seen.left[0][0]}:{seen.left[0][1].id}"
+    message = f"`forge: {settings.config.forge}` leaves open pull requests behind, which nobody "
+    hint = (
+        f"set `forge: {first}` in .orchestrator/agents.yaml until they are finished; or decide "
+        f"about each: orchestrator pr merge {example}, pr merged {example}, or pr close {example}"
+    )
+    return [Problem("open_prs_left", f"{message}reviews or lands: {named}", hint)]
 
 
 def _forge_problem(layout: Layout, hold: Hold | None) -> list[Problem]:
