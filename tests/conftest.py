@@ -136,9 +136,15 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("busy")
 
 
+#: The ids of all tests, if pytest was not told to run only some files.
+ALL_TESTS = pytest.StashKey[list[str]]()
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by mark
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what only `make slow` runs, and skip by name the tests that need root."""
+    if {Path(config.rootpath, word).resolve() for word in config.args} == {CHECKOUT / "tests"}:
+        config.stash[ALL_TESTS] = [item.nodeid for item in items]
     for item in items:
         if quick_variants.is_slow(item.nodeid):
             item.add_marker(pytest.mark.slow)

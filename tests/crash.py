@@ -14,12 +14,12 @@ import json
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import harness
 from harness import PATIENCE, TESTS, World, append, wait_until
 from killpoints import WIDTH
 from test_contract_human import make_a_mess, of_the_human
@@ -431,7 +431,7 @@ def _begin_github(world: World) -> None:
     world.git("remote", "set-url", "origin", url)
     world.git("config", f"url.{world.remote}.insteadOf", url)
     gh = world.bin / "gh"
-    gh.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{TESTS / "fake_gh.py"}" "$@"\n')
+    gh.write_text(f"#!/bin/sh\n{harness.FAKE_GH}\n")
     gh.chmod(0o755)
     _hub(world).write_text(json.dumps({"remote": str(world.remote)}))
     world.environment["FAKE_GH_STATE"] = str(_hub(world))

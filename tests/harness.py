@@ -11,10 +11,10 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,11 +23,18 @@ from typing import Any
 
 import psutil
 import pytest
+import warm
 
 TESTS = Path(__file__).resolve().parent
-PRODUCT = TESTS.parent / "orchestrator" / "__main__.py"
+PRODUCT = warm.PRODUCT
 FAKE_CLIENT = TESTS / "fake_client.py"
-PYTHON = [sys.executable, "-I", "-S"]
+PYTHON = warm.PYTHON
+#: A line of a shell script that becomes the stand-in for `gh`: a module, because Python compiles a
+#: program that it runs by path each time.
+FAKE_GH = "exec {} -c '{}' \"$@\"".format(
+    shlex.join(PYTHON),
+    f'import sys; sys.path.insert(0, "{TESTS}"); import fake_gh; fake_gh.main(sys.argv[1:])',
+)
 #: Seconds after which a condition that does not come about fails the test.
 PATIENCE = 40.0
 STATES = ("incoming", "claimed", "blocked", "done", "failed")
@@ -181,7 +188,7 @@ class World:
         path.write_text(json.dumps({"remote": str(self.remote), "prs": [], **state}))
         self.environment["FAKE_GH_STATE"] = str(path)
         gh = self.bin / "gh"
-        gh.write_text(f'#!/bin/sh\nexec python3 -S {TESTS / "fake_gh.py"} "$@"\n')
+        gh.write_text(f"#!/bin/sh\n{FAKE_GH}\n")
         gh.chmod(0o755)
         self.git("remote", "set-url", "origin", url)
         self.git("config", f"url.{self.remote}.insteadOf", url)
@@ -231,16 +238,13 @@ class World:
 
     def run(self, *words: str, cwd: Path | None = None, stdin: str = "", **env: str) -> Done:
         """Run the product; it has a minute."""
-        argv = [*PYTHON, str(self.product), *words]
-        done = subprocess.run(
-            argv,
+        done = warm.run(
+            self.product,
+            words,
             cwd=cwd or self.root,
             env={**self.environment, **env},
-            input=stdin,
-            capture_output=True,
-            text=True,
+            stdin=stdin,
             timeout=60,
-            check=False,
         )
         found = Done(list(words), done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in found.err + found.out, f"a traceback was shown: {found!r}"
@@ -468,6 +472,34 @@ def shadow(folder: Path, edge: str) -> Path:
     assert found
     (package / "__main__.py").write_text(f"{before}\n{edge}\n{found}{after}")
     return package / "__main__.py"
+
+
+_CLOCK = """
+import time
+_true = time.time
+def _moved():
+    try:
+        with open({path!r}) as file:
+            return _true() + float(file.read())
+    except OSError:
+        return _true()
+time.time = _moved
+"""
+
+
+def movable_clock(folder: Path) -> tuple[Path, Callable[[float], None]]:
+    """Make a product whose clock can be moved; return its main file, and a function that does.
+
+    The function takes the seconds that the clock is to be off, in every process of the product.
+    """
+    path = folder / "clock"
+
+    def move(seconds: float) -> None:
+        aside = path.with_suffix(".aside")
+        aside.write_text(str(seconds))
+        aside.replace(path)
+
+    return shadow(folder / "shadow", _CLOCK.format(path=str(path))), move
 
 
 def append(path: Path, text: str) -> None:

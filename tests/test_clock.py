@@ -12,21 +12,10 @@ from typing import Any
 
 import harness
 import pytest
-from harness import World, shadow
+from harness import World
 
 world = harness.world
 
-EDGE = """
-import time
-_true = time.time
-def _moved():
-    try:
-        with open({path!r}) as file:
-            return _true() + float(file.read())
-    except OSError:
-        return _true()
-time.time = _moved
-"""
 HOUR, DAY = 3600, 86_400
 MOVES = [8 * HOUR, -8 * HOUR, 400 * DAY, -400 * DAY]
 FAILED = {"steps": [], "report": {"outcome": "failed", "summary": "Not yet."}}
@@ -35,15 +24,8 @@ FAILED = {"steps": [], "report": {"outcome": "failed", "summary": "Not yet."}}
 @pytest.fixture
 def move(world: World, tmp_path: Path) -> Callable[[float], None]:
     """Return a function that sets how many seconds the product's clock is off."""
-    path = tmp_path / "clock"
-    world.product = shadow(tmp_path / "shadow", EDGE.format(path=str(path)))
-
-    def to(seconds: float) -> None:
-        aside = path.with_suffix(".aside")
-        aside.write_text(str(seconds))
-        aside.replace(path)
-
-    return to
+    world.product, move = harness.movable_clock(tmp_path)
+    return move
 
 
 def shown(world: World) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import quick_variants
-from conftest import CHECKOUT, touched
+from conftest import ALL_TESTS, CHECKOUT, touched
 
 LEAVES_A_PROCESS = """
 import gc
@@ -82,7 +82,15 @@ def test_a_relative_path_is_resolved_against_the_current_folder(
     assert touched("os.rmdir", ("a/../b", -1)) == [str(tmp_path / "b")]
 
 
-def test_each_name_and_variant_in_the_tables_of_slow_tests_exists() -> None:
+def test_each_name_and_variant_in_the_tables_of_slow_tests_exists(
+    pytestconfig: pytest.Config,
+) -> None:
+    found = pytestconfig.stash.get(ALL_TESTS, None) or collected()
+    assert quick_variants.faults(found) == []
+
+
+def collected() -> list[str]:
+    """Return the ids of all tests, collected by another pytest."""
     done = subprocess.run(
         (sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"),
         cwd=CHECKOUT,
@@ -93,7 +101,7 @@ def test_each_name_and_variant_in_the_tables_of_slow_tests_exists() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = [line for line in done.stdout.splitlines() if "::" in line]
     assert found
-    assert quick_variants.faults(found) == []
+    return found
 
 
 def test_a_name_or_variant_that_does_not_exist_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ world = harness.world
 
 #: A single charge would end a task in failed.
 STRICT = {"max_attempts": 1, "backoff_seconds": 0, "max_backoff_seconds": 300}
-FAKE_GH = Path(__file__).with_name("fake_gh.py")
 GITHUB = "https://github.com/owner/repo.git"
 
 
@@ -365,7 +363,7 @@ class Forge:
         self.world = world
         self.state, self.mode = world.folder / "github.json", world.folder / "gh-mode"
         self.state.write_text(json.dumps({"remote": str(world.remote), "prs": []}))
-        real = f'exec "{sys.executable}" -I -S "{FAKE_GH}" "$@"'
+        real = harness.FAKE_GH
         gh = world.bin / "gh"
         gh.write_text(
             "#!/bin/sh\n"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import harness
 import pytest
 from conftest import git as sh
 from forge_contract import ForgeContract, World, branch, wanted
@@ -289,9 +289,9 @@ class Hub:
 def hub(
     repo: Path, remote: Path, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Hub:
-    folder, fake = tmp_path / "bin", Path(__file__).with_name("fake_gh.py")
+    folder = tmp_path / "bin"
     folder.mkdir()
-    (folder / "gh").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{fake}" "$@"\n')
+    (folder / "gh").write_text(f"#!/bin/sh\n{harness.FAKE_GH}\n")
     (folder / "gh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_GH_STATE", str(tmp_path / "github.json"))

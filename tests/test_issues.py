@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import harness
 import pytest
-from harness import TESTS, World
+from harness import World
 
 from orchestrator.errors import SystemFault
 from orchestrator.model import Config, Issues, Task
@@ -31,7 +30,7 @@ class Hub:
         self.set(remote=str(world.remote), permissions={"ada": "write", "zed": "read"}, issues=[])
         world.environment["FAKE_GH_STATE"] = str(self.path)
         gh = world.bin / "gh"
-        gh.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{TESTS / "fake_gh.py"}" "$@"\n')
+        gh.write_text(f"#!/bin/sh\n{harness.FAKE_GH}\n")
         gh.chmod(0o755)
         world.git("remote", "set-url", "origin", URL)
         world.git("config", f"url.{world.remote}.insteadOf", URL)

@@ -13,7 +13,7 @@ from harness import World, scratch
 from store_contract import entry, new_task
 from test_landing import World as Landing
 
-from orchestrator.git import overlap
+from orchestrator.git import base_branch, overlap
 from orchestrator.git.overlap import Changes
 from orchestrator.model import Config, Role
 from orchestrator.pulls import landing_queue, states
@@ -247,6 +247,17 @@ def test_what_commits_differ_in_is_found_out_once(
     changed = [pr._replace(head=sh(works.repo, "rev-parse", pr.branch)) for pr in prs]
     Radar(works.layout, works.config, keep=True).works(changed)
     assert len(asked) == 5
+
+
+def test_git_is_not_asked_about_a_single_work(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works.change("A", 1)
+    works.change("B", 2)
+    works.forge.close("1")
+    prs = works.forge.refresh()
+    monkeypatch.setattr(base_branch, "remote_of", lambda *_: pytest.fail("git was asked"))
+    assert Radar(works.layout, works.config).overlaps(prs) == []
 
 
 # --- `overlap: hold` -----------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import signal
 import socket
 import socketserver
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +22,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import harness
 import psutil
 import pytest
+import warm
 from messages_api import Fault, MessagesAPI, Request, Silence
 from real_client import client_environment, require_client
 
@@ -32,7 +33,7 @@ from orchestrator.model import iso
 
 pytestmark = pytest.mark.client
 
-PRODUCT = Path(__file__).resolve().parent.parent / "orchestrator" / "__main__.py"
+DAY = 86_400
 #: How long anything may take before a test is called hung (seconds); a run takes about two.
 PATIENCE = 60.0
 #: An interval after which no agent becomes due again within a test, and one that always has passed.
@@ -83,6 +84,7 @@ class Project:
     client: Path
     api: MessagesAPI
     environment: dict[str, str] = field(default_factory=dict)
+    product: Path = harness.PRODUCT
 
     @property
     def root(self) -> Path:
@@ -119,14 +121,7 @@ class Project:
 
     def orchestrator(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Call the product as its launcher does."""
-        return subprocess.run(
-            [sys.executable, "-I", "-S", str(PRODUCT), *words],
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        return warm.run(self.product, words, cwd=self.root, env=self.environment, timeout=PATIENCE)
 
     def configure(self, *agents: dict[str, Any], **settings: Any) -> None:
         """Write `agents.yaml`; JSON is YAML."""
@@ -1105,18 +1100,18 @@ def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:
     del project.environment["ANTHROPIC_API_KEY"]
     project.environment["CLAUDE_CODE_OAUTH_TOKEN"] = "dummy"
     project.add("TASK-1", "Make two a 2")
-    reset: list[int] = []
+    project.product, move = harness.movable_clock(project.folder)
+    reset = int(time.time()) + DAY
+    has_passed = False
 
     def used_up(request: Request) -> bool:
-        if request.tool_results and not reset:
-            reset.append(int(time.time()) + 4)
-        return bool(reset) and time.time() < reset[0]
+        return bool(request.tool_results) and not has_passed
 
     def rejected(_: Request) -> Fault:
         limit = "anthropic-ratelimit-unified"
         headers = {
             f"{limit}-status": "rejected",
-            f"{limit}-reset": str(reset[0]),
+            f"{limit}-reset": str(reset),
             f"{limit}-representative-claim": "five_hour",
         }
         return Fault(429, "limit reached", headers)
@@ -1130,20 +1125,21 @@ def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:
     project.wait_until(lambda: not project.unsettled())
     hold = project.hold()
     assert hold is not None
-    assert (hold["code"], hold["until"]) == ("usage_limit", reset[0])
+    assert (hold["code"], hold["until"]) == ("usage_limit", reset)
     (before,) = project.events("start")
     asked = len(project.api.conversations())
-    while time.time() < reset[0] - 0.5:
+    for seconds in (0, DAY / 2):
+        move(seconds)
         (looked, _) = project.tick()
-        if time.time() >= reset[0]:  # on a busy machine the tick itself outlasted the limit
-            break
         assert (looked["action"], looked["reason"]) == ("skip", "usage_limit")
     assert len(project.api.conversations()) == asked
+    has_passed = True
+    move(DAY)
     project.run_until(lambda: project.tasks("done") == ["TASK-1"])
     fields = project.last("TASK-1", "requeued")
     assert (fields["charged"], fields["reason"]) == (False, "usage_limit")
     after = project.events("start")[1]
-    assert datetime.fromisoformat(after["at"]).timestamp() >= reset[0]
+    assert datetime.fromisoformat(after["at"]).timestamp() >= reset
     assert after["run"] != before["run"]
     assert len({request.session for request in project.api.conversations()}) == 1
     assert results(project.api.conversations()[-1])[0].startswith("one\ntwo\nthree")

@@ -107,7 +107,7 @@ class Storm:
 
 @pytest.mark.timeout(400)
 def test_a_small_storm_of_ticks_executes_each_task_as_often_as_it_asks(world: World) -> None:
-    storm = Storm(world, tasks=40, agents=10, most=6)
+    storm = Storm(world, tasks=20, agents=10, most=6)
     storm.blow(limit=380)
     storm.assert_all_is_as_it_should_be()
 

@@ -7,7 +7,7 @@ commands that only read write nothing. What an agent has not committed is looked
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -85,10 +85,17 @@ class Radar:
         if self._config.overlap == "off":
             return []
         try:
-            works = self.works(prs, running=running)
-            return self._pairs(works)
+            prs = list(prs or ())
+            if not self._are_several(prs, running=running):
+                return []
+            return self._pairs(self.works(prs, running=running))
         except OrchestratorError:  # git cannot be asked: that is reported elsewhere
             return []
+
+    def _are_several(self, prs: Sequence[PullRequest], *, running: bool) -> bool:
+        """Whether there can be two live works. A single work overlaps nothing: git is not asked."""
+        runs = len(list(_running(self._layout))) if running else 0
+        return runs + sum(pr.state == "open" for pr in prs) > 1
 
     def _pairs(self, works: Collection[Work]) -> list[Overlap]:
         found: dict[tuple[str, str], Overlap] = {}

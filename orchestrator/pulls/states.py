@@ -175,8 +175,10 @@ def _seen(
             seen[pr.id] = pr._replace(state="merged")
             continue
         head = tip or pr.head
+        # A tip that the base reaches was recognised above.
         landed = bool(bases) and (
-            repository.is_ancestor(root, head, bases[-1]) or answers.has_landed(head, bases[-1])
+            (tip is None and repository.is_ancestor(root, head, bases[-1]))
+            or answers.has_landed(head, bases[-1])
         )
         state = "merged" if landed else pr.state if tip or not may_close else "closed"
         seen[pr.id] = pr._replace(state=state, head=head)

@@ -1,0 +1,120 @@
+"""A command in a process of `warm_server.py` does and says what it does in a real process."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+import warm
+from harness import World, wait_until
+
+world = harness.world
+
+#: What differs between any two executions: ids, times, durations, sizes.
+VARYING = re.compile(
+    r"\b[0-9a-f]{40}\b|TASK-[0-9a-f]{8}|\d{8}T\d{6}Z-\w+|\d{4}-\d\d-\d\dT[\d:.]+Z|\b\d[\d.]*\b"
+)
+#: Each is a different way through the program, or a different way to end.
+COMMANDS: list[tuple[str, ...]] = [
+    ("--help",),
+    ("statsu",),
+    ("logs", "nobody"),
+    ("status", "--json"),
+    ("explain", "impl-1"),
+    ("task", "add", "--title", "Grüße", "--role", "implement", "--id", "TASK-b"),
+    ("task", "add", "--title", "Read", "--role", "implement", "--body-file", "-"),
+    ("doctor",),
+    ("tick", "--wait", "30"),
+    ("task", "list", "--json"),
+    ("pr", "list", "--json"),
+    ("clean",),
+    ("tick",),
+]
+
+
+def made(folder: Path, templates: Path) -> World:
+    folder.mkdir()
+    world = World(folder, templates)
+    world.create(agents=[World.agent("impl-1", interval_seconds=harness.ONCE)])
+    world.drop("TASK-a.md", "# [TASK-a] First\n\nROLE: implement\nPRIORITY: P0\n")
+    return world
+
+
+def shown(world: World, words: tuple[str, ...]) -> tuple[Any, ...]:
+    done = world.run(*words, stdin="A text")
+    world.quiet()
+    texts = [text.replace(str(world.folder), "FOLDER") for text in (done.out, done.err)]
+    return (words, done.code, *(VARYING.sub("#", text) for text in texts))
+
+
+def files(world: World) -> set[str]:
+    """Return the paths of what the product has made, but for git's objects."""
+    found = harness.fingerprint(world.home_folder)
+    return {VARYING.sub("#", path) for path in found}
+
+
+def history(world: World) -> list[tuple[str, ...]]:
+    """Return what happened, in order, each with the names of its fields."""
+    lines = (world.home_folder / "events.jsonl").read_text().splitlines()
+    return [(event["event"], *sorted(event)) for event in map(json.loads, lines)]
+
+
+def test_a_forked_command_does_and_says_what_a_started_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked, started = (made(tmp_path / name, tmp_path / "templates") for name in ("a", "b"))
+    calls, run_warm = [], warm._run_warm
+
+    def count_and_run(*given: Any) -> Any:
+        calls.append(given)
+        return run_warm(*given)
+
+    monkeypatch.setattr(warm, "_run_warm", count_and_run)
+    try:
+        seen = [shown(forked, words) for words in COMMANDS]
+        assert len(calls) == len(COMMANDS), "all were forked"
+        monkeypatch.setattr(warm, "_can_be_warm", lambda *_: False)
+        assert seen == [shown(started, words) for words in COMMANDS]
+        assert len(calls) == len(COMMANDS), "all were started"
+        assert forked.where("TASK-a") == started.where("TASK-a") == ["done"]
+        assert files(forked) == files(started)
+        assert history(forked) == history(started)
+    finally:
+        for each in (forked, started):
+            each.end()
+
+
+def test_a_forked_process_shows_its_own_environment(world: World) -> None:
+    """The first stage of a run is a fork of the tick: so the product finds a run's processes."""
+    wait = f"while [ ! -e {world.fake}/gates/go ]; do sleep 0.05; done"
+    world.create(hooks={"after_create": wait})
+    task = world.add("Prepares")
+    world.ok("tick", MARK="a forked tick")
+    [found] = [p for p in world.processes() if p.pid == world.supervisor(task)]
+    assert found.environ() == {**world.environment, "MARK": "a forked tick"}
+    assert Path(found.cwd()) == world.root
+    world.open("go")
+    world.tick_until_in("done", task)
+
+
+def test_a_forked_command_that_takes_too_long_is_ended(world: World) -> None:
+    world.create()
+    with pytest.raises(subprocess.TimeoutExpired):
+        warm.run(warm.PRODUCT, ["watch"], cwd=world.root, env=world.environment, timeout=0.5)
+    wait_until(lambda: not world.processes(), "the command's end")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"LANG": "de_DE.UTF-8"}, {"LC_ALL": "C"}, {"PYTHONUTF8": "0"}, {"LONG": "x" * warm.ROOM}],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_an_interpreter_reads_at_its_start_gets_a_real_one(change: dict[str, str]) -> None:
+    assert warm._can_be_warm(warm.PRODUCT, {"LANG": "C.UTF-8"}, "")
+    assert not warm._can_be_warm(warm.PRODUCT, {"LANG": "C.UTF-8", **change}, "")
+    assert not warm._can_be_warm(Path("/another/__main__.py"), {"LANG": "C.UTF-8"}, "")

@@ -1,0 +1,151 @@
+"""The product's commands, in processes that need not start Python and import the product first.
+
+Most of a command's time in a test is the start of its interpreter and the imports. `run` is
+`subprocess.run` of the product, in a process that `warm_server.py` forks where this makes no
+difference; `test_warm.py` holds the two equal. A test of how a process starts, or that kills it or
+sends it signals, starts a real process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+#: How the launcher starts the product.
+PYTHON = [sys.executable, "-I", "-S"]
+#: The program that the server has imported.
+PRODUCT = TESTS.parent / "orchestrator" / "__main__.py"
+#: Bytes for which there is room in a command's environment.
+ROOM = 60_000
+#: Bytes that any pipe takes at once (pipe(7), PIPE_BUF).
+_INPUT = 4096
+#: What an interpreter reads once, at its start, with the values that the server was started with.
+AT_START = {"LANG": "C.UTF-8"}
+_READ_AT_START = ("LANG", "LC_", "PYTHON")
+
+
+def run(
+    product: Path,
+    words: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: str = "",
+    timeout: float,
+) -> subprocess.CompletedProcess[str]:
+    """Run one command; return its exit code and its output as text, as `subprocess.run` does.
+
+    `product` is the main file, `timeout` is in seconds. Raises subprocess.TimeoutExpired, and ends
+    the command.
+    """
+    if _can_be_warm(product, env, stdin):
+        return _run_warm(list(words), cwd, env, stdin, timeout)
+    return subprocess.run(
+        [*PYTHON, str(product), *words],
+        cwd=cwd,
+        env=env,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def _can_be_warm(product: Path, environment: Mapping[str, str], stdin: str) -> bool:
+    """Return whether a process of the server would do the same as a real one."""
+    at_start = {name: environment[name] for name in environment if name.startswith(_READ_AT_START)}
+    size = sum(len(os.fsencode(f"{name}={value}")) + 1 for name, value in environment.items())
+    fits = size < ROOM and len(stdin.encode()) <= _INPUT
+    return sys.platform == "linux" and product == PRODUCT and at_start == AT_START and fits
+
+
+@functools.cache
+def _server() -> str | bytes:
+    """Start the server; return its address. It ends with this process: that closes its input.
+
+    Not by `subprocess`: what a test starts with that ends with the test.
+    """
+    input_end, _kept_open = os.pipe()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("")  # Linux finds a free name
+        listener.listen(128)
+        os.posix_spawn(
+            sys.executable,
+            [*PYTHON, str(TESTS / "warm_server.py"), str(PRODUCT), "3"],
+            {**AT_START, "ROOM": "x" * ROOM},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, input_end, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, listener.fileno(), 3),
+            ],
+        )
+        os.close(input_end)
+        address: str | bytes = listener.getsockname()
+    return address
+
+
+def _run_warm(
+    words: list[str], cwd: Path, env: Mapping[str, str], stdin: str, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    request = json.dumps({"words": words, "cwd": str(cwd), "env": dict(env)}).encode() + b"\n"
+    (input_end, input_start), *outputs = [os.pipe() for _ in range(3)]
+    os.write(input_start, stdin.encode())
+    os.close(input_start)
+    with socket.socket(socket.AF_UNIX) as connection, contextlib.ExitStack() as opened:
+        out, err = [opened.enter_context(open(pair[0], "rb", 0)) for pair in outputs]
+        given = [input_end, *(pair[1] for pair in outputs)]
+        try:
+            connection.connect(_server())
+            socket.send_fds(connection, [request[:1]], given)
+            connection.sendall(request[1:])
+        finally:
+            for descriptor in given:
+                os.close(descriptor)
+        found = dict.fromkeys((connection.fileno(), out.fileno(), err.fileno()), b"")
+        try:
+            is_whole = _read_to_ends(found, time.monotonic() + timeout)
+        finally:
+            pid, _, status = found[connection.fileno()].partition(b"\n")
+            if pid and not status:
+                os.kill(int(pid), signal.SIGKILL)
+        if not is_whole:
+            raise subprocess.TimeoutExpired(words, timeout)
+        code = os.waitstatus_to_exitcode(int(status))
+        texts = [_text(found[stream.fileno()]) for stream in (out, err)]
+    return subprocess.CompletedProcess(words, code, *texts)
+
+
+def _read_to_ends(found: dict[int, bytes], deadline: float) -> bool:
+    """Read each descriptor to its end; return False if that takes longer than `deadline`."""
+    with selectors.DefaultSelector() as ready:
+        for descriptor in found:
+            ready.register(descriptor, selectors.EVENT_READ)
+        while ready.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            for key, _ in ready.select(left):
+                part = os.read(key.fd, 1 << 16)
+                found[key.fd] += part
+                if not part:
+                    ready.unregister(key.fd)
+    return True
+
+
+def _text(output: bytes) -> str:
+    """Decode as `subprocess` does with `text=True`."""
+    with io.TextIOWrapper(io.BytesIO(output), encoding="utf-8") as text:
+        return text.read()

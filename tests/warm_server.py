@@ -1,0 +1,198 @@
+"""The server of `warm.py`: it has imported the product, and forks a process for each command.
+
+Run by path with `-I -S`, as the product is. Its arguments are the product's main file and the
+descriptor of the socket to listen at. It ends when its standard input ends, that is with the
+process that started it.
+
+A command's process has all that a started process would have: the arguments, the folder, the
+environment (also in /proc/PID/environ, where the product and the tests look for the processes of a
+run) and the standard streams; it executes the product's main file. When the product replaces itself
+by another of its processes (`exec`), the same process executes the main file again, without what
+`exec` takes away: descriptors that are not inheritable, and signal handlers.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from types import CodeType
+from typing import Any, NoReturn
+
+#: Modules that start the program; a command's process executes them, nobody imports them.
+ENTRIES = ("orchestrator.__main__", "orchestrator.bootstrap", "orchestrator.init")
+ENTRIES += ("orchestrator.scheduler", "orchestrator.demo.agent")
+
+
+class Program:
+    """The product, imported and ready to be executed again and again."""
+
+    def __init__(self, main: str) -> None:
+        self.main = main
+        self.path = list(sys.path)
+        with open(main, encoding="utf-8") as file:
+            self.code: CodeType = compile(file.read(), main, "exec")
+        sys.path.insert(0, os.path.dirname(os.path.dirname(main)))
+        importlib.import_module("orchestrator.__main__")._add_libraries()
+        package = importlib.import_module("orchestrator")
+        for module in pkgutil.walk_packages(package.__path__, "orchestrator."):
+            if module.name not in ENTRIES:
+                importlib.import_module(module.name)
+        for name in ("ctypes", "frontmatter", "jinja2", "psutil", "yaml"):
+            importlib.import_module(name)
+        self.process = importlib.import_module("orchestrator.system.process")
+        self._exec = os.execv
+        with contextlib.redirect_stdout(io.StringIO()):  # what the first use of argparse prepares
+            importlib.import_module("orchestrator.cli.main").main(["--version"])
+        gc.collect()
+        gc.freeze()  # the children share these pages
+
+    def execute(self, words: list[str]) -> NoReturn:
+        """Be the product's process from its first line to its exit."""
+        sys.argv[:] = [self.main, *words]
+        sys.path[:] = self.path
+        os.execv = self._become  # type: ignore[assignment]
+        code = 1
+        try:
+            exec(self.code, {"__name__": "__main__", "__file__": self.main, "__package__": None})
+            code = 0
+        except SystemExit as wish:
+            code = wish.code if isinstance(wish.code, int) else int(wish.code is not None)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(_finish(code))
+
+    def _become(self, path: str, words: list[str]) -> NoReturn:
+        """In the place of `os.execv`."""
+        start = self.process.own_program()
+        if [path, *words[: len(start)]] != [start[0], *start]:
+            self._exec(path, words)
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals():
+            if callable(signal.getsignal(number)):
+                normal = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+                signal.signal(number, normal)
+        for name in os.listdir("/proc/self/fd"):
+            _close_as_exec(int(name))
+        show_environment()
+        gc.enable()
+        self.execute(words[len(start) :])
+
+
+def _close_as_exec(descriptor: int) -> None:
+    try:
+        if not os.get_inheritable(descriptor):
+            os.close(descriptor)
+    except OSError:  # the listing's own descriptor
+        return
+
+
+def _finish(code: int) -> int:
+    """Do what the interpreter does at its end; return the exit code."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = 120
+    return code
+
+
+def show_environment() -> None:
+    """Write this process's environment over the one that it started with (proc(5), environ)."""
+    block = b"".join(b"%s=%s\0" % pair for pair in os.environb.items())
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    first, after = int(fields[47]), int(fields[48])  # env_start and env_end
+    if len(block) > after - first:
+        raise ValueError("the environment is longer than the room that was made for it")
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(first)
+        memory.write(block.ljust(after - first, b"\0"))
+
+
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Read one request: a line of JSON, and the command's three standard streams."""
+    text, descriptors = b"", array.array("i")
+    while not text.endswith(b"\n"):
+        part, found, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(3 * 4))
+        if not part:
+            raise EOFError
+        text += part
+        for _level, _kind, data in found:
+            descriptors.frombytes(data)
+    return json.loads(text), list(descriptors)
+
+
+def be_command(program: Program, request: dict[str, Any], streams: list[int]) -> NoReturn:
+    """In the forked process: take the place of a process that was started for this command."""
+    try:
+        for descriptor, stream in enumerate(streams):
+            os.dup2(stream, descriptor)
+        os.closerange(3, 256)
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+        time.tzset()
+        show_environment()
+        gc.enable()
+        program.execute(request["words"])
+    finally:
+        os._exit(127)
+
+
+def serve(program: Program, listener: socket.socket) -> None:
+    """Answer each connection with the pid of its command, then with the command's wait status."""
+    running: dict[int, tuple[int, socket.socket]] = {}
+    with selectors.DefaultSelector() as ready:
+        ready.register(0, selectors.EVENT_READ, "end")
+        ready.register(listener, selectors.EVENT_READ, "command")
+        while True:
+            for key, _ in ready.select():
+                if key.data == "end":
+                    return
+                if key.data == "command":
+                    connection = listener.accept()[0]
+                    request, streams = receive(connection)
+                    pid = os.fork()
+                    if pid == 0:
+                        be_command(program, request, streams)
+                    for stream in streams:
+                        os.close(stream)
+                    ended = os.pidfd_open(pid)
+                    ready.register(ended, selectors.EVENT_READ, "ended")
+                    running[ended] = pid, connection
+                    connection.sendall(b"%d\n" % pid)
+                    continue
+                ready.unregister(key.fd)
+                os.close(key.fd)
+                pid, connection = running.pop(key.fd)
+                with connection:
+                    status = os.waitpid(pid, 0)[1]
+                    try:
+                        connection.sendall(b"%d\n" % status)
+                    except BrokenPipeError:  # a test that timed out
+                        continue
+
+
+def main() -> None:
+    gc.disable()
+    program = Program(sys.argv[1])
+    with socket.socket(fileno=int(sys.argv[2])) as listener:
+        serve(program, listener)
+
+
+if __name__ == "__main__":
+    main()
