@@ -143,10 +143,11 @@ def test_a_failed_set_up_runs_again_and_says_which_command_failed(place: Place, 
 
 def test_a_set_up_that_was_killed_runs_again_after_its_processes_were_ended(place: Place) -> None:
     """As `kill -9` of a supervisor leaves it: the command goes on, and nobody waits for it."""
+    place.say(hooks={"after_create": "sleep 300"})
     place.stop = lambda: True
     with pytest.raises(Stopped):
         place.begin()
-    place.said()
+    place.say()
     left = {**os.environ, "ORCHESTRATOR_CHECK_OF": MARK}
     with subprocess.Popen(["sleep", "300"], env=left, start_new_session=True) as orphan:
         place.stop = lambda: False
