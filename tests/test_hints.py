@@ -170,6 +170,7 @@ PROSE = {
     "review",  # the mark of a comment on GitHub
     "task add *",  # a permission rule of the client
     "init --schedule 1",  # the kind is filled in
+    "first",
     "inbox approve",  # the beginning of a step, which is looked for
 }
 
@@ -191,7 +192,7 @@ def test_every_command_that_a_text_names_is_one() -> None:
     for path in sorted(SOURCE.rglob("*.py")):
         for text in texts(path):
             for found in re.finditer(r"(?<![\w/.`-])orchestrator ([a-z][^;()`\n,]*)", text):
-                said = re.split(r": |  | \| |\. [A-Z]| \\$", found[1])[0].strip().rstrip(".:")
+                said = re.split(r": |  | \| | >|\. [A-Z]| \\$", found[1])[0].strip().rstrip(".:")
                 said = said.replace(" ...", "")
                 count += 1
                 try:
