@@ -114,8 +114,14 @@ def state(worktree: str) -> State:
 
 def has_changes(worktree: str) -> bool:
     """Return whether tracked files differ from HEAD. Git never overwrites untracked files."""
-    options = ("--porcelain", "--untracked-files=no", _NOT_INSIDE)
-    return bool(ask(worktree, "status", *options))
+    return bool(uncommitted(worktree))
+
+
+def uncommitted(worktree: str, *, without: str | None = None) -> list[str]:
+    """Return the tracked files that differ from HEAD, except for one path."""
+    paths = (".", f":(top,exclude,literal){without}") if without else ()
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no", _NOT_INSIDE)
+    return [row[3:] for row in ask(worktree, "status", *options, "--", *paths).split("\0") if row]
 
 
 def own_folder(worktree: str) -> str | None:
