@@ -124,8 +124,9 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)
         return
     if changed := worktree_commands.uncommitted(holder, without=CONFIG):
+        names = ", ".join(changed[:10])
         raise OrchestratorError(
-            f"{branch} is checked out in {holder} with uncommitted changes: {', '.join(changed[:9])}",
+            f"{branch} is checked out in {holder} with uncommitted changes: {names}",
             "commit or stash them, then merge again",
             code="checkout_not_clean",
         )
