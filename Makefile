@@ -1,7 +1,9 @@
 # Commands for developers. On a clean clone, `make test` needs only Python 3.11 or newer and git.
 
 PYTHON ?= python3
-CLIENT_VERSION := 2.1.328
+CLIENT_VERSION := 2.1.332
+# The oldest supported client: `OLDEST` in orchestrator/client/claude/probe.py.
+CLIENT_OLDEST := 2.1.257
 # Most tests wait for child processes, so there are more workers than cores.
 WORKERS ?= 4
 # Seconds for which `make crash` plays random stories against the reference model.
@@ -10,16 +12,17 @@ MODEL_SECONDS ?= 600
 TESTS ?=
 
 BIN := .venv/bin
-CLIENT_READY := .client/installed-$(CLIENT_VERSION)
+CLIENT := .client
+CLIENT_READY = $(CLIENT)/installed-$(CLIENT_VERSION)
 
 # The user's own settings must not affect the tests or the start-up figures.
 unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test slow lint format bench crash client clean
+.PHONY: help test slow lint format bench crash client client-oldest client-latest clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 test: lint client ## lint, types and all tests, with the real client if npm is installed
 	@$(BIN)/python -m pytest -q -m "not crash and not slow" --numprocesses $(WORKERS) $(TESTS) || { code=$$?; \
@@ -47,8 +50,19 @@ crash: .venv/.complete ## kill at every call that changes something, a storm, ra
 	$(BIN)/python -m pytest -q -s -m crash tests/test_storm.py
 	MODEL_SECONDS=$(MODEL_SECONDS) $(BIN)/python -m pytest -q -m crash tests/test_model.py
 
+client-oldest: .venv/.complete ## the contract of a client, with the oldest supported client
+	@$(MAKE) --no-print-directory client CLIENT=.client-oldest CLIENT_VERSION=$(CLIENT_OLDEST)
+	@CLIENT_FOLDER=$(CURDIR)/.client-oldest $(BIN)/python -m pytest -q -m "client and not slow" \
+	  --numprocesses $(WORKERS) tests/test_client_contract.py
+
+client-latest: .venv/.complete client ## what differs in npm's newest client, and all client tests with it
+	@rm -f .client-latest/installed-latest
+	@$(MAKE) --no-print-directory client CLIENT=.client-latest CLIENT_VERSION=latest
+	@$(BIN)/python tests/client_differences.py .client .client-latest
+	@CLIENT_FOLDER=$(CURDIR)/.client-latest $(BIN)/python -m pytest -q -m client --numprocesses $(WORKERS)
+
 clean: ## remove everything that make and the tools created here
-	rm -rf .venv .client build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .client .client-oldest .client-latest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.complete: pyproject.toml requirements.lock requirements-dev.lock
@@ -64,8 +78,8 @@ clean: ## remove everything that make and the tools created here
 client:
 	@if [ -e $(CLIENT_READY) ]; then exit 0; fi; \
 	if ! command -v npm >/dev/null 2>&1; then why="npm is not on PATH"; \
-	elif npm install --silent --no-audit --no-fund --prefix .client @anthropic-ai/claude-code@$(CLIENT_VERSION) \
-		&& HOME="$(CURDIR)/.client/home" DISABLE_AUTOUPDATER=1 .client/node_modules/.bin/claude --version >/dev/null; \
+	elif npm install --silent --no-audit --no-fund --prefix $(CLIENT) @anthropic-ai/claude-code@$(CLIENT_VERSION) \
+		&& HOME="$(CURDIR)/$(CLIENT)/home" DISABLE_AUTOUPDATER=1 $(CLIENT)/node_modules/.bin/claude --version >/dev/null; \
 	then touch $(CLIENT_READY); exit 0; \
 	else why="npm could not install it"; fi; \
 	echo "The real Claude Code client is missing ($$why): the tests that need it will be skipped." >&2; \

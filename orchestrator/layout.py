@@ -38,8 +38,12 @@ class Layout:
         self.landing_fault = join(self.cache, "not-landed.json")
         #: Why `notify.command` failed; missing if it worked the last time.
         self.notify_fault = join(self.cache, "notify-failed.json")
+        #: How a run changed the person's checkout; missing if no run did.
+        self.checkout_changed = join(self.shared, "checkout-changed.json")
         #: The current hold: why no agent may claim.
         self.hold = join(self.shared, "hold.json")
+        #: The shares of the account's usage windows that are used.
+        self.usage = join(self.shared, "usage.json")
 
     def state(self, state: str) -> str:
         """Return the folder of a task state."""

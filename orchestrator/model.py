@@ -97,9 +97,20 @@ class Review(NamedTuple):
 class Hooks(NamedTuple):
     """The user's own commands around a worktree's life; run through a shell, in the worktree."""
 
+    #: Runs in a new worktree.
     after_create: str | None = None
+    #: Runs before each run.
+    before_run: str | None = None
     before_remove: str | None = None
     timeout_seconds: float = 60
+
+
+class Setup(NamedTuple):
+    """How a worktree is prepared: for example `npm ci`, again when `package-lock.json` changed."""
+
+    command: str | None = None
+    #: Files of the repository, as paths from its top.
+    when_changed: tuple[str, ...] = ()
 
 
 class Retention(NamedTuple):
@@ -144,6 +155,16 @@ class Notify(NamedTuple):
     report: str | None = None
 
 
+class Pace(NamedTuple):
+    """When no new run starts, although nothing is wrong. None does not limit."""
+
+    #: The shares (0 to 1) of the account's usage windows above which nothing starts.
+    five_hour: float | None = None
+    seven_day: float | None = None
+    #: The local hours in which runs may start, as `22:00-07:00`.
+    hours: str | None = None
+
+
 class Agent(NamedTuple):
     """One entry of `agents`."""
 
@@ -151,16 +172,33 @@ class Agent(NamedTuple):
     role: str
     #: Position in the list, from 0: determines the ports.
     position: int
-    interval_seconds: float | None = 300
+    #: Seconds between the starts of two runs, 0 for every tick; None with a schedule.
+    interval_seconds: float | None = 0
     #: A cron expression in local time, instead of an interval.
     schedule: str | None = None
     paused: bool = False
     model: str | None = None
     max_turns: int | None = None
     budget_usd: float | None = None
+    #: How hard the model thinks, in the client's words.
+    effort: str | None = None
+    #: The models that take over if the model is not available, separated by commas.
+    fallback_model: str | None = None
+    #: The client's files with MCP servers and with settings, below the project or absolute.
+    mcp_config: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     max_runtime_seconds: float = 3600
     #: Seconds without any output after which a run is stopped; 0 is never.
     stall_seconds: float = 600
+
+
+class Submodules(NamedTuple):
+    """What agents' worktrees get of the project's submodules, and what becomes of new commits."""
+
+    #: "same" (as in the person's checkout), "all" or "none".
+    checkout: str = "same"
+    #: Commits that a submodule's remote lacks: "refuse" the work, or "push" them.
+    unpushed: str = "refuse"
 
 
 class Config(NamedTuple):
@@ -191,6 +229,7 @@ class Config(NamedTuple):
     #: The remote that branches are pushed to; None is `remote`, with its `pushurl`.
     push_remote: str | None = None
     hooks: Hooks = Hooks()
+    setup: Setup = Setup()
     #: When a DEPENDS_ON entry is met: "merged" or "delivered".
     dependencies: str = "merged"
     #: What happens when works change the same lines: "off", "warn" or "hold".
@@ -200,7 +239,9 @@ class Config(NamedTuple):
     retention: Retention = Retention()
     issues: Issues = Issues()
     split: Split = Split()
+    submodules: Submodules = Submodules()
     notify: Notify = Notify()
+    pace: Pace = Pace()
     agents: tuple[Agent, ...] = ()
 
 
@@ -238,6 +279,9 @@ class Role(NamedTuple):
     #: Settings of the user and the project, and files outside the worktree, are out of reach.
     restricted: bool = False
     max_turns: int | None = None
+    #: As for an agent, whose files are read after these.
+    mcp_config: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     #: One line for listings.
     description: str = ""
     #: The file with the brief, and the line that the brief begins on.
@@ -392,6 +436,15 @@ class PullRequest(NamedTuple):
 # --- what the planner sees and says ------------------------------------------------------------
 
 
+class UsageWindow(NamedTuple):
+    """How much of a usage window of the account is used."""
+
+    #: 0 to 1.
+    share: float
+    #: When the window begins anew, in seconds since the epoch.
+    resets: float
+
+
 class Outcome(NamedTuple):
     """How a run ended. `verdict` is one of VERDICTS; the rest depends on it."""
 
@@ -407,10 +460,16 @@ class Outcome(NamedTuple):
     until: float | None = None
     session: str | None = None
     cost_usd: float | None = None
+    #: Of this run; with `adds_up`, the client reported those of the whole conversation.
     input_tokens: int | None = None
     output_tokens: int | None = None
+    adds_up: bool = False
     #: What a person can do about a system fault.
     hint: str | None = None
+    #: False if the client refused to start: the conversation to continue is unchanged.
+    began: bool = True
+    #: The account's usage windows, by name, as far as the client reported them.
+    usage: Mapping[str, UsageWindow] = {}
 
 
 #: Seven that the client reports, and five that the supervisor finds.
@@ -476,6 +535,8 @@ class Snapshot(NamedTuple):
     dependencies: dict[str, str]
     spent_today_usd: float
     hold: Hold | None = None
+    #: The account's usage windows, by name, as the client reported them last.
+    usage: Mapping[str, UsageWindow] = {}
     #: The head of each open pull request, by its id; None if the forge did not answer.
     open_heads: Mapping[str, str] | None = None
     #: Waiting reviews whose pull requests cannot be reviewed now: why.

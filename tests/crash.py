@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import harness
-from harness import PATIENCE, TESTS, World, wait_until
+from harness import PATIENCE, TESTS, World, append, wait_until
 from killpoints import WIDTH
 from test_contract_human import make_a_mess, of_the_human
 
@@ -444,13 +444,56 @@ def _check_github(world: World) -> None:
     assert len(world.places()["done"]) == 2
 
 
+def _begin_set_up(world: World) -> None:
+    """Each command of the set-up leaves a file that git ignores; a landing is set up, too."""
+    _begin_landing(world)
+    append(world.root / ".git" / "info" / "exclude", "created\ninstalled\n")
+    config = json.loads((world.home_folder / "agents.yaml").read_text())
+    config |= {
+        "checks": ["cmp README.md installed && cmp README.md created"],
+        "hooks": {"after_create": "cp README.md created", "before_run": "test -e installed"},
+        "setup": {"command": "cp README.md installed", "when_changed": ["README.md"]},
+    }
+    world.configure(**config)
+
+
+def _begin_submodule(world: World) -> None:
+    """The first attempt leaves changes and a commit in a submodule, and commits nothing else."""
+    _create(world)
+    library = world.folder / "library.git"
+    world.git("clone", "-q", "--bare", str(world.remote), str(library), cwd=world.folder)
+    add = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add")
+    world.git(*add, str(library), "lib")
+    world.git("commit", "-q", "-m", "the library", "--", ".gitmodules", "lib")
+    world.git("push", "-q", "origin", "main")
+    commit = "cd lib && echo committed > committed.txt && git add . && git commit -qm inside"
+    leave = [["call", "sh", "-c", commit], ["append", "lib/app.py", "# unfinished\n"]]
+    world.script(TASK, {"steps": leave}, WORK)
+
+
+def _check_submodule(world: World) -> None:
+    assert_delivered(world, TASK)
+    lib = world.root / "lib"
+    names = "--format=%(refname)"
+    refs = world.git("for-each-ref", names, "refs/orchestrator/rescue/", cwd=lib).split()
+    kept = [world.git("ls-tree", "--name-only", ref, cwd=lib).split() for ref in refs]
+    assert any("committed.txt" in listed for listed in kept), "the commit is lost"
+    texts = [world.git("show", f"{ref}:app.py", cwd=lib) for ref in refs]
+    assert any("# unfinished" in text for text in texts), "the changes are lost"
+    worktree = world.home_folder / "agents" / "impl-1" / "worktree"
+    assert world.git("status", "--porcelain", cwd=worktree) == ""
+    assert not (worktree / "lib" / "committed.txt").exists()
+
+
 SCENARIOS = {
     each.name: each
     for each in (
         Scenario("review", create_with_review, _check_review, 2, _WHOLE_RUN),
         Scenario("failing-check", _begin_failing_check, _check_failing_check, 2, _WHOLE_RUN),
         Scenario("leftovers", _begin_leftovers, _check_leftovers, 2, _WHOLE_RUN),
+        Scenario("submodule", _begin_submodule, _check_submodule, 2, ("prepare", "conclude")),
         Scenario("landing", _begin_landing, _check_landing, 2, ("landing", "after-run")),
+        Scenario("set-up", _begin_set_up, _check_landing, 2, ("prepare", "conclude", "landing")),
         Scenario("github", _begin_github, _check_github, 2, ("conclude", "after-run")),
     )
 }

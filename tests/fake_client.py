@@ -434,7 +434,7 @@ def keep_what_was_seen(count: int, prompt: str, found: dict[str, list[str]]) -> 
 
 def main() -> int:
     if sys.argv[1:] == ["--version"]:
-        print("2.1.328 (Claude Code)")
+        print("2.1.332 (Claude Code)")
         return 0
     try:
         found = parse(sys.argv[1:])

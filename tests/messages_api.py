@@ -156,9 +156,11 @@ class MessagesAPI:
 
     def __init__(self, script: Script | None = None, *, output_tokens: int | None = None) -> None:
         self.requests: list[Request] = []
+        #: Headers of every answer.
+        self.headers: Mapping[str, str] = {}
         self._scripts: list[tuple[Callable[[Request], bool], Script]] = []
         self._default = script
-        self._output_tokens = output_tokens
+        self.output_tokens = output_tokens
         self._struck: Counter[tuple[str, int]] = Counter()
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -307,13 +309,15 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(turn, Fault):
             self._fail(turn)
             return
-        message = _message(request, turn, self.server.api._output_tokens)
+        message = _message(request, turn, self.server.api.output_tokens)
         if not request.body.get("stream"):
             self._json(200, message)
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Cache-Control", "no-cache")
+        for name, text in self.server.api.headers.items():
+            self.send_header(name, text)
         self.send_header("request-id", "req_" + message["id"])
         self.send_header("Connection", "close")  # the end of the stream ends the connection
         self.end_headers()

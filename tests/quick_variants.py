@@ -28,6 +28,7 @@ QUICK: dict[str, tuple[str, ...]] = {
         "review-client",
         "failing-check-conclude",
         "landing-landing",
+        "set-up-prepare",
     ),
     "test_a_killed_client_goes_on_in_the_same_conversation": ("9",),
     "test_a_killed_run_is_taken_up_again_and_its_commit_is_there_once": (

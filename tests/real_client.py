@@ -16,13 +16,14 @@ CLIENT_FOLDER = Path(
 )
 
 
-def find_client() -> Path | None:
-    """The real client's binary, or None where it is not installed."""
+def find_client(folder: Path | None = None) -> Path | None:
+    """The real client's binary, or None where it is not installed, by default in CLIENT_FOLDER."""
     system = {"darwin": "darwin", "win32": "win32"}.get(sys.platform, "linux")
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(
         platform.machine().lower(), platform.machine().lower()
     )
-    for modules in (CLIENT_FOLDER / "node_modules", CLIENT_FOLDER):
+    folder = folder or CLIENT_FOLDER
+    for modules in (folder / "node_modules", folder):
         # npm installs the musl build beside the other one's name, or alone, by the system's libc.
         for libc in ("", "-musl"):
             package = modules / "@anthropic-ai" / f"claude-code-{system}-{machine}{libc}"

@@ -494,7 +494,8 @@ def is_due(agent: dict[str, Any], last: int | None, now: int) -> bool:
         return True
     last = min(last, now)
     if agent.get("schedule") is None:
-        return bool(last + agent["interval_seconds"] <= now)
+        interval = agent["interval_seconds"]
+        return bool(last + interval - min(interval / 10, 10) <= now)
     minute, hour = map(int, agent["schedule"].split()[:2])
     day = last - 86_400
     while day <= now + 86_400:

@@ -18,7 +18,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Problem, Task, task_order
 from orchestrator.system import files
 from orchestrator.system.locks import LockHeld
-from orchestrator.tasks import task_file
+from orchestrator.tasks import rewrite, task_file
 from orchestrator.tasks.store import Listing, Malformed, Store
 from orchestrator.tasks.task_file import TaskFile
 
@@ -111,6 +111,13 @@ class SqliteStore(Store):
             update = "UPDATE tasks SET state = ?, file = ? WHERE id = ?"
             self._rows(update, state, data + line, task.id)
             return task_file.summarise(file, state, self._where(task.id), added)
+
+    def rewrite(self, task: Task, text: str) -> Task:
+        with self.change():
+            data, added = self._row_of(task)
+            file = rewrite.with_text(data, f"{task.id}.md", text)
+            self._rows("UPDATE tasks SET file = ? WHERE id = ?", file.raw, task.id)
+            return task_file.summarise(file, task.state, self._where(task.id), added)
 
     # --- the place where the queue is ---
 

@@ -19,7 +19,7 @@ from orchestrator import idle
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Task
-from orchestrator.tasks import task_file
+from orchestrator.tasks import rewrite, task_file
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_file import TaskFile
 
@@ -285,6 +285,34 @@ class StoreContract:
         assert read.history[-1].fields["note"] == "naïve\n\u2028 ☃"
         assert read.raw.startswith(written.raw)
         assert (task.attempts, task.pr, task.claimed_by) == (1, "3", None)
+
+    @pytest.mark.parametrize("state", STATES)
+    def test_a_rewritten_task_keeps_its_state_and_its_history(
+        self, store: Store, make_store: MakeStore, state: str
+    ) -> None:
+        store.add(new_task())
+        task = store.move(store.find("T1"), state, entry("moved", "R1", why="ünicode"))
+        before = store.read(task)
+        text = rewrite.text_of(before).replace("Title of", "Other").replace("Why", "Because")
+        found = make_store().rewrite(task, text)
+        after = store.read(found)
+        assert (found.state, found.title, found.role) == (state, "Other T1", "implement")
+        assert after.history == before.history
+        assert after.raw == text.encode() + before.raw[len(rewrite.text_of(before).encode()) :]
+        assert self.where(store, "T1") == [state]
+        assert store.rewrite(found, rewrite.text_of(before)).title == "Title of T1"
+        assert store.read(store.find("T1")).raw == before.raw
+
+    def test_a_text_that_is_no_task_or_another_task_is_refused(self, store: Store) -> None:
+        store.add(new_task())
+        task, raw = store.find("T1"), store.read(store.find("T1")).raw
+        for text in ("", "no title", "# [T1] Title\n", "# [T2] Title\nROLE: implement\n"):
+            with pytest.raises(OrchestratorError):
+                store.rewrite(task, text)
+        assert store.read(task).raw == raw
+        store.move(task, "failed", entry("cancelled"))
+        with pytest.raises(NotFound):
+            store.rewrite(task, raw.decode())
 
     def test_a_note_is_remembered_and_moves_nothing(self, store: Store) -> None:
         store.add(new_task())

@@ -62,7 +62,7 @@ def test_an_agent_that_ran_is_due_after_its_interval(
     monkeypatch.setattr("orchestrator.cli.context.now", lambda: 1_000_000.0)
     remember(project, "pm-agent", last_started=999_900.5, last_outcome="no_change")
     found = row(cli, "pm-agent")
-    assert (found["state"], found["reason"], found["due_in_seconds"]) == ("waiting", "not_due", 501)
+    assert (found["state"], found["reason"], found["due_in_seconds"]) == ("waiting", "not_due", 491)
     assert found["last_outcome"] == "no_change"
 
 

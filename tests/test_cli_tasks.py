@@ -350,7 +350,7 @@ ADD = ("task", "add", "--title", "T", "--role", "implement")
         (("task",), 2, "for example: orchestrator task list"),
         (("task", "ad"), 2, "did you mean 'add'?"),
         (("taks", "add"), 2, "did you mean 'task'?"),
-        (("task", "add", "--title", "T"), 2, "--role"),
+        (("task", "add", "--role", "test"), 2, "a task needs a title"),
         (("task", "add", "--titel", "T", "--role", "test"), 2, "--title"),
         (("task", "add", "--title", " ", "--role", "test"), 1, "a title is one line"),
         (("task", "add", "--title", "a\nb", "--role", "test"), 1, "a title is one line"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.client import outcomes
-from orchestrator.client.claude import command
+from orchestrator.client.claude import command, limit_text, startup
 from orchestrator.client.claude import stream as streams
 from orchestrator.client.claude.adapter import Claude
 from orchestrator.client.claude.stream import Stream
 from orchestrator.client.protocol import Assignment, Ended
 from orchestrator.config import roles
 from orchestrator.guard import client_environment
-from orchestrator.model import VERDICTS, Agent, Outcome, Role
+from orchestrator.model import VERDICTS, Agent, Outcome, Role, UsageWindow
 from orchestrator.pulls import forges
 
 SESSION = "11111111-2222-4333-8444-555555555555"
@@ -38,6 +40,18 @@ IMPL, REVIEWER, PM = (ROLES[name] for name in ("implementer", "reviewer", "produ
 Line = dict[str, Any]
 INIT: Line = {"type": "system", "subtype": "init", "session_id": SESSION, "tools": ["Bash"]}
 WORK: Line = {"type": "assistant", "message": {"content": [{"type": "text", "text": "On it."}]}}
+
+
+def call(outcome: object, **more: Any) -> Line:
+    """The agent's call that reports, as it is in the stream before the client accepts it."""
+    given = {"outcome": outcome, "summary": "Did it.", **more}
+    block = {"type": "tool_use", "id": "toolu_1", "name": "StructuredOutput", "input": given}
+    return {"type": "assistant", "message": {"content": [block]}, "parent_tool_use_id": None}
+
+
+def answer(is_error: bool) -> Line:
+    block = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "x", "is_error": is_error}
+    return {"type": "user", "message": {"content": [block]}, "parent_tool_use_id": None}
 
 
 def retry(word: str, status: int | None) -> Line:
@@ -88,6 +102,14 @@ def ended_badly(subtype: str, reason: str, *errors: str) -> Line:
     return result(subtype=subtype, is_error=True, terminal_reason=reason, errors=list(errors))
 
 
+def in_words(text: str, is_error: bool = True, **usage: int) -> Line:
+    """A result of a client that reports a limit only as a text."""
+    return result(
+        result=text, is_error=is_error, usage={"input_tokens": 0, "output_tokens": 0, **usage}
+    )
+
+
+CAPPED = ended_badly("error_max_budget_usd", "budget_exhausted", "Reached maximum budget ($3)")
 RC0, RC1 = Ended(exit_code=0), Ended(exit_code=1)
 RESET = 1_795_342_527
 
@@ -170,6 +192,84 @@ TABLE: dict[str, tuple[list[Line], Ended, Role, int, str, str | None]] = {
         1,
         "failed",
         "client_error: error_max_budget_usd",
+    ),
+    # A report in the last answer counts, although the answer passed a cap.
+    "dollars used up by the report": ([WORK, call("done"), CAPPED], RC1, IMPL, 1, "done", None),
+    "turns used up by the report": (
+        [call("no_change"), answer(False), ended_badly("error_max_turns", "max_turns")],
+        RC1,
+        IMPL,
+        0,
+        "no_change",
+        None,
+    ),
+    **{
+        f"dollars used up, {name}": ([*lines, CAPPED], RC1, IMPL, 1, "failed", "client_error: ")
+        for name, lines in {
+            "and a report that the client refused": [call("done"), answer(True)],
+            "and a report of another role": [call("approved")],
+            "and a report without a summary": [call("done", summary=None)],
+            "and work after a report": [call("done"), answer(True), WORK],
+            "and a report of a subagent": [call("done") | {"parent_tool_use_id": "toolu_0"}],
+            "and an agent that gave up": [call("failed")],
+        }.items()
+    },
+    "a report, then a failure that is no cap": (
+        [call("done"), ended_badly("error_during_execution", "x", "It broke")],
+        RC1,
+        IMPL,
+        1,
+        "failed",
+        "client_error: error_during_execution: It broke",
+    ),
+    "a report, then a kill": (
+        [call("done")],
+        Ended(signal=9),
+        IMPL,
+        1,
+        "interrupted",
+        "no_result",
+    ),
+    # Only the words say it.
+    "a limit in words": (
+        [in_words("Claude AI usage limit reached|1795342527")],
+        RC1,
+        IMPL,
+        0,
+        "usage_limit",
+        "usage_limit: Claude AI usage limit reached",
+    ),
+    "a limit in the words of a success": (
+        [in_words("5-hour limit reached|1795342527", is_error=False)],
+        RC0,
+        IMPL,
+        0,
+        "usage_limit",
+        "usage_limit",
+    ),
+    "a limit in words without its reset": (
+        [in_words("You've hit your weekly limit")],
+        RC1,
+        IMPL,
+        0,
+        "system_fault",
+        "rate_limit: You've hit your weekly limit",
+    ),
+    "an agent that says the same": (
+        [in_words("Usage limit reached|1795342527", is_error=False, output_tokens=9)],
+        RC0,
+        IMPL,
+        1,
+        "done",
+        None,
+    ),
+    "an agent that reports and says the same": (
+        [report("done") | {"usage": {}, "result": "Usage limit reached|1795342527"}],
+        RC0,
+        IMPL,
+        1,
+        "done",
+        None,
     ),
     "no valid report in five tries": (
         [ended_badly("error_max_structured_output_retries", "completed")],
@@ -318,6 +418,21 @@ TABLE: dict[str, tuple[list[Line], Ended, Role, int, str, str | None]] = {
         "done",
         None,
     ),
+    # It did not start.
+    **{
+        reason: (
+            [
+                ended_badly("error_during_execution", "x", "Fix me")
+                | {"startup_failure_reason": reason}
+            ],
+            RC1,
+            IMPL,
+            0,
+            "system_fault",
+            startup.CODES.get(reason, reason) + ": ",
+        )
+        for reason in (*startup.REFUSALS, "a_reason_of_a_newer_client")
+    },
     # Cut off.
     "SIGINT": (
         [INIT, ended_badly("error_during_execution", "aborted_streaming")],
@@ -421,12 +536,48 @@ def test_every_reason_of_a_failure_begins_with_a_word_of_the_contract() -> None:
             assert (outcome.reason or "").startswith(words)
 
 
+@pytest.mark.parametrize("reason", [*startup.REFUSALS, "a_reason_of_a_newer_client"])
+def test_a_client_that_does_not_start_says_what_to_do(reason: str) -> None:
+    lines, *_ = TABLE[reason]
+    outcome = streams.outcome(read(lines), RC1, IMPL, 0)
+    assert len(outcome.hint or "") > 12
+    assert "Fix me" in (outcome.reason or "")
+    # The conversation is unchanged, unless the conversation is what cannot be continued.
+    lost = reason in startup.OF_THE_CONVERSATION
+    assert (outcome.session, outcome.began) == (None, lost)
+
+
 def test_a_usage_limit_says_when_it_resets() -> None:
     outcome = streams.outcome(read([limit("rejected", RESET), failed(429)]), RC1, IMPL, 0)
     assert outcome.until == RESET
     for name in ("done", "401", "stalled"):
         lines, ended, role, commits, *_ = TABLE[name]
         assert streams.outcome(read(lines), ended, role, commits).until is None
+
+
+def test_the_usage_windows_are_reported() -> None:
+    """As measured with a subscription; other windows and other shapes are left out."""
+    windows = {
+        "five_hour": {"utilization": 0.42, "resetsAt": RESET, "status": "allowed"},
+        "seven_day": {"utilization": 0.81, "resetsAt": RESET + 1, "status": "allowed"},
+        "seven_day_opus": {"utilization": 0.1, "resetsAt": RESET, "status": "allowed"},
+    }
+    line = limit("allowed", RESET)
+    line["rate_limit_info"]["unifiedWindows"] = windows
+    outcome = streams.outcome(read([line, report("done")]), RC0, IMPL, 1)
+    known = {"five_hour": UsageWindow(0.42, RESET), "seven_day": UsageWindow(0.81, RESET + 1)}
+    assert outcome.usage == known
+    # A later line may have only some of them, or nonsense.
+    for later in (
+        {"five_hour": {"utilization": 0.5, "resetsAt": RESET}},
+        {"five_hour": 1},
+        [],
+        None,
+    ):
+        again = {**line, "rate_limit_info": {"status": "allowed", "unifiedWindows": later}}
+        outcome = streams.outcome(read([line, again, report("done")]), RC0, IMPL, 1)
+        assert outcome.usage["seven_day"] == known["seven_day"]
+    assert streams.outcome(read([report("done")]), RC0, IMPL, 1).usage == {}
 
 
 def test_the_texts_of_a_report_are_kept() -> None:
@@ -459,6 +610,90 @@ def test_cost_tokens_and_conversation_are_kept_whatever_came_of_the_run() -> Non
         outcome = streams.outcome(read([INIT, line]), RC0, IMPL, 1)
         assert (outcome.cost_usd, outcome.input_tokens, outcome.output_tokens) == (0.25, 325, 41)
         assert outcome.session == SESSION
+
+
+def models(given: int, made: int) -> dict[str, Any]:
+    """Two models: the agent's, and a subagent's."""
+    counts = {"inputTokens": given - 4, "outputTokens": made - 1, "cacheReadInputTokens": 1}
+    return {"big": counts, "small": {"inputTokens": 3, "outputTokens": 1, "costUSD": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "tokens", "adds_up"),
+    [
+        ([result()], (325, 41), False),
+        ([result(modelUsage={})], (325, 41), False),
+        ([result(modelUsage=models(900, 90))], (900, 90), True),
+        # As in 2.1.257: the run's own.
+        ([result(modelUsage={"m": {"inputTokens": 325, "outputTokens": 41}})], (325, 41), False),
+        # As in 2.1.332: the conversation's, and the run's own.
+        (
+            [result(modelUsage=models(900, 90), model_usage_since_last_result=models(300, 30))],
+            (300, 30),
+            False,
+        ),
+        (
+            [
+                result(modelUsage=models(900, 90), model_usage_since_last_result=models(300, 30)),
+                result(modelUsage=models(905, 92), model_usage_since_last_result=models(5, 2)),
+            ],
+            (305, 32),
+            False,
+        ),
+        ([result(modelUsage={"m": "x"}, usage=None)], (None, None), False),
+        ([result(modelUsage={"m": {"inputTokens": True}}, usage=[])], (None, None), False),
+    ],
+)
+def test_tokens_are_those_of_every_model(
+    lines: list[Line], tokens: tuple[int, int], adds_up: bool
+) -> None:
+    outcome = streams.outcome(read(lines), RC0, IMPL, 1)
+    assert (outcome.input_tokens, outcome.output_tokens, outcome.adds_up) == (*tokens, adds_up)
+
+
+SAID = datetime(2026, 12, 31, 18, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "until"),
+    [
+        ("Claude AI usage limit reached|1795342527", 1795342527),
+        ("You've hit your 5-hour limit · resets 9:14pm (UTC)", SAID.replace(hour=21, minute=14)),
+        ("You\u2019ve hit your session limit · resets 3am (UTC)", SAID + timedelta(hours=9)),
+        ("You've hit your limit · resets 6pm (UTC)", SAID),
+        ("You've hit your limit · resets 8pm (Europe/Berlin)", SAID + timedelta(hours=1)),
+        ("You've hit your limit · resets 12am (UTC)", SAID + timedelta(hours=6)),
+        (
+            "You've hit your weekly limit · resets Jan 3, 9am (UTC)",
+            SAID + timedelta(days=2, hours=15),
+        ),
+        ("You've hit your limit · resets Feb 31, 9am (UTC)", None),
+        ("You've hit your limit · resets 9am (Mars/Base)", None),
+        ("You've hit your limit", None),
+    ],
+)
+def test_the_reset_of_a_limit_is_read_from_its_text(text: str, until: object) -> None:
+    assert limit_text.is_limit(text)
+    wanted = until.timestamp() if isinstance(until, datetime) else until
+    assert limit_text.reset(text, SAID.timestamp()) == wanted
+    if "|" not in text:
+        assert limit_text.reset(text, None) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "API Error: Server is temporarily limiting requests (not your usage limit)",
+        "I added a check: when the rate limit is reached, the job waits.",
+        "You've hit your stride with this design, and its limits are documented.",
+        "Usage limit reached" + " and so on" * 50,
+        "",
+        None,
+        7,
+    ],
+)
+def test_other_texts_are_no_limit(text: object) -> None:
+    assert not limit_text.is_limit(text)
 
 
 def test_what_was_not_said_is_not_known_rather_than_nothing() -> None:
@@ -575,7 +810,8 @@ AGENT = Agent("a", "any", 0)
 
 
 def argv(role: Role, agent: Agent = AGENT, **more: Any) -> list[str]:
-    facts: dict[str, Any] = {"command": ("claude",), "budget_usd": 5, "plugin": "/plugin", **more}
+    facts: dict[str, Any] = {"command": ("claude",), "budget_usd": 5, "plugin": "/plugin"}
+    facts |= {"task": "TASK-1", **more}
     paths = {"folder": "/run", "instructions": "/run/instructions.md", "prompt": "/run/prompt.md"}
     return command.arguments(Assignment(agent=agent, role=role, **paths, **facts), SESSION)
 
@@ -601,6 +837,7 @@ def common(turns: int, outcomes: tuple[str, ...]) -> list[str]:
         "-p",
         *("--output-format", "stream-json", "--verbose"),
         *("--session-id", SESSION),
+        *("--name", "TASK-1 a"),
         *("--permission-mode", "dontAsk", "--strict-mcp-config"),
         *("--append-system-prompt-file", "/run/instructions.md"),
         *("--system-prompt-snapshot", "off"),
@@ -608,13 +845,28 @@ def common(turns: int, outcomes: tuple[str, ...]) -> list[str]:
         *("--max-turns", str(turns)),
         *("--max-budget-usd", "5"),
         *("--plugin-dir", "/plugin"),
+        *("--settings", json.dumps(SETTINGS, separators=(",", ":"))),
     ]
 
 
+#: These outrank the person's settings.
+SETTINGS = {
+    "crossSessionInbound": "refuse",
+    "env": {
+        "DISABLE_AUTOUPDATER": "1",
+        "CLAUDE_CODE_DISABLE_CRON": "1",
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+        "CLAUDE_CODE_STARTUP_FAILURE_RESULTS": "1",
+        "CLAUDE_CODE_PLUGIN_DIR_WATCH": "0",
+        "CLAUDE_CODE_RETRY_WATCHDOG": "0",
+    },
+}
 FINDS = ("done", "no_change", "needs_human", "failed")
 WORKS = ("done", "no_change", "split", "needs_human", "failed")
 JUDGES = ("approved", "changes_requested", "needs_human", "failed")
 WRITING = [
+    *("--setting-sources", "user,project"),
     *("--tools", "Bash,Edit,Read,Write,Glob,Grep"),
     *("--allowedTools", "Bash,Edit(./**),Read,Write(./**),Glob,Grep"),
     "--disallowedTools",
@@ -691,6 +943,12 @@ def test_what_is_not_set_is_not_said() -> None:
         assert option not in words
 
 
+def test_a_run_has_the_name_of_its_agent_and_of_its_task() -> None:
+    for task, name in (("T-2", "T-2 a"), (None, "a")):
+        words = argv(IMPL, task=task)
+        assert words[words.index("--name") + 1] == name
+
+
 def test_a_conversation_is_gone_on_with_under_its_own_id() -> None:
     words = argv(IMPL, resume=SESSION)
     assert words[words.index("--resume") + 1] == SESSION
@@ -719,11 +977,18 @@ def test_what_may_be_reported_is_what_the_schema_allows(role: Role) -> None:
 # --- the environment it is started in ----------------------------------------------------------
 
 SURROUNDING = {
+    "AI_AGENT": "claude-code_2-1-332_agent",
     "CLAUDECODE": "1",
     "CLAUDE_PID": "4711",
     "CLAUDE_CODE_SESSION_ID": "x",
     "CLAUDE_CODE_CHILD_SESSION": "1",
     "CLAUDE_PROJECT_DIR": "/elsewhere",
+    "CLAUDE_PLUGIN_ROOT": "/elsewhere",
+    "CLAUDE_ENV_FILE": "/elsewhere/hook.sh",
+    "CLAUDE_CODE_ENTRYPOINT": "cli",
+    "CLAUDE_CODE_RETRY_WATCHDOG": "1",
+    "CLAUDE_CODE_RETRY_WATCHDOG_MAX_WAIT_MS": "1",
+    "CLAUDE_CODE_SIMPLE": "1",
     "GIT_DIR": "/elsewhere/.git",
     "GIT_WORK_TREE": "/elsewhere",
     "GIT_INDEX_FILE": "/elsewhere/index",
@@ -747,15 +1012,57 @@ def test_a_client_knows_nothing_of_the_session_and_the_repository_around_us() ->
 
 def test_a_clients_background_work_and_prompts_are_off() -> None:
     clean = environment({}, command.environment({}))
-    for name in (
-        "DISABLE_AUTOUPDATER",
-        "CLAUDE_CODE_DISABLE_CRON",
-        "CLAUDE_CODE_DISABLE_AUTO_MEMORY",
-        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS",
-    ):
-        assert clean[name] == "1"
+    assert SETTINGS["env"].items() <= clean.items()  # type: ignore[attr-defined]
     assert clean["GIT_TERMINAL_PROMPT"] == "0"
     assert command.environment({"CLAUDE_CODE_MAX_RETRIES": "9"})["CLAUDE_CODE_MAX_RETRIES"] == "9"
+
+
+def test_a_persons_environment_file_is_read_before_the_secrets_are_removed() -> None:
+    paths = ("/run", "/run/instructions.md", "/run/prompt.md")
+    variables = {"CLAUDE_ENV_FILE": "/my env.sh"}
+    given = Assignment(("claude",), AGENT, IMPL, *paths, variables=variables, hidden=("KEY",))
+    launch = Claude().launch(given)
+    assert launch.environment["CLAUDE_ENV_FILE"] == "/run/before-commands.sh"
+    lines = launch.files["before-commands.sh"].splitlines()
+    assert lines[1:] == ["[ ! -r '/my env.sh' ] || . '/my env.sh'", "unset KEY"]
+
+
+SETTINGS_ENV = {
+    "ANTHROPIC_API_KEY": "k",
+    "ANTHROPIC_MODEL": "m",
+    "CLAUDE_CODE_USE_BEDROCK": 1,
+    "AWS_PROFILE": "p",
+    "HTTPS_PROXY": "http://proxy:1",
+    "CLAUDE_CODE_RETRY_WATCHDOG": "1",
+    "GOOGLE_APPLICATION_CREDENTIALS": "x",
+    "OTHER_TOKEN": "x",
+    "ANTHROPIC_AUTH_TOKEN": True,
+}
+
+
+def test_the_sign_in_of_the_persons_settings_reaches_every_role(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(
+        json.dumps({"env": SETTINGS_ENV, "apiKeyHelper": "get-key", "hooks": {"Stop": []}})
+    )
+    variables = {"CLAUDE_CONFIG_DIR": str(tmp_path)}
+    assert Claude().settings_variables(variables) == {
+        "ANTHROPIC_API_KEY": "k",
+        "ANTHROPIC_MODEL": "m",
+        "CLAUDE_CODE_USE_BEDROCK": "1",
+        "AWS_PROFILE": "p",
+        "HTTPS_PROXY": "http://proxy:1",
+    }
+    for role in ROLES.values():
+        paths = ("/run", "/run/instructions.md", "/run/prompt.md")
+        started = Claude().launch(Assignment(("claude",), AGENT, role, *paths, variables=variables))
+        given = started.argv[started.argv.index("--settings") + 1]
+        assert ("get-key" in given, given == "/run/settings.json") == (False, role.restricted)
+        settings = json.loads(started.files["settings.json"] if role.restricted else given)
+        # Other roles read the person's settings themselves.
+        assert settings.get("apiKeyHelper") == ("get-key" if role.restricted else None)
+        assert "hooks" not in settings
+    (tmp_path / "settings.json").write_text("[")
+    assert Claude().settings_variables(variables) == {}
 
 
 def test_a_runs_own_variables_have_the_last_word() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import subprocess
@@ -29,14 +30,17 @@ from orchestrator.model import (
     Hooks,
     Issues,
     Notify,
+    Pace,
     QueueLimits,
     Retention,
     Retry,
     Review,
     Role,
+    Setup,
     Split,
+    Submodules,
 )
-from orchestrator.plan.due import next_due
+from orchestrator.plan.due import next_due, tolerance
 
 #: A configuration in which each key has another value than its default.
 MEANT = Config(
@@ -57,12 +61,20 @@ MEANT = Config(
     remote="upstream",
     push_remote="mine",
     branch_prefix="bot/",
-    hooks=Hooks(after_create="npm ci", before_remove="npm stop", timeout_seconds=30),
+    hooks=Hooks(
+        after_create="npm ci",
+        before_run="npm start",
+        before_remove="npm stop",
+        timeout_seconds=30,
+    ),
+    setup=Setup(command="npm ci", when_changed=("package-lock.json", "packages/a/package.json")),
     environment_allow=("NPM_TOKEN",),
     retention=Retention(runs=7, days=2.5, events_mb=1, remote_branches="keep"),
     notify=Notify(command=("notify-send", "-a", "x"), on=("question",), report="08:00"),
     issues=Issues(label="robots", any_author=True, show_questions=True),
     split=Split(max_depth=2, max_tasks=7),
+    submodules=Submodules(checkout="all", unpushed="push"),
+    pace=Pace(five_hour=0.8, seven_day=0.9, hours="22:00-07:00"),
     dependencies="delivered",
     overlap="hold",
     agents=(
@@ -77,6 +89,10 @@ MEANT = Config(
             budget_usd=1.25,
             max_runtime_seconds=1800,
             stall_seconds=0,
+            effort="high",
+            fallback_model="sonnet,haiku",
+            mcp_config=(".mcp.json",),
+            settings=("agents/settings.json", "/etc/more.json"),
         ),
         Agent("nightly", "tester", position=1, interval_seconds=None, schedule="0 3 * * *"),
     ),
@@ -288,8 +304,10 @@ def test_all_problems_come_at_once_in_the_order_of_the_lines() -> None:
     ]
 
 
+INSIDE = "expected the path of a file of the repository, found"
 WHOLE_0, WHOLE_1 = "a whole number of at least 0", "a whole number of at least 1"
 SECONDS = "a number above 0 and at most 31622400"
+FROM_0 = SECONDS.replace("above", "of at least")
 FORGE_WORDS = " or ".join((", ".join(("auto", *FORGES[:-1])), FORGES[-1]))
 WRONG_VALUES = [
     ("paused: 1", "paused: expected true or false, found 1"),
@@ -375,6 +393,9 @@ WRONG_VALUES = [
     ("check_timeout_seconds: 0", f"check_timeout_seconds: expected {SECONDS}, found 0"),
     ("check_timeout_seconds: 9e9", f"check_timeout_seconds: expected {SECONDS}, found '9e9'"),
     ("hooks: {after_create: ' '}", "hooks.after_create: expected text, found ' '"),
+    ("setup: {when_changed: [a, b/../../x]}", f"setup.when_changed[1]: {INSIDE} 'b/../../x'"),
+    ("setup: {when_changed: [/etc/x]}", f"setup.when_changed[0]: {INSIDE} '/etc/x'"),
+    ("setup: {when_changed: null}", "setup.when_changed: expected a list of files, found null"),
     ("hooks: {timeout_seconds: -1}", f"hooks.timeout_seconds: expected {SECONDS}, found -1"),
     ("? [a]\n: b", "expected text as a key, found a list"),
     ("paused: true\npaused: true", "paused: duplicate of line 1"),
@@ -398,7 +419,7 @@ WRONG_AGENTS = [
     ({"name": '"a\\n"'}, f"agents[0].name: {AGENT_NAME}, found 'a\\n'"),
     ({"name": 7}, f"agents[0].name: {AGENT_NAME} (in quotes), found 7"),
     ({"role": "../x"}, "agents[0].role: expected the name of a role, found '../x'"),
-    ({"interval_seconds": 0}, f"agents[0].interval_seconds: expected {SECONDS} or null, found 0"),
+    ({"interval_seconds": -1}, f"agents[0].interval_seconds: expected {FROM_0} or null, found -1"),
     (
         {"interval_seconds": "null"},
         "agents[0].interval_seconds: expected a number of seconds, or null with a schedule",
@@ -449,12 +470,32 @@ def test_two_agents_with_one_name_are_refused() -> None:
 
 
 def test_a_role_that_does_not_exist_is_refused_with_the_nearest() -> None:
-    roles = {"implementer": 1, "tester": 2}
+    roles = {
+        name: Role(name, "test", "nothing", (), (), (), "") for name in ("implementer", "tester")
+    }
     assert keys.parse(agent(role="tester"), roles=roles).agents[0].role == "tester"
     assert problems(agent(role="implementor"), roles=roles)[0].endswith(
         "agents[0].role: unknown role 'implementor'; did you mean 'implementer'?"
     )
     assert problems(agent(role="zzz"), roles=roles)[0].endswith("'zzz'; known: implementer, tester")
+
+
+@pytest.mark.parametrize(
+    ("role", "given", "interval"),
+    [
+        ("implementer", {}, 0),
+        ("product_manager", {}, 600),
+        ("product_manager", {"interval_seconds": 0}, 0),
+        ("product_manager", {"schedule": "'0 3 * * *'"}, None),
+        ("scout", {}, 600),
+    ],
+)
+def test_the_default_interval_is_every_tick_unless_the_role_takes_no_tasks(
+    role: str, given: dict[str, Any], interval: float | None
+) -> None:
+    takes = {"implementer": "implement", "product_manager": None, "scout": None}
+    roles = {name: Role(name, task, "nothing", (), (), (), "") for name, task in takes.items()}
+    assert keys.parse(agent(role=role, **given), roles=roles).agents[0].interval_seconds == interval
 
 
 BOMB = "x-0: &a0 {k: v}\n" + "".join(
@@ -641,15 +682,46 @@ EVERY_5 = Agent("a", "r", 0, interval_seconds=300)
     ("last", "now", "due"),
     [
         (None, 1000.0, 1000.0),
-        (900.0, 1000.0, 1200.0),
-        (100.0, 1000.0, 400.0),
-        (99_999.0, 1000.0, 1300.0),
+        (900.0, 1000.0, 1190.0),
+        (100.0, 1000.0, 390.0),
+        (99_999.0, 1000.0, 1290.0),
     ],
 )
 def test_an_interval_counts_from_the_last_start_and_never_from_the_future(
     last: float | None, now: float, due: float
 ) -> None:
     assert next_due(EVERY_5, last, now) == due
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.4, 1.5, 5.0])
+@pytest.mark.parametrize("interval", [0, 60, 120, 180, 600, 3600])
+def test_an_agent_runs_each_interval_although_ticks_come_late_or_early(
+    interval: float, jitter: float
+) -> None:
+    agent = Agent("a", "r", 0, interval_seconds=interval)
+    ticks = [60.0 * number + (0, jitter)[number % 2] for number in range(1, 1000)]
+    starts: list[float] = []
+    for tick in ticks:
+        if next_due(agent, starts[-1] if starts else None, tick) <= tick:
+            starts.append(tick)
+    between = {round((b - a) / 60) for a, b in itertools.pairwise(starts)}
+    assert between == {max(interval / 60, 1)}
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"), [(0, 0), (1, 0.1), (60, 6), (100, 10), (3600, 10), (86_400, 10)]
+)
+def test_an_interval_ends_at_most_a_tenth_and_ten_seconds_early(
+    interval: float, seconds: float
+) -> None:
+    assert tolerance(interval) == pytest.approx(seconds)
+
+
+def test_a_schedule_has_no_tolerance_so_one_match_starts_one_run() -> None:
+    nightly = Agent("a", "r", 0, interval_seconds=None, schedule="0 3 * * *")
+    with machine_in("UTC"):
+        three = at("2026-06-10T03:00", "UTC")
+        assert next_due(nightly, three - 86_400, three - 2) == three
 
 
 def at(text: str, zone: str, fold: int = 0) -> float:

@@ -28,6 +28,7 @@ SAMPLE = [
     ("failing-check", "conclude", 0.4),
     ("leftovers", "conclude", 0.1),
     ("landing", "landing", 0.5),
+    ("set-up", "prepare", 0.7),
     ("github", "conclude", 0.65),
 ]
 

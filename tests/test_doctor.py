@@ -54,6 +54,8 @@ def healthy(tools: Path, project: Layout, monkeypatch: pytest.MonkeyPatch) -> La
     """A project with nothing to complain of."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
     Path(project.scheduler_lock).write_text("1 gone 1.0\n")
+    config = Path(project.config)
+    config.write_text(config.read_text() + "checks: ['true']\n")
     return project
 
 
@@ -88,8 +90,21 @@ def test_the_json_is_a_list_of_findings(healthy: Layout, cli: Cli) -> None:
     assert codes == {
         *("python", "git", "trust", "git_identity", "client", "sign_in", "forge", "remote"),
         *("not_initialised", "config_error", "permissions", "disk", "tick_stale", "locks"),
-        *("task_malformed", "clock", "leftovers", "tracked_state"),
+        *("task_malformed", "clock", "leftovers", "tracked_state", "no_checks"),
+        "worktrees_walked",
     }
+
+
+def test_a_setup_that_cannot_notice_changes_is_found(healthy: Layout) -> None:
+    config = Path(healthy.config)
+    text = config.read_text()
+    config.write_text(f"setup: {{command: npm ci, when_changed: [README.md, lock.jsno]}}\n{text}")
+    assert "names lock.jsno" in one(healthy, "setup_file_missing").message
+    config.write_text(f"setup: {{when_changed: [README.md]}}\n{text}")
+    assert "no effect" in one(healthy, "setup_missing").message
+    assert "setup_file_missing" not in findings(healthy)
+    Path(healthy.root, "biome.json").write_text("{}")
+    assert one(healthy, "worktrees_walked").level == "warn"
 
 
 def test_whatever_is_wrong_the_exit_code_is_0_and_every_fault_has_a_hint(
@@ -262,6 +277,33 @@ def test_a_sign_in_is_seen_without_reading_it(
     assert "s3cret" not in found.message
 
 
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({"env": {"ANTHROPIC_API_KEY": "s3cret"}}, "ANTHROPIC_API_KEY is set in"),
+        ({"env": {"CLAUDE_CODE_OAUTH_TOKEN": "s3cret"}}, "CLAUDE_CODE_OAUTH_TOKEN is set in"),
+        ({"env": {"CLAUDE_CODE_USE_BEDROCK": "1"}}, "CLAUDE_CODE_USE_BEDROCK is set in"),
+        ({"apiKeyHelper": "cat s3cret"}, "apiKeyHelper is set in"),
+        ({"env": {"OTHER": "s3cret"}, "apiKeyHelper": ["s3cret"]}, None),
+        ({"env": "s3cret"}, None),
+        ([], None),
+    ],
+)
+def test_a_sign_in_in_the_clients_settings_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: object, shown: str | None
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / ".claude/settings.json").write_text(json.dumps(settings))
+    found = sign_in.finding(Claude(), Config(client_command=("claude",)), {"HOME": str(tmp_path)})
+    assert found.level == ("ok" if shown else "warn")
+    assert "s3cret" not in found.message
+    if shown:
+        assert found.message.startswith(shown)
+    else:
+        assert '{"env": {"CLAUDE_CODE_OAUTH_TOKEN": "the token"}}' in (found.hint or "")
+
+
 # --- forge and remote --------------------------------------------------------------------------
 
 
@@ -417,6 +459,9 @@ def test_little_disk_space_is_reported(
 def test_the_age_of_the_last_tick_is_told(healthy: Layout) -> None:
     assert "the last tick was " in one(healthy, "tick_stale").message
     os.utime(healthy.scheduler_lock, (time.time() - 36_000,) * 2)
+    renewed = one(healthy, "tick_stale")
+    assert (renewed.level, "the set-up was renewed since then" in renewed.message) == ("ok", True)
+    set_up_long_ago(healthy.root)
     finding = one(healthy, "tick_stale")
     assert (finding.level, finding.message) == ("fail", "the last tick was 10 h 00 min ago")
 

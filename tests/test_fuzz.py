@@ -29,7 +29,7 @@ from orchestrator.config import edit, keys
 from orchestrator.config import last_good as saved
 from orchestrator.config import role_file as roles
 from orchestrator.errors import ConfigError, OrchestratorError, SystemFault, TaskFileError
-from orchestrator.git import overlap
+from orchestrator.git import checkout, overlap
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest, Role, Task
 from orchestrator.project import agent_memory, faults
@@ -43,8 +43,9 @@ from orchestrator.pulls.github_repo import Repository
 from orchestrator.pulls.local import Local
 from orchestrator.schedule import cron
 from orchestrator.schedule.entry import Entry
+from orchestrator.setup import ecosystems
 from orchestrator.system import files
-from orchestrator.tasks import header, history
+from orchestrator.tasks import header, history, rewrite
 from orchestrator.tasks import task_file as task_files
 from orchestrator.tasks.file_store import FileStore
 
@@ -84,6 +85,24 @@ def task_history(data: bytes, _: Path) -> None:
 def task_header(data: bytes, _: Path) -> None:
     with contextlib.suppress(TaskFileError):
         header.by_key(header.read(data.decode(errors="replace")).fields)
+
+
+def task_set(data: bytes, _: Path) -> None:
+    with contextlib.suppress(TaskFileError):
+        file = task_files.parse(data, "x.md")
+        text = rewrite.with_fields(file, {"TITLE": "New", "PRIORITY": "P0", "BRANCH": ""})
+        after = rewrite.with_text(data, "x.md", text)
+        assert (after.id, after.title, after.get("PRIORITY")) == (file.id, "New", "P0")
+        assert (after.body, after.history, after.get("ROLE")) == (
+            file.body,
+            file.history,
+            file.get("ROLE"),
+        )
+
+
+def package_files(data: bytes, _: Path) -> None:
+    texts = dict.fromkeys(ecosystems.READ, data.decode(errors="replace"))
+    ecosystems.detect([*texts, "a/test_x.py"], texts)
 
 
 def queue(data: bytes, folder: Path) -> None:
@@ -168,6 +187,14 @@ def diff(data: bytes, folder: Path) -> None:
     found = overlap.parse(data)
     assert found.lines >= 0
     assert overlap.touched(found, found) == sorted(found.files)
+
+
+def git_trace(data: bytes, folder: Path) -> None:
+    path = folder / "trace.jsonl"
+    path.write_bytes(data)
+    found = checkout.traced(str(path))
+    assert checkout.worked_in(found, str(folder), "main") in (True, False)
+    assert checkout.configured(found) in (True, False)
 
 
 def earlier_pull_requests(data: bytes, folder: Path) -> None:
@@ -288,6 +315,16 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
         b"- 2024-01-15T10:30:00Z requeued {\"charged\": true, \"not_before\": 5}\n",
     ]),
     "header": (task_header, [b"# [T1] Fix\nROLE: x\n", b"---\nrole: [x]\n? y\n: !!z\n---\n"]),
+    "header, changed": (task_set, [
+        b"# [T1] Fix\r\n\r\nROLE: x\r\n\r\nText\r\n", b"# A\nROLE: x",
+        b"---\ntitle: A\nrole: x\nx-y: [1, 2]\n---\n\nText\n",
+        b"# A\nROLE: x\n\n<!-- orchestrator:history -->\n## History\n",
+    ]),
+    "package files": (package_files, [
+        {"packageManager": "pnpm@9", "scripts": {"test": "jest", "build": "tsc"}},
+        b"[project]\nname = 'x'\n[project.optional-dependencies]\ndev = []\n[tool.poetry]\n",
+        b"test: all\n\ttrue\n", b"[" * 3000, b"x = " + b"[" * 3000,
+    ]),
     "queue": (queue, [b"# [T1] Fix\n\nROLE: implement\n"]),
     "agents.yaml": (agents_yaml, [
         b"paused: false\nagents:\n  - {name: a, role: b, schedule: '0 3 * * *'}\n",
@@ -327,6 +364,14 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
     "state.json": (agent_state, [
         {"run": "r", "last_started": 5, "supervisor": {"pid": 5}, "totals": {"runs": 1},
          "spend": {"2024-01-15": 5}},
+    ]),
+    "git's trace": (git_trace, [
+        b'{"event":"start","sid":"s","argv":["git","push",".","HEAD:main"]}\n'
+        b'{"event":"def_repo","sid":"s","worktree":"/w"}\n'
+        b'{"event":"cmd_name","sid":"s","name":"push"}\n',
+        b'{"event":"start","sid":"s","argv":["git","config","a.b","c"]}\n'
+        b'{"event":"def_repo","sid":"s","worktree":"\\u0000"}\n'
+        b'{"event":"cmd_name","sid":"s","name":"config"}\n',
     ]),
     "hold.json": (hold, [{"code": "x", "message": "y", "since": 1, "until": 5, "hint": "z"}]),
     "pull request": (pull_request, [

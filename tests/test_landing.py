@@ -16,9 +16,27 @@ from store_contract import entry, new_task
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import repository, worktree_commands
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Config, Given, Hooks, PullRequest, Retention, Review, Task
+from orchestrator.model import (
+    STATES,
+    Config,
+    Given,
+    Hooks,
+    PullRequest,
+    Retention,
+    Review,
+    Setup,
+    Task,
+)
 from orchestrator.project import faults as system_faults
-from orchestrator.pulls import landing, landing_queue, merging, remote_branches, review, states
+from orchestrator.pulls import (
+    landing,
+    landing_queue,
+    merging,
+    remote_branches,
+    review,
+    states,
+    verdicts,
+)
 from orchestrator.pulls.local import Local
 from orchestrator.system import files
 from orchestrator.tasks import history
@@ -363,6 +381,52 @@ def test_a_worktree_of_an_earlier_landing_is_made_anew_before_anybody_is_blamed(
     world.push_to_main({"lock": "2\n"})
     world.deliver("T2", {"b.txt": "b\n"})
     assert world.land(later=1000, **needs)[0].startswith("merged")
+
+
+def set_up_of_lock(world: World, command: str = "cp lock installed") -> dict[str, Any]:
+    """Exclude what the set-up installs; return the configuration."""
+    exclude = world.repo / ".git" / "info" / "exclude"
+    exclude.write_text(exclude.read_text() + "installed\n")
+    world.push_to_main({"lock": "1\n"})
+    setup = Setup(command=command, when_changed=("lock",))
+    return {"setup": setup, "checks": ("cmp lock installed",)}
+
+
+def test_the_kept_worktree_is_set_up_again_when_the_lock_file_changed(world: World) -> None:
+    count = world.repo.parent / "count"
+    needs = set_up_of_lock(world, f"echo >> {count}; cp lock installed")
+    for number, lock in enumerate(("1\n", "1\n", "2\n")):
+        world.push_to_main({"lock": lock, "n": f"{number}\n"})
+        world.deliver(f"T{number}", {f"{number}.txt": "x\n"})
+        assert world.land(later=number * 1000, **needs)[0].startswith("merged")
+        assert len(count.read_text()) == (1, 1, 2)[number]
+
+
+def test_a_merge_that_breaks_the_set_up_goes_back_to_its_author(world: World) -> None:
+    needs = set_up_of_lock(world, "{ ! grep bad lock; } && cp lock installed")
+    sh(world.repo, "fetch", "--quiet")
+    pr = world.deliver("T1", {"lock": "bad\n"}, base="origin/main")
+    assert world.land(**needs)[0].startswith("sent")
+    given = verdicts.given(world.store.read(world.store.find("T1")).history)[-1]
+    assert "setup.command fails on the merge with main" in given.text
+    assert world.state(pr) == ("open", "changes_requested")
+
+
+def test_a_set_up_that_fails_on_the_base_too_blames_nobody(world: World) -> None:
+    """The registry is down: also on a base that passed its checks before."""
+    down = world.repo.parent / "down"
+    needs = set_up_of_lock(world, f"! test -e {down} && cp lock installed")
+    world.deliver("T1", {"a.txt": "a\n"})
+    assert world.land(**needs)[0].startswith("merged")
+    down.touch()
+    pr = world.deliver("T2", {"lock": "2\n"}, base="origin/main")
+    assert "could not merge" in world.land(later=1000, **needs)[0]
+    assert world.state(pr) == ("open", "approved")
+    problem = system_faults.read(world.layout.landing_fault)
+    assert problem is not None
+    assert problem.code == "setup_failed"
+    down.unlink()
+    assert world.land(later=9000, **needs)[0].startswith("merged")
 
 
 def test_commits_that_together_change_nothing_are_not_merged(world: World) -> None:

@@ -26,12 +26,14 @@ from orchestrator.model import (
     Config,
     Hold,
     Outcome,
+    Pace,
     QueueLimits,
     Retry,
     Role,
     RunView,
     Snapshot,
     Task,
+    UsageWindow,
     iso,
     parse_time,
 )
@@ -78,7 +80,9 @@ def run(run_id: str = "R1", agent: str = "busy", **more: Any) -> RunView:
 class World:
     """A snapshot and a configuration in which everything starts, to be spoilt bit by bit."""
 
-    agents: list[Agent] = field(default_factory=lambda: [Agent("impl", "implementer", 0)])
+    agents: list[Agent] = field(
+        default_factory=lambda: [Agent("impl", "implementer", 0, interval_seconds=300)]
+    )
     waiting: list[Task] = field(default_factory=lambda: [task()])
     claimed: list[Task] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
@@ -190,6 +194,13 @@ def _claim(world: World) -> None:
 
 
 LIMIT = Hold("usage_limit", "the limit is reached", None, NOW - 60, until=NOW + 60)
+
+
+def _use_up(world: World) -> None:
+    world.config["pace"] = Pace(five_hour=0.8)
+    world.snapshot["usage"] = {"five_hour": UsageWindow(0.81, NOW + 70)}
+
+
 #: What makes each rule fail, and only that one, for an agent that takes tasks.
 SPOILERS: dict[str, Callable[[World], None]] = {
     "config_error": _snapshot(may_start=False),
@@ -198,6 +209,7 @@ SPOILERS: dict[str, Callable[[World], None]] = {
     "running": _add_run(run(agent="impl")),
     "not_due": _snapshot(agents={"impl": AgentView("impl", last_started=NOW - 10)}),
     "usage_limit": _snapshot(hold=LIMIT),
+    "pace": _use_up,
     "system_fault": _fault,
     "budget_exhausted": _spend,
     "max_claimed": _claim,
@@ -268,7 +280,7 @@ def test_of_two_failing_rules_the_earlier_is_the_reason(first: str, second: str)
 
 @pytest.mark.parametrize("reason", ORDER[: ORDER.index("max_incoming") + 1])
 def test_a_product_manager_is_held_back_by_its_own_rules_in_the_same_order(reason: str) -> None:
-    world = World(agents=[Agent("impl", "product_manager", 0)])
+    world = World(agents=[Agent("impl", "product_manager", 0, interval_seconds=300)])
     assert world.decision() == "start"
     world.waiting = [task(f"T{n}") for n in range(15)]
     _claim(world)
@@ -311,8 +323,8 @@ def test_an_agent_whose_role_is_gone_is_a_configuration_error() -> None:
     [
         (None, "start T1"),
         (NOW - 300, "start T1"),
-        (NOW - 301, "start T1"),
-        (NOW - 299, "not_due"),
+        (NOW - 290, "start T1"),
+        (NOW - 289, "not_due"),
         (NOW, "not_due"),
         (NOW + 86_400, "not_due"),
     ],
@@ -940,7 +952,7 @@ def test_a_not_before_that_is_no_time_holds_only_its_task() -> None:
 
 #: What makes a verdict change as time goes by, and after how many seconds.
 WAKES: dict[str, tuple[Callable[[World], None], float]] = {
-    "an interval": (SPOILERS["not_due"], 290),
+    "an interval": (SPOILERS["not_due"], 280),
     "a schedule": (
         lambda world: [
             _snapshot(agents={"impl": AgentView("impl", NOW)})(world),
@@ -949,6 +961,7 @@ WAKES: dict[str, tuple[Callable[[World], None], float]] = {
         300,
     ),
     "a usage limit": (SPOILERS["usage_limit"], 60),
+    "a share of a usage window": (SPOILERS["pace"], 70),
     "a time before which a task must not start": (SPOILERS["not_before"], 50),
     "a delay": (SPOILERS["backoff"], 30),
     "a delay that begins again": (_all_tasks(not_before=NOW + 100, backoff=60.0), 39),
@@ -1089,6 +1102,7 @@ def several(
 
 names = st.sampled_from(["T1", "T2", "T3", "T4", "T5", "T6"])
 words = st.sampled_from(["implement", "implement", "test", "review", "draw"])
+shares = st.floats(0, 1)
 moments = st.floats(NOW - 1e5, NOW + 1e5) | st.floats(NOW - 300, NOW + 300)
 
 
@@ -1138,6 +1152,7 @@ configs = st.builds(
     queue_limits=mostly(QueueLimits(), st.builds(QueueLimits, limits, limits, limits)),
     max_starts=st.integers(1, 5),
     budgets=mostly(Budgets(), st.builds(Budgets, st.none(), st.floats(0, 9), st.floats(0, 9))),
+    pace=mostly(Pace(), st.builds(Pace, shares, hours=st.sampled_from([None, "22:00-07:00"]))),
     agents=several(some_agent, "a", 5).map(tuple),
 )
 
@@ -1161,6 +1176,12 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         roles=ROLES,
         dependencies=draw(st.dictionaries(names, st.sampled_from(["met", "waiting: x"]))),
         spent_today_usd=draw(st.floats(0, 9)),
+        usage=draw(
+            mostly(
+                {},
+                st.builds(UsageWindow, shares, moments).map(lambda window: {"five_hour": window}),
+            )
+        ),
         hold=draw(
             mostly(None, st.sampled_from([FAULT, LIMIT, LIMIT._replace(until=NOW - 1)])),
         ),

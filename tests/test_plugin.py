@@ -507,7 +507,7 @@ def test_tuning_reads_the_history_and_sets_what_was_decided(machine: Machine, fo
     ]
     done = machine.session(folder, "/orchestrator:tune-intervals tester", turns)
     assert "IDLE WAIT" in done.skill
-    assert "interval_seconds 120 -> 240" in done.outputs[0]
+    assert "interval_seconds 0 -> 240" in done.outputs[0]
     assert agents(folder)["test-agent"]["interval_seconds"] == 240
     assert agents(folder)["pm-agent"]["schedule"] == "0 3 * * *"
 

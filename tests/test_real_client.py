@@ -29,6 +29,8 @@ import warm
 from messages_api import Fault, MessagesAPI, Request, Silence
 from real_client import client_environment, require_client
 
+from orchestrator.model import iso
+
 pytestmark = pytest.mark.client
 
 DAY = 86_400
@@ -948,6 +950,150 @@ def test_a_service_that_fails_for_a_while_costs_no_attempt(
     project.wait_until(lambda: project.hold() is None)
 
 
+def test_a_client_that_does_not_start_is_a_fault_of_the_system(project: Project) -> None:
+    """A truncated configuration file of the client, in the middle of a conversation."""
+    project.configure({**IMPLEMENTER, "interval_seconds": ALWAYS}, retry={"max_attempts": 1})
+    project.add("TASK-1", "Make two a 2")
+    project.api.script("", [
+        bash("cat app.txt"), Fault(529, times=1), bash("echo 2 > app.txt"), commit("Two"),
+        report("done"),
+    ])  # fmt: skip
+    project.tick()
+    project.wait_until(lambda: project.requeued("TASK-1"))
+    settings = project.home / ".claude.json"
+    good = settings.read_text()
+    settings.write_text(good[: len(good) // 2])
+    project.run_until(lambda: "config_file_invalid" in str(project.hold()))
+    project.wait_until(lambda: not project.unsettled())
+    hold = project.hold()
+    assert hold is not None
+    assert hold["message"].startswith("config_file_invalid: ")
+    assert str(settings) in hold["message"]
+    assert "repair or restore" in hold["hint"]
+    settings.write_text(good)
+    project.run_until(lambda: project.tasks("done") == ["TASK-1"])
+    assert {fields["charged"] for fields in project.requeued("TASK-1")} == {False}
+    # The conversation from before the fault went on.
+    assert len({request.session for request in project.api.conversations()}) == 1
+
+
+def test_the_persons_settings_do_not_let_the_client_wait_for_a_limit(project: Project) -> None:
+    """CI guides tell users to export this variable; a run would wait in the client for hours."""
+    project.configure(IMPLEMENTER)
+    del project.environment["ANTHROPIC_API_KEY"]
+    watchdog = {"CLAUDE_CODE_RETRY_WATCHDOG": "1"}
+    project.environment |= {"CLAUDE_CODE_OAUTH_TOKEN": "dummy", **watchdog}
+    (project.home / ".claude").mkdir()
+    (project.home / ".claude" / "settings.json").write_text(json.dumps({"env": watchdog}))
+    project.add("TASK-1", "Make two a 2")
+    limit = "anthropic-ratelimit-unified"
+    headers = {f"{limit}-status": "rejected", f"{limit}-reset": str(int(time.time()) + 600)}
+    project.api.script("", [Fault(429, "limit reached", headers)])
+    project.run_once()
+    assert project.last("TASK-1", "requeued")["reason"] == "usage_limit"
+    assert not [line for line in project.stream("ann") if line.get("subtype") == "api_retry"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"env": {"ANTHROPIC_API_KEY": "sk-from-settings"}},
+        {"apiKeyHelper": "echo sk-from-settings"},
+    ],
+    ids=["env", "helper"],
+)
+def test_a_sign_in_in_the_persons_settings_works_for_every_role(
+    project: Project, settings: dict[str, Any]
+) -> None:
+    del project.environment["ANTHROPIC_API_KEY"]
+    (project.home / ".claude").mkdir()
+    (project.home / ".claude" / "settings.json").write_text(json.dumps(settings))
+    project.configure(MANAGER, IMPLEMENTER)
+    project.add("TASK-1", "Look")
+    look = bash("env | grep -c '^ANTHROPIC_API_KEY=' ; true")
+    project.api.script("You are ann,", [look, report("no_change")])
+    project.api.script("You are pam,", [report("no_change")])
+    project.run_once()
+    for agent in ("ann", "pam"):
+        assert project.record(agent)["outcome"]["verdict"] == "no_change", project.story()
+    [*_, last] = project.api.conversations("You are ann,")
+    assert results(last) == ["0"]
+    assert {r.headers["x-api-key"] for r in project.api.conversations()} == {"sk-from-settings"}
+    for path in project.hidden.glob("agents/*/runs/*/*"):
+        # The person's command, which prints the key, is in a file that only the person can read.
+        is_helper = "apiKeyHelper" in settings and path.name == "settings.json"
+        assert not path.is_file() or is_helper or "sk-from-settings" not in path.read_text(), path
+        assert not path.is_file() or path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_persons_private_hooks_do_not_reach_agents(project: Project) -> None:
+    """The client reads `.claude/settings.local.json` of the main checkout in every worktree."""
+    ran = project.folder / "ran"
+
+    def hook(name: str) -> str:
+        call = {"type": "command", "command": f"echo {name} >> {ran}"}
+        return json.dumps({"hooks": {"SessionStart": [{"hooks": [call]}]}})
+
+    (project.root / ".claude" / "settings.json").write_text(hook("project"))
+    project.git("add", "-f", ".claude/settings.json")
+    project.git("commit", "-q", "-m", "A hook for everybody")
+    project.git("push", "-q", "origin", "main")
+    (project.root / ".claude" / "settings.local.json").write_text(hook("local"))
+    project.configure(MANAGER, IMPLEMENTER)
+    project.add("TASK-1", "Look")
+    project.api.script("", [report("no_change")])
+    project.run_once()
+    # A role that only reads runs no hook at all.
+    assert ran.read_text().split() == ["project"]
+
+
+def test_a_run_that_a_session_starts_inherits_nothing_of_the_session(project: Project) -> None:
+    """The variables that 2.1.332 gives to a session's hooks; they are printed in three places."""
+    session = {
+        "AI_AGENT": "claude-code_2-1-332_harness",
+        "CLAUDECODE": "1",
+        "CLAUDE_CODE_CHILD_SESSION": "1",
+        "CLAUDE_CODE_ENTRYPOINT": "session",
+        "CLAUDE_CODE_SESSION_ID": "session",
+        "CLAUDE_ENV_FILE": str(project.folder / "gone" / "sessionstart-hook-0.sh"),
+        "CLAUDE_PROJECT_DIR": str(project.folder),
+        "CLAUDE_PLUGIN_ROOT": str(project.folder),
+    }
+    seen = project.folder / "seen"
+    print_all = f"env | grep -E '^(AI_AGENT|CLAUDE)' | tee -a {seen}; true"
+    project.configure(IMPLEMENTER, checks=[print_all], hooks={"after_create": print_all})
+    project.environment |= session
+    project.add("TASK-1", "Make two a 2")
+    project.api.script("", [
+        bash("printenv CLAUDE_CODE_SESSION_ID CLAUDE_PROJECT_DIR CLAUDE_PLUGIN_ROOT; true"),
+        bash("echo 2 > app.txt"), commit("Two"), report("done"),
+    ])  # fmt: skip
+    project.run_once()
+    assert project.tasks("done") == ["TASK-1"]
+    assert [line for line in seen.read_text().splitlines() if line.split("=")[0] in session] == []
+    said = results(project.api.conversations()[-1])
+    assert "No such file" not in "".join(said)
+    assert said[0].split() == [project.record("ann")["session"]]
+
+
+def test_the_clients_own_list_names_a_run_by_its_task_and_agent(project: Project) -> None:
+    project.configure(IMPLEMENTER)
+    project.add("TASK-1", "Make two a 2")
+    project.api.script("", [bash("true"), Silence()])
+    project.tick()
+    project.api.wait_for(lambda api: len(api.conversations()) == 2, PATIENCE)
+    listed = subprocess.run(
+        [str(project.client), "agents", "--json"],
+        cwd=project.root,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert [each["name"] for each in json.loads(listed.stdout)] == ["TASK-1 ann"]
+    assert project.orchestrator("stop", "ann").returncode == 0
+
+
 def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:
     often = {"role": "implementer", "interval_seconds": ALWAYS}
     project.configure({"name": "ann", **often}, {"name": "bob", **often, "paused": True})
@@ -1000,6 +1146,35 @@ def test_a_used_up_subscription_waits_for_its_reset(project: Project) -> None:
     project.wait_until(lambda: project.hold() is None)
 
 
+def test_a_used_share_of_the_subscription_paces_the_work(project: Project) -> None:
+    agents = [{**IMPLEMENTER, "interval_seconds": ALWAYS}]
+    project.configure(*agents, pace={"five_hour": 0.4})
+    del project.environment["ANTHROPIC_API_KEY"]
+    project.environment["CLAUDE_CODE_OAUTH_TOKEN"] = "dummy"
+    reset = int(time.time()) + 900
+    limit = "anthropic-ratelimit-unified"
+    project.api.headers = {
+        f"{limit}-status": "allowed",
+        f"{limit}-5h-utilization": "0.42",
+        f"{limit}-5h-reset": str(reset),
+        f"{limit}-7d-utilization": "0.81",
+        f"{limit}-7d-reset": str(reset + 900),
+    }
+    project.add("TASK-1", "Look")
+    project.add("TASK-2", "Look again")
+    project.api.script("", [report("no_change")])
+    project.run_once()
+    project.run_until(lambda: project.tasks("done") == ["TASK-1"])
+    (looked,) = [action for action in project.tick() if action["agent"] == "ann"]
+    assert (looked["action"], looked["reason"]) == ("skip", "pace")
+    told = json.loads(project.orchestrator("explain", "ann", "--json").stdout)
+    [rule] = [rule for rule in told["rules"] if not rule["ok"]]
+    assert (rule["code"], rule["until"]) == ("pace", iso(reset))
+    assert "42% of the window is used, the limit is 40%" in rule["detail"]
+    project.configure(*agents, pace={"five_hour": 0.5, "seven_day": 0.9})
+    project.run_until(lambda: project.tasks("done") == ["TASK-1", "TASK-2"])
+
+
 # --- people ------------------------------------------------------------------------------------
 
 
@@ -1033,3 +1208,30 @@ def test_a_question_waits_for_a_person_whose_answer_leads_the_next_prompt(
     assert last.system.index("Roman, in capitals.") < last.system.index("## Your task")
     assert last.session == project.api.conversations()[0].session
     assert json.loads(project.orchestrator("inbox", "--json").stdout) == []
+    # The client adds up over the whole conversation; each dollar and token counts once.
+    project.wait_until(lambda: not project.unsettled())
+    end = project.stream("ann")[-1]
+    totals = json.loads(project.orchestrator("status", "--json").stdout)["totals"]
+    assert totals["cost_usd"] == pytest.approx(end["total_cost_usd"], abs=1e-5)
+    [used] = end["modelUsage"].values()
+    assert (totals["input_tokens"], totals["output_tokens"]) == (
+        used["inputTokens"],
+        used["outputTokens"],
+    )
+
+
+def test_a_report_that_passes_the_budget_is_delivered(project: Project) -> None:
+    project.add("TASK-1", "Make two a 2")
+    project.api.output_tokens = 20_000
+    project.api.script(
+        "", [bash("echo 2 > app.txt"), commit("Two"), report("done", summary="It is 2.")]
+    )
+    # The first two answers cost less than the cap, the third passes it.
+    project.configure({**IMPLEMENTER, "budget_usd": 1.0}, retry={"max_attempts": 1})
+    project.run_once()
+    end = project.stream("ann")[-1]
+    assert (end["subtype"], end.get("structured_output")) == ("error_max_budget_usd", None)
+    assert project.tasks("done") == ["TASK-1"]
+    assert "It is 2." in project.pull_request()["body"]
+    totals = json.loads(project.orchestrator("status", "--json").stdout)["totals"]
+    assert totals["output_tokens"] == 60_000

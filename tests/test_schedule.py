@@ -27,6 +27,7 @@ from orchestrator import __version__
 from orchestrator.client.claude.adapter import Claude
 from orchestrator.schedule import cron, schedule
 from orchestrator.schedule.entry import Entry, usable_path
+from orchestrator.schedule.schedule import KINDS
 
 world = harness.world
 Cli = Callable[..., Any]
@@ -371,6 +372,50 @@ def test_a_quoted_word_is_itself_again_after_cron_and_the_shell(text: str) -> No
     quoted = cron.quote(text)
     assert shlex.split(after_cron(quoted)) == [text]
     assert shlex.split(quoted) == [text]
+
+
+# --- the link on the PATH ----------------------------------------------------------------------
+
+
+def test_a_link_puts_the_program_on_the_path_and_goes_on_request(world: World) -> None:
+    world.create()
+    link = world.home / ".local" / "bin" / "orchestrator"
+    done = world.ok("init", "--link")
+    assert f"{link} (a link; undo: orchestrator init --no-link)" in done.out
+    assert "~/.local/bin is not on your PATH" in done.err
+    assert os.readlink(link) == str(launcher(world))
+    said = subprocess.run((link, "--version"), cwd="/", env={}, capture_output=True, text=True)
+    assert said.stdout == f"orchestrator {__version__}\n"
+    path = f"{link.parent}:{world.environment['PATH']}"
+    again = world.ok("init", "--link", PATH=path)
+    assert (again.err, "nothing to change" in again.out) == ("", True)
+    world.ok("init", "--schedule", "none")
+    assert launcher(world).exists()  # the link needs it
+    world.ok("init", "--no-link")
+    assert not os.path.lexists(link)
+    assert not launcher(world).parents[1].exists()
+
+
+def test_a_file_of_the_links_name_is_never_replaced(world: World) -> None:
+    world.create()
+    file = program(world.home / ".local" / "bin" / "orchestrator", "mine")
+    done = world.refused("init", "--link")
+    assert "is not orchestrator's" in done.err
+    world.ok("init", "--no-link")
+    assert file.read_text() == "mine"
+
+
+def test_uninstall_removes_the_link_that_was_asked_for_in_the_same_project(world: World) -> None:
+    world.create()
+    other = world.folder / "other"
+    shutil.copytree(world.root, other)
+    world.ok("init", "--link")
+    world.ok("init", "--uninstall", cwd=other)
+    link = world.home / ".local" / "bin" / "orchestrator"
+    assert link.exists()
+    assert str(link) in world.ok("init", "--uninstall").out
+    assert not os.path.lexists(link)
+    assert not launcher(world).parents[1].exists()
 
 
 # --- a real cron -------------------------------------------------------------------------------
@@ -779,7 +824,7 @@ def test_systemd_gets_units_that_tick_and_let_runs_outlive_the_tick(planned: Wor
     assert str(service) in done.out
     lines = service.read_text().splitlines()
     assert {"Type=oneshot", "KillMode=process"} <= set(lines)
-    assert {"OnCalendar=minutely", "Persistent=false"} <= set(timer.read_text().splitlines())
+    assert {"OnCalendar=minutely UTC", "Persistent=false"} <= set(timer.read_text().splitlines())
     assert "nothing to change" in planned.ok("init", "--schedule", "systemd").out
     log = (planned.folder / "systemctl.log").read_text()
     assert log.count(f"--user enable --now {timer.name}") == 1
@@ -807,6 +852,63 @@ def test_systemd_itself_finds_nothing_wrong_with_the_units(planned: World) -> No
     if "Failed to" in done.stderr and "manager" in done.stderr:
         pytest.skip(f"systemd-analyze cannot work here: {done.stderr.strip()}")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "night", ["2026-03-29 00:58:30", "2026-10-25 00:58:30", "2026-10-25 01:58:30"]
+)
+def test_no_text_of_a_schedule_leaves_out_a_minute_when_the_clocks_change(night: str) -> None:
+    # In Berlin at 01:00 UTC of these days: in spring an hour is left out, in autumn it is repeated.
+    entry = Entry("systemd", "/project", "/bin", "/launcher")
+    [timer] = (t.decode() for path, t in KINDS["systemd"].texts(entry).items() if "timer" in path)
+    [expression] = re.findall(r"^OnCalendar=(.*)$", timer, re.M)
+    words = ("calendar", "--iterations=5", f"--base-time={night} UTC", expression)
+    done = subprocess.run(
+        (needs.program("systemd-analyze", "systemd"), *words),
+        env={"TZ": "Europe/Berlin", "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    hour, minute = int(night[11:13]), 59
+    due = [f"{hour + m // 60:02}:{m % 60:02}:00" for m in range(minute, minute + 5)]
+    assert re.findall(r"\(in UTC\): \S+ \S+ (\S+) UTC", done.stdout) == due, done.stdout
+    # Of a sleep, systemd makes up for nothing; launchd counts seconds and cron starts every
+    # minute, so neither the clock's hour nor the date is in their texts (launchd.plist(5),
+    # crontab(5)).
+    assert "Persistent=false" in timer
+    [plist] = (plistlib.loads(text) for text in KINDS["launchd"].texts(entry).values())
+    assert (plist["StartInterval"], "StartCalendarInterval" in plist) == (60, False)
+    assert cron.block(entry).splitlines()[1].startswith(b"* * * * * ")
+
+
+def test_a_timer_of_an_earlier_version_is_renewed_and_an_edited_one_is_kept(
+    planned: World,
+) -> None:
+    program(planned.bin / "systemctl", FAKE_SYSTEMCTL.format(folder=planned.folder))
+    planned.ok("init", "--schedule", "systemd")
+    _, timer = unit_files(planned)
+    now = timer.read_text()
+    timer.write_text(now.replace("minutely UTC", "minutely"))
+    [found] = [f for f in findings(planned, "schedule") if "earlier version" in f["message"]]
+    assert found["hint"] == "to renew it: orchestrator init"
+    assert str(timer) in planned.ok("init").out
+    assert timer.read_text() == now
+    edited = now.replace("minutely UTC", "*:0/5 UTC")
+    timer.write_text(edited)
+    planned.ok("init")
+    assert timer.read_text() == edited
+
+
+def test_a_schedule_that_was_just_installed_again_is_not_called_dead(planned: World) -> None:
+    planned.ok("init", "--schedule", "cron")
+    planned.ok("tick")
+    for path in (planned.home_folder / "scheduler.lock", planned.root / ".git/orchestrator.json"):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    assert any(p["code"] == "tick_stale" for p in planned.status()["problems"])
+    (planned.folder / "kept-crontab").unlink()
+    planned.ok("init", "--schedule", "cron")
+    assert not any(p["code"] == "tick_stale" for p in planned.status()["problems"])
 
 
 def test_without_a_users_systemd_it_says_so_and_writes_nothing(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import mmap
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import CHECKOUT, Done, tree
+from real_client import require_client
 from test_roles import variables
 
 from orchestrator import model
@@ -254,7 +256,10 @@ def test_init_copies_what_is_for_people_once_and_uninstall_takes_it_out(
 ) -> None:
     assert cli("init").code == 0
     found = copies(repo)
-    assert found.keys() == FOR_PEOPLE
+    assert found.keys() == {skills.copy_name(name) for name in FOR_PEOPLE}
+    # `/doctor` is a command of the client itself.
+    assert "orchestrator-doctor" in found
+    assert "/orchestrator-doctor" in found["explain"]
     assert all(yaml.safe_load(text.split("---\n")[1])["description"] for text in found.values())
     assert "/inbox" in found["queue-status"]
     assert "/orchestrator:" not in "".join(found.values())
@@ -274,7 +279,40 @@ def test_who_wants_no_copies_gets_none_later_either_until_they_ask(
     assert cli("init", "--commands").code == 0
     (repo / ".claude" / "commands" / "inbox.md").unlink()
     assert cli("init").code == 0
-    assert copies(repo).keys() == FOR_PEOPLE
+    assert copies(repo).keys() == {skills.copy_name(name) for name in FOR_PEOPLE}
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_a_copy_of_an_earlier_init_that_hides_a_command_of_the_client_goes(
+    repo: Path, cli: Callable[..., Done], is_edited: bool
+) -> None:
+    cli("init")
+    folder = repo / ".claude" / "commands"
+    old = folder / "doctor.md"
+    (folder / "orchestrator-doctor.md").rename(old)
+    if is_edited:
+        old.write_text(old.read_text() + "\nMine.\n")
+    done = cli("init")
+    said = done.out + done.err
+    assert "orchestrator-doctor" in copies(repo)
+    assert old.exists() is is_edited
+    assert ("you edited the file" in said) is is_edited
+    assert ".claude/commands/doctor.md" in said
+    assert is_edited or "hid the client's own /doctor" in said
+    # A file that no `init` wrote is the person's, and nobody's business.
+    old.write_text("Wholly mine.\n")
+    assert "doctor.md" not in cli("init").out
+    assert old.read_text() == "Wholly mine.\n"
+
+
+@pytest.mark.client
+def test_no_copy_hides_a_command_of_the_client() -> None:
+    with (
+        require_client().open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as program,
+    ):
+        taken = [name for name in FOR_PEOPLE if program.find(f'name:"{name}"'.encode()) >= 0]
+    assert taken == list(skills.CLASHING)
 
 
 def test_in_a_submodule_the_copies_call_its_launcher(repo: Path, cli: Callable[..., Done]) -> None:

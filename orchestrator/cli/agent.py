@@ -26,6 +26,9 @@ NAME = argument("name", metavar="NAME", help="the name of an agent")
 SETTING = "a setting, such as interval_seconds=60"
 SETTINGS = argument("settings", metavar="key=value", nargs="*", help=SETTING)
 
+#: The settings whose default depends on the agent's role.
+_BY_ROLE = ("interval_seconds",)
+
 group("agent", __doc__)
 
 
@@ -132,7 +135,9 @@ def remove(arguments: Namespace) -> None:
     if before is not None:
         agent = context.agent_named(before, name)
         usual = _settings(Agent(agent.name, agent.role, agent.position))
-        own = [f"{k}={_shown(v)}" for k, v in _settings(agent).items() if v != usual[k]]
+        # The default of the interval depends on the role, so the interval is always named.
+        told = {k: v for k, v in _settings(agent).items() if v != usual[k] or k in _BY_ROLE}
+        own = [f"{key}={_shown(value)}" for key, value in told.items()]
         words = ("orchestrator", "agent", "add", name, "--role", agent.role, *own)
         said.append(f"  undo: {shlex.join(words)}")
         if not arguments.json and agent.position < len(before.agents) - 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import NO_TICK, argument, command, flag
 from orchestrator.config import change, edit
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
@@ -77,7 +77,7 @@ def _pause_everything(layout: Layout) -> str:
     return "paused: all agents; no new run starts"
 
 
-@command("agent resume", NAMES, flag("--all", "end the pause of the whole system"))
+@command("agent resume", NAMES, flag("--all", "end the pause of the whole system"), NO_TICK)
 def resume(arguments: Namespace) -> None:
     """Resume paused agents, so that they start runs again.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.parser import argument, command
+from orchestrator.cli.parser import NO_TICK, argument, command
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.pulls import states
@@ -48,7 +48,10 @@ def _item(layout: Layout, name: str) -> Item:
 
 
 @command(
-    "inbox answer", ID, argument("text", metavar="TEXT", help="the answer; - reads standard input")
+    "inbox answer",
+    ID,
+    argument("text", metavar="TEXT", help="the answer; - reads standard input"),
+    NO_TICK,
 )
 def answer(arguments: Namespace) -> None:
     """Answer a task's question: the task returns to the queue; its next prompt has the answer."""
@@ -82,7 +85,7 @@ def _no_task(item: Item) -> OrchestratorError:
     return OrchestratorError(f"{item.id} is {what}; only a task can be answered", hint)
 
 
-@command("inbox approve", ID)
+@command("inbox approve", ID, NO_TICK)
 def approve(arguments: Namespace) -> None:
     """Merge a pull request that a review approved; this is your approval, too.
 
@@ -123,7 +126,7 @@ def _waiting_pull_request(layout: Layout, name: str) -> str:
     raise OrchestratorError(message, hint, code="wrong_state")
 
 
-@command("inbox reject", ID, argument("text", metavar="TEXT", help=body_text.HELP))
+@command("inbox reject", ID, argument("text", metavar="TEXT", help=body_text.HELP), NO_TICK)
 def reject(arguments: Namespace) -> None:
     """Request changes of a pull request: its task returns to its author, with your text first."""
     layout = context.changing(arguments)
@@ -147,7 +150,7 @@ def _pull_request_of(layout: Layout, name: str) -> str:
     return task.pr
 
 
-@command("inbox dismiss", ID)
+@command("inbox dismiss", ID, NO_TICK)
 def dismiss(arguments: Namespace) -> None:
     """Remove an item from the inbox: a task keeps its state, a suspended agent is resumed.
 

@@ -8,12 +8,13 @@ import shlex
 from argparse import Namespace
 
 from orchestrator import __version__
-from orchestrator.cli import context, output
+from orchestrator.cli import context, init_offer, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
+from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.project import mark
-from orchestrator.schedule import program_copy, schedule
+from orchestrator.schedule import path_link, program_copy, schedule
 from orchestrator.schedule.entry import Entry, usable_path
 from orchestrator.schedule.schedule import KINDS
 from orchestrator.setup import init_project, uninstall
@@ -25,13 +26,17 @@ SCHEDULE = (
 COMMANDS = (
     "copy the skills to .claude/commands/ (default: yes at the first `init`; then your last choice)"
 )
+LINK = "put `orchestrator` on your PATH: a link in ~/.local/bin (default: no change)"
+YES = "write the proposed `checks` and `setup` into agents.yaml without asking"
 
 
 @command(
     "init",
     argument("--schedule", choices=(*KINDS, "none"), help=SCHEDULE),
     argument("--commands", action=argparse.BooleanOptionalAction, help=COMMANDS),
+    argument("-y", "--yes", action="store_true", help=YES),
     flag("--start", "let agents start runs; without it, a new project is paused"),
+    argument("--link", action=argparse.BooleanOptionalAction, help=LINK),
     flag("--uninstall", "remove all files that init and runs added; the queue is kept"),
 )
 def init(arguments: Namespace) -> None:
@@ -52,6 +57,12 @@ def init(arguments: Namespace) -> None:
     change = init_project.init(
         layout, context.now(), start=arguments.start, commands=arguments.commands
     )
+    if inside := repository.submodule_around(arguments.project or os.getcwd()):
+        change.warnings.append(
+            f"{inside} is a submodule: the project is the repository around it, {layout.root}; to "
+            "have agents work in the submodule alone, clone it to another folder, and there: "
+            "orchestrator init"
+        )
     if kind in KINDS:
         _install(layout, kind, change)
     elif kind == "none":
@@ -60,17 +71,25 @@ def init(arguments: Namespace) -> None:
         change.warnings += warnings
     elif entry := mark.schedule(layout):
         change.written += schedule.update(entry)
-    _report(arguments, layout, change, "Set up")
+    _link(layout, arguments.link, change)
+    found = init_offer.find(layout)
+    if arguments.yes:
+        change.written += init_offer.written(layout, found)
+    _report(arguments, layout, change, "Set up", proposal=init_offer.row(layout, found))
     if not arguments.json:
+        if not arguments.yes:
+            init_offer.offer(layout, found)
         _next_step(layout, mark.schedule(layout))
 
 
 def _uninstall(arguments: Namespace, layout: Layout) -> None:
     uninstall.require_rest(layout)
+    # The link before the program that it leads to, which is removed with its last user.
+    links = path_link.take() if mark.read(layout).get("link") else []
     # The schedule first: nothing must start in a project that is half removed.
     gone, warnings = _remove(layout)
     change = uninstall.carry_out(layout)
-    change.written[:0] = gone
+    change.written[:0] = [*links, *gone]
     change.warnings += warnings
     _report(arguments, layout, change, "Removed from")
     if not arguments.json:
@@ -81,8 +100,9 @@ def _install(layout: Layout, kind: str, change: Change) -> None:
     client = registry.of_config(context.settings(layout).config)
     path = usable_path(os.environ, client.passing_folders(os.environ))
     entry = Entry(kind, layout.root, path, program_copy.launcher())
-    change.written += schedule.install(entry)
-    mark.record_schedule(layout, entry)
+    changes = schedule.install(entry)
+    change.written += changes
+    mark.record_schedule(layout, entry, renewed=bool(changes))
     change.warnings += KINDS[kind].warnings()
     at_work = program_copy.version()
     if at_work and program_copy.is_newer(at_work, __version__):
@@ -90,6 +110,22 @@ def _install(layout: Layout, kind: str, change: Change) -> None:
             f"schedules start version {at_work}, which another project installed; this version "
             f"is {__version__}"
         )
+
+
+def _link(layout: Layout, wanted: bool | None, change: Change) -> None:
+    """Make or remove the link on the PATH; None changes nothing."""
+    if wanted is None:
+        return
+    if wanted:
+        written, warnings = path_link.put(os.environ)
+        change.written += written
+        change.warnings += warnings
+    else:
+        change.written += [f"removed: {path}" for path in path_link.take()]
+        entry = mark.schedule(layout)
+        # Without a schedule, only the link needed the copy of the program.
+        change.written += [] if entry else [f"removed: {path}" for path in _remove(layout)[0]]
+    mark.record_link(layout, wanted)
 
 
 def _remove(layout: Layout) -> tuple[list[str], list[str]]:
@@ -108,8 +144,11 @@ def follow(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     if entry := mark.schedule(layout):
-        for name in schedule.update(entry):
-            output.out(name)
+        changes = schedule.update(entry)
+    else:
+        changes = path_link.put(os.environ)[0] if path_link.is_there() else []
+    for name in changes:
+        output.out(name)
 
 
 @command("_probe")
@@ -121,7 +160,9 @@ def probe(arguments: Namespace) -> None:
     output.show_json({"findings": [finding._asdict() for finding in found]})
 
 
-def _report(arguments: Namespace, layout: Layout, change: Change, done: str) -> None:
+def _report(
+    arguments: Namespace, layout: Layout, change: Change, done: str, **more: object
+) -> None:
     entry, undo = mark.schedule(layout), "orchestrator init --schedule none"
     value = {
         "project": layout.root,
@@ -129,6 +170,7 @@ def _report(arguments: Namespace, layout: Layout, change: Change, done: str) -> 
         "warnings": change.warnings,
         "to_commit": [] if done != "Set up" else init_project.to_commit(layout),
         "schedule": entry and {"kind": entry.kind, "launcher": entry.launcher, "undo": undo},
+        **more,
     }
     written = change.written or ["nothing to change"]
     output.answer(arguments, value, f"{done} {layout.root}", *(f"  {name}" for name in written))
@@ -164,14 +206,15 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
     output.out("\nNext:")
     program = context.program()
     if program != "orchestrator":
-        output.out(f"  (`orchestrator` is not on your PATH; its path is {program})")
+        output.out(f"  (`orchestrator` is not on your PATH; its path is {program};")
+        output.out("  `init --link` puts it on your PATH)")
     if names := init_project.to_commit(layout):
         output.out("  commit these files, so that every clone and every agent has them:")
         output.out(f"    git add -- {shlex.join(_short(layout, names))}")
         output.out("    git commit -m 'Set up orchestrator'")
     if context.settings(layout).config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
-    output.out("  orchestrator task add --title '...' --role implement")
+    output.out("  orchestrator task add 'Fix the login form'")
     command, why = "tick --wait", "or every minute: orchestrator init --schedule cron"
     if entry is not None:
         command, why = "doctor", f"checks that {entry.kind} can run it"

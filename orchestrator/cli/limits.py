@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.agent import differences
-from orchestrator.cli.parser import argument, command
+from orchestrator.cli.parser import NO_TICK, argument, command
 from orchestrator.config import change, edit
 
 EXAMPLE = "a limit, such as max_incoming=30"
@@ -26,7 +26,7 @@ def limits(arguments: Namespace) -> None:
     output.listing(arguments, found, ("limit", "maximum", "in use", "counts"), rows, "")
 
 
-@command("limits set", argument("settings", metavar="key=value", nargs="+", help=EXAMPLE))
+@command("limits set", argument("settings", metavar="key=value", nargs="+", help=EXAMPLE), NO_TICK)
 def set_limits(arguments: Namespace) -> None:
     """Change the limits of the queue."""
     layout = context.changing(arguments)

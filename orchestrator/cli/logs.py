@@ -117,18 +117,23 @@ def _show(run: Run, events: Iterable[Line]) -> None:
     task, title = (record.task, record.title) if record else (None, None)
     title = f": {title}" if title else ""
     output.out(f"run {run.id} of {run.agent}, task {task or 'none'}{title}")
+    _show_end(run, run_record.SETUP_LOG)
     for event in events:
         clock = event.at[11:19] if event.at and len(event.at) >= 19 else ""
         text = event.text.replace("\n", "\n" + " " * 17)
         output.out(f"{clock:8} {event.kind:6}  {text}")
     record = run.record()
     for name in _telling_logs(record):
-        if lines := _tail(run, name):
-            output.out(f"--- the end of {name}")
-            for line in lines:
-                output.out(f"  {line}")
+        _show_end(run, name)
     for line in _ending(run, record):
         output.out(line)
+
+
+def _show_end(run: Run, name: str) -> None:
+    if lines := _tail(run, name):
+        output.out(f"--- the end of {name}")
+        for line in lines:
+            output.out(f"  {line}")
 
 
 def _telling_logs(record: RunRecord | None) -> list[str]:

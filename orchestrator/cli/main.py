@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from orchestrator.cli import output, parser
+from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 from orchestrator.system import locks
 
@@ -19,10 +21,13 @@ def main(words: Sequence[str]) -> int:
     as_json = "--json" in words
     if sys.stdout is None:  # `orchestrator status >&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of this process)
+    _leave_session()
     try:
         arguments = parser.parse(list(words))
         code: int = arguments.command(arguments) or 0
         sys.stdout.flush()
+        if code == 0 and getattr(arguments, "no_tick", None) is False:
+            _tick_soon(arguments)
         return code
     except BrokenPipeError:  # `orchestrator status | head`
         _discard_output()
@@ -38,6 +43,29 @@ def main(words: Sequence[str]) -> int:
         if refusal is None:
             return output.report_bug(error, as_json=as_json)
         return output.refuse(refusal, as_json=as_json)
+
+
+def _tick_soon(arguments: Namespace) -> None:
+    """Start a tick in the background, so that what the command changed takes effect at once."""
+    from orchestrator.cli import context
+    from orchestrator.tick import soon
+
+    try:
+        soon.ask(context.layout(arguments))
+    except OSError as error:  # the command itself succeeded
+        why = error.strerror or error
+        output.err(f"warning: no tick was started at once ({why}); the schedule starts the next")
+
+
+def _leave_session() -> None:
+    """Remove what a session of the client put into the environment of this process.
+
+    A tick that a session's hook or tool starts, its checks and its runs inherit nothing of it.
+    """
+    for client in registry.CLIENTS.values():
+        if any(name.startswith(client.session_marks) for name in os.environ):
+            for name in [n for n in os.environ if n.startswith(client.session_names)]:
+                del os.environ[name]
 
 
 def _discard_output() -> None:

@@ -32,12 +32,13 @@ COMMANDS: dict[str, Command] = {}
 #: called are imported, because imports are most of the time that an agent's command takes.
 MODULES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("init", "tick", "status", "watch", "explain", "doctor", "logs")},
-    "task": ("task", "task_add", "task_change"),
+    "task": ("task", "task_add", "task_change", "task_edit"),
     "inbox": ("inbox",),
     "agent": ("agent", "agent_pause"),
     **{name: (name,) for name in ("limits", "run", "stop")},
     "pr": ("pr", "pr_review"),
-    **{name: (name,) for name in ("clean", "demo")},
+    **{name: (name,) for name in ("clean", "demo", "completion")},
+    "_words": ("completion",),
     "_probe": ("init",),
     "_follow": ("init",),
     "_news": ("session",),
@@ -68,6 +69,7 @@ _VALUES = {
     **dict.fromkeys(("id", "ids"), "TASK-a1b2c3d4"),
     "pr": "3",
     "settings": "max_claimed=3",
+    "words": "'Fix the login form'",
     "state": "done",
     "text": "'Keep the old format.'",
 }
@@ -76,7 +78,7 @@ _HELP = """Runs coding agents over a queue of markdown tasks.
 examples:
   orchestrator demo                      see the whole system run, no account needed
   orchestrator init                      set this project up
-  orchestrator task add --title 'Fix the login form' --role implement
+  orchestrator task add 'Fix the login form'
   orchestrator status                    what runs, and what is wrong
   orchestrator explain impl-agent-1      why an agent does not start"""
 
@@ -118,6 +120,10 @@ def flag(name: str, text: str) -> Argument:
     return argument(name, action="store_true", help=text)
 
 
+#: An option of each command that gives the agents work: `main` starts a tick after it.
+NO_TICK = flag("--no-tick", "start no tick at once; the next tick of the schedule sees the change")
+
+
 def command(words: str, *arguments: Argument | list[Argument]) -> Callable[[Run], Run]:
     """Declare the decorated function as a command."""
 
@@ -152,6 +158,11 @@ def parse(words: list[str]) -> Namespace:
         example = "orchestrator status" if asked is parser else f"{asked.prog} list"
         raise UsageError("no command given", f"for example: {example}")
     return arguments
+
+
+def whole() -> Parser:
+    """Return the parser of all commands."""
+    return _build(None)
 
 
 def _build(wanted: str | None) -> Parser:

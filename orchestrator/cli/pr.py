@@ -15,7 +15,7 @@ import time
 from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import argument, command, group
+from orchestrator.cli.parser import NO_TICK, argument, command, group
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, worktree_commands
 from orchestrator.guard import client_environment
@@ -177,7 +177,7 @@ def find(layout: Layout, config: Config, number: str) -> PullRequest:
     return pr
 
 
-@command("pr merge", ID)
+@command("pr merge", ID, NO_TICK)
 def merge(arguments: Namespace) -> None:
     """Merge a pull request into its base branch, after the checks pass on the merged result."""
     commit = merge_pull_request(context.changing(arguments), arguments.pr)

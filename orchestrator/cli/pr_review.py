@@ -7,7 +7,7 @@ import secrets
 from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.parser import argument, command
+from orchestrator.cli.parser import NO_TICK, argument, command
 from orchestrator.cli.pr import ID, find, is_left
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import repository
@@ -20,7 +20,7 @@ from orchestrator.tick import inbox
 TEXT = argument("text", metavar="TEXT", help=body_text.HELP)
 
 
-@command("pr approve", ID)
+@command("pr approve", ID, NO_TICK)
 def approve(arguments: Namespace) -> None:
     """Approve the head of a pull request; this settles every requested change before it."""
     layout = context.changing(arguments)
@@ -35,7 +35,7 @@ def approve(arguments: Namespace) -> None:
     _answer(arguments, pr, task, f"approved {pr.id} at {pr.head[:12]}; {then}")
 
 
-@command("pr request-changes", ID, TEXT)
+@command("pr request-changes", ID, TEXT, NO_TICK)
 def request_changes(arguments: Namespace) -> None:
     """Request changes: the task goes back to its author, with your text first."""
     request(arguments, context.changing(arguments), arguments.pr)
@@ -51,7 +51,7 @@ def request(arguments: Namespace, layout: Layout, pr_id: str) -> None:
     _answer(arguments, pr, task, said)
 
 
-@command("pr merged", ID)
+@command("pr merged", ID, NO_TICK)
 def merged(arguments: Namespace) -> None:
     """Record that a pull request is merged, where neither the forge nor git shows it."""
     layout = context.changing(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import argument, command
+from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.tasks import stores
@@ -19,6 +19,7 @@ LOCK_WAIT = 30.0
     "run",
     argument("agent", metavar="AGENT", help="the name of the agent"),
     argument("--task", metavar="ID", help="the task to work on (default: the agent's next task)"),
+    flag("--fresh", "start in a new worktree, and set it up again; nothing that git sees is lost"),
 )
 def run(arguments: Namespace) -> None:
     """Start a run of an agent now, even if the agent is not due; all other rules apply.
@@ -26,6 +27,7 @@ def run(arguments: Namespace) -> None:
     examples:
       orchestrator run impl-agent-1
       orchestrator run impl-agent-1 --task TASK-a1b2c3d4
+      orchestrator run impl-agent-1 --fresh
     """
     layout = context.changing(arguments)
     agent = arguments.agent
@@ -33,7 +35,9 @@ def run(arguments: Namespace) -> None:
     if arguments.task is not None:
         _check_task(layout, arguments.task)
     forced = {agent: arguments.task}
-    report = run_tick(layout, context.now(), wait_for_lock=LOCK_WAIT, forced=forced)
+    report = run_tick(
+        layout, context.now(), wait_for_lock=LOCK_WAIT, forced=forced, fresh=arguments.fresh
+    )
     if report.held:
         raise OrchestratorError("another tick is active", "try again", code="tick_held")
     own = {action.action: action for action in report.actions if action.agent == agent}

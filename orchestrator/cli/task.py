@@ -1,7 +1,7 @@
 """Add, show and change tasks.
 
 examples:
-  orchestrator task add --title 'Fix the login form' --role implement
+  orchestrator task add 'Fix the login form'
   orchestrator task list --state incoming
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.cli import context, explain, json_rows, output
 from orchestrator.cli.parser import argument, command, group
-from orchestrator.cli.task_add import task_role
+from orchestrator.cli.task_values import task_role
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch
@@ -47,7 +47,7 @@ _JOINED = {
 _TEXTS = ("question", "text", "feedback", "summary")
 #: Fields for programs: when a delay ends, a conversation's cost, what a removed item was about, the
 #: keys of facts that are told only once.
-_HIDDEN = ("not_before", "session_cost_usd", "fact", "facts")
+_HIDDEN = ("not_before", "session_cost_usd", "session_tokens", "fact", "facts")
 _NAMES = {"pr": "pull request", "session": "conversation"}
 
 group("task", __doc__)

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Collection
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import argument, command, flag
+from orchestrator.cli.parser import NO_TICK, argument, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Task
@@ -18,6 +18,7 @@ from orchestrator.tasks.store import Store
     "task retry",
     argument("ids", nargs="*", metavar="ID", help="the id of a failed or blocked task"),
     flag("--all", "retry every failed and blocked task, including cancelled tasks"),
+    NO_TICK,
 )
 def retry(arguments: Namespace) -> None:
     """Put failed or blocked tasks back into the queue, and count their attempts from 0."""
@@ -91,6 +92,7 @@ def _fitting(store: Store, ids: list[str], states: Collection[str]) -> list[Task
     argument("id", metavar="ID", help="the id of a task"),
     argument("state", metavar="STATE", choices=STATES, help=", ".join(STATES)),
     flag("--force", "stop the run that works on the task, and move the task"),
+    NO_TICK,
 )
 def move(arguments: Namespace) -> None:
     """Move a task to another state by hand."""

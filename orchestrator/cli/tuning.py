@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command
-from orchestrator.model import Config, parse_time
+from orchestrator.model import Agent, Config, parse_time
 from orchestrator.project import events
 from orchestrator.text import words
 
@@ -90,7 +90,7 @@ def numbers(told: Iterable[Row], config: Config, since: float, now: float) -> Ro
     known = [(at, event) for at, event in timed if at is not None and since <= at <= now]
     seconds = now - min((at for at, _ in known), default=now)
     runs, waits, ends = _runs(known, now)
-    every = {a.name: a.schedule or f"{a.interval_seconds:g} s" for a in config.agents}
+    every = {agent.name: _every(agent) for agent in config.agents}
     names = (*every, *sorted({run["agent"] for run in runs} - every.keys()))
     added = Counter(str(e.get("by")) for _, e in known if e.get("event") == "added")
     return {
@@ -112,6 +112,12 @@ def numbers(told: Iterable[Row], config: Config, since: float, now: float) -> Ro
             for name in names
         ],
     }
+
+
+def _every(agent: Agent) -> str:
+    if agent.schedule is not None:
+        return agent.schedule
+    return f"{agent.interval_seconds:g} s" if agent.interval_seconds else "tick"
 
 
 def _runs(

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.client.protocol import Ended
 from orchestrator.guard import secret_names
-from orchestrator.model import OUTCOMES, Outcome, Role
+from orchestrator.model import OUTCOMES, VERDICTS, Outcome, Role
 
 #: Characters kept of each reported text, which goes into the task file and later prompts.
 TEXT_LIMIT = 20_000
@@ -44,6 +44,12 @@ def without_result(ended: Ended) -> Outcome:
     hint = secret_names.hint(ended.lacked)
     why = f"the client exited {ended.exit_code} without a result {hint}".rstrip()
     return Outcome("failed", f"no_result: {why}{said}")
+
+
+def is_report(report: Mapping[str, Any], role: Role | None) -> bool:
+    """Return whether a report that no client has checked fits the `schema`."""
+    allowed = OUTCOMES[role.delivers] if role else VERDICTS
+    return report.get("outcome") in allowed and isinstance(report.get("summary"), str)
 
 
 def reported(report: Mapping[str, Any], role: Role | None) -> Outcome:

@@ -31,6 +31,11 @@ class Assignment(NamedTuple):
     folder: str
     instructions: str
     prompt: str
+    #: The id of the task; None is a run without one.
+    task: str | None = None
+    #: The client's own files that the role and the agent name, with the JSON in each.
+    mcp_configs: tuple[tuple[str, Mapping[str, object]], ...] = ()
+    settings: tuple[tuple[str, Mapping[str, object]], ...] = ()
     #: The id of the conversation to continue; None starts a new conversation.
     resume: str | None = None
     #: The folder whose `skills/` the agent may use.
@@ -97,18 +102,30 @@ class Client(Protocol):
     tools: ClassVar[tuple[str, ...]]
     #: Its tools that change files: the instructions of a role without these tools are shorter.
     writing_tools: ClassVar[tuple[str, ...]]
+    #: The words that `effort` of an agent may have.
+    efforts: ClassVar[tuple[str, ...]]
     #: How the agent reports, for its instructions: "End with ...".
     report: ClassVar[str]
     #: What a person does about a fault, by the first word of the outcome's reason.
     #: `client_missing` is required.
     hints: ClassVar[Mapping[str, str]]
-    #: Beginnings of names of variables that a surrounding session of the client sets.
+    #: Beginnings of names of variables that a surrounding session of the client sets, or that
+    #: change what a run does.
     session_names: ClassVar[tuple[str, ...]]
+    #: Those that show that there is such a session.
+    session_marks: ClassVar[tuple[str, ...]]
     #: The command that creates a long-lived token, and the variable that contains it.
     token: ClassVar[tuple[str, str]]
 
     def sign_in_names(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         """Return the beginnings of the names of variables that the client signs in with."""
+
+    def settings_variables(self, variables: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the sign-in and network variables that a person's settings of the client set.
+
+        A run gets them in its environment, because some roles ignore these settings. The values may
+        be secrets: they must not be written anywhere.
+        """
 
     def passing_folders(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         """Return folders whose content an update of the client deletes: not for a stored PATH."""

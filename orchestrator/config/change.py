@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from orchestrator.config import edit, keys, roles
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Config
+from orchestrator.model import Config, Role
 from orchestrator.system import files, locks
 
 #: Seconds to wait for another command that edits the file.
@@ -136,7 +136,7 @@ def _read(layout: Layout) -> bytes:
         raise ConfigError([f"{layout.config} is missing"], "run: orchestrator init") from None
 
 
-def _parsed(data: bytes, known: Collection[str]) -> Config | None:
+def _parsed(data: bytes, known: Mapping[str, Role]) -> Config | None:
     try:
         return keys.parse(data, roles=known)
     except ConfigError:

@@ -7,12 +7,21 @@ lenient reader once let a misspelt key empty the agent list (failures 9).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from orchestrator.client import registry
-from orchestrator.config.yaml_values import boolean, each, number, one_of, section, text, texts
+from orchestrator.config.yaml_values import (
+    boolean,
+    each,
+    number,
+    one_of,
+    paths,
+    section,
+    text,
+    texts,
+)
 from orchestrator.errors import did_you_mean
 from orchestrator.model import (
     FORGES,
@@ -24,11 +33,15 @@ from orchestrator.model import (
     Hooks,
     Issues,
     Notify,
+    Pace,
     QueueLimits,
     Retention,
     Retry,
     Review,
+    Role,
+    Setup,
     Split,
+    Submodules,
     ports,
 )
 from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading, is_null, shown
@@ -37,6 +50,9 @@ from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading, is_null, sho
 FILE = ".orchestrator/agents.yaml"
 
 YEAR = 366 * 86_400
+#: Seconds between the runs of an agent that takes no tasks. Each of its runs costs money, while an
+#: agent that takes tasks starts only when a task waits, so its default is every tick.
+WITHOUT_TASKS = 600.0
 HIGHEST_PORT = 65_535
 
 _NAME = r"(?!.*\.\.)(?!.*\.lock\Z)[a-z0-9][a-z0-9._-]{0,63}(?<!\.)"
@@ -90,6 +106,11 @@ def _role(reading: Reading, node: Node, where: str) -> Any:
     return reading.wrong(node, where, f"unknown role {value!r}; {hint}")
 
 
+def _effort(reading: Reading, node: Node, where: str) -> Any:
+    words = [word for client in registry.CLIENTS.values() for word in client.efforts]
+    return None if is_null(node) else one_of(words)(reading, node, where)
+
+
 # --- the tables: every key and its allowed values ------------------------------------------------
 
 _SECONDS = number(0, YEAR)
@@ -105,12 +126,16 @@ _VARIABLE = text(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment va
 _AGENT: dict[str, Check] = {
     "name": text(_NAME, "a name of a-z, 0-9, '.', '_' and '-', at most 64 characters"),
     "role": _role,
-    "interval_seconds": number(0, YEAR, above=True, null=True),
+    "interval_seconds": number(0, YEAR, null=True),
     "schedule": _schedule,
     "paused": boolean,
     "model": text(r"[^\s-]\S*", "the name of a model", null=True),
     "max_turns": number(1, whole=True, null=True),
     "budget_usd": _RUN_MONEY,
+    "effort": _effort,
+    "fallback_model": text(r"[^\s-]\S*", "names of models, separated by commas", null=True),
+    "mcp_config": paths,
+    "settings": paths,
     "max_runtime_seconds": _SOME_SECONDS,
     "stall_seconds": _SECONDS,
 }
@@ -145,7 +170,23 @@ def _agent(reading: Reading, node: Node, where: str) -> Agent:
         reading.wrong(
             reading.lines[spot], spot, "expected a number of seconds, or null with a schedule"
         )
+    elif interval is BAD and _takes_no_tasks(reading, values.get("role")):
+        values["interval_seconds"] = WITHOUT_TASKS
     return Agent(**{"name": BAD, "role": BAD, "position": 0, **values})
+
+
+def _takes_no_tasks(reading: Reading, role: object) -> bool:
+    found = reading.names.get(role) if isinstance(reading.names, Mapping) else None
+    return isinstance(found, Role) and found.takes is None
+
+
+def _hours(reading: Reading, node: Node, where: str) -> Any:
+    time = "([01][0-9]|2[0-3]):[0-5][0-9]"
+    what = "local hours like '22:00-07:00'"
+    value = text(f"{time}-({time}|24:00)", what, null=True)(reading, node, where)
+    if value is None or value is BAD or value[:5] != value[6:].replace("24:00", "00:00"):
+        return value
+    return reading.wrong(node, where, f"{shown(node)} begins and ends at the same time")
 
 
 _LIMITS = dict.fromkeys(QueueLimits._fields, _COUNT)
@@ -171,13 +212,31 @@ _ISSUES = {
     "show_questions": boolean,
 }
 _SPLIT = {"max_depth": _COUNT, "max_tasks": _COUNT}
-_HOOKS = {"after_create": _SHELL, "before_remove": _SHELL, "timeout_seconds": _SOME_SECONDS}
+_HOOKS = {
+    "after_create": _SHELL,
+    "before_run": _SHELL,
+    "before_remove": _SHELL,
+    "timeout_seconds": _SOME_SECONDS,
+}
+#: A path from the top of the repository that stays inside it.
+_INSIDE = text(
+    r"(?!/)(?!(.*/)?\.\.(/|\Z))[^\x00-\x1f]{1,400}",
+    "the path of a file of the repository",
+)
+_SETUP = {"command": _SHELL, "when_changed": texts(_INSIDE, "a list of files")}
+_SUBMODULES = {
+    "checkout": one_of(("same", "all", "none")),
+    "unpushed": one_of(("refuse", "push")),
+}
 
 _NOTIFY = {
     "command": lambda reading, node, where: () if is_null(node) else _command(reading, node, where),
     "on": texts(one_of(Notify().on), "a list of kinds"),
     "report": text(r"([01][0-9]|2[0-3]):[0-5][0-9]", "a local time like '08:00'", null=True),
 }
+
+_SHARE = number(0, 1, null=True)
+_PACE: dict[str, Check] = {"five_hour": _SHARE, "seven_day": _SHARE, "hours": _hours}
 
 _TOP: dict[str, Check] = {
     "paused": boolean,
@@ -196,6 +255,8 @@ _TOP: dict[str, Check] = {
     "remote": text(_REF, "the name of a git remote"),
     "push_remote": text(_REF, "the name of a git remote", null=True),
     "hooks": section(Hooks, _HOOKS),
+    "setup": section(Setup, _SETUP),
+    "submodules": section(Submodules, _SUBMODULES),
     "dependencies": one_of(("merged", "delivered")),
     "overlap": one_of(("off", "warn", "hold")),
     "environment": section(dict, {"allow": texts(_VARIABLE, "a list of names")}),
@@ -203,15 +264,17 @@ _TOP: dict[str, Check] = {
     "issues": section(Issues, _ISSUES),
     "split": section(Split, _SPLIT),
     "notify": section(Notify, _NOTIFY),
+    "pace": section(Pace, _PACE),
     "agents": _agents,
 }
 
 
-def parse(source: bytes | str, roles: Collection[str] | None = None) -> Config:
+def parse(source: bytes | str, roles: Mapping[str, Role] | None = None) -> Config:
     """Return the configuration in the text of `agents.yaml`, which is read strictly.
 
-    `roles` are the roles that an agent may have; None allows any role. Raises only `ConfigError`,
-    with every problem in the order of the lines.
+    `roles` are the roles that an agent may have, by name; None allows any role, and takes each for
+    a role that takes tasks. Raises only `ConfigError`, with every problem in the order of the
+    lines.
     """
     reading = Reading(FILE, f"correct {FILE}; until then no new run starts", roles)
     if isinstance(source, bytes):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.client import registry
-from orchestrator.config.yaml_values import boolean, each, number, one_of, text
+from orchestrator.config.yaml_values import boolean, each, number, one_of, paths, text
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.model import OUTCOMES, Role
 from orchestrator.text.yaml_nodes import BAD, Check, Node, Reading
@@ -113,4 +113,6 @@ _KEYS: dict[str, Check] = {
     "deny": _RULES,
     "restricted": boolean,
     "max_turns": number(1, 10_000, whole=True, null=True),
+    "mcp_config": paths,
+    "settings": paths,
 }

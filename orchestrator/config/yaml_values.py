@@ -99,6 +99,12 @@ def one_of(words: Collection[str]) -> Check:
     return check
 
 
+def paths(reading: Reading, node: Node, where: str) -> Any:
+    """Check for a path, or a list of paths, from the project's folder or absolute."""
+    one = text(r"(?!-)[^\s].{0,999}", "the path of a file")
+    return texts(one, "the path of a file, or a list of paths")(reading, node, where)
+
+
 def boolean(reading: Reading, node: Node, where: str) -> Any:
     """Check for one of YAML 1.1's words for true and false, in any case."""
     if node.id == "scalar" and node.tag == TAG + "bool" and node.value.lower() in BOOLEANS:

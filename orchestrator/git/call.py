@@ -17,6 +17,9 @@ from orchestrator.system import commands, process
 #: Seconds for a command that only reads or writes this disk.
 LOCAL_TIMEOUT = 120.0
 
+#: Seconds for a checkout: a filter such as Git LFS may have to load large files.
+CHECKOUT_TIMEOUT = 1800.0
+
 #: Seconds after which a lock on refs has no living owner: git holds such a lock for milliseconds.
 OLD_LOCK = 60.0
 
@@ -130,10 +133,14 @@ def head(cwd: str, *arguments: str, most: int, timeout: float) -> bytes | None:
 
 
 def ask(
-    cwd: str, *arguments: str, stdin: str | None = None, extra: Mapping[str, str] | None = None
+    cwd: str,
+    *arguments: str,
+    stdin: str | None = None,
+    extra: Mapping[str, str] | None = None,
+    timeout: float = LOCAL_TIMEOUT,
 ) -> str:
     """Run git and return its output without the last newline. Raises GitError when it fails."""
-    done = run(cwd, *arguments, stdin=stdin, extra=extra)
+    done = run(cwd, *arguments, stdin=stdin, extra=extra, timeout=timeout)
     if done.code != 0:
         raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
     return done.out.rstrip("\n")

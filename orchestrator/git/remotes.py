@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from orchestrator.errors import SystemFault
+from orchestrator.git import lfs
 from orchestrator.git.call import DURABLE, lines, reason, run
 
 #: Time limit of a command that talks to a remote, in seconds; and the shorter limit inside a tick,
@@ -90,8 +91,11 @@ def push(
 
     `replaces` is the commit that the branch has there, "" if it does not exist there: only then the
     push has an effect. Raises SystemFault when the remote cannot be reached, and when it refuses
-    the account (`remote_refuses`).
+    the account (`remote_refuses`). Objects in Git LFS are pushed first.
     """
+    refused = lfs.push(cwd, remote, commit, branch, replaces or "")
+    if refused is not None:
+        return refused
     return _push(cwd, remote, f"{commit}:refs/heads/{branch}", branch, replaces)
 
 

@@ -4,6 +4,7 @@ The human's checkout, branch and index are never touched: everything happens in 
 product's own, by commit ids and full ref names.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Collection
@@ -41,10 +42,34 @@ def project_root(cwd: str) -> str:
             return os.path.realpath(os.path.join(common, configured))
         if bare != "true" and ask(cwd, "rev-parse", "--absolute-git-dir") == common:
             return toplevel(cwd)
-        message = f"{common} is a bare repository: there is no checkout to work from"
-        hint = "clone it, and run orchestrator in the clone"
-        raise OrchestratorError(message, hint, code="bare_repository")
+        raise _bare(cwd, common)
     return os.path.dirname(common)
+
+
+def _bare(cwd: str, common: str) -> OrchestratorError:
+    """Return the error that a project cannot be a bare repository, also if it has worktrees."""
+    import shlex
+
+    source = run(cwd, "--git-dir", common, "config", "remote.origin.url").out.strip() or common
+    name = os.path.basename(os.path.dirname(common) if common.endswith(".bare") else common)
+    target = f"{name.removesuffix('.git')}-agents"
+    message = (
+        f"{common} is a bare repository: it has no main checkout to work from (its linked "
+        "worktrees do not count: each of them can be removed)"
+    )
+    hint = (
+        "make a clone for the agents, in a folder of its own: git clone "
+        f"{shlex.quote(source)} {shlex.quote(target)} && cd {shlex.quote(target)} && "
+        "orchestrator init"
+    )
+    return OrchestratorError(message, hint, code="bare_repository")
+
+
+def submodule_around(cwd: str) -> str | None:
+    """Return the top of the submodule that a folder is in; None outside a submodule."""
+    done = run(cwd, "rev-parse", "--show-superproject-working-tree", "--show-toplevel")
+    found = lines(done.out)
+    return found[1] if done.code == 0 and len(found) == 2 else None
 
 
 def git_folder(root: str) -> str:
@@ -97,18 +122,14 @@ def merge_base(cwd: str, one: str, other: str) -> str | None:
     return done.out.strip() if done.code == 0 else None
 
 
-def count_commits(cwd: str, since: str, until: str, *without: str) -> int:
-    """Return the number of commits that are reachable from `until` and not from `since`.
-
-    Commits that are reachable from one of `without` do not count either.
-    """
-    left_out = (f"^{commit}" for commit in without)
-    return int(ask(cwd, "rev-list", "--count", f"{since}..{until}", *left_out))
-
-
 def tracked(root: str, folder: str) -> list[str]:
     """Return the paths of the files below a folder of the checkout that are in the index."""
     return [name for name in ask(root, "ls-files", "-z", "--", folder).split("\0") if name]
+
+
+def empty_tree(cwd: str) -> str:
+    """Return the id of the tree without entries."""
+    return ask(cwd, "hash-object", "-t", "tree", os.devnull)
 
 
 def uncommitted(root: str, paths: Collection[str]) -> list[str]:
@@ -144,9 +165,24 @@ def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str
     return set(commits) & set(lines(ask(root, "rev-list", "--stdin", stdin=asked)))
 
 
+def tips(root: str, commits: Collection[str]) -> list[str]:
+    """Return the commits of `commits` that no other of them reaches."""
+    if len(commits) < 2:
+        return list(commits)
+    return lines(ask(root, "merge-base", "--independent", *sorted(commits)))
+
+
 def delete_ref(root: str, ref: str, commit: str) -> None:
     """Delete a ref, if it still points at `commit`."""
     ask(root, "update-ref", "-d", ref, commit)
+
+
+def keep(root: str, ref: str, commit: str) -> str:
+    """Point a rescue ref at a commit; if another commit has the name, add a number to it."""
+    names = itertools.chain([ref], (f"{ref}-{number}" for number in itertools.count(2)))
+    free = next(name for name in names if resolve(root, name) in (None, commit))
+    update_ref(root, free, commit)
+    return free
 
 
 def is_on_a_ref(cwd: str, commit: str) -> bool:

@@ -66,9 +66,11 @@ def parents_of(branch: str) -> list[str]:
 
 def in_the_way(prefix: str, branch: str, parent: str, where: str) -> SystemFault:
     """Return the fault that a branch with the name of a folder of branches exists."""
+    import shlex
+
     return SystemFault(
         f"a branch {parent!r} exists in {where}, so git cannot have the branch {branch!r}",
         f"set branch_prefix in .orchestrator/agents.yaml (now {prefix!r}) to another prefix, or "
-        f"rename the branch {parent!r}",
+        f"rename the branch: git branch -m {shlex.quote(parent)} {shlex.quote(f'{parent}-old')}",
         code="branch_in_the_way",
     )

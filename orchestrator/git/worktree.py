@@ -6,13 +6,18 @@ works in the worktree at the same time.
 """
 
 import contextlib
-import itertools
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from orchestrator.errors import GitError, OrchestratorError
-from orchestrator.git import call, repository, worktree_commands
+from orchestrator.git import (
+    call,
+    repository,
+    submodule_rescue,
+    submodules,
+    worktree_commands,
+)
 from orchestrator.system import files
 
 
@@ -22,10 +27,23 @@ def ensure(root: str, path: str, commit: str) -> bool:
         _unlock(path)
         return False
     if os.path.lexists(path):
-        os.rename(path, _free_name(f"{path}.set-aside"))
+        _move_aside(root, path)
     files.make_folder(os.path.dirname(path))
     worktree_commands.add(root, path, commit)
     return True
+
+
+def _move_aside(root: str, path: str) -> None:
+    """Set a worktree, or what is in its place, aside.
+
+    The git folders of its submodules go along: git deletes them with a worktree that is gone.
+    """
+    aside = files.free_name(f"{path}.set-aside")
+    name = os.path.basename(worktree_commands.own_folder(path) or "")
+    os.rename(path, aside)
+    modules = os.path.join(submodules.git_folder(root), "worktrees", name, "modules")
+    if name and os.path.isdir(modules):
+        os.rename(modules, os.path.join(aside, ".git-modules"))
 
 
 class BranchHeld(OrchestratorError):
@@ -35,12 +53,16 @@ class BranchHeld(OrchestratorError):
 
 
 @contextlib.contextmanager
-def throw_away(root: str, path: str, commit: str) -> Iterator[str]:
-    """Provide a temporary worktree with a detached HEAD; it is removed at the end."""
+def throw_away(root: str, path: str, commit: str, which: str = "same") -> Iterator[str]:
+    """Provide a temporary worktree with a detached HEAD; it is removed at the end.
+
+    `which` of its submodules are checked out: see `submodules.WHICH`.
+    """
     if os.path.lexists(path):  # of a process that was killed
         remove(root, path)
     worktree_commands.add(root, path, commit)
     try:
+        submodules.check_out(root, path, which)
         yield path
     finally:
         remove(root, path)
@@ -69,12 +91,17 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     """
     _unlock(path, branch)
     ref = f"{repository.RESCUE}{name}"
+    # Otherwise each file that an agent's sparse checkout leaves out would look deleted.
+    with contextlib.suppress(GitError):
+        worktree_commands.make_whole(path)
+    inside = None
     try:
+        inside = _keep_submodules(path, name)
         found = worktree_commands.state(path)
     except GitError:
         on = repository.current_branch(path)
         found = worktree_commands.State(repository.resolve(path, "HEAD"), on, None)
-    rescued = _keep_commits(path, found, branch, ref)
+    rescued = _keep_commits(path, found, branch, ref) or inside
     worktree_commands.quit_operations(path)
     # What git cannot read or commit (a damaged index, a repository inside) is kept as it is.
     if found.dirty is None:
@@ -84,10 +111,21 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
         message = f"Uncommitted changes of run {name}"
         try:
             commit = worktree_commands.commit_all(path, message, index)
-            return Preserved(keep(path, ref, commit), True)
+            if commit is not None:
+                return Preserved(repository.keep(path, ref, commit), True)
         except GitError:
             _set_aside(path)
     return Preserved(rescued, False)
+
+
+def _keep_submodules(path: str, name: str) -> str | None:
+    """Keep what the worktree's submodules hold; return a rescue ref of the project, if any."""
+    if not submodules.are_used(path):
+        return None
+    kept = submodule_rescue.preserve_all(
+        repository.project_root(path), path, name, f"{path}.set-aside"
+    )
+    return next(iter(kept), None)
 
 
 def _keep_commits(
@@ -97,7 +135,7 @@ def _keep_commits(
     head, on, _ = found
     if head is None or (on is not None and on == branch) or _moved_forward(path, branch, head):
         return None
-    return None if on or repository.is_on_a_ref(path, head) else keep(path, ref, head)
+    return None if on or repository.is_on_a_ref(path, head) else repository.keep(path, ref, head)
 
 
 def _set_aside(path: str) -> None:
@@ -106,7 +144,7 @@ def _set_aside(path: str) -> None:
     commit = repository.resolve(path, "HEAD") or repository.resolve(root, "HEAD")
     if commit is None:
         raise GitError(f"{path} has content that git cannot keep")
-    os.rename(path, _free_name(f"{path}.set-aside"))
+    _move_aside(root, path)
     worktree_commands.prune(root)
     worktree_commands.add(root, path, commit)
 
@@ -123,14 +161,6 @@ def _moved_forward(path: str, branch: str | None, head: str) -> bool:
     if tip != head:
         repository.update_ref(path, ref, head, tip)
     return True
-
-
-def keep(path: str, ref: str, commit: str) -> str:
-    """Point a rescue ref at a commit; if another commit has the name, add a number to it."""
-    names = itertools.chain([ref], (f"{ref}-{number}" for number in itertools.count(2)))
-    free = next(n for n in names if repository.resolve(path, n) in (None, commit))
-    repository.update_ref(path, free, commit)
-    return free
 
 
 def take_up_branch(
@@ -158,10 +188,11 @@ def take_up_branch(
     if theirs and not repository.is_ancestor(root, theirs, ours):
         behind = repository.is_ancestor(root, ours, theirs)
         if rescue and not behind:
-            keep(root, rescue, ours)
+            repository.keep(root, rescue, ours)
         if rescue or behind:
             repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
-    call.ask(path, "checkout", "--quiet", "--force", "--no-guess", branch, "--")
+    words = ("--quiet", "--force", "--no-guess", branch, "--")
+    call.ask(path, "checkout", *words, timeout=call.CHECKOUT_TIMEOUT)
 
 
 def _release(root: str, holder: str, branch: str) -> None:
@@ -215,8 +246,3 @@ def _unlock(path: str, branch: str | None = None) -> None:
     files.remove(os.path.join(os.path.dirname(path), "rescue.index.lock"))
     if branch:
         call.remove_abandoned(os.path.join(folder, "..", "..", "refs", "heads", f"{branch}.lock"))
-
-
-def _free_name(path: str) -> str:
-    names = (f"{path}-{number}" for number in itertools.count(1))
-    return next(name for name in names if not os.path.lexists(name))

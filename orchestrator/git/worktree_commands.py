@@ -4,12 +4,13 @@ These are questions and single steps. `worktree` decides their order, so that no
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 from orchestrator.errors import GitError
-from orchestrator.git.call import ask, lines, reason, run
+from orchestrator.git.call import CHECKOUT_TIMEOUT, ask, lines, reason, run
 from orchestrator.system import files
 
 #: The author of the commits that the product itself makes.
@@ -48,7 +49,30 @@ def _words(path: str) -> str:
 
 def add(root: str, path: str, commit: str) -> None:
     """Create a worktree with a detached HEAD (`-b` in parallel fails on the config lock)."""
-    ask(root, "worktree", "add", "--quiet", "--force", "--detach", path, commit)
+    whole = ("-c", "core.sparseCheckout=false")
+    words = ("worktree", "add", "--quiet", "--force", "--detach", path, commit)
+    ask(root, *whole, *words, timeout=CHECKOUT_TIMEOUT)
+    make_whole(path)
+
+
+def make_whole(worktree: str) -> None:
+    """End a sparse checkout: agents and checks see every file.
+
+    Git copies the patterns of the person's sparse checkout into each new worktree, and an agent can
+    set its own. A worktree without patterns costs no git process.
+    """
+    folder = own_folder(worktree) or ""
+    patterns = os.path.join(folder, "info", "sparse-checkout")
+    if not folder or not os.path.lexists(patterns):
+        return
+    # Git restores the files that it left out only while these patterns name all files.
+    files.write_atomic(patterns, b"/*\n", 0o644)
+    cone = ("-c", "core.sparseCheckoutCone=false", "-c", "index.sparse=false")
+    ask(worktree, "-c", "core.sparseCheckout=true", *cone, "read-tree", "-m", "-u", "HEAD")
+    files.remove(patterns)
+    if os.path.isfile(os.path.join(folder, "config.worktree")):
+        run(worktree, "config", "--worktree", "core.sparseCheckout", "false")
+        run(worktree, "config", "--worktree", "index.sparse", "false")
 
 
 def remove(root: str, path: str) -> None:
@@ -59,6 +83,9 @@ def remove(root: str, path: str) -> None:
 def prune(root: str) -> None:
     """Forget worktrees whose folders are gone."""
     ask(root, "worktree", "prune")
+
+
+_NOT_INSIDE = "--ignore-submodules=dirty"
 
 
 class State(NamedTuple):
@@ -72,7 +99,9 @@ class State(NamedTuple):
 
 def state(worktree: str) -> State:
     """Look at a worktree, untracked files included (ignored ones are not)."""
-    options = ("--porcelain=v2", "--branch", "--untracked-files=normal")
+    # Whether a submodule has another commit, not what is in it: that is `submodule_rescue`'s work,
+    # and git would use the configuration of a repository that an agent made.
+    options = ("--porcelain=v2", "--branch", "--untracked-files=normal", _NOT_INSIDE)
     said = lines(ask(worktree, "status", *options))
     found = dict(line[2:].partition(" ")[::2] for line in said if line.startswith("# "))
     head, branch = found["branch.oid"], found["branch.head"]
@@ -85,7 +114,8 @@ def state(worktree: str) -> State:
 
 def has_changes(worktree: str) -> bool:
     """Return whether tracked files differ from HEAD. Git never overwrites untracked files."""
-    return bool(ask(worktree, "status", "--porcelain", "--untracked-files=no"))
+    options = ("--porcelain", "--untracked-files=no", _NOT_INSIDE)
+    return bool(ask(worktree, "status", *options))
 
 
 def own_folder(worktree: str) -> str | None:
@@ -115,32 +145,80 @@ def quit_operations(worktree: str) -> None:
             os.unlink(os.path.join(folder, name))
 
 
-def commit_all(worktree: str, message: str, index: str) -> str:
-    """Return a commit of the whole state on top of HEAD, made in a throw-away index at `index`."""
+def commit_all(worktree: str, message: str, index: str) -> str | None:
+    """Return a commit of the whole state on top of HEAD, made in a throw-away index at `index`.
+
+    None if nothing differs from what a checkout of HEAD writes.
+    """
     step = partial(ask, worktree, extra={"GIT_INDEX_FILE": index, **OUR_NAME})
+    remove_index(index)  # of a process that was killed
     try:
-        parents = ["-p", "HEAD"]
+        parents, head = ["-p", "HEAD"], step("rev-parse", "HEAD^{tree}")
         staged = run(worktree, "write-tree")  # fails on conflicts, whose sides are in the history
-        if staged.code == 0 and staged.out.strip() != step("rev-parse", "HEAD^{tree}"):
+        if staged.code == 0 and staged.out.strip() != head:
             parents += ["-p", step("commit-tree", staged.out.strip(), "-p", "HEAD", "-m", "Staged")]
         step("read-tree", "HEAD")
         # Before `add`: a file that was staged and then deleted is in the index alone.
         step("add", "--all", "--", ".")
-        # A raw line is `:OLDMODE NEWMODE ...`; 160000 is a repository inside, and a commit would
+        # A raw row is `:OLDMODE NEWMODE ...`; 160000 is a repository inside, and a commit would
         # keep only its name.
-        added = lines(step("diff", "--cached", "--raw", "HEAD"))
-        if any(line[8:14] == "160000" and line[1:7] != "160000" for line in added):
+        said = step("diff", "--cached", "--raw", "-z", "--no-abbrev", "--no-renames", "HEAD")
+        rows = re.findall(r":(\d+) (\d+) (\w+) \w+ (\w)\0([^\0]+)", said)
+        if any(new == "160000" != old for old, new, *_ in rows):
             raise GitError("there is a repository inside the worktree")
+        _leave_out_phantoms(worktree, index, [(m, c, path) for m, n, c, _, path in rows if m == n])
         tree = step("write-tree")
+        if tree == head and len(parents) == 2:
+            return None
         return step("commit-tree", tree, *parents, "-m", message)
     finally:
-        for leftover in (index, f"{index}.lock"):
-            files.remove(leftover)
+        remove_index(index)
+
+
+def remove_index(index: str) -> None:
+    """Remove a throw-away index, and what is made beside it."""
+    for name in ("", ".lock", ".head", ".head.lock"):
+        files.remove(f"{index}{name}")
+    files.remove_tree(f"{index}.written")
+
+
+def _leave_out_phantoms(worktree: str, index: str, changed: list[tuple[str, str, str]]) -> None:
+    """Take those files out of a throw-away index that are as a checkout of HEAD writes them.
+
+    Git can call such a file changed: its line endings or its filter do not come back from a
+    checkout as they were committed. `changed` has mode, id and path of each file at HEAD.
+    """
+    import filecmp
+
+    regular = [row for row in changed if row[0].startswith("100")]
+    if not regular:
+        return
+    written, other = f"{index}.written", f"{index}.head"
+    step = partial(run, worktree, extra={"GIT_INDEX_FILE": other})
+    try:
+        ask(worktree, "read-tree", "HEAD", extra={"GIT_INDEX_FILE": other})
+        names = "".join(f"{path}\0" for *_, path in regular)
+        step("checkout-index", "--quiet", "-z", "--stdin", f"--prefix={written}/", stdin=names)
+        same = [row for row in regular if _are_equal(filecmp.cmp, worktree, written, row[2])]
+        entries = "".join(f"{mode} {commit}\t{path}\0" for mode, commit, path in same)
+        if same:
+            words = ("update-index", "-z", "--index-info")
+            ask(worktree, *words, stdin=entries, extra={"GIT_INDEX_FILE": index})
+    finally:
+        files.remove_tree(written)
+
+
+def _are_equal(compare: Callable[..., bool], one: str, other: str, path: str) -> bool:
+    try:
+        return compare(os.path.join(one, path), os.path.join(other, path), shallow=False)
+    except OSError:
+        return False
 
 
 def detach(worktree: str, commit: str) -> None:
     """Check a commit out with a detached HEAD, throwing away changes of tracked files."""
-    ask(worktree, "checkout", "--quiet", "--force", "--detach", commit)
+    words = ("--quiet", "--force", "--detach", commit)
+    ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
 
 
 def advance(worktree: str, commit: str) -> None:
@@ -155,7 +233,8 @@ def clean(worktree: str) -> None:
 
 def start_branch(worktree: str, branch: str, commit: str) -> None:
     """Make a branch at a commit and check it out, throwing away changes of tracked files."""
-    ask(worktree, "checkout", "--quiet", "--force", "--no-track", "-b", branch, commit)
+    words = ("--quiet", "--force", "--no-track", "-b", branch, commit)
+    ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
 
 
 def _listed(root: str) -> Iterator[tuple[str, str]]:

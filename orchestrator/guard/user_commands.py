@@ -23,6 +23,20 @@ KILLED = (128 + 9, 128 + 15, -9, -15)
 OUTPUT_KEPT = 4000
 
 
+#: What the common tools say when a dependency is not installed: a shell, Python, Node.js,
+#: TypeScript, Ruby, Go, PHP, Elixir, Maven.
+_LACKING = (
+    r"command not found|: not found$|ModuleNotFoundError|No module named|Cannot find module"
+    r"|Cannot find package|ERR_MODULE_NOT_FOUND|Bundler::GemNotFound|Could not find gem"
+    r"|no required module provides package|vendor/autoload\.php|Unchecked dependencies for"
+    r"|No such file or directory.*(\.venv|node_modules)|(\.venv|node_modules).*No such file"
+)
+_SET_UP = (
+    "If a dependency is missing: `setup` in agents.yaml names the command that prepares a worktree,"
+    " such as setup: {command: npm ci, when_changed: [package-lock.json]}"
+)
+
+
 class Stopped(Exception):
     """A person stopped the run during its checks."""
 
@@ -44,10 +58,22 @@ class Failure(NamedTuple):
     def was_killed(self) -> bool:
         return self.code in KILLED
 
+    @property
+    def how(self) -> str:
+        return "took too long" if self.code is None else f"exited {self.code}"
+
+    @property
+    def lacks_dependency(self) -> bool:
+        """Whether the check probably failed because the worktree is not set up."""
+        import re
+
+        found = re.search(_LACKING, self.output, re.MULTILINE)
+        return self.program_is_missing or found is not None
+
     def __str__(self) -> str:
-        how = "took too long" if self.code is None else f"exited {self.code}"
-        said = f"{self.command!r} {how}\n{self.output}".rstrip()
-        return f"{said}\n{secret_names.hint(self.lacked)}".rstrip()
+        said = f"{self.command!r} {self.how}\n{self.output}".rstrip()
+        hints = (secret_names.hint(self.lacked), _SET_UP if self.lacks_dependency else "")
+        return "\n".join((said, *filter(None, hints)))
 
 
 class Checker(NamedTuple):
@@ -132,18 +158,24 @@ def landing_environment(config: Config, layout: Layout, path: str) -> dict[str, 
 
     Its ports come after those of the last agent, so that no agent's server has them.
     """
-    nobody = Agent("landing", "", len(config.agents))
+    # No agent can have this name.
+    nobody = Agent(".landing", "", len(config.agents))
     return {**check_environment(config, nobody, layout), "ORCHESTRATOR_WORKTREE": path}
 
 
 def check_environment(config: Config, agent: Agent, layout: Layout) -> dict[str, str]:
     """Return the environment of the user's own commands in an agent's worktree (reference 9.12)."""
-    variables = commands_environment(config)
-    variables.update({name: str(port) for name, port in ports(config, agent).items()})
-    variables["ORCHESTRATOR_PROJECT"] = layout.root
-    variables["ORCHESTRATOR_WORKTREE"] = layout.worktree(agent.name)
-    variables["COMPOSE_PROJECT_NAME"] = compose_project(layout.root, agent.name)
-    return variables
+    return {**commands_environment(config), **place(config, agent, layout)}
+
+
+def place(config: Config, agent: Agent, layout: Layout) -> dict[str, str]:
+    """Return the variables that keep an agent's commands apart from those of other agents."""
+    return {
+        **{name: str(port) for name, port in ports(config, agent).items()},
+        "ORCHESTRATOR_PROJECT": layout.root,
+        "ORCHESTRATOR_WORKTREE": layout.worktree(agent.name),
+        "COMPOSE_PROJECT_NAME": compose_project(layout.root, agent.name),
+    }
 
 
 def compose_project(root: str, agent: str) -> str:
@@ -151,9 +183,10 @@ def compose_project(root: str, agent: str) -> str:
     import hashlib
     import re
 
-    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+    # Of both: the readable part is cut off, and several names of agents give the same text.
+    digest = hashlib.sha256(os.fsencode(f"{root}\0{agent}")).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9_-]", "-", f"{os.path.basename(root)}-{agent}".lower())
-    return f"o{digest}-{name}"[:100]
+    return f"o{digest}-{name}"[:60]
 
 
 def run_hook(config: Config, name: str, cwd: str, variables: Mapping[str, str]) -> None:
@@ -171,4 +204,4 @@ def run_hook(config: Config, name: str, cwd: str, variables: Mapping[str, str]) 
         what = "took too long" if done.code is None else f"exited {done.code}: {said}"
         lacked = secret_names.named_in(command + said, os.environ, variables)
         why = f"hooks.{name} {what} {secret_names.hint(lacked)}".rstrip()
-        raise SystemFault(why, "fix the hook", code="hook_failed")
+        raise SystemFault(why, f"fix `hooks.{name}` in agents.yaml", code="hook_failed")

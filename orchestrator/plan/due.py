@@ -5,11 +5,19 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from orchestrator.model import Agent
 
+#: By how much of its interval, and by how many seconds at most, an agent may start too early.
+#: The ticks of a schedule are not exactly a minute apart (systemd.timer(5): `AccuracySec`, 5 s
+#: here; cron starts as fast as the machine allows). Without a tolerance, an agent of 180 s whose
+#: first tick was slow is not due three ticks later, and runs every 240 s.
+EARLY_SHARE, EARLY_SECONDS = 0.1, 10.0
+
 
 def next_due(agent: Agent, last_started: float | None, now: float) -> float:
     """Return the time at which the agent is due, in epoch seconds. It is due if this is <= `now`.
 
     An agent that never ran is due now; a start ahead of the clock counts as now (reference 8.7).
+    An interval ends `tolerance` seconds early, so that a tick that comes early does not miss it; a
+    schedule does not, or one match would start two runs.
     The first match after the last start counts, so one run makes up for all missed matches. A
     schedule with fixed hours matches each wall-clock time once: a skipped time is due right after
     the clock change, a repeated time only the first time. A schedule for all hours runs through
@@ -19,8 +27,14 @@ def next_due(agent: Agent, last_started: float | None, now: float) -> float:
         return now
     last = min(last_started, now)
     if agent.schedule is None:
-        return last + (agent.interval_seconds or 0)
+        interval = agent.interval_seconds or 0
+        return last + interval - tolerance(interval)
     return _next_match(agent.schedule, max(last, 0))
+
+
+def tolerance(interval: float) -> float:
+    """Return how many seconds before the end of an interval (in seconds) an agent is due."""
+    return min(interval * EARLY_SHARE, EARLY_SECONDS)
 
 
 def next_midnight(now: float) -> float:

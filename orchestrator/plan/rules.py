@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from orchestrator.model import Agent, Task, iso, parse_time
+from orchestrator.plan import pace
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due, next_midnight
 
@@ -205,6 +206,12 @@ def _usage_limit(_: Agent, draft: Draft) -> Judged:
     if hold and hold.code == "usage_limit" and hold.until and draft.at < hold.until:
         return Judged(False, hold.message, hold.until)
     return Judged(True, "no usage limit is known")
+
+
+@_rule("pace", "agent", "no action needed: it starts then; or change `pace` in agents.yaml")
+def _pace(_: Agent, draft: Draft) -> Judged | None:
+    found = pace.judge(draft.config.pace, draft.snapshot.usage, draft.at)
+    return None if found is None else Judged(*found)
 
 
 @_rule("system_fault", "agent", "find the fault: orchestrator doctor (then work continues)")

@@ -36,7 +36,14 @@ def forge_fault(layout: Layout) -> Problem | None:
 
 
 #: Faults that are problems of their own name. Others are a `system_fault`, with their name first.
-_NAMED = ("base_gone", "branch_in_the_way", "remote_refuses")
+_NAMED = (
+    "base_gone",
+    "branch_in_the_way",
+    "git_lfs_failed",
+    "git_lfs_missing",
+    "remote_refuses",
+    "submodule_missing",
+)
 
 
 def hold_problem(hold: Hold) -> Problem:

@@ -98,13 +98,26 @@ def schedule(layout: Layout) -> "Entry | None":
     return None
 
 
-def record_schedule(layout: Layout, entry: "Entry | None") -> None:
-    """Record which schedule is installed; None for no schedule."""
+def record_schedule(layout: Layout, entry: "Entry | None", *, renewed: bool = False) -> None:
+    """Record which schedule is installed; None for no schedule.
+
+    `renewed`: it was installed just now, so its first tick is still to come (`set_up`).
+    """
     known = read(layout)
     mark = {name: value for name, value in known.items() if name != "schedule"}
     if entry:
         mark["schedule"] = {"kind": entry.kind, "path": entry.path, "launcher": entry.launcher}
-    if mark != known:
+    if renewed or mark != known:
+        files.write_json(mark_path(layout), mark)
+
+
+def record_link(layout: Layout, there: bool) -> None:
+    """Record whether a person asked, in this clone, for the program on their PATH."""
+    known = read(layout)
+    mark = {name: value for name, value in known.items() if name != "link"}
+    if there:
+        mark["link"] = True
+    if known and mark != known:
         files.write_json(mark_path(layout), mark)
 
 

@@ -23,6 +23,8 @@ STREAM = "stream.jsonl"
 PACKED_STREAM = "stream.jsonl.gz"
 STDERR = "stderr.log"
 SUPERVISOR_LOG = "supervisor.log"
+#: The output of the worktree's set-up.
+SETUP_LOG = "setup.log"
 #: How the client is started: `run/journal.py`.
 LAUNCH = "launch.json"
 #: A person's request to end the run, with the reason; it outlives a supervisor that is killed.
@@ -107,6 +109,10 @@ class RunRecord(NamedTuple):
     #: The conversation to resume, and its cost before this run (a conversation's cost adds up).
     resume: str | None = None
     resume_cost_usd: float = 0.0
+    #: Whether the run is to start in a new worktree.
+    fresh: bool = False
+    #: Its input and output tokens before this run.
+    resume_tokens: tuple[int, ...] = ()
     #: Work of an earlier run, or of this one, that is not delivered yet.
     undelivered: Undelivered | None = None
     #: The project was moved to another folder during the run.
@@ -128,6 +134,8 @@ class RunRecord(NamedTuple):
     there: str | None = None
     #: The ref that keeps the branch's own commits, if it was moved to commits that others pushed.
     replaced: str | None = None
+    #: Why the worktree is not set up, if the branch is the reason.
+    not_set_up: str | None = None
     #: Whether git knows the user's name.
     identity: bool = False
     #: The pull request under review.
@@ -141,6 +149,8 @@ class RunRecord(NamedTuple):
     #: The commit at the branch's tip, and the number of commits since `base_commit`.
     tip: str | None = None
     commits: int = 0
+    #: The paths at which these commits name a commit of another repository.
+    links: tuple[str, ...] = ()
     outcome: Outcome | None = None
     #: None also for a finished run whose supervisor died: nobody saw its end.
     finished: float | None = None

@@ -15,6 +15,7 @@ from orchestrator.git import base_branch, contents, remote_pair, remotes, reposi
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest, iso
 from orchestrator.project import faults as system_faults
+from orchestrator.project.worktree_setup import SetUpFailed
 from orchestrator.pulls import (
     cuts,
     forges,
@@ -211,7 +212,15 @@ class Lander:
         if base == self._memory.red:
             raise self._base_is_red(pr)
         merged = self._workshop.merge(pr, base, head, method)
-        failure = self._workshop.check(merged, pr.id)
+        try:
+            failure = self._workshop.check(merged, pr.id)
+        except SetUpFailed as error:
+            if error.failure.was_killed:
+                raise
+            # If it fails on the base too, that is a fault of the system, and nobody is blamed.
+            self._workshop.set_up(base)
+            said = f"{error.key} fails on the merge with {pr.base}: {error.failure}"
+            raise CannotLand(said) from None
         if failure is not None:
             self._blame_base(pr, base)
             raise CannotLand(f"the checks fail on the merge with {pr.base}: {failure}")

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import call, repository, worktree, worktree_commands
+from orchestrator.git import call, repository, submodules, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
-from orchestrator.system import files
+from orchestrator.project.worktree_setup import SetUpFailed, Site
 
 
 class CannotLand(OrchestratorError):
@@ -55,51 +55,59 @@ class Workshop:
         raise Conflict(f"{said} In conflict: {named}", tuple(found))
 
     def check(self, commit: str, mark: str) -> Failure | None:
-        """Run the project's checks on a commit; return the first failure of the commit itself.
+        """Set up for a commit and run the project's checks; return the commit's first failure.
 
         Before anybody is blamed, a worktree of an earlier landing is made anew: what its set-up
-        installed may be too old. Raises SystemFault when a check could not do its work.
+        installed may be too old. Raises SetUpFailed, and SystemFault when a check could not do its
+        work.
         """
         if not self._config.checks:
             return None
-        failure = self._check(commit, mark)
-        if failure is not None and not self._is_new:
-            worktree.remove(self._layout.root, self.path)
+        try:
             failure = self._check(commit, mark)
-        return failure
+            if failure is None or self._is_new:
+                return failure
+        except SetUpFailed:
+            if self._is_new:
+                raise
+        return self._check(commit, mark, fresh=True)
 
-    def _check(self, commit: str, mark: str) -> Failure | None:
-        self._prepare(commit)
-        # The mark of its processes: no landing of another project may have the same mark.
-        checker = Checker(
-            user_commands.landing_environment(self._config, self._layout, self.path),
-            os.path.join(self._layout.cache, "landing.log"),
-            self._config.check_timeout_seconds,
-            f"landing-{mark}-of-{self._layout.root}",
-        )
-        failure = checker.first_failure(self._config.checks, self.path)
+    def set_up(self, commit: str, *, fresh: bool = False) -> None:
+        """Check a commit out, and run the project's set-up for it. Raises SetUpFailed."""
+        self._prepare(commit, fresh=fresh)
+        self._site().set_up()
+
+    def _check(self, commit: str, mark: str, *, fresh: bool = False) -> Failure | None:
+        self.set_up(commit, fresh=fresh)
+        failure = self._checker(mark).first_failure(self._config.checks, self.path)
         if failure is not None and failure.program_is_missing:
             raise SystemFault(f"a check's program is missing: {failure}", code="check_failed")
         if failure is not None and failure.was_killed:
             raise SystemFault(f"a check was killed: {failure}", code="check_killed")
         return failure
 
-    def _prepare(self, commit: str) -> None:
-        """Have the commit checked out, and the set-up of a new worktree done."""
+    def _checker(self, mark: str) -> Checker:
+        # The mark of its processes: no landing of another project may have the same mark.
+        return Checker(
+            user_commands.landing_environment(self._config, self._layout, self.path),
+            os.path.join(self._layout.cache, "landing.log"),
+            self._config.check_timeout_seconds,
+            f"landing-{mark}-of-{self._layout.root}",
+        )
+
+    def _site(self) -> Site:
+        return Site(self._layout.root, self.path, self._config, self._checker("set-up"), None)
+
+    def _prepare(self, commit: str, *, fresh: bool = False) -> None:
+        """Have the commit checked out, with nothing of an earlier landing in the way."""
         root = self._layout.root
-        marker = f"{self.path}.ready"
-        if worktree.ensure(root, self.path, commit):
-            self._is_new = True
-            files.remove(marker)
+        # Nothing in it is anybody's work: it is not rescued.
+        self._is_new |= self._site().provide(commit, None, fresh=fresh)
         worktree_commands.quit_operations(self.path)
         worktree_commands.detach(self.path, commit)
         worktree_commands.clean(self.path)
+        submodules.check_out(root, self.path, self._config.submodules.checkout)
         worktree.bring_included(root, self.path)
-        wanted = self._config.hooks.after_create or ""
-        if not os.path.exists(marker) or files.read_regular(marker) != wanted.encode():
-            variables = user_commands.landing_environment(self._config, self._layout, self.path)
-            user_commands.run_hook(self._config, "after_create", self.path, variables)
-            files.write_atomic(marker, wanted.encode(), flush=False)
 
 
 def fast_forward(root: str, branch: str, old: str, new: str) -> None:

@@ -11,12 +11,12 @@ from typing import IO
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, repository, worktree, worktree_commands
+from orchestrator.git import base_branch, submodules, worktree, worktree_commands
 from orchestrator.guard import secret_names, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
-from orchestrator.project import faults, run_record
-from orchestrator.project.run_record import Undelivered
+from orchestrator.project import checkout_changed, faults, run_record
+from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import delivery
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
@@ -75,7 +75,16 @@ def _told(journal: Journal, role: Role | None) -> Outcome:
     client = registry.named(plan and plan.client)
     ended = _ended(journal, client, plan.allow if plan else ())
     with _stream(journal) as lines:
-        return client.outcome(lines, ended, role, record.commits)
+        return _counted_once(client.outcome(lines, ended, role, record.commits), record)
+
+
+def _counted_once(told: Outcome, record: RunRecord) -> Outcome:
+    """Return the outcome with the tokens of this run, without those of its conversation before."""
+    if not (told.adds_up and record.resume_tokens):
+        return told
+    counts = zip((told.input_tokens, told.output_tokens), record.resume_tokens, strict=False)
+    given, made = (None if all is None else max(all - before, 0) for all, before in counts)
+    return told._replace(input_tokens=given, output_tokens=made)
 
 
 def _secure(journal: Journal) -> str | None:
@@ -84,6 +93,8 @@ def _secure(journal: Journal) -> str | None:
     Returns the rescue ref, if there is one. Needs neither role nor configuration.
     """
     record = journal.record
+    if not record.moved:
+        checkout_changed.compare(Layout(record.project), journal.folder, record.id, record.agent)
     start, base = record.start, record.base_commit
     if start is None or base is None:
         raise OrchestratorError("the record does not say where the run started")
@@ -102,10 +113,11 @@ def _secure(journal: Journal) -> str | None:
             worktree_commands.clean(path)
     tip = base_branch.tip(layout.root, record.branch)
     # What the branch was cut from is not this task's work (`pulls.cuts`).
-    commits = repository.count_commits(layout.root, base, tip, start) if tip else 0
+    commits, links = submodules.count_work(layout.root, base, tip, start) if tip else (0, ())
     if worktree_commands.is_worktree(path):
         worktree_commands.detach(path, tip or start)
-    journal.write(record._replace(tip=tip, commits=commits))
+        submodules.check_out(layout.root, path)
+    journal.write(record._replace(tip=tip, commits=commits, links=links))
     return record.steps.rescued
 
 

@@ -7,18 +7,15 @@ the step is already complete, and is recorded in the run's journal when it is co
 
 from __future__ import annotations
 
-import os
 import re
 
 from orchestrator.errors import Rejected, SystemFault
-from orchestrator.git import worktree, worktree_commands
-from orchestrator.guard import user_commands
-from orchestrator.guard.user_commands import Checker, Failure
+from orchestrator.git import submodules, worktree_commands
+from orchestrator.guard.user_commands import Failure
 from orchestrator.model import Outcome, PullRequest
-from orchestrator.project import run_record
 from orchestrator.project.run_record import Steps
 from orchestrator.pulls import forges
-from orchestrator.run import pushing
+from orchestrator.run import nested, pushing, readiness
 from orchestrator.run.job import Job
 
 
@@ -35,6 +32,8 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     if (ended := _ended_meanwhile(job)) is not None:
         # The next tick tells the task; the work stays on its branch.
         return outcome._replace(verdict="stopped", reason=f"stopped: {ended}")
+    if (broken := nested.refusal(job, branch, head)) is not None:
+        return _failed(outcome, f"push_rejected: {broken}")
     if job.record.steps.checked != head:
         failure = run_checks(job, head)
         if failure is not None and failure.was_killed:
@@ -101,6 +100,20 @@ def _open_pull_request(job: Job, branch: str, outcome: Outcome, head: str) -> Pu
 # --- checks ------------------------------------------------------------------------------------
 
 
+def _first_failure(job: Job, head: str, *, fresh: bool = False) -> Failure | None:
+    """Return the first failure of the set-up for `head`, by its own fault, or of a check."""
+    readiness.check_out(job, head, fresh=fresh)
+    try:
+        failure = readiness.before_the_checks(job)
+        checker = readiness.checker(job, job.path, "checks.log")
+        return failure or checker.first_failure(job.config.checks, job.path)
+    finally:
+        # What the checks left behind is nobody's work: it must not look like an agent's.
+        worktree_commands.detach(job.path, head)
+        worktree_commands.clean(job.path)
+        submodules.check_out(job.layout.root, job.path)
+
+
 def run_checks(job: Job, head: str) -> Failure | None:
     """Run every check on `head` in the worktree; return the first that fails, or None.
 
@@ -109,28 +122,17 @@ def run_checks(job: Job, head: str) -> Failure | None:
     """
     if not job.config.checks:
         return None
-    worktree_commands.detach(job.path, head)
-    checker = Checker(
-        user_commands.check_environment(job.config, job.agent, job.layout),
-        job.journal.path("checks.log"),
-        job.config.check_timeout_seconds,
-        job.record.id,
-        lambda: run_record.stop_reason(job.folder),
-    )
-    try:
-        failure = checker.first_failure(job.config.checks, job.path)
-    finally:
-        # What the checks left behind is nobody's work: it must not look like an agent's.
-        worktree_commands.detach(job.path, head)
-        worktree_commands.clean(job.path)
+    failure = _first_failure(job, head)
+    if failure is not None and readiness.site(job).may_be_outdated():
+        failure = _first_failure(job, head, fresh=True)
     if failure is not None and failure.program_is_missing:
-        path = os.path.join(job.layout.cache, f"base-{job.record.id}")
-        with worktree.throw_away(job.layout.root, path, job.record.base_commit or head):
-            on_base = checker.run(failure.command, path)
+        with readiness.on_base(job, head) as site:
+            site.set_up()
+            on_base = site.checker.run(failure.command, site.path)
         if on_base is not None and on_base.program_is_missing:
             raise SystemFault(
                 f"the check {failure.command!r} names a program that is not there",
-                "install it, or correct `checks` in agents.yaml",
+                "install it, or correct `checks` in agents.yaml; `setup` there prepares worktrees",
                 code="check_program_missing",
             )
     return failure

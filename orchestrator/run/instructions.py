@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, repository
+from orchestrator.git import base_branch, repository, submodules
 from orchestrator.layout import Layout
 from orchestrator.model import OUTCOMES, Given, PullRequest, Task, ports
 from orchestrator.project import run_record
@@ -58,8 +58,10 @@ def _facts(job: Job) -> Facts:
         confined=job.is_confined,
         writes=bool({*client.writing_tools} & {*job.role.tools}),
         report=client.report,
+        not_set_up=record.not_set_up,
         parts=listed,
         may_add=may_add,
+        submodules=os.path.isfile(os.path.join(job.path, submodules.LIST)),
     )
 
 

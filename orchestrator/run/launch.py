@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Assignment, Client, Confinement, command
-from orchestrator.git import call, repository
-from orchestrator.guard import client_environment, secret_names
+from orchestrator.git import call, repository, submodules
+from orchestrator.guard import client_environment, secret_names, user_commands
 from orchestrator.layout import Layout, resources
-from orchestrator.model import ports
-from orchestrator.project import mark, run_record
+from orchestrator.project import checkout_changed, mark, run_record
 from orchestrator.project.run_record import ClientProcess
 from orchestrator.pulls import forges
+from orchestrator.run import client_files
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
 from orchestrator.system import files, process, records
@@ -38,13 +38,16 @@ def write(job: Job) -> Plan:
         client.name,
         job.config.environment_allow,
     )
+    checkout_changed.note(job.layout, job.folder)
     data = json.dumps(records.plain(plan)).encode()
     job.journal.put(run_record.LAUNCH, data)
     return plan
 
 
 def _assignment(job: Job, client: Client) -> Assignment:
+    project, named = job.layout.root, (job.role, job.agent)
     root, allow = resources(), job.config.environment_allow
+    known = {**os.environ, **client.settings_variables(os.environ)}
     return Assignment(
         command(client, job.config),
         job.agent,
@@ -52,13 +55,14 @@ def _assignment(job: Job, client: Client) -> Assignment:
         job.folder,
         instructions=job.journal.path(run_record.INSTRUCTIONS),
         prompt=job.journal.path(run_record.PROMPT),
+        task=job.record.task,
+        mcp_configs=tuple(client_files.read(project, (n for x in named for n in x.mcp_config))),
+        settings=tuple(client_files.read(project, (n for x in named for n in x.settings))),
         resume=job.record.resume or None,
         plugin=root if os.path.isdir(os.path.join(root, "skills")) else None,
         budget_usd=_budget(job),
         variables=os.environ,
-        hidden=secret_names.hidden_from_commands(
-            os.environ, allow, client.sign_in_names(os.environ)
-        ),
+        hidden=secret_names.hidden_from_commands(known, allow, client.sign_in_names(known)),
         confinement=_confinement(job) if job.is_confined else None,
     )
 
@@ -67,7 +71,10 @@ def _confinement(job: Job) -> Confinement:
     """Commands may write git's folder, but not the files in it that git runs or trusts."""
     folder = repository.git_folder(job.layout.root)
     protected = ("hooks", "config", "config.worktree", "info", mark.MARK)
-    return Confinement((folder,), tuple(os.path.join(folder, name) for name in protected))
+    places = (folder, *submodules.git_folders(job.path))
+    return Confinement(
+        (folder,), tuple(os.path.join(place, name) for place in places for name in protected)
+    )
 
 
 def _budget(job: Job) -> float | None:
@@ -87,11 +94,10 @@ def _environment(job: Job, ignored: Sequence[str]) -> dict[str, str]:
         "ORCHESTRATOR_ROLE": job.agent.role,
         "ORCHESTRATOR_RUN_ID": record.id,
         "ORCHESTRATOR_TASK_ID": record.task or "",
-        "ORCHESTRATOR_PROJECT": job.layout.root,
-        "ORCHESTRATOR_WORKTREE": job.path,
         "PATH": os.pathsep.join((_own_command(job.layout), os.environ.get("PATH", os.defpath))),
-        **{name: str(port) for name, port in ports(job.config, job.agent).items()},
+        **user_commands.place(job.config, job.agent, job.layout),
         **client_environment.as_git_config(_agents_git(job, ignored)),
+        **checkout_changed.variables(job.folder),
     }
     if not record.identity:
         for who in ("AUTHOR", "COMMITTER"):
@@ -159,11 +165,12 @@ def start(journal: Journal, plan: Plan) -> None:
     child reads the end of the pipe and exits, so every client that runs is in a record.
     """
     client = registry.named(plan.client)
+    known = {**os.environ, **client.settings_variables(os.environ)}
     variables = client_environment.for_client(
-        os.environ,
+        known,
         plan.environment,
         plan.allow,
-        kept=client.sign_in_names(os.environ),
+        kept=client.sign_in_names(known),
         dropped=client.session_names,
     )
     go_read, go_write = os.pipe()

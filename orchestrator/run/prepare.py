@@ -8,13 +8,13 @@ process did is already done then.
 
 import os
 
-from orchestrator.errors import GitError, OrchestratorError, SystemFault
-from orchestrator.git import base_branch, repository, worktree, worktree_commands
+from orchestrator.errors import GitError, OrchestratorError
+from orchestrator.git import base_branch, lfs, repository, submodules, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome
 from orchestrator.project import faults, run_record
 from orchestrator.pulls import forges, restack
-from orchestrator.run import instructions, launch, start_point
+from orchestrator.run import instructions, launch, readiness, start_point
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
 from orchestrator.tasks import stores
@@ -37,13 +37,15 @@ def prepare(journal: Journal) -> Plan | None:
             journal.finish(Outcome("interrupted", gone))
             return None
         start = start_point.find(job)
-        if _check_out(job, start):
-            _run_hook(job)
+        _check_out(job, start)
+        readiness.before_the_client(job)
         if _is_done_already(job):
             journal.write(journal.record._replace(status="concluding"))
             return None
         instructions.write(job)
         return launch.write(job)
+    except user_commands.Stopped:
+        journal.finish(Outcome("stopped", "stopped: by a person"))
     except start_point.BadBase as error:
         journal.finish(Outcome("failed", f"client_error: {error.message}"))
     except worktree.BranchHeld as error:
@@ -63,14 +65,16 @@ def _is_done_already(job: Job) -> bool:
     return left is not None and base_branch.tip(job.layout.root, job.record.branch) == left.head
 
 
-def _check_out(job: Job, start: start_point.Start) -> bool:
-    """Bring worktree and branch into the run's first state; return whether the worktree is new.
+def _check_out(job: Job, start: start_point.Start) -> None:
+    """Bring worktree and branch into the run's first state.
 
     What an earlier run left in the worktree is kept under a rescue ref.
     """
     root, branch = job.layout.root, job.record.branch
-    fresh = worktree.ensure(root, job.path, start.commit)
-    if not fresh and worktree.preserve(job.path, None, f"{job.record.id}-before").dirty:
+    lfs.require(root)
+    before = f"{job.record.id}-before"
+    fresh = readiness.site(job).provide(start.commit, before, fresh=job.record.fresh)
+    if not fresh and worktree.preserve(job.path, None, before).dirty:
         worktree_commands.clean(job.path)
     if os.path.realpath(repository.toplevel(job.path)) != os.path.realpath(job.path):
         raise GitError(f"{job.path} is not the top of a worktree")
@@ -78,8 +82,19 @@ def _check_out(job: Job, start: start_point.Start) -> bool:
         _take_up(job, branch, start)
     elif not fresh:
         worktree_commands.detach(job.path, start.commit)
+    _fill_submodules(job)
     worktree.bring_included(root, job.path)
-    return fresh
+
+
+def _fill_submodules(job: Job) -> None:
+    """Check out the submodules. Raises SystemFault if a commit that the base names is nowhere."""
+    root, base = job.layout.root, job.record.base_commit or "HEAD"
+    missing = submodules.check_out(root, job.path, job.config.submodules.checkout)
+    if missing:
+        # What an earlier attempt changed is for this attempt to repair.
+        own = {change.path for change in submodules.changed(job.path, base, "HEAD")}
+        if lost := [path for path in missing if path not in own]:
+            raise submodules.missing_fault(lost)
 
 
 def _take_up(job: Job, branch: str, start: start_point.Start) -> None:
@@ -108,14 +123,3 @@ def _catch_up(job: Job, branch: str) -> None:
     updated = restack.updated(root, store, job.task, job.file.history, prs, (branch, tip), base)
     if updated is not None:
         worktree_commands.advance(job.path, updated)
-
-
-def _run_hook(job: Job) -> None:
-    """Run `hooks.after_create` in a new worktree; a failing hook is a system fault."""
-    variables = user_commands.check_environment(job.config, job.agent, job.layout)
-    try:
-        user_commands.run_hook(job.config, "after_create", job.path, variables)
-    except SystemFault:
-        # Created again next time, so that the hook runs again.
-        worktree_commands.remove(job.layout.root, job.path)
-        raise

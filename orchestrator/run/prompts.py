@@ -84,9 +84,13 @@ class Facts(NamedTuple):
     replaced: str | None = None
     #: The newest commit of the branch that is pushed already.
     pushed: str | None = None
+    #: Why the worktree is not set up, if the branch is the reason.
+    not_set_up: str | None = None
     #: The parts that the task has already, and how many the agent may add.
     parts: Sequence[Task] = ()
     may_add: int = 0
+    #: Whether the worktree has submodules.
+    submodules: bool = False
 
 
 def instructions(facts: Facts) -> str:

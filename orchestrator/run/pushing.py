@@ -7,7 +7,7 @@ work's failure (reference 9.8).
 import re
 
 from orchestrator.errors import GitError, OrchestratorError, Rejected, SystemFault
-from orchestrator.git import base_branch, call, remotes, repository, work_branch, worktree
+from orchestrator.git import base_branch, call, remotes, repository, work_branch
 from orchestrator.run.job import Job
 from orchestrator.tasks import history
 from orchestrator.text.quoting import cleaned, one_line
@@ -67,7 +67,7 @@ def _protect(job: Job, branch: str, there: str, head: str) -> None:
     if repository.is_ancestor(root, there, head):
         return
     if memory.may_replace(root, there, head):
-        worktree.keep(root, f"{repository.RESCUE}{job.record.id}-replaced", there)
+        repository.keep(root, f"{repository.RESCUE}{job.record.id}-replaced", there)
         return
     if there in (memory.own, job.record.there):
         message = "the branch lacks commits that others pushed to it: do not amend or rebase them"

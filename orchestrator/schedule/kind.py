@@ -14,7 +14,7 @@ from orchestrator.system import commands, files
 
 #: Seconds for one call of a schedule's own program.
 _TIMEOUT = 30.0
-#: The state of an entry; `old` means that an earlier version wrote it, without a script.
+#: The state of an entry; `old` means that an earlier version wrote it.
 State = Literal["there", "changed", "old", "gone"]
 
 
@@ -50,6 +50,10 @@ class Kind(ABC):
     @abstractmethod
     def state(self, entry: Entry) -> State:
         """Return the state of the entry."""
+
+    def is_dated(self, entry: Entry) -> bool:
+        """Return whether the entry is exactly what an earlier version wrote; asks no program."""
+        return False
 
     @abstractmethod
     def environment(self, name: str, token: str) -> dict[str, str]:
@@ -113,9 +117,14 @@ class FileKind(Kind):
         return bool(self._files("?" * 12))
 
     def state(self, entry: Entry) -> State:
-        if all(files.holds(path, text) for path, text in self.texts(entry).items()):
+        if self._is(self.texts(entry)):
             return "there"
+        if self.is_dated(entry):
+            return "old"
         return "changed" if self._files(entry.name) else "gone"
+
+    def _is(self, texts: dict[str, bytes]) -> bool:
+        return all(files.holds(path, text) for path, text in texts.items())
 
     def _files(self, name: str) -> list[str]:
         pattern = os.path.join(escape(self.folder), "**", f"*orchestrator?{name}.*")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import SCHEDULE_LOG
-from orchestrator.schedule import program_copy
+from orchestrator.schedule import path_link, program_copy
 from orchestrator.schedule.cron import Cron
 from orchestrator.schedule.entry import UNSPEAKABLE, Entry
 from orchestrator.schedule.kind import Kind, State, unavailable
@@ -85,7 +85,8 @@ def remove(root: str, recorded: str | None) -> tuple[list[str], list[str]]:
         # If the crontab cannot be read, it may have entries of other projects.
         with contextlib.suppress(OrchestratorError):
             scripts = glob.glob(f"{glob.escape(entry.launcher)}-*")
-            if not scripts and not any(kind.has_any() for kind in KINDS.values()):
+            is_linked = path_link.is_there()
+            if not scripts and not is_linked and not any(k.has_any() for k in KINDS.values()):
                 taken, warnings = program_copy.remove()
                 return gone + taken, warnings
     return gone, []
@@ -96,7 +97,8 @@ def update(entry: Entry) -> list[str]:
 
     An entry that a person changed or removed is not touched. Raises as `install`.
     """
-    if not os.path.lexists(entry.script_path) and state(entry) == "old":
+    is_bare = not os.path.lexists(entry.script_path) and state(entry) == "old"
+    if is_bare or KINDS[entry.kind].is_dated(entry):
         return install(entry)
     with program_copy.changing():
         return program_copy.put()
@@ -107,7 +109,7 @@ def state(entry: Entry) -> State:
     found = KINDS[entry.kind].state(entry)
     if found == "gone" or files.holds(entry.script_path, entry.script()):
         return found
-    return "old" if found == "changed" and not os.path.lexists(entry.script_path) else "changed"
+    return "changed" if os.path.lexists(entry.script_path) else "old"
 
 
 def environment(entry: Entry, variables: Mapping[str, str], token: str) -> dict[str, str]:

@@ -40,7 +40,17 @@ class Systemd(FileKind):
             )
 
     def texts(self, entry: Entry) -> dict[str, bytes]:
-        """Return the service and the timer (systemd.service(5), systemd.timer(5))."""
+        """Return the service and the timer (systemd.service(5), systemd.timer(5)).
+
+        The timer counts minutes in UTC: in local time systemd leaves out the whole hour that
+        autumn repeats (`systemd-analyze calendar --base-time=... minutely` shows it).
+        """
+        return self._texts(entry, "minutely UTC")
+
+    def is_dated(self, entry: Entry) -> bool:
+        return self._is(self._texts(entry, "minutely"))
+
+    def _texts(self, entry: Entry, minutes: str) -> dict[str, bytes]:
         # Quoted as in systemd.syntax(7); specifiers and variables are escaped.
         escapes = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$"})
         title = f"Description=One tick of orchestrator ({entry.root.replace('%', '%%')})"
@@ -50,8 +60,8 @@ class Systemd(FileKind):
             f'ExecStart=/bin/sh "{entry.script_path.translate(escapes)}"\n'
         )
         timer = (
-            f"[Unit]\n{title}\n\n[Timer]\nOnCalendar=minutely\nAccuracySec=5s\nPersistent=false\n\n"
-            "[Install]\nWantedBy=timers.target\n"
+            f"[Unit]\n{title}\n\n[Timer]\nOnCalendar={minutes}\nAccuracySec=5s\n"
+            "Persistent=false\n\n[Install]\nWantedBy=timers.target\n"
         )
         unit = os.path.join(self.folder, f"orchestrator-{entry.name}")
         return {f"{unit}.service": service.encode(), f"{unit}.timer": timer.encode()}

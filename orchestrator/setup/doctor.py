@@ -6,6 +6,7 @@ also if the check finds no problem.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.client import registry
@@ -14,7 +15,13 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.project import faults, mark
-from orchestrator.setup import probes, schedule_probe, state_probe
+from orchestrator.setup import (
+    probes,
+    repository_probe,
+    schedule_probe,
+    state_probe,
+    walkers,
+)
 from orchestrator.setup.probes import Subject
 from orchestrator.text.words import span
 from orchestrator.tick import lock, notify, problems
@@ -38,6 +45,8 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         _notify,
         state_probe.clock,
         state_probe.leftovers,
+        lambda subject: iter(walkers.look(subject.layout.root)),
+        repository_probe.look,
         lambda subject: schedule_probe.look(subject, list(findings)),
     ]
     for check in checks:
@@ -100,6 +109,18 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
     if loaded.config.paused:
         resume = "to start it: orchestrator agent resume --all"
         yield warn("system_paused", "all agents are paused", resume)
+    setup = loaded.config.setup
+    for name in setup.when_changed:
+        if not os.path.isfile(os.path.join(subject.layout.root, name)):
+            known = f"setup.when_changed names {name}, which is not a file of your checkout"
+            yield warn("setup_file_missing", known, "correct the path in agents.yaml")
+    if setup.when_changed and not setup.command:
+        yield warn("setup_missing", "setup.when_changed has no effect", "set setup.command")
+    if loaded.config.checks:
+        yield ok("no_checks", f"checks before each delivery: {len(loaded.config.checks)}")
+    else:
+        propose = "orchestrator init proposes commands; or write your test command into `checks`"
+        yield warn("no_checks", "`checks` is empty: work is delivered without a test", propose)
     if not loaded.config.agents:
         add = "orchestrator agent add impl-agent-1 --role implementer"
         yield warn("no_agents", "no agent is configured, so no agent runs", add)
@@ -120,7 +141,8 @@ def _ticks(subject: Subject) -> Iterator[Finding]:
     elif ticked is None:
         yield ok("tick_stale", mark.first_tick(layout))
     else:
-        yield ok("tick_stale", f"the last tick was {span(max(now - ticked, 0))} ago")
+        soon = "" if now - ticked <= problems.STALE_AFTER else "; the set-up was renewed since then"
+        yield ok("tick_stale", f"the last tick was {span(max(now - ticked, 0))} ago{soon}")
     hung = lock.hung_tick(layout, now)
     if hung is not None:
         yield Finding(hung.code, "fail", hung.message, hung.hint)

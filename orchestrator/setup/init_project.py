@@ -18,7 +18,7 @@ from orchestrator.layout import Layout, resources
 from orchestrator.model import iso
 from orchestrator.project import mark
 from orchestrator.pulls import forges
-from orchestrator.setup import probes, skills, user_files
+from orchestrator.setup import probes, skills, user_files, walkers
 from orchestrator.system import files
 from orchestrator.tasks import stores
 
@@ -74,6 +74,11 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
         commands = mark.read(layout).get("commands") is not False
     if commands:
         change.written += skills.put(root)
+        for name in skills.hidden(root):
+            change.warnings.append(
+                f".claude/commands/{name}.md hides Claude Code's own /{name}; you edited the file, "
+                f"so it stays: rename it to {skills.copy_name(name)}.md"
+            )
     if not mark.is_initialised(layout):
         change.written.append(f".git/{mark.MARK} (the mark that you set this clone up)")
     _write_mark(layout, now, commands)
@@ -138,4 +143,5 @@ def _warnings(layout: Layout) -> list[str]:
     found = [f"{e.message}; {e.hint}" for e in looked if isinstance(e, Finding)]
     if remotes.url(layout.root, config.remote) is None:
         found.append(f"there is no remote {config.remote!r}: branches stay in this repository")
-    return found
+    walked = walkers.look(layout.root)
+    return found + [f"{e.message}; {e.hint}" for e in walked if e.level == "warn"]

@@ -20,31 +20,57 @@ _SEAL = "# Put here by orchestrator init; yours once you edit it: "
 _COMMAND = re.compile(r"(?<![\w./:-])orchestrator(?= [a-z_])")
 
 
+#: The call of a skill of the plugin.
+_CALL = re.compile(r"/orchestrator:([a-z-]+)")
+#: Skills with the name of a command of Claude Code itself (2.1.332), which a copy would hide. A
+#: client test looks for new ones.
+CLASHING = ("doctor",)
+
+
 def put(root: str) -> list[str]:
     """Copy the skills to `.claude/commands/`; return what was written. Raises OrchestratorError.
 
     Edited files remain. A file of the same name in `.orchestrator/commands/` replaces the shipped
-    text.
+    text. A copy never hides a command of the client: such a name gets a prefix.
     """
     written = []
     command = _command(root)
+    for name in hidden(root):
+        path = os.path.join(root, ".claude", "commands", f"{name}.md")
+        if _is_unedited(read_text(path)):
+            files.remove(path)
+            written.append(f".claude/commands/{name}.md (removed: it hid the client's own /{name})")
     for name, shipped in _shipped().items():
-        text = _COMMAND.sub(command, shipped).replace("/orchestrator:", "/")
+        text = _CALL.sub(lambda call: f"/{copy_name(call[1])}", _COMMAND.sub(command, shipped))
         own = read_text(os.path.join(root, ".orchestrator", "commands", f"{name}.md"))
         own = own.replace("\r\n", "\n")
         text = _sealed(own if own.startswith("---\n") else text)
-        target = os.path.join(root, ".claude", "commands", f"{name}.md")
+        copy = f"{copy_name(name)}.md"
+        target = os.path.join(root, ".claude", "commands", copy)
         known = read_text(target)
         if known == text or (os.path.lexists(target) and not _is_unedited(known)):
             continue
         write_text(target, text, root)
-        written.append(f".claude/commands/{name}.md")
+        written.append(f".claude/commands/{copy}")
     return written
+
+
+def copy_name(name: str) -> str:
+    """Return the name of a skill's copy in `.claude/commands/`."""
+    return f"orchestrator-{name}" if name in CLASHING else name
+
+
+def hidden(root: str) -> list[str]:
+    """Return the client's commands that a file of an earlier `init` hides, edited or not."""
+    folder = os.path.join(root, ".claude", "commands")
+    return [n for n in CLASHING if _SEAL in read_text(os.path.join(folder, f"{n}.md"))]
 
 
 def copies(root: str) -> list[str]:
     """Return the paths of the copies, as `put` writes them."""
-    return [os.path.join(root, ".claude", "commands", f"{name}.md") for name in _shipped()]
+    return [
+        os.path.join(root, ".claude", "commands", f"{copy_name(name)}.md") for name in _shipped()
+    ]
 
 
 def take(root: str) -> list[str]:

@@ -12,7 +12,7 @@ import time
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import call, repository, work_branch, worktree_commands
+from orchestrator.git import call, repository, rescued, work_branch, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, mark
 from orchestrator.setup import init_project, skills, user_files
@@ -65,7 +65,9 @@ def carry_out(layout: Layout) -> Change:
 
 def left_in_git(layout: Layout) -> tuple[int, int]:
     """Return the number of agents' branches and the number of rescued states."""
-    return len(clean.agent_branches(layout)), len(repository.refs(layout.root, repository.RESCUE))
+    inside = sum(map(len, rescued.in_submodules(layout.root).values()))
+    states = len(repository.refs(layout.root, repository.RESCUE)) + inside
+    return len(clean.agent_branches(layout)), states
 
 
 def _take_agents(layout: Layout, change: Change) -> None:
@@ -76,12 +78,10 @@ def _take_agents(layout: Layout, change: Change) -> None:
         path = layout.worktree(name)
         if worktree_commands.is_worktree(path):
             try:
-                gone = clean.drop_worktree(layout, path, config)
-            except OrchestratorError as error:
-                change.warnings.append(f"{path} remains: {error.message}")
-                continue
-            if not gone:
-                change.warnings.append(f"{path} remains: hooks.before_remove failed")
+                clean.drop_worktree(layout, name, config)
+            except (OrchestratorError, locks.LockHeld) as error:
+                why = error.message if isinstance(error, OrchestratorError) else "it is in use"
+                change.warnings.append(f"{path} remains: {why}")
                 continue
             change.written.append(f"the worktree of {name}")
         kept = set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import math
 import os
@@ -189,6 +190,12 @@ def remove(path: str) -> None:
     """Delete a file that may already be gone."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def free_name(path: str) -> str:
+    """Return the first of `path-1`, `path-2`, ... that does not exist."""
+    names = (f"{path}-{number}" for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def remove_tree(path: str) -> None:

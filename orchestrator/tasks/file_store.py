@@ -16,7 +16,7 @@ from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Problem, Task, task_order
 from orchestrator.system import files, locks
-from orchestrator.tasks import task_file
+from orchestrator.tasks import rewrite, task_file
 from orchestrator.tasks.store import Listing, Malformed, Store
 from orchestrator.tasks.task_file import MAX_BYTES, TaskFile
 
@@ -117,6 +117,19 @@ class FileStore(Store):
             target = self._path(state, task.id)
             file, mtime = _append_and_move(task.where, target, entry)
             return task_file.summarise(file, state, target, mtime)
+
+    def rewrite(self, task: Task, text: str) -> Task:
+        with self.change():
+            found = _read(task.where)
+            if found is None:
+                raise NotFound("task", task.id)
+            content, mtime = found
+            file = rewrite.with_text(content, os.path.basename(task.where), text)
+            files.write_atomic(task.where, file.raw)
+            if file.get("CREATED") is None:
+                os.utime(task.where, (mtime, mtime))  # the file's time replaces CREATED
+            files.flush(os.path.dirname(task.where))
+            return task_file.summarise(file, task.state, task.where, mtime)
 
     def prepare(self) -> None:
         for folder in self._folders.values():

@@ -5,6 +5,7 @@ matter that cannot be read at all. `task_file` checks that the necessary fields 
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.errors import ConfigError, TaskFileError
@@ -96,6 +97,39 @@ def _yaml_text(node: Any) -> str:
         return "" if null else re.sub(_SURROGATE, "\ufffd", node.value).strip()
     parts = (p for item in node.value for p in (item if isinstance(item, tuple) else (item,)))
     return ", ".join(map(_yaml_text, parts))
+
+
+def replaced(text: str, task_id: str, title: str | None, values: Mapping[str, str]) -> str:
+    """Return a task's text with a title (None: the same) and header fields, by upper-case key.
+
+    An empty value removes a field. All other bytes of the plain format stay; front matter becomes
+    the plain format, with the same fields and the same body. Raises TaskFileError.
+    """
+    start = 1 if text.startswith("\ufeff") else 0
+    if text.startswith("---", start):
+        found = _front_matter(text, start)
+        kept = [(k, visible(v)) for k, v in found.fields if k.upper() not in ("ID", "TITLE")]
+        lines = "".join(f"{key}: {value}\n" for key, value in kept)
+        text = f"# [{task_id}] {visible(found.title)}\n\n{lines}\n{text[found.body :]}"
+        start = 0
+    heading = _HEADING.match(text, start)
+    assert heading is not None
+    newline = "\r\n" if heading[1].endswith("\r") else "\n"
+    head = text[: heading.end()]
+    if title is not None:
+        line = f"[{task_id}] {title}" + newline[:-1]
+        head = text[: heading.start(1)] + line + text[heading.end(1) : heading.end()]
+    lines, position, left = "", heading.end(), dict(values)
+    while match := _FIELD.match(text, position):
+        key, position = match[1].upper(), match.end()
+        if key not in values:
+            lines += match[0]
+        elif value := left.pop(key, ""):
+            lines += f"{match[1]}: {value}{newline}"
+    if lines and not lines.endswith("\n"):
+        lines += newline
+    lines += "".join(f"{key}: {value}{newline}" for key, value in left.items() if value)
+    return head + lines + text[position:]
 
 
 def by_key(fields: Fields) -> dict[str, str]:

@@ -91,6 +91,13 @@ class Store(Protocol):
         """Append to a task's history without moving it."""
         return self.move(task, task.state, entry)
 
+    def rewrite(self, task: Task, text: str) -> Task:
+        """Replace title, header and body of a task by `text`; its state and its history stay.
+
+        Raises NotFound if the task left `task.state`, TaskFileError if `text` is not this task's
+        (see `rewrite.with_text`).
+        """
+
     def prepare(self) -> None:
         """Create what the queue needs, for `init`; a queue that exists is not changed."""
 

@@ -169,7 +169,7 @@ def new(
     Raises TaskFileError if a value would not be read back as it was given.
     """
     ids = tuple(depends_on)
-    _check_new((id, *ids), title, role, priority or "P2", body)
+    check_values((id, *ids), title, role, priority or "P2", body)
     known = (
         ("ROLE", role),
         ("PRIORITY", (priority or "").upper()),
@@ -186,7 +186,8 @@ def new(
         raise TaskFileError("title, header or body is not UTF-8 text") from None
 
 
-def _check_new(ids: Iterable[str], title: str, role: str, priority: str, body: str) -> None:
+def check_values(ids: Iterable[str], title: str, role: str, priority: str, body: str) -> None:
+    """Raise TaskFileError for a value that a person gives and that a task cannot have."""
     for wrong in (text for text in ids if not is_id(text)):
         message = f"{wrong[:80]!r} cannot be a task id"
         raise TaskFileError(message, "use letters, digits, `.`, `_`, `-`")

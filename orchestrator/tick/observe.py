@@ -10,7 +10,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import AgentView, Hold, PullRequest, RunView, Snapshot, Task
 from orchestrator.plan import dependencies
-from orchestrator.project import agent_memory, faults, mark, run_record
+from orchestrator.project import agent_memory, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import cuts, forges, overlap
@@ -86,6 +86,7 @@ def observe(
         ),
         spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
         hold=hold,
+        usage=usage.read(layout),
         open_heads=open_heads,
         not_reviewable=_not_reviewable(incoming.tasks, prs or (), left),
         may_start=settings.good,

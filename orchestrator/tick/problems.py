@@ -26,9 +26,9 @@ def last_tick(layout: Layout) -> float | None:
 
 
 def is_overdue(layout: Layout, now: float) -> bool:
-    """Return whether a tick is overdue. `init` starts the wait for the first tick."""
-    since = last_tick(layout) or mark.set_up(layout)
-    return since is None or now - since > STALE_AFTER
+    """Return whether a tick is overdue. `init` starts the wait anew: it may install a schedule."""
+    since = max(last_tick(layout) or 0.0, mark.set_up(layout) or 0.0)
+    return now - since > STALE_AFTER
 
 
 def find_problems(
@@ -57,6 +57,10 @@ def find_problems(
         from orchestrator.pulls import issues
 
         found += filter(None, [issues.problem(layout, settings.config)])
+    if os.path.exists(layout.checkout_changed):
+        from orchestrator.project import checkout_changed
+
+        found += filter(None, [checkout_changed.problem(layout)])
     told = layout.notify_fault if settings.config.notify.command else None
     for path in filter(None, (layout.landing_fault, told)):
         if fault := faults.read(path):

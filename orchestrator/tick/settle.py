@@ -12,7 +12,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.plan import repeats
 from orchestrator.plan.rules import Verdict
-from orchestrator.project import agent_memory, events, faults, mark, run_record
+from orchestrator.project import agent_memory, events, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges, review
@@ -23,8 +23,7 @@ from orchestrator.tasks import parts, stores
 #: their own faults.
 _HINTS = {
     "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
-    "check_program_missing": "install the program, or correct `checks` in agents.yaml",
-    "hook_failed": "fix `hooks` in agents.yaml",
+    "check_program_missing": "install the program, or correct `checks` or `setup` in agents.yaml",
     "role_broken": "fix the role's file in .orchestrator/roles/",
     "disk_full": "free disk space (df, df -i, orchestrator clean); work then resumes automatically",
     "disk_read_only": "mount the disk writable, or fix its owner; work then resumes automatically",
@@ -75,6 +74,7 @@ class Settler:
                     if (task.id, task.run) == ids:
                         self._settle_task(action, task, outcome, record)
                 self._settle_hold(outcome, record)
+                usage.keep(self.layout, outcome.usage)
                 self._event(
                     action.action,
                     agent=action.agent,
@@ -146,18 +146,17 @@ class Settler:
                 self._move(task, "blocked", run=run, **waits, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
-                why, session = None, outcome.session
+                why, kept = None, _conversation(outcome, record)
                 if outcome.verdict != "needs_human":
                     why, question = reason, repeats.question(task, outcome)
-                    session = None if outcome.verdict == "moved" else session
-                told = {"question": question, "session": session, "cost_usd": cost}
+                    kept = {} if outcome.verdict == "moved" else kept
+                told = {"question": question, "cost_usd": cost, **kept}
                 self._move(task, "blocked", run=run, reason=why, **told)
             case "fail":
                 told = {"reason": reason, "error": outcome.reason, "cost_usd": cost}
                 self._move(task, "failed", charged=True, run=run, **told)
             case "requeue":
                 keeps = outcome.verdict in ("usage_limit", "system_fault", "interrupted", "stopped")
-                session, session_cost = _conversation(outcome, record) if keeps else (None, None)
                 delay = action.delay
                 self._move(
                     task,
@@ -173,8 +172,7 @@ class Settler:
                     error=outcome.reason,
                     delay=delay,
                     not_before=iso(self.now + delay, "milliseconds") if delay else None,
-                    session=session,
-                    session_cost_usd=session_cost,
+                    **(_conversation(outcome, record) if keeps else {}),
                     agent=action.agent if keeps else None,
                     cost_usd=cost,
                     undelivered=run if keeps and record and record.undelivered else None,
@@ -273,23 +271,34 @@ class Settler:
         files.write_json(self.layout.hold, hold._asdict())
 
 
-def _conversation(outcome: Outcome, record: RunRecord | None) -> tuple[str | None, float | None]:
-    """Return the conversation that a task's next run can continue, and its cost in US dollars.
+def _conversation(outcome: Outcome, record: RunRecord | None) -> dict[str, object]:
+    """Return the fields of the conversation that a task's next run can continue.
 
-    If the client never started, the conversation that this run was to continue is unchanged.
+    They are its id, its cost in US dollars, and its input and output tokens, all of it. If the
+    client never started, the conversation that this run was to continue is unchanged.
     """
     if record is None:
-        return None, None
-    if record.client is None or record.client.start_error:
-        return record.resume, record.resume_cost_usd
-    return outcome.session, outcome.cost_usd
+        return {}
+    before = record.resume_tokens or (0, 0)
+    told: tuple[str | None, float, list[int]]
+    if record.client is None or record.client.start_error or not outcome.began:
+        told = (record.resume, record.resume_cost_usd, list(before))
+    else:
+        own = (outcome.input_tokens or 0, outcome.output_tokens or 0)
+        # A run that was killed does not say what it cost: the earlier runs' cost is still known.
+        cost = record.resume_cost_usd if outcome.cost_usd is None else outcome.cost_usd
+        told = (outcome.session, cost, list(map(sum, zip(before, own, strict=False))))
+    names = ("session", "session_cost_usd", "session_tokens")
+    return dict(zip(names, told, strict=True)) if told[0] else {}
 
 
 def _cost(outcome: Outcome, record: RunRecord | None) -> float | None:
     """Return a run's own cost in US dollars, without the conversation's earlier runs."""
     if outcome.cost_usd is None:
         return None
-    return max(outcome.cost_usd - (record.resume_cost_usd if record else 0.0), 0.0)
+    own = outcome.cost_usd - (record.resume_cost_usd if record else 0.0)
+    # Old versions of the client (2.1.257) do not add up: then the run's cost is the whole amount.
+    return own if own >= 0 else outcome.cost_usd
 
 
 def _short(text: str | None) -> str | None:

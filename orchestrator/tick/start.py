@@ -23,10 +23,14 @@ from orchestrator.tasks.store import Store
 class Starter:
     """Starts one tick's runs in one project."""
 
-    def __init__(self, layout: Layout, settings: Settings, now: float) -> None:
+    def __init__(
+        self, layout: Layout, settings: Settings, now: float, *, fresh: bool = False
+    ) -> None:
         self.layout = layout
         self.settings = settings
         self.now = now
+        #: Whether the runs start in new worktrees.
+        self.fresh = fresh
         self.store = stores.of_project(layout)
         #: The commits that the branches of waiting tasks are cut from, where that is not the base.
         self.cuts: Mapping[str, str] = {}
@@ -87,8 +91,8 @@ class Starter:
         return task_file.branch_name(task.id, task.title, prefix)
 
     def _new_record(self, run_id: str, agent: Agent, task: Task | None) -> RunRecord:
-        last = _last_requeue(self.store, task) if task is not None and task.error else {}
-        cost = last.get("session_cost_usd")
+        last, spent = _former(self.store, task) if task else ({}, {})
+        cost = spent.get("session_cost_usd")
         return RunRecord(
             id=run_id,
             agent=agent.name,
@@ -103,6 +107,8 @@ class Starter:
             title=task.title if task else None,
             resume=task.session if task else None,
             resume_cost_usd=cost if isinstance(cost, int | float) else 0.0,
+            fresh=self.fresh,
+            resume_tokens=_counts(spent.get("session_tokens")),
             undelivered=self._undelivered(last),
         )
 
@@ -143,10 +149,24 @@ def _new_id(now: float) -> str:
     return f"{second}-{int(now % 1 * 1e6):05x}{os.urandom(3).hex()}"
 
 
-def _last_requeue(store: Store, task: Task) -> Mapping[str, object]:
-    """Return the fields of the task's last event if that event put the task back, else {}."""
+def _former(store: Store, task: Task) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """Return the fields of two events of the task's history, each {} if there is no such event.
+
+    They are: the last event, if it put the task back after an error; and the event that named the
+    conversation to continue, with the cost of the conversation until then.
+    """
+    if not (task.error or task.session):
+        return {}, {}
     try:
         history = store.read(task).history
     except OrchestratorError:
-        return {}
-    return history[-1].fields if history and history[-1].event == "requeued" else {}
+        return {}, {}
+    is_back = bool(task.error and history and history[-1].event == "requeued")
+    named = (e.fields for e in reversed(history) if e.fields.get("session") == task.session)
+    return history[-1].fields if is_back else {}, next(named, {}) if task.session else {}
+
+
+def _counts(found: object) -> tuple[int, ...]:
+    """Return two numbers of tokens from a task's history; () if they are not there."""
+    counts = found if isinstance(found, list) and len(found) == 2 else []
+    return tuple(counts) if all(type(each) is int and each >= 0 for each in counts) else ()

@@ -62,12 +62,14 @@ def run_tick(
     dry_run: bool = False,
     wait_for_lock: float = 0.0,
     forced: dict[str, str | None] | None = None,
+    fresh: bool = False,
     after_run: bool = False,
 ) -> Report:
     """Run one tick. `now` is seconds since the epoch.
 
     `forced` names agents to start regardless of their interval, each with the task to take or
-    None; then only these agents start. `after_run`: a run's end calls this, not the schedule.
+    None; then only these agents start, with `fresh` each in a new worktree. `after_run`: a run's
+    end calls this, not the schedule.
     """
     if dry_run:
         return _dry_run(layout, now)
@@ -84,7 +86,7 @@ def run_tick(
             # Uninstalled while we waited for the lock: start nothing and create no file there.
             files.remove(layout.scheduler_lock)
             return Report(held=True)
-        return _tick(layout, now, forced, problems, after_run)
+        return _tick(layout, now, forced, problems, fresh=fresh, after_run=after_run)
 
 
 def _tick(
@@ -92,11 +94,13 @@ def _tick(
     now: float,
     forced: dict[str, str | None] | None,
     problems: list[Problem],
+    *,
+    fresh: bool,
     after_run: bool,
 ) -> Report:
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
-    starter, settler = Starter(layout, loaded, now), Settler(layout, loaded, now)
+    starter, settler = Starter(layout, loaded, now, fresh=fresh), Settler(layout, loaded, now)
     memory, claimed, runs, _ = observe.observe_runs(layout)
     for action in settlements(runs, claimed.tasks, loaded.config):
         act = starter.restart if action.action == "deliver" else settler.settle

@@ -12,13 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, repository, work_branch, worktree, worktree_commands
+from orchestrator.git import (
+    base_branch,
+    repository,
+    rescued,
+    work_branch,
+    worktree,
+    worktree_commands,
+)
 from orchestrator.guard import user_commands
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, STATES, Config, PullRequest, Task
-from orchestrator.project import agent_memory, run_record
+from orchestrator.model import OPEN_STATES, STATES, Agent, Config, PullRequest, Task
+from orchestrator.project import agent_memory, run_record, worktree_setup
 from orchestrator.pulls import landing
-from orchestrator.system import commands, files, locks
+from orchestrator.system import files, locks
 from orchestrator.tasks import stores
 
 #: Seconds after which a temporary file has lost the process that wrote it.
@@ -66,6 +73,19 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         else:
             verdict, why = True, "its agent is no longer configured, and all its work is elsewhere"
         yield Item("worktree", path, verdict, why)
+
+
+def worktree_of(layout: Layout, name: str) -> Item | None:
+    """Judge the worktree of one agent, which a person wants to start over; None without one.
+
+    What git sees of it is kept when it is removed: commits, and uncommitted changes.
+    """
+    path = layout.worktree(name)
+    if not worktree_commands.is_worktree(path):
+        return None
+    if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
+        return Item("worktree", path, False, "its agent is running")
+    return Item("worktree", path, True, "the next run creates it, and sets it up")
 
 
 def _set_aside(layout: Layout) -> list[Item]:
@@ -151,17 +171,28 @@ def _working(layout: Layout) -> dict[str, Task]:
 def _rescued(layout: Layout, config: Config) -> Iterator[Item]:
     """Judge what agents left uncommitted, or on no branch. It is never removed automatically."""
     root = layout.root
-    found = repository.refs(root, repository.RESCUE)
+    yield from _kept_in(root, "", repository.refs(root, repository.RESCUE), config)
+    for path, found in rescued.in_submodules(root).items():
+        yield from _kept_in(os.path.join(root, path), f"{path}: ", found, config)
+
+
+def _kept_in(root: str, where: str, found: Mapping[str, str], config: Config) -> Iterator[Item]:
+    """Judge the rescue refs of one repository; `where` precedes the names of a submodule's refs."""
     if not found:
         return
-    remote = base_branch.remote_of(layout, config)
-    elsewhere = set(repository.refs(root, f"refs/remotes/{remote}/").values()) if remote else set()
-    base = base_branch.branch_commit(root, remote, config.base_branch or "HEAD")
+    remote = "origin" if where else config.remote
+    elsewhere = set(repository.refs(root, f"refs/remotes/{remote}/").values())
+    base = base_branch.branch_commit(root, remote, (not where and config.base_branch) or "HEAD")
     alone = repository.outside(root, found.values(), elsewhere | ({base} if base else set()))
+    git = f"git -C {where[:-2]}" if where else "git"
     for ref, commit in found.items():
-        look = f"to look: git show --first-parent {ref}; to drop: git update-ref -d {ref}"
-        why = f"this may be the only copy; {look}" if commit in alone else "it is pushed or merged"
-        yield Item("rescue", ref, commit not in alone, why, commit)
+        look = f"to look: {git} show --first-parent {ref}; to drop: {git} update-ref -d {ref}"
+        drop, why = False, f"this may be the only copy; {look}"
+        if commit not in alone:
+            drop, why = True, "it is pushed or merged"
+        elif rescued.is_elsewhere(root, commit):
+            drop, why = True, "the contents of its files are on a branch or at the remote"
+        yield Item("rescue", f"{where}{ref}", drop, why, commit)
 
 
 def leftovers(layout: Layout, now: float) -> list[Item]:
@@ -228,17 +259,18 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
     try:
         match item.kind:
             case "worktree":
-                return drop_worktree(layout, item.name, config)
+                drop_worktree(layout, os.path.basename(os.path.dirname(item.name)), config)
             case "branch":
                 repository.delete_ref(layout.root, f"refs/heads/{item.name}", item.commit)
                 work_branch.forget(layout.root, item.name)
             case "rescue":
-                repository.delete_ref(layout.root, item.name, item.commit)
+                path, _, ref = item.name.rpartition(": ")
+                repository.delete_ref(os.path.join(layout.root, path), ref, item.commit)
             case _ if os.path.isdir(item.name):
                 return _drop_throw_away(layout, item.name)
             case _:
                 files.remove(item.name)
-    except (OrchestratorError, OSError):
+    except (OrchestratorError, OSError, locks.LockHeld):
         return False
     return True
 
@@ -251,20 +283,28 @@ def _drop_throw_away(layout: Layout, path: str) -> bool:
     return False
 
 
-def drop_worktree(layout: Layout, path: str, config: Config) -> bool:
-    """Remove a worktree; False if its agent is running, or `hooks.before_remove` fails."""
-    lock = locks.Lock(os.path.join(os.path.dirname(path), "lock"))
-    with contextlib.suppress(locks.LockHeld), lock:
-        if hook := config.hooks.before_remove:
-            done = commands.run(
-                ("/bin/sh", "-c", hook),
-                cwd=path,
-                environment=user_commands.commands_environment(config),
-                timeout=config.hooks.timeout_seconds,
-            )
-            if done.code != 0:
-                return False
-        worktree.preserve(path, None, f"clean-{os.path.basename(os.path.dirname(path))}")
-        worktree.remove(layout.root, path)
-        return True
-    return False
+def start_over(layout: Layout, name: str, config: Config) -> worktree.Preserved:
+    """Remove an agent's worktree at a person's request; return what is kept of its content.
+
+    Raises OrchestratorError while the agent is running, and if `hooks.before_remove` fails.
+    """
+    item = worktree_of(layout, name)
+    with contextlib.suppress(locks.LockHeld):
+        if item is None or item.drop:
+            return drop_worktree(layout, name, config)
+    hint = f"orchestrator stop {name}; then try again"
+    raise OrchestratorError(f"{name} is running", hint, code="running")
+
+
+def drop_worktree(layout: Layout, name: str, config: Config) -> worktree.Preserved:
+    """Remove an agent's worktree; return what is kept of its content.
+
+    Raises SystemFault if `hooks.before_remove` fails, and LockHeld if the agent is running.
+    """
+    # The ports of an agent that is no longer configured are not known: those of the next one.
+    known = (agent for agent in config.agents if agent.name == name)
+    agent = next(known, Agent(name, "", len(config.agents)))
+    variables = user_commands.check_environment(config, agent, layout)
+    with locks.Lock(layout.agent_lock(name)):
+        path = layout.worktree(name)
+        return worktree_setup.take_down(layout.root, path, config, variables, f"clean-{name}")

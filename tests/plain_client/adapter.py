@@ -21,16 +21,21 @@ class Plain:
     program: ClassVar[str] = "plain"
     tools: ClassVar[tuple[str, ...]] = ("shell",)
     writing_tools: ClassVar[tuple[str, ...]] = ("shell",)
+    efforts: ClassVar[tuple[str, ...]] = ()
     report: ClassVar[str] = "one line `= OUTCOME SUMMARY`"
     hints: ClassVar[Mapping[str, str]] = {
         "client_missing": "install it, or correct plain.command in agents.yaml",
         "authentication_failed": "plain login",
     }
     session_names: ClassVar[tuple[str, ...]] = ("PLAIN_SESSION",)
+    session_marks: ClassVar[tuple[str, ...]] = session_names
     token: ClassVar[tuple[str, str]] = ("plain token", "PLAIN_TOKEN")
 
     def sign_in_names(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         return ("PLAIN_",)
+
+    def settings_variables(self, variables: Mapping[str, str]) -> Mapping[str, str]:
+        return {}
 
     def passing_folders(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         return ()

@@ -18,7 +18,7 @@ class Claude:
     name: ClassVar[str] = "claude"
     title: ClassVar[str] = "Claude Code"
     program: ClassVar[str] = "claude"
-    #: Those of 2.1.328.
+    #: Those of 2.1.332.
     tools: ClassVar[tuple[str, ...]] = (
         "Agent", "Bash", "CronCreate", "CronDelete", "CronList", "Edit", "EnterWorktree",
         "ExitWorktree", "Glob", "Grep", "ListAgents", "Monitor", "NotebookEdit", "Read",
@@ -26,11 +26,14 @@ class Claude:
         "ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write",
     )  # fmt: skip
     writing_tools: ClassVar[tuple[str, ...]] = ("Edit", "NotebookEdit", "Write")
+    #: Those of 2.1.332, which ignores others with a warning.
+    efforts: ClassVar[tuple[str, ...]] = ("low", "medium", "high", "xhigh", "max")
     report: ClassVar[str] = "one call of `StructuredOutput`"
     hints: ClassVar[Mapping[str, str]] = {
         "client_missing": "install Claude Code, or correct claude.command in agents.yaml",
-        "authentication_failed": "run `claude` once and sign in; for cron and launchd: "
-        "claude setup-token",
+        "authentication_failed": "run `claude` once and sign in; for a schedule, run `claude "
+        'setup-token` and put {"env": {"CLAUDE_CODE_OAUTH_TOKEN": "the token"}} into '
+        "~/.claude/settings.json (mode 600)",
         "sandbox_unavailable": "Debian and Ubuntu: apt install bubblewrap socat; or set "
         "claude.sandbox: false in agents.yaml",
         "billing_error": "look at the account's billing",
@@ -41,9 +44,22 @@ class Claude:
         "usage_limit": "no action needed; work resumes, in the same conversations, when the limit "
         "resets",
     }
+    #: With the variables by which a person changes what a headless run does: waiting in the client
+    #: (RETRY_WATCHDOG), other modes (SIMPLE, SAFE_MODE), a host's worktree.
     session_names: ClassVar[tuple[str, ...]] = (
-        "CLAUDECODE", "CLAUDE_PID", "CLAUDE_EFFORT", "CLAUDE_PROJECT_DIR", "CLAUDE_CODE_SESSION",
-        "CLAUDE_CODE_CHILD",
+        "AI_AGENT", "CLAUDECODE", "CLAUDE_PID", "CLAUDE_EFFORT", "CLAUDE_PROJECT_DIR",
+        "CLAUDE_PLUGIN_", "CLAUDE_ENV_FILE", "CLAUDE_JOB_DIR", "CLAUDE_BG_", "CLAUDE_CODE_AGENT",
+        "CLAUDE_CODE_BRIDGE", "CLAUDE_CODE_CHILD", "CLAUDE_CODE_COORDINATOR",
+        "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_EXECPATH", "CLAUDE_CODE_EXIT_AFTER",
+        "CLAUDE_CODE_HOST_SCHEDULED", "CLAUDE_CODE_HOST_SESSION", "CLAUDE_CODE_HOST_WORKTREE",
+        "CLAUDE_CODE_INVOKED", "CLAUDE_CODE_LAUNCHED", "CLAUDE_CODE_MESSAGING",
+        "CLAUDE_CODE_PLUGIN_DIRS", "CLAUDE_CODE_REMOTE", "CLAUDE_CODE_RESTRICTED",
+        "CLAUDE_CODE_RESUME", "CLAUDE_CODE_RETRY_WATCHDOG", "CLAUDE_CODE_SAFE_MODE",
+        "CLAUDE_CODE_SESSION", "CLAUDE_CODE_SIMPLE", "CLAUDE_CODE_SSE_PORT",
+        "CLAUDE_CODE_TASK_LIST", "CLAUDE_CODE_TOOL_USE",
+    )  # fmt: skip
+    session_marks: ClassVar[tuple[str, ...]] = (
+        "CLAUDECODE", "CLAUDE_PROJECT_DIR", "CLAUDE_CODE_SESSION", "CLAUDE_PLUGIN_ROOT",
     )  # fmt: skip
     token: ClassVar[tuple[str, str]] = ("claude setup-token", "CLAUDE_CODE_OAUTH_TOKEN")
 
@@ -51,6 +67,12 @@ class Claude:
         from orchestrator.client.claude import sign_in
 
         return sign_in.names(variables)
+
+    def settings_variables(self, variables: Mapping[str, str]) -> Mapping[str, str]:
+        from orchestrator.client.claude import sign_in
+
+        found = sign_in.settings_variables(variables)
+        return {n: v for n, v in found.items() if not n.startswith(self.session_names)}
 
     def passing_folders(self, variables: Mapping[str, str]) -> tuple[str, ...]:
         from orchestrator.client.claude import sign_in

@@ -1,6 +1,6 @@
 """The client's own sandbox around an agent's commands: `claude.sandbox: true`.
 
-The client (2.1.328) starts each command of its Bash tool in bubblewrap on Linux, in seatbelt on
+The client (2.1.332) starts each command of its Bash tool in bubblewrap on Linux, in seatbelt on
 macOS: a command can read the disk, write in the named folders, and has no network. The role's rules
 (`Edit(./**)`) confine the file tools. tests/test_confinement.py tests all of this.
 """
@@ -14,8 +14,6 @@ from orchestrator.client.protocol import Confinement
 
 #: What the client needs on Linux; macOS has its own sandbox.
 PROGRAMS = ("bwrap", "socat")
-#: The client's word for a sandbox that cannot start.
-CANNOT_START = "sandbox_required_unavailable"
 #: Paths in the worktree that commands must not create. While a command runs, the sandbox puts
 #: device files there, at which `git add --all` fails.
 IN_THE_WAY = (

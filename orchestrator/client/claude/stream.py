@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.client import outcomes
-from orchestrator.client.claude import sandbox
+from orchestrator.client.claude import limit_text, startup, tokens
+from orchestrator.client.claude.tokens import Tokens
 from orchestrator.client.protocol import Ended
-from orchestrator.model import Outcome, Role
+from orchestrator.model import Outcome, Role, UsageWindow, parse_time
 from orchestrator.system import files
 
 #: Words of the `error` field that blame the account or the service, not the work.
@@ -39,6 +40,12 @@ _SYSTEM_STATUS = {
     529: "overloaded",
 }
 
+#: The usage windows that are kept (2.1.332 also reports others, by model).
+_WINDOWS = ("five_hour", "seven_day")
+
+#: The caps of the client that end a run after an answer.
+_CAPS = ("error_max_budget_usd", "error_max_turns")
+
 # --- the stream --------------------------------------------------------------------------------
 
 
@@ -55,6 +62,17 @@ class Stream:
     #: Whether the usage limit is reached, and when it resets (epoch seconds).
     limited = False
     limit_reset: float | None = None
+    #: When the client wrote its last line with a time (epoch seconds).
+    at: float | None = None
+    #: The report in the agent's last answer, as the id of the call and its input. A budget that is
+    #: used up ends the run before the client puts the report into the result line.
+    answer: tuple[object, dict[str, Any]] | None = None
+    #: The tokens of this run by its result lines, if the client counts them for the run alone.
+    own: Tokens = tokens.UNKNOWN
+
+    def __init__(self) -> None:
+        #: The account's usage windows, by name.
+        self.usage: dict[str, UsageWindow] = {}
 
     def feed(self, line: str) -> None:
         """Read one line. Lines that are not a JSON object are ignored."""
@@ -64,9 +82,13 @@ class Stream:
         kind = event.get("type")
         if isinstance(event.get("session_id"), str):
             self.session = event["session_id"]
+        self.at = parse_time(str(event.get("timestamp"))) or self.at
         self.retrying = kind == "system" and event.get("subtype") == "api_retry"
+        if kind in ("assistant", "user") and not event.get("parent_tool_use_id"):
+            self.answer = _answer(event, self.answer)
         if kind == "result":
             self.result = event
+            self.own = tokens.added(self.own, tokens.since_last(event))
             report = event.get("structured_output")
             self.report = report if isinstance(report, dict) else self.report
         elif self.retrying:
@@ -80,6 +102,40 @@ class Stream:
             if isinstance(info, dict):
                 self.limited = info.get("status") == "rejected"
                 self.limit_reset = amount(info.get("resetsAt"))
+                self.usage |= _windows(info.get("unifiedWindows"))
+
+
+def _answer(
+    event: dict[str, Any], before: tuple[object, dict[str, Any]] | None
+) -> tuple[object, dict[str, Any]] | None:
+    """Return the agent's report after one more message; `before` is the report until then."""
+    message = event.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    blocks = [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+    if event.get("type") == "user":
+        # The client refuses a report that does not fit the schema.
+        refused = any(
+            before and b.get("tool_use_id") == before[0] and b.get("is_error") is True
+            for b in blocks
+        )
+        return None if refused else before
+    for block in blocks:
+        given = block.get("input")
+        if block.get("name") == "StructuredOutput" and isinstance(given, dict):
+            return block.get("id"), given
+    return None
+
+
+def _windows(found: object) -> dict[str, UsageWindow]:
+    """Return the usage windows of a `rate_limit_event`: those that `pace` knows."""
+    windows = {}
+    for name in _WINDOWS:
+        window = found.get(name) if isinstance(found, dict) else None
+        if isinstance(window, dict):
+            share, resets = amount(window.get("utilization")), amount(window.get("resetsAt"))
+            if share is not None and resets is not None:
+                windows[name] = UsageWindow(share, resets)
+    return windows
 
 
 def read(lines: Iterable[str]) -> Stream:
@@ -107,16 +163,22 @@ def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Ou
     A parsed result outranks everything that happened to the process afterwards (failures 1, 3).
     """
     result = stream.result or {}
-    given, made = _tokens(result.get("usage"))
+    (given, made), adds_up = _tokens(stream)
+    session, began = _session(stream)
     return _verdict(stream, ended, role, commits)._replace(
-        session=None if _is_forgotten(stream) else stream.session,
+        session=session,
+        began=began,
+        usage=stream.usage,
         cost_usd=amount(result.get("total_cost_usd")),
         input_tokens=given,
         output_tokens=made,
+        adds_up=adds_up,
     )
 
 
 def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Outcome:
+    if limited := _limit_in_words(stream):
+        return limited
     if stream.result is not None and stream.result.get("is_error") is False:
         if stream.report is None:
             return outcomes.unreported(stream.result.get("result"), role, commits)
@@ -125,9 +187,9 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
         return Outcome(
             "usage_limit", "usage_limit: the account's limit is reached", until=stream.limit_reset
         )
-    fault = _system_error(stream)
+    fault, hint = _system_error(stream)
     if fault:
-        return Outcome("system_fault", fault)
+        return Outcome("system_fault", fault, hint=hint)
     if _is_forgotten(stream):
         # The work is not the cause: a client that is killed early keeps no conversation.
         return Outcome("stopped", "no_result: the conversation to continue is gone")
@@ -135,24 +197,50 @@ def _verdict(stream: Stream, ended: Ended, role: Role | None, commits: int) -> O
         return outcomes.without_result(ended)
     if str(stream.result.get("terminal_reason")).startswith("aborted"):  # SIGINT in mid-answer
         return Outcome("interrupted", "no_result: the client was interrupted")
+    if stream.answer and stream.result.get("subtype") in _CAPS:
+        report = stream.answer[1]
+        if outcomes.is_report(report, role):
+            return outcomes.reported(report, role)
     return Outcome("failed", f"client_error: {_complaint(stream.result)}")
 
 
-def _system_error(stream: Stream) -> str | None:
+def _limit_in_words(stream: Stream) -> Outcome | None:
+    """Return the outcome of a run that a usage limit ended, if only a text says so."""
+    result = stream.result or {}
+    text, report = result.get("result"), stream.report or stream.answer
+    if report or stream.limited or any(_tokens(stream)[0]) or not limit_text.is_limit(text):
+        return None
+    until = limit_text.reset(str(text), stream.at)
+    if until is None:
+        return Outcome("system_fault", f"rate_limit: {text}")
+    return Outcome("usage_limit", f"usage_limit: {text}", until=until)
+
+
+def _system_error(stream: Stream) -> tuple[str | None, str | None]:
+    """Return the fault of the system that ended the run, and its hint, as far as they are known."""
     result = stream.result
-    if result is not None and result.get("startup_failure_reason") == sandbox.CANNOT_START:
-        return f"sandbox_unavailable: the client cannot start its sandbox: {_complaint(result)}"
+    reason = (result or {}).get("startup_failure_reason")
+    if refused := startup.refusal(reason, _complaint(result or {})):
+        return refused
     if result is None:
         word = stream.error if stream.retrying else None
     else:
         # The status first: an overloaded service (529) is called `server_error` in words.
         word = _error_word(None, result.get("api_error_status")) or _error_word(stream.error, None)
-    return f"{word}: {_SYSTEM_ERRORS[word]}" if word in _SYSTEM_ERRORS else None
+    return (f"{word}: {_SYSTEM_ERRORS[word]}" if word in _SYSTEM_ERRORS else None), None
 
 
 def _is_forgotten(stream: Stream) -> bool:
     """Whether the run was to continue a conversation that the client no longer has."""
     return "No conversation found" in str((stream.result or {}).get("errors"))
+
+
+def _session(stream: Stream) -> tuple[str | None, bool]:
+    """Return the conversation that the next run can continue, and whether the client began it."""
+    reason = (stream.result or {}).get("startup_failure_reason")
+    if reason and reason not in startup.OF_THE_CONVERSATION:
+        return None, False  # the id in this stream is of a conversation that does not exist
+    return (None if reason or _is_forgotten(stream) else stream.session), True
 
 
 def _complaint(result: Mapping[str, Any]) -> str:
@@ -169,11 +257,8 @@ def amount(value: object) -> float | None:
     return float(value) if 0 <= value < 1e12 else None
 
 
-def _tokens(usage: object) -> tuple[int | None, int | None]:
-    """Return the input tokens, with those from the cache, and the output tokens."""
-    if not isinstance(usage, dict):
-        return None, None
-    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    given = [usage[n] for n in names if isinstance(usage.get(n), int)]
-    made = usage.get("output_tokens")
-    return (sum(given) if given else None), (made if isinstance(made, int) else None)
+def _tokens(stream: Stream) -> tuple[Tokens, bool]:
+    """Return the tokens, and whether they are those of the whole conversation."""
+    if stream.own != tokens.UNKNOWN:
+        return stream.own, False
+    return tokens.of_result(stream.result or {})

@@ -1,0 +1,103 @@
+"""The values of a task's header, as people and agents give them: read, or refused with a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from orchestrator.cli import context, output
+from orchestrator.config import load
+from orchestrator.config.load import Settings
+from orchestrator.errors import NotFound, OrchestratorError, did_you_mean
+from orchestrator.git import call, repository
+from orchestrator.layout import Layout
+from orchestrator.model import STATES, Role
+from orchestrator.plan import dependencies
+from orchestrator.pulls import states
+from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
+
+
+def settings(layout: Layout) -> Settings:
+    """Return the settings. With a broken agents.yaml, the last valid limits apply."""
+    loaded = context.settings(layout)
+    if loaded.good:
+        return loaded
+    if load.last_good(layout) is None:
+        return context.good_settings(layout)
+    why = "agents.yaml is broken (see: orchestrator status); its last valid limits apply"
+    output.err(f"warning: {why}")
+    return loaded
+
+
+def task_role(
+    word: str, roles: dict[str, Role], *, force: bool, otherwise: str = " (--force adds it anyway)"
+) -> str:
+    """Return the task ROLE that a word means: itself, or what the agents' role of that name takes.
+
+    Raises OrchestratorError for an unknown word, unless `force`; its hint ends with `otherwise`.
+    """
+    known = {role.takes for role in roles.values() if role.takes}
+    if word in known:
+        return word
+    if word in roles and (takes := roles[word].takes):
+        return takes
+    if force:
+        return word
+    names = sorted(known)
+    message, hint = f"agents with the role {word!r} take no tasks", did_you_mean(word, names)
+    if word not in roles:
+        message = f"no role takes tasks with ROLE {word!r}"
+        hint = did_you_mean(word, [*names, *roles], f"known: {', '.join(names)}")
+    raise OrchestratorError(message, f"{hint}{otherwise}", code="unknown_role")
+
+
+def check_branch(layout: Layout, loaded: Settings, branch: str) -> None:
+    """Refuse a text that cannot be a branch's name; warn of a branch that does not exist (yet)."""
+    if call.run(layout.root, "check-ref-format", f"refs/heads/{branch}").code != 0:
+        hint = "see: git help check-ref-format"
+        raise OrchestratorError(f"{branch!r} cannot be the name of a branch", hint)
+    places = (f"refs/heads/{branch}", f"refs/remotes/{loaded.config.remote}/{branch}")
+    if not any(repository.resolve(layout.root, place) for place in places):
+        output.err(f"warning: there is no branch {branch!r} yet; without it the task will fail")
+
+
+def named_dependencies(
+    store: Store, words: Iterable[str], *, force: bool
+) -> tuple[list[str], list[str]]:
+    """Return the ids that the words mean, and with `force` a warning for each id without a task.
+
+    Raises NotFound for such an id without `force`.
+    """
+    ids, warnings = [], []
+    for word in dict.fromkeys(words):
+        try:
+            ids.append(store.find(word).id)
+        except NotFound as error:
+            if not force:
+                raise
+            ids.append(word)
+            warnings.append(f"{error.message}; the task waits until there is one. {error.hint}")
+    return list(dict.fromkeys(ids)), warnings
+
+
+def circular(layout: Layout, loaded: Settings, store: Store, task_id: str) -> list[str]:
+    """Return a warning if a new task depends on tasks that wait for each other in a circle."""
+    prs = states.known(layout, loaded.config) or []
+    find = partial(stores.found, store)
+    found = dependencies.closure([store.find(task_id)], find, prs)
+    circle = sorted(dependencies.circular(found, {pr.id: pr for pr in prs}))
+    if not circle:
+        return []
+    named = ", ".join(circle[:10])
+    return [f"the task cannot start: these tasks depend on each other in a cycle: {named}"]
+
+
+def refuse_duplicate(store: Store, title: str, role: str, agent: str | None) -> None:
+    """People may repeat the title of an ended task; agents may repeat no title (reference 5)."""
+    states = STATES if agent else ("incoming", "claimed")
+    found = store.has_title(title, None if agent else role, states)
+    if found is not None:
+        hint = "do not add it in other words" if agent else "--force adds it anyway"
+        message = f"task {found.id} has that title already, in {found.state}"
+        raise OrchestratorError(message, hint, code="duplicate_task")

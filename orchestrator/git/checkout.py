@@ -1,0 +1,235 @@
+"""A person's checkout: HEAD, index and configuration, as files of git say (no git process).
+
+An agent works beside that checkout and shares its repository. `looked` keeps what the checkout was
+like before a run; `commands_in` reads from git's own trace which commands of an agent worked there.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from orchestrator.git import call, worktree_commands
+from orchestrator.system import files
+
+#: Settings that decide where git works, what it runs and where it sends.
+_WATCHED = r"^(core\.(bare|worktree|hookspath)|remote\..*\.(url|pushurl|fetch|push))$"
+#: Commands of git that change HEAD or the index of the checkout in which they work.
+_CHANGING = frozenset(
+    [
+        "add",
+        "am",
+        "apply",
+        "bisect",
+        "checkout",
+        "cherry-pick",
+        "commit",
+        "merge",
+        "mv",
+        "pull",
+        "read-tree",
+        "rebase",
+        "reset",
+        "restore",
+        "revert",
+        "rm",
+        "sparse-checkout",
+        "stash",
+        "switch",
+        "symbolic-ref",
+        "update-index",
+        "update-ref",
+    ]
+)
+#: Options with which `git branch` changes a branch that exists.
+_FORCED = frozenset(["-f", "--force", "-m", "-M", "--move", "-d", "-D", "--delete", "-C"])
+#: The most bytes of a trace that are read.
+MOST_READ = 256 << 20
+
+
+class Head(NamedTuple):
+    """What a checkout's HEAD is."""
+
+    #: None: detached.
+    branch: str | None
+    #: None: no commit yet.
+    commit: str | None
+
+
+def git_folder(root: str) -> str:
+    """Return the git folder of a checkout."""
+    return worktree_commands.own_folder(root) or os.path.join(root, ".git")
+
+
+def head(root: str) -> Head:
+    """Return the branch and the commit of a checkout; asks git only if its files do not say."""
+    folder = git_folder(root)
+    said = _word(os.path.join(folder, "HEAD"))
+    if not said.startswith("ref: "):
+        return Head(None, said or None)
+    ref = said.removeprefix("ref: ")
+    commit = _word(os.path.join(folder, ref))
+    if not commit:  # in a file with other refs
+        found = call.run(folder, "rev-parse", "--verify", "--quiet", ref, extra=position(root))
+        commit = found.out.strip()
+    return Head(ref.removeprefix("refs/heads/"), commit or None)
+
+
+def position(root: str) -> dict[str, str]:
+    """Return variables with which git finds a checkout, whatever `core.worktree` says."""
+    return {"GIT_DIR": git_folder(root), "GIT_WORK_TREE": root}
+
+
+def _word(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(4096).strip()
+    except OSError:
+        return ""
+
+
+def keep_files(root: str, folder: str) -> None:
+    """Keep the configuration and the index of a checkout in a folder.
+
+    Git replaces its index as a whole, so a hard link keeps the index as it is now.
+    """
+    files.make_folder(folder)
+    of_git = git_folder(root)
+    for name, take in (("config", shutil.copyfile), ("index", os.link)):
+        source, target = os.path.join(of_git, name), os.path.join(folder, name)
+        files.remove(target)
+        try:
+            take(source, target)
+        except FileNotFoundError:
+            continue  # an index without an entry has no file
+        except OSError:
+            shutil.copyfile(source, target)
+
+
+def is_same_file(one: str, other: str) -> bool:
+    """Return whether two files have the same content; a missing file has no content."""
+    return os.path.lexists(one) and files.holds(other, _bytes(one))
+
+
+def _bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def settings(path: str) -> dict[str, tuple[str, ...]]:
+    """Return the watched settings in a configuration file of git; a damaged file has no setting."""
+    words = ("config", "--file", path, "--null", "--get-regexp", _WATCHED)
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in filter(None, call.run(os.path.dirname(path), *words).out.split("\0")):
+        name, _, value = entry.partition("\n")
+        found[name] = (*found.get(name, ()), value)
+    return found
+
+
+def tree(root: str, index: str) -> str | None:
+    """Return the tree of an index file of a checkout; None if it has conflicts or is missing."""
+    if not os.path.exists(index):
+        return None
+    where = {"GIT_INDEX_FILE": index, **position(root)}
+    done = call.run(root, "write-tree", extra=where)
+    return done.out.strip() if done.code == 0 else None
+
+
+class Traced(NamedTuple):
+    """A command of git that an agent ran."""
+
+    name: str
+    words: tuple[str, ...]
+    #: The top of the checkout in which it worked.
+    worktree: str
+
+
+def traced(path: str) -> list[Traced]:
+    """Return the commands in a trace that git wrote (api-trace2, `GIT_TRACE2_EVENT`)."""
+    found: dict[str, dict[str, object]] = {}
+    for event in _events(path):
+        known = found.setdefault(str(event.get("sid")), {})
+        match event.get("event"):
+            case "start":
+                known["words"] = event.get("argv")
+            case "def_repo":
+                known.setdefault("worktree", event.get("worktree"))
+            case "cmd_name":
+                known["name"] = event.get("name")
+    return [
+        Traced(str(known["name"]), _words(known.get("words")), str(known.get("worktree") or ""))
+        for known in found.values()
+        if "name" in known and "\0" not in str(known.get("worktree"))
+    ]
+
+
+def _events(path: str) -> Iterator[dict[str, object]]:
+    try:
+        with open(path, "rb") as file:
+            for line in file.read(MOST_READ).splitlines():
+                # An agent can write anything there, and a process that was killed half a line.
+                event = files.json_object(line)
+                if event is not None:
+                    yield event
+    except OSError:
+        return
+
+
+def _words(argv: object) -> tuple[str, ...]:
+    return tuple(map(str, argv)) if isinstance(argv, list) else ()
+
+
+def worked_in(commands: list[Traced], root: str, branch: str | None) -> bool:
+    """Return whether one of the commands may have changed the checkout's HEAD or index."""
+    here = os.path.realpath(root)
+    return any(
+        (os.path.realpath(each.worktree) == here and each.name in _CHANGING and not _reads(each))
+        or (branch is not None and _moves(each, branch))
+        for each in commands
+    )
+
+
+def _plain(command: Traced) -> list[str]:
+    """Return the words after the command's name that are no options."""
+    words = command.words
+    after = words[words.index(command.name) + 1 :] if command.name in words else words
+    return [word for word in after if not word.startswith("-")]
+
+
+def _reads(command: Traced) -> bool:
+    """Return whether a command with the name of one that changes something only looks."""
+    plain = _plain(command)
+    if command.name == "symbolic-ref":
+        return len(plain) < 2 and not {"-d", "--delete"} & {*command.words}
+    return command.name == "stash" and plain[:1] in (["list"], ["show"], ["create"])
+
+
+def _moves(command: Traced, branch: str) -> bool:
+    """Return whether a command, in any checkout, may have moved or renamed a branch."""
+    names = (branch, f"refs/heads/{branch}")
+    match command.name:
+        case "fetch" | "push":
+            return any(":" in word and word.rpartition(":")[2] in names for word in command.words)
+        case "branch":
+            how = {word for word in command.words if word in _FORCED}
+            return bool(how) and branch in command.words
+        case "update-ref":
+            return "--stdin" in command.words or any(word in names for word in command.words)
+    return False
+
+
+def configured(commands: list[Traced]) -> bool:
+    """Return whether one of the commands may have changed the repository's remotes."""
+    return any(_sets(each) for each in commands)
+
+
+def _sets(command: Traced) -> bool:
+    """Return whether a command sets something; `git config NAME` and `git remote -v` only read."""
+    if command.name not in ("config", "remote") or command.name not in command.words:
+        return False
+    words = command.words[command.words.index(command.name) + 1 :]
+    plain = [word for word in words if not word.startswith("-")]
+    if command.name == "remote":
+        return bool(plain) and plain[0] not in ("get-url", "show", "update", "prune")
+    reads = any(word.startswith(("--get", "--list", "-l")) for word in words)
+    return not reads and (len(plain) > 1 or len(plain) < len(words))

@@ -1,0 +1,87 @@
+"""Git LFS: the objects of a branch are at the remote before the branch is.
+
+Git stores the objects outside its own files, and git-lfs pushes them from a hook of git. The
+product's git calls run no hooks, so this module calls git-lfs as that hook does
+(git-lfs-pre-push(1)).
+"""
+
+import os
+import re
+import shutil
+
+from orchestrator.errors import SystemFault
+from orchestrator.git import call, worktree_commands
+
+#: Seconds for the objects of one branch.
+TIMEOUT = 1800.0
+_INSTALL = "install git-lfs (Debian and Ubuntu: apt install git-lfs), then: git lfs install"
+#: What git-lfs says of an object that is not in this repository.
+_LOST = r"(?i)\(missing\)|missing or corrupt|unable to find source for object"
+
+
+def is_used(root: str) -> bool:
+    """Return whether a checkout has files in Git LFS, from the files of git alone.
+
+    Nested `.gitattributes` count only after git-lfs was once at work here, and has its folder.
+    """
+    folder = worktree_commands.own_folder(root) or os.path.join(root, ".git")
+    if os.path.isdir(os.path.join(folder, "lfs")):
+        return True
+    return _attributes_name_it(root)
+
+
+def _attributes_name_it(root: str) -> bool:
+    try:
+        with open(os.path.join(root, ".gitattributes"), "rb") as file:
+            return b"filter=lfs" in file.read()
+    except OSError:
+        return False
+
+
+def fault(root: str) -> SystemFault | None:
+    """Return why files in Git LFS cannot be worked on in this repository; None if they can."""
+    if not _attributes_name_it(root):
+        return None
+    if shutil.which("git-lfs") is None:
+        message = "files of this repository are in Git LFS, and git-lfs is not installed"
+        return SystemFault(message, _INSTALL, code="git_lfs_missing")
+    if not call.run(root, "config", "--get-regexp", r"^filter\.lfs\.(process|clean)$").out.strip():
+        message = "files of this repository are in Git LFS, and git-lfs is not set up for git"
+        return SystemFault(message, "git lfs install", code="git_lfs_missing")
+    return None
+
+
+def require(root: str) -> None:
+    """Raise SystemFault if an agent would see, and commit, something else than its files."""
+    found = fault(root)
+    if found is not None:
+        raise found
+
+
+def push(root: str, remote: str, commit: str, branch: str, replaces: str) -> str | None:
+    """Push the objects of a commit; return why they are not there, or None.
+
+    `replaces` is the branch's commit at the remote, "" without one. Raises SystemFault when git-lfs
+    is missing, or cannot reach its server.
+    """
+    if not is_used(root):
+        return None
+    # Only git-lfs makes objects: its folder alone is of a time before.
+    if shutil.which("git-lfs") is None and not _attributes_name_it(root):
+        return None
+    ref, nothing = f"refs/heads/{branch}", "0" * len(commit)
+    line = f"{ref} {commit} {ref} {replaces or nothing}\n"
+    done = call.run(root, "lfs", "pre-push", remote, remote, stdin=line, timeout=TIMEOUT)
+    if done.code == 0:
+        return None
+    if "is not a git command" in done.err:
+        message = f"the objects of {branch} cannot be pushed: git-lfs is not installed"
+        raise SystemFault(message, _INSTALL, code="git_lfs_missing")
+    said = call.reason(done.err or done.out)
+    if re.search(_LOST, done.err + done.out):
+        return f"git-lfs lacks objects of the branch: {said}"
+    raise SystemFault(
+        f"git-lfs cannot push the objects of {branch} to {remote!r}: {said}",
+        f"try: git lfs push {remote} {branch}",
+        code="git_lfs_failed",
+    )

@@ -1,0 +1,89 @@
+"""The remotes of submodules: whether they have a commit, and where they are."""
+
+import os
+import re
+
+from orchestrator.errors import SystemFault
+from orchestrator.git import call, remotes, submodules
+from orchestrator.system import files
+
+
+def url_of(root: str, main: str, head: str, path: str, base: str | None) -> str | None:
+    """Return the URL of the submodule at `path` of a commit; None if it is no submodule there.
+
+    `root` is a repository that has the commit. The person's checkout `main` says the URL first,
+    then the commit's `.gitmodules`, where it can be relative to `base`, the repository's own URL.
+    """
+    words = ("--null", "--get-regexp", r"^submodule\..*\.(path|url)$")
+    blob = f"{head}:{submodules.LIST}"
+    found: dict[str, dict[str, str]] = {}
+    for entry in filter(None, call.run(root, "config", "--blob", blob, *words).out.split("\0")):
+        key, _, value = entry.partition("\n")
+        name, _, word = key.removeprefix("submodule.").rpartition(".")
+        found.setdefault(name, {})[word] = value
+    keys = next((keys for keys in found.values() if keys.get("path") == path), None)
+    if keys is None or "url" not in keys:
+        return None
+    own = os.path.join(main, path)
+    known = remotes.url(own, "origin") if submodules.is_filled(own) else None
+    return known or absolute(keys["url"], base or root)
+
+
+def absolute(url: str, base: str) -> str:
+    """Return a submodule's URL, which can be relative to `base` (gitmodules(5), url)."""
+    if not url.startswith(("./", "../")):
+        return url
+    base = base.rstrip("/")
+    while url.startswith(("./", "../")):
+        if url.startswith("../"):
+            base = re.sub(r"[/:][^/:]*$", "", base)
+        url = url.partition("/")[2]
+    return f"{base}/{url}"
+
+
+def has(place: str, url: str, commit: str, scratch: str) -> bool:
+    """Return whether the remote at `url` has a commit of a submodule.
+
+    `place` is a repository that may have the commit; `scratch` is a folder that is made and removed
+    again. Raises SystemFault when the remote cannot be reached.
+    """
+    done = call.run(place, "ls-remote", "--quiet", url, timeout=remotes.TIMEOUT)
+    if done.code != 0:
+        raise remotes.unreachable(url, done.err)
+    tips = [line.split("\t", 1)[0] for line in call.lines(done.out)]
+    if commit in tips:
+        return True
+    if submodules.has(place, commit):
+        asked = "".join(f"^{tip}\n" for tip in tips) + f"{commit}\n"
+        words = ("rev-list", "--max-count=1", "--ignore-missing", "--stdin")
+        if not call.ask(place, *words, stdin=asked):
+            return True
+    return _hands_out(url, commit, scratch)
+
+
+def _hands_out(url: str, commit: str, scratch: str) -> bool:
+    """Return whether the remote hands out a commit that is on no branch of it that we know.
+
+    Asked from an empty repository: where git has the commit already, it does not ask the remote.
+    """
+    files.remove_tree(scratch)
+    files.make_folder(scratch)
+    try:
+        call.ask(scratch, "init", "--quiet", "--bare")
+        words = (*submodules.MODERN, "fetch", *submodules.QUIET, "--depth=1", url, commit)
+        return call.run(scratch, *words, timeout=submodules.TIMEOUT).code == 0
+    finally:
+        files.remove_tree(scratch)
+
+
+def push(place: str, url: str, commit: str, branch: str) -> str | None:
+    """Push a commit of a submodule to a branch of its remote; return why it was refused, or None.
+
+    Raises SystemFault when the remote cannot be reached or refuses the account.
+    """
+    try:
+        return remotes.push(place, url, commit, branch)
+    except SystemFault as fault:
+        if fault.code == "remote_refuses":
+            return fault.message
+        raise

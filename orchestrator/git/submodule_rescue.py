@@ -1,0 +1,133 @@
+"""What only a worktree's submodules hold is kept before it is thrown away.
+
+Git's status of a project shows neither the commits of a submodule nor files below a submodule that
+is not checked out. Both are kept under rescue refs: in the submodule of the person's checkout if
+that is checked out, else in the project's repository.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from orchestrator.errors import GitError
+from orchestrator.git import call, repository, submodules, worktree_commands
+from orchestrator.git.submodules import Submodule
+from orchestrator.system import files
+
+
+def preserve(main: str, tree: str, name: str, aside: str) -> list[str]:
+    """Keep what the submodules of a worktree hold; return the rescue refs in the project itself.
+
+    Afterwards the submodules have no uncommitted changes, so that the project's status shows what
+    changed. `name` is the end of the rescue refs' names, `main` is the person's checkout, `aside`
+    the beginning of a path for what git cannot keep.
+    """
+    kept: list[str] = []
+    for each in submodules.listed(tree):
+        source, path = os.path.join(main, each.path), os.path.join(tree, each.path)
+        own = f"{name}-{each.path.replace('/', '-')}"
+        if not submodules.is_whole(path):
+            if submodules.is_filled(path) and os.path.isfile(os.path.join(path, ".git")):
+                files.remove(os.path.join(path, ".git"))
+            kept += _files_below(main, tree, each, own)
+            continue
+        if submodules.are_used(path):
+            kept += preserve(source, path, own, aside)
+        _one(path, store_of(main, each.path), own, f"{aside}-{each.path.replace('/', '-')}")
+    return kept
+
+
+def preserve_all(main: str, tree: str, name: str, aside: str) -> list[str]:
+    """Do the same also for submodules that the worktree's commit no longer has."""
+    kept = preserve(main, tree, name, aside)
+    seen = {submodules.git_folder(os.path.join(tree, x.path)) for x in submodules.listed(tree)}
+    top = os.path.join(submodules.git_folder(tree), "modules")
+    for folder in submodules.git_folders(tree):
+        path = os.path.relpath(folder, top).replace("/modules/", "/")
+        if not any(os.path.samefile(folder, each) for each in seen if os.path.isdir(each)):
+            _keep_commits(folder, store_of(main, path), f"{name}-{path.replace('/', '-')}")
+    return kept
+
+
+def store_of(main: str, path: str) -> str:
+    """Return the repository that keeps the commits of the submodule at `path`."""
+    source = os.path.join(main, path)
+    return source if submodules.is_filled(source) else main
+
+
+def _one(path: str, store: str, name: str, aside: str) -> None:
+    """Keep the changes and the commits of one submodule."""
+    folder = submodules.git_folder(path)
+    submodules.unlock(path)
+    try:
+        found = worktree_commands.state(path)
+        if found.head and found.dirty:
+            index = os.path.join(folder, "rescue.index")
+            message = f"Uncommitted changes in a submodule, {name}"
+            commit = worktree_commands.commit_all(path, message, index)
+            worktree_commands.detach(path, commit or found.head)
+        _keep_commits(folder, store, name)
+    except GitError:
+        # What git cannot read or commit is kept as it is; the next run gets another checkout.
+        with contextlib.suppress(GitError):
+            _keep_commits(folder, store, name)
+        free = files.free_name(aside)
+        os.rename(path, free)
+        files.make_folder(path)
+        if os.path.isdir(folder):
+            os.rename(folder, os.path.join(free, ".git-modules"))
+
+
+def _keep_commits(folder: str, store: str, name: str) -> None:
+    """Keep the commits that only a submodule's git folder has, and drop its own branches."""
+    heads = repository.refs(folder, "refs/heads/", "refs/stash")
+    current = repository.resolve(folder, "HEAD")
+    wanted = {*heads.values(), *([current] if current else [])}
+    remote = set(repository.refs(folder, "refs/remotes/", "refs/tags/").values())
+    outside = repository.outside(folder, wanted, remote) if wanted else set()
+    for commit in repository.tips(folder, outside):
+        if repository.resolve(store, commit) is None:
+            call.ask(store, *submodules.MODERN, "fetch", *submodules.QUIET, folder, commit)
+        elif repository.is_on_a_ref(store, commit) or repository.is_ancestor(store, commit, "HEAD"):
+            continue
+        repository.keep(store, f"{repository.RESCUE}{name}", commit)
+    if current:
+        call.run(folder, "update-ref", "--no-deref", "HEAD", current)
+    for ref, commit in heads.items():
+        repository.delete_ref(folder, ref, commit)
+
+
+def _files_below(main: str, tree: str, each: Submodule, name: str) -> Iterator[str]:
+    """Keep files in the folder of a submodule that is not checked out: git does not see them."""
+    path = os.path.join(tree, each.path)
+    if not os.path.isdir(path) or not os.listdir(path):
+        return
+    index = os.path.join(submodules.git_folder(tree), "rescue.index")
+    extra = {"GIT_INDEX_FILE": index, **worktree_commands.OUR_NAME}
+    worktree_commands.remove_index(index)
+    try:
+        call.ask(tree, "add", "--all", "--force", "--", each.path, extra=extra)
+        made = call.ask(tree, "write-tree", extra=extra)
+        words = ("-p", "HEAD", "-m", f"Files below the submodule {each.path}, {name}")
+        commit = call.ask(tree, "commit-tree", made, *words, extra=extra)
+        yield repository.keep(main, f"{repository.RESCUE}{name}", commit)
+    finally:
+        worktree_commands.remove_index(index)
+    files.remove_tree(path)
+    files.make_folder(path)
+
+
+def stores(main: str) -> list[str]:
+    """Return the submodules of the person's checkout, which may hold rescue refs."""
+    if not submodules.are_used(main):
+        return []
+    paths = (os.path.join(main, each.path) for each in submodules.listed(main))
+    filled = [path for path in paths if submodules.is_filled(path)]
+    return [found for path in filled for found in (path, *stores(path))]
+
+
+def forget(store: str, commit: str) -> None:
+    """Drop the rescue refs of a submodule for a commit that its remote has now."""
+    for ref, kept in repository.refs(store, repository.RESCUE).items():
+        if kept == commit:
+            repository.delete_ref(store, ref, kept)

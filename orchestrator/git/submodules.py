@@ -1,0 +1,245 @@
+"""Submodules in the product's worktrees: checked out like those of the person's checkout.
+
+Git leaves the submodules of a new worktree empty. The product fills them from the person's
+checkout, which needs no network, and asks the submodule's remote only for what is missing there.
+The person's `.git/config` is not changed. A submodule's own git folder is below the worktree's git
+folder (gitrepository-layout(5), `modules`), so it disappears with the worktree: see
+`submodule_rescue`.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from orchestrator.errors import SystemFault
+from orchestrator.git import call, worktree_commands
+from orchestrator.system import files
+
+#: The file that names a repository's submodules (gitmodules(5)).
+LIST = ".gitmodules"
+#: Seconds for a clone of a submodule from its remote.
+TIMEOUT = 900.0
+#: What `check_out` fills: the submodules that the person's checkout has, every submodule, no
+#: further submodule, or only those that the worktree has already.
+WHICH = ("same", "all", "none")
+#: The end of the name of a git folder that a clone is still making.
+_UNFINISHED = ".unfinished"
+#: The second version of git's protocol also hands out commits that no ref names.
+MODERN = ("-c", "protocol.version=2")
+#: Rows of changed entries, whatever the user's settings are.
+RAW = ("--raw", "-z", "--no-abbrev", "--no-renames", "--no-color", "--ignore-submodules=none")
+#: The same after a byte of value 1 for each commit; of a merge, what it adds to its first parent.
+LOG = ("--format=%x01", "--diff-merges=first-parent", "--no-show-signature", *RAW)
+_ROW = r":\d+ (\d+) \w+ \w+ \w\0([^\0]+)"
+QUIET = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+
+
+class Submodule(NamedTuple):
+    """A submodule that a worktree's index has."""
+
+    name: str
+    #: Below the worktree's top.
+    path: str
+    #: The commit that the index names.
+    commit: str
+
+
+def are_used(tree: str) -> bool:
+    """Return whether a worktree has submodules. Reads no more than the names of two files."""
+    folder = git_folder(tree)
+    return os.path.lexists(os.path.join(tree, LIST)) or os.path.isdir(
+        os.path.join(folder, "modules")
+    )
+
+
+def git_folder(tree: str) -> str:
+    """Return the git folder of a checkout, of a linked worktree or of a submodule."""
+    return worktree_commands.own_folder(tree) or os.path.join(tree, ".git")
+
+
+def git_folders(tree: str) -> list[str]:
+    """Return the git folders of a worktree's submodules, and of the submodules in them."""
+    if not are_used(tree):
+        return []
+    inside = os.walk(os.path.join(git_folder(tree), "modules"))
+    return [where for where, _, names in inside if "HEAD" in names and "config" in names]
+
+
+def is_filled(path: str) -> bool:
+    """Return whether a submodule's folder is a checkout."""
+    return os.path.lexists(os.path.join(path, ".git"))
+
+
+def is_whole(path: str) -> bool:
+    """Return whether a submodule's folder is a checkout that was not left half made."""
+    folder = git_folder(path)
+    return os.path.isfile(os.path.join(folder, "HEAD")) and not folder.endswith(_UNFINISHED)
+
+
+def unlock(path: str) -> None:
+    """Remove the locks of a git that was killed in a submodule: nobody else works there."""
+    for name in ("index.lock", "HEAD.lock"):
+        files.remove(os.path.join(git_folder(path), name))
+
+
+def listed(tree: str) -> list[Submodule]:
+    """Return the submodules of a worktree: those in its index that `.gitmodules` names."""
+    if not os.path.isfile(os.path.join(tree, LIST)):
+        return []
+    words = ("--null", "--file", LIST, "--get-regexp", r"^submodule\..*\.path$")
+    entries = call.run(tree, "config", *words).out.split("\0")
+    names = dict(_name_and_path(entry) for entry in entries if entry)
+    if not names:
+        return []
+    said = call.ask(tree, "ls-files", "--stage", "-z", "--", *names.values())
+    rows = re.findall(r"160000 (\w+) 0\t([^\0]+)", said)
+    commits = {path: commit for commit, path in rows}
+    # A name is the path of a folder below `modules`; git itself refuses these names.
+    safe = {name: path for name, path in names.items() if ".." not in name.split("/")}
+    return [Submodule(name, p, commits[p]) for name, p in safe.items() if p in commits]
+
+
+def _name_and_path(entry: str) -> tuple[str, str]:
+    key, _, path = entry.partition("\n")
+    return key.removeprefix("submodule.").removesuffix(".path"), path
+
+
+def check_out(main: str, tree: str, which: str = "none") -> list[str]:
+    """Bring the submodules of a worktree to the commits in its index, without leftovers.
+
+    `main` is the person's checkout, `which` is one of `WHICH`. The content was preserved before.
+    Returns the paths of submodules whose commits can be found nowhere. Raises SystemFault when a
+    submodule cannot be cloned.
+    """
+    if not are_used(tree):
+        return []
+    missing = []
+    for each in listed(tree):
+        source, path = os.path.join(main, each.path), os.path.join(tree, each.path)
+        if not is_whole(path):
+            if which == "none" or (which == "same" and not is_filled(source)):
+                continue
+            _fill(source, tree, each)
+        if not _bring(source, path, each.commit):
+            missing.append(each.path)
+        missing += (os.path.join(each.path, inner) for inner in check_out(source, path, which))
+    return missing
+
+
+def _fill(source: str, tree: str, each: Submodule) -> None:
+    """Make a checkout of a submodule, with its git folder where git expects it."""
+    path, folder = os.path.join(tree, each.path), _modules(tree, each.name)
+    files.remove(os.path.join(path, ".git"))  # of a clone that was killed
+    if os.path.isdir(folder):  # an earlier task had it, at this path or at another
+        _point(path, folder)
+        # Git enters the place of the checkout, which may have been another.
+        call.run(tree, "config", "--file", f"{folder}/config", "--unset", "core.worktree")
+        return
+    if not is_filled(source):
+        _ask_git(tree, "submodule", "--quiet", "update", "--init", "--", each.path)
+        return
+    files.make_folder(os.path.dirname(folder))
+    unfinished = folder + _UNFINISHED
+    files.remove_tree(unfinished)
+    options = ("--quiet", "--no-checkout", "--local", f"--separate-git-dir={unfinished}")
+    call.ask(tree, *MODERN, "clone", *options, source, path, timeout=TIMEOUT)
+    # The clone takes the branches of the person's checkout for the remote's.
+    refs = "+refs/remotes/origin/*:refs/remotes/origin/*"
+    call.ask(path, *MODERN, "fetch", *QUIET, "--prune", source, refs)
+    url = call.run(source, "config", "--get", "remote.origin.url").out.strip()
+    call.ask(path, "remote", "set-url", "origin", url or source)
+    os.rename(unfinished, folder)
+    _point(path, folder)
+    # A linked worktree shares its configuration with the person's checkout, which has the entry.
+    if not os.path.isfile(os.path.join(git_folder(tree), "commondir")):
+        call.ask(tree, "submodule", "--quiet", "init", "--", each.path)
+
+
+def _point(path: str, folder: str) -> None:
+    """Make a folder the checkout of a git folder (gitrepository-layout(5), gitfile)."""
+    files.make_folder(path)
+    files.write_atomic(os.path.join(path, ".git"), f"gitdir: {folder}\n".encode(), 0o644)
+
+
+def _modules(tree: str, name: str) -> str:
+    return os.path.join(git_folder(tree), "modules", name)
+
+
+def _bring(source: str, path: str, commit: str) -> bool:
+    """Check the commit out in the submodule, and remove everything else; False without it."""
+    places = (source, "origin") if is_filled(source) else ("origin",)
+    found = has(path, commit) or any(_fetched(path, place, commit) for place in places)
+    unlock(path)
+    worktree_commands.quit_operations(path)
+    worktree_commands.detach(path, commit if found else "HEAD")
+    worktree_commands.clean(path)
+    return found
+
+
+def missing_fault(paths: Sequence[str]) -> SystemFault:
+    """Return the fault that commits of submodules are nowhere."""
+    named = ", ".join(paths)
+    return SystemFault(
+        f"the commit of the submodule {named} is neither in your checkout nor at its remote",
+        f"push it from the checkout in which it was made; or: git submodule update --init {named}",
+        code="submodule_missing",
+    )
+
+
+def has(path: str, commit: str) -> bool:
+    """Return whether a repository has a commit."""
+    return call.run(path, "cat-file", "-e", f"{commit}^{{commit}}").code == 0
+
+
+def has_list(path: str, commit: str) -> bool:
+    """Return whether a commit names submodules."""
+    return call.run(path, "cat-file", "-e", f"{commit}:{LIST}").code == 0
+
+
+def _fetched(path: str, place: str, commit: str) -> bool:
+    """Fetch one commit; return whether it is there now."""
+    words = (*MODERN, "fetch", *QUIET, place)
+    if call.run(path, *words, timeout=TIMEOUT).code == 0 and has(path, commit):
+        return True
+    return call.run(path, *words, commit, timeout=TIMEOUT).code == 0 and has(path, commit)
+
+
+def _ask_git(tree: str, *words: str) -> None:
+    done = call.run(tree, *words, timeout=TIMEOUT)
+    if done.code != 0:
+        raise SystemFault(
+            f"git {' '.join(words[:1])} failed: {call.reason(done.err)}",
+            "try it in your checkout; or set submodules: {checkout: same} in agents.yaml",
+            code="submodule_missing",
+        )
+
+
+class Change(NamedTuple):
+    """An entry of a tree that names a commit of another repository, and that changed."""
+
+    path: str
+    #: The commit before; None for a new entry.
+    old: str | None
+    new: str
+
+
+def changed(root: str, base: str, head: str, paths: Sequence[str] = ()) -> list[Change]:
+    """Return the entries below `paths` that name a commit at `head`, unlike at `base`."""
+    literal = [f":(literal){path}" for path in paths]
+    said = call.ask(root, "diff", *RAW, base, head, "--", *literal)
+    rows = re.findall(r":(\d+) 160000 (\w+) (\w+) \w\0([^\0]+)", said)
+    return [Change(path, old if mode == "160000" else None, new) for mode, old, new, path in rows]
+
+
+def count_work(root: str, since: str, until: str, *without: str) -> tuple[int, tuple[str, ...]]:
+    """Return the number of commits since a commit, and the repositories that they name.
+
+    Commits that are reachable from one of `without` do not count. The second value are the paths of
+    entries with mode 160000 that a commit added or changed.
+    """
+    left_out = (f"^{commit}" for commit in without)
+    words = (*LOG, f"{since}..{until}", *left_out)
+    said = call.ask(root, "log", *words)
+    paths = (path for new, path in re.findall(_ROW, said) if new == "160000")
+    return re.sub(_ROW, "", said).count("\x01"), tuple(dict.fromkeys(paths))

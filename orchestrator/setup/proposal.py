@@ -1,0 +1,147 @@
+"""What `init` proposes for `checks` and `setup`, from the files that git tracks.
+
+Nothing here runs a proposed command, or writes it without the person's yes.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shlex
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from orchestrator.config import change, edit
+from orchestrator.git import call
+from orchestrator.layout import Layout
+from orchestrator.model import Config
+from orchestrator.setup.ecosystems import READ, TABLE, Found, detect
+
+#: Folders whose projects are not this repository's own, or not what it delivers.
+_NOT_OWN = {
+    *("node_modules", "vendor", "third_party", "external", "deps", "testdata", "fixtures"),
+    *("test", "tests", "docs", "doc", "example", "examples", "samples", "templates", "benchmarks"),
+}
+#: The deepest folder that is looked at, the number of folders that are looked at, and the number of
+#: ecosystems that get commands.
+DEEPEST, WIDEST, MOST = 3, 50, 4
+#: The largest file that is read, in bytes.
+_LARGEST = 1 << 20
+_MARKS = {mark for each in TABLE for mark in (*each.marks, *each.needs) if " " not in mark}
+
+
+class Place(NamedTuple):
+    """An ecosystem in a folder of the repository; the folder is "" for the top."""
+
+    folder: str
+    found: Found
+    #: Whether the proposal has its commands: a person decides about the others.
+    used: bool = True
+
+
+class Proposal(NamedTuple):
+    """Values for agents.yaml, and what they were derived from."""
+
+    checks: tuple[str, ...] = ()
+    command: str | None = None
+    when_changed: tuple[str, ...] = ()
+    places: tuple[Place, ...] = ()
+    #: Folders that the commands create.
+    creates: tuple[str, ...] = ()
+
+
+def propose(paths: Iterable[str], read: Callable[[str], str]) -> Proposal:
+    """Return the proposal for a repository with these files; `read` returns a file's text.
+
+    In a folder below another with the same family (a workspace), the commands of the upper folder
+    count. Of more than `MOST` folders, the others are only named.
+    """
+    tracked = sorted(paths)
+    places: list[Place] = []
+    for folder in _folders(tracked):
+        prefix = f"{folder}/" if folder else ""
+        below = [path.removeprefix(prefix) for path in tracked if path.startswith(prefix)]
+        texts = {name: read(prefix + name) for name in READ if name in below}
+        for found in detect(below, texts):
+            above = (p for p in places if p.found.family == found.family)
+            if not any(p.folder == "" or prefix.startswith(f"{p.folder}/") for p in above):
+                places.append(Place(folder, found, len(places) < MOST))
+    used = [place for place in places if place.used]
+    commands = [_there(p.folder, p.found.setup) for p in used if p.found.setup]
+    if len(commands) > 1:
+        commands = [f"({command})" for command in commands]
+    return Proposal(
+        tuple(_there(p.folder, p.found.check) for p in used if p.found.check),
+        " && ".join(commands) or None,
+        tuple(_inside(p.folder, n) for p in used if p.found.setup for n in p.found.when_changed),
+        tuple(places),
+        tuple(dict.fromkeys(_inside(p.folder, n) for p in used for n in p.found.creates)),
+    )
+
+
+def _folders(tracked: Iterable[str]) -> list[str]:
+    """Return the folders with a file that marks an ecosystem, upper folders first."""
+    found = {""}
+    for path in tracked:
+        folder, name = posixpath.split(path)
+        parts = folder.split("/") if folder else []
+        is_own = not any(p in _NOT_OWN or p.startswith(".") for p in parts)
+        if name in _MARKS and len(parts) <= DEEPEST and is_own:
+            found.add(folder)
+    upper_first = sorted(found, key=lambda folder: (folder.count("/") + bool(folder), folder))
+    return upper_first[:WIDEST]
+
+
+def _there(folder: str, command: str) -> str:
+    return f"cd {shlex.quote(folder)} && {command}" if folder else command
+
+
+def _inside(folder: str, name: str) -> str:
+    return posixpath.join(folder, name)
+
+
+# --- the project -------------------------------------------------------------------------------
+
+
+def of_project(layout: Layout, config: Config) -> Proposal:
+    """Return what is proposed for a project's configuration, without what it has already."""
+    listed = call.ask(layout.root, "ls-files", "-z")
+    found = propose(listed.split("\0"), lambda path: _text(layout.root, path))
+    if config.checks:
+        found = found._replace(checks=())
+    if config.setup.command:
+        found = found._replace(command=None, when_changed=())
+    return found
+
+
+def _text(root: str, path: str) -> str:
+    try:
+        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
+            return file.read(_LARGEST)
+    except OSError:  # tracked, but not in the checkout
+        return ""
+
+
+def not_ignored(layout: Layout, proposal: Proposal) -> list[str]:
+    """Return the folders that the proposed commands create and that git does not ignore."""
+    wanted = [f"{folder}/" for folder in proposal.creates]
+    return [f for f in wanted if call.run(layout.root, "check-ignore", "--quiet", f).code == 1]
+
+
+def values(proposal: Proposal) -> dict[str, object]:
+    """Return the keys of agents.yaml that a proposal sets."""
+    found: dict[str, object] = {}
+    if proposal.checks:
+        found["checks"] = list(proposal.checks)
+    if proposal.command:
+        found["setup.command"] = proposal.command
+        found["setup.when_changed"] = list(proposal.when_changed)
+    return found
+
+
+def accept(layout: Layout, proposal: Proposal) -> bool:
+    """Write a proposal into agents.yaml; return whether that changed the file.
+
+    Raises OrchestratorError; then nothing was written.
+    """
+    return change.apply(layout, lambda text: edit.set_values(text, (), values(proposal))).written

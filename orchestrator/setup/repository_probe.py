@@ -1,0 +1,72 @@
+"""The checks of `doctor` in the repository: what agents changed in it, and what they cannot get."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from orchestrator.finding import Finding, fail, ok, warn
+from orchestrator.git import lfs, repository, submodules, worktree_commands
+from orchestrator.project import agent_memory, checkout_changed
+from orchestrator.setup.probes import Subject
+
+
+def look(subject: Subject) -> Iterator[Finding]:
+    """Yield findings only about features of git that the repository uses."""
+    root = subject.layout.root
+    changed = checkout_changed.problem(subject.layout)
+    if changed is not None:
+        yield fail(changed.code, changed.message, changed.hint or "see: git status")
+    fault = lfs.fault(root)
+    if fault is not None:
+        yield fail(fault.code, fault.message, fault.hint or "install git-lfs")
+    elif lfs.is_used(root):
+        yield ok("git_lfs_missing", "git-lfs is set up")
+    yield from _hooks(subject)
+    yield from _submodules(subject)
+
+
+def _hooks(subject: Subject) -> Iterator[Finding]:
+    """Find a folder of git hooks that agents' worktrees do not have.
+
+    A relative `core.hooksPath` begins at the top of each worktree (git-config(1)); tools such as
+    husky make that folder when they install their packages, and git ignores it.
+    """
+    layout, root = subject.layout, subject.layout.root
+    # The product's own git calls turn hooks off.
+    known = repository.settings(root, "core.hooksPath").get("core.hookspath", [])
+    where = next((path for path in reversed(known) if path != os.devnull), None)
+    if not where or os.path.isabs(os.path.expanduser(where)):
+        return
+    trees = [layout.worktree(name) for name in agent_memory.names(layout)]
+    trees = [path for path in trees if worktree_commands.is_worktree(path)]
+    lacking = [path for path in trees if not os.path.isdir(os.path.join(path, where))]
+    if not lacking and (trees or repository.tracked(root, where)):
+        yield ok("hooks_path", f"agents' worktrees have the git hooks in {where}")
+        return
+    place = lacking[0] if lacking else "a new worktree"
+    yield warn(
+        "hooks_path",
+        f"core.hooksPath is {where!r}, and {place} has no such folder: git runs none of your hooks "
+        "for agents' commits",
+        "let agents.yaml make the folder in each worktree, for example: setup: {command: npm ci}",
+    )
+
+
+def _submodules(subject: Subject) -> Iterator[Finding]:
+    root, which = subject.layout.root, subject.loaded.config.submodules.checkout
+    found = submodules.listed(root) if submodules.are_used(root) else []
+    if not found:
+        return
+    here = {each.path for each in found if submodules.is_filled(os.path.join(root, each.path))}
+    wanted = {"same": here, "all": {each.path for each in found}}.get(which, set())
+    given = [each.path for each in found if each.path in wanted]
+    lacking = [each.path for each in found if each.path not in wanted]
+    if not lacking:
+        yield ok("submodules", f"agents get the submodules: {', '.join(given)}")
+    elif which == "none":
+        yield ok("submodules", "agents get no submodules (submodules.checkout: none)")
+    else:
+        message = f"agents do not get these submodules, as in your checkout: {', '.join(lacking)}"
+        hint = f"if agents need them: git submodule update --init {' '.join(lacking[:5])}"
+        yield ok("submodules", f"{message} ({hint})")

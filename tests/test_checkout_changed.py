@@ -1,0 +1,171 @@
+"""What a run does to the person's checkout is noticed, and the hint undoes it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+from conftest import git
+from harness import World
+
+from orchestrator.git import checkout, repository
+from orchestrator.layout import Layout
+from orchestrator.model import Problem
+from orchestrator.project import checkout_changed
+
+world = harness.world
+
+
+class Run:
+    """One run beside a person, by the commands of each."""
+
+    def __init__(self, project: Layout, name: str = "R1") -> None:
+        self.layout, self.name = project, name
+        self.folder = Path(project.run("impl", name))
+        self.folder.mkdir(parents=True)
+        checkout_changed.note(project, str(self.folder))
+
+    def agent(self, command: str) -> None:
+        self._sh(command, checkout_changed.variables(str(self.folder)))
+
+    def person(self, command: str) -> None:
+        self._sh(command, {})
+
+    def _sh(self, command: str, extra: dict[str, str]) -> None:
+        words = ("sh", "-ec", command)
+        subprocess.run(
+            words, cwd=self.layout.root, env={**os.environ, **extra}, check=True, timeout=60,
+            capture_output=True,
+        )  # fmt: skip
+
+    def end(self) -> Problem | None:
+        checkout_changed.compare(self.layout, str(self.folder), self.name, "impl")
+        assert not (self.folder / checkout_changed.TRACE).exists()
+        assert not (self.folder / checkout_changed.BEFORE).exists()
+        return checkout_changed.problem(self.layout)
+
+
+def state(root: str) -> tuple[Any, ...]:
+    config = checkout.settings(f"{root}/.git/config")
+    here = ("--work-tree", root, "--git-dir", f"{root}/.git")
+    status = git(Path(root), *here, "status", "--porcelain", "--untracked-files=no")
+    return checkout.head(root), status, config
+
+
+COMMIT = "echo j > jack.txt; git add jack.txt; git commit -qm jack"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (COMMIT, "main was at"),
+        ("git checkout -q -b other; " + COMMIT, "HEAD was the branch main and is the branch other"),
+        ("git checkout -q --detach", "HEAD was the branch main and is the commit"),
+        ("git rm -q --cached README.md", "other files are staged"),
+        ("git update-ref refs/heads/main $(git commit-tree -m x HEAD^{tree})", "main was at"),
+        ("git config core.bare true", "core.bare was false and is true"),
+        ("git config core.worktree /nonexistent", "core.worktree was not set and is /nonexistent"),
+        ("sed -i 's/bare = false/bare = true/' .git/config", "core.bare was false and is true"),
+        ("git config core.hooksPath .husky/_", "core.hookspath was not set and is .husky/_"),
+        ("git remote add evil https://host.invalid/x", "remote.evil.url was not set and is"),
+        (COMMIT + "; git config core.worktree /nonexistent", "main was at"),
+    ],
+)
+def test_the_hint_undoes_what_an_agent_did(project: Layout, command: str, said: str) -> None:
+    before = state(project.root)
+    run = Run(project)
+    run.agent(command)
+    found = run.end()
+    assert found is not None
+    assert found.code == "checkout_changed"
+    assert "during run R1 of impl" in found.message
+    assert said in found.message
+    subprocess.run(("sh", "-ec", found.hint or ""), cwd="/", check=True, capture_output=True)
+    assert state(project.root) == before
+    assert checkout_changed.problem(project) is None
+
+
+def test_what_the_person_staged_comes_back_and_the_agents_commit_is_kept(project: Layout) -> None:
+    root = Path(project.root)
+    (root / "mine.txt").write_text("mine\n")
+    git(root, "add", "mine.txt")
+    before = state(project.root)
+    run = Run(project)
+    run.agent(COMMIT)
+    taken = git(root, "rev-parse", "HEAD")
+    found = run.end()
+    assert found is not None
+    subprocess.run(("sh", "-ec", found.hint or ""), cwd="/", check=True, capture_output=True)
+    assert state(project.root) == before
+    assert (root / "mine.txt").read_text() == "mine\n"
+    assert repository.resolve(project.root, f"{repository.RESCUE}R1-checkout") == taken
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        COMMIT,
+        "git checkout -q -b mine",
+        "git rm -q --cached README.md",
+        "git remote add fork https://host.invalid/x",
+        "git status; touch README.md; git update-index --refresh",
+    ],
+)
+def test_what_the_person_does_meanwhile_is_no_problem(project: Layout, command: str) -> None:
+    run = Run(project)
+    run.person(command)
+    run.agent("git log -1; git status; git diff; git config user.name; git remote -v; git branch")
+    run.agent("git stash list; git symbolic-ref HEAD; git fetch -q . main; git branch --list main")
+    assert run.end() is None
+
+
+def test_a_problem_ends_when_the_person_goes_on_or_keeps_the_change(project: Layout) -> None:
+    run = Run(project)
+    run.agent(COMMIT + "; git config core.hooksPath x")
+    found = run.end()
+    assert found is not None
+    run.person("git commit -q --allow-empty -m 'on top'")
+    found = checkout_changed.problem(project)
+    assert found is not None
+    assert "main was at" not in found.message
+    _, _, keep = (found.hint or "").partition("# to keep the change instead: ")
+    subprocess.run(("sh", "-ec", keep), cwd="/", check=True)
+    assert checkout_changed.problem(project) is None
+
+
+def test_two_runs_are_one_problem_that_goes_back_to_the_first_state(project: Layout) -> None:
+    before = state(project.root)
+    for name, value in (("R1", "one"), ("R2", "two")):
+        run = Run(project, name)
+        run.agent(f"git commit -q --allow-empty -m {name}; git config core.hooksPath {value}")
+        found = run.end()
+    assert found is not None
+    subprocess.run(("sh", "-ec", found.hint or ""), cwd="/", check=True, capture_output=True)
+    assert state(project.root) == before
+
+
+def test_a_comparison_that_was_killed_is_done_again(project: Layout) -> None:
+    run = Run(project)
+    run.agent(COMMIT)
+    first = run.end()
+    checkout_changed.compare(project, str(run.folder), "R1", "impl")
+    assert first is not None
+    assert checkout_changed.problem(project) == first
+
+
+def test_a_whole_run_that_commits_in_the_checkout_is_one_problem(world: World) -> None:
+    world.create()
+    start = world.sha("HEAD")
+    jack = f'cd "$ORCHESTRATOR_PROJECT" && {COMMIT}'
+    world.script("default", {"steps": [["work"], ["call", "sh", "-c", jack]]})
+    task = world.add("Goes astray")
+    world.tick_until_in("done", task)
+    [problem] = world.status()["problems"]
+    assert problem["code"] == "checkout_changed"
+    assert world.run("doctor", "--json").out.count('"checkout_changed"') == 1
+    world.git("checkout", "-q", "-B", "main", start)
+    assert world.status()["problems"] == []

@@ -1,0 +1,109 @@
+"""`doctor` and `init` in repositories that use more of git than branches."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import git
+from test_submodules import add_submodule, library
+from test_worktree import Agent
+
+from orchestrator.config import load
+from orchestrator.errors import OrchestratorError
+from orchestrator.finding import Finding
+from orchestrator.git import repository, work_branch
+from orchestrator.layout import Layout
+from orchestrator.setup import repository_probe
+from orchestrator.setup.probes import Subject
+
+Cli = Callable[..., Any]
+
+
+def look(project: Layout, code: str) -> list[Finding]:
+    loaded = load.settings(project, write_cache=False)
+    subject = Subject(project, loaded, os.environ, time.time())
+    return [found for found in repository_probe.look(subject) if found.code == code]
+
+
+def test_an_ordinary_repository_has_no_finding(project: Layout) -> None:
+    loaded = load.settings(project, write_cache=False)
+    assert list(repository_probe.look(Subject(project, loaded, os.environ, 0.0))) == []
+
+
+def test_git_hooks_that_a_worktree_lacks_are_named(project: Layout) -> None:
+    root = Path(project.root)
+    git(root, "config", "core.hooksPath", ".husky/_")
+    [found] = look(project, "hooks_path")
+    assert found.level == "warn"
+    assert "a new worktree has no such folder" in found.message
+    made = Agent(root, "impl-agent-1")
+    made.begin()
+    [found] = look(project, "hooks_path")
+    assert str(made.path) in found.message
+    (made.path / ".husky" / "_").mkdir(parents=True)
+    assert [found.level for found in look(project, "hooks_path")] == ["ok"]
+    git(root, "config", "core.hooksPath", "/somewhere")
+    assert look(project, "hooks_path") == []
+
+
+def test_git_hooks_in_a_commit_are_in_every_worktree(project: Layout) -> None:
+    root = Path(project.root)
+    (root / "hooks").mkdir()
+    (root / "hooks" / "pre-commit").write_text("#!/bin/sh\n")
+    git(root, "add", "hooks")
+    git(root, "config", "core.hooksPath", "hooks")
+    assert [found.level for found in look(project, "hooks_path")] == ["ok"]
+
+
+def test_which_submodules_agents_get_is_said(project: Layout, tmp_path: Path) -> None:
+    root = Path(project.root)
+    for name in ("lib", "docs"):
+        add_submodule(root, library(tmp_path, name), name)
+    [found] = look(project, "submodules")
+    assert found.message == "agents get the submodules: lib, docs"
+    git(root, "submodule", "--quiet", "deinit", "--force", "docs")
+    [found] = look(project, "submodules")
+    assert "do not get these submodules, as in your checkout: docs (" in found.message
+    assert "git submodule update --init docs" in found.message
+
+
+def test_init_in_a_submodule_says_which_project_it_sets_up(
+    project: Layout, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(project.root)
+    add_submodule(root, library(tmp_path))
+    monkeypatch.chdir(root / "lib")
+    said = cli("init").err
+    assert f"{root / 'lib'} is a submodule: the project is the repository around it, {root}" in said
+    monkeypatch.chdir(root)
+    assert "submodule" not in cli("init").err
+
+
+@pytest.mark.parametrize("layout", ["hidden", "beside"])
+def test_a_bare_repository_with_worktrees_is_refused_with_a_way_to_go_on(
+    repo: Path, tmp_path: Path, layout: str
+) -> None:
+    bare = tmp_path / ("own/.bare" if layout == "hidden" else "own.git")
+    bare.parent.mkdir(exist_ok=True)
+    git(repo, "clone", "--quiet", "--bare", str(repo), str(bare))
+    git(bare, "worktree", "add", "--quiet", str(tmp_path / "own-main"), "main")
+    with pytest.raises(OrchestratorError, match="linked worktrees do not count") as caught:
+        repository.project_root(str(tmp_path / "own-main"))
+    _, _, command = (caught.value.hint or "").partition("of its own: ")
+    clone, *_ = command.split(" && ")
+    git(tmp_path, *shlex.split(clone)[1:])
+    assert repository.project_root(str(tmp_path / "own-agents")) == str(tmp_path / "own-agents")
+
+
+def test_a_branch_in_the_way_comes_with_the_command_that_renames_it(repo: Path) -> None:
+    git(repo, "branch", "agent")
+    fault = work_branch.in_the_way("agent/", "agent/ID", "agent", "this repository")
+    _, _, command = (fault.hint or "").partition("rename the branch: ")
+    git(repo, *shlex.split(command)[1:])
+    git(repo, "branch", "agent/ID")

@@ -1,0 +1,319 @@
+"""What `init` proposes for `checks` and `setup`, and that it writes nothing without a yes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import git as sh
+from harness import PRODUCT, PYTHON, wait_until
+
+from orchestrator.config import keys
+from orchestrator.guard.user_commands import Failure
+from orchestrator.layout import Layout
+from orchestrator.setup import proposal
+from orchestrator.setup.ecosystems import TABLE
+from orchestrator.setup.proposal import Proposal
+
+Cli = Callable[..., Any]
+
+
+def package(test: str = "jest", **more: Any) -> str:
+    return json.dumps({"scripts": {"test": test}, **more})
+
+
+PROJECT = "[project]\nname = 'x'\n"
+PYTEST = {"tests/test_a.py": ""}
+VENV = "python3 -m venv .venv && .venv/bin/pip install "
+#: The files, the checks, the command and the files whose change repeats it.
+KINDS: dict[str, tuple[Mapping[str, str], list[str], str | None, list[str]]] = {
+    "npm": (
+        {"package.json": package(), "package-lock.json": "{}"},
+        ["npm test"], "npm ci", ["package.json", "package-lock.json"],
+    ),
+    "npm without a lock file": (
+        {"package.json": package()},
+        ["npm test"], "npm install --no-package-lock", ["package.json"],
+    ),
+    "npm without tests": (
+        {"package.json": package('echo "Error: no test specified" && exit 1')},
+        [], "npm install --no-package-lock", ["package.json"],
+    ),
+    "npm with a test that waits for changes": (
+        {"package.json": package("react-scripts test"), "package-lock.json": "{}"},
+        ["CI=true npm test"], "npm ci", ["package.json", "package-lock.json"],
+    ),
+    "pnpm": (
+        {"package.json": package(), "pnpm-lock.yaml": ""},
+        ["pnpm test"], "pnpm install --frozen-lockfile", ["package.json", "pnpm-lock.yaml"],
+    ),
+    "pnpm by packageManager": (
+        {"package.json": package(packageManager="pnpm@9.1.0")},
+        ["pnpm test"], "pnpm install", ["package.json"],
+    ),
+    "yarn 1": (
+        {"package.json": package(), "yarn.lock": ""},
+        ["yarn test"], "yarn install --frozen-lockfile", ["package.json", "yarn.lock"],
+    ),
+    "yarn 4": (
+        {"package.json": package(), "yarn.lock": "", ".yarnrc.yml": ""},
+        ["yarn test"], "yarn install --immutable", ["package.json", "yarn.lock"],
+    ),
+    "bun": (
+        {"package.json": package(), "bun.lock": ""},
+        ["bun run test"], "bun install --frozen-lockfile", ["package.json", "bun.lock"],
+    ),
+    "uv": (
+        {"pyproject.toml": PROJECT, "uv.lock": "", "tox.ini": "", **PYTEST},
+        ["uv run pytest"], "uv sync --frozen", ["pyproject.toml", "uv.lock"],
+    ),
+    "poetry": (
+        {"pyproject.toml": "[tool.poetry]\nname = 'x'\n", "poetry.lock": "", **PYTEST},
+        ["poetry run pytest"], "poetry install", ["pyproject.toml", "poetry.lock"],
+    ),
+    "tox": ({"pyproject.toml": PROJECT, "tox.ini": "[tox]\n"}, ["tox -e py"], None, []),
+    "pip with requirements": (
+        {"requirements.txt": "flask\n", **PYTEST},
+        [".venv/bin/python -m pytest"], f"{VENV}-r requirements.txt pytest", ["requirements.txt"],
+    ),
+    "pip with an extra": (
+        {"pyproject.toml": f"{PROJECT}[project.optional-dependencies]\ntest = ['pytest']\n"},
+        [".venv/bin/python -m pytest"], f"{VENV}-e '.[test]'", ["pyproject.toml"],
+    ),
+    "pip with setup.py": (
+        {"setup.py": "", **PYTEST},
+        [".venv/bin/python -m pytest"], f"{VENV}-e . pytest", ["setup.py"],
+    ),
+    "a pyproject.toml that only configures a linter": (
+        {"pyproject.toml": "[tool.ruff]\nline-length = 100\n", "package.json": package()},
+        ["npm test"], "npm install --no-package-lock", ["package.json"],
+    ),
+    "cargo": (
+        {"Cargo.toml": "", "Cargo.lock": ""},
+        ["cargo test"], "cargo fetch", ["Cargo.toml", "Cargo.lock"],
+    ),
+    "go": (
+        {"go.mod": "", "go.sum": ""},
+        ["go test ./..."], "go mod download", ["go.mod", "go.sum"],
+    ),
+    "make": ({"Makefile": "all: test\n\ntest: all\n\ttrue\n"}, ["make test"], None, []),
+    "make without such a target": ({"Makefile": "tests:\n\ttrue\ntest := x\n"}, [], None, []),
+    "make beside go": (
+        {"Makefile": "test:\n", "go.mod": ""}, ["go test ./..."], "go mod download", ["go.mod"],
+    ),
+    "gradle": ({"build.gradle.kts": "", "gradlew": ""}, ["./gradlew test"], None, []),
+    "maven": ({"pom.xml": ""}, ["mvn --batch-mode test"], None, []),
+    "bundler": (
+        {"Gemfile": "", "Gemfile.lock": "", "spec/a_spec.rb": ""},
+        ["bundle exec rspec"], "bundle install", ["Gemfile", "Gemfile.lock"],
+    ),
+    "composer": (
+        {"composer.json": package("phpunit"), "composer.lock": ""},
+        ["composer run-script test"], "composer install --no-interaction",
+        ["composer.json", "composer.lock"],
+    ),
+    "mix": ({"mix.exs": "", "mix.lock": ""}, ["mix test"], "mix deps.get", ["mix.exs", "mix.lock"]),
+    "two folders": (
+        {
+            "backend/pyproject.toml": PROJECT, "backend/uv.lock": "", "backend/tests/test_a.py": "",
+            "front end/package.json": package(), "front end/yarn.lock": "",
+            "docs/package.json": package(),
+        },
+        ["cd backend && uv run pytest", "cd 'front end' && yarn test"],
+        "(cd backend && uv sync --frozen) && "
+        "(cd 'front end' && yarn install --frozen-lockfile)",
+        [
+            *("backend/pyproject.toml", "backend/uv.lock"),
+            *("front end/package.json", "front end/yarn.lock"),
+        ],
+    ),
+    "a workspace": (
+        {
+            "package.json": package(), "package-lock.json": "{}",
+            "packages/a/package.json": package(), "packages/b/package.json": package(),
+        },
+        ["npm test"], "npm ci", ["package.json", "package-lock.json"],
+    ),
+    "nothing that is known": ({"README.md": "", "main.c": ""}, [], None, []),
+    "files that cannot be read": (
+        {"package.json": "{", "pyproject.toml": "[", "composer.json": "[]"},
+        [], "(npm install --no-package-lock) && (composer install --no-interaction)",
+        ["package.json", "composer.json"],
+    ),
+}  # fmt: skip
+
+
+def of(files: Mapping[str, str]) -> Proposal:
+    return proposal.propose(files, lambda path: files[path])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_commands_follow_from_the_files(kind: str) -> None:
+    files, checks, command, changed = KINDS[kind]
+    found = of(files)
+    wanted = (checks, command, changed)
+    assert (list(found.checks), found.command, list(found.when_changed)) == wanted
+    # Whatever is proposed, the configuration accepts it.
+    values = {"checks": checks, "setup": {"command": command, "when_changed": changed}}
+    parsed = keys.parse(json.dumps({"agents": [], **values}))
+    assert (parsed.checks, parsed.setup.command) == (tuple(checks), command)
+
+
+def test_each_package_manager_of_the_table_is_found_by_a_case() -> None:
+    found = {place.found.name for files, *_ in KINDS.values() for place in of(files).places}
+    assert {each.name for each in TABLE} - found == {"pdm", "pipenv"}
+
+
+def test_a_repository_of_many_projects_is_named_whole_and_proposed_in_part() -> None:
+    files = {f"services/s{number:02}/go.mod": "" for number in range(9)}
+    found = of(files)
+    assert len(found.places) == 9
+    assert len(found.checks) == proposal.MOST
+    assert [place.folder for place in found.places if place.used] == [
+        f"services/s{number:02}" for number in range(proposal.MOST)
+    ]
+
+
+# --- init --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def javascript(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with tests and a lock file, in which `init` has not run."""
+    (repo / "package.json").write_text(package())
+    (repo / "package-lock.json").write_text("{}")
+    sh(repo, "add", "-A")
+    sh(repo, "commit", "-qm", "javascript")
+    monkeypatch.chdir(repo)
+    return repo
+
+
+def written(repo: Path) -> Any:
+    return yaml.safe_load((repo / ".orchestrator" / "agents.yaml").read_text())
+
+
+def test_without_a_terminal_the_lines_are_printed_and_not_written(
+    javascript: Path, cli: Cli
+) -> None:
+    done = cli("init", "--no-commands")
+    assert done.code == 0
+    lines = [
+        line.strip() for line in done.out.splitlines() if line.startswith(("  checks", "  setup"))
+    ]
+    printed = yaml.safe_load("\n".join(lines))
+    assert printed == {
+        "checks": ["npm test"],
+        "setup": {"command": "npm ci", "when_changed": ["package.json", "package-lock.json"]},
+    }
+    assert "Found: npm (package-lock.json)" in done.out
+    assert "git does not ignore node_modules/" in done.out
+    assert "orchestrator init --yes" in done.out
+    assert written(javascript)["checks"] == []
+    shown = cli("init", "--json").json["proposal"]
+    assert shown["checks"] == ["npm test"]
+    assert shown["not_ignored"] == ["node_modules/"]
+    assert shown["found"] == [
+        {"folder": ".", "by": "package-lock.json", "name": "npm", "used": True}
+    ]
+
+
+def test_with_yes_the_lines_are_written_once_and_comments_stay(javascript: Path, cli: Cli) -> None:
+    before = cli("init", "--no-commands")
+    assert before.code == 0
+    done = cli("init", "--yes")
+    assert ".orchestrator/agents.yaml (checks and setup)" in done.out
+    text = (javascript / ".orchestrator" / "agents.yaml").read_text()
+    assert "# Commands that must pass" in text
+    assert written(javascript)["checks"] == ["npm test"]
+    assert written(javascript)["setup"]["command"] == "npm ci"
+    assert "nothing to change" in cli("init", "--yes").out
+
+
+def test_what_a_person_wrote_is_kept_and_only_the_rest_is_proposed(
+    javascript: Path, cli: Cli
+) -> None:
+    cli("init", "--no-commands")
+    path = javascript / ".orchestrator" / "agents.yaml"
+    path.write_text(path.read_text().replace("checks: []", "checks: [make mine]"))
+    done = cli("init", "--yes")
+    assert ".orchestrator/agents.yaml (setup)" in done.out
+    assert written(javascript)["checks"] == ["make mine"]
+
+
+@pytest.mark.parametrize(("answer", "accepted"), [("y\n", True), ("\n", True), ("n\n", False)])
+def test_on_a_terminal_the_person_decides(javascript: Path, answer: str, accepted: bool) -> None:
+    ours, theirs = pty.openpty()
+    words = [*PYTHON, str(PRODUCT), "init", "--no-commands"]
+    with subprocess.Popen(
+        words, cwd=javascript, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as child:
+        os.close(theirs)
+        said = b""
+
+        def asked() -> bool:
+            nonlocal said
+            said += os.read(ours, 4096)
+            return b"[Y/n]" in said
+
+        wait_until(asked, "the question")
+        os.write(ours, answer.encode())
+        with open(ours, "rb", buffering=0) as rest:
+            try:
+                while data := rest.read(4096):
+                    said += data
+            except OSError:  # Linux: the other end is closed
+                pass
+        assert child.wait() == 0
+    assert (written(javascript)["checks"] == ["npm test"]) is accepted
+    assert b"npm ci" in said
+
+
+def test_doctor_warns_of_a_project_without_checks(project: Layout, cli: Cli) -> None:
+    [found] = [f for f in cli("doctor", "--json").json["findings"] if f["code"] == "no_checks"]
+    assert found["level"] == "warn"
+    assert "orchestrator init" in found["hint"]
+    path = Path(project.config)
+    path.write_text("checks: ['true']\n" + path.read_text())
+    [found] = [f for f in cli("doctor", "--json").json["findings"] if f["code"] == "no_checks"]
+    assert found["level"] == "ok"
+
+
+# --- a check without its dependencies ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "output"),
+    [
+        (127, "/bin/sh: 1: jest: not found\n"),
+        (1, "> x@1.0.0 test\n> jest\n\nsh: 1: jest: not found\n"),
+        (1, "bash: line 1: vitest: command not found"),
+        (1, "E   ModuleNotFoundError: No module named 'requests'"),
+        (1, "/usr/bin/python3: No module named pytest"),
+        (1, "Error: Cannot find module 'express'\nRequire stack:"),
+        (1, "Error [ERR_MODULE_NOT_FOUND]: Cannot find package 'vite' imported from /x/a.mjs"),
+        (1, "Could not find gem 'rspec' in locally installed gems. (Bundler::GemNotFound)"),
+        (1, "a.go:3:8: no required module provides package github.com/x/y; to add it:"),
+        (1, "Warning: require(vendor/autoload.php): Failed to open stream"),
+        (
+            1,
+            "Unchecked dependencies for environment test:\n* jason",
+        ),
+        (126, "/bin/sh: 1: .venv/bin/python: No such file or directory"),
+    ],
+)
+def test_a_check_that_lacks_a_dependency_names_the_setup_key(code: int, output: str) -> None:
+    said = str(Failure("npm test", code, output))
+    assert "`setup` in agents.yaml" in said
+    assert said.startswith(f"'npm test' exited {code}\n{output.rstrip()}")
+
+
+@pytest.mark.parametrize("output", ["1 failed, 3 passed", "assert 404 == 200: page not found here"])
+def test_a_check_that_fails_by_itself_has_no_such_hint(output: str) -> None:
+    assert "setup" not in str(Failure("npm test", 1, output))

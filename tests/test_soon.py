@@ -1,0 +1,160 @@
+"""The tick at once: which commands start it, when they do not, and what it inherits (nothing)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+from harness import World, wait_until
+from test_schedule import add_crontab
+
+from orchestrator.cli import parser
+from orchestrator.layout import Layout
+from orchestrator.project import mark
+from orchestrator.schedule.entry import Entry
+from orchestrator.system import locks
+from orchestrator.tick import soon
+
+world = harness.world
+
+#: Every command that gives the agents work (reference 5).
+ASKING = {
+    *("task add", "task retry", "task move", "task set", "task edit"),
+    *("limits set", "agent resume"),
+    *("inbox answer", "inbox approve", "inbox reject", "inbox dismiss"),
+    *("pr approve", "pr request-changes", "pr merge", "pr merged"),
+}
+
+
+def test_every_command_that_gives_the_agents_work_starts_a_tick() -> None:
+    parser._build(None)
+    found = {
+        words
+        for words, (_, _, arguments) in parser.COMMANDS.items()
+        if any(names == ("--no-tick",) for names, _ in arguments if isinstance(names, tuple))
+    }
+    assert found == ASKING
+
+
+@pytest.fixture
+def scheduled(world: World) -> World:
+    """A project with an entry in a crontab that nothing reads."""
+    file = add_crontab(world)
+    file.write_text(f"FAKE_CLIENT_HOME={world.fake}\nAGENT_OF_CRON=yes\n")
+    world.create(agents=[World.agent("impl-1", interval_seconds=0)])
+    world.ok("init", "--schedule", "cron")
+    return world
+
+
+def test_a_new_task_starts_at_once_and_its_run_inherits_nothing(scheduled: World) -> None:
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    words = ("task", "add", "--title", "Work", "--role", "implement")
+    with locks.Lock(str(scheduled.home_folder / "scheduler.lock")):
+        done = subprocess.run(
+            [*harness.PYTHON, str(scheduled.product), *words],
+            cwd=scheduled.root,
+            env={**scheduled.environment, "AGENT_OF_SESSION": "yes"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            pass_fds=[writing],
+        )
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (0, "")
+        # The process waits for the active tick; it has none of the caller's pipes.
+        assert os.read(reading, 1) == b""
+        os.close(reading)
+        assert scheduled.where(done.stdout.strip()) == ["incoming"]
+    wait_until(lambda: scheduled.where(done.stdout.strip()) == ["done"], "the task to be done")
+    [start] = scheduled.starts()
+    assert "AGENT_OF_SESSION" not in start["environment"]
+    assert start["environment"]["AGENT_OF_CRON"] == "yes"
+    assert (scheduled.home_folder / "schedule.log").read_text() == ""
+
+
+def test_with_no_tick_nothing_starts(scheduled: World) -> None:
+    words = ("task", "add", "--title", "Work", "--role", "implement", "--no-tick")
+    scheduled.ok(*words)
+    assert not (scheduled.home_folder / "schedule.log").exists()
+
+
+@pytest.fixture
+def entry(project: Layout) -> Entry:
+    """The entry of a schedule whose program this machine does not have."""
+    found = Entry("launchd", project.root, "/usr/bin:/bin", "/x/bin/orchestrator")
+    mark.record_schedule(project, found)
+    return found
+
+
+@pytest.mark.parametrize("name", ["ORCHESTRATOR_RUN_ID", "SANDBOX_RUNTIME"])
+def test_where_processes_end_with_the_command_no_tick_starts(
+    project: Layout, entry: Entry, name: str
+) -> None:
+    assert soon.is_possible(project, {"HOME": "/"})
+    assert not soon.is_possible(project, {name: "1"})
+
+
+def test_without_a_schedule_no_tick_starts(project: Layout) -> None:
+    assert not soon.is_possible(project, {})
+
+
+@pytest.fixture
+def became(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The programs that this process would have become."""
+    found: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(os, "execve", lambda *words: found.append(words))
+    monkeypatch.setattr(os, "chdir", lambda folder: None)
+    return found
+
+
+def test_the_process_becomes_the_schedules_script_in_the_schedules_environment(
+    project: Layout, entry: Entry, became: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_SESSION", "yes")
+    soon.tick(project.root)
+    [(program, words, variables)] = became
+    assert (program, words) == ("/bin/sh", ("/bin/sh", entry.script_path))
+    assert variables.keys() <= {"HOME", "LOGNAME", "USER", "SHELL", "PATH"}
+
+
+def test_a_paused_project_gets_no_tick_and_a_resumed_project_does(
+    project: Layout, entry: Entry, became: list[Any], cli: Any
+) -> None:
+    cli("agent", "pause", "--all")
+    cli("tick")
+    soon.tick(project.root)
+    assert became == []
+    cli("agent", "resume", "--all", "--no-tick")
+    soon.tick(project.root)
+    assert len(became) == 1
+
+
+def test_a_project_that_is_not_set_up_gets_no_tick(
+    project: Layout, entry: Entry, became: list[Any]
+) -> None:
+    os.unlink(mark.mark_path(project))
+    soon.tick(project.root)
+    assert became == []
+
+
+def test_many_commands_start_one_tick_while_another_is_active(
+    project: Layout, entry: Entry, became: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soon, "WAIT", 0.05)
+    Path(project.scheduler_lock).touch()
+    with locks.Lock(os.path.join(project.cache, "soon.lock")):
+        soon.tick(project.root)
+    assert became == []
+    with locks.Lock(project.scheduler_lock):
+        began = time.monotonic()
+        soon.tick(project.root)
+    # A tick that hangs is ended by the next tick, so this one does not wait longer than `WAIT`.
+    assert len(became) == 1
+    assert time.monotonic() - began >= 0.05

@@ -1,0 +1,473 @@
+"""Submodules, Git LFS, nested repositories and sparse checkouts: `done` means whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import harness
+import needs
+import pytest
+from conftest import git as sh
+from harness import World
+from test_worktree import RESCUE, Agent, commit, head, rescued
+
+from orchestrator.errors import SystemFault
+from orchestrator.git import (
+    lfs,
+    repository,
+    submodule_remotes,
+    submodules,
+    worktree,
+    worktree_commands,
+)
+from orchestrator.git import rescued as rescues
+
+world = harness.world
+FILE = "protocol.file.allow=always"
+NAMED = ("-c", "user.name=A Person", "-c", "user.email=person@example.com")
+
+
+def library(folder: Path, name: str = "lib") -> Path:
+    """A bare repository that is the remote of a submodule, with the file `lib.txt`."""
+    work, bare = folder / f"{name}-work", folder / f"{name}.git"
+    work.mkdir()
+    sh(work, "init", "--quiet", "--initial-branch=main")
+    sh(work, "config", "user.name", "A Person")
+    sh(work, "config", "user.email", "person@example.com")
+    commit(work, "lib.txt", "v1\n")
+    sh(folder, "clone", "--quiet", "--bare", str(work), str(bare))
+    return bare
+
+
+def add_submodule(root: Path, url: Path, path: str = "lib") -> None:
+    sh(root, "-c", FILE, "submodule", "--quiet", "add", str(url), path)
+    sh(root, *NAMED, "commit", "--quiet", "--all", "--message", f"Add {path}")
+
+
+@pytest.fixture
+def main(repo: Path, tmp_path: Path) -> Path:
+    """A project with the submodule `lib`, which is checked out in the person's checkout."""
+    (repo / ".git" / "info" / "exclude").write_text(".orchestrator/\n")
+    add_submodule(repo, library(tmp_path))
+    return repo
+
+
+class Worker(Agent):
+    """An agent's worktree with its submodules, taken up and left as a run does."""
+
+    def begin_filled(self, which: str = "same", run: str = "R2") -> list[str]:
+        self.begin(run=run)
+        return submodules.check_out(str(self.repo), str(self.path), which)
+
+    @property
+    def lib(self) -> Path:
+        return self.path / "lib"
+
+
+@pytest.fixture
+def agent(main: Path) -> Worker:
+    made = Worker(main)
+    assert made.begin_filled() == []
+    return made
+
+
+def change_inside(lib: Path, text: str = "v2\n") -> str:
+    for key, value in (("user.name", "Agent"), ("user.email", "agent@example.com")):
+        sh(lib, "config", key, value)
+    return commit(lib, "lib.txt", text)
+
+
+# --- checked out -------------------------------------------------------------------------------
+
+
+def test_an_agent_gets_the_submodules_of_the_persons_checkout_and_nothing_changes_there(
+    main: Path, tmp_path: Path
+) -> None:
+    config = (main / ".git" / "config").read_bytes()
+    (tmp_path / "lib.git").rename(tmp_path / "unreachable.git")  # no network is needed
+    made = Worker(main)
+    assert made.begin_filled() == []
+    assert (made.lib / "lib.txt").read_text() == "v1\n"
+    assert sh(made.path, "status", "--porcelain") == ""
+    assert sh(made.lib, "remote", "get-url", "origin") == str(tmp_path / "lib.git")
+    assert sh(made.path, "submodule", "status")[0] not in "-+U"
+    assert (main / ".git" / "config").read_bytes() == config
+    assert repository.refs(str(main / "lib"), "refs/").keys() >= {"refs/heads/main"}
+
+
+def test_a_submodule_that_is_not_checked_out_stays_empty_unless_all_are_wanted(
+    main: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sh(main, "submodule", "--quiet", "deinit", "--force", "lib")
+    made = Worker(main)
+    made.begin_filled()
+    assert list(made.lib.iterdir()) == []
+    for key, value in (("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")):
+        monkeypatch.setenv(f"GIT_CONFIG_{key}", value)
+    monkeypatch.setattr("orchestrator.guard.client_environment._KEPT", tuple(os.environ))
+    made.begin_filled("all")
+    assert (made.lib / "lib.txt").read_text() == "v1\n"
+
+
+def test_submodules_in_submodules_are_checked_out_and_kept(main: Path, tmp_path: Path) -> None:
+    lib = main / "lib"
+    sh(lib, "config", "user.name", "A Person")
+    sh(lib, "config", "user.email", "person@example.com")
+    add_submodule(lib, library(tmp_path, "inner"), "deep/inner")
+    sh(lib, "push", "--quiet", "origin", "HEAD:main")
+    sh(main, "commit", "--quiet", "--all", "--message", "Bump lib")
+    made = Worker(main)
+    assert made.begin_filled() == []
+    inner = made.lib / "deep" / "inner"
+    assert (inner / "lib.txt").read_text() == "v1\n"
+    (inner / "lib.txt").write_text("edited\n")
+    made.end()
+    assert made.begin_filled(run="R3") == []
+    assert (inner / "lib.txt").read_text() == "v1\n"
+    kept = repository.refs(str(lib / "deep" / "inner"), RESCUE)
+    [commit_id] = kept.values()
+    assert sh(lib / "deep" / "inner", "show", f"{commit_id}:lib.txt") == "edited"
+    assert "lib/deep/inner" in rescues.in_submodules(str(main))
+
+
+def test_a_commit_that_is_nowhere_is_named(agent: Worker) -> None:
+    sh(agent.path, "update-index", "--cacheinfo", f"160000,{'1' * 40},lib")
+    sh(agent.path, "commit", "--quiet", "--message", "A wrong commit")
+    assert submodules.check_out(str(agent.repo), str(agent.path)) == ["lib"]
+    assert "submodule lib" in submodules.missing_fault(["lib"]).message
+
+
+def test_a_project_without_submodules_pays_no_git_process(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repo / ".git" / "info" / "exclude").write_text(".orchestrator/\n")
+    made = Agent(repo)
+    made.begin()
+
+    def no_process(*words: object, **options: object) -> None:
+        raise AssertionError(words)
+
+    monkeypatch.setattr("orchestrator.system.commands.run", no_process)
+    assert submodules.check_out(str(repo), str(made.path), "all") == []
+    assert submodules.git_folders(str(made.path)) == []
+    worktree_commands.make_whole(str(made.path))
+    lfs.require(str(repo))
+    assert lfs.push(str(repo), "origin", "0" * 40, "b", "") is None
+
+
+# --- kept --------------------------------------------------------------------------------------
+
+
+def test_leftovers_in_a_submodule_are_kept_and_never_reach_the_next_task(agent: Worker) -> None:
+    start = head(agent.lib)
+    ahead = change_inside(agent.lib)
+    sh(agent.lib, "checkout", "--quiet", "-b", "work")
+    (agent.lib / "new.txt").write_text("only here\n")
+    (agent.lib / "lib.txt").write_text("edited\n")
+    ref = agent.end()
+    assert ref == f"{RESCUE}R1"
+    store = str(agent.repo / "lib")
+    [commit_id] = repository.refs(store, RESCUE).values()
+    assert sh(agent.repo / "lib", "show", f"{commit_id}:new.txt") == "only here"
+    assert repository.is_ancestor(store, ahead, commit_id)
+    assert sh(agent.repo, "rev-parse", f"{ref}:lib") == commit_id
+    agent.begin_filled(run="R3")
+    assert head(agent.lib) == start
+    assert not (agent.lib / "new.txt").exists()
+    assert repository.refs(str(agent.lib), "refs/heads/") == {}
+    assert sh(agent.path, "status", "--porcelain") == ""
+
+
+def test_a_commit_in_a_submodule_outlives_the_worktree(agent: Worker) -> None:
+    bump = change_inside(agent.lib)
+    sh(agent.path, "commit", "--quiet", "--all", "--message", "Bump lib")
+    assert agent.end() is None  # the project has nothing uncommitted
+    worktree.remove(str(agent.repo), str(agent.path))
+    assert bump in repository.refs(str(agent.repo / "lib"), RESCUE).values()
+    again = Worker(agent.repo)
+    assert again.begin_filled(run="R3") == []
+    assert head(again.lib) == bump
+
+
+def test_a_commit_of_the_persons_is_not_called_a_rescue(main: Path) -> None:
+    sh(main / "lib", "checkout", "--quiet", "--detach")
+    change_inside(main / "lib", "mine\n")
+    sh(main, "commit", "--quiet", "--all", "--message", "Bump lib")
+    made = Worker(main)
+    assert made.begin_filled() == []
+    made.end()
+    assert repository.refs(str(main / "lib"), RESCUE) == {}
+
+
+def test_files_below_a_submodule_that_is_not_checked_out_are_kept(main: Path) -> None:
+    sh(main, "submodule", "--quiet", "deinit", "--force", "lib")
+    made = Worker(main)
+    made.begin_filled()
+    (made.lib / "notes.txt").write_text("only here\n")
+    assert sh(made.path, "status", "--porcelain") == ""
+    ref = made.end()
+    assert ref is not None
+    assert sh(main, "show", f"{ref}:lib/notes.txt") == "only here"
+    assert list(made.lib.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "damage", ["no objects", "half a clone", "a lock", "a repository inside", "the index"]
+)
+def test_whatever_is_left_in_a_submodule_the_next_run_can_begin(agent: Worker, damage: str) -> None:
+    folder = Path(submodules.git_folder(str(agent.lib)))
+    (agent.lib / "lib.txt").write_text("edited\n")
+    match damage:
+        case "no objects":
+            shutil.rmtree(folder / "objects")
+        case "half a clone":
+            (agent.lib / "lib.txt").unlink()
+            folder.rename(f"{folder}.unfinished")
+            (agent.lib / ".git").write_text(f"gitdir: {folder}.unfinished\n")
+        case "the index":
+            Path(submodules.git_folder(str(agent.path)), "index").write_bytes(b"damaged")
+        case "a lock":
+            (folder / "index.lock").touch()
+        case "a repository inside":
+            sh(agent.lib, "clone", "--quiet", ".", "inner")
+    agent.end()
+    assert agent.begin_filled(run="R3") == []
+    assert (agent.lib / "lib.txt").read_text() == "v1\n"
+    assert sh(agent.path, "status", "--porcelain") == ""
+    if damage != "half a clone":
+        in_refs = repository.refs(str(agent.repo / "lib"), RESCUE).values()
+        texts = [sh(agent.repo / "lib", "show", f"{kept}:lib.txt") for kept in in_refs]
+        aside = agent.path.parent.glob("worktree.set-aside-*/**/lib.txt")
+        texts += [path.read_text() for path in aside]
+        assert "edited" in "".join(texts)
+
+
+# --- whole at the remote -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "absolute"),
+    [
+        ("../lib.git", "https://host/owner/repo.git", "https://host/owner/lib.git"),
+        ("../lib.git", "git@host:owner/repo.git", "git@host:owner/lib.git"),
+        ("../../a/lib", "/srv/owner/repo/", "/srv/a/lib"),
+        ("./lib", "/srv/repo", "/srv/repo/lib"),
+        ("https://host/lib", "/srv/repo", "https://host/lib"),
+    ],
+)
+def test_a_relative_url_starts_from_the_projects_remote(url: str, base: str, absolute: str) -> None:
+    assert submodule_remotes.absolute(url, base) == absolute
+
+
+def test_only_what_the_submodules_remote_hands_out_counts_as_there(
+    main: Path, tmp_path: Path
+) -> None:
+    lib, url, scratch = main / "lib", str(tmp_path / "lib.git"), str(tmp_path / "scratch")
+    first, second = head(lib), change_inside(lib)
+    assert submodule_remotes.has(str(lib), url, first, scratch)
+    assert not submodule_remotes.has(str(lib), url, second, scratch)
+    sh(lib, "push", "--quiet", "origin", "HEAD:refs/heads/other")
+    third = change_inside(lib, "v3\n")
+    assert submodule_remotes.has(str(lib), url, second, scratch)
+    sh(lib, "push", "--quiet", "origin", "HEAD:refs/pull/1/head")
+    assert submodule_remotes.has(str(lib), url, third, scratch)
+    assert not Path(scratch).exists()
+    with pytest.raises(SystemFault, match="cannot be reached"):
+        submodule_remotes.has(str(lib), str(tmp_path / "gone"), first, scratch)
+
+
+BUMP = (
+    "cd lib && git checkout -q -b work && echo v2 > lib.txt && "
+    "git -c user.name=A -c user.email=a@b commit -qam v2; cd .. && git commit -qam bump"
+)
+
+
+def with_library(world: World, **config: object) -> Path:
+    world.create(retry={"max_attempts": 2, "backoff_seconds": 0}, **config)
+    bare = library(world.folder)
+    add_submodule(world.root, bare)
+    world.git("push", "--quiet", "origin", "main")
+    return bare
+
+
+def test_an_unpushed_commit_of_a_submodule_is_refused_and_pushed_only_by_setting(
+    world: World,
+) -> None:
+    bare = with_library(world, checks=["test -s lib/lib.txt"])
+    world.script("default", {"steps": [["call", "sh", "-c", BUMP]]})
+    task = world.add("Bump")
+    world.tick_until_in("failed", task)
+    assert world.task(task)["reason"].startswith("push_rejected")
+    assert "of the submodule lib is not at its remote" in world.text(task)
+    assert world.prs() == []
+    world.configure(submodules={"unpushed": "push"})
+    world.script("default", {"steps": [["call", "sh", "-c", "git status"]]})
+    world.ok("task", "retry", task)
+    world.tick_until_in("done", task)
+    [pr] = world.prs()
+    bump = world.git("rev-parse", f"{pr['head']}:lib", cwd=world.remote)
+    assert world.git("rev-parse", f"refs/heads/{pr['branch']}", cwd=bare) == bump
+    assert repository.refs(str(world.root / "lib"), RESCUE) == {}, "it is pushed"
+
+
+def test_a_repository_inside_that_no_gitmodules_names_is_failed_work(world: World) -> None:
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    scaffold = (
+        "mkdir web && cd web && git init -q && echo page > index.html && git add -A && "
+        "git -c user.name=A -c user.email=a@b commit -qm scaffold; cd .. && git add -A; "
+        "git commit -qm web"
+    )
+    world.script("default", {"steps": [["call", "sh", "-c", scaffold]]})
+    task = world.add("Scaffold")
+    world.tick_until_in("failed", task)
+    assert world.task(task)["reason"].startswith("push_rejected")
+    assert "web is a git repository of its own" in world.text(task)
+    assert world.prs() == []
+
+
+# --- Git LFS -----------------------------------------------------------------------------------
+
+
+def add_lfs(root: Path) -> None:
+    needs.program("git-lfs", "git-lfs")
+    sh(root, "lfs", "install", "--local")
+    sh(root, "lfs", "track", "*.bin")
+    sh(root, "add", ".gitattributes")
+    sh(root, *NAMED, "commit", "--quiet", "--message", "Track binaries")
+
+
+def test_objects_in_git_lfs_are_pushed_before_the_branch(world: World) -> None:
+    world.create()
+    add_lfs(world.root)
+    world.git("push", "--quiet", "origin", "main")
+    make = "printf binary > new.bin && git add new.bin && git commit -qm asset"
+    world.script("default", {"steps": [["call", "sh", "-c", make]]})
+    task = world.add("Asset")
+    world.tick_until_in("done", task)
+    [pr] = world.prs()
+    pointer = world.git("show", f"{pr['head']}:new.bin", cwd=world.remote)
+    assert "git-lfs.github.com/spec" in pointer
+    assert [p.read_text() for p in (world.remote / "lfs").rglob("*") if p.is_file()] == ["binary"]
+
+
+def test_an_object_that_is_lost_is_refused_as_the_works_fault(repo: Path, tmp_path: Path) -> None:
+    add_lfs(repo)
+    sh(tmp_path, "init", "--quiet", "--bare", "remote.git")
+    sh(repo, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    lost = commit(repo, "lost.bin", "gone")
+    [stored] = (p for p in (repo / ".git/lfs/objects").rglob("*") if p.is_file())
+    stored.unlink()
+    said = lfs.push(str(repo), "origin", lost, "b", "")
+    assert said is not None
+    assert "git-lfs lacks objects" in said
+
+
+def test_without_git_lfs_the_fault_names_it_before_anybody_pays(world: World) -> None:
+    world.create()
+    (world.root / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    world.git("add", ".")
+    world.git("commit", "--quiet", "--message", "Track binaries")
+    world.git("push", "--quiet", "origin", "main")
+    world.environment["GIT_CONFIG_GLOBAL"] = os.devnull
+    task = world.add("Asset")
+    world.tick_until(lambda: world.status()["problems"], "the fault")
+    [problem] = world.status()["problems"]
+    assert problem["code"] == "git_lfs_missing"
+    assert "git lfs install" in problem["hint"]
+    assert (world.where(task), world.starts()) == (["incoming"], [])
+    found = [f for f in world.run("doctor", "--json").json["findings"] if f["level"] == "fail"]
+    assert "git_lfs_missing" in [f["code"] for f in found]
+
+
+# --- whole worktrees, and changes that are none --------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["sparse-checkout", "by hand"])
+def test_agents_see_the_whole_tree_of_a_sparse_checkout(repo: Path, how: str) -> None:
+    (repo / ".git" / "info" / "exclude").write_text(".orchestrator/\n")
+    for name in ("a", "b"):
+        (repo / name).mkdir()
+        commit(repo, f"{name}/file.txt")
+    if how == "sparse-checkout":
+        sh(repo, "sparse-checkout", "set", "a")
+    else:
+        sh(repo, "config", "core.sparseCheckout", "true")
+        (repo / ".git" / "info" / "sparse-checkout").write_text("/a/\n")
+        sh(repo, "read-tree", "-m", "-u", "HEAD")
+    assert not (repo / "b").exists()
+    made = Agent(repo)
+    made.begin()
+    assert (made.path / "b" / "file.txt").exists()
+    assert sh(made.path, "status", "--porcelain") == ""
+    sh(made.path, "sparse-checkout", "set", "a")
+    assert not (made.path / "b").exists()
+    assert made.end() is None
+    made.begin(run="R3")
+    assert (made.path / "b" / "file.txt").exists()
+    assert not (repo / "b").exists(), "the person's checkout stays sparse"
+
+
+def test_changes_that_a_checkout_makes_itself_are_no_rescue(repo: Path) -> None:
+    (repo / ".git" / "info" / "exclude").write_text(".orchestrator/\n")
+    sh(repo, "config", "core.autocrlf", "false")
+    commit(repo, "windows.txt", "one\r\ntwo\r\n")
+    (repo / ".gitattributes").write_text("*.txt text\n")
+    sh(repo, "add", ".gitattributes")
+    sh(repo, "commit", "--quiet", "--message", "Normalise from now on")
+    made = Agent(repo)
+    made.begin()
+    os.utime(made.path / "windows.txt", (1, 1))
+    assert "windows.txt" in sh(made.path, "status", "--porcelain")
+    assert made.end() is None
+    assert rescued(repo) == {}
+    made.begin(run="R3")
+    os.utime(made.path / "windows.txt", (1, 1))
+    (made.path / "real.txt").write_text("work\n")
+    ref = made.end(run="R3")
+    assert ref is not None
+    assert sh(repo, "diff", "--name-only", f"{ref}^", ref) == "real.txt"
+
+
+# --- rescues that are elsewhere ------------------------------------------------------------------
+
+
+def test_a_rescue_goes_when_the_contents_of_its_files_are_on_a_branch(repo: Path) -> None:
+    (repo / ".git" / "info" / "exclude").write_text(".orchestrator/\n")
+    made = Agent(repo)
+    made.begin()
+    (made.path / "new.txt").write_text("the work\n")
+    (made.path / "README.md").write_text("# Another\n")
+    ref = made.end()
+    assert ref is not None
+    root, kept = str(repo), head(repo, ref)
+    assert not rescues.is_elsewhere(root, kept)
+    sh(repo, "checkout", "--quiet", "-b", "other")
+    commit(repo, "new.txt", "the work\n")
+    assert not rescues.is_elsewhere(root, kept), "README.md is nowhere else"
+    commit(repo, "README.md", "# Another\n")
+    assert rescues.is_elsewhere(root, kept)
+    commit(repo, "README.md", "# Replaced\n")
+    assert rescues.is_elsewhere(root, kept), "the history has it"
+    sh(repo, "checkout", "--quiet", "main")
+    sh(repo, "branch", "--quiet", "-D", "other")
+    assert not rescues.is_elsewhere(root, kept)
+
+
+def test_clean_lists_and_drops_the_rescues_of_submodules(world: World) -> None:
+    with_library(world)
+    steps = [["call", "sh", "-c", "echo dirt >> lib/lib.txt"], ["work"]]
+    world.script("default", {"steps": steps})
+    task = world.add("Leaves dirt")
+    world.tick_until_in("done", task)
+    lib = world.root / "lib"
+    [(ref, kept)] = repository.refs(str(lib), RESCUE).items()
+    listed = world.ok("clean", "--dry-run").out
+    assert f"kept rescue lib: {ref}" in listed
+    assert f"git -C lib show --first-parent {ref}" in listed
+    world.git("push", "--quiet", "origin", f"{kept}:refs/heads/dirt", cwd=lib)
+    world.ok("clean")
+    assert repository.refs(str(lib), RESCUE) == {}
+    assert subprocess.run(("git", "cat-file", "-e", kept), cwd=lib).returncode == 0
