@@ -112,12 +112,6 @@ def state(worktree: str) -> State:
     )
 
 
-def has_changes(worktree: str) -> bool:
-    """Return whether tracked files differ from HEAD. Git never overwrites untracked files."""
-    options = ("--porcelain", "--untracked-files=no", _NOT_INSIDE)
-    return bool(ask(worktree, "status", *options))
-
-
 def own_folder(worktree: str) -> str | None:
     """Return a linked worktree's own git folder, from its `.git` file; None without one."""
     word, _, path = _words(os.path.join(worktree, ".git")).partition(": ")
