@@ -157,6 +157,23 @@ def test_a_comparison_that_was_killed_is_done_again(project: Layout) -> None:
     assert checkout_changed.problem(project) == first
 
 
+def test_a_removal_of_what_was_kept_that_was_killed_is_no_change(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(project)
+
+    def killed(path: str) -> None:
+        (Path(path) / "config").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.system.files.remove_tree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.end()
+    monkeypatch.undo()
+    monkeypatch.chdir(project.root)
+    assert run.end() is None
+
+
 def test_a_whole_run_that_commits_in_the_checkout_is_one_problem(world: World) -> None:
     world.create()
     start = world.sha("HEAD")

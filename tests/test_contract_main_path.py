@@ -21,3 +21,7 @@ def test_a_task_becomes_a_pushed_branch_with_a_pull_request(world: World) -> Non
     assert len(world.commits_about(task)) == 1
     assert world.git("log", "-1", "--format=%s", "main") == "first"
     assert len(world.starts(task)) == 1
+    # A supervisor that fails is started again, which hides the failure; its log tells.
+    world.quiet()
+    [log] = world.home_folder.glob("agents/*/runs/*/supervisor.log")
+    assert log.read_text() == ""

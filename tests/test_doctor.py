@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT, set_up_long_ago
+from conftest import CHECKOUT, git, set_up_long_ago
 
 from orchestrator.client import program as programs
 from orchestrator.client.claude import probe, sign_in

@@ -657,11 +657,14 @@ def test_without_a_remote_a_base_that_moved_gets_a_merge_commit(alone: World) ->
     assert worktree_commands.state(str(alone.repo)).dirty is False
 
 
-@pytest.mark.parametrize("change", ["unstaged", "staged", "untracked and in the way"])
+@pytest.mark.parametrize(
+    "change", ["unstaged", "staged", "of another file", "untracked and in the way"]
+)
 def test_without_a_remote_a_checkout_with_changes_is_left_byte_for_byte(
     alone: World, change: str
 ) -> None:
-    pr = alone.deliver("T1", {"a.txt": "a\n", "README.md": "theirs\n"})
+    mine = {} if change == "of another file" else {"README.md": "theirs\n"}
+    pr = alone.deliver("T1", {"a.txt": "a\n", **mine})
     name = "a.txt" if change == "untracked and in the way" else "README.md"
     (alone.repo / name).write_text("mine\n")
     if change == "staged":
@@ -677,17 +680,18 @@ def test_without_a_remote_a_checkout_with_changes_is_left_byte_for_byte(
     assert alone.state(pr)[0] == "open"
 
 
-def test_without_a_remote_changes_of_other_files_are_kept_and_do_not_hold_a_merge(
+def test_without_a_remote_changes_of_agents_yaml_are_kept_and_do_not_hold_a_merge(
     alone: World,
 ) -> None:
-    (alone.repo / "other.txt").write_text("first\n")
-    sh(alone.repo, "add", "other.txt")
-    sh(alone.repo, "commit", "--quiet", "--message", "Two files")
+    config = alone.repo / ".orchestrator" / "agents.yaml"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text("paused: true\n")
+    sh(alone.repo, "add", "--force", str(config))
+    sh(alone.repo, "commit", "--quiet", "--message", "The configuration")
     pr = alone.deliver("T1", {"a.txt": "a\n"})
-    (alone.repo / "README.md").write_text("staged\n")
-    sh(alone.repo, "add", "README.md")
-    (alone.repo / "README.md").write_text("staged, and changed again\n")
-    (alone.repo / "other.txt").write_text("unstaged\n")
+    config.write_text("paused: true\nforge: local\n")
+    sh(alone.repo, "add", "--force", str(config))
+    config.write_text("paused: false\n")
     before = sh(alone.repo, "diff"), sh(alone.repo, "diff", "--cached")
     merge(alone, pr)
     assert alone.main() == pr.head

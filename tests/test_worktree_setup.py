@@ -25,7 +25,8 @@ from orchestrator.system import process
 
 world = harness.world
 
-MARK = "set-up-of-a-test"
+#: Another process that runs these tests must not end the commands of this process.
+MARK = f"set-up-of-a-test-{os.getpid()}"
 
 
 class Place:

@@ -112,6 +112,13 @@ def state(worktree: str) -> State:
     )
 
 
+def uncommitted(worktree: str, *, without: str | None = None) -> list[str]:
+    """Return the tracked files that differ from HEAD, except for one path."""
+    paths = (".", f":(top,exclude,literal){without}") if without else ()
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no", _NOT_INSIDE)
+    return [row[3:] for row in ask(worktree, "status", *options, "--", *paths).split("\0") if row]
+
+
 def own_folder(worktree: str) -> str | None:
     """Return a linked worktree's own git folder, from its `.git` file; None without one."""
     word, _, path = _words(os.path.join(worktree, ".git")).partition(": ")

@@ -75,6 +75,8 @@ def compare(layout: Layout, folder: str, run: str, agent: str) -> None:
         )
         if found is not None:
             _record(layout, found)
+    # This file first: without it, a comparison that was killed is not done again with half of them.
+    files.remove(os.path.join(where, "head.json"))
     files.remove_tree(where)
     files.remove(trace)
 

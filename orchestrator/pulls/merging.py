@@ -15,6 +15,9 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest
 from orchestrator.project.worktree_setup import SetUpFailed, Site
 
+#: Below the top of a checkout: the file that commands of the product edit.
+CONFIG = ".orchestrator/agents.yaml"
+
 
 class CannotLand(OrchestratorError):
     """The merge conflicts, or its result fails the checks: the author has to fix it."""
@@ -113,13 +116,20 @@ class Workshop:
 def fast_forward(root: str, branch: str, old: str, new: str) -> None:
     """Move the base branch of a repository without a remote, as requested (reference 9.5).
 
-    Git changes nothing in the checkout if a file that differs between the two commits has changes
-    there, staged or not, or is untracked. All other changes of the person stay as they are.
+    A checkout of the branch must be clean. A change of agents.yaml does not count: commands such as
+    `agent pause` make it. Git keeps that change, or refuses if the merge changes the file.
     """
     holder = worktree_commands.holder_of(root, branch)
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)
         return
+    if changed := worktree_commands.uncommitted(holder, without=CONFIG):
+        names = ", ".join(changed[:10])
+        raise OrchestratorError(
+            f"{branch} is checked out in {holder} with uncommitted changes: {names}",
+            "commit or stash them, then merge again",
+            code="checkout_not_clean",
+        )
     done = call.run(holder, "merge", "--quiet", "--ff-only", new)
     if done.code != 0:
         raise OrchestratorError(
