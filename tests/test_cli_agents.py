@@ -265,6 +265,8 @@ def test_the_name_that_agent_set_lacks_is_asked_for(cli: Cli, project: Layout) -
     refused = cli("agent", "set", "model=opus", "--json")
     assert (refused.code, refused.json["error"]["code"]) == (2, "usage")
     assert "orchestrator agent set NAME model=opus" in refused.json["error"]["hint"]
+    refused = cli("agent", "set", "notify.command=x", "--json")
+    assert f"edit {project.config}" in refused.json["error"]["hint"]
 
 
 def test_pause_with_stop_ends_what_runs(

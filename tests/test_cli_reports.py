@@ -21,7 +21,7 @@ import pytest
 import runs
 from conftest import git, set_up_long_ago
 
-from orchestrator.cli import json_rows, watch
+from orchestrator.cli import explain, json_rows, watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
@@ -29,9 +29,10 @@ from orchestrator.plan import rules
 from orchestrator.project import agent_memory, mark
 from orchestrator.project.mark import record_schedule
 from orchestrator.pulls import states
+from orchestrator.pulls.movers import Move
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import locks, process
-from orchestrator.tasks import file_store, history, task_file
+from orchestrator.tasks import file_store, history, stores, task_file
 from orchestrator.text.words import span
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -569,6 +570,15 @@ def test_a_task_that_does_not_wait_is_explained_by_its_state(
     }  # fmt: skip
     assert step in hint
     assert hint in cli("explain", "TASK-1").out
+
+
+def test_a_review_that_ended_meanwhile_is_not_said_to_go_on(project: Layout) -> None:
+    put(project, "REVIEW-1", "done", event("done"), role="review")
+    store = stores.of_project(project)
+    task = store.find("REVIEW-1")._replace(reviews="TASK-1", pr="9")
+    move = Move("reviewer", "review-agent reviews it (REVIEW-1)")
+    found = explain.elsewhere(store, task, move)
+    assert found == ("is done; it reviewed pull request 9", "orchestrator pr show 9")
 
 
 def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:
