@@ -228,7 +228,7 @@ def way_on(layout: Layout, item: Item) -> str:
         return f"orchestrator task retry {' '.join(part.id for part in failed)}"
     first = {
         "blocked": f"inbox answer {item.id} 'TEXT'",
-        "incoming": f"task set {item.id} depends_on=ID; or: orchestrator task cancel {item.id}",
+        "incoming": f"task cancel {item.id}",
         "done": f"pr merge {task.pr}; or: orchestrator pr close {task.pr}",
     }.get(task.state, f"task retry {item.id}")
     if task.reason == "max_rounds" and task.pr is not None:
