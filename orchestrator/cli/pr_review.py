@@ -70,13 +70,15 @@ def merged(arguments: Namespace) -> None:
         _take_back(arguments, layout, config, number)
         return
     pr = book.find(number) if is_left(layout, own, config) else find(layout, config, number)
+    said = [f"{pr.id} is merged already"]
     if pr.state != "merged":
+        said = [
+            f"{pr.id} counts as merged; nothing was merged now, and {pr.branch} is kept",
+            f"  undo: orchestrator pr merged {pr.id} --undo",
+        ]
         book.say_merged(pr.id)
         context.record_event(layout, "merged", pr=pr.id, task=pr.task)
         rework.end(layout, own, pr.id, context.now(), config.forge)
-    said = [f"{pr.id} counts as merged; nothing was merged now, and {pr.branch} is kept"]
-    if book.find(pr.id).said:
-        said.append(f"  undo: orchestrator pr merged {pr.id} --undo")
     output.answer(arguments, {"id": pr.id, "state": "merged"}, *said)
 
 
