@@ -1,7 +1,6 @@
 """`doctor`: every check of the set-up, each with a verdict and a hint.
 
-The checks change nothing; only the problem `notify_failed` ends if the test call of the user's
-program succeeds. A finding's `code` is the word that `status` uses for the same problem,
+The checks change nothing. A finding's `code` is the word that `status` uses for the same problem,
 also if the check finds no problem.
 """
 
@@ -25,7 +24,6 @@ from orchestrator.setup import (
     walkers,
 )
 from orchestrator.setup.probes import Subject
-from orchestrator.system import files
 from orchestrator.text.words import span
 from orchestrator.tick import lock, notify, problems
 
@@ -183,8 +181,6 @@ def _notify(subject: Subject) -> Iterator[Finding]:
         test = notify.News("test", "test", None, None, "A test of notify.command by doctor", None)
         failure = notify.run(subject.layout, wanted, test)
         if failure is None:
-            # The problem that `status` shows is about the last call of the program: this one.
-            files.remove(subject.layout.notify_fault)
             yield ok(notify.FAILED, f"notify.command works: {wanted.command[0]}")
         else:
             hint = "correct notify.command in .orchestrator/agents.yaml"
