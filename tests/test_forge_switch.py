@@ -208,6 +208,8 @@ def test_a_task_never_shows_the_pull_request_of_another_task_on_another_forge(
     shown = cli("task", "show", "T1").out
     assert f"orchestrator pr diff local:{number}" in shown
     assert url not in said + shown
+    shown = cli("pr", "show", f"local:{number}").out
+    assert f"orchestrator pr diff local:{number}" in shown
     assert f"is done; pull request {number}: " in cli("explain", "T2").out
     assert url in cli("task", "show", "T2").out
     assert cli("inbox", "reject", "T1", "No.").code == 0
