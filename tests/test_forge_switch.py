@@ -192,3 +192,25 @@ def test_a_verdict_is_not_posted_at_another_forges_pull_request(layout: Layout, 
     assert Local(layout, config).book.find("1").state == "open"
     history = FileStore(layout).read(FileStore(layout).find("T1")).history
     assert history[-1].fields["verdict"] == "approved", "it counts when the forge is set back"
+
+
+def test_a_task_never_shows_the_pull_request_of_another_task_on_another_forge(
+    layout: Layout, hub: Hub, cli: Cli
+) -> None:
+    configure(layout, "github")
+    old, new = deliver(layout, hub, "local"), deliver(layout, hub, "github", "T2")
+    assert old.id == new.id
+    states.refresh(layout, Config(forge="github"), [])
+    number, url = old.id, new.url or ""
+    said = cli("explain", "T1").out
+    assert f"is done, in pull request local:{number}" in said
+    assert f"orchestrator pr show local:{number}" in said
+    shown = cli("task", "show", "T1").out
+    assert f"orchestrator pr diff local:{number}" in shown
+    assert url not in said + shown
+    shown = cli("pr", "show", f"local:{number}").out
+    assert f"orchestrator pr diff local:{number}" in shown
+    assert f"is done; pull request {number}: " in cli("explain", "T2").out
+    assert url in cli("task", "show", "T2").out
+    assert cli("inbox", "reject", "T1", "No.").code == 0
+    assert [FileStore(layout).find(each).state for each in ("T1", "T2")] == ["incoming", "done"]

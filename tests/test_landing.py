@@ -82,12 +82,18 @@ class World:
         return commit
 
     def deliver(
-        self, task: str, changes: dict[str, str], *, approved: bool = True, base: str = "main"
+        self,
+        task: str,
+        changes: dict[str, str],
+        *,
+        approved: bool = True,
+        base: str = "main",
+        **facts: Any,
     ) -> PullRequest:
         head = self.branch(task, changes, base)
         wanted = PullRequest("", task, f"agent/{task}", "main", head, f"Title of {task}", "open")
         pr = self.forge.open(wanted, "body")
-        self.store.add(new_task(task))
+        self.store.add(new_task(task, **facts))
         self.store.move(
             self.store.find(task), "done", entry("done", f"R-{task}", pr=pr.id, head=head)
         )
@@ -480,6 +486,35 @@ def test_a_base_that_fails_its_checks_stops_landing_and_blames_no_author(world: 
     sh(other, "push", "--quiet", "origin", "main")
     assert [line.split()[0] for line in world.land(later=2000, checks=checks)] == ["merged"] * 2
     assert system_faults.read(world.layout.landing_fault) is None
+
+
+def test_a_repair_of_a_red_base_lands_although_the_base_is_known_to_be_red(world: World) -> None:
+    world.deliver("T1", {"a.txt": "a\n"})
+    world.push_to_main({"broken.txt": "x\n"})
+    count = world.repo.parent / "count"
+    checks = (f"ls | xargs >> {count}; test -e repair.txt || ! test -e broken.txt",)
+    assert world.land(checks=checks)[0].startswith("the checks fail on main itself")
+    repair = world.deliver("T2", {"repair.txt": "x\n"})
+    other = world.deliver("T3", {"b.txt": "b\n"}, approved=False)
+    with pytest.raises(OrchestratorError, match="the checks fail on main itself"):
+        merge(world, other, checks=checks)
+    assert [line.split()[:2] for line in world.land(checks=checks)] == [["merged", repair.id]]
+    checked = count.read_text().splitlines()
+    assert checked.count("README.md broken.txt") == 1, "the red base itself is checked once"
+    assert world.land(later=1000, checks=checks)[0].startswith("merged 1")
+    assert system_faults.read(world.layout.landing_fault) is None
+
+
+def test_an_approval_counts_again_when_the_branch_returns_to_its_commit(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    newer = world.branch("T1", {"b.txt": "b\n"})
+    world.judge("T1", "approved", newer)
+    for commit in (newer, pr.head):
+        sh(world.repo, "update-ref", "refs/heads/agent/T1", commit)
+        sh(world.repo, "push", "--quiet", "--force", "origin", f"{commit}:refs/heads/agent/T1")
+        assert world.state(pr) == ("open", "approved")
+    assert world.land()[0].startswith("merged 1")
+    assert not world.has("b.txt")
 
 
 def test_a_refused_merge_is_tried_again_without_its_checks(world: World) -> None:

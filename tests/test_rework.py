@@ -192,6 +192,15 @@ def test_a_conflict_of_approved_work_goes_back_with_the_files_once(
     assert follow(world) == [], "the same two commits conflict once"
 
 
+def test_work_on_top_of_an_open_dependency_is_not_sent_back_for_a_conflict(world: World) -> None:
+    world.deliver("T1", {"a.txt": "a\n"})
+    world.deliver("T2", {"README.md": "one\n"}, depends_on=("T1",))
+    world.push_to_main({"README.md": "two\n"})
+    assert follow(world) == []
+    world.forge.book.record("1", "merged")
+    assert [row[:2] for row in follow(world)] == [("T1", "done"), ("T2", "incoming")]
+
+
 def test_details_are_asked_for_after_a_change_and_again_after_a_fault(
     world: World,
     monkeypatch: pytest.MonkeyPatch,

@@ -21,8 +21,8 @@ from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.plan.stuck import is_for_people
 from orchestrator.project import mark
-from orchestrator.pulls import overlap, states
-from orchestrator.pulls.movers import REMOVED, Move
+from orchestrator.pulls import forges, overlap, states
+from orchestrator.pulls.movers import REMOVED, Move, of_task
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 from orchestrator.text.quoting import one_line
@@ -61,7 +61,7 @@ def explain(arguments: Namespace) -> None:
     moves = inbox.next_moves(layout, loaded, seen, prs)
     planned = plan(seen.snapshot, loaded.config, now)
     subject = _task_of(prs, arguments.subject) or arguments.subject
-    found = explanation(layout, subject, planned, moves)
+    found = explanation(layout, loaded, subject, planned, moves)
     if arguments.json:
         rules = [{**v._asdict(), "until": iso(v.until)} for v in found.rules]
         output.show_json({"subject": found.subject, "verdict": found.verdict, "rules": rules})
@@ -102,7 +102,7 @@ def _around(
     task = find(subject)
     if task is None:
         return
-    move = moves.get(task.pr or "")
+    move = of_task(moves, task)
     if move and task.state != "done":  # of finished work, this is the verdict
         yield f"pull request {task.pr}: {move.text}"
     found = dependencies.closure([task], find, prs)
@@ -110,7 +110,7 @@ def _around(
     delivered = loaded.config.dependencies == "delivered"
     for level in levels[:MOST_LEVELS]:
         verdicts = dependencies.verdicts(level, found, prs, delivered=delivered)
-        said = (f"{each} ({_state(found[each], verdicts[each])})" for each in level)
+        said = (f"{each} ({_state(layout, loaded, found[each], verdicts[each])})" for each in level)
         yield f"{'depends on' if level is levels[0] else 'through that, on'}: {'; '.join(said)}"
     if len(levels) > MOST_LEVELS:
         yield f"and so on, {count(len(levels) - MOST_LEVELS, 'level')} more"
@@ -119,14 +119,16 @@ def _around(
             yield f"overlap: {each}"
 
 
-def _state(task: Task | None, verdict: str) -> str:
+def _state(layout: Layout, loaded: Settings, task: Task | None, verdict: str) -> str:
     if task is None or verdict != "met":
         return verdict
-    return f"met: done, pull request {task.pr}" if task.pr else "met: done"
+    if not task.pr:
+        return "met: done"
+    return f"met: done, pull request {forges.of_task(layout, loaded.config, task)[0]}"
 
 
 def explanation(
-    layout: Layout, subject: str, planned: Plan, moves: Mapping[str, Move]
+    layout: Layout, loaded: Settings, subject: str, planned: Plan, moves: Mapping[str, Move]
 ) -> Explanation:
     """Explain an agent, a task, or a file of the queue that is no task. Raises NotFound.
 
@@ -137,13 +139,13 @@ def explanation(
         return _of_agent(subject, planned)
     store = stores.of_project(layout)
     with contextlib.suppress(NotFound):
-        return _of_task(store.find(subject), planned, store, moves)
+        return _of_task(layout, loaded, store.find(subject), planned, moves)
     listings = {state: store.list(state) for state in STATES}
     for each in (item for listing in listings.values() for part in listing for item in part):
         name = os.path.basename(each.where)
         if subject in (each.where, name, name[:-3]) or os.path.abspath(subject) == each.where:
             if isinstance(each, Task):
-                return _of_task(each, planned, store, moves)
+                return _of_task(layout, loaded, each, planned, moves)
             step = f"fix or move that file: {each.where}"
             rule = Verdict("task_malformed", False, each.reason, hint=step)
             return Explanation(name, f"is not a task: {each.reason}", (rule,))
@@ -161,12 +163,16 @@ def _of_agent(name: str, planned: Plan) -> Explanation:
     return Explanation(name, f"{f'takes {task}' if task else 'starts'} at the next tick", rules)
 
 
-def _of_task(task: Task, planned: Plan, store: Store, moves: Mapping[str, Move]) -> Explanation:
+def _of_task(
+    layout: Layout, loaded: Settings, task: Task, planned: Plan, moves: Mapping[str, Move]
+) -> Explanation:
     rules = planned.tasks.get(task.id)
     if task.state != "incoming" or rules is None:
+        store = stores.of_project(layout)
+        name = forges.of_task(layout, loaded.config, task)[0] if task.pr else None
         of_split = parts.waits(task)
-        move = moves.get(task.pr or "")
-        verdict, step = _of_split(store, task) if of_split else elsewhere(store, task, move)
+        move = of_task(moves, task)
+        verdict, step = _of_split(store, task) if of_split else elsewhere(store, task, move, name)
         rule = Verdict("waiting", False, f"the task is in {task.state}", hint=step)
         return Explanation(task.id, verdict, (rule,))
     if refused := refusal(rules):
@@ -187,10 +193,13 @@ def _of_split(store: Store, task: Task) -> tuple[str, str]:
     return verdict, f"orchestrator explain {left.id}" if left else "the next tick finishes it"
 
 
-def elsewhere(store: Store, task: Task, move: Move | None) -> tuple[str, str | None]:
+def elsewhere(
+    store: Store, task: Task, move: Move | None, pr: str | None
+) -> tuple[str, str | None]:
     """Return the verdict on a task that the plan does not know as waiting, and the next step.
 
-    `move` says who moves its pull request next; None if it has no open pull request.
+    `move` says who moves its pull request next; None if it has no open pull request. `pr` is the
+    pull request as a person names it.
     """
     why = (task.error or task.reason or "").strip().partition("\n")[0]
     removed = f" ({REMOVED})" if inbox.is_dismissed(store, task) else ""
@@ -215,17 +224,13 @@ def elsewhere(store: Store, task: Task, move: Move | None) -> tuple[str, str | N
             return f"failed{removed}: {why or 'no reason is recorded'}", step
         case _ if task.reviews and move and move.by == "reviewer":
             # Its review ended after the pull request was looked at.
-            return f"is done; it reviewed pull request {task.pr}", f"orchestrator pr show {task.pr}"
-        case _ if task.pr and move:
-            step = move.step or f"orchestrator pr show {task.pr}"
-            return f"is done; pull request {task.pr}: {move.text}", step
-        case _ if task.pr:
-            ended = (
-                f"; pull request {task.pr} is merged"
-                if task.merged
-                else f", in pull request {task.pr}"
-            )
-            return f"is done{ended}", f"orchestrator pr show {task.pr}"
+            return f"is done; it reviewed pull request {pr}", f"orchestrator pr show {pr}"
+        case _ if pr and move:
+            step = move.step or f"orchestrator pr show {pr}"
+            return f"is done; pull request {pr}: {move.text}", step
+        case _ if pr:
+            ended = f"; pull request {pr} is merged" if task.merged else f", in pull request {pr}"
+            return f"is done{ended}", f"orchestrator pr show {pr}"
     return "is done, without a pull request", None
 
 

@@ -8,7 +8,7 @@ from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import NO_TICK, argument, command
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.pulls import states
+from orchestrator.pulls import forges, states
 from orchestrator.tasks import stores
 from orchestrator.tick.inbox import Item, items, next_moves, next_step, way_on
 
@@ -147,7 +147,7 @@ def reject(arguments: Namespace) -> None:
 
 
 def _pull_request_of(layout: Layout, name: str) -> str:
-    """Return the number of the pull request that an item, or a task, is about."""
+    """Return the pull request that an item, or a task, is about, as a person names it."""
     try:
         task = stores.of_project(layout).find(name)
     except NotFound:
@@ -158,7 +158,7 @@ def _pull_request_of(layout: Layout, name: str) -> str:
     if task.pr is None:
         hint = f"see: orchestrator task show {task.id}"
         raise OrchestratorError(f"task {task.id} has no pull request", hint, code="wrong_state")
-    return task.pr
+    return forges.of_task(layout, context.good_settings(layout).config, task)[0]
 
 
 @command("inbox dismiss", ID, NO_TICK)

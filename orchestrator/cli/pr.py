@@ -80,7 +80,7 @@ def show(arguments: Namespace) -> None:
   {_state(pr)}; verdict: {_word(layout, pr) or "none yet"}; task: {pr.task or "-"}
   {pr.branch} ({pr.head[:12]}) into {pr.base}
   {pr.url}
-  see the changes: orchestrator pr diff {pr.id}
+  see the changes: orchestrator pr diff {arguments.pr if left else pr.id}
 """
     said += f"  next: {move.text}\n" if move else ""
     said += f"    {move.step}\n" if move and move.step else ""

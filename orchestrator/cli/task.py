@@ -23,6 +23,7 @@ from orchestrator.model import STATES, Entry, Role, Task, iso, parse_time
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import plan
 from orchestrator.pulls import forges
+from orchestrator.pulls.movers import of_task
 from orchestrator.tasks import history, parts, stores
 from orchestrator.tick import inbox
 
@@ -129,11 +130,13 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
     lines, base, tip = [], task.branch or loaded.config.base_branch, task.work_branch
     if task.pr is not None:
         try:
-            pr = forges.of_project(layout, loaded.config).show(task.pr)
+            name, pr = forges.of_task(layout, loaded.config, task)
+            if pr is None or name == task.pr:
+                pr = forges.of_project(layout, loaded.config).show(name)
             # By its commit, which is there even when the branch has been cleaned away.
             base, tip = pr.base, pr.head[:12]
             lines.append(f"  pull request: {pr.url or pr.id} ({pr.state})")
-            lines.append(f"  see the diff: orchestrator pr diff {pr.id}")
+            lines.append(f"  see the diff: orchestrator pr diff {name}")
         except OrchestratorError as error:
             lines.append(f"  pull request: {task.pr} (cannot be looked up: {error.message})")
     if tip and base:
@@ -149,10 +152,10 @@ def _next(layout: Layout, task: Task) -> list[str]:
     """Return what a task that no agent has waits for, as `explain` says it."""
     loaded, seen = context.look(layout)
     moves = inbox.next_moves(layout, loaded, seen)
-    if task.state not in ("blocked", "failed") and task.pr not in moves:
+    if task.state not in ("blocked", "failed") and not of_task(moves, task):
         return []
     planned = plan(seen.snapshot, loaded.config, context.now())
-    found = explain.explanation(layout, task.id, planned, moves)
+    found = explain.explanation(layout, loaded, task.id, planned, moves)
     return [f"  next: {found.verdict}", *([f"    {found.next_step}"] if found.next_step else [])]
 
 

@@ -106,6 +106,7 @@ def _await_settling(layout: Layout, deadline: float) -> None:
 def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
     """Yield what comes next for tasks whose runs have ended; None is a run without a task."""
     from orchestrator.cli import explain
+    from orchestrator.pulls.movers import of_task
     from orchestrator.tick import inbox
 
     loaded, seen = context.look(layout)
@@ -123,7 +124,7 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield "  orchestrator task list --state incoming"
             continue
         store = stores.of_project(layout)
-        if (task := stores.found(store, task_id)) and task.state == "done" and task.pr in moves:
+        if (task := stores.found(store, task_id)) and task.state == "done" and of_task(moves, task):
             verb = "reviewed" if task.reviews else "delivered"
             yield f"{task_id} {verb} pull request {task.pr}"
         for subject in _subjects(store, task_id, seen.snapshot):
@@ -132,7 +133,7 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
                 yield f"  orchestrator inbox approve {approvals[subject].id}"
                 continue
             try:
-                found = explain.explanation(layout, subject, planned, moves)
+                found = explain.explanation(layout, loaded, subject, planned, moves)
             except NotFound:  # the task was removed meanwhile
                 continue
             yield f"next: {subject} {found.verdict}"

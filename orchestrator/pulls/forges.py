@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from orchestrator.git import remotes
 from orchestrator.layout import Layout
-from orchestrator.model import Config, PullRequest
+from orchestrator.model import Config, PullRequest, Task
 from orchestrator.pulls import github_repo
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.github import GitHub
@@ -69,6 +69,20 @@ def left(layout: Layout, config: Config) -> list[tuple[str, PullRequest]]:
     own = of_project(layout, config).name
     others = [(name, kind(layout, config).book) for name, kind in FORGES.items() if name != own]
     return [(name, pr) for name, book in others for pr in book.list() if pr.state == "open"]
+
+
+def of_task(layout: Layout, config: Config, task: Task) -> tuple[str, PullRequest | None]:
+    """Return a task's pull request as a person names it (`named`), and its record, if there is one.
+
+    A task keeps the number only. After a change of `forge`, the project's forge may have the pull
+    request of another task under that number; the task's own one is then `FORGE:ID`.
+    """
+    number, own = task.pr or "", of_project(layout, config).name
+    for name in sorted(FORGES, key=lambda each: each != own):
+        pr = FORGES[name](layout, config).book.get(number)
+        if pr is not None and pr.task in (None, task.id, task.reviews):
+            return number if name == own else f"{name}:{number}", pr
+    return number, None
 
 
 def named(config: Config, name: str) -> tuple[Config, str]:

@@ -209,7 +209,7 @@ class Lander:
         known = self._memory.passed.get(key)
         if known and repository.resolve(self._layout.root, known):
             return known
-        if base == self._memory.red:
+        if base == self._memory.red and key in self._memory.failed:
             raise self._base_is_red(pr)
         merged = self._workshop.merge(pr, base, head, method)
         try:
@@ -222,26 +222,33 @@ class Lander:
             said = f"{error.key} fails on the merge with {pr.base}: {error.failure}"
             raise CannotLand(said) from None
         if failure is not None:
-            self._blame_base(pr, base)
+            self._blame_base(pr, base, key)
             raise CannotLand(f"the checks fail on the merge with {pr.base}: {failure}")
         newest = [*self._memory.passed.items()][-REMEMBERED:]
         self._remember(passed={**dict(newest), key: merged})
         return merged
 
-    def _blame_base(self, pr: PullRequest, base: str) -> None:
-        """Raise if the base itself fails its checks: then no merge into it can pass."""
+    def _blame_base(self, pr: PullRequest, base: str, key: str) -> None:
+        """Raise if the base itself fails its checks: then the author of a merge is not to blame.
+
+        The merge with this `key` is not checked again on the same base. Another merge is checked:
+        it may be the repair of the base.
+        """
         if base in self._memory.green:
             return
-        failure = self._workshop.check(base, f"base-{pr.id}")
-        if failure is None:
-            self._remember(green=(*self._memory.green[-REMEMBERED:], base), red=None)
-            return
-        self._remember(red=base, said=str(failure)[:2000])
+        if base != self._memory.red:
+            failure = self._workshop.check(base, f"base-{pr.id}")
+            if failure is None:
+                self._remember(green=(*self._memory.green[-REMEMBERED:], base), red=None)
+                return
+            self._remember(red=base, said=str(failure)[:2000], failed=())
+        self._remember(failed=(*self._memory.failed[-REMEMBERED:], key))
         raise self._base_is_red(pr)
 
     def _base_is_red(self, pr: PullRequest) -> OrchestratorError:
         said = f"the checks fail on {pr.base} itself, so nothing lands: {self._memory.said}"
-        return OrchestratorError(said, f"fix {pr.base}; landing goes on by itself", code="base_red")
+        hint = f"fix {pr.base}, directly or with a pull request whose merge passes the checks"
+        return OrchestratorError(said, f"{hint}; landing goes on by itself", code="base_red")
 
     def _move(self, pr: PullRequest, base: str, merged: str) -> str:
         """Move the base branch to the merge, as a forge without a server needs it."""

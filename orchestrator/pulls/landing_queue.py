@@ -37,6 +37,8 @@ class Memory(NamedTuple):
     #: A commit of a base branch on which the checks fail, and what they said.
     red: str | None = None
     said: str = ""
+    #: The merges that failed their checks on that commit, "BASE HEAD METHOD".
+    failed: tuple[str, ...] = ()
     #: By the id of the pull request.
     refused: Mapping[str, Refused] = {}
 

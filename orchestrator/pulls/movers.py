@@ -32,6 +32,8 @@ class Move(NamedTuple):
     item: str | None = None
     #: What the pull request's own item is about: another fact is another item.
     fact: str = ""
+    #: The task of the pull request; None if it has none.
+    task: str | None = None
 
 
 class Facts(NamedTuple):
@@ -87,6 +89,15 @@ def next_move(facts: Facts) -> Move:
         case "failed":
             return _failed(pr, task)
     return _delivered(facts)
+
+
+def of_task(moves: Mapping[str, Move], task: Task) -> Move | None:
+    """Return the move of a task's pull request, from those by number; None if it is not open.
+
+    Another forge may have the pull request of another task under the same number.
+    """
+    move = moves.get(task.pr or "")
+    return move if move and move.task in (None, task.id, task.reviews) else None
 
 
 def unless_dismissed(move: Move, pr: PullRequest, last: Entry | None) -> Move:

@@ -16,7 +16,7 @@ from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
 from orchestrator.plan import repeats
-from orchestrator.pulls import forges, restack, review, states, verdicts
+from orchestrator.pulls import cuts, forges, restack, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
 from orchestrator.tasks import stores
@@ -283,6 +283,9 @@ class Follower:
     def _conflict(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
         remote = base_branch.remote_of(self._layout, self._settings.config)
         base = base_branch.branch_commit(self._layout.root, remote, pr.base)
+        # Its commits are on top of those of an open dependency, which may land as other commits.
+        if cuts.below(self._store, task, self._prs) is not None:
+            return []
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
         mine, its, root = (pr.branch, pr.head), (pr.base, base), self._layout.root

@@ -7,6 +7,7 @@ reviews that people gave on the forge come with the pull request.
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 from collections.abc import Callable, Iterable
+from itertools import chain, takewhile
 from typing import NamedTuple
 
 from orchestrator.model import Entry, Given
@@ -52,28 +53,31 @@ def same_work(history: Iterable[Entry], head: str) -> list[str]:
 def standing(reviews: Iterable[Given], counts: Callable[[str], bool]) -> Standing:
     """Return the verdict of all reviews together.
 
-    `counts` says whether a review of that commit counts for the head. A person's newest review
+    `counts` says whether a review of that commit counts for the head: reviews of other commits do
+    not change what was said of the head, to which a branch may return. A person's newest review
     outranks every agent's. A person's requested changes stand, whatever is pushed afterwards, until
     the same person approves or a later review settles them.
     """
-    people, agent = _newest(reviews)
-    for review in people:
-        if review.verdict == CHANGES:
-            return Standing(CHANGES, review.commit, review.by)
-    for last in (*reversed(people), *([agent] if agent else [])):
-        if last.commit is not None and counts(last.commit):
-            return Standing(last.verdict, last.commit, last.by)
+    newest = sorted(reviews, key=lambda each: each.at or "")[::-1]
+    for review in objections(newest[::-1]):
+        return Standing(CHANGES, review.commit, review.by)
+    by_people = [review for review in newest if review.kind == "person"]
+    # A review that an agent gave without a commit may be of this head: older ones are not certain.
+    by_agents = takewhile(lambda each: each.commit, (r for r in newest if r.kind != "person"))
+    for review in chain(by_people, by_agents):
+        if review.commit is not None and counts(review.commit):
+            return Standing(review.verdict, review.commit, review.by)
     return Standing()
 
 
 def objections(reviews: Iterable[Given]) -> list[Given]:
     """Return the requested changes of people that nobody has settled, oldest first."""
-    return [review for review in _newest(reviews)[0] if review.verdict == CHANGES]
+    return [review for review in _of_people(reviews) if review.verdict == CHANGES]
 
 
 def is_overruled(review: Given, reviews: Iterable[Given]) -> bool:
     """Return whether a person's approval of the same commit outranks an agent's review."""
-    people = _newest(reviews)[0]
+    people = _of_people(reviews)
     return (
         review.kind == "agent"
         and review.by != SCHEDULER
@@ -82,16 +86,13 @@ def is_overruled(review: Given, reviews: Iterable[Given]) -> bool:
     )
 
 
-def _newest(reviews: Iterable[Given]) -> tuple[list[Given], Given | None]:
-    """Return the newest review of each person, oldest first, and the newest review of an agent."""
+def _of_people(reviews: Iterable[Given]) -> list[Given]:
+    """Return the newest review of each person, oldest first, without settled requests."""
     people: dict[str, Given] = {}
-    agent = None
     for review in sorted(reviews, key=lambda each: each.at or ""):
         if review.settles:
             people = {by: each for by, each in people.items() if each.verdict != CHANGES}
         if review.kind == "person":
             people.pop(review.by, None)
             people[review.by] = review
-        else:
-            agent = review
-    return [*people.values()], agent
+    return [*people.values()]

@@ -66,7 +66,7 @@ def next_moves(
     """Return who moves each open pull request next, by the pull request's id; `prs` as `items`."""
     asked = _asked(_of_tasks(layout, loaded, seen))
     found = moves.find(layout, loaded, seen, _known(layout, loaded, prs), asked)
-    return {each.pr.id: each.move for each in found}
+    return {each.pr.id: each.move._replace(task=each.pr.task) for each in found}
 
 
 def _known(

@@ -83,7 +83,7 @@ def _moved(project: _Project, pr: PullRequest) -> Moved:
         return Moved(pr, movers.next_move(Facts(pr, None)), None, None)
     config, refused = project.loaded.config, project.refused.get(pr.id)
     given = sorted((*verdicts.given(history), *pr.reviews), key=lambda each: each.at or "")
-    by_agents = [each for each in given if each.kind == "agent"]
+    by_agents = [g for g in given if g.kind == "agent" and g.commit == pr.head]
     approves = by_agents and by_agents[-1].verdict == verdicts.APPROVED
     below = cuts.below(project.store, task, project.prs)
     facts = Facts(
@@ -93,7 +93,7 @@ def _moved(project: _Project, pr: PullRequest) -> Moved:
         will_review=review.is_missing(project.store, project.loaded, task, pr, history),
         objections=tuple(verdicts.objections(given)),
         answered=rework.is_answered(pr, history),
-        approved_by=by_agents[-1].by if approves and by_agents[-1].commit == pr.head else None,
+        approved_by=by_agents[-1].by if approves else None,
         stuck=project.stuck,
         asked=project.asked,
         lands=project.lands,
