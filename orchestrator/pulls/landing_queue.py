@@ -49,21 +49,42 @@ def remembered(layout: Layout) -> Memory:
     return records.build(Memory, files.read_json(memory_path(layout)) or {}) or Memory()
 
 
+def awaited(pr: PullRequest) -> list[str]:
+    """Return the names of the required checks of the forge that still run.
+
+    While they run, the forge refuses the merge. A conflict shows without waiting for them.
+    """
+    if pr.mergeable is False:
+        return []
+    return [check.name for check in pr.checks if check.required and check.state == "pending"]
+
+
+def is_refused(layout: Layout, prs: Iterable[PullRequest]) -> bool:
+    """Return whether the last try to merge failed for one of these, with the head it has now.
+
+    A draft, or a pull request whose checks run, waits for something else than the next try.
+    """
+    refused = remembered(layout).refused
+    heads = {pr.id: pr.head for pr in prs if not (pr.draft or awaited(pr))}
+    return any(heads.get(pr_id) == each.head for pr_id, each in refused.items())
+
+
 def candidates(
     layout: Layout, config: Config, prs: Iterable[PullRequest], now: float
 ) -> list[PullRequest]:
     """Return the approved pull requests that a landing would try now, in their order (9.4).
 
     A dependency goes first, then the priority and the age of the tasks decide. A pull request
-    waits until those of its dependencies have landed, and a merge that was refused for its next
-    try. With `overlap: hold`, the smaller of two that change the same lines goes first.
+    waits until those of its dependencies have landed and its required checks have ended, and a
+    merge that was refused for its next try. With `overlap: hold`, the smaller of two that change
+    the same lines goes first.
     """
     refused = remembered(layout).refused
     approved = [pr for pr in prs if pr.state == "open" and pr.verdict == "approved"]
     due = [
         pr
         for pr in approved
-        if not (pr.queued or pr.draft)
+        if not (pr.queued or pr.draft or awaited(pr))
         and (pr.id not in refused or _is_due(refused[pr.id], config, now))
     ]
     store = stores.of_project(layout)
