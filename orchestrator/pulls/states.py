@@ -55,7 +55,9 @@ def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pu
     if where.is_elsewhere:
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
     pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
-    looked_at = [*unsure, *(_unseen(layout, prs) or (pushed if _is_look_due(layout) else ()))]
+    looked_at = [*unsure, *_unseen(layout, prs)]
+    if pushed and _is_look_due(layout):
+        looked_at += pushed
     pair = remote_pair.find(layout.root, config)
     fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
     answers = contents(layout, ask=True)
