@@ -246,6 +246,33 @@ def test_a_strangers_pull_request_is_never_taken_for_one_of_the_products(hub: Hu
         hub.forge.show("1")
 
 
+@pytest.mark.parametrize("by", ["the product", "a person"])
+def test_a_squash_that_a_person_pushed_merges_the_pull_request(
+    hub: Hub, layout: Layout, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base moves here when the product fetches it, rarely, or when a person does."""
+    opened(hub)
+    opened(hub, "agent/T2", "other\n")
+    config = Config(forge="github")
+    states.refresh(layout, config, [])
+    sh(hub.repo, "checkout", "--quiet", "--detach", "origin/main")
+    sh(hub.repo, "merge", "--quiet", "--squash", "agent/T1")
+    sh(hub.repo, "commit", "--quiet", "--message", "Squash")
+    made = sh(hub.repo, "rev-parse", "HEAD")
+    sh(hub.repo, "checkout", "--quiet", "main")
+    sh(hub.remote, "fetch", "--quiet", str(hub.repo), f"{made}:refs/heads/main")
+    if by == "a person":
+        sh(hub.repo, "fetch", "--quiet", "origin")
+    else:
+        assert [pr.state for pr in states.refresh(layout, config, []) or ()] == ["open", "open"]
+        monkeypatch.setattr(states, "LOOK_EVERY", 0.0)
+    before = len(hub.calls())
+    assert [pr.state for pr in states.refresh(layout, config, []) or ()] == ["merged", "open"]
+    assert hub.calls()[before:] == ["pr list"]
+    # GitHub shows it as open: that changes nothing.
+    assert [pr.state for pr in states.refresh(layout, config, []) or ()] == ["merged", "open"]
+
+
 def test_nothing_new_is_one_request(hub: Hub, layout: Layout) -> None:
     for number in range(1, 5):
         opened(hub, f"agent/T{number}")
@@ -643,11 +670,14 @@ def test_a_check_is_what_its_newest_attempt_says(
     change(hub, statusCheckRollup=rows)
     (pr,) = hub.forge.refresh()
     assert [(each.name, each.state) for each in pr.checks] == found
-    assert all(each.required for each in pr.checks if each.state != "failed")
+    assert all(each.required for each in pr.checks if each.state == "passed")
 
 
 @pytest.mark.parametrize(("state", "required"), [("UNSTABLE", False), ("BLOCKED", True)])
-def test_a_failing_check_is_not_required_if_github_would_merge(state: str, required: bool) -> None:
+@pytest.mark.parametrize("ended", ["FAILURE", ""])
+def test_a_check_that_has_not_passed_is_not_required_if_github_would_merge(
+    state: str, required: bool, ended: str
+) -> None:
     row = {
         "number": 1,
         "title": "t",
@@ -658,7 +688,7 @@ def test_a_failing_check_is_not_required_if_github_would_merge(state: str, requi
         "headRefOid": "a" * 40,
         "mergeStateStatus": state,
         "mergeable": "UNKNOWN",
-        "statusCheckRollup": [check("ci", "FAILURE")],
+        "statusCheckRollup": [check("ci", ended)],
     }
     pr = github_rows.pull_request(row)
     assert [each.required for each in pr.checks] == [required]

@@ -22,6 +22,7 @@ from orchestrator.model import (
     Given,
     Hooks,
     PullRequest,
+    RemoteCheck,
     Retention,
     Review,
     Setup,
@@ -231,6 +232,109 @@ def test_a_draft_does_not_land_until_it_is_ready(world: World) -> None:
     with world.forge.book.locked():
         world.forge.book.write(pr)
     assert world.land()[0].startswith("merged")
+
+
+def rewrite(world: World, pr: PullRequest) -> None:
+    with world.forge.book.locked():
+        world.forge.book.write(pr)
+
+
+def test_a_required_check_that_runs_delays_the_merge_and_is_no_problem(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    check = RemoteCheck("ci", "pending", required=True)
+    running = pr._replace(checks=(check,))
+    rewrite(world, running)
+
+    def refuse(*_: Any) -> None:
+        raise OrchestratorError("not yet, and not by --auto", code="merge_refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Local, "merge", refuse)
+        assert "not by --auto" in world.land()[0]
+    assert system_faults.read(world.layout.landing_fault) is None
+    assert world.land(later=1000) == [], "it waits for the check"
+    # A conflict, and a check that is not required, show without waiting.
+    for other in (pr._replace(checks=(check,), mergeable=False), pr._replace(checks=(CHECK,))):
+        assert landing_queue.awaited(other) == []
+    rewrite(world, pr._replace(checks=(check._replace(state="passed"),)))
+    assert world.land(later=1000)[0].startswith("merged")
+
+
+CHECK = RemoteCheck("docs", "pending", required=False)
+
+
+@pytest.mark.parametrize("when", ["before", "during its checks"])
+def test_a_pull_request_that_a_person_retargets_on_the_forge_is_checked_with_its_new_base(
+    world: World, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    main = world.main()
+    red = world.push_to_main({"broken.txt": "x\n"})
+    assert world.remote
+    sh(world.remote, "update-ref", "refs/heads/dev", red)
+    sh(world.remote, "update-ref", "refs/heads/main", main)
+    monkeypatch.setattr(Local, "is_elsewhere", True)
+    check = merging.Workshop.check
+
+    def retarget(*words: Any) -> Any:
+        rewrite(world, pr._replace(base="dev"))
+        return check(*words)
+
+    if when == "before":
+        rewrite(world, pr._replace(base="dev"))
+    else:
+        monkeypatch.setattr(merging.Workshop, "check", retarget)
+    with pytest.raises(OrchestratorError, match="the checks fail on dev itself"):
+        landing.merge(
+            world.layout, world.config._replace(checks=("! test -e broken.txt",)), pr, NOW
+        )
+    assert world.main() == main
+    assert sh(world.remote, "rev-parse", "dev") == red
+
+
+@pytest.mark.parametrize(("field", "value"), [("draft", True), ("state", "closed")])
+def test_what_a_person_changes_on_the_forge_during_the_checks_stops_the_merge(
+    world: World, monkeypatch: pytest.MonkeyPatch, field: str, value: Any
+) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    main = world.main()
+    monkeypatch.setattr(Local, "is_elsewhere", True)
+    changed = pr._replace(**{field: value})
+    monkeypatch.setattr(merging.Workshop, "check", lambda *_: rewrite(world, changed))
+    with pytest.raises(OrchestratorError, match=r"is closed|is a draft"):
+        landing.merge(world.layout, world.config, pr, NOW)
+    assert world.main() == main
+
+
+def test_a_merge_that_the_forge_accepts_and_never_makes_is_delayed_and_one_problem(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    with monkeypatch.context() as queue:
+        queue.setattr(Local, "merge", lambda *_: None)
+        assert world.land() == ["queued 1 at the forge"]
+        assert world.land(later=1) == [], "it waits as after a refusal"
+        assert world.land(later=1000) == ["queued 1 at the forge"]
+        assert system_faults.read(world.layout.landing_fault) is None
+        assert world.land(later=2000) == ["queued 1 at the forge"]
+    problem = system_faults.read(world.layout.landing_fault)
+    assert problem is not None
+    assert problem.code == "merge_refused"
+    assert "3 tries to merge 1" in problem.message
+    # The problem is about the head that was tried, while nothing else delays it.
+    waits = RemoteCheck("ci", "pending", required=True)
+    for other, refused in (
+        (pr, True),
+        (pr._replace(queued=True), True),
+        (pr._replace(draft=True), False),
+        (pr._replace(head="b" * 40), False),
+        (pr._replace(checks=(waits,)), False),
+    ):
+        assert landing_queue.is_refused(world.layout, [other]) is refused
+    assert world.land(later=9000)[0].startswith("merged")
+    assert system_faults.read(world.layout.landing_fault) is None
 
 
 def test_nothing_is_merged_unless_the_configuration_asks_for_it(world: World) -> None:

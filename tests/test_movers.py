@@ -13,7 +13,7 @@ from test_people import deliver, event, known
 
 from orchestrator.cli import context
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, Given, Notify, PullRequest, Task
+from orchestrator.model import Entry, Given, Notify, PullRequest, RemoteCheck, Task
 from orchestrator.plan.rules import Verdict
 from orchestrator.pulls import movers, rework, states
 from orchestrator.pulls.landing_queue import Refused
@@ -28,6 +28,7 @@ Cli = Callable[..., Any]
 REVIEWER = "  - {name: rev-1, role: reviewer, interval_seconds: 60}\n"
 PR = PullRequest("3", "T1", "agent/T1-x", "main", "a" * 40, "Write it", "open")
 APPROVED = PR._replace(verdict="approved", reviewed="a" * 40)
+RUNS = APPROVED._replace(checks=(RemoteCheck("ci", "pending", required=True),))
 OBJECTED = PR._replace(verdict="changes_requested")
 
 
@@ -68,7 +69,10 @@ MOVES: list[tuple[Facts, str, str | None, str]] = [
     (Facts(PR, task("failed", reason="cancelled")), "person", "pr:3", "was cancelled"),
     (Facts(PR._replace(queued=True), task()), "forge", None, "own rules"),
     (Facts(APPROVED, task()), "person", "pr:3", "merge it?"),
+    (Facts(PR._replace(draft=True), task()), "person", "pr:3", "it is a draft"),
     (Facts(APPROVED, task(), lands=True), "landing", None, "next ticks"),
+    (Facts(RUNS, task(), lands=True, refused=WAITS_LONG), "forge", None, "waits for check ci"),
+    (Facts(RUNS, task()), "person", "pr:3", "merge it?"),
     (Facts(APPROVED, task(), lands=True, first=PR), "landing", None, "after pull request 3"),
     (Facts(APPROVED, task(), lands=True, is_paused=True), "person", None, "is resumed"),
     (Facts(APPROVED, task(), lands=True, refused=WAITS_LONG), "landing", None, "remote refused"),

@@ -301,18 +301,24 @@ def test_a_persons_requested_changes_block_their_own_merge_until_they_are_settle
     assert known(project, pr.id).state == "merged"
 
 
-def test_a_draft_waits_for_nobody_and_each_command_says_that_it_is_one(
+def test_a_draft_waits_for_a_person_and_each_command_says_that_it_is_one(
     project: Layout, cli: Cli
 ) -> None:
     pr, task_id = deliver(project, cli, verdict="approved")
     book = Local(project, Config()).book
     with book.locked():
         book.write(pr._replace(draft=True))
-    assert cli("inbox", "--json").json == []
+    (item,) = cli("inbox", "--json").json
+    assert (item["id"], item["kind"]) == (f"pr:{pr.id}", "approval")
+    assert states.WAITS_AS_DRAFT in item["text"]
+    assert f"mark it as ready: {pr.url}" in cli("inbox").out
     assert "open (draft)" in cli("pr", "list").out
     assert cli("pr", "show", pr.id, "--json").json["draft"] is True
     for words in (("pr", "show", pr.id), ("explain", task_id)):
         assert states.WAITS_AS_DRAFT in cli(*words).out
+    approved = cli("pr", "approve", pr.id).out
+    assert states.WAITS_AS_DRAFT in approved
+    assert "pr merge" not in approved
     refused = cli("pr", "merge", pr.id, "--json")
     assert (refused.code, refused.json["error"]["code"]) == (1, "draft")
 

@@ -187,7 +187,7 @@ def find(layout: Layout, config: Config, number: str) -> PullRequest:
     for known in states.known(layout, config) or ():
         if known.id == pr.id:
             # The forge was asked just now; what is known is as old as the last tick.
-            return known._replace(reviews=pr.reviews, draft=pr.draft)
+            return known._replace(reviews=pr.reviews, draft=pr.draft, base=pr.base)
     return pr
 
 

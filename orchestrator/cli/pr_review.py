@@ -13,7 +13,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, Problem, PullRequest, Task, iso
-from orchestrator.pulls import forges, review, rework
+from orchestrator.pulls import forges, review, rework, states
 from orchestrator.tasks import stores
 from orchestrator.tick import inbox
 
@@ -32,6 +32,8 @@ def approve(arguments: Namespace) -> None:
     then = f"to merge it: orchestrator pr merge {pr.id}"
     if task.state == "claimed":
         then = f"its task is claimed: a newer commit needs a new approval (see {task.id})"
+    elif pr.draft:
+        then = f"{states.WAITS_AS_DRAFT}: {pr.url}"
     elif move and move.by in ("landing", "forge"):
         then = move.text.removeprefix("approved; ")
     _answer(arguments, pr, task, f"approved {pr.id} at {pr.head[:12]}; {then}")

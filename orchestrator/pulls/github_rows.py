@@ -102,14 +102,14 @@ def _reviews(rows: Iterable[Any]) -> Iterable[Given]:
 def _checks(row: Any) -> Iterable[RemoteCheck]:
     """Return the newest attempt of each check.
 
-    gh does not say which checks are required. GitHub calls the merge UNSTABLE if the failing ones
-    are not.
+    gh does not say which checks are required. GitHub calls the merge UNSTABLE if the checks that
+    fail or still run are not.
     """
     required = row.get("mergeStateStatus") != "UNSTABLE"
     for check in newest_checks(rows_of(row, "statusCheckRollup")):
         said = conclusion(check)
         state = "passed" if said in _PASSED else "failed" if said in _FAILED else "pending"
-        yield RemoteCheck(name_of(check), state, address(check), required or state != "failed")
+        yield RemoteCheck(name_of(check), state, address(check), required or state == "passed")
 
 
 def newest_checks(rows: Iterable[Any]) -> list[Any]:

@@ -37,6 +37,8 @@ from orchestrator.text.quoting import one_line
 TRIES = 3
 #: Results of checks that are remembered.
 REMEMBERED = 100
+#: After so many tries a person is told of a merge that the forge accepts and never makes.
+UNMERGED = 3
 
 
 class _Moved(Exception):
@@ -138,19 +140,15 @@ class Lander:
             return f"sent {pr.id} back: {error.message.splitlines()[0]}"
         except OrchestratorError as error:
             return self._refused(pr, error)
+        if merged is None:
+            return self._queued(pr)
         self._forget(pr)
-        return f"merged {pr.id} as {merged[:12]}" if merged else f"queued {pr.id} at the forge"
+        return f"merged {pr.id} as {merged[:12]}"
 
     def land(self, pr: PullRequest, only: str | None = None) -> str | None:
         """Merge one pull request; `only` is the commit that was approved. Raises as `merge`."""
-        if pr.state != "open":
-            raise OrchestratorError(
-                f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
-            )
-        if pr.draft:
-            hint = f"mark it as ready for review, then merge it: {pr.url}"
-            raise OrchestratorError(f"pull request {pr.id} is a draft", hint, code="draft")
         for _ in range(TRIES):
+            pr = self._as_it_is_now(pr)
             base, head = self._fresh(pr, only)
             updated = restack.update(self._layout, self._config, pr, base, head, self._now)
             if updated is not None:
@@ -161,7 +159,9 @@ class Lander:
             if self._remote is None and repository.is_ancestor(self._layout.root, base, head):
                 method = "fast-forward"
             merged = self._checked(pr, base, head, method)
-            if self._forge.is_elsewhere and self._has_moved(pr, base):
+            if self._forge.is_elsewhere and (
+                self._has_moved(pr, base) or self._as_it_is_now(pr).base != pr.base
+            ):
                 continue
             move = partial(self._move, pr, base, merged)
             try:
@@ -171,6 +171,24 @@ class Lander:
             self._note_landed(pr, landed, merged)
             return landed
         raise SystemFault(f"the branch {pr.base} moved during each try to merge", code="base_moved")
+
+    def _as_it_is_now(self, pr: PullRequest) -> PullRequest:
+        """Return a pull request with the base that the forge has for it now.
+
+        A person may retarget a pull request on the forge at any time, also while its checks run.
+        Raises OrchestratorError if it is not open, or a draft.
+        """
+        if self._forge.is_elsewhere:
+            now = self._forge.show(pr.id)
+            pr = pr._replace(base=now.base, state=now.state, draft=now.draft)
+        if pr.state != "open":
+            raise OrchestratorError(
+                f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
+            )
+        if pr.draft:
+            hint = f"mark it as ready for review, then merge it: {pr.url}"
+            raise OrchestratorError(f"pull request {pr.id} is a draft", hint, code="draft")
+        return pr
 
     def _method(self) -> str:
         """Return how to merge: the configured way, or the first that the repository allows."""
@@ -300,16 +318,29 @@ class Lander:
         said = f"could not merge {pr.id}: {error.message}"
         if error.code == "base_red":
             said = error.message
-        self._fault = self._fault or OrchestratorError(said, error.hint, code=error.code)
+        if error.code != "merge_refused" or not landing_queue.awaited(pr):
+            self._fault = self._fault or OrchestratorError(said, error.hint, code=error.code)
+        self._delay(pr, said)
+        return said
+
+    def _queued(self, pr: PullRequest) -> str:
+        """Delay the next try: a merge queue may remove a pull request each time it gets it."""
+        tries = self._delay(pr, "the forge accepted the merge, and did not make it")
+        if tries >= UNMERGED:
+            said = f"{tries} tries to merge {pr.id} did not merge it: the forge accepts the merge"
+            hint = f"see its checks and the merge queue: {pr.url}"
+            fault = OrchestratorError(f"{said} and does not make it", hint, code="merge_refused")
+            self._fault = self._fault or fault
+        return f"queued {pr.id} at the forge"
+
+    def _delay(self, pr: PullRequest, said: str) -> int:
+        """Remember when the merge is tried again; return the number of tries with this head."""
         before = self._memory.refused.get(pr.id)
         tries = before.tries + 1 if before and before.head == pr.head else 1
         again = self._now + self._config.retry.delay(tries)
-        refused = {
-            **self._memory.refused,
-            pr.id: landing_queue.Refused(pr.head, tries, again, said),
-        }
-        self._remember(refused=refused)
-        return said
+        refused = landing_queue.Refused(pr.head, tries, again, said)
+        self._remember(refused={**self._memory.refused, pr.id: refused})
+        return tries
 
     def _forget(self, pr: PullRequest) -> None:
         left = {key: each for key, each in self._memory.refused.items() if key != pr.id}

@@ -51,6 +51,32 @@ def remembered(layout: Layout) -> Memory:
     return records.build(Memory, files.read_json(memory_path(layout)) or {}) or Memory()
 
 
+def awaited(pr: PullRequest) -> list[str]:
+    """Return the names of the required checks of the forge that still run.
+
+    While they run, the forge may take the merge for later (`--auto`); a forge that does not allow
+    that refuses it. A conflict shows without waiting for them.
+    """
+    if pr.mergeable is False:
+        return []
+    return [check.name for check in pr.checks if check.required and check.state == "pending"]
+
+
+def _waits_for_checks(pr: PullRequest, refused: Refused | None) -> bool:
+    """Whether the forge refused to take the merge of this head before its checks have ended."""
+    return bool(awaited(pr)) and refused is not None and refused.head == pr.head
+
+
+def is_refused(layout: Layout, prs: Iterable[PullRequest]) -> bool:
+    """Return whether the last try to merge failed for one of these, with the head it has now.
+
+    A draft, or a pull request whose checks run, waits for something else than the next try.
+    """
+    refused = remembered(layout).refused
+    heads = {pr.id: pr.head for pr in prs if not (pr.draft or awaited(pr))}
+    return any(heads.get(pr_id) == each.head for pr_id, each in refused.items())
+
+
 def candidates(
     layout: Layout, config: Config, prs: Iterable[PullRequest], now: float
 ) -> list[PullRequest]:
@@ -58,14 +84,15 @@ def candidates(
 
     A dependency goes first, then the priority and the age of the tasks decide. A pull request
     waits until those of its dependencies have landed, and a merge that was refused for its next
-    try. With `overlap: hold`, the smaller of two that change the same lines goes first.
+    try, and for the required checks that still run. With `overlap: hold`, the smaller of two that change
+    the same lines goes first.
     """
     refused = remembered(layout).refused
     approved = [pr for pr in prs if pr.state == "open" and pr.verdict == "approved"]
     due = [
         pr
         for pr in approved
-        if not (pr.queued or pr.draft)
+        if not (pr.queued or pr.draft or _waits_for_checks(pr, refused.get(pr.id)))
         and (pr.id not in refused or _is_due(refused[pr.id], config, now))
     ]
     store = stores.of_project(layout)

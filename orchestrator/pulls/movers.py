@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from orchestrator.model import Entry, Given, PullRequest, Task, iso
 from orchestrator.plan.rules import Verdict
 from orchestrator.pulls import states
-from orchestrator.pulls.landing_queue import Refused
+from orchestrator.pulls.landing_queue import Refused, awaited
 from orchestrator.pulls.verdicts import APPROVED, CHANGES
 from orchestrator.tasks import parts
 from orchestrator.text.quoting import one_line
@@ -161,7 +161,7 @@ def _command(held: Verdict) -> str:
 def _delivered(facts: Facts) -> Move:
     pr = facts.pr
     if pr.draft:
-        return Move("person", states.WAITS_AS_DRAFT)
+        return _person(pr, states.WAITS_AS_DRAFT, f"mark it as ready: {pr.url}", "draft")
     if pr.queued:
         return Move("forge", "the forge merges it as soon as its own rules allow it")
     if pr.verdict == APPROVED:
@@ -193,6 +193,9 @@ def _approved(facts: Facts) -> Move:
     if facts.is_paused:
         said = "approved; it is merged when the project is resumed"
         return Move("person", said, "orchestrator agent resume --all")
+    if names := awaited(pr):
+        many = "check" if len(names) == 1 else "checks"
+        return Move("forge", f"approved; waits for {many} {', '.join(names)}")
     if facts.refused is not None:
         again = f"the merge is tried again from {iso(facts.refused.until)}"
         return Move("landing", f"approved; {again}: {one_line(facts.refused.message, 300)}")

@@ -6,7 +6,9 @@ disk and change nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Iterable
 
 from orchestrator.errors import NotFound, OrchestratorError
@@ -22,6 +24,8 @@ from orchestrator.tasks import stores
 
 #: What holds for the draft of a pull request.
 WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks it as ready"
+#: Seconds between two looks at the bases of a forge elsewhere, for merges that a person pushed.
+LOOK_EVERY = 600.0
 
 
 def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:
@@ -50,11 +54,16 @@ def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pu
     unsure = [pr for pr in prs if pr.state == "open"]
     if where.is_elsewhere:
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
+    pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
     looked_at = [*unsure, *_unseen(layout, prs)]
+    if pushed and _is_look_due(layout):
+        looked_at += pushed
     pair = remote_pair.find(layout.root, config)
     fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
     answers = contents(layout, ask=True)
     seen = _seen(layout.root, answers, pair, unsure, may_close=fetched)
+    if fetched:
+        seen |= _pushed_by_hand(layout, answers, pair.base, pushed)
     now = [seen.get(pr.id, pr) for pr in prs]
     now = _judged(layout, answers, pair.base, now)
     for old, new in zip(prs, now, strict=True):
@@ -185,6 +194,33 @@ def _seen(
     return seen
 
 
+def _pushed_by_hand(
+    layout: Layout, answers: Contents, remote: str | None, prs: list[PullRequest]
+) -> dict[str, PullRequest]:
+    """Return the open pull requests of a forge elsewhere whose changes their base has already.
+
+    The forge sees a merge only by its commits, not a squash that a person pushed (reference 9.3).
+    """
+    names = {pr.base for pr in prs}
+    bases = {name: base_branch.branch_commit(layout.root, remote, name) for name in names}
+    return {
+        pr.id: pr._replace(state="merged")
+        for pr in prs
+        if (base := bases[pr.base]) is not None and answers.has_landed(pr.head, base)
+    }
+
+
+def _is_look_due(layout: Layout) -> bool:
+    """Return whether to fetch the bases, and note that: only a fetch shows what was pushed."""
+    path = os.path.join(layout.cache, "bases-looked-at")
+    now = time.time()
+    with contextlib.suppress(OSError):
+        if 0 <= now - os.stat(path).st_mtime < LOOK_EVERY:
+            return False
+    files.write_atomic(path, b"", flush=False)
+    return True
+
+
 def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
     """Return the open pull requests whose heads this repository does not have yet."""
     heads = {pr.id: pr.head for pr in prs if pr.state == "open"}
@@ -206,8 +242,8 @@ def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Pr
 def asked(layout: Layout, config: Config) -> float | None:
     """Return when a forge elsewhere last answered, in epoch seconds; None for a local forge."""
     try:
-        time = os.stat(asked_path(layout)).st_mtime
-        return time if forges.of_project(layout, config).is_elsewhere else None
+        answered = os.stat(asked_path(layout)).st_mtime
+        return answered if forges.of_project(layout, config).is_elsewhere else None
     except (OSError, OrchestratorError):
         return None
 

@@ -220,11 +220,14 @@ def _land(
     if not (approved and loaded.good and loaded.config.review.auto_merge):
         files.remove(layout.landing_fault)
         return
+    from orchestrator.pulls import landing, landing_queue
+
+    # The refused one may be a draft by now, merged by hand, or have another head.
+    if os.path.exists(layout.landing_fault) and not landing_queue.is_refused(layout, approved):
+        files.remove(layout.landing_fault)
     # Without a remote only a person merges: the base branch exists only in a person's checkout.
     if loaded.config.paused or base_branch.remote_of(layout, loaded.config) is None:
         return
-    from orchestrator.pulls import landing, landing_queue
-
     due = landing_queue.candidates(layout, loaded.config, approved, now)
     if not due or locks.is_locked(landing.lock_path(layout)):
         return
