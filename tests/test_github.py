@@ -355,6 +355,13 @@ def test_one_that_a_person_reopens_is_open_and_one_that_was_merged_is_not(hub: H
     assert [pr.state for pr in hub.forge.refresh()] == ["open", "merged"]
 
 
+def test_the_state_of_now_is_githubs_and_is_not_recorded(hub: Hub, layout: Layout) -> None:
+    pr = opened(hub)
+    change(hub, state="CLOSED")
+    assert states.fresh(layout, Config(forge="github"), pr).state == "closed"
+    assert hub.forge.book.find(pr.id).state == "open"
+
+
 def test_a_second_pull_request_of_the_branch_into_another_base_is_not_the_one(hub: Hub) -> None:
     sh(hub.repo, "push", "--quiet", "origin", "main:refs/heads/stable")
     head = branch(hub.repo, "agent/T1")

@@ -92,6 +92,21 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
         return None
 
 
+def fresh(layout: Layout, config: Config, pr: PullRequest) -> PullRequest:
+    """Return an open pull request as the forge, or git with the remotes, has it now.
+
+    Nothing is recorded: the next tick does that. Raises NotFound if the forge has no such pull
+    request, SystemFault if the forge or a remote does not answer.
+    """
+    where = forges.of_project(layout, config)
+    if where.is_elsewhere:
+        return where.show(pr.id)
+    pair = remote_pair.find(layout.root, config)
+    remote_pair.fetch(layout, pair, [pr.base], [pr.branch])
+    answers = contents(layout, ask=True)
+    return _seen(layout.root, answers, pair, [pr], may_close=True)[pr.id]
+
+
 # --- reviews -----------------------------------------------------------------------------------
 
 
