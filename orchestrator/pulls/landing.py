@@ -17,26 +17,26 @@ from orchestrator.model import Config, Given, PullRequest, iso
 from orchestrator.project import faults as system_faults
 from orchestrator.project.worktree_setup import SetUpFailed
 from orchestrator.pulls import (
-    cuts,
     forges,
     landing_queue,
+    merge_refusal,
     merging,
     restack,
     review,
     states,
-    verdicts,
 )
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
 from orchestrator.pulls.verdicts import SCHEDULER
 from orchestrator.system import files, locks, records
 from orchestrator.tasks import stores
-from orchestrator.text.quoting import one_line
 
 #: How often a merge is repeated because the base moved meanwhile.
 TRIES = 3
 #: Results of checks that are remembered.
 REMEMBERED = 100
+#: The codes of `merge_refusal.not_ready`.
+_CHANGED = ("not_open", "draft")
 
 
 class _Moved(Exception):
@@ -77,9 +77,9 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
     OrchestratorError if the pull request may not be merged, SystemFault if the remote cannot be
     reached. A conflict has gone back to its author when this raises.
     """
+    if (refused := merge_refusal.find(layout, config, pr)) is not None:
+        raise refused
     lander = Lander(layout, config, now)
-    _refuse_before_dependency(layout, config, pr)
-    _refuse_over_objection(layout, pr)
     try:
         return lander.land(pr)
     except Conflict as error:
@@ -87,35 +87,6 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
             hint = f"its author gets it back: orchestrator task show {pr.task}"
             raise OrchestratorError(error.message, hint, code=error.code) from None
         raise
-
-
-def _refuse_before_dependency(layout: Layout, config: Config, pr: PullRequest) -> None:
-    store = stores.of_project(layout)
-    try:
-        task = store.find(pr.task or "")
-    except NotFound:
-        return
-    known = states.known(layout, config) if task.depends_on else None
-    first = cuts.below(store, task, known or ())
-    if first is not None and first[1].state == "open":
-        other, its = first
-        raise OrchestratorError(
-            f"{task.id} depends on {other.id}, whose pull request {its.id} is open",
-            f"merge that one first: orchestrator pr merge {its.id}",
-            code="blocked_by_dependency",
-        )
-
-
-def _refuse_over_objection(layout: Layout, pr: PullRequest) -> None:
-    """Requested changes of a person block a merge until they are settled (reference 9.1)."""
-    standing = verdicts.objections(states.reviews(layout, pr))
-    if pr.state == "open" and standing:
-        by = ", ".join(given.by for given in standing)
-        raise OrchestratorError(
-            f"pull request {pr.id} has requested changes of {by}: {one_line(standing[-1].text)}",
-            f"to overrule that: orchestrator pr approve {pr.id}; then merge it",
-            code="changes_requested",
-        )
 
 
 class Lander:
@@ -137,30 +108,30 @@ class Lander:
             self.send_back(pr, error)
             return f"sent {pr.id} back: {error.message.splitlines()[0]}"
         except OrchestratorError as error:
+            if error.code in _CHANGED:
+                # A person changed it since the last tick: the next tick sees that.
+                self._forget(pr)
+                return f"did not merge {pr.id}: {error.message}"
             return self._refused(pr, error)
         self._forget(pr)
         return f"merged {pr.id} as {merged[:12]}" if merged else f"queued {pr.id} at the forge"
 
     def land(self, pr: PullRequest, only: str | None = None) -> str | None:
         """Merge one pull request; `only` is the commit that was approved. Raises as `merge`."""
-        if pr.state != "open":
-            raise OrchestratorError(
-                f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
-            )
-        if pr.draft:
-            hint = f"mark it as ready for review, then merge it: {pr.url}"
-            raise OrchestratorError(f"pull request {pr.id} is a draft", hint, code="draft")
         for _ in range(TRIES):
             base, head = self._fresh(pr, only)
             updated = restack.update(self._layout, self._config, pr, base, head, self._now)
             if updated is not None:
                 pr, head, only = pr._replace(head=updated), updated, only and updated
-            if repository.is_ancestor(self._layout.root, head, base):
-                return self._forge.merge(pr, head, "merge", partial(str, base))
-            method = self._method()
-            if self._remote is None and repository.is_ancestor(self._layout.root, base, head):
-                method = "fast-forward"
-            merged = self._checked(pr, base, head, method)
+            is_in_base = repository.is_ancestor(self._layout.root, head, base)
+            method = "merge" if is_in_base else self._method(base, head)
+            merged = base if is_in_base else self._checked(pr, base, head, method)
+            now = self._asked_again(pr)
+            if now.base != pr.base:
+                pr = now
+                continue
+            if is_in_base:
+                return self._forge.merge(pr, head, method, partial(str, base))
             if self._forge.is_elsewhere and self._has_moved(pr, base):
                 continue
             move = partial(self._move, pr, base, merged)
@@ -172,8 +143,23 @@ class Lander:
             return landed
         raise SystemFault(f"the branch {pr.base} moved during each try to merge", code="base_moved")
 
-    def _method(self) -> str:
-        """Return how to merge: the configured way, or the first that the repository allows."""
+    def _asked_again(self, pr: PullRequest) -> PullRequest:
+        """Return a pull request with the base that it has now; raise if it may not land now.
+
+        A person may have retargeted or closed it since the last tick, or during the checks.
+        """
+        now = self._forge.show(pr.id)
+        if (refused := merge_refusal.not_ready(now)) is not None:
+            raise refused
+        return pr._replace(base=now.base)
+
+    def _method(self, base: str, head: str) -> str:
+        """Return how to merge: the configured way, or the first that the repository allows.
+
+        Without a remote, a head that contains the base needs no merge commit.
+        """
+        if self._remote is None and repository.is_ancestor(self._layout.root, base, head):
+            return "fast-forward"
         allowed, wanted = self._forge.methods(), self._config.review.merge_method
         if wanted == "auto":
             return allowed[0]
