@@ -21,15 +21,12 @@ from orchestrator.model import (
     Task,
     iso,
 )
-from orchestrator.pulls import forges, verdicts
+from orchestrator.pulls import forges, questions, verdicts
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
-from orchestrator.text.words import count
 
 #: The field of the event which says that a person opened the pull request again.
 AGAIN = "opened_again"
-#: Characters of a feedback that are put into a question.
-QUOTED = 500
 _NO_SUMMARY = "(the author gave no summary)"
 
 
@@ -226,10 +223,7 @@ def record_verdict(
     if task.review_rounds < config.review.max_rounds:
         reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
         return store.move(task, "incoming", reopened)
-    question = (
-        f"Changes were requested in {count(task.review_rounds, 'review')}. How should the work "
-        f"continue? The last review says: {(given.text or 'no reason given')[:QUOTED]}"
-    )
+    question = questions.after_rounds(store.read(task).history, task.review_rounds, given)
     blocked = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
     return store.move(task, "blocked", blocked)
 
