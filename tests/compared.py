@@ -41,6 +41,7 @@ class Compared:
         after_run: bool = False,
         forced: dict[str, str | None] | None = None,
         wait_for_lock: float = 0.0,
+        fresh: bool = False,
     ) -> Report:
         """Tick, and compare what it did with what the contract says."""
         reference, now = self.reference, self.stage.now

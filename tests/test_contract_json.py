@@ -8,7 +8,7 @@ from typing import Any
 
 import harness
 import pytest
-from harness import World
+from harness import World, wait_until
 
 world = harness.world
 
@@ -205,7 +205,8 @@ def test_the_shapes_through_the_life_of_a_few_tasks(world: World) -> None:
     question = {"outcome": "needs_human", "summary": "?", "question": "Which one?"}
     world.script(asking, {"steps": [], "report": question})
     world.tick_until(lambda: world.where(asking) == ["blocked"])
-    check_tick(world.tick(), 3)
+    # A tick after a run may still hold the lock: then this tick does nothing.
+    check_tick(wait_until(lambda: (found := world.tick())["actions"] and found, "a tick"), 3)
     status = world.status()
     check_status(status)
     assert len(status["retrying"]) == len(status["blocked"]) == 1
@@ -292,7 +293,7 @@ def test_a_skip_gives_the_first_reason_in_the_contracts_order(world: World) -> N
         (["statsu"], 2),
         (["task"], 2),
         (["task", "add"], 2),
-        (["task", "add", "--title", "x"], 2),
+        (["task", "add", "--title"], 2),
         (["task", "list", "--frobnicate"], 2),
         (["tick", "extra"], 2),
         (["tick", "--wait", "soon"], 2),

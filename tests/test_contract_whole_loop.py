@@ -101,7 +101,20 @@ def push_file(world: World, where: Any, *words: str) -> None:
     world.git("pull", "-q", "--rebase", "origin", "main", cwd=where)
     world.git(*words, cwd=where)
     world.git("commit", "-q", "-m", "By a person", cwd=where)
-    world.git("push", "-q", "origin", "HEAD:main", cwd=where)
+    push_main(world, where)
+
+
+def push_main(world: World, where: Any) -> None:
+    """Push HEAD to main; the landing may push at the same time, as on a real remote."""
+
+    def pushed() -> bool:
+        world.git("pull", "-q", "--rebase", "origin", "main", cwd=where)
+        with contextlib.suppress(AssertionError):
+            world.git("push", "-q", "origin", "HEAD:main", cwd=where)
+            return True
+        return False
+
+    harness.wait_until(pushed, "the push to main")
 
 
 def rebase_by_hand(world: World, branch: str) -> None:
@@ -113,7 +126,7 @@ def rebase_by_hand(world: World, branch: str) -> None:
     world.git("checkout", "-q", "main", cwd=where)
     world.git("add", "unrelated.txt", cwd=where)
     world.git("commit", "-q", "-m", "Main moves", cwd=where)
-    world.git("push", "-q", "origin", "main", cwd=where)
+    push_main(world, where)
     world.git("checkout", "-q", branch, cwd=where)
     world.git("rebase", "-q", "main", cwd=where)
     world.git("push", "-q", "--force", "origin", branch, cwd=where)

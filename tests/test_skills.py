@@ -301,7 +301,7 @@ def test_a_copy_of_an_earlier_init_that_hides_a_command_of_the_client_goes(
     assert is_edited or "hid the client's own /doctor" in said
     # A file that no `init` wrote is the person's, and nobody's business.
     old.write_text("Wholly mine.\n")
-    assert "doctor.md" not in cli("init").out
+    assert ".claude/commands/doctor.md" not in cli("init").out
     assert old.read_text() == "Wholly mine.\n"
 
 

@@ -373,6 +373,7 @@ def test_without_git_lfs_the_fault_names_it_before_anybody_pays(world: World) ->
     world.git("push", "--quiet", "origin", "main")
     world.environment["GIT_CONFIG_GLOBAL"] = os.devnull
     task = world.add("Asset")
+    world.tick()  # until then the problem may be that no tick has run
     world.tick_until(lambda: world.status()["problems"], "the fault")
     [problem] = world.status()["problems"]
     assert problem["code"] == "git_lfs_missing"

@@ -331,6 +331,7 @@ def test_a_failing_set_up_charges_nobody_and_is_one_problem(world: World, key: s
     bad = f"test -e {world.folder}/repaired || {{ echo no registry >&2; exit 1; }}"
     create(world, **({"setup": {"command": bad}} if key == "setup" else {"hooks": {key: bad}}))
     tasks = [world.add("One"), world.add("Two")]
+    world.tick()  # until then the problem may be that no tick has run
     world.tick_until(lambda: world.status()["problems"], "the problem")
     world.quiet()
     [problem] = world.status()["problems"]

@@ -66,9 +66,8 @@ def next_change(hours: str, now: float) -> float:
     was = is_open(hours, now)
     first, last = _bounds(hours)
     local = _local(now)
-    today = local.hour * 3600 + local.minute * 60 + local.second + now % 1
-    # Rounded, because the hours change at whole seconds.
-    at = float(round(now + ((last if was else first) * 60 - today) % _DAY))
+    today = local.hour * 3600 + local.minute * 60 + local.second
+    at = float(now // 1 + ((last if was else first) * 60 - today) % _DAY)
     if _local(at).utcoffset() == local.utcoffset():
         return at
     # The clock is changed before that: an hour is skipped or repeated, so look at each minute.
@@ -77,7 +76,8 @@ def next_change(hours: str, now: float) -> float:
 
 
 def _local(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC).astimezone()
+    """Return the local time of a whole second: `fromtimestamp` would round up to the next."""
+    return datetime.fromtimestamp(at // 1, UTC).astimezone()
 
 
 def _bounds(hours: str) -> tuple[int, int]:

@@ -209,9 +209,9 @@ def _usage_limit(_: Agent, draft: Draft) -> Judged:
 
 
 @_rule("pace", "agent", "no action needed: it starts then; or change `pace` in agents.yaml")
-def _pace(_: Agent, draft: Draft) -> Judged | None:
+def _pace(_: Agent, draft: Draft) -> Judged:
     found = pace.judge(draft.config.pace, draft.snapshot.usage, draft.at)
-    return None if found is None else Judged(*found)
+    return Judged(True, "no pace is set") if found is None else Judged(*found)
 
 
 @_rule("system_fault", "agent", "find the fault: orchestrator doctor (then work continues)")
