@@ -98,7 +98,7 @@ def _opened_again(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
     return Step("done", "done", {"pr": pr.id, "summary": said, review.AGAIN: True})
 
 
-def _withdrawn(pr: PullRequest, history: Sequence[Entry], found: Sequence[Feedback]) -> Step | None:
+def _withdrawn(pr: PullRequest, history: Sequence[Entry], found: Iterable[Feedback]) -> Step | None:
     """Withdraw a question about checks and conflicts if these no longer hold."""
     keys = questions.open_facts(pr, history)
     conflicts = any(questions.is_about_conflict(each.key) for each in found)
