@@ -308,6 +308,17 @@ def test_a_pull_request_that_is_opened_again_gets_its_review_once(world: World) 
         world.store.move(task, "done", entry("done"))
 
 
+def test_a_withdrawn_question_asks_for_the_review_that_did_not_count(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"}, approved=False)
+    asked = entry("blocked", question="How?", pr=pr.id, facts=[f"conflict:{pr.head}:{'b' * 40}"])
+    world.store.move(world.store.find("T1"), "blocked", asked)
+    assert [row[:2] for row in follow(world, reviewer=True)] == [("T1", "done")]
+    reviews = [task for task in world.store.list("incoming").tasks if task.reviews == "T1"]
+    assert [task.head for task in reviews] == [pr.head]
+    assert follow(world, reviewer=True) == []
+    assert len(world.store.list("incoming").tasks) == 1
+
+
 def test_a_head_that_a_person_pushed_gets_a_review_of_its_own_once(
     world: World,
 ) -> None:

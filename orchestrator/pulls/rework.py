@@ -105,7 +105,7 @@ def _withdrawn(pr: PullRequest, history: Sequence[Entry], found: Iterable[Feedba
     if not keys or any(questions.holds(key, pr, conflicts=conflicts) for key in keys):
         return None
     said = f"The question about pull request {pr.id} is withdrawn: what it says no longer holds."
-    return Step("done", "done", {"pr": pr.id, "summary": said})
+    return Step("done", "done", {"pr": pr.id, "summary": said, review.WITHDRAWN: True})
 
 
 def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
@@ -261,7 +261,7 @@ class Follower:
         wanted = step(pr, task, history, found, self._settings.config, in_review=in_review)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
-            if wanted.fields.get(review.AGAIN):
+            if review.needs_review(wanted.fields):
                 self._review_again(pr, task, review.openings(history) + 1)
             self._store.move(task, wanted.state, entry)
         elif task.state == "done" and is_open:
@@ -308,7 +308,7 @@ class Follower:
         return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]
 
     def _review_again(self, pr: PullRequest, task: Task, number: int) -> None:
-        """Ask for the review that ended when the pull request was closed."""
+        """Ask for the review that ended when the pull request was closed or a person was asked."""
         waiting = (t for state in ("incoming", "claimed") for t in self._store.list(state).tasks)
         if pr.verdict is None and not any((t.reviews, t.pr) == (task.id, pr.id) for t in waiting):
             review.ask_once_more(self._store, self._settings, task, pr, number, now=self._now)
