@@ -14,6 +14,7 @@ from conftest import git as sh
 from forge_contract import ForgeContract, World, branch, wanted
 from test_forge import Hub, person_says
 
+from orchestrator.cli import pr as cli_pr
 from orchestrator.errors import NotFound, OrchestratorError, Rejected, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest
@@ -380,6 +381,22 @@ def test_one_that_a_person_reopens_is_open_and_one_that_was_merged_is_not(hub: H
     hub.forge.book.record("2", "merged")
     change(hub, 1, state="OPEN")
     assert [pr.state for pr in hub.forge.refresh()] == ["open", "merged"]
+
+
+def test_the_state_of_now_is_githubs_and_is_not_recorded(hub: Hub, layout: Layout) -> None:
+    pr = opened(hub)
+    change(hub, state="CLOSED")
+    assert states.fresh(layout, Config(forge="github"), pr).state == "closed"
+    assert hub.forge.book.find(pr.id).state == "open"
+
+
+def test_a_persons_command_takes_state_and_base_of_now_and_the_head_that_was_shown(
+    hub: Hub, layout: Layout
+) -> None:
+    pr = opened(hub)
+    change(hub, state="CLOSED", baseRefName="dev", headRefOid="f" * 40)
+    found = cli_pr.find(layout, Config(forge="github"), pr.id)
+    assert (found.state, found.base, found.head) == ("closed", "dev", pr.head)
 
 
 def test_a_second_pull_request_of_the_branch_into_another_base_is_not_the_one(hub: Hub) -> None:

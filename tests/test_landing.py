@@ -337,6 +337,46 @@ def test_a_merge_that_the_forge_accepts_and_never_makes_is_delayed_and_one_probl
     assert system_faults.read(world.layout.landing_fault) is None
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"state": "closed"}, "did not merge 1: pull request 1 is closed"),
+        ({"draft": True}, "did not merge 1: pull request 1 is a draft"),
+        ({"base": "dev"}, "the checks fail on dev itself, so nothing lands: 'test ! -e red' exi"),
+    ],
+)
+def test_what_a_person_changed_since_the_last_tick_decides(
+    world: World, change: dict[str, Any], said: str
+) -> None:
+    """The landing knows the pull request of the last tick; the forge has the one of now."""
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    dev = world.branch("dev", {"red": "red\n"})
+    sh(world.repo, "push", "--quiet", "origin", f"{dev}:refs/heads/dev")
+    before, remote = world.main(), world.remote
+    assert remote
+    with world.forge.book.locked():
+        world.forge.book.write(pr._replace(**change))
+    config = world.config._replace(checks=("test ! -e red",))
+    lander = landing.Lander(world.layout, config, NOW)
+    assert lander.try_one(pr._replace(verdict="approved")).startswith(said)
+    assert (world.main(), sh(remote, "rev-parse", "dev")) == (before, dev)
+    lander.keep_fault()
+    fault = system_faults.read(world.layout.landing_fault)
+    assert (fault is None) == ("base" not in change), "the next tick sees it: no problem"
+
+
+def test_a_retargeted_pull_request_lands_in_its_new_base_after_its_checks(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    before = world.main()
+    sh(world.repo, "push", "--quiet", "origin", "main:refs/heads/dev")
+    with world.forge.book.locked():
+        world.forge.book.write(pr._replace(base="dev"))
+    landed = landing.merge(world.layout, world.config, pr, NOW)
+    assert world.main() == before
+    assert world.remote
+    assert sh(world.remote, "rev-parse", "dev") == landed
+
+
 def test_nothing_is_merged_unless_the_configuration_asks_for_it(world: World) -> None:
     pr = world.deliver("T1", {"a.txt": "a\n"})
     assert world.land(review=Review(auto_merge=False)) == []

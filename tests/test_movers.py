@@ -251,6 +251,16 @@ def test_what_was_dismissed_shows_the_way_back_and_can_still_be_approved(
     assert "does not wait for your approval: it is merged" in refused.err
 
 
+def test_no_hint_names_a_merge_that_is_refused(delivered: tuple[Layout, str], cli: Cli) -> None:
+    assert cli("pr", "request-changes", "1", "No.").code == 0
+    refused = cli("inbox", "approve", "pr:1")
+    assert refused.code == 1
+    assert "to merge it anyway" not in refused.err
+    assert "to overrule that: orchestrator pr approve 1; then merge it" in refused.err
+    hint = cli("pr", "merge", "1").err.splitlines()[-1].strip()
+    assert hint in refused.err
+
+
 @pytest.mark.parametrize(
     ("state", "fields", "way"),
     [

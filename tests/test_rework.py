@@ -12,8 +12,18 @@ from test_landing import NOW, World
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.model import Agent, Entry, Feedback, Given, PullRequest, Retry, Role, Task
-from orchestrator.pulls import rework, states
+from orchestrator.model import (
+    Agent,
+    Entry,
+    Feedback,
+    Given,
+    PullRequest,
+    RemoteCheck,
+    Retry,
+    Role,
+    Task,
+)
+from orchestrator.pulls import questions, rework, states
 from orchestrator.pulls.local import Local
 
 world = test_landing.world
@@ -66,6 +76,61 @@ def test_facts_of_machines_end_with_a_question_those_of_people_do_not() -> None:
     assert decided(PERSON, history=(*rounds, DONE)) == ("incoming", "reopened")
     answered = Entry("2026-01-01T00:00:02Z", "answered", {"text": "go on"})
     assert decided(CHECK, history=(*rounds, answered, DONE)) == ("incoming", "reopened")
+
+
+FAILED_CHECK = f"check:{'a' * 40}:unit: all:FAILURE"
+CONFLICT = Feedback(f"conflict:{'a' * 40}:{'b' * 40}", "It conflicts.", by_machine=True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "pr", "found", "withdrawn"),
+    [
+        ([FAILED_CHECK], {"checks": (("unit: all", "passed"),)}, (), True),
+        # It runs again, or it has run in two workflows: the failure may come back.
+        ([FAILED_CHECK], {"checks": (("unit: all", "pending"),)}, (), False),
+        ([FAILED_CHECK], {"checks": (("unit: all", "passed"), ("unit: all", "failed"))}, (), False),
+        ([FAILED_CHECK], {"checks": (("unit", "passed"),)}, (), False),
+        ([FAILED_CHECK], {"head": "c" * 40}, (), True),
+        ([CONFLICT.key], {}, (), True),
+        ([CONFLICT.key], {}, (CONFLICT._replace(key=f"conflict:{'a' * 40}:{'d' * 40}"),), False),
+        ([CONFLICT.key, FAILED_CHECK], {}, (), False),
+        ([], {"head": "c" * 40}, (), False),
+    ],
+)
+def test_a_question_about_what_no_longer_holds_is_withdrawn(
+    facts: list[str], pr: dict[str, Any], found: tuple[Feedback, ...], withdrawn: bool
+) -> None:
+    checks = tuple(RemoteCheck(*each, None) for each in pr.pop("checks", ()))
+    asked = Entry(DONE.at, "blocked", {"pr": "7", "facts": facts, "reason": "max_rounds"})
+    history = (DONE, asked, Entry(DONE.at, "dismissed", {}))
+    now, task = PR._replace(checks=checks, **pr), TASK._replace(state="blocked")
+    made = rework.step(now, task, history, found, World.default_config())
+    assert (made is not None and made[:2] == ("done", "done")) == withdrawn
+    answered = (*history, Entry(DONE.at, "answered", {}))
+    assert rework.step(now, task, answered, found, World.default_config()) is None
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        (("rev-1", "rev-1"), "Changes were requested in 2 reviews. "),
+        (("scheduler", "scheduler"), "The merge failed 2 times. "),
+        (("rev-1", "scheduler"), "Changes were requested in 1 review and the merge failed 1 time."),
+    ],
+)
+def test_the_question_after_too_many_rounds_tells_reviews_from_failed_merges(
+    by: tuple[str, ...], said: str
+) -> None:
+    # An earlier round, before a person decided, does not count.
+    rounds = ("rev-0", *by)
+    fields = [{"verdict": "changes_requested", "reviewer": each} for each in rounds]
+    history = [Entry(DONE.at, "review", each) for each in fields]
+    last = Given(by[-1], "agent", "changes_requested", PR.head, "Because.")
+    asked = questions.after_rounds(history, len(by), last)
+    assert asked.startswith(said)
+    assert asked.endswith(
+        f"The last {'failed merge' if by[-1] == 'scheduler' else 'review'} says: Because."
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,6 +315,17 @@ def test_a_pull_request_that_is_opened_again_gets_its_review_once(world: World) 
         [task] = world.store.list("incoming").tasks
         assert (task.id, task.reviews) == (f"REVIEW-1-{pr.head[:10]}-{count}", "T1")
         world.store.move(task, "done", entry("done"))
+
+
+def test_a_withdrawn_question_asks_for_the_review_that_did_not_count(world: World) -> None:
+    pr = world.deliver("T1", {"a.txt": "a\n"}, approved=False)
+    asked = entry("blocked", question="How?", pr=pr.id, facts=[f"conflict:{pr.head}:{'b' * 40}"])
+    world.store.move(world.store.find("T1"), "blocked", asked)
+    assert [row[:2] for row in follow(world, reviewer=True)] == [("T1", "done")]
+    reviews = [task for task in world.store.list("incoming").tasks if task.reviews == "T1"]
+    assert [task.head for task in reviews] == [pr.head]
+    assert follow(world, reviewer=True) == []
+    assert len(world.store.list("incoming").tasks) == 1
 
 
 def test_a_head_that_a_person_pushed_gets_a_review_of_its_own_once(

@@ -8,7 +8,7 @@ from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import NO_TICK, argument, command
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.pulls import forges, states
+from orchestrator.pulls import forges, merge_refusal, states
 from orchestrator.tasks import stores
 from orchestrator.tick.inbox import Item, items, next_moves, next_step, way_on
 
@@ -124,7 +124,9 @@ def _waiting_pull_request(layout: Layout, name: str) -> str:
         said, hint = f"it is {pr.state}", f"see: orchestrator pr show {pr.id}"
         if pr.id in moves:
             said = moves[pr.id].text
-            hint += f"; to merge it anyway: orchestrator pr merge {pr.id}"
+            refused = merge_refusal.find(layout, loaded.config, pr)
+            anyway = f"to merge it anyway: orchestrator pr merge {pr.id}"
+            hint += f"; {refused.hint if refused else anyway}"
         message = f"pull request {pr.id} does not wait for your approval: {said}"
         raise OrchestratorError(message, hint, code="wrong_state")
     # A task is a name of its pull request here, as for `reject`.

@@ -183,11 +183,14 @@ def _numbered(layout: Layout, config: Config, prs: list[PullRequest], number: st
 
 def find(layout: Layout, config: Config, number: str) -> PullRequest:
     """Return a pull request with its state as known now. Raises OrchestratorError."""
-    pr = forges.of_project(layout, config).show(number)
+    where = forges.of_project(layout, config)
+    pr = where.show(number)
     for known in states.known(layout, config) or ():
         if known.id == pr.id:
-            # The forge was asked just now; what is known is as old as the last tick.
-            return known._replace(reviews=pr.reviews, draft=pr.draft, base=pr.base)
+            # The forge was asked just now; what is known is as old as the last tick. But the head
+            # stays: a person decides about the commit that the person could see.
+            state = pr.state if where.is_elsewhere else known.state
+            return known._replace(state=state, base=pr.base, reviews=pr.reviews, draft=pr.draft)
     return pr
 
 

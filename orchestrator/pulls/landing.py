@@ -17,21 +17,19 @@ from orchestrator.model import Config, Given, PullRequest, iso
 from orchestrator.project import faults as system_faults
 from orchestrator.project.worktree_setup import SetUpFailed
 from orchestrator.pulls import (
-    cuts,
     forges,
     landing_queue,
+    merge_refusal,
     merging,
     restack,
     review,
     states,
-    verdicts,
 )
 from orchestrator.pulls.forge import Forge
 from orchestrator.pulls.merging import CannotLand, Conflict, Workshop
 from orchestrator.pulls.verdicts import SCHEDULER
 from orchestrator.system import files, locks, records
 from orchestrator.tasks import stores
-from orchestrator.text.quoting import one_line
 
 #: How often a merge is repeated because the base moved meanwhile.
 TRIES = 3
@@ -39,6 +37,8 @@ TRIES = 3
 REMEMBERED = 100
 #: After so many tries a person is told of a merge that the forge accepts and never makes.
 UNMERGED = 3
+#: The codes of `merge_refusal.not_ready`.
+_CHANGED = ("not_open", "draft")
 
 
 class _Moved(Exception):
@@ -79,9 +79,9 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
     OrchestratorError if the pull request may not be merged, SystemFault if the remote cannot be
     reached. A conflict has gone back to its author when this raises.
     """
+    if (refused := merge_refusal.find(layout, config, pr)) is not None:
+        raise refused
     lander = Lander(layout, config, now)
-    _refuse_before_dependency(layout, config, pr)
-    _refuse_over_objection(layout, pr)
     try:
         return lander.land(pr)
     except Conflict as error:
@@ -89,35 +89,6 @@ def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | 
             hint = f"its author gets it back: orchestrator task show {pr.task}"
             raise OrchestratorError(error.message, hint, code=error.code) from None
         raise
-
-
-def _refuse_before_dependency(layout: Layout, config: Config, pr: PullRequest) -> None:
-    store = stores.of_project(layout)
-    try:
-        task = store.find(pr.task or "")
-    except NotFound:
-        return
-    known = states.known(layout, config) if task.depends_on else None
-    first = cuts.below(store, task, known or ())
-    if first is not None and first[1].state == "open":
-        other, its = first
-        raise OrchestratorError(
-            f"{task.id} depends on {other.id}, whose pull request {its.id} is open",
-            f"merge that one first: orchestrator pr merge {its.id}",
-            code="blocked_by_dependency",
-        )
-
-
-def _refuse_over_objection(layout: Layout, pr: PullRequest) -> None:
-    """Requested changes of a person block a merge until they are settled (reference 9.1)."""
-    standing = verdicts.objections(states.reviews(layout, pr))
-    if pr.state == "open" and standing:
-        by = ", ".join(given.by for given in standing)
-        raise OrchestratorError(
-            f"pull request {pr.id} has requested changes of {by}: {one_line(standing[-1].text)}",
-            f"to overrule that: orchestrator pr approve {pr.id}; then merge it",
-            code="changes_requested",
-        )
 
 
 class Lander:
@@ -139,6 +110,10 @@ class Lander:
             self.send_back(pr, error)
             return f"sent {pr.id} back: {error.message.splitlines()[0]}"
         except OrchestratorError as error:
+            if error.code in _CHANGED:
+                # A person changed it since the last tick: the next tick sees that.
+                self._forget(pr)
+                return f"did not merge {pr.id}: {error.message}"
             return self._refused(pr, error)
         if merged is None:
             return self._queued(pr)
@@ -155,12 +130,11 @@ class Lander:
                 pr, head, only = pr._replace(head=updated), updated, only and updated
             if repository.is_ancestor(self._layout.root, head, base):
                 return self._forge.merge(pr, head, "merge", partial(str, base))
-            method = self._method()
-            if self._remote is None and repository.is_ancestor(self._layout.root, base, head):
-                method = "fast-forward"
+            method = self._method(base, head)
             merged = self._checked(pr, base, head, method)
-            if self._forge.is_elsewhere and (
-                self._has_moved(pr, base) or self._as_it_is_now(pr).base != pr.base
+            is_elsewhere = self._forge.is_elsewhere
+            if self._as_it_is_now(pr).base != pr.base or (
+                is_elsewhere and self._has_moved(pr, base)
             ):
                 continue
             move = partial(self._move, pr, base, merged)
@@ -175,23 +149,22 @@ class Lander:
     def _as_it_is_now(self, pr: PullRequest) -> PullRequest:
         """Return a pull request with the base that the forge has for it now.
 
-        A person may retarget a pull request on the forge at any time, also while its checks run.
-        Raises OrchestratorError if it is not open, or a draft.
+        A person may retarget or close it at any time, also while its checks run. Raises
+        OrchestratorError if it is not open, or a draft.
         """
-        if self._forge.is_elsewhere:
-            now = self._forge.show(pr.id)
-            pr = pr._replace(base=now.base, state=now.state, draft=now.draft)
-        if pr.state != "open":
-            raise OrchestratorError(
-                f"pull request {pr.id} is {pr.state}", "see: orchestrator pr list", code="not_open"
-            )
-        if pr.draft:
-            hint = f"mark it as ready for review, then merge it: {pr.url}"
-            raise OrchestratorError(f"pull request {pr.id} is a draft", hint, code="draft")
-        return pr
+        now = self._forge.show(pr.id)
+        for each in (now,) if self._forge.is_elsewhere else (pr, now):
+            if (refused := merge_refusal.not_ready(each)) is not None:
+                raise refused
+        return pr._replace(base=now.base)
 
-    def _method(self) -> str:
-        """Return how to merge: the configured way, or the first that the repository allows."""
+    def _method(self, base: str, head: str) -> str:
+        """Return how to merge: the configured way, or the first that the repository allows.
+
+        Without a remote, a head that contains the base needs no merge commit.
+        """
+        if self._remote is None and repository.is_ancestor(self._layout.root, base, head):
+            return "fast-forward"
         allowed, wanted = self._forge.methods(), self._config.review.merge_method
         if wanted == "auto":
             return allowed[0]

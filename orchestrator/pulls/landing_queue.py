@@ -84,8 +84,8 @@ def candidates(
 
     A dependency goes first, then the priority and the age of the tasks decide. A pull request
     waits until those of its dependencies have landed, and a merge that was refused for its next
-    try, and for the required checks that still run. With `overlap: hold`, the smaller of two that change
-    the same lines goes first.
+    try, and for the required checks that still run. With `overlap: hold`, the smaller of two that
+    change the same lines goes first.
     """
     refused = remembered(layout).refused
     approved = [pr for pr in prs if pr.state == "open" and pr.verdict == "approved"]

@@ -5,7 +5,7 @@ Every step can be repeated after a crash: a review is requested once, and a verd
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
@@ -21,15 +21,15 @@ from orchestrator.model import (
     Task,
     iso,
 )
-from orchestrator.pulls import forges, verdicts
+from orchestrator.pulls import forges, questions, verdicts
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
-from orchestrator.text.words import count
 
 #: The field of the event which says that a person opened the pull request again.
 AGAIN = "opened_again"
-#: Characters of a feedback that are put into a question.
-QUOTED = 500
+#: The field of the event with which a question was withdrawn. A verdict that was given while the
+#: question was open did not count.
+WITHDRAWN = "withdrawn"
 _NO_SUMMARY = "(the author gave no summary)"
 
 
@@ -75,19 +75,25 @@ def ask_again(
 def ask_once_more(
     store: Store, settings: Settings, task: Task, pr: PullRequest, number: int, *, now: float
 ) -> str | None:
-    """Create the review task of a pull request that a person opened again; return as `ask`.
+    """Create the review task of a pull request that needs a review again; return as `ask`.
 
-    `number` counts how often that happened.
+    A person opened it again, or the question about it was withdrawn. `number` counts how often that
+    happened.
     """
-    said = f"Pull request {pr.id} of task {task.id}. A person opened it again:"
+    said = f"Pull request {pr.id} of task {task.id}. It needs a review again:"
     summary = f"The branch {pr.branch} is at {pr.head}."
     name = f"{_name_of_head(pr)}-{number}"
     return _add(store, settings, task, name, pr.id, pr.head, now, said, summary)
 
 
 def openings(history: Sequence[Entry]) -> int:
-    """Return how often a person opened the task's pull request again."""
-    return sum(entry.fields.get(AGAIN) is True for entry in history)
+    """Return how often the task's pull request needed a review again (`ask_once_more`)."""
+    return sum(needs_review(entry.fields) for entry in history)
+
+
+def needs_review(fields: Mapping[str, object]) -> bool:
+    """Whether the pull request needs a review again after the event with these fields."""
+    return True in (fields.get(AGAIN), fields.get(WITHDRAWN))
 
 
 def is_missing(
@@ -226,10 +232,7 @@ def record_verdict(
     if task.review_rounds < config.review.max_rounds:
         reopened = _entry(now, "reopened", run=run, round=task.review_rounds, pr=task.pr)
         return store.move(task, "incoming", reopened)
-    question = (
-        f"Changes were requested in {count(task.review_rounds, 'review')}. How should the work "
-        f"continue? The last review says: {(given.text or 'no reason given')[:QUOTED]}"
-    )
+    question = questions.after_rounds(store.read(task).history, task.review_rounds, given)
     blocked = _entry(now, "blocked", run=run, question=question, reason="max_rounds")
     return store.move(task, "blocked", blocked)
 

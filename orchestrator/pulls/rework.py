@@ -16,10 +16,11 @@ from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
 from orchestrator.plan import repeats
-from orchestrator.pulls import cuts, forges, restack, review, states, verdicts
+from orchestrator.pulls import cuts, forges, questions, restack, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
 from orchestrator.tasks import stores
+from orchestrator.text.words import count
 
 #: The events with which a person decided where a task is: no fact overrules them.
 _DECIDED = ("retried", "moved", "answered", "added")
@@ -53,6 +54,8 @@ def step(
     if pr.state != "open":
         return None if last in _DECIDED else _ended(pr, task, history)
     if task.state != "done":
+        if task.state == "blocked":
+            return _withdrawn(pr, history, found)
         return _opened_again(pr, history) if task.state == "failed" else None
     known = {key for entry in history for key in _keys(entry)}
     new = [each for each in found if each.key not in known]
@@ -61,11 +64,11 @@ def step(
         return _unanswered(pr, history) or outrun
     text = "\n\n".join(each.text for each in new)[:KEPT]
     fields: dict[str, object] = {"pr": pr.id, "head": pr.head, "facts": [n.key for n in new]}
-    limit = config.review.max_rounds
-    if all(each.by_machine for each in new) and _rounds(history) >= limit:
+    rounds = _rounds(history)
+    if all(each.by_machine for each in new) and rounds >= config.review.max_rounds:
         question = (
-            f"Pull request {pr.id} was sent back {limit} times, and this still stands: "
-            f"{text[: review.QUOTED]} How should the work continue?"
+            f"Pull request {pr.id} was sent back {count(rounds, 'time')}, and this still stands: "
+            f"{text[: questions.QUOTED]} How should the work continue?"
         )
         return Step("blocked", "blocked", {**fields, "question": question, "reason": "max_rounds"})
     return Step("incoming", "reopened", {**fields, "feedback": text})
@@ -78,7 +81,7 @@ def _unanswered(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
         return None
     if pr.verdict != verdicts.CHANGES:
         return None
-    said = str(last.fields.get("summary") or "no reason given")[: review.QUOTED]
+    said = str(last.fields.get("summary") or "no reason given")[: questions.QUOTED]
     question = (
         f"Changes are requested on pull request {pr.id}, and its author made no change. How should "
         f"the work continue? The author says: {said}"
@@ -93,6 +96,16 @@ def _opened_again(pr: PullRequest, history: Sequence[Entry]) -> Step | None:
         return None
     said = f"Pull request {pr.id} was opened again."
     return Step("done", "done", {"pr": pr.id, "summary": said, review.AGAIN: True})
+
+
+def _withdrawn(pr: PullRequest, history: Sequence[Entry], found: Iterable[Feedback]) -> Step | None:
+    """Withdraw a question about checks and conflicts if these no longer hold."""
+    keys = questions.open_facts(pr, history)
+    conflicts = any(questions.is_about_conflict(each.key) for each in found)
+    if not keys or any(questions.holds(key, pr, conflicts=conflicts) for key in keys):
+        return None
+    said = f"The question about pull request {pr.id} is withdrawn: what it says no longer holds."
+    return Step("done", "done", {"pr": pr.id, "summary": said, review.WITHDRAWN: True})
 
 
 def _outrun(pr: PullRequest, task: Task, config: Config) -> Step | None:
@@ -190,12 +203,12 @@ def _keys(entry: Entry) -> list[object]:
 
 def _rounds(history: Sequence[Entry]) -> int:
     """Return how often facts reopened the task since a person last decided about it."""
-    count = 0
+    rounds = 0
     for entry in history:
         if entry.event in _DECIDED:
-            count = 0
-        count += entry.event == "reopened" and bool(_keys(entry))
-    return count
+            rounds = 0
+        rounds += entry.event == "reopened" and bool(_keys(entry))
+    return rounds
 
 
 # --- acting ------------------------------------------------------------------------------------
@@ -242,11 +255,13 @@ class Follower:
         found = []
         if task.state == "done" and is_open:
             found = [*requested(pr, history), *self._feedback(pr, task, history)]
+        elif is_open and any(map(questions.is_about_conflict, questions.open_facts(pr, history))):
+            found = self._conflict(pr, task, history)
         in_review = self._is_in_review(pr, task)
         wanted = step(pr, task, history, found, self._settings.config, in_review=in_review)
         if wanted is not None:
             entry = Entry(iso(self._now) or "", wanted.event, wanted.fields)
-            if wanted.fields.get(review.AGAIN):
+            if review.needs_review(wanted.fields):
                 self._review_again(pr, task, review.openings(history) + 1)
             self._store.move(task, wanted.state, entry)
         elif task.state == "done" and is_open:
@@ -296,7 +311,7 @@ class Follower:
         return [Feedback(f"conflict:{pr.head}:{base}", said, by_machine=True)]
 
     def _review_again(self, pr: PullRequest, task: Task, number: int) -> None:
-        """Ask for the review that ended when the pull request was closed."""
+        """Ask for the review that ended when the pull request was closed or a person was asked."""
         waiting = (t for state in ("incoming", "claimed") for t in self._store.list(state).tasks)
         if pr.verdict is None and not any((t.reviews, t.pr) == (task.id, pr.id) for t in waiting):
             review.ask_once_more(self._store, self._settings, task, pr, number, now=self._now)

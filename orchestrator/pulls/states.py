@@ -24,8 +24,9 @@ from orchestrator.tasks import stores
 
 #: What holds for the draft of a pull request.
 WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks it as ready"
-#: Seconds between two looks at the bases of a forge elsewhere, for merges that a person pushed.
-LOOK_EVERY = 600.0
+#: Seconds between two looks at the bases of a forge elsewhere, for merges that a person pushed: the
+#: ticks of a schedule look, most ticks after runs do not.
+LOOK_EVERY = 10.0
 
 
 def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:
@@ -99,6 +100,21 @@ def known(layout: Layout, config: Config) -> list[PullRequest] | None:
         return _judged(layout, answers, pair.base, prs)
     except OrchestratorError:
         return None
+
+
+def fresh(layout: Layout, config: Config, pr: PullRequest) -> PullRequest:
+    """Return an open pull request as the forge, or git with the remotes, has it now.
+
+    Nothing is recorded: the next tick does that. Raises NotFound if the forge has no such pull
+    request, SystemFault if the forge or a remote does not answer.
+    """
+    where = forges.of_project(layout, config)
+    if where.is_elsewhere:
+        return where.show(pr.id)
+    pair = remote_pair.find(layout.root, config)
+    remote_pair.fetch(layout, pair, [pr.base], [pr.branch])
+    answers = contents(layout, ask=True)
+    return _seen(layout.root, answers, pair, [pr], may_close=True)[pr.id]
 
 
 # --- reviews -----------------------------------------------------------------------------------

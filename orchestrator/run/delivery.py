@@ -7,14 +7,15 @@ the step is already complete, and is recorded in the run's journal when it is co
 
 from __future__ import annotations
 
+import contextlib
 import re
 
-from orchestrator.errors import Rejected, SystemFault
+from orchestrator.errors import NotFound, Rejected, SystemFault
 from orchestrator.git import submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project.run_record import Steps
-from orchestrator.pulls import forges
+from orchestrator.pulls import forges, states
 from orchestrator.run import nested, pushing, readiness
 from orchestrator.run.job import Job
 
@@ -30,8 +31,7 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         kept = f"; uncommitted changes are kept under {rescued}" if rescued else ""
         return _failed(outcome, f"no_commits: the branch has no commit{kept}")
     if (ended := _ended_meanwhile(job)) is not None:
-        # The next tick tells the task; the work stays on its branch.
-        return outcome._replace(verdict="stopped", reason=f"stopped: {ended}")
+        return _stopped(outcome, ended)
     if (broken := nested.refusal(job, branch, head)) is not None:
         return _failed(outcome, f"push_rejected: {broken}")
     if job.record.steps.checked != head:
@@ -44,6 +44,9 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         _note(job, job.record.steps._replace(checked=head))
     if job.role.delivers != "pull_request":
         return outcome._replace(head=head, branch=branch)
+    # Only now: the checks may take long.
+    if (ended := _ended_meanwhile(job, ask=True)) is not None:
+        return _stopped(outcome, ended)
     if job.record.push_remote and job.record.steps.pushed != head:
         try:
             pushing.push(job, branch, head)
@@ -61,15 +64,28 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     return outcome._replace(pr=pr.id, head=head, branch=branch)
 
 
-def _ended_meanwhile(job: Job) -> str | None:
-    """Return what a person did with the task's pull request during the run, if it is not open."""
-    pr_id = job.task.pr if job.task else None
-    if pr_id is None or job.role.delivers != "pull_request":
+def _ended_meanwhile(job: Job, *, ask: bool = False) -> str | None:
+    """Return what a person did with the task's pull request during the run, if it is not open.
+
+    With `ask`, the forge or the remote is asked about a pull request that is open according to its
+    record: a delivery must not open again what a person closed since the last tick.
+    """
+    if job.task is None or job.task.pr is None or job.role.delivers != "pull_request":
         return None
-    pr = forges.of_project(job.layout, job.config).book.get(pr_id)
-    if pr is None or pr.state == "open" or pr.followed:
+    pr = forges.of_project(job.layout, job.config).book.get(job.task.pr)
+    # After a change of `forge`, the number may be that of another task's pull request.
+    if pr is None or pr.task != job.task.id or pr.followed:
         return None
-    return f"pull request {pr.id} was {pr.state} during the run"
+    # Without a remote, the branch is only here, and this run has moved it.
+    if ask and pr.state == "open" and job.record.push_remote:
+        with contextlib.suppress(NotFound):
+            pr = states.fresh(job.layout, job.config, pr)
+    return None if pr.state == "open" else f"pull request {pr.id} was {pr.state} during the run"
+
+
+def _stopped(outcome: Outcome, ended: str) -> Outcome:
+    """The next tick tells the task how its pull request ended; the work stays on its branch."""
+    return outcome._replace(verdict="stopped", reason=f"stopped: {ended}")
 
 
 def _note(job: Job, steps: Steps) -> None:
