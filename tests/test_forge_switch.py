@@ -25,6 +25,7 @@ from orchestrator.tasks.file_store import FileStore
 hub, remote = test_forge.hub, test_forge.remote
 Cli = Callable[..., Any]
 AUTO = Config()
+ELSEWHERE = "is on another forge (see orchestrator pr list)"
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def done(**more: Any) -> Task:
         (done(), [], "waiting: its pull request 1 is gone"),
         (done(), [("T1", "open")], "waiting: its pull request 1 is open"),
         # The pull request 1 of another forge is another task's.
-        (done(), [("T9", "merged")], "waiting: its pull request 1 is gone"),
+        (done(), [("T9", "merged")], f"waiting: its pull request 1 {ELSEWHERE}"),
         (done(merged=True), [("T9", "open")], "met"),
         (done(merged=True), [("T9", "closed")], "met"),
     ],
