@@ -100,6 +100,7 @@ class Compared:
 
     def killed_tick(self, after: int) -> None:
         """Tick, killed after so many changes of the disk, and take over what it left."""
+        self.reference.good = self.file_config is not None
         before = copy.deepcopy(self.reference)
         settled = copy.deepcopy(before)
         settled.settle_all(self.stage.now, Expected())
@@ -142,7 +143,8 @@ class Compared:
         contents = self.stage.contents()
         mine = [*self.reference.tasks.values(), *self.reference.rivals]
         places = {f"{task.state}/{task.name}": task for task in mine}
-        assert set(contents) == {*places, *self.reference.malformed}
+        expected = {*places, *self.reference.malformed}
+        assert set(contents) == expected, set(contents) ^ expected
         for path, task in places.items():
             if not task.raw:  # the scheduler wrote it: from now on it stays so
                 task.raw = contents[path].partition(MARKER.encode())[0]

@@ -98,7 +98,7 @@ QUICK: dict[str, tuple[str, ...]] = {
         "run nobody-1",
         "statsu-2",
         "task add --title x --role implement --body-file /no/such-1",
-        "task add --title x-2",
+        "task add --title-2",
         "tick --wait nan-2",
         "--project /no/such/folder status-1",
     ),

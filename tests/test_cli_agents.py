@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import runs
 from conftest import AGENTS_YAML, Done, tree
 
 from orchestrator.config import change, keys
@@ -238,6 +239,34 @@ def test_stop_all_offers_to_resume_only_what_it_paused(cli: Cli, project: Layout
     said = cli("stop", "--all").out
     assert "orchestrator agent resume impl-agent-1 pm-agent\n" in said
     assert {row(cli, name)["state"] for name in ("pm-agent", "test-agent")} == {"paused"}
+
+
+def test_resume_all_says_how_to_resume_what_stop_all_paused(cli: Cli, project: Layout) -> None:
+    cli("stop", "--all")
+    said = cli("agent", "resume", "--all").out
+    names = [agent.name for agent in keys.parse(text_of(project)).agents]
+    assert said.startswith("not paused: the project\n")
+    assert f"orchestrator agent resume {' '.join(names)}\n" in said
+    cli("agent", "resume", *names)
+    assert not any(agent.paused for agent in keys.parse(text_of(project)).agents)
+
+
+def test_stop_says_where_the_task_went_and_how_to_end_it(
+    cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.lay_out(project, "pm-agent", "R1", task="TASK-1")
+    monkeypatch.setattr("orchestrator.cli.stop.end_runs", lambda *_: {"pm-agent": "R1"})
+    said = cli("stop", "pm-agent").out
+    assert "TASK-1 is in the queue again" in said
+    assert "orchestrator task cancel TASK-1\n" in said
+
+
+def test_the_name_that_agent_set_lacks_is_asked_for(cli: Cli, project: Layout) -> None:
+    refused = cli("agent", "set", "model=opus", "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (2, "usage")
+    assert "orchestrator agent set NAME model=opus" in refused.json["error"]["hint"]
+    refused = cli("agent", "set", "notify.command=x", "--json")
+    assert f"edit {project.config}" in refused.json["error"]["hint"]
 
 
 def test_pause_with_stop_ends_what_runs(

@@ -21,7 +21,7 @@ import pytest
 import runs
 from conftest import git, set_up_long_ago
 
-from orchestrator.cli import json_rows, watch
+from orchestrator.cli import explain, json_rows, watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
@@ -29,9 +29,10 @@ from orchestrator.plan import rules
 from orchestrator.project import agent_memory, mark
 from orchestrator.project.mark import record_schedule
 from orchestrator.pulls import states
+from orchestrator.pulls.movers import Move
 from orchestrator.schedule.entry import Entry as Schedule
 from orchestrator.system import locks, process
-from orchestrator.tasks import file_store, history, task_file
+from orchestrator.tasks import file_store, history, stores, task_file
 from orchestrator.text.words import span
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -547,6 +548,10 @@ STATES: list[tuple[str, tuple[Entry, ...], str, str]] = [
      "task retry TASK-1"),
     ("failed", (event("cancelled"),), "was cancelled", "task retry TASK-1"),
     ("done", (event("done", pr="3"),), "is done, in pull request 3", "pr show 3"),
+    ("done", (event("done", pr="3"), event("merged", pr="3")),
+     "is done; pull request 3 is merged", "pr show 3"),
+    ("blocked", (event("moved"),), "was moved to blocked by hand", "task move TASK-1 incoming"),
+    ("failed", (event("moved"),), "was moved to failed by hand", "task move TASK-1 incoming"),
     ("done", (), "is done, without a pull request", ""),
 ]  # fmt: skip
 
@@ -567,6 +572,15 @@ def test_a_task_that_does_not_wait_is_explained_by_its_state(
     assert hint in cli("explain", "TASK-1").out
 
 
+def test_a_review_that_ended_meanwhile_is_not_said_to_go_on(project: Layout) -> None:
+    put(project, "REVIEW-1", "done", event("done"), role="review")
+    store = stores.of_project(project)
+    task = store.find("REVIEW-1")._replace(reviews="TASK-1", pr="9")
+    move = Move("reviewer", "review-agent reviews it (REVIEW-1)")
+    found = explain.elsewhere(store, task, move)
+    assert found == ("is done; it reviewed pull request 9", "orchestrator pr show 9")
+
+
 def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:
     put(project, "TASK-1")
     put(project, "TASK-2", depends_on="TASK-9")
@@ -579,8 +593,46 @@ def test_a_waiting_task_is_explained(project: Layout, cli: Cli) -> None:
     assert verdicts["TASK-2"].startswith("is not claimed: blocked_by_dependency (TASK-9 (broken")
     assert verdicts["TASK-3"].startswith("is not claimed: no_matching_agent")
     assert verdicts["TASK-4"].startswith("is not claimed: backoff (TASK-4 is retried in ")
-    assert "orchestrator explain TASK-9" in cli("explain", "TASK-2").out
-    assert "no role takes paint" in cli("explain", "TASK-3").out
+    assert "orchestrator task set TASK-2 depends_on=" in cli("explain", "TASK-2").out
+    said = cli("explain", "TASK-3").out
+    assert "no role takes ROLE paint" in said
+    assert "roles take implement, review, test): orchestrator task set TASK-3 role=ROLE" in said
+    put(project, "TASK-5", role="implemnt")
+    assert "(did you mean 'implement'?)" in cli("explain", "TASK-5").out
+    stuck = [row["task"] for row in cli("status", "--json").json["cannot_start"]]
+    assert stuck == ["TASK-2", "TASK-3", "TASK-5"]
+    put(project, "TASK-6", depends_on="TASK-1")
+    assert "orchestrator explain TASK-1" in cli("explain", "TASK-6").out
+    assert len(cli("status", "--json").json["cannot_start"]) == 3, "TASK-1 can still finish"
+
+
+def test_a_pause_outweighs_a_delay_in_what_a_person_is_told_to_do(
+    project: Layout, cli: Cli
+) -> None:
+    later = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 200))
+    put(project, "TASK-1", "incoming", event("requeued", delay=300, not_before=later))
+    assert "no action needed: it is retried automatically" in cli("explain", "TASK-1").out
+    cli("agent", "pause", "impl-agent-1")
+    assert "orchestrator agent resume impl-agent-1" in cli("explain", "TASK-1").out.splitlines()[1]
+    refused = cli("run", "impl-agent-1", "--json").json["error"]
+    assert (refused["code"], "agent resume impl-agent-1" in refused["hint"]) == ("paused", True)
+
+
+def test_the_headline_says_that_no_agent_starts(project: Layout, cli: Cli) -> None:
+    ticked(project)
+    names = ("impl-agent-1", "test-agent", "pm-agent")
+    today = time.strftime("%Y-%m-%d")
+    agent_memory.write(project, "pm-agent", agent_memory.AgentState(spend={today: 3.5}))
+    text = Path(project.config).read_text()
+    Path(project.config).write_text(f"budgets: {{daily_usd: 3}}\n{text}")
+    assert cli("status").out.startswith("Today's budget of 3 USD (budgets.daily_usd) is used up")
+    codes = {f["code"]: f["level"] for f in cli("doctor", "--json").json["findings"]}
+    assert codes["budget_exhausted"] == "warn"
+    cli("agent", "pause", *names)
+    resume = f"`orchestrator agent resume {' '.join(names)}`"
+    assert cli("status").out.startswith(f"Every agent is paused; to resume them: {resume}.")
+    codes = {f["code"]: f["level"] for f in cli("doctor", "--json").json["findings"]}
+    assert codes["paused"] == "warn"
 
 
 def test_a_task_whose_agent_is_held_says_which_and_how_to_go_on(project: Layout, cli: Cli) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT, set_up_long_ago
+from conftest import CHECKOUT, git, set_up_long_ago
 
 from orchestrator.client import program as programs
 from orchestrator.client.claude import probe, sign_in
@@ -485,7 +485,9 @@ def test_what_holds_everybody_up_is_a_finding(healthy: Layout) -> None:
 
 
 def test_leftovers_of_agents_and_of_killed_processes_are_named(healthy: Layout) -> None:
-    os.mkdir(healthy.agent("old-agent"))
+    os.mkdir(healthy.agent("ended-agent"))  # `clean` has nothing to say about that
+    old = healthy.worktree("old-agent")
+    git(Path(healthy.root), "worktree", "add", "--quiet", "--detach", old)
     left = Path(healthy.state("incoming"), ".TASK-1.md.7.tmp")
     left.touch()
     os.mkdir(os.path.join(healthy.cache, "base-1"))

@@ -143,6 +143,17 @@ def test_the_inbox_takes_a_rejection_by_any_name_of_the_item(
     assert cli("inbox", "--json").json == []
 
 
+def test_the_inbox_and_explain_take_other_names_of_a_pull_request(
+    project: Layout, cli: Cli
+) -> None:
+    pr, task_id = deliver(project, cli, verdict="approved")
+    assert cli("inbox", "list", "--json").json == cli("inbox", "--json").json != []
+    assert cli("explain", f"pr:{pr.id}", "--json").json["subject"] == task_id
+    assert cli("explain", "pr:77").code == 1
+    assert cli("inbox", "approve", task_id).code == 0
+    assert known(project, pr.id).state == "merged"
+
+
 def test_only_a_pull_request_can_be_rejected(project: Layout, cli: Cli) -> None:
     task_id = cli("task", "add", "--title", "Idle", "--role", "implement").out.strip()
     done = cli("inbox", "reject", task_id, "No.")
@@ -164,6 +175,16 @@ def test_what_a_person_calls_merged_counts_as_merged(project: Layout, cli: Cli) 
     book = Local(project, Config()).book
     book.write(pr)
     assert (book.find(pr.id).state, book.body(pr.id)) == ("merged", "What it does.\n")
+    # The person takes it back.
+    undo = ("pr", "merged", pr.id, "--undo", "--json")
+    assert cli(*undo).json == {"id": pr.id, "state": "open"}
+    assert (known(project, pr.id).state, state_of(project, task_id)) == ("open", "done")
+    task = FileStore(project).find(task_id)
+    found = dependencies.verdicts([task_id], {task_id: task}, [known(project, pr.id)])
+    assert found == {task_id: f"waiting: its pull request {pr.id} is open"}
+    assert cli(*undo).json["error"]["code"] == "wrong_state"
+    assert cli("pr", "merge", pr.id).code == 0
+    assert cli(*undo).json["error"]["code"] == "wrong_state", "git shows that merge"
 
 
 # --- show, diff, checkout ----------------------------------------------------------------------
@@ -203,24 +224,36 @@ def test_checkout_detaches_and_moves_no_branch(project: Layout, cli: Cli) -> Non
     agents = root.parent / "agents-worktree"
     git(root, "worktree", "add", "--quiet", str(agents), pr.branch)
     (root / "README.md").write_text("mine\n")
-    refused = cli("pr", "checkout", pr.id, "--json")
-    assert refused.json["error"]["code"] == "checkout_not_clean"
-    git(root, "checkout", "--quiet", "README.md")
     (root / "note.txt").write_text("mine, untracked\n")
     done = cli("pr", "checkout", pr.id)
     assert (done.code, "git switch main" in done.out) == (0, True)
     assert git(root, "rev-parse", "HEAD") == pr.head
     assert git(root, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
     assert (root / "note.txt").exists()
+    assert (root / "README.md").read_text() == "mine\n", "the checkout does not touch it"
     assert git(agents, "rev-parse", "--abbrev-ref", "HEAD") == pr.branch
     assert git(root, "rev-parse", pr.branch) == pr.head
 
 
-def test_no_checkout_overwrites_an_untracked_file(project: Layout, cli: Cli) -> None:
+@pytest.mark.parametrize("kind", ["untracked", "ignored", "changed"])
+def test_no_checkout_overwrites_a_file_and_the_refusal_names_it(
+    project: Layout, cli: Cli, kind: str
+) -> None:
     pr, _ = deliver(project, cli)
-    mine = Path(project.root, "a.txt")
+    root = Path(project.root)
+    mine = root / "a.txt"
+    if kind == "changed":
+        mine.write_text("committed\n")
+        git(root, "add", "a.txt")
+        git(root, "commit", "--quiet", "--message", "The same file")
+    elif kind == "ignored":
+        (root / ".git" / "info" / "exclude").write_text("a.txt\n")
     mine.write_text("mine\n")
-    assert cli("pr", "checkout", pr.id).code == 1
+    refused = cli("pr", "checkout", pr.id, "--json")
+    error = refused.json["error"]
+    assert (refused.code, error["code"]) == (1, "checkout_not_clean")
+    assert "would be lost: a.txt" in error["message"]
+    assert f"orchestrator pr diff {pr.id}" in error["hint"]
     assert mine.read_text() == "mine\n"
 
 
@@ -452,6 +485,11 @@ def told_by(layout: Layout, wanted: Notify, found: dict[str, notify.News]) -> bo
     return left
 
 
+def why_not(layout: Layout, wanted: Notify, each: notify.News) -> str:
+    failure = notify.run(layout, wanted, each)
+    return failure.why if failure else ""
+
+
 def test_the_program_gets_json_once_and_a_failure_is_a_problem_until_it_works(
     project: Layout, tmp_path: Path, cli: Cli
 ) -> None:
@@ -472,9 +510,9 @@ def test_the_program_gets_json_once_and_a_failure_is_a_problem_until_it_works(
     assert "exited 3: no such host" in failed["message"]
     (each,) = news(QUESTION).values()
     program(tmp_path, "cat > /dev/null; echo ' ' >&2; exit 3")
-    assert (notify.run(project, wanted, each) or "").endswith("exited 3 and wrote nothing")
+    assert why_not(project, wanted, each).endswith("exited 3 and wrote nothing")
     program(tmp_path, "cat > /dev/null; echo; echo on stdout; exit 3")
-    assert (notify.run(project, wanted, each) or "").endswith("exited 3: on stdout")
+    assert why_not(project, wanted, each).endswith("exited 3: on stdout")
     program(tmp_path, "cat > /dev/null")
     told_by(project, wanted, news(QUESTION))
     assert not told_by(project, wanted, news(QUESTION))
@@ -488,9 +526,27 @@ def test_a_program_that_hangs_or_is_missing_is_named(
     monkeypatch.setattr(notify, "TIMEOUT", 0.3)
     (each,) = news(QUESTION).values()
     slow = Notify((program(tmp_path, "sleep 60"),))
-    assert "did not end" in (notify.run(project, slow, each) or "")
+    assert "did not end" in why_not(project, slow, each)
     missing = Notify((os.path.join(tmp_path, "nowhere"),))
-    assert "cannot be started" in (notify.run(project, missing, each) or "")
+    assert "cannot be started" in why_not(project, missing, each)
+
+
+def test_news_that_no_program_could_be_started_for_is_told_once_when_it_can(
+    project: Layout, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    wanted = Notify((program(tmp_path, f"cat >> {out}; echo >> {out}"),))
+    os.chmod(wanted.command[0], 0o644)
+    gone = QUESTION._replace(id="T2", task="T2")
+    for _ in range(2):
+        assert told_by(project, wanted, news(QUESTION, gone)), "another process tries it again"
+    assert os.path.exists(project.notify_fault)
+    os.chmod(wanted.command[0], 0o755)
+    for _ in range(2):
+        told_by(project, wanted, news(QUESTION))
+    told = [json.loads(line)["id"] for line in out.read_text().splitlines()]
+    assert told == ["T1"], "not twice, and not what does not wait any more"
+    assert not os.path.exists(project.notify_fault)
 
 
 def test_doctor_tries_the_program(project: Layout, tmp_path: Path, cli: Cli) -> None:

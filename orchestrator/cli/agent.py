@@ -155,6 +155,11 @@ def set_values(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     name = arguments.name
+    if "=" in name:
+        hint = f"`agent set` changes keys of agents only; edit {layout.config}"
+        if name.partition("=")[0] in Agent._fields:
+            hint = f"name the agent: {arguments.parser.prog} NAME {shlex.quote(name)}"
+        raise UsageError(f"expected the name of an agent, found {name!r}", hint)
     values = _assignments(arguments.settings)
     if not values:
         raise UsageError("nothing to set", f"orchestrator agent set {name} interval_seconds=60")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import NO_TICK, argument, command, flag
 from orchestrator.config import change, edit
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.project import agent_memory
+from orchestrator.project import agent_memory, run_record
 
 NAMES = argument("names", metavar="NAME", nargs="*", help="the name of an agent")
 
@@ -40,7 +41,7 @@ def pause(arguments: Namespace) -> None:
         from orchestrator.tick import stop
 
         stopped = stop.end_runs(layout, ending, "stopped")
-        said += [f"  {ended(name, run)}" for name, run in stopped.items()]
+        said += [f"  {line}" for each in stopped.items() for line in ended(layout, *each)]
     elif any(agent_memory.read(layout, name).run for name in ending):
         said.append("  active runs continue to their end; --stop ends them")
     said.append(f"  undo: orchestrator agent resume {' '.join(names) or '--all'}")
@@ -48,9 +49,13 @@ def pause(arguments: Namespace) -> None:
     output.answer(arguments, {"paused": names or "all", "stopped": stopped}, *said)
 
 
-def ended(agent: str, run: str) -> str:
-    """Return the line on a run that a person ended."""
-    return f"ended run {run} of {agent}; it does not count as an attempt"
+def ended(layout: Layout, agent: str, run: str) -> Iterator[str]:
+    """Yield the lines on a run that a person ended, and on the task that the run had."""
+    yield f"ended run {run} of {agent}; it does not count as an attempt"
+    record = run_record.read(layout.run(agent, run))
+    if record is not None and record.task is not None:
+        yield f"  {record.task} is in the queue again, for any agent of the role that is not paused"
+        yield f"  to end the task itself: orchestrator task cancel {record.task}"
 
 
 def _set_each(text: str, names: list[str], value: bool) -> str:
@@ -77,7 +82,12 @@ def _pause_everything(layout: Layout) -> str:
     return "paused: all agents; no new run starts"
 
 
-@command("agent resume", NAMES, flag("--all", "end the pause of the whole system"), NO_TICK)
+@command(
+    "agent resume",
+    NAMES,
+    flag("--all", "end the pause of the whole project; pauses of single agents stay"),
+    NO_TICK,
+)
 def resume(arguments: Namespace) -> None:
     """Resume paused agents, so that they start runs again.
 
@@ -96,13 +106,16 @@ def resume(arguments: Namespace) -> None:
     woken = stop.wake(layout, names or [agent.name for agent in done.after.agents])
     context.record_event(layout, "resumed", agents=names or "all")
     is_changed = bool(done.written or woken)
-    said = [f"{'resumed' if is_changed else 'not paused'}: {', '.join(names) or 'all agents'}"]
+    said = [f"{'resumed' if is_changed else 'not paused'}: {', '.join(names) or 'the project'}"]
     said += [f"  {name} had been paused by the scheduler after failures" for name in woken]
     if names and done.after.paused:
         said.append("  the whole system is still paused: orchestrator agent resume --all")
     still = " ".join(agent.name for agent in done.after.agents if agent.paused)
     if still and not names:
-        said.append(f"  still paused by their own setting: orchestrator agent resume {still}")
+        said.append(
+            "  some agents have a pause of their own, as `stop` and `agent pause NAME` set it"
+        )
+        said.append(f"  to resume these too: orchestrator agent resume {still}")
     if is_changed:
         said.append(f"  undo: orchestrator agent pause {' '.join(names) or '--all'}")
     output.answer(arguments, {"resumed": names or "all", "woken": woken}, *said)

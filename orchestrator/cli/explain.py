@@ -19,6 +19,7 @@ from orchestrator.model import OPEN_STATES, STATES, PullRequest, Task, iso
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
+from orchestrator.plan.stuck import is_for_people
 from orchestrator.project import mark
 from orchestrator.pulls import forges, overlap, states
 from orchestrator.pulls.movers import REMOVED, Move, of_task
@@ -29,7 +30,8 @@ from orchestrator.text.words import count
 from orchestrator.tick import inbox, observe
 from orchestrator.tick.problems import find_problems, is_overdue, last_tick
 
-SUBJECT = "an agent's name, a task's id, or a file in the queue that is not accepted as a task"
+SUBJECT = "the name of an agent, the id of a task, pr:N for the task of a pull request, or a file \
+in the queue that is not accepted as a task"
 #: Levels of dependencies that are shown.
 MOST_LEVELS = 19
 
@@ -43,9 +45,10 @@ class Explanation(NamedTuple):
 
     @property
     def next_step(self) -> str | None:
-        """The hint of the first rule that is not ok."""
+        """The hint of the first rule that is not ok; of another one if only a person ends that."""
         refused = refusal(self.rules)
-        return refused and refused.hint
+        later = (rule for rule in self.rules if not rule.ok and is_for_people(rule))
+        return next(later, refused).hint if refused else None
 
 
 @command("explain", argument("subject", metavar="AGENT|TASK", help=SUBJECT))
@@ -57,7 +60,8 @@ def explain(arguments: Namespace) -> None:
     seen = observe.observe(layout, loaded, now, prs)
     moves = inbox.next_moves(layout, loaded, seen, prs)
     planned = plan(seen.snapshot, loaded.config, now)
-    found = explanation(layout, loaded, arguments.subject, planned, moves)
+    subject = _task_of(prs, arguments.subject) or arguments.subject
+    found = explanation(layout, loaded, subject, planned, moves)
     if arguments.json:
         rules = [{**v._asdict(), "until": iso(v.until)} for v in found.rules]
         output.show_json({"subject": found.subject, "verdict": found.verdict, "rules": rules})
@@ -65,7 +69,8 @@ def explain(arguments: Namespace) -> None:
     output.out(f"{found.subject}: {found.verdict}")
     if found.next_step:
         output.out(f"  {found.next_step}")
-    for rule in found.rules:
+    # Of a task that does not wait, the verdict says everything.
+    for rule in found.rules if [rule.code for rule in found.rules] != ["waiting"] else ():
         detail = one_line(rule.detail, 500)
         output.out(f"  {'ok' if rule.ok else 'NO'}  {rule.code:22} {detail}".rstrip())
     for line in _around(layout, loaded, found.subject, prs, moves):
@@ -76,6 +81,12 @@ def explain(arguments: Namespace) -> None:
             output.out(f"  {problem.hint}")
     if last_tick(layout) is None and not is_overdue(layout, now):
         output.out(mark.first_tick(layout))
+
+
+def _task_of(prs: list[PullRequest] | None, name: str) -> str | None:
+    """Return the task of a pull request that is named as the inbox names it, such as `pr:3`."""
+    number = name.removeprefix("pr:")
+    return next((pr.task for pr in prs or () if pr.id == number != name), None)
 
 
 def _around(
@@ -201,15 +212,27 @@ def elsewhere(
         case "blocked":
             asked = one_line(task.question or why or "no question is recorded", 500)
             step = f"answer it: orchestrator inbox answer {task.id} '...'"
+            if inbox.was_moved(store, task):
+                return "was moved to blocked by hand", _back(task)
             return f"waits for a person{removed}: {asked}", step
         case "failed" if task.reason == "cancelled":
             return "was cancelled", f"to do it anyway: orchestrator task retry {task.id}"
+        case "failed" if inbox.was_moved(store, task):
+            return "was moved to failed by hand", _back(task)
         case "failed":
             step = f"see orchestrator logs {task.id}; then: orchestrator task retry {task.id}"
             return f"failed{removed}: {why or 'no reason is recorded'}", step
+        case _ if pr and task.reviews and move and move.by == "reviewer":
+            # Its review ended after the pull request was looked at.
+            return f"is done; it reviewed pull request {pr}", f"orchestrator pr show {pr}"
         case _ if pr and move:
             step = move.step or f"orchestrator pr show {pr}"
             return f"is done; pull request {pr}: {move.text}", step
         case _ if pr:
-            return f"is done, in pull request {pr}", f"orchestrator pr show {pr}"
+            ended = f"; pull request {pr} is merged" if task.merged else f", in pull request {pr}"
+            return f"is done{ended}", f"orchestrator pr show {pr}"
     return "is done, without a pull request", None
+
+
+def _back(task: Task) -> str:
+    return f"to let an agent take it: orchestrator task move {task.id} incoming"

@@ -17,6 +17,12 @@ _SHOWN = ("id", "kind", "task", "run", "text", "since")
 ID = argument("id", metavar="ID", help="the id of an item, as `orchestrator inbox` shows it")
 
 
+@command("inbox list")
+def list_all(arguments: Namespace) -> None:
+    """Show the same as `inbox` without a command."""
+    inbox(arguments)
+
+
 @command("inbox")
 def inbox(arguments: Namespace) -> None:
     """Show the questions and decisions that wait for a person.
@@ -87,7 +93,8 @@ def _no_task(item: Item) -> OrchestratorError:
 
 @command("inbox approve", ID, NO_TICK)
 def approve(arguments: Namespace) -> None:
-    """Merge a pull request that a review approved; this is your approval, too.
+    """Approve a pull request that waits for you, and merge it.
+    (`pr approve` only approves, and takes every open pull request.)
 
     examples:
       orchestrator inbox approve pr:3
@@ -120,6 +127,10 @@ def _waiting_pull_request(layout: Layout, name: str) -> str:
             hint += f"; to merge it anyway: orchestrator pr merge {pr.id}"
         message = f"pull request {pr.id} does not wait for your approval: {said}"
         raise OrchestratorError(message, hint, code="wrong_state")
+    # A task is a name of its pull request here, as for `reject`.
+    task = stores.found(stores.of_project(layout), name)
+    if task is not None and task.pr is not None:
+        return _waiting_pull_request(layout, task.pr)
     item = _item(layout, name)
     message = f"{item.id} is not a pull request that waits for approval"
     hint = f"try: {next_step(layout, item)}"

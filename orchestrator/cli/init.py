@@ -180,7 +180,11 @@ def _report(
 
 def _what_stays(layout: Layout, data: str) -> None:
     if os.path.isdir(layout.home):
-        output.out(f"The queue, its history and your configuration stay in {layout.home}")
+        output.out(f"The queue, its history and your configuration stay in {layout.home},")
+        output.out(
+            "  with the records of pull requests and today's costs of agents, if there are any"
+        )
+        output.out(f"  to remove these too: rm -r {shlex.quote(layout.home)}")
     branches, rescued = uninstall.left_in_git(layout)
     if branches or rescued:
         output.out(

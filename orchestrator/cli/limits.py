@@ -9,6 +9,12 @@ from orchestrator.cli.agent import differences
 from orchestrator.cli.parser import NO_TICK, argument, command
 from orchestrator.config import change, edit
 
+#: What a limit of 0 stops.
+_STOPS = (
+    ("max_incoming", "accepted from `task add` without --force, or from agents"),
+    ("max_claimed", "claimed, so no agent works on a task"),
+    ("max_open_prs", "claimed that would open a pull request"),
+)
 EXAMPLE = "a limit, such as max_incoming=30"
 
 
@@ -34,4 +40,5 @@ def set_limits(arguments: Namespace) -> None:
     done = change.apply(layout, lambda text: edit.set_values(text, ("queue_limits",), values))
     old, new = (c.queue_limits if c else None for c in (done.before, done.after))
     changed, lines = differences("limits", old, new, ("orchestrator", "limits", "set"))
-    output.answer(arguments, {"changed": changed}, *lines)
+    stops = [f"  {name} is 0: no task is {what}" for name, what in _STOPS if values.get(name) == 0]
+    output.answer(arguments, {"changed": changed}, *lines, *stops)

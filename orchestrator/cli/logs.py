@@ -28,7 +28,7 @@ CHECKS_LOG = "checks.log"
 @command(
     "logs",
     argument("subject", metavar="AGENT|TASK|RUN", help="an agent, a task, or the id of a run"),
-    flag("--follow", "print new lines until the run ends"),
+    flag("--follow", "print new lines until the run ends", "-f"),
     flag("--raw", "print the output of the client, unchanged"),
 )
 def logs(arguments: Namespace) -> None:

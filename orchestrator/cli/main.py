@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from orchestrator.cli import output, parser
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
+from orchestrator.layout import resources
 from orchestrator.system import locks
 
 
@@ -86,7 +87,11 @@ def _refusal(error: Exception) -> OrchestratorError | None:
         case ModuleNotFoundError():  # `init.py` and `scheduler.py` can be run with any Python
             message = f"the library {error.name!r} is not installed for {sys.executable}"
             code = "not_installed"
-            hint = "use bin/orchestrator, which installs it; or: pip install -r requirements.lock"
+            here = resources()
+            hint = (
+                f"use {os.path.join(here, 'bin', 'orchestrator')}, which installs it; or: "
+                f"pip install -r {os.path.join(here, 'requirements.lock')}"
+            )
         case OSError():
             message = f"{error.filename or 'standard output'}: {error.strerror or error}"
             code = "system_fault"

@@ -115,9 +115,9 @@ def argument(*names: str, **options: Any) -> Argument:
     return names, options
 
 
-def flag(name: str, text: str) -> Argument:
-    """Return an option without a value; `text` is its help."""
-    return argument(name, action="store_true", help=text)
+def flag(name: str, text: str, *others: str) -> Argument:
+    """Return an option without a value; `text` is its help, `others` are its other names."""
+    return argument(name, *others, action="store_true", help=text)
 
 
 #: An option of each command that gives the agents work: `main` starts a tick after it.

@@ -28,6 +28,8 @@ from orchestrator.tick import inbox
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
 LANDING_WAIT = 900.0
+#: Maximum files in the way of a checkout that are named.
+MOST_NAMED = 10
 ID = argument("pr", metavar="ID", help="the id of a pull request, as `pr list` shows it")
 
 group("pr", __doc__)
@@ -137,7 +139,9 @@ def _changes(layout: Layout, config: Config, pr: PullRequest) -> str:
 
 @command("pr checkout", ID)
 def checkout(arguments: Namespace) -> None:
-    """Check out the head of a pull request in your checkout, detached; no branch moves."""
+    """Check out the head of a pull request in your checkout, detached; no branch moves.
+    Uncommitted changes of other files stay as they are.
+    """
     layout = context.changing(arguments)
     config, number = forges.named(context.good_settings(layout).config, arguments.pr)
     pr, root = find(layout, config, number), layout.root
@@ -145,17 +149,27 @@ def checkout(arguments: Namespace) -> None:
     if remote and repository.resolve(root, pr.head) is None:
         base_branch.fetch(layout, remote, [pr.branch])
     before = worktree_commands.state(root)
-    refused = f"{root} has uncommitted changes" if worktree_commands.has_changes(root) else None
-    if refused is None:
-        # `switch` refuses in the middle of a merge, a rebase or a bisect.
-        done = call.run(root, "switch", "--quiet", "--detach", pr.head)
-        refused = f"git cannot switch {root}: {call.reason(done.err)}" if done.code else None
-    if refused is not None:
-        hint = f"commit or stash them; or see the changes: orchestrator pr diff {pr.id}"
-        raise OrchestratorError(refused, hint, code="checkout_not_clean")
+    # git refuses to overwrite a file that has changes or that it does not track, and to leave an
+    # unfinished merge, rebase or bisect. Without the option it would overwrite ignored files.
+    done = call.run(root, "switch", "--quiet", "--no-overwrite-ignore", "--detach", pr.head)
+    if done.code:
+        raise _not_switched(root, pr, done.err)
     back = before.branch or f"--detach {before.head}"
     said = f"{root} is at {pr.head[:12]}, the head of {pr.id}; back: git switch {back}"
     output.answer(arguments, {"id": pr.id, "commit": pr.head, "path": root}, said)
+
+
+def _not_switched(root: str, pr: PullRequest, said: str) -> OrchestratorError:
+    """Return why git did not check out a pull request, with the files that are in the way."""
+    names = [line.strip() for line in call.lines(said) if line.startswith("\t")]
+    why, first = call.reason(said), "finish or abort that first"
+    if names:
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        listed = ", ".join(names[:MOST_NAMED]) + more
+        why = f"your own contents of these files would be lost: {listed}"
+        first = "commit, stash or move these files"
+    hint = f"{first}; or see the changes without a checkout: orchestrator pr diff {pr.id}"
+    return OrchestratorError(f"git cannot switch {root}: {why}", hint, code="checkout_not_clean")
 
 
 def _numbered(layout: Layout, config: Config, prs: list[PullRequest], number: str) -> PullRequest:
@@ -180,12 +194,15 @@ def find(layout: Layout, config: Config, number: str) -> PullRequest:
 @command("pr merge", ID, NO_TICK)
 def merge(arguments: Namespace) -> None:
     """Merge a pull request into its base branch, after the checks pass on the merged result."""
-    commit = merge_pull_request(context.changing(arguments), arguments.pr)
+    layout = context.changing(arguments)
+    commit = merge_pull_request(layout, arguments.pr)
     value = {"id": arguments.pr, "state": "merged" if commit else "open", "commit": commit}
-    said = f"merged {arguments.pr}: the base is now at {(commit or '')[:12]}"
+    said = [f"merged {arguments.pr}: the base is now at {(commit or '')[:12]}"]
     if commit is None:
-        said = f"the forge merges {arguments.pr} as soon as its own rules allow it"
-    output.answer(arguments, value, said)
+        said = [f"the forge merges {arguments.pr} as soon as its own rules allow it"]
+    elif base_branch.remote_of(layout, context.settings(layout).config):
+        said.append("  it is at the remote; to have it in your checkout: git pull")
+    output.answer(arguments, value, *said)
 
 
 def merge_pull_request(layout: Layout, pr_id: str) -> str | None:

@@ -7,12 +7,12 @@ import secrets
 from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
-from orchestrator.cli.parser import NO_TICK, argument, command
+from orchestrator.cli.parser import NO_TICK, argument, command, flag
 from orchestrator.cli.pr import ID, find, is_left
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import repository
 from orchestrator.layout import Layout
-from orchestrator.model import Given, Problem, PullRequest, Task, iso
+from orchestrator.model import Config, Given, Problem, PullRequest, Task, iso
 from orchestrator.pulls import forges, review, rework
 from orchestrator.tasks import stores
 from orchestrator.tick import inbox
@@ -22,7 +22,9 @@ TEXT = argument("text", metavar="TEXT", help=body_text.HELP)
 
 @command("pr approve", ID, NO_TICK)
 def approve(arguments: Namespace) -> None:
-    """Approve the head of a pull request; this settles every requested change before it."""
+    """Approve the head of a pull request; this settles every requested change before it. It is
+    merged by `pr merge`, or automatically with `review.auto_merge`. (`inbox approve` also merges.)
+    """
     layout = context.changing(arguments)
     pr, task = give(layout, arguments.pr, "approved")
     loaded, seen = context.look(layout)
@@ -51,19 +53,52 @@ def request(arguments: Namespace, layout: Layout, pr_id: str) -> None:
     _answer(arguments, pr, task, said)
 
 
-@command("pr merged", ID, NO_TICK)
+@command("pr merged", ID, flag("--undo", "take that back: it is open again"), NO_TICK)
 def merged(arguments: Namespace) -> None:
-    """Record that a pull request is merged, where neither the forge nor git shows it."""
+    """Record that somebody has merged a pull request, where neither the forge nor git shows it;
+    merges nothing. (`pr merge` merges it.)
+
+    examples:
+      orchestrator pr merged 3
+      orchestrator pr merged 3 --undo
+    """
     layout = context.changing(arguments)
     own = context.good_settings(layout).config
     config, number = forges.named(own, arguments.pr)
     book = forges.of_project(layout, config).book
+    if arguments.undo:
+        _take_back(arguments, layout, config, number)
+        return
     pr = book.find(number) if is_left(layout, own, config) else find(layout, config, number)
+    said = [f"{pr.id} is merged already"]
     if pr.state != "merged":
+        said = [
+            f"{pr.id} counts as merged; nothing was merged now, and {pr.branch} is kept",
+            f"  undo: orchestrator pr merged {pr.id} --undo",
+        ]
         book.say_merged(pr.id)
         context.record_event(layout, "merged", pr=pr.id, task=pr.task)
         rework.end(layout, own, pr.id, context.now(), config.forge)
-    output.answer(arguments, {"id": pr.id, "state": "merged"}, f"{pr.id} counts as merged")
+    output.answer(arguments, {"id": pr.id, "state": "merged"}, *said)
+
+
+def _take_back(arguments: Namespace, layout: Layout, config: Config, number: str) -> None:
+    """Undo `pr merged`: the pull request is open, and its task is delivered, as before."""
+    book, store = forges.of_project(layout, config).book, stores.of_project(layout)
+    pr = book.find(number)
+    if not pr.said:
+        message = f"nobody recorded pull request {pr.id} as merged with `pr merged`"
+        hint = f"see: orchestrator pr show {pr.id}"
+        raise OrchestratorError(message, hint, code="wrong_state")
+    book.take_back(pr.id)
+    with store.change():
+        task = stores.found(store, pr.task or "")
+        if task is not None and task.pr == pr.id and task.state == "done":
+            summary = "The record that its pull request is merged was taken back."
+            fields = {"pr": pr.id, "summary": summary, review.AGAIN: True}
+            store.move(task, "done", context.entry("done", **fields))
+    context.record_event(layout, "not_merged", pr=pr.id, task=pr.task)
+    output.answer(arguments, {"id": pr.id, "state": "open"}, f"{pr.id} is open again")
 
 
 def give(

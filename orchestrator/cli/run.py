@@ -8,6 +8,7 @@ from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
+from orchestrator.plan import rules
 from orchestrator.tasks import stores
 from orchestrator.tick.tick import run_tick
 
@@ -49,7 +50,9 @@ def run(arguments: Namespace) -> None:
         return
     reason = own["skip"].reason if "skip" in own else None
     message = f"{agent} was not started: {reason or 'the start failed'}"
-    hint = f"orchestrator explain {agent}"
+    hint = f"see why: orchestrator explain {agent}"
+    if reason in ("system_paused", "paused"):
+        hint = f"{rules.hint(reason, agent)}; or see why: orchestrator explain {agent}"
     raise OrchestratorError(message, hint, code=reason or "not_started")
 
 

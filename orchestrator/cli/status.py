@@ -80,7 +80,7 @@ def painted(blocks: Iterable[Block]) -> Any:
 
 def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
     """Return what `status --json` shows as blocks for people."""
-    yield _headline(found)
+    yield _headline(found, config)
     yield Block(tuple(_stuck_lines(found["cannot_start"])))
     if found["problems"]:
         yield Block(tuple(_problem_lines(found["problems"])), mood="bad")
@@ -108,13 +108,13 @@ def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
     yield Block(tuple(_closing_lines(found, layout)))
 
 
-def _headline(found: Row) -> Block:
+def _headline(found: Row, config: Config) -> Block:
     """Whether all is well, in one line."""
     problems, waiting = len(found["problems"]), found["waiting_for_you"]
     work = f"{len(found['running'])} running, {found['queue']['incoming']} waiting."
     said = f"{count(problems, 'problem')}. " if problems else ""
-    if found["agents"] and all(row["reason"] == "system_paused" for row in found["agents"]):
-        said = f"Paused; no agent starts until `orchestrator agent resume --all`. {said}"
+    if nothing := _no_agent_starts(found["agents"], config):
+        said = f"{nothing} {said}"
     elif found["cannot_start"]:
         said += f"{count(len(found['cannot_start']), 'task')} cannot start. "
     mood = "bad" if said else "plain" if waiting else "good"
@@ -123,6 +123,20 @@ def _headline(found: Row) -> Block:
     wait = "waits" if waiting == 1 else "wait"
     yours = f"{count(waiting, 'thing')} {wait} for you: orchestrator inbox"
     return Block((yours, f"{said}{work}"), mood=mood)
+
+
+def _no_agent_starts(agents: list[Row], config: Config) -> str | None:
+    """Return what keeps all agents from a start, until a person or the next day ends it."""
+    reasons = {row["reason"] for row in agents}
+    if reasons == {"system_paused"}:
+        return "Paused; no agent starts until `orchestrator agent resume --all`."
+    if reasons == {"paused"}:
+        names = " ".join(row["name"] for row in agents)
+        return f"Every agent is paused; to resume them: `orchestrator agent resume {names}`."
+    if "budget_exhausted" in reasons:
+        cap = f"{config.budgets.daily_usd:g} USD (budgets.daily_usd)"
+        return f"Today's budget of {cap} is used up; no agent starts before midnight."
+    return None
 
 
 def _stuck_lines(rows: list[Row]) -> Iterator[str]:

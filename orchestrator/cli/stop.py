@@ -18,8 +18,13 @@ from orchestrator.tick.stop import end_runs
     flag("--all", "stop every run, and pause every agent"),
 )
 def stop(arguments: Namespace) -> None:
-    """Stop a run with all its processes, and pause its agent; the run does not count
-    as an attempt.
+    """Stop a run with all its processes, and pause its agent. The run does not count
+    as an attempt; its task returns to the queue, where another agent may take it.
+
+    examples:
+      orchestrator stop impl-agent-1
+      orchestrator stop --all
+      orchestrator task cancel TASK-a1b2c3d4     ends the task itself, and its run
     """
     layout = context.changing(arguments)
     given = [] if arguments.agent is None else [arguments.agent]
@@ -35,6 +40,7 @@ def stop(arguments: Namespace) -> None:
     # An agent that was paused before stays paused when a person copies the line below.
     before = {agent.name for agent in config.agents if agent.paused}
     resume = [name for name in paused if name not in before] or paused
-    said = [ended(name, run) for name, run in stopped.items()] or ["no run was active"]
+    said = [line for each in stopped.items() for line in ended(layout, *each)]
+    said = said or ["no run was active"]
     said.append(f"paused; to resume: orchestrator agent resume {' '.join(resume) or '--all'}")
     output.answer(arguments, {"stopped": stopped, "paused": paused}, *said)

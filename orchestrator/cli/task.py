@@ -109,7 +109,8 @@ def show_task(arguments: Namespace) -> None:
     for name, value in json_rows.task_row(task, loaded.config).items():
         text = ", ".join(value) if isinstance(value, list) else value
         if name not in ("id", "title") and text not in (None, ""):
-            output.out(f"  {name + ':':<13} {text}")
+            label = "failed attempts" if name == "attempts" else name
+            output.out(f"  {label + ':':<16} {text}")
     if found := parts.recorded(store, task):
         output.out(f"  {dependencies.progress(found)}:")
         for part in found:

@@ -81,10 +81,24 @@ def _fitting(store: Store, ids: list[str], states: Collection[str]) -> list[Task
         if task.state not in states:
             wrong.append(f"{task.id} is in {task.state}")
     if wrong:
-        nothing = "nothing was changed; " if len(ids) > 1 else ""
-        hint = f"{nothing}see: orchestrator task list"
+        hint = "nothing was changed; see: orchestrator task list"
+        if len(ids) == 1:
+            hint = _instead(tasks[0])
         raise OrchestratorError("; ".join(wrong), hint, code="wrong_state")
     return tasks
+
+
+def _instead(task: Task) -> str:
+    """Return what a person can do with a task that is not in a state for `retry` or `cancel`."""
+    match task.state:
+        case "incoming":
+            return f"it waits for an agent already; see: orchestrator explain {task.id}"
+        case "claimed":
+            return f"an agent works on it; see: orchestrator logs {task.id}"
+        case "done" if task.pr:
+            again = f"to have more work done: orchestrator pr request-changes {task.pr} 'TEXT'"
+            return f"{again}; see: orchestrator pr show {task.pr}"
+    return f"see: orchestrator task show {task.id}"
 
 
 @command(

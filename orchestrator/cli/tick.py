@@ -137,7 +137,9 @@ def _next_steps(layout: Layout, tasks: Iterable[str | None]) -> Iterator[str]:
             except NotFound:  # the task was removed meanwhile
                 continue
             yield f"next: {subject} {found.verdict}"
-            if found.next_step:
+            if (found.next_step or "").startswith("no action") and mark.schedule(layout) is None:
+                yield "  no schedule runs ticks here; run the next one: orchestrator tick --wait"
+            elif found.next_step:
                 yield f"  {found.next_step}"
 
 

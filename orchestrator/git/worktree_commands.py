@@ -112,11 +112,6 @@ def state(worktree: str) -> State:
     )
 
 
-def has_changes(worktree: str) -> bool:
-    """Return whether tracked files differ from HEAD. Git never overwrites untracked files."""
-    return bool(uncommitted(worktree))
-
-
 def uncommitted(worktree: str, *, without: str | None = None) -> list[str]:
     """Return the tracked files that differ from HEAD, except for one path."""
     paths = (".", f":(top,exclude,literal){without}") if without else ()

@@ -5,6 +5,11 @@ from typing import NamedTuple
 
 from orchestrator.model import PullRequest, Task
 
+#: How the verdict on a dependency begins that only a person can end, and the verdict on an id that
+#: no task has.
+BROKEN = "broken"
+UNKNOWN_TASK = f"{BROKEN}: there is no such task"
+
 
 def closure(
     tasks: Iterable[Task],
@@ -111,7 +116,7 @@ class _Landed(NamedTuple):
 
 def _dependency(task: Task | None, found: Mapping[str, Task | None], landed: _Landed) -> str:
     if task is None:
-        return "broken: there is no such task"
+        return UNKNOWN_TASK
     if task.state == "failed":
         return f"broken: it failed ({task.reason or 'no reason given'})"
     if task.state == "blocked" and task.parts:

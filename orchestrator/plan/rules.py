@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 from orchestrator.model import Agent, Task, iso, parse_time
 from orchestrator.plan import pace
+from orchestrator.plan.dependencies import BROKEN, UNKNOWN_TASK
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.due import next_due, next_midnight
 
@@ -66,6 +67,12 @@ class Rule(NamedTuple):
 
 
 RULES: list[Rule] = []
+
+
+def hint(code: str, agent: str) -> str | None:
+    """Return what a person can do about an agent that the rule with this code refuses."""
+    found = next((r for r in RULES if (r.code, r.kind) == (code, "agent")), None)
+    return found and found.hint.format(about=agent)
 
 
 def _rule(code: str, kind: str, hint: str, ends: Ends | None = None) -> Callable[[Judge], Judge]:
@@ -144,15 +151,25 @@ def _task_budget(task: Task, draft: Draft) -> Judged | None:
     return Judged(False, detail)
 
 
-@_rule("no_matching_agent", "task", "add an agent: orchestrator agent add NAME --role {about}")
+@_rule("no_matching_agent", "task", "{about}")
 def _matching_agent(task: Task, draft: Draft) -> Judged:
     if agents := draft.takers.get(task.role):
         return Judged(True, f"agents that take ROLE {task.role}: {len(agents)}")
     role = next((r.name for r in draft.snapshot.roles.values() if r.takes == task.role), None)
     if role is not None:
-        return Judged(False, f"no agent takes ROLE {task.role}", about=role)
-    own = "NAME (after you correct its ROLE, or write .orchestrator/roles/NAME.md)"
-    return Judged(False, f"no role takes {task.role}", about=own)
+        step = f"add an agent: orchestrator agent add NAME --role {role}"
+        return Judged(False, f"no agent takes ROLE {task.role}", about=step)
+    return Judged(False, f"no role takes ROLE {task.role}", about=_correct_role(task, draft))
+
+
+def _correct_role(task: Task, draft: Draft) -> str:
+    import difflib
+
+    known = sorted(role.takes for role in draft.snapshot.roles.values() if role.takes)
+    near = difflib.get_close_matches(task.role.lower(), known, n=1)
+    said = f"did you mean {near[0]!r}?" if near else f"roles take {', '.join(known)}"
+    role = near[0] if near else "ROLE"
+    return f"correct its ROLE ({said}): orchestrator task set {task.id} role={role}"
 
 
 # --- may an agent start? -----------------------------------------------------------------------
@@ -247,7 +264,9 @@ def _max_incoming(agent: Agent, draft: Draft) -> Judged | None:
 @_rule("max_claimed", "choice", "let claimed tasks end, or: orchestrator limits set max_claimed=N")
 def _max_claimed(_: Task, draft: Draft) -> Judged:
     limit = draft.config.queue_limits.max_claimed
-    return Judged(draft.claimed < limit, f"{draft.claimed} of {limit} tasks are claimed")
+    planned = sum(task is not None for _, task in draft.starts)
+    more = f" (with the starts that are planned: {planned})" if planned else ""
+    return Judged(draft.claimed < limit, f"{draft.claimed} of {limit} tasks are claimed{more}")
 
 
 @_rule("open_prs_unknown", "choice", "find out why the forge does not answer: orchestrator doctor")
@@ -266,15 +285,22 @@ def _max_open_prs(task: Task, draft: Draft) -> Judged:
     return Judged(not (full and draft.will_open(task)), detail)
 
 
-@_rule("blocked_by_dependency", "choice", "see why it is not met: orchestrator explain {about}")
+@_rule("blocked_by_dependency", "choice", "{about}")
 def _dependencies(task: Task, draft: Draft) -> Judged:
     known = draft.snapshot.dependencies
     unmet = [other for other in task.depends_on if known.get(other) != "met"]
     if not unmet:
         conflict = draft.snapshot.conflicts.get(task.id)
-        return Judged(conflict is None, conflict or "every dependency is met")
+        step = f"see what it depends on: orchestrator task show {task.id}"
+        return Judged(conflict is None, conflict or "every dependency is met", about=step)
     why = "; ".join(f"{other} ({known.get(other, 'unknown')})" for other in unmet)
-    return Judged(False, why, about=unmet[0])
+    # What a person has to end comes first: waiting for the others is no use before that.
+    worst = min(unmet, key=lambda other: not known.get(other, "").startswith(BROKEN))
+    step = f"see why it is not met: orchestrator explain {worst}"
+    if known.get(worst) == UNKNOWN_TASK:
+        left = ",".join(other for other in task.depends_on if other != worst)
+        step = f"correct its DEPENDS_ON: orchestrator task set {task.id} depends_on={left}"
+    return Judged(False, why, about=step)
 
 
 @_rule("overlap", "choice", "no action needed: it starts when that work is merged or closed")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from orchestrator.plan.dependencies import BROKEN
 from orchestrator.plan.planner import Plan, refusal
 from orchestrator.plan.rules import Verdict
 
@@ -16,11 +17,14 @@ def stuck(planned: Plan) -> Mapping[str, Verdict]:
     """Return the waiting tasks that no agent can ever start as things are, by their ids.
 
     The verdict of each says why, and its hint is what a person can do. A task that waits for
-    another task, a limit or a time is not among them.
+    another task that can still finish, a limit or a time is not among them.
     """
     found = {task: refusal(row) for task, row in planned.tasks.items()}
-    return {task: held for task, held in found.items() if held and _is_for_people(held)}
+    return {task: held for task, held in found.items() if held and is_for_people(held)}
 
 
-def _is_for_people(held: Verdict) -> bool:
+def is_for_people(held: Verdict) -> bool:
+    """Whether a refusal lasts until a person changes something."""
+    if held.code == "blocked_by_dependency":
+        return f"({BROKEN}: " in held.detail
     return held.code in _FOR_PEOPLE or (held.code in _TIMED and held.until is None)

@@ -4,7 +4,8 @@ It is written only under the scheduler's lock, in one atomic step each time, so 
 is counted exactly once.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.layout import Layout
@@ -74,6 +75,12 @@ def read(layout: Layout, agent: str) -> AgentState:
         run=state.run if files.is_plain_name(state.run) else None,
         last_run=state.last_run if files.is_plain_name(state.last_run) else None,
     )
+
+
+def spent(states: Iterable[AgentState], now: float) -> float:
+    """Return the US dollars that agents have cost on the local day of `now` (epoch seconds)."""
+    today = time.strftime("%Y-%m-%d", time.localtime(now))
+    return sum(state.spend.get(today, 0.0) for state in states)
 
 
 def write(layout: Layout, agent: str, state: AgentState) -> None:

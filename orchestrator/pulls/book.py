@@ -133,6 +133,13 @@ class Book:
             record = files.read_json(self.path(self.find(pr_id).id)) or {}
             files.write_json(self.path(pr_id), {**record, "state": "merged", _SAID: True})
 
+    def take_back(self, pr_id: str) -> None:
+        """Undo `say_merged`: the pull request is what the forge and git show again."""
+        with self.locked():
+            record = files.read_json(self.path(self.find(pr_id).id)) or {}
+            record |= {"state": "open", _SAID: False, "said": False, "followed": False}
+            files.write_json(self.path(pr_id), record)
+
     def locked(self) -> locks.Lock:
         files.make_folder(self.folder)
         return locks.Lock(os.path.join(self.folder, ".lock"), wait=30)

@@ -54,8 +54,8 @@ class Workshop:
         if isinstance(found, str):
             return found
         named = ", ".join(found[:20])
-        said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
-        raise Conflict(f"{said} In conflict: {named}", tuple(found))
+        said = f"{pr.branch} conflicts with {pr.base} in {named}"
+        raise Conflict(f"{said}: merge {pr.base} into {pr.branch}", tuple(found))
 
     def check(self, commit: str, mark: str) -> Failure | None:
         """Set up for a commit and run the project's checks; return the commit's first failure.

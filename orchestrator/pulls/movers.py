@@ -221,7 +221,9 @@ def _reviewed(facts: Facts) -> Move | None:
 def _objected(facts: Facts) -> Move:
     """Changes stay requested although the author has finished, and no review is open."""
     pr = facts.pr
-    overrule = f"To overrule that: orchestrator pr approve {pr.id}"
+    overrule = (
+        f"To settle that: orchestrator pr approve {pr.id} (see: orchestrator pr diff {pr.id})"
+    )
     said = "; ".join(
         f"{given.by} requested changes: {one_line(given.text).rstrip('.')}"
         if given.text

@@ -291,9 +291,9 @@ class Follower:
         mine, its, root = (pr.branch, pr.head), (pr.base, base), self._layout.root
         if restack.updated(root, self._store, task, history, self._prs, mine, its):
             return []  # the landing brings it up to date
-        said = f"{pr.branch} conflicts with {pr.base}: merge {pr.base} into {pr.branch}."
-        key = f"conflict:{pr.head}:{base}"
-        return [Feedback(key, f"{said} In conflict: {', '.join(names[:20])}", by_machine=True)]
+        said = f"{pr.branch} conflicts with {pr.base} in {', '.join(names[:20])}"
+        said += f": merge {pr.base} into {pr.branch}."
+        return [Feedback(f"conflict:{pr.head}:{base}", said, by_machine=True)]
 
     def _review_again(self, pr: PullRequest, task: Task, number: int) -> None:
         """Ask for the review that ended when the pull request was closed."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import SCHEDULE_LOG, Layout
-from orchestrator.project import faults, mark
+from orchestrator.project import agent_memory, faults, mark
 from orchestrator.setup import (
     probes,
     repository_probe,
@@ -109,6 +110,11 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
     if loaded.config.paused:
         resume = "to start it: orchestrator agent resume --all"
         yield warn("system_paused", "all agents are paused", resume)
+    elif loaded.config.agents and all(agent.paused for agent in loaded.config.agents):
+        names = " ".join(agent.name for agent in loaded.config.agents)
+        resume = f"to resume them: orchestrator agent resume {names}"
+        yield warn("paused", "every agent is paused by its own setting", resume)
+    yield from _budget(subject)
     setup = loaded.config.setup
     for name in setup.when_changed:
         if not os.path.isfile(os.path.join(subject.layout.root, name)):
@@ -126,6 +132,17 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
         yield warn("no_agents", "no agent is configured, so no agent runs", add)
 
 
+def _budget(subject: Subject) -> Iterator[Finding]:
+    """Yield a warning if today's runs have used up the day's budget."""
+    layout, cap = subject.layout, subject.loaded.config.budgets.daily_usd
+    spent = agent_memory.spent(
+        map(partial(agent_memory.read, layout), agent_memory.names(layout)), subject.now
+    )
+    if cap is not None and spent >= cap:
+        said = f"{spent:.2f} of {cap:g} USD spent today, so no run starts before midnight"
+        yield warn("budget_exhausted", said, "wait, or raise budgets.daily_usd in agents.yaml")
+
+
 def _ticks(subject: Subject) -> Iterator[Finding]:
     layout, now = subject.layout, subject.now
     ticked = problems.last_tick(layout)
@@ -136,8 +153,8 @@ def _ticks(subject: Subject) -> Iterator[Finding]:
     else:
         hint = "install the schedule: orchestrator init --schedule cron; or: orchestrator tick"
     if problems.is_overdue(layout, now):
-        last = "never" if ticked is None else f"{span(now - ticked)} ago"
-        yield fail("tick_stale", f"the last tick was {last}", hint)
+        last = f"the last tick was {span(now - ticked)} ago" if ticked else "no tick has run yet"
+        yield fail("tick_stale", last, hint)
     elif ticked is None:
         yield ok("tick_stale", mark.first_tick(layout))
     else:
@@ -167,4 +184,4 @@ def _notify(subject: Subject) -> Iterator[Finding]:
             yield ok(notify.FAILED, f"notify.command works: {wanted.command[0]}")
         else:
             hint = "correct notify.command in .orchestrator/agents.yaml"
-            yield fail(notify.FAILED, failure, hint)
+            yield fail(notify.FAILED, failure.why, hint)

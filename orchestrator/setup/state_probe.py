@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 
 from orchestrator.finding import Finding, fail, ok, warn
-from orchestrator.git import repository
+from orchestrator.git import repository, worktree_commands
 from orchestrator.project import agent_memory, mark
 from orchestrator.pulls import landing
 from orchestrator.setup import init_project
@@ -97,9 +97,9 @@ def leftovers(subject: Subject) -> Iterator[Finding]:
     configured = {agent.name for agent in loaded.config.agents}
     names = agent_memory.names(layout) if loaded.good else []
     messages = [
-        f"{layout.agent(name)} belongs to an agent that is not configured"
+        f"{layout.worktree(name)} belongs to an agent that is not configured"
         for name in names
-        if name not in configured
+        if name not in configured and worktree_commands.is_worktree(layout.worktree(name))
     ]
     items = [item for item in clean.leftovers(layout, subject.now) if item.drop]
     messages += [f"{item.name} was left by a process that was killed" for item in items]

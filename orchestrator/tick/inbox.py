@@ -193,7 +193,7 @@ def _approvals(moved: Iterable[Moved]) -> Iterator[Item]:
     for pr, move, task, last in moved:
         if move.item != f"pr:{pr.id}":
             continue
-        said = f"{pr.title}: {move.text} {pr.url or ''}".rstrip()
+        said = f"{pr.title}: {move.text}" + (f"\n{pr.url}" if pr.url else "")
         about = task.id if task else None
         since = last.at if last else None
         yield Item(move.item, "approval", about, None, said, since, move.step, move.fact)
@@ -240,6 +240,12 @@ def is_dismissed(store: Store, task: Task) -> bool:
     """Whether a person removed the newest item of a task itself from the inbox."""
     last = _last(store, task.id, _deciding)
     return last is not None and last.event == "dismissed" and "pr" not in last.fields
+
+
+def was_moved(store: Store, task: Task) -> bool:
+    """Whether a person moved a task to the state that it is in."""
+    last = _last(store, task.id, _deciding)
+    return last is not None and last.event == "moved"
 
 
 def _deciding(word: str) -> bool:

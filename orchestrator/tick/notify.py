@@ -2,7 +2,8 @@
 
 A tick decides what is new, writes down that it was told, and leaves it in a folder. A process of
 its own takes each piece of news from there and runs the program. A crash in between loses the
-news; it never tells the news twice.
+news; it never tells the news twice. News that no program could be started for goes back to the
+folder, and is told by a later tick if its thing still waits then.
 """
 
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
@@ -44,6 +45,14 @@ class News(NamedTuple):
     code: str | None
     text: str
     hint: str | None
+
+
+class Failure(NamedTuple):
+    """Why the program did not tell a piece of news."""
+
+    why: str
+    #: Whether the program was started: then a person may have been told.
+    started: bool
 
 
 def news(
@@ -105,9 +114,14 @@ def note(layout: Layout, wanted: Notify, found: dict[str, News]) -> bool:
     if keys != told:
         files.write_json(memory, {"keys": keys})
     for key, each in new.items():
-        name = hashlib.sha256(key.encode(errors="replace")).hexdigest()[:20]
-        files.write_json(os.path.join(folder, f"{name}.json"), each._asdict())
+        files.write_json(os.path.join(folder, _name(key)), each._asdict())
+    for name in set(_left(folder)) - {_name(key) for key in keys}:
+        files.remove(os.path.join(folder, name))
     return bool(_left(folder))
+
+
+def _name(key: str) -> str:
+    return f"{hashlib.sha256(key.encode(errors='replace')).hexdigest()[:20]}.json"
 
 
 def _folder(layout: Layout) -> str:
@@ -129,15 +143,18 @@ def tell(layout: Layout, wanted: Notify) -> None:
         except FileNotFoundError:
             continue
         failure = run(layout, wanted, found) if found and wanted.command else None
-        if failure is not None:
-            hint = "correct notify.command in .orchestrator/agents.yaml; try: orchestrator doctor"
-            faults.keep(layout.notify_fault, OrchestratorError(failure, hint, code=FAILED))
-        else:
+        if failure is None:
             files.remove(layout.notify_fault)
+            continue
+        hint = "correct notify.command in .orchestrator/agents.yaml; try: orchestrator doctor"
+        faults.keep(layout.notify_fault, OrchestratorError(failure.why, hint, code=FAILED))
+        if found and not failure.started:
+            files.write_json(path, found._asdict())
+            return  # the others would not be told either
 
 
-def run(layout: Layout, wanted: Notify, each: News) -> str | None:
-    """Run the program with one piece of news; return why it failed, or None."""
+def run(layout: Layout, wanted: Notify, each: News) -> Failure | None:
+    """Run the program with one piece of news; return how it failed, or None."""
     text = json.dumps({**each._asdict(), "project": layout.root})
     program = wanted.command[0]
     try:
@@ -145,11 +162,11 @@ def run(layout: Layout, wanted: Notify, each: News) -> str | None:
             wanted.command, cwd=layout.root, environment=os.environ, timeout=TIMEOUT, stdin=text
         )
     except OSError as error:
-        return f"notify.command: {program} cannot be started: {error.strerror}"
+        return Failure(f"notify.command: {program} cannot be started: {error.strerror}", False)
     if done.code is None:
-        return f"notify.command: {program} did not end within {TIMEOUT:.0f} s"
+        return Failure(f"notify.command: {program} did not end within {TIMEOUT:.0f} s", True)
     if done.code != 0:
         said = one_line(done.err.strip() or done.out.strip())
         ended = f"notify.command: {program} exited {done.code}"
-        return f"{ended}: {said}" if said else f"{ended} and wrote nothing"
+        return Failure(f"{ended}: {said}" if said else f"{ended} and wrote nothing", True)
     return None

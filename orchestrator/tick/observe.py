@@ -1,6 +1,5 @@
 """Observing: the world as one `Snapshot`, for the planner. This module changes only the cache."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -61,7 +60,6 @@ def observe(
         open_heads |= {f"{forge}:{pr.id}": pr.head for forge, pr in left}
     found = dependencies.closure(incoming.tasks, partial(stores.found, store), prs)
     ready = cuts.find(layout, settings.config, incoming.tasks, found, prs, ask=ask)
-    today = time.strftime("%Y-%m-%d", time.localtime(now))
     hold = faults.read_hold(layout)
     if hold is not None and hold.until is not None and now >= hold.until:
         hold = None
@@ -84,7 +82,7 @@ def observe(
             prs,
             delivered=settings.config.dependencies == "delivered",
         ),
-        spent_today_usd=sum(state.spend.get(today, 0.0) for state in states.values()),
+        spent_today_usd=agent_memory.spent(states.values(), now),
         hold=hold,
         usage=usage.read(layout),
         open_heads=open_heads,
