@@ -213,5 +213,7 @@ def test_a_task_never_shows_the_pull_request_of_another_task_on_another_forge(
     assert f"orchestrator pr diff local:{number}" in shown
     assert f"is done; pull request {number}: " in cli("explain", "T2").out
     assert url in cli("task", "show", "T2").out
+    assert cli("inbox", "approve", "T1").code == 1
+    assert (hub.forge.book.find(number).state, new.state) == ("open", "open")
     assert cli("inbox", "reject", "T1", "No.").code == 0
     assert [FileStore(layout).find(each).state for each in ("T1", "T2")] == ["incoming", "done"]
