@@ -25,6 +25,7 @@ from orchestrator.tasks.file_store import FileStore
 hub, remote = test_forge.hub, test_forge.remote
 Cli = Callable[..., Any]
 AUTO = Config()
+ELSEWHERE = "is on another forge (see orchestrator pr list)"
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def done(**more: Any) -> Task:
         (done(), [], "waiting: its pull request 1 is gone"),
         (done(), [("T1", "open")], "waiting: its pull request 1 is open"),
         # The pull request 1 of another forge is another task's.
-        (done(), [("T9", "merged")], "waiting: its pull request 1 is gone"),
+        (done(), [("T9", "merged")], f"waiting: its pull request 1 {ELSEWHERE}"),
         (done(merged=True), [("T9", "open")], "met"),
         (done(merged=True), [("T9", "closed")], "met"),
     ],
@@ -212,5 +213,7 @@ def test_a_task_never_shows_the_pull_request_of_another_task_on_another_forge(
     assert f"orchestrator pr diff local:{number}" in shown
     assert f"is done; pull request {number}: " in cli("explain", "T2").out
     assert url in cli("task", "show", "T2").out
+    assert cli("inbox", "approve", "T1").code == 1
+    assert (hub.forge.book.find(number).state, new.state) == ("open", "open")
     assert cli("inbox", "reject", "T1", "No.").code == 0
     assert [FileStore(layout).find(each).state for each in ("T1", "T2")] == ["incoming", "done"]

@@ -222,7 +222,7 @@ def elsewhere(
         case "failed":
             step = f"see orchestrator logs {task.id}; then: orchestrator task retry {task.id}"
             return f"failed{removed}: {why or 'no reason is recorded'}", step
-        case _ if task.reviews and move and move.by == "reviewer":
+        case _ if pr and task.reviews and move and move.by == "reviewer":
             # Its review ended after the pull request was looked at.
             return f"is done; it reviewed pull request {pr}", f"orchestrator pr show {pr}"
         case _ if pr and move:

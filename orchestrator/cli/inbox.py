@@ -132,7 +132,12 @@ def _waiting_pull_request(layout: Layout, name: str) -> str:
     # A task is a name of its pull request here, as for `reject`.
     task = stores.found(stores.of_project(layout), name)
     if task is not None and task.pr is not None:
-        return _waiting_pull_request(layout, task.pr)
+        named = forges.of_task(layout, loaded.config, task)[0]
+        if named == task.pr:
+            return _waiting_pull_request(layout, named)
+        message = f"the pull request of {task.id} is on another forge: {named}"
+        hint = f"to merge it there: orchestrator pr merge {named}"
+        raise OrchestratorError(message, hint, code="wrong_state")
     item = _item(layout, name)
     message = f"{item.id} is not a pull request that waits for approval"
     hint = f"try: {next_step(layout, item)}"

@@ -141,6 +141,8 @@ def _pull_request(task: Task, landed: _Landed) -> str:
         return "met"  # on a forge that the project used before
     if pr is None:
         known = "is gone" if landed.forge_known else "cannot be looked up now"
+        if task.pr in landed.prs:  # of another task: numbers start again on another forge
+            known = "is on another forge (see orchestrator pr list)"
         return f"waiting: its pull request {task.pr} {known}"
     if pr.state == "closed":
         return f"broken: its pull request {task.pr} was closed"
