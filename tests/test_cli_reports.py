@@ -577,7 +577,7 @@ def test_a_review_that_ended_meanwhile_is_not_said_to_go_on(project: Layout) -> 
     store = stores.of_project(project)
     task = store.find("REVIEW-1")._replace(reviews="TASK-1", pr="9")
     move = Move("reviewer", "review-agent reviews it (REVIEW-1)")
-    found = explain.elsewhere(store, task, move)
+    found = explain.elsewhere(store, task, move, task.pr)
     assert found == ("is done; it reviewed pull request 9", "orchestrator pr show 9")
 
 
