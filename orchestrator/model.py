@@ -441,7 +441,7 @@ class UsageWindow(NamedTuple):
 
     #: 0 to 1.
     share: float
-    #: When the window begins anew, in seconds since the epoch.
+    #: When the window resets, in seconds since the epoch.
     resets: float
 
 

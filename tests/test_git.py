@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import threading
@@ -690,3 +691,25 @@ def test_a_conflict_is_named_and_undone(repo: Path, tmp_path: Path) -> None:
         said = worktree_commands.join(str(path), left, right, method, "Both")
         assert said == ["ünï file.txt"], method
     assert worktree_commands.state(str(path)) == (left, None, False)
+
+
+@pytest.mark.parametrize(("kills", "is_answered"), [(2, True), (9, False)])
+def test_a_git_that_was_killed_has_not_said_no(
+    remote: Path, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int,
+    is_answered: bool,
+) -> None:  # fmt: skip
+    """Read as `there is no remote`, that would deliver work without a push."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for number in range(kills):
+        (programs / f"kill-{number}").touch()
+    real = shutil.which("git")
+    script = f'for one in "{programs}"/kill-*; do [ -e "$one" ] && rm "$one" && kill -9 $$; done\n'
+    (programs / "git").write_text(f'#!/bin/sh\n{script}exec "{real}" "$@"\n')
+    (programs / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    if is_answered:
+        assert remotes.url(str(repo), "origin") == str(remote)
+    else:
+        with pytest.raises(GitError, match="killed by signal 9"):
+            remotes.url(str(repo), "origin")

@@ -55,7 +55,8 @@ def run(
     """Run git in `cwd` and return what happened.
 
     Waits for another git's lock, if git holds such a lock for milliseconds only. Raises SystemFault
-    when git cannot be started, or does not end within `timeout` seconds.
+    when git cannot be started, or does not end within `timeout` seconds; GitError when a git that
+    was only asked something is killed again and again: no answer is not the answer no.
     """
     words = ("git", *_OPTIONS, *arguments)
     environment = client_environment.for_git(os.environ, **(extra or {}))
@@ -70,6 +71,11 @@ def run(
             raise SystemFault(message, code="git_hung")
         if done.code == 0:
             return done
+        if done.code < 0 and arguments[0] in _QUESTIONS:
+            if pause > 0.1:
+                raise GitError(f"git {arguments[0]} was killed by signal {-done.code}")
+            pause *= 2
+            continue
         lock = re.search(_LOCKED, done.err)
         # Git holds a lock of these kinds for milliseconds, never while an editor is open.
         brief = lock and ("/refs/" in lock[1] or lock[1].endswith(_BRIEF))
@@ -79,6 +85,27 @@ def run(
         time.sleep(pause)
         pause *= 2
 
+
+#: Commands that the product uses to ask, or that do the same when they are repeated.
+_QUESTIONS = {
+    "cat-file",
+    "config",
+    "diff",
+    "diff-tree",
+    "for-each-ref",
+    "log",
+    "ls-files",
+    "ls-remote",
+    "ls-tree",
+    "merge-base",
+    "merge-tree",
+    "remote",
+    "rev-list",
+    "rev-parse",
+    "show-ref",
+    "status",
+    "symbolic-ref",
+}
 
 #: `git worktree add` creates a worktree's files one by one. A command that looks at all worktrees
 #: fails, before it does anything, on a worktree that another process has half created.
