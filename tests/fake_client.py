@@ -103,6 +103,9 @@ def say(**event: object) -> None:
 
 def git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode and arguments[0] == "fetch":
+        # A fetch of the product at the same time has moved the ref: agents then fetch again.
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         note("git_failed", arguments=arguments, error=done.stderr)
         raise SystemExit(f"fake client: git {arguments}: {done.stderr}")
