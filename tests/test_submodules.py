@@ -383,7 +383,7 @@ def test_without_git_lfs_the_fault_names_it_before_anybody_pays(world: World) ->
     assert "git_lfs_missing" in [f["code"] for f in found]
 
 
-# --- whole worktrees, and changes that are none --------------------------------------------------
+# --- whole worktrees, and files that only look changed --------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["sparse-checkout", "by hand"])

@@ -112,7 +112,7 @@ def state(worktree: str) -> State:
     )
 
 
-def uncommitted(worktree: str, *, without: str | None = None) -> list[str]:
+def changed_files(worktree: str, *, without: str | None = None) -> list[str]:
     """Return the tracked files that differ from HEAD, except for one path."""
     paths = (".", f":(top,exclude,literal){without}") if without else ()
     options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no", _NOT_INSIDE)

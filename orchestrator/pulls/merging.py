@@ -123,7 +123,7 @@ def fast_forward(root: str, branch: str, old: str, new: str) -> None:
     if holder is None:
         repository.update_ref(root, f"refs/heads/{branch}", new, old)
         return
-    if changed := worktree_commands.uncommitted(holder, without=CONFIG):
+    if changed := worktree_commands.changed_files(holder, without=CONFIG):
         names = ", ".join(changed[:10])
         raise OrchestratorError(
             f"{branch} is checked out in {holder} with uncommitted changes: {names}",

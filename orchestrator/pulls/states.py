@@ -57,7 +57,7 @@ def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pu
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
     pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
     looked_at = [*unsure, *_unseen(layout, prs)]
-    if pushed and _is_look_due(layout):
+    if pushed and _start_look(layout):
         looked_at += pushed
     pair = remote_pair.find(layout.root, config)
     fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
@@ -226,8 +226,8 @@ def _pushed_by_hand(
     }
 
 
-def _is_look_due(layout: Layout) -> bool:
-    """Return whether to fetch the bases, and note that: only a fetch shows what was pushed."""
+def _start_look(layout: Layout) -> bool:
+    """Note a look at the bases if one is due; return whether it is: only a fetch shows a push."""
     path = os.path.join(layout.cache, "bases-looked-at")
     now = time.time()
     with contextlib.suppress(OSError):
