@@ -46,6 +46,8 @@ def test_a_killed_run_is_taken_up_again_and_its_commit_is_there_once(
     task = world.add("Survive")
     world.script("default", CAREFUL)
     pids = running(world, task)
+    [own] = (world.root / ".git" / "worktrees").iterdir()
+    assert (own / "locked").exists(), "git must not take the worktree away from the run"
     for victim in victims:
         kill(pids[victim])
     world.run("tick")
@@ -53,6 +55,7 @@ def test_a_killed_run_is_taken_up_again_and_its_commit_is_there_once(
     world.open("go")
     world.tick_until_in("done", task)
     assert_done_once(world, task)
+    assert not (own / "locked").exists()
 
 
 @pytest.mark.parametrize("victims", [[], ["supervisor"]], ids=["all live", "supervisor dies"])

@@ -11,17 +11,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from orchestrator.errors import GitError, SystemFault
+from orchestrator.git import abandoned_locks
 from orchestrator.guard import client_environment
-from orchestrator.system import commands, process
+from orchestrator.system import commands
 
 #: Seconds for a command that only reads or writes this disk.
 LOCAL_TIMEOUT = 120.0
 
 #: Seconds for a checkout: a filter such as Git LFS may have to load large files.
 CHECKOUT_TIMEOUT = 1800.0
-
-#: Seconds after which a lock on refs has no living owner: git holds such a lock for milliseconds.
-OLD_LOCK = 60.0
 
 #: By default, a power cut can destroy what git has just written (git-config(1), core.fsync). An
 #: empty object or a ref full of zeros would block its task for ever.
@@ -76,11 +74,7 @@ def run(
                 raise GitError(f"git {arguments[0]} was killed by signal {-done.code}")
             pause *= 2
             continue
-        lock = re.search(_LOCKED, done.err)
-        # Git holds a lock of these kinds for milliseconds, never while an editor is open.
-        brief = lock and ("/refs/" in lock[1] or lock[1].endswith(_BRIEF))
-        freed = lock and brief and remove_abandoned(lock[1])
-        if pause > 1 or not (freed or re.search(_HALF_MADE, done.err)):
+        if pause > 1 or not (_is_free(done.err, cwd) or re.search(_HALF_MADE, done.err)):
             return done
         time.sleep(pause)
         pause *= 2
@@ -112,20 +106,17 @@ _QUESTIONS = {
 _HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
 
 #: The message of a git that met another git's lock, also in a remote on this machine.
-_LOCKED = r"Unable to create '(.+\.lock)': File exists"
-_BRIEF = ("/packed-refs.lock", "/config.lock")
+_LOCKED = r"(?m)^(remote: )?.*(?:Unable to create '(.+\.lock)'|lock config file (.+)): File exists"
 
 
-def remove_abandoned(lock: str) -> bool:
-    """Remove a lock file that a killed git, or a power cut, left; return whether it is gone now."""
-    try:
-        made = os.stat(lock).st_mtime
-        if made < max(time.time() - OLD_LOCK, process.booted()):
-            os.unlink(lock)
-            return True
-    except FileNotFoundError:
-        return True
-    return False
+def _is_free(complaint: str, cwd: str) -> bool:
+    """Return whether the lock that git complains of is gone now; False for another complaint."""
+    found = re.search(_LOCKED, complaint)
+    if found is None:
+        return False
+    lock = os.path.join(cwd, found[2] or f"{found[3]}.lock")
+    # Processes of other machines may work in a remote.
+    return abandoned_locks.remove_old(lock) if found[1] else abandoned_locks.free_met(lock)
 
 
 def _done(once: Callable[[], commands.Finished], cwd: str) -> commands.Finished:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
+    abandoned_locks,
     call,
     repository,
     submodule_rescue,
@@ -89,7 +90,7 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     Commits on top of `branch` move the branch forward, even if they were made with a detached HEAD
     or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
     """
-    _unlock(path, branch)
+    _unlock(path)
     ref = f"{repository.RESCUE}{name}"
     # Otherwise each file that an agent's sparse checkout leaves out would look deleted.
     with contextlib.suppress(GitError):
@@ -178,7 +179,6 @@ def take_up_branch(
     there. If the two have diverged, the branch moves to `theirs`, and `rescue` is the ref that
     keeps `ours`; without a `rescue` it stays. The worktree's content was preserved before.
     """
-    _unlock(path, branch)
     if ours is None:
         worktree_commands.start_branch(path, branch, theirs or base)
         return
@@ -233,16 +233,16 @@ def bring_included(root: str, path: str) -> list[str]:
     return brought
 
 
-def _unlock(path: str, branch: str | None = None) -> None:
-    """Remove the locks of a killed git: the agent's lock proves that no process works here.
+def _unlock(path: str) -> None:
+    """Remove the locks that killed processes left: none may stop the run, or the agent's own git.
 
-    The branch's own lock may belong to another git at this moment: only an old lock is removed.
+    Those of the worktree have no living holder: the agent's lock proves that no process works here.
     """
     folder = worktree_commands.own_folder(path)
     if folder is None:
         return
-    for name in ("index.lock", "HEAD.lock"):
-        files.remove(os.path.join(folder, name))
+    for lock in abandoned_locks.of_worktree(folder):
+        files.remove(lock)
     files.remove(os.path.join(os.path.dirname(path), "rescue.index.lock"))
-    if branch:
-        call.remove_abandoned(os.path.join(folder, "..", "..", "refs", "heads", f"{branch}.lock"))
+    common = os.path.dirname(os.path.dirname(os.path.realpath(folder)))
+    abandoned_locks.free(abandoned_locks.shared(common), common)

@@ -50,7 +50,8 @@ def _words(path: str) -> str:
 def add(root: str, path: str, commit: str) -> None:
     """Create a worktree with a detached HEAD (`-b` in parallel fails on the config lock)."""
     whole = ("-c", "core.sparseCheckout=false")
-    words = ("worktree", "add", "--quiet", "--force", "--detach", path, commit)
+    # Twice: also in the place of a locked worktree whose folder is gone.
+    words = ("worktree", "add", "--quiet", "--force", "--force", "--detach", path, commit)
     ask(root, *whole, *words, timeout=CHECKOUT_TIMEOUT)
     make_whole(path)
 
@@ -83,6 +84,37 @@ def remove(root: str, path: str) -> None:
 def prune(root: str) -> None:
     """Forget worktrees whose folders are gone."""
     ask(root, "worktree", "prune")
+
+
+#: How the reason of a lock begins that the product put on a worktree.
+_OUR_LOCK = "orchestrator: "
+
+
+def lock(path: str, why: str) -> None:
+    """Lock a worktree: no `git worktree prune`, `remove` or `move` takes it away from its run.
+
+    Other programs also respect the lock (`gh pr merge --delete-branch`). Written as git writes it
+    (gitrepository-layout(5), `worktrees/<id>/locked`). A person's own lock stays.
+    """
+    folder = own_folder(path)
+    if folder is not None and not _words(os.path.join(folder, "locked")):
+        files.write_atomic(os.path.join(folder, "locked"), f"{_OUR_LOCK}{why}\n".encode(), 0o644)
+
+
+def unlock(path: str) -> None:
+    """Take the product's own lock off a worktree."""
+    folder = own_folder(path)
+    if folder is not None and _words(os.path.join(folder, "locked")).startswith(_OUR_LOCK):
+        files.remove(os.path.join(folder, "locked"))
+
+
+def persons_lock(path: str) -> str | None:
+    """Return the reason for which a person locked a worktree; None without such a lock."""
+    folder = own_folder(path)
+    if folder is None or not os.path.lexists(os.path.join(folder, "locked")):
+        return None
+    why = _words(os.path.join(folder, "locked"))
+    return None if why.startswith(_OUR_LOCK) else why or "no reason given"
 
 
 _NOT_INSIDE = "--ignore-submodules=dirty"

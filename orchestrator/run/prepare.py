@@ -74,6 +74,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     lfs.require(root)
     before = f"{job.record.id}-before"
     fresh = readiness.site(job).provide(start.commit, before, fresh=job.record.fresh)
+    worktree_commands.lock(job.path, f"run {job.record.id} of {job.record.agent}")
     if not fresh and worktree.preserve(job.path, None, before).dirty:
         worktree_commands.clean(job.path)
     if os.path.realpath(repository.toplevel(job.path)) != os.path.realpath(job.path):

@@ -8,6 +8,7 @@ import time
 
 from orchestrator.client import registry
 from orchestrator.config.load import Settings
+from orchestrator.git import worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.plan import repeats
@@ -69,6 +70,7 @@ class Settler:
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
                     self._close_record(folder, found, outcome)
+                worktree_commands.unlock(self.layout.worktree(action.agent))
                 ids = (action.task, action.run)
                 for task in self.store.list("claimed").tasks:
                     if (task.id, task.run) == ids:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import (
+    abandoned_locks,
     base_branch,
     repository,
     rescued,
@@ -35,7 +37,7 @@ ABANDONED = 3600.0
 class Item(NamedTuple):
     """One thing that the product made; `drop` says whether it is removed, `why` the reason."""
 
-    #: worktree, set-aside, branch, rescue or leftover.
+    #: worktree, set-aside, branch, rescue, leftover or lock.
     kind: str
     name: str
     drop: bool
@@ -52,6 +54,7 @@ def plan(layout: Layout, config: Config, prs: list[PullRequest], now: float) -> 
         *branches(layout, config, prs),
         *_rescued(layout, config),
         *leftovers(layout, now),
+        *git_locks(repository.git_folder(layout.root)),
     ]
 
 
@@ -64,6 +67,8 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         state = worktree_commands.state(path)
         if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
             verdict, why = False, "its agent is running"
+        elif (locked := worktree_commands.persons_lock(path)) is not None:
+            verdict, why = False, _locked(path, locked)
         elif name in configured:
             verdict, why = False, "its agent will use it again"
         elif state.dirty:
@@ -73,6 +78,10 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         else:
             verdict, why = True, "its agent is no longer configured, and all its work is elsewhere"
         yield Item("worktree", path, verdict, why)
+
+
+def _locked(path: str, why: str) -> str:
+    return f"it is locked: {why}; to unlock it: git worktree unlock {shlex.quote(path)}"
 
 
 def worktree_of(layout: Layout, name: str) -> Item | None:
@@ -85,6 +94,8 @@ def worktree_of(layout: Layout, name: str) -> Item | None:
         return None
     if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
         return Item("worktree", path, False, "its agent is running")
+    if (locked := worktree_commands.persons_lock(path)) is not None:
+        return Item("worktree", path, False, _locked(path, locked))
     return Item("worktree", path, True, "the next run creates it, and sets it up")
 
 
@@ -213,6 +224,14 @@ def leftovers(layout: Layout, now: float) -> list[Item]:
     return items
 
 
+def git_locks(common: str) -> list[Item]:
+    """Judge git's lock files in a common git folder, except for those of the person's checkout."""
+    found = [*abandoned_locks.shared(common), *abandoned_locks.of_upkeep(common)]
+    in_use = bool(found and abandoned_locks.users(common))
+    why = "a git that is at work may hold it" if in_use else "a git that was killed left it"
+    return [Item("lock", path, not in_use, why) for path in found]
+
+
 def _is_at_work(layout: Layout, run_id: str) -> bool:
     found = (run_record.read(layout.run(name, run_id)) for name in agent_memory.names(layout))
     return any(record is not None and record.is_at_work() for record in found)
@@ -266,6 +285,9 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
             case "rescue":
                 path, _, ref = item.name.rpartition(": ")
                 repository.delete_ref(os.path.join(layout.root, path), ref, item.commit)
+            case "lock":
+                common = repository.git_folder(layout.root)
+                return abandoned_locks.free([item.name], common)
             case _ if os.path.isdir(item.name):
                 return _drop_throw_away(layout, item.name)
             case _:
@@ -289,8 +311,9 @@ def start_over(layout: Layout, name: str, config: Config) -> worktree.Preserved:
     Raises OrchestratorError while the agent is running, and if `hooks.before_remove` fails.
     """
     item = worktree_of(layout, name)
+    locked = worktree_commands.persons_lock(layout.worktree(name))
     with contextlib.suppress(locks.LockHeld):
-        if item is None or item.drop:
+        if item is None or item.drop or locked is not None:
             return drop_worktree(layout, name, config)
     hint = f"orchestrator stop {name}; then try again"
     raise OrchestratorError(f"{name} is running", hint, code="running")
