@@ -13,7 +13,7 @@ from functools import partial
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import abandoned_locks
 from orchestrator.guard import client_environment
-from orchestrator.system import commands
+from orchestrator.system import commands, files
 
 #: Seconds for a command that only reads or writes this disk.
 LOCAL_TIMEOUT = 120.0
@@ -74,8 +74,11 @@ def run(
                 raise GitError(f"git {arguments[0]} was killed by signal {-done.code}")
             pause *= 2
             continue
-        if pause > 1 or not (_is_free(done.err, cwd) or re.search(_HALF_MADE, done.err)):
+        half_made = re.search(_HALF_MADE, done.err)
+        if pause > 1 or not (_is_free(done.err, cwd) or half_made):
             return done
+        if half_made and pause > 0.5:
+            _complete(os.path.join(cwd, half_made[0]))
         time.sleep(pause)
         pause *= 2
 
@@ -103,7 +106,17 @@ _QUESTIONS = {
 
 #: `git worktree add` creates a worktree's files one by one. A command that looks at all worktrees
 #: fails, before it does anything, on a worktree that another process has half created.
-_HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
+_HALF_MADE = r"[^\s']*worktrees/[^/]+/(commondir|gitdir|HEAD)"
+
+
+def _complete(path: str) -> None:
+    """Write what git itself writes into the `commondir` file of a worktree, if that file is empty.
+
+    A power cut can leave it empty, and then no command works that looks at all worktrees.
+    """
+    if os.path.basename(path) == "commondir" and os.path.isfile(path) and not os.path.getsize(path):
+        files.write_atomic(path, b"../..\n", 0o644)
+
 
 #: The message of a git that met another git's lock, also in a remote on this machine.
 _LOCKED = r"(?m)^(remote: )?.*(?:Unable to create '(.+\.lock)'|lock config file (.+)): File exists"
@@ -167,12 +180,16 @@ def ask(
 #: How the lines begin that give a reason; "remote:" lines come from the remote's git and hooks.
 _TELLING = ("fatal:", "error:", "!", "remote: ")
 
+#: How git's line about a damaged ref ends that it passed over: no reason for anything.
+_PASSED_OVER = "does not point to a valid object!"
+
 
 def reason(text: str) -> str:
     """Return the lines of git's message that give a reason, joined, without passwords of URLs."""
     text = re.sub(r"(?<=://)[^/\s@]*@", "", text)
     said = [line.strip() for line in lines(text) if line.strip()]
-    telling = [x for x in said if x.startswith(_TELLING)] or said[-3:]
+    telling = [x for x in said if x.startswith(_TELLING) and not x.endswith(_PASSED_OVER)]
+    telling = telling or said[-3:]
     return "; ".join(telling)[:500] or "no reason given"
 
 

@@ -141,7 +141,9 @@ def _keep_commits(
 
 def _set_aside(path: str) -> None:
     """Set the whole worktree aside, and create a new worktree in its place."""
-    root = os.path.dirname(repository.git_folder(path))
+    # Git finds no repository in a worktree with a damaged HEAD.
+    own = worktree_commands.own_folder(path) or ""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(own))))
     commit = repository.resolve(path, "HEAD") or repository.resolve(root, "HEAD")
     if commit is None:
         raise GitError(f"{path} has content that git cannot keep")

@@ -277,6 +277,14 @@ def _listed(root: str) -> Iterator[tuple[str, str]]:
         yield found["worktree"], found.get("branch", "").removeprefix("refs/heads/")
 
 
+def heads(root: str) -> Iterator[tuple[str, str]]:
+    """Yield the path of each worktree, with the commit of its HEAD (zeros: none)."""
+    for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
+        found = dict(line.partition(" ")[::2] for line in lines(block))
+        if "HEAD" in found:
+            yield found["worktree"], found["HEAD"]
+
+
 def holder_of(root: str, branch: str) -> str | None:
     """Return the path of the worktree that has `branch` checked out; None without one."""
     return next((path for path, checked_out in _listed(root) if checked_out == branch), None)

@@ -15,9 +15,9 @@ from orchestrator.git import base_branch, submodules, worktree, worktree_command
 from orchestrator.guard import secret_names, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
-from orchestrator.project import checkout_changed, faults, run_record
+from orchestrator.project import checkout_changed, run_record
 from orchestrator.project.run_record import RunRecord, Undelivered
-from orchestrator.run import delivery
+from orchestrator.run import attribution, delivery
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
 from orchestrator.system import disk
@@ -35,13 +35,13 @@ def conclude(journal: Journal) -> None:
         job = Job.load(journal)
         role = job.role
         outcome = _conclude(job, rescued)
-    except (OrchestratorError, OSError) as error:
+    except (OrchestratorError, OSError, MemoryError) as error:
         # The run's cost and conversation are known all the same, even if its role is gone.
         told = _told(journal, role)
         record = journal.record
         if told.verdict == "done" and record.commits:
             journal.record = record._replace(undelivered=Undelivered(told, record.tip))
-        outcome = _faulted(told, error)
+        outcome = attribution.outcome(journal.record, error, told)
     outcome = _blamed_on_the_disk(journal, outcome)
     if journal.record.moved and outcome.verdict in ("failed", "interrupted"):
         # The client worked in a folder that was gone, where git found no repository.
@@ -152,14 +152,8 @@ def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         return delivery.deliver(job, outcome, rescued)
     except user_commands.Stopped:
         return outcome._replace(verdict="stopped", reason="stopped: by a person")
-    except (OrchestratorError, OSError) as error:
-        return _faulted(outcome, error)
-
-
-def _faulted(told: Outcome, error: OrchestratorError | OSError) -> Outcome:
-    """Return what the client told, as the outcome of a run that a fault of the system ended."""
-    fault = faults.outcome(error)
-    return told._replace(verdict=fault.verdict, reason=fault.reason, hint=fault.hint)
+    except (OrchestratorError, OSError, MemoryError) as error:
+        return attribution.outcome(job.record, error, outcome)
 
 
 def _stream(journal: Journal) -> IO[str]:

@@ -12,9 +12,9 @@ from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import base_branch, lfs, repository, submodules, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome
-from orchestrator.project import faults, run_record
+from orchestrator.project import run_record
 from orchestrator.pulls import forges, restack
-from orchestrator.run import instructions, launch, readiness, start_point
+from orchestrator.run import attribution, instructions, launch, readiness, start_point
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
 from orchestrator.tasks import stores
@@ -50,9 +50,9 @@ def prepare(journal: Journal) -> Plan | None:
         journal.finish(Outcome("failed", f"client_error: {error.message}"))
     except worktree.BranchHeld as error:
         journal.finish(Outcome("needs_human", question=error.message))
-    except (OrchestratorError, OSError) as error:
+    except (OrchestratorError, OSError, MemoryError) as error:
         # A broken template, a full disk, a failing git: another attempt at the task cannot help.
-        journal.finish(faults.outcome(error))
+        journal.finish(attribution.outcome(journal.record, error))
     return None
 
 

@@ -25,6 +25,10 @@ def look(subject: Subject) -> Iterator[Finding]:
     elif lfs.is_used(root):
         yield ok("git_lfs_missing", "git-lfs is set up")
     yield from _locks(root)
+    for item in clean.damaged(subject.layout, subject.loaded.config):
+        why, _, step = item.why.partition("; to remove it: ")
+        said = f"{item.name} is damaged: {why}. Only what needs it waits"
+        yield fail("git_damaged", said, f"bring it back from another clone, or remove it: {step}")
     yield from _hooks(subject)
     yield from _submodules(subject)
 

@@ -12,10 +12,11 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
     abandoned_locks,
     base_branch,
+    damage,
     repository,
     rescued,
     work_branch,
@@ -37,7 +38,7 @@ ABANDONED = 3600.0
 class Item(NamedTuple):
     """One thing that the product made; `drop` says whether it is removed, `why` the reason."""
 
-    #: worktree, set-aside, branch, rescue, leftover or lock.
+    #: worktree, set-aside, branch, rescue, damaged, leftover or lock.
     kind: str
     name: str
     drop: bool
@@ -53,6 +54,7 @@ def plan(layout: Layout, config: Config, prs: list[PullRequest], now: float) -> 
         *_set_aside(layout),
         *branches(layout, config, prs),
         *_rescued(layout, config),
+        *damaged(layout, config),
         *leftovers(layout, now),
         *git_locks(repository.git_folder(layout.root)),
     ]
@@ -64,7 +66,12 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         path = layout.worktree(name)
         if not worktree_commands.is_worktree(path):
             continue
-        state = worktree_commands.state(path)
+        try:
+            state = worktree_commands.state(path)
+        except GitError as error:
+            step = f"to keep what is in it, and start over: orchestrator clean {shlex.quote(name)}"
+            yield Item("worktree", path, False, f"{error.message}; {step}")
+            continue
         if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
             verdict, why = False, "its agent is running"
         elif (locked := worktree_commands.persons_lock(path)) is not None:
@@ -201,9 +208,26 @@ def _kept_in(root: str, where: str, found: Mapping[str, str], config: Config) ->
         drop, why = False, f"this may be the only copy; {look}"
         if commit not in alone:
             drop, why = True, "it is pushed or merged"
-        elif rescued.is_elsewhere(root, commit):
+        elif _is_elsewhere(root, commit):
             drop, why = True, "the contents of its files are on a branch or at the remote"
         yield Item("rescue", f"{where}{ref}", drop, why, commit)
+
+
+def _is_elsewhere(root: str, commit: str) -> bool:
+    with contextlib.suppress(GitError):  # an object is missing: what is left of it stays
+        return rescued.is_elsewhere(root, commit)
+    return False
+
+
+def damaged(layout: Layout, config: Config) -> Iterator[Item]:
+    """List the refs and the worktrees that are damaged. They are never removed automatically."""
+    root, base = layout.root, None
+    if config.base_branch:
+        base = base_branch.branch_commit(root, config.remote, config.base_branch)
+    found = [*damage.alternates(root), *damage.refs(root), *damage.heads(root)]
+    found += damage.of_branches(root, agent_branches(layout), base)
+    for name, why, step in found:
+        yield Item("damaged", name, False, f"{why}; to remove it: {step}")
 
 
 def leftovers(layout: Layout, now: float) -> list[Item]:
