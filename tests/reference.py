@@ -128,6 +128,8 @@ class Reference:
     followed: set[str] = field(default_factory=set)
     #: (code, since, until) while claiming pauses for everybody.
     hold: tuple[str, int, int | None] | None = None
+    #: The agents and tasks whose runs met the fault: others test it first.
+    met: list[str] = field(default_factory=list)
 
     # --- questions ---
 
@@ -293,7 +295,13 @@ class Reference:
         verdict = outcome["verdict"]
         if verdict in ("usage_limit", "system_fault"):
             since = min(self.hold[1], now) if self.hold else now
+            if self.hold is None:
+                self.met = []
             self.hold = (verdict, since, outcome.get("until"))
+            if verdict == "system_fault":
+                # The latest last, each once.
+                self.met = [name for name in self.met if name not in (run.agent, run.task)]
+                self.met += [run.agent, run.task or ""]
         elif verdict not in ("interrupted", "stopped") and self.hold:
             since = self.hold[1]
             self.hold = None if run.began >= since or since > now else self.hold
@@ -361,7 +369,9 @@ class Reference:
                 expected.others.append(("fail", task.id, None))
         may_probe = not after_run and not self.unsettled()
         starts = 0
-        for agent in self.config["agents"]:
+        is_fault = bool(self.hold and self.hold[0] == "system_fault")
+        turns = {name: turn for turn, name in enumerate(self.met if is_fault else ())}
+        for agent in sorted(self.config["agents"], key=lambda a: turns.get(a["name"], -1)):
             if forced is not None and agent["name"] not in forced:
                 continue
             reason = self._agent_reason(agent, now, may_probe, forced is not None)
@@ -448,6 +458,9 @@ class Reference:
         if not free:
             return "blocked_by_dependency", None
         ready = [task for task in free if not self.is_waiting(task, now)]
+        if self.hold and self.hold[0] == "system_fault":
+            met = self.met
+            ready.sort(key=lambda task: met.index(task.id) if task.id in met else -1)
         return (None, ready[0]) if ready else ("backoff", None)
 
     # --- moves ---

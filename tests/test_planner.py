@@ -562,6 +562,26 @@ def test_after_a_fault_each_plan_tries_again_with_one_run() -> None:
     assert list(world.decisions().values()) == ["start T1", "system_fault", "system_fault"]
 
 
+def test_the_run_that_tests_a_fault_rotates_among_agents_and_tasks() -> None:
+    agents = crew(*IMPL2, "product_manager")
+    world = World(agents=agents, waiting=[task("T1"), task("T2"), task("T3")])
+    hold, seen = FAULT, []
+    for _ in range(6):
+        world.snapshot["hold"] = hold
+        [(agent, said)] = [(a, d) for a, d in world.decisions().items() if d != "system_fault"]
+        assert list(world.decisions()) == [each.name for each in agents], "the reported order"
+        seen.append(said.partition(" ")[2])
+        hold = hold.met_by(agent, seen[-1] or None)
+    assert seen == ["T1", "T2", "", "T3", "T1", ""]
+
+
+def test_a_paused_agent_and_a_task_that_always_fails_do_not_keep_the_fault() -> None:
+    agents = (crew("implementer")[0]._replace(name="paused", paused=True), *crew("implementer"))
+    world = World(agents=agents, waiting=[task("T1"), task("T2")])
+    world.snapshot["hold"] = FAULT.met_by(agents[1].name, "T1")
+    assert list(world.decisions().values()) == ["paused", "start T2"]
+
+
 def test_a_product_managers_run_may_be_the_one_that_tries_again() -> None:
     world = World(agents=crew("product_manager", "implementer"))
     world.snapshot["hold"] = FAULT

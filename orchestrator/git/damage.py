@@ -7,7 +7,6 @@ remote has; each finding names what the ref held, and a command.
 
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -54,7 +53,7 @@ def of_branch(root: str, branch: str, base: str | None) -> Damaged | None:
     if lacking is None or (base and _lacks(root, "--no-walk", base) is not None):
         return None
     why = f"it is at {tip}, and an object of this work is missing or damaged ({lacking})"
-    return Damaged(ref, why, f"git update-ref -d {shlex.quote(ref)} {tip}")
+    return Damaged(ref, why, f"git update-ref -d {_quote(ref)} {tip}")
 
 
 def _lacks(root: str, *commits: str) -> str | None:
@@ -74,12 +73,12 @@ def refs(root: str, *patterns: str) -> list[Damaged]:
         wanted = ref.startswith(_OF_COMMITS)
         if kind is None or (wanted and kind not in ("commit", "tag")):
             why = "its object is missing" if kind is None else f"that is a {kind}, not a commit"
-            step = f"git update-ref -d {shlex.quote(ref)} {commit}"
+            step = f"git update-ref -d {_quote(ref)} {commit}"
             found.append(Damaged(ref, f"it is at {commit}: {why}", step))
     for ref in re.findall(r"ignoring broken ref (\S+)", done.err):
         path = os.path.join(repository.git_folder(root), ref)
         why = f"its file holds {_quoted(path)}, which is no commit id"
-        found.append(Damaged(ref, why, f"rm {shlex.quote(path)}"))
+        found.append(Damaged(ref, why, f"rm {_quote(path)}"))
     return found
 
 
@@ -91,7 +90,7 @@ def heads(root: str) -> Iterator[Damaged]:
     for path, commit in at.items():
         if sound and commit.strip("0") and commit not in kinds:
             # The index and the files stay as they are.
-            step = f"git -C {shlex.quote(path)} update-ref --no-deref HEAD {sound}"
+            step = f"git -C {_quote(path)} update-ref --no-deref HEAD {sound}"
             yield Damaged(path, f"its HEAD is at {commit}: that commit is missing", step)
 
 
@@ -108,7 +107,7 @@ def alternates(root: str) -> list[Damaged]:
         return []
     named = [os.path.join(objects, name) for name in names if not name.startswith("#")]
     why = "objects are borrowed from this folder, and it is missing"
-    step = f"edit {shlex.quote(path)}, if no object in it is needed"
+    step = f"edit {_quote(path)}, if no object in it is needed"
     return [Damaged(each, why, step) for each in named if not os.path.isdir(each)]
 
 
@@ -156,6 +155,12 @@ def drop_copies(root: str, names: Iterable[str]) -> None:
             files.remove_tree(path)
         elif os.path.isfile(path) and not re.match(r"[0-9a-f]{40}|ref: ", _text(path)):
             files.remove(path)
+
+
+def _quote(text: str) -> str:
+    from shlex import quote  # a tick loads this module, and seldom needs that
+
+    return quote(text)
 
 
 def _text(path: str) -> str:

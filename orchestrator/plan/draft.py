@@ -22,6 +22,8 @@ class Draft:
         self.open_prs = snapshot.open_prs
         if self.open_prs is not None:
             self.open_prs += sum(map(self.will_open, snapshot.claimed))
+        hold = snapshot.hold
+        self._fault = hold if hold and hold.code != "usage_limit" else None
         #: Whether a start may test if a system fault has ended: only one run at a time may do so.
         busy = any(run.alive or not run.finished for run in snapshot.runs)
         self.may_probe = snapshot.may_probe and not busy
@@ -34,14 +36,29 @@ class Draft:
         #: The name of each started agent with the task that it takes (None: a run without a task).
         self.starts: list[tuple[str, Task | None]] = []
 
+    def agents(self) -> list[Agent]:
+        """Return the agents in the order in which they may start.
+
+        That is the order of the configuration. During a fault, the agents whose runs met it come
+        last: one agent that always meets it must not be the only one that tests it (failures 29).
+        """
+        met = self._fault.agents if self._fault else ()
+        return sorted(self.config.agents, key=lambda agent: _turn(agent.name, met))
+
     def takes(self, agent: Agent) -> str:
         """Return the `ROLE` of the tasks that an agent takes; "" if it takes no tasks."""
         role = self.snapshot.roles.get(agent.role)
         return (role.takes if role else None) or ""
 
     def choices(self, agent: Agent) -> list[Task]:
-        """Return the tasks that an agent may choose from, in queue order."""
+        """Return the tasks that an agent may choose from, in queue order.
+
+        During a fault, the tasks whose runs met it come last.
+        """
         found = self.available.get(self.takes(agent), [])
+        if self._fault is not None:
+            met = self._fault.tasks
+            found = sorted(found, key=lambda task: _turn(task.id, met))
         wanted = self.snapshot.forced.get(agent.name)
         return found if wanted is None else [task for task in found if task.id == wanted]
 
@@ -63,3 +80,8 @@ class Draft:
             self.claimed += 1
             if self.open_prs is not None and self.will_open(task):
                 self.open_prs += 1
+
+
+def _turn(name: str, met: tuple[str, ...]) -> int:
+    """Return a sort key: names that met a fault come after the others, the latest last."""
+    return met.index(name) if name in met else -1

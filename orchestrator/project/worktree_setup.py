@@ -10,7 +10,6 @@ complete is in the worktree's own git folder, so it goes with the worktree, whoe
 import json
 import os
 from collections.abc import Mapping
-from shlex import quote
 from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError, SystemFault
@@ -137,6 +136,8 @@ def take_down(
     SystemFault if the hook fails: then the worktree stays.
     """
     if (why := worktree_commands.persons_lock(path)) is not None:
+        from shlex import quote
+
         raise OrchestratorError(f"{path} is locked: {why}", f"git worktree unlock {quote(path)}")
     if not config.hooks.after_create or _read(path).after_create:
         user_commands.run_hook(config, "before_remove", path, variables)

@@ -75,7 +75,7 @@ class Settler:
                 for task in self.store.list("claimed").tasks:
                     if (task.id, task.run) == ids:
                         self._settle_task(action, task, outcome, record)
-                self._settle_hold(outcome, record)
+                self._settle_hold(action, outcome, record)
                 usage.keep(self.layout, outcome.usage)
                 self._event(
                     action.action,
@@ -242,7 +242,7 @@ class Settler:
             suspended = f"failed {failures} times in a row: {_short(outcome.reason)}"
         return state._replace(failures=failures, suspended=suspended)
 
-    def _settle_hold(self, outcome: Outcome, record: RunRecord | None) -> None:
+    def _settle_hold(self, action: Action, outcome: Outcome, record: RunRecord | None) -> None:
         """Pause claiming for all agents after a fault of the system; a good run ends the pause.
 
         A run that began before the fault occurred does not show that the fault is fixed.
@@ -269,7 +269,11 @@ class Settler:
             hint=hint or ANY_HINT,
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
+            agents=known.agents if known else (),
+            tasks=known.tasks if known else (),
         )
+        if outcome.verdict == "system_fault":
+            hold = hold.met_by(action.agent or "", action.task)
         files.write_json(self.layout.hold, hold._asdict())
 
 
