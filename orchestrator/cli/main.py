@@ -11,7 +11,7 @@ from orchestrator.cli import output, parser
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
-from orchestrator.system import locks
+from orchestrator.system import locks, memory
 
 
 def main(words: Sequence[str]) -> int:
@@ -92,6 +92,8 @@ def _refusal(error: Exception) -> OrchestratorError | None:
                 f"use {os.path.join(here, 'bin', 'orchestrator')}, which installs it; or: "
                 f"pip install -r {os.path.join(here, 'requirements.lock')}"
             )
+        case MemoryError():
+            message, code, hint = "this process got no more memory", memory.WORD, memory.HINT
         case OSError():
             message = f"{error.filename or 'standard output'}: {error.strerror or error}"
             code = "system_fault"

@@ -4,6 +4,7 @@ The product's calls never prompt, sign, run the user's hooks, read the caller's 
 start background work (reference 8.5).
 """
 
+import errno
 import os
 import re
 import time
@@ -13,7 +14,7 @@ from functools import partial
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import abandoned_locks
 from orchestrator.guard import client_environment
-from orchestrator.system import commands, files
+from orchestrator.system import commands, files, memory
 
 #: Seconds for a command that only reads or writes this disk.
 LOCAL_TIMEOUT = 120.0
@@ -142,7 +143,8 @@ def _done(once: Callable[[], commands.Finished], cwd: str) -> commands.Finished:
         hint = "install git, then run: orchestrator doctor"
         raise SystemFault(message, hint, code="git_missing") from error
     except OSError as error:
-        raise SystemFault(f"git could not be started: {error.strerror}") from error
+        code = memory.WORD if error.errno == errno.ENOMEM else None
+        raise SystemFault(f"git could not be started: {error.strerror}", code=code) from error
 
 
 def head(cwd: str, *arguments: str, most: int, timeout: float) -> bytes | None:
@@ -172,6 +174,8 @@ def ask(
 ) -> str:
     """Run git and return its output without the last newline. Raises GitError when it fails."""
     done = run(cwd, *arguments, stdin=stdin, extra=extra, timeout=timeout)
+    if done.code is not None and done.code < 0:
+        raise GitError(f"git {arguments[0]} was killed by signal {-done.code}")
     if done.code != 0:
         raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
     return done.out.rstrip("\n")

@@ -29,16 +29,9 @@ def outcome(error: OrchestratorError | OSError | MemoryError) -> Outcome:
         words = {errno.ENOMEM: memory.WORD, **dict.fromkeys(disk.ERRORS, "disk_full")}
         word = words.get(error.errno or 0, "system_fault")
         return Outcome("system_fault", f"{word}: {error.filename}: {error.strerror}")
-    if isinstance(error, GitError) and (short := shortage_in(error.message)):
+    if isinstance(error, GitError) and (short := memory.named_in(error.message)):
         return Outcome("system_fault", f"{short}: {error.message}")
     return Outcome("system_fault", f"{error.code}: {error.message}", hint=error.hint)
-
-
-def shortage_in(text: str) -> str | None:
-    """Return the word for the lack of space or memory that a program's output names."""
-    if any(said in text for said in disk.SAID):
-        return "disk_full"
-    return memory.WORD if any(said in text for said in memory.SAID) else None
 
 
 def forge_fault(layout: Layout) -> Problem | None:

@@ -15,12 +15,12 @@ from orchestrator.git import base_branch, submodules, worktree, worktree_command
 from orchestrator.guard import secret_names, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
-from orchestrator.project import checkout_changed, run_record
+from orchestrator.project import alike, checkout_changed, run_record
 from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import attribution, delivery
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
-from orchestrator.system import disk
+from orchestrator.system import disk, memory
 from orchestrator.tasks import parts, stores
 
 #: Bytes of the end of the client's standard error that a reason may quote.
@@ -29,7 +29,7 @@ STDERR_KEPT = 4000
 
 def conclude(journal: Journal) -> None:
     """Make the outcome of an ended client, deliver finished work, and leave the run `finished`."""
-    role = None
+    role, kills_before = None, memory.kills()
     try:
         rescued = _secure(journal)
         job = Job.load(journal)
@@ -42,7 +42,8 @@ def conclude(journal: Journal) -> None:
         if told.verdict == "done" and record.commits:
             journal.record = record._replace(undelivered=Undelivered(told, record.tip))
         outcome = attribution.outcome(journal.record, error, told)
-    outcome = _blamed_on_the_disk(journal, outcome)
+    outcome = _blamed_on_the_machine(journal, outcome, kills_before)
+    outcome = alike.judged(journal.record, outcome)
     if journal.record.moved and outcome.verdict in ("failed", "interrupted"):
         # The client worked in a folder that was gone, where git found no repository.
         reason = f"stopped: the project's folder was moved during the run: {outcome.reason}"
@@ -51,18 +52,21 @@ def conclude(journal: Journal) -> None:
     journal.finish(outcome)
 
 
-def _blamed_on_the_disk(journal: Journal, outcome: Outcome) -> Outcome:
-    """Return the outcome; a bad outcome while the disk could not be written is a system fault.
+def _blamed_on_the_machine(journal: Journal, outcome: Outcome, kills_before: int | None) -> Outcome:
+    """Return the outcome; a bad outcome of a run that lacked space or memory is a system fault.
 
-    Neither a client nor a check can work then, or say why it stopped.
+    Neither a client nor a check can work then, or say why it stopped. `kills_before` is the value
+    of `memory.kills` when the conclusion began.
     """
     if outcome.verdict not in ("failed", "interrupted", "system_fault"):
         return outcome
     ended = journal.record.ended
     short = (ended.disk if ended else None) or disk.shortage(journal.folder)
+    short = short or memory.shortage_since(kills_before)
     if short is None:
         return outcome
-    return outcome._replace(verdict="system_fault", reason=f"{short.word}: {short.why}")
+    reason = f"{short.word}: {short.why}"
+    return outcome._replace(verdict="system_fault", reason=reason, hint=short.hint)
 
 
 def _told(journal: Journal, role: Role | None) -> Outcome:

@@ -4,20 +4,22 @@ Called only under the scheduler's lock. Every function can be repeated after a c
 it recognises events, moves and tasks that exist already and does not repeat them.
 """
 
+import contextlib
 import time
 
 from orchestrator.client import registry
 from orchestrator.config.load import Settings
+from orchestrator.errors import NotFound
 from orchestrator.git import worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.plan import repeats
 from orchestrator.plan.rules import Verdict
-from orchestrator.project import agent_memory, events, faults, mark, run_record, usage
+from orchestrator.project import agent_memory, alike, events, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges, review
-from orchestrator.system import files, locks, process
+from orchestrator.system import files, locks, memory, process
 from orchestrator.tasks import parts, stores
 
 #: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
@@ -26,6 +28,7 @@ _HINTS = {
     "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
     "check_program_missing": "install the program, or correct `checks` or `setup` in agents.yaml",
     "role_broken": "fix the role's file in .orchestrator/roles/",
+    memory.WORD: memory.HINT,
     "disk_full": "free disk space (df, df -i, orchestrator clean); work then resumes automatically",
     "disk_read_only": "mount the disk writable, or fix its owner; work then resumes automatically",
     "git_missing": "install git, or fix the schedule's PATH: orchestrator doctor",
@@ -76,6 +79,8 @@ class Settler:
                     if (task.id, task.run) == ids:
                         self._settle_task(action, task, outcome, record)
                 self._settle_hold(action, outcome, record)
+                if (outcome.reason or "").startswith(alike.WORD):
+                    self._give_back(outcome, record)
                 usage.keep(self.layout, outcome.usage)
                 self._event(
                     action.action,
@@ -95,6 +100,17 @@ class Settler:
             # The plan reports the agent as `running`: each agent gets one skip (reference 6).
             return None
         return action
+
+    def _give_back(self, outcome: Outcome, record: RunRecord | None) -> None:
+        """Put back the tasks that failed by what turns out to be a fault of the system."""
+        names = (record.task, record.agent, record.id, record.branch) if record else ()
+        for task_id in alike.tasks_of(self.layout, outcome.reason, names):
+            with contextlib.suppress(NotFound):
+                task = self.store.find(task_id)
+                if task.state == "failed" and task.reason in alike.REASONS:
+                    entry = Entry(iso(self.now) or "", "reopened", {"reason": alike.WORD})
+                    self.store.move(task, "incoming", entry)
+                    self._event("requeue", task=task.id, reason=alike.WORD)
 
     def end_waiting(self, task: Task, refusal: Verdict, action: Action) -> Action:
         """End a waiting task that fails a rule with `ends`; `refusal` is the rule's verdict."""
