@@ -236,6 +236,12 @@ class Reference:
 
     def _asks(self, task: Task, verdict: str, cost: float | None) -> bool:
         """Reference 7: count an ending that costs money but no attempt; a person is asked."""
+        uncharged = dict(task.uncharged)
+        if verdict == "system_fault" and uncharged.get("first_fault", 0) >= 3:
+            return True
+        if verdict == "system_fault" and not (self.hold and self.hold[0] == "system_fault"):
+            # Failures 29: the others' runs ended well since the fault before.
+            task.uncharged = {**uncharged, "first_fault": uncharged.get("first_fault", 0) + 1}
         if verdict not in MOST or (verdict == "system_fault" and not cost):
             return False
         most = MOST[verdict] or self.config["retry"]["max_attempts"]

@@ -175,6 +175,8 @@ class Settler:
                 self._move(task, "failed", charged=True, run=run, **told)
             case "requeue":
                 keeps = outcome.verdict in ("usage_limit", "system_fault", "interrupted", "stopped")
+                known = faults.read_hold(self.layout)
+                is_first = known is None or known.code != "system_fault"
                 delay = action.delay
                 self._move(
                     task,
@@ -182,6 +184,7 @@ class Settler:
                     run=run,
                     verdict=outcome.verdict,
                     charged=action.charged,
+                    first=(outcome.verdict == "system_fault" and is_first) or None,
                     # A stopped run between two interruptions does not reset their count. Otherwise
                     # a client that is killed early would be started forever (failures 5).
                     interrupted=outcome.verdict == "interrupted"
