@@ -185,12 +185,16 @@ def _what_stays(layout: Layout, data: str) -> None:
             "  with the records of pull requests and today's costs of agents, if there are any"
         )
         output.out(f"  to remove these too: rm -r {shlex.quote(layout.home)}")
-    branches, rescued = uninstall.left_in_git(layout)
-    if branches or rescued:
+    branches, states, inside = uninstall.left_in_git(layout)
+    if branches or states or inside:
+        rescued = states + sum(inside.values())
         output.out(
             f"The work of agents stays in git (branches: {branches}, rescued states: {rescued}); "
             "list it: git for-each-ref refs/heads/agent refs/orchestrator"
         )
+    for path, count in inside.items():
+        command = f"git -C {shlex.quote(path)} for-each-ref refs/orchestrator"
+        output.out(f"  {count} of the rescued states are in the submodule {path}: {command}")
     if os.path.isdir(data):
         output.out(f"The program's own Python environment stays in {data}")
         output.out(f"  if no project on this machine uses it: rm -r {shlex.quote(data)}")

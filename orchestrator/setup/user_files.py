@@ -38,9 +38,9 @@ _LINE = "If .agent-instructions.md exists in this directory, read and follow tho
 _IGNORE = _Addition(
     "the marked block",
     f"{_BEGIN}\n{_IGNORED}{_END}\n",
-    rf"\n?{re.escape(_BEGIN)}\n.*?{re.escape(_END)}\n",
+    rf"(\r?\n)?{re.escape(_BEGIN)}\r?\n.*?{re.escape(_END)}\r?\n",
 )
-_FOLLOW = _Addition("the line for the agents", f"{_LINE}\n", rf"\n?{re.escape(_LINE)}\n?")
+_FOLLOW = _Addition("the line for the agents", f"{_LINE}\n", rf"(\r?\n)?{re.escape(_LINE)}(\r?\n)?")
 
 
 def _places(layout: Layout) -> list[tuple[str, str, _Addition]]:
@@ -59,14 +59,19 @@ def places(layout: Layout) -> list[str]:
 
 
 def put(layout: Layout) -> list[str]:
-    """Add missing text; return the additions. Raises OrchestratorError and OSError."""
+    """Add missing text, with the file's line ends; return the additions.
+
+    Raises OrchestratorError and OSError.
+    """
     written = []
     for path, name, addition in _places(layout):
         text = read_text(path)
-        if addition.text.rstrip("\n") not in text:
+        if addition.text.rstrip("\n") not in text.replace("\r\n", "\n"):
             rest = re.sub(addition.pattern, "", text, flags=re.DOTALL)
             gap = "" if not rest else "\n" if rest.endswith("\n") else "\n\n"
-            write_text(path, rest + gap + addition.text)
+            added = gap + addition.text
+            # Git writes every line so with `core.autocrlf` or the attribute `eol=crlf`.
+            write_text(path, rest + (added.replace("\n", "\r\n") if "\r\n" in text else added))
             written.append(f"{name} ({addition.name})")
     return written
 
