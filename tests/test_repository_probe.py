@@ -107,3 +107,31 @@ def test_a_branch_in_the_way_comes_with_the_command_that_renames_it(repo: Path) 
     _, _, command = (fault.hint or "").partition("rename the branch: ")
     git(repo, *shlex.split(command)[1:])
     git(repo, "branch", "agent/ID")
+
+
+def test_init_in_a_sparse_checkout_says_how_its_files_become_a_part_of_it(
+    repo: Path, cli: Cli
+) -> None:
+    (repo / "docs").mkdir()
+    (repo / "docs" / "a.md").write_text("a\n")
+    git(repo, "add", "docs")
+    git(repo, "commit", "--quiet", "-m", "docs")
+    git(repo, "sparse-checkout", "set", "docs")
+    said = cli("init").out
+    commands = [line.strip() for line in said.splitlines() if line.startswith("    git ")]
+    assert len(commands) == 3, said
+    for command in commands:
+        git(repo, *shlex.split(command)[1:])
+    assert git(repo, "status", "--porcelain") == ""
+    assert "sparse-checkout" not in cli("init").out
+    committed = (repo / ".orchestrator" / "agents.yaml").read_text() + "# ours\n"
+    (repo / ".orchestrator" / "agents.yaml").write_text(committed)
+    git(repo, "commit", "--quiet", "-a", "-m", "ours")
+    # As in a clone that somebody made with `git clone --sparse`.
+    git(repo, "sparse-checkout", "set", "docs")
+    assert not (repo / ".orchestrator" / "agents.yaml").exists()
+    done = cli("init")
+    assert (done.code, "git sparse-checkout add" in done.err) == (1, True)
+    git(repo, "sparse-checkout", "add", ".claude/commands", ".orchestrator")
+    assert cli("init").code == 0
+    assert (repo / ".orchestrator" / "agents.yaml").read_text() == committed

@@ -365,6 +365,28 @@ def test_an_object_that_is_lost_is_refused_as_the_works_fault(repo: Path, tmp_pa
     assert "git-lfs lacks objects" in said
 
 
+def test_a_pointer_that_was_changed_as_if_it_were_the_file_is_refused(
+    repo: Path, tmp_path: Path
+) -> None:
+    add_lfs(repo)
+    sh(tmp_path, "init", "--quiet", "--bare", "remote.git")
+    sh(repo, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    before = commit(repo, "an image.bin", "a file")
+    assert lfs.push(str(repo), "origin", before, "b", "") is None
+    assert not lfs.skips(str(repo), {})
+    sh(repo, "lfs", "install", "--local", "--force", "--skip-smudge")
+    assert lfs.skips(str(repo), {})
+    # As an agent's worktree has it with that setting.
+    pointer = sh(repo, "show", "HEAD:an image.bin")
+    spoilt = commit(repo, "an image.bin", pointer + "\nmore\n")
+    said = lfs.push(str(repo), "origin", spoilt, "b", before)
+    assert said is not None
+    assert "an image.bin is in Git LFS, and the commit has its pointer" in said
+    # The next attempt corrects it on the same branch.
+    whole = commit(repo, "an image.bin", "a file, and more")
+    assert lfs.push(str(repo), "origin", whole, "b", before) is None
+
+
 def test_without_git_lfs_the_fault_names_it_before_anybody_pays(world: World) -> None:
     world.create()
     (world.root / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")

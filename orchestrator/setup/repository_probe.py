@@ -20,6 +20,13 @@ def look(subject: Subject) -> Iterator[Finding]:
     fault = lfs.fault(root)
     if fault is not None:
         yield fail(fault.code, fault.message, fault.hint or "install git-lfs")
+    elif lfs.is_used(root) and lfs.skips(root, subject.variables):
+        yield warn(
+            "git_lfs_skipped",
+            "git-lfs is set to leave pointers in place of files: agents and checks see small texts",
+            "if they need the files: git lfs install --local --force; or in agents.yaml, "
+            "setup: {command: git lfs pull}",
+        )
     elif lfs.is_used(root):
         yield ok("git_lfs_missing", "git-lfs is set up")
     yield from _hooks(subject)

@@ -113,7 +113,7 @@ TOOLS = (
 
 
 def look(root: str) -> list[Finding]:
-    """Return one warning per tool that the product's files disturb, or that there is no such tool."""
+    """Return one warning per tool that the product's files disturb, else that there is none."""
     modules = os.path.join(root, "node_modules")
     installed = {t.name for t in TOOLS if os.path.isdir(os.path.join(modules, t.name))}
     found = list(walking(_texts(root), installed))
@@ -135,7 +135,11 @@ def walking(texts: Mapping[str, str], installed: Collection[str] = ()) -> Iterat
             own.append(json.dumps(package[tool.key]))
         is_used = bool(own) or (tool.is_package and tool.name in dependencies)
         if is_used and not any(re.search(f"{tool.folder}|{tool.also}", text) for text in own):
-            yield warn(CODE, f"{tool.name} {tool.does}", f"add to the configuration of {tool.name}: {tool.line}")
+            yield warn(
+                CODE,
+                f"{tool.name} {tool.does}",
+                f"add to the configuration of {tool.name}: {tool.line}",
+            )
 
 
 def _is_of(tool: Tool, name: str, text: str) -> bool:
