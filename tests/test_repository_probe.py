@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,10 @@ def test_git_hooks_that_a_worktree_lacks_are_named(project: Layout) -> None:
     [found] = look(project, "hooks_path")
     assert found.level == "warn"
     assert "a new worktree has no such folder" in found.message
+    config = Path(project.config)
+    before = config.read_text()
+    config.write_text(before + "\nsetup: {command: npm ci}\n")
+    assert [found.level for found in look(project, "hooks_path")] == ["ok"], "it may make it"
     made = Agent(root, "impl-agent-1")
     made.begin()
     [found] = look(project, "hooks_path")
@@ -135,3 +140,16 @@ def test_init_in_a_sparse_checkout_says_how_its_files_become_a_part_of_it(
     git(repo, "sparse-checkout", "add", ".claude/commands", ".orchestrator")
     assert cli("init").code == 0
     assert (repo / ".orchestrator" / "agents.yaml").read_text() == committed
+
+
+def test_the_commands_that_init_prints_work_where_init_was_called(
+    repo: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a worktree of the person's own, for example: the project is the main checkout."""
+    git(repo, "worktree", "add", "--quiet", "-b", "mine", str(tmp_path / "mine"))
+    monkeypatch.chdir(tmp_path / "mine")
+    said = cli("init").out
+    lines = [line.strip() for line in said.splitlines() if line.startswith("    ")]
+    subprocess.run(["sh", "-ec", "\n".join(lines)], check=True, capture_output=True)
+    assert git(repo, "status", "--porcelain") == ""
+    assert ".orchestrator/agents.yaml" in git(repo, "ls-files")

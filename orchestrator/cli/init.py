@@ -218,6 +218,8 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
         output.out("  `init --link` puts it on your PATH)")
     if names := init_project.to_commit(layout):
         output.out("  commit these files, so that every clone and every agent has them:")
+        if not os.path.samefile(os.getcwd(), layout.root):
+            output.out(f"    cd {shlex.quote(layout.root)}")
         if repository.is_sparse(layout.root):
             output.out(f"    {init_project.WIDER}")
         output.out(f"    git add -- {shlex.join(_short(layout, names))}")

@@ -15,7 +15,7 @@ from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import SCHEDULE_LOG, Layout
-from orchestrator.project import agent_memory, faults, mark
+from orchestrator.project import agent_memory, faults, mark, worktree_setup
 from orchestrator.setup import (
     probes,
     repository_probe,
@@ -117,8 +117,8 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
     yield from _budget(subject)
     setup = loaded.config.setup
     for name in setup.when_changed:
-        if not os.path.isfile(os.path.join(subject.layout.root, name)):
-            known = f"setup.when_changed names {name}, which is not a file of your checkout"
+        if not worktree_setup.named_files(subject.layout.root, name):
+            known = f"setup.when_changed names {name}, which is no file of your checkout"
             yield warn("setup_file_missing", known, "correct the path in agents.yaml")
     if setup.when_changed and not setup.command:
         yield warn("setup_missing", "setup.when_changed has no effect", "set setup.command")

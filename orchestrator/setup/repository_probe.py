@@ -51,6 +51,11 @@ def _hooks(subject: Subject) -> Iterator[Finding]:
     if not lacking and (trees or repository.tracked(root, where)):
         yield ok("hooks_path", f"agents' worktrees have the git hooks in {where}")
         return
+    config = subject.loaded.config
+    if not trees and (config.setup.command or config.hooks.after_create):
+        message = f"core.hooksPath is {where!r}: whether the set-up of worktrees makes that folder"
+        yield ok("hooks_path", f"{message} is known after the first run")
+        return
     place = lacking[0] if lacking else "a new worktree"
     yield warn(
         "hooks_path",
