@@ -35,6 +35,10 @@ class Told(NamedTuple):
     input_tokens: int | None = None
     output_tokens: int | None = None
     model: str | None = None
+    #: The base commit and the delivered commit, and the checks that passed on it.
+    base: str | None = None
+    head: str | None = None
+    checks: tuple[str, ...] = ()
     #: What each model cost, if it was more than one.
     models: Mapping[str, ModelUse] = {}
 

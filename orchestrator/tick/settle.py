@@ -5,6 +5,7 @@ it recognises events, moves and tasks that exist already and does not repeat the
 """
 
 import time
+from collections.abc import Iterable
 
 from orchestrator.client import registry
 from orchestrator.config.load import Settings
@@ -83,7 +84,7 @@ class Settler:
                     verdict=outcome.verdict,
                     reason=_short(outcome.reason),
                     pr=outcome.pr,
-                    **_account(record, outcome),
+                    **_account(record, outcome, self.config.checks),
                 )
                 # Last: the run is settled only when the agent's memory says so. If this tick is
                 # killed earlier, the next tick repeats all steps.
@@ -291,11 +292,17 @@ def _conversation(outcome: Outcome, record: RunRecord | None) -> dict[str, objec
     return dict(zip(names, told, strict=True)) if told[0] else {}
 
 
-def _account(record: RunRecord | None, outcome: Outcome) -> dict[str, object]:
-    """Return the fields of a run's last event that reports add up (reference 10)."""
+def _account(
+    record: RunRecord | None, outcome: Outcome, checks: Iterable[str]
+) -> dict[str, object]:
+    """Return the fields of a run's last event that reports add up (reference 6)."""
     models = {name: use._asdict() for name, use in outcome.models.items()}
     return {
         "role": record.role if record else None,
+        # Which commits were delivered, and the checks that passed on them.
+        "base": record.base_commit if record and outcome.pr else None,
+        "head": outcome.head if outcome.pr else None,
+        "checks": list(checks) if record and record.steps.checked else None,
         "model": outcome.model or (record.settings.model if record else None),
         "models": models if len(models) > 1 else None,
         "started": iso(record.created) if record else None,
