@@ -41,6 +41,10 @@ _IGNORE = _Addition(
     rf"\n?{re.escape(_BEGIN)}\n.*?{re.escape(_END)}\n",
 )
 _FOLLOW = _Addition("the line for the agents", f"{_LINE}\n", rf"\n?{re.escape(_LINE)}\n?")
+_CLAUDE, _AGENTS = "CLAUDE.md", "AGENTS.md"
+#: A CLAUDE.md that only `init` wrote to. The client reads AGENTS.md only where there is no CLAUDE.md
+#: (seen with 2.1.332), so the new file imports it.
+_NEW_CLAUDE = f"{_FOLLOW.text}@{_AGENTS}\n"
 
 
 def _places(layout: Layout) -> list[tuple[str, str, _Addition]]:
@@ -49,7 +53,7 @@ def _places(layout: Layout) -> list[tuple[str, str, _Addition]]:
     return [
         (exclude, ".git/info/exclude", _IGNORE),
         (os.path.join(layout.root, ".gitignore"), ".gitignore", _IGNORE),
-        (os.path.join(layout.root, "CLAUDE.md"), "CLAUDE.md", _FOLLOW),
+        (os.path.join(layout.root, _CLAUDE), _CLAUDE, _FOLLOW),
     ]
 
 
@@ -63,12 +67,21 @@ def put(layout: Layout) -> list[str]:
     written = []
     for path, name, addition in _places(layout):
         text = read_text(path)
-        if addition.text.rstrip("\n") not in text:
+        if name == _CLAUDE and hides_agents_md(layout.root, text):
+            write_text(path, _NEW_CLAUDE)
+            written.append(f"{name} ({addition.name}, and the import of {_AGENTS})")
+        elif addition.text.rstrip("\n") not in text:
             rest = re.sub(addition.pattern, "", text, flags=re.DOTALL)
             gap = "" if not rest else "\n" if rest.endswith("\n") else "\n\n"
             write_text(path, rest + gap + addition.text)
             written.append(f"{name} ({addition.name})")
     return written
+
+
+def hides_agents_md(root: str, text: str) -> bool:
+    """Return whether a CLAUDE.md with this text, all of it from `init`, would hide AGENTS.md."""
+    rest = re.sub(_FOLLOW.pattern, "", text).strip()
+    return not rest and os.path.isfile(os.path.join(root, _AGENTS))
 
 
 def take(layout: Layout) -> list[str]:
@@ -79,7 +92,7 @@ def take(layout: Layout) -> list[str]:
         rest = re.sub(addition.pattern, "", text, flags=re.DOTALL)
         if rest == text:
             continue
-        if rest.strip():
+        if rest.strip() and text != _NEW_CLAUDE:
             write_text(path, rest)
         else:
             files.remove(path)
