@@ -107,6 +107,31 @@ def test_a_setup_that_cannot_notice_changes_is_found(healthy: Layout) -> None:
     assert one(healthy, "worktrees_walked").level == "warn"
 
 
+def test_files_for_the_client_are_read_as_the_start_of_a_run_does(healthy: Layout) -> None:
+    config, servers = Path(healthy.config), Path(healthy.root, "mcp.json")
+    agent = "{name: with-files, role: tester, mcp_config: mcp.json, settings: [lost.json]}"
+    config.write_text(config.read_text().replace("agents:\n", f"agents:\n  - {agent}\n"))
+    servers.write_text("{broken")
+    found = findings(healthy)["client_file_broken"]
+    assert [f.level for f in found] == ["fail", "fail"]
+    assert "with-files cannot start: mcp.json" in found[0].message
+    assert "lost.json" in found[1].message
+    servers.write_text("{}")
+    Path(healthy.root, "lost.json").write_text("{}")
+    assert one(healthy, "client_file_broken").level == "ok"
+
+
+def test_a_claude_md_of_the_set_up_that_hides_agents_md_is_found(healthy: Layout) -> None:
+    Path(healthy.root, "AGENTS.md").write_text("# Ours\n")
+    line = (
+        "If .agent-instructions.md exists in this directory, read and follow those instructions.\n"
+    )
+    Path(healthy.root, "CLAUDE.md").write_text(line)
+    assert one(healthy, "agents_md_hidden").level == "warn"
+    Path(healthy.root, "CLAUDE.md").write_text(f"{line}@AGENTS.md\n")
+    assert "agents_md_hidden" not in findings(healthy)
+
+
 def test_whatever_is_wrong_the_exit_code_is_0_and_every_fault_has_a_hint(
     project: Layout, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

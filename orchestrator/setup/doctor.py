@@ -6,7 +6,6 @@ also if the check finds no problem.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -17,6 +16,7 @@ from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.setup import (
+    named_files,
     probes,
     repository_probe,
     schedule_probe,
@@ -46,6 +46,7 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         _notify,
         state_probe.clock,
         state_probe.leftovers,
+        named_files.look,
         lambda subject: iter(walkers.look(subject.layout.root)),
         repository_probe.look,
         lambda subject: schedule_probe.look(subject, list(findings)),
@@ -88,6 +89,7 @@ def _programs(subject: Subject) -> Iterator[Finding]:
         yield probes.git_identity(layout.root)
         yield probes.forge_program(layout, config, subject.variables)
         yield probes.remote(layout, config)
+    yield from probes.programs(config, subject.variables)
 
 
 def _set_up(subject: Subject) -> Iterator[Finding]:
@@ -116,10 +118,6 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
         yield warn("paused", "every agent is paused by its own setting", resume)
     yield from _budget(subject)
     setup = loaded.config.setup
-    for name in setup.when_changed:
-        if not os.path.isfile(os.path.join(subject.layout.root, name)):
-            known = f"setup.when_changed names {name}, which is not a file of your checkout"
-            yield warn("setup_file_missing", known, "correct the path in agents.yaml")
     if setup.when_changed and not setup.command:
         yield warn("setup_missing", "setup.when_changed has no effect", "set setup.command")
     if loaded.config.checks:

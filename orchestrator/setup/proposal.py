@@ -15,7 +15,9 @@ from orchestrator.config import change, edit
 from orchestrator.git import call
 from orchestrator.layout import Layout
 from orchestrator.model import Config
-from orchestrator.setup.ecosystems import READ, TABLE, Found, detect
+from orchestrator.setup.ecosystem_table import TABLE
+from orchestrator.setup.ecosystems import Found, detect
+from orchestrator.setup.facts import READ
 
 #: Folders whose projects are not this repository's own, or not what it delivers.
 _NOT_OWN = {
@@ -27,7 +29,9 @@ _NOT_OWN = {
 DEEPEST, WIDEST, MOST = 3, 50, 4
 #: The largest file that is read, in bytes.
 _LARGEST = 1 << 20
+#: Names of files by which an ecosystem can be recognised, or which are read for that.
 _MARKS = {mark for each in TABLE for mark in (*each.marks, *each.needs) if " " not in mark}
+_MARKS |= {*READ, "pytest.ini"} - {"setup.cfg"}
 
 
 class Place(NamedTuple):

@@ -42,8 +42,8 @@ _IGNORE = _Addition(
 )
 _FOLLOW = _Addition("the line for the agents", f"{_LINE}\n", rf"\n?{re.escape(_LINE)}\n?")
 _CLAUDE, _AGENTS = "CLAUDE.md", "AGENTS.md"
-#: A CLAUDE.md that only `init` wrote to. The client reads AGENTS.md only where there is no CLAUDE.md
-#: (seen with 2.1.332), so the new file imports it.
+#: A CLAUDE.md that only `init` wrote to. It imports AGENTS.md, which the client reads only where
+#: there is no CLAUDE.md (seen with 2.1.332).
 _NEW_CLAUDE = f"{_FOLLOW.text}@{_AGENTS}\n"
 
 
@@ -65,9 +65,10 @@ def places(layout: Layout) -> list[str]:
 def put(layout: Layout) -> list[str]:
     """Add missing text; return the additions. Raises OrchestratorError and OSError."""
     written = []
+    has_agents = _has_agents(layout.root)
     for path, name, addition in _places(layout):
         text = read_text(path)
-        if name == _CLAUDE and hides_agents_md(layout.root, text):
+        if name == _CLAUDE and has_agents and text.strip() in ("", _LINE):
             write_text(path, _NEW_CLAUDE)
             written.append(f"{name} ({addition.name}, and the import of {_AGENTS})")
         elif addition.text.rstrip("\n") not in text:
@@ -78,10 +79,15 @@ def put(layout: Layout) -> list[str]:
     return written
 
 
-def hides_agents_md(root: str, text: str) -> bool:
-    """Return whether a CLAUDE.md with this text, all of it from `init`, would hide AGENTS.md."""
-    rest = re.sub(_FOLLOW.pattern, "", text).strip()
-    return not rest and os.path.isfile(os.path.join(root, _AGENTS))
+def hides_agents_md(root: str) -> bool:
+    """Return whether a CLAUDE.md that only `init` wrote to hides an AGENTS.md."""
+    return _has_agents(root) and read_text(os.path.join(root, _CLAUDE)).strip() == _LINE
+
+
+def _has_agents(root: str) -> bool:
+    """Return whether there is an AGENTS.md that is not the same file as CLAUDE.md."""
+    claude, agents = os.path.join(root, _CLAUDE), os.path.join(root, _AGENTS)
+    return os.path.isfile(agents) and os.path.realpath(agents) != os.path.realpath(claude)
 
 
 def take(layout: Layout) -> list[str]:
