@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from typing import Any
 
 from orchestrator.cli import context, output
 from orchestrator.layout import Layout
-from orchestrator.setup import ecosystems, proposal
+from orchestrator.setup import proposal
 from orchestrator.setup.proposal import Place, Proposal
 
 
@@ -33,7 +32,7 @@ def row(layout: Layout, found: Proposal) -> dict[str, Any] | None:
             for p in found.places
         ],
         "not_ignored": proposal.not_ignored(layout, found),
-        "not_on_path": _not_on_path(found),
+        "not_on_path": proposal.not_on_path(found),
     }
 
 
@@ -55,7 +54,7 @@ def offer(layout: Layout, found: Proposal) -> None:
         output.out(f"  {line}")
     for folder in proposal.not_ignored(layout, found):
         output.out(f"  (git does not ignore {folder}: add it to .gitignore and commit that)")
-    for program in _not_on_path(found):
+    for program in proposal.not_on_path(found):
         output.out(f"  ({program} is not on your PATH: install it, or change the lines)")
     if not (sys.stdin.isatty() and output.on_terminal()):
         output.out("To write these lines: orchestrator init --yes; or copy them into the file")
@@ -71,11 +70,6 @@ def _place(place: Place) -> str:
     where = f"{place.folder}/{place.found.by}" if place.folder else place.found.by
     others = "".join(f", not {name}" for name in place.found.instead_of)
     return f"{place.found.name} ({where}{others}{'' if place.used else ', not proposed'})"
-
-
-def _not_on_path(found: Proposal) -> list[str]:
-    commands = (found.command or "", *found.checks)
-    return [name for name in ecosystems.programs(commands) if shutil.which(name) is None]
 
 
 def _lines(found: Proposal) -> list[str]:

@@ -21,6 +21,7 @@ from orchestrator.setup import (
     repository_probe,
     schedule_probe,
     state_probe,
+    user_files,
     walkers,
 )
 from orchestrator.setup.probes import Subject
@@ -47,6 +48,7 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         state_probe.clock,
         state_probe.leftovers,
         named_files.look,
+        lambda subject: user_files.look(subject.layout.root),
         lambda subject: iter(walkers.look(subject.layout.root)),
         repository_probe.look,
         lambda subject: schedule_probe.look(subject, list(findings)),

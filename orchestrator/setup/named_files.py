@@ -1,4 +1,4 @@
-"""The checks of `doctor` for files that the configuration names, and for CLAUDE.md."""
+"""The checks of `doctor` for the files that the configuration names."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.run import client_files
-from orchestrator.setup import user_files
 from orchestrator.setup.probes import Subject
 
 
 def look(subject: Subject) -> Iterator[Finding]:
-    """Yield findings about named files that are missing, and files that the set-up hides."""
+    """Yield findings about files of `setup`, `mcp_config` and `settings`."""
     root, loaded = subject.layout.root, subject.loaded
     if not loaded.good:
         return
@@ -22,9 +21,6 @@ def look(subject: Subject) -> Iterator[Finding]:
             known = f"setup.when_changed names {name}, which is not a file of your checkout"
             yield warn("setup_file_missing", known, "correct the path in agents.yaml")
     yield from _of_the_client(subject)
-    if user_files.hides_agents_md(root):
-        message = "CLAUDE.md has only the line of orchestrator, and hides AGENTS.md from the client"
-        yield warn("agents_md_hidden", message, "to import AGENTS.md in it: orchestrator init")
 
 
 def _of_the_client(subject: Subject) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 import shlex
+import shutil
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from orchestrator.git import call
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.setup.ecosystem_table import TABLE
-from orchestrator.setup.ecosystems import Found, detect
+from orchestrator.setup.ecosystems import Found, detect, programs
 from orchestrator.setup.facts import READ
 
 #: Folders whose projects are not this repository's own, or not what it delivers.
@@ -130,6 +131,12 @@ def not_ignored(layout: Layout, proposal: Proposal) -> list[str]:
     """Return the folders that the proposed commands create and that git does not ignore."""
     wanted = [f"{folder}/" for folder in proposal.creates]
     return [f for f in wanted if call.run(layout.root, "check-ignore", "--quiet", f).code == 1]
+
+
+def not_on_path(proposal: Proposal) -> list[str]:
+    """Return the programs that the proposed commands start and that this shell does not find."""
+    commands = (proposal.command or "", *proposal.checks)
+    return [name for name in programs(commands) if shutil.which(name) is None]
 
 
 def values(proposal: Proposal) -> dict[str, object]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.finding import Finding, warn
 from orchestrator.layout import Layout
 from orchestrator.project.mark import mark_path
 from orchestrator.system import files
@@ -79,9 +81,11 @@ def put(layout: Layout) -> list[str]:
     return written
 
 
-def hides_agents_md(root: str) -> bool:
-    """Return whether a CLAUDE.md that only `init` wrote to hides an AGENTS.md."""
-    return _has_agents(root) and read_text(os.path.join(root, _CLAUDE)).strip() == _LINE
+def look(root: str) -> Iterator[Finding]:
+    """Warn of a CLAUDE.md that only an earlier `init` wrote to, and that hides an AGENTS.md."""
+    if _has_agents(root) and read_text(os.path.join(root, _CLAUDE)).strip() == _LINE:
+        message = "CLAUDE.md has only the line of orchestrator, and hides AGENTS.md from the client"
+        yield warn("agents_md_hidden", message, "to import AGENTS.md in it: orchestrator init")
 
 
 def _has_agents(root: str) -> bool:

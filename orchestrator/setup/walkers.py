@@ -3,7 +3,8 @@
 A worktree is a second copy of the project in the checkout, ignored by git. Most tools pass over
 folders that git ignores or whose names begin with a dot. These do not (tried with jest 29.7 and
 30.5, vitest 3.2 and 4.1, ESLint 9.39, Biome 2.6, deno 2.9, markdownlint-cli2 0.22, flake8 7.5,
-isort 9.0): they run each test several times, or report findings of copies. See the table in section 2 of `docs/reference.md`.
+isort 9.0): they run each test several times, or report findings of copies. See the table in
+section 2 of `docs/reference.md`.
 """
 
 from __future__ import annotations
