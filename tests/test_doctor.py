@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,6 +120,25 @@ def test_files_for_the_client_are_read_as_the_start_of_a_run_does(healthy: Layou
     servers.write_text("{}")
     Path(healthy.root, "lost.json").write_text("{}")
     assert one(healthy, "client_file_broken").level == "ok"
+
+
+def test_the_checks_are_tried_on_the_base_branch_only_when_asked(healthy: Layout, cli: Cli) -> None:
+    config = Path(healthy.config)
+    config.write_text("setup: {command: touch ready}\n" + config.read_text())
+    ran = Path(healthy.root).parent / "ran"
+    for check, level in ((f"test -f ready && touch {ran}", "ok"), ("echo why; exit 3", "fail")):
+        config.write_text(
+            re.sub("checks: .*", f"checks: [{json.dumps(check)}]", config.read_text())
+        )
+        assert "base_red" not in findings(healthy)
+        found = cli("doctor", "--checks", "--json").json["findings"]
+        [of_base] = [finding for finding in found if finding["code"] == "base_red"]
+        assert of_base["level"] == level
+    assert ran.exists()
+    assert not Path(healthy.root, "ready").exists()
+    assert "'echo why; exit 3' exited 3 on main itself" in of_base["message"]
+    config.write_text(config.read_text().replace("touch ready", "exit 9"))
+    assert "setup_failed" in cli("doctor", "--checks").out
 
 
 def test_a_claude_md_of_the_set_up_that_hides_agents_md_is_found(healthy: Layout) -> None:

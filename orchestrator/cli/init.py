@@ -213,6 +213,10 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
         output.out(f"  (`orchestrator` is not on your PATH; its path is {program};")
         output.out("  `init --link` puts it on your PATH)")
     config = context.settings(layout).config
+    if config.checks or config.setup.command:
+        output.out(
+            "  orchestrator doctor --checks  (tries `setup` and `checks` on the base branch)"
+        )
     if config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     if names := init_project.to_commit(layout):

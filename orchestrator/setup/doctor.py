@@ -1,7 +1,7 @@
 """`doctor`: every check of the set-up, each with a verdict and a hint.
 
-The checks change nothing. A finding's `code` is the word that `status` uses for the same problem,
-also if the check finds no problem.
+The checks change nothing; with `try_checks`, the landing worktree is made. A finding's `code` is the
+word that `status` uses for the same problem, also if the check finds no problem.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.setup import (
+    checks_probe,
     named_files,
     probes,
     repository_probe,
@@ -29,8 +30,13 @@ from orchestrator.text.words import span
 from orchestrator.tick import lock, notify, problems
 
 
-def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Finding]:
-    """Return all findings. `variables` is the environment, `now` is in epoch seconds."""
+def examine(
+    layout: Layout, variables: Mapping[str, str], now: float, *, try_checks: bool = False
+) -> list[Finding]:
+    """Return all findings. `variables` is the environment, `now` is in epoch seconds.
+
+    `try_checks` also runs the project's `setup` and `checks` on the base branch.
+    """
     subject = Subject(layout, load.settings(layout, write_cache=False), variables, now)
     findings: list[Finding] = []
     checks: list[Callable[[Subject], Iterator[Finding]]] = [
@@ -53,6 +59,8 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         repository_probe.look,
         lambda subject: schedule_probe.look(subject, list(findings)),
     ]
+    if try_checks:
+        checks.append(checks_probe.look)
     for check in checks:
         try:
             findings += check(subject)
