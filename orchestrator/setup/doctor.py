@@ -1,7 +1,7 @@
 """`doctor`: every check of the set-up, each with a verdict and a hint.
 
-The checks change nothing; with `try_checks`, the landing worktree is made. A finding's `code` is the
-word that `status` uses for the same problem, also if the check finds no problem.
+The checks change nothing; with `try_checks`, the landing worktree is made. A finding's `code` is
+the word that `status` uses for the same problem, also if the check finds no problem.
 """
 
 from __future__ import annotations
