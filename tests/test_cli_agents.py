@@ -202,7 +202,7 @@ def test_a_file_somebody_else_holds_for_long_is_said(
     with lock:
         done = cli("agent", "pause", "pm-agent", "--json")
     lock.close()
-    assert (done.code, done.json["error"]["code"]) == (1, "busy")
+    assert (done.code, done.json["error"]["code"]) == (1, "lock_held")
     unchanged()
 
 
@@ -308,7 +308,7 @@ def test_an_agents_memory_is_not_written_while_a_tick_is_at_work(
     with lock:
         done = cli("agent", "resume", "pm-agent", "--json")
     lock.close()
-    assert (done.code, done.json["error"]["code"]) == (1, "busy")
+    assert (done.code, done.json["error"]["code"]) == (1, "lock_held")
     assert agent_memory.read(project, "pm-agent").suspended
 
 

@@ -27,7 +27,7 @@ from orchestrator.tasks import stores
 from orchestrator.tick import inbox
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
-LANDING_WAIT = 900.0
+LANDING_WAIT = locks.LONGEST_WAIT
 #: Maximum files in the way of a checkout that are named.
 MOST_NAMED = 10
 ID = argument("pr", metavar="ID", help="the id of a pull request, as `pr list` shows it")
@@ -215,13 +215,9 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
     """
     own = context.good_settings(layout).config
     config, number = forges.named(own, pr_id)
-    try:
-        with landing.lock(layout, LANDING_WAIT):
-            pr = find(layout, config, number)
-            commit = landing.merge(layout, config, pr, time.time())
-    except locks.LockHeld:
-        message = "another merge is still running its checks"
-        raise OrchestratorError(message, "try again later", code="landing_busy") from None
+    with landing.lock(layout, LANDING_WAIT):
+        pr = find(layout, config, number)
+        commit = landing.merge(layout, config, pr, time.time())
     rework.end(layout, own, pr.id, context.now(), config.forge)
     return commit
 

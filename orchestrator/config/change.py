@@ -87,6 +87,8 @@ def pause(layout: Layout, agent: str | None) -> bool:
 
     try:
         apply(layout, change, even_if_broken=True)
+    except locks.LockHeld:
+        raise
     except OrchestratorError:
         return agent is None and _brake(layout)
     return True

@@ -48,8 +48,8 @@ def fetch(
     try:
         with locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout):
             return _fetch(layout.root, remote, address or remote, branches, watched, timeout)
-    except locks.LockHeld:
-        raise SystemFault("another fetch is still running", code="remote_unreachable") from None
+    except locks.LockHeld as error:
+        raise SystemFault(error.message, error.hint, code=error.code) from None
 
 
 def _fetch(

@@ -41,6 +41,7 @@ _NAMED = (
     "branch_in_the_way",
     "git_lfs_failed",
     "git_lfs_missing",
+    "lock_held",
     "remote_refuses",
     "submodule_missing",
 )
