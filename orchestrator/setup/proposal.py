@@ -16,6 +16,7 @@ from orchestrator.git import call
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.setup.ecosystems import READ, TABLE, Found, detect
+from orchestrator.system import files
 
 #: Folders whose projects are not this repository's own, or not what it delivers.
 _NOT_OWN = {
@@ -116,8 +117,7 @@ def of_project(layout: Layout, config: Config) -> Proposal:
 
 def _text(root: str, path: str) -> str:
     try:
-        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
-            return file.read(_LARGEST)
+        return files.read_inside(os.path.join(root, path), root, _LARGEST).decode(errors="replace")
     except OSError:  # tracked, but not in the checkout
         return ""
 

@@ -97,6 +97,18 @@ def read_regular(path: str, limit: int = MOST_READ) -> bytes:
         return file.read(limit)
 
 
+def read_inside(path: str, top: str, limit: int = MOST_READ) -> bytes:
+    """Return the bytes, `limit` at most, of a file below the folder `top` of a project.
+
+    Git transports symbolic links. A link to a regular file is followed if it stays below `top` and
+    leads to nothing of git's own. Raises as `open_regular` does, and for other links.
+    """
+    real, inside = os.path.realpath(path), os.path.realpath(top) + os.sep
+    if not real.startswith(inside) or real.startswith(f"{inside}.git{os.sep}"):
+        raise OSError(errno.EPERM, "a symbolic link leads out of the project", path)
+    return read_regular(real, limit)
+
+
 def read_json(path: str) -> dict[str, Any] | None:
     """Return the JSON object at `path`; None if the file is missing or not a JSON object."""
     try:
@@ -224,8 +236,7 @@ def remove_tree(path: str) -> None:
 def holds(path: str, data: bytes) -> bool:
     """Return whether the file at `path` has exactly this content; False without a file."""
     try:
-        with open(path, "rb") as file:
-            return file.read() == data
+        return read_regular(os.path.realpath(path), len(data) + 1) == data
     except FileNotFoundError:
         return False
 
