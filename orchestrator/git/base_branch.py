@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 
 from orchestrator.errors import GitError, SystemFault
@@ -97,13 +98,22 @@ def gone(root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT) 
             )
         message = f"the remote {remote!r} is empty: nothing was pushed there, not even {branch!r}"
         return SystemFault(message, hint, code="base_gone")
-    hint = f"set base_branch in .orchestrator/agents.yaml; or: git push {remote} {branch}"
+    hint = f"orchestrator init --base BRANCH; or: git push {remote} {branch}"
     if now is not None:
         hint = (
-            f"the remote's default branch is {now!r}: to follow it, set base_branch: {now} in "
-            f".orchestrator/agents.yaml; otherwise: git push {remote} {branch}"
+            f"the remote's default branch is {now!r}: to follow it, with tasks and pull requests: "
+            f"orchestrator init --base {shlex.quote(now)}; otherwise: git push {remote} {branch}"
         )
     message = f"the remote {remote!r} has no branch {branch!r}, which is the base branch"
+    return SystemFault(message, hint, code="base_gone")
+
+
+def gone_here(root: str, branch: str) -> SystemFault:
+    """Return the fault that a repository without a remote does not have the base branch."""
+    now = repository.current_branch(root)
+    other = shlex.quote(now) if now and now != branch else "BRANCH"
+    hint = f"to work from another branch: orchestrator init --base {other}; or: git branch {branch}"
+    message = f"this repository has no branch {branch!r}, which is the base branch"
     return SystemFault(message, hint, code="base_gone")
 
 
