@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 from collections.abc import Sequence
 
 from orchestrator.errors import GitError, SystemFault
@@ -100,6 +99,8 @@ def gone(root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT) 
         return SystemFault(message, hint, code="base_gone")
     hint = f"orchestrator init --base BRANCH; or: git push {remote} {branch}"
     if now is not None:
+        import shlex
+
         hint = (
             f"the remote's default branch is {now!r}: to follow it, with tasks and pull requests: "
             f"orchestrator init --base {shlex.quote(now)}; otherwise: git push {remote} {branch}"
@@ -110,6 +111,8 @@ def gone(root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT) 
 
 def gone_here(root: str, branch: str) -> SystemFault:
     """Return the fault that a repository without a remote does not have the base branch."""
+    import shlex
+
     now = repository.current_branch(root)
     other = shlex.quote(now) if now and now != branch else "BRANCH"
     hint = f"to work from another branch: orchestrator init --base {other}; or: git branch {branch}"
