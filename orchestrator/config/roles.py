@@ -45,6 +45,7 @@ def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
     """
     from orchestrator.config import role_file
 
+    project = os.path.dirname(os.path.dirname(custom_folder))
     roles: dict[str, Role] = {}
     problems: list[Problem] = []
     try:
@@ -56,8 +57,10 @@ def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
         shipped = roles.pop(name, None)
         try:
             is_custom = os.path.dirname(path) == custom_folder
-            top = os.path.dirname(os.path.dirname(custom_folder)) if is_custom else resources()
-            data = files.read_inside(path, top, role_file.MAX_BYTES + 1)
+            if is_custom:
+                data = files.read_inside(path, project, role_file.MAX_BYTES + 1)
+            else:
+                data = files.read_regular(path, role_file.MAX_BYTES + 1)
             role = role_file.parse(data, path, name, shipped)
             if is_custom:
                 role_file.check_brief(role)

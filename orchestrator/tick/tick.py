@@ -111,9 +111,11 @@ def _locked(
             # Uninstalled while we waited for the lock: start nothing and create no file there.
             files.remove(layout.scheduler_lock)
             return Report(held=True)
-        # Waits here once, not at each action.
-        with stores.of_project(layout).change():
-            pass
+        store = stores.of_project(layout)
+        if any(locks.held(store.places())):
+            # Waits here once, not at each action.
+            with store.change():
+                pass
         return _tick(layout, now, forced, problems, fresh=fresh, after_run=after_run)
 
 
