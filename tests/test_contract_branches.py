@@ -307,7 +307,27 @@ def rename_base(world: World) -> None:
     world.git("symbolic-ref", "HEAD", "refs/heads/trunk", cwd=world.remote)
 
 
-def test_a_renamed_base_branch_is_followed_with_tasks_and_pull_requests(
+def test_an_approved_pull_request_lands_nowhere_while_the_base_branch_is_gone(
+    world: World,
+) -> None:
+    world.create(review={"after": [], "auto_merge": True})
+    task = world.add("Approved")
+    world.tick_until_in("done", task)
+    world.quiet()
+    rename_base(world)
+    [pr] = world.prs()
+    world.ok("pr", "approve", pr["id"])
+    found = world.tick_until(lambda: problem(world, "base_gone"), "the problem")
+    assert "orchestrator init --base trunk" in found["hint"]
+    assert (world.prs()[0]["state"], world.remote_sha("main")) == ("open", "")
+    world.ok("init", "--base", "trunk")
+    world.tick_until(lambda: world.prs()[0]["state"] == "merged", "the landing")
+    assert world.git("show", f"trunk:{task}.txt", cwd=world.remote)
+    assert world.remote_sha("main") == ""
+    world.tick_until(lambda: problem(world, "base_gone") is None, "the end of the problem")
+
+
+def test_failure_32_a_renamed_base_branch_is_followed_with_tasks_and_pull_requests(
     world: World, forge: str
 ) -> None:
     """One pull request is open, one run is at work, and one task waits when it is renamed."""
