@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 from conftest import CHECKOUT, git, set_up_long_ago
 
 from orchestrator.cli import context
@@ -23,7 +24,7 @@ from orchestrator.client.claude.adapter import Claude
 from orchestrator.finding import Finding
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Hold
-from orchestrator.project import agent_memory
+from orchestrator.project import agent_memory, run_record
 from orchestrator.setup import doctor, probes, state_probe
 from orchestrator.system import files, locks, process
 from orchestrator.tick import held as standing
@@ -681,3 +682,25 @@ def test_a_hung_tick_that_cannot_be_killed_is_a_problem_and_no_bug(
         assert [each.code for each in problems or ()] == ["tick_hung"]
     assert child.wait(10) < 0
     child.stdout.close()
+
+
+def test_a_stopped_supervisor_is_continued_once_its_run_is_over_its_time_limit(
+    healthy: Layout,
+) -> None:
+    child = subprocess.Popen(("sleep", "100"), process_group=0)
+    child.send_signal(signal.SIGSTOP)
+    supervisor = process.known(child.pid)._asdict()
+    runs.lay_out(healthy, "impl-agent-1", "R1", status="running", supervisor=supervisor)
+    record = run_record.read(healthy.run("impl-agent-1", "R1"))
+    assert record is not None
+    limit = record.created + record.settings.max_runtime_seconds
+    assert list(standing.continue_overdue({"R1": record}, limit)) == []
+    assert process.is_stopped(child.pid)
+    assert list(standing.continue_overdue({"R1": record}, limit + 61)) == [record]
+    deadline = time.monotonic() + 20
+    while process.is_stopped(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not process.is_stopped(child.pid)
+    assert list(standing.continue_overdue({"R1": record}, limit + 61)) == []
+    child.kill()
+    child.wait()
