@@ -211,6 +211,10 @@ def test_a_tick_that_holds_its_lock_for_over_five_minutes_is_reported_and_ended(
         tick.communicate(timeout=60)
     assert hung is not None, "no tick was caught with its lock"
     (world.folder / "hang").unlink()
+    [told] = [p for p in world.status()["problems"] if p["code"] == "lock_held"]
+    assert f"process {hung.pid} (" in told["message"]
+    assert f"kill -CONT {hung.pid}" in told["hint"]
+    [told] = [p for p in world.tick()["problems"] if p["code"] == "lock_held"]
     text = lock.read_text()
     pid, identity, since = text.split()
     assert int(pid) == hung.pid

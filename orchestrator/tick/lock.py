@@ -48,21 +48,20 @@ def _hung(layout: Layout, now: float) -> tuple[process.ProcessId, str] | None:
 
 
 def trouble(layout: Layout, now: float) -> Problem | None:
-    """Return a problem if a process has held the lock for too long. Changes nothing.
+    """Return a problem if a process has held the lock for too long, or is stopped.
 
-    A process that the file does not name is not the product's: nothing kills it.
+    Changes nothing. A process that the file does not name is not the product's: nothing kills it.
     """
     if found := _hung(layout, now):
         message = f"a tick (process {found[0].pid}) has held the lock for {found[1]}"
         return Problem("tick_hung", message, "the next tick kills it: orchestrator tick")
-    known, named = idle.mark(layout.scheduler_lock), _named(layout)
-    if known is None or abs(now - known[1] / 1e9) <= HUNG_AFTER:
-        return None
-    holding = locks.holder(layout.scheduler_lock)
-    if holding is None or (named and named[0].is_alive()):
-        return None
-    message = f"no tick can run: {layout.scheduler_lock} is held by {holding.named()}"
-    return Problem("lock_held", message, holding.hint())
+    for path, holding in locks.held([layout.scheduler_lock]):
+        known, named = idle.mark(path), _named(layout)
+        is_old = known is not None and abs(now - known[1] / 1e9) > HUNG_AFTER
+        if holding.is_stopped or (is_old and not (named and named[0].is_alive())):
+            message = f"no tick can run: {path} is held by {holding.named()}"
+            return Problem("lock_held", message, holding.hint())
+    return None
 
 
 @contextlib.contextmanager
