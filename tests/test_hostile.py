@@ -165,6 +165,31 @@ def test_odd_files_in_the_place_of_state_keep_nobody_waiting(
         assert cli(*words).code in (0, 1), words
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+@pytest.mark.parametrize("name", LINKED_FILES.values())
+def test_what_is_no_file_in_the_place_of_a_file_of_ours_is_named_and_stops_nothing_else(
+    project: Layout, cli: Cli, name: str, kind: str
+) -> None:
+    path = Path(project.root, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    for words in (("tick",), ("task", "add", "A title"), ("agent", "pause", "--all")):
+        done = cli(*words)
+        assert done.code == 1, words
+        assert f"{path} is not a regular file" in done.err
+        assert f"mv {path} " in done.err
+    assert f"{path} is not a regular file" in cli("status").out
+    assert cli("task", "list").code == 0
+
+
+def test_an_agent_whose_memory_is_a_folder_is_named(project: Layout, cli: Cli) -> None:
+    path = Path(project.agent_state("impl-agent-1"))
+    path.mkdir(parents=True)
+    for command in ("status", "doctor"):
+        assert f"{path} is not a regular file" in cli(command).out
+
+
 def odd(path: Path, kind: str, secret: Path) -> None:
     """Put something into the place of a configuration file."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,8 @@ def permissions(subject: Subject) -> Iterator[Finding]:
         return
     wrong = [found for path in (layout.home, layout.agents) if (found := files.unwritable(path))]
     wrong += _of_queue(subject, "permissions")
+    odd = agent_memory.unusable(layout)
+    wrong += [(f"{path} is not a regular file", "move that aside") for path in odd]
     for message, hint in wrong:
         yield fail("permissions", message, hint)
     for path in (layout.home, layout.config):

@@ -8,7 +8,7 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
-from orchestrator.project import faults, mark
+from orchestrator.project import agent_memory, faults, mark
 from orchestrator.pulls import book
 from orchestrator.tasks import stores
 from orchestrator.text.words import span
@@ -53,6 +53,14 @@ def find_problems(
         for bad in listing.malformed
     ]
     found += _damaged_records(layout)
+    found += [
+        Problem(
+            "permissions",
+            f"{path} is not a regular file",
+            "move that aside; until then its agent starts no run",
+        )
+        for path in agent_memory.unusable(layout)
+    ]
     found += [
         Problem("agent_suspended", f"{name}: {why}", f"then: orchestrator agent resume {name}")
         for name, state in seen.states.items()
