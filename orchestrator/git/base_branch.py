@@ -34,19 +34,22 @@ def fetch(
     *,
     address: str | None = None,
     watched: Sequence[str] = (),
+    wait: float | None = None,
 ) -> dict[str, str]:
     """Fetch branches into `refs/remotes/`; return those that the remote has, with their commits.
 
     One fetch at a time: parallel fetches fail on each other's ref locks. `address` is where the
     remote's branches are, if that is not its own URL. `watched` are branches that are not fetched,
-    but returned if they exist.
+    but returned if they exist. `wait` is the seconds to wait for another fetch; without it,
+    `timeout` is.
 
     Raises SystemFault when the remote cannot be reached, or another fetch takes too long; GitError
     when the refs cannot be written here.
     """
     files.make_folder(layout.cache)
     try:
-        with locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout):
+        path = os.path.join(layout.cache, "fetch.lock")
+        with locks.Lock(path, timeout if wait is None else wait):
             return _fetch(layout.root, remote, address or remote, branches, watched, timeout)
     except locks.LockHeld as error:
         raise SystemFault(error.message, error.hint, code=error.code) from None
