@@ -14,8 +14,8 @@ from typing import NamedTuple
 from orchestrator.errors import OrchestratorError
 from orchestrator.system.processes import HERE
 
-#: Maximum seconds that a command waits for a lock (reference 8.6). The two exceptions run a
-#: person's own programs while they hold the lock, or talk to a remote: landing, and fetching.
+#: Maximum seconds that a command waits for a lock (reference 8.6). Only a run waits longer, for the
+#: fetch of another run.
 LONGEST_WAIT = 30.0
 
 
