@@ -148,6 +148,12 @@ def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
             time.sleep(0.02)
 
 
+def continue_stopped(pid: int) -> None:
+    """Continue a stopped process (SIGCONT), and all its descendants. Others take no notice."""
+    for each in (pid, *below(pid)):
+        signal_process(each, signal.SIGCONT)
+
+
 def signal_process(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)

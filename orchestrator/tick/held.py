@@ -4,7 +4,6 @@ Nothing here takes a lock, except to confirm that one is held.
 """
 
 import os
-import signal
 import time
 from collections.abc import Iterator, Mapping
 
@@ -82,5 +81,5 @@ def continue_overdue(records: Mapping[str, RunRecord], now: float) -> Iterator[R
         known, limit = record.supervisor, record.settings.max_runtime_seconds + SPARE
         is_late = now - record.created > limit
         if is_late and known and known.is_alive() and process.is_stopped(known.pid):
-            process.signal_group(known.pid, signal.SIGCONT)
+            process.continue_stopped(known.pid)
             yield record

@@ -45,8 +45,8 @@ def end(layout: Layout, runs: Mapping[str, str]) -> None:
         # A waiting supervisor then looks at once. At other stages it looks between its steps.
         if record.status == "running":
             process.signal_process(known.pid, signal.SIGTERM)
-        # A stopped supervisor looks at nothing; its commands are in its process group.
-        process.signal_group(known.pid, signal.SIGCONT)
+        # A stopped supervisor, and one that waits for a stopped git or check, looks at nothing.
+        process.continue_stopped(known.pid)
     left = runs.keys() - set(settled(layout, runs, STOP_WAIT, PATIENCE))
     if left:
         message = f"not stopped yet: {', '.join(sorted(left))}"
