@@ -66,21 +66,22 @@ def apply(
             if before is not None or not even_if_broken:
                 raise _refusal(error, was_good=before is not None) from None
         if changed != text:
-            if os.path.islink(layout.config) and not brake:
-                raise _linked(layout)
+            if not brake:
+                refuse_link(layout)
             _write(layout, changed.encode())
         return Edit(before, after, changed != text)
 
 
-def _linked(layout: Layout) -> OrchestratorError:
-    real = shlex.quote(os.path.realpath(layout.config))
-    link = shlex.quote(layout.config)
-    return OrchestratorError(
-        f"{layout.config} is a symbolic link: no command writes through it, nothing was changed",
-        f"edit {real}; or put the file in the place of the link: cp --remove-destination {real} "
-        f"{link}",
-        code="edit_refused",
-    )
+def refuse_link(layout: Layout) -> None:
+    """Raise OrchestratorError if `agents.yaml` is a link, which no command writes through."""
+    if os.path.islink(layout.config):
+        real, link = (shlex.quote(p) for p in (os.path.realpath(layout.config), layout.config))
+        raise OrchestratorError(
+            f"{layout.config} is a symbolic link: no command writes through it; nothing changed",
+            f"edit {real}; or put the file in the place of the link: cp --remove-destination "
+            f"{real} {link}",
+            code="edit_refused",
+        )
 
 
 def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:

@@ -54,12 +54,17 @@ def find(layout: Layout, config: Config, new: str) -> Adoption:
         there = {name for name in filter(None, (new, old)) if base_branch.tip(layout.root, name)}
     if new not in there:
         raise _no_branch(layout, remote, new)
-    prs = tuple(pr for pr in _open(layout, config) if pr.base == old != new)
-    tasks = tuple(task for task in _tasks(layout, prs) if task.branch == old != new)
+    if old == new:
+        return Adoption(old, new, (), (), (), old_exists=True)
+    change.refuse_link(layout)
+    prs = tuple(pr for pr in _open(layout, config) if pr.base == old)
+    based = [task for task in _tasks(layout, prs) if task.branch in (old, None)]
     delivered = {pr.branch for pr in prs}
-    cut = {task.work_branch or "" for task in tasks} - delivered
+    cut = {task.work_branch or "" for task in based} - delivered
     here = sorted(name for name in cut if base_branch.tip(layout.root, name))
-    return Adoption(old, new, tasks, prs, tuple(here), old in there)
+    # A task without the field follows the configuration.
+    named = tuple(task for task in based if task.branch)
+    return Adoption(old, new, named, prs, tuple(here), old in there)
 
 
 def _no_branch(layout: Layout, remote: str | None, new: str) -> OrchestratorError:
