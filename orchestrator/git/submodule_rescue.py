@@ -39,6 +39,7 @@ def preserve(main: str, tree: str, name: str, aside: str) -> list[str]:
 
 def preserve_all(main: str, tree: str, name: str, aside: str) -> list[str]:
     """Do the same also for submodules that the worktree's commit no longer has."""
+    submodules.reduce_configs(tree)
     kept = preserve(main, tree, name, aside)
     seen = {submodules.git_folder(os.path.join(tree, x.path)) for x in submodules.listed(tree)}
     top = os.path.join(submodules.git_folder(tree), "modules")

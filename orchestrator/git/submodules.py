@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from orchestrator.errors import SystemFault
-from orchestrator.git import call, worktree_commands
+from orchestrator.git import call, submodule_config, worktree_commands
 from orchestrator.system import files
 
 #: The file that names a repository's submodules (gitmodules(5)).
@@ -66,6 +66,12 @@ def git_folders(tree: str) -> list[str]:
     return [where for where, _, names in inside if "HEAD" in names and "config" in names]
 
 
+def reduce_configs(tree: str) -> None:
+    """Remove from the configurations of a worktree's submodules what git could run."""
+    for folder in git_folders(tree):
+        submodule_config.reduce(folder, tree)
+
+
 def is_filled(path: str) -> bool:
     """Return whether a submodule's folder is a checkout."""
     return os.path.lexists(os.path.join(path, ".git"))
@@ -96,7 +102,12 @@ def listed(tree: str) -> list[Submodule]:
     rows = re.findall(r"160000 (\w+) 0\t([^\0]+)", said)
     commits = {path: commit for commit, path in rows}
     # A name is the path of a folder below `modules`; git itself refuses these names.
-    safe = {name: path for name, path in names.items() if ".." not in name.split("/")}
+    # A path below a folder of this name would pass for a worktree of another project's.
+    safe = {
+        name: path
+        for name, path in names.items()
+        if ".." not in name.split("/") and ".orchestrator" not in path.split("/")
+    }
     return [Submodule(name, p, commits[p]) for name, p in safe.items() if p in commits]
 
 
@@ -114,6 +125,7 @@ def check_out(main: str, tree: str, which: str = "none") -> list[str]:
     """
     if not are_used(tree):
         return []
+    reduce_configs(tree)
     missing = []
     for each in listed(tree):
         source, path = os.path.join(main, each.path), os.path.join(tree, each.path)
@@ -143,7 +155,8 @@ def _fill(source: str, tree: str, each: Submodule) -> None:
     unfinished = folder + _UNFINISHED
     files.remove_tree(unfinished)
     options = ("--quiet", "--no-checkout", "--local", f"--separate-git-dir={unfinished}")
-    call.ask(tree, *MODERN, "clone", *options, source, path, timeout=TIMEOUT)
+    # Not in the worktree: a git that is told its git folder would clone there.
+    call.ask(source, *MODERN, "clone", *options, source, path, timeout=TIMEOUT)
     # The clone takes the branches of the person's checkout for the remote's.
     refs = "+refs/remotes/origin/*:refs/remotes/origin/*"
     call.ask(path, *MODERN, "fetch", *QUIET, "--prune", source, refs)

@@ -100,7 +100,7 @@ def _secure(journal: Journal) -> str | None:
         raise OrchestratorError("the record does not say where the run started")
     layout = Layout(record.project)
     path = layout.worktree(record.agent)
-    if record.moved:
+    if record.moved or not worktree_commands.is_worktree(path):
         # Git lost the worktree: its content is put aside, the branch is where it was.
         worktree.ensure(layout.root, path, start)
     if worktree_commands.is_worktree(path):

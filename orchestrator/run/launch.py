@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Assignment, Client, Confinement, command
-from orchestrator.git import call, repository, submodules
+from orchestrator.git import call, repository, submodules, worktree
 from orchestrator.guard import client_environment, secret_names, user_commands
 from orchestrator.layout import Layout, resources
 from orchestrator.project import checkout_changed, mark, run_record
@@ -72,9 +72,8 @@ def _confinement(job: Job) -> Confinement:
     folder = repository.git_folder(job.layout.root)
     protected = ("hooks", "config", "config.worktree", "info", mark.MARK)
     places = (folder, *submodules.git_folders(job.path))
-    return Confinement(
-        (folder,), tuple(os.path.join(place, name) for place in places for name in protected)
-    )
+    paths = [os.path.join(place, name) for place in places for name in protected]
+    return Confinement((folder,), (*paths, *worktree.leading_files(job.layout.root)))
 
 
 def _budget(job: Job) -> float | None:
