@@ -94,7 +94,8 @@ def _secure(journal: Journal) -> str | None:
     """
     record = journal.record
     if not record.moved:
-        checkout_changed.compare(Layout(record.project), journal.folder, record.id, record.agent)
+        whose = (record.id, record.agent, record.branch)
+        checkout_changed.compare(Layout(record.project), journal.folder, *whose)
     start, base = record.start, record.base_commit
     if start is None or base is None:
         raise OrchestratorError("the record does not say where the run started")

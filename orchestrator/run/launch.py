@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Assignment, Client, Confinement, command
-from orchestrator.git import call, repository, submodules, worktree
+from orchestrator.git import call, closed_pushes, repository, submodules, worktree
 from orchestrator.guard import client_environment, secret_names, user_commands
 from orchestrator.layout import Layout, resources
 from orchestrator.project import checkout_changed, mark, run_record
@@ -113,12 +113,7 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
     settings = {**call.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
     if ignored:
         settings["core.excludesFile"] = _ignore_file(job, ignored)
-    nowhere = "the-scheduler-pushes-when-the-run-is-done"
-    for remote in filter(None, (job.record.remote, job.record.push_remote)):
-        settings[f"remote.{remote}.pushurl"] = nowhere
-    # Git also uses the remotes' own push addresses: these must lead nowhere, too.
-    for number, address in enumerate(job.record.push_addresses):
-        settings[f"url.{nowhere}/{number}.insteadOf"] = address
+    settings |= closed_pushes.settings(job.layout.root, job.path)
     return settings
 
 
