@@ -5,12 +5,13 @@ Each trap starts a harmless program that appends a line to a file; the file must
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import git as sh
-from test_submodules import Worker, agent, change_inside, main  # noqa: F401 (fixtures)
+from test_submodules import Worker, add_submodule, agent, change_inside, library, main  # noqa: F401 (fixtures)
 from test_worktree import BRANCH, Agent, commit, ignored, kept_text  # noqa: F401 (fixtures)
 
 from orchestrator.errors import GitError
@@ -187,6 +188,34 @@ def test_without_its_git_file_a_worktree_is_not_taken_for_the_persons_checkout(
     assert repository.project_root(str(plain.path)) == str(plain.repo)
 
 
+@pytest.mark.parametrize("name", ["index", "logs/HEAD", "HEAD", "info", "ORIG_HEAD"])
+def test_git_writes_through_no_link_in_a_worktrees_git_folder(
+    plain: Agent, trap: Trap, name: str
+) -> None:
+    tip = commit(plain.path)
+    target, link = trap.folder / "precious", plain.git_folder / name
+    if name == "info":
+        target.mkdir()
+        (target / "sparse-checkout").write_text("the person's\n")
+        shutil.rmtree(link, ignore_errors=True)
+    else:
+        target.write_text("the person's\n")
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+    link.symlink_to(target)
+    branch_log = plain.repo / ".git" / "logs" / "refs" / "heads" / BRANCH
+    branch_log.unlink()
+    branch_log.symlink_to(trap.folder / "precious-too")
+    (trap.folder / "precious-too").write_text("the person's\n")
+    if worktree_commands.is_worktree(str(plain.path)):
+        plain.end()
+    plain.begin()
+    assert worktree_commands.state(str(plain.path)) == (tip, BRANCH, False)
+    found = target / "sparse-checkout" if name == "info" else target
+    assert found.read_text() == "the person's\n"
+    assert (trap.folder / "precious-too").read_text() == "the person's\n"
+
+
 # --- repositories in the worktree --------------------------------------------------------------
 
 
@@ -255,6 +284,28 @@ def test_a_submodule_that_an_agent_replaced_by_a_repository_is_set_aside_unread(
     everything(agent)
     assert trap.started == ""
     assert kept_text(agent.repo, "precious")
+
+
+def test_a_link_above_a_submodule_leads_the_product_nowhere(
+    main: Path,  # noqa: F811
+    trap: Trap,
+    tmp_path: Path,
+) -> None:
+    inner = library(tmp_path, "inner")
+    add_submodule(main, inner, "deep/inner")
+    agent = Worker(main)  # noqa: F811
+    agent.begin_filled()
+    outside = trap.folder / "outside"
+    sh(trap.folder, "clone", "--quiet", str(inner), str(outside / "inner"))
+    (outside / "inner" / "precious.txt").write_text("the person's\n")
+    (outside / "inner" / ".git" / "config").write_text(trap.settings())
+    shutil.rmtree(agent.path / "deep")
+    (agent.path / "deep").symlink_to(outside)
+    everything(agent)
+    assert trap.started == ""
+    assert (outside / "inner" / "precious.txt").read_text() == "the person's\n"
+    assert (outside / "inner" / ".git").is_dir()
+    assert (agent.path / "deep" / "inner" / "lib.txt").read_text() == "v1\n"
 
 
 # --- what the person configured ----------------------------------------------------------------

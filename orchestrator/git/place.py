@@ -40,9 +40,12 @@ def own_folder(root: str, top: str) -> str | None:
     `worktrees/<id>/gitdir`). Git does not flush these files: a power cut can leave them empty.
     """
     folder = linked_folder(top)
-    if folder is None or os.path.islink(folder) or os.path.islink(os.path.join(top, ".git")):
+    if folder is None:
         return None
-    back, common, head = (words(os.path.join(folder, n)) for n in ("gitdir", "commondir", "HEAD"))
+    paths = [os.path.join(folder, name) for name in ("gitdir", "commondir", "HEAD")]
+    if any(map(os.path.islink, (folder, os.path.join(top, ".git"), *paths))):
+        return None
+    back, common, head = map(words, paths)
     if not (back and common and head):
         return None
     ours = common_folder(root)
@@ -64,6 +67,20 @@ def registered(root: str, top: str) -> str | None:
         if back and os.path.realpath(os.path.dirname(back)) == os.path.realpath(top):
             return os.path.join(ours, name)
     return None
+
+
+def remove_links(folder: str) -> None:
+    """Remove symbolic links from a worktree's git folder: git writes through them.
+
+    Git itself makes none there. An agent could have its index, or the log of HEAD, lead to any file
+    of the person's.
+    """
+    for where, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = os.path.join(where, name)
+            if os.path.islink(path):
+                os.unlink(path)
+        folders[:] = [name for name in folders if name != "objects"]
 
 
 def checkout_around(path: str, top: str) -> str | None:

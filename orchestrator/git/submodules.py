@@ -102,13 +102,15 @@ def listed(tree: str) -> list[Submodule]:
     rows = re.findall(r"160000 (\w+) 0\t([^\0]+)", said)
     commits = {path: commit for commit, path in rows}
     # A name is the path of a folder below `modules`; git itself refuses these names.
-    # A path below a folder of this name would pass for a worktree of another project's.
-    safe = {
-        name: path
-        for name, path in names.items()
-        if ".." not in name.split("/") and ".orchestrator" not in path.split("/")
-    }
+    safe = {name: p for name, p in names.items() if ".." not in name.split("/") and _is_in(tree, p)}
     return [Submodule(name, p, commits[p]) for name, p in safe.items() if p in commits]
+
+
+def _is_in(tree: str, path: str) -> bool:
+    """Return whether a submodule's folder is in its worktree: a link can lead out of it."""
+    if ".orchestrator" in path.split("/"):
+        return False  # it would pass for a worktree of another project's
+    return os.path.realpath(os.path.join(tree, path)) == os.path.join(os.path.realpath(tree), path)
 
 
 def _name_and_path(entry: str) -> tuple[str, str]:

@@ -251,16 +251,21 @@ def bring_included(root: str, path: str) -> list[str]:
 
 
 def _unlock(path: str, branch: str | None = None) -> None:
-    """Remove the locks of a killed git: the agent's lock proves that no process works here.
+    """Remove the locks of a killed git, and links: the agent's lock proves that nobody works here.
 
     The branch's own lock may belong to another git at this moment: only an old lock is removed.
     """
     folder = worktree_commands.own_folder(path)
     if folder is None:
         return
+    place.remove_links(folder)
     # The worktree is the product's, so a configuration of its own is an agent's.
     for name in ("index.lock", "HEAD.lock", "config.worktree"):
         files.remove(os.path.join(folder, name))
     files.remove(os.path.join(os.path.dirname(path), "rescue.index.lock"))
     if branch:
-        call.remove_abandoned(os.path.join(folder, "..", "..", "refs", "heads", f"{branch}.lock"))
+        common = os.path.join(folder, "..", "..")
+        call.remove_abandoned(os.path.join(common, "refs", "heads", f"{branch}.lock"))
+        log = os.path.join(common, "logs", "refs", "heads", branch)
+        if os.path.islink(log):
+            files.remove(log)

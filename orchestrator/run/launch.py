@@ -73,7 +73,12 @@ def _confinement(job: Job) -> Confinement:
     protected = ("hooks", "config", "config.worktree", "info", mark.MARK)
     places = (folder, *submodules.git_folders(job.path))
     paths = [os.path.join(place, name) for place in places for name in protected]
-    return Confinement((folder,), (*paths, *worktree.leading_files(job.layout.root)))
+    # The person's own. A path that is missing would get a device file in its place, which git
+    # would take for a ref. `packed-refs` stays open: git replaces it, and the command would go on
+    # to see the old one.
+    own = ("HEAD", "index", "logs/HEAD", "refs/stash", "logs/refs/stash")
+    there = [path for path in (os.path.join(folder, x) for x in own) if os.path.exists(path)]
+    return Confinement((folder,), (*paths, *there, *worktree.leading_files(job.layout.root)))
 
 
 def _budget(job: Job) -> float | None:
