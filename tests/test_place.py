@@ -112,7 +112,7 @@ def _an_included_file(agent: Agent, trap: Trap) -> None:  # noqa: F811
 @pytest.mark.parametrize(
     "spring", [_its_own_configuration, _an_included_file, _another_common_folder]
 )
-def test_no_file_of_a_worktrees_git_folder_makes_git_start_a_program(
+def test_failure_35_no_file_of_a_worktrees_git_folder_makes_git_start_a_program(
     plain: Agent, trap: Trap, spring: Callable[[Agent, Trap], None]
 ) -> None:
     commit(plain.path)

@@ -139,7 +139,7 @@ def test_every_text_of_an_outcome_is_without_secrets() -> None:
     assert secret_shapes.without_secrets(Outcome("done")) == Outcome("done")
 
 
-def test_a_secret_that_an_agent_tells_is_stored_and_shown_nowhere(world: World) -> None:
+def test_failure_36_a_secret_that_an_agent_tells_is_stored_and_shown_nowhere(world: World) -> None:
     hook, key = secret("chat hook").rpartition("/")[2], secret("Stripe key")
     world.create(checks=["cat leak; test -e second"], review={"after": []})
     summary = f"Posts to {secret('chat hook')} with {key}"
