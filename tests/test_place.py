@@ -21,6 +21,7 @@ from orchestrator.git import (
     place,
     repository,
     submodules,
+    worktree,
     worktree_commands,
 )
 from orchestrator.git.repository import RESCUE
@@ -385,6 +386,20 @@ def test_a_merge_driver_works_on_the_files_of_the_worktree_or_text_is_merged(
     name = "merge.x.driver"
     known = {} if trusted is None else {name: trusted}
     assert drivers.overrides({name: "evil"}, known, "/p", top) == {name: expected}
+
+
+def test_another_project_may_live_in_an_agents_worktree(plain: Agent) -> None:
+    """The tests of a project that an agent runs may make repositories, with agents of their own."""
+    inner = plain.path / "tmp" / "project"
+    sh(plain.path, "init", "--quiet", str(inner))
+    sh(inner, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "x", "--allow-empty")
+    tip = sh(inner, "rev-parse", "HEAD")
+    assert repository.project_root(str(inner)) == str(inner)
+    assert repository.resolve(str(inner), "HEAD") == tip
+    path = inner / ".orchestrator" / "agents" / "impl" / "worktree"
+    assert worktree.ensure(str(inner), str(path), tip)
+    assert worktree_commands.state(str(path)).head == tip
+    assert repository.project_root(str(path)) == str(inner)
 
 
 def test_the_place_of_a_worktree_follows_from_its_path_alone(tmp_path: Path) -> None:

@@ -96,7 +96,9 @@ def checkout_around(path: str, top: str) -> str | None:
 def variables(cwd: str) -> dict[str, str]:
     """Return the variables that tell git where it works; none outside the product's worktrees.
 
-    Raises GitError for a repository that is not the product's: git must not start there.
+    Nor in a repository inside an agent's worktree that is not one of its submodules: another
+    project may work there. The product enters only submodules (`submodules.is_own`). Raises
+    GitError if the worktree's own `.git` leads elsewhere: git must not start there.
     """
     around = layout.worktree_around(cwd)
     if around is None:
@@ -107,15 +109,15 @@ def variables(cwd: str) -> dict[str, str]:
         # Further up, git would find the person's checkout. A temporary bare repository has no .git.
         return {"GIT_CEILING_DIRECTORIES": os.path.dirname(top)}
     own = own_folder(root, top)
+    if own is None and checkout != top:
+        return {}
     if own is None:
         raise GitError(f"{top} is not a worktree of {root}: its .git leads elsewhere")
     if checkout == top:
         common = common_folder(root)
         return {"GIT_DIR": own, "GIT_COMMON_DIR": common, "GIT_WORK_TREE": top}
     folder = submodule_folder(own, checkout)
-    if folder is None:
-        raise GitError(f"{checkout} is a git repository that the product did not create")
-    return {"GIT_DIR": folder, "GIT_WORK_TREE": checkout}
+    return {"GIT_DIR": folder, "GIT_WORK_TREE": checkout} if folder else {}
 
 
 def submodule_folder(own: str, checkout: str) -> str | None:

@@ -12,7 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from orchestrator.errors import SystemFault
+from orchestrator import layout
+from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import call, submodule_config, worktree_commands
 from orchestrator.system import files
 
@@ -77,6 +78,15 @@ def is_filled(path: str) -> bool:
     return os.path.lexists(os.path.join(path, ".git"))
 
 
+def is_own(path: str) -> bool:
+    """Return whether a checkout has the git folder of a submodule.
+
+    False for a repository that an agent made in the place of the submodule: git must not start
+    there, because it would believe that repository's configuration.
+    """
+    return layout.worktree_around(path) is None or worktree_commands.own_folder(path) is not None
+
+
 def is_whole(path: str) -> bool:
     """Return whether a submodule's folder is a checkout that was not left half made."""
     folder = git_folder(path)
@@ -123,7 +133,7 @@ def check_out(main: str, tree: str, which: str = "none") -> list[str]:
 
     `main` is the person's checkout, `which` is one of `WHICH`. The content was preserved before.
     Returns the paths of submodules whose commits can be found nowhere. Raises SystemFault when a
-    submodule cannot be cloned.
+    submodule cannot be cloned, GitError when another repository is in its place.
     """
     if not are_used(tree):
         return []
@@ -131,6 +141,8 @@ def check_out(main: str, tree: str, which: str = "none") -> list[str]:
     missing = []
     for each in listed(tree):
         source, path = os.path.join(main, each.path), os.path.join(tree, each.path)
+        if is_filled(path) and not is_own(path):
+            raise GitError(f"{path} is a git repository that the product did not create")
         if not is_whole(path):
             if which == "none" or (which == "same" and not is_filled(source)):
                 continue

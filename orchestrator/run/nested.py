@@ -64,7 +64,8 @@ def _one(job: Job, branch: str, at: _Place, url: str, change: Change) -> str | N
     """Judge one submodule, and the submodules in it."""
     main, tree = os.path.join(at.main, change.path), os.path.join(at.tree, change.path)
     store = submodule_rescue.store_of(at.main, change.path)
-    place = tree if submodules.is_filled(tree) else store
+    is_own = submodules.is_filled(tree) and submodules.is_own(tree)
+    place = tree if is_own else store
     scratch = os.path.join(job.layout.cache, f"asked-{job.record.id}")
     if not submodule_remotes.has(place, url, change.new, scratch):
         if job.config.submodules.unpushed != "push":
