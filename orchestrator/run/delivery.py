@@ -28,6 +28,11 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     """
     head, branch = job.record.tip, job.record.branch
     if head is None or branch is None or job.record.commits == 0:
+        if job.record.client is None:
+            # An earlier run did the work and pushed it; no pull request could be opened. By now
+            # the base has all of its commits: a person merged the branch.
+            reason = "the work was merged before its pull request was opened"
+            return outcome._replace(verdict="no_change", reason=reason)
         kept = f"; uncommitted changes are kept under {rescued}" if rescued else ""
         return _failed(outcome, f"no_commits: the branch has no commit{kept}")
     if (ended := _ended_meanwhile(job)) is not None:

@@ -15,10 +15,10 @@ Found = TypeVar("Found")
 #: What is done to processes, the clock, the disk, the remote and GitHub, with weights.
 FAULTS = {
     "kill_tick": 5,
-    "kill_supervisor": 6,
-    "kill_client": 5,
-    "kill_run": 3,
-    "kill_git": 9,
+    "kill_supervisor": 7,
+    "kill_client": 6,
+    "kill_run": 4,
+    "kill_git": 12,
     "stop_tick": 2,
     "stop_supervisor": 2,
     "stop_client": 2,
@@ -35,13 +35,13 @@ FAULTS = {
 }
 #: What people do, with weights.
 PEOPLE = {
-    "add_task": 16,
+    "add_task": 24,
     "edit_task": 2,
     "retry_task": 3,
     "cancel_task": 2,
     "move_task": 1,
     "pause_agent": 2,
-    "resume_agent": 4,
+    "resume_agents": 5,
     "pause_all": 1,
     "resume_all": 3,
     "stop_agent": 1,
@@ -114,7 +114,7 @@ def setting(seed: str) -> Setting:
         auto_merge=chance.random() < 0.6,
         merge_method=chance.choice(("auto", "merge", "squash", "rebase")),
         dependencies=chance.choice(("merged", "delivered")),
-        tasks=chance.randint(3, 6),
+        tasks=chance.randint(4, 8),
     )
 
 
@@ -142,9 +142,10 @@ SCRIPTED = "Scripted failure."
 #: The file that the project's check refuses.
 BROKEN = "broken.txt"
 _GOOD: dict[str, Any] = {"steps": [["work_once"]]}
-_DIRTY = "echo $ORCHESTRATOR_RUN_ID > dirty-$ORCHESTRATOR_RUN_ID.txt"
+#: Leaves a change that is not committed; what it holds is told by the run that did it.
+LEAVE_A_CHANGE = "echo $ORCHESTRATOR_RUN_ID > dirty-$ORCHESTRATOR_RUN_ID.txt"
 _FAILS = {
-    "steps": [["call", "sh", "-c", _DIRTY]],
+    "steps": [["call", "sh", "-c", LEAVE_A_CHANGE]],
     "report": {"outcome": "failed", "summary": SCRIPTED},
 }
 _FIX = ["call", "git", "rm", "-q", "--ignore-unmatch", BROKEN]

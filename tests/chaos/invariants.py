@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from chaos.deeds import SCRIPTED
+from chaos.deeds import LEAVE_A_CHANGE, SCRIPTED
 
 #: Reasons that a scripted attempt can fail for: `SCRIPTED`, or the project's check.
 _OF_THE_WORK = (SCRIPTED, "checks_failed")
@@ -115,7 +115,7 @@ def no_uncommitted_change_is_lost(seen: End) -> list[str]:
     return [
         f"the uncommitted change of run {record['run']} is lost"
         for record in seen.ledger
-        if record["event"] == "call" and record["argv"][-1].startswith("echo $ORCHESTRATOR_RUN_ID")
+        if record["event"] == "call" and record["argv"][-1] == LEAVE_A_CHANGE
         if record["code"] == 0 and blob(f"{record['run']}\n") not in seen.objects
     ]
 
@@ -123,8 +123,10 @@ def no_uncommitted_change_is_lost(seen: End) -> list[str]:
 def attempts_are_charged_for_failures_of_the_work_only(seen: End) -> list[str]:
     """Reference 7: every fault is injected, so each charge needs a script that fails.
 
-    A second interruption in a row costs an attempt, too.
+    A second interruption in a row costs an attempt, too, and so does an agent that reports `done`
+    when others have merged its work and nothing is left to do.
     """
+    found_done = {each["run"] for each in seen.ledger if each["event"] == "found_done"}
     return [
         f"{task} was charged for run {event.get('run')}: {event.get('error')}"
         for task, events in seen.histories.items()
@@ -132,6 +134,7 @@ def attempts_are_charged_for_failures_of_the_work_only(seen: End) -> list[str]:
         if event.get("charged")
         and not any(word in str(event.get("error")) for word in _OF_THE_WORK)
         and not (event.get("interrupted") and interrupted_before)
+        and not (event.get("reason") == "no_commits" and event.get("run") in found_done)
     ]
 
 

@@ -72,15 +72,17 @@ class People:
 
     # --- agents and configuration ---
 
+    def agents(self) -> list[str]:
+        return [str(agent["name"]) for agent in self.project.configuration()["agents"]]
+
     def agent_of(self, deed: Deed) -> str:
-        names = [agent["name"] for agent in self.project.configuration()["agents"]]
-        return deed.of(names)
+        return deed.of(self.agents())
 
     def pause_agent(self, deed: Deed) -> str:
         return self.project.command("agent", "pause", self.agent_of(deed))
 
-    def resume_agent(self, deed: Deed) -> str:
-        return self.project.command("agent", "resume", self.agent_of(deed))
+    def resume_agents(self, _deed: Deed) -> str:
+        return self.project.command("agent", "resume", *self.agents())
 
     def pause_all(self, _deed: Deed) -> str:
         return self.project.command("agent", "pause", "--all")
