@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--deeds", type=int, default=DEEDS, help="deeds per storm")
     parser.add_argument("--on", action="store_true", help="go on after a storm that is broken")
     given = parser.parse_args(words)
+    # Also a storm that is stopped ends its processes and gives its disk back.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit("stopped"))
     first = given.seed or f"{int(time.time())}-0"
     name, _, number = first.rpartition("-")
     if not name:

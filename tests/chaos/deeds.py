@@ -139,6 +139,8 @@ def deeds(seed: str, count: int) -> list[Deed]:
 
 #: Words by which the checker knows that a script, and no fault, made an attempt fail.
 SCRIPTED = "Scripted failure."
+#: What a hook of the remote says that refuses every push.
+REFUSED = "no pushes today"
 #: The file that the project's check refuses.
 BROKEN = "broken.txt"
 _GOOD: dict[str, Any] = {"steps": [["work_once"]]}

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import psutil
 
-from chaos.deeds import Deed
+from chaos.deeds import REFUSED, Deed
 from chaos.project import Project
 
 HOUR, DAY = 3600, 86_400
@@ -31,7 +31,7 @@ GITHUB_SAYS = (
     {"offline": True},
 )
 #: Hooks of the remote, by deed.
-REFUSES = "echo 'no pushes today' >&2; exit 1"
+REFUSES = f"echo '{REFUSED}' >&2; exit 1"
 KILLED = "kill -9 $$"
 SLOW = "sleep 2"
 

@@ -10,10 +10,12 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from chaos.deeds import LEAVE_A_CHANGE, SCRIPTED
+from chaos.deeds import LEAVE_A_CHANGE, REFUSED, SCRIPTED
 
-#: Reasons that a scripted attempt can fail for: `SCRIPTED`, or the project's check.
-_OF_THE_WORK = (SCRIPTED, "checks_failed")
+#: Reasons that an attempt may count for: a scripted failure, the project's check, and a remote that
+#: refuses more commits on a branch that is there already: whether it refuses these commits or all
+#: pushes cannot be tried without a new branch (reference 9.8).
+_OF_THE_WORK = (SCRIPTED, "checks_failed", f"(pre-receive hook declined); remote: {REFUSED}")
 #: Problems that a person's own deed makes and that a person reads: work goes on.
 _NOTICES = ("checkout_changed",)
 
@@ -157,7 +159,10 @@ def costs_add_up(seen: End) -> list[str]:
 
 
 def _cost(run: dict[str, Any]) -> float:
-    return float((run.get("outcome") or {}).get("cost_usd") or 0)
+    """Return what a run cost itself: a client may tell what its whole conversation cost."""
+    told = float((run.get("outcome") or {}).get("cost_usd") or 0)
+    own = told - run.get("resume_cost_usd", 0)
+    return own if own >= 0 else told
 
 
 def every_run_has_ended(seen: End) -> list[str]:

@@ -175,11 +175,26 @@ class People:
         if not head or self._there(branch) != head:
             return f"the push to {branch} was refused"
         self.project.note_commit(head, f"a colleague on {branch}", self.project.colleague)
+        self._github_notices()
         return f"{branch} is at {head[:10]}"
 
     def _there(self, branch: str) -> str:
         """Return the commit of a branch at the remote, also while that is out of reach; "": none"""
         return self.world.sha(f"refs/heads/{branch}", cwd=self.project.hub)
+
+    def _github_notices(self) -> None:
+        """Let the stand-in do what GitHub does after a push: close what has no branch any more, and
+        call merged what the base reaches."""
+        if not self.project.setting.github:
+            return
+        with self.project.github() as state:
+            for pr in state["prs"]:
+                tip = self._there(pr["headRefName"])
+                in_base = ("rev-list", "--max-count=1", tip, "--not", "main")
+                if pr["state"] == "OPEN" and not tip:
+                    pr["state"] = "CLOSED"
+                elif pr["state"] == "OPEN" and not self.world.git(*in_base, cwd=self.project.hub):
+                    pr["state"] = "MERGED"
 
     def _forget(self, branch: str) -> None:
         """Give up the colleague's own commits on a branch that the colleague replaces."""
@@ -226,11 +241,7 @@ class People:
             return "no branch is there"
         self._forget(branch)
         self._colleague("push", "-q", "origin", f":refs/heads/{branch}")
-        if self.project.setting.github and not self._there(branch):
-            with self.project.github() as state:  # as GitHub does when a head branch is deleted
-                for pr in state["prs"]:
-                    if pr["headRefName"] == branch and pr["state"] == "OPEN":
-                        pr["state"] = "CLOSED"
+        self._github_notices()
         return f"{branch} is deleted at the remote"
 
     def push_to_base(self, deed: Deed) -> str:
