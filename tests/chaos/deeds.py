@@ -191,6 +191,10 @@ TALES: tuple[tuple[int, list[dict[str, Any]]], ...] = (
     ),
     (1, [_GOOD, {"steps": [["git", "commit", "-q", "--amend", "-m", "amended"]]}]),
 )
+#: What an agent does that adds tasks.
+ADDS: list[dict[str, Any]] = [
+    {"steps": [["call", "sh", "-c", 'orchestrator task add "From $ORCHESTRATOR_RUN_ID"']]}
+]
 REVIEWS: tuple[list[dict[str, Any]], ...] = (
     [{}],
     [{}],

@@ -108,10 +108,10 @@ class People:
         self.faults.lasts(deed, self.write_configuration)
         return f"agents.yaml is {mistake!r}"
 
-    def write_configuration(self) -> None:
+    def write_configuration(self, *, adds: bool = True) -> None:
         """Write a good agents.yaml; on a full or read-only disk, a later call does it."""
         with contextlib.suppress(OSError):
-            self.world.configure(**self.project.configuration())
+            self.world.configure(**self.project.configuration(adds=adds))
 
     # --- what waits for a person ---
 

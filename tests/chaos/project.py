@@ -77,14 +77,18 @@ class Project:
             world.on_github()
             with self.github() as state:
                 state["remote"] = str(self.hub)
+        world.script("default", *deeds.tale(0))
+        world.script("pm-0", *deeds.ADDS)
         for number in range(self.setting.tasks):
             self.add_task(number / self.setting.tasks)
         self.human = self.of_the_human()
 
-    def configuration(self, **changes: Any) -> dict[str, Any]:
-        """Return agents.yaml as a dictionary."""
+    def configuration(self, *, adds: bool = True) -> dict[str, Any]:
+        """Return agents.yaml as a dictionary; `adds`: whether an agent adds tasks."""
         agents = [World.agent(f"impl-{n}") for n in range(3)]
         agents += [World.agent(f"rev-{n}", "reviewer") for n in range(2)]
+        pm = {"interval_seconds": 10, "paused": not adds}
+        agents += [{"name": "pm-0", "role": "product_manager", **pm}]
         return {
             "checks": [f"test ! -e {deeds.BROKEN}"],
             "forge": "github" if self.setting.github else "local",
@@ -98,7 +102,6 @@ class Project:
                 "merge_method": self.setting.merge_method,
             },
             "retention": {"runs": 5000},
-            **changes,
         }
 
     # --- what is told ---

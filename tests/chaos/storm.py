@@ -66,7 +66,7 @@ def _play(project: Project, seed: str, count: int) -> None:
         project.figures[deed.kind] += 1
         project.watch(deed.pause)
     faults.end_all()
-    people.write_configuration()
+    people.write_configuration(adds=False)
     project.tell("every fault has ended")
     come_to_rest(project, people)
     _check(project)
