@@ -208,6 +208,8 @@ class Faults:
         disk = self.project.disk
         if not disk:
             return "left out: needs root"
+        if {"fill_disk", "disk_read_only"} & self.active.keys():
+            return "the disk takes nothing already"
         if deed.how < 0.3:
             disk.take_all_inodes()
         else:
@@ -219,6 +221,8 @@ class Faults:
         disk = self.project.disk
         if not disk:
             return "left out: needs root"
+        if "fill_disk" in self.active:
+            return "the disk takes nothing already"
         words = ["mount", "-o", "remount,ro", str(disk.path)]
         if subprocess.run(words, capture_output=True, check=False).returncode:
             return "the disk is busy"

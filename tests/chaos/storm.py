@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,9 @@ def play(seed: str, folder: Path, count: int) -> Report:
     except (Broken, pytest.fail.Exception, subprocess.TimeoutExpired) as error:
         wrong = str(error) or type(error).__name__
         project.tell(f"BROKEN: {wrong}")
+    except Exception:
+        wrong = f"the storm itself failed: {traceback.format_exc()}"
+        project.tell(wrong)
     finally:
         project.end()
     return Report(seed, folder, project.figures, time.monotonic() - began, wrong)
