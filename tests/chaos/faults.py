@@ -21,7 +21,7 @@ from chaos.project import Project
 
 HOUR, DAY = 3600, 86_400
 MOVES = (8 * HOUR, -8 * HOUR, 30 * DAY, -30 * DAY, 400 * DAY, 90)
-#: Seconds for which a process of git is waited for; it lives for milliseconds.
+#: Seconds for which a process is waited for; one of git lives for milliseconds.
 HUNT = 1.5
 #: How the real `gh` says it: see tests/test_forge.py.
 GITHUB_SAYS = (
@@ -87,7 +87,18 @@ class Faults:
         pids = {tick.pid for tick in self.project.ticks if tick.poll() is None}
         return [p for p in self.project.world.processes() if p.pid in pids]
 
-    def _kill(self, found: list[psutil.Process], deed: Deed) -> str:
+    def _hunt(self, find: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+        """Return what `find` finds as soon as it finds something; [] after a while."""
+        deadline = time.monotonic() + HUNT
+        while not (found := find()) and time.monotonic() < deadline:
+            self.project.reap()
+            if not self.project.ticks:
+                self.project.start_tick()
+            time.sleep(0.05)
+        return found
+
+    def _kill(self, find: Callable[[], list[psutil.Process]], deed: Deed) -> str:
+        found = self._hunt(find)
         if not found:
             return "nobody is there"
         victim = deed.of(found)
@@ -107,14 +118,14 @@ class Faults:
         return f"{tick.pid} is killed"
 
     def kill_supervisor(self, deed: Deed) -> str:
-        return self._kill(self.supervisors(), deed)
+        return self._kill(self.supervisors, deed)
 
     def kill_client(self, deed: Deed) -> str:
-        return self._kill(self.clients(), deed)
+        return self._kill(self.clients, deed)
 
     def kill_run(self, deed: Deed) -> str:
         """Kill a client and its supervisor, as the kernel does when memory is short."""
-        clients = self.clients()
+        clients = self._hunt(self.clients)
         if not clients:
             return "nobody is there"
         victim = deed.of(clients)
@@ -143,7 +154,8 @@ class Faults:
                     os.kill(pid, signal.SIGKILL)
                     self.project.figures["kills"] += 1
                     return f"{pid} is killed: {words[:120]}"
-            if not self.project.ticks or self.project.ticks[-1].poll() is not None:
+            self.project.reap()
+            if not self.project.ticks:
                 self.project.start_tick()
         return "nobody was there"
 
@@ -169,7 +181,8 @@ class Faults:
                     found.append(int(name))
         return found
 
-    def _stop(self, found: list[psutil.Process], deed: Deed) -> str:
+    def _stop(self, find: Callable[[], list[psutil.Process]], deed: Deed) -> str:
+        found = self._hunt(find)
         if not found:
             return "nobody is there"
         victim = deed.of(found)
@@ -182,13 +195,13 @@ class Faults:
     def stop_tick(self, deed: Deed) -> str:
         self.project.start_tick()
         time.sleep(deed.how * 0.3)
-        return self._stop(self.living_ticks(), deed._replace(lasts=1))
+        return self._stop(self.living_ticks, deed._replace(lasts=1))
 
     def stop_supervisor(self, deed: Deed) -> str:
-        return self._stop(self.supervisors(), deed)
+        return self._stop(self.supervisors, deed)
 
     def stop_client(self, deed: Deed) -> str:
-        return self._stop(self.clients(), deed)
+        return self._stop(self.clients, deed)
 
     def many_ticks(self, deed: Deed) -> str:
         count = 2 + deed.lasts

@@ -77,14 +77,14 @@ def _play(project: Project, seed: str, count: int) -> None:
 
 
 def come_to_rest(project: Project, people: People) -> None:
-    """Tick until nothing is left to do, answering what agents ask. Raises Broken."""
-    calm, problems = 0, []
+    """Tick until nothing is left to do, deciding what people are asked. Raises Broken."""
+    calm, problems, approved = 0, [], set[str]()
     for number in range(TICKS):
         found = project.ask("tick")
         problems = found.get("problems", [])
         _wait_for_runs(project)
         acted = [each for each in found.get("actions", []) if each["action"] != "skip"]
-        asked = _decide(people)
+        asked = _decide(people, approved)
         project.tell(f"tick {number}: {_words(acted)} {asked}")
         claimed = project.moment().places["claimed"]
         calm = 0 if acted or asked or claimed else calm + 1
@@ -109,16 +109,23 @@ def _wait_for_runs(project: Project) -> None:
     project.note_commits()
 
 
-def _decide(people: People) -> list[str]:
-    """Answer what agents ask, and resume what the scheduler paused; return what was done."""
-    items = people.rows("inbox")
+def _decide(people: People, approved: set[str]) -> list[str]:
+    """Answer what agents ask, and resume what the scheduler paused; return what was done.
+
+    While tasks wait, each pull request that waits for a person is approved once: they may wait for
+    it, or for its place.
+    """
+    waits = people.project.moment().places["incoming"]
     done = []
-    for item in items:
+    for item in people.rows("inbox"):
+        name = item["id"].removeprefix("agent:")
         if item["kind"] == "question":
             done.append(people.project.command("inbox", "answer", item["id"], "The first."))
         elif item["id"].startswith("agent:"):
-            name = item["id"].removeprefix("agent:")
             done.append(people.project.command("agent", "resume", name))
+        elif item["kind"] == "approval" and waits and item["id"] not in approved:
+            approved.add(item["id"])
+            done.append(people.project.command("inbox", "approve", item["id"]))
     return done
 
 
