@@ -102,8 +102,8 @@ class Setting(NamedTuple):
     auto_merge: bool
     merge_method: str
     dependencies: str
-    #: How many tasks are there at its beginning.
-    tasks: int
+    #: The tasks that are there at its beginning, as picks of their tales.
+    tasks: tuple[float, ...]
 
 
 def setting(seed: str) -> Setting:
@@ -114,7 +114,7 @@ def setting(seed: str) -> Setting:
         auto_merge=chance.random() < 0.6,
         merge_method=chance.choice(("auto", "merge", "squash", "rebase")),
         dependencies=chance.choice(("merged", "delivered")),
-        tasks=chance.randint(4, 8),
+        tasks=tuple(chance.random() for _ in range(chance.randint(4, 8))),
     )
 
 
@@ -146,8 +146,9 @@ BROKEN = "broken.txt"
 _GOOD: dict[str, Any] = {"steps": [["work_once"]]}
 #: Leaves a change that is not committed; what it holds is told by the run that did it.
 LEAVE_A_CHANGE = "echo $ORCHESTRATOR_RUN_ID > dirty-$ORCHESTRATOR_RUN_ID.txt"
+_LEAVE = ["call", "sh", "-c", LEAVE_A_CHANGE]
 _FAILS = {
-    "steps": [["call", "sh", "-c", LEAVE_A_CHANGE]],
+    "steps": [_LEAVE],
     "report": {"outcome": "failed", "summary": SCRIPTED},
 }
 _FIX = ["call", "git", "rm", "-q", "--ignore-unmatch", BROKEN]
@@ -158,8 +159,9 @@ _TAKE_OURS = ["call", "git", "merge", "-q", "--no-edit", "-X", "ours", "origin/m
 #: What executions of one task do, one after the other; the last repeats. With weights.
 TALES: tuple[tuple[int, list[dict[str, Any]]], ...] = (
     (6, [_GOOD]),
-    (4, [{"steps": [["chatter", 1.0], ["work_once"], ["chatter", 1.0]]}]),
-    (3, [_FAILS, _GOOD]),
+    # A change that is not committed for a while: a kill may come before its commit.
+    (5, [{"steps": [_LEAVE, ["chatter", 1.0], ["work_once"], ["chatter", 1.0]]}]),
+    (5, [_FAILS, _GOOD]),
     (1, [_FAILS]),
     (
         2,

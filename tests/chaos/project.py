@@ -79,8 +79,8 @@ class Project:
                 state["remote"] = str(self.hub)
         world.script("default", *deeds.tale(0))
         world.script("pm-0", *deeds.ADDS)
-        for number in range(self.setting.tasks):
-            self.add_task(number / self.setting.tasks)
+        for pick in self.setting.tasks:
+            self.add_task(pick)
         self.human = self.of_the_human()
 
     def configuration(self, *, adds: bool = True) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def play(seed: str, folder: Path, count: int) -> Report:
 
 def _play(project: Project, seed: str, count: int) -> None:
     project.create()
-    project.tell(f"storm {seed}: {project.setting}")
+    project.tell(f"storm {seed}: {project.setting._replace(tasks=())}")
     faults = Faults(project)
     people = People(project, faults)
     for deed in deeds.deeds(seed, count):
