@@ -47,7 +47,9 @@ SOUND = End(
     commits=[
         Commit("c1", "run 3", frozenset({"b1"})),
         # Amended: its contents are elsewhere.
-        Commit("c2", "run 3", frozenset({"b1"})),
+        Commit("c2", "run 3", frozenset({"b1"}), frozenset({"c0"})),
+        # What that was built on.
+        Commit("c0", "run 2", frozenset({"b0"})),
     ],
     reachable=frozenset({"c1"}),
     objects=frozenset({"c1", "b1", blob(f"{RUN}\n")}),

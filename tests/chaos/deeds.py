@@ -178,7 +178,7 @@ TALES: tuple[tuple[int, list[dict[str, Any]]], ...] = (
         [
             {
                 "steps": [
-                    *(["git", "checkout", "-q", "--detach"], ["commit", "left detached"]),
+                    *(["git", "checkout", "-q", "--detach"], _LEAVE, ["commit", "left detached"]),
                     *(["git", "checkout", "-q", "-"], ["work_once"]),
                 ]
             }

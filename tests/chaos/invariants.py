@@ -27,6 +27,8 @@ class Commit(NamedTuple):
     by: str
     #: The blobs that it wrote; None if nobody saw the commit in time.
     blobs: frozenset[str] | None
+    #: The commits that it was built on.
+    before: frozenset[str] = frozenset()
 
 
 class Moment(NamedTuple):
@@ -103,13 +105,23 @@ def no_client_was_started_wrongly(seen: End) -> list[str]:
 
 
 def no_commit_is_lost(seen: End) -> list[str]:
-    """Reference 8.4: reachable, or the contents of each changed file are."""
+    """Reference 8.4: reachable, or the contents of each changed file are.
+
+    A squash keeps the contents of the last commit only, so what that was built on is kept, too.
+    """
+    kept = [commit for commit in seen.commits if _is_kept(commit, seen)]
+    built_on = frozenset[str]().union(*(commit.before for commit in kept if commit.blobs))
     return [
         f"commit {commit.sha} of {commit.by} is lost"
         for commit in seen.commits
-        if commit.sha not in seen.reachable
-        and (commit.blobs is None or not commit.blobs <= seen.objects)
+        if commit not in kept and commit.sha not in built_on
     ]
+
+
+def _is_kept(commit: Commit, seen: End) -> bool:
+    if commit.sha in seen.reachable:
+        return True
+    return commit.blobs is not None and commit.blobs <= seen.objects
 
 
 def no_uncommitted_change_is_lost(seen: End) -> list[str]:

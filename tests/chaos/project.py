@@ -238,7 +238,10 @@ class Project:
         )
         is_there = rows or self.world.sha(sha, cwd=where)
         written = frozenset(row.split()[3] for row in rows.splitlines() if row.split()[4] != "D")
-        self.commits[sha] = invariants.Commit(sha, by, written if is_there else None)
+        before = self.world.git("rev-list", "--max-count=20", sha, cwd=where, good=False)
+        self.commits[sha] = invariants.Commit(
+            sha, by, written if is_there else None, frozenset(before.split()) - {sha}
+        )
 
     # --- the person's checkout ---
 
