@@ -241,13 +241,12 @@ class Follower:
         return told
 
     def _follow(self, pr: PullRequest) -> tuple[str, str, str] | None:
-        try:
-            task = self._store.find(pr.task or "")
-            history = self._store.read(task).history
-        except NotFound:
+        known = stores.with_history(self._store, pr.task)
+        if known is None:
             if pr.state != "open":
                 self._mark_followed(pr)
             return None
+        task, history = known
         is_open = pr.state == "open"
         if not is_open and task.pr != pr.id:  # the task has a newer pull request
             self._mark_followed(pr)

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterable
 
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, remote_pair, remotes, repository
 from orchestrator.git.contents import Contents, missing
 from orchestrator.git.remote_pair import Pair
@@ -127,11 +127,8 @@ def reviews(layout: Layout, pr: PullRequest) -> list[Given]:
 
 def _history(layout: Layout, pr: PullRequest) -> tuple[Entry, ...]:
     """Return the history of a pull request's task; () if the task is gone or cannot be read."""
-    try:
-        store = stores.of_project(layout)
-        return tuple(store.read(store.find(pr.task or "")).history)
-    except (NotFound, OrchestratorError):
-        return ()
+    found = stores.with_history(stores.of_project(layout), pr.task)
+    return found[1] if found else ()
 
 
 def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> list[str]:

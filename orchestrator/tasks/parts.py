@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.model import STATES, Split, Task, task_order
 from orchestrator.tasks.store import Store
 
@@ -30,10 +30,8 @@ def recorded(store: Store, task: Task) -> list[Task]:
 
 
 def _find(store: Store, task_id: str) -> Task:
-    try:
-        return store.find(task_id)
-    except NotFound:
-        return Task(task_id, task_id, "", "failed", "", reason="the task is gone")
+    gone = Task(task_id, task_id, "", "failed", "", reason="the task is gone")
+    return store.get(task_id) or gone
 
 
 def waits(task: Task) -> bool:
@@ -72,8 +70,6 @@ def _depth(store: Store, task: Task) -> int:
     depth, parent = 0, task.header.get(PARENT)
     while parent and depth < _LONGEST:
         depth += 1
-        try:
-            parent = store.find(parent).header.get(PARENT)
-        except NotFound:
-            parent = None
+        above = store.get(parent)
+        parent = above.header.get(PARENT) if above else None
     return depth

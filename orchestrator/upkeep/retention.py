@@ -115,6 +115,7 @@ def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
         try:
             for agent, run_id in settled(actions):
                 _pack(layout, agent, run_id)
+            stores.of_project(layout).tidy()
             _once_a_day(layout, now)
         except (OrchestratorError, OSError, locks.LockHeld) as error:
             events.append(layout, now, "clean", reason=f"failed: {error}")
