@@ -106,6 +106,7 @@ def _around(
     if move and task.state != "done":  # of finished work, this is the verdict
         yield f"pull request {task.pr}: {move.text}"
     found = dependencies.closure([task], find, prs)
+    prs = forges.with_merged(layout, loaded.config, prs, found.values())
     levels = dependencies.levels(task, found)
     delivered = loaded.config.dependencies == "delivered"
     for level in levels[:MOST_LEVELS]:

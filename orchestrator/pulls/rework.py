@@ -303,7 +303,9 @@ class Follower:
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
         mine, its, root = (pr.branch, pr.head), (pr.base, base), self._layout.root
-        if restack.updated(root, self._store, task, history, self._prs, mine, its):
+        below, config = map(self._store.get, task.depends_on), self._settings.config
+        prs = forges.with_merged(self._layout, config, self._prs, below) or ()
+        if restack.updated(root, self._store, task, history, prs, mine, its):
             return []  # the landing brings it up to date
         said = f"{pr.branch} conflicts with {pr.base} in {', '.join(names[:20])}"
         said += f": merge {pr.base} into {pr.branch}."

@@ -46,7 +46,7 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
 
 def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest]:
     where = forges.of_project(layout, config, remember=True)
-    before = {pr.id: pr.state for pr in where.book.list()}
+    before = {pr.id: pr.state for pr in where.book.list()} if where.is_elsewhere else {}
     prs = where.refresh()
     if where.is_elsewhere:
         files.make_folder(layout.cache)
@@ -82,11 +82,14 @@ def counted(layout: Layout, config: Config) -> list[PullRequest] | None:
     return None if faults.forge_fault(layout) else known(layout, config)
 
 
-def known(layout: Layout, config: Config) -> list[PullRequest] | None:
-    """Return the pull requests from what is on this disk: those of GitHub as of the last tick."""
+def known(layout: Layout, config: Config, *, every: bool = False) -> list[PullRequest] | None:
+    """Return the pull requests from what is on this disk: those of GitHub as of the last tick.
+
+    `every`: also those that were merged long since.
+    """
     try:
         where = forges.of_project(layout, config)
-        prs = where.book.list()
+        prs = list(where.book.every() if every else where.book.list())
         open_ones = [pr for pr in prs if pr.state == "open"]
         if not open_ones:
             return prs

@@ -65,9 +65,11 @@ class FileStore(Store):
         return {state: len(names.listed(folder)) for state, folder in self._folders.items()}
 
     def newest(self, most: int) -> dict[str, Listing]:
-        found: dict[str, tuple[list[Task], list[Malformed]]] = {}
+        found: dict[str, tuple[list[Task], list[Malformed]]] = {
+            state: ([], []) for state in names.REMEMBERED
+        }
         for state, name in self._index.newest(most):
-            tasks, malformed = found.setdefault(state, ([], []))
+            tasks, malformed = found[state]
             path = os.path.join(self._folders[state], name)
             task = _summary(path, state)
             if isinstance(task, str):

@@ -1,0 +1,63 @@
+"""The packing of loose refs: with thousands of them, each look at refs reads thousands of files.
+
+Git's own maintenance is off in the product's calls: it would work in a person's repository at any
+moment, for minutes. The product does only the cheap part of it, and not while git works there.
+"""
+
+import os
+from collections.abc import Iterator
+
+from orchestrator.git import repository
+from orchestrator.git.call import run
+
+#: Loose refs from which they are packed; a look at so many takes some milliseconds.
+LOOSE = 500
+#: Seconds for the packing; 20,000 refs take about one.
+TIMEOUT = 60.0
+
+
+def pack(root: str) -> bool:
+    """Pack the refs of a repository if many are loose; return whether that was done.
+
+    Git keeps every ref readable at each instant of it, also if it is killed (git-pack-refs(1)).
+    Another git that wants to write packed refs waits for it. Raises SystemFault.
+    """
+    folder = os.path.join(root, ".git")
+    folder = folder if os.path.isdir(folder) else repository.git_folder(root)
+    if not _are_many_loose(os.path.join(folder, "refs")) or is_at_work(root, folder):
+        return False
+    return run(root, "pack-refs", "--all", timeout=TIMEOUT).code == 0
+
+
+def _are_many_loose(refs: str) -> bool:
+    number = 0
+    for _, _, names in os.walk(refs):
+        number += len(names)
+        if number >= LOOSE:
+            return True
+    return False
+
+
+def is_at_work(root: str, folder: str) -> bool:
+    """Return whether a git holds a lock in the repository, or runs in one of its worktrees."""
+    return any(_locks(folder)) or any(_gits(root))
+
+
+def _locks(folder: str) -> Iterator[str]:
+    """Yield the locks of a git folder and of its worktrees. Those of single refs are too short."""
+    worktrees = os.path.join(folder, "worktrees")
+    linked = os.listdir(worktrees) if os.path.isdir(worktrees) else []
+    for place in (folder, *(os.path.join(worktrees, name) for name in linked)):
+        if os.path.isdir(place):
+            names = (name for name in os.listdir(place) if name.endswith((".lock", "gc.pid")))
+            yield from (os.path.join(place, name) for name in names)
+
+
+def _gits(root: str) -> Iterator[int]:
+    """Yield the git processes whose current folder is in a checkout."""
+    import psutil
+
+    for process in psutil.process_iter(["name", "cwd"]):
+        name, cwd = process.info["name"] or "", process.info["cwd"] or ""
+        if name.startswith("git") and f"{cwd}/".startswith(f"{root}/"):
+            yield process.pid
