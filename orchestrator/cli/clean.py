@@ -34,7 +34,7 @@ def clean(arguments: Namespace) -> None:
     dry = arguments.dry_run
     layout = context.layout(arguments) if dry else context.changing(arguments)
     loaded = context.settings(layout) if dry else context.good_settings(layout)
-    prs = context.pull_requests(layout, loaded.config, every=True)
+    prs = context.pull_requests(layout, loaded.config)
     items = leftovers.plan(layout, loaded.config, prs, context.now())
     if not loaded.good:
         output.warn_of(loaded.problems)

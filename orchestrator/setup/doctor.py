@@ -6,6 +6,7 @@ also if the check finds no problem.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -24,13 +25,16 @@ from orchestrator.setup import (
     walkers,
 )
 from orchestrator.setup.probes import Subject
+from orchestrator.tasks import stores
 from orchestrator.text.words import span
 from orchestrator.tick import lock, notify, problems
 
 
 def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Finding]:
     """Return all findings. `variables` is the environment, `now` is in epoch seconds."""
-    subject = Subject(layout, load.settings(layout, write_cache=False), variables, now)
+    store = stores.of_project(layout)
+    queue = functools.cache(lambda: tuple(store.findings(now)))
+    subject = Subject(layout, load.settings(layout, write_cache=False), variables, now, queue)
     findings: list[Finding] = []
     checks: list[Callable[[Subject], Iterator[Finding]]] = [
         _programs,

@@ -88,7 +88,7 @@ def tasks(subject: Subject) -> Iterator[Finding]:
 
 def _of_queue(subject: Subject, code: str) -> list[tuple[str, str]]:
     """Return the messages and hints of the queue's problems with one code."""
-    found = stores.of_project(subject.layout).findings(subject.now)
+    found = subject.queue()
     return [(problem.message, problem.hint or "") for problem in found if problem.code == code]
 
 

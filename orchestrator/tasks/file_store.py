@@ -221,7 +221,11 @@ class FileStore(Store):
         if state not in names.REMEMBERED:
             return self.list(state).malformed
         rows, folder = self._index.checked(state), self._folders[state]
-        later = [self._folders[other] for other in STATES[STATES.index(state) + 1 :]]
+        later = {
+            name: os.path.join(self._folders[other], name)
+            for other in reversed(STATES[STATES.index(state) + 1 :])
+            for name in names.listed(self._folders[other])
+        }
         owners = {name[:-3]: os.path.join(folder, name) for name, row in rows.items() if row.title}
         malformed = []
         for name, row in sorted(rows.items()):
@@ -231,8 +235,7 @@ class FileStore(Store):
                 malformed.append(Malformed(path, task))
                 continue
             task_id = task.id if task else name[:-3]
-            held = (f"{each}/{task_id}.md" for each in later)
-            owner = next(filter(os.path.lexists, held), owners.setdefault(task_id, path))
+            owner = later.get(f"{task_id}.md") or owners.setdefault(task_id, path)
             if owner != path:
                 malformed.append(Malformed(path, _taken(task_id, owner)))
         return tuple(malformed)

@@ -148,7 +148,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
     for name in agent_memory.names(layout):
         for run_id in files.folders(layout.runs(name)):
             _pack(layout, name, run_id)
-    prs = pull_states.known(layout, config, every=True)
+    prs = pull_states.known(layout, config)
     items = clean.leftovers(layout, now)
     if prs is not None:
         merged, since = _merged(layout, config, prs, memory.get("merged"), now)
