@@ -31,7 +31,7 @@ class Layout:
         #: Everything below can be deleted between two ticks without loss.
         self.cache = join(self.home, "cache")
         self.idle_stamp = join(self.cache, "idle")
-        #: What the names of finished tasks' files say (`tasks.names`).
+        #: How the paths begin of what the names of finished tasks' files say (`tasks.names`).
         self.queue_names = join(self.cache, "queue-names")
         self.last_good_config = join(self.cache, "config")
         #: Why the forge did not answer the last tick; missing if it answered.

@@ -88,7 +88,7 @@ def test_a_task_is_found_whose_file_has_another_name(layout: Layout, store: File
         assert found is not None
         assert found.id == "L-1"
         store.tidy()
-    assert os.path.exists(layout.queue_names)
+    assert os.path.exists(f"{layout.queue_names}-done")
 
 
 def test_a_cache_that_lies_finds_no_task_that_is_not_there(
@@ -96,9 +96,9 @@ def test_a_cache_that_lies_finds_no_task_that_is_not_there(
 ) -> None:
     finished(layout, 4)
     store.tidy()
-    Path(layout.queue_names).write_text(
-        "done\tT1.md\t1\tanother title\ndone\tGONE.md\t1\ttitle of a file that is gone\n"
-        "done\tT2.md\tx\tbroken line\nfailed\tT3.md\t1\ttitle 3\nnonsense\n\0\n"
+    Path(f"{layout.queue_names}-done").write_text(
+        "T1.md\t1\tanother title\nGONE.md\t1\ttitle of a file that is gone\n"
+        "T2.md\tx\tbroken line\nT3.md\nnonsense\n\0\n"
     )
     assert store.has_title("another title", None, ("done",)) is None
     assert store.has_title("title of a file that is gone", None, ("done",)) is None

@@ -108,15 +108,16 @@ class FileStore(Store):
         for state in STATES:
             for name, row in self._index.of(state).rows.items():
                 path = os.path.join(self._folders[state], name)
-                task = None if row.title else _summary(path, state)
-                if row.title or isinstance(task, Task):
-                    yield task.id if isinstance(task, Task) else name[:-3]
+                task = _summary(path, state) if row.endswith("\t") else None
+                if not isinstance(task, str):
+                    yield task.id if task else name[:-3]
 
     def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
         wanted = task_file.title_key(title)
         for state in states:
             rows = self._index.of(state).rows.items()
-            for name in (name for name, row in rows if row.title in (wanted, "")):
+            ends = (f"\t{wanted}", "\t")
+            for name in (name for name, row in rows if row.endswith(ends)):
                 task = _summary(os.path.join(self._folders[state], name), state)
                 if not isinstance(task, Task) or role not in (None, task.role):
                     continue
@@ -226,11 +227,12 @@ class FileStore(Store):
             for other in reversed(STATES[STATES.index(state) + 1 :])
             for name in names.listed(self._folders[other])
         }
-        owners = {name[:-3]: os.path.join(folder, name) for name, row in rows.items() if row.title}
+        named = {name[:-3] for name, row in rows.items() if not row.endswith("\t")}
+        owners = {task_id: os.path.join(folder, f"{task_id}.md") for task_id in named}
         malformed = []
-        for name, row in sorted(rows.items()):
+        for name in sorted(rows):
             path = os.path.join(folder, name)
-            task = None if row.title else _summary(path, state)
+            task = None if name[:-3] in named else _summary(path, state)
             if isinstance(task, str):
                 malformed.append(Malformed(path, task))
                 continue

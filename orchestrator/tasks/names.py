@@ -33,13 +33,10 @@ DAY = 86_400.0
 REMEMBERED = ("done", "failed")
 
 
-class Row(NamedTuple):
-    """What is known of a file."""
-
-    #: Nanoseconds since the epoch; 0 if nobody asked for it.
-    mtime: int
-    #: `task_file.title_key` of its title; "" if only the whole file says of which task it is.
-    title: str
+#: What is known of a file, as a line of the cache has it, because tens of thousands are read: the
+#: file's time (nanoseconds since the epoch; 0 if nobody asked for it), a tab, and the title's key
+#: (`task_file.title_key`), which is empty if only the whole file says of which task it is.
+Row = str
 
 
 class Seen(NamedTuple):
@@ -80,13 +77,13 @@ def look(
     """
     rows: dict[str, Row] = {}
     for name in listed(folder):
-        path, row = os.path.join(folder, name), known.get(name)
+        path, row = f"{folder}/{name}", known.get(name)
         mtime = _mtime(path) if verify else 0
-        if row is None or (verify and row.mtime != mtime):
+        if row is None or (verify and not row.startswith(f"{mtime}\t")):
             if most <= 0:
                 continue
             most -= 1
-            row = Row(mtime, (title_of or _title)(path, name))
+            row = f"{mtime}\t{(title_of or _title)(path, name)}"
         rows[name] = row
     return rows
 
@@ -110,24 +107,27 @@ def _title(path: str, name: str) -> str:
 
 
 def _seen(rows: Mapping[str, Row]) -> Seen:
-    return Seen(rows, tuple(sorted(name for name, row in rows.items() if not row.title)))
+    return Seen(rows, tuple(sorted(name for name, row in rows.items() if row.endswith("\t"))))
 
 
 class Index:
     """The files in the folders of a queue, by state."""
 
     def __init__(self, folders: Mapping[str, str], cache: str, title_of: TitleOf) -> None:
-        """`title_of` reads a whole file, and returns "" for a file that cannot be a task."""
-        self._folders, self._path, self._title_of = folders, cache, title_of
+        """`cache` is how the paths of the cache begin.
+
+        `title_of` reads a whole file, and returns "" for a file that cannot be a task.
+        """
+        self._folders, self._prefix, self._title_of = folders, cache, title_of
 
     def of(self, state: str, *, confirm: bool = False) -> Seen:
         """Return the files of a state, as this process saw them a moment ago.
 
-        `confirm`: every file is looked at now.
+        `confirm`: the cache counts only for files that have its times.
         """
         folder = self._folders[state]
         if confirm:
-            return _seen(look(folder, {}))
+            return _seen(look(folder, self._cache(state), verify=True))
         at, mark, seen = _SEEN.get(folder, (-math.inf, None, Seen({}, ())))
         now = idle.mark(folder)
         if now != mark or time.monotonic() - at > BELIEVED:
@@ -162,44 +162,35 @@ class Index:
 
         One call reads at most MOST files, in some tenths of a second; the next call goes on.
         """
-        known = {state: self._cache(state) for state in REMEMBERED}
-        names = ((s, name) for s in REMEMBERED for name in listed(self._folders[s]))
-        new = sum(name not in known[state] for state, name in names)
-        age = time.time() - _mtime(self._path) / 1e9
-        if new < MANY and (0 <= age < DAY or not any(known.values())):
-            return
-        for state, folder in ((state, self._folders[state]) for state in REMEMBERED):
-            rows = look(folder, known[state], self._title_of, verify=True, most=MOST)
-            known[state] = dict(sorted(rows.items(), key=lambda each: each[1].mtime))
-        _write(self._path, known)
+        for state in REMEMBERED:
+            folder, known = self._folders[state], self._cache(state)
+            new = sum(name not in known for name in listed(folder))
+            age = time.time() - _mtime(self._path(state)) / 1e9
+            if new >= MANY or (known and not 0 <= age < DAY):
+                rows = look(folder, known, self._title_of, verify=True, most=MOST)
+                _write(self._path(state), rows)
+
+    def _path(self, state: str) -> str:
+        return f"{self._prefix}-{state}"
 
     def _cache(self, state: str) -> Mapping[str, Row]:
         """Return what the cache says of a state; nothing for states whose tasks still change."""
-        return _read(self._path).get(state, {}) if state in REMEMBERED else {}
+        return _read(self._path(state)) if state in REMEMBERED else {}
 
 
-def _read(path: str) -> dict[str, dict[str, Row]]:
-    """Return what the cache says: rows by file name, by the state; {} without a cache."""
-    found: dict[str, dict[str, Row]] = {}
+def _read(path: str) -> Mapping[str, Row]:
+    """Return what a cache says: rows by file name, the oldest file first; {} without a cache."""
     try:
         text = files.read_regular(path).decode()
     except (OSError, UnicodeDecodeError):
-        return found
-    for line in text.split("\n"):
-        parts = line.split("\t")
-        if len(parts) == 4 and parts[2].isdecimal():
-            state, name, mtime, title = parts
-            found.setdefault(state, {})[name] = Row(int(mtime), title)
-    return found
+        return {}
+    lines = (line.partition("\t") for line in text.split("\n"))
+    return {name: row for name, _, row in lines if "\t" in row}
 
 
-def _write(path: str, known: Mapping[str, Mapping[str, Row]]) -> None:
-    lines = [
-        f"{state}\t{name}\t{row.mtime}\t{row.title}"
-        for state, rows in known.items()
-        for name, row in rows.items()
-        if name.isprintable()
-    ]
+def _write(path: str, rows: Mapping[str, Row]) -> None:
+    by_time = sorted(rows.items(), key=lambda each: int(each[1].partition("\t")[0]))
+    lines = (f"{name}\t{row}" for name, row in by_time if name.isprintable())
     files.make_folder(os.path.dirname(path))
     files.write_atomic(path, "\n".join(lines).encode(errors="replace"), flush=False)
 
