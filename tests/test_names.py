@@ -40,7 +40,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the names of the files whose contents were read."""
     found: list[str] = []
-    whole, head = file_store._read, names._title
+    whole, head = file_store._read, names._first_line
 
     def note_whole(path: str) -> object:
         found.append(os.path.basename(path))
@@ -51,7 +51,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return head(path, name)
 
     monkeypatch.setattr(file_store, "_read", note_whole)
-    monkeypatch.setattr(names, "_title", note_head)
+    monkeypatch.setattr(names, "_first_line", note_head)
     return found
 
 
@@ -97,12 +97,13 @@ def test_a_cache_that_lies_finds_no_task_that_is_not_there(
     finished(layout, 4)
     store.tidy()
     Path(f"{layout.queue_names}-done").write_text(
-        "T1.md\t1\tanother title\nGONE.md\t1\ttitle of a file that is gone\n"
-        "T2.md\tx\tbroken line\nT3.md\nnonsense\n\0\n"
+        "T1.md\t1\tanother title\tP\nGONE.md\t1\ttitle of a file that is gone\tP\n"
+        "T2.md\tx\tbroken line\t\nT3.md\nnonsense\n\0\n"
     )
     assert store.has_title("another title", None, ("done",)) is None
     assert store.has_title("title of a file that is gone", None, ("done",)) is None
     assert store.get("GONE") is None
+    assert store.finished_parts("P") == []
     assert store.find("T1").title == "Title 1"
     assert [task.id for task in store.newest(9)["done"].tasks] == ["T0", "T1", "T2", "T3"]
     assert list(store.findings(0.0)) == []
@@ -157,3 +158,17 @@ def test_the_newest_finished_tasks_are_those_that_finished_last(
     found = store.newest(3)
     assert [t.id for t in found["failed"].tasks] == ["F"]
     assert [t.id for t in found["done"].tasks] == ["T6", "T7"]
+
+
+def test_the_finished_parts_of_a_task_are_found_among_many_that_are_not_read(
+    layout: Layout, store: FileStore, read: list[str]
+) -> None:
+    finished(layout, 6)
+    for name, state in (("P1", "done"), ("P2", "failed")):
+        put(layout, state, f"{name}.md", b"# [%s] Part\nROLE: test\nPARENT: T9\n" % name.encode())
+    put(layout, "done", "other name.md", b"# [P3] Part\nROLE: test\nparent: T9\n")
+    for wanted in (set(), {"P1.md", "P2.md", "other name.md"}):  # the second time from the cache
+        read.clear()
+        assert sorted(part.id for part in store.finished_parts("T9")) == ["P1", "P2", "P3"]
+        assert not wanted or set(read) == wanted
+        store.tidy()

@@ -73,7 +73,8 @@ def explain(arguments: Namespace) -> None:
     for rule in found.rules if [rule.code for rule in found.rules] != ["waiting"] else ():
         detail = one_line(rule.detail, 500)
         output.out(f"  {'ok' if rule.ok else 'NO'}  {rule.code:22} {detail}".rstrip())
-    for line in _around(layout, loaded, found.subject, prs, moves):
+    is_agent = found.subject in planned.agents
+    for line in () if is_agent else _around(layout, loaded, found.subject, prs, moves):
         output.out(one_line(line, 500))
     for problem in find_problems(layout, loaded, seen, now):
         if problem.code in ("not_initialised", "tick_stale"):

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
@@ -35,7 +35,7 @@ class FileStore(Store):
         self._layout = layout
         self._folders = {state: layout.state(state) for state in STATES}
         self._lock = locks.Lock(os.path.join(layout.queue, ".lock"), LOCK_WAIT)
-        self._index = names.Index(self._folders, layout.queue_names, _title_of)
+        self._index = names.Index(self._folders, layout.queue_names, _said)
 
     def list(self, state: str) -> Listing:
         rivals: dict[str, list[Task]] = {}
@@ -81,6 +81,17 @@ class FileStore(Store):
             for state, (tasks, malformed) in found.items()
         }
 
+    def finished_parts(self, task_id: str) -> Sequence[Task]:
+        ends = (f"\t{task_id}", names.UNKNOWN)
+        found = (
+            _summary(os.path.join(self._folders[state], name), state)
+            for state in names.REMEMBERED
+            for name, row in self._index.of(state).rows.items()
+            if row.endswith(ends) or names.is_other(row)
+        )
+        tasks = (task for task in found if isinstance(task, Task))
+        return [task for task in tasks if task.header.get(task_file.PARENT) == task_id]
+
     def get(self, task_id: str) -> Task | None:
         return self._get(task_id, confirm=False)
 
@@ -108,7 +119,7 @@ class FileStore(Store):
         for state in STATES:
             for name, row in self._index.of(state).rows.items():
                 path = os.path.join(self._folders[state], name)
-                task = _summary(path, state) if row.endswith("\t") else None
+                task = _summary(path, state) if names.is_other(row) else None
                 if not isinstance(task, str):
                     yield task.id if task else name[:-3]
 
@@ -116,8 +127,8 @@ class FileStore(Store):
         wanted = task_file.title_key(title)
         for state in states:
             rows = self._index.of(state).rows.items()
-            ends = (f"\t{wanted}", "\t")
-            for name in (name for name, row in rows if row.endswith(ends)):
+            alike = (n for n, row in rows if f"\t{wanted}\t" in row or names.is_other(row))
+            for name in alike:
                 task = _summary(os.path.join(self._folders[state], name), state)
                 if not isinstance(task, Task) or role not in (None, task.role):
                     continue
@@ -227,7 +238,7 @@ class FileStore(Store):
             for other in reversed(STATES[STATES.index(state) + 1 :])
             for name in names.listed(self._folders[other])
         }
-        named = {name[:-3] for name, row in rows.items() if not row.endswith("\t")}
+        named = {name[:-3] for name, row in rows.items() if not names.is_other(row)}
         owners = {task_id: os.path.join(folder, f"{task_id}.md") for task_id in named}
         malformed = []
         for name in sorted(rows):
@@ -268,11 +279,12 @@ def _taken(task_id: str, owner: str) -> str:
     return f"its id {task_id} is already used by {owner}"
 
 
-def _title_of(path: str, name: str) -> str:
-    """Return the title's key of a task whose file is named for it; "" for other files."""
+def _said(path: str, name: str) -> str:
+    """Return what a whole file says (`names.Row`) of a task that it is named for."""
     task = _summary(path, "done")
-    is_named = isinstance(task, Task) and task.id == name[:-3]
-    return task_file.title_key(task.title) if isinstance(task, Task) and is_named else ""
+    if not isinstance(task, Task) or task.id != name[:-3]:
+        return names.OTHER
+    return names.said(task.title, task.header.get(task_file.PARENT) or "")
 
 
 def _summary(path: str, state: str) -> Task | str | None:

@@ -34,9 +34,23 @@ REMEMBERED = ("done", "failed")
 
 
 #: What is known of a file, as a line of the cache has it, because tens of thousands are read: the
-#: file's time (nanoseconds since the epoch; 0 if nobody asked for it), a tab, and the title's key
-#: (`task_file.title_key`), which is empty if only the whole file says of which task it is.
+#: file's time (nanoseconds since the epoch; 0 if nobody asked for it), the title's key
+#: (`task_file.title_key`), and the task's PARENT; with tabs between them.
 Row = str
+#: What follows the time where only the whole file says of which task it is.
+OTHER = "\t"
+#: How a row ends of which only the first line of the file was read.
+UNKNOWN = "\t?"
+
+
+def said(title: str, parent: str) -> str:
+    """Return what follows the time in the row of a task whose file is named for it."""
+    return f"{task_file.title_key(title)}\t{parent}"
+
+
+def is_other(row: Row) -> bool:
+    """Return whether only the whole file says of which task it is."""
+    return "\t\t" in row
 
 
 class Seen(NamedTuple):
@@ -44,12 +58,12 @@ class Seen(NamedTuple):
 
     #: By file name.
     rows: Mapping[str, Row]
-    #: The names of the files whose rows have no title.
+    #: The names of the files with such a row (`is_other`).
     others: tuple[str, ...]
 
 
-#: Returns the title's key from the path and the name of a file.
-TitleOf = Callable[[str, str], str]
+#: Returns what follows the time in a row, from the path and the name of a file.
+SaidBy = Callable[[str, str], str]
 
 
 def listed(folder: str) -> list[str]:
@@ -64,16 +78,16 @@ def listed(folder: str) -> list[str]:
 def look(
     folder: str,
     known: Mapping[str, Row],
-    title_of: TitleOf | None = None,
+    said_by: SaidBy | None = None,
     *,
     verify: bool = False,
     most: float = math.inf,
 ) -> Mapping[str, Row]:
     """Return a row for each file in a folder; `known` are the rows of earlier looks.
 
-    `title_of` returns the title's key of a file that is named for its task, and "" for other files;
-    by default only the first line is read. `verify`: a row counts only if its file has the time
-    that the row says; the new rows have one. After `most` files were read, new files are left out.
+    `said_by` reads a file; by default only the first line is read. `verify`: a row counts only if
+    its file has the time that the row says; the new rows have one. After `most` files were read,
+    new files are left out.
     """
     rows: dict[str, Row] = {}
     for name in listed(folder):
@@ -83,7 +97,7 @@ def look(
             if most <= 0:
                 continue
             most -= 1
-            row = f"{mtime}\t{(title_of or _title)(path, name)}"
+            row = f"{mtime}\t{(said_by or _first_line)(path, name)}"
         rows[name] = row
     return rows
 
@@ -95,30 +109,30 @@ def _mtime(path: str) -> int:
         return 0
 
 
-def _title(path: str, name: str) -> str:
-    """Return the title's key of a file whose first line agrees with its name; "" for others."""
+def _first_line(path: str, name: str) -> str:
+    """Return what the first line says of a task that the file is named for."""
     try:
         line, end, _ = files.read_regular(path, _HEAD).partition(b"\n")
         task_id, title = header.title_line(line.decode("utf-8-sig")) if end else (None, "")
     except (OSError, UnicodeDecodeError):
-        return ""
-    agrees = (task_id or task_file.id_of_name(name)) == name[:-3]
-    return task_file.title_key(title) if agrees else ""
+        return OTHER
+    is_named = (task_id or task_file.id_of_name(name)) == name[:-3]
+    return f"{task_file.title_key(title)}{UNKNOWN}" if title and is_named else OTHER
 
 
 def _seen(rows: Mapping[str, Row]) -> Seen:
-    return Seen(rows, tuple(sorted(name for name, row in rows.items() if row.endswith("\t"))))
+    return Seen(rows, tuple(sorted(name for name, row in rows.items() if is_other(row))))
 
 
 class Index:
     """The files in the folders of a queue, by state."""
 
-    def __init__(self, folders: Mapping[str, str], cache: str, title_of: TitleOf) -> None:
+    def __init__(self, folders: Mapping[str, str], cache: str, said_by: SaidBy) -> None:
         """`cache` is how the paths of the cache begin.
 
-        `title_of` reads a whole file, and returns "" for a file that cannot be a task.
+        `said_by` reads a whole file, and returns OTHER for a file that cannot be a task.
         """
-        self._folders, self._prefix, self._title_of = folders, cache, title_of
+        self._folders, self._prefix, self._said_by = folders, cache, said_by
 
     def of(self, state: str, *, confirm: bool = False) -> Seen:
         """Return the files of a state, as this process saw them a moment ago.
@@ -136,11 +150,11 @@ class Index:
         return seen
 
     def checked(self, state: str) -> Mapping[str, Row]:
-        """Return the files of a state by name; those with a title are tasks.
+        """Return the files of a state by name; all but the others are tasks.
 
         Of finished tasks, only the files whose times differ from the cache are read.
         """
-        return look(self._folders[state], self._cache(state), self._title_of, verify=True)
+        return look(self._folders[state], self._cache(state), self._said_by, verify=True)
 
     def newest(self, most: int) -> list[tuple[str, str]]:
         """Return state and file name of the finished tasks whose files changed last, newest first.
@@ -167,7 +181,7 @@ class Index:
             new = sum(name not in known for name in listed(folder))
             age = time.time() - _mtime(self._path(state)) / 1e9
             if new >= MANY or (known and not 0 <= age < DAY):
-                rows = look(folder, known, self._title_of, verify=True, most=MOST)
+                rows = look(folder, known, self._said_by, verify=True, most=MOST)
                 _write(self._path(state), rows)
 
     def _path(self, state: str) -> str:
@@ -185,7 +199,7 @@ def _read(path: str) -> Mapping[str, Row]:
     except (OSError, UnicodeDecodeError):
         return {}
     lines = (line.partition("\t") for line in text.split("\n"))
-    return {name: row for name, _, row in lines if "\t" in row}
+    return {name: row for name, _, row in lines if row.count("\t") == 2}
 
 
 def _write(path: str, rows: Mapping[str, Row]) -> None:

@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.model import STATES, Split, Task, task_order
+from orchestrator.model import OPEN_STATES, Split, Task, task_order
+from orchestrator.tasks import task_file
 from orchestrator.tasks.store import Store
 
 #: The header field of a part, and the reason of a blocked task that waits for its parts.
-PARENT, WAITS = "PARENT", "split"
+PARENT, WAITS = task_file.PARENT, "split"
 #: The most links from part to parent that are followed: a header can be edited by hand.
 _LONGEST = 100
 
 
 def of(store: Store, task_id: str) -> list[Task]:
     """Return every task in any state that names this task as its parent, in queue order."""
-    found = (task for state in STATES for task in store.list(state).tasks)
-    return sorted((t for t in found if t.header.get(PARENT) == task_id), key=task_order)
+    unfinished = (task for state in OPEN_STATES for task in store.list(state).tasks)
+    found = [task for task in unfinished if task.header.get(PARENT) == task_id]
+    return sorted((*found, *store.finished_parts(task_id)), key=task_order)
 
 
 def recorded(store: Store, task: Task) -> list[Task]:

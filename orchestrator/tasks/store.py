@@ -51,6 +51,11 @@ class Store(Protocol):
         """Return the finished tasks, by state, that changed last: about `most` of them."""
         return {state: self.list(state) for state in STATES if state not in OPEN_STATES}
 
+    def finished_parts(self, task_id: str) -> Sequence[Task]:
+        """Return the finished tasks that name a task in their header field PARENT."""
+        ended = (t for state in STATES if state not in OPEN_STATES for t in self.list(state).tasks)
+        return [task for task in ended if task.header.get(task_file.PARENT) == task_id]
+
     def get(self, task_id: str) -> Task | None:
         """Return a task in any state by its id; None if there is no such task.
 

@@ -19,6 +19,8 @@ MAX_TASK_BYTES = 1 << 20
 #: distance to MAX_TASK_BYTES ensures that the tool's own lines never make a task malformed.
 MAX_BYTES = 4 * MAX_TASK_BYTES
 MAX_TITLE = 200
+#: The header field of a part: the task that its agent split (`tasks.parts`).
+PARENT = "PARENT"
 #: Maximum ids in DEPENDS_ON: each is looked up in every tick.
 MAX_DEPENDENCIES = 100
 
