@@ -8,12 +8,14 @@ import os
 from collections.abc import Iterator
 
 from orchestrator.git import repository
-from orchestrator.git.call import run
+from orchestrator.git.call import remove_abandoned, run
+from orchestrator.system import files
 
 #: Loose refs from which they are packed; a look at so many takes some milliseconds.
 LOOSE = 500
-#: Seconds for the packing; 20,000 refs take about one.
-TIMEOUT = 60.0
+#: Seconds for the packing; 500 refs take milliseconds. A repository with 100,000 of them, which is
+#: packed for the first time, can take minutes on a busy disk: git must not be killed then.
+TIMEOUT = 3600.0
 
 
 def pack(root: str) -> bool:
@@ -24,9 +26,20 @@ def pack(root: str) -> bool:
     """
     folder = os.path.join(root, ".git")
     folder = folder if os.path.isdir(folder) else repository.git_folder(root)
+    _remove_torn(folder)
     if not _are_many_loose(os.path.join(folder, "refs")) or is_at_work(root, folder):
         return False
     return run(root, "pack-refs", "--all", timeout=TIMEOUT).code == 0
+
+
+def _remove_torn(folder: str) -> None:
+    """Remove what a git that was killed left of new packed refs: no git would write them again.
+
+    Git writes that file under a lock.
+    """
+    lock = os.path.join(folder, "packed-refs.lock")
+    if os.path.exists(f"{folder}/packed-refs.new") and remove_abandoned(lock):
+        files.remove(f"{folder}/packed-refs.new")
 
 
 def _are_many_loose(refs: str) -> bool:
