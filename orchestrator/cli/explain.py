@@ -60,7 +60,7 @@ def explain(arguments: Namespace) -> None:
     seen = observe.observe(layout, loaded, now, prs)
     moves = inbox.next_moves(layout, loaded, seen, prs)
     planned = plan(seen.snapshot, loaded.config, now)
-    subject = _task_of(prs, arguments.subject) or arguments.subject
+    subject = _task_of(layout, loaded, arguments.subject) or arguments.subject
     found = explanation(layout, loaded, subject, planned, moves)
     if arguments.json:
         rules = [{**v._asdict(), "until": iso(v.until)} for v in found.rules]
@@ -84,10 +84,11 @@ def explain(arguments: Namespace) -> None:
         output.out(mark.first_tick(layout))
 
 
-def _task_of(prs: list[PullRequest] | None, name: str) -> str | None:
+def _task_of(layout: Layout, loaded: Settings, name: str) -> str | None:
     """Return the task of a pull request that is named as the inbox names it, such as `pr:3`."""
     number = name.removeprefix("pr:")
-    return next((pr.task for pr in prs or () if pr.id == number != name), None)
+    pr = forges.of_project(layout, loaded.config).book.get(number) if number != name else None
+    return pr.task if pr else None
 
 
 def _around(
