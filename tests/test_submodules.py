@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import harness
 import needs
@@ -19,11 +21,13 @@ from orchestrator.git import (
     lfs,
     repository,
     submodule_remotes,
+    submodule_rescue,
     submodules,
     worktree,
     worktree_commands,
 )
 from orchestrator.git import rescued as rescues
+from orchestrator.run import nested
 
 world = harness.world
 FILE = "protocol.file.allow=always"
@@ -53,6 +57,14 @@ def main(repo: Path, tmp_path: Path) -> Path:
     (repo / ".git" / "info" / "exclude").write_text(".orchestrator/\n")
     add_submodule(repo, library(tmp_path))
     return repo
+
+
+@pytest.fixture
+def files_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Submodules can be cloned from this disk (git-config(1), `protocol.allow`)."""
+    for key, value in (("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")):
+        monkeypatch.setenv(f"GIT_CONFIG_{key}", value)
+    monkeypatch.setattr("orchestrator.guard.client_environment._KEPT", tuple(os.environ))
 
 
 class Worker(Agent):
@@ -98,16 +110,12 @@ def test_an_agent_gets_the_submodules_of_the_persons_checkout_and_nothing_change
     assert repository.refs(str(main / "lib"), "refs/").keys() >= {"refs/heads/main"}
 
 
-def test_a_submodule_that_is_not_checked_out_stays_empty_unless_all_are_wanted(
-    main: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("files_allowed")
+def test_a_submodule_that_is_not_checked_out_stays_empty_unless_all_are_wanted(main: Path) -> None:
     sh(main, "submodule", "--quiet", "deinit", "--force", "lib")
     made = Worker(main)
     made.begin_filled()
     assert list(made.lib.iterdir()) == []
-    for key, value in (("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")):
-        monkeypatch.setenv(f"GIT_CONFIG_{key}", value)
-    monkeypatch.setattr("orchestrator.guard.client_environment._KEPT", tuple(os.environ))
     made.begin_filled("all")
     assert (made.lib / "lib.txt").read_text() == "v1\n"
 
@@ -131,6 +139,81 @@ def test_submodules_in_submodules_are_checked_out_and_kept(main: Path, tmp_path:
     [commit_id] = kept.values()
     assert sh(lib / "deep" / "inner", "show", f"{commit_id}:lib.txt") == "edited"
     assert "lib/deep/inner" in rescues.in_submodules(str(main))
+
+
+@pytest.mark.usefixtures("files_allowed")
+@pytest.mark.parametrize("base", ["removes it", "ignores its place", "has files there", "moves it"])
+def test_a_submodule_that_the_next_base_lacks_leaves_nothing_behind(
+    agent: Worker, base: str
+) -> None:
+    (agent.lib / "lib.txt").write_text("edited\n")
+    agent.end()
+    main, git_folder = agent.repo, Path(submodules.git_folder(str(agent.lib)))
+    if base == "moves it":
+        sh(main, "mv", "lib", "vendor")
+    else:
+        sh(main, "rm", "--quiet", "lib")
+    if base == "has files there":
+        (main / "lib").mkdir()
+        (main / "lib" / "own.txt").write_text("a file\n")
+    if base == "ignores its place":
+        (main / ".gitignore").write_text("lib\n")
+    sh(main, "add", "--all")
+    sh(main, "commit", "--quiet", "--message", base)
+    assert agent.begin_filled(run="R3") == []
+    sh(agent.path, "checkout", "--quiet", "--detach", "main")
+    assert submodules.check_out(str(main), str(agent.path), "same") == []
+    assert sh(agent.path, "status", "--porcelain") == ""
+    found = [path.name for path in agent.lib.iterdir()] if agent.lib.exists() else []
+    assert found == (["own.txt"] if base == "has files there" else [])
+    assert git_folder.exists() == (base == "moves it")
+    if base == "moves it":
+        assert (agent.path / "vendor" / "lib.txt").read_text() == "v1\n"
+    # The next task can be cut from a commit that has the submodule, at its former place.
+    sh(agent.path, "checkout", "--quiet", "--detach", "main~1")
+    assert submodules.check_out(str(main), str(agent.path), "all") == []
+    assert (agent.lib / "lib.txt").read_text() == "v1\n"
+    assert sh(agent.path, "status", "--porcelain") == ""
+
+
+@pytest.mark.usefixtures("files_allowed")
+def test_a_submodule_that_the_work_adds_is_checked_out_everywhere(
+    agent: Worker, tmp_path: Path
+) -> None:
+    second, lib = agent.path / "second", tmp_path / "lib-work"
+    add_submodule(lib, library(tmp_path, "inner"), "deep")
+    sh(lib, "push", "--quiet", str(tmp_path / "lib.git"), "main")
+    add_submodule(agent.path, tmp_path / "lib.git", "second")
+    sh(second, "-c", FILE, "submodule", "--quiet", "update", "--init")
+    (second / "deep" / "lib.txt").write_text("edited\n")
+    agent.end()
+    kept = repository.refs(str(agent.repo), RESCUE)
+    texts = [sh(agent.repo, "show", f"{ref}:lib.txt") for ref in kept if ref.endswith("-deep")]
+    assert texts == ["edited"], "the person's checkout has no such submodule to keep it"
+    assert agent.begin_filled(run="R3") == []
+    place, work = str(tmp_path / "landing"), head(agent.path)
+    with worktree.throw_away(str(agent.repo), place, work):
+        assert Path(place, "second", "deep", "lib.txt").read_text() == "v1\n"
+    sh(agent.repo, "merge", "--quiet", "--ff-only", work)  # git leaves `second` empty
+    with worktree.throw_away(str(agent.repo), place, work):
+        assert Path(place, "second", "lib.txt").exists()
+    sh(agent.repo, "submodule", "--quiet", "deinit", "--force", "second")
+    with worktree.throw_away(str(agent.repo), place, work):
+        assert list(Path(place, "second").iterdir()) == []
+    # Later tasks do not have it, and can add it again.
+    sh(agent.path, "checkout", "--quiet", "--detach", f"{work}~1")
+    submodules.check_out(str(agent.repo), str(agent.path), "same")
+    assert not second.exists()
+    add_submodule(agent.path, tmp_path / "lib.git", "second")
+
+
+def test_a_new_submodule_that_cannot_be_cloned_stops_nothing(agent: Worker, tmp_path: Path) -> None:
+    add_submodule(agent.path, tmp_path / "lib.git", "second")
+    (tmp_path / "lib.git").rename(tmp_path / "gone.git")
+    place = tmp_path / "landing"
+    with worktree.throw_away(str(agent.repo), str(place), head(agent.path)):
+        assert list((place / "second").iterdir()) == []
+        assert (place / "lib" / "lib.txt").read_text() == "v1\n"
 
 
 def test_a_commit_that_is_nowhere_is_named(agent: Worker) -> None:
@@ -181,6 +264,26 @@ def test_leftovers_in_a_submodule_are_kept_and_never_reach_the_next_task(agent: 
     assert sh(agent.path, "status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("lost", [".gitmodules", "the entry"])
+def test_changes_in_a_submodule_are_kept_though_the_agent_removed_its_entry(
+    agent: Worker, lost: str
+) -> None:
+    (agent.lib / "lib.txt").write_text("edited\n")
+    if lost == "the entry":
+        sh(agent.path, "rm", "--quiet", "--cached", "lib")
+    else:
+        (agent.path / ".gitmodules").unlink()
+    agent.end()
+    [kept] = repository.refs(str(agent.repo / "lib"), RESCUE)
+    assert sh(agent.repo / "lib", "show", f"{kept}:lib.txt") == "edited"
+
+
+def test_each_path_of_a_submodule_gives_a_valid_name_of_a_ref() -> None:
+    for path in ("third party", "libé", "a..b", "x.lock", "li~b", "a/.b", "@{", "b.", "[*]:?^\\"):
+        ref = f"{RESCUE}R1-{submodule_rescue.word(path)}"
+        assert subprocess.run(("git", "check-ref-format", ref)).returncode == 0, ref
+
+
 def test_a_commit_in_a_submodule_outlives_the_worktree(agent: Worker) -> None:
     bump = change_inside(agent.lib)
     sh(agent.path, "commit", "--quiet", "--all", "--message", "Bump lib")
@@ -226,6 +329,7 @@ def test_files_below_a_submodule_that_is_not_checked_out_are_kept(main: Path) ->
     ref = made.end()
     assert ref is not None
     assert sh(main, "show", f"{ref}:lib/notes.txt") == "only here"
+    assert "README" not in sh(main, "diff", "--name-only", f"{ref}^", ref)
     assert list(made.lib.iterdir()) == []
 
 
@@ -328,6 +432,44 @@ def test_only_a_remote_of_the_persons_on_this_disk_is_pushed_to(main: Path, tmp_
     for url in (str(tmp_path / "evil.git"), f"file://{tmp_path}/evil.git", "../evil.git"):
         assert not asked(str(main), "lib", url)
         assert not asked(str(main), "new", url)
+
+
+URL, PATH = "submodule.lib.url", "submodule.lib.path"
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (("config", "--file", ".gitmodules", URL, "../gone.git"), "cannot be reached"),
+        (("config", "--file", ".gitmodules", URL, "ext::sh"), "is not an address"),
+        (("config", "--file", ".gitmodules", PATH, "libx"), "restore its path and URL"),
+        (("config", "--file", ".gitmodules", "--unset", URL), "restore its path and URL"),
+        (("rm", "--quiet", ".gitmodules"), "restore its path and URL"),
+        (("mv", "lib", "vendor"), None),
+        (("rm", "--quiet", "lib"), None),
+        (("config", "--file", ".gitmodules", "submodule.lib.branch", "main"), None),
+    ],
+)
+def test_work_that_takes_the_address_of_a_submodule_away_is_refused(
+    main: Path, tmp_path: Path, step: tuple[str, ...], reason: str | None
+) -> None:
+    base = head(main)
+    sh(main, *step)
+    sh(main, "commit", "--quiet", "--all", "--message", "Work")
+    commits, links = submodules.count_work(str(main), base, head(main))
+    assert (commits, ".gitmodules" in links) == (1, True)
+    record = SimpleNamespace(
+        id="R1", links=links, base_commit=base, push_address=None, push_remote=None
+    )
+    job: Any = SimpleNamespace(
+        record=record,
+        layout=SimpleNamespace(root=str(main), cache=str(tmp_path)),
+        config=SimpleNamespace(submodules=SimpleNamespace(unpushed="refuse")),
+        path=str(main),
+    )
+    said = nested.refusal(job, "work", head(main))
+    assert (said is None) == (reason is None), said
+    assert (reason or "") in (said or "")
 
 
 BUMP = (

@@ -5,28 +5,45 @@ import re
 
 from orchestrator.errors import SystemFault
 from orchestrator.git import call, remotes, submodules
+from orchestrator.git.submodules import Change
 from orchestrator.system import files
 
 
-def url_of(root: str, main: str, head: str, path: str, base: str | None) -> str | None:
-    """Return the URL of the submodule at `path` of a commit; None if it is no submodule there.
-
-    `root` is a repository that has the commit. The person's checkout `main` says the URL first,
-    then the commit's `.gitmodules`, where it can be relative to `base`, the repository's own URL.
-    """
+def urls(root: str, commit: str) -> dict[str, str]:
+    """Return the URLs that a commit's `.gitmodules` has for submodules, by the submodule's path."""
     words = ("--null", "--get-regexp", r"^submodule\..*\.(path|url)$")
-    blob = f"{head}:{submodules.LIST}"
+    blob = f"{commit}:{submodules.LIST}"
     found: dict[str, dict[str, str]] = {}
     for entry in filter(None, call.run(root, "config", "--blob", blob, *words).out.split("\0")):
         key, _, value = entry.partition("\n")
         name, _, word = key.removeprefix("submodule.").rpartition(".")
         found.setdefault(name, {})[word] = value
-    keys = next((keys for keys in found.values() if keys.get("path") == path), None)
-    if keys is None or "url" not in keys:
-        return None
+    return {keys["path"]: keys["url"] for keys in found.values() if keys.keys() >= {"path", "url"}}
+
+
+def renamed(root: str, base: str, head: str) -> list[Change]:
+    """Return the entries at `head` whose URL in `.gitmodules` is another than at `base`, or gone.
+
+    The commit before is given as the commit now: `submodules.changed` returns what changed itself.
+    """
+    before, after = urls(root, base), urls(root, head)
+    paths = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+    if not paths:
+        return []
+    words = ("--literal-pathspecs", "ls-tree", "-z", "--full-tree", head, "--", *paths)
+    rows = re.findall(r"160000 commit (\w+)\t([^\0]+)", call.ask(root, *words))
+    return [Change(path, commit, commit) for commit, path in rows]
+
+
+def persons_url(main: str, path: str) -> str | None:
+    """Return the URL of the submodule's remote in the person's checkout; None without it."""
     own = os.path.join(main, path)
-    known = remotes.url(own, "origin") if submodules.is_filled(own) else None
-    return known or absolute(keys["url"], base or root)
+    return remotes.url(own, "origin") if submodules.is_filled(own) else None
+
+
+def answers(place: str, url: str) -> bool:
+    """Return whether the remote at `url` can be reached."""
+    return call.run(place, "ls-remote", "--quiet", "--", url, timeout=remotes.TIMEOUT).code == 0
 
 
 def absolute(url: str, base: str) -> str:
@@ -55,8 +72,7 @@ def is_a_persons(main: str, path: str, url: str) -> bool:
     A push to a repository on this disk runs the programs that its configuration and its hooks name,
     and an agent can make such a repository.
     """
-    own = os.path.join(main, path)
-    if submodules.is_filled(own) and remotes.url(own, "origin") == url:
+    if persons_url(main, path) == url:
         return True
     return not os.path.exists(os.path.join(main, url.removeprefix("file://")))
 

@@ -7,6 +7,7 @@ that is checked out, else in the project's repository.
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
 from orchestrator.errors import GitError
@@ -15,49 +16,65 @@ from orchestrator.git.submodules import Submodule
 from orchestrator.system import files
 
 
-def preserve(main: str, tree: str, name: str, aside: str) -> list[str]:
+def preserve(main: str, tree: str, name: str, aside: str, store: str | None = None) -> list[str]:
     """Keep what the submodules of a worktree hold; return the rescue refs in the project itself.
 
     Afterwards the submodules have no uncommitted changes, so that the project's status shows what
     changed. `name` is the end of the rescue refs' names, `main` is the person's checkout, `aside`
-    the beginning of a path for what git cannot keep.
+    the beginning of a path for what git cannot keep, `store` as in `submodules.check_out`.
     """
     kept: list[str] = []
     for each in submodules.listed(tree):
-        source, path = os.path.join(main, each.path), os.path.join(tree, each.path)
-        own = f"{name}-{each.path.replace('/', '-')}"
-        beside = f"{aside}-{each.path.replace('/', '-')}"
+        path, own = os.path.join(tree, each.path), f"{name}-{word(each.path)}"
         if submodules.is_filled(path) and not submodules.is_own(path):
-            _set_aside(path, beside)
-            continue
-        if not submodules.is_whole(path):
+            _set_aside(path, f"{aside}-{word(each.path)}")
+        elif submodules.is_whole(path):
+            _with_inner(main, tree, each.path, own, aside, store_of(main, each.path, store))
+        else:
             if submodules.is_filled(path) and os.path.isfile(os.path.join(path, ".git")):
                 files.remove(os.path.join(path, ".git"))
-            kept += _files_below(main, tree, each, own)
-            continue
-        if submodules.are_used(path):
-            kept += preserve(source, path, own, aside)
-        _one(path, store_of(main, each.path), own, beside)
+            kept += _files_below(store or main, tree, each, own)
     return kept
 
 
+def _with_inner(main: str, tree: str, path: str, own: str, aside: str, store: str) -> None:
+    """Keep what the submodule at `path` holds, and before that the submodules in it."""
+    here = os.path.join(tree, path)
+    if submodules.are_used(here):
+        preserve(os.path.join(main, path), here, own, aside, store)
+    _one(here, store, own, f"{aside}-{word(path)}")
+
+
 def preserve_all(main: str, tree: str, name: str, aside: str) -> list[str]:
-    """Do the same also for submodules that the worktree's commit no longer has."""
+    """Do the same also for submodules that the worktree's commit or `.gitmodules` lacks."""
     submodules.reduce_configs(tree)
     kept = preserve(main, tree, name, aside)
     seen = {submodules.git_folder(os.path.join(tree, x.path)) for x in submodules.listed(tree)}
     top = os.path.join(submodules.git_folder(tree), "modules")
     for folder in submodules.git_folders(tree):
         path = os.path.relpath(folder, top).replace("/modules/", "/")
-        if not any(os.path.samefile(folder, each) for each in seen if os.path.isdir(each)):
-            _keep_commits(folder, store_of(main, path), f"{name}-{path.replace('/', '-')}")
+        if any(os.path.samefile(folder, each) for each in seen if os.path.isdir(each)):
+            continue
+        own, store, here = f"{name}-{word(path)}", store_of(main, path), os.path.join(tree, path)
+        if submodules.is_checkout_of(tree, path, folder) and submodules.is_whole(here):
+            _one(here, store, own, f"{aside}-{word(path)}")
+        else:
+            _keep_commits(folder, store, own)
     return kept
 
 
-def store_of(main: str, path: str) -> str:
-    """Return the repository that keeps the commits of the submodule at `path`."""
+def word(path: str) -> str:
+    """Return a submodule's path as a part of a ref's name (git-check-ref-format(1))."""
+    return re.sub(r"[^\w]+", "-", path)
+
+
+def store_of(main: str, path: str, otherwise: str | None = None) -> str:
+    """Return the repository that keeps the commits of the submodule at `path`.
+
+    `otherwise` (default: `main`) is that repository if `main` does not have the submodule.
+    """
     source = os.path.join(main, path)
-    return source if submodules.is_filled(source) else main
+    return source if submodules.is_filled(source) else otherwise or main
 
 
 def _one(path: str, store: str, name: str, aside: str) -> None:
@@ -109,7 +126,7 @@ def _keep_commits(folder: str, store: str, name: str) -> None:
         repository.delete_ref(folder, ref, commit)
 
 
-def _files_below(main: str, tree: str, each: Submodule, name: str) -> Iterator[str]:
+def _files_below(store: str, tree: str, each: Submodule, name: str) -> Iterator[str]:
     """Keep files in the folder of a submodule that is not checked out: git does not see them."""
     path = os.path.join(tree, each.path)
     if not os.path.isdir(path) or not os.listdir(path):
@@ -118,11 +135,17 @@ def _files_below(main: str, tree: str, each: Submodule, name: str) -> Iterator[s
     extra = {"GIT_INDEX_FILE": index, **worktree_commands.OUR_NAME}
     worktree_commands.remove_index(index)
     try:
+        call.ask(tree, "read-tree", "HEAD", extra=extra)
+        # Below the entry of a submodule, git adds no file.
+        call.ask(tree, "update-index", "--force-remove", "--", each.path, extra=extra)
         call.ask(tree, "add", "--all", "--force", "--", each.path, extra=extra)
         made = call.ask(tree, "write-tree", extra=extra)
         words = ("-p", "HEAD", "-m", f"Files below the submodule {each.path}, {name}")
         commit = call.ask(tree, "commit-tree", made, *words, extra=extra)
-        yield repository.keep(main, f"{repository.RESCUE}{name}", commit)
+        if repository.resolve(store, commit) is None:
+            folder = submodules.git_folder(tree)
+            call.ask(store, *submodules.MODERN, "fetch", *submodules.QUIET, folder, commit)
+        yield repository.keep(store, f"{repository.RESCUE}{name}", commit)
     finally:
         worktree_commands.remove_index(index)
     files.remove_tree(path)

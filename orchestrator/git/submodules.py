@@ -7,9 +7,10 @@ folder (gitrepository-layout(5), `modules`), so it disappears with the worktree:
 `submodule_rescue`.
 """
 
+import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from orchestrator import layout
@@ -21,8 +22,8 @@ from orchestrator.system import files
 LIST = ".gitmodules"
 #: Seconds for a clone of a submodule from its remote.
 TIMEOUT = 900.0
-#: What `check_out` fills: the submodules that the person's checkout has, every submodule, no
-#: further submodule, or only those that the worktree has already.
+#: What `check_out` fills: the submodules that the person's checkout has, was told to have, or does
+#: not know; every submodule; or no further submodule.
 WHICH = ("same", "all", "none")
 #: The end of the name of a git folder that a clone is still making.
 _UNFINISHED = ".unfinished"
@@ -87,6 +88,12 @@ def is_own(path: str) -> bool:
     return layout.worktree_around(path) is None or worktree_commands.own_folder(path) is not None
 
 
+def is_checkout_of(tree: str, path: str, folder: str) -> bool:
+    """Return whether the folder `path` of a worktree is the checkout of the git folder `folder`."""
+    own = _is_in(tree, path) and worktree_commands.own_folder(os.path.join(tree, path))
+    return bool(own) and os.path.realpath(own or "") == os.path.realpath(folder)
+
+
 def is_whole(path: str) -> bool:
     """Return whether a submodule's folder is a checkout that was not left half made."""
     folder = git_folder(path)
@@ -128,29 +135,70 @@ def _name_and_path(entry: str) -> tuple[str, str]:
     return key.removeprefix("submodule.").removesuffix(".path"), path
 
 
-def check_out(main: str, tree: str, which: str = "none") -> list[str]:
+def check_out(main: str, tree: str, which: str = "none", store: str | None = None) -> list[str]:
     """Bring the submodules of a worktree to the commits in its index, without leftovers.
 
-    `main` is the person's checkout, `which` is one of `WHICH`. The content was preserved before.
-    Returns the paths of submodules whose commits can be found nowhere. Raises SystemFault when a
-    submodule cannot be cloned, GitError when another repository is in its place.
+    `main` is the person's checkout, `which` is one of `WHICH`, `store` is the repository that keeps
+    commits of submodules that `main` does not have (default: `main`). The content was preserved
+    before. Returns the paths of submodules whose commits can be found nowhere. Raises SystemFault
+    when a submodule cannot be cloned, GitError when another repository is in its place.
     """
     if not are_used(tree):
         return []
     reduce_configs(tree)
-    missing = []
-    for each in listed(tree):
-        source, path = os.path.join(main, each.path), os.path.join(tree, each.path)
+    found, missing, store = listed(tree), [], store or main
+    _drop_others(tree, found)
+    known = {} if which == "none" else {each.name: each.path for each in listed(main)}
+    for each in found:
+        source = os.path.join(main, known.get(each.name, each.path))
+        path = os.path.join(tree, each.path)
         if is_filled(path) and not is_own(path):
             raise GitError(f"{path} is a git repository that the product did not create")
+        wanted = which == "all" or (which == "same" and _is_chosen(main, source, each, known))
+        if wanted and not is_whole(path):
+            # The URL of a new submodule can be an agent's: without it, the checks decide.
+            is_new = which == "same" and not is_filled(source)
+            with contextlib.suppress(*([SystemFault] if is_new else [])):
+                _fill(source, tree, each)
         if not is_whole(path):
-            if which == "none" or (which == "same" and not is_filled(source)):
-                continue
-            _fill(source, tree, each)
-        if not _bring(source, path, each.commit):
+            continue
+        if not _bring(source, path, each.commit, store):
             missing.append(each.path)
-        missing += (os.path.join(each.path, inner) for inner in check_out(source, path, which))
+        own = source if is_filled(source) else store
+        missing += (os.path.join(each.path, p) for p in check_out(source, path, which, own))
     return missing
+
+
+def _is_chosen(main: str, source: str, each: Submodule, known: Container[str]) -> bool:
+    """Return whether agents get a submodule "as in the person's checkout".
+
+    A person could not choose whether to have a submodule that the work, or a newer base, adds.
+    """
+    return is_filled(source) or each.name not in known or is_initialised(main, each.name)
+
+
+def is_initialised(main: str, name: str) -> bool:
+    """Return whether the configuration of a repository has a submodule (git-submodule(1), init)."""
+    return call.run(main, "config", "--get", f"submodule.{name}.url").code == 0
+
+
+def _drop_others(tree: str, found: Sequence[Submodule]) -> None:
+    """Remove the submodules of other commits: git keeps their folders when it leaves a commit."""
+    top = os.path.join(git_folder(tree), "modules")
+    kept = tuple(os.path.join(top, each.name) + os.sep for each in found)
+    others = [where for where in git_folders(tree) if not (where + os.sep).startswith(kept)]
+    for folder in others:
+        path = os.path.relpath(folder, top)
+        # Also where the new commit ignores the folder, and `git clean` would not see it.
+        if is_checkout_of(tree, path, folder):
+            files.remove_tree(os.path.join(tree, path))
+        files.remove_tree(folder)
+    worktree_commands.clean(tree)
+    if others:
+        # The commit may have files, or an entry without a URL, in the place of the submodule.
+        call.ask(tree, "checkout", "--quiet", "--force", timeout=call.CHECKOUT_TIMEOUT)
+    if others and not git_folders(tree):
+        files.remove_tree(top)
 
 
 def _fill(source: str, tree: str, each: Submodule) -> None:
@@ -160,7 +208,8 @@ def _fill(source: str, tree: str, each: Submodule) -> None:
     if os.path.isdir(folder):  # an earlier task had it, at this path or at another
         _point(path, folder)
         # Git enters the place of the checkout, which may have been another.
-        call.run(tree, "config", "--file", f"{folder}/config", "--unset", "core.worktree")
+        words = ("core.worktree", os.path.relpath(path, folder))
+        call.run(tree, "config", "--file", f"{folder}/config", *words)
         return
     if not is_filled(source):
         _ask_git(tree, "submodule", "--quiet", "update", "--init", "--", each.path)
@@ -193,15 +242,23 @@ def _modules(tree: str, name: str) -> str:
     return os.path.join(git_folder(tree), "modules", name)
 
 
-def _bring(source: str, path: str, commit: str) -> bool:
+def _bring(source: str, path: str, commit: str, store: str) -> bool:
     """Check the commit out in the submodule, and remove everything else; False without it."""
     places = (source, "origin") if is_filled(source) else ("origin",)
-    found = has(path, commit) or any(_fetched(path, place, commit) for place in places)
+    found = has(path, commit) or _is_stored(path, commit, store)
+    found = found or any(_fetched(path, place, commit) for place in places)
     unlock(path)
     worktree_commands.quit_operations(path)
     worktree_commands.detach(path, commit if found else "HEAD")
     worktree_commands.clean(path)
     return found
+
+
+def _is_stored(path: str, commit: str, store: str) -> bool:
+    """Fetch a commit that was rescued to `store`; return whether it was there."""
+    if not has(store, commit):
+        return False
+    return call.run(path, *MODERN, "fetch", *QUIET, store, commit, timeout=TIMEOUT).code == 0
 
 
 def missing_fault(paths: Sequence[str]) -> SystemFault:
@@ -263,10 +320,11 @@ def count_work(root: str, since: str, until: str, *without: str) -> tuple[int, t
     """Return the number of commits since a commit, and the repositories that they name.
 
     Commits that are reachable from one of `without` do not count. The second value are the paths of
-    entries with mode 160000 that a commit added or changed.
+    entries with mode 160000 that a commit added or changed, and `.gitmodules` if it changed.
     """
     left_out = (f"^{commit}" for commit in without)
     words = (*LOG, f"{since}..{until}", *left_out)
     said = call.ask(root, "log", *words)
-    paths = (path for new, path in re.findall(_ROW, said) if new == "160000")
+    rows = re.findall(_ROW, said)
+    paths = (path for new, path in rows if new == "160000" or path == LIST)
     return re.sub(_ROW, "", said).count("\x01"), tuple(dict.fromkeys(paths))

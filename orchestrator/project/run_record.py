@@ -147,7 +147,8 @@ class RunRecord(NamedTuple):
     #: The commit at the branch's tip, and the number of commits since `base_commit`.
     tip: str | None = None
     commits: int = 0
-    #: The paths at which these commits name a commit of another repository.
+    #: The paths at which these commits name a commit of another repository, and `.gitmodules` if
+    #: they change it.
     links: tuple[str, ...] = ()
     outcome: Outcome | None = None
     #: None also for a finished run whose supervisor died: nobody saw its end.

@@ -5,8 +5,10 @@ that repository is; with it, the submodule's remote must have the commit.
 """
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from orchestrator.errors import SystemFault
 from orchestrator.git import (
     remotes,
     repository,
@@ -27,6 +29,8 @@ class _Place(NamedTuple):
     #: The person's checkout and the agent's checkout of it.
     main: str
     tree: str
+    #: The repository that keeps rescued commits.
+    store: str
 
 
 def refusal(job: Job, branch: str, head: str) -> str | None:
@@ -39,33 +43,51 @@ def refusal(job: Job, branch: str, head: str) -> str | None:
     if not record.links:
         return None
     url = record.push_address or (remotes.url(root, record.push_remote or "") or None)
-    found = submodules.changed(root, record.base_commit or head, head, record.links)
-    return _first(job, branch, _Place(root, url, root, job.path), head, found)
+    at, base = _Place(root, url, root, job.path, root), record.base_commit or head
+    return _first(job, branch, at, (base, head), record.links)
 
 
-def _first(job: Job, branch: str, at: _Place, head: str, found: list[Change]) -> str | None:
-    """Return the first refusal among the changed entries of one repository at `head`."""
-    for change in found:
-        path = change.path
-        url = submodule_remotes.url_of(at.repository, at.main, head, path, at.url)
-        if url is None:
+def _first(
+    job: Job, branch: str, at: _Place, commits: tuple[str, str], paths: Sequence[str] = ()
+) -> str | None:
+    """Return the first refusal among the entries of one repository that changed in `commits`.
+
+    `paths` limits the entries whose commit changed; () for all.
+    """
+    renamed = {each.path: each for each in submodule_remotes.renamed(at.repository, *commits)}
+    changed = {each.path: each for each in submodules.changed(at.repository, *commits, paths)}
+    urls = submodule_remotes.urls(at.repository, commits[1])
+    for path, change in {**renamed, **changed}.items():
+        if path not in urls:
             return (
-                f"{path} is a git repository of its own, and a commit keeps only its name: remove "
-                f"{path}/.git, then: git rm -q --cached {path}; git add {path}; or add it as a "
-                "submodule with a URL: git submodule add"
+                f"{path} is a git repository of its own, and a commit keeps only its name: if it "
+                f"is a submodule, restore its path and URL in {submodules.LIST} (git submodule "
+                f"add); else remove {path}/.git, then: git rm -q --cached {path}; git add {path}"
             )
+        url = None if path in renamed else submodule_remotes.persons_url(at.main, path)
+        url = url or submodule_remotes.absolute(urls[path], at.url or at.repository)
         if submodule_remotes.is_strange(url):
             return f"the URL of the submodule {path} is not an address of a repository: {url!r}"
-        reason = _one(job, branch, at, url, change)
+        try:
+            reason = _one(job, branch, at, url, change)
+        except SystemFault as fault:
+            # The work's fault only if the work gave the URL, and the network is there.
+            if path not in renamed or not _is_connected(at):
+                raise
+            reason = f"the URL of the submodule {path} in {submodules.LIST}: {fault.message}"
         if reason is not None:
             return reason
     return None
 
 
+def _is_connected(at: _Place) -> bool:
+    return at.url is None or submodule_remotes.answers(at.repository, at.url)
+
+
 def _one(job: Job, branch: str, at: _Place, url: str, change: Change) -> str | None:
     """Judge one submodule, and the submodules in it."""
     main, tree = os.path.join(at.main, change.path), os.path.join(at.tree, change.path)
-    store = submodule_rescue.store_of(at.main, change.path)
+    store = submodule_rescue.store_of(at.main, change.path, at.store)
     is_own = submodules.is_filled(tree) and submodules.is_own(tree)
     place = tree if is_own else store
     scratch = os.path.join(job.layout.cache, f"asked-{job.record.id}")
@@ -89,5 +111,5 @@ def _one(job: Job, branch: str, at: _Place, url: str, change: Change) -> str | N
     if not submodules.has_list(place, change.new):
         return None
     old = change.old if change.old and submodules.has(place, change.old) else None
-    inner = submodules.changed(place, old or repository.empty_tree(place), change.new)
-    return _first(job, branch, _Place(place, url, main, tree), change.new, inner)
+    commits = (old or repository.empty_tree(place), change.new)
+    return _first(job, branch, _Place(place, url, main, tree, store), commits)

@@ -100,7 +100,12 @@ def _submodules(subject: Subject) -> Iterator[Finding]:
     found = submodules.listed(root) if submodules.are_used(root) else []
     if not found:
         return
-    here = {each.path for each in found if submodules.is_filled(os.path.join(root, each.path))}
+    here = {
+        each.path
+        for each in found
+        if submodules.is_filled(os.path.join(root, each.path))
+        or submodules.is_initialised(root, each.name)
+    }
     wanted = {"same": here, "all": {each.path for each in found}}.get(which, set())
     given = [each.path for each in found if each.path in wanted]
     lacking = [each.path for each in found if each.path not in wanted]

@@ -232,7 +232,7 @@ def _kept_in(root: str, where: str, found: Mapping[str, str], config: Config) ->
     elsewhere = set(repository.refs(root, f"refs/remotes/{remote}/").values())
     base = base_branch.branch_commit(root, remote, (not where and config.base_branch) or "HEAD")
     alone = repository.outside(root, found.values(), elsewhere | ({base} if base else set()))
-    git = f"git -C {where[:-2]}" if where else "git"
+    git = f"git -C {shlex.quote(where[:-2])}" if where else "git"
     for ref, commit in found.items():
         look = f"to look: {git} show --first-parent {ref}; to drop: {git} update-ref -d {ref}"
         drop, why = False, f"this may be the only copy; {look}"
