@@ -15,7 +15,14 @@ import pytest
 from conftest import git as sh
 
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
-from orchestrator.git import base_branch, call, remotes, repository, submodules, worktree_commands
+from orchestrator.git import (
+    base_branch,
+    call,
+    remotes,
+    repository,
+    submodule_changes,
+    worktree_commands,
+)
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.system import process
@@ -372,8 +379,8 @@ def test_ancestors_and_counts(repo: Path) -> None:
     assert repository.is_ancestor(root, first, first)
     assert not repository.is_ancestor(root, second, first)
     assert not repository.is_ancestor(root, "f" * 40, first)
-    assert submodules.count_work(root, first, second) == (1, ())
-    assert submodules.count_work(root, second, first) == (0, ())
+    assert submodule_changes.count_work(root, first, second) == (1, ())
+    assert submodule_changes.count_work(root, second, first) == (0, ())
 
 
 def test_a_detached_head_has_no_branch(repo: Path) -> None:

@@ -20,6 +20,7 @@ from orchestrator.errors import SystemFault
 from orchestrator.git import (
     lfs,
     repository,
+    submodule_changes,
     submodule_remotes,
     submodule_rescue,
     submodules,
@@ -456,7 +457,7 @@ def test_work_that_takes_the_address_of_a_submodule_away_is_refused(
     base = head(main)
     sh(main, *step)
     sh(main, "commit", "--quiet", "--all", "--message", "Work")
-    commits, links = submodules.count_work(str(main), base, head(main))
+    commits, links = submodule_changes.count_work(str(main), base, head(main))
     assert (commits, ".gitmodules" in links) == (1, True)
     record = SimpleNamespace(
         id="R1", links=links, base_commit=base, push_address=None, push_remote=None

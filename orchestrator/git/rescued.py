@@ -3,7 +3,7 @@
 import os
 import re
 
-from orchestrator.git import repository, submodule_rescue, submodules
+from orchestrator.git import repository, submodule_changes, submodule_rescue, submodules
 from orchestrator.git.call import ask, lines, run
 
 #: Contents that are looked for in the history; a ref with more of them stays.
@@ -19,7 +19,7 @@ def is_elsewhere(root: str, commit: str) -> bool:
     (reference 8.4). Contents that were replaced there before the rescue's parent do not count: to
     look for them takes a walk through the whole history.
     """
-    said = ask(root, "log", *submodules.LOG, commit, "--not", "--branches", "--remotes")
+    said = ask(root, "log", *submodule_changes.LOG, commit, "--not", "--branches", "--remotes")
     rows = _ROW.findall(said)
     if not rows:
         return not said  # a commit without a change has nothing that could be elsewhere
@@ -38,7 +38,7 @@ def _in_history(root: str, commit: str, contents: set[str]) -> set[str]:
     """Return the contents that a commit of a branch had, since the rescue was cut from it."""
     finds = [f"--find-object={each}" for each in contents]
     since = ("--branches", "--remotes", "--not", f"{commit}^")
-    said = run(root, "log", *submodules.LOG, *finds, *since)
+    said = run(root, "log", *submodule_changes.LOG, *finds, *since)
     return {new for _, new, _ in _ROW.findall(said.out)} if said.code == 0 else set()
 
 

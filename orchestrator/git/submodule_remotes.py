@@ -5,34 +5,7 @@ import re
 
 from orchestrator.errors import SystemFault
 from orchestrator.git import call, remotes, submodules
-from orchestrator.git.submodules import Change
 from orchestrator.system import files
-
-
-def urls(root: str, commit: str) -> dict[str, str]:
-    """Return the URLs that a commit's `.gitmodules` has for submodules, by the submodule's path."""
-    words = ("--null", "--get-regexp", r"^submodule\..*\.(path|url)$")
-    blob = f"{commit}:{submodules.LIST}"
-    found: dict[str, dict[str, str]] = {}
-    for entry in filter(None, call.run(root, "config", "--blob", blob, *words).out.split("\0")):
-        key, _, value = entry.partition("\n")
-        name, _, word = key.removeprefix("submodule.").rpartition(".")
-        found.setdefault(name, {})[word] = value
-    return {keys["path"]: keys["url"] for keys in found.values() if keys.keys() >= {"path", "url"}}
-
-
-def renamed(root: str, base: str, head: str) -> list[Change]:
-    """Return the entries at `head` whose URL in `.gitmodules` is another than at `base`, or gone.
-
-    The commit before is given as the commit now: `submodules.changed` returns what changed itself.
-    """
-    before, after = urls(root, base), urls(root, head)
-    paths = [path for path in {**before, **after} if before.get(path) != after.get(path)]
-    if not paths:
-        return []
-    words = ("--literal-pathspecs", "ls-tree", "-z", "--full-tree", head, "--", *paths)
-    rows = re.findall(r"160000 commit (\w+)\t([^\0]+)", call.ask(root, *words))
-    return [Change(path, commit, commit) for commit, path in rows]
 
 
 def persons_url(main: str, path: str) -> str | None:

@@ -29,11 +29,6 @@ WHICH = ("same", "all", "none")
 _UNFINISHED = ".unfinished"
 #: The second version of git's protocol also hands out commits that no ref names.
 MODERN = ("-c", "protocol.version=2")
-#: Rows of changed entries, whatever the user's settings are.
-RAW = ("--raw", "-z", "--no-abbrev", "--no-renames", "--no-color", "--ignore-submodules=none")
-#: The same after a byte of value 1 for each commit; of a merge, what it adds to its first parent.
-LOG = ("--format=%x01", "--diff-merges=first-parent", "--no-show-signature", *RAW)
-_ROW = r":\d+ (\d+) \w+ \w+ \w\0([^\0]+)"
 QUIET = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
 
 
@@ -297,34 +292,3 @@ def _ask_git(tree: str, *words: str) -> None:
             "try it in your checkout; or set submodules: {checkout: same} in agents.yaml",
             code="submodule_missing",
         )
-
-
-class Change(NamedTuple):
-    """An entry of a tree that names a commit of another repository, and that changed."""
-
-    path: str
-    #: The commit before; None for a new entry.
-    old: str | None
-    new: str
-
-
-def changed(root: str, base: str, head: str, paths: Sequence[str] = ()) -> list[Change]:
-    """Return the entries below `paths` that name a commit at `head`, unlike at `base`."""
-    literal = [f":(literal){path}" for path in paths]
-    said = call.ask(root, "diff", *RAW, base, head, "--", *literal)
-    rows = re.findall(r":(\d+) 160000 (\w+) (\w+) \w\0([^\0]+)", said)
-    return [Change(path, old if mode == "160000" else None, new) for mode, old, new, path in rows]
-
-
-def count_work(root: str, since: str, until: str, *without: str) -> tuple[int, tuple[str, ...]]:
-    """Return the number of commits since a commit, and the repositories that they name.
-
-    Commits that are reachable from one of `without` do not count. The second value are the paths of
-    entries with mode 160000 that a commit added or changed, and `.gitmodules` if it changed.
-    """
-    left_out = (f"^{commit}" for commit in without)
-    words = (*LOG, f"{since}..{until}", *left_out)
-    said = call.ask(root, "log", *words)
-    rows = re.findall(_ROW, said)
-    paths = (path for new, path in rows if new == "160000" or path == LIST)
-    return re.sub(_ROW, "", said).count("\x01"), tuple(dict.fromkeys(paths))

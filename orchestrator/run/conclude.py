@@ -13,7 +13,7 @@ from typing import IO
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, submodules, worktree, worktree_commands
+from orchestrator.git import base_branch, submodule_changes, submodules, worktree, worktree_commands
 from orchestrator.guard import secret_names, secret_shapes, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
@@ -123,7 +123,7 @@ def _secure(journal: Journal) -> str | None:
             worktree_commands.clean(path)
     tip = base_branch.tip(layout.root, record.branch)
     # What the branch was cut from is not this task's work (`pulls.cuts`).
-    commits, links = submodules.count_work(layout.root, base, tip, start) if tip else (0, ())
+    commits, links = submodule_changes.count_work(layout.root, base, tip, start) if tip else (0, ())
     if worktree_commands.is_worktree(path):
         worktree_commands.detach(path, tip or start)
         submodules.check_out(layout.root, path)

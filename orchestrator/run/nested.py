@@ -12,11 +12,12 @@ from orchestrator.errors import SystemFault
 from orchestrator.git import (
     remotes,
     repository,
+    submodule_changes,
     submodule_remotes,
     submodule_rescue,
     submodules,
 )
-from orchestrator.git.submodules import Change
+from orchestrator.git.submodule_changes import Change
 from orchestrator.run.job import Job
 
 
@@ -54,9 +55,11 @@ def _first(
 
     `paths` limits the entries whose commit changed; () for all.
     """
-    renamed = {each.path: each for each in submodule_remotes.renamed(at.repository, *commits)}
-    changed = {each.path: each for each in submodules.changed(at.repository, *commits, paths)}
-    urls = submodule_remotes.urls(at.repository, commits[1])
+    renamed = {each.path: each for each in submodule_changes.renamed(at.repository, *commits)}
+    changed = {
+        each.path: each for each in submodule_changes.changed(at.repository, *commits, paths)
+    }
+    urls = submodule_changes.urls(at.repository, commits[1])
     for path, change in {**renamed, **changed}.items():
         if path not in urls:
             return (

@@ -9,7 +9,15 @@ process did is already done then.
 import os
 
 from orchestrator.errors import GitError, OrchestratorError
-from orchestrator.git import base_branch, lfs, repository, submodules, worktree, worktree_commands
+from orchestrator.git import (
+    base_branch,
+    lfs,
+    repository,
+    submodule_changes,
+    submodules,
+    worktree,
+    worktree_commands,
+)
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome
 from orchestrator.project import run_record
@@ -93,7 +101,7 @@ def _fill_submodules(job: Job) -> None:
     missing = submodules.check_out(root, job.path, job.config.submodules.checkout)
     if missing:
         # What an earlier attempt changed is for this attempt to repair.
-        own = {change.path for change in submodules.changed(job.path, base, "HEAD")}
+        own = {change.path for change in submodule_changes.changed(job.path, base, "HEAD")}
         if lost := [path for path in missing if path not in own]:
             raise submodules.missing_fault(lost)
 
