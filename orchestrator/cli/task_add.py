@@ -73,7 +73,8 @@ def add(arguments: Namespace) -> None:
     if not arguments.edit:
         _add(arguments, layout, loaded, agent)
         return
-    again = "correct it, then: mv {path} .orchestrator/shared/queue/incoming/"
+    incoming = shlex.quote(layout.state("incoming")).replace("{", "{{").replace("}", "}}")
+    again = f"correct it, then: mv {{path}} {incoming}"
     with editor.edited(_draft(arguments), "new-task", again) as text:
         _take(arguments, text)
         _add(arguments, layout, loaded, agent)
