@@ -86,6 +86,7 @@ def test_a_new_task_is_written_in_the_editor(
 @pytest.mark.parametrize(
     ("script", "said"),
     [
+        ("s/^PRIORITY.*/NOT_BEFORE: soon/; s/^# .*/# X/", "'soon' is not a time"),
         ("s/^ROLE.*/ROLE: implementor/; s/^# .*/# X/", "did you mean 'implementer'?"),
         ("s/^PRIORITY.*/PRIORITY: high/; s/^# .*/# X/", "unknown priority 'high'"),
         ("s/^# .*//; s/^## Context/&\\nWhy/", "it has no title"),

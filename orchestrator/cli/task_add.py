@@ -153,6 +153,7 @@ def _take(arguments: Namespace, text: str) -> None:
     own = {key: file.get(key) for key in ("ROLE", "PRIORITY", "BRANCH", "DEPENDS_ON")}
     arguments.title, arguments.role, arguments.branch = file.title, own["ROLE"], own["BRANCH"]
     arguments.priority, arguments.depends_on = own["PRIORITY"], [own["DEPENDS_ON"] or ""]
+    task_values.check_time(file.get("NOT_BEFORE"))
     arguments.extra = tuple((k, v) for k, v in file.fields if k.upper() not in own and v)
     arguments.body = file.body
 

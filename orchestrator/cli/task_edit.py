@@ -11,8 +11,7 @@ from orchestrator.cli.parser import NO_TICK, argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, TaskFileError, UsageError, did_you_mean
 from orchestrator.layout import Layout
-from orchestrator.model import PRIORITIES, Task, parse_time
-from orchestrator.plan.rules import A_TIME
+from orchestrator.model import PRIORITIES, Task
 from orchestrator.tasks import rewrite, stores, task_file
 from orchestrator.tasks.task_file import TaskFile
 
@@ -140,9 +139,7 @@ def _checked(
         values["ROLE"] = task_values.task_role(new["ROLE"], loaded.roles, force=False, otherwise="")
     if new.get("BRANCH"):
         task_values.check_branch(layout, loaded, new["BRANCH"])
-    if (at := new.get("NOT_BEFORE")) and parse_time(at) is None:
-        hint = f"give a time like {A_TIME}"
-        raise TaskFileError(f"{at!r} is not a time for not_before", hint)
+    task_values.check_time(new.get("NOT_BEFORE"))
     if new.get("DEPENDS_ON"):
         words = task_file.summarise(after, task.state, "", 0.0).depends_on
         store = stores.of_project(layout)
