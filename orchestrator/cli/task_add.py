@@ -73,8 +73,9 @@ def add(arguments: Namespace) -> None:
     if not arguments.edit:
         _add(arguments, layout, loaded, agent)
         return
-    incoming = shlex.quote(layout.state("incoming")).replace("{", "{{").replace("}", "}}")
-    again = f"correct it, then: mv {{path}} {incoming}"
+    incoming = shlex.quote(f"{layout.root}/.orchestrator/shared/queue/incoming/")
+    escaped = incoming.replace("{", "{{").replace("}", "}}")
+    again = f"correct it, then: mv {{path}} {escaped}"
     with editor.edited(_draft(arguments), "new-task", again) as text:
         _take(arguments, text)
         _add(arguments, layout, loaded, agent)
