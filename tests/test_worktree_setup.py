@@ -105,8 +105,8 @@ def test_setup_runs_again_when_the_content_of_a_named_file_changed(place: Place,
     assert place.said() == "B", "its time is not its content"
 
 
-def test_a_pattern_names_the_files_of_the_commit_that_match_it(place: Place) -> None:
-    place.say(when_changed=("packages/*/lock", "[id].txt", "**/*.lock"))
+def test_a_pattern_or_a_folder_names_files_of_the_commit(place: Place) -> None:
+    place.say(when_changed=("packages/*/lock", "[id].txt", "**/*.lock", "deps/"))
     place.begin()
     for name, runs in (
         ("packages/a/lock", "SB"),
@@ -117,6 +117,9 @@ def test_a_pattern_names_the_files_of_the_commit_that_match_it(place: Place) -> 
         ("d.txt", "SB"),
         ("[id].txt", "SB"),
         ("d.txt", "B"),
+        ("deps/a/b.txt", "SB"),
+        ("deps/a/b.txt", "SB"),
+        ("deps.txt", "B"),
         ("other.txt", "B"),
     ):
         (place.repo / name).parent.mkdir(parents=True, exist_ok=True)
