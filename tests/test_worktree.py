@@ -450,7 +450,15 @@ def test_a_repository_made_inside_the_worktree_is_not_lost(agent: Agent, commits
         sh(inner, "add", ".")
         sh(inner, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "--quiet", "-m", "x")
     (inner / "new.txt").write_text("precious")
-    agent.end()
+    (agent.path / "beside.txt").write_text("beside")
+    ref = agent.end()
+    if commits:  # git adds nothing of a repository without a commit
+        assert ref is not None, "the next prompt names the ref"
+        names = sh(agent.repo, "diff", "--name-only", f"{ref}^", ref).splitlines()
+        made = [f"inner/{number}.txt" for number in range(commits)]
+        assert names == ["beside.txt", *made, "inner/new.txt"]
+    aside = list(agent.path.parent.glob("worktree.set-aside-*/inner/.git/HEAD"))
+    assert len(aside) == 1, "the history is kept, too"
     agent.begin()
     assert worktree_commands.state(str(agent.path)).branch == BRANCH
     assert kept_text(agent.repo, "precious")

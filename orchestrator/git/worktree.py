@@ -133,6 +133,10 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
             commit = worktree_commands.commit_all(path, message, index)
             if commit is not None:
                 return Preserved(repository.keep(path, ref, commit), True)
+        except worktree_commands.RepositoryInside as found_inside:
+            # The ref has the files; only the folder has the history of the repository inside.
+            rescued = repository.keep(path, ref, found_inside.commit)
+            _set_aside(path)
         except GitError:
             _set_aside(path)
     return Preserved(rescued, False)

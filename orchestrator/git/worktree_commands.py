@@ -209,10 +209,19 @@ def quit_operations(worktree: str) -> None:
             os.unlink(os.path.join(folder, name))
 
 
+class RepositoryInside(GitError):
+    """A repository is in the worktree: a commit has its files, but not its history."""
+
+    def __init__(self, commit: str) -> None:
+        super().__init__("there is a repository inside the worktree")
+        #: The commit of the whole state.
+        self.commit = commit
+
+
 def commit_all(worktree: str, message: str, index: str) -> str | None:
     """Return a commit of the whole state on top of HEAD, made in a throw-away index at `index`.
 
-    None if nothing differs from what a checkout of HEAD writes.
+    None if nothing differs from what a checkout of HEAD writes. Raises RepositoryInside.
     """
     step = partial(ask, worktree, extra={"GIT_INDEX_FILE": index, **OUR_NAME})
     remove_index(index)  # of a process that was killed
@@ -228,15 +237,36 @@ def commit_all(worktree: str, message: str, index: str) -> str | None:
         # keep only its name.
         said = step("diff", "--cached", "--raw", "-z", "--no-abbrev", "--no-renames", "HEAD")
         rows = re.findall(r":(\d+) (\d+) (\w+) \w+ (\w)\0([^\0]+)", said)
-        if any(new == "160000" != old for old, new, *_ in rows):
-            raise GitError("there is a repository inside the worktree")
+        inside = [path for old, new, _, _, path in rows if new == "160000" != old]
+        for path in inside:
+            _as_files(worktree, index, path)
         _leave_out_phantoms(worktree, index, [(m, c, path) for m, n, c, _, path in rows if m == n])
         tree = step("write-tree")
-        if tree == head and len(parents) == 2:
+        if tree == head and len(parents) == 2 and not inside:
             return None
-        return step("commit-tree", tree, *parents, "-m", message)
+        commit = step("commit-tree", tree, *parents, "-m", message)
+        if inside:
+            raise RepositoryInside(commit)
+        return commit
     finally:
         remove_index(index)
+
+
+def _as_files(worktree: str, index: str, path: str) -> None:
+    """Replace, in a throw-away index, the entry of a repository inside by that repository's files.
+
+    Git is told where it works, so that it does not read the configuration of that repository.
+    """
+    folder, files_only = own_folder(worktree) or os.path.join(worktree, ".git"), f"{index}.head"
+    there, extra = os.path.join(worktree, path), {"GIT_INDEX_FILE": files_only}
+    files.remove(files_only)
+    told = (f"--git-dir={os.path.abspath(folder)}", f"--work-tree={there}")
+    ask(worktree, "-C", there, *told, "add", "--all", "--", ".", extra=extra)
+    tree = ask(worktree, "write-tree", extra=extra)
+    files.remove(files_only)
+    extra = {"GIT_INDEX_FILE": index}
+    ask(worktree, "update-index", "--force-remove", "--", path.rstrip("/"), extra=extra)
+    ask(worktree, "read-tree", f"--prefix={path.rstrip('/')}/", tree, extra=extra)
 
 
 def remove_index(index: str) -> None:
