@@ -61,16 +61,17 @@ def show(layout: Layout, found: Proposal, title: str) -> None:
     for line in _lines(found):
         output.out(f"  {line}")
     for folder in proposal.not_ignored(layout, found):
-        output.out(f"  (git does not ignore {folder}: add it to .gitignore and commit that)")
+        output.out(f"  (git does not ignore {folder}: add it to .gitignore, and commit .gitignore)")
     for program in proposal.not_on_path(found):
-        output.out(f"  ({program} is not on your PATH: install it, or change the lines)")
+        output.out(f"  ({program} is not on your PATH: install it, or change these lines)")
 
 
 def offer(layout: Layout, found: Proposal) -> None:
     """Show a proposal; on a terminal ask, and write it after a yes."""
     if not proposal.values(found):
         return
-    show(layout, found, "Proposed for .orchestrator/agents.yaml (nothing of it is run now):")
+    title = "Proposed for .orchestrator/agents.yaml (init runs none of these commands):"
+    show(layout, found, title)
     if not (sys.stdin.isatty() and output.on_terminal()):
         output.out("To write these lines: orchestrator init --yes; or copy them into the file")
         return
