@@ -167,8 +167,11 @@ def _kept(root: str, where: str, change: Change) -> Change:
 
 
 def _record(layout: Layout, where: str, change: Change) -> None:
-    former = _read(layout)
-    found = change if former is None else _joined(former, change)
+    former, found = _read(layout), change
+    if former is not None:
+        here = stashes.current(layout.root)
+        left = {commit: text for commit, text in former.stashed.items() if commit in here}
+        found = _joined(former._replace(stashed=left), change)
     if change.is_moved:
         found = _kept(layout.root, where, found)
     files.write_json(layout.checkout_changed, records.plain(found))
