@@ -139,6 +139,7 @@ def test_runs_and_costs_show_what_a_run_cost(world: World) -> None:
     world.create()
     task = world.add("Any work")
     world.tick_until_in("done", task)
+    world.quiet()  # the event follows the move of the task
     [run] = world.json("runs")
     assert (run["task"], run["outcome"], run["cost_usd"]) == (task, "done", 0.25)
     assert run["seconds"] is not None
@@ -241,6 +242,7 @@ def test_report_and_metrics_tell_what_the_whole_did(world: World) -> None:
     world.create(checks=["true"])
     task = world.add("Any <b>work</b>")
     world.tick_until_in("done", task)
+    world.quiet()  # the event follows the move of the task
     found = world.json("report")
     [delivered] = found["delivered"]
     assert (delivered["task"], delivered["checks"]) == (task, ["true"])

@@ -24,9 +24,9 @@ from conftest import git, set_up_long_ago
 from orchestrator.cli import explain, json_rows, watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Entry, Hold
+from orchestrator.model import Entry, Hold, UsageWindow
 from orchestrator.plan import rules
-from orchestrator.project import agent_memory, mark
+from orchestrator.project import agent_memory, mark, usage
 from orchestrator.project.mark import record_schedule
 from orchestrator.pulls import states
 from orchestrator.pulls.movers import Move
@@ -634,6 +634,18 @@ def test_the_headline_says_that_no_agent_starts(project: Layout, cli: Cli) -> No
     assert cli("status").out.startswith(f"Every agent is paused; to resume them: {resume}.")
     codes = {f["code"]: f["level"] for f in cli("doctor", "--json").json["findings"]}
     assert codes["paused"] == "warn"
+
+
+def test_a_pace_that_holds_runs_is_in_the_headline_and_explained_with_its_end(
+    project: Layout, cli: Cli
+) -> None:
+    ticked(project)
+    text = Path(project.config).read_text()
+    Path(project.config).write_text(f"pace: {{five_hour: 0.5}}\n{text}")
+    usage.keep(project, {"five_hour": UsageWindow(0.9, time.time() + 3600)})
+    assert cli("status").out.startswith("`pace` in agents.yaml holds new runs; until when: ")
+    verdict = cli("explain", "impl-agent-1").out.splitlines()[0]
+    assert re.search(r"pace \(five_hour: 90%.*; until 20\d\d-\d\d-\d\dT\d\d:\d\d[+-]", verdict)
 
 
 def test_a_task_whose_agent_is_held_says_which_and_how_to_go_on(project: Layout, cli: Cli) -> None:

@@ -714,3 +714,9 @@ def test_a_git_that_was_killed_has_not_said_no(
     else:
         with pytest.raises(GitError, match="killed by signal 9"):
             remotes.url(str(repo), "origin")
+
+
+def test_a_failed_call_names_gits_command_and_not_its_options(tmp_path: Path) -> None:
+    options = ("-c", "a.b=c", "-C", ".", "--git-dir", "nowhere", "--no-pager")
+    with pytest.raises(GitError, match="git rev-parse failed: "):
+        call.ask(str(tmp_path), *options, "rev-parse", "HEAD")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,7 @@ def tick(layout: Layout) -> None:
     prs = states.refresh(layout, loaded.config, [])
     assert prs is not None
     rework.follow(layout, loaded, prs, context.now())
+    Path(layout.scheduler_lock).write_text(f"1 gone {time.time():.3f}\n")
 
 
 def item_of(cli: Cli, pr_id: str = "1") -> Any:
@@ -294,6 +296,8 @@ def test_approved_work_is_never_said_to_land_where_it_does_not(project: Layout, 
 
 def test_status_names_the_waiting_tasks_that_no_agent_can_start(project: Layout, cli: Cli) -> None:
     cli("task", "add", "--title", "Test it", "--role", "test")
+    assert cli("status").out.startswith("No tick has run yet. 0 running, 1 waiting.")
+    tick(project)
     assert cli("status").out.startswith("All is well. 0 running, 1 waiting.")
     cli("agent", "pause", "test-agent")
     out = cli("status").out

@@ -125,7 +125,10 @@ def test_the_detail_names_each_limit_that_refuses() -> None:
     found = judge(Pace(0.8, 0.5, "13:00-17:00"), {"five_hour": FULL}, NOW)
     assert found is not None
     said = "five_hour: 81% of the window is used, the limit is 80%; outside the hours 13:00-17:00"
-    assert found.detail == said
+    assert found.detail == f"{said}; until 2026-07-01T13:00+02:00"
+    odd = judge(Pace(0.8), {"five_hour": UsageWindow(1, 1e30)}, NOW)
+    assert odd is not None
+    assert odd.detail.endswith("; until an unknown time")
 
 
 def test_without_a_limit_nothing_is_judged() -> None:

@@ -140,6 +140,17 @@ def test_the_client_gets_what_it_signs_in_with_and_no_other_secret() -> None:
     assert {name for name, value in given.items() if secret_names.is_secret(name, value)} == kept
 
 
+def test_a_run_gets_nothing_of_the_terminal_or_trace_in_which_it_was_started() -> None:
+    """And nothing that overrules the agent's `effort`."""
+    names = {
+        "TMUX", "TMUX_PANE", "TRACEPARENT", "TRACESTATE", "VSCODE_PID", "TERM_PROGRAM",
+        "TERM_PROGRAM_VERSION", "CLAUDE_CODE_EFFORT_LEVEL", "CLAUDE_CODE_SUBAGENT_EFFORT",
+    }  # fmt: skip
+    kept = {"TERM": "xterm", "TMPDIR": "/t", "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "4000"}
+    given = for_client({**dict.fromkeys(names, "x"), **kept}, {})
+    assert given.keys() & (names | kept.keys()) == kept.keys()
+
+
 @pytest.mark.parametrize(
     ("switch", "name"),
     [

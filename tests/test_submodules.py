@@ -226,6 +226,8 @@ def test_files_below_a_submodule_that_is_not_checked_out_are_kept(main: Path) ->
     ref = made.end()
     assert ref is not None
     assert sh(main, "show", f"{ref}:lib/notes.txt") == "only here"
+    changed = sh(main, "show", "--format=", "--name-status", ref).splitlines()
+    assert changed == ["D\tlib", "A\tlib/notes.txt"]
     assert list(made.lib.iterdir()) == []
 
 

@@ -86,6 +86,7 @@ def test_a_new_task_is_written_in_the_editor(
 @pytest.mark.parametrize(
     ("script", "said"),
     [
+        ("s/^PRIORITY.*/NOT_BEFORE: soon/; s/^# .*/# X/", "'soon' is not a time"),
         ("s/^ROLE.*/ROLE: implementor/; s/^# .*/# X/", "did you mean 'implementer'?"),
         ("s/^PRIORITY.*/PRIORITY: high/; s/^# .*/# X/", "unknown priority 'high'"),
         ("s/^# .*//; s/^## Context/&\\nWhy/", "it has no title"),
@@ -100,15 +101,37 @@ def test_what_was_written_is_kept_if_it_is_refused(
     assert done.code == 1
     assert said in done.err
     assert kept(done.err).read_text()
+    assert f" {project.state('incoming')}" in done.err, "the hint is valid in each folder"
     assert FileStore(project).list("incoming").tasks == ()
 
 
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [("exit 3; true", "exited 3"), ("rm", "removed the file"), ("rm $1; false", "exited 1")],
+)
 def test_an_editor_that_fails_changes_nothing(
-    cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch, does: str, said: str
 ) -> None:
-    monkeypatch.setenv("VISUAL", "exit 3; true")
+    monkeypatch.setenv("VISUAL", does)
     done = cli("task", "add", "--edit", "X")
-    assert (done.code, "exited 3" in done.err, "kept" in done.err) == (1, True, False)
+    assert (done.code, said in done.err, "kept" in done.err) == (1, True, False)
+
+
+def test_a_time_that_cannot_be_read_is_refused_and_one_in_a_file_is_named(
+    cli: Cli, project: Layout
+) -> None:
+    task = cli("task", "add", "X").out.strip()
+    done = cli("task", "set", task, "not_before=soon")
+    assert (done.code, "'soon' is not a time" in done.err) == (1, True)
+    assert "a time like 2026-01-31T08:00Z" in done.err
+    assert cli("task", "set", task, "not_before=2999-01-31T08:00Z").code == 0
+    hint = f"no action needed; to start it now: orchestrator task set {task} not_before="
+    assert hint in cli("explain", task).out
+    path = Path(FileStore(project).find(task).where)
+    path.write_text(path.read_text().replace("2999-01-31T08:00Z", "soon"))
+    said = cli("explain", task).out
+    assert "no action needed" not in said
+    assert f"orchestrator task set {task} not_before=2026-01-31T08:00Z" in said
 
 
 def test_without_a_terminal_and_without_a_variable_no_editor_opens(
@@ -305,7 +328,7 @@ def test_only_what_is_set_changes(case: str) -> None:
 def test_a_value_that_would_not_be_read_back_is_refused(value: str) -> None:
     file = task_file.parse(PLAIN.encode(), "T1.md")
     for key in ("BRANCH", "TITLE"):
-        with pytest.raises(TaskFileError):
+        with pytest.raises(TaskFileError, match=rf"cannot hold this value of {key}"):
             rewrite.with_fields(file, {key: value})
 
 

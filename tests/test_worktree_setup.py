@@ -21,7 +21,7 @@ from orchestrator.guard.user_commands import Checker, Stopped
 from orchestrator.model import Agent, Config, Hooks, Setup
 from orchestrator.project import worktree_setup
 from orchestrator.project.worktree_setup import SetUpFailed, Site
-from orchestrator.system import process
+from orchestrator.system import files, process
 
 world = harness.world
 
@@ -105,8 +105,8 @@ def test_setup_runs_again_when_the_content_of_a_named_file_changed(place: Place,
     assert place.said() == "B", "its time is not its content"
 
 
-def test_a_pattern_names_the_files_of_the_commit_that_match_it(place: Place) -> None:
-    place.say(when_changed=("packages/*/lock", "[id].txt", "**/*.lock"))
+def test_a_pattern_or_a_folder_names_files_of_the_commit(place: Place) -> None:
+    place.say(when_changed=("packages/*/lock", "[id].txt", "**/*.lock", "deps/"))
     place.begin()
     for name, runs in (
         ("packages/a/lock", "SB"),
@@ -117,6 +117,9 @@ def test_a_pattern_names_the_files_of_the_commit_that_match_it(place: Place) -> 
         ("d.txt", "SB"),
         ("[id].txt", "SB"),
         ("d.txt", "B"),
+        ("deps/a/b.txt", "SB"),
+        ("deps/a/b.txt", "SB"),
+        ("deps.txt", "B"),
         ("other.txt", "B"),
     ):
         (place.repo / name).parent.mkdir(parents=True, exist_ok=True)
@@ -230,6 +233,30 @@ def test_a_hook_that_takes_too_long_is_ended(place: Place) -> None:
     place.say(hooks={"before_run": "sleep 300", "timeout_seconds": 0.2})
     with pytest.raises(SetUpFailed, match=r"hooks.before_run took too long"):
         place.begin()
+
+
+def test_the_output_of_a_command_does_not_fill_the_disk(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither while the command runs, nor afterwards; a command that says much is not ended."""
+    most, was_cut = 100_000, place.repo.parent / "was_cut"
+    monkeypatch.setattr(user_commands, "MOST_LOGGED", most)
+    many = f"head -c {3 * most} /dev/zero | tr '\\0' x"
+    waits = f"until test $(wc -c < {place.log}) -lt {2 * most}; do sleep 0.05; done"
+    said = f"echo first; {many}; {waits}; touch {was_cut}; {many}; echo; echo last"
+    checker = place.site.checker
+    assert checker.run("echo before", str(place.repo)) is None
+    assert checker.run(said, str(place.repo)) is None
+    assert was_cut.exists()
+    text = place.log.read_bytes()
+    assert len(text) < most + 2000
+    assert text.startswith(b"$ echo before\nbefore\n$ echo first")
+    assert b"\nfirst\nxxx" in text
+    assert text.endswith(b"x\nlast\n")
+    assert text.count(files.LEFT_OUT) == 1
+    failure = checker.run(f"{many}; echo; echo boom; exit 3", str(place.repo))
+    assert failure is not None
+    assert failure.output.endswith("x\nboom\n")
 
 
 def test_fresh_makes_the_worktree_anew_and_loses_nothing(place: Place) -> None:

@@ -29,15 +29,18 @@ def edited(text: str, name: str, again: str) -> Iterator[str]:
         if done.returncode != 0:
             message = f"nothing was changed: the editor `{command}` exited {done.returncode}"
             raise OrchestratorError(message, code="editor_failed")
+        if not os.path.exists(path):
+            message = f"nothing was changed: the editor `{command}` removed the file"
+            raise OrchestratorError(message, code="editor_failed")
         yield body_text.read(path)
     except OrchestratorError as error:
-        if _is_unchanged(path, text):
-            shutil.rmtree(os.path.dirname(path))
+        if _is_unchanged(path, text) or not os.path.exists(path):
+            shutil.rmtree(os.path.dirname(path), ignore_errors=True)
             raise
         where = f"your text is kept in {path}; {again.format(path=shlex.quote(path))}"
         error.hint = f"{error.hint}; {where}" if error.hint else where
         raise
-    shutil.rmtree(os.path.dirname(path))
+    shutil.rmtree(os.path.dirname(path), ignore_errors=True)
 
 
 def _is_unchanged(path: str, text: str) -> bool:

@@ -114,6 +114,8 @@ def _headline(found: Row, config: Config) -> Block:
     problems, waiting = len(found["problems"]), found["waiting_for_you"]
     work = f"{len(found['running'])} running, {found['queue']['incoming']} waiting."
     said = f"{count(problems, 'problem')}. " if problems else ""
+    if found["scheduler"]["age_seconds"] is None and found["queue"]["incoming"]:
+        said += "No tick has run yet. "
     if nothing := _no_agent_starts(found["agents"], config):
         said = f"{nothing} {said}"
     elif found["cannot_start"]:
@@ -137,6 +139,8 @@ def _no_agent_starts(agents: list[Row], config: Config) -> str | None:
     if "budget_exhausted" in reasons:
         cap = f"{config.budgets.daily_usd:g} USD (budgets.daily_usd)"
         return f"Today's budget of {cap} is used up; no agent starts before midnight."
+    if held := [row["name"] for row in agents if row["reason"] == "pace"]:
+        return f"`pace` in agents.yaml holds new runs; until when: orchestrator explain {held[0]}."
     return None
 
 

@@ -73,7 +73,9 @@ def add(arguments: Namespace) -> None:
     if not arguments.edit:
         _add(arguments, layout, loaded, agent)
         return
-    again = "correct it, then: mv {path} .orchestrator/shared/queue/incoming/"
+    incoming = shlex.quote(f"{layout.root}/.orchestrator/shared/queue/incoming/")
+    escaped = incoming.replace("{", "{{").replace("}", "}}")
+    again = f"correct it, then: mv {{path}} {escaped}"
     with editor.edited(_draft(arguments), "new-task", again) as text:
         _take(arguments, text)
         _add(arguments, layout, loaded, agent)
@@ -152,6 +154,7 @@ def _take(arguments: Namespace, text: str) -> None:
     own = {key: file.get(key) for key in ("ROLE", "PRIORITY", "BRANCH", "DEPENDS_ON")}
     arguments.title, arguments.role, arguments.branch = file.title, own["ROLE"], own["BRANCH"]
     arguments.priority, arguments.depends_on = own["PRIORITY"], [own["DEPENDS_ON"] or ""]
+    task_values.check_time(file.get("NOT_BEFORE"))
     arguments.extra = tuple((k, v) for k, v in file.fields if k.upper() not in own and v)
     arguments.body = file.body
 

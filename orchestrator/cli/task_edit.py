@@ -139,6 +139,7 @@ def _checked(
         values["ROLE"] = task_values.task_role(new["ROLE"], loaded.roles, force=False, otherwise="")
     if new.get("BRANCH"):
         task_values.check_branch(layout, loaded, new["BRANCH"])
+    task_values.check_time(new.get("NOT_BEFORE"))
     if new.get("DEPENDS_ON"):
         words = task_file.summarise(after, task.state, "", 0.0).depends_on
         store = stores.of_project(layout)

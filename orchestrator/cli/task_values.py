@@ -11,8 +11,9 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, did_you_mean
 from orchestrator.git import call, repository
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Role
+from orchestrator.model import STATES, Role, parse_time
 from orchestrator.plan import dependencies
+from orchestrator.plan.rules import A_TIME
 from orchestrator.pulls import states
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
@@ -63,6 +64,13 @@ def check_branch(layout: Layout, loaded: Settings, branch: str) -> None:
     places = (f"refs/heads/{branch}", f"refs/remotes/{loaded.config.remote}/{branch}")
     if not any(repository.resolve(layout.root, place) for place in places):
         output.err(f"warning: there is no branch {branch!r} yet; without it the task will fail")
+
+
+def check_time(value: str | None) -> None:
+    """Raise OrchestratorError for a NOT_BEFORE that is not a time; None and "" are no value."""
+    if value and parse_time(value) is None:
+        message = f"{value!r} is not a time for not_before"
+        raise OrchestratorError(message, f"give a time like {A_TIME}")
 
 
 def named_dependencies(

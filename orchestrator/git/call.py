@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from orchestrator import layout
@@ -70,13 +70,13 @@ def run(
     while True:
         done = _done(once, cwd)
         if done.code is None:
-            message = f"git {arguments[0]} did not end within {timeout:.0f} s"
+            message = f"git {_subcommand(arguments)} did not end within {timeout:.0f} s"
             raise SystemFault(message, code="git_hung")
         if done.code == 0:
             return done
-        if done.code < 0 and arguments[0] in _QUESTIONS:
+        if done.code < 0 and (question := _subcommand(arguments)) in _QUESTIONS:
             if pause > 0.1:
-                raise GitError(f"git {arguments[0]} was killed by signal {-done.code}")
+                raise GitError(f"git {question} was killed by signal {-done.code}")
             pause *= 2
             continue
         half_made = re.search(_HALF_MADE, done.err)
@@ -86,6 +86,17 @@ def run(
             _complete(os.path.join(cwd, half_made[0]))
         time.sleep(pause)
         pause *= 2
+
+
+def _subcommand(arguments: Sequence[str]) -> str:
+    """Return the git command among the arguments: what comes after git's own options."""
+    words = iter(arguments)
+    for word in words:
+        if word in ("-c", "-C", "--git-dir", "--work-tree"):
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return " ".join(arguments)
 
 
 #: Commands that the product uses to ask, or that do the same when they are repeated.
@@ -192,9 +203,9 @@ def ask(
     """Run git and return its output without the last newline. Raises GitError when it fails."""
     done = run(cwd, *arguments, stdin=stdin, extra=extra, timeout=timeout)
     if done.code is not None and done.code < 0:
-        raise GitError(f"git {arguments[0]} was killed by signal {-done.code}")
+        raise GitError(f"git {_subcommand(arguments)} was killed by signal {-done.code}")
     if done.code != 0:
-        raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
+        raise GitError(f"git {_subcommand(arguments)} failed: {reason(done.err)}")
     return done.out.rstrip("\n")
 
 

@@ -118,6 +118,9 @@ def _files_below(main: str, tree: str, each: Submodule, name: str) -> Iterator[s
     extra = {"GIT_INDEX_FILE": index, **worktree_commands.OUR_NAME}
     worktree_commands.remove_index(index)
     try:
+        # The files take the place of the submodule; all else is as in HEAD, for `git show`.
+        call.ask(tree, "read-tree", "HEAD", extra=extra)
+        call.ask(tree, "update-index", "--force-remove", "--", each.path, extra=extra)
         call.ask(tree, "add", "--all", "--force", "--", each.path, extra=extra)
         made = call.ask(tree, "write-tree", extra=extra)
         words = ("-p", "HEAD", "-m", f"Files below the submodule {each.path}, {name}")

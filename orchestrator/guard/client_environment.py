@@ -10,6 +10,13 @@ _GIT_POSITION = (
     "GIT_PREFIX",
 )  # fmt: skip
 
+#: Beginnings of names of variables that point to the terminal, the editor or the trace in which a
+#: person started the run: a client could open a pane there, or report there.
+_SURROUNDING = (
+    "ITERM_", "KITTY_", "TERMINAL_EMULATOR", "TERM_PROGRAM", "TERM_SESSION", "TMUX", "TRACEPARENT",
+    "TRACESTATE", "VSCODE_", "WEZTERM_", "ZELLIJ",
+)  # fmt: skip
+
 
 def for_client(
     base: Mapping[str, str],
@@ -21,6 +28,8 @@ def for_client(
 ) -> dict[str, str]:
     """Return a client's environment: `base` without secrets and without `dropped`, plus `extra`.
 
+    What belongs to the surrounding terminal is also left out.
+
     `kept` and `dropped` are beginnings of names: the client's sign-in, and the variables of a
     client session that this process runs in. Secrets that `allow` names are also kept.
     """
@@ -29,7 +38,7 @@ def for_client(
     clean = {
         name: value
         for name, value in secret_names.without_secrets(base, allow, kept).items()
-        if name not in _GIT_POSITION and not (dropped and name.startswith(dropped))
+        if name not in _GIT_POSITION and not name.startswith((*_SURROUNDING, *dropped))
     }
     clean.update(GIT_TERMINAL_PROMPT="0", GIT_EDITOR="true")
     clean.update(extra)

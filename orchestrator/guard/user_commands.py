@@ -21,6 +21,9 @@ COMMAND_NOT_FOUND = 127
 KILLED = (128 + 9, 128 + 15, -9, -15)
 #: Maximum characters of a failed check's output in the task and in the next prompt.
 OUTPUT_KEPT = 4000
+#: Maximum bytes of one command's output in its log. The command may write more: it is not ended,
+#: and the middle of its output is left out.
+MOST_LOGGED = 4 << 20
 
 
 #: What the common tools say when a dependency is not installed: a shell, Python, Node.js,
@@ -104,7 +107,7 @@ class Checker(NamedTuple):
         import subprocess
 
         files.append_line(self.log, f"$ {command}")
-        with open(self.log, "ab") as out:
+        with open(self.log, "a+b", buffering=0) as out:
             began = out.seek(0, os.SEEK_END)
             child = subprocess.Popen(
                 ("/bin/sh", "-c", command),
@@ -116,12 +119,13 @@ class Checker(NamedTuple):
                 process_group=0,
             )
             try:
-                in_time = self._wait(child.pid)
+                in_time = self._wait(child.pid, out.fileno(), began)
             finally:
                 # End all processes of the check, so that they cannot disturb the next check.
                 process.signal_group(child.pid, signal.SIGKILL)
                 code = child.wait()
                 process.end_run(None, None, self.mark)
+                files.cut_middle(out.fileno(), began, MOST_LOGGED)
         if in_time and code == 0:
             return None
         with open(self.log, "rb") as file:
@@ -131,8 +135,11 @@ class Checker(NamedTuple):
         lacked = secret_names.named_in(command + output, os.environ, self.environment)
         return Failure(command, code if in_time else None, output, tuple(lacked))
 
-    def _wait(self, pid: int) -> bool:
-        """Wait for a check to end, without reaping it; return False if it timed out."""
+    def _wait(self, pid: int, log: int, began: int) -> bool:
+        """Wait for a check to end, without reaping it; return False if it timed out.
+
+        Meanwhile its output, which begins at a byte of the open log, must not fill the disk.
+        """
         deadline = time.monotonic() + self.timeout
         pause = 0.005
         while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -140,6 +147,8 @@ class Checker(NamedTuple):
                 raise Stopped
             if time.monotonic() > deadline:
                 return False
+            if os.fstat(log).st_size > began + 2 * MOST_LOGGED:
+                files.cut_middle(log, began, MOST_LOGGED)
             time.sleep(pause)
             pause = min(pause * 1.5, 0.2)
         return True

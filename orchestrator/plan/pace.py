@@ -47,9 +47,9 @@ def judge(pace: Pace, usage: Mapping[str, UsageWindow], now: float) -> Judgement
         else:
             refused.append((f"outside the hours {pace.hours}", wake))
     if refused:
-        return Judgement(
-            False, "; ".join(said for said, _ in refused), max(at for _, at in refused)
-        )
+        until = max(at for _, at in refused)
+        said = "; ".join(said for said, _ in refused)
+        return Judgement(False, f"{said}; until {_shown(until)}", until)
     return Judgement(True, "; ".join(allowed), wake)
 
 
@@ -73,6 +73,14 @@ def next_change(hours: str, now: float) -> float:
     # The clock is changed before that: an hour is skipped or repeated, so look at each minute.
     minutes = (now - now % 60 + 60 * count for count in range(1, _MINUTES))
     return next((at for at in minutes if is_open(hours, at) != was), at)
+
+
+def _shown(at: float) -> str:
+    """Return a time for people, in local time as the hours are. The client's times can be odd."""
+    try:
+        return _local(at).isoformat(timespec="minutes")
+    except (ValueError, OverflowError, OSError):
+        return "an unknown time"
 
 
 def _local(at: float) -> datetime:

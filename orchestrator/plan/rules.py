@@ -68,6 +68,9 @@ class Rule(NamedTuple):
 
 RULES: list[Rule] = []
 
+#: An example for people of a time that `NOT_BEFORE` can have.
+A_TIME = "2026-01-31T08:00Z"
+
 
 def hint(code: str, agent: str) -> str | None:
     """Return what a person can do about an agent that the rule with this code refuses."""
@@ -311,16 +314,18 @@ def _overlap(task: Task, draft: Draft) -> Judged | None:
     return Judged(why is None, why or "no other work changes a file that it names")
 
 
-@_rule("not_before", "choice", "no action needed; or correct NOT_BEFORE in the task's file")
+@_rule("not_before", "choice", "{about}")
 def _not_before(task: Task, draft: Draft) -> Judged | None:
     text = task.header.get("NOT_BEFORE")
     if text is None:
         return None
     at = parse_time(text)
     if at is None:
-        return Judged(False, f"{task.id}: NOT_BEFORE {text!r} is not a time like 2026-01-31T08:00Z")
+        why = f"{task.id}: NOT_BEFORE {text!r} is not a time like {A_TIME}"
+        return Judged(False, why, about=f"orchestrator task set {task.id} not_before={A_TIME}")
+    step = f"no action needed; to start it now: orchestrator task set {task.id} not_before="
     detail = f"{task.id} may start from {iso(at)}"
-    return Judged(draft.at >= at, detail, at if draft.at < at else None)
+    return Judged(draft.at >= at, detail, at if draft.at < at else None, step)
 
 
 @_rule("backoff", "choice", "no action needed: it is retried automatically")

@@ -169,11 +169,14 @@ def _read(path: str) -> Complete:
 def named_files(tree: str, name: str) -> list[str]:
     """Return the files in a checkout that an entry of `setup.when_changed` names.
 
-    An entry with `*`, `?` or `[` that is no file is a pattern for the files in the index
-    (gitglossary(7), pathspec, glob).
+    A folder stands for the files below it that are in the index. An entry with `*`, `?` or `[` that
+    is neither is a pattern for the files in the index (gitglossary(7), pathspec, glob).
     """
-    if os.path.isfile(os.path.join(tree, name)):
+    path = os.path.join(tree, name)
+    if os.path.isfile(path):
         return [name]
+    if os.path.isdir(path):
+        return repository.tracked(tree, f":(literal){name}")
     return repository.tracked(tree, f":(glob){name}") if re.search(r"[*?[]", name) else []
 
 

@@ -1,5 +1,6 @@
 """A person's change of a task: its title, its header, its text. The history stays as it is."""
 
+import re
 from collections.abc import Mapping
 
 from orchestrator.errors import TaskFileError
@@ -8,6 +9,8 @@ from orchestrator.tasks.task_file import TaskFile
 
 #: The key with which a person sets the title, which is not a field of the header.
 TITLE = "TITLE"
+#: Line ends, also those of Unicode, and control characters other than a tab.
+_NOT_ONE_LINE = r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]"
 
 
 def text_of(file: TaskFile) -> str:
@@ -55,8 +58,10 @@ def with_fields(file: TaskFile, values: Mapping[str, str]) -> str:
     """
     rest = {key: value for key, value in values.items() if key != TITLE}
     text = header.replaced(text_of(file), file.id, values.get(TITLE), rest)
-    found = task_file.parse(text.encode(), f"{file.id}.md")
-    wrong = [key for key, value in rest.items() if (found.get(key) or "") != value]
+    # The rest of such a value would be read as other parts of the file.
+    wrong = [key for key, value in values.items() if re.search(_NOT_ONE_LINE, value)]
+    found = file if wrong else task_file.parse(text.encode(), f"{file.id}.md")
+    wrong += [key for key, value in rest.items() if (found.get(key) or "") != value]
     if TITLE in values and found.title != values[TITLE]:
         wrong.append(TITLE)
     others = values.keys() | {TITLE, "ID"}

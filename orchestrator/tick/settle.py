@@ -33,7 +33,8 @@ _HINTS = {
     "disk_full": "free disk space (df, df -i, orchestrator clean); work then resumes automatically",
     "disk_read_only": "mount the disk writable, or fix its owner; work then resumes automatically",
     "git_missing": "install git, or fix the schedule's PATH: orchestrator doctor",
-    "git_failed": "try: git status; check the disk (df), and look for lock files of a killed git",
+    "git_failed": "try: git status; check the owner and the permissions of .git and the disk (df), "
+    "and look for lock files of a killed git",
     "git_hung": "try: git status; check the disk, and find out what git waits for",
     "system_fault": "check the file's owner, its permissions and the free space of its disk",
 }

@@ -45,17 +45,20 @@ class Claude:
         "resets",
     }
     #: With the variables by which a person changes what a headless run does: waiting in the client
-    #: (RETRY_WATCHDOG), other modes (SIMPLE, SAFE_MODE), a host's worktree.
+    #: (RETRY_WATCHDOG), other modes (SIMPLE, SAFE_MODE), a host's worktree. The effort variables
+    #: overrule `--effort`, which has the agent's `effort`.
     session_names: ClassVar[tuple[str, ...]] = (
         "AI_AGENT", "CLAUDECODE", "CLAUDE_PID", "CLAUDE_EFFORT", "CLAUDE_PROJECT_DIR",
         "CLAUDE_PLUGIN_", "CLAUDE_ENV_FILE", "CLAUDE_JOB_DIR", "CLAUDE_BG_", "CLAUDE_CODE_AGENT",
         "CLAUDE_CODE_BRIDGE", "CLAUDE_CODE_CHILD", "CLAUDE_CODE_COORDINATOR",
+        "CLAUDE_CODE_EFFORT",
         "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_EXECPATH", "CLAUDE_CODE_EXIT_AFTER",
         "CLAUDE_CODE_HOST_SCHEDULED", "CLAUDE_CODE_HOST_SESSION", "CLAUDE_CODE_HOST_WORKTREE",
         "CLAUDE_CODE_INVOKED", "CLAUDE_CODE_LAUNCHED", "CLAUDE_CODE_MESSAGING",
         "CLAUDE_CODE_PLUGIN_DIRS", "CLAUDE_CODE_REMOTE", "CLAUDE_CODE_RESTRICTED",
         "CLAUDE_CODE_RESUME", "CLAUDE_CODE_RETRY_WATCHDOG", "CLAUDE_CODE_SAFE_MODE",
         "CLAUDE_CODE_SESSION", "CLAUDE_CODE_SIMPLE", "CLAUDE_CODE_SSE_PORT",
+        "CLAUDE_CODE_SUBAGENT_EFFORT",
         "CLAUDE_CODE_TASK_LIST", "CLAUDE_CODE_TOOL_USE",
     )  # fmt: skip
     session_marks: ClassVar[tuple[str, ...]] = (
