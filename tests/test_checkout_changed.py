@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,17 @@ class Run:
         self.folder = Path(project.run("impl", name))
         self.folder.mkdir(parents=True)
         checkout_changed.note(project, str(self.folder))
+        self._wait_for_the_clock()
+
+    def _wait_for_the_clock(self) -> None:
+        """Wait until a file that is written now is later than what was noted."""
+        noted = (self.folder / checkout_changed.BEFORE / "head.json").stat().st_ctime_ns
+        probe, end = self.folder / "probe", time.monotonic() + 10
+        while time.monotonic() < end:
+            probe.write_text("x")
+            if probe.stat().st_ctime_ns > noted:
+                return
+        pytest.fail("the clock of the file system stands still")
 
     def agent(self, command: str) -> None:
         self._sh(command, checkout_changed.variables(str(self.folder)))
@@ -54,6 +67,11 @@ def state(root: str) -> tuple[Any, ...]:
     here = ("--work-tree", root, "--git-dir", f"{root}/.git")
     status = git(Path(root), *here, "status", "--porcelain", "--untracked-files=no")
     return checkout.head(root), status, config
+
+
+def undo(found: Problem | None) -> None:
+    assert found is not None
+    subprocess.run(("sh", "-ec", found.hint or ""), cwd="/", check=True, capture_output=True)
 
 
 COMMIT = "echo j > jack.txt; git add jack.txt; git commit -qm jack"
@@ -173,7 +191,7 @@ def test_a_stash_of_the_persons_that_an_agent_took_comes_back_by_the_hint(
     assert found is not None
     assert "the stash 'On main: mine' is gone" in found.message
     git(Path(project.root), "gc", "--quiet", "--prune=now")
-    run.person(found.hint)
+    undo(found)
     assert stashes_of(project.root) == ["On main: mine"]
     assert checkout_changed.problem(project) is None
 
@@ -189,12 +207,122 @@ def test_stashes_that_the_person_makes_and_drops_are_no_problem(project: Layout)
     assert repository.refs(project.root, repository.RESCUE) == {}
 
 
-def test_a_problem_ends_when_the_person_goes_on_or_keeps_the_change(project: Layout) -> None:
+def contents(root: str) -> tuple[object, ...]:
+    """Everything that a person sees in the checkout."""
+    here = Path(root)
+    found = {x.name: x.read_bytes() for x in here.iterdir() if x.is_file()}
+    status = git(here, "status", "--porcelain")
+    return checkout.head(root), status, found, stashes_of(root), git(here, "ls-files", "-s")
+
+
+EDIT = "echo edit >>keep.txt"
+STAGE = "echo mine >mine.txt; git add mine.txt"
+
+
+@pytest.mark.parametrize("person", [EDIT, f"{STAGE}; {EDIT}"])
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "git checkout -q topic",
+        "git commit -q --allow-empty -am agent",
+        "git stash -q -u",
+        "git stash -q -u; git checkout -q topic",
+        "git reset -q --soft HEAD~1",
+        "git add -A",
+        "git rm -q --cached README.md",
+    ],
+)
+def test_the_persons_files_and_changes_are_as_before(
+    project: Layout, person: str, agent: str
+) -> None:
+    root = project.root
+    Run(project, "R0").person(
+        "echo k >keep.txt; git add keep.txt; git commit -qm keep; git checkout -q -b topic; "
+        f"echo t >topic.txt; git rm -q README.md; {COMMIT}; git checkout -q main; "
+        f"echo two >second.txt; git add second.txt; git commit -qm 2; {person}"
+    )
+    before = contents(root)
     run = Run(project)
-    run.agent(COMMIT + "; git config core.hooksPath x")
+    run.agent(agent)
+    found = run.end("agent/T1")
+    if contents(root) == before:
+        assert found is None
+        return
+    undo(found)
+    assert contents(root) == before
+    assert checkout_changed.problem(project) is None
+
+
+def test_what_a_hard_reset_took_from_the_index_comes_back_with_its_file(project: Layout) -> None:
+    Run(project, "R0").person(
+        "echo two >second.txt; git add second.txt; git commit -qm 2; " + STAGE
+    )
+    before = contents(project.root)
+    run = Run(project)
+    run.agent("git reset -q --hard HEAD~1")
+    undo(run.end())
+    assert contents(project.root) == before
+
+
+def test_undoing_does_not_overwrite_what_the_person_wrote_since(project: Layout) -> None:
+    root = Path(project.root)
+    Run(project, "R0").person(f"git checkout -q -b topic; {COMMIT}; git checkout -q main; {STAGE}")
+    run = Run(project)
+    run.agent("git checkout -q topic")
+    found = run.end()
+    (root / "jack.txt").write_text("new\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        undo(found)
+    assert (root / "jack.txt").read_text() == "new\n"
+    assert checkout.head(project.root).branch == "topic"
+
+
+def test_settings_of_the_checkout_alone_are_watched(project: Layout) -> None:
+    Run(project, "R0").person("git config extensions.worktreeConfig true")
+    run = Run(project)
+    run.agent("git config --worktree core.worktree /nonexistent")
     found = run.end()
     assert found is not None
-    run.person("git commit -q --allow-empty -m 'on top'")
+    assert "config.worktree core.worktree was not set and is /nonexistent" in found.message
+    undo(found)
+    git(Path(project.root), "status")
+    assert checkout_changed.problem(project) is None
+
+
+@pytest.mark.parametrize(
+    ("agent", "head"),
+    [
+        (COMMIT, "main"),
+        ("git reset -q --hard HEAD~1", "main"),
+        ("git checkout -q -b other", "main"),
+    ],
+)
+def test_a_problem_stays_when_the_person_goes_on_and_the_hint_keeps_the_persons_commit(
+    project: Layout, agent: str, head: str
+) -> None:
+    root = Path(project.root)
+    Run(project, "R0").person("echo two >second.txt; git add second.txt; git commit -qm 2")
+    start = git(root, "rev-parse", "HEAD")
+    run = Run(project)
+    run.agent(agent)
+    run.end()
+    run.person("echo p >p.txt; git add p.txt; git commit -qm 'on top'")
+    mine = git(root, "rev-parse", "HEAD")
+    undo(checkout_changed.problem(project))
+    assert checkout_changed.problem(project) is None
+    assert checkout.head(project.root).branch == head
+    assert (root / "second.txt").exists()
+    assert not (root / "jack.txt").exists()
+    assert repository.is_ancestor(project.root, start, "HEAD")
+    assert git(root, "branch", "--contains", mine)
+
+
+def test_a_problem_ends_when_the_person_undoes_or_keeps_the_change(project: Layout) -> None:
+    start = git(Path(project.root), "rev-parse", "HEAD")
+    run = Run(project)
+    run.agent(COMMIT + "; git config core.hooksPath x")
+    assert run.end() is not None
+    run.person(f"git reset -q --hard {start}; git commit -q --allow-empty -m mine")
     found = checkout_changed.problem(project)
     assert found is not None
     assert "main was at" not in found.message
@@ -208,9 +336,8 @@ def test_two_runs_are_one_problem_that_goes_back_to_the_first_state(project: Lay
     for name, value in (("R1", "one"), ("R2", "two")):
         run = Run(project, name)
         run.agent(f"git commit -q --allow-empty -m {name}; git config core.hooksPath {value}")
-        found = run.end()
-    assert found is not None
-    subprocess.run(("sh", "-ec", found.hint or ""), cwd="/", check=True, capture_output=True)
+        run.end()
+    undo(checkout_changed.problem(project))
     assert state(project.root) == before
 
 
@@ -251,4 +378,21 @@ def test_a_whole_run_that_commits_in_the_checkout_is_one_problem(world: World) -
     assert problem["code"] == "checkout_changed"
     assert world.run("doctor", "--json").out.count('"checkout_changed"') == 1
     world.git("checkout", "-q", "-B", "main", start)
+    assert world.status()["problems"] == []
+
+
+def test_a_checkout_without_the_configuration_is_to_be_undone_first(world: World) -> None:
+    world.create()
+    world.git("branch", "older")
+    world.git("add", "-A")
+    world.git("commit", "-qm", "set up")
+    run = Run(Layout(str(world.root)))
+    run.agent("git checkout -q older")
+    run.end()
+    changed, missing = world.status()["problems"][:2]
+    assert (changed["code"], missing["code"]) == ("checkout_changed", "config_error")
+    assert "checkout_changed" in missing["hint"]
+    refused = world.run("init", "--json")
+    assert (refused.code, json.loads(refused.out)["error"]["code"]) == (1, "checkout_changed")
+    undo(Problem(**changed))
     assert world.status()["problems"] == []

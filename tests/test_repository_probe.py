@@ -108,10 +108,23 @@ def test_a_bare_repository_with_worktrees_is_refused_with_a_way_to_go_on(
 
 def test_a_branch_in_the_way_comes_with_the_command_that_renames_it(repo: Path) -> None:
     git(repo, "branch", "agent")
-    fault = work_branch.in_the_way("agent/", "agent/ID", "agent", "this repository")
+    fault = work_branch.in_the_way("agent/", "agent/ID", "agent")
     _, _, command = (fault.hint or "").partition("rename the branch: ")
     git(repo, *shlex.split(command)[1:])
     git(repo, "branch", "agent/ID")
+
+
+def test_a_branch_in_the_way_at_a_remote_is_renamed_there(repo: Path, tmp_path: Path) -> None:
+    remote = tmp_path / "remote.git"
+    git(tmp_path, "init", "-q", "--bare", str(remote))
+    git(repo, "remote", "add", "origin", str(remote))
+    git(repo, "push", "-q", "origin", "main:refs/heads/agent")
+    tip = git(remote, "rev-parse", "agent")
+    fault = work_branch.in_the_way("agent/", "agent/ID", "agent", "origin")
+    _, _, command = (fault.hint or "").partition("rename the branch: ")
+    subprocess.run(("sh", "-ec", command), cwd=repo, check=True, capture_output=True)
+    git(repo, "push", "-q", "origin", "main:refs/heads/agent/ID")
+    assert git(remote, "rev-parse", "agent-old") == tip
 
 
 def test_init_in_a_sparse_checkout_says_how_its_files_become_a_part_of_it(

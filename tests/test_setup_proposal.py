@@ -256,8 +256,7 @@ KINDS: dict[str, tuple[Mapping[str, str], list[str], str | None, list[str]]] = {
     "nothing that is known": ({"README.md": "", "main.c": ""}, [], None, []),
     "files that cannot be read": (
         {"package.json": "{", "pyproject.toml": "[", "composer.json": "[]"},
-        [], "(npm install --no-package-lock) && (composer install --no-interaction)",
-        ["package.json", "composer.json"],
+        [], None, [],
     ),
 }  # fmt: skip
 
@@ -306,6 +305,56 @@ def test_the_programs_of_a_command_are_those_that_it_starts(
     command: str, programs: list[str]
 ) -> None:
     assert ecosystems.programs([command]) == programs
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("package.json", '{"scripts": {"test": '),
+        ("package.json", "[1, 2]"),
+        ("package.json", "\ufffd\x00"),
+        ("package.json", ""),
+        ("composer.json", "{"),
+        ("pyproject.toml", "[project\nname="),
+        ("Cargo.toml", "[package"),
+        ("Makefile", None),
+        ("requirements.txt", None),
+    ],
+)
+def test_a_file_that_its_own_tools_cannot_read_is_named_and_gets_no_command(
+    name: str, text: str | None
+) -> None:
+    def read(path: str) -> str:
+        if path == "go.mod":
+            return "module x\n"
+        if text is None:
+            raise OSError(1, "a symbolic link leads out of the project")
+        return text
+
+    found = proposal.propose([f"part/{name}", "go.mod"], read)
+    assert [path for path, _ in found.unreadable] == [f"part/{name}"]
+    alone = proposal.propose(["go.mod"], read)
+    assert (found.command, found.checks) == (alone.command, alone.checks)
+
+
+def test_a_file_that_is_not_in_the_checkout_or_begins_with_a_mark_is_not_broken() -> None:
+    names = ("package.json", "package-lock.json")
+    text = '\ufeff{"scripts": {"test": "jest"}}'
+    found = proposal.propose(names, lambda path: text if path == "package.json" else "{}")
+    assert (found.unreadable, found.checks) == ((), ("npm test",))
+    absent = proposal.propose(names, lambda _: None)
+    assert (absent.unreadable, absent.command) == ((), "npm ci")
+
+
+def test_init_says_which_file_it_cannot_read(javascript: Path, cli: Cli) -> None:
+    (javascript / "package.json").unlink()
+    (javascript / "package.json").symlink_to("/etc/passwd")
+    done = cli("init", "--yes")
+    assert done.code == 0
+    assert "package.json cannot be read" in done.err
+    assert "npm" not in done.out
+    assert written(javascript)["checks"] == []
+    assert any("package.json" in text for text in cli("init", "--json").json["warnings"])
 
 
 def test_a_repository_of_many_projects_is_named_whole_and_proposed_in_part() -> None:
@@ -383,6 +432,7 @@ def test_with_yes_the_lines_are_written_once_and_comments_stay(javascript: Path,
     assert before.code == 0
     done = cli("init", "--yes")
     assert ".orchestrator/agents.yaml (checks and setup)" in done.out
+    assert '  checks: ["npm test"]' in done.out.splitlines(), "what is written is shown"
     text = (javascript / ".orchestrator" / "agents.yaml").read_text()
     assert "# Commands that must pass" in text
     assert written(javascript)["checks"] == ["npm test"]

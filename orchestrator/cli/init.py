@@ -93,11 +93,15 @@ def init(arguments: Namespace) -> None:
         change.written += schedule.update(entry)
     _link(layout, arguments.link, change)
     found = init_offer.find(layout)
-    if arguments.yes:
-        change.written += init_offer.written(layout, found)
+    change.warnings += init_offer.warnings(found)
+    accepted = init_offer.written(layout, found) if arguments.yes else []
+    change.written += accepted
     _report(arguments, layout, change, "Set up", proposal=init_offer.row(layout, found))
     if not arguments.json:
-        if not arguments.yes:
+        if accepted:
+            title = "Written into .orchestrator/agents.yaml (init runs none of these commands):"
+            init_offer.show(layout, found, title)
+        elif not arguments.yes:
             init_offer.offer(layout, found)
         _next_step(layout, mark.schedule(layout))
 

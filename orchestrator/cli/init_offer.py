@@ -10,6 +10,7 @@ from orchestrator.cli import context, output
 from orchestrator.layout import Layout
 from orchestrator.setup import proposal
 from orchestrator.setup.proposal import Place, Proposal
+from orchestrator.text.quoting import cleaned, one_line
 
 
 def find(layout: Layout) -> Proposal:
@@ -44,18 +45,33 @@ def written(layout: Layout, found: Proposal) -> list[str]:
     return [f".orchestrator/agents.yaml ({keys})"]
 
 
-def offer(layout: Layout, found: Proposal) -> None:
-    """Show a proposal; on a terminal ask, and write it after a yes."""
-    if not proposal.values(found):
-        return
+def warnings(found: Proposal) -> list[str]:
+    """Return a warning per file that nothing is proposed for, because it cannot be read."""
+    return [
+        f"{path} cannot be read ({one_line(cleaned(why))}): no command is proposed for it; correct "
+        "it, then: orchestrator init"
+        for path, why in found.unreadable
+    ]
+
+
+def show(layout: Layout, found: Proposal, title: str) -> None:
+    """Print what was found, and the lines for agents.yaml."""
     output.out(f"\nFound: {', '.join(map(_place, found.places))}")
-    output.out("Proposed for .orchestrator/agents.yaml (init runs none of these commands):")
+    output.out(title)
     for line in _lines(found):
         output.out(f"  {line}")
     for folder in proposal.not_ignored(layout, found):
         output.out(f"  (git does not ignore {folder}: add it to .gitignore, and commit .gitignore)")
     for program in proposal.not_on_path(found):
         output.out(f"  ({program} is not on your PATH: install it, or change these lines)")
+
+
+def offer(layout: Layout, found: Proposal) -> None:
+    """Show a proposal; on a terminal ask, and write it after a yes."""
+    if not proposal.values(found):
+        return
+    title = "Proposed for .orchestrator/agents.yaml (init runs none of these commands):"
+    show(layout, found, title)
     if not (sys.stdin.isatty() and output.on_terminal()):
         output.out("To write these lines: orchestrator init --yes; or copy them into the file")
         return

@@ -55,6 +55,8 @@ _CHANGING = frozenset(
 )
 #: Options with which `git branch` changes a branch that exists.
 _FORCED = frozenset(["-f", "--force", "-m", "-M", "--move", "-d", "-D", "--delete", "-C"])
+#: The checkout's own configuration, if `extensions.worktreeConfig` is set (git-worktree(1)).
+OWN_CONFIG = "config.worktree"
 #: The most bytes of a trace that are read.
 MOST_READ = 256 << 20
 
@@ -108,6 +110,7 @@ def keep_files(root: str, folder: str) -> None:
     of_git = git_folder(root)
     for name, take in (
         ("config", shutil.copyfile),
+        (OWN_CONFIG, shutil.copyfile),
         ("index", os.link),
         ("logs/refs/stash", shutil.copyfile),
     ):
@@ -134,6 +137,8 @@ def _bytes(path: str) -> bytes:
 
 def settings(path: str) -> dict[str, tuple[str, ...]]:
     """Return the watched settings in a configuration file of git; a damaged file has no setting."""
+    if not os.path.exists(path):
+        return {}
     words = ("config", "--file", path, "--null", "--get-regexp", _WATCHED)
     found: dict[str, tuple[str, ...]] = {}
     for entry in filter(None, call.run(os.path.dirname(path), *words).out.split("\0")):
@@ -200,14 +205,17 @@ def _words(argv: object) -> tuple[str, ...]:
     return tuple(map(str, argv)) if isinstance(argv, list) else ()
 
 
+def in_checkout(commands: list[Traced], root: str) -> list[Traced]:
+    """Return the commands that worked in a checkout."""
+    here = os.path.realpath(root)
+    return [each for each in commands if os.path.realpath(each.worktree) == here]
+
+
 def worked_in(commands: list[Traced], root: str, branch: str | None) -> bool:
     """Return whether one of the commands may have changed the checkout's HEAD or index."""
-    here = os.path.realpath(root)
-    return any(
-        (os.path.realpath(each.worktree) == here and each.name in _CHANGING and not reads(each))
-        or (branch is not None and _moves(each, branch))
-        for each in commands
-    )
+    if any(each.name in _CHANGING and not reads(each) for each in in_checkout(commands, root)):
+        return True
+    return branch is not None and any(_moves(each, branch) for each in commands)
 
 
 def _plain(command: Traced) -> list[str]:

@@ -64,13 +64,23 @@ def parents_of(branch: str) -> list[str]:
     return ["/".join(parts[:end]) for end in range(1, len(parts))]
 
 
-def in_the_way(prefix: str, branch: str, parent: str, where: str) -> SystemFault:
-    """Return the fault that a branch with the name of a folder of branches exists."""
+def in_the_way(prefix: str, branch: str, parent: str, remote: str | None = None) -> SystemFault:
+    """Return the fault that a branch with the name of a folder of branches exists.
+
+    `remote`: the remote that has it; None: this repository has it.
+    """
     import shlex
 
+    old, new = shlex.quote(parent), shlex.quote(f"{parent}-old")
+    where, rename = "this repository", f"git branch -m {old} {new}"
+    if remote is not None:
+        # A remote has no rename. The local branch, if there is one, stays.
+        where, name = f"the remote {remote!r}", shlex.quote(remote)
+        refs = f"FETCH_HEAD:refs/heads/{new} :refs/heads/{old}"
+        rename = f"git fetch {name} refs/heads/{old} && git push {name} {refs}"
     return SystemFault(
         f"a branch {parent!r} exists in {where}, so git cannot have the branch {branch!r}",
         f"set branch_prefix in .orchestrator/agents.yaml (now {prefix!r}) to another prefix, or "
-        f"rename the branch: git branch -m {shlex.quote(parent)} {shlex.quote(f'{parent}-old')}",
+        f"rename the branch: {rename}",
         code="branch_in_the_way",
     )

@@ -11,44 +11,19 @@ it, and it rarely is a person's.
 
 import json
 import os
-import shlex
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
-from orchestrator.git import call, checkout, repository, stashes, worktree_commands
+from orchestrator.git import call, checkout, repository, rewritten, stashes, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Problem
+from orchestrator.project import checkout_undo
+from orchestrator.project.checkout_undo import Change, Seen
 from orchestrator.system import files, records
-from orchestrator.text.quoting import cleaned, one_line
 
-CODE = "checkout_changed"
+#: The checkout's files that hold settings, and what the names of their settings begin with.
+_CONFIGS = (("config", ""), (checkout.OWN_CONFIG, checkout_undo.OWN))
 #: In a run's folder: what the checkout was like before the run, and git's trace.
 BEFORE = "checkout"
 TRACE = "git-trace.jsonl"
-
-
-class Seen(NamedTuple):
-    """A checkout's HEAD, its index's tree if that matters, and the watched settings."""
-
-    branch: str | None = None
-    commit: str | None = None
-    #: The tree of the index, and a ref that keeps it.
-    tree: str | None = None
-    kept: str | None = None
-    settings: Mapping[str, tuple[str, ...]] = {}
-
-
-class Change(NamedTuple):
-    """What the checkout was like before a run and after it."""
-
-    run: str
-    agent: str
-    before: Seen
-    after: Seen
-    #: Whether HEAD or the index changed.
-    is_moved: bool
-    #: The entries that the person's list of stashes lost: commit and message.
-    lost: Mapping[str, str] = {}
 
 
 def variables(folder: str) -> dict[str, str]:
@@ -77,83 +52,128 @@ def compare(layout: Layout, folder: str, run: str, agent: str, branch: str | Non
     where, trace = os.path.join(folder, BEFORE), os.path.join(folder, TRACE)
     before = records.build(checkout.Head, files.read_json(os.path.join(where, "head.json")))
     if before is not None:
-        lost = _stashes(layout.root, where, trace, run, branch)
-        empty = Change(run, agent, Seen(), Seen(), False, lost)
-        found = _change(layout.root, where, trace, empty, before) or (empty if lost else None)
-        if found is not None:
-            _record(layout, found)
+        empty = _stashes(layout.root, where, trace, Change(run, agent, Seen(), Seen()), branch)
+        found = _change(layout.root, where, trace, empty, before)
+        if found != Change(run, agent, Seen(), Seen()):
+            _record(layout, where, found)
     # This file first: without it, a comparison that was killed is not done again with half of them.
     files.remove(os.path.join(where, "head.json"))
     files.remove_tree(where)
     files.remove(trace)
 
 
-def _stashes(root: str, where: str, trace: str, run: str, branch: str | None) -> Mapping[str, str]:
-    """Undo what a run added to the person's stashes; return, and keep, what it took from them."""
+def _stashes(root: str, where: str, trace: str, empty: Change, branch: str | None) -> Change:
+    """Undo what a run added to the person's stashes; keep and record what it took from them.
+
+    An entry of the person's branch holds the person's own changes: it stays, and is recorded.
+    """
     before, now = stashes.listed(os.path.join(where, "stash")), stashes.current(root)
-    if before == now or not stashes.worked_on(checkout.traced(trace)):
-        return {}
-    ref = f"{repository.RESCUE}{run}-stash"
+    commands = checkout.traced(trace) if before != now else []
+    if not stashes.worked_on(commands):
+        return empty
+    ref = f"{repository.RESCUE}{empty.run}-stash"
     added = {commit: message for commit, message in now.items() if commit not in before}
-    stashes.take_away(root, stashes.made_on(added, branch), ref)
+    taken = stashes.made_on(added, branch)
+    stashes.take_away(root, taken, ref)
     lost = {commit: message for commit, message in before.items() if commit not in now}
     for commit in lost:
         repository.keep(root, ref, commit)
-    return lost
+    stashed = {commit: message for commit, message in added.items() if commit not in taken}
+    if not stashes.worked_on(checkout.in_checkout(commands, root)):
+        stashed = {}
+    return empty._replace(lost=lost, stashed=stashed)
 
 
-def _change(root: str, where: str, trace: str, empty: Change, head: checkout.Head) -> Change | None:
+def _change(root: str, where: str, trace: str, empty: Change, head: checkout.Head) -> Change:
     of_git = checkout.git_folder(root)
-    now, paths = checkout.head(root), [os.path.join(x, "config") for x in (where, of_git)]
-    same_config = checkout.is_same_file(*paths)
+    now = checkout.head(root)
     same_index = checkout.is_same_file(os.path.join(where, "index"), os.path.join(of_git, "index"))
-    if head == now and same_config and same_index:
-        return None
+    old, new = _settings(where, of_git)
+    if head == now and same_index and old == new:
+        return empty
     commands = checkout.traced(trace)
-    was, after = Seen(*head), Seen(*now)
-    is_moved = False
+    was, after, is_moved = Seen(*head), Seen(*now), False
+    written: tuple[str, ...] = ()
     if checkout.worked_in(commands, root, head.branch):
         trees = [checkout.tree(root, os.path.join(each, "index")) for each in (where, of_git)]
-        is_moved = head != now or trees[0] != trees[1]
+        # The person's changes, in a stash, are not staged any more: `git stash pop` brings them.
+        is_moved = head != now or (trees[0] != trees[1] and not empty.stashed)
         if is_moved:
-            was = was._replace(tree=trees[0], kept=_keep(root, empty.run, head, now, trees[0]))
-            after = after._replace(tree=trees[1])
-    if not same_config:
-        old, new = map(checkout.settings, paths)
-        may = checkout.configured(commands)
-        differ = {name for name in (*old, *new) if old.get(name) != new.get(name)}
-        names = sorted(name for name in differ if may or checkout.is_running(name))
-        was = was._replace(settings={name: old.get(name, ()) for name in names})
-        after = after._replace(settings={name: new.get(name, ()) for name in names})
-    if not is_moved and not after.settings:
-        return None
-    return empty._replace(before=was, after=after, is_moved=is_moved)
+            was, after = was._replace(tree=trees[0]), after._replace(tree=trees[1])
+            written = _written(root, where, *trees)
+            if now.commit and now.commit != head.commit:
+                repository.keep(root, f"{repository.RESCUE}{empty.run}-checkout", now.commit)
+    may = checkout.configured(commands)
+    differ = {name for name in (*old, *new) if old.get(name) != new.get(name)}
+    names = sorted(name for name in differ if may or checkout.is_running(_plain(name)))
+    if not is_moved and not names:
+        return empty
+    was = was._replace(settings={name: old.get(name, ()) for name in names})
+    after = after._replace(settings={name: new.get(name, ()) for name in names})
+    return empty._replace(before=was, after=after, is_moved=is_moved, written=written)
 
 
-def _keep(
-    root: str, run: str, before: checkout.Head, now: checkout.Head, tree: str | None
-) -> str | None:
-    """Keep the commit that is undone, and the index before; return the ref of the index.
+def _written(root: str, where: str, before: str | None, after: str | None) -> tuple[str, ...]:
+    """Return the paths of the index that the run changed and whose files it wrote."""
+    if before is None or after is None:
+        return ()
+    since = os.stat(os.path.join(where, "head.json")).st_ctime_ns
+    return rewritten.paths(root, before, after, since)
 
-    None if the index was as HEAD was: then there is nothing to restore but HEAD.
+
+def _settings(where: str, of_git: str) -> tuple[dict[str, tuple[str, ...]], ...]:
+    """Return the watched settings before and now, of the files that are not the same."""
+    found: tuple[dict[str, tuple[str, ...]], ...] = ({}, {})
+    for file, prefix in _CONFIGS:
+        paths = [os.path.join(folder, file) for folder in (where, of_git)]
+        if checkout.is_same_file(*paths) or not any(map(os.path.exists, paths)):
+            continue
+        for known, path in zip(found, paths, strict=True):
+            known.update({prefix + n: values for n, values in checkout.settings(path).items()})
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(checkout_undo.OWN)
+
+
+def _kept(root: str, where: str, change: Change) -> Change:
+    """Keep the index before, if it is needed to undo a change; return the change with its ref.
+
+    It is not needed if that index was as HEAD was, and the run wrote each file that differs: then
+    `git checkout` brings back the files too.
     """
-    ref = f"{repository.RESCUE}{run}-checkout"
-    if now.commit and now.commit != before.commit:
-        repository.keep(root, ref, now.commit)
-    if tree is None or before.commit is None:
-        return None
+    before, after = change.before, change.after
+    if before.tree is None or before.commit is None or change.stashed:
+        return change
+    start = before.tree
+    if after.tree is not None:
+        index = os.path.join(where, "undo-index")
+        start = rewritten.start_of_undo(root, before.tree, after.tree, change.written, index)
     here = checkout.position(root)
     head_tree = call.ask(root, "rev-parse", f"{before.commit}^{{tree}}", extra=here)
-    if tree == head_tree and before != now:
-        return None
-    words = ("commit-tree", tree, "-p", before.commit, "-m", f"The index before run {run}")
-    commit = call.ask(root, *words, extra={**here, **worktree_commands.OUR_NAME})
-    return repository.keep(root, f"{repository.RESCUE}{run}-index", commit)
+    if before.tree == head_tree and before[:2] != after[:2] and start == after.tree:
+        return change
+    text = f"The index before run {change.run}"
+    extra = {**here, **worktree_commands.OUR_NAME}
+    first = call.ask(root, "commit-tree", start, "-p", before.commit, "-m", text, extra=extra)
+    words = ("commit-tree", before.tree, "-p", before.commit, "-p", first, "-m", text)
+    commit = call.ask(root, *words, extra=extra)
+    ref = repository.keep(root, f"{repository.RESCUE}{change.run}-index", commit)
+    return change._replace(
+        before=before._replace(kept=ref),
+        after=after._replace(kept=None if start == before.tree else first),
+    )
 
 
-def _record(layout: Layout, change: Change) -> None:
-    former = _read(layout)
-    found = change if former is None else _joined(former, change)
+def _record(layout: Layout, where: str, change: Change) -> None:
+    former, found = _read(layout), change
+    if former is not None:
+        here = stashes.current(layout.root)
+        left = {commit: text for commit, text in former.stashed.items() if commit in here}
+        found = _joined(former._replace(stashed=left), change)
+    if change.is_moved:
+        found = _kept(layout.root, where, found)
     files.write_json(layout.checkout_changed, records.plain(found))
 
 
@@ -163,16 +183,18 @@ def _joined(former: Change, change: Change) -> Change:
     left, right = former.after.settings, change.after.settings
     # A person changed it in between: then it goes back to the person's value.
     again = {n: old[n] for n in old if n not in right or left.get(n) == new.get(n)}
-    was, after = change.before, change.after
+    was, after, written = change.before, change.after, change.written
     if former.is_moved and not change.is_moved:
-        was, after = former.before, former.after
+        was, after, written = former.before, former.after, former.written
     elif former.is_moved and former.after[:2] == was[:2]:
-        was = former.before
+        was, written = former.before._replace(kept=None), (*former.written, *written)
     return change._replace(
         before=was._replace(settings={**new, **again}),
         after=after._replace(settings={**left, **right}),
         is_moved=former.is_moved or change.is_moved,
         lost={**former.lost, **change.lost},
+        stashed={**former.stashed, **change.stashed},
+        written=written,
     )
 
 
@@ -180,91 +202,7 @@ def _read(layout: Layout) -> Change | None:
     return records.build(Change, files.read_json(layout.checkout_changed))
 
 
-# --- told ----------------------------------------------------------------------------------------
-
-
 def problem(layout: Layout) -> Problem | None:
     """Return the problem that a run changed the checkout, while the change is still there."""
     change = _read(layout)
-    if change is None:
-        return None
-    root = layout.root
-    path = os.path.join(checkout.git_folder(root), "config")
-    now = checkout.settings(path) if change.after.settings else {}
-    lasting = [n for n, value in change.after.settings.items() if now.get(n, ()) == value]
-    is_moved = change.is_moved and _is_still(root, change.after, change.before)
-    here = stashes.current(root) if change.lost else {}
-    lost = {commit: text for commit, text in change.lost.items() if commit not in here}
-    said = [*(_moved(change) if is_moved else ()), *(_setting(n, change) for n in lasting)]
-    said += [f"the stash {one_line(cleaned(text))!r} is gone" for text in lost.values()]
-    if not said:
-        return None
-    undo = [word for name in lasting for word in _undo_setting(path, name, change)]
-    undo += _undo_move(root, change) if is_moved else []
-    git = f"git -C {shlex.quote(root)} stash store -m"
-    undo += [f"{git} {shlex.quote(cleaned(text))} {commit}" for commit, text in lost.items()]
-    keep = f"to keep the change instead: rm {shlex.quote(layout.checkout_changed)}"
-    message = f"during run {change.run} of {change.agent}, your checkout changed: "
-    return Problem(CODE, message + "; ".join(said), f"{' && '.join(undo)}  # {keep}")
-
-
-def _is_still(root: str, after: Seen, before: Seen) -> bool:
-    if checkout.head(root) != (after.branch, after.commit):
-        return False
-    if after[:2] != before[:2]:
-        return True
-    return checkout.tree(root, os.path.join(checkout.git_folder(root), "index")) == after.tree
-
-
-def _moved(change: Change) -> Iterator[str]:
-    before, after = change.before, change.after
-    if before.branch != after.branch:
-        yield f"HEAD was {_named(before)} and is {_named(after)}"
-    elif before.commit != after.commit:
-        yield f"{before.branch or 'HEAD'} was at {_short(before)} and is at {_short(after)}"
-    else:
-        yield "other files are staged"
-
-
-def _named(seen: Seen) -> str:
-    return f"the branch {seen.branch}" if seen.branch else f"the commit {_short(seen)}"
-
-
-def _short(seen: Seen) -> str:
-    return (seen.commit or "no commit")[:12]
-
-
-def _setting(name: str, change: Change) -> str:
-    old, new = (
-        ", ".join(seen.settings.get(name, ())) or "not set"
-        for seen in (change.before, change.after)
-    )
-    return f"{name} was {old} and is {new}"
-
-
-def _undo_setting(path: str, name: str, change: Change) -> Iterator[str]:
-    git = f"git config --file {shlex.quote(path)}"
-    old = change.before.settings.get(name, ())
-    if change.after.settings[name] and len(old) != 1:
-        yield f"{git} --unset-all {shlex.quote(name)}"
-    for value in old:
-        how = "--replace-all" if len(old) == 1 else "--add"
-        yield f"{git} {how} {shlex.quote(name)} {shlex.quote(value)}"
-
-
-def _undo_move(root: str, change: Change) -> list[str]:
-    git, before = f"git -C {shlex.quote(root)}", change.before
-    if before.commit is None:
-        return [f"{git} update-ref -d HEAD"]
-    commit = shlex.quote(before.commit)
-    if before.kept is None:
-        where = f"-B {shlex.quote(before.branch)}" if before.branch else "--detach"
-        return [f"{git} checkout {where} {commit}"]
-    # Staged files of the person's must come back, so only HEAD moves, and then the index.
-    ref = shlex.quote(f"refs/heads/{before.branch}")
-    move = [f"{git} symbolic-ref HEAD {ref}", f"{git} update-ref {ref} {commit}"]
-    if before.branch is None:
-        move = [f"{git} update-ref --no-deref HEAD {commit}"]
-    if before[:2] == change.after[:2]:
-        move = []
-    return [*move, f"{git} read-tree {shlex.quote(before.kept)}"]
+    return None if change is None else checkout_undo.problem(layout, change)

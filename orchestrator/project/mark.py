@@ -72,9 +72,16 @@ def set_up(layout: Layout) -> float | None:
 
 
 def way_in(layout: Layout) -> str:
-    """Return the next step to set up this clone: `init` refuses a repository without a commit."""
-    from orchestrator.git import repository
+    """Return the next step if the configuration is missing.
 
+    `init` refuses a repository without a commit, and a checkout that a run changed: the person's
+    configuration is on another branch.
+    """
+    from orchestrator.git import repository
+    from orchestrator.project import checkout_changed
+
+    if checkout_changed.problem(layout) is not None:
+        return "first undo the change of your checkout (checkout_changed): orchestrator status"
     try:
         unborn = repository.resolve(layout.root, "HEAD") is None
     except OrchestratorError:

@@ -117,9 +117,7 @@ def _judged(job: Job, branch: str, head: str, refusal: str, *, is_new: bool) -> 
     """Return the refusal as the error that it is: of this work, or of every task."""
     parents = remotes.tips(job.layout.root, address(job), work_branch.parents_of(branch))
     for parent in parents:
-        return work_branch.in_the_way(
-            job.config.branch_prefix, branch, parent, f"the remote {_remote(job)!r}"
-        )
+        return work_branch.in_the_way(job.config.branch_prefix, branch, parent, _remote(job))
     if re.search(_UNSIGNED, refusal):
         return _refuses(job, branch, refusal)
     if is_new:

@@ -144,10 +144,9 @@ def _require_room(job: Job, branch: str, found: _Found) -> None:
     prefix = job.config.branch_prefix
     for parent in work_branch.parents_of(branch):
         if parent in found.here:
-            raise work_branch.in_the_way(prefix, branch, parent, "this repository")
+            raise work_branch.in_the_way(prefix, branch, parent)
         if parent in found.there:
-            where = f"the remote {found.remotes.push!r}"
-            raise work_branch.in_the_way(prefix, branch, parent, where)
+            raise work_branch.in_the_way(prefix, branch, parent, found.remotes.push)
 
 
 def _must_give_way(job: Job, branch: str, here: str | None, there: str | None) -> str | None:

@@ -9,7 +9,7 @@ import configparser
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 #: Requirements of development, in the order of preference.
@@ -103,9 +103,36 @@ def _is_python_test(path: str) -> bool:
     return re.fullmatch(r"(.*/)?(test_[^/]*|[^/]*_test)\.py", path) is not None
 
 
+def unreadable(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the files that the tools of their ecosystem cannot read, and the reasons."""
+    found = {name: _fault(name, text) for name, text in texts.items() if name in _STRICT}
+    return {name: why for name, why in found.items() if why}
+
+
+#: Files whose tools fail on one that is not what its name says. Deno takes comments in JSON.
+_STRICT: Mapping[str, Callable[[str], object]] = {
+    "package.json": json.loads,
+    "composer.json": json.loads,
+    "Cargo.toml": tomllib.loads,
+    "pyproject.toml": tomllib.loads,
+}
+
+
+def _fault(name: str, text: str) -> str | None:
+    try:
+        found: object = _STRICT[name](text.removeprefix(_BOM) if name.endswith(".json") else text)
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    return None if isinstance(found, dict) else "its content is not an object"
+
+
+#: npm and composer accept it at the beginning of a file.
+_BOM = "\ufeff"
+
+
 def _json(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = json.loads(text.removeprefix(_BOM))
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -16,7 +16,7 @@ from orchestrator.finding import Finding
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout, resources
 from orchestrator.model import iso
-from orchestrator.project import mark
+from orchestrator.project import checkout_changed, mark
 from orchestrator.pulls import forges
 from orchestrator.setup import probes, skills, user_files, walkers
 from orchestrator.system import files
@@ -55,6 +55,10 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
             code="unborn_repository",
         )
     mark.require_no_links(layout)
+    changed = None if os.path.lexists(layout.config) else checkout_changed.problem(layout)
+    if changed is not None:
+        # The configuration is on the person's branch: a new file would be in its way.
+        raise OrchestratorError(changed.message, changed.hint, code=changed.code)
     _require_no_left_out(layout)
     if not mark.is_initialised(layout) and os.path.isdir(layout.cache):
         # This cache came with a commit or from another set-up, so it is not trusted.

@@ -173,7 +173,7 @@ def _in_the_way(root: str, config: Config) -> Finding | None:
     prefix = config.branch_prefix
     for parent in work_branch.parents_of(f"{prefix}ID"):
         if repository.resolve(root, f"refs/heads/{parent}"):
-            fault = work_branch.in_the_way(prefix, f"{prefix}ID", parent, "this repository")
+            fault = work_branch.in_the_way(prefix, f"{prefix}ID", parent)
             return fail(fault.code, fault.message, fault.hint or "rename it")
     return None
 

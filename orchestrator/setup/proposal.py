@@ -18,7 +18,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.setup.ecosystem_table import TABLE
 from orchestrator.setup.ecosystems import Found, detect, programs
-from orchestrator.setup.facts import READ
+from orchestrator.setup.facts import READ, unreadable
 from orchestrator.system import files
 
 #: Folders whose projects are not this repository's own, or not what it delivers.
@@ -54,24 +54,32 @@ class Proposal(NamedTuple):
     places: tuple[Place, ...] = ()
     #: Folders that the commands create.
     creates: tuple[str, ...] = ()
+    #: Files that nothing is proposed for, because their own tools cannot read them, with reasons.
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
-def propose(paths: Iterable[str], read: Callable[[str], str]) -> Proposal:
-    """Return the proposal for a repository with these files; `read` returns a file's text.
+def propose(paths: Iterable[str], read: Callable[[str], str | None]) -> Proposal:
+    """Return the proposal for a repository with these files.
+
+    `read` returns a file's text, None if the text is not known, and raises OSError if it cannot be
+    read.
 
     In a folder below another with the same family (a workspace), the commands of the upper folder
     count. Of more than `MOST` folders, the others are only named.
     """
     tracked = sorted(paths)
     places: list[Place] = []
+    broken: list[tuple[str, str]] = []
     for folder in _folders(tracked):
         prefix = f"{folder}/" if folder else ""
         below = [path.removeprefix(prefix) for path in tracked if path.startswith(prefix)]
-        texts = {name: read(prefix + name) for name in READ if name in below}
+        texts, faults = _texts(prefix, [name for name in READ if name in below], read)
+        broken += [(prefix + name, why) for name, why in faults.items()]
         for found in detect(below, texts):
             above = (p for p in places if p.found.family == found.family)
             if not any(p.folder == "" or prefix.startswith(f"{p.folder}/") for p in above):
-                places.append(Place(folder, found, len(places) < MOST))
+                fails = not faults.keys().isdisjoint((found.by, *found.when_changed))
+                places.append(Place(folder, found, len(places) < MOST and not fails))
     used = [place for place in places if place.used]
     commands = [_there(p.folder, p.found.setup) for p in used if p.found.setup]
     if len(commands) > 1:
@@ -82,7 +90,24 @@ def propose(paths: Iterable[str], read: Callable[[str], str]) -> Proposal:
         tuple(_inside(p.folder, n) for p in used if p.found.setup for n in p.found.when_changed),
         tuple(places),
         tuple(dict.fromkeys(_inside(p.folder, n) for p in used for n in p.found.creates)),
+        tuple(broken),
     )
+
+
+def _texts(
+    prefix: str, names: Iterable[str], read: Callable[[str], str | None]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the texts of a folder's files, and the reasons why files cannot be read."""
+    texts, faults = {}, {}
+    for name in names:
+        try:
+            text = read(prefix + name)
+        except OSError as error:
+            faults[name] = error.strerror or str(error)
+        else:
+            if text is not None:
+                texts[name] = text
+    return texts, {**faults, **unreadable(texts)}
 
 
 def _folders(tracked: Iterable[str]) -> list[str]:
@@ -120,11 +145,15 @@ def of_project(layout: Layout, config: Config) -> Proposal:
     return found
 
 
-def _text(root: str, path: str) -> str:
+def _text(root: str, path: str) -> str | None:
+    place = os.path.join(root, path)
     try:
-        return files.read_inside(os.path.join(root, path), root, _LARGEST).decode(errors="replace")
-    except OSError:  # tracked, but not in the checkout
-        return ""
+        data = files.read_inside(place, root, _LARGEST)
+    except FileNotFoundError:
+        if os.path.islink(place):
+            raise OSError("a symbolic link leads to no file") from None
+        return None  # Git tracks files that a sparse checkout does not have.
+    return data.decode(errors="replace") if len(data) < _LARGEST else None
 
 
 def not_ignored(layout: Layout, proposal: Proposal) -> list[str]:

@@ -41,7 +41,13 @@ def find_problems(
     """
     hold = seen.snapshot.hold
     blocked = None if in_tick else lock.trouble(layout, now)
-    found = [*_of_the_clone(layout), *filter(None, [blocked]), *settings.problems]
+    found = [*_of_the_clone(layout), *filter(None, [blocked])]
+    if os.path.exists(layout.checkout_changed):
+        from orchestrator.project import checkout_changed
+
+        # Before the configuration, which another branch may not have.
+        found += filter(None, [checkout_changed.problem(layout)])
+    found += settings.problems
     found += held.problems(layout, seen)
     if hold is not None:
         found.append(faults.hold_problem(hold))
@@ -81,10 +87,6 @@ def find_problems(
         from orchestrator.pulls import issues
 
         found += filter(None, [issues.problem(layout, settings.config)])
-    if os.path.exists(layout.checkout_changed):
-        from orchestrator.project import checkout_changed
-
-        found += filter(None, [checkout_changed.problem(layout)])
     told = layout.notify_fault if settings.config.notify.command else None
     for path in filter(None, (layout.landing_fault, told)):
         if fault := faults.read(path):
