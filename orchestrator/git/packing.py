@@ -27,7 +27,7 @@ def pack(root: str) -> bool:
     folder = os.path.join(root, ".git")
     folder = folder if os.path.isdir(folder) else repository.git_folder(root)
     _remove_torn(folder)
-    if not _are_many_loose(os.path.join(folder, "refs")) or is_at_work(folder):
+    if not _are_many_loose(os.path.join(folder, "refs")) or is_at_work(root, folder):
         return False
     return run(root, "pack-refs", "--all", timeout=TIMEOUT).code == 0
 
@@ -51,9 +51,13 @@ def _are_many_loose(refs: str) -> bool:
     return False
 
 
-def is_at_work(folder: str) -> bool:
-    """Return whether a git holds a lock in a repository's folder, or runs in a worktree of it."""
-    return any(_locks(folder)) or bool(abandoned_locks.users(folder))
+def is_at_work(root: str, folder: str) -> bool:
+    """Return whether a git holds a lock in the repository, or runs in one of its checkouts.
+
+    Git processes of other users do not say where they run, and do not count: git's own locks keep
+    the refs whole, and on a shared machine there is always such a process.
+    """
+    return any(_locks(folder)) or any(_gits(root))
 
 
 def _locks(folder: str) -> Iterator[str]:
@@ -64,3 +68,13 @@ def _locks(folder: str) -> Iterator[str]:
         if os.path.isdir(place):
             names = (name for name in os.listdir(place) if name.endswith((".lock", "gc.pid")))
             yield from (os.path.join(place, name) for name in names)
+
+
+def _gits(root: str) -> Iterator[int]:
+    """Yield the git processes whose current folder is in a checkout."""
+    import psutil
+
+    for process in psutil.process_iter(["name", "cwd"]):
+        name, cwd = process.info["name"] or "", process.info["cwd"] or ""
+        if name.startswith("git") and f"{cwd}/".startswith(f"{root}/"):
+            yield process.pid

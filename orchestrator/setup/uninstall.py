@@ -118,7 +118,8 @@ def _take_outside(layout: Layout, change: Change) -> None:
 
 def _take_scraps(layout: Layout) -> None:
     """Remove the files that only ticks need."""
-    files.remove_tree(layout.cache)
+    for folder in (layout.cache, layout.ticks):
+        files.remove_tree(folder)
     worktree_commands.prune(layout.root)  # the landing worktree was there
     stores.of_project(layout).take_away()
     for path in (
