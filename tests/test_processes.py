@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -126,14 +127,18 @@ def test_the_processes_that_work_in_a_folder_are_found_by_place_and_by_argument(
     here, other = tmp_path / "here", tmp_path / "here-not"
     for folder in (here / "below", other):
         folder.mkdir(parents=True)
+    # Names of their own: any process of another user counts, and another user may run `sleep`.
+    nap, look = f"nap{os.getpid()}", f"look{os.getpid()}"
+    for name, program in ((nap, "sleep"), (look, "tail")):
+        (tmp_path / name).symlink_to(shutil.which(program) or "")
     started = [
-        start(f"cd {here}/below; exec sleep 60"),
-        start(f"cd {other}; exec sleep 60"),
-        start(f"exec tail -f --pid={os.getpid()} --retry {here}/log 2> /dev/null"),
+        start(f"cd {here}/below; exec {tmp_path}/{nap} 60"),
+        start(f"cd {other}; exec {tmp_path}/{nap} 60"),
+        start(f"exec {tmp_path}/{look} -f --pid={os.getpid()} --retry {here}/log 2> /dev/null"),
     ]
     places = [str(here.resolve())]
-    wait_for(lambda: system.at_work("sleep", places) == {started[0].pid})
-    wait_for(lambda: system.at_work("tail", places) == {started[2].pid})
+    wait_for(lambda: system.at_work(nap, places) == {started[0].pid})
+    wait_for(lambda: system.at_work(look, places) == {started[2].pid})
     started[0].kill()
     started[0].wait()
-    assert system.at_work("sleep", places) == set()
+    assert system.at_work(nap, places) == set()
