@@ -591,7 +591,7 @@ def test_a_disk_that_fills_before_delivery_loses_no_finished_work(
 @pytest.mark.root  # mounts a disk
 def test_a_disk_that_is_too_small_for_a_worktree_is_waited_for(world: World, disk: Disk) -> None:
     world.create()
-    (world.root / "big.bin").write_bytes(random.Random(7).randbytes(6_000_000))
+    (world.root / "big.bin").write_bytes(random.Random(7).randbytes(5_000_000))
     world.git("add", "-A")
     world.git("commit", "-q", "-m", "Something big")
     world.git("push", "-q", "origin", "main")
