@@ -20,7 +20,7 @@ LONGEST_WAIT = 30.0
 
 
 class LockHeld(OrchestratorError):
-    """Another process holds the lock, and the time to wait for it is over.
+    """Another process still holds the lock at the end of the wait for it.
 
     The message names the holder; the hint says how to continue or end it.
     """
