@@ -12,7 +12,7 @@ from argparse import Namespace
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command, flag
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.layout import resources
 
 #: The libraries of the optional extra `web` that the page imports.
@@ -24,6 +24,8 @@ LIBRARIES = ("starlette", "uvicorn", "pygments")
     argument("--port", type=int, metavar="N", help="the port on 127.0.0.1 (default: a free one)"),
     flag("--open", "open the page in your browser"),
     flag("--read-only", "show everything, change nothing"),
+    argument("--export", metavar="FILE", help="write the page as one HTML file instead"),
+    flag("--force", "with --export: replace FILE also if it is not an earlier export"),
 )
 def dashboard(arguments: Namespace) -> None:
     """Serve a local web page of the project: board, agents, pull requests, inbox, history, costs.
@@ -33,8 +35,14 @@ def dashboard(arguments: Namespace) -> None:
     examples:
       orchestrator dashboard --open
       orchestrator dashboard --read-only --port 8765
+      orchestrator dashboard --export project.html      to send to somebody
       ssh -L 8765:127.0.0.1:8765 HOST      then open the printed address here
     """
+    if arguments.export is not None:
+        _export(arguments)
+        return
+    if arguments.force:
+        raise UsageError("--force is for --export", "for example: --export project.html --force")
     if not arguments.read_only:
         context.refuse_in_run("only `dashboard --read-only` is allowed")
     layout = context.reading(arguments)
@@ -56,6 +64,26 @@ def dashboard(arguments: Namespace) -> None:
 
     with contextlib.suppress(KeyboardInterrupt), listening:
         server.serve(Served(layout), layout, listening, read_only=arguments.read_only, ready=ready)
+
+
+def _export(arguments: Namespace) -> None:
+    """Write the page to a file. It needs the templates, and not the libraries of the server."""
+    if arguments.port is not None:
+        raise UsageError("--export serves no page, so it takes no --port", "leave --port out")
+    layout = context.reading(arguments)
+    from orchestrator.cli.served import Served
+    from orchestrator.page import export
+
+    path = export.check(arguments.export, force=arguments.force)
+    html = export.document(Served(layout), os.path.basename(layout.root), context.now())
+    size = export.write(path, html)
+    value = {"file": path, "bytes": size}
+    output.answer(arguments, value, f"written: {path} ({size // 1024 + 1} KiB)")
+    if arguments.open:
+        import pathlib
+        import webbrowser
+
+        webbrowser.open(pathlib.Path(path).as_uri())
 
 
 def install() -> None:
