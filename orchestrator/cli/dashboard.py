@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import os
-import subprocess
-import sys
 from argparse import Namespace
 
-from orchestrator.cli import context, output
+from orchestrator.cli import context, extra, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import OrchestratorError, UsageError
-from orchestrator.layout import resources
 
 #: The libraries of the optional extra `web` that the page imports.
 LIBRARIES = ("starlette", "uvicorn", "pygments")
@@ -46,7 +41,7 @@ def dashboard(arguments: Namespace) -> None:
     if not arguments.read_only:
         context.refuse_in_run("only `dashboard --read-only` is allowed")
     layout = context.reading(arguments)
-    install()
+    extra.install("web", LIBRARIES, "dashboard")
     from orchestrator.cli.served import Served
     from orchestrator.page import server
 
@@ -84,25 +79,3 @@ def _export(arguments: Namespace) -> None:
         import webbrowser
 
         webbrowser.open(pathlib.Path(path).as_uri())
-
-
-def install() -> None:
-    """Install the libraries of the page into the launcher's environment, if they are missing.
-
-    Raises OrchestratorError if they cannot be installed, or if another environment runs this.
-    """
-    if all(map(importlib.util.find_spec, LIBRARIES)):
-        return
-    environment = os.path.dirname(os.path.dirname(os.path.abspath(sys.executable)))
-    program = os.path.join(resources(), "orchestrator", "bootstrap.py")
-    hint = "install them: pip install 'orchestrator-agents[web]'"
-    if os.path.isfile(os.path.join(environment, ".complete")) and os.path.isfile(program):
-        done = subprocess.run(
-            [sys.executable, "-I", program, "--web", environment], stdout=sys.stderr, check=False
-        )
-        importlib.invalidate_caches()
-        if done.returncode == 0 and all(map(importlib.util.find_spec, LIBRARIES)):
-            return
-        hint = "see the message above"
-    message = "the libraries of the dashboard are not installed"
-    raise OrchestratorError(message, hint, code="not_installed")
