@@ -34,7 +34,13 @@ sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != _HERE]
 sys.path.insert(0, os.path.dirname(_HERE))
 import killpoints
 killpoints.install(sys.argv[1:])
-from orchestrator.real_main import main
+from orchestrator import real_main
+_main = real_main.main
+def main(words=None):
+    if words is not None:
+        killpoints.become(words)
+    return _main(words)
+real_main.main = main
 sys.exit(main())
 """
 

@@ -100,18 +100,21 @@ def _secure(journal: Journal) -> str | None:
         raise OrchestratorError("the record does not say where the run started")
     layout = Layout(record.project)
     path = layout.worktree(record.agent)
+    tip = None
     if record.moved:
         # Git lost the worktree: its content is put aside, the branch is where it was.
         worktree.ensure(layout.root, path, start)
     if worktree_commands.is_worktree(path):
-        kept = worktree.preserve(path, record.branch, record.id)
+        # What the run started from was there before, and is nobody's work to keep.
+        kept = worktree.preserve(path, record.branch, record.id, (start,))
+        tip = kept.tip
         # The first rescue has everything: a later rescue may follow an incomplete clean-up.
         rescued = record.steps.rescued or kept.ref
         record = record._replace(steps=record.steps._replace(rescued=rescued))
         journal.write(record)
         if kept.dirty:
             worktree_commands.clean(path)
-    tip = base_branch.tip(layout.root, record.branch)
+    tip = tip or base_branch.tip(layout.root, record.branch)
     # What the branch was cut from is not this task's work (`pulls.cuts`).
     commits, links = submodules.count_work(layout.root, base, tip, start) if tip else (0, ())
     if worktree_commands.is_worktree(path):

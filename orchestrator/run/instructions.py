@@ -106,6 +106,8 @@ def _replaced(job: Job) -> str | None:
         if files.is_plain_name(agent) and files.is_plain_name(run_id):
             earlier = run_record.read(job.layout.run(agent, run_id))
             refs.append(earlier.replaced if earlier else None)
+    if not any(refs):
+        return None
     tip = base_branch.tip(root, job.record.branch) or ""
     for ref in filter(None, refs):
         commit = repository.resolve(root, ref)

@@ -1,13 +1,14 @@
 """The supervisor: one small process that owns one run from its first file to its last.
 
 A tick forks it. It goes through three stages under one process id. Each stage starts from the run's
-journal, the later stages in a fresh process image (exec):
+journal, the two later stages in a fresh process image (exec):
 
     prepare   worktree, branch, instructions; then the client is started
     watch     waits for the client, or ends it when it passes a limit
     conclude  outcome, checks, push, pull request
 
-Then it becomes a tick, so that the next work starts at once. If it is killed, the next tick starts
+Then it becomes a tick, so that the next work starts at once. This needs no further image: most of
+what a tick imports is already there. If it is killed, the next tick starts
 it again, and it continues where the journal stops. While it waits it should hold little memory, so
 this module imports next to nothing.
 """
@@ -22,12 +23,16 @@ from orchestrator.run import watch
 from orchestrator.run.journal import Journal
 from orchestrator.system import locks, process
 
+#: The files of this program when it started: another version may replace them during a run.
+_STARTED = process.program_stamp()
 
-def main(folder: str, lock_descriptor: int | None = None) -> int:
+
+def main(folder: str, lock_descriptor: int | None = None) -> str | None:
     """Continue the run in `folder` from the stage in its journal.
 
-    `lock_descriptor` is the agent's lock, handed from stage to stage. Returns only if another
-    process owns the run; otherwise the process becomes the next stage, or a tick.
+    `lock_descriptor` is the agent's lock, handed from stage to stage. Returns the project's folder
+    when the run has ended: this process is to become a tick there. Returns None if another process
+    owns the run. Otherwise the process becomes the next stage.
     """
     agent_folder = os.path.dirname(os.path.dirname(folder))
     # Waits one second: other processes take the lock for a moment, to see whether it is held.
@@ -38,14 +43,14 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
     try:
         lock.__enter__()
     except locks.LockHeld:
-        return 0
+        return None
     record = run_record.read(folder)
     if record is None or record.status == "finished":
-        return 0
+        return None
     root = os.path.abspath(os.path.join(folder, *[os.pardir] * 5))
     # A supervisor that only waits starts nothing, and should stay small.
     if record.status != "running" and not record.is_of_clone(folder, _key_of(root)):
-        return 0
+        return None
     if not _is_same_folder(record.project, root):
         # A person moved the project: the folder where it was no longer belongs to this run.
         record = record._replace(project=root, moved=True)
@@ -69,10 +74,11 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
 
         conclude.conclude(journal)
     lock.close()
-    # The tick waits for a tick that runs already, so that it sees the end of this run.
     os.chdir(journal.record.project)
-    _become("_after_run", journal.record.project)
-    return 0
+    if process.program_stamp() != _STARTED:
+        # What the tick still has to import would be of another version.
+        _become_tick(journal.record.project)
+    return journal.record.project
 
 
 def _key_of(root: str) -> str:
@@ -109,7 +115,10 @@ def start(folder: str) -> int:
         log = os.path.join(folder, run_record.SUPERVISOR_LOG)
         process.redirect(1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(1, 2)
-        main(folder)
+        # The run ended before its client started. Nothing of the parent's memory goes along.
+        root = main(folder)
+        if root is not None:
+            _become_tick(root)
     except BaseException:
         import traceback
 
@@ -122,6 +131,11 @@ def _become_stage(folder: str, lock: locks.Lock) -> None:
     """Become the run's next stage in a fresh process image; the lock stays held."""
     os.set_inheritable(lock.descriptor, True)
     _become("_run", folder, str(lock.descriptor))
+
+
+def _become_tick(root: str) -> None:
+    """Become the tick after a run, which waits for a tick that runs already."""
+    _become("_after_run", root)
 
 
 def _become(*arguments: str) -> None:
