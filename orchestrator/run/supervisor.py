@@ -1,22 +1,25 @@
 """The supervisor: one small process that owns one run from its first file to its last.
 
 A tick forks it. It goes through three stages under one process id. Each stage starts from the run's
-journal, the two later stages in a fresh process image (exec):
+journal:
 
     prepare   worktree, branch, instructions; then the client is started
     watch     waits for the client, or ends it when it passes a limit
     conclude  outcome, checks, push, pull request
 
-Then it becomes a tick, so that the next work starts at once. This needs no further image: most of
-what a tick imports is already there. If it is killed, the next tick starts
-it again, and it continues where the journal stops. While it waits it should hold little memory, so
-this module imports next to nothing.
+Then it becomes a tick, so that the next work starts at once. If it is killed, the next tick starts
+it again, and it continues where the journal stops.
+
+While it waits it should hold little memory, so `watch` begins in a fresh process image (exec), and
+this module imports next to nothing. What follows continues in that image, unless the program was
+replaced meanwhile: then each following stage is that of the new version.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from orchestrator.project import run_record
 from orchestrator.run import watch
@@ -27,12 +30,12 @@ from orchestrator.system import locks, process
 _STARTED = process.program_stamp()
 
 
-def main(folder: str, lock_descriptor: int | None = None) -> str | None:
-    """Continue the run in `folder` from the stage in its journal.
+def main(folder: str, lock_descriptor: int | None = None) -> list[str] | None:
+    """Carry out the stage of the run in `folder` that its journal names.
 
-    `lock_descriptor` is the agent's lock, handed from stage to stage. Returns the project's folder
-    when the run has ended: this process is to become a tick there. Returns None if another process
-    owns the run. Otherwise the process becomes the next stage.
+    `lock_descriptor` is the agent's lock, handed from stage to stage. Returns the command line with
+    which this process continues: that of the next stage, or of the tick after the run. Returns None
+    if another process owns the run.
     """
     agent_folder = os.path.dirname(os.path.dirname(folder))
     # Waits one second: other processes take the lock for a moment, to see whether it is held.
@@ -64,21 +67,30 @@ def main(folder: str, lock_descriptor: int | None = None) -> str | None:
         plan = prepare.prepare(journal)
         if plan is not None:
             launch.start(journal, plan)
-            _become_stage(folder, lock)
+            return _next_stage(folder, lock)
     elif me != before:
         journal.write_surely(journal.record)
     if journal.record.status == "running":
-        _become_stage(watch.watch(journal), lock)
+        return _next_stage(watch.watch(journal), lock)
     if journal.record.status == "concluding":
         from orchestrator.run import conclude
 
         conclude.conclude(journal)
     lock.close()
+    # The tick waits for a tick that runs already, so that it sees the end of this run.
     os.chdir(journal.record.project)
-    if process.program_stamp() != _STARTED:
-        # What the tick still has to import would be of another version.
-        _become_tick(journal.record.project)
-    return journal.record.project
+    return ["_after_run", journal.record.project]
+
+
+def _next_stage(folder: str, lock: locks.Lock) -> list[str]:
+    """Return the command line of the run's next stage; the lock stays held."""
+    os.set_inheritable(lock.descriptor, True)
+    return ["_run", folder, str(lock.descriptor)]
+
+
+def is_replaced() -> bool:
+    """Return whether another version has taken the program's place since this process started."""
+    return process.program_stamp() != _STARTED
 
 
 def _key_of(root: str) -> str:
@@ -115,10 +127,9 @@ def start(folder: str) -> int:
         log = os.path.join(folder, run_record.SUPERVISOR_LOG)
         process.redirect(1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(1, 2)
-        # The run ended before its client started. Nothing of the parent's memory goes along.
-        root = main(folder)
-        if root is not None:
-            _become_tick(root)
+        words = main(folder)
+        if words is not None:
+            become(words)
     except BaseException:
         import traceback
 
@@ -127,17 +138,7 @@ def start(folder: str) -> int:
         os._exit(1)
 
 
-def _become_stage(folder: str, lock: locks.Lock) -> None:
-    """Become the run's next stage in a fresh process image; the lock stays held."""
-    os.set_inheritable(lock.descriptor, True)
-    _become("_run", folder, str(lock.descriptor))
-
-
-def _become_tick(root: str) -> None:
-    """Become the tick after a run, which waits for a tick that runs already."""
-    _become("_after_run", root)
-
-
-def _become(*arguments: str) -> None:
-    words = [*process.own_program(), *arguments]
-    os.execv(words[0], words)
+def become(words: list[str]) -> NoReturn:
+    """Become the program with another command line, in a fresh process image."""
+    program = process.own_program()
+    os.execv(program[0], [*program, *words])

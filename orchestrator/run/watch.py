@@ -49,13 +49,14 @@ def watch(journal: Journal) -> str:
         raise RuntimeError(f"{journal.folder}: the record names no client")
     plan = journal.plan()
     waiting = _Waiting(record.client, record.settings, registry.named(plan and plan.client))
-    limit = waiting.until_ended()
-    pid, identity, me = record.client.pid, record.client.identity, os.getpid()
-    if limit:
-        process.end_run(pid, identity, record.id, reap=waiting.poll, keeper=me)
-    waiting.finish()
-    # End every process that the client left, also those outside its process group.
-    process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
+    with contextlib.closing(waiting):
+        limit = waiting.until_ended()
+        pid, identity, me = record.client.pid, record.client.identity, os.getpid()
+        if limit:
+            process.end_run(pid, identity, record.id, reap=waiting.poll, keeper=me)
+        waiting.finish()
+        # End every process that the client left, also those outside its process group.
+        process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
     journal.folder = os.getcwd()
     for name in _OUTPUTS:
         files.flush(journal.path(name))  # before the record says that the client ended
@@ -76,13 +77,21 @@ class _Waiting:
         self._client = adapter
         self._result_at: float | None = None
         self._offset = 0
-        self._wake, wake_write = os.pipe()
+        self._wake, self._wake_write = os.pipe()
         os.set_blocking(self._wake, False)
-        os.set_blocking(wake_write, False)
+        os.set_blocking(self._wake_write, False)
         # A signal only wakes the loop below, which then looks what has changed.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: None)
-        signal.set_wakeup_fd(wake_write)
+        signal.set_wakeup_fd(self._wake_write)
+
+    def close(self) -> None:
+        """Give back the signals: the stages that follow in this process do not wait."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        os.close(self._wake)
+        os.close(self._wake_write)
 
     def until_ended(self) -> str | None:
         """Wait; return the limit that was passed, or None if the client ended by itself."""

@@ -124,7 +124,10 @@ def end_run(
             _signal(each, number)
         return members
 
+    was_alive = is_alive(pid, known_identity)
     left = tell(signal.SIGTERM)
+    if not left and not was_alive:
+        return
     deadline = time.monotonic() + grace
     kills = 100
     while kills:
