@@ -63,6 +63,8 @@ def _refresh(
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
     pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
     if not (unsure or pushed):
+        if config.push_remote:
+            remote_pair.find(layout.root, config)  # raises if there is no such remote
         return prs
     answers = contents(layout, ask=True)
     is_due = _start_look(layout)
