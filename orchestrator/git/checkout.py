@@ -5,7 +5,6 @@ like before a run; `commands_in` reads from git's own trace which commands of an
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -95,7 +94,7 @@ def keep_files(root: str, folder: str) -> None:
     """
     files.make_folder(folder)
     of_git = git_folder(root)
-    for name, take in (("config", shutil.copyfile), ("index", os.link)):
+    for name, take in (("config", _copy), ("index", os.link)):
         source, target = os.path.join(of_git, name), os.path.join(folder, name)
         files.remove(target)
         try:
@@ -103,7 +102,11 @@ def keep_files(root: str, folder: str) -> None:
         except FileNotFoundError:
             continue  # an index without an entry has no file
         except OSError:
-            shutil.copyfile(source, target)
+            _copy(source, target)
+
+
+def _copy(source: str, target: str) -> None:
+    files.write_atomic(target, _bytes(source), flush=False)
 
 
 def is_same_file(one: str, other: str) -> bool:

@@ -25,7 +25,7 @@ _DOORS = {
     "SSH_ASKPASS", "SSH_AUTH_SOCK", "SUDO_ASKPASS", "VSCODE_GIT_ASKPASS_MAIN",
     "VSCODE_GIT_IPC_HANDLE",
 }  # fmt: skip
-_NAME = re.compile(
+_NAME = (
     r"PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE|WEBHOOK|AUTHORIZATION|CUSTOM_HEADERS"
     r"|(API|ACCESS|PRIVATE|SIGNING|ENCRYPTION)_?KEY"
     # Whole words: AUTHOR, TOKENIZERS_PARALLELISM, MONKEY and PWD are not secrets.
@@ -34,23 +34,23 @@ _NAME = re.compile(
     r"|^GIT_CONFIG_(COUNT$|PARAMETERS$|KEY_|VALUE_)"
 )
 #: Names that match the rule above but hold numbers or the name of a desktop.
-_HARMLESS = re.compile(r"([A-Z]+_)*MAX_([A-Z]+_)*TOKENS|DESKTOP_SESSION")
+_HARMLESS = r"([A-Z]+_)*MAX_([A-Z]+_)*TOKENS|DESKTOP_SESSION"
 #: Values that are secrets under any name: a password in a URL, a private key, and the token formats
 #: of GitHub, GitLab, Slack, AWS and the model services.
-_VALUE = re.compile(
+_VALUE = (
     r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|\b(gh[pousr]_|github_pat_|glpat-|xox[a-z]-|AKIA|sk-)[A-Za-z0-9_-]{12}"
 )
 #: A proxy may need its password; without the password no connection works.
-_PROXY = re.compile(r"(ALL|FTP|HTTPS?|NO)_PROXY")
+_PROXY = r"(ALL|FTP|HTTPS?|NO)_PROXY"
 
 
 def is_secret(name: str, value: str) -> bool:
     """Return whether a variable holds, or leads to, a secret: by its name, or by its value."""
     upper = name.upper()
-    if _PROXY.fullmatch(upper) or _HARMLESS.fullmatch(upper):
+    if re.fullmatch(_PROXY, upper) or re.fullmatch(_HARMLESS, upper):
         return False
-    if upper in _DOORS or _NAME.search(upper) or _VALUE.search(value):
+    if upper in _DOORS or re.search(_NAME, upper) or re.search(_VALUE, value):
         return True
     return upper.startswith(_FAMILIES) and not upper.startswith(_SETTINGS)
 

@@ -12,7 +12,7 @@ from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, submodules, worktree, worktree_commands
-from orchestrator.guard import secret_names, user_commands
+from orchestrator.guard import user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
 from orchestrator.project import checkout_changed, faults, run_record
@@ -175,15 +175,20 @@ def _stream(journal: Journal) -> IO[str]:
 def _ended(journal: Journal, client: Client, allow: tuple[str, ...]) -> Ended:
     ended, process = journal.record.ended or run_record.Ended(), journal.record.client
     stderr = _tail(journal.path(run_record.STDERR))
-    kept = client.sign_in_names(os.environ)
-    given = secret_names.without_secrets(os.environ, allow, kept)
+    lacked: list[str] = []
+    if stderr:
+        from orchestrator.guard import secret_names
+
+        kept = client.sign_in_names(os.environ)
+        given = secret_names.without_secrets(os.environ, allow, kept)
+        lacked = secret_names.named_in(stderr, os.environ, given)
     return Ended(
         exit_code=ended.exit_code,
         signal=ended.signal,
         stopped_for=ended.stopped_for,
         start_error=process.start_error if process else None,
         stderr=stderr,
-        lacked=tuple(secret_names.named_in(stderr, os.environ, given)),
+        lacked=tuple(lacked),
     )
 
 

@@ -159,7 +159,7 @@ def put_aside(path: str, older: str, limit: float) -> bool:
 
 
 #: The names of temporary files, also that of `idle.write_stamp`.
-_BESIDE = re.compile(r"\..+\.[0-9]+\.tmp")
+_BESIDE = r"\..+\.[0-9]+\.tmp"
 
 
 def unwritable(folder: str) -> tuple[str, str] | None:
@@ -179,7 +179,7 @@ def left_beside(folder: str, before: float) -> list[str]:
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
-            if _BESIDE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            if re.fullmatch(_BESIDE, entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime < before:
                         found.append(entry.path)
