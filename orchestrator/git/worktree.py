@@ -83,6 +83,8 @@ class Preserved(NamedTuple):
     dirty: bool
     #: The commit of `branch` if the worktree has it checked out.
     tip: str | None = None
+    #: The commit that is checked out with a detached HEAD and without a change.
+    at: str | None = None
 
 
 def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] = ()) -> Preserved:
@@ -119,7 +121,8 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
                 return Preserved(repository.keep(path, ref, commit), True, tip)
         except GitError:
             _set_aside(path)
-    return Preserved(rescued, False, tip)
+    is_clean = found.dirty is False and found.branch is None
+    return Preserved(rescued, False, tip, found.head if is_clean else None)
 
 
 def _keep_submodules(path: str, name: str) -> str | None:

@@ -264,7 +264,23 @@ def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Pr
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
         return False
+    files.write_atomic(_seen_path(layout), b"", flush=False)
     return True
+
+
+def is_fresh(layout: Layout) -> bool:
+    """Return whether this repository has the branches of open pull requests as of just now.
+
+    That is within the last LOOK_EVERY seconds. What was read since may have moved: whoever relies
+    on it is told by a lease, or by a verdict that is for one commit only.
+    """
+    with contextlib.suppress(OSError):
+        return 0 <= time.time() - os.stat(_seen_path(layout)).st_mtime < LOOK_EVERY
+    return False
+
+
+def _seen_path(layout: Layout) -> str:
+    return os.path.join(layout.cache, "bases-seen")
 
 
 def asked(layout: Layout, config: Config) -> float | None:

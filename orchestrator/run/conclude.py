@@ -100,14 +100,14 @@ def _secure(journal: Journal) -> str | None:
         raise OrchestratorError("the record does not say where the run started")
     layout = Layout(record.project)
     path = layout.worktree(record.agent)
-    tip = None
+    tip = at = None
     if record.moved:
         # Git lost the worktree: its content is put aside, the branch is where it was.
         worktree.ensure(layout.root, path, start)
     if worktree_commands.is_worktree(path):
         # What the run started from was there before, and is nobody's work to keep.
         kept = worktree.preserve(path, record.branch, record.id, (start,))
-        tip = kept.tip
+        tip, at = kept.tip, kept.at
         # The first rescue has everything: a later rescue may follow an incomplete clean-up.
         rescued = record.steps.rescued or kept.ref
         record = record._replace(steps=record.steps._replace(rescued=rescued))
@@ -118,7 +118,8 @@ def _secure(journal: Journal) -> str | None:
     # What the branch was cut from is not this task's work (`pulls.cuts`).
     commits, links = submodules.count_work(layout.root, base, tip, start) if tip else (0, ())
     if worktree_commands.is_worktree(path):
-        worktree_commands.detach(path, tip or start)
+        if at != (tip or start):
+            worktree_commands.detach(path, tip or start)
         submodules.check_out(layout.root, path)
     journal.write(record._replace(tip=tip, commits=commits, links=links))
     return record.steps.rescued

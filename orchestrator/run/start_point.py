@@ -4,6 +4,7 @@ A fault that every task would meet (the base branch is gone, a name is impossibl
 before anybody pays for a client.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
 from orchestrator.config import load
@@ -12,7 +13,7 @@ from orchestrator.git import base_branch, remote_pair, repository, work_branch
 from orchestrator.git.remote_pair import Pair
 from orchestrator.model import PullRequest
 from orchestrator.project import agent_memory, run_record
-from orchestrator.pulls import forges
+from orchestrator.pulls import forges, states
 from orchestrator.run import pushing
 from orchestrator.run.job import Job
 from orchestrator.tasks import history, task_file
@@ -147,8 +148,25 @@ def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     asked = (*local, *tracking, *_last_refs(job, pair), replaced_ref(job))
     seen = repository.refs(job.layout.root, *asked)
     here = {branch: seen[ref] for ref, branch in local.items() if ref in seen}
-    there = remote_pair.fetch(job.layout, pair, [base], works, watched=folders, known=seen)
+    there = _known_there(job, pair, base, work, seen)
+    if there is None:
+        there = remote_pair.fetch(job.layout, pair, [base], works, watched=folders, known=seen)
     return _Found(pair, seen, here, there)
+
+
+def _known_there(
+    job: Job, pair: Pair, base: str, work: str | None, seen: Mapping[str, str]
+) -> dict[str, str] | None:
+    """Return the remote's commits of a pull request to review, if a tick has just fetched them.
+
+    None if the remote is to be asked: for other runs, because they start from the base of now. A
+    verdict on a commit that is not the head any more does not count.
+    """
+    if job.role.delivers != "verdict" or work is None or not states.is_fresh(job.layout):
+        return None
+    refs = {base: f"refs/remotes/{pair.base}/{base}", work: pair.work_ref(work) or ""}
+    found = {branch: seen[ref] for branch, ref in refs.items() if ref in seen}
+    return found if len(found) == len(refs) else None
 
 
 def _last_refs(job: Job, pair: Pair) -> list[str]:
