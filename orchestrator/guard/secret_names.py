@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping
+from functools import lru_cache
 
 #: Families of variables for a service's sign-in or its environment.
 _FAMILIES = (
@@ -45,6 +46,7 @@ _VALUE = (
 _PROXY = r"(ALL|FTP|HTTPS?|NO)_PROXY"
 
 
+@lru_cache(maxsize=4096)
 def is_secret(name: str, value: str) -> bool:
     """Return whether a variable holds, or leads to, a secret: by its name, or by its value."""
     upper = name.upper()

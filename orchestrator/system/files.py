@@ -201,11 +201,26 @@ def free_name(path: str) -> str:
 def remove_tree(path: str) -> None:
     """Delete a file, a link or a whole folder that may already be gone. Raises OSError."""
     if os.path.isdir(path) and not os.path.islink(path):
+        if _remove_flat(path):
+            return
         from shutil import rmtree
 
         rmtree(path)
     else:
         remove(path)
+
+
+def _remove_flat(folder: str) -> bool:
+    """Delete a folder in which no other folder is; return False if there is one, or an error."""
+    try:
+        with os.scandir(folder) as entries:
+            paths = [each.path for each in entries if not each.is_dir(follow_symlinks=False)]
+        for path in paths:
+            os.unlink(path)
+        os.rmdir(folder)
+    except OSError:
+        return False
+    return True
 
 
 def holds(path: str, data: bytes) -> bool:

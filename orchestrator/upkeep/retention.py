@@ -191,14 +191,14 @@ def _merged(
 
 def _pack(layout: Layout, agent: str, run_id: str) -> None:
     """Compress a long stream of a settled run. A kill at any instant leaves a complete file."""
-    import gzip
-    from shutil import copyfileobj
-
     folder = layout.run(agent, run_id)
     path = os.path.join(folder, run_record.STREAM)
     try:
         if os.lstat(path).st_size < LONG_STREAM or agent_memory.read(layout, agent).run == run_id:
             return
+        import gzip
+        from shutil import copyfileobj
+
         record = run_record.read(folder)
         if record is not None and record.status == "finished":
             with (
