@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import compile_templates
 import pytest
+from conftest import CHECKOUT
 from hypothesis import given
 from hypothesis import strategies as st
 from test_roles import BASE_COMMIT, HEAD_COMMIT, HISTORY, REVIEW, ROUND, a_task, variables
@@ -78,6 +81,16 @@ def test_the_functions_say_what_jinja2_says(role: str, facts: dict[str, Any]) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(templates, "_chunks", by_jinja2)
         assert (prompts.instructions(chosen), prompts.prompt(chosen)) == texts
+
+
+def test_the_shipped_prompts_need_no_jinja2() -> None:
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]; import test_compiled_templates as here; "
+        "sys.modules['jinja2'] = None; "
+        "[here.prompts.instructions(here.variables(role)) for role in here.SHIPPED.values()]"
+    )
+    words = (sys.executable, "-c", code, str(CHECKOUT), str(CHECKOUT / "tests"))
+    subprocess.run(words, timeout=60, check=True)
 
 
 @pytest.mark.parametrize("text", compile_templates.sources().values())
