@@ -6,6 +6,7 @@ A remote that cannot be reached is a SystemFault. A remote that refuses a push g
 import os
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from orchestrator.errors import Rejected, SystemFault
 from orchestrator.git import lfs
@@ -71,6 +72,21 @@ def default_branch(root: str, remote: str, timeout: float = TIMEOUT) -> tuple[st
     return (found[1] if found else None), "\trefs/heads/" in done.out
 
 
+class Beside(NamedTuple):
+    """A second branch of the remote in a push: nothing is pushed unless it is at this commit."""
+
+    branch: str
+    commit: str
+    #: Whether the push also deletes it.
+    is_dropped: bool
+
+    def words(self) -> tuple[str, ...]:
+        return ("--atomic", f"--force-with-lease=refs/heads/{self.branch}:{self.commit}")
+
+    def spec(self) -> str:
+        return f"{'' if self.is_dropped else self.commit}:refs/heads/{self.branch}"
+
+
 #: The remote's message about a ref after a failure in the remote or on the way: not a refusal.
 _BROKEN = r"unpacker error|remote failure|failed to update ref|cannot lock ref"
 #: The same, in what a hook of the remote said: a lack of memory or space, or a killed hook.
@@ -87,7 +103,12 @@ _IN_THE_WAY = r"'refs/heads/[^']+' exists; cannot create 'refs/heads/"
 
 
 def push(
-    cwd: str, remote: str, commit: str, branch: str, replaces: str | None = None
+    cwd: str,
+    remote: str,
+    commit: str,
+    branch: str,
+    replaces: str | None = None,
+    beside: Beside | None = None,
 ) -> str | None:
     """Push a commit to a branch of the remote. Return None, or why the remote refused it.
 
@@ -100,7 +121,8 @@ def push(
     if refused is not None:
         return refused
     folder = _folder(cwd, remote)
-    refused = _push(cwd, remote, folder, f"{commit}:refs/heads/{branch}", branch, replaces)
+    spec = f"{commit}:refs/heads/{branch}"
+    refused = _push(cwd, remote, folder, spec, branch, replaces, beside)
     if refused is None and folder and _may_undo(folder) and not tips(cwd, remote, [branch]):
         raise Rejected(f"the remote took the push but does not show {branch}")
     return refused
@@ -116,7 +138,13 @@ def delete(cwd: str, remote: str, branch: str, commit: str) -> str | None:
 
 
 def _push(
-    cwd: str, remote: str, folder: str | None, spec: str, branch: str, replaces: str | None
+    cwd: str,
+    remote: str,
+    folder: str | None,
+    spec: str,
+    branch: str,
+    replaces: str | None,
+    beside: Beside | None = None,
 ) -> str | None:
     lease = () if replaces is None else (f"--force-with-lease=refs/heads/{branch}:{replaces}",)
     options = ["--porcelain", "--no-verify", "--no-recurse-submodules"]
@@ -124,7 +152,11 @@ def _push(
         # Another git process receives the push, and the settings of this one do not reach it.
         settings = " ".join(f"-c {key}={value}" for key, value in DURABLE.items())
         options.append(f"--receive-pack=git {settings} receive-pack")
-    done = run(cwd, "push", *options, *lease, remote, spec, timeout=TIMEOUT)
+    specs = [spec]
+    if beside is not None:
+        options += beside.words()
+        specs.append(beside.spec())
+    done = run(cwd, "push", *options, *lease, remote, *specs, timeout=TIMEOUT)
     if done.code == 0:
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
