@@ -68,16 +68,17 @@ def _refresh(
         return prs
     answers = contents(layout, ask=True)
     is_due = _start_look(layout)
-    if after_run and not where.is_elsewhere and not is_due:
-        return _judged(layout, answers, config.remote, prs)
-    looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
-    pair = remote_pair.find(layout.root, config)
-    fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
-    seen = _seen(layout.root, answers, pair, unsure, may_close=fetched)
-    if fetched:
-        seen |= _pushed_by_hand(layout, answers, pair.base, pushed)
-    now = [seen.get(pr.id, pr) for pr in prs]
-    now = _judged(layout, answers, pair.base, now)
+    now = prs
+    remote: str | None = config.remote
+    if is_due or where.is_elsewhere or not after_run:
+        looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
+        pair = remote_pair.find(layout.root, config)
+        fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
+        seen = _seen(layout.root, answers, pair, unsure, may_close=fetched)
+        if fetched:
+            seen |= _pushed_by_hand(layout, answers, pair.base, pushed)
+        now, remote = [seen.get(pr.id, pr) for pr in prs], pair.base
+    now = _judged(layout, answers, remote, now)
     for old, new in zip(prs, now, strict=True):
         if old != new:
             with where.book.locked():
