@@ -31,12 +31,8 @@ def main(arguments: "list[str] | None" = None) -> int:
     if words and words[0] == "_run":
         from orchestrator.run import supervisor
 
-        following = supervisor.main(words[1], int(words[2]) if len(words) > 2 else None)
-        if following is None:
-            return 0
-        if supervisor.is_replaced():
-            supervisor.become(following)
-        return main(following)
+        supervisor.carry_on(words, lambda root: main(["_after_run", root]), small=True)
+        return 0
     if words and words[0] in ("_after_run", "_land", "_notify"):
         from orchestrator.tick.tick import own_process
 

@@ -81,7 +81,7 @@ def install(words: list[str]) -> None:
 
 def become(words: list[str]) -> None:
     """Count as another kind from now on: the process goes on with another command line."""
-    if _Here.log:
+    if _Here.log and _kind(words) != _Here.kind:
         _Here.kind = _kind(words)
         point("begins")
 

@@ -10,15 +10,18 @@ journal:
 Then it becomes a tick, so that the next work starts at once. If it is killed, the next tick starts
 it again, and it continues where the journal stops.
 
-While it waits it should hold little memory, so `watch` begins in a fresh process image (exec), and
-this module imports next to nothing. What follows continues in that image, unless the program was
-replaced meanwhile: then each following stage is that of the new version.
+The forked process has the imports of the tick and needs no other image, with three exceptions. Then
+it becomes a fresh image (exec): if the client takes longer than SMALL_AFTER, because a supervisor
+that waits should hold little memory (so this module imports next to nothing); if the program was
+replaced meanwhile, because the next stage should be that of the new version; and after MOST_FORKS
+runs, because each leaves something in memory.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from orchestrator.project import run_record
@@ -26,16 +29,24 @@ from orchestrator.run import watch
 from orchestrator.run.journal import Journal
 from orchestrator.system import locks, process
 
+#: Seconds of waiting for a client after which it is waited for in a small image. (The import of the
+#: program takes as much CPU time as the rest of a run.)
+SMALL_AFTER = 5.0
+#: Runs that may follow each other in forks of one image.
+MOST_FORKS = 20
+#: The forks that lie between this process and the start of its image.
+_forks = 0
 #: The files of this program when it started: another version may replace them during a run.
 _STARTED = process.program_stamp()
 
 
-def main(folder: str, lock_descriptor: int | None = None) -> list[str] | None:
+def main(folder: str, lock_descriptor: int | None = None, *, small: bool) -> list[str] | None:
     """Carry out the stage of the run in `folder` that its journal names.
 
-    `lock_descriptor` is the agent's lock, handed from stage to stage. Returns the command line with
-    which this process continues: that of the next stage, or of the tick after the run. Returns None
-    if another process owns the run.
+    `lock_descriptor` is the agent's lock, handed from stage to stage. `small` says that this image
+    has imported next to nothing: it may wait for long. Returns the command line with which this
+    process continues: that of the next stage, or of the tick after the run. Returns None if another
+    process owns the run. If a fresh image is due, the process becomes that.
     """
     agent_folder = os.path.dirname(os.path.dirname(folder))
     # Waits one second: other processes take the lock for a moment, to see whether it is held.
@@ -71,7 +82,11 @@ def main(folder: str, lock_descriptor: int | None = None) -> list[str] | None:
     elif me != before:
         journal.write_surely(journal.record)
     if journal.record.status == "running":
-        return _next_stage(watch.watch(journal), lock)
+        ended = watch.watch(journal, None if small else SMALL_AFTER)
+        words = _next_stage(journal.folder, lock)
+        if not ended:
+            become(words)
+        return words
     if journal.record.status == "concluding":
         from orchestrator.run import conclude
 
@@ -88,9 +103,20 @@ def _next_stage(folder: str, lock: locks.Lock) -> list[str]:
     return ["_run", folder, str(lock.descriptor)]
 
 
-def is_replaced() -> bool:
-    """Return whether another version has taken the program's place since this process started."""
-    return process.program_stamp() != _STARTED
+def carry_on(words: list[str], tick: Callable[[str], object], *, small: bool) -> None:
+    """Carry out a command line, and those that follow: stages of a run, then a tick.
+
+    `tick` is called with the project's folder.
+    """
+    following: list[str] | None = words
+    while following is not None:
+        if process.program_stamp() != _STARTED or (_forks > MOST_FORKS and len(following) > 2):
+            become(following)
+        if following[0] != "_run":
+            tick(following[1])
+            return
+        folder, *descriptor = following[1:]
+        following = main(folder, *map(int, descriptor), small=small)
 
 
 def _key_of(root: str) -> str:
@@ -108,12 +134,12 @@ def _is_same_folder(one: str, other: str) -> bool:
         return False
 
 
-def start(folder: str) -> int:
+def start(folder: str, tick: Callable[[str], object]) -> int:
     """Fork a detached supervisor for the run in `folder`; return its pid.
 
-    A fork, because the tick has already loaded what the first stage needs: the client starts
-    sooner. The child has a session of its own and no inherited descriptor, so the end of the tick's
-    pipes cannot break it.
+    A fork, because the tick has already loaded what the run needs. At the run's end, `tick` is
+    called with the project's folder. The child has a session of its own and no inherited
+    descriptor, so the end of the tick's pipes cannot break it.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -127,15 +153,20 @@ def start(folder: str) -> int:
         log = os.path.join(folder, run_record.SUPERVISOR_LOG)
         process.redirect(1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(1, 2)
-        words = main(folder)
-        if words is not None:
-            become(words)
+        _count_fork()
+        carry_on(["_run", folder], tick, small=False)
+        os._exit(0)
     except BaseException:
         import traceback
 
         os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(1)
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
 
 
 def become(words: list[str]) -> NoReturn:

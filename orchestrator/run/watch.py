@@ -31,15 +31,18 @@ LINGER_SECONDS = 60.0
 #: Longest time between two looks at the clock and the output.
 POLL_SECONDS = 1.0
 _OUTPUTS = (run_record.STREAM, run_record.STDERR)
+#: Not a limit: the client works longer than this wait.
+_STILL = "still"
 _ENDED_CHILD = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
-def watch(journal: Journal) -> str:
+def watch(journal: Journal, most: float | None = None) -> bool:
     """Wait for the client's end, or end it when it passes a limit; record how it ended.
 
     The client is not a child of this process if an earlier supervisor started it: then its end is
-    recognised by its pid and start time, and its exit code stays unknown. Returns the run's folder,
-    which may have been moved meanwhile.
+    recognised by its pid and start time, and its exit code stays unknown. Returns False if the
+    client still works after `most` seconds. The folder of the journal may have been moved
+    meanwhile.
     """
     process.adopt_orphans()
     # From inside the run's folder, its files are found even if a person moves the project.
@@ -50,7 +53,10 @@ def watch(journal: Journal) -> str:
     plan = journal.plan()
     waiting = _Waiting(record.client, record.settings, registry.named(plan and plan.client))
     with contextlib.closing(waiting):
-        limit = waiting.until_ended()
+        limit = waiting.until_ended(most)
+        if limit == _STILL:
+            journal.folder = os.getcwd()
+            return False
         pid, identity, me = record.client.pid, record.client.identity, os.getpid()
         if limit:
             process.end_run(pid, identity, record.id, reap=waiting.poll, keeper=me)
@@ -63,7 +69,7 @@ def watch(journal: Journal) -> str:
     short = disk.shortage(journal.folder)
     ended = Ended(waiting.exit_code, waiting.signal, limit, short, time.time())
     journal.write_surely(record._replace(ended=ended, status="concluding"))
-    return journal.folder
+    return True
 
 
 class _Waiting:
@@ -93,8 +99,11 @@ class _Waiting:
         os.close(self._wake)
         os.close(self._wake_write)
 
-    def until_ended(self) -> str | None:
-        """Wait; return the limit that was passed, or None if the client ended by itself."""
+    def until_ended(self, most: float | None) -> str | None:
+        """Wait; return the limit that was passed, or None if the client ended by itself.
+
+        Returns _STILL if it works after `most` seconds.
+        """
         # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old.
         began = changed = time.monotonic()
         size = 0
@@ -104,6 +113,8 @@ class _Waiting:
             if run_record.stop_reason(os.curdir):
                 return "stopped"
             now = time.monotonic()
+            if most is not None and now - began > most:
+                return _STILL
             latest = sum(os.stat(path).st_size for path in _OUTPUTS if os.path.exists(path))
             if latest != size:
                 size, changed = latest, now

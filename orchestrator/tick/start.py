@@ -121,7 +121,7 @@ class Starter:
         return record.undelivered if record else None
 
     def _spawn(self, agent: str, folder: str) -> None:
-        pid = supervisor.start(folder)
+        pid = supervisor.start(folder, _tick_after_run)
         state = agent_memory.read(self.layout, agent)
         agent_memory.write(self.layout, agent, state._replace(supervisor=process.known(pid)))
 
@@ -141,6 +141,12 @@ class Starter:
         events.append(self.layout, self.now, "restart", **told)
         self._spawn(action.agent, folder)
         return action
+
+
+def _tick_after_run(root: str) -> None:
+    from orchestrator.tick import tick
+
+    tick.own_process("_after_run", root)
 
 
 def _new_id(now: float) -> str:
