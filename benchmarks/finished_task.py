@@ -22,7 +22,7 @@ from orchestrator.system import process
 
 FILES = 100
 AGENTS = 4
-TASKS = 8
+TASKS = 12
 ROUNDS = 5
 #: CPU time against the bare commands: without reviews, and with a review per task.
 AIM, REVIEWED_AIM = Aim(3.0), Aim(5.5)
