@@ -100,7 +100,9 @@ def _tick(
 ) -> Report:
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
-    starter, settler = Starter(layout, loaded, now, fresh=fresh), Settler(layout, loaded, now)
+    follows = partial(own_process, "_after_run")
+    starter = Starter(layout, loaded, now, follows, fresh=fresh)
+    settler = Settler(layout, loaded, now)
     memory, claimed, runs, _ = observe.observe_runs(layout)
     for action in settlements(runs, claimed.tasks, loaded.config):
         act = starter.restart if action.action == "deliver" else settler.settle
