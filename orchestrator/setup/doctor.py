@@ -6,7 +6,6 @@ also if the check finds no problem.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
