@@ -311,6 +311,17 @@ def test_an_unpushed_commit_of_a_submodule_is_refused_and_pushed_only_by_setting
     bump = world.git("rev-parse", f"{pr['head']}:lib", cwd=world.remote)
     assert world.git("rev-parse", f"refs/heads/{pr['branch']}", cwd=bare) == bump
     assert repository.refs(str(world.root / "lib"), RESCUE) == {}, "it is pushed"
+    shown = world.ok("pr", "diff", pr["id"]).out
+    assert "+v2" in shown, "a person approves what is in the submodule, too"
+    world.git("config", "diff.submodule", "short")
+    assert "+Subproject commit" in world.ok("pr", "diff", pr["id"]).out
+    # The client refuses reviewers `git diff --submodule=diff` (tried with 2.1.332).
+    shown_by = ["git", "diff", "origin/main...HEAD"]
+    world.script("reviewer", {"steps": [["call", *shown_by]]})
+    world.configure(agents=[world.agent("rev-1", "reviewer")])
+    world.tick_until(lambda: world.ledger("call", argv=shown_by), "the review")
+    [call] = world.ledger("call", argv=shown_by)
+    assert "+v2" in call["out"], "a reviewer reads it, too"
 
 
 def test_a_repository_inside_that_no_gitmodules_names_is_failed_work(world: World) -> None:
