@@ -17,6 +17,8 @@ from orchestrator.layout import resources
 from orchestrator.setup.user_files import read_text, write_text
 from orchestrator.system import files
 
+#: The folder of the copies.
+FOLDER = ".claude/commands"
 _SEAL = "# Put here by orchestrator init; yours once you edit it: "
 #: The command in a skill's text, its `!` lines and its permissions, followed by a word of its own.
 _COMMAND = re.compile(r"(?<![\w./:-])orchestrator(?= [a-z_])")

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from orchestrator.finding import Finding, ok, warn
+from orchestrator.setup import skills
 from orchestrator.system import files
 
 CODE = "worktrees_walked"
@@ -103,11 +104,11 @@ TOOLS = (
     Tool(
         "prettier",
         (".prettierrc*", "prettier.config.*", ".prettierignore"),
-        ".claude/commands/ and .orchestrator/, as two lines of .prettierignore",
+        f"{skills.FOLDER}/ and .orchestrator/, as two lines of .prettierignore",
         is_package=True,
         key="prettier",
-        folder=r"(?m)^(\*\*)?/?\.claude\b",
-        does="checks the format of files that init adds, such as .claude/commands/",
+        folder=rf"(?m)^(\*\*)?/?{re.escape(skills.FOLDER.partition('/')[0])}\b",
+        does=f"checks the format of files that init adds, such as {skills.FOLDER}/",
     ),
 )
 
