@@ -69,14 +69,13 @@ def skips(root: str, variables: Mapping[str, str]) -> bool:
     return is_set or "--skip" in call.run(root, *words).out
 
 
-def _is_pointer(root: str, oid: str) -> bool:
+def _is_pointer(objects: str, oid: str) -> bool:
     """Return whether an object's content is a pointer: somebody changed a file that was not there.
 
     With `git lfs install --skip-smudge`, for example, checkouts have pointers only.
     """
-    folder = os.path.join(repository.git_folder(root), "lfs", "objects", oid[:2], oid[2:4])
     try:
-        with open(os.path.join(folder, oid), "rb") as file:
+        with open(os.path.join(objects, oid[:2], oid[2:4], oid), "rb") as file:
             return file.read(len(_POINTER)) == _POINTER
     except OSError:
         return False
@@ -97,8 +96,9 @@ def push(root: str, remote: str, commit: str, branch: str, replaces: str) -> str
     line = f"{ref} {commit} {ref} {replaces or nothing}\n"
     words = ("lfs", "pre-push", remote, remote)
     listed = call.run(root, *words, "--dry-run", stdin=line, timeout=TIMEOUT)
+    objects = os.path.join(repository.git_folder(root), "lfs", "objects")
     for oid, path in re.findall(r"^push (\w{64}) => (.+)$", listed.out, re.MULTILINE):
-        if _is_pointer(root, oid) and oid in call.run(root, "show", f"{commit}:{path}").out:
+        if _is_pointer(objects, oid) and oid in call.run(root, "show", f"{commit}:{path}").out:
             return (
                 f"{path} is in Git LFS, and the commit has its pointer as the file: restore the "
                 f"file with git lfs pull --include {path!r}, change that, and commit it"
