@@ -202,6 +202,21 @@ def test_a_commit_of_the_persons_is_not_called_a_rescue(main: Path) -> None:
     assert repository.refs(str(main / "lib"), RESCUE) == {}
 
 
+@pytest.mark.parametrize("text", [None, "v1\n", "edited\n"])
+def test_a_first_checkout_that_was_killed_deletes_no_file(agent: Worker, text: str | None) -> None:
+    """Git writes the index last. A rescue of the missing files would hold nothing of anybody."""
+    Path(submodules.git_folder(str(agent.lib)), "index").unlink()
+    (agent.lib / "lib.txt").unlink()
+    if text is not None:
+        (agent.lib / "lib.txt").write_text(text)
+    agent.end()
+    kept = repository.refs(str(agent.repo / "lib"), RESCUE).values()
+    found = [sh(agent.repo / "lib", "show", f"{ref}:lib.txt") for ref in kept]
+    assert found == (["edited"] if text == "edited\n" else [])
+    assert agent.begin_filled(run="R3") == []
+    assert (agent.lib / "lib.txt").read_text() == "v1\n"
+
+
 def test_files_below_a_submodule_that_is_not_checked_out_are_kept(main: Path) -> None:
     sh(main, "submodule", "--quiet", "deinit", "--force", "lib")
     made = Worker(main)
