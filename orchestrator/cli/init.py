@@ -11,7 +11,7 @@ from orchestrator import __version__
 from orchestrator.cli import context, init_offer, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
-from orchestrator.git import repository
+from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.schedule import path_link, program_copy, schedule
@@ -216,7 +216,15 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
     if program != "orchestrator":
         output.out(f"  (`orchestrator` is not on your PATH; its path is {program};")
         output.out("  `init --link` puts it on your PATH)")
+    config = context.settings(layout).config
+    if config.checks or config.setup.command:
+        output.out(
+            "  orchestrator doctor --checks  (tries `setup` and `checks` on the base branch)"
+        )
+    if config.paused:
+        output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     if names := init_project.to_commit(layout):
+        # After `resume`, which edits agents.yaml.
         output.out("  commit these files, so that every clone and every agent has them:")
         if not os.path.samefile(os.getcwd(), layout.root):
             output.out(f"    cd {shlex.quote(layout.root)}")
@@ -224,8 +232,8 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
             output.out(f"    {init_project.WIDER}")
         output.out(f"    git add -- {shlex.join(_short(layout, names))}")
         output.out("    git commit -m 'Set up orchestrator'")
-    if context.settings(layout).config.paused:
-        output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
+        if remotes.url(layout.root, config.remote):
+            output.out("    git push")
     output.out("  orchestrator task add 'Fix the login form'")
     command, why = "tick --wait", "or every minute: orchestrator init --schedule cron"
     if entry is not None:

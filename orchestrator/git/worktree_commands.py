@@ -131,6 +131,20 @@ def changed_files(worktree: str, *, without: str | None = None) -> list[str]:
     return [row[3:] for row in ask(worktree, "status", *options, "--", *paths).split("\0") if row]
 
 
+def all_changes(worktree: str) -> list[str]:
+    """Return the files that differ from HEAD, and the untracked files that are not ignored."""
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal", _NOT_INSIDE)
+    return [row[3:] for row in ask(worktree, "status", *options).split("\0") if row]
+
+
+def head_moves(worktree: str, most: int) -> list[str]:
+    """Return the commits that a worktree's HEAD was at, the newest first, as far as git noted."""
+    done = run(
+        worktree, "log", "--walk-reflogs", f"--max-count={most}", "--format=%H", "HEAD", "--"
+    )
+    return list(dict.fromkeys(lines(done.out))) if done.code == 0 else []
+
+
 def own_folder(worktree: str) -> str | None:
     """Return a linked worktree's own git folder, from its `.git` file; None without one."""
     word, _, path = _words(os.path.join(worktree, ".git")).partition(": ")
@@ -248,6 +262,11 @@ def start_branch(worktree: str, branch: str, commit: str) -> None:
     """Make a branch at a commit and check it out, throwing away changes of tracked files."""
     words = ("--quiet", "--force", "--no-track", "-b", branch, commit)
     ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
+
+
+def listed(root: str) -> list[str]:
+    """Return the path of every worktree of the repository, the main worktree first."""
+    return [path for path, _ in _listed(root)]
 
 
 def _listed(root: str) -> Iterator[tuple[str, str]]:

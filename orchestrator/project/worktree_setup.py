@@ -50,7 +50,9 @@ class SetUpFailed(SystemFault):
         said = " ".join(failure.output.split())[-OUTPUT_KEPT:]
         why = f"{key} {failure.how}: {said} {secret_names.hint(failure.lacked)}".rstrip(" :")
         code = "setup_failed" if key.startswith("setup") else "hook_failed"
-        super().__init__(why, f"fix `{key}` in agents.yaml; its output is in {log}", code=code)
+        install = "install the missing program, or " if failure.program_is_missing else ""
+        hint = f"{install}fix `{key}` in agents.yaml; its output is in {log}"
+        super().__init__(why, hint, code=code)
 
 
 class Site(NamedTuple):

@@ -104,7 +104,7 @@ def _require_no_left_out(layout: Layout) -> None:
 def to_commit(layout: Layout) -> list[str]:
     """Return the files of the set-up that have uncommitted changes, relative to the project.
 
-    A file that git ignores is not among them.
+    A file that git ignores is not among them, nor is a file that somebody removed.
     """
     root = os.path.realpath(layout.root)
     shared = (layout.config, layout.global_instructions, layout.commands, layout.roles)
@@ -114,7 +114,8 @@ def to_commit(layout: Layout) -> list[str]:
     real = {os.path.join(os.path.realpath(os.path.dirname(p)), os.path.basename(p)) for p in paths}
     names = {os.path.relpath(path, root) for path in (*real, *map(os.path.realpath, real))}
     inside = sorted(name for name in names if not name.startswith((os.pardir, ".git" + os.sep)))
-    return repository.uncommitted(layout.root, inside)
+    changed = repository.uncommitted(layout.root, inside)
+    return [name for name in changed if os.path.lexists(os.path.join(root, name))]
 
 
 def _write_mark(layout: Layout, now: float, commands: bool) -> None:

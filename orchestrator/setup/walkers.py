@@ -2,10 +2,10 @@
 
 A worktree is a second copy of the project in the checkout, ignored by git. Most tools pass over
 folders that git ignores or whose names begin with a dot. These do not (tried with jest 29.7 and
-30.5, vitest 3.2 and 4.1, ESLint 9.39, Biome 2.6, flake8 7.5, isort 9.0): they run each test
-several times, or report findings of copies. Prettier 3.9 passes over the copies, but `--check`
-fails at the files that `init` adds to the project, and with it the checks of every agent. See the
-table in section 2 of `docs/reference.md`.
+30.5, vitest 3.2 and 4.1, ESLint 9.39, Biome 2.6, deno 2.9, markdownlint-cli2 0.22, flake8 7.5,
+isort 9.0): they run each test several times, or report findings of copies. Prettier 3.9 passes over
+the copies, but `--check` fails at the files that `init` adds to the project, and with it the checks
+of every agent. See the table in section 2 of `docs/reference.md`.
 """
 
 from __future__ import annotations
@@ -87,6 +87,14 @@ TOOLS = (
         "norecursedirs with '.*' in the list",
         section=r"(?m)^\s*norecursedirs\s*=",
         also=r"norecursedirs\s*=[\s\S]{0,400}?\.\*",
+    ),
+    Tool("deno", ("deno.json", "deno.jsonc"), '"exclude": [".orchestrator/"]'),
+    Tool(
+        "markdownlint-cli2",
+        (".markdownlint-cli2.*",),
+        '"gitignore": true',
+        is_package=True,
+        also=r"gitignore['\"]?\s*:\s*[^\sf]",
     ),
     Tool(
         "flake8",
