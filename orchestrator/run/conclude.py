@@ -12,7 +12,7 @@ from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, submodules, worktree, worktree_commands
-from orchestrator.guard import secret_names, user_commands
+from orchestrator.guard import secret_names, secret_shapes, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
 from orchestrator.project import checkout_changed, faults, run_record
@@ -75,7 +75,8 @@ def _told(journal: Journal, role: Role | None) -> Outcome:
     client = registry.named(plan and plan.client)
     ended = _ended(journal, client, plan.allow if plan else ())
     with _stream(journal) as lines:
-        return _counted_once(client.outcome(lines, ended, role, record.commits), record)
+        told = client.outcome(lines, ended, role, record.commits)
+    return _counted_once(secret_shapes.without_secrets(told), record)
 
 
 def _counted_once(told: Outcome, record: RunRecord) -> Outcome:
@@ -96,13 +97,14 @@ def _secure(journal: Journal) -> str | None:
     """
     record = journal.record
     if not record.moved:
-        checkout_changed.compare(Layout(record.project), journal.folder, record.id, record.agent)
+        whose = (record.id, record.agent, record.branch)
+        checkout_changed.compare(Layout(record.project), journal.folder, *whose)
     start, base = record.start, record.base_commit
     if start is None or base is None:
         raise OrchestratorError("the record does not say where the run started")
     layout = Layout(record.project)
     path = layout.worktree(record.agent)
-    if record.moved:
+    if record.moved or not worktree_commands.is_worktree(path):
         # Git lost the worktree: its content is put aside, the branch is where it was.
         worktree.ensure(layout.root, path, start)
     if worktree_commands.is_worktree(path):
