@@ -11,6 +11,8 @@ import re
 from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 
+from orchestrator.guard import secret_shapes
+
 #: Families of variables for a service's sign-in or its environment.
 _FAMILIES = (
     "ACTIONS_", "AWS_", "AZURE_", "BITBUCKET_", "CLOUDFLARE_", "CLOUDSDK_", "DIGITALOCEAN_", "GCP_",
@@ -36,12 +38,6 @@ _NAME = (
 )
 #: Names that match the rule above but hold numbers or the name of a desktop.
 _HARMLESS = r"([A-Z]+_)*MAX_([A-Z]+_)*TOKENS|DESKTOP_SESSION"
-#: Values that are secrets under any name: a password in a URL, a private key, and the token formats
-#: of GitHub, GitLab, Slack, AWS and the model services.
-_VALUE = (
-    r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-    r"|\b(gh[pousr]_|github_pat_|glpat-|xox[a-z]-|AKIA|sk-)[A-Za-z0-9_-]{12}"
-)
 #: A proxy may need its password; without the password no connection works.
 _PROXY = r"(ALL|FTP|HTTPS?|NO)_PROXY"
 
@@ -52,7 +48,7 @@ def is_secret(name: str, value: str) -> bool:
     upper = name.upper()
     if re.fullmatch(_PROXY, upper) or re.fullmatch(_HARMLESS, upper):
         return False
-    if upper in _DOORS or re.search(_NAME, upper) or re.search(_VALUE, value):
+    if upper in _DOORS or re.search(_NAME, upper) or secret_shapes.found(value):
         return True
     return upper.startswith(_FAMILIES) and not upper.startswith(_SETTINGS)
 
