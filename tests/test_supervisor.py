@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import harness
 import pytest
+from conftest import git as sh
 from harness import World, shadow, wait_until
 
 from benchmarks import waiting_supervisor
+from orchestrator.git import drivers
+from orchestrator.run import conclude, prepare
+from orchestrator.run.journal import Journal
 
 world = harness.world
 
@@ -35,3 +40,32 @@ def test_a_supervisor_that_waits_for_long_becomes_small_and_finishes_its_run(
     world.tick_until_in("done", task)
     assert len(world.commits_about(task)) == 1
     assert len(world.starts(task)) == 1
+
+
+def test_a_forged_time_hides_a_driver_only_until_the_next_stage(repo: Path) -> None:
+    """The stages of a run share a process, and what git said before an agent's work is not kept."""
+    config = repo / ".git" / "config"
+    sh(repo, "config", "filter.x.clean", "one")
+    assert drivers.for_new(str(repo), str(repo / "w"))["GIT_CONFIG_VALUE_0"].endswith("one")
+    before = config.stat()
+    config.write_text(config.read_text().replace("one", "two"))
+    os.utime(config, ns=(before.st_atime_ns, before.st_mtime_ns))
+    drivers.forget()
+    assert drivers.for_new(str(repo), str(repo / "w"))["GIT_CONFIG_VALUE_0"].endswith("two")
+
+
+@pytest.mark.parametrize("stage", ["starting", "concluding"])
+def test_each_stage_asks_git_anew_for_its_drivers(
+    monkeypatch: pytest.MonkeyPatch, stage: str, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def forget() -> None:
+        asked.append(stage)
+        raise InterruptedError
+
+    monkeypatch.setattr(drivers, "forget", forget)
+    begin = {"starting": prepare.prepare, "concluding": conclude.conclude}[stage]
+    with pytest.raises(InterruptedError):
+        begin(Journal(str(tmp_path), NotImplemented))
+    assert asked == [stage]

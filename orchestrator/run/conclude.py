@@ -11,7 +11,7 @@ from typing import IO
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, submodules, worktree, worktree_commands
+from orchestrator.git import base_branch, drivers, submodules, worktree, worktree_commands
 from orchestrator.guard import secret_shapes, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
@@ -30,6 +30,7 @@ STDERR_KEPT = 4000
 def conclude(journal: Journal) -> None:
     """Make the outcome of an ended client, deliver finished work, and leave the run `finished`."""
     role = None
+    drivers.forget()
     try:
         rescued = _secure(journal)
         job = Job.load(journal)

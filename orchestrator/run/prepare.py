@@ -9,7 +9,15 @@ process did is already done then.
 import os
 
 from orchestrator.errors import GitError, OrchestratorError
-from orchestrator.git import base_branch, lfs, repository, submodules, worktree, worktree_commands
+from orchestrator.git import (
+    base_branch,
+    drivers,
+    lfs,
+    repository,
+    submodules,
+    worktree,
+    worktree_commands,
+)
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome
 from orchestrator.project import faults, run_record
@@ -26,6 +34,7 @@ def prepare(journal: Journal) -> Plan | None:
     None means that the run is finished, or that it is `concluding` because only the delivery is
     left to do. A system fault finishes the run and does not count as an attempt.
     """
+    drivers.forget()
     try:
         if run_record.stop_reason(journal.folder):
             journal.finish(Outcome("stopped", "stopped: by a person"))
