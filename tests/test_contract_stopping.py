@@ -241,7 +241,7 @@ def _holds(pid: int, lock: object) -> bool:
     return any("->" not in r and r[4] == str(pid) and r[5].endswith(f":{inode}") for r in rows)
 
 
-def test_failure_35_a_stopped_supervisor_is_named_in_status_and_stop_ends_its_run(
+def test_failure_37_a_stopped_supervisor_is_named_in_status_and_stop_ends_its_run(
     world: World,
 ) -> None:
     world.create()

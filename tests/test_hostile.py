@@ -246,7 +246,7 @@ def test_odd_files_in_the_place_of_configuration_are_neither_read_nor_waited_for
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_failure_36_odd_files_in_the_place_of_texts_for_agents_reach_no_prompt(
+def test_failure_38_odd_files_in_the_place_of_texts_for_agents_reach_no_prompt(
     project: Layout, victim: Path, kind: str
 ) -> None:
     secret = victim / "secret.md"

@@ -14,7 +14,7 @@ from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, submodules, worktree, worktree_commands
-from orchestrator.guard import secret_names, user_commands
+from orchestrator.guard import secret_names, secret_shapes, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
 from orchestrator.project import checkout_changed, faults, run_record
@@ -72,18 +72,21 @@ def _told(journal: Journal, role: Role | None) -> Outcome:
     record = journal.record
     if record.client is None and record.undelivered:
         told = record.undelivered.told
-        return told._replace(cost_usd=None, input_tokens=None, output_tokens=None)
+        return told._replace(cost_usd=None, input_tokens=None, output_tokens=None, models={})
     plan = journal.plan()
     client = registry.named(plan and plan.client)
     ended = _ended(journal, client, plan.allow if plan else ())
     with _stream(journal) as lines:
-        return _counted_once(client.outcome(lines, ended, role, record.commits), record)
+        told = client.outcome(lines, ended, role, record.commits)
+    return _counted_once(secret_shapes.without_secrets(told), record)
 
 
 def _counted_once(told: Outcome, record: RunRecord) -> Outcome:
     """Return the outcome with the tokens of this run, without those of its conversation before."""
     if not (told.adds_up and record.resume_tokens):
         return told
+    # By model, the amounts before this run are not known.
+    told = told._replace(models={})
     counts = zip((told.input_tokens, told.output_tokens), record.resume_tokens, strict=False)
     given, made = (None if all is None else max(all - before, 0) for all, before in counts)
     return told._replace(input_tokens=given, output_tokens=made)
@@ -96,13 +99,14 @@ def _secure(journal: Journal) -> str | None:
     """
     record = journal.record
     if not record.moved:
-        checkout_changed.compare(Layout(record.project), journal.folder, record.id, record.agent)
+        whose = (record.id, record.agent, record.branch)
+        checkout_changed.compare(Layout(record.project), journal.folder, *whose)
     start, base = record.start, record.base_commit
     if start is None or base is None:
         raise OrchestratorError("the record does not say where the run started")
     layout = Layout(record.project)
     path = layout.worktree(record.agent)
-    if record.moved:
+    if record.moved or not worktree_commands.is_worktree(path):
         # Git lost the worktree: its content is put aside, the branch is where it was.
         worktree.ensure(layout.root, path, start)
     if worktree_commands.is_worktree(path):

@@ -23,12 +23,12 @@ from orchestrator.run.job import Job
 def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     """Check, push and open the pull request; return the outcome with its proof, or as failed.
 
-    `rescued` is the ref with what the agent did not commit. Raises SystemFault when the machine or
+    `rescued` is the ref with what is not on the branch. Raises SystemFault when the machine or
     a service is at fault, `user_commands.Stopped` when a person ended the run.
     """
     head, branch = job.record.tip, job.record.branch
     if head is None or branch is None or job.record.commits == 0:
-        kept = f"; uncommitted changes are kept under {rescued}" if rescued else ""
+        kept = f"; what is not on the branch is kept under {rescued}" if rescued else ""
         return _failed(outcome, f"no_commits: the branch has no commit{kept}")
     if (ended := _ended_meanwhile(job)) is not None:
         return _stopped(outcome, ended)

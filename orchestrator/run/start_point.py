@@ -64,7 +64,6 @@ def find(job: Job) -> Start:
             remote=found.remotes.base,
             push_remote=found.remotes.push,
             push_address=found.remotes.address,
-            push_addresses=found.remotes.addresses,
             there=there,
             identity=found.remotes.identity,
             review=review,

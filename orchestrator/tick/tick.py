@@ -105,12 +105,15 @@ def _locked(
     """Run a tick under its lock. Raises LockHeld if a process keeps a lock that the tick needs."""
     with lock.taken(layout, now, wait) as problems:
         if problems is None:
+            idle.note_tick(layout.ticks, now, idle.HELD)
             blocked = lock.trouble(layout, now)
             return Report(problems=[blocked] if blocked else (), held=True)
         if not mark.is_initialised(layout):
             # Uninstalled while we waited for the lock: start nothing and create no file there.
             files.remove(layout.scheduler_lock)
             return Report(held=True)
+        files.make_folder(layout.ticks)
+        idle.note_tick(layout.ticks, now, idle.WHOLE)
         store = stores.of_project(layout)
         if any(locks.held(store.places())):
             # Waits here once, not at each action.
