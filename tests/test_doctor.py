@@ -99,7 +99,9 @@ def test_the_json_is_a_list_of_findings(healthy: Layout, cli: Cli) -> None:
 def test_a_setup_that_cannot_notice_changes_is_found(healthy: Layout) -> None:
     config = Path(healthy.config)
     text = config.read_text()
-    config.write_text(f"setup: {{command: npm ci, when_changed: [README.md, lock.jsno]}}\n{text}")
+    config.write_text(
+        f"setup: {{command: npm ci, when_changed: [README.md, 'READ*', lock.jsno]}}\n{text}"
+    )
     assert "names lock.jsno" in one(healthy, "setup_file_missing").message
     config.write_text(f"setup: {{when_changed: [README.md]}}\n{text}")
     assert "no effect" in one(healthy, "setup_missing").message

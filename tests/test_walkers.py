@@ -44,6 +44,10 @@ def named(texts: dict[str, str]) -> list[str]:
         ({"pyproject.toml": '[tool.isort]\nprofile = "black"\n'}, ["isort"]),
         ({"pyproject.toml": "[tool.pytest.ini_options]\naddopts = '-q'\n"}, []),
         ({"pytest.ini": "[pytest]\nnorecursedirs = build dist\n"}, ["pytest"]),
+        (package(devDependencies={"prettier": "^3"}), ["prettier"]),
+        (package(prettier={"semi": False}), ["prettier"]),
+        ({".prettierrc": "semi: false\n"}, ["prettier"]),
+        ({".prettierrc": "", ".prettierignore": "dist\nsrc/.claude.ts\n"}, ["prettier"]),
         ({"package.json": "{broken"}, []),
         ({"package.json": '{"devDependencies": ["jest"]}'}, []),
     ],
@@ -72,6 +76,7 @@ def test_a_tool_that_is_used_without_an_ignore_line_is_named(
         {".flake8": "[flake8]\nextend-exclude = .orchestrator\n"},
         {"pyproject.toml": "[tool.isort]\nskip_gitignore = true\n"},
         {"tox.ini": "[pytest]\nnorecursedirs =\n  build\n  .*\n"},
+        {".prettierrc.json": "{}", ".prettierignore": "dist\n.claude/\n.orchestrator\n"},
     ],
 )
 def test_a_configuration_that_keeps_the_tool_out_is_accepted(texts: dict[str, str]) -> None:

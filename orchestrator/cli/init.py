@@ -185,12 +185,16 @@ def _what_stays(layout: Layout, data: str) -> None:
             "  with the records of pull requests and today's costs of agents, if there are any"
         )
         output.out(f"  to remove these too: rm -r {shlex.quote(layout.home)}")
-    branches, rescued = uninstall.left_in_git(layout)
-    if branches or rescued:
+    branches, states, inside = uninstall.left_in_git(layout)
+    if branches or states or inside:
+        rescued = states + sum(inside.values())
         output.out(
             f"The work of agents stays in git (branches: {branches}, rescued states: {rescued}); "
             "list it: git for-each-ref refs/heads/agent refs/orchestrator"
         )
+    for path, count in inside.items():
+        command = f"git -C {shlex.quote(path)} for-each-ref refs/orchestrator"
+        output.out(f"  {count} of the rescued states are in the submodule {path}: {command}")
     if os.path.isdir(data):
         output.out(f"The program's own Python environment stays in {data}")
         output.out(f"  if no project on this machine uses it: rm -r {shlex.quote(data)}")
@@ -222,6 +226,10 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
     if names := init_project.to_commit(layout):
         # After `resume`, which edits agents.yaml.
         output.out("  commit these files, so that every clone and every agent has them:")
+        if not os.path.samefile(os.getcwd(), layout.root):
+            output.out(f"    cd {shlex.quote(layout.root)}")
+        if repository.is_sparse(layout.root):
+            output.out(f"    {init_project.WIDER}")
         output.out(f"    git add -- {shlex.join(_short(layout, names))}")
         output.out("    git commit -m 'Set up orchestrator'")
         if remotes.url(layout.root, config.remote):

@@ -115,6 +115,11 @@ def settings(cwd: str, *names: str) -> dict[str, list[str]]:
     return found
 
 
+def is_sparse(root: str) -> bool:
+    """Return whether a checkout leaves files of its commit out (git-sparse-checkout(1))."""
+    return run(root, "config", "--type=bool", "core.sparseCheckout").out.strip() == "true"
+
+
 def described(cwd: str, commit: str) -> str | None:
     """Return a commit's subject and its committer, as others wrote them; None if it is unknown."""
     done = run(cwd, "log", "-1", "--format=%s, by %cn", commit, "--")

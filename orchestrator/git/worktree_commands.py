@@ -67,6 +67,18 @@ def make_whole(worktree: str) -> None:
         run(worktree, "config", "--worktree", "index.sparse", "false")
 
 
+def finish_checkout(worktree: str) -> None:
+    """Finish a first checkout that was killed: files that it had not written are not deleted ones.
+
+    Git writes the index last. Files that are there stay as they are.
+    """
+    index = os.path.join(own_folder(worktree) or os.path.join(worktree, ".git"), "index")
+    if os.path.lexists(index) or run(worktree, "rev-parse", "--verify", "--quiet", "HEAD").code:
+        return
+    ask(worktree, "read-tree", "HEAD", timeout=CHECKOUT_TIMEOUT)
+    run(worktree, "checkout-index", "--all", "--quiet", timeout=CHECKOUT_TIMEOUT)
+
+
 def remove(root: str, path: str) -> None:
     """Remove a worktree with its content: the caller must have rescued the content before."""
     ask(root, "worktree", "remove", "--force", "--force", path)

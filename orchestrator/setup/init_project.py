@@ -22,6 +22,8 @@ from orchestrator.setup import probes, skills, user_files, walkers
 from orchestrator.system import files
 from orchestrator.tasks import stores
 
+#: Adds the folders of the files that `init` writes to a sparse checkout.
+WIDER = "git sparse-checkout add .claude/commands .orchestrator"
 #: The permission bits that let other users into a folder.
 OTHERS = 0o077
 
@@ -53,6 +55,7 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
             code="unborn_repository",
         )
     mark.require_no_links(layout)
+    _require_no_left_out(layout)
     if not mark.is_initialised(layout) and os.path.isdir(layout.cache):
         # This cache came with a commit or from another set-up, so it is not trusted.
         shutil.rmtree(layout.cache)
@@ -84,6 +87,18 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
     _write_mark(layout, now, commands)
     change.warnings += _warnings(layout)
     return change
+
+
+def _require_no_left_out(layout: Layout) -> None:
+    """Raise OrchestratorError if a sparse checkout leaves out the configuration of the commit."""
+    if os.path.lexists(layout.config) or not repository.is_sparse(layout.root):
+        return
+    if repository.tracked(layout.root, layout.config):
+        raise OrchestratorError(
+            "the commit has .orchestrator/agents.yaml, but your sparse checkout leaves it out",
+            f"{WIDER}; then: orchestrator init",
+            code="config_error",
+        )
 
 
 def to_commit(layout: Layout) -> list[str]:

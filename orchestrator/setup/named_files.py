@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
+from orchestrator.project import worktree_setup
 from orchestrator.run import client_files
 from orchestrator.setup.probes import Subject
 
@@ -17,8 +17,8 @@ def look(subject: Subject) -> Iterator[Finding]:
     if not loaded.good:
         return
     for name in loaded.config.setup.when_changed:
-        if not os.path.isfile(os.path.join(root, name)):
-            known = f"setup.when_changed names {name}, which is not a file of your checkout"
+        if not worktree_setup.named_files(root, name):
+            known = f"setup.when_changed names {name}, which is no file of your checkout"
             yield warn("setup_file_missing", known, "correct the path in agents.yaml")
     yield from _of_the_client(subject)
 

@@ -40,9 +40,9 @@ _LINE = "If .agent-instructions.md exists in this directory, read and follow tho
 _IGNORE = _Addition(
     "the marked block",
     f"{_BEGIN}\n{_IGNORED}{_END}\n",
-    rf"\n?{re.escape(_BEGIN)}\n.*?{re.escape(_END)}\n",
+    rf"(\r?\n)?{re.escape(_BEGIN)}\r?\n.*?{re.escape(_END)}\r?\n",
 )
-_FOLLOW = _Addition("the line for the agents", f"{_LINE}\n", rf"\n?{re.escape(_LINE)}\n?")
+_FOLLOW = _Addition("the line for the agents", f"{_LINE}\n", rf"(\r?\n)?{re.escape(_LINE)}(\r?\n)?")
 _CLAUDE, _AGENTS = "CLAUDE.md", "AGENTS.md"
 #: A CLAUDE.md that only `init` wrote to. It imports AGENTS.md, which the client reads only where
 #: there is no CLAUDE.md (seen with 2.1.332).
@@ -65,7 +65,10 @@ def places(layout: Layout) -> list[str]:
 
 
 def put(layout: Layout) -> list[str]:
-    """Add missing text; return the additions. Raises OrchestratorError and OSError."""
+    """Add missing text, with the file's line ends; return the additions.
+
+    Raises OrchestratorError and OSError.
+    """
     written = []
     has_agents = _has_agents(layout.root)
     for path, name, addition in _places(layout):
@@ -73,10 +76,12 @@ def put(layout: Layout) -> list[str]:
         if name == _CLAUDE and has_agents and text.strip() in ("", _LINE):
             write_text(path, _NEW_CLAUDE)
             written.append(f"{name} ({addition.name}, and the import of {_AGENTS})")
-        elif addition.text.rstrip("\n") not in text:
+        elif addition.text.rstrip("\n") not in text.replace("\r\n", "\n"):
             rest = re.sub(addition.pattern, "", text, flags=re.DOTALL)
             gap = "" if not rest else "\n" if rest.endswith("\n") else "\n\n"
-            write_text(path, rest + gap + addition.text)
+            added = gap + addition.text
+            # Git writes every line so with `core.autocrlf` or the attribute `eol=crlf`.
+            write_text(path, rest + (added.replace("\n", "\r\n") if "\r\n" in text else added))
             written.append(f"{name} ({addition.name})")
     return written
 
