@@ -93,8 +93,7 @@ def position(root: str) -> dict[str, str]:
 
 def _word(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(4096).strip()
+        return files.read_regular(os.path.realpath(path), 4096).decode(errors="replace").strip()
     except OSError:
         return ""
 
@@ -191,12 +190,11 @@ def traced(path: str) -> list[Traced]:
 
 def _events(path: str) -> Iterator[dict[str, object]]:
     try:
-        with open(path, "rb") as file:
-            for line in file.read(MOST_READ).splitlines():
-                # An agent can write anything there, and a process that was killed half a line.
-                event = files.json_object(line)
-                if event is not None:
-                    yield event
+        for line in files.read_regular(path, MOST_READ).splitlines():
+            # An agent can write anything there, and a process that was killed half a line.
+            event = files.json_object(line)
+            if event is not None:
+                yield event
     except OSError:
         return
 

@@ -10,13 +10,13 @@ import os
 
 from orchestrator import layout
 from orchestrator.errors import GitError
+from orchestrator.system import files
 
 
 def words(path: str) -> str:
     """Return the content of a small file of git; empty if it is missing or damaged."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(4096).strip()
+        text = files.read_regular(path, 4096).decode(errors="replace").strip()
     except OSError:
         return ""
     return "" if "\0" in text else text

@@ -5,6 +5,8 @@ The stage may be killed at any instant. Started again, each step checks first if
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from typing import IO
 
@@ -20,7 +22,7 @@ from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import delivery
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
-from orchestrator.system import disk
+from orchestrator.system import disk, files
 from orchestrator.tasks import parts, stores
 
 #: Bytes of the end of the client's standard error that a reason may quote.
@@ -173,9 +175,10 @@ def _faulted(told: Outcome, error: OrchestratorError | OSError) -> Outcome:
 
 def _stream(journal: Journal) -> IO[str]:
     """Open a run's stream; an empty file if the client wrote no stream."""
-    path = journal.path(run_record.STREAM)
-    where = path if os.path.exists(path) else os.devnull
-    return open(where, encoding="utf-8", errors="replace")
+    stream: IO[bytes] = io.BytesIO()
+    with contextlib.suppress(OSError):  # an agent that is not confined can put anything there
+        stream = files.open_regular(journal.path(run_record.STREAM))
+    return io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
 
 
 def _ended(journal: Journal, client: Client, allow: tuple[str, ...]) -> Ended:
@@ -200,8 +203,8 @@ def _ended(journal: Journal, client: Client, allow: tuple[str, ...]) -> Ended:
 
 def _tail(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with files.open_regular(path) as file:
             file.seek(max(os.path.getsize(path) - STDERR_KEPT, 0))
             return file.read().decode(errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return ""

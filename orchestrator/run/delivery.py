@@ -11,7 +11,7 @@ import contextlib
 import re
 
 from orchestrator.errors import NotFound, Rejected, SystemFault
-from orchestrator.git import submodules, worktree_commands
+from orchestrator.git import base_branch, submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project.run_record import Steps
@@ -101,7 +101,8 @@ def _open_pull_request(job: Job, branch: str, outcome: Outcome, head: str) -> Pu
         id="",
         task=job.record.task,
         branch=branch,
-        base=job.record.base or "",
+        # As it is now: `init --base` may have followed a renamed branch during the run.
+        base=base_branch.base_branch(job.config, job.task),
         head=head,
         title=job.task.title if job.task else branch,
         state="open",

@@ -133,8 +133,7 @@ def _ignore_file(job: Job, ignored: Sequence[str]) -> str:
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     theirs = os.path.expanduser(known[-1] if known else os.path.join(config, "git", "ignore"))
     try:
-        with open(theirs, encoding="utf-8", errors="surrogateescape") as file:
-            own = file.read()
+        own = files.read_regular(os.path.realpath(theirs)).decode(errors="surrogateescape")
     except OSError:
         own = ""  # git ignores a file that is missing or that it may not read
     path = os.path.join(job.folder, "ignore")
