@@ -577,8 +577,11 @@ REQUEUED: Event = (
             ],
             {
                 "uncharged": {
-                    "moved": 2, "system_fault": 1, "interrupted": 2,
-                    "review": 1, "first_fault": 1,
+                    "moved": 2,
+                    "system_fault": 1,
+                    "interrupted": 2,
+                    "review": 1,
+                    "first_fault": 1,
                 }
             },
         ),
