@@ -993,9 +993,10 @@ def test_doctor_finds_an_identity_that_only_this_shell_has(asked: World) -> None
 def test_doctor_finds_a_sign_in_of_gh_that_only_this_shell_has(asked: World) -> None:
     program(asked.bin / "gh", '#!/bin/sh\n[ "$1" = auth ] && [ -n "$GH_TOKEN" ]\n')
     asked.configure(claude={"command": ["claude"]}, forge="github")
+    asked.git("remote", "set-url", "origin", "https://github.com/someone/shop.git")
     asked.environment["GH_TOKEN"] = "x"
     [found] = findings(asked, "forge")
-    assert found["message"] == "started by cron: gh is not signed in"
+    assert found["message"] == "started by cron: gh is not signed in to github.com"
     assert "gh auth login" in found["hint"]
 
 
