@@ -522,12 +522,15 @@ class Hold(NamedTuple):
     #: run that tests the fault is of another agent and another task, if there are others.
     agents: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    #: The runs among them that were paid for.
+    paid: int = 0
 
-    def met_by(self, agent: str, task: str | None) -> "Hold":
-        """Return the hold after another run met the fault."""
+    def met_by(self, agent: str, task: str | None, *, paid: bool = False) -> "Hold":
+        """Return the hold after another run met the fault; `paid` if the run cost something."""
         agents = (*(a for a in self.agents if a != agent), agent)
         tasks = (*(t for t in self.tasks if t != task), *([task] if task else []))
-        return self._replace(agents=agents[-MOST_MET:], tasks=tasks[-MOST_MET:])
+        paid_runs = self.paid + int(paid)
+        return self._replace(agents=agents[-MOST_MET:], tasks=tasks[-MOST_MET:], paid=paid_runs)
 
 
 #: The agents and tasks that a hold remembers.

@@ -130,6 +130,8 @@ class Reference:
     hold: tuple[str, int, int | None] | None = None
     #: The agents and tasks whose runs met the fault: others test it first.
     met: list[str] = field(default_factory=list)
+    #: How many of these runs cost something. Three, and one more per hour, may be of new tasks.
+    paid: int = 0
 
     # --- questions ---
 
@@ -302,12 +304,13 @@ class Reference:
         if verdict in ("usage_limit", "system_fault"):
             since = min(self.hold[1], now) if self.hold else now
             if self.hold is None:
-                self.met = []
+                self.met, self.paid = [], 0
             self.hold = (verdict, since, outcome.get("until"))
             if verdict == "system_fault":
                 # The latest last, each once.
                 self.met = [name for name in self.met if name not in (run.agent, run.task)]
                 self.met += [run.agent, run.task or ""]
+                self.paid += bool(outcome.get("cost_usd"))
         elif verdict not in ("interrupted", "stopped") and self.hold:
             since = self.hold[1]
             self.hold = None if run.began >= since or since > now else self.hold
@@ -465,8 +468,9 @@ class Reference:
             return "blocked_by_dependency", None
         ready = [task for task in free if not self.is_waiting(task, now)]
         if self.hold and self.hold[0] == "system_fault":
-            met = self.met
-            ready.sort(key=lambda task: met.index(task.id) if task.id in met else -1)
+            met, most = self.met, 3 + max(now - self.hold[1], 0) // 3600
+            others = len(met) if self.paid >= most else -1
+            ready.sort(key=lambda task: met.index(task.id) if task.id in met else others)
         return (None, ready[0]) if ready else ("backoff", None)
 
     # --- moves ---

@@ -575,6 +575,16 @@ def test_the_run_that_tests_a_fault_rotates_among_agents_and_tasks() -> None:
     assert seen == ["T1", "T2", "", "T3", "T1", ""]
 
 
+@pytest.mark.parametrize(("hours", "task_id"), [(0, "T1"), (1, "T4")])
+def test_only_a_few_paid_runs_of_other_tasks_test_one_fault(hours: int, task_id: str) -> None:
+    world = World(waiting=[task(f"T{number}") for number in range(1, 6)])
+    hold = FAULT._replace(since=NOW - hours * 3600)
+    for number in range(1, 4):
+        hold = hold.met_by("another", f"T{number}", paid=True)
+    world.snapshot["hold"] = hold
+    assert world.decision() == f"start {task_id}"
+
+
 def test_a_paused_agent_and_a_task_that_always_fails_do_not_keep_the_fault() -> None:
     agents = (crew("implementer")[0]._replace(name="paused", paused=True), *crew("implementer"))
     world = World(agents=agents, waiting=[task("T1"), task("T2")])

@@ -2,6 +2,9 @@
 
 from orchestrator.model import Agent, Config, Snapshot, Task
 
+#: Runs of other tasks that may be paid for to test one fault of the system; one more per hour.
+MOST_PAID = 3
+
 
 class Draft:
     """The input of the rules: a snapshot, the configuration, the time, and the remaining capacity.
@@ -53,12 +56,14 @@ class Draft:
     def choices(self, agent: Agent) -> list[Task]:
         """Return the tasks that an agent may choose from, in queue order.
 
-        During a fault, the tasks whose runs met it come last.
+        During a fault, the tasks whose runs met it come last. They come first once `MOST_PAID` runs
+        that met it were paid for: what is left of their work, the delivery, costs nothing.
         """
         found = self.available.get(self.takes(agent), [])
         if self._fault is not None:
-            met = self._fault.tasks
-            found = sorted(found, key=lambda task: _turn(task.id, met))
+            met, hours = self._fault.tasks, max(self.at - self._fault.since, 0.0) // 3600
+            others = len(met) if self._fault.paid >= MOST_PAID + hours else -1
+            found = sorted(found, key=lambda task: _turn(task.id, met, others))
         wanted = self.snapshot.forced.get(agent.name)
         return found if wanted is None else [task for task in found if task.id == wanted]
 
@@ -82,6 +87,9 @@ class Draft:
                 self.open_prs += 1
 
 
-def _turn(name: str, met: tuple[str, ...]) -> int:
-    """Return a sort key: names that met a fault come after the others, the latest last."""
-    return met.index(name) if name in met else -1
+def _turn(name: str, met: tuple[str, ...], others: int = -1) -> int:
+    """Return a sort key: of the names that met a fault, the latest comes last.
+
+    `others` is the key of the other names.
+    """
+    return met.index(name) if name in met else others

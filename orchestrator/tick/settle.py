@@ -290,9 +290,11 @@ class Settler:
             until=outcome.until,
             agents=known.agents if known else (),
             tasks=known.tasks if known else (),
+            paid=known.paid if known else 0,
         )
         if outcome.verdict == "system_fault":
-            hold = hold.met_by(action.agent or "", action.task)
+            paid = bool(_cost(outcome, record))
+            hold = hold.met_by(action.agent or "", action.task, paid=paid)
         files.write_json(self.layout.hold, hold._asdict())
 
 
