@@ -166,7 +166,10 @@ def test_a_running_agents_worktree_survives_git_and_the_persons_own_lock_is_resp
         git(root, "worktree", "remove", "--force", path)
     assert "locked orchestrator: run R1 of gone" in git(root, "worktree", "list", "--porcelain")
     assert worktree_commands.persons_lock(path) is None
-    worktree_commands.unlock(path)
+    made.path.rename(made.path.with_name("away"))
+    worktree_commands.prune(str(root))
+    assert path not in git(root, "worktree", "list"), "the project was moved during a run"
+    made.begin()
     git(root, "worktree", "lock", "--reason", "mine", path)
     worktree_commands.lock(path, "run R2 of gone")
     worktree_commands.unlock(path)

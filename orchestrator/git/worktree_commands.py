@@ -82,7 +82,12 @@ def remove(root: str, path: str) -> None:
 
 
 def prune(root: str) -> None:
-    """Forget worktrees whose folders are gone."""
+    """Forget worktrees whose folders are gone, also those that the product had locked."""
+    trees = os.path.join(own_folder(root) or os.path.join(root, ".git"), "worktrees")
+    for name in files.folders(trees):
+        locked, back = (os.path.join(trees, name, file) for file in ("locked", "gitdir"))
+        if _words(locked).startswith(_OUR_LOCK) and not os.path.lexists(_words(back)):
+            files.remove(locked)
     ask(root, "worktree", "prune")
 
 
