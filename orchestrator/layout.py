@@ -26,6 +26,8 @@ class Layout:
         self.prs = join(self.shared, "prs")
         self.events = join(self.home, "events.jsonl")
         self.events_before = join(self.home, "events.1.jsonl")
+        #: The diary of ticks, a file per UTC day (`idle`).
+        self.ticks = join(self.home, "ticks")
         self.scheduler_lock = join(self.home, "scheduler.lock")
         self.schedule_log = join(root, SCHEDULE_LOG)
         #: Everything below can be deleted between two ticks without loss.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -98,13 +99,59 @@ def test_the_json_is_a_list_of_findings(healthy: Layout, cli: Cli) -> None:
 def test_a_setup_that_cannot_notice_changes_is_found(healthy: Layout) -> None:
     config = Path(healthy.config)
     text = config.read_text()
-    config.write_text(f"setup: {{command: npm ci, when_changed: [README.md, lock.jsno]}}\n{text}")
+    config.write_text(
+        f"setup: {{command: npm ci, when_changed: [README.md, 'READ*', lock.jsno]}}\n{text}"
+    )
     assert "names lock.jsno" in one(healthy, "setup_file_missing").message
     config.write_text(f"setup: {{when_changed: [README.md]}}\n{text}")
     assert "no effect" in one(healthy, "setup_missing").message
     assert "setup_file_missing" not in findings(healthy)
     Path(healthy.root, "biome.json").write_text("{}")
     assert one(healthy, "worktrees_walked").level == "warn"
+
+
+def test_files_for_the_client_are_read_as_the_start_of_a_run_does(healthy: Layout) -> None:
+    config, servers = Path(healthy.config), Path(healthy.root, "mcp.json")
+    agent = "{name: with-files, role: tester, mcp_config: mcp.json, settings: [lost.json]}"
+    config.write_text(config.read_text().replace("agents:\n", f"agents:\n  - {agent}\n"))
+    servers.write_text("{broken")
+    found = findings(healthy)["client_file_broken"]
+    assert [f.level for f in found] == ["fail", "fail"]
+    assert "with-files cannot start: mcp.json" in found[0].message
+    assert "lost.json" in found[1].message
+    servers.write_text("{}")
+    Path(healthy.root, "lost.json").write_text("{}")
+    assert one(healthy, "client_file_broken").level == "ok"
+
+
+def test_the_checks_are_tried_on_the_base_branch_only_when_asked(healthy: Layout, cli: Cli) -> None:
+    config = Path(healthy.config)
+    config.write_text("setup: {command: touch ready}\n" + config.read_text())
+    ran = Path(healthy.root).parent / "ran"
+    for check, level in ((f"test -f ready && touch {ran}", "ok"), ("echo why; exit 3", "fail")):
+        config.write_text(
+            re.sub("checks: .*", f"checks: [{json.dumps(check)}]", config.read_text())
+        )
+        assert "base_red" not in findings(healthy)
+        found = cli("doctor", "--checks", "--json").json["findings"]
+        [of_base] = [finding for finding in found if finding["code"] == "base_red"]
+        assert of_base["level"] == level
+    assert ran.exists()
+    assert not Path(healthy.root, "ready").exists()
+    assert "'echo why; exit 3' exited 3 on main itself" in of_base["message"]
+    config.write_text(config.read_text().replace("touch ready", "exit 9"))
+    assert "setup_failed" in cli("doctor", "--checks").out
+
+
+def test_a_claude_md_of_the_set_up_that_hides_agents_md_is_found(healthy: Layout) -> None:
+    Path(healthy.root, "AGENTS.md").write_text("# Ours\n")
+    line = (
+        "If .agent-instructions.md exists in this directory, read and follow those instructions.\n"
+    )
+    Path(healthy.root, "CLAUDE.md").write_text(line)
+    assert one(healthy, "agents_md_hidden").level == "warn"
+    Path(healthy.root, "CLAUDE.md").write_text(f"{line}@AGENTS.md\n")
+    assert "agents_md_hidden" not in findings(healthy)
 
 
 def test_whatever_is_wrong_the_exit_code_is_0_and_every_fault_has_a_hint(

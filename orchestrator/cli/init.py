@@ -11,7 +11,7 @@ from orchestrator import __version__
 from orchestrator.cli import context, init_offer, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
-from orchestrator.git import repository
+from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.schedule import path_link, program_copy, schedule
@@ -185,12 +185,16 @@ def _what_stays(layout: Layout, data: str) -> None:
             "  with the records of pull requests and today's costs of agents, if there are any"
         )
         output.out(f"  to remove these too: rm -r {shlex.quote(layout.home)}")
-    branches, rescued = uninstall.left_in_git(layout)
-    if branches or rescued:
+    branches, states, inside = uninstall.left_in_git(layout)
+    if branches or states or inside:
+        rescued = states + sum(inside.values())
         output.out(
             f"The work of agents stays in git (branches: {branches}, rescued states: {rescued}); "
             "list it: git for-each-ref refs/heads/agent refs/orchestrator"
         )
+    for path, count in inside.items():
+        command = f"git -C {shlex.quote(path)} for-each-ref refs/orchestrator"
+        output.out(f"  {count} of the rescued states are in the submodule {path}: {command}")
     if os.path.isdir(data):
         output.out(f"The program's own Python environment stays in {data}")
         output.out(f"  if no project on this machine uses it: rm -r {shlex.quote(data)}")
@@ -212,12 +216,24 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
     if program != "orchestrator":
         output.out(f"  (`orchestrator` is not on your PATH; its path is {program};")
         output.out("  `init --link` puts it on your PATH)")
+    config = context.settings(layout).config
+    if config.checks or config.setup.command:
+        output.out(
+            "  orchestrator doctor --checks  (tries `setup` and `checks` on the base branch)"
+        )
+    if config.paused:
+        output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     if names := init_project.to_commit(layout):
+        # After `resume`, which edits agents.yaml.
         output.out("  commit these files, so that every clone and every agent has them:")
+        if not os.path.samefile(os.getcwd(), layout.root):
+            output.out(f"    cd {shlex.quote(layout.root)}")
+        if repository.is_sparse(layout.root):
+            output.out(f"    {init_project.WIDER}")
         output.out(f"    git add -- {shlex.join(_short(layout, names))}")
         output.out("    git commit -m 'Set up orchestrator'")
-    if context.settings(layout).config.paused:
-        output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
+        if remotes.url(layout.root, config.remote):
+            output.out("    git push")
     output.out("  orchestrator task add 'Fix the login form'")
     command, why = "tick --wait", "or every minute: orchestrator init --schedule cron"
     if entry is not None:

@@ -105,7 +105,9 @@ def diff(arguments: Namespace) -> None:
     config, number = forges.named(context.settings(layout).config, arguments.pr)
     pr = _numbered(layout, config, context.pull_requests(layout, config), number)
     paged = output.on_terminal() and not arguments.json
-    words = ["git", "diff", "--no-ext-diff", _changes(layout, config, pr)]
+    # By default git shows of a submodule only that it has another commit.
+    inside = [] if repository.settings(layout.root, "diff.submodule") else ["--submodule=diff"]
+    words = ["git", "diff", "--no-ext-diff", *inside, _changes(layout, config, pr)]
     # The pager needs the locale of the person. The bytes of a diff stay as they are.
     variables = client_environment.for_git(os.environ, LC_ALL=os.environ.get("LC_ALL", ""))
     done = subprocess.run(

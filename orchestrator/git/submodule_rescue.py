@@ -60,6 +60,7 @@ def _one(path: str, store: str, name: str, aside: str) -> None:
     folder = submodules.git_folder(path)
     submodules.unlock(path)
     try:
+        worktree_commands.finish_checkout(path)
         found = worktree_commands.state(path)
         if found.head and found.dirty:
             index = os.path.join(folder, "rescue.index")

@@ -92,8 +92,10 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     """
     _unlock(path)
     ref = f"{repository.RESCUE}{name}"
-    # Otherwise each file that an agent's sparse checkout leaves out would look deleted.
+    # Otherwise each file that a killed checkout did not write, or that an agent's sparse checkout
+    # leaves out, would look deleted.
     with contextlib.suppress(GitError):
+        worktree_commands.finish_checkout(path)
         worktree_commands.make_whole(path)
     inside = None
     try:

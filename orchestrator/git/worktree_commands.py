@@ -76,6 +76,18 @@ def make_whole(worktree: str) -> None:
         run(worktree, "config", "--worktree", "index.sparse", "false")
 
 
+def finish_checkout(worktree: str) -> None:
+    """Finish a first checkout that was killed: files that it had not written are not deleted ones.
+
+    Git writes the index last. Files that are there stay as they are.
+    """
+    index = os.path.join(own_folder(worktree) or os.path.join(worktree, ".git"), "index")
+    if os.path.lexists(index) or run(worktree, "rev-parse", "--verify", "--quiet", "HEAD").code:
+        return
+    ask(worktree, "read-tree", "HEAD", timeout=CHECKOUT_TIMEOUT)
+    run(worktree, "checkout-index", "--all", "--quiet", timeout=CHECKOUT_TIMEOUT)
+
+
 def remove(root: str, path: str) -> None:
     """Remove a worktree with its content: the caller must have rescued the content before."""
     ask(root, "worktree", "remove", "--force", "--force", path)
@@ -154,6 +166,20 @@ def changed_files(worktree: str, *, without: str | None = None) -> list[str]:
     paths = (".", f":(top,exclude,literal){without}") if without else ()
     options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no", _NOT_INSIDE)
     return [row[3:] for row in ask(worktree, "status", *options, "--", *paths).split("\0") if row]
+
+
+def all_changes(worktree: str) -> list[str]:
+    """Return the files that differ from HEAD, and the untracked files that are not ignored."""
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal", _NOT_INSIDE)
+    return [row[3:] for row in ask(worktree, "status", *options).split("\0") if row]
+
+
+def head_moves(worktree: str, most: int) -> list[str]:
+    """Return the commits that a worktree's HEAD was at, the newest first, as far as git noted."""
+    done = run(
+        worktree, "log", "--walk-reflogs", f"--max-count={most}", "--format=%H", "HEAD", "--"
+    )
+    return list(dict.fromkeys(lines(done.out))) if done.code == 0 else []
 
 
 def own_folder(worktree: str) -> str | None:
@@ -273,6 +299,11 @@ def start_branch(worktree: str, branch: str, commit: str) -> None:
     """Make a branch at a commit and check it out, throwing away changes of tracked files."""
     words = ("--quiet", "--force", "--no-track", "-b", branch, commit)
     ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
+
+
+def listed(root: str) -> list[str]:
+    """Return the path of every worktree of the repository, the main worktree first."""
+    return [path for path, _ in _listed(root)]
 
 
 def _listed(root: str) -> Iterator[tuple[str, str]]:

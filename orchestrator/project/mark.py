@@ -135,7 +135,7 @@ def links(layout: Layout) -> list[str]:
     """
     fixed = (
         layout.home, layout.agents, layout.shared, layout.prs, layout.cache,
-        layout.events, layout.scheduler_lock, os.path.join(layout.prs, ".lock"),
+        layout.events, layout.ticks, layout.scheduler_lock, os.path.join(layout.prs, ".lock"),
         *stores.of_project(layout).places(),
     )  # fmt: skip
     found = [path for path in fixed if os.path.islink(path)]

@@ -173,6 +173,18 @@ class RunRecord(NamedTuple):
         """Return the run's time, 0 if the clock was moved back; None if nobody saw its end."""
         return None if self.finished is None else max(self.finished - self.created, 0.0)
 
+    def cost(self) -> float | None:
+        """Return the run's own cost in US dollars, without the conversation's earlier runs.
+
+        None if it is not known.
+        """
+        told = self.outcome.cost_usd if self.outcome else None
+        if told is None:
+            return None
+        own = told - self.resume_cost_usd
+        # Old versions of the client (2.1.257) do not add up: then it is the whole amount.
+        return own if own >= 0 else told
+
 
 class NotAllowed(Exception):
     """The status of a run would change against `TRANSITIONS`: an error of this program."""

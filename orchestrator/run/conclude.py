@@ -74,7 +74,7 @@ def _told(journal: Journal, role: Role | None) -> Outcome:
     record = journal.record
     if record.client is None and record.undelivered:
         told = record.undelivered.told
-        return told._replace(cost_usd=None, input_tokens=None, output_tokens=None)
+        return told._replace(cost_usd=None, input_tokens=None, output_tokens=None, models={})
     plan = journal.plan()
     client = registry.named(plan and plan.client)
     ended = _ended(journal, client, plan.allow if plan else ())
@@ -86,6 +86,8 @@ def _counted_once(told: Outcome, record: RunRecord) -> Outcome:
     """Return the outcome with the tokens of this run, without those of its conversation before."""
     if not (told.adds_up and record.resume_tokens):
         return told
+    # By model, the amounts before this run are not known.
+    told = told._replace(models={})
     counts = zip((told.input_tokens, told.output_tokens), record.resume_tokens, strict=False)
     given, made = (None if all is None else max(all - before, 0) for all, before in counts)
     return told._replace(input_tokens=given, output_tokens=made)

@@ -112,6 +112,10 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
     `ignored` are paths in the worktree that its git must not see.
     """
     settings = {**call.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
+    if job.role.delivers == "verdict":
+        # By default a diff shows of a submodule only that it has another commit, and the client
+        # refuses reviewers the options of `git diff` that show more.
+        settings["diff.submodule"] = "diff"
     if ignored:
         settings["core.excludesFile"] = _ignore_file(job, ignored)
     nowhere = "the-scheduler-pushes-when-the-run-is-done"

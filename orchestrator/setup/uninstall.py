@@ -63,11 +63,11 @@ def carry_out(layout: Layout) -> Change:
     return change
 
 
-def left_in_git(layout: Layout) -> tuple[int, int]:
-    """Return the number of agents' branches and the number of rescued states."""
-    inside = sum(map(len, rescued.in_submodules(layout.root).values()))
-    states = len(repository.refs(layout.root, repository.RESCUE)) + inside
-    return len(clean.agent_branches(layout)), states
+def left_in_git(layout: Layout) -> tuple[int, int, dict[str, int]]:
+    """Return the number of agents' branches, and of rescued states here and in each submodule."""
+    inside = {path: len(refs) for path, refs in rescued.in_submodules(layout.root).items()}
+    states = len(repository.refs(layout.root, repository.RESCUE))
+    return len(clean.agent_branches(layout)), states, inside
 
 
 def _take_agents(layout: Layout, change: Change) -> None:
@@ -103,6 +103,11 @@ def _take_outside(layout: Layout, change: Change) -> None:
     """Remove the files outside `.orchestrator/`, and last the mark of this clone."""
     change.written += user_files.take(layout)
     change.written += skills.take(layout.root)
+    change.warnings += [
+        f"{os.path.relpath(path, layout.root)} remains: you edited it"
+        for path in skills.copies(layout.root)
+        if os.path.lexists(path)
+    ]
     # The history of each task names what it delivered.
     work_branch.forget(layout.root)
     files.remove(layout.idle_stamp)

@@ -81,11 +81,14 @@ def run_tick(
     files.make_folder(layout.home)
     with lock.taken(layout, now, wait_for_lock) as problems:
         if problems is None:
+            idle.note_tick(layout.ticks, now, idle.HELD)
             return Report(held=True)
         if not mark.is_initialised(layout):
             # Uninstalled while we waited for the lock: start nothing and create no file there.
             files.remove(layout.scheduler_lock)
             return Report(held=True)
+        files.make_folder(layout.ticks)
+        idle.note_tick(layout.ticks, now, idle.WHOLE)
         return _tick(layout, now, forced, problems, fresh=fresh, after_run=after_run)
 
 
