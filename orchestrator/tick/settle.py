@@ -293,7 +293,7 @@ class Settler:
             paid=known.paid if known else 0,
         )
         if outcome.verdict == "system_fault":
-            paid = bool(_cost(outcome, record))
+            paid = bool(record and record.cost())
             hold = hold.met_by(action.agent or "", action.task, paid=paid)
         files.write_json(self.layout.hold, hold._asdict())
 
