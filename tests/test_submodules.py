@@ -294,6 +294,42 @@ def test_only_what_the_submodules_remote_hands_out_counts_as_there(
         submodule_remotes.has(str(lib), str(tmp_path / "gone"), first, scratch)
 
 
+@pytest.mark.parametrize(
+    ("url", "is_strange"),
+    [
+        ("--upload-pack=./evil.sh", True),
+        ("-u./evil.sh", True),
+        ("ext::sh -c ./evil.sh", True),
+        ("https::x", True),
+        ("https://host/a::b", False),
+        ("git@host:owner/lib.git", False),
+        ("ssh://[::1]/lib.git", False),
+        ("../lib.git", False),
+    ],
+)
+def test_a_url_that_is_an_option_or_a_program_is_no_address(url: str, is_strange: bool) -> None:
+    assert submodule_remotes.is_strange(url) is is_strange
+
+
+def test_a_url_is_never_an_option_of_git(main: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "was-started"
+    with pytest.raises(SystemFault, match="cannot be reached"):
+        submodule_remotes.has(
+            str(main / "lib"), f"--upload-pack=touch {marker};", "0" * 40, str(tmp_path / "scratch")
+        )
+    assert not marker.exists()
+
+
+def test_only_a_remote_of_the_persons_on_this_disk_is_pushed_to(main: Path, tmp_path: Path) -> None:
+    sh(tmp_path, "init", "--quiet", "--bare", "evil.git")
+    asked = submodule_remotes.is_a_persons
+    assert asked(str(main), "lib", str(tmp_path / "lib.git"))
+    assert asked(str(main), "new", "https://host.invalid/lib.git")
+    for url in (str(tmp_path / "evil.git"), f"file://{tmp_path}/evil.git", "../evil.git"):
+        assert not asked(str(main), "lib", url)
+        assert not asked(str(main), "new", url)
+
+
 BUMP = (
     "cd lib && git checkout -q -b work && echo v2 > lib.txt && "
     "git -c user.name=A -c user.email=a@b commit -qam v2; cd .. && git commit -qam bump"

@@ -8,9 +8,10 @@ import shlex
 from argparse import Namespace
 
 from orchestrator import __version__
-from orchestrator.cli import context, init_offer, output
+from orchestrator.cli import context, init_base, init_offer, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
+from orchestrator.errors import UsageError
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.project import mark
@@ -27,6 +28,10 @@ COMMANDS = (
     "copy the skills to .claude/commands/ (default: yes at the first `init`; then your last choice)"
 )
 LINK = "put `orchestrator` on your PATH: a link in ~/.local/bin (default: no change)"
+BASE = (
+    "make this branch the base branch, after a rename at the remote: agents.yaml, unfinished tasks "
+    "and open pull requests follow"
+)
 YES = "write the proposed `checks` and `setup` into agents.yaml without asking"
 
 
@@ -37,6 +42,8 @@ YES = "write the proposed `checks` and `setup` into agents.yaml without asking"
     argument("-y", "--yes", action="store_true", help=YES),
     flag("--start", "let agents start runs; without it, a new project is paused"),
     argument("--link", action=argparse.BooleanOptionalAction, help=LINK),
+    argument("--base", metavar="BRANCH", help=BASE),
+    flag("--dry-run", "with --base: print what would change, and change nothing"),
     flag("--uninstall", "remove all files that init and runs added; the queue is kept"),
 )
 def init(arguments: Namespace) -> None:
@@ -45,9 +52,20 @@ def init(arguments: Namespace) -> None:
     examples:
       orchestrator init
       orchestrator init --start --schedule cron
+      orchestrator init --base trunk --dry-run     what changes if the base branch is renamed
     """
     context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
+    if arguments.dry_run and not arguments.base:
+        raise UsageError("--dry-run needs --base", "for example: orchestrator init --base trunk")
+    if arguments.base and mark.is_initialised(layout):
+        mark.require_no_links(layout)
+        init_base.adopt(arguments, layout)
+        return
+    if arguments.base:
+        raise UsageError(
+            "--base changes a project that is set up", "first: orchestrator init; then --base"
+        )
     if arguments.uninstall:
         _uninstall(arguments, layout)
         return

@@ -27,7 +27,7 @@ from orchestrator.tasks import stores
 from orchestrator.tick import inbox
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
-LANDING_WAIT = 900.0
+LANDING_WAIT = locks.LONGEST_WAIT
 #: Maximum files in the way of a checkout that are named.
 MOST_NAMED = 10
 ID = argument("pr", metavar="ID", help="the id of a pull request, as `pr list` shows it")
@@ -149,7 +149,7 @@ def checkout(arguments: Namespace) -> None:
     pr, root = find(layout, config, number), layout.root
     remote = base_branch.remote_of(layout, config)
     if remote and repository.resolve(root, pr.head) is None:
-        base_branch.fetch(layout, remote, [pr.branch])
+        base_branch.fetch(layout, remote, [pr.branch], wait=locks.LONGEST_WAIT)
     before = worktree_commands.state(root)
     # git refuses to overwrite a file that has changes or that it does not track, and to leave an
     # unfinished merge, rebase or bisect. Without the option it would overwrite ignored files.
@@ -217,13 +217,9 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
     """
     own = context.good_settings(layout).config
     config, number = forges.named(own, pr_id)
-    try:
-        with landing.lock(layout, LANDING_WAIT):
-            pr = find(layout, config, number)
-            commit = landing.merge(layout, config, pr, time.time())
-    except locks.LockHeld:
-        message = "another merge is still running its checks"
-        raise OrchestratorError(message, "try again later", code="landing_busy") from None
+    with landing.lock(layout, LANDING_WAIT):
+        pr = find(layout, config, number)
+        commit = landing.merge(layout, config, pr, time.time())
     rework.end(layout, own, pr.id, context.now(), config.forge)
     return commit
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from orchestrator.errors import SystemFault
 from orchestrator.git import call, repository, worktree_commands
+from orchestrator.system import files
 
 #: Seconds for the objects of one branch.
 TIMEOUT = 1800.0
@@ -36,8 +37,8 @@ def is_used(root: str) -> bool:
 
 def _attributes_name_it(root: str) -> bool:
     try:
-        with open(os.path.join(root, ".gitattributes"), "rb") as file:
-            return b"filter=lfs" in file.read()
+        # Git follows no link here either.
+        return b"filter=lfs" in files.read_regular(os.path.join(root, ".gitattributes"))
     except OSError:
         return False
 

@@ -9,7 +9,9 @@ import os
 import re
 from collections.abc import Collection
 
+from orchestrator import layout
 from orchestrator.errors import GitError, OrchestratorError
+from orchestrator.git import place
 from orchestrator.git.call import ask, lines, reason, run
 
 RESCUE = "refs/orchestrator/rescue/"
@@ -26,6 +28,14 @@ def project_root(cwd: str) -> str:
     if not os.path.isdir(cwd):
         hint = "name your project's folder: orchestrator --project DIR ..."
         raise OrchestratorError(f"there is no folder {cwd}", hint, code="no_project")
+    around = layout.worktree_around(cwd)
+    # In an agent's worktree no file is asked, unless a repository of its own is inside it.
+    if (
+        around
+        and place.checkout_around(cwd, around[1]) in (None, around[1])
+        and os.path.lexists(os.path.join(around[0], ".git"))
+    ):
+        return project_root(around[0])
     questions = ("--is-bare-repository", "--git-common-dir", "--show-superproject-working-tree")
     done = run(cwd, "rev-parse", "--path-format=absolute", *questions)
     if done.code != 0:

@@ -14,6 +14,8 @@ from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
     abandoned_locks,
     call,
+    left_behind,
+    place,
     repository,
     submodule_rescue,
     submodules,
@@ -34,16 +36,30 @@ def ensure(root: str, path: str, commit: str) -> bool:
     return True
 
 
+def leading_files(root: str) -> list[str]:
+    """Return the files that lead git from each worktree to its repository and configuration."""
+    folders = os.path.join(place.common_folder(root), "worktrees")
+    return [
+        os.path.join(folders, name, file)
+        for name in (sorted(os.listdir(folders)) if os.path.isdir(folders) else ())
+        for file in ("commondir", "gitdir", "config.worktree")
+    ]
+
+
 def _move_aside(root: str, path: str) -> None:
     """Set a worktree, or what is in its place, aside.
 
     The git folders of its submodules go along: git deletes them with a worktree that is gone.
     """
     aside = files.free_name(f"{path}.set-aside")
-    name = os.path.basename(worktree_commands.own_folder(path) or "")
+    # Whatever an agent made of the `.git` file: git itself knows what the worktree's folder was.
+    folder = place.registered(root, path)
+    head = folder and repository.resolve(root, place.words(os.path.join(folder, "HEAD")))
+    if head and not repository.is_on_a_ref(root, head):
+        repository.keep(root, f"{repository.RESCUE}{os.path.basename(aside)}", head)
     os.rename(path, aside)
-    modules = os.path.join(submodules.git_folder(root), "worktrees", name, "modules")
-    if name and os.path.isdir(modules):
+    modules = os.path.join(folder or "", "modules")
+    if folder and os.path.isdir(modules):
         os.rename(modules, os.path.join(aside, ".git-modules"))
 
 
@@ -90,7 +106,7 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     Commits on top of `branch` move the branch forward, even if they were made with a detached HEAD
     or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
     """
-    _unlock(path)
+    _unlock(path, branch)
     ref = f"{repository.RESCUE}{name}"
     # Otherwise each file that a killed checkout did not write, or that an agent's sparse checkout
     # leaves out, would look deleted.
@@ -105,6 +121,7 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
         on = repository.current_branch(path)
         found = worktree_commands.State(repository.resolve(path, "HEAD"), on, None)
     rescued = _keep_commits(path, found, branch, ref) or inside
+    rescued = left_behind.keep(path, branch, ref) or rescued
     worktree_commands.quit_operations(path)
     # What git cannot read or commit (a damaged index, a repository inside) is kept as it is.
     if found.dirty is None:
@@ -183,6 +200,7 @@ def take_up_branch(
     there. If the two have diverged, the branch moves to `theirs`, and `rescue` is the ref that
     keeps `ours`; without a `rescue` it stays. The worktree's content was preserved before.
     """
+    _unlock(path, branch)
     if ours is None:
         worktree_commands.start_branch(path, branch, theirs or base)
         return
@@ -237,7 +255,7 @@ def bring_included(root: str, path: str) -> list[str]:
     return brought
 
 
-def _unlock(path: str) -> None:
+def _unlock(path: str, branch: str | None = None) -> None:
     """Remove the locks that killed processes left: none may stop the run, or the agent's own git.
 
     Those of the worktree have no living holder: the agent's lock proves that no process works here.
@@ -245,8 +263,14 @@ def _unlock(path: str) -> None:
     folder = worktree_commands.own_folder(path)
     if folder is None:
         return
+    place.remove_links(folder)
     for lock in abandoned_locks.of_worktree(folder):
         files.remove(lock)
+    # The worktree is the product's, so a configuration of its own is an agent's.
+    files.remove(os.path.join(folder, "config.worktree"))
     files.remove(os.path.join(os.path.dirname(path), "rescue.index.lock"))
     common = os.path.dirname(os.path.dirname(os.path.realpath(folder)))
     abandoned_locks.free(abandoned_locks.shared(common), common)
+    log = os.path.join(common, "logs", "refs", "heads", branch or "")
+    if os.path.islink(log):
+        files.remove(log)

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+from orchestrator import layout
 from orchestrator.errors import GitError
+from orchestrator.git import place
 from orchestrator.git.call import CHECKOUT_TIMEOUT, ask, lines, reason, run
 from orchestrator.system import files
 
@@ -25,34 +27,24 @@ OUR_NAME = {
 def is_worktree(path: str) -> bool:
     """Return whether `path` is the top of a linked worktree that its repository knows.
 
-    Read from git's own files (gitrepository-layout(5), `worktrees/<id>/gitdir`): asked often.
+    Read from git's own files: asked often.
     """
+    around = layout.worktree_around(path)
+    if around is not None:
+        return around[1] == os.path.abspath(path) and place.own_folder(*around) is not None
     folder = own_folder(path)
-    if folder is None:
-        return False
-    back, common, head = (_words(os.path.join(folder, n)) for n in ("gitdir", "commondir", "HEAD"))
-    # Git does not flush these files: after a power cut they can be empty, or full of zeros.
-    if not (back and common and head):
-        return False
-    return os.path.realpath(os.path.dirname(back)) == os.path.realpath(path)
-
-
-def _words(path: str) -> str:
-    """Return the content of a small file of git; empty if it is missing or damaged."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(4096).strip()
-    except OSError:
-        return ""
-    return "" if "\0" in text else text
+    back = place.words(os.path.join(folder, "gitdir")) if folder else ""
+    return back != "" and os.path.realpath(os.path.dirname(back)) == os.path.realpath(path)
 
 
 def add(root: str, path: str, commit: str) -> None:
     """Create a worktree with a detached HEAD (`-b` in parallel fails on the config lock)."""
+    from orchestrator.git import drivers  # no tick needs it
+
     whole = ("-c", "core.sparseCheckout=false")
     # Twice: also in the place of a locked worktree whose folder is gone.
     words = ("worktree", "add", "--quiet", "--force", "--force", "--detach", path, commit)
-    ask(root, *whole, *words, timeout=CHECKOUT_TIMEOUT)
+    ask(root, *whole, *words, timeout=CHECKOUT_TIMEOUT, extra=drivers.for_new(root, path))
     make_whole(path)
 
 
@@ -98,7 +90,7 @@ def prune(root: str) -> None:
     trees = os.path.join(own_folder(root) or os.path.join(root, ".git"), "worktrees")
     for name in files.folders(trees):
         locked, back = (os.path.join(trees, name, file) for file in ("locked", "gitdir"))
-        if _words(locked).startswith(_OUR_LOCK) and not os.path.lexists(_words(back)):
+        if place.words(locked).startswith(_OUR_LOCK) and not os.path.lexists(place.words(back)):
             files.remove(locked)
     ask(root, "worktree", "prune")
 
@@ -114,14 +106,14 @@ def lock(path: str, why: str) -> None:
     (gitrepository-layout(5), `worktrees/<id>/locked`). A person's own lock stays.
     """
     folder = own_folder(path)
-    if folder is not None and not _words(os.path.join(folder, "locked")):
+    if folder is not None and not place.words(os.path.join(folder, "locked")):
         files.write_atomic(os.path.join(folder, "locked"), f"{_OUR_LOCK}{why}\n".encode(), 0o644)
 
 
 def unlock(path: str) -> None:
     """Take the product's own lock off a worktree."""
     folder = own_folder(path)
-    if folder is not None and _words(os.path.join(folder, "locked")).startswith(_OUR_LOCK):
+    if folder is not None and place.words(os.path.join(folder, "locked")).startswith(_OUR_LOCK):
         files.remove(os.path.join(folder, "locked"))
 
 
@@ -130,7 +122,7 @@ def persons_lock(path: str) -> str | None:
     folder = own_folder(path)
     if folder is None or not os.path.lexists(os.path.join(folder, "locked")):
         return None
-    why = _words(os.path.join(folder, "locked"))
+    why = place.words(os.path.join(folder, "locked"))
     return None if why.startswith(_OUR_LOCK) else why or "no reason given"
 
 
@@ -183,9 +175,17 @@ def head_moves(worktree: str, most: int) -> list[str]:
 
 
 def own_folder(worktree: str) -> str | None:
-    """Return a linked worktree's own git folder, from its `.git` file; None without one."""
-    word, _, path = _words(os.path.join(worktree, ".git")).partition(": ")
-    return os.path.join(worktree, path) if word == "gitdir" else None
+    """Return the git folder of a linked worktree or of a submodule; None without one.
+
+    In an agent's worktree, only a folder of that worktree's own counts (`place`).
+    """
+    around = layout.worktree_around(worktree)
+    if around is None:
+        return place.linked_folder(worktree)
+    own = place.own_folder(*around)
+    if own is None or around[1] == os.path.abspath(worktree):
+        return own
+    return place.submodule_folder(own, worktree)
 
 
 def ignored_files(root: str, patterns: str) -> list[str]:
@@ -203,7 +203,7 @@ def quit_operations(worktree: str) -> None:
     """End an unfinished rebase, bisect or similar operation: it keeps its branch occupied."""
     folder = own_folder(worktree) or ""
     if any(os.path.isdir(os.path.join(folder, n)) for n in ("rebase-merge", "rebase-apply")):
-        run(worktree, "rebase", "--quit")  # its autostash goes to refs/stash
+        run(worktree, "rebase", "--quit")  # `left_behind` has kept its autostash
     for name in os.listdir(folder):
         if name.startswith("BISECT_") or (name.endswith("_HEAD") and name != "ORIG_HEAD"):
             os.unlink(os.path.join(folder, name))
@@ -301,6 +301,15 @@ def start_branch(worktree: str, branch: str, commit: str) -> None:
     ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
 
 
+def leads_to(root: str, path: str) -> bool:
+    """Return whether git would work with this repository in one of its worktrees.
+
+    Another program could have put another repository there, whose configuration git would believe.
+    """
+    is_main = os.path.realpath(path) == os.path.realpath(root)
+    return is_main or place.own_folder(root, path) is not None
+
+
 def listed(root: str) -> list[str]:
     """Return the path of every worktree of the repository, the main worktree first."""
     return [path for path, _ in _listed(root)]
@@ -336,7 +345,7 @@ def holders(root: str) -> dict[str, str]:
     for path, branch in _listed(root):
         folder = own_folder(path) or os.path.join(path, ".git")
         amid = (
-            _words(os.path.join(folder, name)).removeprefix("refs/heads/")
+            place.words(os.path.join(folder, name)).removeprefix("refs/heads/")
             for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
         )
         found |= dict.fromkeys(filter(None, (branch, *amid)), path)

@@ -128,8 +128,6 @@ class RunRecord(NamedTuple):
     #: The remote that the branch is pushed to, and its address if that is not the remote's URL.
     push_remote: str | None = None
     push_address: str | None = None
-    #: All addresses of the remotes that are only for pushes.
-    push_addresses: tuple[str, ...] = ()
     #: The commit that the branch had at that remote.
     there: str | None = None
     #: The ref that keeps the branch's own commits, if it was moved to commits that others pushed.

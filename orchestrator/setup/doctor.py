@@ -168,9 +168,8 @@ def _ticks(subject: Subject) -> Iterator[Finding]:
     else:
         soon = "" if now - ticked <= problems.STALE_AFTER else "; the set-up was renewed since then"
         yield ok("tick_stale", f"the last tick was {span(max(now - ticked, 0))} ago{soon}")
-    hung = lock.hung_tick(layout, now)
-    if hung is not None:
-        yield Finding(hung.code, "fail", hung.message, hung.hint)
+    if blocked := lock.trouble(layout, now):
+        yield Finding(blocked.code, "fail", blocked.message, blocked.hint)
 
 
 def _hold(subject: Subject) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from orchestrator.model import Config
 from orchestrator.setup.ecosystem_table import TABLE
 from orchestrator.setup.ecosystems import Found, detect, programs
 from orchestrator.setup.facts import READ
+from orchestrator.system import files
 
 #: Folders whose projects are not this repository's own, or not what it delivers.
 _NOT_OWN = {
@@ -121,8 +122,7 @@ def of_project(layout: Layout, config: Config) -> Proposal:
 
 def _text(root: str, path: str) -> str:
     try:
-        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
-            return file.read(_LARGEST)
+        return files.read_inside(os.path.join(root, path), root, _LARGEST).decode(errors="replace")
     except OSError:  # tracked, but not in the checkout
         return ""
 

@@ -47,7 +47,7 @@ def put(root: str) -> list[str]:
             written.append(f".claude/commands/{name}.md (removed: it hid the client's own /{name})")
     for name, shipped in _shipped().items():
         text = _CALL.sub(lambda call: f"/{copy_name(call[1])}", _COMMAND.sub(command, shipped))
-        own = read_text(os.path.join(root, ".orchestrator", "commands", f"{name}.md"))
+        own = read_text(os.path.join(root, ".orchestrator", "commands", f"{name}.md"), root)
         own = own.replace("\r\n", "\n")
         text = _sealed(own if own.startswith("---\n") else text)
         copy = f"{copy_name(name)}.md"

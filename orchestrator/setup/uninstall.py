@@ -19,10 +19,11 @@ from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
+from orchestrator.tick import lock
 from orchestrator.upkeep import clean
 
 #: Seconds to wait for an active tick.
-_TICK_WAIT = 30.0
+_TICK_WAIT = locks.LONGEST_WAIT
 
 
 def require_rest(layout: Layout) -> None:
@@ -47,7 +48,7 @@ def carry_out(layout: Layout) -> Change:
     """
     change = Change()
     if os.path.isdir(layout.home):
-        with locks.Lock(layout.scheduler_lock, _TICK_WAIT):
+        with lock.exclusive(layout, _TICK_WAIT):
             require_rest(layout)
             # First, because git must still ignore the product's files in worktrees; otherwise they
             # would be rescued.
@@ -79,9 +80,8 @@ def _take_agents(layout: Layout, change: Change) -> None:
         if worktree_commands.is_worktree(path):
             try:
                 clean.drop_worktree(layout, name, config)
-            except (OrchestratorError, locks.LockHeld) as error:
-                why = error.message if isinstance(error, OrchestratorError) else "it is in use"
-                change.warnings.append(f"{path} remains: {why}")
+            except OrchestratorError as error:
+                change.warnings.append(f"{path} remains: {error.message}")
                 continue
             change.written.append(f"the worktree of {name}")
         kept = set()

@@ -5,6 +5,7 @@ Every addition can be removed again, and all other bytes are kept.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -115,13 +116,26 @@ def take(layout: Layout) -> list[str]:
     return taken
 
 
-def read_text(path: str) -> str:
-    """Return a file's text with any bytes and line ends; empty if there is no file."""
+def read_text(path: str, top: str | None = None) -> str:
+    """Return a file's text with any bytes and line ends; empty if there is no file.
+
+    With `top`, a link is followed only if it stays below this folder of the project. Raises OSError
+    for a pipe, a device and a file that is too large.
+    """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read()
-    except (FileNotFoundError, IsADirectoryError):
+        if top is not None:
+            data = files.read_inside(path, top, files.MOST_READ + 1)
+        else:
+            data = files.read_regular(os.path.realpath(path), files.MOST_READ + 1)
+    except FileNotFoundError:
         return ""
+    except OSError:
+        if os.path.isdir(path):
+            return ""
+        raise
+    if len(data) > files.MOST_READ:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    return data.decode(errors="surrogateescape")
 
 
 def write_text(path: str, text: str, top: str | None = None) -> None:

@@ -118,7 +118,7 @@ def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
             for agent, run_id in settled(actions):
                 _pack(layout, agent, run_id)
             _once_a_day(layout, now)
-        except (OrchestratorError, OSError, locks.LockHeld) as error:
+        except (OrchestratorError, OSError) as error:
             events.append(layout, now, "clean", reason=f"failed: {error}")
 
 
