@@ -166,7 +166,8 @@ TALES: tuple[tuple[int, list[dict[str, Any]]], ...] = (
     (
         2,
         [
-            {"steps": [["write", BROKEN], ["commit", "broken"]]},
+            # With the contents of the first README: a squash of what repairs this keeps nothing of it.
+            {"steps": [["write", BROKEN, "# A project\n"], ["commit", "broken"]]},
             {"steps": [_FIX, ["commit", "fixed"], ["work_once"]]},
         ],
     ),
