@@ -166,7 +166,7 @@ TALES: tuple[tuple[int, list[dict[str, Any]]], ...] = (
     (
         2,
         [
-            # With the contents of the first README: a squash of what repairs this keeps nothing of it.
+            # As the first README: a squash of what repairs this keeps nothing of its own.
             {"steps": [["write", BROKEN, "# A project\n"], ["commit", "broken"]]},
             {"steps": [_FIX, ["commit", "fixed"], ["work_once"]]},
         ],
