@@ -46,6 +46,9 @@ def look(layout: Layout, at_work: set[str]) -> Audit:
     findings: list[Finding] = []
     failures: list[str] = []
     for path in worktree_commands.listed(layout.root):
+        if os.path.isdir(path) and not worktree_commands.leads_to(layout.root, path):
+            failures.append(f"{path}: its .git leads to another repository")
+            continue
         try:
             findings += _in_worktree(layout, path, busy=os.path.realpath(path) in at_work)
         except OrchestratorError as error:

@@ -16,33 +16,40 @@ from orchestrator.system import files
 _PUT_AWAY = ("rebase-merge/autostash", "rebase-apply/autostash", "MERGE_AUTOSTASH")
 #: A checkout in the log of HEAD; the product's own have another message (`call`).
 _LEFT = re.compile(r"(\w+) \w+ .*\tcheckout: moving from (\S+) to ")
-#: The most bytes of a log that are read.
-_MOST = 1 << 20
 
 
 def keep(path: str, branch: str | None, ref: str) -> str | None:
     """Keep what only the records of a worktree name; return a rescue ref, if one was made.
 
-    `branch` is the run's branch: what an agent replaced on it is not kept. The records are removed.
+    `branch` is the run's branch: what an agent replaced on it is not kept. Of the log of HEAD,
+    which stays, only what is new since the last call is read.
     """
     folder = worktree_commands.own_folder(path)
     if folder is None:
         return None
-    log = os.path.join(folder, "logs", "HEAD")
-    found = [*_left(log, branch), *_put_away(folder)]
+    log, seen = os.path.join(folder, "logs", "HEAD"), os.path.join(folder, "orchestrator-log-read")
+    text = _log(log)
+    known = place.words(seen)
+    new = text[int(known) :] if known.isdigit() and int(known) <= len(text) else text
+    found = [*_left(new, branch), *_put_away(folder)]
     kept = [repository.keep(path, f"{ref}-left", each) for each in _unnamed(path, found)]
-    for record in (log, *(os.path.join(folder, name) for name in _PUT_AWAY)):
-        files.remove(record)
+    for name in _PUT_AWAY:
+        files.remove(os.path.join(folder, name))
+    if new:
+        files.write_atomic(seen, str(len(text)).encode(), flush=False)
     return next(iter(kept), None)
 
 
-def _left(log: str, branch: str | None) -> Iterator[str]:
-    """Yield the commits from which HEAD went elsewhere, except for those of the run's branch."""
+def _log(path: str) -> str:
     try:
-        with open(log, encoding="utf-8", errors="replace") as file:
-            text = file.read(_MOST)
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except OSError:
-        return
+        return ""
+
+
+def _left(text: str, branch: str | None) -> Iterator[str]:
+    """Yield the commits from which HEAD went elsewhere, except for those of the run's branch."""
     for line in lines(text):
         found = _LEFT.match(line)
         if found and found[2] != branch:

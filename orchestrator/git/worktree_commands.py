@@ -264,6 +264,15 @@ def start_branch(worktree: str, branch: str, commit: str) -> None:
     ask(worktree, "checkout", *words, timeout=CHECKOUT_TIMEOUT)
 
 
+def leads_to(root: str, path: str) -> bool:
+    """Return whether git would work with this repository in one of its worktrees.
+
+    Another program could have put another repository there, whose configuration git would believe.
+    """
+    is_main = os.path.realpath(path) == os.path.realpath(root)
+    return is_main or place.own_folder(root, path) is not None
+
+
 def listed(root: str) -> list[str]:
     """Return the path of every worktree of the repository, the main worktree first."""
     return [path for path, _ in _listed(root)]
