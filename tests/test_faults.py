@@ -454,6 +454,26 @@ def test_a_forge_that_fails_at_delivery_gets_the_pull_request_later(
     assert len(world.starts()) == 2, "the work was done, and paid for, once"
 
 
+def test_work_that_a_person_merged_before_its_pull_request_was_opened_is_done(
+    world: World, hub: Forge
+) -> None:
+    tasks = at_work(world, forge="github")
+    hub.fail("exits create")
+    world.open("go")
+    wait_until(lambda: len(world.ledger("end")) == 2, "the clients' end")
+    world.quiet()
+    world.git("fetch", "-q", "origin")
+    for task in tasks:
+        [branch] = world.git("branch", "-r", "--list", f"origin/agent/{task}-*").split()
+        world.git("merge", "-q", "--no-ff", "-m", "by hand", branch)
+    world.git("push", "-q", "origin", "main")
+    hub.fix()
+    world.tick_until_in("done", *tasks)
+    assert [world.task(task)["attempts"] for task in tasks] == [0, 0]
+    assert len(world.starts()) == 2, "the work was done, and paid for, once"
+    assert hub.prs() == []
+
+
 # --- the disk ----------------------------------------------------------------------------------
 
 
