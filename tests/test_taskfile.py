@@ -571,9 +571,19 @@ REQUEUED: Event = (
                 ("requeued", {"run": "8", "verdict": ["odd"]}),
                 ("review", {"run": "9", "verdict": "approved"}),
                 ("review", {"run": "10", "verdict": "changes_requested", "reviewer": "scheduler"}),
-                ("blocked", {"run": "11", "question": "?"}),
+                ("requeued", {"run": "11", "verdict": "system_fault", "first": True}),
+                ("requeued", {"run": "12", "verdict": "interrupted", "first": True}),
+                ("blocked", {"run": "13", "question": "?"}),
             ],
-            {"uncharged": {"moved": 2, "system_fault": 1, "interrupted": 1, "review": 1}},
+            {
+                "uncharged": {
+                    "moved": 2,
+                    "system_fault": 1,
+                    "interrupted": 2,
+                    "review": 1,
+                    "first_fault": 1,
+                }
+            },
         ),
         *(
             ([("requeued", {"run": "1", "verdict": "moved"}), end], {"uncharged": {}})

@@ -47,8 +47,8 @@ _JOINED = {
 #: The longer texts of an event, shown at the end of its line.
 _TEXTS = ("question", "text", "feedback", "summary")
 #: Fields for programs: when a delay ends, a conversation's cost, what a removed item was about, the
-#: keys of facts that are told only once.
-_HIDDEN = ("not_before", "session_cost_usd", "session_tokens", "fact", "facts")
+#: keys of facts that are told only once, whether nobody else had met a fault.
+_HIDDEN = ("not_before", "session_cost_usd", "session_tokens", "fact", "facts", "first")
 _NAMES = {"pr": "pull request", "session": "conversation"}
 
 group("task", __doc__)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.git import base_branch, remote_pair, remotes, repository
+from orchestrator.git import base_branch, damage, remote_pair, remotes, repository
 from orchestrator.git.contents import Contents, missing
 from orchestrator.git.remote_pair import Pair
 from orchestrator.layout import Layout
@@ -217,7 +217,9 @@ def _seen(
             (tip is None and repository.is_ancestor(root, head, bases[-1]))
             or answers.has_landed(head, bases[-1])
         )
-        state = "merged" if landed else pr.state if tip or not may_close else "closed"
+        # A damaged ref is not a deleted branch.
+        gone = may_close and tip is None and not damage.is_there(root, tips[pr.id])
+        state = "merged" if landed else "closed" if gone else pr.state
         seen[pr.id] = pr._replace(state=state, head=head)
     return seen
 

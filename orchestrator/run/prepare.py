@@ -20,9 +20,9 @@ from orchestrator.git import (
 )
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome
-from orchestrator.project import faults, run_record
+from orchestrator.project import run_record
 from orchestrator.pulls import forges, restack
-from orchestrator.run import instructions, launch, readiness, start_point
+from orchestrator.run import attribution, instructions, launch, readiness, start_point
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
 from orchestrator.tasks import stores
@@ -59,9 +59,9 @@ def prepare(journal: Journal) -> Plan | None:
         journal.finish(Outcome("failed", f"client_error: {error.message}"))
     except worktree.BranchHeld as error:
         journal.finish(Outcome("needs_human", question=error.message))
-    except (OrchestratorError, OSError) as error:
+    except (OrchestratorError, OSError, MemoryError) as error:
         # A broken template, a full disk, a failing git: another attempt at the task cannot help.
-        journal.finish(faults.outcome(error))
+        journal.finish(attribution.outcome(journal.record, error))
     return None
 
 
@@ -83,6 +83,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     lfs.require(root)
     before = f"{job.record.id}-before"
     fresh = readiness.site(job).provide(start.commit, before, fresh=job.record.fresh)
+    worktree_commands.lock(job.path, f"run {job.record.id} of {job.record.agent}")
     if not fresh and worktree.preserve(job.path, None, before, start.on_refs).dirty:
         worktree_commands.clean(job.path)
     if os.path.realpath(repository.toplevel(job.path)) != os.path.realpath(job.path):

@@ -32,18 +32,28 @@ def push(job: Job, branch: str, head: str) -> None:
     root, there = job.layout.root, job.record.there
     # What the run saw at its start is a guess, which the lease confirms: no question goes before.
     is_guess = there is None or repository.is_ancestor(root, there, head)
-    refusal = remotes.push(root, _remote(job), head, branch, there or "") if is_guess else ""
+    refusal = _pushed(job, branch, head, there) if is_guess else ""
     # Whatever it said: the push of a supervisor that was killed may have come through.
     if refusal is not None and (now := _tip(job, branch)) != head:
         if not is_guess or now != there:
             there = now
             if there is not None:
                 _protect(job, branch, there, head)
-            refusal = remotes.push(root, _remote(job), head, branch, there or "")
+            refusal = _pushed(job, branch, head, there)
             now = head if refusal is None else _tip(job, branch)
         if refusal is not None and now != head:
             raise _reason(job, branch, head, refusal, there, now)
     work_branch.remember(job.layout.root, branch, head)
+
+
+def _pushed(job: Job, branch: str, head: str, there: str | None) -> str | None:
+    """Push, with a lease on `there`; return why the remote refused it, or None."""
+    words = (job.layout.root, _remote(job), head, branch, there or "")
+    refusal = remotes.push(*words)
+    if refusal is not None and re.search(remotes.HOOK_DECLINED, refusal):
+        # A hook whose program was killed does not say so: a refusal is said twice.
+        refusal = remotes.push(*words)
+    return refusal
 
 
 def known(job: Job, branch: str) -> work_branch.Known:

@@ -16,7 +16,7 @@ from orchestrator.client import registry
 from orchestrator.project import run_record
 from orchestrator.project.run_record import ClientProcess, Ended
 from orchestrator.run.journal import Journal
-from orchestrator.system import disk, files, process
+from orchestrator.system import disk, files, memory, process
 
 if TYPE_CHECKING:
     from orchestrator.client.protocol import Client
@@ -66,7 +66,8 @@ def watch(journal: Journal, most: float | None = None) -> bool:
     journal.folder = os.getcwd()
     for name in _OUTPUTS:
         files.flush(journal.path(name))  # before the record says that the client ended
-    short = disk.shortage(journal.folder)
+    short = waiting.short or disk.shortage(journal.folder)
+    short = short or memory.shortage_since(waiting.kills_before)
     ended = Ended(waiting.exit_code, waiting.signal, limit, short, time.time())
     journal.write_surely(record._replace(ended=ended, status="concluding"))
     return True
@@ -79,6 +80,9 @@ class _Waiting:
         self.pid, self.identity = client.pid, client.identity
         self.exit_code: int | None = None
         self.signal: int | None = None
+        #: The first lack of space that was seen: it may be gone when the client ends.
+        self.short: disk.Shortage | None = None
+        self.kills_before = memory.kills()
         self._limits = limits
         self._client = adapter
         self._result_at: float | None = None
@@ -105,7 +109,7 @@ class _Waiting:
         Returns _STILL if it works after `most` seconds.
         """
         # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old.
-        began = changed = time.monotonic()
+        began = changed = looked = time.monotonic()
         size = 0
         runtime, stall = self._limits.max_runtime_seconds, self._limits.stall_seconds
         step = min([POLL_SECONDS, *(x / 4 for x in (runtime, stall) if x)])
@@ -113,7 +117,9 @@ class _Waiting:
             if run_record.stop_reason(os.curdir):
                 return "stopped"
             now = time.monotonic()
-            if most is not None and now - began > most:
+            if self.short is None and now - looked >= POLL_SECONDS:
+                looked, self.short = now, disk.shortage(os.curdir)
+            if most is not None and now - began > most and not self._lacks():
                 return _STILL
             latest = sum(os.stat(path).st_size for path in _OUTPUTS if os.path.exists(path))
             if latest != size:
@@ -131,6 +137,10 @@ class _Waiting:
             if select.select([self._wake], [], [], step)[0]:
                 os.read(self._wake, 512)
         return None
+
+    def _lacks(self) -> bool:
+        """Return whether a lack of space or memory was seen, which only this image remembers."""
+        return bool(self.short or memory.shortage_since(self.kills_before))
 
     def poll(self) -> bool:
         """Return whether the client is dead; its exit status is left for `finish`."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
+    abandoned_locks,
     base_branch,
+    damage,
     repository,
     rescued,
     work_branch,
@@ -35,7 +38,7 @@ ABANDONED = 3600.0
 class Item(NamedTuple):
     """One thing that the product made; `drop` says whether it is removed, `why` the reason."""
 
-    #: worktree, set-aside, branch, rescue or leftover.
+    #: worktree, set-aside, branch, rescue, damaged, leftover or lock.
     kind: str
     name: str
     drop: bool
@@ -51,7 +54,9 @@ def plan(layout: Layout, config: Config, prs: list[PullRequest], now: float) -> 
         *_set_aside(layout),
         *branches(layout, config, prs),
         *_rescued(layout, config),
+        *damaged(layout, config),
         *leftovers(layout, now),
+        *git_locks(repository.git_folder(layout.root)),
     ]
 
 
@@ -61,9 +66,16 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         path = layout.worktree(name)
         if not worktree_commands.is_worktree(path):
             continue
-        state = worktree_commands.state(path)
+        try:
+            state = worktree_commands.state(path)
+        except GitError as error:
+            step = f"to keep what is in it, and start over: orchestrator clean {shlex.quote(name)}"
+            yield Item("worktree", path, False, f"{error.message}; {step}")
+            continue
         if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
             verdict, why = False, "its agent is running"
+        elif (locked := worktree_commands.persons_lock(path)) is not None:
+            verdict, why = False, _locked(path, locked)
         elif name in configured:
             verdict, why = False, "its agent will use it again"
         elif state.dirty:
@@ -73,6 +85,10 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         else:
             verdict, why = True, "its agent is no longer configured, and all its work is elsewhere"
         yield Item("worktree", path, verdict, why)
+
+
+def _locked(path: str, why: str) -> str:
+    return f"it is locked: {why}; to unlock it: git worktree unlock {shlex.quote(path)}"
 
 
 def worktree_of(layout: Layout, name: str) -> Item | None:
@@ -85,6 +101,8 @@ def worktree_of(layout: Layout, name: str) -> Item | None:
         return None
     if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
         return Item("worktree", path, False, "its agent is running")
+    if (locked := worktree_commands.persons_lock(path)) is not None:
+        return Item("worktree", path, False, _locked(path, locked))
     return Item("worktree", path, True, "the next run creates it, and sets it up")
 
 
@@ -190,9 +208,26 @@ def _kept_in(root: str, where: str, found: Mapping[str, str], config: Config) ->
         drop, why = False, f"this may be the only copy; {look}"
         if commit not in alone:
             drop, why = True, "it is pushed or merged"
-        elif rescued.is_elsewhere(root, commit):
+        elif _is_elsewhere(root, commit):
             drop, why = True, "the contents of its files are on a branch or at the remote"
         yield Item("rescue", f"{where}{ref}", drop, why, commit)
+
+
+def _is_elsewhere(root: str, commit: str) -> bool:
+    with contextlib.suppress(GitError):  # an object is missing: what is left of it stays
+        return rescued.is_elsewhere(root, commit)
+    return False
+
+
+def damaged(layout: Layout, config: Config) -> Iterator[Item]:
+    """List the refs and the worktrees that are damaged. They are never removed automatically."""
+    root, base = layout.root, None
+    if config.base_branch:
+        base = base_branch.branch_commit(root, config.remote, config.base_branch)
+    found = [*damage.alternates(root), *damage.refs(root), *damage.heads(root)]
+    found += damage.of_branches(root, agent_branches(layout), base)
+    for name, why, step in found:
+        yield Item("damaged", name, False, f"{why}; to remove it: {step}")
 
 
 def leftovers(layout: Layout, now: float) -> list[Item]:
@@ -211,6 +246,14 @@ def leftovers(layout: Layout, now: float) -> list[Item]:
     why = "its writer was killed"
     items += [Item("leftover", path, True, why) for path in _beside(layout, now - ABANDONED)]
     return items
+
+
+def git_locks(common: str) -> list[Item]:
+    """Judge git's lock files in a common git folder, except for those of the person's checkout."""
+    found = [*abandoned_locks.shared(common), *abandoned_locks.of_upkeep(common)]
+    in_use = bool(found and abandoned_locks.users(common))
+    why = "a git that is at work may hold it" if in_use else "a git that was killed left it"
+    return [Item("lock", path, not in_use, why) for path in found]
 
 
 def _is_at_work(layout: Layout, run_id: str) -> bool:
@@ -266,6 +309,9 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
             case "rescue":
                 path, _, ref = item.name.rpartition(": ")
                 repository.delete_ref(os.path.join(layout.root, path), ref, item.commit)
+            case "lock":
+                common = repository.git_folder(layout.root)
+                return abandoned_locks.free([item.name], common)
             case _ if os.path.isdir(item.name):
                 return _drop_throw_away(layout, item.name)
             case _:
@@ -289,8 +335,9 @@ def start_over(layout: Layout, name: str, config: Config) -> worktree.Preserved:
     Raises OrchestratorError while the agent is running, and if `hooks.before_remove` fails.
     """
     item = worktree_of(layout, name)
+    locked = worktree_commands.persons_lock(layout.worktree(name))
     with contextlib.suppress(locks.LockHeld):
-        if item is None or item.drop:
+        if item is None or item.drop or locked is not None:
             return drop_worktree(layout, name, config)
     hint = f"orchestrator stop {name}; then try again"
     raise OrchestratorError(f"{name} is running", hint, code="running")
