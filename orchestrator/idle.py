@@ -17,6 +17,10 @@ import time
 
 #: Written into the stamp; a stamp of another version is ignored.
 VERSION = "2"
+#: The diary of ticks, `.orchestrator/ticks/2026-01-31`: a byte per minute of that UTC day, so that
+#: a report can prove when the scheduler ran. Nothing decides by it. The bytes: a tick that found no
+#: work, a whole tick, a tick that met another one; zero for a minute without a tick.
+IDLE, WHOLE, HELD = b"i", b"t", b"h"
 #: The longest time for which a stamp is believed, in seconds.
 LONGEST = 600.0
 
@@ -88,12 +92,32 @@ def nothing_to_do() -> bool:
     if root is None:
         return False
     home = root + "/.orchestrator"
+    now = time.time()
     try:
-        if not _holds(home + "/cache/idle", time.time()):
+        if not _holds(home + "/cache/idle", now):
             return False
     except (OSError, ValueError):
         return False
-    return _record(home + "/scheduler.lock")
+    if not _record(home + "/scheduler.lock"):
+        return False
+    note_tick(home + "/ticks", now, IDLE)
+    return True
+
+
+def note_tick(folder: str, now: float, tick: bytes) -> None:
+    """Note a tick at `now` (epoch seconds) in the diary, if its folder is there."""
+    year, month, day = time.gmtime(now)[:3]
+    path = f"{folder}/{year:04}-{month:02}-{day:02}"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return  # a tick that cannot be noted must still be done: a full disk has its own report
+    try:
+        os.pwrite(descriptor, tick, int(now) % 86_400 // 60)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
 
 
 def main_worktree(folder: str) -> "str | None":

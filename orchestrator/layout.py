@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from os.path import join
 
 #: Where ticks that a schedule starts write their errors, below the project. Not in `cache/`: with
@@ -26,6 +27,8 @@ class Layout:
         self.prs = join(self.shared, "prs")
         self.events = join(self.home, "events.jsonl")
         self.events_before = join(self.home, "events.1.jsonl")
+        #: The diary of ticks, a file per UTC day (`idle`).
+        self.ticks = join(self.home, "ticks")
         self.scheduler_lock = join(self.home, "scheduler.lock")
         self.schedule_log = join(root, SCHEDULE_LOG)
         #: Everything below can be deleted between two ticks without loss.
@@ -68,6 +71,21 @@ class Layout:
 
     def run(self, name: str, run_id: str) -> str:
         return join(self.agents, name, "runs", run_id)
+
+
+#: The worktrees that the product makes: agents' below `agents/`, temporary ones below `cache/`.
+_WORKTREE = re.compile(
+    r"(.+)/\.orchestrator/(?:agents/[^/]+/worktree|cache/[^/]+)(?=/|$)", re.DOTALL
+)
+
+
+def worktree_around(path: str) -> tuple[str, str] | None:
+    """Return the project and the top of the product's worktree that a path is in; else None.
+
+    Decided by names alone: nothing that lies in the worktree is believed.
+    """
+    found = _WORKTREE.match(os.path.abspath(path))
+    return (found[1], found[0]) if found else None
 
 
 def resources() -> str:

@@ -445,6 +445,14 @@ class UsageWindow(NamedTuple):
     resets: float
 
 
+class ModelUse(NamedTuple):
+    """What one model cost in one run."""
+
+    cost_usd: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
 class Outcome(NamedTuple):
     """How a run ended. `verdict` is one of VERDICTS; the rest depends on it."""
 
@@ -464,6 +472,9 @@ class Outcome(NamedTuple):
     input_tokens: int | None = None
     output_tokens: int | None = None
     adds_up: bool = False
+    #: The agent's model, and what each model cost, as far as the client reported it.
+    model: str | None = None
+    models: Mapping[str, ModelUse] = {}
     #: What a person can do about a system fault.
     hint: str | None = None
     #: False if the client refused to start: the conversation to continue is unchanged.

@@ -397,7 +397,7 @@ def _check_leftovers(world: World) -> None:
         assert world.git("show", f"{told}:new.txt") == "untracked"
         assert world.git("show", f"{told}:staged.txt") == "staged"
         assert "# unfinished" in world.git("show", f"{told}:app.py")
-    assert f"uncommitted changes are kept under {ref}" in world.text(TASK)
+    assert f"what is not on the branch is kept under {ref}" in world.text(TASK)
     assert ref in world.seen(TASK)["instructions"]
 
 

@@ -569,6 +569,10 @@ def api(hub: GitHub, call: Call) -> None:
     if job and job[1] in hub.state.get("job_logs", {}):
         sys.stdout.write(hub.state["job_logs"][job[1]])
         return
+    pull = re.fullmatch(rf"repos/{hub.repo}/pulls/(\d+)", call.words[0])
+    if pull and call.options.get("--method") == "PATCH":
+        retarget(hub, int(pull[1]), call.fields["base"])
+        return
     if call.words != ["graphql"]:
         die("gh: Not Found (HTTP 404)")
     named(hub, f"{hub.host}/{call.fields['owner']}/{call.fields['repo']}")
@@ -589,6 +593,18 @@ def api(hub: GitHub, call: Call) -> None:
         "commits": {"nodes": [{"commit": {"statusCheckRollup": rollup}}]},
     }
     print(json.dumps({"data": {"repository": {"pullRequest": found}}}))
+
+
+def retarget(hub: GitHub, wanted: int, base: str) -> None:
+    """Change the base of a pull request (docs.github.com/rest/pulls/pulls, "Update")."""
+    pr = next((pr for pr in hub.prs if pr["number"] == wanted), None)
+    if pr is None:
+        die("gh: Not Found (HTTP 404)")
+    if pr["state"] != "OPEN" or not hub.commit(base):
+        die("gh: Validation Failed (HTTP 422)")
+    pr["baseRefName"] = base
+    hub.touch(pr)
+    print(json.dumps({"number": wanted, "base": {"ref": base}}))
 
 
 def page(rows: list[Any], call: Call, name: str) -> dict[str, Any]:

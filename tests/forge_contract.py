@@ -103,6 +103,17 @@ class ForgeContract:
         assert world.forge.show("1").state == "closed"
         assert world.forge.open(wanted(branch(world.repo, "agent/T1", "new\n")), "").id == "2"
 
+    def test_a_pull_request_can_merge_into_another_branch(self, world: World) -> None:
+        pr = world.forge.open(wanted(branch(world.repo, "agent/T1")), "")
+        sh(world.repo, "branch", "trunk", "main")
+        if remotes.url(str(world.repo), "origin"):
+            sh(world.repo, "push", "--quiet", "origin", "trunk")
+        for _ in range(2):
+            world.forge.retarget(pr, "trunk")
+        shown = world.forge.show(pr.id)
+        assert (shown.base, shown.state, shown.task) == ("trunk", "open", "T1")
+        assert [each.base for each in world.forge.refresh()] == ["trunk"]
+
     def test_a_verdict_can_be_given_again_after_a_crash(self, world: World) -> None:
         head = branch(world.repo, "agent/T1")
         world.forge.open(wanted(head), "")

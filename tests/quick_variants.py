@@ -22,6 +22,10 @@ QUICK: dict[str, tuple[str, ...]] = {
     "test_a_fault_of_the_service_charges_nobody_and_resumes_by_itself": ("overloaded",),
     "test_a_forge_that_fails_at_delivery_gets_the_pull_request_later": ("opening",),
     "test_a_forge_that_fails_is_nobodys_fault": ("offline", "no JSON", "another shape"),
+    "test_a_git_file_that_leads_elsewhere_is_not_followed_and_all_work_is_kept": (
+        "_a_repository",
+        "of_another",
+    ),
     "test_a_kill_loses_doubles_and_sticks_nothing": (
         "review-tick",
         "review-prepare",
@@ -45,6 +49,7 @@ QUICK: dict[str, tuple[str, ...]] = {
         "broken",
     ),
     "test_a_service_that_fails_for_a_while_costs_no_attempt": ("529",),
+    "test_a_stash_of_the_persons_that_an_agent_took_comes_back_by_the_hint": ("pop",),
     "test_after_an_update_of_the_plugin_the_next_session_moves_the_schedule_along": ("newer",),
     "test_an_operation_left_half_done_neither_holds_the_branch_nor_the_next_run": ("impl-2",),
     "test_any_branch_in_a_task_starts_no_program_and_fails_only_that_task": ("--upload", "refs/"),
@@ -76,6 +81,11 @@ QUICK: dict[str, tuple[str, ...]] = {
         "output",
         "stall",
     ),
+    "test_failure_35_no_file_of_a_worktrees_git_folder_makes_git_start_a_program": (
+        "its_own",
+        "common",
+    ),
+    "test_git_writes_through_no_link_in_a_worktrees_git_folder": ("logs", "info"),
     "test_no_title_or_text_is_taken_for_an_option": ("--web", "touch", "lines"),
     "test_running_agents_are_looked_after_by_the_last_good_configuration": ("broken", "missing"),
     "test_stopping_ends_everything_that_a_run_started_within_five_seconds": ("stop impl",),

@@ -42,8 +42,8 @@ class Run:
             capture_output=True,
         )  # fmt: skip
 
-    def end(self) -> Problem | None:
-        checkout_changed.compare(self.layout, str(self.folder), self.name, "impl")
+    def end(self, branch: str | None = None) -> Problem | None:
+        checkout_changed.compare(self.layout, str(self.folder), self.name, "impl", branch)
         assert not (self.folder / checkout_changed.TRACE).exists()
         assert not (self.folder / checkout_changed.BEFORE).exists()
         return checkout_changed.problem(self.layout)
@@ -73,6 +73,16 @@ COMMIT = "echo j > jack.txt; git add jack.txt; git commit -qm jack"
         ("git config core.hooksPath .husky/_", "core.hookspath was not set and is .husky/_"),
         ("git remote add evil https://host.invalid/x", "remote.evil.url was not set and is"),
         (COMMIT + "; git config core.worktree /nonexistent", "main was at"),
+        (
+            "printf '[filter \"x\"]\\n\\tclean = evil\\n' >>.git/config",
+            "filter.x.clean was not set",
+        ),
+        (
+            "printf '[include]\\n\\tpath = /x\\n' >>.git/config",
+            "include.path was not set and is /x",
+        ),
+        ("printf '[core]\\n\\tsshCommand = x\\n' >>.git/config", "core.sshcommand was not set"),
+        ("git config url.https://host.invalid/.insteadOf https://", "insteadof was not set and is"),
     ],
 )
 def test_the_hint_undoes_what_an_agent_did(project: Layout, command: str, said: str) -> None:
@@ -121,6 +131,62 @@ def test_what_the_person_does_meanwhile_is_no_problem(project: Layout, command: 
     run.agent("git log -1; git status; git diff; git config user.name; git remote -v; git branch")
     run.agent("git stash list; git symbolic-ref HEAD; git fetch -q . main; git branch --list main")
     assert run.end() is None
+
+
+def stash(text: str, name: str = "README.md") -> str:
+    return f"echo {text} >{name}; git stash push -q -m {text}"
+
+
+def stashes_of(root: str) -> list[str]:
+    return git(Path(root), "stash", "list", "--format=%gs").splitlines()
+
+
+def worktree_of(run: Run, branch: str = "agent/T1") -> Path:
+    path = run.folder.parent / "tree"
+    git(Path(run.layout.root), "worktree", "add", "-q", "-b", branch, str(path))
+    return path
+
+
+def test_what_an_agent_stashes_leaves_the_persons_list_and_is_kept(project: Layout) -> None:
+    run = Run(project)
+    run.person(stash("mine"))
+    path = worktree_of(run)
+    run.agent(f"cd {path}; {stash('precious')}; git checkout -q --detach; {stash('detached')}")
+    run.person(stash("later"))
+    assert run.end("agent/T1") is None
+    assert stashes_of(project.root) == ["On main: later", "On main: mine"]
+    kept = repository.refs(project.root, f"{repository.RESCUE}R1-stash")
+    kept |= repository.refs(project.root, f"{repository.RESCUE}R1-stash-2")
+    texts = {git(Path(project.root), "show", f"{each}:README.md") for each in kept.values()}
+    assert texts == {"precious", "detached"}
+
+
+@pytest.mark.parametrize("command", ["pop -q", "drop -q", "clear"])
+def test_a_stash_of_the_persons_that_an_agent_took_comes_back_by_the_hint(
+    project: Layout, command: str
+) -> None:
+    Run(project, "R0").person(stash("mine"))
+    run = Run(project)
+    run.agent(f"cd {worktree_of(run)}; git stash {command}")
+    assert stashes_of(project.root) == []
+    found = run.end("agent/T1")
+    assert found is not None
+    assert "the stash 'On main: mine' is gone" in found.message
+    git(Path(project.root), "gc", "--quiet", "--prune=now")
+    run.person(found.hint)
+    assert stashes_of(project.root) == ["On main: mine"]
+    assert checkout_changed.problem(project) is None
+
+
+def test_stashes_that_the_person_makes_and_drops_are_no_problem(project: Layout) -> None:
+    Run(project, "R0").person(stash("mine"))
+    run = Run(project)
+    path = worktree_of(run)
+    run.agent(f"cd {path}; git stash list; git stash show")
+    run.person(f"git stash drop -q; {stash('other')}")
+    assert run.end("agent/T1") is None
+    assert stashes_of(project.root) == ["On main: other"]
+    assert repository.refs(project.root, repository.RESCUE) == {}
 
 
 def test_a_problem_ends_when_the_person_goes_on_or_keeps_the_change(project: Layout) -> None:

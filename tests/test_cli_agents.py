@@ -167,15 +167,27 @@ def test_a_running_agent_is_not_removed(
     assert tree(project.root) == before
 
 
-def test_the_files_mode_and_a_link_to_it_survive(cli: Cli, project: Layout, tmp_path: Path) -> None:
-    real = tmp_path / "agents.yaml"
-    os.rename(project.config, real)
-    os.chmod(real, 0o664)
-    os.symlink(real, project.config)
+def test_the_files_mode_survives_an_edit(cli: Cli, project: Layout) -> None:
+    os.chmod(project.config, 0o664)
     assert cli("agent", "pause", "pm-agent").code == 0
-    assert os.path.islink(project.config)
-    assert os.stat(real).st_mode & 0o777 == 0o664
-    assert "paused: true" in real.read_text()
+    assert os.stat(project.config).st_mode & 0o777 == 0o664
+
+
+def test_a_link_in_the_project_is_read_and_not_written_through(cli: Cli, project: Layout) -> None:
+    real = Path(project.root, "agents.yaml")
+    os.rename(project.config, real)
+    os.symlink(os.path.join("..", "agents.yaml"), project.config)
+    before = real.read_text()
+    assert "pm-agent" in cli("agent", "list").out
+    for words in (("pause", "pm-agent"), ("set", "pm-agent", "model=opus"), ("remove", "pm-agent")):
+        done = cli("agent", *words, "--json")
+        assert (done.code, done.json["error"]["code"]) == (1, "edit_refused"), words
+        assert f"edit {real}" in done.json["error"]["hint"]
+    assert (real.read_text(), os.path.islink(project.config)) == (before, True)
+    # The emergency brake works always: the file takes the place of the link.
+    assert cli("agent", "pause", "--all").code == 0
+    assert (real.read_text(), os.path.islink(project.config)) == (before, False)
+    assert "paused: true" in text_of(project)
 
 
 def test_edits_at_once_lose_none(cli: Cli, project: Layout) -> None:
@@ -202,7 +214,7 @@ def test_a_file_somebody_else_holds_for_long_is_said(
     with lock:
         done = cli("agent", "pause", "pm-agent", "--json")
     lock.close()
-    assert (done.code, done.json["error"]["code"]) == (1, "busy")
+    assert (done.code, done.json["error"]["code"]) == (1, "lock_held")
     unchanged()
 
 
@@ -308,7 +320,7 @@ def test_an_agents_memory_is_not_written_while_a_tick_is_at_work(
     with lock:
         done = cli("agent", "resume", "pm-agent", "--json")
     lock.close()
-    assert (done.code, done.json["error"]["code"]) == (1, "busy")
+    assert (done.code, done.json["error"]["code"]) == (1, "lock_held")
     assert agent_memory.read(project, "pm-agent").suspended
 
 

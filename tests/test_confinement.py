@@ -77,8 +77,12 @@ def test_a_sandbox_that_is_wanted_is_asked_for_without_a_way_out(world: World) -
     assert box["allowUnsandboxedCommands"] is False
     git_folder = str(world.root / ".git")
     assert box["filesystem"]["allowWrite"] == [git_folder]
-    for name in ("hooks", "config", "orchestrator.json"):
+    own = (folder.name for folder in (world.root / ".git" / "worktrees").iterdir())
+    leading = [f"worktrees/{name}/{file}" for name in own for file in ("commondir", "gitdir")]
+    assert leading
+    for name in ("hooks", "config", "orchestrator.json", "HEAD", "index", *leading):
         assert os.path.join(git_folder, name) in box["filesystem"]["denyWrite"]
+    assert os.path.join(git_folder, "refs/stash") not in box["filesystem"]["denyWrite"]
     assert {"name": "ANTHROPIC_API_KEY", "mode": "deny"} in box["credentials"]["envVars"]
 
 
@@ -138,6 +142,9 @@ def test_a_confined_agent_works_and_reaches_nothing_else(project: Project) -> No
         f"touch {hidden}/agents/other", f"echo >> {hidden}/agents.yaml",
         f"touch {git_folder}/hooks/post-commit", f"touch {git_folder}/config",
         f"touch {git_folder}/orchestrator.json", "git config core.fsmonitor /bin/false",
+        f"echo x >>{git_folder}/HEAD", f"rm {git_folder}/index",
+        f"sh -c 'for f in {git_folder}/worktrees/*/commondir; do echo x >$f || exit 1; done'",
+        f"sh -c 'for f in {git_folder}/worktrees/*; do echo >$f/config.worktree || exit 1; done'",
         f"sh -c 'touch {outside}'", "curl -s -m 2 http://127.0.0.1:1/",
     ]  # fmt: skip
     project.api.script("", [
@@ -156,7 +163,9 @@ def test_a_confined_agent_works_and_reaches_nothing_else(project: Project) -> No
     project.run_once()
     said = results(project.api.conversations()[-1])
     for attempt, answer in zip(attempts, said, strict=False):
-        refused = ("Read-only", "denied", "could not", "Exit code", "can't open", "Permission")
+        refused = (
+            "Read-only", "denied", "could not", "Exit code", "can't open", "Permission", "busy",
+        )  # fmt: skip
         assert any(word in answer for word in refused), (attempt, answer)
     assert not outside.exists()
     assert not home.exists()

@@ -291,7 +291,7 @@ def test_a_renamed_base_branch_is_one_problem_that_names_the_new_one(
     task = world.add("On the base")
     found = world.tick_until(lambda: problem(world, "base_gone"), "the problem")
     assert "'main'" in found["message"]
-    assert "base_branch: trunk" in found["hint"]
+    assert "orchestrator init --base trunk" in found["hint"]
     doctor = world.run("doctor").out
     assert "base_gone" in doctor
     assert "trunk" in doctor
@@ -300,6 +300,99 @@ def test_a_renamed_base_branch_is_one_problem_that_names_the_new_one(
     assert world.task(task)["attempts"] == 0
     world.git("branch", "-m", "trunk", "main", cwd=world.remote)
     world.tick_until_in("done", task)
+
+
+def rename_base(world: World) -> None:
+    world.git("branch", "-m", "main", "trunk", cwd=world.remote)
+    world.git("symbolic-ref", "HEAD", "refs/heads/trunk", cwd=world.remote)
+
+
+def test_an_approved_pull_request_lands_nowhere_while_the_base_branch_is_gone(
+    world: World,
+) -> None:
+    world.create(review={"after": [], "auto_merge": True})
+    task = world.add("Approved")
+    world.tick_until_in("done", task)
+    world.quiet()
+    rename_base(world)
+    [pr] = world.prs()
+    world.ok("pr", "approve", pr["id"])
+    found = world.tick_until(lambda: problem(world, "base_gone"), "the problem")
+    assert "orchestrator init --base trunk" in found["hint"]
+    assert (world.prs()[0]["state"], world.remote_sha("main")) == ("open", "")
+    world.ok("init", "--base", "trunk")
+    world.tick_until(lambda: world.prs()[0]["state"] == "merged", "the landing")
+    assert world.git("show", f"trunk:{task}.txt", cwd=world.remote)
+    assert world.remote_sha("main") == ""
+    world.tick_until(lambda: problem(world, "base_gone") is None, "the end of the problem")
+
+
+def test_failure_32_a_renamed_base_branch_is_followed_with_tasks_and_pull_requests(
+    world: World, forge: str
+) -> None:
+    """One pull request is open, one run is at work, and one task waits when it is renamed."""
+    world.configure(forge=forge, review={"after": []})
+    delivered = world.add("Delivered before")
+    world.tick_until_in("done", delivered)
+    world.quiet()
+    world.script("default", {"steps": [["work"], ["wait", "go"]]})
+    at_work = world.add("At work")
+    world.tick_until(lambda: world.running(at_work), "the run")
+    rename_base(world)
+    waiting = world.add("Waits")
+    config, before = world.home_folder / "agents.yaml", world.text(waiting)
+    found = world.json("init", "--base", "trunk", "--dry-run")
+    assert found["base"] == {"from": "main", "to": "trunk"}
+    assert set(found["tasks"]) == {delivered, at_work, waiting}
+    assert found["pull_requests"] == [pr["id"] for pr in world.prs()]
+    assert found["branches"] == [world.task(at_work)["work_branch"]]
+    assert found["undo"] is None, "main is gone"
+    assert "trunk" not in config.read_text()
+    assert world.text(waiting) == before
+    wrong = world.refused("init", "--base", "trunc", "--json")
+    assert wrong.json["error"]["code"] == "no_branch"
+    assert "orchestrator init --base trunk" in wrong.json["error"]["hint"]
+    done = world.ok("init", "--base", "trunk")
+    assert "is now trunk (was main)" in done.out
+    assert world.json("init", "--base", "trunk")["tasks"] == []
+    world.open("go")
+    for task in (at_work, waiting):
+        world.tick_until_in("done", task)
+    world.quiet()
+    assert [pr["base"] for pr in world.prs()] == ["trunk"] * 3
+    assert [world.task(task)["attempts"] for task in (at_work, waiting)] == [0, 0]
+    for pr in world.prs():
+        world.ok("pr", "merge", pr["id"])
+    landed = world.git("log", "--format=%s", "--no-merges", "trunk", cwd=world.remote)
+    assert len(landed.splitlines()) == 4
+    assert world.remote_sha("main") == "", "the product created the old base"
+    assert problem(world, "base_gone") is None
+
+
+def test_a_base_branch_that_moves_back_is_followed_back(world: World) -> None:
+    world.create()
+    world.git("branch", "trunk")
+    world.git("push", "-q", "origin", "trunk")
+    task = world.add("Waits")
+    before = world.text(task)
+    assert world.json("init", "--base", "trunk")["undo"] == "orchestrator init --base main"
+    assert "BRANCH: trunk" in world.text(task)
+    world.ok("init", "--base", "main")
+    assert world.text(task) == before
+    world.refused("init", "--dry-run", code=2)
+
+
+def test_a_base_branch_that_is_gone_here_is_no_failure_of_a_task(world: World) -> None:
+    world.create(remote=False)
+    task = world.add("On the base")
+    world.git("branch", "-m", "main", "trunk")
+    found = world.tick_until(lambda: problem(world, "base_gone"), "the problem")
+    assert "orchestrator init --base trunk" in found["hint"]
+    assert world.task(task)["attempts"] == 0
+    assert world.sha("refs/heads/main") == ""
+    world.ok("init", "--base", "trunk")
+    world.tick_until_in("done", task)
+    assert [pr["base"] for pr in world.prs()] == ["trunk"]
 
 
 def test_following_a_renamed_base_branch_in_git_is_enough(world: World) -> None:

@@ -72,6 +72,41 @@ def test_init_says_exactly_what_to_commit_until_it_is_committed(world: World) ->
     assert "git add" not in world.ok("init").out
 
 
+def test_init_names_no_removed_file_to_commit(world: World) -> None:
+    world.create(init=False)
+    world.ok("init")
+    world.git("add", "--all")
+    world.git("commit", "--quiet", "--message", "set-up")
+    world.git("rm", "-r", "--quiet", ".claude/commands")
+    world.git("rm", "--quiet", "--cached", "CLAUDE.md")
+    said = world.ok("init", "--no-commands").out
+    [command] = [line.strip() for line in said.splitlines() if line.startswith("    git add")]
+    assert ".claude" not in command
+    subprocess.run(shlex.split(command), cwd=world.root, env=world.environment, check=True)
+
+
+def test_a_new_claude_md_does_not_hide_agents_md(world: World) -> None:
+    world.create(init=False)
+    claude, agents = world.root / "CLAUDE.md", world.root / "AGENTS.md"
+    world.ok("init", "--no-commands")
+    alone = claude.read_text()
+    assert "@AGENTS.md" not in alone
+    # A set-up from before AGENTS.md came gets the import too, once.
+    agents.write_text("# Ours\n")
+    assert "import of AGENTS.md" in world.ok("init", "--no-commands").out
+    assert claude.read_text() == f"{alone}@AGENTS.md\n"
+    assert "CLAUDE.md" not in world.ok("init", "--no-commands").out.partition("Next:")[0]
+    world.ok("init", "--uninstall")
+    assert not claude.exists()
+    # What a person wrote stays as it is, also an import of the person's.
+    claude.write_text("@AGENTS.md\n")
+    world.ok("init", "--no-commands")
+    assert claude.read_text() == f"@AGENTS.md\n\n{alone}"
+    world.ok("init", "--uninstall")
+    assert claude.read_text() == "@AGENTS.md\n"
+    assert agents.read_text() == "# Ours\n"
+
+
 @pytest.mark.parametrize("remote", [True, False])
 def test_without_a_base_branch_work_starts_from_the_branch_of_init_not_the_current_one(
     world: World, remote: bool

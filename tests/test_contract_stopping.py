@@ -211,6 +211,10 @@ def test_a_tick_that_holds_its_lock_for_over_five_minutes_is_reported_and_ended(
         tick.communicate(timeout=60)
     assert hung is not None, "no tick was caught with its lock"
     (world.folder / "hang").unlink()
+    [told] = [p for p in world.status()["problems"] if p["code"] == "lock_held"]
+    assert f"process {hung.pid} (" in told["message"]
+    assert f"kill -CONT {hung.pid}" in told["hint"]
+    [told] = [p for p in world.tick()["problems"] if p["code"] == "lock_held"]
     text = lock.read_text()
     pid, identity, since = text.split()
     assert int(pid) == hung.pid
@@ -235,6 +239,65 @@ def _holds(pid: int, lock: object) -> bool:
     except OSError:
         return False
     return any("->" not in r and r[4] == str(pid) and r[5].endswith(f":{inode}") for r in rows)
+
+
+def test_failure_37_a_stopped_supervisor_is_named_in_status_and_stop_ends_its_run(
+    world: World,
+) -> None:
+    world.create()
+    world.script("default", {"steps": [["work"], ["wait", "never"]]})
+    task = world.add("Stands still")
+    world.tick_until(lambda: world.running(task), "the run")
+    [start] = world.starts(task)
+    [running] = world.status()["running"]
+    kill(running["pid"], 19)
+    kill(start["pid"], 19)
+    world.ok("tick")
+    told = [p for p in world.status()["problems"] if p["code"] == "run_stopped"]
+    for pid in (running["pid"], start["pid"]):
+        assert [p for p in told if f"(process {pid})" in p["message"]]
+        assert [p for p in told if f"kill -CONT {pid};" in p["hint"]]
+    assert "SIGSTOP" in world.ok("status").out
+    world.ok("stop", "impl-1")
+    assert not is_alive(start["pid"])
+    assert world.where(task) == ["incoming"]
+    assert world.task(task)["attempts"] == 0
+    wait_until(lambda: not is_alive(running["pid"]), "the end of the supervisor's own tick")
+    assert world.status()["problems"] == []
+
+
+#: No command waits half a minute for the queue in a test.
+_SHORT_WAIT = """
+from orchestrator.tasks import file_store
+from orchestrator.tick import held
+file_store.LOCK_WAIT = held.LONG = 0.2
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock is read from /proc/locks")
+def test_a_queue_lock_that_is_held_is_no_bug_and_its_holder_is_named(world: World) -> None:
+    world.create()
+    task = world.add("Waits for the queue")
+    path = world.queue / ".lock"
+    path.touch()
+    world.product = harness.shadow(world.folder / "shadow", _SHORT_WAIT)
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        for words in (["tick"], ["task", "add", "x"], ["task", "cancel", task]):
+            done = world.run(*words, "--json")
+            told = done.json.get("error") or done.json["problems"][0]
+            assert (done.code, told["code"]) == (1, "lock_held")
+            assert f"process {holder.pid} (" in told["message"]
+        for words in (["status"], ["task", "list"], ["task", "show", task], ["explain", task]):
+            world.ok(*words)
+        world.ok("agent", "pause", "--all")
+        assert "lock_held" in [p["code"] for p in world.status()["problems"]]
+        holder.kill()
+    world.ok("agent", "resume", "--all")
+    world.tick_until_in("done", task)
 
 
 # --- clocks ------------------------------------------------------------------------------------

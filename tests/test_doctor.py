@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,18 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 from conftest import CHECKOUT, git, set_up_long_ago
 
+from orchestrator.cli import context
 from orchestrator.client import program as programs
 from orchestrator.client.claude import probe, sign_in
 from orchestrator.client.claude.adapter import Claude
 from orchestrator.finding import Finding
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Hold
-from orchestrator.project import agent_memory
+from orchestrator.project import agent_memory, run_record
 from orchestrator.setup import doctor, probes, state_probe
 from orchestrator.system import files, locks, process
-from orchestrator.tick.lock import hung_tick
+from orchestrator.tick import held as standing
+from orchestrator.tick import lock
+from orchestrator.tick.tick import run_tick
 
 Cli = Callable[..., Any]
 
@@ -98,13 +104,59 @@ def test_the_json_is_a_list_of_findings(healthy: Layout, cli: Cli) -> None:
 def test_a_setup_that_cannot_notice_changes_is_found(healthy: Layout) -> None:
     config = Path(healthy.config)
     text = config.read_text()
-    config.write_text(f"setup: {{command: npm ci, when_changed: [README.md, lock.jsno]}}\n{text}")
+    config.write_text(
+        f"setup: {{command: npm ci, when_changed: [README.md, 'READ*', lock.jsno]}}\n{text}"
+    )
     assert "names lock.jsno" in one(healthy, "setup_file_missing").message
     config.write_text(f"setup: {{when_changed: [README.md]}}\n{text}")
     assert "no effect" in one(healthy, "setup_missing").message
     assert "setup_file_missing" not in findings(healthy)
     Path(healthy.root, "biome.json").write_text("{}")
     assert one(healthy, "worktrees_walked").level == "warn"
+
+
+def test_files_for_the_client_are_read_as_the_start_of_a_run_does(healthy: Layout) -> None:
+    config, servers = Path(healthy.config), Path(healthy.root, "mcp.json")
+    agent = "{name: with-files, role: tester, mcp_config: mcp.json, settings: [lost.json]}"
+    config.write_text(config.read_text().replace("agents:\n", f"agents:\n  - {agent}\n"))
+    servers.write_text("{broken")
+    found = findings(healthy)["client_file_broken"]
+    assert [f.level for f in found] == ["fail", "fail"]
+    assert "with-files cannot start: mcp.json" in found[0].message
+    assert "lost.json" in found[1].message
+    servers.write_text("{}")
+    Path(healthy.root, "lost.json").write_text("{}")
+    assert one(healthy, "client_file_broken").level == "ok"
+
+
+def test_the_checks_are_tried_on_the_base_branch_only_when_asked(healthy: Layout, cli: Cli) -> None:
+    config = Path(healthy.config)
+    config.write_text("setup: {command: touch ready}\n" + config.read_text())
+    ran = Path(healthy.root).parent / "ran"
+    for check, level in ((f"test -f ready && touch {ran}", "ok"), ("echo why; exit 3", "fail")):
+        config.write_text(
+            re.sub("checks: .*", f"checks: [{json.dumps(check)}]", config.read_text())
+        )
+        assert "base_red" not in findings(healthy)
+        found = cli("doctor", "--checks", "--json").json["findings"]
+        [of_base] = [finding for finding in found if finding["code"] == "base_red"]
+        assert of_base["level"] == level
+    assert ran.exists()
+    assert not Path(healthy.root, "ready").exists()
+    assert "'echo why; exit 3' exited 3 on main itself" in of_base["message"]
+    config.write_text(config.read_text().replace("touch ready", "exit 9"))
+    assert "setup_failed" in cli("doctor", "--checks").out
+
+
+def test_a_claude_md_of_the_set_up_that_hides_agents_md_is_found(healthy: Layout) -> None:
+    Path(healthy.root, "AGENTS.md").write_text("# Ours\n")
+    line = (
+        "If .agent-instructions.md exists in this directory, read and follow those instructions.\n"
+    )
+    Path(healthy.root, "CLAUDE.md").write_text(line)
+    assert one(healthy, "agents_md_hidden").level == "warn"
+    Path(healthy.root, "CLAUDE.md").write_text(f"{line}@AGENTS.md\n")
+    assert "agents_md_hidden" not in findings(healthy)
 
 
 def test_whatever_is_wrong_the_exit_code_is_0_and_every_fault_has_a_hint(
@@ -546,10 +598,156 @@ def test_looking_at_a_lock_takes_and_makes_nothing(tmp_path: Path) -> None:
 def test_a_process_that_once_held_the_ticks_lock_is_not_hung(healthy: Layout) -> None:
     me = f"{os.getpid()} {process.identity(os.getpid())} {time.time() - 3600:.3f}\n"
     Path(healthy.scheduler_lock).write_text(me)
-    assert hung_tick(healthy, time.time()) is None
+    assert lock.trouble(healthy, time.time()) is None
     with locks.Lock(healthy.scheduler_lock) as held:
-        hung = hung_tick(healthy, time.time())
+        hung = lock.trouble(healthy, time.time())
     held.close()
     assert hung is not None
     assert hung.code == "tick_hung"
     assert "60 min" in hung.message
+
+
+@pytest.mark.parametrize("ahead", [0.0, 30 * 86400.0, -30 * 86400.0])
+def test_a_hung_tick_is_found_whatever_the_clock_said_when_it_took_the_lock(
+    healthy: Layout, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now + ahead)
+        with lock.taken(healthy, now + ahead, 0.0) as problems:
+            assert problems == []
+            # The clock is right again. The file's own time may be wrong.
+            os.utime(healthy.scheduler_lock, (now + ahead, now + ahead))
+            assert lock.trouble(healthy, now + 200) is None
+            hung = lock.trouble(healthy, now + 400)
+    assert hung is not None
+    assert hung.code == "tick_hung"
+
+
+def test_a_process_that_is_no_tick_and_keeps_the_ticks_lock_is_named(healthy: Layout) -> None:
+    before = time.time() - 1000
+    Path(healthy.scheduler_lock).write_text(f"{2**22 + 1} x 1.0\n")
+    held = locks.Lock(healthy.scheduler_lock)
+    with held:
+        os.utime(healthy.scheduler_lock, (before, before))
+        found = lock.trouble(healthy, time.time())
+        # A tick that has just got the lock has not written its name yet.
+        assert lock.trouble(healthy, before + 100) is None
+    held.close()
+    assert found is not None
+    assert found.code == "lock_held"
+    if sys.platform == "linux":
+        assert f"process {os.getpid()} (" in found.message
+    assert lock.trouble(healthy, time.time()) is None
+
+
+def test_a_command_that_keeps_the_ticks_lock_is_hung_like_a_tick_but_is_no_tick(
+    healthy: Layout,
+) -> None:
+    before = time.time() - 100
+    Path(healthy.scheduler_lock).touch()
+    os.utime(healthy.scheduler_lock, (before, before))
+    with lock.exclusive(healthy):
+        assert Path(healthy.scheduler_lock).read_text().startswith(f"{os.getpid()} ")
+        hung = lock.trouble(healthy, time.time() + 400)
+    assert hung is not None
+    assert hung.code == "tick_hung"
+    assert abs(os.stat(healthy.scheduler_lock).st_mtime - before) < 1
+
+
+HOLD_ALL = """
+import fcntl, sys, time
+files = [open(path, "r+") for path in sys.argv[1:]]
+for file in files:
+    fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock is read from /proc/locks")
+def test_each_lock_of_the_project_with_a_stopped_holder_is_told(healthy: Layout) -> None:
+    paths = list(standing.lock_paths(healthy))
+    for path in paths:
+        files.make_folder(os.path.dirname(path))
+        Path(path).touch()
+    child = subprocess.Popen([sys.executable, "-c", HOLD_ALL, *paths], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"held\n"
+    child.send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 20
+    while not process.is_stopped(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    _, seen = context.look(healthy)
+    found = list(standing.problems(healthy, seen))
+    told = [each for each in findings(healthy)["locks"] if each.level == "warn"]
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert len(found) == len(told) == len(paths) >= 9
+    assert {each.code for each in found} == {"lock_held"}
+    for each in found:
+        assert f"process {child.pid} (" in each.message
+        assert f"kill -CONT {child.pid}" in (each.hint or "")
+    assert list(standing.problems(healthy, seen)) == []
+
+
+HOLD_AS_TICK = """
+import fcntl, sys, time
+from orchestrator.system import process
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+me = process.known(__import__("os").getpid())
+file.write(f"{me.pid} {me.identity} {process.uptime() - 400:.3f}")
+file.flush()
+print("held", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock is read from /proc/locks")
+def test_a_hung_tick_that_cannot_be_killed_is_a_problem_and_no_bug(
+    healthy: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of another user's process, or of one that waits for a broken disk."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD_AS_TICK, healthy.scheduler_lock],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"held\n"
+    monkeypatch.setattr(lock, "_AFTER_KILL", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "end", lambda *_: None)
+        report = run_tick(healthy, time.time())
+    assert (report.good, report.bug) == (False, None)
+    assert report.problems[0].code == "lock_held"
+    assert f"process {child.pid} (" in report.problems[0].message
+    assert {action.action for action in report.actions} <= {"skip"}
+    with lock.taken(healthy, time.time(), 0.0) as problems:
+        assert [each.code for each in problems or ()] == ["tick_hung"]
+    assert child.wait(10) < 0
+    child.stdout.close()
+
+
+def test_a_stopped_supervisor_is_continued_once_its_run_is_over_its_time_limit(
+    healthy: Layout,
+) -> None:
+    child = subprocess.Popen(("sleep", "100"), process_group=0)
+    child.send_signal(signal.SIGSTOP)
+    supervisor = process.known(child.pid)._asdict()
+    runs.lay_out(healthy, "impl-agent-1", "R1", status="running", supervisor=supervisor)
+    record = run_record.read(healthy.run("impl-agent-1", "R1"))
+    assert record is not None
+    limit = record.created + record.settings.max_runtime_seconds
+    assert list(standing.continue_overdue({"R1": record}, limit)) == []
+    assert process.is_stopped(child.pid)
+    assert list(standing.continue_overdue({"R1": record}, limit + 61)) == [record]
+    deadline = time.monotonic() + 20
+    while process.is_stopped(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not process.is_stopped(child.pid)
+    assert list(standing.continue_overdue({"R1": record}, limit + 61)) == []
+    child.kill()
+    child.wait()

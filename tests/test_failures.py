@@ -9,7 +9,7 @@ import pytest
 from conftest import CHECKOUT
 
 TABLE = CHECKOUT / "docs" / "failures.md"
-ROWS = range(1, 23)
+ROWS = [*range(1, 23), 32, *range(35, 39)]
 _LINK = re.compile(r"\[`(test_\w+)`\]\(\.\./(tests/\w+\.py)\)")
 
 
@@ -40,4 +40,4 @@ def test_every_test_named_after_a_failure_is_in_the_table() -> None:
         if name.startswith("test_failure_")
     }
     assert named <= {name for tests in linked().values() for name, _ in tests}
-    assert sorted(linked()) == list(ROWS)
+    assert sorted(linked()) == ROWS

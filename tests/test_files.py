@@ -367,6 +367,95 @@ def test_a_link_is_no_lock(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+needs_proc = pytest.mark.skipif(
+    not os.path.exists("/proc/locks"), reason="the holder of a lock is read from /proc/locks"
+)
+
+
+@needs_proc
+def test_who_holds_a_lock_is_named_with_pid_and_command_and_whether_it_is_stopped(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "lock"
+    other = holder(path)
+    with pytest.raises(locks.LockHeld) as held, locks.Lock(str(path)):
+        pytest.fail("two have it")
+    error = held.value
+    assert (error.code, error.exit_code) == ("lock_held", 1)
+    assert f"{path} is held by process {other.pid} ({sys.executable} -c " in error.message
+    assert f"kill {other.pid}" in (error.hint or "")
+    other.send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 20
+    while not locks.LockHeld(str(path)).message.endswith(", which is stopped (SIGSTOP)"):
+        assert time.monotonic() < deadline
+    assert f"kill -CONT {other.pid}" in (locks.LockHeld(str(path)).hint or "")
+    end(other)
+
+
+@needs_proc
+def test_the_holders_of_several_locks_are_found_without_taking_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(tmp_path / name) for name in ("free", "held", "missing")]
+    (tmp_path / "free").touch()
+    other = holder(tmp_path / "held")
+    found = dict(locks.held(paths))
+    assert {path: each.pid for path, each in found.items()} == {paths[1]: other.pid}
+    assert sorted(os.listdir(tmp_path)) == ["free", "held"]
+    end(other)
+    monkeypatch.setattr(fcntl, "flock", lambda *_: pytest.fail("it tried a free lock"))
+    assert dict(locks.held(paths)) == {}
+
+
+@needs_proc
+def test_a_lock_that_outlives_its_holder_is_named_by_the_process_that_inherited_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    left = subprocess.run(
+        ("sh", "-c", f"exec 9<>{path}; flock 9; sleep 60 >/dev/null & echo $!"),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    pid = int(left.stdout)
+    found = locks.holder(str(path))
+    os.kill(pid, signal.SIGKILL)
+    assert found
+    assert (found.pid, found.command) == (pid, "sleep 60")
+
+
+def test_a_read_only_file_can_be_locked_by_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch(0o400)
+    lock = locks.Lock(str(path))
+    with lock:
+        assert locks.is_locked(str(path))
+    lock.close()
+
+
+def test_what_is_no_file_is_no_lock_and_holds_up_nobody(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        with pytest.raises(OSError, match=r"directory|regular") as found:
+            locks.Lock(str(tmp_path / name)).__enter__()
+        assert found.value.filename == str(tmp_path / name)
+        with pytest.raises(OSError, match=r"directory|regular"):
+            files.append_line(str(tmp_path / name), "x")
+
+
+def test_a_line_is_appended_also_while_another_process_keeps_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text("one\ntor")
+    other = holder(path)
+    files.append_line(str(path), "two")
+    assert not files.put_aside(str(path), f"{path}.1", 1)
+    end(other)
+    assert path.read_text() == "one\ntor\ntwo\n"
+
+
 def test_a_folder_of_ours_is_its_owners_alone(tmp_path: Path) -> None:
     files.make_folder(str(tmp_path / "a" / "b"))
     files.make_folder(str(tmp_path / "a" / "b"))

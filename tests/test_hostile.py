@@ -6,8 +6,11 @@ believed or lead our writing elsewhere. The model of the threats is SECURITY.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +22,11 @@ import runs
 from conftest import git, tree
 from harness import World
 
-from orchestrator.config import load
+from orchestrator.config import load, roles
+from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, mark, run_record
+from orchestrator.run import instructions, prompts
 from orchestrator.system import files
 
 Cli = Callable[..., Any]
@@ -158,6 +163,160 @@ def test_odd_files_in_the_place_of_state_keep_nobody_waiting(
         ("tick", "--dry-run"),
     ):
         assert cli(*words).code in (0, 1), words
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+@pytest.mark.parametrize("name", LINKED_FILES.values())
+def test_what_is_no_file_in_the_place_of_a_file_of_ours_is_named_and_stops_nothing_else(
+    project: Layout, cli: Cli, name: str, kind: str
+) -> None:
+    path = Path(project.root, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    for words in (("tick",), ("task", "add", "A title"), ("agent", "pause", "--all")):
+        done = cli(*words)
+        assert done.code == 1, words
+        assert f"{path} is not a regular file" in done.err
+        assert f"mv {path} " in done.err
+    assert f"{path} is not a regular file" in cli("status").out
+    assert cli("task", "list").code == 0
+
+
+def test_an_agent_whose_memory_is_a_folder_is_named(project: Layout, cli: Cli) -> None:
+    path = Path(project.agent_state("impl-agent-1"))
+    path.mkdir(parents=True)
+    for command in ("status", "doctor"):
+        assert f"{path} is not a regular file" in cli(command).out
+
+
+def odd(path: Path, kind: str, secret: Path) -> None:
+    """Put something into the place of a configuration file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        # The name of a socket may have about 100 bytes.
+        with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    elif kind == "sparse file":
+        with path.open("wb") as file:
+            file.truncate(2 << 30)
+    elif kind == "link to a link":
+        (path.parent / "between").symlink_to(secret)
+        path.symlink_to("between")
+    elif kind == "link to git's file":
+        path.symlink_to(os.path.relpath(path.parents[1] / ".git" / "config", path.parent))
+    else:
+        path.symlink_to("/dev/zero" if kind == "link to a device" else secret)
+
+
+ODD = (
+    "pipe",
+    "folder",
+    "socket",
+    "sparse file",
+    "link",
+    "link to a link",
+    "link to git's file",
+    "link to a device",
+)
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_files_in_the_place_of_configuration_are_neither_read_nor_waited_for(
+    project: Layout, cli: Cli, victim: Path, kind: str
+) -> None:
+    secret = victim / "agents.yaml"
+    secret.write_text("paused: true\nagents: [{name: stolen, role: implementer}]\n")
+    before = tree(victim)
+    odd(Path(project.config), kind, secret)
+    said = cli("status").out
+    assert "config_error" in said
+    assert project.config in said or "agents.yaml" in said
+    assert "stolen" not in cli("agent", "list").out
+    assert cli("tick").code == 1
+    assert cli("agent", "set", "stolen", "model=opus").code == 1
+    assert cli("agent", "pause", "--all").code == 0
+    assert cli("doctor").code == 0
+    assert tree(victim) == before
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_failure_38_odd_files_in_the_place_of_texts_for_agents_reach_no_prompt(
+    project: Layout, victim: Path, kind: str
+) -> None:
+    secret = victim / "secret.md"
+    secret.write_text("---\ntakes: implement\ntools: [Read]\n---\nthe secret\n")
+    for path in (project.global_instructions, f"{project.roles}/own.md"):
+        odd(Path(path), kind, secret)
+    own_skill = Path(project.commands, "implementing.md")
+    odd(own_skill, kind, secret)
+    with pytest.raises(SystemFault, match=re.escape(project.global_instructions)) as fault:
+        instructions.global_instructions(project)
+    assert fault.value.code == "config_error"
+    known, problems = roles.load(project.roles)
+    assert "own" not in known
+    assert [p.message for p in problems if "own.md" in p.message]
+    with pytest.raises(OrchestratorError, match="cannot be read"):
+        prompts.skill(project.commands, "implementing")
+
+
+def test_links_within_the_project_are_followed_in_texts_for_agents(
+    project: Layout, tmp_path: Path
+) -> None:
+    texts = Path(project.root, "texts")
+    texts.mkdir()
+    (texts / "own.md").write_text("---\ntakes: implement\ntools: [Read]\n---\nWork.\n")
+    (texts / "all.md").write_text("Be kind.\n")
+    Path(project.global_instructions).symlink_to("../texts/between.md")
+    (texts / "between.md").symlink_to("all.md")
+    Path(project.roles).symlink_to("../texts")
+    assert instructions.global_instructions(project) == "Be kind.\n"
+    known, problems = roles.load(project.roles)
+    assert known["own"].brief == "Work."
+    # A folder that is a link out of the project is no better than a file.
+    Path(project.roles).unlink()
+    texts.rename(tmp_path / "elsewhere")
+    Path(project.roles).symlink_to(tmp_path / "elsewhere")
+    known, problems = roles.load(project.roles)
+    assert "own" not in known
+    assert any("leads out of the project" in p.message for p in problems)
+
+
+def what_it_is(path: Path) -> tuple[int, ...]:
+    found = os.lstat(path)
+    return (found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "sparse file", "link"])
+def test_init_reads_no_odd_file_of_a_person_and_leaves_it_as_it_is(
+    repo: Path, cli: Cli, victim: Path, kind: str
+) -> None:
+    for name in ("CLAUDE.md", ".orchestrator/commands/enqueue.md"):
+        odd(repo / name, kind, victim / "bashrc")
+        before = what_it_is(repo / name)
+        done = cli("init")
+        assert done.code == 1
+        assert name in done.err
+        assert what_it_is(repo / name) == before
+        (repo / name).unlink()
+    assert cli("init").code == 0
+
+
+def test_a_task_with_a_second_name_elsewhere_is_written_only_in_the_queue(
+    project: Layout, cli: Cli, tmp_path: Path
+) -> None:
+    own = tmp_path / "notes.md"
+    own.write_text("# [T-1] A task\n\nROLE: implement\n\n## Context\nText.\n")
+    before = (own.read_text(), os.stat(own).st_mtime_ns)
+    os.link(own, os.path.join(project.state("incoming"), "T-1.md"))
+    assert cli("task", "cancel", "T-1").code == 0
+    assert (own.read_text(), os.stat(own).st_mtime_ns) == before
+    assert "cancelled" in Path(project.state("failed"), "T-1.md").read_text()
 
 
 # --- state that came with a commit -------------------------------------------------------------

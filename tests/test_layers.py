@@ -408,6 +408,7 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         *modules,
         *packages,
         "client.registry",
+        "errors",
         "model",
         "project",
         "project.run_record",

@@ -268,3 +268,27 @@ def test_a_program_or_folder_that_is_not_there_is_an_error_of_the_machine(tmp_pa
     for words, cwd in ((("/no/such",), "/"), (("/bin/true",), str(tmp_path / "gone"))):
         with pytest.raises(FileNotFoundError):
             commands.run(words, cwd=cwd, environment={}, timeout=1)
+
+
+def test_a_stopped_process_continues_with_its_descendants(start: Start, tmp_path: Path) -> None:
+    child = start(f"setsid sleep 60 & echo $! > {tmp_path}/pid; wait")
+    below = pid_in(tmp_path / "pid")
+    for pid in (below, child.pid):
+        os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda pid=pid: process.is_stopped(pid))
+    process.continue_stopped(child.pid)
+    wait_for(lambda: not process.is_stopped(child.pid) and not process.is_stopped(below))
+
+
+def test_a_stopped_process_is_asked_to_end_and_hears_it(start: Start, tmp_path: Path) -> None:
+    child = start(
+        f"trap 'echo asked > {tmp_path}/said; exit 3' TERM; echo $$ > {tmp_path}/pid; "
+        "while :; do sleep 0.05; done"
+    )
+    pid_in(tmp_path / "pid")
+    child.send_signal(signal.SIGSTOP)
+    wait_for(lambda: process.is_stopped(child.pid))
+    known = process.identity(child.pid) or ""
+    process.end(child.pid, known, grace=20)
+    assert child.wait(20) == 3
+    assert (tmp_path / "said").read_text() == "asked\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -48,6 +49,35 @@ def test_a_zombie_is_not_alive(system: Processes, start: Start) -> None:
     assert system.identity(child.pid) is None
     assert child.pid not in system.below(os.getpid())
     assert child.pid not in set(system.marked(RUN))
+
+
+def test_a_stopped_process_is_alive_and_is_told_from_one_that_runs(
+    system: Processes, start: Start
+) -> None:
+    child = start("exec sleep 60")
+    assert not system.is_stopped(child.pid)
+    child.send_signal(signal.SIGSTOP)
+    wait_for(lambda: system.is_stopped(child.pid))
+    assert system.identity(child.pid)
+    child.send_signal(signal.SIGCONT)
+    wait_for(lambda: not system.is_stopped(child.pid))
+    for odd in (0, -1, 2**22 + 1):
+        assert not system.is_stopped(odd)
+
+
+def test_a_process_is_named_by_its_command_on_one_line(system: Processes, start: Start) -> None:
+    child = start("exec sleep 61")
+    wait_for(lambda: system.command(child.pid) == "sleep 61")
+    other = start("exec sh -c 'sleep 60; :' 'a\nb\033[1m' " + "x" * 500)
+    wait_for(lambda: "xxx" in (system.command(other.pid) or ""))
+    said = system.command(other.pid) or ""
+    assert said.isprintable()
+    assert len(said) <= 100
+    assert system.command(2**22 + 1) is None
+
+
+def test_the_uptime_and_the_time_of_the_start_agree_with_the_clock(system: Processes) -> None:
+    assert abs(system.booted() + system.uptime() - time.time()) < 2
 
 
 @pytest.mark.parametrize("mark", MARKS)

@@ -184,7 +184,7 @@ def test_a_base_branch_that_is_gone_is_a_fault_with_the_way_out(remote: Path, re
     assert "trunk" not in str(fault.hint), "HEAD points nowhere"
     sh(remote, "symbolic-ref", "HEAD", "refs/heads/trunk")
     fault = base_branch.gone(root, "origin", "main")
-    assert "base_branch: trunk" in str(fault.hint)
+    assert "orchestrator init --base trunk" in str(fault.hint)
 
 
 # --- names ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,10 @@ def test_git_hooks_that_a_worktree_lacks_are_named(project: Layout) -> None:
     [found] = look(project, "hooks_path")
     assert found.level == "warn"
     assert "a new worktree has no such folder" in found.message
+    config = Path(project.config)
+    before = config.read_text()
+    config.write_text(before + "\nsetup: {command: npm ci}\n")
+    assert [found.level for found in look(project, "hooks_path")] == ["ok"], "it may make it"
     made = Agent(root, "impl-agent-1")
     made.begin()
     [found] = look(project, "hooks_path")
@@ -107,3 +112,44 @@ def test_a_branch_in_the_way_comes_with_the_command_that_renames_it(repo: Path) 
     _, _, command = (fault.hint or "").partition("rename the branch: ")
     git(repo, *shlex.split(command)[1:])
     git(repo, "branch", "agent/ID")
+
+
+def test_init_in_a_sparse_checkout_says_how_its_files_become_a_part_of_it(
+    repo: Path, cli: Cli
+) -> None:
+    (repo / "docs").mkdir()
+    (repo / "docs" / "a.md").write_text("a\n")
+    git(repo, "add", "docs")
+    git(repo, "commit", "--quiet", "-m", "docs")
+    git(repo, "sparse-checkout", "set", "docs")
+    said = cli("init").out
+    commands = [line.strip() for line in said.splitlines() if line.startswith("    git ")]
+    assert len(commands) == 3, said
+    for command in commands:
+        git(repo, *shlex.split(command)[1:])
+    assert git(repo, "status", "--porcelain") == ""
+    assert "sparse-checkout" not in cli("init").out
+    committed = (repo / ".orchestrator" / "agents.yaml").read_text() + "# ours\n"
+    (repo / ".orchestrator" / "agents.yaml").write_text(committed)
+    git(repo, "commit", "--quiet", "-a", "-m", "ours")
+    # As in a clone that somebody made with `git clone --sparse`.
+    git(repo, "sparse-checkout", "set", "docs")
+    assert not (repo / ".orchestrator" / "agents.yaml").exists()
+    done = cli("init")
+    assert (done.code, "git sparse-checkout add" in done.err) == (1, True)
+    git(repo, "sparse-checkout", "add", ".claude/commands", ".orchestrator")
+    assert cli("init").code == 0
+    assert (repo / ".orchestrator" / "agents.yaml").read_text() == committed
+
+
+def test_the_commands_that_init_prints_work_where_init_was_called(
+    repo: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a worktree of the person's own, for example: the project is the main checkout."""
+    git(repo, "worktree", "add", "--quiet", "-b", "mine", str(tmp_path / "mine"))
+    monkeypatch.chdir(tmp_path / "mine")
+    said = cli("init").out
+    lines = [line.strip() for line in said.splitlines() if line.startswith("    ")]
+    subprocess.run(["sh", "-ec", "\n".join(lines)], check=True, capture_output=True)
+    assert git(repo, "status", "--porcelain") == ""
+    assert ".orchestrator/agents.yaml" in git(repo, "ls-files")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,11 +19,12 @@ from harness import PRODUCT, PYTHON, wait_until
 from orchestrator.config import keys
 from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
-from orchestrator.setup import proposal
-from orchestrator.setup.ecosystems import TABLE
+from orchestrator.setup import ecosystems, proposal
+from orchestrator.setup.ecosystem_table import TABLE
 from orchestrator.setup.proposal import Proposal
 
 Cli = Callable[..., Any]
+PROGRAM = "check_program_missing"
 
 
 def package(test: str = "jest", **more: Any) -> str:
@@ -95,6 +97,116 @@ KINDS: dict[str, tuple[Mapping[str, str], list[str], str | None, list[str]]] = {
         {"pyproject.toml": "[tool.ruff]\nline-length = 100\n", "package.json": package()},
         ["npm test"], "npm install --no-package-lock", ["package.json"],
     ),
+    "uv with the tests in the default group, as pluggy has it": (
+        {
+            "pyproject.toml": f"{PROJECT}[dependency-groups]\ndev = ['tox']\n"
+            "testing = ['pytest>=8', 'coverage']\n[tool.uv]\ndefault-groups = ['dev', 'testing']\n",
+            "uv.lock": "", "tox.ini": "[tox]\n[pytest]\n", "testing/test_a.py": "",
+            ".pre-commit-config.yaml": "repos: []\n",
+        },
+        ["uv run pytest"], "uv sync --frozen", ["pyproject.toml", "uv.lock"],
+    ),
+    "uv with the tests in another group, by inclusion": (
+        {
+            "pyproject.toml": f"{PROJECT}[dependency-groups]\nt = ['pytest']\ntests = ["
+            "{include-group = 't'}, 'pytest-cov']\ndev = ['ruff', 'pytest-ruff']\n",
+            "uv.lock": "",
+        },
+        ["uv run --group tests pytest"], "uv sync --frozen --group tests",
+        ["pyproject.toml", "uv.lock"],
+    ),
+    "uv with an extra": (
+        {
+            "pyproject.toml": f"{PROJECT}[project.optional-dependencies]\nqa = ['PyTest ~= 8']\n",
+            "uv.lock": "", **PYTEST,
+        },
+        ["uv run --extra qa pytest"], "uv sync --frozen --extra qa", ["pyproject.toml", "uv.lock"],
+    ),
+    "a name that is no name of an extra": (
+        {"pyproject.toml": f"{PROJECT}[project.optional-dependencies]\n'a; rm' = ['pytest']\n"},
+        [".venv/bin/python -m pytest"], f"{VENV}-e . pytest", ["pyproject.toml"],
+    ),
+    "hatch with environments": (
+        {"pyproject.toml": f"{PROJECT}[tool.hatch.envs.default]\n", **PYTEST},
+        ["hatch test"], None, [],
+    ),
+    "hatchling that only builds": (
+        {"pyproject.toml": f"{PROJECT}[tool.hatch.version]\npath = 'x.py'\n", **PYTEST},
+        [".venv/bin/python -m pytest"], f"{VENV}-e . pytest", ["pyproject.toml"],
+    ),
+    "nox": (
+        {
+            "noxfile.py": "@nox.session\ndef lint(s):\n    pass\n\n@nox.session\n"
+            "def tests(session):\n    pass\n",
+            "pyproject.toml": PROJECT, **PYTEST,
+        },
+        ["nox --session tests"], None, [],
+    ),
+    "tox in setup.cfg": ({"setup.py": "", "setup.cfg": "[tox:tox]\n"}, ["tox -e py"], None, []),
+    "a tox.ini that only configures other tools": (
+        {"setup.py": "", "tox.ini": "[pytest]\ntestpaths = t\n[flake8]\n"},
+        [".venv/bin/python -m pytest"], f"{VENV}-e . pytest", ["setup.py"],
+    ),
+    "pip with a dependency group": (
+        {"pyproject.toml": f"{PROJECT}[dependency-groups]\ntest = ['pytest']\n"},
+        [".venv/bin/python -m pytest"],
+        f"{VENV}'pip>=25.1' && .venv/bin/pip install --group test -e .", ["pyproject.toml"],
+    ),
+    "pip with requirements of development and a package": (
+        {"pyproject.toml": PROJECT, "requirements/dev.txt": "pytest\n", "setup.cfg": ""},
+        [".venv/bin/python -m pytest"], f"{VENV}-r requirements/dev.txt -e .",
+        ["requirements/dev.txt", "pyproject.toml", "setup.cfg"],
+    ),
+    "pip with an extra in setup.cfg": (
+        {
+            "setup.py": "",
+            "setup.cfg": "[options.extras_require]\ntests =\n  pytest\n  mock; os_name=='nt'\n",
+        },
+        [".venv/bin/python -m pytest"], f"{VENV}-e '.[tests]'", ["setup.py", "setup.cfg"],
+    ),
+    "setup.cfg alone, which pip cannot install": (
+        {"setup.cfg": "[metadata]\nname = x\n[tool:pytest]\n", **PYTEST},
+        [".venv/bin/python -m pytest"], f"{VENV}pytest", ["setup.cfg"],
+    ),
+    "a script with a test beside another language": (
+        {"go.mod": "", "scripts/test_a.py": ""}, ["go test ./..."], "go mod download", ["go.mod"],
+    ),
+    "deno": (
+        {"deno.json": json.dumps({"tasks": {"test": "deno test -A"}}), "deno.lock": ""},
+        ["deno task test"], None, [],
+    ),
+    "a deno.json beside package.json": (
+        {"deno.json": "{}", "package.json": package(), "package-lock.json": "{}"},
+        ["npm test"], "npm ci", ["package.json", "package-lock.json"],
+    ),
+    "packageManager against a lock file of another": (
+        {"package.json": package(packageManager="npm@11.1.0"), "pnpm-lock.yaml": ""},
+        ["npm test"], "npm install --no-package-lock", ["package.json"],
+    ),
+    "yarn 4 by packageManager": (
+        {"package.json": package(packageManager="yarn@4.9.1+sha"), "yarn.lock": ""},
+        ["yarn test"], "yarn install --immutable", ["package.json", "yarn.lock"],
+    ),
+    "workspaces whose parts have the tests": (
+        {
+            "package.json": json.dumps({"workspaces": ["packages/*"], "scripts": {"build": "tsc"}}),
+            "package-lock.json": "{}", "packages/a/package.json": package(),
+            "packages/a/src/a.test.ts": "",
+        },
+        ["npm test --workspaces --if-present"], "npm ci", ["package.json", "package-lock.json"],
+    ),
+    "workspaces of pnpm without tests": (
+        {
+            "package.json": json.dumps({"scripts": {"build": "tsc"}}), "pnpm-lock.yaml": "",
+            "pnpm-workspace.yaml": "", "packages/a/package.json": "{}", "e2e/test/a.ts": "",
+        },
+        ["pnpm run build"], "pnpm install --frozen-lockfile", ["package.json", "pnpm-lock.yaml"],
+    ),
+    "a workspace of cargo": (
+        {"Cargo.toml": "[workspace]\nmembers = ['a']\n", "a/Cargo.toml": ""},
+        ["cargo test --workspace"], "cargo fetch", ["Cargo.toml"],
+    ),
+    "just": ({"justfile": "test *args: build\n  true\n"}, ["just test"], None, []),
     "cargo": (
         {"Cargo.toml": "", "Cargo.lock": ""},
         ["cargo test"], "cargo fetch", ["Cargo.toml", "Cargo.lock"],
@@ -171,6 +283,31 @@ def test_each_package_manager_of_the_table_is_found_by_a_case() -> None:
     assert {each.name for each in TABLE} - found == {"pdm", "pipenv"}
 
 
+def test_a_lock_file_of_another_package_manager_is_named() -> None:
+    [place] = of(
+        {"package.json": package(), "package-lock.json": "{}", "pnpm-lock.yaml": ""}
+    ).places
+    assert (place.found.name, place.found.instead_of) == ("pnpm", ("package-lock.json",))
+
+
+@pytest.mark.parametrize(
+    ("command", "programs"),
+    [
+        (
+            "(cd backend && uv sync --frozen) && (cd 'front end' && CI=true yarn test)",
+            ["uv", "yarn"],
+        ),
+        ("python3 -m venv .venv && .venv/bin/pip install tox", ["python3"]),
+        ("./gradlew test; echo npm", []),
+        ("make-a-mess && my-npm ci || npm ci", ["npm"]),
+    ],
+)
+def test_the_programs_of_a_command_are_those_that_it_starts(
+    command: str, programs: list[str]
+) -> None:
+    assert ecosystems.programs([command]) == programs
+
+
 def test_a_repository_of_many_projects_is_named_whole_and_proposed_in_part() -> None:
     files = {f"services/s{number:02}/go.mod": "" for number in range(9)}
     found = of(files)
@@ -185,10 +322,13 @@ def test_a_repository_of_many_projects_is_named_whole_and_proposed_in_part() -> 
 
 
 @pytest.fixture
-def javascript(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def javascript(repo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A repository with tests and a lock file, in which `init` has not run."""
     (repo / "package.json").write_text(package())
     (repo / "package-lock.json").write_text("{}")
+    (tmp_path / "npm").write_text("#!/bin/sh\n")
+    (tmp_path / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     sh(repo, "add", "-A")
     sh(repo, "commit", "-qm", "javascript")
     monkeypatch.chdir(repo)
@@ -219,9 +359,23 @@ def test_without_a_terminal_the_lines_are_printed_and_not_written(
     shown = cli("init", "--json").json["proposal"]
     assert shown["checks"] == ["npm test"]
     assert shown["not_ignored"] == ["node_modules/"]
+    assert shown["not_on_path"] == []
     assert shown["found"] == [
         {"folder": ".", "by": "package-lock.json", "name": "npm", "used": True}
     ]
+
+
+def test_a_program_that_is_not_there_is_named_before_anything_runs(
+    javascript: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert "npm is not on your PATH" in cli("init", "--no-commands").out
+    cli("init", "--yes")
+    found = [f for f in cli("doctor", "--json").json["findings"] if f["code"] == PROGRAM]
+    assert [f["level"] for f in found] == ["warn"]
+    assert "npm" in found[0]["message"]
 
 
 def test_with_yes_the_lines_are_written_once_and_comments_stay(javascript: Path, cli: Cli) -> None:

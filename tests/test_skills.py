@@ -347,6 +347,24 @@ def test_an_edited_copy_is_its_editors_and_an_older_one_is_brought_up_to_date(
     assert {path.name for path in folder.iterdir()} == {"inbox.md", "doctor.md", "setup.md"}
 
 
+def test_a_copy_that_only_a_formatter_or_git_changed_is_unedited(
+    repo: Path, cli: Callable[..., Done]
+) -> None:
+    """As prettier 3.9 does, and a checkout with `core.autocrlf`."""
+    cli("init")
+    folder = repo / ".claude" / "commands"
+    for path in folder.glob("*.md"):
+        text = path.read_text().replace('hint: "', "hint: '").replace(']"\n', "]'\n")
+        text = re.sub(r"^(\| .*?) \|", r"\1     |", text, flags=re.MULTILINE)
+        text = text.replace("|---|", "| ------ |").replace("## Steps\n", "## Steps\n\n")
+        path.write_bytes(text.replace("\n   ", "\n    ").replace("\n", "\r\n").encode())
+    formatted = tree(repo)
+    assert "commands" not in cli("init").out.partition("Next:")[0]
+    assert tree(repo) == formatted
+    assert cli("init", "--uninstall").code == 0
+    assert not folder.exists()
+
+
 def test_a_project_that_has_a_skill_of_its_own_gets_that(
     repo: Path, cli: Callable[..., Done]
 ) -> None:

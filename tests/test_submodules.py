@@ -202,6 +202,21 @@ def test_a_commit_of_the_persons_is_not_called_a_rescue(main: Path) -> None:
     assert repository.refs(str(main / "lib"), RESCUE) == {}
 
 
+@pytest.mark.parametrize("text", [None, "v1\n", "edited\n"])
+def test_a_first_checkout_that_was_killed_deletes_no_file(agent: Worker, text: str | None) -> None:
+    """Git writes the index last. A rescue of the missing files would hold nothing of anybody."""
+    Path(submodules.git_folder(str(agent.lib)), "index").unlink()
+    (agent.lib / "lib.txt").unlink()
+    if text is not None:
+        (agent.lib / "lib.txt").write_text(text)
+    agent.end()
+    kept = repository.refs(str(agent.repo / "lib"), RESCUE).values()
+    found = [sh(agent.repo / "lib", "show", f"{ref}:lib.txt") for ref in kept]
+    assert found == (["edited"] if text == "edited\n" else [])
+    assert agent.begin_filled(run="R3") == []
+    assert (agent.lib / "lib.txt").read_text() == "v1\n"
+
+
 def test_files_below_a_submodule_that_is_not_checked_out_are_kept(main: Path) -> None:
     sh(main, "submodule", "--quiet", "deinit", "--force", "lib")
     made = Worker(main)
@@ -279,6 +294,42 @@ def test_only_what_the_submodules_remote_hands_out_counts_as_there(
         submodule_remotes.has(str(lib), str(tmp_path / "gone"), first, scratch)
 
 
+@pytest.mark.parametrize(
+    ("url", "is_strange"),
+    [
+        ("--upload-pack=./evil.sh", True),
+        ("-u./evil.sh", True),
+        ("ext::sh -c ./evil.sh", True),
+        ("https::x", True),
+        ("https://host/a::b", False),
+        ("git@host:owner/lib.git", False),
+        ("ssh://[::1]/lib.git", False),
+        ("../lib.git", False),
+    ],
+)
+def test_a_url_that_is_an_option_or_a_program_is_no_address(url: str, is_strange: bool) -> None:
+    assert submodule_remotes.is_strange(url) is is_strange
+
+
+def test_a_url_is_never_an_option_of_git(main: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "was-started"
+    with pytest.raises(SystemFault, match="cannot be reached"):
+        submodule_remotes.has(
+            str(main / "lib"), f"--upload-pack=touch {marker};", "0" * 40, str(tmp_path / "scratch")
+        )
+    assert not marker.exists()
+
+
+def test_only_a_remote_of_the_persons_on_this_disk_is_pushed_to(main: Path, tmp_path: Path) -> None:
+    sh(tmp_path, "init", "--quiet", "--bare", "evil.git")
+    asked = submodule_remotes.is_a_persons
+    assert asked(str(main), "lib", str(tmp_path / "lib.git"))
+    assert asked(str(main), "new", "https://host.invalid/lib.git")
+    for url in (str(tmp_path / "evil.git"), f"file://{tmp_path}/evil.git", "../evil.git"):
+        assert not asked(str(main), "lib", url)
+        assert not asked(str(main), "new", url)
+
+
 BUMP = (
     "cd lib && git checkout -q -b work && echo v2 > lib.txt && "
     "git -c user.name=A -c user.email=a@b commit -qam v2; cd .. && git commit -qam bump"
@@ -311,6 +362,17 @@ def test_an_unpushed_commit_of_a_submodule_is_refused_and_pushed_only_by_setting
     bump = world.git("rev-parse", f"{pr['head']}:lib", cwd=world.remote)
     assert world.git("rev-parse", f"refs/heads/{pr['branch']}", cwd=bare) == bump
     assert repository.refs(str(world.root / "lib"), RESCUE) == {}, "it is pushed"
+    shown = world.ok("pr", "diff", pr["id"]).out
+    assert "+v2" in shown, "a person approves what is in the submodule, too"
+    world.git("config", "diff.submodule", "short")
+    assert "+Subproject commit" in world.ok("pr", "diff", pr["id"]).out
+    # The client refuses reviewers `git diff --submodule=diff` (tried with 2.1.332).
+    shown_by = ["git", "diff", "origin/main...HEAD"]
+    world.script("reviewer", {"steps": [["call", *shown_by]]})
+    world.configure(agents=[world.agent("rev-1", "reviewer")])
+    world.tick_until(lambda: world.ledger("call", argv=shown_by), "the review")
+    [call] = world.ledger("call", argv=shown_by)
+    assert "+v2" in call["out"], "a reviewer reads it, too"
 
 
 def test_a_repository_inside_that_no_gitmodules_names_is_failed_work(world: World) -> None:
@@ -363,6 +425,28 @@ def test_an_object_that_is_lost_is_refused_as_the_works_fault(repo: Path, tmp_pa
     said = lfs.push(str(repo), "origin", lost, "b", "")
     assert said is not None
     assert "git-lfs lacks objects" in said
+
+
+def test_a_pointer_that_was_changed_as_if_it_were_the_file_is_refused(
+    repo: Path, tmp_path: Path
+) -> None:
+    add_lfs(repo)
+    sh(tmp_path, "init", "--quiet", "--bare", "remote.git")
+    sh(repo, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    before = commit(repo, "an image.bin", "a file")
+    assert lfs.push(str(repo), "origin", before, "b", "") is None
+    assert not lfs.skips(str(repo), {})
+    sh(repo, "lfs", "install", "--local", "--force", "--skip-smudge")
+    assert lfs.skips(str(repo), {})
+    # As an agent's worktree has it with that setting.
+    pointer = sh(repo, "show", "HEAD:an image.bin")
+    spoilt = commit(repo, "an image.bin", pointer + "\nmore\n")
+    said = lfs.push(str(repo), "origin", spoilt, "b", before)
+    assert said is not None
+    assert "an image.bin is in Git LFS, and the commit has its pointer" in said
+    # The next attempt corrects it on the same branch.
+    whole = commit(repo, "an image.bin", "a file, and more")
+    assert lfs.push(str(repo), "origin", whole, "b", before) is None
 
 
 def test_without_git_lfs_the_fault_names_it_before_anybody_pays(world: World) -> None:

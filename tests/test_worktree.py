@@ -257,6 +257,22 @@ def test_what_only_the_index_holds_is_kept(agent: Agent) -> None:
     assert kept_text(agent.repo, "precious")
 
 
+@pytest.mark.parametrize("text", [None, "edited\n"])
+def test_a_first_checkout_that_was_killed_deletes_no_file(agent: Agent, text: str | None) -> None:
+    """Git writes the index last. A rescue of the missing files would hold nothing of anybody."""
+    [name, *_] = sh(agent.path, "ls-files").split()
+    whole = (agent.path / name).read_text()
+    (agent.git_folder / "index").unlink()
+    (agent.path / name).unlink()
+    if text is not None:
+        (agent.path / name).write_text(text)
+    ref = agent.end()
+    assert (ref is not None) is (text is not None)
+    if ref is not None:
+        assert sh(agent.repo, "show", f"{ref}:{name}") == "edited"
+    assert (agent.path / name).read_text() == whole
+
+
 def test_ignored_files_stay_where_they_are(agent: Agent) -> None:
     commit(agent.path, ".gitignore", "node_modules/\n")
     (agent.path / "node_modules").mkdir()

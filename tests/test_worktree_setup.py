@@ -105,6 +105,31 @@ def test_setup_runs_again_when_the_content_of_a_named_file_changed(place: Place,
     assert place.said() == "B", "its time is not its content"
 
 
+def test_a_pattern_names_the_files_of_the_commit_that_match_it(place: Place) -> None:
+    place.say(when_changed=("packages/*/lock", "[id].txt", "**/*.lock"))
+    place.begin()
+    for name, runs in (
+        ("packages/a/lock", "SB"),
+        ("packages/a/lock", "SB"),
+        ("packages/b/lock", "SB"),
+        ("packages/a/deep/lock", "B"),
+        ("a/b/c.lock", "SB"),
+        ("d.txt", "SB"),
+        ("[id].txt", "SB"),
+        ("d.txt", "B"),
+        ("other.txt", "B"),
+    ):
+        (place.repo / name).parent.mkdir(parents=True, exist_ok=True)
+        place.said()
+        place.commit(name, str(time.monotonic_ns()))
+        place.begin()
+        assert place.said() == runs, name
+    sh(place.repo, "rm", "--quiet", "packages/b/lock")
+    sh(place.repo, "commit", "--quiet", "--message", "gone")
+    place.begin()
+    assert place.said() == "SB"
+
+
 def test_a_changed_command_runs_where_the_old_one_had_succeeded(place: Place) -> None:
     place.begin()
     (place.path / "work.txt").write_text("not committed")

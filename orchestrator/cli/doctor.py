@@ -6,24 +6,36 @@ import os
 from argparse import Namespace
 
 from orchestrator.cli import context, output
-from orchestrator.cli.parser import command
+from orchestrator.cli.parser import command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.text.words import count
 
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
-@command("doctor")
+@command(
+    "doctor",
+    flag("--checks", "also run `setup` and `checks` on the base branch, in a worktree of its own"),
+)
 def examine(arguments: Namespace) -> None:
-    """Check the set-up in the environment of the schedule; each finding says what to do."""
+    """Check the set-up in the environment of the schedule; each finding says what to do.
+
+    examples:
+      orchestrator doctor
+      orchestrator doctor --checks
+    """
     from orchestrator.setup import doctor
 
+    if arguments.checks:
+        context.refuse_in_run("no check is run")
     try:
         layout = context.layout(arguments)
     except OrchestratorError as error:
         findings = doctor.without_project(error, os.getcwd())
     else:
-        findings = doctor.examine(layout, dict(os.environ), context.now())
+        findings = doctor.examine(
+            layout, dict(os.environ), context.now(), try_checks=arguments.checks
+        )
     wrong = [finding for finding in findings if finding.level != "ok"]
     failed = sum(finding.level == "fail" for finding in wrong)
     counts = f"{count(failed, 'error')}, {count(len(wrong) - failed, 'warning')}"

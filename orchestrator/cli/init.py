@@ -8,10 +8,11 @@ import shlex
 from argparse import Namespace
 
 from orchestrator import __version__
-from orchestrator.cli import context, init_offer, output
+from orchestrator.cli import context, init_base, init_offer, output
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
-from orchestrator.git import repository
+from orchestrator.errors import UsageError
+from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.project import mark
 from orchestrator.schedule import path_link, program_copy, schedule
@@ -27,6 +28,10 @@ COMMANDS = (
     "copy the skills to .claude/commands/ (default: yes at the first `init`; then your last choice)"
 )
 LINK = "put `orchestrator` on your PATH: a link in ~/.local/bin (default: no change)"
+BASE = (
+    "make this branch the base branch, after a rename at the remote: agents.yaml, unfinished tasks "
+    "and open pull requests follow"
+)
 YES = "write the proposed `checks` and `setup` into agents.yaml without asking"
 
 
@@ -37,6 +42,8 @@ YES = "write the proposed `checks` and `setup` into agents.yaml without asking"
     argument("-y", "--yes", action="store_true", help=YES),
     flag("--start", "let agents start runs; without it, a new project is paused"),
     argument("--link", action=argparse.BooleanOptionalAction, help=LINK),
+    argument("--base", metavar="BRANCH", help=BASE),
+    flag("--dry-run", "with --base: print what would change, and change nothing"),
     flag("--uninstall", "remove all files that init and runs added; the queue is kept"),
 )
 def init(arguments: Namespace) -> None:
@@ -45,9 +52,20 @@ def init(arguments: Namespace) -> None:
     examples:
       orchestrator init
       orchestrator init --start --schedule cron
+      orchestrator init --base trunk --dry-run     what changes if the base branch is renamed
     """
     context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
+    if arguments.dry_run and not arguments.base:
+        raise UsageError("--dry-run needs --base", "for example: orchestrator init --base trunk")
+    if arguments.base and mark.is_initialised(layout):
+        mark.require_no_links(layout)
+        init_base.adopt(arguments, layout)
+        return
+    if arguments.base:
+        raise UsageError(
+            "--base changes a project that is set up", "first: orchestrator init; then --base"
+        )
     if arguments.uninstall:
         _uninstall(arguments, layout)
         return
@@ -185,12 +203,16 @@ def _what_stays(layout: Layout, data: str) -> None:
             "  with the records of pull requests and today's costs of agents, if there are any"
         )
         output.out(f"  to remove these too: rm -r {shlex.quote(layout.home)}")
-    branches, rescued = uninstall.left_in_git(layout)
-    if branches or rescued:
+    branches, states, inside = uninstall.left_in_git(layout)
+    if branches or states or inside:
+        rescued = states + sum(inside.values())
         output.out(
             f"The work of agents stays in git (branches: {branches}, rescued states: {rescued}); "
             "list it: git for-each-ref refs/heads/agent refs/orchestrator"
         )
+    for path, count in inside.items():
+        command = f"git -C {shlex.quote(path)} for-each-ref refs/orchestrator"
+        output.out(f"  {count} of the rescued states are in the submodule {path}: {command}")
     if os.path.isdir(data):
         output.out(f"The program's own Python environment stays in {data}")
         output.out(f"  if no project on this machine uses it: rm -r {shlex.quote(data)}")
@@ -212,12 +234,24 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
     if program != "orchestrator":
         output.out(f"  (`orchestrator` is not on your PATH; its path is {program};")
         output.out("  `init --link` puts it on your PATH)")
+    config = context.settings(layout).config
+    if config.checks or config.setup.command:
+        output.out(
+            "  orchestrator doctor --checks  (tries `setup` and `checks` on the base branch)"
+        )
+    if config.paused:
+        output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     if names := init_project.to_commit(layout):
+        # After `resume`, which edits agents.yaml.
         output.out("  commit these files, so that every clone and every agent has them:")
+        if not os.path.samefile(os.getcwd(), layout.root):
+            output.out(f"    cd {shlex.quote(layout.root)}")
+        if repository.is_sparse(layout.root):
+            output.out(f"    {init_project.WIDER}")
         output.out(f"    git add -- {shlex.join(_short(layout, names))}")
         output.out("    git commit -m 'Set up orchestrator'")
-    if context.settings(layout).config.paused:
-        output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
+        if remotes.url(layout.root, config.remote):
+            output.out("    git push")
     output.out("  orchestrator task add 'Fix the login form'")
     command, why = "tick --wait", "or every minute: orchestrator init --schedule cron"
     if entry is not None:

@@ -32,6 +32,7 @@ def row(layout: Layout, found: Proposal) -> dict[str, Any] | None:
             for p in found.places
         ],
         "not_ignored": proposal.not_ignored(layout, found),
+        "not_on_path": proposal.not_on_path(found),
     }
 
 
@@ -53,6 +54,8 @@ def offer(layout: Layout, found: Proposal) -> None:
         output.out(f"  {line}")
     for folder in proposal.not_ignored(layout, found):
         output.out(f"  (git does not ignore {folder}: add it to .gitignore and commit that)")
+    for program in proposal.not_on_path(found):
+        output.out(f"  ({program} is not on your PATH: install it, or change the lines)")
     if not (sys.stdin.isatty() and output.on_terminal()):
         output.out("To write these lines: orchestrator init --yes; or copy them into the file")
         return
@@ -65,7 +68,8 @@ def offer(layout: Layout, found: Proposal) -> None:
 
 def _place(place: Place) -> str:
     where = f"{place.folder}/{place.found.by}" if place.folder else place.found.by
-    return f"{place.found.name} ({where}{'' if place.used else ', not proposed'})"
+    others = "".join(f", not {name}" for name in place.found.instead_of)
+    return f"{place.found.name} ({where}{others}{'' if place.used else ', not proposed'})"
 
 
 def _lines(found: Proposal) -> list[str]:

@@ -14,6 +14,7 @@ from orchestrator.cli.find_run import Run
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Line
+from orchestrator.guard import secret_shapes
 from orchestrator.project import run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files
@@ -29,7 +30,7 @@ CHECKS_LOG = "checks.log"
     "logs",
     argument("subject", metavar="AGENT|TASK|RUN", help="an agent, a task, or the id of a run"),
     flag("--follow", "print new lines until the run ends", "-f"),
-    flag("--raw", "print the output of the client, unchanged"),
+    flag("--raw", "print the output of the client, as JSON lines"),
 )
 def logs(arguments: Namespace) -> None:
     """Show what a run did: the latest run of an agent or of a task, or the named run.
@@ -45,7 +46,7 @@ def logs(arguments: Namespace) -> None:
     launch = files.read_json(os.path.join(run.folder, run_record.LAUNCH)) or {}
     client = registry.named(launch.get("client"))
     with _opened(run) as stream:
-        raw = _followed(run, stream) if arguments.follow else stream
+        raw = map(_withheld, _followed(run, stream) if arguments.follow else stream)
         if arguments.raw:
             for line in raw:
                 output.copy(line)
@@ -53,6 +54,12 @@ def logs(arguments: Namespace) -> None:
             output.show_json([event._asdict() for event in _events(client, raw)])
         else:
             _show(run, _events(client, raw))
+
+
+def _withheld(line: bytes) -> bytes:
+    """Return a line of a stream without secrets; a line of JSON stays one."""
+    text = line.decode(errors="surrogateescape")
+    return secret_shapes.withheld(text).encode(errors="surrogateescape")
 
 
 @contextlib.contextmanager
@@ -163,7 +170,8 @@ def _tail(run: Run, name: str) -> list[str]:
     with file:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(size - TAIL_BYTES, 0))
-        return file.read(TAIL_BYTES).decode(errors="replace").splitlines()[-TAIL_LINES:]
+        text = file.read(TAIL_BYTES).decode(errors="replace")
+        return secret_shapes.withheld(text).splitlines()[-TAIL_LINES:]
 
 
 def _ending(run: Run, record: RunRecord | None) -> Iterator[str]:

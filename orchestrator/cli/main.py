@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from argparse import Namespace
@@ -11,7 +12,6 @@ from orchestrator.cli import output, parser
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
-from orchestrator.system import locks
 
 
 def main(words: Sequence[str]) -> int:
@@ -81,9 +81,6 @@ def _refusal(error: Exception) -> OrchestratorError | None:
     match error:
         case OrchestratorError():
             return error
-        case locks.LockHeld():
-            message = f"another process holds the lock {error.args[0]}"
-            code, hint = "busy", "try again in a moment; see: orchestrator status"
         case ModuleNotFoundError():  # `init.py` and `scheduler.py` can be run with any Python
             message = f"the library {error.name!r} is not installed for {sys.executable}"
             code = "not_installed"
@@ -92,6 +89,9 @@ def _refusal(error: Exception) -> OrchestratorError | None:
                 f"use {os.path.join(here, 'bin', 'orchestrator')}, which installs it; or: "
                 f"pip install -r {os.path.join(here, 'requirements.lock')}"
             )
+        case OSError(errno=errno.EISDIR | errno.ENOTDIR | errno.ELOOP | errno.EINVAL):
+            message = f"{error.filename}: {error.strerror}"
+            code, hint = "system_fault", "a regular file belongs there: move that aside"
         case OSError():
             message = f"{error.filename or 'standard output'}: {error.strerror or error}"
             code = "system_fault"

@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {}
 #: called are imported, because imports are most of the time that an agent's command takes.
 MODULES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("init", "tick", "status", "watch", "explain", "doctor", "logs")},
+    **{name: (name,) for name in ("runs", "costs", "report", "audit", "metrics")},
     "task": ("task", "task_add", "task_change", "task_edit"),
     "inbox": ("inbox",),
     "agent": ("agent", "agent_pause"),

@@ -27,7 +27,7 @@ from orchestrator.tasks import stores
 from orchestrator.tick import inbox
 
 #: Seconds that a merge waits for another merge, which may be at its checks.
-LANDING_WAIT = 900.0
+LANDING_WAIT = locks.LONGEST_WAIT
 #: Maximum files in the way of a checkout that are named.
 MOST_NAMED = 10
 ID = argument("pr", metavar="ID", help="the id of a pull request, as `pr list` shows it")
@@ -110,7 +110,9 @@ def diff(arguments: Namespace) -> None:
     config, number = forges.named(context.settings(layout).config, arguments.pr)
     pr = _numbered(layout, config, context.pull_requests(layout, config), number)
     paged = output.on_terminal() and not arguments.json
-    words = ["git", "diff", "--no-ext-diff", _changes(layout, config, pr)]
+    # By default git shows of a submodule only that it has another commit.
+    inside = [] if repository.settings(layout.root, "diff.submodule") else ["--submodule=diff"]
+    words = ["git", "diff", "--no-ext-diff", *inside, _changes(layout, config, pr)]
     # The pager needs the locale of the person. The bytes of a diff stay as they are.
     variables = client_environment.for_git(os.environ, LC_ALL=os.environ.get("LC_ALL", ""))
     done = subprocess.run(
@@ -152,7 +154,7 @@ def checkout(arguments: Namespace) -> None:
     pr, root = find(layout, config, number), layout.root
     remote = base_branch.remote_of(layout, config)
     if remote and repository.resolve(root, pr.head) is None:
-        base_branch.fetch(layout, remote, [pr.branch])
+        base_branch.fetch(layout, remote, [pr.branch], wait=locks.LONGEST_WAIT)
     before = worktree_commands.state(root)
     # git refuses to overwrite a file that has changes or that it does not track, and to leave an
     # unfinished merge, rebase or bisect. Without the option it would overwrite ignored files.
@@ -220,13 +222,9 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
     """
     own = context.good_settings(layout).config
     config, number = forges.named(own, pr_id)
-    try:
-        with landing.lock(layout, LANDING_WAIT):
-            pr = find(layout, config, number)
-            commit = landing.merge(layout, config, pr, time.time())
-    except locks.LockHeld:
-        message = "another merge is still running its checks"
-        raise OrchestratorError(message, "try again later", code="landing_busy") from None
+    with landing.lock(layout, LANDING_WAIT):
+        pr = find(layout, config, number)
+        commit = landing.merge(layout, config, pr, time.time())
     rework.end(layout, own, pr.id, context.now(), config.forge)
     return commit
 

@@ -9,6 +9,7 @@ from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.plan import rules
+from orchestrator.system import locks
 from orchestrator.tasks import stores
 from orchestrator.tick.tick import run_tick
 
@@ -40,7 +41,7 @@ def run(arguments: Namespace) -> None:
         layout, context.now(), wait_for_lock=LOCK_WAIT, forced=forced, fresh=arguments.fresh
     )
     if report.held:
-        raise OrchestratorError("another tick is active", "try again", code="tick_held")
+        raise locks.LockHeld(layout.scheduler_lock)
     own = {action.action: action for action in report.actions if action.agent == agent}
     if started := own.get("start"):
         value = {"agent": agent, "task": started.task, "run": started.run}

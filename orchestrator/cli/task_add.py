@@ -10,6 +10,7 @@ from orchestrator.cli import body_text, context, editor, output, task_values
 from orchestrator.cli.parser import NO_TICK, argument, command, flag
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.guard import secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model import OUTCOMES, PRIORITIES, Split, Task, iso
 from orchestrator.project import mark
@@ -82,6 +83,9 @@ def _add(arguments: Namespace, layout: Layout, loaded: Settings, agent: str | No
     role = task_values.task_role(arguments.role, loaded.roles, force=arguments.force)
     if arguments.branch is not None:
         task_values.check_branch(layout, loaded, arguments.branch)
+    if agent is not None:
+        arguments.title = secret_shapes.withheld(arguments.title)
+        arguments.body = secret_shapes.withheld(arguments.body)
     store = stores.of_project(layout)
     parent = _parent(store, arguments, loaded)
     words = (word for text in arguments.depends_on for word in text.replace(",", " ").split())

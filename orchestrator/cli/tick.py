@@ -99,7 +99,7 @@ def _await_settling(layout: Layout, deadline: float) -> None:
     from orchestrator.system import locks
 
     until = min(deadline, time.monotonic() + SETTLING)
-    while locks.holder(layout.scheduler_lock) is not None and time.monotonic() < until:
+    while locks.is_locked(layout.scheduler_lock) and time.monotonic() < until:
         time.sleep(0.05)
 
 

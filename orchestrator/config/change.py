@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Role
 from orchestrator.system import files, locks
+from orchestrator.text.yaml_nodes import MAX_BYTES
 
 #: Seconds to wait for another command that edits the file.
 LOCK_WAIT = 10.0
@@ -35,10 +37,17 @@ class Edit(NamedTuple):
     written: bool
 
 
-def apply(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool = False) -> Edit:
+def apply(
+    layout: Layout,
+    change: Callable[[str], str],
+    *,
+    even_if_broken: bool = False,
+    brake: bool = False,
+) -> Edit:
     """Apply `change` to the text of `agents.yaml`, and write the result if it is valid.
 
-    With `even_if_broken`, a file that was broken before may stay broken. If this raises
+    With `even_if_broken`, a file that was broken before may stay broken. A symbolic link is never
+    written through; with `brake`, the file takes the place of the link. If this raises
     OrchestratorError, nothing was written.
     """
     with _locked(layout):
@@ -57,8 +66,22 @@ def apply(layout: Layout, change: Callable[[str], str], *, even_if_broken: bool 
             if before is not None or not even_if_broken:
                 raise _refusal(error, was_good=before is not None) from None
         if changed != text:
+            if not brake:
+                refuse_link(layout)
             _write(layout, changed.encode())
         return Edit(before, after, changed != text)
+
+
+def refuse_link(layout: Layout) -> None:
+    """Raise OrchestratorError if `agents.yaml` is a link, which no command writes through."""
+    if os.path.islink(layout.config):
+        real, link = (shlex.quote(p) for p in (os.path.realpath(layout.config), layout.config))
+        raise OrchestratorError(
+            f"{layout.config} is a symbolic link: no command writes through it; nothing changed",
+            f"edit {real}; or put the file in the place of the link: cp --remove-destination "
+            f"{real} {link}",
+            code="edit_refused",
+        )
 
 
 def _refusal(error: ConfigError, *, was_good: bool) -> ConfigError:
@@ -86,7 +109,9 @@ def pause(layout: Layout, agent: str | None) -> bool:
         return edit.set_agent(text, agent, {"paused": True})
 
     try:
-        apply(layout, change, even_if_broken=True)
+        apply(layout, change, even_if_broken=True, brake=agent is None)
+    except locks.LockHeld:
+        raise
     except OrchestratorError:
         return agent is None and _brake(layout)
     return True
@@ -130,10 +155,12 @@ def _locked(layout: Layout) -> locks.Lock:
 
 def _read(layout: Layout) -> bytes:
     try:
-        with open(layout.config, "rb") as file:
-            return file.read()
+        return files.read_inside(layout.config, layout.root, MAX_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError([f"{layout.config} is missing"], "run: orchestrator init") from None
+    except OSError as error:
+        said = f"{layout.config}: {error.strerror}"
+        raise ConfigError([said], "put a regular file there") from None
 
 
 def _parsed(data: bytes, known: Mapping[str, Role]) -> Config | None:
@@ -144,8 +171,8 @@ def _parsed(data: bytes, known: Mapping[str, Role]) -> Config | None:
 
 
 def _write(layout: Layout, data: bytes) -> None:
-    """Replace the file; keep its mode and, if it is a symbolic link, the link."""
-    path = os.path.realpath(layout.config)
+    """Replace the file, or the link in its place; keep the mode."""
+    path = layout.config
     mode = stat.S_IMODE(os.stat(path).st_mode)
     files.write_atomic(path, data, mode)
     os.chmod(path, mode)  # restore the bits that the umask removed

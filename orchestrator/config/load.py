@@ -46,17 +46,19 @@ def settings(layout: Layout, *, write_cache: bool) -> Settings:
     if kept is not None and kept[0] == seal:
         return Settings(kept[1], kept[2], (), good=True)
     from orchestrator.config.keys import parse
+    from orchestrator.text.yaml_nodes import MAX_BYTES
 
     known, problems = roles.load(layout.roles)
     try:
-        with open(layout.config, "rb") as file:
-            parsed = parse(file.read(), roles=known)
+        data = files.read_inside(layout.config, layout.root, MAX_BYTES + 1)
+        parsed = parse(data, roles=known)
     except FileNotFoundError:
         problems.append(Problem("config_error", f"{layout.config} is missing", mark.way_in(layout)))
     except ConfigError as error:
         problems += [Problem("config_error", text, error.hint) for text in error.problems]
     except OSError as error:
-        problems.append(Problem("config_error", f"{layout.config}: {error.strerror}"))
+        hint = "put a regular file there"
+        problems.append(Problem("config_error", f"{layout.config}: {error.strerror}", hint))
     else:
         config = _with_base_branch(layout, parsed)
         # Roles with problems are read again each time, but a good configuration is still kept.

@@ -25,17 +25,27 @@ def paths(custom_folder: str) -> dict[str, os.stat_result]:
 def _paths(folder: str) -> dict[str, os.stat_result]:
     names = [name for name in sorted(os.listdir(folder)) if name.endswith(".md")]
     found = [name for name in names if not name.startswith(".") and name.lower() != "readme.md"]
-    return {path: os.lstat(path) for path in (os.path.join(folder, name) for name in found)}
+    return {path: _stat(path) for path in (os.path.join(folder, name) for name in found)}
+
+
+def _stat(path: str) -> os.stat_result:
+    """Return the stat of a file, or of a link that leads nowhere."""
+    try:
+        return os.stat(path)
+    except OSError:
+        return os.lstat(path)
 
 
 def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
     """Return the roles by name, and the problems. The user's roles add to or replace shipped roles.
 
+    `custom_folder` is `.orchestrator/roles` of the project: no link is followed out of the project.
     A broken file of the user disables its role: an agent must not run with more permissions than
     intended.
     """
     from orchestrator.config import role_file
 
+    project = os.path.dirname(os.path.dirname(custom_folder))
     roles: dict[str, Role] = {}
     problems: list[Problem] = []
     try:
@@ -46,9 +56,13 @@ def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
         name = os.path.basename(path)[: -len(".md")]
         shipped = roles.pop(name, None)
         try:
-            data = files.read_regular(path, role_file.MAX_BYTES + 1)
+            is_custom = os.path.dirname(path) == custom_folder
+            if is_custom:
+                data = files.read_inside(path, project, role_file.MAX_BYTES + 1)
+            else:
+                data = files.read_regular(path, role_file.MAX_BYTES + 1)
             role = role_file.parse(data, path, name, shipped)
-            if os.path.dirname(path) == custom_folder:
+            if is_custom:
                 role_file.check_brief(role)
             roles[name] = role
         except ConfigError as error:
@@ -59,6 +73,5 @@ def load(custom_folder: str) -> tuple[dict[str, Role], list[Problem]]:
 
 
 def _problem(path: str, error: OSError) -> Problem:
-    why = "it is a symbolic link; put a regular file here" if os.path.islink(path) else ""
     hint = f"correct {path}; until then no agent has that role"
-    return Problem("config_error", f"{path}: {why or error.strerror}", hint)
+    return Problem("config_error", f"{path}: {error.strerror}", hint)

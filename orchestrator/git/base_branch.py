@@ -34,22 +34,25 @@ def fetch(
     *,
     address: str | None = None,
     watched: Sequence[str] = (),
+    wait: float | None = None,
 ) -> dict[str, str]:
     """Fetch branches into `refs/remotes/`; return those that the remote has, with their commits.
 
     One fetch at a time: parallel fetches fail on each other's ref locks. `address` is where the
     remote's branches are, if that is not its own URL. `watched` are branches that are not fetched,
-    but returned if they exist.
+    but returned if they exist. `wait` is the seconds to wait for another fetch; without it,
+    `timeout` is.
 
     Raises SystemFault when the remote cannot be reached, or another fetch takes too long; GitError
     when the refs cannot be written here.
     """
     files.make_folder(layout.cache)
     try:
-        with locks.Lock(os.path.join(layout.cache, "fetch.lock"), timeout):
+        path = os.path.join(layout.cache, "fetch.lock")
+        with locks.Lock(path, timeout if wait is None else wait):
             return _fetch(layout.root, remote, address or remote, branches, watched, timeout)
-    except locks.LockHeld:
-        raise SystemFault("another fetch is still running", code="remote_unreachable") from None
+    except locks.LockHeld as error:
+        raise SystemFault(error.message, error.hint, code=error.code) from None
 
 
 def _fetch(
@@ -97,13 +100,26 @@ def gone(root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT) 
             )
         message = f"the remote {remote!r} is empty: nothing was pushed there, not even {branch!r}"
         return SystemFault(message, hint, code="base_gone")
-    hint = f"set base_branch in .orchestrator/agents.yaml; or: git push {remote} {branch}"
+    hint = f"orchestrator init --base BRANCH; or: git push {remote} {branch}"
     if now is not None:
+        import shlex
+
         hint = (
-            f"the remote's default branch is {now!r}: to follow it, set base_branch: {now} in "
-            f".orchestrator/agents.yaml; otherwise: git push {remote} {branch}"
+            f"the remote's default branch is {now!r}: to follow it, with tasks and pull requests: "
+            f"orchestrator init --base {shlex.quote(now)}; otherwise: git push {remote} {branch}"
         )
     message = f"the remote {remote!r} has no branch {branch!r}, which is the base branch"
+    return SystemFault(message, hint, code="base_gone")
+
+
+def gone_here(root: str, branch: str) -> SystemFault:
+    """Return the fault that a repository without a remote does not have the base branch."""
+    import shlex
+
+    now = repository.current_branch(root)
+    other = shlex.quote(now) if now and now != branch else "BRANCH"
+    hint = f"to work from another branch: orchestrator init --base {other}; or: git branch {branch}"
+    message = f"this repository has no branch {branch!r}, which is the base branch"
     return SystemFault(message, hint, code="base_gone")
 
 

@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from orchestrator import layout
 from orchestrator.errors import GitError, SystemFault
+from orchestrator.git import place
 from orchestrator.guard import client_environment
 from orchestrator.system import commands, process
 
@@ -40,6 +42,8 @@ _SETTINGS = (
     "core.safecrlf=false",
     "push.followTags=false",
     "merge.verifySignatures=false",
+    "log.showSignature=false",
+    "diff.ignoreSubmodules=dirty",
     "advice.detachedHead=false",
 )
 _OPTIONS = tuple(word for setting in _SETTINGS for word in ("-c", setting))
@@ -56,10 +60,11 @@ def run(
 
     Waits for another git's lock, if git holds such a lock for milliseconds only. Raises SystemFault
     when git cannot be started, or does not end within `timeout` seconds; GitError when a git that
-    was only asked something is killed again and again: no answer is not the answer no.
+    was only asked something is killed again and again (no answer is not the answer no), and in a
+    worktree that does not belong to its project any more.
     """
     words = ("git", *_OPTIONS, *arguments)
-    environment = client_environment.for_git(os.environ, **(extra or {}))
+    environment = _environment(cwd, extra or {})
     once = partial(
         commands.run, words, cwd=cwd, environment=environment, timeout=timeout, stdin=stdin
     )
@@ -146,8 +151,8 @@ def head(cwd: str, *arguments: str, most: int, timeout: float) -> bytes | None:
 
     The command only reads: it takes no lock, not even to refresh the index.
     """
-    environment = client_environment.for_git(os.environ, GIT_OPTIONAL_LOCKS="0")
     try:
+        environment = _environment(cwd, {"GIT_OPTIONAL_LOCKS": "0"})
         return commands.head(
             ("git", *_OPTIONS, *arguments),
             cwd=cwd,
@@ -155,8 +160,21 @@ def head(cwd: str, *arguments: str, most: int, timeout: float) -> bytes | None:
             timeout=timeout,
             most=most,
         )
-    except OSError:
+    except (OSError, GitError):
         return None
+
+
+def _environment(cwd: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return git's environment, which tells it where it works, and what it may run there."""
+    told = place.variables(cwd)
+    around = layout.worktree_around(cwd)
+    if around and "GIT_DIR" in told:
+        from orchestrator.git import drivers  # a tick without work in a worktree needs none of it
+
+        told |= drivers.variables(around[0], told)
+        # The log of HEAD tells the product's own checkouts from an agent's (`left_behind`).
+        told["GIT_REFLOG_ACTION"] = "orchestrator"
+    return client_environment.for_git(os.environ, **told, **extra)
 
 
 def ask(

@@ -5,6 +5,7 @@ like before a run; `commands_in` reads from git's own trace which commands of an
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,8 +13,19 @@ from typing import NamedTuple
 from orchestrator.git import call, worktree_commands
 from orchestrator.system import files
 
-#: Settings that decide where git works, what it runs and where it sends.
-_WATCHED = r"^(core\.(bare|worktree|hookspath)|remote\..*\.(url|pushurl|fetch|push))$"
+#: Settings that decide where git works, what it runs, which other files it reads (git-config(1)).
+_RUNNING = (
+    r"core\.(bare|worktree|hookspath|fsmonitor|sshcommand|gitproxy|askpass|editor|pager"
+    r"|alternaterefscommand|attributesfile)"
+    r"|filter\..*\.(clean|smudge|process)|merge\..*\.driver|diff\.external"
+    r"|diff\..*\.(command|textconv)|credential\.(.*\.)?helper|gpg\.(.*\.)?program"
+    r"|include\.path|includeif\..*\.path|remote\..*\.(uploadpack|receivepack|vcs)"
+    r"|protocol\.(.*\.)?allow|extensions\.worktreeconfig"
+)
+#: These, and the settings that decide where it sends.
+_WATCHED = (
+    rf"^({_RUNNING}|remote\..*\.(url|pushurl|fetch|push)|url\..*\.(insteadof|pushinsteadof))$"
+)
 #: Commands of git that change HEAD or the index of the checkout in which they work.
 _CHANGING = frozenset(
     [
@@ -82,21 +94,25 @@ def position(root: str) -> dict[str, str]:
 
 def _word(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(4096).strip()
+        return files.read_regular(os.path.realpath(path), 4096).decode(errors="replace").strip()
     except OSError:
         return ""
 
 
 def keep_files(root: str, folder: str) -> None:
-    """Keep the configuration and the index of a checkout in a folder.
+    """Keep the configuration, the index and the list of stashes of a checkout in a folder.
 
     Git replaces its index as a whole, so a hard link keeps the index as it is now.
     """
     files.make_folder(folder)
     of_git = git_folder(root)
-    for name, take in (("config", shutil.copyfile), ("index", os.link)):
-        source, target = os.path.join(of_git, name), os.path.join(folder, name)
+    for name, take in (
+        ("config", shutil.copyfile),
+        ("index", os.link),
+        ("logs/refs/stash", shutil.copyfile),
+    ):
+        source = os.path.join(of_git, name)
+        target = os.path.join(folder, os.path.basename(name))
         files.remove(target)
         try:
             take(source, target)
@@ -124,6 +140,12 @@ def settings(path: str) -> dict[str, tuple[str, ...]]:
         name, _, value = entry.partition("\n")
         found[name] = (*found.get(name, ()), value)
     return found
+
+
+def is_running(name: str) -> bool:
+    """Return whether a watched setting decides where git works or what it runs."""
+    # What `git lfs install` writes, people write at any time.
+    return not name.startswith("filter.lfs.") and re.fullmatch(_RUNNING, name) is not None
 
 
 def tree(root: str, index: str) -> str | None:
@@ -165,12 +187,11 @@ def traced(path: str) -> list[Traced]:
 
 def _events(path: str) -> Iterator[dict[str, object]]:
     try:
-        with open(path, "rb") as file:
-            for line in file.read(MOST_READ).splitlines():
-                # An agent can write anything there, and a process that was killed half a line.
-                event = files.json_object(line)
-                if event is not None:
-                    yield event
+        for line in files.read_regular(path, MOST_READ).splitlines():
+            # An agent can write anything there, and a process that was killed half a line.
+            event = files.json_object(line)
+            if event is not None:
+                yield event
     except OSError:
         return
 
@@ -183,7 +204,7 @@ def worked_in(commands: list[Traced], root: str, branch: str | None) -> bool:
     """Return whether one of the commands may have changed the checkout's HEAD or index."""
     here = os.path.realpath(root)
     return any(
-        (os.path.realpath(each.worktree) == here and each.name in _CHANGING and not _reads(each))
+        (os.path.realpath(each.worktree) == here and each.name in _CHANGING and not reads(each))
         or (branch is not None and _moves(each, branch))
         for each in commands
     )
@@ -196,7 +217,7 @@ def _plain(command: Traced) -> list[str]:
     return [word for word in after if not word.startswith("-")]
 
 
-def _reads(command: Traced) -> bool:
+def reads(command: Traced) -> bool:
     """Return whether a command with the name of one that changes something only looks."""
     plain = _plain(command)
     if command.name == "symbolic-ref":

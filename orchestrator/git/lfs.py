@@ -8,13 +8,18 @@ product's git calls run no hooks, so this module calls git-lfs as that hook does
 import os
 import re
 import shutil
+from collections.abc import Mapping
 
 from orchestrator.errors import SystemFault
-from orchestrator.git import call, worktree_commands
+from orchestrator.git import call, repository, worktree_commands
+from orchestrator.system import files
 
 #: Seconds for the objects of one branch.
 TIMEOUT = 1800.0
 _INSTALL = "install git-lfs (Debian and Ubuntu: apt install git-lfs), then: git lfs install"
+#: The first bytes of a pointer: the text that git keeps in the place of a file
+#: (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
+_POINTER = b"version https://git-lfs.github.com/spec/"
 #: What git-lfs says of an object that is not in this repository.
 _LOST = r"(?i)\(missing\)|missing or corrupt|unable to find source for object"
 
@@ -32,8 +37,8 @@ def is_used(root: str) -> bool:
 
 def _attributes_name_it(root: str) -> bool:
     try:
-        with open(os.path.join(root, ".gitattributes"), "rb") as file:
-            return b"filter=lfs" in file.read()
+        # Git follows no link here either.
+        return b"filter=lfs" in files.read_regular(os.path.join(root, ".gitattributes"))
     except OSError:
         return False
 
@@ -58,6 +63,25 @@ def require(root: str) -> None:
         raise found
 
 
+def skips(root: str, variables: Mapping[str, str]) -> bool:
+    """Return whether checkouts leave pointers in place of the files (git-lfs-install(1))."""
+    words = ("config", "--get-regexp", r"^filter\.lfs\.(process|smudge)$")
+    is_set = variables.get("GIT_LFS_SKIP_SMUDGE", "").lower() in ("1", "true", "yes", "on")
+    return is_set or "--skip" in call.run(root, *words).out
+
+
+def _is_pointer(objects: str, oid: str) -> bool:
+    """Return whether an object's content is a pointer: somebody changed a file that was not there.
+
+    With `git lfs install --skip-smudge`, for example, checkouts have pointers only.
+    """
+    try:
+        with open(os.path.join(objects, oid[:2], oid[2:4], oid), "rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
+
+
 def push(root: str, remote: str, commit: str, branch: str, replaces: str) -> str | None:
     """Push the objects of a commit; return why they are not there, or None.
 
@@ -71,7 +95,16 @@ def push(root: str, remote: str, commit: str, branch: str, replaces: str) -> str
         return None
     ref, nothing = f"refs/heads/{branch}", "0" * len(commit)
     line = f"{ref} {commit} {ref} {replaces or nothing}\n"
-    done = call.run(root, "lfs", "pre-push", remote, remote, stdin=line, timeout=TIMEOUT)
+    words = ("lfs", "pre-push", remote, remote)
+    listed = call.run(root, *words, "--dry-run", stdin=line, timeout=TIMEOUT)
+    objects = os.path.join(repository.git_folder(root), "lfs", "objects")
+    for oid, path in re.findall(r"^push (\w{64}) => (.+)$", listed.out, re.MULTILINE):
+        if _is_pointer(objects, oid) and oid in call.run(root, "show", f"{commit}:{path}").out:
+            return (
+                f"{path} is in Git LFS, and the commit has its pointer as the file: restore the "
+                f"file with git lfs pull --include {path!r}, change that, and commit it"
+            )
+    done = call.run(root, *words, stdin=line, timeout=TIMEOUT)
     if done.code == 0:
         return None
     if "is not a git command" in done.err:

@@ -19,8 +19,6 @@ class Pair(NamedTuple):
     push: str | None
     #: The address of pushes, if that is not the URL of `push`.
     address: str | None
-    #: All addresses of the two that are only for pushes.
-    addresses: tuple[str, ...] = ()
     #: Whether git knows the user's name: the same question to git finds it.
     identity: bool = False
 
@@ -37,9 +35,9 @@ class Pair(NamedTuple):
 def find(root: str, config: Config) -> Pair:
     """Return the remotes. Raises SystemFault if there is no remote `push_remote`."""
     push = config.push_remote or config.remote
-    base_url, base_pushurl = (f"remote.{config.remote}.{key}" for key in ("url", "pushurl"))
+    base_url = f"remote.{config.remote}.url"
     url, pushurl = f"remote.{push}.url", f"remote.{push}.pushurl"
-    known = repository.settings(root, *{base_url, base_pushurl, url, pushurl}, "user.email")
+    known = repository.settings(root, *{base_url, url, pushurl}, "user.email")
     if config.push_remote and url.lower() not in known:
         said = f"push_remote is {push!r}, but this repository has no such remote"
         raise SystemFault(said, f"git remote add {push} URL", code="no_push_remote")
@@ -48,7 +46,6 @@ def find(root: str, config: Config) -> Pair:
         config.remote if base_url.lower() in known else None,
         push if url.lower() in known else None,
         own[0] if own else None,
-        tuple(dict.fromkeys([*own, *known.get(base_pushurl.lower(), ())])),
         "user.email" in known,
     )
 

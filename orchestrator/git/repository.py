@@ -9,7 +9,9 @@ import os
 import re
 from collections.abc import Collection
 
+from orchestrator import layout
 from orchestrator.errors import OrchestratorError
+from orchestrator.git import place
 from orchestrator.git.call import ask, lines, reason, run
 
 RESCUE = "refs/orchestrator/rescue/"
@@ -24,6 +26,14 @@ def project_root(cwd: str) -> str:
     if not os.path.isdir(cwd):
         hint = "name your project's folder: orchestrator --project DIR ..."
         raise OrchestratorError(f"there is no folder {cwd}", hint, code="no_project")
+    around = layout.worktree_around(cwd)
+    # In an agent's worktree no file is asked, unless a repository of its own is inside it.
+    if (
+        around
+        and place.checkout_around(cwd, around[1]) in (None, around[1])
+        and os.path.lexists(os.path.join(around[0], ".git"))
+    ):
+        return project_root(around[0])
     questions = ("--is-bare-repository", "--git-common-dir", "--show-superproject-working-tree")
     done = run(cwd, "rev-parse", "--path-format=absolute", *questions)
     if done.code != 0:
@@ -105,6 +115,11 @@ def settings(cwd: str, *names: str) -> dict[str, list[str]]:
     return found
 
 
+def is_sparse(root: str) -> bool:
+    """Return whether a checkout leaves files of its commit out (git-sparse-checkout(1))."""
+    return run(root, "config", "--type=bool", "core.sparseCheckout").out.strip() == "true"
+
+
 def described(cwd: str, commit: str) -> str | None:
     """Return a commit's subject and its committer, as others wrote them; None if it is unknown."""
     done = run(cwd, "log", "-1", "--format=%s, by %cn", commit, "--")
@@ -153,6 +168,21 @@ def refs(root: str, *patterns: str) -> dict[str, str]:
     return {name: commit for commit, _, name in (x.partition(" ") for x in lines(text))}
 
 
+def refs_since(root: str, pattern: str, since: float) -> dict[str, str]:
+    """Return the refs below a name whose commits were made since then (epoch seconds)."""
+    text = ask(
+        root, "for-each-ref", "--format=%(committerdate:unix) %(objectname) %(refname)", pattern
+    )
+    rows = (line.split(" ", 2) for line in lines(text))
+    return {name: commit for at, commit, name in rows if at.isdigit() and int(at) >= since}
+
+
+def subjects(root: str, base: str, head: str, most: int) -> list[tuple[str, str]]:
+    """Return the commits of `head` that `base` lacks, the newest first, each with its subject."""
+    text = ask(root, "log", f"--max-count={most}", "--format=%H %s", head, "--not", base, "--")
+    return [(commit, subject) for commit, _, subject in (x.partition(" ") for x in lines(text))]
+
+
 def merged_refs(root: str, commit: str, *patterns: str) -> set[str]:
     """Return the full names of those refs whose commits are reachable from `commit`."""
     text = ask(root, "for-each-ref", f"--merged={commit}", "--format=%(refname)", *patterns)
@@ -163,6 +193,21 @@ def outside(root: str, commits: Collection[str], of: Collection[str]) -> set[str
     """Return the commits of `commits` that no commit of `of` reaches."""
     asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
     return set(commits) & set(lines(ask(root, "rev-list", "--stdin", stdin=asked)))
+
+
+def outside_refs(root: str, commits: Collection[str]) -> set[str]:
+    """Return the commits of `commits` that no ref reaches; those that are gone are left out."""
+    of = set(refs(root).values())
+    asked = "".join(f"{commit}\n" for commit in commits) + "".join(f"^{each}\n" for each in of)
+    return set(commits) & set(
+        lines(ask(root, "rev-list", "--ignore-missing", "--stdin", stdin=asked))
+    )
+
+
+def changed_in(root: str, commit: str) -> list[str]:
+    """Return the files that a commit changed, compared with its first parent."""
+    words = ("log", "-1", "-z", "--name-only", "--format=", "--diff-merges=first-parent", commit)
+    return [name for name in ask(root, *words, "--").split("\0") if name]
 
 
 def tips(root: str, commits: Collection[str]) -> list[str]:

@@ -41,13 +41,33 @@ def absolute(url: str, base: str) -> str:
     return f"{base}/{url}"
 
 
+def is_strange(url: str) -> bool:
+    """Return whether git would take a URL for an option, or start a program of its name.
+
+    `helper::address` starts a remote helper (gitremote-helpers(7)). An agent can write the URL.
+    """
+    return re.match(r"-|[\w.+-]+::", url) is not None
+
+
+def is_a_persons(main: str, path: str, url: str) -> bool:
+    """Return whether a person chose a URL, or it is on another machine.
+
+    A push to a repository on this disk runs the programs that its configuration and its hooks name,
+    and an agent can make such a repository.
+    """
+    own = os.path.join(main, path)
+    if submodules.is_filled(own) and remotes.url(own, "origin") == url:
+        return True
+    return not os.path.exists(os.path.join(main, url.removeprefix("file://")))
+
+
 def has(place: str, url: str, commit: str, scratch: str) -> bool:
     """Return whether the remote at `url` has a commit of a submodule.
 
     `place` is a repository that may have the commit; `scratch` is a folder that is made and removed
     again. Raises SystemFault when the remote cannot be reached.
     """
-    done = call.run(place, "ls-remote", "--quiet", url, timeout=remotes.TIMEOUT)
+    done = call.run(place, "ls-remote", "--quiet", "--", url, timeout=remotes.TIMEOUT)
     if done.code != 0:
         raise remotes.unreachable(url, done.err)
     tips = [line.split("\t", 1)[0] for line in call.lines(done.out)]
@@ -70,7 +90,7 @@ def _hands_out(url: str, commit: str, scratch: str) -> bool:
     files.make_folder(scratch)
     try:
         call.ask(scratch, "init", "--quiet", "--bare")
-        words = (*submodules.MODERN, "fetch", *submodules.QUIET, "--depth=1", url, commit)
+        words = (*submodules.MODERN, "fetch", *submodules.QUIET, "--depth=1", "--", url, commit)
         return call.run(scratch, *words, timeout=submodules.TIMEOUT).code == 0
     finally:
         files.remove_tree(scratch)

@@ -26,6 +26,10 @@ def preserve(main: str, tree: str, name: str, aside: str) -> list[str]:
     for each in submodules.listed(tree):
         source, path = os.path.join(main, each.path), os.path.join(tree, each.path)
         own = f"{name}-{each.path.replace('/', '-')}"
+        beside = f"{aside}-{each.path.replace('/', '-')}"
+        if submodules.is_filled(path) and not submodules.is_own(path):
+            _set_aside(path, beside)
+            continue
         if not submodules.is_whole(path):
             if submodules.is_filled(path) and os.path.isfile(os.path.join(path, ".git")):
                 files.remove(os.path.join(path, ".git"))
@@ -33,12 +37,13 @@ def preserve(main: str, tree: str, name: str, aside: str) -> list[str]:
             continue
         if submodules.are_used(path):
             kept += preserve(source, path, own, aside)
-        _one(path, store_of(main, each.path), own, f"{aside}-{each.path.replace('/', '-')}")
+        _one(path, store_of(main, each.path), own, beside)
     return kept
 
 
 def preserve_all(main: str, tree: str, name: str, aside: str) -> list[str]:
     """Do the same also for submodules that the worktree's commit no longer has."""
+    submodules.reduce_configs(tree)
     kept = preserve(main, tree, name, aside)
     seen = {submodules.git_folder(os.path.join(tree, x.path)) for x in submodules.listed(tree)}
     top = os.path.join(submodules.git_folder(tree), "modules")
@@ -60,6 +65,7 @@ def _one(path: str, store: str, name: str, aside: str) -> None:
     folder = submodules.git_folder(path)
     submodules.unlock(path)
     try:
+        worktree_commands.finish_checkout(path)
         found = worktree_commands.state(path)
         if found.head and found.dirty:
             index = os.path.join(folder, "rescue.index")
@@ -71,11 +77,17 @@ def _one(path: str, store: str, name: str, aside: str) -> None:
         # What git cannot read or commit is kept as it is; the next run gets another checkout.
         with contextlib.suppress(GitError):
             _keep_commits(folder, store, name)
-        free = files.free_name(aside)
-        os.rename(path, free)
-        files.make_folder(path)
+        free = _set_aside(path, aside)
         if os.path.isdir(folder):
             os.rename(folder, os.path.join(free, ".git-modules"))
+
+
+def _set_aside(path: str, aside: str) -> str:
+    """Keep what is in the place of a submodule as it is; return where. An empty folder remains."""
+    free = files.free_name(aside)
+    os.rename(path, free)
+    files.make_folder(path)
+    return free
 
 
 def _keep_commits(folder: str, store: str, name: str) -> None:

@@ -12,8 +12,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from orchestrator.errors import SystemFault
-from orchestrator.git import call, worktree_commands
+from orchestrator import layout
+from orchestrator.errors import GitError, SystemFault
+from orchestrator.git import call, submodule_config, worktree_commands
 from orchestrator.system import files
 
 #: The file that names a repository's submodules (gitmodules(5)).
@@ -66,9 +67,24 @@ def git_folders(tree: str) -> list[str]:
     return [where for where, _, names in inside if "HEAD" in names and "config" in names]
 
 
+def reduce_configs(tree: str) -> None:
+    """Remove from the configurations of a worktree's submodules what git could run."""
+    for folder in git_folders(tree):
+        submodule_config.reduce(folder, tree)
+
+
 def is_filled(path: str) -> bool:
     """Return whether a submodule's folder is a checkout."""
     return os.path.lexists(os.path.join(path, ".git"))
+
+
+def is_own(path: str) -> bool:
+    """Return whether a checkout has the git folder of a submodule.
+
+    False for a repository that an agent made in the place of the submodule: git must not start
+    there, because it would believe that repository's configuration.
+    """
+    return layout.worktree_around(path) is None or worktree_commands.own_folder(path) is not None
 
 
 def is_whole(path: str) -> bool:
@@ -96,8 +112,15 @@ def listed(tree: str) -> list[Submodule]:
     rows = re.findall(r"160000 (\w+) 0\t([^\0]+)", said)
     commits = {path: commit for commit, path in rows}
     # A name is the path of a folder below `modules`; git itself refuses these names.
-    safe = {name: path for name, path in names.items() if ".." not in name.split("/")}
+    safe = {name: p for name, p in names.items() if ".." not in name.split("/") and _is_in(tree, p)}
     return [Submodule(name, p, commits[p]) for name, p in safe.items() if p in commits]
+
+
+def _is_in(tree: str, path: str) -> bool:
+    """Return whether a submodule's folder is in its worktree: a link can lead out of it."""
+    if ".orchestrator" in path.split("/"):
+        return False  # it would pass for a worktree of another project's
+    return os.path.realpath(os.path.join(tree, path)) == os.path.join(os.path.realpath(tree), path)
 
 
 def _name_and_path(entry: str) -> tuple[str, str]:
@@ -110,13 +133,16 @@ def check_out(main: str, tree: str, which: str = "none") -> list[str]:
 
     `main` is the person's checkout, `which` is one of `WHICH`. The content was preserved before.
     Returns the paths of submodules whose commits can be found nowhere. Raises SystemFault when a
-    submodule cannot be cloned.
+    submodule cannot be cloned, GitError when another repository is in its place.
     """
     if not are_used(tree):
         return []
+    reduce_configs(tree)
     missing = []
     for each in listed(tree):
         source, path = os.path.join(main, each.path), os.path.join(tree, each.path)
+        if is_filled(path) and not is_own(path):
+            raise GitError(f"{path} is a git repository that the product did not create")
         if not is_whole(path):
             if which == "none" or (which == "same" and not is_filled(source)):
                 continue
@@ -143,7 +169,8 @@ def _fill(source: str, tree: str, each: Submodule) -> None:
     unfinished = folder + _UNFINISHED
     files.remove_tree(unfinished)
     options = ("--quiet", "--no-checkout", "--local", f"--separate-git-dir={unfinished}")
-    call.ask(tree, *MODERN, "clone", *options, source, path, timeout=TIMEOUT)
+    # Not in the worktree: a git that is told its git folder would clone there.
+    call.ask(source, *MODERN, "clone", *options, source, path, timeout=TIMEOUT)
     # The clone takes the branches of the person's checkout for the remote's.
     refs = "+refs/remotes/origin/*:refs/remotes/origin/*"
     call.ask(path, *MODERN, "fetch", *QUIET, "--prune", source, refs)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
     call,
+    left_behind,
+    place,
     repository,
     submodule_rescue,
     submodules,
@@ -33,16 +35,30 @@ def ensure(root: str, path: str, commit: str) -> bool:
     return True
 
 
+def leading_files(root: str) -> list[str]:
+    """Return the files that lead git from each worktree to its repository and configuration."""
+    folders = os.path.join(place.common_folder(root), "worktrees")
+    return [
+        os.path.join(folders, name, file)
+        for name in (sorted(os.listdir(folders)) if os.path.isdir(folders) else ())
+        for file in ("commondir", "gitdir", "config.worktree")
+    ]
+
+
 def _move_aside(root: str, path: str) -> None:
     """Set a worktree, or what is in its place, aside.
 
     The git folders of its submodules go along: git deletes them with a worktree that is gone.
     """
     aside = files.free_name(f"{path}.set-aside")
-    name = os.path.basename(worktree_commands.own_folder(path) or "")
+    # Whatever an agent made of the `.git` file: git itself knows what the worktree's folder was.
+    folder = place.registered(root, path)
+    head = folder and repository.resolve(root, place.words(os.path.join(folder, "HEAD")))
+    if head and not repository.is_on_a_ref(root, head):
+        repository.keep(root, f"{repository.RESCUE}{os.path.basename(aside)}", head)
     os.rename(path, aside)
-    modules = os.path.join(submodules.git_folder(root), "worktrees", name, "modules")
-    if name and os.path.isdir(modules):
+    modules = os.path.join(folder or "", "modules")
+    if folder and os.path.isdir(modules):
         os.rename(modules, os.path.join(aside, ".git-modules"))
 
 
@@ -91,8 +107,10 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     """
     _unlock(path, branch)
     ref = f"{repository.RESCUE}{name}"
-    # Otherwise each file that an agent's sparse checkout leaves out would look deleted.
+    # Otherwise each file that a killed checkout did not write, or that an agent's sparse checkout
+    # leaves out, would look deleted.
     with contextlib.suppress(GitError):
+        worktree_commands.finish_checkout(path)
         worktree_commands.make_whole(path)
     inside = None
     try:
@@ -102,6 +120,7 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
         on = repository.current_branch(path)
         found = worktree_commands.State(repository.resolve(path, "HEAD"), on, None)
     rescued = _keep_commits(path, found, branch, ref) or inside
+    rescued = left_behind.keep(path, branch, ref) or rescued
     worktree_commands.quit_operations(path)
     # What git cannot read or commit (a damaged index, a repository inside) is kept as it is.
     if found.dirty is None:
@@ -234,15 +253,21 @@ def bring_included(root: str, path: str) -> list[str]:
 
 
 def _unlock(path: str, branch: str | None = None) -> None:
-    """Remove the locks of a killed git: the agent's lock proves that no process works here.
+    """Remove the locks of a killed git, and links: the agent's lock proves that nobody works here.
 
     The branch's own lock may belong to another git at this moment: only an old lock is removed.
     """
     folder = worktree_commands.own_folder(path)
     if folder is None:
         return
-    for name in ("index.lock", "HEAD.lock"):
+    place.remove_links(folder)
+    # The worktree is the product's, so a configuration of its own is an agent's.
+    for name in ("index.lock", "HEAD.lock", "config.worktree"):
         files.remove(os.path.join(folder, name))
     files.remove(os.path.join(os.path.dirname(path), "rescue.index.lock"))
     if branch:
-        call.remove_abandoned(os.path.join(folder, "..", "..", "refs", "heads", f"{branch}.lock"))
+        common = os.path.join(folder, "..", "..")
+        call.remove_abandoned(os.path.join(common, "refs", "heads", f"{branch}.lock"))
+        log = os.path.join(common, "logs", "refs", "heads", branch)
+        if os.path.islink(log):
+            files.remove(log)

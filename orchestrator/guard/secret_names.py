@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Mapping
 
+from orchestrator.guard import secret_shapes
+
 #: Families of variables for a service's sign-in or its environment.
 _FAMILIES = (
     "ACTIONS_", "AWS_", "AZURE_", "BITBUCKET_", "CLOUDFLARE_", "CLOUDSDK_", "DIGITALOCEAN_", "GCP_",
@@ -35,12 +37,6 @@ _NAME = re.compile(
 )
 #: Names that match the rule above but hold numbers or the name of a desktop.
 _HARMLESS = re.compile(r"([A-Z]+_)*MAX_([A-Z]+_)*TOKENS|DESKTOP_SESSION")
-#: Values that are secrets under any name: a password in a URL, a private key, and the token formats
-#: of GitHub, GitLab, Slack, AWS and the model services.
-_VALUE = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-    r"|\b(gh[pousr]_|github_pat_|glpat-|xox[a-z]-|AKIA|sk-)[A-Za-z0-9_-]{12}"
-)
 #: A proxy may need its password; without the password no connection works.
 _PROXY = re.compile(r"(ALL|FTP|HTTPS?|NO)_PROXY")
 
@@ -50,7 +46,7 @@ def is_secret(name: str, value: str) -> bool:
     upper = name.upper()
     if _PROXY.fullmatch(upper) or _HARMLESS.fullmatch(upper):
         return False
-    if upper in _DOORS or _NAME.search(upper) or _VALUE.search(value):
+    if upper in _DOORS or _NAME.search(upper) or secret_shapes.found(value):
         return True
     return upper.startswith(_FAMILIES) and not upper.startswith(_SETTINGS)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from orchestrator.errors import SystemFault
-from orchestrator.guard import client_environment, secret_names
+from orchestrator.guard import client_environment, secret_names, secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, ports
 from orchestrator.system import files, process
@@ -125,7 +125,8 @@ class Checker(NamedTuple):
             return None
         with open(self.log, "rb") as file:
             file.seek(began)
-            output = file.read().decode(errors="replace")[-OUTPUT_KEPT:]
+            output = file.read().decode(errors="replace")
+        output = secret_shapes.withheld(output[-2 * OUTPUT_KEPT :])[-OUTPUT_KEPT:]
         lacked = secret_names.named_in(command + output, os.environ, self.environment)
         return Failure(command, code if in_time else None, output, tuple(lacked))
 
@@ -200,7 +201,7 @@ def run_hook(config: Config, name: str, cwd: str, variables: Mapping[str, str]) 
     timeout = config.hooks.timeout_seconds
     done = commands.run(words, cwd=cwd, environment=dict(variables), timeout=timeout)
     if done.code != 0:
-        said = (done.err or done.out).strip()[-300:]
+        said = secret_shapes.withheld((done.err or done.out).strip()[-3000:])[-300:]
         what = "took too long" if done.code is None else f"exited {done.code}: {said}"
         lacked = secret_names.named_in(command + said, os.environ, variables)
         why = f"hooks.{name} {what} {secret_names.hint(lacked)}".rstrip()

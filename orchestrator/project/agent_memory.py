@@ -4,6 +4,7 @@ It is written only under the scheduler's lock, in one atomic step each time, so 
 is counted exactly once.
 """
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -86,6 +87,11 @@ def spent(states: Iterable[AgentState], now: float) -> float:
 def write(layout: Layout, agent: str, state: AgentState) -> None:
     files.make_folder(layout.agent(agent))
     files.write_json(layout.agent_state(agent), records.plain(state))
+
+
+def unusable(layout: Layout) -> list[str]:
+    """Return the paths at which a folder is in the place of a memory: no write replaces it."""
+    return list(filter(os.path.isdir, map(layout.agent_state, names(layout))))
 
 
 def names(layout: Layout) -> list[str]:

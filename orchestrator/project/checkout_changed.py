@@ -1,9 +1,10 @@
-"""Whether a run changed the person's checkout: its HEAD, its index, its configuration of git.
+"""Whether a run changed the person's checkout: HEAD, index, stashes, configuration of git.
 
 Agents work in worktrees of their own, but share the repository with the person, and nothing stops a
 command from going there. The person works in that checkout at the same time. What tells the two
 apart is git's own trace of the commands that the agent ran (`GIT_TRACE2_EVENT` in its environment).
-A change of `core.*` is told in any case: it stops every git command, and rarely is a person's.
+A setting that stops git, or that names a program, is told in any case: the product's git believes
+it, and it rarely is a person's.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
@@ -14,10 +15,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from orchestrator.git import call, checkout, repository, worktree_commands
+from orchestrator.git import call, checkout, repository, stashes, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Problem
 from orchestrator.system import files, records
+from orchestrator.text.quoting import cleaned, one_line
 
 CODE = "checkout_changed"
 #: In a run's folder: what the checkout was like before the run, and git's trace.
@@ -45,6 +47,8 @@ class Change(NamedTuple):
     after: Seen
     #: Whether HEAD or the index changed.
     is_moved: bool
+    #: The entries that the person's list of stashes lost: commit and message.
+    lost: Mapping[str, str] = {}
 
 
 def variables(folder: str) -> dict[str, str]:
@@ -65,20 +69,37 @@ def note(layout: Layout, folder: str) -> None:
     files.write_atomic(os.path.join(where, "head.json"), text, flush=False)
 
 
-def compare(layout: Layout, folder: str, run: str, agent: str) -> None:
-    """Compare the checkout with what was kept before the run, and record a change."""
+def compare(layout: Layout, folder: str, run: str, agent: str, branch: str | None = None) -> None:
+    """Compare the checkout with what was kept before the run, and record a change.
+
+    Entries that the run added to the person's stashes, on its `branch`, go to rescue refs.
+    """
     where, trace = os.path.join(folder, BEFORE), os.path.join(folder, TRACE)
     before = records.build(checkout.Head, files.read_json(os.path.join(where, "head.json")))
     if before is not None:
-        found = _change(
-            layout.root, where, trace, Change(run, agent, Seen(), Seen(), False), before
-        )
+        lost = _stashes(layout.root, where, trace, run, branch)
+        empty = Change(run, agent, Seen(), Seen(), False, lost)
+        found = _change(layout.root, where, trace, empty, before) or (empty if lost else None)
         if found is not None:
             _record(layout, found)
     # This file first: without it, a comparison that was killed is not done again with half of them.
     files.remove(os.path.join(where, "head.json"))
     files.remove_tree(where)
     files.remove(trace)
+
+
+def _stashes(root: str, where: str, trace: str, run: str, branch: str | None) -> Mapping[str, str]:
+    """Undo what a run added to the person's stashes; return, and keep, what it took from them."""
+    before, now = stashes.listed(os.path.join(where, "stash")), stashes.current(root)
+    if before == now or not stashes.worked_on(checkout.traced(trace)):
+        return {}
+    ref = f"{repository.RESCUE}{run}-stash"
+    added = {commit: message for commit, message in now.items() if commit not in before}
+    stashes.take_away(root, stashes.made_on(added, branch), ref)
+    lost = {commit: message for commit, message in before.items() if commit not in now}
+    for commit in lost:
+        repository.keep(root, ref, commit)
+    return lost
 
 
 def _change(root: str, where: str, trace: str, empty: Change, head: checkout.Head) -> Change | None:
@@ -101,7 +122,7 @@ def _change(root: str, where: str, trace: str, empty: Change, head: checkout.Hea
         old, new = map(checkout.settings, paths)
         may = checkout.configured(commands)
         differ = {name for name in (*old, *new) if old.get(name) != new.get(name)}
-        names = sorted(name for name in differ if may or name.startswith("core."))
+        names = sorted(name for name in differ if may or checkout.is_running(name))
         was = was._replace(settings={name: old.get(name, ()) for name in names})
         after = after._replace(settings={name: new.get(name, ()) for name in names})
     if not is_moved and not after.settings:
@@ -151,6 +172,7 @@ def _joined(former: Change, change: Change) -> Change:
         before=was._replace(settings={**new, **again}),
         after=after._replace(settings={**left, **right}),
         is_moved=former.is_moved or change.is_moved,
+        lost={**former.lost, **change.lost},
     )
 
 
@@ -171,11 +193,16 @@ def problem(layout: Layout) -> Problem | None:
     now = checkout.settings(path) if change.after.settings else {}
     lasting = [n for n, value in change.after.settings.items() if now.get(n, ()) == value]
     is_moved = change.is_moved and _is_still(root, change.after, change.before)
+    here = stashes.current(root) if change.lost else {}
+    lost = {commit: text for commit, text in change.lost.items() if commit not in here}
     said = [*(_moved(change) if is_moved else ()), *(_setting(n, change) for n in lasting)]
+    said += [f"the stash {one_line(cleaned(text))!r} is gone" for text in lost.values()]
     if not said:
         return None
     undo = [word for name in lasting for word in _undo_setting(path, name, change)]
     undo += _undo_move(root, change) if is_moved else []
+    git = f"git -C {shlex.quote(root)} stash store -m"
+    undo += [f"{git} {shlex.quote(cleaned(text))} {commit}" for commit, text in lost.items()]
     keep = f"to keep the change instead: rm {shlex.quote(layout.checkout_changed)}"
     message = f"during run {change.run} of {change.agent}, your checkout changed: "
     return Problem(CODE, message + "; ".join(said), f"{' && '.join(undo)}  # {keep}")

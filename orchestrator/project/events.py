@@ -50,7 +50,10 @@ def read(layout: Layout, most: int, word: str = "") -> Iterator[Mapping[str, obj
 
 def _open(path: str) -> IO[bytes]:
     """Open a file to read; a missing file reads as an empty file."""
-    return open(path if os.path.exists(path) else os.devnull, "rb")
+    try:
+        return files.open_regular(path)
+    except FileNotFoundError:
+        return open(os.devnull, "rb")
 
 
 def _newest(file: IO[bytes], most: int) -> Iterator[bytes]:

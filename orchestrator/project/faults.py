@@ -39,8 +39,10 @@ def forge_fault(layout: Layout) -> Problem | None:
 _NAMED = (
     "base_gone",
     "branch_in_the_way",
+    "config_error",
     "git_lfs_failed",
     "git_lfs_missing",
+    "lock_held",
     "remote_refuses",
     "submodule_missing",
 )

@@ -5,6 +5,7 @@
 """
 
 import os
+import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -129,17 +130,18 @@ def first_tick(layout: Layout) -> str:
 
 
 def links(layout: Layout) -> list[str]:
-    """Return which of the product's folders and appended files are symbolic links.
+    """Return which of the product's folders, locks and appended files cannot be used.
 
-    Git transports symbolic links: a link in a commit could make the product write anywhere.
+    Git transports symbolic links: a link in a commit could make the product write anywhere. A pipe
+    or a folder in the place of a file fails each time that something is written.
     """
     fixed = (
         layout.home, layout.agents, layout.shared, layout.prs, layout.cache,
-        layout.events, layout.scheduler_lock, os.path.join(layout.prs, ".lock"),
+        layout.events, layout.ticks, layout.scheduler_lock, os.path.join(layout.prs, ".lock"),
         os.path.join(layout.prs, "merged"), os.path.join(layout.prs, "github", "merged"),
         *stores.of_project(layout).places(),
     )  # fmt: skip
-    found = [path for path in fixed if os.path.islink(path)]
+    found = [path for path in fixed if _is_odd(path)]
     if layout.home in found or layout.agents in found:
         return found
     try:
@@ -148,16 +150,33 @@ def links(layout: Layout) -> list[str]:
         return found
     for name in agents:
         inside = (layout.agent(name), layout.runs(name), layout.worktree(name))
-        found += [path for path in (*inside, layout.agent_lock(name)) if os.path.islink(path)]
+        found += [path for path in (*inside, layout.agent_lock(name)) if _is_odd(path)]
     return found
 
 
+def _is_odd(path: str) -> bool:
+    """Return whether a link is there, or something else in the place of a file."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    is_file = path.endswith((".lock", ".jsonl", f"{os.sep}lock"))
+    return stat.S_ISLNK(mode) or (is_file and not stat.S_ISREG(mode))
+
+
 def require_no_links(layout: Layout) -> None:
-    """Raise OrchestratorError if a symbolic link would redirect what the product writes."""
+    """Raise OrchestratorError if a symbolic link would redirect what the product writes.
+
+    Also for a pipe, a device or a folder in the place of a file.
+    """
     found = links(layout)
     if found:
         import shlex
 
+        if not os.path.islink(found[0]):
+            aside = shlex.quote(files.free_name(found[0]))
+            hint = f"move that aside: mv {shlex.quote(found[0])} {aside}"
+            raise OrchestratorError(f"{found[0]} is not a regular file", hint, code="permissions")
         message = f"{found[0]} is a symbolic link: files that are written there would go elsewhere"
         hint = f"see where it leads, then remove it: rm {shlex.quote(found[0])}"
         raise OrchestratorError(message, hint, code="permissions")

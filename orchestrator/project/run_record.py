@@ -128,8 +128,6 @@ class RunRecord(NamedTuple):
     #: The remote that the branch is pushed to, and its address if that is not the remote's URL.
     push_remote: str | None = None
     push_address: str | None = None
-    #: All addresses of the remotes that are only for pushes.
-    push_addresses: tuple[str, ...] = ()
     #: The commit that the branch had at that remote.
     there: str | None = None
     #: The ref that keeps the branch's own commits, if it was moved to commits that others pushed.
@@ -172,6 +170,18 @@ class RunRecord(NamedTuple):
     def seconds(self) -> float | None:
         """Return the run's time, 0 if the clock was moved back; None if nobody saw its end."""
         return None if self.finished is None else max(self.finished - self.created, 0.0)
+
+    def cost(self) -> float | None:
+        """Return the run's own cost in US dollars, without the conversation's earlier runs.
+
+        None if it is not known.
+        """
+        told = self.outcome.cost_usd if self.outcome else None
+        if told is None:
+            return None
+        own = told - self.resume_cost_usd
+        # Old versions of the client (2.1.257) do not add up: then it is the whole amount.
+        return own if own >= 0 else told
 
 
 class NotAllowed(Exception):

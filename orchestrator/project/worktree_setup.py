@@ -9,11 +9,12 @@ complete is in the worktree's own git folder, so it goes with the worktree, whoe
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from orchestrator.errors import SystemFault
-from orchestrator.git import worktree, worktree_commands
+from orchestrator.git import repository, worktree, worktree_commands
 from orchestrator.guard import secret_names, user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.model import Config
@@ -49,7 +50,9 @@ class SetUpFailed(SystemFault):
         said = " ".join(failure.output.split())[-OUTPUT_KEPT:]
         why = f"{key} {failure.how}: {said} {secret_names.hint(failure.lacked)}".rstrip(" :")
         code = "setup_failed" if key.startswith("setup") else "hook_failed"
-        super().__init__(why, f"fix `{key}` in agents.yaml; its output is in {log}", code=code)
+        install = "install the missing program, or " if failure.program_is_missing else ""
+        hint = f"{install}fix `{key}` in agents.yaml; its output is in {log}"
+        super().__init__(why, hint, code=code)
 
 
 class Site(NamedTuple):
@@ -85,7 +88,7 @@ class Site(NamedTuple):
             self._run("hooks.after_create", hooks.after_create, hooks.timeout_seconds, done)
             done = self._note(done._replace(after_create=hooks.after_create, base=self.base))
         if setup.command:
-            seen = {name: _digest(os.path.join(self.path, name)) for name in setup.when_changed}
+            seen = {name: _digest(self.path, name) for name in setup.when_changed}
             if (done.setup, done.seen) != (setup.command, seen):
                 done = done._replace(setup=None)
                 self._run("setup.command", setup.command, self.checker.timeout, done)
@@ -156,11 +159,28 @@ def _read(path: str) -> Complete:
     return found if is_here else Complete(at_work=found.at_work)
 
 
-def _digest(path: str) -> str:
-    """Return the digest of a file's content; empty for what is not a file."""
+def named_files(tree: str, name: str) -> list[str]:
+    """Return the files in a checkout that an entry of `setup.when_changed` names.
+
+    An entry with `*`, `?` or `[` that is no file is a pattern for the files in the index
+    (gitglossary(7), pathspec, glob).
+    """
+    if os.path.isfile(os.path.join(tree, name)):
+        return [name]
+    return repository.tracked(tree, f":(glob){name}") if re.search(r"[*?[]", name) else []
+
+
+def _digest(tree: str, name: str) -> str:
+    """Return the digest of the content of the files that a name stands for; empty for no file."""
     import hashlib
 
-    try:
-        return hashlib.sha256(files.read_regular(path)).hexdigest()
-    except OSError:
-        return ""
+    found, digests = named_files(tree, name), []
+    for each in found:
+        try:
+            content = files.read_regular(os.path.join(tree, each))
+        except OSError:
+            continue
+        digests.append(hashlib.sha256(content).hexdigest())
+    if found == [name]:
+        return "".join(digests)
+    return hashlib.sha256(json.dumps([found, digests]).encode()).hexdigest() if found else ""

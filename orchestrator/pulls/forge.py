@@ -76,6 +76,9 @@ class Forge(Protocol):
         OrchestratorError when the forge refuses.
         """
 
+    def retarget(self, pr: PullRequest, base: str) -> None:
+        """Let an open pull request merge into another branch; repeating it changes nothing."""
+
     def close(self, pr_id: str) -> None:
         """Close a pull request without merging it; closing it again changes nothing."""
 

@@ -228,6 +228,15 @@ class GitHub:
                 pass
         self._run("pr", "comment", pr.id, "--body-file", "-", stdin=text)
 
+    def retarget(self, pr: PullRequest, base: str) -> None:
+        # `gh pr edit` of earlier versions also asks for classic projects, which fails.
+        host = self._repository.host
+        where = () if host == github_repo.GITHUB else ("--hostname", host)
+        path = f"repos/{self._repository.owner}/{self._repository.name}/pulls/{pr.id}"
+        self._gh.run("api", *where, "--method", "PATCH", path, "--raw-field", f"base={base}")
+        with self.book.locked():
+            self.book.write(self.book.find(pr.id)._replace(base=base))
+
     def close(self, pr_id: str) -> None:
         self._run("pr", "close", pr_id)
         if self.book.get(pr_id) is not None:

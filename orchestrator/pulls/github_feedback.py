@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.errors import SystemFault
+from orchestrator.guard import secret_shapes
 from orchestrator.model import Feedback, PullRequest
 from orchestrator.pulls import github_rows
 from orchestrator.pulls.gh import Gh, Refusal
@@ -171,7 +172,7 @@ def _tail(lines: Any) -> str:
 
 
 def _bounded(text: str) -> str:
-    return quoting.clipped(quoting.cleaned(text).strip(), LONGEST)
+    return quoting.clipped(secret_shapes.withheld(quoting.cleaned(text)).strip(), LONGEST)
 
 
 def _nodes(found: Any, name: str) -> list[Any]:

@@ -53,7 +53,7 @@ def judged(
     """
     said, name = error.said, repository.words
     if _BASE_GONE.search(said):
-        hint = "correct base_branch in .orchestrator/agents.yaml, or push that branch"
+        hint = "orchestrator init --base BRANCH; or push that branch"
         message = f"GitHub has no branch {wanted.base} in {name}: {said}"
         return SystemFault(message, hint, code="base_gone")
     if _NO_HEAD.search(said):

@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.git import base_branch, contents, remote_pair, remotes, repository
+from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest, iso
 from orchestrator.project import faults as system_faults
@@ -53,6 +54,23 @@ def lock(layout: Layout, wait: float) -> locks.Lock:
     """Return the lock that allows one landing at a time."""
     files.make_folder(layout.cache)
     return locks.Lock(lock_path(layout), wait)
+
+
+def log_path(layout: Layout) -> str:
+    """Return the file with the output of the set-up and the checks of landings."""
+    return os.path.join(layout.cache, merging.LOG)
+
+
+def try_checks(layout: Layout, config: Config, commit: str) -> Failure | None:
+    """Run the set-up and the checks on a commit in the landing worktree; return what failed.
+
+    Raises SetUpFailed, SystemFault if a check could not do its work, and locks.LockHeld.
+    """
+    with lock(layout, 0.0):
+        workshop = Workshop(layout, config)
+        if not config.checks:
+            workshop.set_up(commit)
+        return workshop.check(commit, "doctor")
 
 
 def land_approved(layout: Layout, config: Config, now: float) -> list[str]:

@@ -63,6 +63,10 @@ class Local:
             self.book.write(pr._replace(state="merged"))
         return merged
 
+    def retarget(self, pr: PullRequest, base: str) -> None:
+        with self.book.locked():
+            self.book.write(self.book.find(pr.id)._replace(base=base))
+
     def close(self, pr_id: str) -> None:
         self.book.record(pr_id, "closed")
 

@@ -17,6 +17,8 @@ from orchestrator.project.worktree_setup import SetUpFailed, Site
 
 #: Below the top of a checkout: the file that commands of the product edit.
 CONFIG = ".orchestrator/agents.yaml"
+#: In the cache: the output of the set-up and the checks.
+LOG = "landing.log"
 
 
 class CannotLand(OrchestratorError):
@@ -93,7 +95,7 @@ class Workshop:
         # The mark of its processes: no landing of another project may have the same mark.
         return Checker(
             user_commands.landing_environment(self._config, self._layout, self.path),
-            os.path.join(self._layout.cache, "landing.log"),
+            os.path.join(self._layout.cache, LOG),
             self._config.check_timeout_seconds,
             f"landing-{mark}-of-{self._layout.root}",
         )

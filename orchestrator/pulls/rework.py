@@ -16,6 +16,7 @@ from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
 from orchestrator.plan import repeats
+from orchestrator.project import events
 from orchestrator.pulls import cuts, forges, questions, restack, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
@@ -159,6 +160,15 @@ def end(layout: Layout, config: Config, pr_id: str, now: float, forge: str) -> N
         wanted = _ended(pr, task, history)
         if wanted is not None:
             store.move(task, wanted.state, Entry(iso(now) or "", wanted.event, wanted.fields))
+            told = {"task": task.id, "state": wanted.state, "reason": _why(wanted)}
+            events.append(layout, now, "followed", **told)
+
+
+def _why(wanted: Step) -> str:
+    """Return the reason of a step, as the project's events have it."""
+    return (
+        "merged" if "merged" in wanted.fields else str(wanted.fields.get("reason") or wanted.event)
+    )
 
 
 def unheard(history: Iterable[Entry]) -> list[Feedback]:
@@ -269,7 +279,7 @@ class Follower:
             self._mark_followed(pr)
         if wanted is None:
             return None
-        return task.id, wanted.state, str(wanted.fields.get("reason") or wanted.event)
+        return task.id, wanted.state, _why(wanted)
 
     def _is_in_review(self, pr: PullRequest, task: Task) -> bool:
         """Whether a review of the head waits or is being done; looked at only after a review."""

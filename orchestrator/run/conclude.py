@@ -5,6 +5,8 @@ The stage may be killed at any instant. Started again, each step checks first if
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from typing import IO
 
@@ -12,7 +14,7 @@ from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, submodules, worktree, worktree_commands
-from orchestrator.guard import secret_names, user_commands
+from orchestrator.guard import secret_names, secret_shapes, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
 from orchestrator.project import checkout_changed, faults, run_record
@@ -20,7 +22,7 @@ from orchestrator.project.run_record import RunRecord, Undelivered
 from orchestrator.run import delivery
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
-from orchestrator.system import disk
+from orchestrator.system import disk, files
 from orchestrator.tasks import parts, stores
 
 #: Bytes of the end of the client's standard error that a reason may quote.
@@ -70,18 +72,21 @@ def _told(journal: Journal, role: Role | None) -> Outcome:
     record = journal.record
     if record.client is None and record.undelivered:
         told = record.undelivered.told
-        return told._replace(cost_usd=None, input_tokens=None, output_tokens=None)
+        return told._replace(cost_usd=None, input_tokens=None, output_tokens=None, models={})
     plan = journal.plan()
     client = registry.named(plan and plan.client)
     ended = _ended(journal, client, plan.allow if plan else ())
     with _stream(journal) as lines:
-        return _counted_once(client.outcome(lines, ended, role, record.commits), record)
+        told = client.outcome(lines, ended, role, record.commits)
+    return _counted_once(secret_shapes.without_secrets(told), record)
 
 
 def _counted_once(told: Outcome, record: RunRecord) -> Outcome:
     """Return the outcome with the tokens of this run, without those of its conversation before."""
     if not (told.adds_up and record.resume_tokens):
         return told
+    # By model, the amounts before this run are not known.
+    told = told._replace(models={})
     counts = zip((told.input_tokens, told.output_tokens), record.resume_tokens, strict=False)
     given, made = (None if all is None else max(all - before, 0) for all, before in counts)
     return told._replace(input_tokens=given, output_tokens=made)
@@ -94,13 +99,14 @@ def _secure(journal: Journal) -> str | None:
     """
     record = journal.record
     if not record.moved:
-        checkout_changed.compare(Layout(record.project), journal.folder, record.id, record.agent)
+        whose = (record.id, record.agent, record.branch)
+        checkout_changed.compare(Layout(record.project), journal.folder, *whose)
     start, base = record.start, record.base_commit
     if start is None or base is None:
         raise OrchestratorError("the record does not say where the run started")
     layout = Layout(record.project)
     path = layout.worktree(record.agent)
-    if record.moved:
+    if record.moved or not worktree_commands.is_worktree(path):
         # Git lost the worktree: its content is put aside, the branch is where it was.
         worktree.ensure(layout.root, path, start)
     if worktree_commands.is_worktree(path):
@@ -164,9 +170,10 @@ def _faulted(told: Outcome, error: OrchestratorError | OSError) -> Outcome:
 
 def _stream(journal: Journal) -> IO[str]:
     """Open a run's stream; an empty file if the client wrote no stream."""
-    path = journal.path(run_record.STREAM)
-    where = path if os.path.exists(path) else os.devnull
-    return open(where, encoding="utf-8", errors="replace")
+    stream: IO[bytes] = io.BytesIO()
+    with contextlib.suppress(OSError):  # an agent that is not confined can put anything there
+        stream = files.open_regular(journal.path(run_record.STREAM))
+    return io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
 
 
 def _ended(journal: Journal, client: Client, allow: tuple[str, ...]) -> Ended:
@@ -186,8 +193,8 @@ def _ended(journal: Journal, client: Client, allow: tuple[str, ...]) -> Ended:
 
 def _tail(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with files.open_regular(path) as file:
             file.seek(max(os.path.getsize(path) - STDERR_KEPT, 0))
             return file.read().decode(errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return ""

@@ -11,7 +11,7 @@ import contextlib
 import re
 
 from orchestrator.errors import NotFound, Rejected, SystemFault
-from orchestrator.git import submodules, worktree_commands
+from orchestrator.git import base_branch, submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project.run_record import Steps
@@ -23,12 +23,12 @@ from orchestrator.run.job import Job
 def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     """Check, push and open the pull request; return the outcome with its proof, or as failed.
 
-    `rescued` is the ref with what the agent did not commit. Raises SystemFault when the machine or
+    `rescued` is the ref with what is not on the branch. Raises SystemFault when the machine or
     a service is at fault, `user_commands.Stopped` when a person ended the run.
     """
     head, branch = job.record.tip, job.record.branch
     if head is None or branch is None or job.record.commits == 0:
-        kept = f"; uncommitted changes are kept under {rescued}" if rescued else ""
+        kept = f"; what is not on the branch is kept under {rescued}" if rescued else ""
         return _failed(outcome, f"no_commits: the branch has no commit{kept}")
     if (ended := _ended_meanwhile(job)) is not None:
         return _stopped(outcome, ended)
@@ -101,7 +101,8 @@ def _open_pull_request(job: Job, branch: str, outcome: Outcome, head: str) -> Pu
         id="",
         task=job.record.task,
         branch=branch,
-        base=job.record.base or "",
+        # As it is now: `init --base` may have followed a renamed branch during the run.
+        base=base_branch.base_branch(job.config, job.task),
         head=head,
         title=job.task.title if job.task else branch,
         state="open",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from orchestrator.client import registry
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, repository, submodules
 from orchestrator.layout import Layout
 from orchestrator.model import OUTCOMES, Given, PullRequest, Task, ports
@@ -18,6 +18,10 @@ from orchestrator.run.prompts import Facts, UnderReview
 from orchestrator.system import files
 from orchestrator.tasks import history, parts, stores
 from orchestrator.text import quoting
+
+#: Maximum bytes of `global-instructions.md`.
+MOST_INSTRUCTIONS = 1 << 20
+_CORRECT = "put a text file there, or remove it; until then no run starts"
 
 
 def write(job: Job) -> None:
@@ -52,7 +56,7 @@ def _facts(job: Job) -> Facts:
         replaced=_replaced(job),
         pushed=_pushed(job),
         review=_under_review(job),
-        global_instructions=_global_instructions(job.layout),
+        global_instructions=global_instructions(job.layout),
         checks=job.config.checks,
         resumed=bool(record.resume),
         confined=job.is_confined,
@@ -177,9 +181,19 @@ def _overlaps(job: Job, review: PullRequest) -> Iterator[str]:
             yield f"Also at work: {other.where} of {other.task} changes the same {lines} {names}"
 
 
-def _global_instructions(layout: Layout) -> str:
+def global_instructions(layout: Layout) -> str:
+    """Return the instructions for every agent; no file is no instruction.
+
+    Raises SystemFault for a file that cannot be used: no agent may start with less than it says.
+    """
+    path = layout.global_instructions
     try:
-        with open(layout.global_instructions, encoding="utf-8", errors="replace") as file:
-            return file.read(1_000_000)
+        data = files.read_inside(path, layout.root, MOST_INSTRUCTIONS + 1)
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise SystemFault(f"{path}: {error.strerror}", _CORRECT, code="config_error") from None
+    if len(data) > MOST_INSTRUCTIONS:
+        said = f"{path} is larger than {MOST_INSTRUCTIONS >> 10} KiB"
+        raise SystemFault(said, _CORRECT, code="config_error")
+    return data.decode(errors="replace")

@@ -78,6 +78,8 @@ class Journal:
             time.sleep(self.PAUSE)
 
     def finish(self, outcome: Outcome) -> None:
-        """Record how the run ended. From then on, only ticks act on the run."""
-        now = time.time()
+        """Record how the run ended, without secrets. From then on, only ticks act on the run."""
+        from orchestrator.guard import secret_shapes
+
+        outcome, now = secret_shapes.without_secrets(outcome), time.time()
         self.write_surely(self.record._replace(outcome=outcome, finished=now, status="finished"))

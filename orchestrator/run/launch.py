@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from orchestrator.client import registry
 from orchestrator.client.protocol import Assignment, Client, Confinement, command
-from orchestrator.git import call, repository, submodules
+from orchestrator.git import call, closed_pushes, repository, submodules, worktree
 from orchestrator.guard import client_environment, secret_names, user_commands
 from orchestrator.layout import Layout, resources
 from orchestrator.project import checkout_changed, mark, run_record
@@ -72,9 +72,13 @@ def _confinement(job: Job) -> Confinement:
     folder = repository.git_folder(job.layout.root)
     protected = ("hooks", "config", "config.worktree", "info", mark.MARK)
     places = (folder, *submodules.git_folders(job.path))
-    return Confinement(
-        (folder,), tuple(os.path.join(place, name) for place in places for name in protected)
-    )
+    paths = [os.path.join(place, name) for place in places for name in protected]
+    # The person's own. A path that is missing would get a device file in its place, which git
+    # would take for a ref. `packed-refs` stays open: git replaces it, and the command would go on
+    # to see the old one.
+    own = ("HEAD", "index", "logs/HEAD", "refs/stash", "logs/refs/stash")
+    there = [path for path in (os.path.join(folder, x) for x in own) if os.path.exists(path)]
+    return Confinement((folder,), (*paths, *there, *worktree.leading_files(job.layout.root)))
 
 
 def _budget(job: Job) -> float | None:
@@ -112,14 +116,13 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
     `ignored` are paths in the worktree that its git must not see.
     """
     settings = {**call.DURABLE, "commit.gpgSign": "false", "tag.gpgSign": "false"}
+    if job.role.delivers == "verdict":
+        # By default a diff shows of a submodule only that it has another commit, and the client
+        # refuses reviewers the options of `git diff` that show more.
+        settings["diff.submodule"] = "diff"
     if ignored:
         settings["core.excludesFile"] = _ignore_file(job, ignored)
-    nowhere = "the-scheduler-pushes-when-the-run-is-done"
-    for remote in filter(None, (job.record.remote, job.record.push_remote)):
-        settings[f"remote.{remote}.pushurl"] = nowhere
-    # Git also uses the remotes' own push addresses: these must lead nowhere, too.
-    for number, address in enumerate(job.record.push_addresses):
-        settings[f"url.{nowhere}/{number}.insteadOf"] = address
+    settings |= closed_pushes.settings(job.layout.root, job.path)
     return settings
 
 
@@ -130,8 +133,7 @@ def _ignore_file(job: Job, ignored: Sequence[str]) -> str:
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     theirs = os.path.expanduser(known[-1] if known else os.path.join(config, "git", "ignore"))
     try:
-        with open(theirs, encoding="utf-8", errors="surrogateescape") as file:
-            own = file.read()
+        own = files.read_regular(os.path.realpath(theirs)).decode(errors="surrogateescape")
     except OSError:
         own = ""  # git ignores a file that is missing or that it may not read
     path = os.path.join(job.folder, "ignore")

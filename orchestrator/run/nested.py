@@ -54,6 +54,8 @@ def _first(job: Job, branch: str, at: _Place, head: str, found: list[Change]) ->
                 f"{path}/.git, then: git rm -q --cached {path}; git add {path}; or add it as a "
                 "submodule with a URL: git submodule add"
             )
+        if submodule_remotes.is_strange(url):
+            return f"the URL of the submodule {path} is not an address of a repository: {url!r}"
         reason = _one(job, branch, at, url, change)
         if reason is not None:
             return reason
@@ -64,7 +66,8 @@ def _one(job: Job, branch: str, at: _Place, url: str, change: Change) -> str | N
     """Judge one submodule, and the submodules in it."""
     main, tree = os.path.join(at.main, change.path), os.path.join(at.tree, change.path)
     store = submodule_rescue.store_of(at.main, change.path)
-    place = tree if submodules.is_filled(tree) else store
+    is_own = submodules.is_filled(tree) and submodules.is_own(tree)
+    place = tree if is_own else store
     scratch = os.path.join(job.layout.cache, f"asked-{job.record.id}")
     if not submodule_remotes.has(place, url, change.new, scratch):
         if job.config.submodules.unpushed != "push":
@@ -72,6 +75,12 @@ def _one(job: Job, branch: str, at: _Place, url: str, change: Change) -> str | N
                 f"the commit {change.new[:12]} of the submodule {change.path} is not at its remote "
                 "(use a commit that is there; only a person can allow to push it, with submodules: "
                 "{unpushed: push} in agents.yaml)"
+            )
+        if not submodule_remotes.is_a_persons(at.main, change.path, url):
+            return (
+                f"the commit {change.new[:12]} of the submodule {change.path} is not at {url!r}, "
+                "and the product pushes to a repository on this disk only if your checkout has it "
+                "as the submodule's remote"
             )
         refused = submodule_remotes.push(place, url, change.new, branch)
         if refused is not None:

@@ -156,10 +156,14 @@ def skill(own_folder: str, name: str, *arguments: object) -> str:
     own = os.path.join(own_folder, f"{name}.md")
     shipped = os.path.join(resources(), "skills", name, "SKILL.md")
     path = own if os.path.lexists(own) else shipped
+    project = os.path.dirname(os.path.dirname(own_folder))
     try:
         if not re.fullmatch(role_file.NAME, name):
             raise ValueError("no skill has such a name")
-        data = files.read_regular(path, role_file.MAX_BYTES + 1)
+        if path == own:
+            data = files.read_inside(path, project, role_file.MAX_BYTES + 1)
+        else:
+            data = files.read_regular(path, role_file.MAX_BYTES + 1)
         if len(data) > role_file.MAX_BYTES:
             raise ValueError(f"larger than {role_file.MAX_BYTES >> 10} KiB")
         text = data.decode().removeprefix("\ufeff")

@@ -47,7 +47,8 @@ def find(job: Job) -> Start:
     work = review.branch if review else branch
     former = _former_name(job, branch)
     found = _look(job, base, work, former)
-    if found.remotes.base and base not in found.there and base == job.config.base_branch:
+    places = found.there if found.remotes.base else found.here
+    if base not in places and base == job.config.base_branch:
         _refuse_base(job, found.remotes.base, base)
     base_commit = found.there.get(base) or found.here.get(base)
     if base_commit is None:
@@ -63,7 +64,6 @@ def find(job: Job) -> Start:
             remote=found.remotes.base,
             push_remote=found.remotes.push,
             push_address=found.remotes.address,
-            push_addresses=found.remotes.addresses,
             there=there,
             identity=found.remotes.identity,
             review=review,
@@ -130,10 +130,12 @@ def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
 # --- judging -------------------------------------------------------------------------------------
 
 
-def _refuse_base(job: Job, remote: str, base: str) -> NoReturn:
-    """Raise the SystemFault that the remote does not have the configured base branch."""
+def _refuse_base(job: Job, remote: str | None, base: str) -> NoReturn:
+    """Raise the SystemFault that the configured base branch is gone."""
     # Without `base_branch` in agents.yaml git names it: the next tick is to ask git again.
     load.read_again(job.layout)
+    if remote is None:
+        raise base_branch.gone_here(job.layout.root, base)
     raise base_branch.gone(job.layout.root, remote, base)
 
 

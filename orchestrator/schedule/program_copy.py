@@ -28,7 +28,7 @@ from orchestrator.system import commands, files, locks, process
 _NAMES = (".claude-plugin", "bin", "hooks", "orchestrator", "plugin", "skills", "requirements.lock")
 _MAIN = os.path.join(os.sep, "orchestrator", "__main__.py")
 #: Seconds to wait for another `init`, and for the copy to answer.
-_LOCK_WAIT, _START_TIMEOUT = 60.0, 60.0
+_LOCK_WAIT, _START_TIMEOUT = locks.LONGEST_WAIT, 60.0
 
 
 def folder() -> str:

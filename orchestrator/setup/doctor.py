@@ -1,13 +1,12 @@
 """`doctor`: every check of the set-up, each with a verdict and a hint.
 
-The checks change nothing. A finding's `code` is the word that `status` uses for the same problem,
-also if the check finds no problem.
+The checks change nothing; with `try_checks`, the landing worktree is made. A finding's `code` is
+the word that `status` uses for the same problem, also if the check finds no problem.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -18,10 +17,13 @@ from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.setup import (
+    checks_probe,
+    named_files,
     probes,
     repository_probe,
     schedule_probe,
     state_probe,
+    user_files,
     walkers,
 )
 from orchestrator.setup.probes import Subject
@@ -30,8 +32,13 @@ from orchestrator.text.words import span
 from orchestrator.tick import lock, notify, problems
 
 
-def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Finding]:
-    """Return all findings. `variables` is the environment, `now` is in epoch seconds."""
+def examine(
+    layout: Layout, variables: Mapping[str, str], now: float, *, try_checks: bool = False
+) -> list[Finding]:
+    """Return all findings. `variables` is the environment, `now` is in epoch seconds.
+
+    `try_checks` also runs the project's `setup` and `checks` on the base branch.
+    """
     store = stores.of_project(layout)
     queue = functools.cache(lambda: tuple(store.findings(now)))
     subject = Subject(layout, load.settings(layout, write_cache=False), variables, now, queue)
@@ -50,10 +57,14 @@ def examine(layout: Layout, variables: Mapping[str, str], now: float) -> list[Fi
         _notify,
         state_probe.clock,
         state_probe.leftovers,
+        named_files.look,
+        lambda subject: user_files.look(subject.layout.root),
         lambda subject: iter(walkers.look(subject.layout.root)),
         repository_probe.look,
         lambda subject: schedule_probe.look(subject, list(findings)),
     ]
+    if try_checks:
+        checks.append(checks_probe.look)
     for check in checks:
         try:
             findings += check(subject)
@@ -92,6 +103,7 @@ def _programs(subject: Subject) -> Iterator[Finding]:
         yield probes.git_identity(layout.root)
         yield probes.forge_program(layout, config, subject.variables)
         yield probes.remote(layout, config)
+    yield from probes.programs(config, subject.variables)
 
 
 def _set_up(subject: Subject) -> Iterator[Finding]:
@@ -120,10 +132,6 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
         yield warn("paused", "every agent is paused by its own setting", resume)
     yield from _budget(subject)
     setup = loaded.config.setup
-    for name in setup.when_changed:
-        if not os.path.isfile(os.path.join(subject.layout.root, name)):
-            known = f"setup.when_changed names {name}, which is not a file of your checkout"
-            yield warn("setup_file_missing", known, "correct the path in agents.yaml")
     if setup.when_changed and not setup.command:
         yield warn("setup_missing", "setup.when_changed has no effect", "set setup.command")
     if loaded.config.checks:
@@ -164,9 +172,8 @@ def _ticks(subject: Subject) -> Iterator[Finding]:
     else:
         soon = "" if now - ticked <= problems.STALE_AFTER else "; the set-up was renewed since then"
         yield ok("tick_stale", f"the last tick was {span(max(now - ticked, 0))} ago{soon}")
-    hung = lock.hung_tick(layout, now)
-    if hung is not None:
-        yield Finding(hung.code, "fail", hung.message, hung.hint)
+    if blocked := lock.trouble(layout, now):
+        yield Finding(blocked.code, "fail", blocked.message, blocked.hint)
 
 
 def _hold(subject: Subject) -> Iterator[Finding]:

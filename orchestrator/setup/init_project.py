@@ -22,6 +22,8 @@ from orchestrator.setup import probes, skills, user_files, walkers
 from orchestrator.system import files
 from orchestrator.tasks import stores
 
+#: Adds the folders of the files that `init` writes to a sparse checkout.
+WIDER = "git sparse-checkout add .claude/commands .orchestrator"
 #: The permission bits that let other users into a folder.
 OTHERS = 0o077
 
@@ -53,6 +55,7 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
             code="unborn_repository",
         )
     mark.require_no_links(layout)
+    _require_no_left_out(layout)
     if not mark.is_initialised(layout) and os.path.isdir(layout.cache):
         # This cache came with a commit or from another set-up, so it is not trusted.
         shutil.rmtree(layout.cache)
@@ -86,10 +89,22 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
     return change
 
 
+def _require_no_left_out(layout: Layout) -> None:
+    """Raise OrchestratorError if a sparse checkout leaves out the configuration of the commit."""
+    if os.path.lexists(layout.config) or not repository.is_sparse(layout.root):
+        return
+    if repository.tracked(layout.root, layout.config):
+        raise OrchestratorError(
+            "the commit has .orchestrator/agents.yaml, but your sparse checkout leaves it out",
+            f"{WIDER}; then: orchestrator init",
+            code="config_error",
+        )
+
+
 def to_commit(layout: Layout) -> list[str]:
     """Return the files of the set-up that have uncommitted changes, relative to the project.
 
-    A file that git ignores is not among them.
+    A file that git ignores is not among them, nor is a file that somebody removed.
     """
     root = os.path.realpath(layout.root)
     shared = (layout.config, layout.global_instructions, layout.commands, layout.roles)
@@ -99,7 +114,8 @@ def to_commit(layout: Layout) -> list[str]:
     real = {os.path.join(os.path.realpath(os.path.dirname(p)), os.path.basename(p)) for p in paths}
     names = {os.path.relpath(path, root) for path in (*real, *map(os.path.realpath, real))}
     inside = sorted(name for name in names if not name.startswith((os.pardir, ".git" + os.sep)))
-    return repository.uncommitted(layout.root, inside)
+    changed = repository.uncommitted(layout.root, inside)
+    return [name for name in changed if os.path.lexists(os.path.join(root, name))]
 
 
 def _write_mark(layout: Layout, now: float, commands: bool) -> None:

@@ -5,11 +5,12 @@ Only `doctor` uses the probes, not a tick. Each probe returns findings and does 
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestrator.config.load import Settings
@@ -19,6 +20,7 @@ from orchestrator.git import base_branch, call, remotes, repository, work_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem
 from orchestrator.pulls import forges
+from orchestrator.setup import ecosystems
 
 #: Seconds that each program may take.
 PROBE_TIMEOUT = 10.0
@@ -87,6 +89,14 @@ def git_identity(root: str) -> Finding:
         "git does not know your name: agents' commits get the agents' names",
         "git config --global user.name '...'; git config --global user.email '...'",
     )
+
+
+def programs(config: Config, variables: Mapping[str, str]) -> Iterator[Finding]:
+    """Warn of package managers that `setup` and `checks` start and that are not on the PATH."""
+    for name in ecosystems.programs((config.setup.command or "", *config.checks)):
+        if shutil.which(name, path=variables.get("PATH", os.defpath)) is None:
+            message = f"`setup` or `checks` starts {name}, which is not on the PATH"
+            yield warn("check_program_missing", message, f"install {name}, or correct agents.yaml")
 
 
 # --- forge and remote --------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 import shlex
+import shutil
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -15,7 +16,10 @@ from orchestrator.config import change, edit
 from orchestrator.git import call
 from orchestrator.layout import Layout
 from orchestrator.model import Config
-from orchestrator.setup.ecosystems import READ, TABLE, Found, detect
+from orchestrator.setup.ecosystem_table import TABLE
+from orchestrator.setup.ecosystems import Found, detect, programs
+from orchestrator.setup.facts import READ
+from orchestrator.system import files
 
 #: Folders whose projects are not this repository's own, or not what it delivers.
 _NOT_OWN = {
@@ -27,7 +31,9 @@ _NOT_OWN = {
 DEEPEST, WIDEST, MOST = 3, 50, 4
 #: The largest file that is read, in bytes.
 _LARGEST = 1 << 20
+#: Names of files by which an ecosystem can be recognised, or which are read for that.
 _MARKS = {mark for each in TABLE for mark in (*each.marks, *each.needs) if " " not in mark}
+_MARKS |= {*READ, "pytest.ini"} - {"setup.cfg"}
 
 
 class Place(NamedTuple):
@@ -116,8 +122,7 @@ def of_project(layout: Layout, config: Config) -> Proposal:
 
 def _text(root: str, path: str) -> str:
     try:
-        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
-            return file.read(_LARGEST)
+        return files.read_inside(os.path.join(root, path), root, _LARGEST).decode(errors="replace")
     except OSError:  # tracked, but not in the checkout
         return ""
 
@@ -126,6 +131,12 @@ def not_ignored(layout: Layout, proposal: Proposal) -> list[str]:
     """Return the folders that the proposed commands create and that git does not ignore."""
     wanted = [f"{folder}/" for folder in proposal.creates]
     return [f for f in wanted if call.run(layout.root, "check-ignore", "--quiet", f).code == 1]
+
+
+def not_on_path(proposal: Proposal) -> list[str]:
+    """Return the programs that the proposed commands start and that this shell does not find."""
+    commands = (proposal.command or "", *proposal.checks)
+    return [name for name in programs(commands) if shutil.which(name) is None]
 
 
 def values(proposal: Proposal) -> dict[str, object]:

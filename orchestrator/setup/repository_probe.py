@@ -20,6 +20,13 @@ def look(subject: Subject) -> Iterator[Finding]:
     fault = lfs.fault(root)
     if fault is not None:
         yield fail(fault.code, fault.message, fault.hint or "install git-lfs")
+    elif lfs.is_used(root) and lfs.skips(root, subject.variables):
+        yield warn(
+            "git_lfs_skipped",
+            "git-lfs is set to leave pointers in place of files: agents and checks see small texts",
+            "if they need the files: git lfs install --local --force; or in agents.yaml, "
+            "setup: {command: git lfs pull}",
+        )
     elif lfs.is_used(root):
         yield ok("git_lfs_missing", "git-lfs is set up")
     yield from _hooks(subject)
@@ -43,6 +50,11 @@ def _hooks(subject: Subject) -> Iterator[Finding]:
     lacking = [path for path in trees if not os.path.isdir(os.path.join(path, where))]
     if not lacking and (trees or repository.tracked(root, where)):
         yield ok("hooks_path", f"agents' worktrees have the git hooks in {where}")
+        return
+    config = subject.loaded.config
+    if not trees and (config.setup.command or config.hooks.after_create):
+        message = f"core.hooksPath is {where!r}: whether the set-up of worktrees makes that folder"
+        yield ok("hooks_path", f"{message} is known after the first run")
         return
     place = lacking[0] if lacking else "a new worktree"
     yield warn(

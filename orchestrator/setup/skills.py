@@ -1,7 +1,9 @@
 """The skills for people, copied to the project's `.claude/commands/`.
 
 A copy has a seal: a comment in its front matter with the digest of the text without the seal. An
-unedited copy is updated and, at uninstall, removed. An edited copy is the user's file.
+unedited copy is updated and, at uninstall, removed. An edited copy is the user's file. A formatter
+of the project (a git hook that runs prettier, for example) or git's conversion of line ends does
+not edit a copy: the digest leaves out what these change.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from orchestrator.layout import resources
 from orchestrator.setup.user_files import read_text, write_text
 from orchestrator.system import files
 
+#: The folder of the copies.
+FOLDER = ".claude/commands"
 _SEAL = "# Put here by orchestrator init; yours once you edit it: "
 #: The command in a skill's text, its `!` lines and its permissions, followed by a word of its own.
 _COMMAND = re.compile(r"(?<![\w./:-])orchestrator(?= [a-z_])")
-
-
+#: What formatters of Markdown and YAML change (tried with prettier 3.9 and its options `tabWidth`,
+#: `useTabs` and `singleQuote`): spaces, line ends, quotes, and the lines of tables.
+_FORMAT = re.compile(r"[\s'\"|-]+")
 #: The call of a skill of the plugin.
 _CALL = re.compile(r"/orchestrator:([a-z-]+)")
 #: Skills with the name of a command of Claude Code itself (2.1.332), which a copy would hide. A
@@ -42,13 +47,14 @@ def put(root: str) -> list[str]:
             written.append(f".claude/commands/{name}.md (removed: it hid the client's own /{name})")
     for name, shipped in _shipped().items():
         text = _CALL.sub(lambda call: f"/{copy_name(call[1])}", _COMMAND.sub(command, shipped))
-        own = read_text(os.path.join(root, ".orchestrator", "commands", f"{name}.md"))
+        own = read_text(os.path.join(root, ".orchestrator", "commands", f"{name}.md"), root)
         own = own.replace("\r\n", "\n")
         text = _sealed(own if own.startswith("---\n") else text)
         copy = f"{copy_name(name)}.md"
         target = os.path.join(root, ".claude", "commands", copy)
         known = read_text(target)
-        if known == text or (os.path.lexists(target) and not _is_unedited(known)):
+        is_edited = os.path.lexists(target) and not _is_unedited(known)
+        if is_edited or _content(known) == _content(text):
             continue
         write_text(target, text, root)
         written.append(f".claude/commands/{copy}")
@@ -106,11 +112,23 @@ def _command(root: str) -> str:
 
 def _sealed(text: str) -> str:
     """Return a text that begins with front matter, with the seal added."""
-    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-    return text.replace("---\n", f"---\n{_SEAL}{digest}\n", 1)
+    return text.replace("---\n", f"---\n{_SEAL}{_digest(_content(text))}\n", 1)
 
 
 def _is_unedited(text: str) -> bool:
     """Return whether a text is an unedited copy, written by any version of `put`."""
-    plain = re.sub(rf"^{_SEAL}.*\n", "", text, count=1, flags=re.MULTILINE)
-    return plain != text and _sealed(plain) == text
+    seal = re.search(rf"^{_SEAL}(\w+)\r?\n", text, flags=re.MULTILINE)
+    if seal is None:
+        return False
+    plain = text[: seal.start()] + text[seal.end() :]
+    # The first versions sealed the text itself.
+    return seal[1] in (_digest(_content(plain)), _digest(plain))
+
+
+def _content(text: str) -> str:
+    """Return a text without what a formatter may change."""
+    return _FORMAT.sub("", text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import repository, worktree_commands
 from orchestrator.project import agent_memory, mark
-from orchestrator.pulls import landing
 from orchestrator.setup import init_project
 from orchestrator.setup.probes import Subject
 from orchestrator.system import files, locks
-from orchestrator.tasks import stores
-from orchestrator.tick import problems
+from orchestrator.tick import held, problems
 from orchestrator.upkeep import clean
 
 #: With fewer free bytes than these, a run may fail, and the queue itself may fail.
@@ -36,6 +34,8 @@ def permissions(subject: Subject) -> Iterator[Finding]:
         return
     wrong = [found for path in (layout.home, layout.agents) if (found := files.unwritable(path))]
     wrong += _of_queue(subject, "permissions")
+    odd = agent_memory.unusable(layout)
+    wrong += [(f"{path} is not a regular file", "move that aside") for path in odd]
     for message, hint in wrong:
         yield fail("permissions", message, hint)
     for path in (layout.home, layout.config):
@@ -126,18 +126,16 @@ def clock(subject: Subject) -> Iterator[Finding]:
 
 def locks_held(subject: Subject) -> Iterator[Finding]:
     layout = subject.layout
-    paths = [
-        layout.scheduler_lock,
-        *stores.of_project(layout).places(),
-        os.path.join(layout.prs, ".lock"),
-        os.path.join(layout.cache, "fetch.lock"),
-        landing.lock_path(layout),
-        *map(layout.agent_lock, agent_memory.names(layout)),
-    ]
-    held = [(path, holder) for path in paths if (holder := locks.holder(path))]
-    for path, holder in held:
+    agents = map(layout.agent_lock, agent_memory.names(layout))
+    found = list(locks.held([layout.scheduler_lock, *held.lock_paths(layout), *agents]))
+    for path, holder in found:
         who = f"process {holder.pid}" if holder.pid else "another process"
         since = f", running since {holder.since}" if holder.since else ""
-        yield ok("locks", f"{os.path.relpath(path, layout.home)} is held by {who}{since}")
-    if not held:
+        command = f" ({holder.command})" if holder.command else ""
+        message = f"{os.path.relpath(path, layout.home)} is held by {who}{since}{command}"
+        if holder.is_stopped:
+            yield warn("locks", f"{message}; it is stopped (SIGSTOP)", holder.hint())
+        else:
+            yield ok("locks", message)
+    if not found:
         yield ok("locks", "no lock is held")

@@ -19,10 +19,11 @@ from orchestrator.setup import init_project, skills, user_files
 from orchestrator.setup.init_project import Change
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
+from orchestrator.tick import lock
 from orchestrator.upkeep import clean
 
 #: Seconds to wait for an active tick.
-_TICK_WAIT = 30.0
+_TICK_WAIT = locks.LONGEST_WAIT
 
 
 def require_rest(layout: Layout) -> None:
@@ -47,7 +48,7 @@ def carry_out(layout: Layout) -> Change:
     """
     change = Change()
     if os.path.isdir(layout.home):
-        with locks.Lock(layout.scheduler_lock, _TICK_WAIT):
+        with lock.exclusive(layout, _TICK_WAIT):
             require_rest(layout)
             # First, because git must still ignore the product's files in worktrees; otherwise they
             # would be rescued.
@@ -63,11 +64,11 @@ def carry_out(layout: Layout) -> Change:
     return change
 
 
-def left_in_git(layout: Layout) -> tuple[int, int]:
-    """Return the number of agents' branches and the number of rescued states."""
-    inside = sum(map(len, rescued.in_submodules(layout.root).values()))
-    states = len(repository.refs(layout.root, repository.RESCUE)) + inside
-    return len(clean.agent_branches(layout)), states
+def left_in_git(layout: Layout) -> tuple[int, int, dict[str, int]]:
+    """Return the number of agents' branches, and of rescued states here and in each submodule."""
+    inside = {path: len(refs) for path, refs in rescued.in_submodules(layout.root).items()}
+    states = len(repository.refs(layout.root, repository.RESCUE))
+    return len(clean.agent_branches(layout)), states, inside
 
 
 def _take_agents(layout: Layout, change: Change) -> None:
@@ -79,9 +80,8 @@ def _take_agents(layout: Layout, change: Change) -> None:
         if worktree_commands.is_worktree(path):
             try:
                 clean.drop_worktree(layout, name, config)
-            except (OrchestratorError, locks.LockHeld) as error:
-                why = error.message if isinstance(error, OrchestratorError) else "it is in use"
-                change.warnings.append(f"{path} remains: {why}")
+            except OrchestratorError as error:
+                change.warnings.append(f"{path} remains: {error.message}")
                 continue
             change.written.append(f"the worktree of {name}")
         kept = set()
@@ -103,6 +103,11 @@ def _take_outside(layout: Layout, change: Change) -> None:
     """Remove the files outside `.orchestrator/`, and last the mark of this clone."""
     change.written += user_files.take(layout)
     change.written += skills.take(layout.root)
+    change.warnings += [
+        f"{os.path.relpath(path, layout.root)} remains: you edited it"
+        for path in skills.copies(layout.root)
+        if os.path.lexists(path)
+    ]
     # The history of each task names what it delivered.
     work_branch.forget(layout.root)
     files.remove(layout.idle_stamp)

@@ -5,11 +5,14 @@ Every addition can be removed again, and all other bytes are kept.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.finding import Finding, warn
 from orchestrator.layout import Layout
 from orchestrator.project.mark import mark_path
 from orchestrator.system import files
@@ -38,9 +41,13 @@ _LINE = "If .agent-instructions.md exists in this directory, read and follow tho
 _IGNORE = _Addition(
     "the marked block",
     f"{_BEGIN}\n{_IGNORED}{_END}\n",
-    rf"\n?{re.escape(_BEGIN)}\n.*?{re.escape(_END)}\n",
+    rf"(\r?\n)?{re.escape(_BEGIN)}\r?\n.*?{re.escape(_END)}\r?\n",
 )
-_FOLLOW = _Addition("the line for the agents", f"{_LINE}\n", rf"\n?{re.escape(_LINE)}\n?")
+_FOLLOW = _Addition("the line for the agents", f"{_LINE}\n", rf"(\r?\n)?{re.escape(_LINE)}(\r?\n)?")
+_CLAUDE, _AGENTS = "CLAUDE.md", "AGENTS.md"
+#: A CLAUDE.md that only `init` wrote to. It imports AGENTS.md, which the client reads only where
+#: there is no CLAUDE.md (seen with 2.1.332).
+_NEW_CLAUDE = f"{_FOLLOW.text}@{_AGENTS}\n"
 
 
 def _places(layout: Layout) -> list[tuple[str, str, _Addition]]:
@@ -49,7 +56,7 @@ def _places(layout: Layout) -> list[tuple[str, str, _Addition]]:
     return [
         (exclude, ".git/info/exclude", _IGNORE),
         (os.path.join(layout.root, ".gitignore"), ".gitignore", _IGNORE),
-        (os.path.join(layout.root, "CLAUDE.md"), "CLAUDE.md", _FOLLOW),
+        (os.path.join(layout.root, _CLAUDE), _CLAUDE, _FOLLOW),
     ]
 
 
@@ -59,16 +66,38 @@ def places(layout: Layout) -> list[str]:
 
 
 def put(layout: Layout) -> list[str]:
-    """Add missing text; return the additions. Raises OrchestratorError and OSError."""
+    """Add missing text, with the file's line ends; return the additions.
+
+    Raises OrchestratorError and OSError.
+    """
     written = []
+    has_agents = _has_agents(layout.root)
     for path, name, addition in _places(layout):
         text = read_text(path)
-        if addition.text.rstrip("\n") not in text:
+        if name == _CLAUDE and has_agents and text.strip() in ("", _LINE):
+            write_text(path, _NEW_CLAUDE)
+            written.append(f"{name} ({addition.name}, and the import of {_AGENTS})")
+        elif addition.text.rstrip("\n") not in text.replace("\r\n", "\n"):
             rest = re.sub(addition.pattern, "", text, flags=re.DOTALL)
             gap = "" if not rest else "\n" if rest.endswith("\n") else "\n\n"
-            write_text(path, rest + gap + addition.text)
+            added = gap + addition.text
+            # Git writes every line so with `core.autocrlf` or the attribute `eol=crlf`.
+            write_text(path, rest + (added.replace("\n", "\r\n") if "\r\n" in text else added))
             written.append(f"{name} ({addition.name})")
     return written
+
+
+def look(root: str) -> Iterator[Finding]:
+    """Warn of a CLAUDE.md that only an earlier `init` wrote to, and that hides an AGENTS.md."""
+    if _has_agents(root) and read_text(os.path.join(root, _CLAUDE)).strip() == _LINE:
+        message = "CLAUDE.md has only the line of orchestrator, and hides AGENTS.md from the client"
+        yield warn("agents_md_hidden", message, "to import AGENTS.md in it: orchestrator init")
+
+
+def _has_agents(root: str) -> bool:
+    """Return whether there is an AGENTS.md that is not the same file as CLAUDE.md."""
+    claude, agents = os.path.join(root, _CLAUDE), os.path.join(root, _AGENTS)
+    return os.path.isfile(agents) and os.path.realpath(agents) != os.path.realpath(claude)
 
 
 def take(layout: Layout) -> list[str]:
@@ -79,7 +108,7 @@ def take(layout: Layout) -> list[str]:
         rest = re.sub(addition.pattern, "", text, flags=re.DOTALL)
         if rest == text:
             continue
-        if rest.strip():
+        if rest.strip() and text != _NEW_CLAUDE:
             write_text(path, rest)
         else:
             files.remove(path)
@@ -87,13 +116,26 @@ def take(layout: Layout) -> list[str]:
     return taken
 
 
-def read_text(path: str) -> str:
-    """Return a file's text with any bytes and line ends; empty if there is no file."""
+def read_text(path: str, top: str | None = None) -> str:
+    """Return a file's text with any bytes and line ends; empty if there is no file.
+
+    With `top`, a link is followed only if it stays below this folder of the project. Raises OSError
+    for a pipe, a device and a file that is too large.
+    """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read()
-    except (FileNotFoundError, IsADirectoryError):
+        if top is not None:
+            data = files.read_inside(path, top, files.MOST_READ + 1)
+        else:
+            data = files.read_regular(os.path.realpath(path), files.MOST_READ + 1)
+    except FileNotFoundError:
         return ""
+    except OSError:
+        if os.path.isdir(path):
+            return ""
+        raise
+    if len(data) > files.MOST_READ:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    return data.decode(errors="surrogateescape")
 
 
 def write_text(path: str, text: str, top: str | None = None) -> None:

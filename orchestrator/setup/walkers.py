@@ -2,8 +2,10 @@
 
 A worktree is a second copy of the project in the checkout, ignored by git. Most tools pass over
 folders that git ignores or whose names begin with a dot. These do not (tried with jest 29.7 and
-30.5, vitest 3.2 and 4.1, ESLint 9.39, Biome 2.6, flake8 7.5, isort 9.0): they run each test
-several times, or report findings of copies. See the table in section 2 of `docs/reference.md`.
+30.5, vitest 3.2 and 4.1, ESLint 9.39, Biome 2.6, deno 2.9, markdownlint-cli2 0.22, flake8 7.5,
+isort 9.0): they run each test several times, or report findings of copies. Prettier 3.9 passes over
+the copies, but `--check` fails at the files that `init` adds to the project, and with it the checks
+of every agent. See the table in section 2 of `docs/reference.md`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from orchestrator.finding import Finding, ok, warn
+from orchestrator.setup import skills
 from orchestrator.system import files
 
 CODE = "worktrees_walked"
@@ -25,7 +28,7 @@ PACKAGE = "package.json"
 
 
 class Tool(NamedTuple):
-    """A tool that walks into the worktrees unless its configuration says otherwise."""
+    """A tool that the product's files disturb unless its configuration says otherwise."""
 
     name: str
     #: Patterns of the names of its configuration files, in the project's top folder.
@@ -42,6 +45,7 @@ class Tool(NamedTuple):
     also: str = r"(?!)"
     #: How the configuration names the folder.
     folder: str = r"\.orchestrator\b"
+    does: str = "walks into the agents' worktrees below .orchestrator/"
 
 
 TOOLS = (
@@ -84,6 +88,14 @@ TOOLS = (
         section=r"(?m)^\s*norecursedirs\s*=",
         also=r"norecursedirs\s*=[\s\S]{0,400}?\.\*",
     ),
+    Tool("deno", ("deno.json", "deno.jsonc"), '"exclude": [".orchestrator/"]'),
+    Tool(
+        "markdownlint-cli2",
+        (".markdownlint-cli2.*",),
+        '"gitignore": true',
+        is_package=True,
+        also=r"gitignore['\"]?\s*:\s*[^\sf]",
+    ),
     Tool(
         "flake8",
         (".flake8", "setup.cfg", "tox.ini"),
@@ -97,11 +109,20 @@ TOOLS = (
         section=r"(?m)^\[(tool\.)?(isort|settings)\]",
         also=r"skip_gitignore",
     ),
+    Tool(
+        "prettier",
+        (".prettierrc*", "prettier.config.*", ".prettierignore"),
+        f"{skills.FOLDER}/ and .orchestrator/, as two lines of .prettierignore",
+        is_package=True,
+        key="prettier",
+        folder=rf"(?m)^(\*\*)?/?{re.escape(skills.FOLDER.partition('/')[0])}\b",
+        does=f"checks the format of files that init adds, such as {skills.FOLDER}/",
+    ),
 )
 
 
 def look(root: str) -> list[Finding]:
-    """Return one warning per tool that walks into the worktrees, or that there is no such tool."""
+    """Return one warning per tool that the product's files disturb, else that there is none."""
     modules = os.path.join(root, "node_modules")
     installed = {t.name for t in TOOLS if os.path.isdir(os.path.join(modules, t.name))}
     found = list(walking(_texts(root), installed))
@@ -123,8 +144,11 @@ def walking(texts: Mapping[str, str], installed: Collection[str] = ()) -> Iterat
             own.append(json.dumps(package[tool.key]))
         is_used = bool(own) or (tool.is_package and tool.name in dependencies)
         if is_used and not any(re.search(f"{tool.folder}|{tool.also}", text) for text in own):
-            message = f"{tool.name} walks into the agents' worktrees below .orchestrator/"
-            yield warn(CODE, message, f"add to the configuration of {tool.name}: {tool.line}")
+            yield warn(
+                CODE,
+                f"{tool.name} {tool.does}",
+                f"add to the configuration of {tool.name}: {tool.line}",
+            )
 
 
 def _is_of(tool: Tool, name: str, text: str) -> bool:

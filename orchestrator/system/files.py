@@ -10,7 +10,6 @@ import errno
 import fcntl
 import itertools
 import json
-import math
 import os
 import re
 import stat
@@ -21,6 +20,8 @@ from orchestrator.system import locks
 
 #: The most bytes that are read of a state file, far more than any state file has.
 MOST_READ = 64 << 20
+#: Seconds that an appended line waits for the lock of its file, which is held for microseconds.
+APPEND_WAIT = 0.2
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, flush: bool = True) -> None:
@@ -96,6 +97,18 @@ def read_regular(path: str, limit: int = MOST_READ) -> bytes:
         return file.read(limit)
 
 
+def read_inside(path: str, top: str, limit: int = MOST_READ) -> bytes:
+    """Return the bytes, `limit` at most, of a file below the folder `top` of a project.
+
+    Git transports symbolic links. A link to a regular file is followed if it stays below `top` and
+    leads to nothing of git's own. Raises as `open_regular` does, and for other links.
+    """
+    real, inside = os.path.realpath(path), os.path.realpath(top) + os.sep
+    if not real.startswith(inside) or real.startswith(f"{inside}.git{os.sep}"):
+        raise OSError(errno.EPERM, "a symbolic link leads out of the project", path)
+    return read_regular(real, limit)
+
+
 def read_json(path: str) -> dict[str, Any] | None:
     """Return the JSON object at `path`; None if the file is missing or not a JSON object."""
     try:
@@ -130,16 +143,28 @@ def is_plain_name(name: object) -> bool:
 
 
 def append_line(path: str, line: str) -> None:
-    """Append one whole line, also if other processes append or rotate. Raises OSError."""
-    with locks.Lock(path, math.inf) as lock:
-        descriptor = lock.descriptor
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
-        size = os.fstat(descriptor).st_size
-        # An incomplete line (a crash, a full disk) must not swallow this line.
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        data = (("\n" if torn else "") + line + "\n").encode()
-        if os.write(descriptor, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    """Append one whole line, also if other processes append or rotate. Raises OSError.
+
+    The lock keeps the file from being rotated meanwhile. A process that keeps the lock for long
+    holds up nobody: the system appends a line as a whole, and a rotated file is kept.
+    """
+    lock = locks.Lock(path, APPEND_WAIT)
+    try:
+        with lock:
+            _append(lock.descriptor, path, line)
+    except locks.LockHeld:
+        with open(locks.opened(path), "rb") as file:
+            _append(file.fileno(), path, line)
+
+
+def _append(descriptor: int, path: str, line: str) -> None:
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+    size = os.fstat(descriptor).st_size
+    # An incomplete line (a crash, a full disk) must not swallow this line.
+    torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+    data = (("\n" if torn else "") + line + "\n").encode()
+    if os.write(descriptor, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def put_aside(path: str, older: str, limit: float) -> bool:
@@ -211,8 +236,7 @@ def remove_tree(path: str) -> None:
 def holds(path: str, data: bytes) -> bool:
     """Return whether the file at `path` has exactly this content; False without a file."""
     try:
-        with open(path, "rb") as file:
-            return file.read() == data
+        return read_regular(os.path.realpath(path), len(data) + 1) == data
     except FileNotFoundError:
         return False
 

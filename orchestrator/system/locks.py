@@ -2,15 +2,34 @@
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
+import errno
 import fcntl
 import os
 import re
+import stat
 import time
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from orchestrator.errors import OrchestratorError
+from orchestrator.system.processes import HERE
 
-class LockHeld(Exception):
-    """Somebody else holds the lock, and the time to wait for it is over."""
+#: Maximum seconds that a command waits for a lock (reference 8.6). Only a run waits longer, for the
+#: fetch of another run.
+LONGEST_WAIT = 30.0
+
+
+class LockHeld(OrchestratorError):
+    """Another process holds the lock, and the time to wait for it is over.
+
+    The message names the holder; the hint says how to continue or end it.
+    """
+
+    code = "lock_held"
+
+    def __init__(self, path: str) -> None:
+        found = holder(path) or Holder(None, None)
+        super().__init__(f"{path} is held by {found.named()}", found.hint())
 
 
 class Lock:
@@ -40,8 +59,7 @@ class Lock:
         deadline = time.monotonic() + self.wait
         while True:
             if self.descriptor < 0:
-                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                self.descriptor = os.open(self.path, flags, 0o600)
+                self.descriptor = opened(self.path)
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -76,10 +94,27 @@ class Lock:
             self.descriptor = -1
 
 
+def opened(path: str) -> int:
+    """Open a lock's file, and create it if it is missing. Raises OSError; never blocks."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except PermissionError:
+        # Nobody has to repair a lock by hand: its owner can make a read-only file writable.
+        os.chmod(path, 0o600)
+        descriptor = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
+
+
 def is_locked(path: str) -> bool:
     """Return whether any process holds the lock at `path`. Makes no file."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # To read: also a process that may not write the file can see whether it is locked.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags)
     except OSError:
         return False
     try:
@@ -92,32 +127,84 @@ def is_locked(path: str) -> bool:
 
 
 class Holder(NamedTuple):
-    """The process that holds a lock. Both fields are None if the process is not known."""
+    """The process that holds a lock. The fields are None if the process is not known."""
 
     pid: int | None
     since: str | None
+    command: str | None = None
+    is_stopped: bool = False
+
+    def named(self) -> str:
+        """Return the holder in words, with its pid and its command."""
+        if self.pid is None:
+            return "another process"
+        command = f" ({self.command})" if self.command else ""
+        stopped = ", which is stopped (SIGSTOP)" if self.is_stopped else ""
+        return f"process {self.pid}{command}{stopped}"
+
+    def hint(self) -> str:
+        """Return what a person can do to get the lock."""
+        if self.pid is None:
+            return "try again in a moment; see: orchestrator status"
+        if self.is_stopped:
+            return f"continue the process: kill -CONT {self.pid}; or end it: kill -9 {self.pid}"
+        return f"try again in a moment; if the process hangs: kill {self.pid}"
 
 
 def holder(path: str) -> Holder | None:
-    """Return who holds the lock at `path`; None when nobody does."""
-    pid = _locking_process(path)
-    if pid is None and not is_locked(path):
+    """Return who holds the lock at `path`; None when nobody does. Makes no file."""
+    if not is_locked(path):
         return None
-    return Holder(pid, _running_since(pid) if pid else None)
+    pid = _locking_process(path)
+    if pid is None:
+        return Holder(None, None)
+    return Holder(pid, _running_since(pid), HERE.command(pid), HERE.is_stopped(pid))
+
+
+def held(paths: Iterable[str]) -> Iterator[tuple[str, Holder]]:
+    """Yield those of the locks that a process holds, with the holder. Disturbs no other process."""
+    try:
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:
+            known = set(re.findall(r":(\d+) \d+ \w+$", file.read(), re.MULTILINE))
+    except OSError:
+        known = None  # another system: each lock is tried for a moment
+    for path in paths:
+        try:
+            is_known = known is None or str(os.stat(path).st_ino) in known
+        except OSError:
+            continue
+        if is_known and (found := holder(path)):
+            yield path, found
 
 
 def _locking_process(path: str) -> int | None:
-    """Return the process that the kernel names as the lock's holder (Linux; see proc_locks(5))."""
+    """Return the process that the kernel names as the lock's holder (Linux; see proc_locks(5)).
+
+    If that process has ended, or is in another PID namespace, a process that inherited the open
+    file from it still holds the lock.
+    """
     try:
-        inode = os.stat(path).st_ino
+        found = os.stat(path)
         with open("/proc/locks", encoding="ascii", errors="replace") as file:
             text = file.read()
     except OSError:
         return None
     # A process outside this PID namespace has the number 0. A process that waits has an arrow.
-    row = rf"^\d+: FLOCK +\w+ +\w+ +([1-9]\d*) \S+:{inode} "
-    found = re.search(row, text, re.MULTILINE)
-    return int(found[1]) if found else None
+    row = re.search(rf"^\d+: FLOCK +\w+ +\w+ +(\d+) \S+:{found.st_ino} ", text, re.MULTILINE)
+    if row and HERE.identity(int(row[1])):
+        return int(row[1])
+    return next(_having_open(found), None)
+
+
+def _having_open(found: os.stat_result) -> Iterator[int]:
+    """Yield the other processes of this user that have a file open (Linux; see proc_pid_fd(5))."""
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            opened = os.listdir(f"/proc/{name}/fd") if int(name) != os.getpid() else []
+            if any(os.path.samestat(os.stat(f"/proc/{name}/fd/{n}"), found) for n in opened):
+                yield int(name)
+        except OSError:  # it has ended, or is another user's process
+            continue
 
 
 def _running_since(pid: int) -> str | None:

@@ -21,6 +21,7 @@ GRACE_SECONDS = 2.0
 #: What the operating system knows, by the names that other modules use.
 identity, booted, marked = HERE.identity, HERE.booted, HERE.marked
 below, adopt_orphans = HERE.below, HERE.adopt_orphans
+is_stopped, uptime = HERE.is_stopped, HERE.uptime
 
 
 def is_alive(pid: int | None, known_identity: str | None) -> bool:
@@ -109,7 +110,13 @@ def end_run(
         }
         members = {each: word for each in found if (word := identity(each))}
         for each in members:
-            _signal(each, number)
+            signal_process(each, number)
+        if number == signal.SIGTERM:
+            # A stopped process gets no request to end until it continues.
+            if leader:
+                signal_group(leader, signal.SIGCONT)
+            for each in members:
+                signal_process(each, signal.SIGCONT)
         return members
 
     left = tell(signal.SIGTERM)
@@ -133,13 +140,21 @@ def end(pid: int, known_identity: str, grace: float = GRACE_SECONDS) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not is_alive(pid, known_identity):
             return
-        _signal(pid, number)
+        signal_process(pid, number)
+        # A stopped process gets no request to end until it continues.
+        signal_process(pid, signal.SIGCONT)
         deadline = time.monotonic() + grace
         while is_alive(pid, known_identity) and time.monotonic() < deadline:
             time.sleep(0.02)
 
 
-def _signal(pid: int, number: int) -> None:
+def continue_stopped(pid: int) -> None:
+    """Continue a stopped process (SIGCONT), and all its descendants. Others take no notice."""
+    for each in (pid, *below(pid)):
+        signal_process(each, signal.SIGCONT)
+
+
+def signal_process(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 

@@ -14,6 +14,8 @@ from typing import Protocol
 
 #: Variables whose value is the run that a process belongs to: clients, and checks of their work.
 MARKS = ("ORCHESTRATOR_RUN_ID", "ORCHESTRATOR_CHECK_OF")
+#: Maximum characters of a command that are shown.
+COMMAND_KEPT = 100
 #: <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -23,6 +25,15 @@ class Processes(Protocol):
 
     def identity(self, pid: int) -> str | None:
         """Return a word that no other process with this id has; None if it is dead or a zombie."""
+
+    def is_stopped(self, pid: int) -> bool:
+        """Return whether a process is stopped (SIGSTOP, Ctrl-Z): it lives, and does nothing."""
+
+    def command(self, pid: int) -> str | None:
+        """Return how a process was started, in at most `COMMAND_KEPT` characters."""
+
+    def uptime(self) -> float:
+        """Return the seconds since the machine started. Setting the clock does not change them."""
 
     def booted(self) -> float:
         """Return when the machine started, in seconds since the epoch."""
@@ -52,6 +63,29 @@ class Psutil:
             return f"t:{process.create_time():.2f}"
         except psutil.Error:
             return None
+
+    def is_stopped(self, pid: int) -> bool:
+        import psutil
+
+        try:
+            return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, "tracing-stop")
+        except (psutil.Error, ValueError):
+            return False
+
+    def command(self, pid: int) -> str | None:
+        import psutil
+
+        try:
+            words = psutil.Process(pid).cmdline()
+        except (psutil.Error, ValueError):
+            return None
+        said = " ".join(words).encode("utf-8", "replace").decode()
+        return "".join(c if c.isprintable() else "?" for c in said)[:COMMAND_KEPT] or None
+
+    def uptime(self) -> float:
+        import time
+
+        return time.time() - self.booted()
 
     def booted(self) -> float:
         import psutil
@@ -87,15 +121,29 @@ class Linux(Psutil):
     def identity(self, pid: int) -> str | None:
         # The boot's id, and the start time in clock ticks since boot (field 22): unlike a
         # wall-clock time, it does not move with the clock.
+        fields = self._fields(pid)
         try:
-            with open(f"/proc/{max(pid, 0)}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
             with open("/proc/sys/kernel/random/boot_id", "rb") as file:
                 boot = file.read(8).decode()
         except OSError:
             return None
         is_alive = len(fields) > 19 and fields[0] not in (b"Z", b"X")
         return f"{boot}:{fields[19].decode()}" if is_alive else None
+
+    def is_stopped(self, pid: int) -> bool:
+        return self._fields(pid)[:1] in ([b"T"], [b"t"])
+
+    def uptime(self) -> float:
+        with open("/proc/uptime", "rb") as file:
+            return float(file.read().split()[0])
+
+    def _fields(self, pid: int) -> list[bytes]:
+        """Return the fields of a process after its name; [] if there is no such process."""
+        try:
+            with open(f"/proc/{max(pid, 0)}/stat", "rb") as file:
+                return file.read().rpartition(b")")[2].split()
+        except OSError:
+            return []
 
     def adopt_orphans(self) -> None:
         # Whatever a client starts then stays below us, whatever session and environment it gives

@@ -321,9 +321,18 @@ def _read(path: str) -> tuple[bytes, float] | None:
         os.close(descriptor)
 
 
+def _unshare(path: str) -> None:
+    """Replace a file with several hard links by a copy, so that the other names stay unchanged."""
+    found = os.lstat(path)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+        files.write_atomic(path, files.read_regular(path, MAX_BYTES + 1))
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))  # it can replace CREATED
+
+
 def _append_and_move(path: str, target: str, entry: Entry) -> tuple[TaskFile, float]:
     """Append, move, and flush both to the disk; return the new file, and its earlier mtime."""
     try:
+        _unshare(path)
         descriptor = os.open(
             path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         )

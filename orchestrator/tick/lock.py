@@ -1,29 +1,45 @@
-"""The tick's lock. Its file names the process that holds it, so that a hung tick can be killed."""
+"""The tick's lock. Its file names the process that holds it, so that a hung process can be killed.
+
+The file's time is the time of the last tick. A command that needs the lock leaves the time as it
+is.
+"""
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 
+from orchestrator import idle
 from orchestrator.layout import Layout
 from orchestrator.model import Problem
-from orchestrator.system import locks, process
+from orchestrator.system import files, locks, process
 from orchestrator.text.words import span
 
-#: A tick that holds the lock for more seconds than this is hung (reference 8.6).
+#: A process that holds the lock for more seconds than this is hung (reference 8.6).
 HUNG_AFTER = 300.0
+#: Seconds to wait for the lock after a hung process was killed.
+_AFTER_KILL = 5.0
+
+
+def _named(layout: Layout) -> tuple[process.ProcessId, float] | None:
+    """Return the process that the lock's file names, and when it got the lock, as `_write` did."""
+    try:
+        words = files.read_regular(layout.scheduler_lock, 200).decode("ascii", "replace").split()
+        pid, identity, since = words
+        return process.ProcessId(int(pid), identity), float(since)
+    except (OSError, ValueError):
+        return None
 
 
 def _hung(layout: Layout, now: float) -> tuple[process.ProcessId, str] | None:
     """Return the process that has held the lock for too long, and how long; else None."""
-    try:
-        with open(layout.scheduler_lock, encoding="ascii", errors="replace") as file:
-            pid, identity, since = file.read(200).split()
-        named, seconds = process.ProcessId(int(pid), identity), now - float(since)
-    except (OSError, ValueError):
-        return None
+    found = _named(layout)
     # A dead process is not the holder: the new holder has not written its own name yet.
-    if not seconds > HUNG_AFTER or not named.is_alive():
+    if found is None or not found[0].is_alive():
+        return None
+    named, since = found
+    # The machine's uptime: a clock that is set changes nothing. Version 0.1.0 wrote the epoch time.
+    seconds = now - since - (0.0 if since > 1e9 else process.booted())
+    if seconds <= HUNG_AFTER:
         return None
     holding = locks.holder(layout.scheduler_lock)
     if holding is None or holding.pid not in (None, named.pid):
@@ -31,11 +47,20 @@ def _hung(layout: Layout, now: float) -> tuple[process.ProcessId, str] | None:
     return named, span(seconds)
 
 
-def hung_tick(layout: Layout, now: float) -> Problem | None:
-    """Return a problem if a tick has held its lock for too long. Changes nothing."""
+def trouble(layout: Layout, now: float) -> Problem | None:
+    """Return a problem if a process has held the lock for too long, or is stopped.
+
+    Changes nothing. A process that the file does not name is not the product's: nothing kills it.
+    """
     if found := _hung(layout, now):
         message = f"a tick (process {found[0].pid}) has held the lock for {found[1]}"
         return Problem("tick_hung", message, "the next tick kills it: orchestrator tick")
+    for path, holding in locks.held([layout.scheduler_lock]):
+        known, named = idle.mark(path), _named(layout)
+        is_old = known is not None and abs(now - known[1] / 1e9) > HUNG_AFTER
+        if holding.is_stopped or (is_old and not (named and named[0].is_alive())):
+            message = f"no tick can run: {path} is held by {holding.named()}"
+            return Problem("lock_held", message, holding.hint())
     return None
 
 
@@ -44,6 +69,7 @@ def taken(layout: Layout, now: float, wait: float) -> Iterator[list[Problem] | N
     """Hold the lock of the tick, after waiting up to `wait` seconds for another tick.
 
     Yields a problem if a hung tick had to be killed; None if another tick still holds the lock.
+    Raises LockHeld if a hung tick cannot be killed.
     """
     problems = []
     with contextlib.closing(locks.Lock(layout.scheduler_lock, wait)) as lock:
@@ -57,9 +83,24 @@ def taken(layout: Layout, now: float, wait: float) -> Iterator[list[Problem] | N
             process.end(found[0].pid, found[0].identity or "")
             message = f"a tick held the lock for {found[1]} and was killed"
             problems.append(Problem("tick_hung", message, "events.jsonl shows its last actions"))
-            lock.wait = 5.0
+            lock.wait = _AFTER_KILL
             lock.__enter__()
-        me = f"{os.getpid()} {process.identity(os.getpid())} {time.time():.3f}\n".encode()
-        os.pwrite(lock.descriptor, me, 0)
-        os.ftruncate(lock.descriptor, len(me))
+        _write(lock)
         yield problems
+
+
+@contextlib.contextmanager
+def exclusive(layout: Layout, wait: float = locks.LONGEST_WAIT) -> Iterator[None]:
+    """Keep ticks out, after waiting up to `wait` seconds for an active tick. Raises LockHeld."""
+    with locks.Lock(layout.scheduler_lock, wait) as lock:
+        before = os.fstat(lock.descriptor)
+        _write(lock)
+        os.utime(lock.descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
+        yield
+
+
+def _write(lock: locks.Lock) -> None:
+    """Name this process in the lock's file, with the machine's uptime in seconds."""
+    me = f"{os.getpid()} {process.identity(os.getpid())} {process.uptime():.3f}\n".encode()
+    os.pwrite(lock.descriptor, me, 0)
+    os.ftruncate(lock.descriptor, len(me))

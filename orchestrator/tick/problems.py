@@ -8,11 +8,11 @@ from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
-from orchestrator.project import faults, mark
+from orchestrator.project import agent_memory, faults, mark
 from orchestrator.pulls import book
 from orchestrator.tasks import stores
 from orchestrator.text.words import span
-from orchestrator.tick.lock import hung_tick
+from orchestrator.tick import held, lock
 from orchestrator.tick.observe import Observation
 
 #: Seconds since the last tick after which a problem is reported: no schedule seems to run ticks.
@@ -32,11 +32,16 @@ def is_overdue(layout: Layout, now: float) -> bool:
 
 
 def find_problems(
-    layout: Layout, settings: Settings, seen: Observation, now: float
+    layout: Layout, settings: Settings, seen: Observation, now: float, *, in_tick: bool = False
 ) -> list[Problem]:
-    """Return the problems that a person should know, the most pressing problem first."""
+    """Return the problems that a person should know, the most pressing problem first.
+
+    `in_tick`: the caller itself holds the tick's lock.
+    """
     hold = seen.snapshot.hold
-    found = [*_of_the_clone(layout, now), *settings.problems]
+    blocked = None if in_tick else lock.trouble(layout, now)
+    found = [*_of_the_clone(layout), *filter(None, [blocked]), *settings.problems]
+    found += held.problems(layout, seen)
     if hold is not None:
         found.append(faults.hold_problem(hold))
     if seen.snapshot.open_prs is None:
@@ -48,6 +53,14 @@ def find_problems(
         for bad in listing.malformed
     ]
     found += _damaged_records(layout)
+    found += [
+        Problem(
+            "permissions",
+            f"{path} is not a regular file",
+            "move that aside; until then its agent starts no run",
+        )
+        for path in agent_memory.unusable(layout)
+    ]
     found += [
         Problem("agent_suspended", f"{name}: {why}", f"then: orchestrator agent resume {name}")
         for name, state in seen.states.items()
@@ -92,15 +105,13 @@ def _damaged_records(layout: Layout) -> Iterator[Problem]:
             yield Problem("record_damaged", f"{path}: {why}", hint)
 
 
-def _of_the_clone(layout: Layout, now: float) -> list[Problem]:
-    """Return the reasons why no tick can run here: the clone is not set up, or a tick hangs."""
-    hung = hung_tick(layout, now)
-    found = [hung] if hung else []
+def _of_the_clone(layout: Layout) -> list[Problem]:
+    """Return the reason why no tick may run here: the clone is not set up."""
     try:
         mark.require_initialised(layout)
     except OrchestratorError as error:
-        found.insert(0, Problem(error.code, error.message, error.hint))
-    return found
+        return [Problem(error.code, error.message, error.hint)]
+    return []
 
 
 def _left_problem(settings: Settings, seen: Observation) -> list[Problem]:

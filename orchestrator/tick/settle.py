@@ -5,6 +5,7 @@ it recognises events, moves and tasks that exist already and does not repeat the
 """
 
 import time
+from collections.abc import Iterable
 
 from orchestrator.client import registry
 from orchestrator.config.load import Settings
@@ -83,8 +84,7 @@ class Settler:
                     verdict=outcome.verdict,
                     reason=_short(outcome.reason),
                     pr=outcome.pr,
-                    cost_usd=outcome.cost_usd,
-                    seconds=record.seconds() if record else None,
+                    **_account(record, outcome, self.config.checks),
                 )
                 # Last: the run is settled only when the agent's memory says so. If this tick is
                 # killed earlier, the next tick repeats all steps.
@@ -131,7 +131,7 @@ class Settler:
     def _settle_task(
         self, action: Action, task: Task, outcome: Outcome, record: RunRecord | None
     ) -> None:
-        run, cost = action.run, _cost(outcome, record)
+        run, cost = action.run, record.cost() if record else None
         reason = (outcome.reason or "").split(":", 1)[0] or None
         match action.action:
             case "finish":
@@ -205,7 +205,7 @@ class Settler:
         state = agent_memory.read(self.layout, action.agent)
         if state.run != action.run:
             return
-        cost = _cost(outcome, record) or 0.0
+        cost = (record.cost() if record else None) or 0.0
         seconds = record.seconds() if record else None
         today = time.strftime("%Y-%m-%d", time.localtime(self.now))
         spend = {today: state.spend.get(today, 0.0) + cost}
@@ -292,13 +292,25 @@ def _conversation(outcome: Outcome, record: RunRecord | None) -> dict[str, objec
     return dict(zip(names, told, strict=True)) if told[0] else {}
 
 
-def _cost(outcome: Outcome, record: RunRecord | None) -> float | None:
-    """Return a run's own cost in US dollars, without the conversation's earlier runs."""
-    if outcome.cost_usd is None:
-        return None
-    own = outcome.cost_usd - (record.resume_cost_usd if record else 0.0)
-    # Old versions of the client (2.1.257) do not add up: then the run's cost is the whole amount.
-    return own if own >= 0 else outcome.cost_usd
+def _account(
+    record: RunRecord | None, outcome: Outcome, checks: Iterable[str]
+) -> dict[str, object]:
+    """Return the fields of a run's last event that reports add up (reference 6)."""
+    models = {name: use._asdict() for name, use in outcome.models.items()}
+    return {
+        "role": record.role if record else None,
+        # Which commits were delivered, and the checks that passed on them.
+        "base": record.base_commit if record and outcome.pr else None,
+        "head": outcome.head if outcome.pr else None,
+        "checks": list(checks) if record and record.steps.checked else None,
+        "model": outcome.model or (record.settings.model if record else None),
+        "models": models if len(models) > 1 else None,
+        "started": iso(record.created) if record else None,
+        "seconds": record.seconds() if record else None,
+        "cost_usd": record.cost() if record else None,
+        "input_tokens": outcome.input_tokens,
+        "output_tokens": outcome.output_tokens,
+    }
 
 
 def _short(text: str | None) -> str | None:

@@ -1,6 +1,5 @@
 """Stops runs on a person's request, and waits until runs are settled."""
 
-import os
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,15 +8,15 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Task
 from orchestrator.project import agent_memory, run_record
-from orchestrator.system import files, locks
-from orchestrator.tick import observe
+from orchestrator.system import files, locks, process
+from orchestrator.tick import lock, observe
 from orchestrator.tick.tick import run_tick
 
 #: Seconds that `end` waits for the runs to be settled, and its `patience` (see `settled`).
 STOP_WAIT = 30.0
 PATIENCE = 0.5
 #: Seconds that `wake` waits for an active tick.
-TICK_WAIT = 30.0
+TICK_WAIT = locks.LONGEST_WAIT
 
 
 def agent_at_work(layout: Layout, task: Task) -> str | None:
@@ -40,10 +39,14 @@ def end(layout: Layout, runs: Mapping[str, str]) -> None:
     """Wait until runs (ids by agent) are settled. Raises OrchestratorError after `STOP_WAIT` s."""
     for agent, run in runs.items():
         record = run_record.read(layout.run(agent, run))
-        waiting = record.supervisor if record and record.status == "running" else None
+        known = record.supervisor if record else None
+        if record is None or known is None or not known.is_alive():
+            continue
         # A waiting supervisor then looks at once. At other stages it looks between its steps.
-        if waiting and waiting.is_alive():
-            os.kill(waiting.pid, signal.SIGTERM)
+        if record.status == "running":
+            process.signal_process(known.pid, signal.SIGTERM)
+        # A stopped supervisor, and one that waits for a stopped git or check, looks at nothing.
+        process.continue_stopped(known.pid)
     left = runs.keys() - set(settled(layout, runs, STOP_WAIT, PATIENCE))
     if left:
         message = f"not stopped yet: {', '.join(sorted(left))}"
@@ -95,7 +98,7 @@ def wake(layout: Layout, agents: Iterable[str]) -> list[str]:
     if not any(state.suspended or state.question for state in states.values()):
         return []
     woken = []
-    with locks.Lock(layout.scheduler_lock, TICK_WAIT):
+    with lock.exclusive(layout, TICK_WAIT):
         for agent in states:
             state = agent_memory.read(layout, agent)
             if state.suspended:

@@ -25,7 +25,7 @@ from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import states
 from orchestrator.system import disk, files, locks, process
 from orchestrator.tasks import stores
-from orchestrator.tick import lock, observe, split
+from orchestrator.tick import held, lock, observe, split
 from orchestrator.tick.problems import find_problems
 from orchestrator.tick.settle import Settler
 from orchestrator.tick.start import Starter
@@ -80,13 +80,46 @@ def run_tick(
         skipped = [action for action in report.actions if action.action == "skip"]
         return Report(skipped, report.problems, good=False)
     files.make_folder(layout.home)
-    with lock.taken(layout, now, wait_for_lock) as problems:
+    try:
+        return _locked(layout, now, wait_for_lock, forced, fresh=fresh, after_run=after_run)
+    except locks.LockHeld as error:
+        # A process keeps the lock of the queue, or a hung tick cannot be killed.
+        report = _dry_run(layout, now)
+        skipped = [
+            a._replace(action="skip", reason="system_fault") if a.action == "start" else a
+            for a in report.actions
+            if a.action in ("skip", "start")
+        ]
+        blocked = Problem(error.code, error.message, error.hint)
+        return Report(skipped, dict.fromkeys([blocked, *report.problems]), good=False)
+
+
+def _locked(
+    layout: Layout,
+    now: float,
+    wait: float,
+    forced: dict[str, str | None] | None,
+    *,
+    fresh: bool,
+    after_run: bool,
+) -> Report:
+    """Run a tick under its lock. Raises LockHeld if a process keeps a lock that the tick needs."""
+    with lock.taken(layout, now, wait) as problems:
         if problems is None:
-            return Report(held=True)
+            idle.note_tick(layout.ticks, now, idle.HELD)
+            blocked = lock.trouble(layout, now)
+            return Report(problems=[blocked] if blocked else (), held=True)
         if not mark.is_initialised(layout):
             # Uninstalled while we waited for the lock: start nothing and create no file there.
             files.remove(layout.scheduler_lock)
             return Report(held=True)
+        files.make_folder(layout.ticks)
+        idle.note_tick(layout.ticks, now, idle.WHOLE)
+        store = stores.of_project(layout)
+        if any(locks.held(store.places())):
+            # Waits here once, not at each action.
+            with store.change():
+                pass
         return _tick(layout, now, forced, problems, fresh=fresh, after_run=after_run)
 
 
@@ -102,7 +135,9 @@ def _tick(
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
     starter, settler = Starter(layout, loaded, now, fresh=fresh), Settler(layout, loaded, now)
-    memory, claimed, runs, _ = observe.observe_runs(layout)
+    memory, claimed, runs, records = observe.observe_runs(layout)
+    for record in held.continue_overdue(records, now):
+        events.append(layout, now, "continued", agent=record.agent, run=record.id)
     for action in settlements(runs, claimed.tasks, loaded.config):
         act = starter.restart if action.action == "deliver" else settler.settle
         _apply(report, action, act)
@@ -138,7 +173,7 @@ def _tick(
     if settled:
         # After the starts, so that no start waits for the pruning.
         _prune(layout, loaded, settled, report)
-    report.problems += find_problems(layout, loaded, seen, now)
+    report.problems += find_problems(layout, loaded, seen, now, in_tick=True)
     if loaded.config.notify.command:
         _notify(layout, loaded, seen, prs, report)
     if forced is None and loaded.good:

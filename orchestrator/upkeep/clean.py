@@ -300,7 +300,7 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
                 return _drop_throw_away(layout, item.name)
             case _:
                 files.remove(item.name)
-    except (OrchestratorError, OSError, locks.LockHeld):
+    except (OrchestratorError, OSError):
         return False
     return True
 

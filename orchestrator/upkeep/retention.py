@@ -34,6 +34,8 @@ LONG_STREAM = 1_000_000
 #: Bytes at which a shared log is rotated.
 LONG_LOG = 1_000_000
 MEGABYTE = 1_000_000
+#: Days of the diary of ticks that are kept.
+KEPT_DAYS = 62
 DAY = 86_400.0
 #: Actions that settle a run.
 _SETTLING = ("finish", "requeue", "block", "fail", "stop")
@@ -120,7 +122,7 @@ def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
                 _pack(layout, agent, run_id)
             _keep_flat(layout)
             _once_a_day(layout, now)
-        except (OrchestratorError, OSError, locks.LockHeld) as error:
+        except (OrchestratorError, OSError) as error:
             events.append(layout, now, "clean", reason=f"failed: {error}")
 
 
@@ -142,6 +144,9 @@ def _once_a_day(layout: Layout, now: float) -> None:
     # Written first, so that a failure is not repeated at the end of every run.
     files.write_json(memory_path, {**memory, "at": now})
     _rotate_logs(layout)
+    with contextlib.suppress(FileNotFoundError):
+        for day in sorted(os.listdir(layout.ticks))[:-KEPT_DAYS]:
+            files.remove(join(layout.ticks, day))
     config = load.usable(layout)
     if config is None:
         return

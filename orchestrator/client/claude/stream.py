@@ -11,9 +11,9 @@ from typing import Any
 
 from orchestrator.client import outcomes
 from orchestrator.client.claude import limit_text, startup, tokens
-from orchestrator.client.claude.tokens import Tokens
+from orchestrator.client.claude.tokens import Tokens, amount
 from orchestrator.client.protocol import Ended
-from orchestrator.model import Outcome, Role, UsageWindow, parse_time
+from orchestrator.model import ModelUse, Outcome, Role, UsageWindow, parse_time
 from orchestrator.system import files
 
 #: Words of the `error` field that blame the account or the service, not the work.
@@ -70,9 +70,14 @@ class Stream:
     #: The tokens of this run by its result lines, if the client counts them for the run alone.
     own: Tokens = tokens.UNKNOWN
 
+    #: The model of the agent itself; subagents can have others.
+    model: str | None = None
+
     def __init__(self) -> None:
         #: The account's usage windows, by name.
         self.usage: dict[str, UsageWindow] = {}
+        #: What each model cost by the result lines, if the client counts it for the run alone.
+        self.models: dict[str, ModelUse] = {}
 
     def feed(self, line: str) -> None:
         """Read one line. Lines that are not a JSON object are ignored."""
@@ -86,9 +91,13 @@ class Stream:
         self.retrying = kind == "system" and event.get("subtype") == "api_retry"
         if kind in ("assistant", "user") and not event.get("parent_tool_use_id"):
             self.answer = _answer(event, self.answer)
+        if kind == "system" and isinstance(event.get("model"), str):
+            self.model = event["model"]
         if kind == "result":
             self.result = event
             self.own = tokens.added(self.own, tokens.since_last(event))
+            alone = event.get("model_usage_since_last_result")
+            self.models = tokens.by_model(alone, self.models)
             report = event.get("structured_output")
             self.report = report if isinstance(report, dict) else self.report
         elif self.retrying:
@@ -169,6 +178,8 @@ def outcome(stream: Stream, ended: Ended, role: Role | None, commits: int) -> Ou
         session=session,
         began=began,
         usage=stream.usage,
+        model=stream.model,
+        models=stream.models or tokens.by_model(result.get("modelUsage"), {}),
         cost_usd=amount(result.get("total_cost_usd")),
         input_tokens=given,
         output_tokens=made,
@@ -248,13 +259,6 @@ def _complaint(result: Mapping[str, Any]) -> str:
     said = "; ".join(map(str, errors)) if isinstance(errors, list) and errors else None
     text = said or result.get("result") or "it gave no reason"
     return f"{result.get('subtype', 'error')}: {str(text)[:500]}"
-
-
-def amount(value: object) -> float | None:
-    """Return a number of dollars or seconds; None for anything else, NaN or a negative number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value < 1e12 else None
 
 
 def _tokens(stream: Stream) -> tuple[Tokens, bool]:

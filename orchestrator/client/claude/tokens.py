@@ -7,8 +7,10 @@ and `model_usage_since_last_result` is of the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from orchestrator.model import ModelUse
 
 #: Input tokens (with those from the cache) and output tokens; None is not known.
 Tokens = tuple[int | None, int | None]
@@ -31,6 +33,28 @@ def of_result(result: dict[str, Any]) -> tuple[Tokens, bool]:
     """Return the tokens of the last result line, and whether earlier runs are included."""
     usage, models = _counted(result.get("usage"), _USAGE), _of_models(result.get("modelUsage"))
     return (usage, False) if models == UNKNOWN else (models, models != usage)
+
+
+def by_model(found: object, others: Mapping[str, ModelUse]) -> dict[str, ModelUse]:
+    """Return what each model cost: the sums of `others` and of one mapping of a result line."""
+    total = dict(others)
+    for name, counts in found.items() if isinstance(found, dict) else ():
+        given, made = _counted(counts, _MODEL_USAGE)
+        cost = amount(counts.get("costUSD")) if isinstance(counts, dict) else None
+        old = total.get(name, ModelUse())
+        total[name] = ModelUse(
+            old.cost_usd + (cost or 0.0),
+            old.input_tokens + (given or 0),
+            old.output_tokens + (made or 0),
+        )
+    return total
+
+
+def amount(value: object) -> float | None:
+    """Return a number of dollars or seconds; None for anything else, NaN or a negative number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e12 else None
 
 
 def added(first: Tokens, second: Tokens) -> Tokens:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.client.claude.stream import amount
+from orchestrator.client.claude.tokens import amount
 from orchestrator.client.protocol import Line
 from orchestrator.model import iso
 from orchestrator.system import files

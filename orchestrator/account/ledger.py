@@ -1,0 +1,109 @@
+"""The runs that have ended, as the project's events tell them. Each run counts once."""
+
+# No `from __future__ import annotations`: `records.build` reads the types of the fields.
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from orchestrator.layout import Layout
+from orchestrator.model import ModelUse, iso, parse_time
+from orchestrator.project import events
+from orchestrator.system import records
+
+#: Bytes of the newest events that are read: both files at the default of `retention.events_mb`.
+MOST_READ = 64 << 20
+#: The events that end a run.
+ENDS = ("finish", "requeue", "block", "fail", "stop")
+
+
+class Told(NamedTuple):
+    """The fields that an event which ends a run may have; older versions wrote fewer."""
+
+    at: str
+    event: str
+    run: str
+    agent: str
+    task: str | None = None
+    role: str | None = None
+    verdict: str | None = None
+    reason: str | None = None
+    pr: str | None = None
+    started: str | None = None
+    #: Of the run alone; None is not known.
+    seconds: float | None = None
+    cost_usd: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    model: str | None = None
+    #: The base commit and the delivered commit, and the checks that passed on it.
+    base: str | None = None
+    head: str | None = None
+    checks: tuple[str, ...] = ()
+    #: What each model cost, if it was more than one.
+    models: Mapping[str, ModelUse] = {}
+
+
+class EndedRun(NamedTuple):
+    """A run that has ended. Times are seconds since the epoch, money is in US dollars."""
+
+    told: Told
+    ended: float
+    started: float | None
+
+    def row(self) -> dict[str, object]:
+        """Return the run as `runs --json` shows it."""
+        told = self.told
+        return {
+            "run": told.run,
+            "agent": told.agent,
+            "task": told.task,
+            "started": iso(self.started),
+            "ended": iso(self.ended),
+            "seconds": told.seconds,
+            "outcome": told.verdict,
+            "cost_usd": told.cost_usd,
+            "input_tokens": told.input_tokens,
+            "output_tokens": told.output_tokens,
+            "model": told.model,
+        }
+
+
+class Ledger(NamedTuple):
+    """The runs that ended in a period, oldest first."""
+
+    runs: list[EndedRun]
+    #: The time of the oldest event that is kept; None without events.
+    begins: float | None
+
+
+def read(layout: Layout, since: float = 0.0) -> Ledger:
+    """Return the runs that ended at or after `since` (seconds since the epoch)."""
+    return collect(events.read(layout, MOST_READ), since)
+
+
+def collect(told: Iterable[Mapping[str, object]], since: float) -> Ledger:
+    """Return the runs that ended at or after `since`, from events in the order of their writing.
+
+    A tick that was killed writes the end of a run again: the last event of a run counts.
+    """
+    begins: float | None = None
+    found: dict[str, EndedRun] = {}
+    for event in told:
+        if begins is None:
+            begins = parse_time(str(event.get("at")))
+        if event.get("event") in ENDS and (run := _run(event)) is not None:
+            found[run.told.run] = run
+    kept = [run for run in found.values() if run.ended >= since]
+    return Ledger(sorted(kept, key=lambda run: (run.ended, run.told.run)), begins)
+
+
+def _run(event: Mapping[str, object]) -> EndedRun | None:
+    """Read the end of a run; None for the end of a task that no run worked on."""
+    told = records.build(Told, event)
+    ended = parse_time(told.at) if told else None
+    if told is None or ended is None:
+        return None
+    started = parse_time(told.started) if told.started else None
+    if started is None and told.seconds is not None:
+        started = ended - told.seconds
+    return EndedRun(told, ended, started)

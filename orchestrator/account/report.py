@@ -1,0 +1,60 @@
+"""The account of a period, from the events: what was delivered, merged, failed and rescued. Pure.
+
+Nothing in it is told by a model: each line is a record of the scheduler or an object of git.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from orchestrator.account.ledger import EndedRun
+from orchestrator.model import parse_time
+
+Row = dict[str, Any]
+
+
+class Ends(NamedTuple):
+    """How tasks ended in a period, oldest first."""
+
+    delivered: list[Row]
+    merged: list[Row]
+    failed: list[Row]
+
+
+def ends(
+    runs: Iterable[EndedRun],
+    told: Iterable[Mapping[str, object]],
+    since: float,
+    prs: Mapping[str, str],
+) -> Ends:
+    """Return what the runs of a period and the events since then (epoch seconds) say.
+
+    `prs` has the pull request of each task. A task that was delivered again after a review counts
+    once, with its last delivery.
+    """
+    delivered: dict[str, Row] = {}
+    for run in runs:
+        if run.told.event == "finish" and run.told.verdict == "done" and run.told.pr:
+            each = run.told
+            delivered[str(each.task)] = {
+                "task": each.task,
+                "pr": each.pr,
+                "base": each.base,
+                "head": each.head,
+                "checks": list(each.checks),
+            }
+    merged: dict[str, Row] = {}
+    failed: dict[str, Row] = {}
+    for event in told:
+        at, task = parse_time(str(event.get("at"))), event.get("task")
+        if at is None or at < since or not isinstance(task, str):
+            continue
+        word, reason = event.get("event"), event.get("reason")
+        if word == "merged" or (word == "followed" and reason == "merged"):
+            merged[task] = {"task": task, "pr": event.get("pr") or prs.get(task)}
+        elif word == "fail" or (word == "followed" and event.get("state") == "failed"):
+            failed[task] = {"task": task, "reason": reason}
+        elif word in ("not_merged", "retried", "finish"):
+            (merged if word == "not_merged" else failed).pop(task, None)
+    return Ends(list(delivered.values()), list(merged.values()), list(failed.values()))

@@ -1,0 +1,89 @@
+"""Whether the scheduler ran: each minute of a period, from the diary of ticks (see `idle`)."""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import pairwise
+from typing import NamedTuple
+
+from orchestrator import idle
+from orchestrator.layout import Layout
+from orchestrator.system import files
+
+#: The longest period that is looked at, in minutes: what `retention` keeps.
+MOST_MINUTES = 62 * 1440
+MINUTE = 60
+
+
+class Gap(NamedTuple):
+    """Minutes in a row without a tick, in epoch seconds; `end` is the first minute with one."""
+
+    start: int
+    end: int
+    why: str
+
+
+class Ticks(NamedTuple):
+    """The minutes of a period in which a tick was expected, and what happened in them."""
+
+    #: None: no schedule is installed, so no tick is expected.
+    expected: int | None
+    executed: int
+    #: Minutes in which a tick met another one that was at work.
+    held: int
+    #: None without a schedule.
+    missed: int | None
+    gaps: tuple[Gap, ...] = ()
+    #: When the diary begins in this period (epoch seconds); None if it is empty.
+    begins: int | None = None
+
+
+def read(layout: Layout, start: float, end: float) -> dict[int, bytes]:
+    """Return the ticks between two times (epoch seconds) by the start of their minute."""
+    first = int(max(start, end - MOST_MINUTES * MINUTE)) // MINUTE * MINUTE
+    days = {moment // 86_400 for moment in (*range(first, int(end), 86_400), int(end))}
+    found = {}
+    for day in sorted(days):
+        name = time.strftime("%Y-%m-%d", time.gmtime(day * 86_400))
+        try:
+            noted = files.read_regular(os.path.join(layout.ticks, name))
+        except OSError:
+            continue
+        for minute, tick in enumerate(noted[:1440]):
+            at = day * 86_400 + minute * MINUTE
+            if tick and first <= at < end:
+                found[at] = bytes([tick])
+    return found
+
+
+def judge(
+    noted: dict[int, bytes], start: float, end: float, *, scheduled: bool, booted: float
+) -> Ticks:
+    """Compare the ticks of a period with those that a schedule starts: one per minute. Pure.
+
+    What was before the diary's first tick is not judged, and neither is the minute of `end`. All
+    times are epoch seconds; `booted` is when the machine was started.
+    """
+    inside = sorted(at for at in noted if start - MINUTE < at < end)
+    held = sum(noted[at] == idle.HELD for at in inside)
+    executed = len(inside) - held
+    if not inside:
+        return Ticks(0 if scheduled else None, 0, 0, 0 if scheduled else None)
+    if not scheduled:
+        return Ticks(None, executed, held, None, begins=inside[0])
+    last = int(end) // MINUTE * MINUTE
+    edges = [*inside, last] if inside[-1] < last else inside
+    gaps = tuple(
+        Gap(one + MINUTE, other, _why(one, other, booted))
+        for one, other in pairwise(edges)
+        if other - one > MINUTE
+    )
+    missed = sum((gap.end - gap.start) // MINUTE for gap in gaps)
+    return Ticks(len(inside) + missed, executed, held, missed, gaps, inside[0])
+
+
+def _why(one: int, other: int, booted: float) -> str:
+    if one < booted <= other + MINUTE:
+        return "the machine was off"
+    return "the machine slept, or the schedule started no tick"

@@ -1,0 +1,56 @@
+"""`audit`: what is on no branch, in every worktree of the repository."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+
+from orchestrator.account import audit as account
+from orchestrator.account.audit import Finding
+from orchestrator.cli import context, output
+from orchestrator.cli.parser import command
+from orchestrator.text.words import count
+
+#: Files of one finding that are named.
+MOST_FILES = 5
+
+
+@command("audit")
+def audit(arguments: Namespace) -> None:
+    """Show every uncommitted change, stray commit and rescue ref in every worktree of this
+    repository, other tools' worktrees included, each with the command that gets it back.
+
+    A stray commit was at a worktree's HEAD and is on no branch, tag or other ref. Nothing is
+    changed.
+
+    examples:
+      orchestrator audit
+      orchestrator audit --json | jq '.[] | select(.ours | not)'
+    """
+    layout = context.layout(arguments)
+    _, seen = context.look(layout)
+    at_work = {os.path.realpath(layout.worktree(run.agent)) for run in seen.snapshot.runs}
+    found = account.look(layout, at_work)
+    if arguments.json:
+        output.show_json([finding._asdict() for finding in found.findings])
+    elif not found.findings:
+        output.out("everything is on a branch: no uncommitted change, stray commit or rescue ref")
+    else:
+        for finding in found.findings:
+            for line in _lines(finding):
+                output.out(line)
+    for failure in found.failures:
+        output.err(f"could not be looked at: {failure}")
+
+
+def _lines(finding: Finding) -> tuple[str, ...]:
+    names = ", ".join(finding.files[:MOST_FILES])
+    more = f" and {len(finding.files) - MOST_FILES} more" if len(finding.files) > MOST_FILES else ""
+    files = f" in {count(len(finding.files), 'file')}: {names}{more}" if finding.files else ""
+    what = {
+        "uncommitted": f"uncommitted changes{files}",
+        "stray_commit": f"commit {(finding.commit or '')[:12]} is on no branch",
+        "rescue": f"{finding.ref} keeps changes{files}",
+    }[finding.kind]
+    where = "" if finding.worktree is None else f"{finding.worktree}: "
+    return f"{where}{what}", f"  {finding.command}"

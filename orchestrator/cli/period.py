@@ -1,0 +1,46 @@
+"""`--since`: where a period begins, in the words that people use."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+
+from orchestrator.cli.parser import Argument, argument
+from orchestrator.errors import UsageError
+
+HINT = "for example: today, yesterday, 7d, 12h, 2026-11-01 or '2026-11-01 22:00'"
+_UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def since(default: str | None) -> Argument:
+    """Return the option `--since`; `default` is its value when it is not given."""
+    text = "where the period begins: today, yesterday, 7d, 12h, or a local date and time"
+    text += f" (default: {default})" if default else ""
+    return argument("--since", metavar="TIME", default=default, help=text)
+
+
+def start(text: str | None, now: float) -> float:
+    """Return the time that `--since` means, in seconds since the epoch; 0.0 for None.
+
+    Days begin at local midnight. A time without a zone is local. Raises UsageError.
+    """
+    if text is None:
+        return 0.0
+    word = text.strip().lower()
+    if found := re.fullmatch(r"(\d{1,6})\s*([mhdw])", word):
+        return max(now - int(found[1]) * _UNITS[found[2]], 0.0)
+    here = datetime.fromtimestamp(now, UTC).astimezone().replace(tzinfo=None)
+    today = here.replace(hour=0, minute=0, second=0, microsecond=0)
+    days = {"today": 0, "yesterday": 1}.get(word)
+    try:
+        moment = datetime.fromisoformat(text.strip()) if days is None else today
+        moment -= timedelta(days=days or 0)
+        return moment.timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(f"--since: {text!r} is no time", HINT) from error
+
+
+def local(at: float | None) -> str | None:
+    """Return a time as local date and time, for people."""
+    return None if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

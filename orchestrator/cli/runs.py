@@ -1,0 +1,59 @@
+"""`runs`: the runs that have ended."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from orchestrator.account import ledger
+from orchestrator.account.ledger import EndedRun
+from orchestrator.cli import context, output, period
+from orchestrator.cli.parser import argument, command, flag
+from orchestrator.errors import UsageError, did_you_mean
+from orchestrator.model import VERDICTS
+from orchestrator.text.words import span
+
+#: Runs that are listed without --all.
+MOST_ROWS = 50
+_HEADINGS = ("run", "ended", "agent", "task", "outcome", "took", "usd")
+
+
+@command(
+    "runs",
+    argument("--agent", metavar="AGENT", help="only the runs of this agent"),
+    argument("--task", metavar="TASK", help="only the runs that worked on this task"),
+    argument("--outcome", metavar="OUTCOME", help="only runs that ended so, such as failed"),
+    period.since(None),
+    flag("--all", f"list every run; without it, the newest {MOST_ROWS}"),
+)
+def runs(arguments: Namespace) -> None:
+    """List the runs that have ended, oldest first, with outcome, duration and cost.
+
+    examples:
+      orchestrator runs --since yesterday
+      orchestrator runs --agent impl-agent-1 --outcome failed
+      orchestrator logs RUN          what one of them did
+    """
+    layout = context.reading(arguments)
+    if arguments.outcome not in (None, *VERDICTS):
+        hint = did_you_mean(arguments.outcome, VERDICTS, f"one of: {', '.join(VERDICTS)}")
+        raise UsageError(f"there is no outcome {arguments.outcome!r}", hint)
+    found = ledger.read(layout, period.start(arguments.since, context.now())).runs
+    wanted = {"agent": arguments.agent, "task": arguments.task, "verdict": arguments.outcome}
+    fitting = [
+        run
+        for run in found
+        if all(value in (None, getattr(run.told, name)) for name, value in wanted.items())
+    ]
+    shown = fitting if arguments.all else fitting[-MOST_ROWS:]
+    rows = [_cells(run) for run in shown]
+    value = [run.row() for run in shown]
+    output.listing(arguments, value, _HEADINGS, rows, "no run has ended in this period")
+    if len(shown) < len(fitting) and not arguments.json:
+        output.out(f"\nand {len(fitting) - len(shown)} earlier; to list them, add --all")
+
+
+def _cells(run: EndedRun) -> tuple[object, ...]:
+    told = run.told
+    cost = None if told.cost_usd is None else f"{told.cost_usd:.4f}"
+    took = None if told.seconds is None else span(told.seconds)
+    return (told.run, period.local(run.ended), told.agent, told.task, told.verdict, took, cost)

@@ -1,0 +1,49 @@
+"""`doctor --checks`: the project's own set-up and checks, tried on the base branch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.finding import Finding, fail, ok, warn
+from orchestrator.git import base_branch
+from orchestrator.project import mark
+from orchestrator.pulls import landing
+from orchestrator.setup.probes import Subject
+from orchestrator.system import locks
+
+#: Characters of a failed check's output in the finding.
+OUTPUT_SHOWN = 300
+
+
+def look(subject: Subject) -> Iterator[Finding]:
+    """Run `setup` and `checks` on the base branch, in the landing worktree.
+
+    What fails there fails for every task, and each attempt costs money. Raises OrchestratorError if
+    the set-up fails or a check's program is missing.
+    """
+    layout, config = subject.layout, subject.loaded.config
+    mark.require_initialised(layout)
+    if not subject.loaded.good or not (config.checks or config.setup.command):
+        return
+    branch = base_branch.base_branch(config, None)
+    remote = base_branch.remote_of(layout, config)
+    commit = base_branch.branch_commit(layout.root, remote, branch)
+    if commit is None:
+        hint = "correct base_branch in .orchestrator/agents.yaml"
+        raise OrchestratorError(f"the base branch {branch!r} does not exist", hint, code="remote")
+    try:
+        failure = landing.try_checks(layout, config, commit)
+    except locks.LockHeld:
+        yield warn("lock_held", "a landing runs its checks now", "try again later")
+        return
+    if failure is None:
+        yield ok("base_red", f"`setup` and `checks` succeed on {branch} ({commit[:7]})")
+        return
+    said = " ".join(failure.output.split())[-OUTPUT_SHOWN:]
+    yield fail(
+        "base_red",
+        f"{failure.command!r} {failure.how} on {branch} itself, so every task fails it: {said}",
+        f"correct `checks` or `setup` in agents.yaml, or fix {branch}; the whole output: "
+        f"{landing.log_path(layout)}",
+    )

@@ -1,0 +1,85 @@
+"""Processes that stand still: stopped supervisors and clients, and holders of the project's locks.
+
+Nothing here takes a lock, except to confirm that one is held.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+
+from orchestrator.layout import Layout
+from orchestrator.model import Problem
+from orchestrator.project.run_record import RunRecord
+from orchestrator.system import locks, process
+from orchestrator.tasks import stores
+from orchestrator.tick.observe import Observation
+
+#: Seconds for which a lock must be held before it is a problem, if processes wait for this lock.
+#: Each change takes milliseconds.
+LONG = 1.0
+#: Seconds after a run's time limit at which a tick continues its stopped supervisor.
+SPARE = 60.0
+
+
+def lock_paths(layout: Layout) -> dict[str, bool]:
+    """Return the project's locks, except those of the tick and of agents.
+
+    The value says whether a process holds the lock only for milliseconds.
+    """
+    in_cache = ("config.lock", "fetch.lock", "keeping.lock", "landing.lock", "soon.lock")
+    return {
+        **{path: True for path in stores.of_project(layout).places() if path.endswith(".lock")},
+        os.path.join(layout.prs, ".lock"): True,
+        os.path.join(layout.prs, "github", ".lock"): True,
+        layout.events: True,
+        **{os.path.join(layout.cache, name): False for name in in_cache},
+    }
+
+
+def problems(layout: Layout, seen: Observation) -> Iterator[Problem]:
+    """Yield a problem for each run that stands still, and for each lock that is held for long."""
+    for record in seen.records.values():
+        yield from _of_run(record)
+    paths = lock_paths(layout)
+    for path, found in locks.held(paths):
+        if found.is_stopped or (paths[path] and _keeps(path, found)):
+            yield Problem("lock_held", f"{path} is held by {found.named()}", found.hint())
+
+
+def _of_run(record: RunRecord) -> Iterator[Problem]:
+    parts = {
+        "its supervisor": record.supervisor,
+        "the client": record.client.process if record.client else None,
+    }
+    for what, known in parts.items():
+        if known and known.is_alive() and process.is_stopped(known.pid):
+            yield Problem(
+                "run_stopped",
+                f"the run {record.id} of {record.agent} stands still: {what} (process "
+                f"{known.pid}) is stopped (SIGSTOP)",
+                f"continue it: kill -CONT {known.pid}; or end the run: orchestrator stop "
+                f"{record.agent}",
+            )
+
+
+def _keeps(path: str, found: locks.Holder) -> bool:
+    """Return whether a process keeps a lock for `LONG` seconds."""
+    deadline = time.monotonic() + LONG
+    while time.monotonic() < deadline:
+        if all(now.pid != found.pid for _, now in locks.held([path])):
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def continue_overdue(records: Mapping[str, RunRecord], now: float) -> Iterator[RunRecord]:
+    """Continue stopped supervisors whose runs are over their time limit; yield these runs.
+
+    A stopped supervisor enforces no limit. Once it continues, it ends the run.
+    """
+    for record in records.values():
+        known, limit = record.supervisor, record.settings.max_runtime_seconds + SPARE
+        is_late = now - record.created > limit
+        if is_late and known and known.is_alive() and process.is_stopped(known.pid):
+            process.continue_stopped(known.pid)
+            yield record
