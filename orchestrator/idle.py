@@ -108,8 +108,9 @@ def note_tick(folder: str, now: float, tick: bytes) -> None:
     """Note a tick at `now` (epoch seconds) in the diary, if its folder is there."""
     year, month, day = time.gmtime(now)[:3]
     path = f"{folder}/{year:04}-{month:02}-{day:02}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, flags, 0o600)
     except OSError:
         return  # a tick that cannot be noted must still be done: a full disk has its own report
     try:
