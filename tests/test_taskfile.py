@@ -148,6 +148,7 @@ def test_without_an_id_in_the_title_the_files_name_becomes_one(name: str, expect
         ("# Fix\nROLE: implement\n".encode("utf-16"), "not UTF-8"),
         (b"# Fix\nROLE: implement\n\nnul\0l", "NUL"),
         (SMALL + b"x" * (1 << 20), "over 1 MiB"),
+        (SMALL + b"DEPENDS_ON: %s\n" % b" ".join(b"A%d" % n for n in range(101)), "101 ids"),
         (b"---\nrole: implement\n# Fix\n", "no second `---`"),
         (b"---\nrole: implement\n---\nno heading\n", "no title"),
         (b"---\ntitle: Fix\n---\nROLE: implement\n", "no ROLE"),

@@ -128,8 +128,10 @@ def _catch_up(job: Job, branch: str) -> None:
     tip = base_branch.tip(root, branch)
     if tip is None or _is_done_already(job):
         return
-    prs = forges.of_project(job.layout, job.config).book.list()
     base, store = (record.base or "", record.base_commit or ""), stores.of_project(job.layout)
+    below = map(store.get, job.task.depends_on)
+    prs = forges.of_project(job.layout, job.config).book.list()
+    prs = forges.with_merged(job.layout, job.config, prs, below) or []
     updated = restack.updated(root, store, job.task, job.file.history, prs, (branch, tip), base)
     if updated is not None:
         worktree_commands.advance(job.path, updated)

@@ -17,6 +17,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Problem, PullRequest, Snapshot
+from orchestrator.plan import dependencies
 from orchestrator.plan.planner import plan
 from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, mark
@@ -167,6 +168,9 @@ def _tick(
             _apply(report, action, partial(settler.end_waiting, task, refusal))
         elif action.action == "skip":
             report.actions.append(action)
+    if dependencies.UNKNOWN_TASK in seen.snapshot.dependencies.values():
+        # The next tick looks for these ids again.
+        stores.of_project(layout).tidy()
     if settled:
         # After the starts, so that no start waits for the pruning.
         _prune(layout, loaded, settled, report)

@@ -7,7 +7,9 @@ plan. The automatic clean-up (see `retention`) carries out a part of the same pl
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -25,11 +27,12 @@ from orchestrator.git import (
 )
 from orchestrator.guard import user_commands
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, STATES, Agent, Config, PullRequest, Task
+from orchestrator.model import OPEN_STATES, Agent, Config, PullRequest, Task
 from orchestrator.project import agent_memory, run_record, worktree_setup
-from orchestrator.pulls import landing
+from orchestrator.pulls import forges, landing
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 
 #: Seconds after which a temporary file has lost the process that wrote it.
 ABANDONED = 3600.0
@@ -121,14 +124,38 @@ def agent_branches(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str,
     pull request, the memory of a push, or the default prefix, which only the product uses.
     """
     store = stores.of_project(layout)
-    tasks = [task for state in STATES for task in store.list(state).tasks]
-    # Its own name, not any name that stands in a file.
-    named = {task.work_branch for task in tasks if task.id in (task.work_branch or "")}
-    named |= {pr.branch for pr in prs} | set(work_branch.pushed(layout.root))
+    named = {pr.branch for pr in prs} | set(work_branch.pushed(layout.root))
     prefix = Config().branch_prefix
     found = repository.refs(layout.root, "refs/heads/")
     local = {ref.removeprefix("refs/heads/"): commit for ref, commit in found.items()}
-    return {name: c for name, c in local.items() if name in named or name.startswith(prefix)}
+    return {
+        name: commit
+        for name, commit in local.items()
+        if name in named or name.startswith(prefix) or _task_of(store, name)
+    }
+
+
+def _task_of(store: Store, branch: str) -> Task | None:
+    """Return the task whose branch this is: the branch's name has the id of the task.
+
+    An id is looked for at the start of the name, and after each character that no word has.
+    """
+    starts = [0, *(match.end() for match in re.finditer(r"[^A-Za-z0-9]", branch))]
+    ends = [*(match.start() for match in re.finditer("-", branch)), len(branch)]
+    for start, end in ((start, end) for start in starts for end in ends if start < end):
+        task = store.get(branch[start:end])
+        if task is not None and task.work_branch == branch:
+            return task
+    return None
+
+
+def _old_pull_request(layout: Layout, config: Config, branch: str) -> PullRequest | None:
+    """Return the pull request of a branch whose record was put away; None if there is none."""
+    task = _task_of(stores.of_project(layout), branch)
+    if task is None or task.pr is None:
+        return None
+    pr = forges.of_project(layout, config).book.get(task.pr)
+    return pr if pr and pr.branch == branch else None
 
 
 def branches(
@@ -147,27 +174,30 @@ def branches(
     held = worktree_commands.holders(root)
     # If a branch has several pull requests, the open pull request counts.
     by_branch = {pr.branch: pr for pr in sorted(prs, key=lambda pr: pr.state == "open")}
-    merged: dict[str, set[str]] = {}
     items = []
+
+    @functools.cache
+    def merged(base: str) -> set[str]:
+        tip = base_branch.branch_commit(root, remote, base)
+        return repository.merged_refs(root, tip, "refs/heads/") if tip else set()
+
     if known is None:
         known = agent_branches(layout, prs)
-    refs = [f"refs/heads/{branch}" for branch in known]
-    for ref, commit in (repository.refs(root, *refs) if refs else {}).items():
+    for ref, commit in (repository.refs(root, "refs/heads/") if known else {}).items():
         branch = ref.removeprefix("refs/heads/")
         if commit != known.get(branch) or branch == config.base_branch:
             continue
         pr = by_branch.get(branch)
+        if pr is None and ref not in merged(config.base_branch or "HEAD"):
+            pr = _old_pull_request(layout, config, branch)
         base = pr.base if pr else config.base_branch or "HEAD"
-        if base not in merged:
-            tip = base_branch.branch_commit(root, remote, base)
-            merged[base] = repository.merged_refs(root, tip, "refs/heads/") if tip else set()
         if branch in working:
             drop, why = False, f"task {working[branch].id} is in {working[branch].state}"
         elif branch in held:
             drop, why = False, f"it is checked out in {held[branch]}"
         elif pr is not None and pr.state == "open":
             drop, why = False, f"pull request {pr.id} is open"
-        elif ref in merged[base]:
+        elif ref in merged(base):
             is_merged = pr is not None and pr.state == "merged"
             drop, why = True, f"all its commits are in {base}"
             why = f"pull request {pr.id} is merged" if pr and is_merged else why
