@@ -19,6 +19,8 @@ from orchestrator.system import files
 SAID = (
     r"bad object|missing object|did not send all necessary|unable to read|missing blob|not a tree"
 )
+#: The code of a problem that a damaged ref is.
+CODE = "ref_broken"
 #: The refs that must name commits; a tag may name any object.
 _OF_COMMITS = ("refs/heads/", "refs/remotes/", repository.RESCUE, "refs/orchestrator/")
 #: Characters of a damaged file that a finding quotes.

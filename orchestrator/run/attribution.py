@@ -26,7 +26,8 @@ def outcome(
         f"If another clone or a backup has this work, bring it back. Otherwise remove the branch: "
         f"{damaged.step}. Then answer this question, and the work continues."
     )
-    return told._replace(verdict="needs_human", question=question)
+    reason = f"{damage.CODE}: {damaged.name}: {damaged.why}"
+    return told._replace(verdict="needs_human", reason=reason, question=question)
 
 
 def _damaged(record: RunRecord, error: Exception) -> damage.Damaged | None:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 
 from orchestrator.finding import Finding, fail, ok, warn
-from orchestrator.git import abandoned_locks, lfs, repository, submodules, worktree_commands
+from orchestrator.git import abandoned_locks, damage, lfs, repository, submodules, worktree_commands
 from orchestrator.project import agent_memory, checkout_changed
 from orchestrator.setup.probes import Subject
 from orchestrator.upkeep import clean
@@ -35,7 +35,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     for item in clean.damaged(subject.layout, subject.loaded.config):
         why, _, step = item.why.partition("; to remove it: ")
         said = f"{item.name} is damaged: {why}. Only what needs it waits"
-        yield fail("git_damaged", said, f"bring it back from another clone, or remove it: {step}")
+        yield fail(damage.CODE, said, f"bring it back from another clone, or remove it: {step}")
     yield from _hooks(subject)
     yield from _submodules(subject)
 

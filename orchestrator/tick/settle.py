@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from orchestrator.client import registry
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
-from orchestrator.git import worktree_commands
+from orchestrator.git import damage, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.plan import repeats
@@ -164,7 +164,8 @@ class Settler:
                 self._move(task, "blocked", run=run, **waits, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
-                why, kept = None, _conversation(outcome, record)
+                why = reason if reason == damage.CODE else None
+                kept = _conversation(outcome, record)
                 if outcome.verdict != "needs_human":
                     why, question = reason, repeats.question(task, outcome)
                     kept = {} if outcome.verdict == "moved" else kept
