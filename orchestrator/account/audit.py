@@ -30,7 +30,7 @@ class Finding(NamedTuple):
     files: list[str]
     #: Whether this program made it.
     ours: bool
-    #: What gets it back, or shows it where an agent is at work.
+    #: What keeps it in git, or shows it where an agent is at work.
     command: str
 
 
@@ -47,7 +47,7 @@ def look(layout: Layout, at_work: set[str]) -> Audit:
     failures: list[str] = []
     for path in worktree_commands.listed(layout.root):
         if os.path.isdir(path) and not worktree_commands.leads_to(layout.root, path):
-            failures.append(f"{path}: its .git leads to another repository")
+            failures.append(f"{path}: its .git names another repository")
             continue
         try:
             findings += _in_worktree(layout, path, busy=os.path.realpath(path) in at_work)

@@ -23,7 +23,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     elif lfs.is_used(root) and lfs.skips(root, subject.variables):
         yield warn(
             "git_lfs_skipped",
-            "git-lfs is set to leave pointers in place of files: agents and checks see small texts",
+            "git-lfs leaves pointers in place of files, so agents and checks see small text files",
             "if they need the files: git lfs install --local --force; or in agents.yaml, "
             "setup: {command: git lfs pull}",
         )
@@ -53,8 +53,8 @@ def _hooks(subject: Subject) -> Iterator[Finding]:
         return
     config = subject.loaded.config
     if not trees and (config.setup.command or config.hooks.after_create):
-        message = f"core.hooksPath is {where!r}: whether the set-up of worktrees makes that folder"
-        yield ok("hooks_path", f"{message} is known after the first run")
+        message = f"core.hooksPath is {where!r}: after the first run, doctor says whether the"
+        yield ok("hooks_path", f"{message} set-up of worktrees creates that folder")
         return
     place = lacking[0] if lacking else "a new worktree"
     yield warn(
