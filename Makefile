@@ -8,6 +8,9 @@ CLIENT_OLDEST := 2.1.257
 WORKERS ?= 4
 # Seconds for which `make crash` plays random stories against the reference model.
 MODEL_SECONDS ?= 600
+# `make chaos`: no storm begins after these seconds; the seed replays the same storms.
+SECONDS ?= 600
+SEED ?=
 # One or more files, as in `make test TESTS=tests/test_planner.py`.
 TESTS ?=
 
@@ -19,7 +22,7 @@ CLIENT_READY = $(CLIENT)/installed-$(CLIENT_VERSION)
 unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test slow lint format bench crash client client-oldest client-latest clean
+.PHONY: help test slow lint format bench crash chaos client client-oldest client-latest clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +52,9 @@ crash: .venv/.complete ## kill at every call that changes something, a storm, ra
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) -m crash tests/test_crash.py
 	$(BIN)/python -m pytest -q -s -m crash tests/test_storm.py
 	MODEL_SECONDS=$(MODEL_SECONDS) $(BIN)/python -m pytest -q -m crash tests/test_model.py
+
+chaos: .venv/.complete ## storms of faults and people's deeds, with a checker (SECONDS=600 SEED=...)
+	@cd tests && ../$(BIN)/python -m chaos --seconds '$(SECONDS)' --seed '$(SEED)'
 
 client-oldest: .venv/.complete ## the contract of a client, with the oldest supported client
 	@$(MAKE) --no-print-directory client CLIENT=.client-oldest CLIENT_VERSION=$(CLIENT_OLDEST)

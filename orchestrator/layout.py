@@ -34,6 +34,8 @@ class Layout:
         #: Everything below can be deleted between two ticks without loss.
         self.cache = join(self.home, "cache")
         self.idle_stamp = join(self.cache, "idle")
+        #: How the paths begin of what the names of finished tasks' files say (`tasks.names`).
+        self.queue_names = join(self.cache, "queue-names")
         self.last_good_config = join(self.cache, "config")
         #: Why the forge did not answer the last tick; missing if it answered.
         self.forge_fault = join(self.cache, "forge-fault.json")

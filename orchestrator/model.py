@@ -529,6 +529,23 @@ class Hold(NamedTuple):
     since: float
     #: A usage limit's reset; None for faults.
     until: float | None = None
+    #: The agents and the tasks of the runs that met the fault, each once, the latest last: the next
+    #: run that tests the fault is of another agent and another task, if there are others.
+    agents: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    #: The runs among them that were paid for.
+    paid: int = 0
+
+    def met_by(self, agent: str, task: str | None, *, paid: bool = False) -> "Hold":
+        """Return the hold after another run met the fault; `paid` if the run cost something."""
+        agents = (*(a for a in self.agents if a != agent), agent)
+        tasks = (*(t for t in self.tasks if t != task), *([task] if task else []))
+        paid_runs = self.paid + int(paid)
+        return self._replace(agents=agents[-MOST_MET:], tasks=tasks[-MOST_MET:], paid=paid_runs)
+
+
+#: The agents and tasks that a hold remembers.
+MOST_MET = 1000
 
 
 class Snapshot(NamedTuple):

@@ -402,6 +402,7 @@ def rivals() -> list[dict[str, object]]:
         if record["event"] == "start"
         and record["pid"] not in (*ended, os.getpid())
         and is_alive(int(str(record["pid"])))
+        and record["began"] == began(int(str(record["pid"])))
     ]
 
 
@@ -418,6 +419,19 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def began(pid: int) -> str | None:
+    """Return when a process began, so that a later process with its number is not taken for it.
+
+    In the kernel's ticks since the start of the machine (proc(5), field 22); None where there is no
+    /proc, and for a process that has ended.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
 
 
 def keep_what_was_seen(count: int, prompt: str, found: dict[str, list[str]]) -> None:
@@ -467,6 +481,7 @@ def execute(found: dict[str, list[str]], prompt: str, session: str) -> int:
     note(
         "start",
         count=count,
+        began=began(os.getpid()),
         argv=sys.argv[1:],
         cwd=os.getcwd(),
         parent=os.getppid(),

@@ -5,8 +5,8 @@ where `remote` is the bare repository that stands for GitHub's. Every call is no
 Other keys: `host`, `repo`, `viewer`, `accounts` (login, host, active, ok), `version`, `methods`
 (that the repository allows), `required` (checks), `auto_merge`, `queue`, `delete_branch_on_merge`,
 `forks` (bare repositories by owner), `permission` (of the viewer), `archived`, `refuses` (words by
-the branch of a new pull request, or `*`), `logs` (by run), `job_logs` (by job); `threads` of a pull
-request.
+the branch of a new pull request, or `*`), `fails` (the words with which every call fails), `logs`
+(by run), `job_logs` (by job); `threads` of a pull request.
 Sources: cli.github.com/manual (flags and JSON fields), the program's own messages.
 """
 
@@ -759,6 +759,8 @@ def answer(words: list[str]) -> None:
             "error connecting to api.github.com\n"
             "check your internet connection or https://githubstatus.com"
         )
+    if hub.state.get("fails"):
+        die(hub.state["fails"])
     if hub.state.get("says") is not None:
         print(hub.state["says"])
         return

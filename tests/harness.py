@@ -542,18 +542,23 @@ def scratch(folder: Path, factory: pytest.TempPathFactory) -> Iterator[World]:
 def fingerprint(folder: Path, *, skip: tuple[str, ...] = ()) -> dict[str, str]:
     """Return kind, mode and content of everything below a folder, but for what is skipped."""
     found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if any(name == s or name.startswith(f"{s}/") for s in skip):
-            continue
-        if path.is_symlink():
-            found[name] = f"link {os.readlink(path)}"
-        elif path.is_file():
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            found[name] = f"file {path.stat().st_mode:o} {digest}"
-        else:
-            found[name] = "folder"
+    for where, folders, names in os.walk(folder):
+        here = Path(where).relative_to(folder)
+        # What is skipped may change while this looks, so it is not even entered.
+        folders[:] = [name for name in folders if str(here / name) not in skip]
+        for name in (*folders, *names):
+            if str(here / name) not in skip:
+                found[str(here / name)] = _seal(folder / here / name)
     return found
+
+
+def _seal(path: Path) -> str:
+    if path.is_symlink():
+        return f"link {os.readlink(path)}"
+    if not path.is_file():
+        return "folder"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"file {path.stat().st_mode:o} {digest}"
 
 
 class Sampler:

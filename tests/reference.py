@@ -128,6 +128,10 @@ class Reference:
     followed: set[str] = field(default_factory=set)
     #: (code, since, until) while claiming pauses for everybody.
     hold: tuple[str, int, int | None] | None = None
+    #: The agents and tasks whose runs met the fault: others test it first.
+    met: list[str] = field(default_factory=list)
+    #: How many of these runs cost something. Three, and one more per hour, may be of new tasks.
+    paid: int = 0
 
     # --- questions ---
 
@@ -234,6 +238,12 @@ class Reference:
 
     def _asks(self, task: Task, verdict: str, cost: float | None) -> bool:
         """Reference 7: count an ending that costs money but no attempt; a person is asked."""
+        uncharged = dict(task.uncharged)
+        if verdict == "system_fault" and uncharged.get("first_fault", 0) >= 3:
+            return True
+        if verdict == "system_fault" and not (self.hold and self.hold[0] == "system_fault"):
+            # Failures 29: the others' runs ended well since the fault before.
+            task.uncharged = {**uncharged, "first_fault": uncharged.get("first_fault", 0) + 1}
         if verdict not in MOST or (verdict == "system_fault" and not cost):
             return False
         most = MOST[verdict] or self.config["retry"]["max_attempts"]
@@ -293,7 +303,14 @@ class Reference:
         verdict = outcome["verdict"]
         if verdict in ("usage_limit", "system_fault"):
             since = min(self.hold[1], now) if self.hold else now
+            if self.hold is None:
+                self.met, self.paid = [], 0
             self.hold = (verdict, since, outcome.get("until"))
+            if verdict == "system_fault":
+                # The latest last, each once.
+                self.met = [name for name in self.met if name not in (run.agent, run.task)]
+                self.met += [run.agent, run.task or ""]
+                self.paid += bool(outcome.get("cost_usd"))
         elif verdict not in ("interrupted", "stopped") and self.hold:
             since = self.hold[1]
             self.hold = None if run.began >= since or since > now else self.hold
@@ -361,7 +378,9 @@ class Reference:
                 expected.others.append(("fail", task.id, None))
         may_probe = not after_run and not self.unsettled()
         starts = 0
-        for agent in self.config["agents"]:
+        is_fault = bool(self.hold and self.hold[0] == "system_fault")
+        turns = {name: turn for turn, name in enumerate(self.met if is_fault else ())}
+        for agent in sorted(self.config["agents"], key=lambda a: turns.get(a["name"], -1)):
             if forced is not None and agent["name"] not in forced:
                 continue
             reason = self._agent_reason(agent, now, may_probe, forced is not None)
@@ -448,6 +467,10 @@ class Reference:
         if not free:
             return "blocked_by_dependency", None
         ready = [task for task in free if not self.is_waiting(task, now)]
+        if self.hold and self.hold[0] == "system_fault":
+            met, most = self.met, 3 + max(now - self.hold[1], 0) // 3600
+            others = len(met) if self.paid >= most else -1
+            ready.sort(key=lambda task: met.index(task.id) if task.id in met else others)
         return (None, ready[0]) if ready else ("backoff", None)
 
     # --- moves ---

@@ -24,14 +24,14 @@ from conftest import git, set_up_long_ago
 from orchestrator.cli import explain, json_rows, watch
 from orchestrator.config import load
 from orchestrator.layout import Layout
-from orchestrator.model import Entry
+from orchestrator.model import Entry, Hold
 from orchestrator.plan import rules
 from orchestrator.project import agent_memory, mark
 from orchestrator.project.mark import record_schedule
 from orchestrator.pulls import states
 from orchestrator.pulls.movers import Move
 from orchestrator.schedule.entry import Entry as Schedule
-from orchestrator.system import locks, process
+from orchestrator.system import files, locks, process
 from orchestrator.tasks import file_store, history, stores, task_file
 from orchestrator.text.words import span
 
@@ -123,6 +123,7 @@ def test_a_fresh_projects_status_has_exactly_the_contracts_keys(project: Layout,
         },
         "scheduler": {**found["scheduler"], "stale": False},
         "problems": [],
+        "fault": None,
         "notes": [],
         "cannot_start": [],
         "overlaps": [],
@@ -800,3 +801,24 @@ def test_an_output_that_takes_nothing_ends_a_command_without_a_bug(
     assert done.returncode == (1 if where == "/dev/full" else 0), done.stderr
     assert "Exception" not in done.stderr
     assert "bug" not in done.stderr
+
+
+def test_a_fault_says_since_when_it_holds_and_which_run_tests_it_next(
+    project: Layout, cli: Cli
+) -> None:
+    ticked(project)
+    for name in ("TASK-1", "TASK-2"):
+        put(project, name, "incoming")
+    hold = Hold("system_fault", "remote_unreachable: no route", None, time.time() - 720)
+    met = hold.met_by("pm-agent", None).met_by("test-agent", "TASK-1")
+    files.write_json(project.hold, met._asdict())
+    fault = cli("status", "--json").json["fault"]
+    assert 720 <= fault["age_seconds"] < 800
+    test = {"run": None, "agent": "impl-agent-1", "task": "TASK-2", "at": None}
+    assert fault["test"] == test
+    assert "fault for 12 min" in (said := cli("status").out)
+    assert "impl-agent-1 with TASK-2 tests it next, at the next tick" in said
+    running(project, "impl-agent-1", "TASK-3")
+    fault = cli("status", "--json").json["fault"]
+    assert fault["test"] == {**test, "run": RUN, "task": "TASK-3"}
+    assert f"run {RUN} of impl-agent-1 with TASK-3 tests it now" in cli("status").out

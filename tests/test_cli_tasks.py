@@ -17,6 +17,7 @@ import runs
 from conftest import AGENTS_YAML, Done, git, tree
 
 from orchestrator.cli import pr as pr_command
+from orchestrator.cli import task as cli_task
 from orchestrator.layout import Layout
 from orchestrator.model import Entry
 from orchestrator.project import agent_memory, run_record
@@ -407,6 +408,40 @@ def test_wrong_input_gets_one_sentence_and_changes_nothing(
     assert with_json.code == code
     assert set(json.loads(with_json.out)["error"]) == {"code", "message", "hint"}
     unchanged()
+
+
+def test_the_list_shows_the_unfinished_tasks_and_the_newest_finished_ones(
+    cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_task, "NEWEST", 2)
+    ids = [add(cli, f"Title {n}") for n in range(6)]
+    for number, (task_id, state) in enumerate(zip(ids, ("done", "failed") * 2, strict=False)):
+        fail(project, task_id, state)
+        path = FileStore(project).find(task_id).where
+        os.utime(path, (1000 + number, 1000 + number))
+    shown = [row["id"] for row in cli("task", "list", "--json").json]
+    assert shown == [ids[4], ids[5], ids[2], ids[3]]
+    assert "2 older finished tasks not shown" in cli("task", "list").err
+    every = [row["id"] for row in cli("task", "list", "--all", "--json").json]
+    assert sorted(every) == ids
+    failed = cli("task", "list", "--state", "failed")
+    assert ids[1] in failed.out
+    assert "not shown" not in failed.err + cli("task", "list", "--all").err
+
+
+def test_more_dependencies_than_a_task_may_have_are_refused_and_few_hints_are_given(
+    cli: Cli, project: Layout
+) -> None:
+    many = ",".join(f"NO-{n}" for n in range(101))
+    done = cli("task", "add", "Fix it", "--depends-on", many, "--force")
+    assert done.code == 1
+    assert "101 dependencies are more than 100" in done.err
+    task_id = add(cli)
+    assert "more than 100" in cli("task", "set", task_id, f"depends_on={many}").err
+    done = cli("task", "add", "Two", "--depends-on", many.rpartition(",")[0], "--force")
+    assert done.code == 0
+    assert done.err.count("the task waits until there is one") == 100
+    assert done.err.count("see: orchestrator task list") == 3
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,10 @@ def test_a_push_that_the_remote_takes_but_does_not_show_delivers_nothing(world: 
 
 def test_the_reason_of_a_rejected_push_leads_the_next_attempt(world: World) -> None:
     world.create()
-    flag = world.folder / "once"
-    hook(world, "pre-receive", f"[ -e {flag} ] || {{ touch {flag}; echo POLICY >&2; exit 1; }}")
-    world.script("default", {"steps": [["work_once"]]})
+    rule = 'case $(git log -1 --format=%s "$new") in "work on"*) echo POLICY >&2; exit 1;; esac'
+    hook(world, "pre-receive", f"while read -r old new ref; do {rule}; done")
+    better = {"steps": [["write", "better.txt"], ["commit", "better"]]}
+    world.script("default", {"steps": [["work_once"]]}, better)
     task = world.add("Rejected once")
     world.tick_until_in("done", task)
     assert len(world.starts(task)) == 2

@@ -111,6 +111,7 @@ STATUS = {
     },
     "scheduler": {"last_tick": maybe(TIME), "age_seconds": maybe(NUMBER), "stale": maybe(FLAG)},
     "problems": LIST,
+    "fault": maybe(MAP),
     "notes": LIST,
     "cannot_start": LIST,
     "overlaps": LIST,

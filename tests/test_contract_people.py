@@ -119,6 +119,30 @@ def test_a_persons_approval_lands_what_a_reviewer_never_approved(world: World, f
     assert len(world.starts(task)) == 1
 
 
+def test_a_merge_by_hand_that_the_forge_has_not_told_yet_charges_no_rework(world: World) -> None:
+    agents = [World.agent(f"impl-{n}", interval_seconds=harness.ONCE) for n in (1, 2)]
+    world.create(forge="github", review={"after": []}, agents=agents)
+    path = world.on_github()
+    world.script("default", {"steps": [["work_once"]]})
+    task = world.add("Merged by hand while its rework waits")
+    world.tick_until_in("done", task)
+    world.quiet()
+    world.ok("pr", "request-changes", "1", "Shorter.", "--no-tick")
+    [branch] = world.git("ls-remote", "origin", "refs/heads/agent/*").split()[1:]
+    world.git("fetch", "-q", "origin", branch)
+    world.git("merge", "-q", "--no-ff", "-m", "by hand", "FETCH_HEAD")
+    world.git("push", "-q", "origin", "main:main")
+    world.ok("tick")
+    world.quiet()
+    assert world.ledger("found_done"), "the rework began before the merge was known"
+    assert "stopped: pull request 1 is merged: main has its head" in world.text(task)
+    state = json.loads(path.read_text())
+    state["prs"][0]["state"] = "MERGED"
+    path.write_text(json.dumps(state))
+    world.tick_until_in("done", task)
+    assert world.task(task)["attempts"] == 0, world.text(task)
+
+
 @pytest.mark.parametrize("forge", ["local", "github"])
 def test_merged_by_a_persons_word_stays_merged(world: World, forge: str) -> None:
     create(world, forge, agents=[world.agent("impl-1")])

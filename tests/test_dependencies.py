@@ -83,6 +83,24 @@ def test_what_depends_on_a_cycle_is_not_part_of_it() -> None:
     assert judged(tasks, [], "A") == "broken: it is part of a cycle"
 
 
+@pytest.mark.parametrize("last", [(), ("T0",)], ids=["chain", "cycle"])
+def test_thousands_of_tasks_that_depend_on_each_other_are_judged(last: tuple[str, ...]) -> None:
+    number = 20_000
+    tasks = [task(f"T{n}", "incoming", f"T{n + 1}") for n in range(number)]
+    tasks.append(task(f"T{number}", "incoming", *last))
+    by_id = {each.id: each for each in tasks}
+    found = dependencies.closure(tasks, by_id.get, [])
+    assert dependencies.circular(found, {}) == (set(by_id) if last else set())
+
+
+def test_a_history_edited_by_hand_nests_parts_deeply_and_in_a_loop_without_harm() -> None:
+    deep = [task(f"T{n}", "done")._replace(parts=(f"T{n + 1}",)) for n in range(3000)]
+    root = task("R", "incoming", "T0")
+    assert judged([root, *deep], [], "T0").startswith("broken: its part T1: its part T2: ")
+    loop = [task("T0", "done")._replace(parts=("B",)), task("B", "done")._replace(parts=("T0",))]
+    assert judged([root, *loop], [], "T0").startswith("broken: ")
+
+
 def test_the_levels_of_a_chain_name_each_task_once() -> None:
     tasks = [
         task("A", "incoming", "B", "C"),

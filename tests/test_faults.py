@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,35 +170,33 @@ class GitMissing(Fault):
 
 
 class RefLocked(Fault):
-    """Another git holds the branches' locks, or was killed and left them."""
+    """Another git holds the branches' locks for long."""
 
     said = "lock"
+
+    def hold(self, world: World, *paths: Path) -> None:
+        self.locks = paths
+        for lock in paths:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+        words = ("git", "cat-file", "--batch")
+        self.git = subprocess.Popen(words, cwd=world.root, stdin=subprocess.PIPE)
 
     def strike(self, world: World, tasks: list[str]) -> None:
         folder = world.root / ".git" / "refs" / "heads" / "agent"
-        folder.mkdir()
-        self.locks = [folder / f"{task}-task-{n}.lock" for n, task in enumerate(tasks)]
-        for lock in self.locks:
-            lock.touch()
+        self.hold(world, *(folder / f"{task}-task-{n}.lock" for n, task in enumerate(tasks)))
 
     def fix(self, world: World) -> None:
-        for lock in self.locks:
-            lock.unlink()
+        self.git.communicate()
+        assert all(lock.exists() for lock in self.locks), "a living git held them"
 
 
-class RemoteRefLocked(Fault):
+class RemoteRefLocked(RefLocked):
     """The same for what is fetched."""
-
-    said = "lock"
 
     def strike(self, world: World, tasks: list[str]) -> None:
         world.git("update-ref", "-d", "refs/remotes/origin/main")
-        self.lock = world.root / ".git" / "refs" / "remotes" / "origin" / "main.lock"
-        self.lock.parent.mkdir(parents=True, exist_ok=True)
-        self.lock.touch()
-
-    def fix(self, world: World) -> None:
-        self.lock.unlink()
+        self.hold(world, world.root / ".git" / "refs" / "remotes" / "origin" / "main.lock")
 
 
 class RemoteGone(Fault):
@@ -325,7 +324,7 @@ def test_git_that_goes_missing_under_a_run_is_waited_for(world: World) -> None:
     assert len({start["session"] for start in world.starts()}) == 2
 
 
-def test_locks_that_a_persons_git_holds_in_the_checkout_hold_nobody_up(world: World) -> None:
+def test_locks_that_a_persons_git_left_in_the_checkout_hold_nobody_up(world: World) -> None:
     world.create(retry=STRICT)
     locks = [world.root / ".git" / name for name in ("index.lock", "HEAD.lock", "config.lock")]
     for lock in locks:
@@ -333,8 +332,9 @@ def test_locks_that_a_persons_git_holds_in_the_checkout_hold_nobody_up(world: Wo
     task = world.add("Task 0")
     world.tick_until_in("done", task)
     assert requeued(world, task) == []
-    assert all(lock.exists() for lock in locks)
-    for lock in locks:
+    # The settings are the whole repository's, and the agents' own git needs them.
+    assert [lock.name for lock in locks if lock.exists()] == ["index.lock", "HEAD.lock"]
+    for lock in locks[:2]:
         lock.unlink()
     recover(world, [task])
 
@@ -452,6 +452,26 @@ def test_a_forge_that_fails_at_delivery_gets_the_pull_request_later(
     assert sorted(pr["body"].split()[-1] for pr in hub.prs()) == sorted(tasks)
     world.tick_until(lambda: not problems(world), "the problem to go")
     assert len(world.starts()) == 2, "the work was done, and paid for, once"
+
+
+def test_work_that_a_person_merged_before_its_pull_request_was_opened_is_done(
+    world: World, hub: Forge
+) -> None:
+    tasks = at_work(world, forge="github")
+    hub.fail("exits create")
+    world.open("go")
+    wait_until(lambda: len(world.ledger("end")) == 2, "the clients' end")
+    world.quiet()
+    world.git("fetch", "-q", "origin")
+    for task in tasks:
+        [branch] = world.git("branch", "-r", "--list", f"origin/agent/{task}-*").split()
+        world.git("merge", "-q", "--no-ff", "-m", "by hand", branch)
+    world.git("push", "-q", "origin", "main")
+    hub.fix()
+    world.tick_until_in("done", *tasks)
+    assert [world.task(task)["attempts"] for task in tasks] == [0, 0]
+    assert len(world.starts()) == 2, "the work was done, and paid for, once"
+    assert hub.prs() == []
 
 
 # --- the disk ----------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from orchestrator.pulls.github_repo import Repository
 from orchestrator.pulls.local import Local
 from orchestrator.schedule import cron
 from orchestrator.schedule.entry import Entry
-from orchestrator.setup import ecosystems
+from orchestrator.setup import ecosystems, facts
 from orchestrator.system import files
 from orchestrator.tasks import header, history, rewrite
 from orchestrator.tasks import task_file as task_files
@@ -101,7 +101,7 @@ def task_set(data: bytes, _: Path) -> None:
 
 
 def package_files(data: bytes, _: Path) -> None:
-    texts = dict.fromkeys(ecosystems.READ, data.decode(errors="replace"))
+    texts = dict.fromkeys(facts.READ, data.decode(errors="replace"))
     ecosystems.detect([*texts, "a/test_x.py"], texts)
 
 

@@ -628,15 +628,16 @@ def test_a_killed_gits_locks_on_refs_stop_neither_a_fetch_nor_a_ref(
 
 
 def test_a_lock_from_before_the_machine_started_is_nobodys(
-    repo: Path, monkeypatch: pytest.MonkeyPatch
+    remote: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = leave(repo / ".git" / "refs/heads/new.lock", 5)
-    with pytest.raises(GitError, match="File exists"):
-        repository.update_ref(str(repo), "refs/heads/new", head(repo))
+    """Also at a remote, where processes of other machines may work."""
+    lock = leave(remote / "refs/heads/new.lock", 5)
+    with pytest.raises(SystemFault, match="File exists"):
+        remotes.push(str(repo), "origin", head(repo), "new")
     assert lock.exists(), "a git may be at work on it"
     monkeypatch.setattr(process, "booted", lambda: time.time() - 2)
-    repository.update_ref(str(repo), "refs/heads/new", head(repo))
-    assert head(repo, "refs/heads/new") == head(repo)
+    assert remotes.push(str(repo), "origin", head(repo), "new") is None
+    assert head(remote, "refs/heads/new") == head(repo)
 
 
 def test_the_persons_index_stays_locked(repo: Path) -> None:

@@ -420,6 +420,7 @@ def test_a_waiting_supervisor_holds_no_more_than_it_needs() -> None:
         "system.disk",
         "system.files",
         "system.locks",
+        "system.memory",
         "system.process",
         "system.processes",
         "system.records",

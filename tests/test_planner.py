@@ -562,6 +562,36 @@ def test_after_a_fault_each_plan_tries_again_with_one_run() -> None:
     assert list(world.decisions().values()) == ["start T1", "system_fault", "system_fault"]
 
 
+def test_the_run_that_tests_a_fault_rotates_among_agents_and_tasks() -> None:
+    agents = crew(*IMPL2, "product_manager")
+    world = World(agents=agents, waiting=[task("T1"), task("T2"), task("T3")])
+    hold, seen = FAULT, []
+    for _ in range(6):
+        world.snapshot["hold"] = hold
+        [(agent, said)] = [(a, d) for a, d in world.decisions().items() if d != "system_fault"]
+        assert list(world.decisions()) == [each.name for each in agents], "the reported order"
+        seen.append(said.partition(" ")[2])
+        hold = hold.met_by(agent, seen[-1] or None)
+    assert seen == ["T1", "T2", "", "T3", "T1", ""]
+
+
+@pytest.mark.parametrize(("hours", "task_id"), [(0, "T1"), (1, "T4")])
+def test_only_a_few_paid_runs_of_other_tasks_test_one_fault(hours: int, task_id: str) -> None:
+    world = World(waiting=[task(f"T{number}") for number in range(1, 6)])
+    hold = FAULT._replace(since=NOW - hours * 3600)
+    for number in range(1, 4):
+        hold = hold.met_by("another", f"T{number}", paid=True)
+    world.snapshot["hold"] = hold
+    assert world.decision() == f"start {task_id}"
+
+
+def test_a_paused_agent_and_a_task_that_always_fails_do_not_keep_the_fault() -> None:
+    agents = (crew("implementer")[0]._replace(name="paused", paused=True), *crew("implementer"))
+    world = World(agents=agents, waiting=[task("T1"), task("T2")])
+    world.snapshot["hold"] = FAULT.met_by(agents[1].name, "T1")
+    assert list(world.decisions().values()) == ["paused", "start T2"]
+
+
 def test_a_product_managers_run_may_be_the_one_that_tries_again() -> None:
     world = World(agents=crew("product_manager", "implementer"))
     world.snapshot["hold"] = FAULT
@@ -753,6 +783,9 @@ def test_every_verdict_has_its_action(
         ("system_fault", 0.5, {"system_fault": 9}, "block"),
         ("system_fault", 0.0, {"system_fault": 9}, "requeue"),
         ("system_fault", None, {"system_fault": 9}, "requeue"),
+        ("system_fault", None, {"first_fault": 2}, "requeue"),
+        ("system_fault", None, {"first_fault": 3}, "block"),
+        ("moved", 0.5, {"first_fault": 3}, "requeue"),
         ("interrupted", None, {"interrupted": 8}, "requeue"),
         ("interrupted", None, {"interrupted": 9}, "block"),
         ("usage_limit", 0.5, {"usage_limit": 99}, "requeue"),
@@ -770,7 +803,7 @@ def test_endings_that_cost_money_but_no_attempt_ask_a_person_in_the_end(
     assert (action.action, action.charged) == (word, False)
     if word == "block":
         said = repeats.question(task, outcome)
-        assert f": {before[verdict] + 1}." in said
+        assert f": {max(before.values()) + 1}." in said
         assert "branch_moved: somebody pushed" in said
 
 

@@ -118,3 +118,22 @@ def test_both_implementations_see_the_same(start: Start, tmp_path: Path) -> None
 
 def test_the_machine_started_before_now(system: Processes) -> None:
     assert 0 < system.booted() < time.time()
+
+
+def test_the_processes_that_work_in_a_folder_are_found_by_place_and_by_argument(
+    system: Processes, start: Start, tmp_path: Path
+) -> None:
+    here, other = tmp_path / "here", tmp_path / "here-not"
+    for folder in (here / "below", other):
+        folder.mkdir(parents=True)
+    started = [
+        start(f"cd {here}/below; exec sleep 60"),
+        start(f"cd {other}; exec sleep 60"),
+        start(f"exec tail -f --pid={os.getpid()} --retry {here}/log 2> /dev/null"),
+    ]
+    places = [str(here.resolve())]
+    wait_for(lambda: system.at_work("sleep", places) == {started[0].pid})
+    wait_for(lambda: system.at_work("tail", places) == {started[2].pid})
+    started[0].kill()
+    started[0].wait()
+    assert system.at_work("sleep", places) == set()

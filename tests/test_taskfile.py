@@ -148,6 +148,7 @@ def test_without_an_id_in_the_title_the_files_name_becomes_one(name: str, expect
         ("# Fix\nROLE: implement\n".encode("utf-16"), "not UTF-8"),
         (b"# Fix\nROLE: implement\n\nnul\0l", "NUL"),
         (SMALL + b"x" * (1 << 20), "over 1 MiB"),
+        (SMALL + b"DEPENDS_ON: %s\n" % b" ".join(b"A%d" % n for n in range(101)), "101 ids"),
         (b"---\nrole: implement\n# Fix\n", "no second `---`"),
         (b"---\nrole: implement\n---\nno heading\n", "no title"),
         (b"---\ntitle: Fix\n---\nROLE: implement\n", "no ROLE"),
@@ -571,9 +572,19 @@ REQUEUED: Event = (
                 ("requeued", {"run": "8", "verdict": ["odd"]}),
                 ("review", {"run": "9", "verdict": "approved"}),
                 ("review", {"run": "10", "verdict": "changes_requested", "reviewer": "scheduler"}),
-                ("blocked", {"run": "11", "question": "?"}),
+                ("requeued", {"run": "11", "verdict": "system_fault", "first": True}),
+                ("requeued", {"run": "12", "verdict": "interrupted", "first": True}),
+                ("blocked", {"run": "13", "question": "?"}),
             ],
-            {"uncharged": {"moved": 2, "system_fault": 1, "interrupted": 1, "review": 1}},
+            {
+                "uncharged": {
+                    "moved": 2,
+                    "system_fault": 1,
+                    "interrupted": 2,
+                    "review": 1,
+                    "first_fault": 1,
+                }
+            },
         ),
         *(
             ([("requeued", {"run": "1", "verdict": "moved"}), end], {"uncharged": {}})

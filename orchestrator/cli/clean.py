@@ -49,7 +49,8 @@ def clean(arguments: Namespace) -> None:
         dropped = [item for item in items if item.drop]
     else:
         dropped = leftovers.carry_out(layout, loaded.config, prs, items)
-    kept = [item for item in items if item not in dropped]
+    gone = set(dropped)
+    kept = [item for item in items if item not in gone]
     _answer(arguments, dropped, kept, "nothing to clean")
 
 

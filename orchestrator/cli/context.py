@@ -117,9 +117,12 @@ def look(where: Layout) -> tuple[Settings, Observation]:
     return loaded, observe.observe(where, loaded, now(), prs)
 
 
-def pull_requests(where: Layout, config: Config) -> list[PullRequest]:
-    """Return the pull requests with their states. Raises OrchestratorError if they are unknown."""
-    found = states.known(where, config)
+def pull_requests(where: Layout, config: Config, *, every: bool = False) -> list[PullRequest]:
+    """Return the pull requests with their states; `every` as `states.known`.
+
+    Raises OrchestratorError if they are unknown.
+    """
+    found = states.known(where, config, every=every)
     if found is None:
         hint = "see: orchestrator doctor"
         raise OrchestratorError("the forge does not answer", hint, code="open_prs_unknown")

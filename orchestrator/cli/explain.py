@@ -60,7 +60,7 @@ def explain(arguments: Namespace) -> None:
     seen = observe.observe(layout, loaded, now, prs)
     moves = inbox.next_moves(layout, loaded, seen, prs)
     planned = plan(seen.snapshot, loaded.config, now)
-    subject = _task_of(prs, arguments.subject) or arguments.subject
+    subject = _task_of(layout, loaded, arguments.subject) or arguments.subject
     found = explanation(layout, loaded, subject, planned, moves)
     if arguments.json:
         rules = [{**v._asdict(), "until": iso(v.until)} for v in found.rules]
@@ -73,7 +73,8 @@ def explain(arguments: Namespace) -> None:
     for rule in found.rules if [rule.code for rule in found.rules] != ["waiting"] else ():
         detail = one_line(rule.detail, 500)
         output.out(f"  {'ok' if rule.ok else 'NO'}  {rule.code:22} {detail}".rstrip())
-    for line in _around(layout, loaded, found.subject, prs, moves):
+    is_agent = found.subject in planned.agents
+    for line in () if is_agent else _around(layout, loaded, found.subject, prs, moves):
         output.out(one_line(line, 500))
     for problem in find_problems(layout, loaded, seen, now):
         if problem.code in ("not_initialised", "tick_stale"):
@@ -83,10 +84,11 @@ def explain(arguments: Namespace) -> None:
         output.out(mark.first_tick(layout))
 
 
-def _task_of(prs: list[PullRequest] | None, name: str) -> str | None:
+def _task_of(layout: Layout, loaded: Settings, name: str) -> str | None:
     """Return the task of a pull request that is named as the inbox names it, such as `pr:3`."""
     number = name.removeprefix("pr:")
-    return next((pr.task for pr in prs or () if pr.id == number != name), None)
+    pr = forges.of_project(layout, loaded.config).book.get(number) if number != name else None
+    return pr.task if pr else None
 
 
 def _around(
@@ -106,6 +108,7 @@ def _around(
     if move and task.state != "done":  # of finished work, this is the verdict
         yield f"pull request {task.pr}: {move.text}"
     found = dependencies.closure([task], find, prs)
+    prs = forges.with_merged(layout, loaded.config, prs, found.values())
     levels = dependencies.levels(task, found)
     delivered = loaded.config.dependencies == "delivered"
     for level in levels[:MOST_LEVELS]:

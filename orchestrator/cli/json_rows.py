@@ -140,6 +140,30 @@ def pull_request(
     }
 
 
+def _fault_row(snapshot: Snapshot, planned: Plan, now: float) -> Row | None:
+    """Return since when a system fault keeps agents from starting, and which run tests it next.
+
+    `run` is None if that run has not started. It starts at `at`; None is the next tick, or, without
+    an agent, not known.
+    """
+    hold = snapshot.hold
+    if hold is None or hold.code == "usage_limit":
+        return None
+    row: Row = {"since": iso(hold.since), "age_seconds": int(max(now - hold.since, 0))}
+    test: Row = dict.fromkeys(("run", "agent", "task", "at"))
+    if run := next((run for run in snapshot.runs if not run.finished), None):
+        test |= {"run": run.id, "agent": run.agent, "task": run.task}
+    elif start := next((a for a in planned.actions if a.action == "start"), None):
+        test |= {"agent": start.agent, "task": start.task}
+    else:
+        refused = ((name, refusal(verdicts)) for name, verdicts in planned.agents.items())
+        due = [(held.until, name) for name, held in refused if held and held.until is not None]
+        if due:
+            at, name = min(due)
+            test |= {"agent": name, "at": iso(at)}
+    return {**row, "test": test}
+
+
 def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Row:
     """Return the whole project as `status --json` shows it, and change nothing.
 
@@ -189,6 +213,7 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
             "stale": problems.is_overdue(layout, now),
         },
         "problems": [problem._asdict() for problem in found],
+        "fault": _fault_row(snapshot, planned, now),
         "notes": states.notes(layout, loaded.config, prs),
         "cannot_start": [
             {"task": task, "reason": held.code, "message": held.detail, "hint": held.hint}

@@ -12,6 +12,7 @@ from orchestrator.cli import output, parser
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import resources
+from orchestrator.system import memory
 
 
 def main(words: Sequence[str]) -> int:
@@ -89,6 +90,8 @@ def _refusal(error: Exception) -> OrchestratorError | None:
                 f"use {os.path.join(here, 'bin', 'orchestrator')}, which installs it; or: "
                 f"pip install -r {os.path.join(here, 'requirements.lock')}"
             )
+        case MemoryError():
+            message, code, hint = "this process got no more memory", memory.WORD, memory.HINT
         case OSError(errno=errno.EISDIR | errno.ENOTDIR | errno.ELOOP | errno.EINVAL):
             message = f"{error.filename}: {error.strerror}"
             code, hint = "system_fault", "a regular file must be there: move the other object aside"

@@ -15,7 +15,7 @@ import time
 from argparse import Namespace
 
 from orchestrator.cli import context, json_rows, output
-from orchestrator.cli.parser import NO_TICK, argument, command, group
+from orchestrator.cli.parser import NO_TICK, argument, command, flag, group
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, worktree_commands
 from orchestrator.guard import client_environment
@@ -35,13 +35,18 @@ ID = argument("pr", metavar="ID", help="the id of a pull request, as `pr list` s
 group("pr", __doc__)
 
 
-@command("pr list")
+@command("pr list", flag("--all", "also pull requests that were merged long since"))
 def list_all(arguments: Namespace) -> None:
-    """List the pull requests of all agents' branches."""
+    """List the pull requests of all agents' branches; of the merged ones, the newest.
+
+    examples:
+      orchestrator pr list
+      orchestrator pr list --all --json
+    """
     layout = context.layout(arguments)
     config = context.settings(layout).config
     left = [pr._replace(id=f"{forge}:{pr.id}") for forge, pr in forges.left(layout, config)]
-    prs = [*context.pull_requests(layout, config), *left]
+    prs = [*context.pull_requests(layout, config, every=arguments.all), *left]
     headings = ("id", "state", "verdict", "task", "title", "branch")
     cells = [(p.id, _state(p), _word(layout, p), p.task, p.title, p.branch) for p in prs]
     value = [json_rows.pull_request_row(pr) for pr in prs]

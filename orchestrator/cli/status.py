@@ -83,7 +83,8 @@ def picture(found: Row, layout: Layout, config: Config) -> Iterator[Block]:
     yield _headline(found, config)
     yield Block(tuple(_stuck_lines(found["cannot_start"])))
     if found["problems"]:
-        yield Block(tuple(_problem_lines(found["problems"])), mood="bad")
+        lines = (*_problem_lines(found["problems"]), *_fault_lines(found["fault"]))
+        yield Block(lines, mood="bad")
     yield Block((*_limit_lines(found), *found["notes"]))
     rows: Iterable[tuple[object, ...]] = map(_agent_cells, found["agents"])
     headings: tuple[str, ...] = ("agent", "role", "state", "why", "task", "last outcome")
@@ -160,6 +161,20 @@ def _problem_lines(problems: list[Row]) -> Iterator[str]:
             yield f"    {problem['hint']}"
     if len(problems) > MOST_ROWS:
         yield f"! and {len(problems) - MOST_ROWS} more: orchestrator doctor"
+
+
+def _fault_lines(fault: Row | None) -> Iterator[str]:
+    """Yield since when a fault keeps agents from starting, and which run tests it next."""
+    if fault is None:
+        return
+    test = fault["test"]
+    who = " with ".join(filter(None, (test["agent"], test["task"])))
+    tested = f"run {test['run']} of {who} tests it now"
+    if test["run"] is None:
+        tested = f"{who} tests it next, {test['at'] or 'at the next tick'}"
+    if not who:
+        tested = "no agent can test it now"
+    yield f"fault for {span(fault['age_seconds'])} (since {fault['since']}); {tested}"
 
 
 def _overlap_lines(overlaps: list[Row]) -> Iterator[str]:

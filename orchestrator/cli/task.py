@@ -10,23 +10,28 @@ from __future__ import annotations
 import json
 import shlex
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.cli import context, explain, json_rows, output
-from orchestrator.cli.parser import argument, command, group
+from orchestrator.cli.parser import argument, command, flag, group
 from orchestrator.cli.task_values import task_role
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
-from orchestrator.model import STATES, Entry, Role, Task, iso, parse_time
+from orchestrator.model import OPEN_STATES, STATES, Entry, Role, Task, iso, parse_time
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import plan
 from orchestrator.pulls import forges
 from orchestrator.pulls.movers import of_task
 from orchestrator.tasks import history, parts, stores
+from orchestrator.tasks.store import Listing, Store
+from orchestrator.text.words import count
 from orchestrator.tick import inbox
 
+#: Finished tasks that `task list` shows by default.
+NEWEST = 100
 #: An event's name for people, where it differs from the recorded word.
 _EVENTS = {
     "requeued": "put back",
@@ -47,8 +52,8 @@ _JOINED = {
 #: The longer texts of an event, shown at the end of its line.
 _TEXTS = ("question", "text", "feedback", "summary")
 #: Fields for programs: when a delay ends, a conversation's cost, what a removed item was about, the
-#: keys of facts that are told only once.
-_HIDDEN = ("not_before", "session_cost_usd", "session_tokens", "fact", "facts")
+#: keys of facts that are told only once, whether nobody else had met a fault.
+_HIDDEN = ("not_before", "session_cost_usd", "session_tokens", "fact", "facts", "first")
 _NAMES = {"pr": "pull request", "session": "conversation"}
 
 group("task", __doc__)
@@ -57,10 +62,13 @@ group("task", __doc__)
 @command(
     "task list",
     argument("--state", action="append", choices=STATES, help="only this state (repeatable)"),
+    flag("--all", "also finished tasks that are not among the newest"),
     argument("--role", help="only tasks with this ROLE"),
 )
 def list_tasks(arguments: Namespace) -> None:
     """List tasks by state; within a state by priority, then age.
+
+    Without --state and --all: the unfinished tasks, and the 100 that finished last.
 
     examples:
       orchestrator task list --state failed --state blocked
@@ -68,8 +76,10 @@ def list_tasks(arguments: Namespace) -> None:
     """
     layout = context.reading(arguments)
     loaded = context.settings(layout)
+    store = stores.of_project(layout)
     states = [state for state in STATES if state in (arguments.state or STATES)]
-    listings = [stores.of_project(layout).list(state) for state in states]
+    newest = {} if arguments.state or arguments.all else store.newest(NEWEST)
+    listings = [newest[state] if state in newest else store.list(state) for state in states]
     tasks = [task for listing in listings for task in listing.tasks]
     if arguments.role is not None:
         tasks = _with_role(tasks, arguments.role, loaded.roles)
@@ -81,6 +91,16 @@ def list_tasks(arguments: Namespace) -> None:
     malformed = (bad for listing in listings for bad in listing.malformed)
     for bad in () if arguments.json else malformed:
         output.err(f"task_malformed: {bad.where}: {bad.reason}")
+    if newest and not arguments.json:
+        _say_what_is_left_out(store, newest)
+
+
+def _say_what_is_left_out(store: Store, newest: Mapping[str, Listing]) -> None:
+    shown = sum(len(part) for listing in newest.values() for part in listing)
+    number = sum(store.counts()[state] for state in STATES if state not in OPEN_STATES) - shown
+    if number > 0:
+        said = f"{count(number, 'older finished task')} not shown"
+        output.err(f"{said}; to list every one: orchestrator task list --all")
 
 
 def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Task]:

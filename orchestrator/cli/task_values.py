@@ -14,8 +14,11 @@ from orchestrator.layout import Layout
 from orchestrator.model import STATES, Role
 from orchestrator.plan import dependencies
 from orchestrator.pulls import states
-from orchestrator.tasks import stores
+from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
+
+#: Unknown dependencies for which similar ids are named.
+MOST_HINTS = 3
 
 
 def settings(layout: Layout) -> Settings:
@@ -69,15 +72,26 @@ def named_dependencies(
 
     Raises NotFound for such an id without `force`.
     """
-    ids, warnings = [], []
-    for word in dict.fromkeys(words):
+    given = list(dict.fromkeys(words))
+    if len(given) > task_file.MAX_DEPENDENCIES:
+        message = f"{len(given)} dependencies are more than {task_file.MAX_DEPENDENCIES}"
+        raise OrchestratorError(message, "depend on a task that depends on some of them")
+    ids: list[str] = []
+    warnings: list[str] = []
+    for word in given:
         try:
-            ids.append(store.find(word).id)
+            # A look for similar ids takes long: a few of them are enough.
+            task = store.get(word) if len(warnings) >= MOST_HINTS else store.find(word)
         except NotFound as error:
             if not force:
                 raise
-            ids.append(word)
-            warnings.append(f"{error.message}; the task waits until there is one. {error.hint}")
+            task, hint = None, f" {error.hint}"
+        else:
+            hint = ""
+        ids.append(task.id if task else word)
+        if task is None:
+            message = f"no task named {word!r}; the task waits until there is one."
+            warnings.append(f"{message}{hint}")
     return list(dict.fromkeys(ids)), warnings
 
 

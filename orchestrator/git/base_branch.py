@@ -1,11 +1,12 @@
 """The base branch: work starts from it and is merged into it, here and at the project's remote."""
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
 
 from orchestrator.errors import GitError, SystemFault
-from orchestrator.git import call, remotes, repository
+from orchestrator.git import call, damage, remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Task
 from orchestrator.system import files, locks
@@ -50,19 +51,20 @@ def fetch(
     try:
         path = os.path.join(layout.cache, "fetch.lock")
         with locks.Lock(path, timeout if wait is None else wait):
-            return _fetch(layout.root, remote, address or remote, branches, watched, timeout)
+            return _fetch(layout, remote, address or remote, branches, watched, timeout)
     except locks.LockHeld as error:
         raise SystemFault(error.message, error.hint, code=error.code) from None
 
 
 def _fetch(
-    root: str,
+    layout: Layout,
     remote: str,
     address: str,
     branches: Sequence[str],
     watched: Sequence[str],
     timeout: float,
 ) -> dict[str, str]:
+    root = layout.root
     theirs = remotes.tips(root, address, [*branches, *watched], timeout)
     names = {branch: f"refs/remotes/{remote}/{branch}" for branch in (*branches, *watched)}
     ours = repository.refs(root, *names.values())
@@ -77,13 +79,27 @@ def _fetch(
     if not specs:
         return theirs
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
-    done = call.run(root, "fetch", "--quiet", *options, address, *specs, timeout=timeout)
+    words = ["--quiet", *options, address, *specs]
+    done = call.run(root, "fetch", *words, timeout=timeout)
+    if done.code and re.search(f"{_UNUSABLE}|{damage.SAID}", done.err):
+        damage.drop_copies(root, [spec.partition(":")[2] for spec in specs])
+        done = call.run(root, "fetch", *words, timeout=timeout)
     if done.code == 0:
         return theirs
+    if re.search(damage.SAID, done.err):
+        # Something damaged in this repository stops git, or the remote is damaged: the narrower
+        # cause is tried first.
+        with contextlib.suppress(GitError):
+            damage.fetch_around(root, os.path.join(layout.cache, "fetch.git"), words, timeout)
+            return theirs
     # It could not write the refs here: another process has, or left, a lock.
     if re.search(r"cannot lock ref|Unable to create '.*\.lock'", done.err):
         raise GitError(f"git fetch failed: {call.reason(done.err)}")
     raise remotes.unreachable(remote, done.err)
+
+
+#: What git says of a ref's file that is no ref, or of another ref in its place.
+_UNUSABLE = r"refs/remotes/.*(reference broken|exists; cannot create|non-empty directory)"
 
 
 def gone(root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT) -> SystemFault:

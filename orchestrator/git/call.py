@@ -4,6 +4,7 @@ The product's calls never prompt, sign, run the user's hooks, read the caller's 
 start background work (reference 8.5).
 """
 
+import errno
 import os
 import re
 import time
@@ -12,18 +13,15 @@ from functools import partial
 
 from orchestrator import layout
 from orchestrator.errors import GitError, SystemFault
-from orchestrator.git import place
+from orchestrator.git import abandoned_locks, place
 from orchestrator.guard import client_environment
-from orchestrator.system import commands, process
+from orchestrator.system import commands, files, memory
 
 #: Seconds for a command that only reads or writes this disk.
 LOCAL_TIMEOUT = 120.0
 
 #: Seconds for a checkout: a filter such as Git LFS may have to load large files.
 CHECKOUT_TIMEOUT = 1800.0
-
-#: Seconds after which a lock on refs has no living owner: git holds such a lock for milliseconds.
-OLD_LOCK = 60.0
 
 #: By default, a power cut can destroy what git has just written (git-config(1), core.fsync). An
 #: empty object or a ref full of zeros would block its task for ever.
@@ -81,12 +79,11 @@ def run(
                 raise GitError(f"git {arguments[0]} was killed by signal {-done.code}")
             pause *= 2
             continue
-        lock = re.search(_LOCKED, done.err)
-        # Git holds a lock of these kinds for milliseconds, never while an editor is open.
-        brief = lock and ("/refs/" in lock[1] or lock[1].endswith(_BRIEF))
-        freed = lock and brief and remove_abandoned(lock[1])
-        if pause > 1 or not (freed or re.search(_HALF_MADE, done.err)):
+        half_made = re.search(_HALF_MADE, done.err)
+        if pause > 1 or not (_is_free(done.err, cwd) or half_made):
             return done
+        if half_made and pause > 0.5:
+            _complete(os.path.join(cwd, half_made[0]))
         time.sleep(pause)
         pause *= 2
 
@@ -114,23 +111,30 @@ _QUESTIONS = {
 
 #: `git worktree add` creates a worktree's files one by one. A command that looks at all worktrees
 #: fails, before it does anything, on a worktree that another process has half created.
-_HALF_MADE = r"worktrees/[^/]+/(commondir|gitdir|HEAD)"
+_HALF_MADE = r"[^\s']*worktrees/[^/]+/(commondir|gitdir|HEAD)"
+
+
+def _complete(path: str) -> None:
+    """Write what git itself writes into the `commondir` file of a worktree, if that file is empty.
+
+    A power cut can leave it empty, and then no command works that looks at all worktrees.
+    """
+    if os.path.basename(path) == "commondir" and os.path.isfile(path) and not os.path.getsize(path):
+        files.write_atomic(path, b"../..\n", 0o644)
+
 
 #: The message of a git that met another git's lock, also in a remote on this machine.
-_LOCKED = r"Unable to create '(.+\.lock)': File exists"
-_BRIEF = ("/packed-refs.lock", "/config.lock")
+_LOCKED = r"(?m)^(remote: )?.*(?:Unable to create '(.+\.lock)'|lock config file (.+)): File exists"
 
 
-def remove_abandoned(lock: str) -> bool:
-    """Remove a lock file that a killed git, or a power cut, left; return whether it is gone now."""
-    try:
-        made = os.stat(lock).st_mtime
-        if made < max(time.time() - OLD_LOCK, process.booted()):
-            os.unlink(lock)
-            return True
-    except FileNotFoundError:
-        return True
-    return False
+def _is_free(complaint: str, cwd: str) -> bool:
+    """Return whether the lock that git complains of is gone now; False for another complaint."""
+    found = re.search(_LOCKED, complaint)
+    if found is None:
+        return False
+    lock = os.path.join(cwd, found[2] or f"{found[3]}.lock")
+    # Processes of other machines may work in a remote.
+    return abandoned_locks.remove_old(lock) if found[1] else abandoned_locks.free_met(lock)
 
 
 def _done(once: Callable[[], commands.Finished], cwd: str) -> commands.Finished:
@@ -143,7 +147,8 @@ def _done(once: Callable[[], commands.Finished], cwd: str) -> commands.Finished:
         hint = "install git, then run: orchestrator doctor"
         raise SystemFault(message, hint, code="git_missing") from error
     except OSError as error:
-        raise SystemFault(f"git could not be started: {error.strerror}") from error
+        code = memory.WORD if error.errno == errno.ENOMEM else None
+        raise SystemFault(f"git could not be started: {error.strerror}", code=code) from error
 
 
 def head(cwd: str, *arguments: str, most: int, timeout: float) -> bytes | None:
@@ -186,6 +191,8 @@ def ask(
 ) -> str:
     """Run git and return its output without the last newline. Raises GitError when it fails."""
     done = run(cwd, *arguments, stdin=stdin, extra=extra, timeout=timeout)
+    if done.code is not None and done.code < 0:
+        raise GitError(f"git {arguments[0]} was killed by signal {-done.code}")
     if done.code != 0:
         raise GitError(f"git {arguments[0]} failed: {reason(done.err)}")
     return done.out.rstrip("\n")
@@ -194,12 +201,16 @@ def ask(
 #: How the lines begin that give a reason; "remote:" lines come from the remote's git and hooks.
 _TELLING = ("fatal:", "error:", "!", "remote: ")
 
+#: How git's line about a damaged ref ends that it passed over: no reason for anything.
+_PASSED_OVER = "does not point to a valid object!"
+
 
 def reason(text: str) -> str:
     """Return the lines of git's message that give a reason, joined, without passwords of URLs."""
     text = re.sub(r"(?<=://)[^/\s@]*@", "", text)
     said = [line.strip() for line in lines(text) if line.strip()]
-    telling = [x for x in said if x.startswith(_TELLING)] or said[-3:]
+    telling = [x for x in said if x.startswith(_TELLING) and not x.endswith(_PASSED_OVER)]
+    telling = telling or said[-3:]
     return "; ".join(telling)[:500] or "no reason given"
 
 

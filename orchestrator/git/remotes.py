@@ -74,7 +74,12 @@ def default_branch(root: str, remote: str, timeout: float = TIMEOUT) -> tuple[st
 #: The remote's message about a ref after a failure in the remote or on the way: not a refusal.
 _BROKEN = r"unpacker error|remote failure|failed to update ref|cannot lock ref"
 #: The same, in what a hook of the remote said: a lack of memory or space, or a killed hook.
-_LACKING = r"(?i)died of signal|no space left on device|disk quota exceeded|out of memory"
+_LACKING = (
+    r"(?i)died of signal|no space left on device|disk quota exceeded|out of memory"
+    r"|cannot allocate memory|remote: (\S+: line \d+: +\d+ )?killed\b"
+)
+#: The same without a word about it: a hook of the remote refused, or a program in it was killed.
+HOOK_DECLINED = r"hook declined"
 #: A remote that refuses the account, before it looks at any ref.
 _NO_ACCESS = (
     r"(?i)returned error: 403|permission denied|permission to \S+ denied"

@@ -10,11 +10,13 @@ import re
 from collections.abc import Collection
 
 from orchestrator import layout
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import place
 from orchestrator.git.call import ask, lines, reason, run
 
 RESCUE = "refs/orchestrator/rescue/"
+#: Names that are tried for one rescue.
+MOST_NAMES = 100
 
 
 def project_root(cwd: str) -> str:
@@ -223,11 +225,16 @@ def delete_ref(root: str, ref: str, commit: str) -> None:
 
 
 def keep(root: str, ref: str, commit: str) -> str:
-    """Point a rescue ref at a commit; if another commit has the name, add a number to it."""
-    names = itertools.chain([ref], (f"{ref}-{number}" for number in itertools.count(2)))
-    free = next(name for name in names if resolve(root, name) in (None, commit))
-    update_ref(root, free, commit)
-    return free
+    """Point a rescue ref at a commit; if the name is taken, also by a damaged ref, add a number."""
+    names = itertools.chain([ref], (f"{ref}-{number}" for number in range(2, MOST_NAMES)))
+    for name in names:
+        there = resolve(root, name)
+        if there == commit:
+            return name
+        # The empty value: only if there is no such ref. A damaged ref does not resolve, but exists.
+        if there is None and run(root, "update-ref", name, commit, "").code == 0:
+            return name
+    raise GitError(f"git cannot keep {commit} under {ref}")
 
 
 def is_on_a_ref(cwd: str, commit: str) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
+    abandoned_locks,
     call,
     left_behind,
     place,
@@ -159,7 +160,9 @@ def _keep_commits(
 
 def _set_aside(path: str) -> None:
     """Set the whole worktree aside, and create a new worktree in its place."""
-    root = os.path.dirname(repository.git_folder(path))
+    # Git finds no repository in a worktree with a damaged HEAD.
+    own = worktree_commands.own_folder(path) or ""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(own))))
     commit = repository.resolve(path, "HEAD") or repository.resolve(root, "HEAD")
     if commit is None:
         raise GitError(f"{path} has content that git cannot keep")
@@ -253,21 +256,21 @@ def bring_included(root: str, path: str) -> list[str]:
 
 
 def _unlock(path: str, branch: str | None = None) -> None:
-    """Remove the locks of a killed git, and links: the agent's lock proves that nobody works here.
+    """Remove the locks that killed processes left: none may stop the run, or the agent's own git.
 
-    The branch's own lock may belong to another git at this moment: only an old lock is removed.
+    Those of the worktree have no living holder: the agent's lock proves that no process works here.
     """
     folder = worktree_commands.own_folder(path)
     if folder is None:
         return
     place.remove_links(folder)
+    for lock in abandoned_locks.of_worktree(folder):
+        files.remove(lock)
     # The worktree is the product's, so a configuration of its own is an agent's.
-    for name in ("index.lock", "HEAD.lock", "config.worktree"):
-        files.remove(os.path.join(folder, name))
+    files.remove(os.path.join(folder, "config.worktree"))
     files.remove(os.path.join(os.path.dirname(path), "rescue.index.lock"))
-    if branch:
-        common = os.path.join(folder, "..", "..")
-        call.remove_abandoned(os.path.join(common, "refs", "heads", f"{branch}.lock"))
-        log = os.path.join(common, "logs", "refs", "heads", branch)
-        if os.path.islink(log):
-            files.remove(log)
+    common = os.path.dirname(os.path.dirname(os.path.realpath(folder)))
+    abandoned_locks.free(abandoned_locks.shared(common), common)
+    log = os.path.join(common, "logs", "refs", "heads", branch or "")
+    if os.path.islink(log):
+        files.remove(log)

@@ -42,7 +42,8 @@ def add(root: str, path: str, commit: str) -> None:
     from orchestrator.git import drivers  # no tick needs it
 
     whole = ("-c", "core.sparseCheckout=false")
-    words = ("worktree", "add", "--quiet", "--force", "--detach", path, commit)
+    # Twice: also in the place of a locked worktree whose folder is gone.
+    words = ("worktree", "add", "--quiet", "--force", "--force", "--detach", path, commit)
     ask(root, *whole, *words, timeout=CHECKOUT_TIMEOUT, extra=drivers.for_new(root, path))
     make_whole(path)
 
@@ -85,8 +86,44 @@ def remove(root: str, path: str) -> None:
 
 
 def prune(root: str) -> None:
-    """Forget worktrees whose folders are gone."""
+    """Forget worktrees whose folders are gone, also those that the product had locked."""
+    trees = os.path.join(own_folder(root) or os.path.join(root, ".git"), "worktrees")
+    for name in files.folders(trees):
+        locked, back = (os.path.join(trees, name, file) for file in ("locked", "gitdir"))
+        if place.words(locked).startswith(_OUR_LOCK) and not os.path.lexists(place.words(back)):
+            files.remove(locked)
     ask(root, "worktree", "prune")
+
+
+#: How the reason of a lock begins that the product put on a worktree.
+_OUR_LOCK = "orchestrator: "
+
+
+def lock(path: str, why: str) -> None:
+    """Lock a worktree: no `git worktree prune`, `remove` or `move` takes it away from its run.
+
+    Other programs also respect the lock (`gh pr merge --delete-branch`). Written as git writes it
+    (gitrepository-layout(5), `worktrees/<id>/locked`). A person's own lock stays.
+    """
+    folder = own_folder(path)
+    if folder is not None and not place.words(os.path.join(folder, "locked")):
+        files.write_atomic(os.path.join(folder, "locked"), f"{_OUR_LOCK}{why}\n".encode(), 0o644)
+
+
+def unlock(path: str) -> None:
+    """Take the product's own lock off a worktree."""
+    folder = own_folder(path)
+    if folder is not None and place.words(os.path.join(folder, "locked")).startswith(_OUR_LOCK):
+        files.remove(os.path.join(folder, "locked"))
+
+
+def persons_lock(path: str) -> str | None:
+    """Return the reason for which a person locked a worktree; None without such a lock."""
+    folder = own_folder(path)
+    if folder is None or not os.path.lexists(os.path.join(folder, "locked")):
+        return None
+    why = place.words(os.path.join(folder, "locked"))
+    return None if why.startswith(_OUR_LOCK) else why or "no reason given"
 
 
 _NOT_INSIDE = "--ignore-submodules=dirty"
@@ -283,6 +320,14 @@ def _listed(root: str) -> Iterator[tuple[str, str]]:
     for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
         found = dict(line.partition(" ")[::2] for line in lines(block))
         yield found["worktree"], found.get("branch", "").removeprefix("refs/heads/")
+
+
+def heads(root: str) -> Iterator[tuple[str, str]]:
+    """Yield the path of each worktree, with the commit of its HEAD (zeros: none)."""
+    for block in ask(root, "worktree", "list", "--porcelain").split("\n\n"):
+        found = dict(line.partition(" ")[::2] for line in lines(block))
+        if "HEAD" in found:
+            yield found["worktree"], found["HEAD"]
 
 
 def holder_of(root: str, branch: str) -> str | None:

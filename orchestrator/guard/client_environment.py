@@ -63,6 +63,9 @@ def for_git(base: Mapping[str, str], **extra: str) -> dict[str, str]:
         GIT_ASKPASS="true",
         SSH_ASKPASS="true",
         GIT_OPTIONAL_LOCKS="0",
+        # A ref whose object is missing is passed over, instead of ending each command that looks at
+        # all refs (git(1)). No command of the product deletes objects.
+        GIT_REF_PARANOIA="0",
         GIT_EDITOR="true",
         GIT_MERGE_AUTOEDIT="no",
         LC_ALL="C",

@@ -12,7 +12,7 @@ from orchestrator.errors import SystemFault
 from orchestrator.guard import client_environment, secret_names, secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model import Agent, Config, ports
-from orchestrator.system import files, process
+from orchestrator.system import files, memory, process
 
 #: A shell's exit code for "there is no such program".
 COMMAND_NOT_FOUND = 127
@@ -91,8 +91,9 @@ class Checker(NamedTuple):
         """Run commands one after the other in `cwd` until one fails. Raises Stopped."""
         for command in commands:
             failure = self.run(command, cwd)
-            if failure is not None and failure.was_killed:
-                # Memory shortage, a person or a shutdown killed it, not the work. Run it again.
+            if failure is not None and (failure.was_killed or memory.named_in(failure.output)):
+                # Memory shortage, a person or a shutdown killed it, not the work; or it lacked
+                # space, which may be there again. Run it again.
                 failure = self.run(command, cwd)
             if failure is not None:
                 return failure

@@ -9,6 +9,8 @@ from orchestrator.model import PullRequest, Task
 #: no task has.
 BROKEN = "broken"
 UNKNOWN_TASK = f"{BROKEN}: there is no such task"
+#: Levels of parts that are looked at: only a history edited by hand has more.
+_DEEPEST = 100
 
 
 def closure(
@@ -114,7 +116,13 @@ class _Landed(NamedTuple):
     delivered: bool
 
 
-def _dependency(task: Task | None, found: Mapping[str, Task | None], landed: _Landed) -> str:
+def _dependency(
+    task: Task | None,
+    found: Mapping[str, Task | None],
+    landed: _Landed,
+    above: tuple[str, ...] = (),
+) -> str:
+    """Return the verdict on a task; `above` are the tasks that it is a part of."""
     if task is None:
         return UNKNOWN_TASK
     if task.state == "failed":
@@ -124,10 +132,12 @@ def _dependency(task: Task | None, found: Mapping[str, Task | None], landed: _La
     if task.state != "done":
         return f"waiting: it is in {task.state}"
     own = _pull_request(task, landed)
-    # Without the task itself, so that a history edited by hand cannot make a loop.
-    others = {key: other for key, other in found.items() if key != task.id} if task.parts else {}
+    if len(above) > _DEEPEST:
+        return f"{BROKEN}: its parts have parts, more than {_DEEPEST} levels deep"
     for part in task.parts if own == "met" else ():
-        word, _, why = _dependency(others.get(part), others, landed).partition(": ")
+        # A history edited by hand can make a loop.
+        other = None if part in (*above, task.id) else found.get(part)
+        word, _, why = _dependency(other, found, landed, (*above, task.id)).partition(": ")
         if word != "met":
             return f"{word}: its part {part}: {why}"
     return own
@@ -151,17 +161,23 @@ def _pull_request(task: Task, landed: _Landed) -> str:
     return f"waiting: its pull request {task.pr} is {pr.state}"
 
 
-def _in_circles(graph: dict[str, tuple[str, ...]]) -> set[str]:
+def _in_circles(graph: Mapping[str, tuple[str, ...]]) -> set[str]:
     """Return the tasks that depend on themselves through their dependencies."""
-    # Repeatedly removing the tasks without remaining dependencies leaves the cycles and the tasks
-    # that depend on them; the same in the other direction leaves only the cycles.
-    left = {task: {o for o in others if o in graph} for task, others in graph.items()}
+    # Removing the tasks without remaining dependencies leaves the cycles and the tasks that depend
+    # on them; the same in the other direction leaves only the cycles.
+    left = {task: {other for other in others if other in graph} for task, others in graph.items()}
     for _ in range(2):
-        while free := {task for task, others in left.items() if not others}:
-            left = {t: others - free for t, others in left.items() if t not in free}
         turned: dict[str, set[str]] = {task: set() for task in left}
         for task, others in left.items():
             for other in others:
                 turned[other].add(task)
-        left = turned
+        number = {task: len(others) for task, others in left.items()}
+        free = [task for task, others in number.items() if not others]
+        for task in free:  # it grows
+            for other in turned[task]:
+                number[other] -= 1
+                if not number[other]:
+                    free.append(other)
+        gone = set(free)
+        left = {task: others - gone for task, others in turned.items() if task not in gone}
     return set(left)

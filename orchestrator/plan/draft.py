@@ -2,6 +2,9 @@
 
 from orchestrator.model import Agent, Config, Snapshot, Task
 
+#: Runs of other tasks that may be paid for to test one fault of the system; one more per hour.
+MOST_PAID = 3
+
 
 class Draft:
     """The input of the rules: a snapshot, the configuration, the time, and the remaining capacity.
@@ -22,6 +25,8 @@ class Draft:
         self.open_prs = snapshot.open_prs
         if self.open_prs is not None:
             self.open_prs += sum(map(self.will_open, snapshot.claimed))
+        hold = snapshot.hold
+        self._fault = hold if hold and hold.code != "usage_limit" else None
         #: Whether a start may test if a system fault has ended: only one run at a time may do so.
         busy = any(run.alive or not run.finished for run in snapshot.runs)
         self.may_probe = snapshot.may_probe and not busy
@@ -34,14 +39,31 @@ class Draft:
         #: The name of each started agent with the task that it takes (None: a run without a task).
         self.starts: list[tuple[str, Task | None]] = []
 
+    def agents(self) -> list[Agent]:
+        """Return the agents in the order in which they may start.
+
+        That is the order of the configuration. During a fault, the agents whose runs met it come
+        last: one agent that always meets it must not be the only one that tests it (failures 29).
+        """
+        met = self._fault.agents if self._fault else ()
+        return sorted(self.config.agents, key=lambda agent: _turn(agent.name, met))
+
     def takes(self, agent: Agent) -> str:
         """Return the `ROLE` of the tasks that an agent takes; "" if it takes no tasks."""
         role = self.snapshot.roles.get(agent.role)
         return (role.takes if role else None) or ""
 
     def choices(self, agent: Agent) -> list[Task]:
-        """Return the tasks that an agent may choose from, in queue order."""
+        """Return the tasks that an agent may choose from, in queue order.
+
+        During a fault, the tasks whose runs met it come last. They come first once `MOST_PAID` runs
+        that met it were paid for: what is left of their work, the delivery, costs nothing.
+        """
         found = self.available.get(self.takes(agent), [])
+        if self._fault is not None:
+            met, hours = self._fault.tasks, max(self.at - self._fault.since, 0.0) // 3600
+            others = len(met) if self._fault.paid >= MOST_PAID + hours else -1
+            found = sorted(found, key=lambda task: _turn(task.id, met, others))
         wanted = self.snapshot.forced.get(agent.name)
         return found if wanted is None else [task for task in found if task.id == wanted]
 
@@ -63,3 +85,11 @@ class Draft:
             self.claimed += 1
             if self.open_prs is not None and self.will_open(task):
                 self.open_prs += 1
+
+
+def _turn(name: str, met: tuple[str, ...], others: int = -1) -> int:
+    """Return a sort key: of the names that met a fault, the latest comes last.
+
+    `others` is the key of the other names.
+    """
+    return met.index(name) if name in met else others

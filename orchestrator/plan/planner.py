@@ -56,8 +56,9 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
         elif held.code in _ENDS:
             actions.append(Action(_ENDS[held.code], task=each.id, reason=held.code))
     agents: dict[str, Row] = {}
+    decided: dict[str, Action] = {}
     chosen: dict[tuple[str, str | None], tuple[Row, Task | None]] = {}
-    for agent in config.agents:
+    for agent in draft.agents():
         # Until the next start, agents that take the same tasks get the same verdicts.
         key = (draft.takes(agent), snapshot.forced.get(agent.name))
         if key not in chosen:
@@ -66,11 +67,14 @@ def plan(snapshot: Snapshot, config: Config, now: float) -> Plan:
         row = sorted((*verdicts(agent, draft, _AGENT), *choice), key=lambda v: _PLACE[v.code])
         agents[agent.name] = tuple(row)
         if held := refusal(row):
-            actions.append(Action("skip", agent.name, reason=held.code))
+            decided[agent.name] = Action("skip", agent.name, reason=held.code)
         else:
-            actions.append(Action("start", agent.name, task.id if task else None))
+            decided[agent.name] = Action("start", agent.name, task.id if task else None)
             draft.take(agent, task)
             chosen.clear()
+    # Shown in the order of the configuration.
+    agents = {agent.name: agents[agent.name] for agent in config.agents}
+    actions += [decided[name] for name in agents]
     tasks = dict(_of_tasks(draft, agents))
     untils = (verdict.until for row in (*agents.values(), *tasks.values()) for verdict in row)
     wake = min((until for until in untils if until is not None), default=None)

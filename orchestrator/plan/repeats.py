@@ -10,6 +10,9 @@ from orchestrator.model import Config, Outcome, Task
 #: interrupted. More than `retry.max_attempts`: a service may be down for an hour, and the work is
 #: to resume by itself afterwards (reference 7).
 MAX_FAULTS = 10
+#: Faults of the system that a task was the first to meet, while the runs of others ended well in
+#: between: the next fault is taken for the task's own (failures 29).
+MAX_FIRST = 3
 
 #: What happened in the runs, and what a person can do, by kind.
 _SAID = {
@@ -20,6 +23,10 @@ _SAID = {
     "system_fault": (
         "The run was paid for, and ended with a fault of the system",
         "Find the fault (orchestrator doctor); an answer continues the work.",
+    ),
+    "first_fault": (
+        "The run met a fault of the system while the runs of other tasks ended well",
+        "The fault seems to be of this task alone. Find it; an answer continues the work.",
     ),
     "interrupted": (
         "The run was interrupted",
@@ -35,16 +42,24 @@ def limit(kind: str, config: Config) -> int:
 
 def is_reached(task: Task, outcome: Outcome, config: Config) -> bool:
     """Return whether a run with this outcome, which is not charged, is to ask a person."""
-    kind = outcome.verdict
+    kind = _kind(task, outcome)
+    if kind == "first_fault":
+        return True
     if kind not in _SAID or (kind == "system_fault" and not outcome.cost_usd):
         return False
     return task.uncharged.get(kind, 0) + 1 >= limit(kind, config)
 
 
+def _kind(task: Task, outcome: Outcome) -> str:
+    own = task.uncharged.get("first_fault", 0) >= MAX_FIRST
+    return "first_fault" if own and outcome.verdict == "system_fault" else outcome.verdict
+
+
 def question(task: Task, outcome: Outcome) -> str:
     """Return what a person is asked after the last of these runs."""
-    happened, step = _SAID[outcome.verdict]
-    times = task.uncharged.get(outcome.verdict, 0) + 1
+    kind = _kind(task, outcome)
+    happened, step = _SAID[kind]
+    times = task.uncharged.get(kind, 0) + 1
     told = f"{happened}; number of such runs: {times}. The last reason: {outcome.reason}."
     return f"{told} {step.format(task=task.id)}"
 

@@ -1,11 +1,12 @@
 """Faults that outlast the process that met them: kept on disk for people and for later ticks."""
 
+import errno
 import os
 
 from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Outcome, Problem
-from orchestrator.system import disk, files, records
+from orchestrator.system import disk, files, memory, records
 
 
 def keep(path: str, error: OrchestratorError) -> None:
@@ -20,13 +21,16 @@ def read(path: str) -> Problem | None:
     return found and found._replace(hint=found.hint or "see: orchestrator doctor")
 
 
-def outcome(error: OrchestratorError | OSError) -> Outcome:
+def outcome(error: OrchestratorError | OSError | MemoryError) -> Outcome:
     """Return the outcome of a run that the machine, a service or the configuration stopped."""
+    if isinstance(error, MemoryError):
+        return Outcome("system_fault", f"{memory.WORD}: this process got no more memory")
     if isinstance(error, OSError):
-        word = "disk_full" if error.errno in disk.ERRORS else "system_fault"
+        words = {errno.ENOMEM: memory.WORD, **dict.fromkeys(disk.ERRORS, "disk_full")}
+        word = words.get(error.errno or 0, "system_fault")
         return Outcome("system_fault", f"{word}: {error.filename}: {error.strerror}")
-    if isinstance(error, GitError) and any(said in error.message for said in disk.SAID):
-        return Outcome("system_fault", f"disk_full: {error.message}")
+    if isinstance(error, GitError) and (short := memory.named_in(error.message)):
+        return Outcome("system_fault", f"{short}: {error.message}")
     return Outcome("system_fault", f"{error.code}: {error.message}", hint=error.hint)
 
 

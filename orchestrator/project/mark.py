@@ -138,6 +138,7 @@ def links(layout: Layout) -> list[str]:
     fixed = (
         layout.home, layout.agents, layout.shared, layout.prs, layout.cache,
         layout.events, layout.ticks, layout.scheduler_lock, os.path.join(layout.prs, ".lock"),
+        os.path.join(layout.prs, "merged"), os.path.join(layout.prs, "github", "merged"),
         *stores.of_project(layout).places(),
     )  # fmt: skip
     found = [path for path in fixed if _is_odd(path)]

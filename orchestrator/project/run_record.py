@@ -65,7 +65,7 @@ class Ended(NamedTuple):
     signal: int | None = None
     #: The limit for which the supervisor ended it.
     stopped_for: str | None = None
-    #: Why nothing could be written to the disk at that moment.
+    #: What the machine lacked while the client worked, or at its end: space, or memory.
     disk: Shortage | None = None
     at: float | None = None
 

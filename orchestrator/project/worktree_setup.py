@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from orchestrator.errors import SystemFault
+from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import repository, worktree, worktree_commands
 from orchestrator.guard import secret_names, user_commands
 from orchestrator.guard.user_commands import Checker, Failure
@@ -70,12 +70,14 @@ class Site(NamedTuple):
         """Have a worktree at the path; return whether it is new, at `commit`.
 
         A worktree in which `hooks.after_create` is not complete is made anew, with `fresh` each
-        worktree is. Its content is first kept under a ref of the name `rescue`; with None it is
-        nobody's work. Raises GitError, and SystemFault if `hooks.before_remove` fails.
+        worktree is, except for a worktree that a person locked. Its content is first kept under a
+        ref of the name `rescue`; with None it is nobody's work. Raises GitError, and SystemFault if
+        `hooks.before_remove` fails.
         """
         if worktree_commands.is_worktree(self.path):
             self._end_leftovers()
-            if fresh or not self._is_created():
+            is_locked = worktree_commands.persons_lock(self.path) is not None
+            if (fresh or not self._is_created()) and not is_locked:
                 take_down(self.root, self.path, self.config, self.checker.environment, rescue)
         return worktree.ensure(self.root, self.path, commit)
 
@@ -133,8 +135,13 @@ def take_down(
     """Remove a worktree, with `hooks.before_remove` first; return what is kept of its content.
 
     The hook does not run where `hooks.after_create` never succeeded: there is nothing to undo.
-    `rescue` is as in `Site.provide`. Raises SystemFault if the hook fails: then the worktree stays.
+    `rescue` is as in `Site.provide`. Raises OrchestratorError if a person locked the worktree, and
+    SystemFault if the hook fails: then the worktree stays.
     """
+    if (why := worktree_commands.persons_lock(path)) is not None:
+        from shlex import quote
+
+        raise OrchestratorError(f"{path} is locked: {why}", f"git worktree unlock {quote(path)}")
     if not config.hooks.after_create or _read(path).after_create:
         user_commands.run_hook(config, "before_remove", path, variables)
     kept = worktree.Preserved(None, False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.model import PullRequest
@@ -23,6 +23,10 @@ _COMMIT = r"[0-9A-Za-z]{1,64}"
 _RECORD = r"[0-9]{1,9}\.json"
 #: What is added to the name of a damaged record when its pull request is recorded again.
 ASIDE = ".damaged-"
+#: Merged pull requests whose records stay beside those of the unfinished ones, and how many more
+#: there may be before records are put away: not one at each merge.
+KEPT = 50
+SLACK = 10
 #: The key of a record that says that a person called the pull request merged.
 _SAID = "said_merged"
 
@@ -63,6 +67,10 @@ def _damage(path: str, pr_id: str) -> str | None:
     return None if from_record(record) else "a field is missing or has a wrong value"
 
 
+def _numbers(folder: str) -> set[int]:
+    return {int(name[:-5]) for name in _listed(folder) if re.fullmatch(_RECORD, name)}
+
+
 def _listed(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
@@ -71,28 +79,56 @@ def _listed(folder: str) -> list[str]:
 
 
 class Book:
-    """The records in one folder. A damaged record hides no other, and is never overwritten."""
+    """The records in one folder. A damaged record hides no other, and is never overwritten.
+
+    Of the merged pull requests whose tasks know it, all but the newest are in a folder inside it,
+    `merged/`: a tick reads the records of the others only, however many were merged.
+    """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self._merged = os.path.join(folder, "merged")
 
-    def numbers(self) -> Iterator[int]:
-        yield from (int(n[:-5]) for n in _listed(self.folder) if re.fullmatch(_RECORD, n))
+    def free_number(self) -> int:
+        return max((*_numbers(self.folder), *_numbers(self._merged)), default=0) + 1
 
     def list(self) -> list[PullRequest]:
+        """Return the pull requests that are not put away, oldest first."""
+        return [*self._all(sorted(_numbers(self.folder)))]
+
+    def every(self) -> Sequence[PullRequest]:
         """Return every pull request, oldest first."""
-        found = (self.get(str(number)) for number in sorted(self.numbers()))
+        return self._all(sorted({*_numbers(self.folder), *_numbers(self._merged)}))
+
+    def _all(self, numbers: Iterable[int]) -> Sequence[PullRequest]:
+        found = (self.get(str(number)) for number in numbers)
         return [pr for pr in found if pr is not None]
+
+    def put_away(self, most: int) -> None:
+        """Put the records of the oldest merged pull requests away, at most `most` of them.
+
+        Each is one rename: a kill at any instant leaves each record in one place.
+        """
+        if len(_numbers(self.folder)) <= KEPT + SLACK:
+            return
+        with self.locked():
+            merged = [p for p in self.list() if p.state == "merged" and (p.followed or not p.task)]
+            for pr in merged[:-KEPT][:most]:
+                files.make_folder(self._merged)
+                os.replace(self.path(pr.id), self._away(pr.id))
 
     def unfinished(self) -> Sequence[PullRequest]:
         """Return those that are open, or whose task was not told yet how they ended."""
         return [pr for pr in self.list() if pr.state == "open" or (pr.task and not pr.followed)]
 
     def get(self, pr_id: str) -> PullRequest | None:
-        record = files.read_json(self.path(pr_id)) if re.fullmatch(r"[0-9]{1,9}", pr_id) else None
-        if record is None or record.get("id") != pr_id:
+        record = self._read(pr_id) if re.fullmatch(r"[0-9]{1,9}", pr_id) else {}
+        if record.get("id") != pr_id:
             return None
         pr = from_record(record)
+        if pr and pr.url == self.path(pr_id):
+            away = self._away(pr_id)
+            pr = pr._replace(url=away if os.path.exists(away) else pr.url)
         # The word of a person outranks the state that a forge shows (reference 9.3).
         return pr._replace(state="merged", said=True) if pr and record.get(_SAID) is True else pr
 
@@ -108,7 +144,7 @@ class Book:
         return pr
 
     def body(self, pr_id: str) -> str:
-        return str((files.read_json(self.path(pr_id)) or {}).get("body") or "")
+        return str(self._read(pr_id).get("body") or "")
 
     def write(self, pr: PullRequest, body: str | None = None) -> None:
         """Write a record; its text stays unless `body` is given."""
@@ -116,12 +152,12 @@ class Book:
         path = self.path(pr.id)
         if _damage(path, pr.id):
             os.rename(path, f"{path}{ASIDE}{secrets.token_hex(4)}")
-        before = files.read_json(path) or {}
+        before = self._read(pr.id)
         row = records.plain(pr)
         assert isinstance(row, dict)
         kept = {"body": before.get("body") or "" if body is None else body}
         said = {_SAID: True} if before.get(_SAID) is True else {}
-        files.write_json(path, {**row, **kept, **said})
+        self._write(pr.id, {**row, **kept, **said})
 
     def record(self, pr_id: str, state: str) -> None:
         with self.locked():
@@ -130,19 +166,32 @@ class Book:
     def say_merged(self, pr_id: str) -> None:
         """Record that a person says that a pull request is merged, whatever the forge shows."""
         with self.locked():
-            record = files.read_json(self.path(self.find(pr_id).id)) or {}
-            files.write_json(self.path(pr_id), {**record, "state": "merged", _SAID: True})
+            record = self._read(self.find(pr_id).id)
+            self._write(pr_id, {**record, "state": "merged", _SAID: True})
 
     def take_back(self, pr_id: str) -> None:
         """Undo `say_merged`: the pull request is what the forge and git show again."""
         with self.locked():
-            record = files.read_json(self.path(self.find(pr_id).id)) or {}
+            record = self._read(self.find(pr_id).id)
             record |= {"state": "open", _SAID: False, "said": False, "followed": False}
-            files.write_json(self.path(pr_id), record)
+            self._write(pr_id, record)
 
     def locked(self) -> locks.Lock:
         files.make_folder(self.folder)
         return locks.Lock(os.path.join(self.folder, ".lock"), wait=30)
 
     def path(self, pr_id: str) -> str:
+        """Return the path of a record that is not put away."""
         return os.path.join(self.folder, f"{pr_id}.json")
+
+    def _away(self, pr_id: str) -> str:
+        return os.path.join(self._merged, f"{pr_id}.json")
+
+    def _read(self, pr_id: str) -> dict[str, object]:
+        # The last: it was put away, and brought back, between the two looks before.
+        places = (self.path(pr_id), self._away(pr_id), self.path(pr_id))
+        return next(filter(None, map(files.read_json, places)), {})
+
+    def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
+        files.write_json(self.path(pr_id), record)
+        files.remove(self._away(pr_id))

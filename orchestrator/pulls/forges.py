@@ -71,6 +71,27 @@ def left(layout: Layout, config: Config) -> list[tuple[str, PullRequest]]:
     return [(name, pr) for name, book in others for pr in book.list() if pr.state == "open"]
 
 
+def with_merged(
+    layout: Layout, config: Config, prs: list[PullRequest] | None, tasks: Iterable[Task | None]
+) -> list[PullRequest] | None:
+    """Return the pull requests, with those of the tasks that were merged long since.
+
+    The records of old merged pull requests are put away (`book.put_away`).
+    """
+    known = {pr.id for pr in prs or ()}
+    missing = {task.pr for task in tasks if task and task.pr and task.pr not in known}
+    if prs is None or not missing:
+        return prs
+    book = of_project(layout, config).book
+    return [*prs, *(pr for number in sorted(missing) if (pr := book.get(number)))]
+
+
+def put_away(layout: Layout, config: Config, most: int) -> None:
+    """Put records of old merged pull requests away, at most `most` of each forge."""
+    for kind in FORGES.values():
+        kind(layout, config).book.put_away(most)
+
+
 def of_task(layout: Layout, config: Config, task: Task) -> tuple[str, PullRequest | None]:
     """Return a task's pull request as a person names it (`named`), and its record, if there is one.
 

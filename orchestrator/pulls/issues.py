@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound, OrchestratorError, SystemFault
+from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Problem, Task, iso
 from orchestrator.project import faults
@@ -203,11 +203,7 @@ class Follower:
         return added
 
     def _exists(self, name: str) -> bool:
-        try:
-            self._store.find(name)
-        except NotFound:
-            return False
-        return True
+        return self._store.get(name) is not None
 
     def _may_write(self, login: str) -> bool | None:
         """Return whether a login may write to the repository, also as a member of an organization.
@@ -250,9 +246,8 @@ class Follower:
         """Comment on an issue, if its task is in a state that the issue was not told yet."""
         if str(number) not in self._memory.made:
             return
-        try:
-            task = self._store.find(f"{_ID}{number}")
-        except NotFound:
+        task = self._store.get(f"{_ID}{number}")
+        if task is None:
             return
         what = issue_text.told(task)
         if what is None or what in self._memory.was_told(number) or not self._may_ask():

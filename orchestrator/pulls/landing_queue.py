@@ -99,7 +99,10 @@ def candidates(
     tasks: dict[str, Task] = {}
     for pr in [*due]:
         try:
-            task = tasks[pr.id] = store.find(pr.task or "")
+            task = store.get(pr.task or "")
+            if task is None:
+                continue
+            tasks[pr.id] = task
             if task.state != "done" and _is_reworked(pr, store.read(task).history):
                 due.remove(pr)
         except OrchestratorError:

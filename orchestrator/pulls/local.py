@@ -41,7 +41,7 @@ class Local:
                 if pr.branch == wanted.branch and pr.state == "open":
                     self.book.write(pr._replace(head=wanted.head))
                     return self.book.find(pr.id)
-            number = str(max(self.book.numbers(), default=0) + 1)
+            number = str(self.book.free_number())
             pr = wanted._replace(id=number, state="open", url=self.book.path(number))
             self.book.write(pr, body)
             return pr

@@ -15,16 +15,16 @@ from orchestrator.model import Config, PullRequest
 from orchestrator.pulls import states
 
 
-def drop_merged(layout: Layout, config: Config) -> list[str]:
+def drop_merged(layout: Layout, config: Config, *, every: bool = False) -> list[str]:
     """Delete what is left at the remote of merged pull requests; return one line per branch.
 
-    A branch goes only while it is at the commit that was merged. Raises OrchestratorError when the
-    remote cannot be reached.
+    `every` as `states.known`: otherwise of the newest ones. A branch goes only while it is at the
+    commit that was merged. Raises OrchestratorError when the remote cannot be reached.
     """
     remote = remote_pair.find(layout.root, config).push
     if config.retention.remote_branches != "delete" or remote is None:
         return []
-    return _drop(layout.root, remote, states.known(layout, config) or ())
+    return _drop(layout.root, remote, states.known(layout, config, every=every) or ())
 
 
 def _drop(root: str, remote: str, prs: Iterable[PullRequest]) -> list[str]:

@@ -18,7 +18,7 @@ from orchestrator.git import (
 )
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, PullRequest, Task, iso
-from orchestrator.pulls import merging, states
+from orchestrator.pulls import forges, merging, states
 from orchestrator.tasks import history, stores
 from orchestrator.tasks.store import Store
 
@@ -64,6 +64,7 @@ def update(
     except NotFound:
         return None
     prs = states.known(layout, config) if task.depends_on else None
+    prs = forges.with_merged(layout, config, prs, map(store.get, task.depends_on))
     mine, its = (pr.branch, head), (pr.base, base)
     commit = updated(layout.root, store, task, events, prs, mine, its) if prs else None
     if commit is None:

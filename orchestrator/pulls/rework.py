@@ -251,13 +251,12 @@ class Follower:
         return told
 
     def _follow(self, pr: PullRequest) -> tuple[str, str, str] | None:
-        try:
-            task = self._store.find(pr.task or "")
-            history = self._store.read(task).history
-        except NotFound:
+        known = stores.with_history(self._store, pr.task)
+        if known is None:
             if pr.state != "open":
                 self._mark_followed(pr)
             return None
+        task, history = known
         is_open = pr.state == "open"
         if not is_open and task.pr != pr.id:  # the task has a newer pull request
             self._mark_followed(pr)
@@ -314,7 +313,9 @@ class Follower:
         if base is None or not (names := self._contents.conflicts(pr.head, base)):
             return []
         mine, its, root = (pr.branch, pr.head), (pr.base, base), self._layout.root
-        if restack.updated(root, self._store, task, history, self._prs, mine, its):
+        below, config = map(self._store.get, task.depends_on), self._settings.config
+        prs = forges.with_merged(self._layout, config, self._prs, below) or ()
+        if restack.updated(root, self._store, task, history, prs, mine, its):
             return []  # the landing brings it up to date
         said = f"{pr.branch} conflicts with {pr.base} in {', '.join(names[:20])}"
         said += f": merge {pr.base} into {pr.branch}."

@@ -11,8 +11,8 @@ import os
 import time
 from collections.abc import Iterable
 
-from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.git import base_branch, remote_pair, remotes, repository
+from orchestrator.errors import OrchestratorError
+from orchestrator.git import base_branch, damage, remote_pair, remotes, repository
 from orchestrator.git.contents import Contents, missing
 from orchestrator.git.remote_pair import Pair
 from orchestrator.layout import Layout
@@ -46,7 +46,7 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
 
 def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest]:
     where = forges.of_project(layout, config, remember=True)
-    before = {pr.id: pr.state for pr in where.book.list()}
+    before = {pr.id: pr.state for pr in where.book.list()} if where.is_elsewhere else {}
     prs = where.refresh()
     if where.is_elsewhere:
         files.make_folder(layout.cache)
@@ -82,11 +82,14 @@ def counted(layout: Layout, config: Config) -> list[PullRequest] | None:
     return None if faults.forge_fault(layout) else known(layout, config)
 
 
-def known(layout: Layout, config: Config) -> list[PullRequest] | None:
-    """Return the pull requests from what is on this disk: those of GitHub as of the last tick."""
+def known(layout: Layout, config: Config, *, every: bool = False) -> list[PullRequest] | None:
+    """Return the pull requests from what is on this disk: those of GitHub as of the last tick.
+
+    `every`: also those that were merged long since.
+    """
     try:
         where = forges.of_project(layout, config)
-        prs = where.book.list()
+        prs = list(where.book.every() if every else where.book.list())
         open_ones = [pr for pr in prs if pr.state == "open"]
         if not open_ones:
             return prs
@@ -127,11 +130,8 @@ def reviews(layout: Layout, pr: PullRequest) -> list[Given]:
 
 def _history(layout: Layout, pr: PullRequest) -> tuple[Entry, ...]:
     """Return the history of a pull request's task; () if the task is gone or cannot be read."""
-    try:
-        store = stores.of_project(layout)
-        return tuple(store.read(store.find(pr.task or "")).history)
-    except (NotFound, OrchestratorError):
-        return ()
+    found = stores.with_history(stores.of_project(layout), pr.task)
+    return found[1] if found else ()
 
 
 def notes(layout: Layout, config: Config, prs: Iterable[PullRequest] | None) -> list[str]:
@@ -205,7 +205,9 @@ def _seen(
             (tip is None and repository.is_ancestor(root, head, bases[-1]))
             or answers.has_landed(head, bases[-1])
         )
-        state = "merged" if landed else pr.state if tip or not may_close else "closed"
+        # A damaged ref is not a deleted branch.
+        gone = may_close and tip is None and not damage.is_there(root, tips[pr.id])
+        state = "merged" if landed else "closed" if gone else pr.state
         seen[pr.id] = pr._replace(state=state, head=head)
     return seen
 

@@ -17,12 +17,12 @@ from orchestrator.git import base_branch, submodules, worktree, worktree_command
 from orchestrator.guard import secret_names, secret_shapes, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
-from orchestrator.project import checkout_changed, faults, run_record
+from orchestrator.project import alike, checkout_changed, run_record
 from orchestrator.project.run_record import RunRecord, Undelivered
-from orchestrator.run import delivery
+from orchestrator.run import attribution, delivery
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal
-from orchestrator.system import disk, files
+from orchestrator.system import disk, files, memory
 from orchestrator.tasks import parts, stores
 
 #: Bytes of the end of the client's standard error that a reason may quote.
@@ -31,20 +31,21 @@ STDERR_KEPT = 4000
 
 def conclude(journal: Journal) -> None:
     """Make the outcome of an ended client, deliver finished work, and leave the run `finished`."""
-    role = None
+    role, kills_before = None, memory.kills()
     try:
         rescued = _secure(journal)
         job = Job.load(journal)
         role = job.role
         outcome = _conclude(job, rescued)
-    except (OrchestratorError, OSError) as error:
+    except (OrchestratorError, OSError, MemoryError) as error:
         # The run's cost and conversation are known all the same, even if its role is gone.
         told = _told(journal, role)
         record = journal.record
         if told.verdict == "done" and record.commits:
             journal.record = record._replace(undelivered=Undelivered(told, record.tip))
-        outcome = _faulted(told, error)
-    outcome = _blamed_on_the_disk(journal, outcome)
+        outcome = attribution.outcome(journal.record, error, told)
+    outcome = _blamed_on_the_machine(journal, outcome, kills_before)
+    outcome = alike.judged(journal.record, outcome)
     if journal.record.moved and outcome.verdict in ("failed", "interrupted"):
         # The client worked in a folder that was gone, where git found no repository.
         reason = f"stopped: the project's folder was moved during the run: {outcome.reason}"
@@ -53,18 +54,21 @@ def conclude(journal: Journal) -> None:
     journal.finish(outcome)
 
 
-def _blamed_on_the_disk(journal: Journal, outcome: Outcome) -> Outcome:
-    """Return the outcome; a bad outcome while the disk could not be written is a system fault.
+def _blamed_on_the_machine(journal: Journal, outcome: Outcome, kills_before: int | None) -> Outcome:
+    """Return the outcome; a bad outcome of a run that lacked space or memory is a system fault.
 
-    Neither a client nor a check can work then, or say why it stopped.
+    Neither a client nor a check can work then, or say why it stopped. `kills_before` is the value
+    of `memory.kills` when the conclusion began.
     """
     if outcome.verdict not in ("failed", "interrupted", "system_fault"):
         return outcome
     ended = journal.record.ended
     short = (ended.disk if ended else None) or disk.shortage(journal.folder)
+    short = short or memory.shortage_since(kills_before)
     if short is None:
         return outcome
-    return outcome._replace(verdict="system_fault", reason=f"{short.word}: {short.why}")
+    reason = f"{short.word}: {short.why}"
+    return outcome._replace(verdict="system_fault", reason=reason, hint=short.hint)
 
 
 def _told(journal: Journal, role: Role | None) -> Outcome:
@@ -158,14 +162,8 @@ def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         return delivery.deliver(job, outcome, rescued)
     except user_commands.Stopped:
         return outcome._replace(verdict="stopped", reason="stopped: by a person")
-    except (OrchestratorError, OSError) as error:
-        return _faulted(outcome, error)
-
-
-def _faulted(told: Outcome, error: OrchestratorError | OSError) -> Outcome:
-    """Return what the client told, as the outcome of a run that a fault of the system ended."""
-    fault = faults.outcome(error)
-    return told._replace(verdict=fault.verdict, reason=fault.reason, hint=fault.hint)
+    except (OrchestratorError, OSError, MemoryError) as error:
+        return attribution.outcome(job.record, error, outcome)
 
 
 def _stream(journal: Journal) -> IO[str]:

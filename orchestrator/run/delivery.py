@@ -11,7 +11,7 @@ import contextlib
 import re
 
 from orchestrator.errors import NotFound, Rejected, SystemFault
-from orchestrator.git import base_branch, submodules, worktree_commands
+from orchestrator.git import base_branch, repository, submodules, worktree_commands
 from orchestrator.guard.user_commands import Failure
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project.run_record import Steps
@@ -28,8 +28,7 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     """
     head, branch = job.record.tip, job.record.branch
     if head is None or branch is None or job.record.commits == 0:
-        kept = f"; what is not on the branch is kept under {rescued}" if rescued else ""
-        return _failed(outcome, f"no_commits: the branch has no commit{kept}")
+        return _without_commits(job, outcome, rescued)
     if (ended := _ended_meanwhile(job)) is not None:
         return _stopped(outcome, ended)
     if (broken := nested.refusal(job, branch, head)) is not None:
@@ -64,17 +63,38 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     return outcome._replace(pr=pr.id, head=head, branch=branch)
 
 
+def _without_commits(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
+    """Return the outcome of a run whose branch has no commit that the base lacks."""
+    base = job.record.base_commit
+    pr = _pull_request(job)
+    if pr is not None and base and repository.is_ancestor(job.layout.root, pr.head, base):
+        return _stopped(outcome, f"pull request {pr.id} is merged: {job.record.base} has its head")
+    if job.record.client is None:
+        # An earlier run did the work and pushed it; no pull request could be opened. By now the
+        # base has all of its commits: a person merged the branch.
+        reason = "the work was merged before its pull request was opened"
+        return outcome._replace(verdict="no_change", reason=reason)
+    kept = f"; what is not on the branch is kept under {rescued}" if rescued else ""
+    return _failed(outcome, f"no_commits: the branch has no commit{kept}")
+
+
+def _pull_request(job: Job) -> PullRequest | None:
+    """Return the task's pull request that this run works on, as it is recorded."""
+    if job.task is None or job.task.pr is None or job.role.delivers != "pull_request":
+        return None
+    pr = forges.of_project(job.layout, job.config).book.get(job.task.pr)
+    # After a change of `forge`, the number may be that of another task's pull request.
+    return pr if pr is not None and pr.task == job.task.id and not pr.followed else None
+
+
 def _ended_meanwhile(job: Job, *, ask: bool = False) -> str | None:
     """Return what a person did with the task's pull request during the run, if it is not open.
 
     With `ask`, the forge or the remote is asked about a pull request that is open according to its
     record: a delivery must not open again what a person closed since the last tick.
     """
-    if job.task is None or job.task.pr is None or job.role.delivers != "pull_request":
-        return None
-    pr = forges.of_project(job.layout, job.config).book.get(job.task.pr)
-    # After a change of `forge`, the number may be that of another task's pull request.
-    if pr is None or pr.task != job.task.id or pr.followed:
+    pr = _pull_request(job)
+    if pr is None:
         return None
     # Without a remote, the branch is only here, and this run has moved it.
     if ask and pr.state == "open" and job.record.push_remote:

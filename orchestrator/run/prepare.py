@@ -12,9 +12,9 @@ from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import base_branch, lfs, repository, submodules, worktree, worktree_commands
 from orchestrator.guard import user_commands
 from orchestrator.model import Outcome
-from orchestrator.project import faults, run_record
+from orchestrator.project import run_record
 from orchestrator.pulls import forges, restack
-from orchestrator.run import instructions, launch, readiness, start_point
+from orchestrator.run import attribution, instructions, launch, readiness, start_point
 from orchestrator.run.job import Job
 from orchestrator.run.journal import Journal, Plan
 from orchestrator.tasks import stores
@@ -50,9 +50,9 @@ def prepare(journal: Journal) -> Plan | None:
         journal.finish(Outcome("failed", f"client_error: {error.message}"))
     except worktree.BranchHeld as error:
         journal.finish(Outcome("needs_human", question=error.message))
-    except (OrchestratorError, OSError) as error:
+    except (OrchestratorError, OSError, MemoryError) as error:
         # A broken template, a full disk, a failing git: another attempt at the task cannot help.
-        journal.finish(faults.outcome(error))
+        journal.finish(attribution.outcome(journal.record, error))
     return None
 
 
@@ -74,6 +74,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     lfs.require(root)
     before = f"{job.record.id}-before"
     fresh = readiness.site(job).provide(start.commit, before, fresh=job.record.fresh)
+    worktree_commands.lock(job.path, f"run {job.record.id} of {job.record.agent}")
     if not fresh and worktree.preserve(job.path, None, before).dirty:
         worktree_commands.clean(job.path)
     if os.path.realpath(repository.toplevel(job.path)) != os.path.realpath(job.path):
@@ -118,8 +119,10 @@ def _catch_up(job: Job, branch: str) -> None:
         return
     if not job.task.depends_on:
         return
-    prs = forges.of_project(job.layout, job.config).book.list()
     base, store = (record.base or "", record.base_commit or ""), stores.of_project(job.layout)
+    below = map(store.get, job.task.depends_on)
+    prs = forges.of_project(job.layout, job.config).book.list()
+    prs = forges.with_merged(job.layout, job.config, prs, below) or []
     updated = restack.updated(root, store, job.task, job.file.history, prs, (branch, tip), base)
     if updated is not None:
         worktree_commands.advance(job.path, updated)

@@ -34,6 +34,9 @@ def push(job: Job, branch: str, head: str) -> None:
         if there is not None:
             _protect(job, branch, there, head)
         refusal = remotes.push(job.layout.root, _remote(job), head, branch, there or "")
+        if refusal is not None and re.search(remotes.HOOK_DECLINED, refusal):
+            # A hook whose program was killed does not say so: a refusal is said twice.
+            refusal = remotes.push(job.layout.root, _remote(job), head, branch, there or "")
         now = _tip(job, branch)
         # Whatever it said: the push of a supervisor that was killed may have come through.
         if now != head:

@@ -16,7 +16,7 @@ from orchestrator.client import registry
 from orchestrator.project import run_record
 from orchestrator.project.run_record import ClientProcess, Ended
 from orchestrator.run.journal import Journal
-from orchestrator.system import disk, files, process
+from orchestrator.system import disk, files, memory, process
 
 if TYPE_CHECKING:
     from orchestrator.client.protocol import Client
@@ -59,7 +59,8 @@ def watch(journal: Journal) -> str:
     journal.folder = os.getcwd()
     for name in _OUTPUTS:
         files.flush(journal.path(name))  # before the record says that the client ended
-    short = disk.shortage(journal.folder)
+    short = waiting.short or disk.shortage(journal.folder)
+    short = short or memory.shortage_since(waiting.kills_before)
     ended = Ended(waiting.exit_code, waiting.signal, limit, short, time.time())
     journal.write_surely(record._replace(ended=ended, status="concluding"))
     return journal.folder
@@ -72,6 +73,9 @@ class _Waiting:
         self.pid, self.identity = client.pid, client.identity
         self.exit_code: int | None = None
         self.signal: int | None = None
+        #: The first lack of space that was seen: it may be gone when the client ends.
+        self.short: disk.Shortage | None = None
+        self.kills_before = memory.kills()
         self._limits = limits
         self._client = adapter
         self._result_at: float | None = None
@@ -87,7 +91,7 @@ class _Waiting:
     def until_ended(self) -> str | None:
         """Wait; return the limit that was passed, or None if the client ended by itself."""
         # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old.
-        began = changed = time.monotonic()
+        began = changed = looked = time.monotonic()
         size = 0
         runtime, stall = self._limits.max_runtime_seconds, self._limits.stall_seconds
         step = min([POLL_SECONDS, *(x / 4 for x in (runtime, stall) if x)])
@@ -95,6 +99,8 @@ class _Waiting:
             if run_record.stop_reason(os.curdir):
                 return "stopped"
             now = time.monotonic()
+            if self.short is None and now - looked >= POLL_SECONDS:
+                looked, self.short = now, disk.shortage(os.curdir)
             latest = sum(os.stat(path).st_size for path in _OUTPUTS if os.path.exists(path))
             if latest != size:
                 size, changed = latest, now

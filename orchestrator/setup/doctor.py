@@ -6,6 +6,7 @@ the word that `status` uses for the same problem, also if the check finds no pro
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -26,6 +27,7 @@ from orchestrator.setup import (
     walkers,
 )
 from orchestrator.setup.probes import Subject
+from orchestrator.tasks import stores
 from orchestrator.text.words import span
 from orchestrator.tick import lock, notify, problems
 
@@ -37,7 +39,9 @@ def examine(
 
     `try_checks` also runs the project's `setup` and `checks` on the base branch.
     """
-    subject = Subject(layout, load.settings(layout, write_cache=False), variables, now)
+    store = stores.of_project(layout)
+    queue = functools.cache(lambda: tuple(store.findings(now)))
+    subject = Subject(layout, load.settings(layout, write_cache=False), variables, now, queue)
     findings: list[Finding] = []
     checks: list[Callable[[Subject], Iterator[Finding]]] = [
         _programs,

@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestrator.config.load import Settings
@@ -18,7 +18,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import base_branch, call, remotes, repository, work_branch
 from orchestrator.layout import Layout
-from orchestrator.model import Config
+from orchestrator.model import Config, Problem
 from orchestrator.pulls import forges
 from orchestrator.setup import ecosystems
 
@@ -35,6 +35,8 @@ class Subject(NamedTuple):
     loaded: Settings
     variables: Mapping[str, str]
     now: float
+    #: Returns the problems of the queue; looks at every task the first time.
+    queue: Callable[[], Sequence[Problem]] = tuple
 
 
 def python() -> Finding:

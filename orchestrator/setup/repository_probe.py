@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 
 from orchestrator.finding import Finding, fail, ok, warn
-from orchestrator.git import lfs, repository, submodules, worktree_commands
+from orchestrator.git import abandoned_locks, damage, lfs, repository, submodules, worktree_commands
 from orchestrator.project import agent_memory, checkout_changed
 from orchestrator.setup.probes import Subject
+from orchestrator.upkeep import clean
 
 
 def look(subject: Subject) -> Iterator[Finding]:
@@ -29,8 +31,36 @@ def look(subject: Subject) -> Iterator[Finding]:
         )
     elif lfs.is_used(root):
         yield ok("git_lfs_missing", "git-lfs is set up")
+    yield from _locks(root)
+    for item in clean.damaged(subject.layout, subject.loaded.config):
+        why, _, step = item.why.partition("; to remove it: ")
+        said = f"{item.name} is damaged: {why}. Only what needs it waits"
+        yield fail(damage.CODE, said, f"bring it back from another clone, or remove it: {step}")
     yield from _hooks(subject)
     yield from _submodules(subject)
+
+
+#: What fails while a lock is there that git never removes, by the lock's name.
+_FAILS = {
+    "maintenance.lock": "`git maintenance` does nothing, and does not say so",
+    "packed-refs.lock": "git cannot delete a branch",
+    "config.lock": "git cannot change its settings",
+    "shallow.lock": "git cannot fetch",
+}
+
+
+def _locks(root: str) -> Iterator[Finding]:
+    """Find lock files that no living git can hold."""
+    common = repository.git_folder(root)
+    for item in clean.git_locks(common):
+        if item.drop:
+            fails = _FAILS.get(os.path.basename(item.name), "git cannot change what it guards")
+            message = f"{item.name}: {item.why}; while it is there, {fails}"
+            yield warn("git_locks", message, "orchestrator clean")
+    mine = abandoned_locks.of_checkout(common)
+    if mine and not abandoned_locks.users(common):
+        message = f"a git that was killed left locks in your checkout: {', '.join(mine)}"
+        yield warn("git_locks", message, f"rm {shlex.join(mine)}")
 
 
 def _hooks(subject: Subject) -> Iterator[Finding]:

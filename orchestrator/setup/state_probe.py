@@ -14,7 +14,6 @@ from orchestrator.project import agent_memory, mark
 from orchestrator.setup import init_project
 from orchestrator.setup.probes import Subject
 from orchestrator.system import files, locks
-from orchestrator.tasks import stores
 from orchestrator.tick import held, problems
 from orchestrator.upkeep import clean
 
@@ -89,7 +88,7 @@ def tasks(subject: Subject) -> Iterator[Finding]:
 
 def _of_queue(subject: Subject, code: str) -> list[tuple[str, str]]:
     """Return the messages and hints of the queue's problems with one code."""
-    found = stores.of_project(subject.layout).findings(subject.now)
+    found = subject.queue()
     return [(problem.message, problem.hint or "") for problem in found if problem.code == code]
 
 

@@ -20,7 +20,7 @@ from orchestrator.system.processes import HERE
 GRACE_SECONDS = 2.0
 #: What the operating system knows, by the names that other modules use.
 identity, booted, marked = HERE.identity, HERE.booted, HERE.marked
-below, adopt_orphans = HERE.below, HERE.adopt_orphans
+below, adopt_orphans, at_work = HERE.below, HERE.adopt_orphans, HERE.at_work
 is_stopped, uptime = HERE.is_stopped, HERE.uptime
 
 

@@ -9,7 +9,7 @@ supervisor, so psutil is imported only where it is called.
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 #: Variables whose value is the run that a process belongs to: clients, and checks of their work.
@@ -43,6 +43,14 @@ class Processes(Protocol):
 
     def below(self, root: int) -> set[int]:
         """Return the living processes, except this process, that descend from another process."""
+
+    def at_work(self, program: str, folders: Collection[str]) -> set[int]:
+        """Return the living processes of a program that may work in one of the folders.
+
+        `program` is the beginning of their names; `folders` are real paths. A process works in a
+        folder if it was started there or one of its arguments names it. A process of another user
+        does not say where it works, and counts.
+        """
 
     def adopt_orphans(self) -> None:
         """Become the parent of descendants whose own parent dies, where the system allows that."""
@@ -111,6 +119,27 @@ class Psutil:
             return set()
         return {each.pid for each in found if each.pid != os.getpid() and self.identity(each.pid)}
 
+    def at_work(self, program: str, folders: Collection[str]) -> set[int]:
+        import psutil
+
+        found = set()
+        for process in psutil.process_iter(["name"]):
+            if not (process.info["name"] or "").startswith(program):
+                continue
+            try:
+                where = process.cwd()
+                words = [word.rpartition("=")[2] for word in process.cmdline()]
+                paths = {where, *(os.path.join(where, word) for word in words)}
+                if not any(_is_below(path, folder) for path in paths for folder in folders):
+                    continue
+            except psutil.NoSuchProcess:
+                continue
+            except (psutil.Error, OSError):
+                pass
+            if self.identity(process.pid):
+                found.add(process.pid)
+        return found
+
     def adopt_orphans(self) -> None:
         return
 
@@ -151,6 +180,10 @@ class Linux(Psutil):
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return f"{os.path.realpath(path)}/".startswith(f"{folder}/")
 
 
 #: The implementation for the system that this program runs on.

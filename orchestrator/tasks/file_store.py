@@ -10,13 +10,13 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Problem, Task, task_order
 from orchestrator.system import files, locks
-from orchestrator.tasks import rewrite, task_file
+from orchestrator.tasks import names, rewrite, task_file
 from orchestrator.tasks.store import Listing, Malformed, Store
 from orchestrator.tasks.task_file import MAX_BYTES, TaskFile
 
@@ -35,6 +35,7 @@ class FileStore(Store):
         self._layout = layout
         self._folders = {state: layout.state(state) for state in STATES}
         self._lock = locks.Lock(os.path.join(layout.queue, ".lock"), LOCK_WAIT)
+        self._index = names.Index(self._folders, layout.queue_names, _said)
 
     def list(self, state: str) -> Listing:
         rivals: dict[str, list[Task]] = {}
@@ -56,22 +57,87 @@ class FileStore(Store):
                 first = min(several, key=lambda t: (not t.where.endswith(f"/{t.id}.md"), t.where))
                 tasks.append(first)
                 owner = first.where
-            reason = f"its id {task_id} is already used by {owner}"
+            reason = _taken(task_id, owner)
             malformed += [Malformed(t.where, reason) for t in several if t.where != owner]
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
     def counts(self) -> dict[str, int]:
-        return {state: sum(1 for _ in self._entries(state)) for state in STATES}
+        return {state: len(names.listed(folder)) for state, folder in self._folders.items()}
+
+    def newest(self, most: int) -> dict[str, Listing]:
+        found: dict[str, tuple[list[Task], list[Malformed]]] = {
+            state: ([], []) for state in names.REMEMBERED
+        }
+        for state, name in self._index.newest(most):
+            tasks, malformed = found[state]
+            path = os.path.join(self._folders[state], name)
+            task = _summary(path, state)
+            if isinstance(task, str):
+                malformed.append(Malformed(path, task))
+            elif task is not None:
+                tasks.append(task)
+        return {
+            state: Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
+            for state, (tasks, malformed) in found.items()
+        }
+
+    def finished_parts(self, task_id: str) -> Sequence[Task]:
+        ends = (f"\t{task_id}", names.UNKNOWN)
+        found = (
+            _summary(os.path.join(self._folders[state], name), state)
+            for state in names.REMEMBERED
+            for name, row in self._index.of(state).rows.items()
+            if row.endswith(ends) or names.is_other(row)
+        )
+        tasks = (task for task in found if isinstance(task, Task))
+        return [task for task in tasks if task.header.get(task_file.PARENT) == task_id]
+
+    def get(self, task_id: str) -> Task | None:
+        return self._get(task_id, confirm=False)
 
     def find(self, task_id: str) -> Task:
-        for state in self._states_with(task_id) if task_file.is_id(task_id) else ():
+        # The cache may miss a task; an error for a person may not.
+        if task := self._get(task_id, confirm=False) or self._get(task_id, confirm=True):
+            return task
+        raise NotFound("task", task_id, self._ids())
+
+    def _get(self, task_id: str, *, confirm: bool) -> Task | None:
+        if not task_file.is_id(task_id):
+            return None
+        for state in self._states_with(task_id):
             task = _summary(self._path(state, task_id), state)
             if isinstance(task, Task) and task.id == task_id:
                 return task
-        known = {task.id: task for state in STATES for task in self.list(state).tasks}
-        if task_id not in known:
-            raise NotFound("task", task_id, known)
-        return known[task_id]
+        for state in reversed(STATES):
+            for name in self._index.of(state, confirm=confirm).others:
+                task = _summary(os.path.join(self._folders[state], name), state)
+                if isinstance(task, Task) and task.id == task_id:
+                    return task
+        return None
+
+    def _ids(self) -> Iterator[str]:
+        for state in STATES:
+            for name, row in self._index.of(state).rows.items():
+                path = os.path.join(self._folders[state], name)
+                task = _summary(path, state) if names.is_other(row) else None
+                if not isinstance(task, str):
+                    yield task.id if task else name[:-3]
+
+    def has_title(self, title: str, role: str | None, states: Iterable[str]) -> Task | None:
+        wanted = task_file.title_key(title)
+        for state in states:
+            rows = self._index.of(state).rows.items()
+            alike = (n for n, row in rows if f"\t{wanted}\t" in row or names.is_other(row))
+            for name in alike:
+                task = _summary(os.path.join(self._folders[state], name), state)
+                if not isinstance(task, Task) or role not in (None, task.role):
+                    continue
+                if task_file.title_key(task.title) == wanted:
+                    return task
+        return None
+
+    def tidy(self) -> None:
+        self._index.keep()
 
     def read(self, task: Task) -> TaskFile:
         found = _read(task.where)
@@ -150,7 +216,7 @@ class FileStore(Store):
             if problem := files.unwritable(folder):
                 yield Problem("permissions", *problem)
                 continue
-            for bad in self.list(state).malformed:
+            for bad in self._malformed(state):
                 message = f"{bad.where}: {bad.reason}"
                 yield Problem("task_malformed", message, "fix or move that file")
             for entry in self._entries(state) if state in ("incoming", "claimed") else ():
@@ -158,6 +224,34 @@ class FileStore(Store):
                     if entry.stat(follow_symlinks=False).st_mtime > now + AHEAD:
                         message = f"the time of {entry.path} is ahead of this machine's clock"
                         yield Problem("clock", message, "check the clock: date -u")
+
+    def _malformed(self, state: str) -> tuple[Malformed, ...]:
+        """Return the files of a state that cannot be tasks.
+
+        A finished task whose file did not change since it was last looked at is not read again.
+        """
+        if state not in names.REMEMBERED:
+            return self.list(state).malformed
+        rows, folder = self._index.checked(state), self._folders[state]
+        later = {
+            name: os.path.join(self._folders[other], name)
+            for other in reversed(STATES[STATES.index(state) + 1 :])
+            for name in names.listed(self._folders[other])
+        }
+        named = {name[:-3] for name, row in rows.items() if not names.is_other(row)}
+        owners = {task_id: os.path.join(folder, f"{task_id}.md") for task_id in named}
+        malformed = []
+        for name in sorted(rows):
+            path = os.path.join(folder, name)
+            task = None if name[:-3] in named else _summary(path, state)
+            if isinstance(task, str):
+                malformed.append(Malformed(path, task))
+                continue
+            task_id = task.id if task else name[:-3]
+            owner = later.get(f"{task_id}.md") or owners.setdefault(task_id, path)
+            if owner != path:
+                malformed.append(Malformed(path, _taken(task_id, owner)))
+        return tuple(malformed)
 
     def leftovers(self, before: float) -> tuple[str, ...]:
         folders = self._folders.values()
@@ -179,6 +273,18 @@ class FileStore(Store):
                         yield entry
         except FileNotFoundError:
             return
+
+
+def _taken(task_id: str, owner: str) -> str:
+    return f"its id {task_id} is already used by {owner}"
+
+
+def _said(path: str, name: str) -> str:
+    """Return what a whole file says (`names.Row`) of a task that it is named for."""
+    task = _summary(path, "done")
+    if not isinstance(task, Task) or task.id != name[:-3]:
+        return names.OTHER
+    return names.said(task.title, task.header.get(task_file.PARENT) or "")
 
 
 def _summary(path: str, state: str) -> Task | str | None:

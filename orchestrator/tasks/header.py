@@ -146,6 +146,13 @@ def _bracket(heading: str) -> tuple[str | None, str]:
     return (match[1].strip(), match[2]) if match else (None, heading)
 
 
+def title_line(line: str) -> tuple[str | None, str]:
+    """Return id and title of a line `# [ID] Title`; no title if the line is another one."""
+    title = _HEADING.fullmatch(line)
+    task_id, heading = _bracket(title[1]) if title else (None, "")
+    return task_id, visible(heading)
+
+
 def visible(text: str) -> str:
     """Return text on one line, without invisible characters and terminal sequences."""
     if not text.isprintable():

@@ -198,16 +198,18 @@ def _uncharged(task: Task, entry: Entry) -> Mapping[str, int]:
     A run whose branch moved, or that was interrupted, was paid for, and so was an agent's review. A
     fault of the system may end a run before anybody pays. A person's review begins a new count.
     """
-    fields, kind = entry.fields, None
+    fields, kinds = entry.fields, []
     if entry.event == "review":
         if fields.get("kind") == "person":
             return {}
-        kind = None if fields.get("reviewer") == "scheduler" else "review"
+        kinds = [] if fields.get("reviewer") == "scheduler" else ["review"]
     elif entry.event == "requeued" and fields.get("charged") is not True:
         ended, cost = fields.get("verdict"), _number(fields.get("cost_usd"))
         is_paid = ended in ("moved", "interrupted") or (ended == "system_fault" and cost)
-        kind = str(ended) if is_paid else None
-    return {**task.uncharged, kind: task.uncharged.get(kind, 0) + 1} if kind else task.uncharged
+        kinds = [str(ended)] if is_paid else []
+        # Nobody else had met the fault then: the others' runs had ended well since the last one.
+        kinds += ["first_fault"] if ended == "system_fault" and fields.get("first") is True else []
+    return {**task.uncharged, **{kind: task.uncharged.get(kind, 0) + 1 for kind in kinds}}
 
 
 def _text(value: object) -> str | None:

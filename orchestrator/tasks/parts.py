@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.model import STATES, Split, Task, task_order
+from orchestrator.errors import OrchestratorError
+from orchestrator.model import OPEN_STATES, Split, Task, task_order
+from orchestrator.tasks import task_file
 from orchestrator.tasks.store import Store
 
 #: The header field of a part, and the reason of a blocked task that waits for its parts.
-PARENT, WAITS = "PARENT", "split"
+PARENT, WAITS = task_file.PARENT, "split"
 #: The most links from part to parent that are followed: a header can be edited by hand.
 _LONGEST = 100
 
 
 def of(store: Store, task_id: str) -> list[Task]:
     """Return every task in any state that names this task as its parent, in queue order."""
-    found = (task for state in STATES for task in store.list(state).tasks)
-    return sorted((t for t in found if t.header.get(PARENT) == task_id), key=task_order)
+    unfinished = (task for state in OPEN_STATES for task in store.list(state).tasks)
+    found = [task for task in unfinished if task.header.get(PARENT) == task_id]
+    return sorted((*found, *store.finished_parts(task_id)), key=task_order)
 
 
 def recorded(store: Store, task: Task) -> list[Task]:
@@ -30,10 +32,8 @@ def recorded(store: Store, task: Task) -> list[Task]:
 
 
 def _find(store: Store, task_id: str) -> Task:
-    try:
-        return store.find(task_id)
-    except NotFound:
-        return Task(task_id, task_id, "", "failed", "", reason="the task is gone")
+    gone = Task(task_id, task_id, "", "failed", "", reason="the task is gone")
+    return store.get(task_id) or gone
 
 
 def waits(task: Task) -> bool:
@@ -72,8 +72,6 @@ def _depth(store: Store, task: Task) -> int:
     depth, parent = 0, task.header.get(PARENT)
     while parent and depth < _LONGEST:
         depth += 1
-        try:
-            parent = store.find(parent).header.get(PARENT)
-        except NotFound:
-            parent = None
+        above = store.get(parent)
+        parent = above.header.get(PARENT) if above else None
     return depth

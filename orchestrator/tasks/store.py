@@ -9,11 +9,12 @@ the lock of the tick (`tick.lock`), the agents' memory and run folders (`agents/
 within the limits of their own disk, and each would settle only its own runs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from orchestrator.model import Entry, Problem, Task
+from orchestrator.errors import NotFound
+from orchestrator.model import OPEN_STATES, STATES, Entry, Problem, Task
 from orchestrator.tasks import task_file
 from orchestrator.tasks.task_file import TaskFile
 
@@ -45,6 +46,26 @@ class Store(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Return how many items each state has; items that cannot be tasks may be included."""
+
+    def newest(self, most: int) -> Mapping[str, Listing]:
+        """Return the finished tasks, by state, that changed last: about `most` of them."""
+        return {state: self.list(state) for state in STATES if state not in OPEN_STATES}
+
+    def finished_parts(self, task_id: str) -> Sequence[Task]:
+        """Return the finished tasks that name a task in their header field PARENT."""
+        ended = (t for state in STATES if state not in OPEN_STATES for t in self.list(state).tasks)
+        return [task for task in ended if task.header.get(task_file.PARENT) == task_id]
+
+    def get(self, task_id: str) -> Task | None:
+        """Return a task in any state by its id; None if there is no such task.
+
+        A tick asks for ids that no task has, as often as a person writes them: the answer must not
+        cost a look at every task.
+        """
+        try:
+            return self.find(task_id)
+        except NotFound:
+            return None
 
     def find(self, task_id: str) -> Task:
         """Return a task in any state by its id. Raises NotFound, which names similar ids."""
@@ -100,6 +121,9 @@ class Store(Protocol):
 
     def prepare(self) -> None:
         """Create what the queue needs, for `init`; a queue that exists is not changed."""
+
+    def tidy(self) -> None:
+        """Do what keeps the queue fast, outside the lock. May take seconds. Raises OSError."""
 
     def take_away(self) -> None:
         """Remove what only a scheduler needs, for `init --uninstall`. The tasks remain."""

@@ -2,7 +2,7 @@
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.model import Task
+from orchestrator.model import Entry, Task
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
 
@@ -17,7 +17,13 @@ def of_project(layout: Layout) -> Store:
 
 def found(store: Store, task_id: str) -> Task | None:
     """Return a task in any state by its id; None if there is no such task."""
+    return store.get(task_id)
+
+
+def with_history(store: Store, task_id: str | None) -> tuple[Task, tuple[Entry, ...]] | None:
+    """Return a task with its history; None if there is no such task, or it cannot be read."""
+    task = store.get(task_id) if task_id else None
     try:
-        return store.find(task_id)
+        return (task, tuple(store.read(task).history)) if task else None
     except OrchestratorError:
         return None

@@ -19,6 +19,10 @@ MAX_TASK_BYTES = 1 << 20
 #: distance to MAX_TASK_BYTES ensures that the tool's own lines never make a task malformed.
 MAX_BYTES = 4 * MAX_TASK_BYTES
 MAX_TITLE = 200
+#: The header field of a part: the task that its agent split (`tasks.parts`).
+PARENT = "PARENT"
+#: Maximum ids in DEPENDS_ON: each is looked up in every tick.
+MAX_DEPENDENCIES = 100
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEY = r"[A-Za-z][A-Za-z0-9_-]*"
@@ -88,7 +92,21 @@ def _check(file: TaskFile) -> TaskFile:
     if file.get("ROLE") is None:
         hint = "write `ROLE: implement` under the title, before any other text"
         raise TaskFileError("it has no ROLE in its header", hint)
+    if (number := len(dependencies(file.get("DEPENDS_ON")))) > MAX_DEPENDENCIES:
+        message = f"it has {number} ids in DEPENDS_ON, more than {MAX_DEPENDENCIES}"
+        hint = "let it depend on a task that depends on some of them"
+        raise TaskFileError(message, hint)
     return file
+
+
+def dependencies(value: str | None) -> tuple[str, ...]:
+    """Return the ids in a value of DEPENDS_ON: separated by commas or blanks, in brackets or not.
+
+    Each id is in it once.
+    """
+    if value is None or value.lower() in ("none", "-"):
+        return ()
+    return tuple(dict.fromkeys(_WORD.findall(value)))
 
 
 def is_id(text: str) -> bool:
@@ -112,9 +130,6 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
     seconds) replaces a missing CREATED.
     """
     created, priority = file.get("CREATED"), file.get("PRIORITY") or "P2"
-    # Separated by commas or blanks, in brackets or not.
-    others = file.get("DEPENDS_ON") or ""
-    others = "" if others.lower() in ("none", "-") else others
     task = Task(
         id=file.id,
         title=file.title,
@@ -125,7 +140,7 @@ def summarise(file: TaskFile, state: str, where: str, mtime: float) -> Task:
         branch=file.get("BRANCH"),
         created=parse_time(created) if created else mtime,
         created_by=file.get("CREATED_BY"),
-        depends_on=tuple(dict.fromkeys(_WORD.findall(others))),
+        depends_on=dependencies(file.get("DEPENDS_ON")),
         reviews=file.get("REVIEWS"),
         head=file.get("HEAD"),
         pr=file.get("PR"),

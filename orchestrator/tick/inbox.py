@@ -150,11 +150,11 @@ def _cannot_land(layout: Layout, loaded: Settings, store: Store) -> Iterator[Ite
     known = states.known(layout, loaded.config) or []
     for pr in (pr for pr in known if pr.state == "open" and pr.task):
         try:
-            task = store.find(pr.task or "")
-            first = cuts.below(store, task, known)
+            task = store.get(pr.task or "")
+            first = cuts.below(store, task, known) if task else None
         except OrchestratorError:
             continue
-        if first is None or first[1].state == "open" or is_dismissed(store, task):
+        if task is None or first is None or first[1].state == "open" or is_dismissed(store, task):
             continue
         if task.state == "done":
             other, closed = first
@@ -255,8 +255,6 @@ def _deciding(word: str) -> bool:
 
 def _last(store: Store, task_id: str | None, wanted: Callable[[str], bool]) -> Entry | None:
     """Return the last wanted event of a task; also None if the task cannot be read."""
-    try:
-        history = store.read(store.find(task_id)).history if task_id else ()
-    except OrchestratorError:
-        return None
+    found = stores.with_history(store, task_id)
+    history = found[1] if found else ()
     return next((entry for entry in reversed(history) if wanted(entry.event)), None)

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, task_order
@@ -76,11 +75,10 @@ def find(
 
 
 def _moved(project: _Project, pr: PullRequest) -> Moved:
-    try:
-        task = project.store.find(pr.task or "")
-        history = tuple(project.store.read(task).history)
-    except OrchestratorError:
+    found = stores.with_history(project.store, pr.task)
+    if found is None:
         return Moved(pr, movers.next_move(Facts(pr, None)), None, None)
+    task, history = found
     config, refused = project.loaded.config, project.refused.get(pr.id)
     given = sorted((*verdicts.given(history), *pr.reviews), key=lambda each: each.at or "")
     by_agents = [g for g in given if g.kind == "agent" and g.commit == pr.head]

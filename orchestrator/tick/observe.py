@@ -59,6 +59,7 @@ def observe(
     if open_heads is not None:
         open_heads |= {f"{forge}:{pr.id}": pr.head for forge, pr in left}
     found = dependencies.closure(incoming.tasks, partial(stores.found, store), prs)
+    prs = forges.with_merged(layout, settings.config, prs, found.values())
     ready = cuts.find(layout, settings.config, incoming.tasks, found, prs, ask=ask)
     hold = faults.read_hold(layout)
     if hold is not None and hold.until is not None and now >= hold.until:

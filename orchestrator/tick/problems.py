@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from orchestrator import idle
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
+from orchestrator.git import damage
 from orchestrator.layout import Layout
 from orchestrator.model import Hold, Problem
 from orchestrator.project import agent_memory, faults, mark
@@ -47,10 +48,20 @@ def find_problems(
     if seen.snapshot.open_prs is None:
         found += _forge_problem(layout, hold)
     found += _left_problem(settings, seen)
+    blocked_tasks = stores.of_project(layout).list("blocked")
     found += [
         Problem("task_malformed", f"{bad.where}: {bad.reason}", "fix or move that file")
-        for listing in (seen.incoming, seen.claimed, stores.of_project(layout).list("blocked"))
+        for listing in (seen.incoming, seen.claimed, blocked_tasks)
         for bad in listing.malformed
+    ]
+    found += [
+        Problem(
+            damage.CODE,
+            f"the branch of {task.id} is damaged: {task.work_branch}; other tasks continue",
+            f"its question says what to do: orchestrator task show {task.id}",
+        )
+        for task in blocked_tasks.tasks
+        if task.reason == damage.CODE
     ]
     found += _damaged_records(layout)
     found += [

@@ -4,20 +4,23 @@ Called only under the scheduler's lock. Every function can be repeated after a c
 it recognises events, moves and tasks that exist already and does not repeat them.
 """
 
+import contextlib
 import time
 from collections.abc import Iterable
 
 from orchestrator.client import registry
 from orchestrator.config.load import Settings
+from orchestrator.errors import NotFound
+from orchestrator.git import damage, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Entry, Hold, Outcome, Task, iso
 from orchestrator.plan import repeats
 from orchestrator.plan.rules import Verdict
-from orchestrator.project import agent_memory, events, faults, mark, run_record, usage
+from orchestrator.project import agent_memory, alike, events, faults, mark, run_record, usage
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges, review
-from orchestrator.system import files, locks, process
+from orchestrator.system import files, locks, memory, process
 from orchestrator.tasks import parts, stores
 
 #: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
@@ -26,6 +29,7 @@ _HINTS = {
     "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
     "check_program_missing": "install the program, or correct `checks` or `setup` in agents.yaml",
     "role_broken": "fix the role's file in .orchestrator/roles/",
+    memory.WORD: memory.HINT,
     "disk_full": "free disk space (df, df -i, orchestrator clean); work then resumes automatically",
     "disk_read_only": "mount the disk writable, or fix its owner; work then resumes automatically",
     "git_missing": "install git, or fix the schedule's PATH: orchestrator doctor",
@@ -70,11 +74,14 @@ class Settler:
                 if outcome is None:
                     outcome = Outcome("interrupted", action.reason)
                     self._close_record(folder, found, outcome)
+                worktree_commands.unlock(self.layout.worktree(action.agent))
                 ids = (action.task, action.run)
                 for task in self.store.list("claimed").tasks:
                     if (task.id, task.run) == ids:
                         self._settle_task(action, task, outcome, record)
-                self._settle_hold(outcome, record)
+                self._settle_hold(action, outcome, record)
+                if (outcome.reason or "").startswith(alike.WORD):
+                    self._give_back(outcome, record)
                 usage.keep(self.layout, outcome.usage)
                 self._event(
                     action.action,
@@ -93,6 +100,17 @@ class Settler:
             # The plan reports the agent as `running`: each agent gets one skip (reference 6).
             return None
         return action
+
+    def _give_back(self, outcome: Outcome, record: RunRecord | None) -> None:
+        """Put back the tasks that failed by what turns out to be a fault of the system."""
+        names = (record.task, record.agent, record.id, record.branch) if record else ()
+        for task_id in alike.tasks_of(self.layout, outcome.reason, names):
+            with contextlib.suppress(NotFound):
+                task = self.store.find(task_id)
+                if task.state == "failed" and task.reason in alike.REASONS:
+                    entry = Entry(iso(self.now) or "", "reopened", {"reason": alike.WORD})
+                    self.store.move(task, "incoming", entry)
+                    self._event("requeue", task=task.id, reason=alike.WORD)
 
     def end_waiting(self, task: Task, refusal: Verdict, action: Action) -> Action:
         """End a waiting task that fails a rule with `ends`; `refusal` is the rule's verdict."""
@@ -146,7 +164,8 @@ class Settler:
                 self._move(task, "blocked", run=run, **waits, **told)
             case "block":
                 question = outcome.question or outcome.summary or "The agent gave no question."
-                why, kept = None, _conversation(outcome, record)
+                why = reason if reason == damage.CODE else None
+                kept = _conversation(outcome, record)
                 if outcome.verdict != "needs_human":
                     why, question = reason, repeats.question(task, outcome)
                     kept = {} if outcome.verdict == "moved" else kept
@@ -157,6 +176,8 @@ class Settler:
                 self._move(task, "failed", charged=True, run=run, **told)
             case "requeue":
                 keeps = outcome.verdict in ("usage_limit", "system_fault", "interrupted", "stopped")
+                known = faults.read_hold(self.layout)
+                is_first = known is None or known.code != "system_fault"
                 delay = action.delay
                 self._move(
                     task,
@@ -164,6 +185,7 @@ class Settler:
                     run=run,
                     verdict=outcome.verdict,
                     charged=action.charged,
+                    first=(outcome.verdict == "system_fault" and is_first) or None,
                     # A stopped run between two interruptions does not reset their count. Otherwise
                     # a client that is killed early would be started forever (failures 5).
                     interrupted=outcome.verdict == "interrupted"
@@ -240,7 +262,7 @@ class Settler:
             suspended = f"failed {failures} times in a row: {_short(outcome.reason)}"
         return state._replace(failures=failures, suspended=suspended)
 
-    def _settle_hold(self, outcome: Outcome, record: RunRecord | None) -> None:
+    def _settle_hold(self, action: Action, outcome: Outcome, record: RunRecord | None) -> None:
         """Pause claiming for all agents after a fault of the system; a good run ends the pause.
 
         A run that began before the fault occurred does not show that the fault is fixed.
@@ -267,7 +289,13 @@ class Settler:
             hint=hint or ANY_HINT,
             since=min(known.since, self.now) if known else self.now,
             until=outcome.until,
+            agents=known.agents if known else (),
+            tasks=known.tasks if known else (),
+            paid=known.paid if known else 0,
         )
+        if outcome.verdict == "system_fault":
+            paid = bool(record and record.cost())
+            hold = hold.met_by(action.agent or "", action.task, paid=paid)
         files.write_json(self.layout.hold, hold._asdict())
 
 

@@ -135,11 +135,15 @@ class Starter:
         state = agent_memory.read(self.layout, action.agent)
         # A run that reached another stage is making progress, so the count starts again.
         restarts = state.restarts + 1 if stage == state.restarted_in else 1
-        state = state._replace(restarts=restarts, restarted_in=stage)
-        agent_memory.write(self.layout, action.agent, state)
+        counted = state._replace(restarts=restarts, restarted_in=stage)
+        agent_memory.write(self.layout, action.agent, counted)
         told = {"agent": action.agent, "run": action.run, "reason": action.reason}
         events.append(self.layout, self.now, "restart", **told)
-        self._spawn(action.agent, folder)
+        try:
+            self._spawn(action.agent, folder)
+        except OSError:  # no memory for a process: no supervisor has died
+            agent_memory.write(self.layout, action.agent, state)
+            raise
         return action
 
 

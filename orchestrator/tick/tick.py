@@ -17,12 +17,13 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Problem, PullRequest, Snapshot
+from orchestrator.plan import dependencies
 from orchestrator.plan.planner import plan
 from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import states
-from orchestrator.system import disk, files, locks, process
+from orchestrator.system import disk, files, locks, memory, process
 from orchestrator.tasks import stores
 from orchestrator.tick import held, lock, observe, split
 from orchestrator.tick.problems import find_problems
@@ -166,6 +167,9 @@ def _tick(
             _apply(report, action, partial(settler.end_waiting, task, refusal))
         elif action.action == "skip":
             report.actions.append(action)
+    if dependencies.UNKNOWN_TASK in seen.snapshot.dependencies.values():
+        # The next tick looks for these ids again.
+        stores.of_project(layout).tidy()
     if settled:
         # After the starts, so that no start waits for the pruning.
         _prune(layout, loaded, settled, report)
@@ -349,7 +353,7 @@ def _apply(report: Report, action: Action, act: Callable[[Action], Action | None
         what = " ".join(filter(None, (action.action, action.agent, action.task)))
         report.problems.append(_problem(what, error))
         report.good = False
-        if not isinstance(error, OrchestratorError | OSError):
+        if not isinstance(error, OrchestratorError | OSError | MemoryError):
             report.bug = error
         if action.action == "start":
             report.actions.append(action._replace(action="skip", reason="system_fault"))
@@ -358,6 +362,8 @@ def _apply(report: Report, action: Action, act: Callable[[Action], Action | None
 def _problem(what: str, error: Exception) -> Problem:
     if isinstance(error, OrchestratorError):
         return Problem(error.code, f"{what}: {error.message}", error.hint)
+    if isinstance(error, MemoryError):
+        return Problem(memory.WORD, f"{what}: this process got no more memory", memory.HINT)
     if isinstance(error, OSError):
         return Problem("system_fault", f"{what}: {error}", "orchestrator doctor")
     return Problem("bug", f"{what}: {type(error).__name__}: {error}", "please report this")

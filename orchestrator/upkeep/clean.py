@@ -7,13 +7,18 @@ plan. The automatic clean-up (see `retention`) carries out a part of the same pl
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
+    abandoned_locks,
     base_branch,
+    damage,
     repository,
     rescued,
     work_branch,
@@ -22,11 +27,12 @@ from orchestrator.git import (
 )
 from orchestrator.guard import user_commands
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, STATES, Agent, Config, PullRequest, Task
+from orchestrator.model import OPEN_STATES, Agent, Config, PullRequest, Task
 from orchestrator.project import agent_memory, run_record, worktree_setup
-from orchestrator.pulls import landing
+from orchestrator.pulls import forges, landing
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 
 #: Seconds after which a temporary file has lost the process that wrote it.
 ABANDONED = 3600.0
@@ -35,7 +41,7 @@ ABANDONED = 3600.0
 class Item(NamedTuple):
     """One thing that the product made; `drop` says whether it is removed, `why` the reason."""
 
-    #: worktree, set-aside, branch, rescue or leftover.
+    #: worktree, set-aside, branch, rescue, damaged, leftover or lock.
     kind: str
     name: str
     drop: bool
@@ -51,7 +57,9 @@ def plan(layout: Layout, config: Config, prs: list[PullRequest], now: float) -> 
         *_set_aside(layout),
         *branches(layout, config, prs),
         *_rescued(layout, config),
+        *damaged(layout, config),
         *leftovers(layout, now),
+        *git_locks(repository.git_folder(layout.root)),
     ]
 
 
@@ -61,9 +69,16 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         path = layout.worktree(name)
         if not worktree_commands.is_worktree(path):
             continue
-        state = worktree_commands.state(path)
+        try:
+            state = worktree_commands.state(path)
+        except GitError as error:
+            step = f"to keep what is in it, and start over: orchestrator clean {shlex.quote(name)}"
+            yield Item("worktree", path, False, f"{error.message}; {step}")
+            continue
         if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
             verdict, why = False, "its agent is running"
+        elif (locked := worktree_commands.persons_lock(path)) is not None:
+            verdict, why = False, _locked(path, locked)
         elif name in configured:
             verdict, why = False, "its agent will use it again"
         elif state.dirty:
@@ -73,6 +88,10 @@ def _worktrees(layout: Layout, config: Config) -> Iterator[Item]:
         else:
             verdict, why = True, "its agent is no longer configured, and all its work is elsewhere"
         yield Item("worktree", path, verdict, why)
+
+
+def _locked(path: str, why: str) -> str:
+    return f"it is locked: {why}; to unlock it: git worktree unlock {shlex.quote(path)}"
 
 
 def worktree_of(layout: Layout, name: str) -> Item | None:
@@ -85,6 +104,8 @@ def worktree_of(layout: Layout, name: str) -> Item | None:
         return None
     if agent_memory.read(layout, name).run or locks.is_locked(layout.agent_lock(name)):
         return Item("worktree", path, False, "its agent is running")
+    if (locked := worktree_commands.persons_lock(path)) is not None:
+        return Item("worktree", path, False, _locked(path, locked))
     return Item("worktree", path, True, "the next run creates it, and sets it up")
 
 
@@ -103,14 +124,38 @@ def agent_branches(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str,
     pull request, the memory of a push, or the default prefix, which only the product uses.
     """
     store = stores.of_project(layout)
-    tasks = [task for state in STATES for task in store.list(state).tasks]
-    # Its own name, not any name that stands in a file.
-    named = {task.work_branch for task in tasks if task.id in (task.work_branch or "")}
-    named |= {pr.branch for pr in prs} | set(work_branch.pushed(layout.root))
+    named = {pr.branch for pr in prs} | set(work_branch.pushed(layout.root))
     prefix = Config().branch_prefix
     found = repository.refs(layout.root, "refs/heads/")
     local = {ref.removeprefix("refs/heads/"): commit for ref, commit in found.items()}
-    return {name: c for name, c in local.items() if name in named or name.startswith(prefix)}
+    return {
+        name: commit
+        for name, commit in local.items()
+        if name in named or name.startswith(prefix) or _task_of(store, name)
+    }
+
+
+def _task_of(store: Store, branch: str) -> Task | None:
+    """Return the task whose branch this is: the branch's name has the id of the task.
+
+    An id is looked for at the start of the name, and after each character that no word has.
+    """
+    starts = [0, *(match.end() for match in re.finditer(r"[^A-Za-z0-9]", branch))]
+    ends = [*(match.start() for match in re.finditer("-", branch)), len(branch)]
+    for start, end in ((start, end) for start in starts for end in ends if start < end):
+        task = store.get(branch[start:end])
+        if task is not None and task.work_branch == branch:
+            return task
+    return None
+
+
+def _old_pull_request(layout: Layout, config: Config, branch: str) -> PullRequest | None:
+    """Return the pull request of a branch whose record was put away; None if there is none."""
+    task = _task_of(stores.of_project(layout), branch)
+    if task is None or task.pr is None:
+        return None
+    pr = forges.of_project(layout, config).book.get(task.pr)
+    return pr if pr and pr.branch == branch else None
 
 
 def branches(
@@ -129,27 +174,30 @@ def branches(
     held = worktree_commands.holders(root)
     # If a branch has several pull requests, the open pull request counts.
     by_branch = {pr.branch: pr for pr in sorted(prs, key=lambda pr: pr.state == "open")}
-    merged: dict[str, set[str]] = {}
     items = []
+
+    @functools.cache
+    def merged(base: str) -> set[str]:
+        tip = base_branch.branch_commit(root, remote, base)
+        return repository.merged_refs(root, tip, "refs/heads/") if tip else set()
+
     if known is None:
         known = agent_branches(layout, prs)
-    refs = [f"refs/heads/{branch}" for branch in known]
-    for ref, commit in (repository.refs(root, *refs) if refs else {}).items():
+    for ref, commit in (repository.refs(root, "refs/heads/") if known else {}).items():
         branch = ref.removeprefix("refs/heads/")
         if commit != known.get(branch) or branch == config.base_branch:
             continue
         pr = by_branch.get(branch)
+        if pr is None and ref not in merged(config.base_branch or "HEAD"):
+            pr = _old_pull_request(layout, config, branch)
         base = pr.base if pr else config.base_branch or "HEAD"
-        if base not in merged:
-            tip = base_branch.branch_commit(root, remote, base)
-            merged[base] = repository.merged_refs(root, tip, "refs/heads/") if tip else set()
         if branch in working:
             drop, why = False, f"task {working[branch].id} is in {working[branch].state}"
         elif branch in held:
             drop, why = False, f"it is checked out in {held[branch]}"
         elif pr is not None and pr.state == "open":
             drop, why = False, f"pull request {pr.id} is open"
-        elif ref in merged[base]:
+        elif ref in merged(base):
             is_merged = pr is not None and pr.state == "merged"
             drop, why = True, f"all its commits are in {base}"
             why = f"pull request {pr.id} is merged" if pr and is_merged else why
@@ -190,9 +238,26 @@ def _kept_in(root: str, where: str, found: Mapping[str, str], config: Config) ->
         drop, why = False, f"this may be the only copy; {look}"
         if commit not in alone:
             drop, why = True, "it is pushed or merged"
-        elif rescued.is_elsewhere(root, commit):
+        elif _is_elsewhere(root, commit):
             drop, why = True, "the contents of its files are on a branch or at the remote"
         yield Item("rescue", f"{where}{ref}", drop, why, commit)
+
+
+def _is_elsewhere(root: str, commit: str) -> bool:
+    with contextlib.suppress(GitError):  # an object is missing: what is left of it stays
+        return rescued.is_elsewhere(root, commit)
+    return False
+
+
+def damaged(layout: Layout, config: Config) -> Iterator[Item]:
+    """List the refs and the worktrees that are damaged. They are never removed automatically."""
+    root, base = layout.root, None
+    if config.base_branch:
+        base = base_branch.branch_commit(root, config.remote, config.base_branch)
+    found = [*damage.alternates(root), *damage.refs(root), *damage.heads(root)]
+    found += damage.of_branches(root, agent_branches(layout), base)
+    for name, why, step in found:
+        yield Item("damaged", name, False, f"{why}; to remove it: {step}")
 
 
 def leftovers(layout: Layout, now: float) -> list[Item]:
@@ -211,6 +276,14 @@ def leftovers(layout: Layout, now: float) -> list[Item]:
     why = "its writer was killed"
     items += [Item("leftover", path, True, why) for path in _beside(layout, now - ABANDONED)]
     return items
+
+
+def git_locks(common: str) -> list[Item]:
+    """Judge git's lock files in a common git folder, except for those of the person's checkout."""
+    found = [*abandoned_locks.shared(common), *abandoned_locks.of_upkeep(common)]
+    in_use = bool(found and abandoned_locks.users(common))
+    why = "a git that is at work may hold it" if in_use else "a git that was killed left it"
+    return [Item("lock", path, not in_use, why) for path in found]
 
 
 def _is_at_work(layout: Layout, run_id: str) -> bool:
@@ -266,6 +339,9 @@ def _drop(layout: Layout, config: Config, item: Item) -> bool:
             case "rescue":
                 path, _, ref = item.name.rpartition(": ")
                 repository.delete_ref(os.path.join(layout.root, path), ref, item.commit)
+            case "lock":
+                common = repository.git_folder(layout.root)
+                return abandoned_locks.free([item.name], common)
             case _ if os.path.isdir(item.name):
                 return _drop_throw_away(layout, item.name)
             case _:
@@ -289,8 +365,9 @@ def start_over(layout: Layout, name: str, config: Config) -> worktree.Preserved:
     Raises OrchestratorError while the agent is running, and if `hooks.before_remove` fails.
     """
     item = worktree_of(layout, name)
+    locked = worktree_commands.persons_lock(layout.worktree(name))
     with contextlib.suppress(locks.LockHeld):
-        if item is None or item.drop:
+        if item is None or item.drop or locked is not None:
             return drop_worktree(layout, name, config)
     hint = f"orchestrator stop {name}; then try again"
     raise OrchestratorError(f"{name} is running", hint, code="running")

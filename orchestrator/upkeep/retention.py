@@ -15,10 +15,11 @@ from os.path import join
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
+from orchestrator.git import packing
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, PullRequest
 from orchestrator.project import agent_memory, events, run_record
-from orchestrator.pulls import landing, remote_branches
+from orchestrator.pulls import forges, landing, remote_branches
 from orchestrator.pulls import states as pull_states
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
@@ -26,6 +27,8 @@ from orchestrator.upkeep import clean
 
 #: Run folders of one agent that one tick removes: some milliseconds.
 MOST_AT_ONCE = 10
+#: Records of merged pull requests that are put away after one run: some tenths of a second.
+MOST_RECORDS = 2_000
 #: Bytes from which a stream is compressed: shorter streams stay readable with any tool.
 LONG_STREAM = 1_000_000
 #: Bytes at which a shared log is rotated.
@@ -117,9 +120,18 @@ def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
         try:
             for agent, run_id in settled(actions):
                 _pack(layout, agent, run_id)
+            _keep_flat(layout)
             _once_a_day(layout, now)
         except (OrchestratorError, OSError) as error:
             events.append(layout, now, "clean", reason=f"failed: {error}")
+
+
+def _keep_flat(layout: Layout) -> None:
+    """Do what keeps ticks and commands as fast as in a new project, in bounded steps."""
+    stores.of_project(layout).tidy()
+    if config := load.usable(layout):
+        forges.put_away(layout, config, MOST_RECORDS)
+    packing.pack(layout.root)
 
 
 def _once_a_day(layout: Layout, now: float) -> None:
@@ -149,7 +161,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
             item for item in merged if now - since[item.name][1] >= config.retention.days * DAY
         ]
         files.write_json(memory_path, {"at": now, "merged": since})
-    for line in remote_branches.drop_merged(layout, config):
+    for line in remote_branches.drop_merged(layout, config, every=True):
         events.append(layout, now, "clean", reason=line)
     for item in clean.carry_out(layout, config, prs or [], items):
         told = {"kind": item.kind, "name": item.name, "commit": item.commit or None}

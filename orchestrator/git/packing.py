@@ -1,0 +1,66 @@
+"""The packing of loose refs: with thousands of them, each look at refs reads thousands of files.
+
+Git's own maintenance is off in the product's calls: it would work in a person's repository at any
+moment, for minutes. The product does only the cheap part of it, and not while git works there.
+"""
+
+import os
+from collections.abc import Iterator
+
+from orchestrator.git import abandoned_locks, repository
+from orchestrator.git.call import run
+from orchestrator.system import files
+
+#: Loose refs from which they are packed; a look at so many takes some milliseconds.
+LOOSE = 500
+#: Seconds for the packing; 500 refs take milliseconds. A repository with 100,000 of them, which is
+#: packed for the first time, can take minutes on a busy disk: git must not be killed then.
+TIMEOUT = 3600.0
+
+
+def pack(root: str) -> bool:
+    """Pack the refs of a repository if many are loose; return whether that was done.
+
+    Git keeps every ref readable at each instant of it, also if it is killed (git-pack-refs(1)).
+    Another git that wants to write packed refs waits for it. Raises SystemFault.
+    """
+    folder = os.path.join(root, ".git")
+    folder = folder if os.path.isdir(folder) else repository.git_folder(root)
+    _remove_torn(folder)
+    if not _are_many_loose(os.path.join(folder, "refs")) or is_at_work(folder):
+        return False
+    return run(root, "pack-refs", "--all", timeout=TIMEOUT).code == 0
+
+
+def _remove_torn(folder: str) -> None:
+    """Remove what a git that was killed left of new packed refs: no git would write them again.
+
+    Git writes that file under a lock.
+    """
+    lock = os.path.join(folder, "packed-refs.lock")
+    if os.path.exists(f"{folder}/packed-refs.new") and abandoned_locks.free([lock], folder):
+        files.remove(f"{folder}/packed-refs.new")
+
+
+def _are_many_loose(refs: str) -> bool:
+    number = 0
+    for _, _, names in os.walk(refs):
+        number += len(names)
+        if number >= LOOSE:
+            return True
+    return False
+
+
+def is_at_work(folder: str) -> bool:
+    """Return whether a git holds a lock in a repository's folder, or runs in a worktree of it."""
+    return any(_locks(folder)) or bool(abandoned_locks.users(folder))
+
+
+def _locks(folder: str) -> Iterator[str]:
+    """Yield the locks of a git folder and of its worktrees. Those of single refs are too short."""
+    worktrees = os.path.join(folder, "worktrees")
+    linked = os.listdir(worktrees) if os.path.isdir(worktrees) else []
+    for place in (folder, *(os.path.join(worktrees, name) for name in linked)):
+        if os.path.isdir(place):
+            names = (name for name in os.listdir(place) if name.endswith((".lock", "gc.pid")))
+            yield from (os.path.join(place, name) for name in names)

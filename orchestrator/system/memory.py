@@ -1,0 +1,50 @@
+"""The machine's memory: whether it ran out; and what programs say without memory or space.
+
+The waiting supervisor loads this module, so it imports nothing heavy.
+"""
+
+# No `from __future__ import annotations`, for the reason that `model` gives.
+
+from orchestrator.system import disk
+from orchestrator.system.disk import Shortage
+
+#: The stable word for this fault.
+WORD = "out_of_memory"
+HINT = "let fewer runs work at once (queue_limits.max_claimed), or give this machine more memory"
+#: What programs say when they got no memory: strerror(3) in the C locale, git, Python, the shell's
+#: fork. A program that passes its own limit ("heap out of memory") does not show a lack of memory.
+SAID = ("Cannot allocate memory", "Out of memory, ", "MemoryError", "fork: retry: Resource")
+#: Linux counts the processes that it killed because no memory was left (vm/vmstat.c).
+_COUNTERS = "/proc/vmstat"
+
+
+def kills() -> int | None:
+    """Return how many processes this machine has killed for lack of memory since it started.
+
+    None where the system does not count them.
+    """
+    try:
+        with open(_COUNTERS, encoding="ascii") as file:
+            rows = (line.split() for line in file)
+            return next((int(row[1]) for row in rows if row[0] == "oom_kill"), None)
+    except (OSError, ValueError):
+        return None
+
+
+def shortage_since(kills_before: int | None) -> Shortage | None:
+    """Return why programs failed, if the machine killed processes for lack of memory since then.
+
+    `kills_before` is what `kills` returned at the beginning.
+    """
+    now = kills()
+    if now is None or kills_before is None or now <= kills_before:
+        return None
+    why = f"this machine had no memory left, and killed processes: {now - kills_before}"
+    return Shortage(WORD, why, HINT)
+
+
+def named_in(text: str) -> str | None:
+    """Return the word for the lack of space or memory that a program's output names."""
+    if any(said in text for said in disk.SAID):
+        return "disk_full"
+    return WORD if any(said in text for said in SAID) else None

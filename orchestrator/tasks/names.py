@@ -1,0 +1,214 @@
+"""What the names of a folder's files say about its tasks, and what only their contents say.
+
+The product names the file of a task for its id. A person may drop `fix login.md` whose title has
+another id, so only a look into every file proves that no task has an id, or a title. For finished
+tasks, of which there can be tens of thousands, this look is remembered in the cache.
+
+What is remembered is a hint. A task that it names is confirmed by its file. A task that it lacks,
+because a person gave a finished task another id or title in place, is found when the cache is next
+checked against the files' times: once a day, and at once by the commands that say "no such task".
+"""
+
+import itertools
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from orchestrator import idle
+from orchestrator.system import files
+from orchestrator.tasks import header, task_file
+
+#: Seconds for which one process believes its last look at a folder.
+BELIEVED = 1.0
+#: Bytes of a file that are read for its title line.
+_HEAD = 1024
+#: New files from which it pays to write the cache again.
+MANY = 200
+#: Files that one call of `Index.keep` reads.
+MOST = 2_000
+DAY = 86_400.0
+#: The states of which the cache remembers the names.
+REMEMBERED = ("done", "failed")
+
+
+#: What is known of a file, as a line of the cache has it, because tens of thousands are read: the
+#: file's time (nanoseconds since the epoch; 0 if nobody asked for it), the title's key
+#: (`task_file.title_key`), and the task's PARENT; with tabs between them.
+Row = str
+#: What follows the time where only the whole file says of which task it is.
+OTHER = "\t"
+#: How a row ends of which only the first line of the file was read.
+UNKNOWN = "\t?"
+
+
+def said(title: str, parent: str) -> str:
+    """Return what follows the time in the row of a task whose file is named for it."""
+    return f"{task_file.title_key(title)}\t{parent}"
+
+
+def is_other(row: Row) -> bool:
+    """Return whether only the whole file says of which task it is."""
+    return "\t\t" in row
+
+
+class Seen(NamedTuple):
+    """The files of one state."""
+
+    #: By file name.
+    rows: Mapping[str, Row]
+    #: The names of the files with such a row (`is_other`).
+    others: tuple[str, ...]
+
+
+#: Returns what follows the time in a row, from the path and the name of a file.
+SaidBy = Callable[[str, str], str]
+
+
+def listed(folder: str) -> list[str]:
+    """Return the names of the files in a folder that could be tasks, in any order."""
+    try:
+        found = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return [name for name in found if name.endswith(".md") and not name.startswith(".")]
+
+
+def look(
+    folder: str,
+    known: Mapping[str, Row],
+    said_by: SaidBy | None = None,
+    *,
+    verify: bool = False,
+    most: float = math.inf,
+) -> Mapping[str, Row]:
+    """Return a row for each file in a folder; `known` are the rows of earlier looks.
+
+    `said_by` reads a file; by default only the first line is read. `verify`: a row counts only if
+    its file has the time that the row says; the new rows have one. After `most` files were read,
+    new files are left out.
+    """
+    rows: dict[str, Row] = {}
+    for name in listed(folder):
+        path, row = f"{folder}/{name}", known.get(name)
+        mtime = _mtime(path) if verify else 0
+        if row is None or (verify and not row.startswith(f"{mtime}\t")):
+            if most <= 0:
+                continue
+            most -= 1
+            row = f"{mtime}\t{(said_by or _first_line)(path, name)}"
+        rows[name] = row
+    return rows
+
+
+def _mtime(path: str) -> int:
+    try:
+        return os.lstat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _first_line(path: str, name: str) -> str:
+    """Return what the first line says of a task that the file is named for."""
+    try:
+        line, end, _ = files.read_regular(path, _HEAD).partition(b"\n")
+        task_id, title = header.title_line(line.decode("utf-8-sig")) if end else (None, "")
+    except (OSError, UnicodeDecodeError):
+        return OTHER
+    is_named = (task_id or task_file.id_of_name(name)) == name[:-3]
+    return f"{task_file.title_key(title)}{UNKNOWN}" if title and is_named else OTHER
+
+
+def _seen(rows: Mapping[str, Row]) -> Seen:
+    return Seen(rows, tuple(sorted(name for name, row in rows.items() if is_other(row))))
+
+
+class Index:
+    """The files in the folders of a queue, by state."""
+
+    def __init__(self, folders: Mapping[str, str], cache: str, said_by: SaidBy) -> None:
+        """`cache` is how the paths of the cache begin.
+
+        `said_by` reads a whole file, and returns OTHER for a file that cannot be a task.
+        """
+        self._folders, self._prefix, self._said_by = folders, cache, said_by
+
+    def of(self, state: str, *, confirm: bool = False) -> Seen:
+        """Return the files of a state, as this process saw them a moment ago.
+
+        `confirm`: the cache counts only for files that have its times.
+        """
+        folder = self._folders[state]
+        if confirm:
+            return _seen(look(folder, self._cache(state), verify=True))
+        at, mark, seen = _SEEN.get(folder, (-math.inf, None, Seen({}, ())))
+        now = idle.mark(folder)
+        if now != mark or time.monotonic() - at > BELIEVED:
+            seen = _seen(look(folder, self._cache(state)))
+            _SEEN[folder] = (time.monotonic(), now, seen)
+        return seen
+
+    def checked(self, state: str) -> Mapping[str, Row]:
+        """Return the files of a state by name; all but the others are tasks.
+
+        Of finished tasks, only the files whose times differ from the cache are read.
+        """
+        return look(self._folders[state], self._cache(state), self._said_by, verify=True)
+
+    def newest(self, most: int) -> list[tuple[str, str]]:
+        """Return state and file name of the finished tasks whose files changed last, newest first.
+
+        A change of an old file after the cache was written does not count.
+        """
+        found = []
+        for state in REMEMBERED:
+            known, names = self._cache(state), listed(self._folders[state])
+            there = set(names)
+            # The cache is sorted by time.
+            last = itertools.islice((n for n in reversed([*known]) if n in there), most)
+            for name in (*last, *(name for name in names if name not in known)):
+                found.append((_mtime(os.path.join(self._folders[state], name)), state, name))
+        return [(state, name) for _, state, name in sorted(found, reverse=True)[:most]]
+
+    def keep(self) -> None:
+        """Bring the cache up to date, if it lacks many files or is a day old. Raises OSError.
+
+        One call reads at most MOST files, in some tenths of a second; the next call goes on.
+        """
+        for state in REMEMBERED:
+            folder, known = self._folders[state], self._cache(state)
+            new = sum(name not in known for name in listed(folder))
+            age = time.time() - _mtime(self._path(state)) / 1e9
+            if new >= MANY or (known and not 0 <= age < DAY):
+                rows = look(folder, known, self._said_by, verify=True, most=MOST)
+                _write(self._path(state), rows)
+
+    def _path(self, state: str) -> str:
+        return f"{self._prefix}-{state}"
+
+    def _cache(self, state: str) -> Mapping[str, Row]:
+        """Return what the cache says of a state; nothing for states whose tasks still change."""
+        return _read(self._path(state)) if state in REMEMBERED else {}
+
+
+def _read(path: str) -> Mapping[str, Row]:
+    """Return what a cache says: rows by file name, the oldest file first; {} without a cache."""
+    try:
+        text = files.read_regular(path).decode()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    lines = (line.partition("\t") for line in text.split("\n"))
+    return {name: row for name, _, row in lines if row.count("\t") == 2}
+
+
+def _write(path: str, rows: Mapping[str, Row]) -> None:
+    by_time = sorted(rows.items(), key=lambda each: int(each[1].partition("\t")[0]))
+    lines = (f"{name}\t{row}" for name, row in by_time if name.isprintable())
+    files.make_folder(os.path.dirname(path))
+    files.write_atomic(path, "\n".join(lines).encode(errors="replace"), flush=False)
+
+
+#: What this process saw, by folder: when (seconds of the monotonic clock), its state then, and its
+#: files.
+_SEEN: dict[str, tuple[float, object, Seen]] = {}

@@ -1,0 +1,113 @@
+"""Reads what a storm has left: histories, records, refs, processes, locks. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import psutil
+from harness import STATES, World
+
+from chaos import invariants
+from chaos.project import Project
+
+_EVENT = re.compile(r"- \S+ (\w+) (\{.*\})")
+
+
+def end(project: Project) -> invariants.End:
+    """Return everything that the checker asks of a project at rest."""
+    world = project.world
+    moment = project.moment()
+    reachable, objects = _kept(project)
+    return invariants.End(
+        moment=moment,
+        ledger=world.ledger(),
+        histories=histories(world.queue),
+        commits=list(project.commits.values()),
+        reachable=reachable,
+        objects=objects,
+        status=project.ask("status"),
+        inbox=project.ask("inbox"),
+        prs=project.ask("pr", "list"),
+        explained={task: _explained(project, task) for task in moment.places["incoming"]},
+        runs=runs(world.home_folder),
+        leftovers=leftovers(world),
+        fsck=_fsck(world),
+    )
+
+
+def histories(queue: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the events of each task, as its file has them."""
+    return {
+        path.stem: [
+            {**json.loads(found[2]), "event": found[1]}
+            for found in map(_EVENT.fullmatch, path.read_text().splitlines())
+            if found
+        ]
+        for state in STATES
+        for path in (queue / state).glob("*.md")
+    }
+
+
+def runs(home: Path) -> list[dict[str, Any]]:
+    """Return the records of all runs; one that is not written yet is left out."""
+    found = []
+    for path in home.glob("agents/*/runs/*/run.json"):
+        try:
+            found.append(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _explained(project: Project, task: str) -> list[str]:
+    """Return the codes of the rules that keep a task waiting."""
+    rules = project.ask("explain", task)["rules"]
+    return [rule["code"] for rule in rules if not rule["ok"]]
+
+
+def _kept(project: Project) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the commits that refs and worktrees reach, here and at the remote, and all objects."""
+    world = project.world
+    worktrees = world.git("worktree", "list", "--porcelain").splitlines()
+    heads = [line.split()[1] for line in worktrees if line.startswith("HEAD ")]
+    heads = [head for head in heads if set(head) != {"0"}]
+    places = ((world.root, heads), (project.hub, []))
+    commits, objects = set(), set()
+    for where, more in places:
+        commits.update(world.git("rev-list", "--all", *more, cwd=where).split())
+        rows = world.git("rev-list", "--objects", "--all", *more, cwd=where).splitlines()
+        objects.update(row.split()[0] for row in rows)
+    return frozenset(commits), frozenset(objects)
+
+
+def leftovers(world: World) -> list[str]:
+    """Return what nobody needs any more: processes, git's locks, temporary files, worktrees."""
+    found = [f"process {p.pid} {_words(p)}" for p in world.processes()]
+    found += [str(path) for path in (world.root / ".git").rglob("*.lock")]
+    home = world.home_folder
+    for pattern in (".*.tmp", "rescue.index*", "*set-aside*"):
+        found += [
+            str(path)
+            for path in home.rglob(pattern)
+            if not re.search(r"/worktree/.", str(path.relative_to(home)))
+        ]
+    listed = world.git("worktree", "list", "--porcelain").splitlines()
+    folders = {line.split(" ", 1)[1] for line in listed if line.startswith("worktree ")}
+    own = {str(path / "worktree") for path in (home / "agents").iterdir()}
+    known = {str(world.root), str(home / "cache" / "landing"), *own}
+    return found + [f"worktree {path}" for path in sorted(folders - known)]
+
+
+def _words(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())[-200:]
+    except psutil.Error:
+        return ""
+
+
+def _fsck(world: World) -> list[str]:
+    done = world.git("fsck", "--no-dangling", "--no-progress", good=False)
+    return done.splitlines()

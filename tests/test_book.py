@@ -1,0 +1,114 @@
+"""Records of merged pull requests are put away, and nothing that needs one misses it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import NotFound
+from orchestrator.layout import Layout
+from orchestrator.model import Config, PullRequest, Task
+from orchestrator.pulls import book, forges
+from orchestrator.pulls.book import Book
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "KEPT", 2)
+    monkeypatch.setattr(book, "SLACK", 0)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Book:
+    return Book(str(tmp_path / "prs"))
+
+
+def add(where: Book, number: int, state: str = "merged", *, followed: bool = True) -> PullRequest:
+    name = f"T{number}"
+    pr = PullRequest(
+        str(number), name, f"agent/{name}", "main", "a" * 40, name, state,
+        url=where.path(str(number)), followed=followed,
+    )  # fmt: skip
+    where.write(pr, f"text {number}")
+    return pr
+
+
+def numbers(where: Book) -> list[int]:
+    return [int(pr.id) for pr in where.list()]
+
+
+def test_only_merged_ones_whose_tasks_know_it_are_put_away_and_the_newest_stay(
+    records: Book,
+) -> None:
+    for number in (1, 4, 5, 6, 7):
+        add(records, number)
+    add(records, 2, "open")
+    add(records, 3, followed=False)
+    add(records, 8, "closed")
+    records.put_away(1)
+    assert numbers(records) == [2, 3, 4, 5, 6, 7, 8]
+    records.put_away(100)
+    assert numbers(records) == [2, 3, 6, 7, 8]
+    assert [int(pr.id) for pr in records.every()] == [1, 2, 3, 4, 5, 6, 7, 8]
+    records.put_away(100)
+    assert numbers(records) == [2, 3, 6, 7, 8]
+
+
+def test_what_is_put_away_is_found_with_its_text_and_its_number_stays_taken(records: Book) -> None:
+    before = [add(records, number) for number in range(1, 5)]
+    records.put_away(100)
+    os.unlink(records.path("3"))
+    os.unlink(records.path("4"))
+    found = records.find("2")
+    assert found._replace(url=None) == before[1]._replace(url=None)
+    assert found.url is not None
+    assert json.loads(Path(found.url).read_text())["body"] == "text 2"
+    assert records.body("2") == "text 2"
+    assert records.free_number() == 3
+    with pytest.raises(NotFound):
+        records.find("5")
+
+
+def test_a_person_takes_back_what_was_put_away(records: Book) -> None:
+    for number in range(1, 5):
+        add(records, number)
+    records.say_merged("1")
+    records.put_away(100)
+    records.take_back("1")
+    assert numbers(records) == [1, 3, 4]
+    assert records.find("1").state == "open"
+    assert len(records.every()) == 4
+    assert records.body("1") == "text 1"
+
+
+def test_after_a_crash_between_two_steps_the_newer_record_counts(records: Book) -> None:
+    for number in range(1, 5):
+        add(records, number)
+    records.put_away(100)
+    away = Path(records.folder, "merged", "1.json").read_text()
+    records.take_back("1")
+    Path(records.folder, "merged", "1.json").write_text(away)
+    assert records.find("1").state == "open"
+    assert [pr.state for pr in records.every()] == ["open", "merged", "merged", "merged"]
+
+
+def test_a_task_that_depends_on_old_work_still_sees_how_its_pull_request_ended(
+    project: Layout,
+) -> None:
+    where = Book(project.prs)
+    for number in range(1, 5):
+        add(where, number)
+    where.put_away(100)
+    tasks = [Task("T1", "t", "implement", "done", "", pr="1"), None]
+    config = Config(forge="local")
+    found = forges.with_merged(project, config, where.list(), tasks)
+    assert found is not None
+    assert [(pr.id, pr.state) for pr in found] == [
+        ("3", "merged"),
+        ("4", "merged"),
+        ("1", "merged"),
+    ]
+    assert forges.with_merged(project, config, None, tasks) is None

@@ -1,0 +1,192 @@
+"""No attempt is counted for what the machine, the remote or the client's installation did."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+import runs
+from harness import PYTHON, World, shadow, wait_until
+from test_faults import STRICT, problems, requeued
+
+from orchestrator.layout import Layout
+from orchestrator.model import Action, Outcome
+from orchestrator.project import alike, events, faults, run_record
+from orchestrator.system import memory
+from orchestrator.tick import tick
+
+world = harness.world
+
+#: The disk is full, or processes are killed for lack of memory, while a file exists. The waiting
+#: supervisor notes that it has seen that.
+LACK = """
+from orchestrator.system import disk, memory
+_shortage = disk.shortage
+def _full(folder):
+    if os.path.exists({full!r}):
+        if folder == os.curdir:
+            open({full!r} + ".seen", "w").close()
+        return disk.Shortage("disk_full", "no space is left", "free some space")
+    return _shortage(folder)
+disk.shortage = _full
+memory.kills = lambda: int(os.path.exists({killed!r}))
+"""
+GAVE_UP = {"outcome": "failed", "summary": "it does not work"}
+
+
+@pytest.mark.parametrize("lack", ["disk_full", "out_of_memory"])
+def test_an_attempt_that_failed_while_the_machine_lacked_something_is_not_counted(
+    world: World, lack: str
+) -> None:
+    """Also if the fault has gone when the client ends."""
+    world.create(retry=STRICT)
+    full, killed = world.folder / "full", world.folder / "killed"
+    edge = LACK.format(full=str(full), killed=str(killed))
+    world.product = shadow(world.folder / "shadow", edge)
+    task = world.add("Try")
+    world.script(task, {"steps": [["wait", "go"]], "report": GAVE_UP}, {"steps": [["work"]]})
+    world.tick_until(lambda: world.running(task), "the client")
+    if lack == "disk_full":
+        full.touch()
+        wait_until(lambda: Path(f"{full}.seen").exists(), "the supervisor's look")
+        full.unlink()
+    else:
+        killed.touch()
+    world.open("go")
+    world.tick_until_in("done", task)
+    [event] = requeued(world, task)
+    assert (event["verdict"], event["charged"]) == ("system_fault", False)
+    assert event["reason"] == lack
+
+
+@pytest.mark.parametrize(
+    "dies", ["kill -9 $$", "sh -c 'kill -9 $$'; exit 137"], ids=["it", "its program"]
+)
+def test_a_hook_of_the_remote_that_was_killed_charges_nobody(world: World, dies: str) -> None:
+    world.create(retry=STRICT)
+    once, path = world.folder / "once", world.remote / "hooks" / "update"
+    path.write_text(f"#!/bin/sh\n[ -e {once} ] || {{ touch {once}; {dies}; }}\n")
+    path.chmod(0o755)
+    task = world.add("Push")
+    world.tick_until_in("done", task)
+    assert once.exists()
+    assert all(event["charged"] is False for event in requeued(world, task))
+    assert len(world.starts(task)) == 1, "the work was done, and paid for, once"
+
+
+def test_a_check_that_lacked_space_once_is_run_again(world: World) -> None:
+    once = world.folder / "once"
+    check = f"[ -e {once} ] || {{ touch {once}; echo 'write: No space left on device'; exit 1; }}"
+    world.create(retry=STRICT, checks=[check])
+    task = world.add("Check")
+    world.tick_until_in("done", task)
+    assert requeued(world, task) == []
+
+
+# --- tasks that fail alike -----------------------------------------------------------------------
+
+
+def test_a_client_that_ends_without_doing_anything_is_a_fault_after_three_tasks(
+    world: World,
+) -> None:
+    broken = world.folder / "broken"
+    broken.touch()
+    inner = shlex.join([*PYTHON, str(harness.FAKE_CLIENT)])
+    wrapper = world.bin / "client"
+    text = f'case "$*" in *-p*) [ -e {broken} ] && {{ echo "cannot load $$" >&2; exit 4; }};; esac'
+    wrapper.write_text(f'#!/bin/sh\n{text}\nexec {inner} "$@"\n')
+    wrapper.chmod(0o755)
+    retry = {"max_attempts": 2, "backoff_seconds": 0, "max_backoff_seconds": 1}
+    agents = [world.agent("impl-1")]
+    world.create(retry=retry, agents=agents, claude={"command": [str(wrapper)]})
+    tasks = [world.add(f"Task {number}") for number in range(4)]
+    world.tick_until(lambda: problems(world), "the fault")
+    for _ in range(3):
+        world.ok("tick")
+        world.quiet()
+    assert world.places()["failed"] == []
+    [problem] = problems(world)
+    assert problem["code"] == "system_fault"
+    assert "clients_fail_alike" in problem["message"]
+    assert "cannot load" in problem["message"]
+    broken.unlink()
+    world.tick_until_in("done", *tasks)
+    world.quiet()
+    assert problems(world) == []
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Callable[..., Outcome]:
+    """Settle runs of tasks, and judge one more."""
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.home)
+
+    def judge(past: list[tuple[str, str, str]], reason: str, **fields: Any) -> Outcome:
+        for number, (task, verdict, why) in enumerate(past):
+            told = {"task": task, "agent": "a", "run": f"R{number}", "verdict": verdict}
+            events.append(layout, 0.0, "requeue", reason=why, **told)
+        values = {"task": "T9", "ended": {"exit_code": 4}, **fields}
+        found = run_record.read(str(runs.lay_out(layout, "a", "R9", **values)))
+        assert found is not None
+        return alike.judged(found, Outcome("failed", reason))
+
+    return judge
+
+
+SAME = "no_result: the client exited 4 without a result; it said: {} broke at 0x{}"
+OLD = [("T1", "failed", SAME.format("T1", 17)), ("T2", "failed", SAME.format("T2", 4711))]
+
+
+@pytest.mark.parametrize(
+    ("past", "reason", "verdict"),
+    [
+        (OLD, SAME.format("T9", 8), "system_fault"),
+        ([*OLD, ("T2", "interrupted", "no_result: killed")], SAME.format("T9", 8), "system_fault"),
+        (OLD[:1] * 3, SAME.format("T9", 8), "failed"),
+        ([*OLD, ("T3", "done", "")], SAME.format("T9", 8), "failed"),
+        ([*OLD, ("T3", "failed", "checks_failed: no")], SAME.format("T9", 8), "failed"),
+        (OLD, "no_result: another reason", "failed"),
+        ([("T1", "failed", "checks_failed: x"), ("T2", "failed", "checks_failed: x")],
+         "checks_failed: x", "failed"),
+    ],
+)  # fmt: skip
+def test_only_the_newest_runs_of_three_tasks_that_did_nothing_are_alike(
+    failing: Callable[..., Outcome], past: list[tuple[str, str, str]], reason: str, verdict: str
+) -> None:
+    assert failing(past, reason).verdict == verdict
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(12, "Cannot allocate memory"),
+              faults.GitError("git fetch failed: fatal: Out of memory, malloc failed")],
+)  # fmt: skip
+def test_a_lack_of_memory_is_a_fault_of_the_system(error: Any) -> None:
+    found = faults.outcome(error)
+    assert found.verdict == "system_fault"
+    assert (found.reason or "").startswith(memory.WORD)
+
+
+def test_a_tick_and_a_command_without_memory_are_no_bug(
+    project: Layout, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    report = tick.Report()
+    tick._apply(report, Action("start", "impl-agent-1", "T"), fail)  # type: ignore[arg-type]
+    assert report.bug is None
+    assert [problem.code for problem in report.problems] == [memory.WORD]
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("orchestrator.cli.status.json_rows.status", fail)
+    done = cli("status")
+    assert done.code == 1
+    assert "no more memory" in done.err
+    assert list(tmp_path.glob("orchestrator-bug-*")) == []

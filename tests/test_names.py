@@ -1,0 +1,174 @@
+"""What is remembered of finished tasks' files: a hint; a lie in it finds no wrong task."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from test_store import put
+
+from orchestrator.errors import NotFound
+from orchestrator.layout import Layout
+from orchestrator.model import STATES
+from orchestrator.system import files
+from orchestrator.tasks import file_store, names
+from orchestrator.tasks.file_store import FileStore
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    found = Layout(str(tmp_path))
+    for state in STATES:
+        files.make_folder(found.state(state))
+    return found
+
+
+@pytest.fixture
+def store(layout: Layout) -> FileStore:
+    return FileStore(layout)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remember from few files on, and forget at once what this process saw."""
+    monkeypatch.setattr(names, "MANY", 3)
+    monkeypatch.setattr(names, "BELIEVED", -1.0)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the files whose contents were read."""
+    found: list[str] = []
+    whole, head = file_store._read, names._first_line
+
+    def note_whole(path: str) -> object:
+        found.append(os.path.basename(path))
+        return whole(path)
+
+    def note_head(path: str, name: str) -> str:
+        found.append(name)
+        return head(path, name)
+
+    monkeypatch.setattr(file_store, "_read", note_whole)
+    monkeypatch.setattr(names, "_first_line", note_head)
+    return found
+
+
+def finished(layout: Layout, number: int) -> None:
+    for n in range(number):
+        put(layout, "done", f"T{n}.md", b"# [T%d] Title %d\nROLE: implement\n" % (n, n))
+
+
+def test_an_id_that_no_task_has_is_looked_up_without_reading_a_finished_task(
+    layout: Layout, store: FileStore, read: list[str]
+) -> None:
+    finished(layout, 9)
+    assert store.get("NOBODY") is None
+    assert len(read) == 9
+    store.tidy()
+    read.clear()
+    assert store.get("NOBODY") is None
+    assert store.has_title("No such title", None, ("done",)) is None
+    assert read == []
+    put(layout, "done", "new.md", b"# [NEW-1] Dropped there by a person\nROLE: implement\n")
+    found = store.get("NEW-1")
+    assert found is not None
+    assert set(read) == {"new.md"}
+
+
+def test_a_task_is_found_whose_file_has_another_name(layout: Layout, store: FileStore) -> None:
+    finished(layout, 4)
+    put(layout, "done", "fix login.md", b"# [L-1] Fix the login\nROLE: implement\n")
+    put(layout, "done", "no bracket.md", b"# Fix it\nROLE: implement\n")
+    for _ in range(2):  # the second time from the cache
+        assert store.find("L-1").title == "Fix the login"
+        assert store.find("no-bracket").title == "Fix it"
+        found = store.has_title("fix THE  login", "implement", ("incoming", "done"))
+        assert found is not None
+        assert found.id == "L-1"
+        store.tidy()
+    assert os.path.exists(f"{layout.queue_names}-done")
+
+
+def test_a_cache_that_lies_finds_no_task_that_is_not_there(
+    layout: Layout, store: FileStore
+) -> None:
+    finished(layout, 4)
+    store.tidy()
+    Path(f"{layout.queue_names}-done").write_text(
+        "T1.md\t1\tanother title\tP\nGONE.md\t1\ttitle of a file that is gone\tP\n"
+        "T2.md\tx\tbroken line\t\nT3.md\nnonsense\n\0\n"
+    )
+    assert store.has_title("another title", None, ("done",)) is None
+    assert store.has_title("title of a file that is gone", None, ("done",)) is None
+    assert store.get("GONE") is None
+    assert store.finished_parts("P") == []
+    assert store.find("T1").title == "Title 1"
+    assert [task.id for task in store.newest(9)["done"].tasks] == ["T0", "T1", "T2", "T3"]
+    assert list(store.findings(0.0)) == []
+
+
+def test_a_cache_that_hides_a_task_hides_it_from_no_command_that_names_it(
+    layout: Layout, store: FileStore
+) -> None:
+    finished(layout, 4)
+    store.tidy()
+    path = put(layout, "done", "T1.md", b"# [OTHER] Title 1\nROLE: implement\n")
+    assert store.find("OTHER").where == path
+    with pytest.raises(NotFound):
+        store.find("T1")
+
+
+def test_doctor_reads_a_finished_task_again_that_changed(layout: Layout, store: FileStore) -> None:
+    finished(layout, 4)
+    store.tidy()
+    put(layout, "done", "T1.md", b"# [T1] Title 1\n\nno role\n")
+    put(layout, "failed", "T2.md", b"# [T2] Title 2\nROLE: implement\n")
+    put(layout, "done", "again.md", b"# [T0] Title 0\nROLE: implement\n")
+    said = [problem.message for problem in store.findings(0.0)]
+    assert len(said) == 3
+    assert "T1.md: it has no ROLE" in said[0] + said[1] + said[2]
+    assert any("done/T2.md: its id T2 is already used by" in each for each in said)
+    assert any("again.md: its id T0 is already used by" in each for each in said)
+
+
+def test_a_look_at_very_many_files_is_remembered_in_bounded_steps(
+    layout: Layout, store: FileStore, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "MOST", 5)
+    finished(layout, 13)
+    for expected in (5, 5, 3, 0):
+        read.clear()
+        store.tidy()
+        assert len(read) == expected
+        assert store.get("NOBODY") is None
+
+
+def test_the_newest_finished_tasks_are_those_that_finished_last(
+    layout: Layout, store: FileStore
+) -> None:
+    finished(layout, 8)
+    for n in range(8):
+        os.utime(os.path.join(layout.state("done"), f"T{n}.md"), (1000 + n, 1000 + n))
+    for _ in range(2):  # the second time from the cache
+        assert [t.id for t in store.newest(3)["done"].tasks] == ["T5", "T6", "T7"]
+        store.tidy()
+    put(layout, "failed", "F.md", b"# [F] Failed\nROLE: implement\n")
+    found = store.newest(3)
+    assert [t.id for t in found["failed"].tasks] == ["F"]
+    assert [t.id for t in found["done"].tasks] == ["T6", "T7"]
+
+
+def test_the_finished_parts_of_a_task_are_found_among_many_that_are_not_read(
+    layout: Layout, store: FileStore, read: list[str]
+) -> None:
+    finished(layout, 6)
+    for name, state in (("P1", "done"), ("P2", "failed")):
+        put(layout, state, f"{name}.md", b"# [%s] Part\nROLE: test\nPARENT: T9\n" % name.encode())
+    put(layout, "done", "other name.md", b"# [P3] Part\nROLE: test\nparent: T9\n")
+    for wanted in (set(), {"P1.md", "P2.md", "other name.md"}):  # the second time from the cache
+        read.clear()
+        assert sorted(part.id for part in store.finished_parts("T9")) == ["P1", "P2", "P3"]
+        assert not wanted or set(read) == wanted
+        store.tidy()
