@@ -34,7 +34,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     yield from _locks(root)
     for item in clean.damaged(subject.layout, subject.loaded.config):
         why, _, step = item.why.partition("; to remove it: ")
-        said = f"{item.name} is damaged: {why}. Only what needs it waits"
+        said = f"{item.name} is damaged: {why}. Only work that needs it waits"
         yield fail(damage.CODE, said, f"bring it back from another clone, or remove it: {step}")
     yield from _hooks(subject)
     yield from _submodules(subject)
@@ -54,7 +54,7 @@ def _locks(root: str) -> Iterator[Finding]:
     common = repository.git_folder(root)
     for item in clean.git_locks(common):
         if item.drop:
-            fails = _FAILS.get(os.path.basename(item.name), "git cannot change what it guards")
+            fails = _FAILS.get(os.path.basename(item.name), "git cannot change the locked file")
             message = f"{item.name}: {item.why}; while it is there, {fails}"
             yield warn("git_locks", message, "orchestrator clean")
     mine = abandoned_locks.of_checkout(common)
