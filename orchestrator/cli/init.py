@@ -52,7 +52,7 @@ def init(arguments: Namespace) -> None:
     examples:
       orchestrator init
       orchestrator init --start --schedule cron
-      orchestrator init --base trunk --dry-run     what follows a base branch that is renamed
+      orchestrator init --base trunk --dry-run     what changes after a rename of the base branch
     """
     context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
