@@ -10,6 +10,7 @@ from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import UsageError, did_you_mean
 from orchestrator.model import VERDICTS
+from orchestrator.project import agent_memory
 from orchestrator.text.words import span
 
 #: Runs that are listed without --all.
@@ -39,6 +40,9 @@ def runs(arguments: Namespace) -> None:
         hint = did_you_mean(arguments.outcome, VERDICTS, f"one of: {', '.join(VERDICTS)}")
         raise UsageError(f"there is no outcome {arguments.outcome!r}", hint)
     found = ledger.read(layout, period.start(arguments.since, context.now())).runs
+    agents = {run.told.agent for run in found} | set(agent_memory.names(layout))
+    if arguments.agent not in (None, *agents):
+        context.agent_named(context.settings(layout).config, arguments.agent)
     wanted = {"agent": arguments.agent, "task": arguments.task, "verdict": arguments.outcome}
     fitting = [
         run
