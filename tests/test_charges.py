@@ -188,5 +188,5 @@ def test_a_tick_and_a_command_without_memory_are_no_bug(
     monkeypatch.setattr("orchestrator.cli.status.json_rows.status", fail)
     done = cli("status")
     assert done.code == 1
-    assert "no more memory" in done.err
+    assert "could not get more memory" in done.err
     assert list(tmp_path.glob("orchestrator-bug-*")) == []

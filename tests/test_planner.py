@@ -585,6 +585,13 @@ def test_only_a_few_paid_runs_of_other_tasks_test_one_fault(hours: int, task_id:
     assert world.decision() == f"start {task_id}"
 
 
+def test_no_run_is_paid_for_to_test_a_refusal_that_does_not_depend_on_the_task() -> None:
+    world = World(waiting=[task("T1"), task("T2"), task("T3")])
+    refused = FAULT._replace(message="remote_refuses: a rule about names", since=NOW - 7200)
+    world.snapshot["hold"] = refused.met_by("another", "T3")
+    assert world.decision() == "start T3"
+
+
 def test_a_paused_agent_and_a_task_that_always_fails_do_not_keep_the_fault() -> None:
     agents = (crew("implementer")[0]._replace(name="paused", paused=True), *crew("implementer"))
     world = World(agents=agents, waiting=[task("T1"), task("T2")])

@@ -30,7 +30,7 @@ class Finding(NamedTuple):
     files: list[str]
     #: Whether this program made it.
     ours: bool
-    #: What gets it back, or shows it where an agent is at work.
+    #: What keeps it in git, or shows it where an agent is at work.
     command: str
 
 
@@ -47,7 +47,7 @@ def look(layout: Layout, at_work: set[str]) -> Audit:
     failures: list[str] = []
     for path in worktree_commands.listed(layout.root):
         if os.path.isdir(path) and not worktree_commands.leads_to(layout.root, path):
-            failures.append(f"{path}: its .git leads to another repository")
+            failures.append(f"{path}: its .git names another repository")
             continue
         try:
             findings += _in_worktree(layout, path, busy=os.path.realpath(path) in at_work)
@@ -63,7 +63,10 @@ def _in_worktree(layout: Layout, path: str, *, busy: bool) -> Iterator[Finding]:
     if files := worktree_commands.all_changes(path):
         show = f"git -C {where} diff HEAD"
         keep = f"git -C {where} stash push --include-untracked && git -C {where} stash apply"
-        yield Finding("uncommitted", path, None, None, files, ours, show if busy else keep)
+        # In the person's own checkout these are the changes that the person is making.
+        is_own = os.path.realpath(path) == os.path.realpath(layout.root)
+        command = show if busy or is_own else keep
+        yield Finding("uncommitted", path, None, None, files, ours, command)
     moves = worktree_commands.head_moves(path, MOST_MOVES)
     stray = repository.outside_refs(layout.root, moves) if moves else set()
     for commit in repository.tips(layout.root, sorted(stray)):

@@ -18,10 +18,11 @@ MOST_FILES = 5
 @command("audit")
 def audit(arguments: Namespace) -> None:
     """Show every uncommitted change, stray commit and rescue ref in every worktree of this
-    repository, other tools' worktrees included, each with the command that gets it back.
+    repository, other tools' worktrees included, each with a command that keeps it in git.
 
-    A stray commit was at a worktree's HEAD and is on no branch, tag or other ref. Nothing is
-    changed.
+    A stray commit was at a worktree's HEAD and is on no branch, tag or other ref. The command makes
+    a stash of uncommitted changes, and a branch for commits; in the worktree of a running agent it
+    only shows the changes. The audit itself changes nothing.
 
     examples:
       orchestrator audit
@@ -40,7 +41,7 @@ def audit(arguments: Namespace) -> None:
             for line in _lines(finding):
                 output.out(line)
     for failure in found.failures:
-        output.err(f"could not be looked at: {failure}")
+        output.err(f"not checked: {failure}")
 
 
 def _lines(finding: Finding) -> tuple[str, ...]:

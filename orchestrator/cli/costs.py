@@ -16,6 +16,7 @@ from orchestrator.project import agent_memory
 from orchestrator.text.words import count
 
 DEFAULT_PERIOD = "7d"
+BY = "what each row stands for (default: day)"
 _COLUMNS = ("runs", "input_tokens", "output_tokens", "cost_usd")
 
 Row = dict[str, Any]
@@ -24,13 +25,13 @@ Row = dict[str, Any]
 @command(
     "costs",
     period.since(DEFAULT_PERIOD),
-    argument("--by", choices=account.KEYS, default="day", help="what a row is (default: day)"),
+    argument("--by", choices=account.KEYS, default="day", help=BY),
     flag("--csv", "print the rows as comma-separated values"),
 )
 def costs(arguments: Namespace) -> None:
     """Show what runs cost, in tokens and US dollars, and how much of the budgets is used.
 
-    The amounts are the client's own. Each run counts once, with its subagents.
+    The client reports the amounts. Each run counts once, with its subagents.
 
     examples:
       orchestrator costs
@@ -90,17 +91,19 @@ def _lines(value: Row, since: float, begins: float | None) -> Iterable[str]:
     if not value["rows"]:
         yield f"no run has ended since {period.local(since)}"
     if unknown := value["total"]["unknown"]:
-        yield f"the cost of {count(unknown, 'run')} is not known: it was killed, or not started"
+        why = "killed, or the client did not start"
+        yield f"the cost of {count(unknown, 'run')} is not known ({why})"
     budgets = value["budgets"]
     of = "" if budgets["daily_usd"] is None else f" of {budgets['daily_usd']:g}"
     yield f"spent today: {budgets['spent_today_usd']:.2f}{of} USD (budgets.daily_usd)"
     guess = value["forecast"]
     if guess["cost_usd"] is not None:
         tasks = count(guess["tasks"], "waiting task")
-        yield f"forecast: about {guess['cost_usd']:.2f} USD for {tasks}, as earlier tasks cost"
+        basis = "median cost of finished tasks of the same role"
+        yield f"forecast: about {guess['cost_usd']:.2f} USD for {tasks} ({basis})"
     if begins is not None and begins > since:
-        kept = "what is kept: retention.events_mb in agents.yaml"
-        yield f"the history begins at {period.local(begins)}; {kept}"
+        limit = "retention.events_mb in agents.yaml limits its size"
+        yield f"the history begins at {period.local(begins)}; {limit}"
 
 
 def _csv(by: str, rows: Iterable[Row]) -> bytes:

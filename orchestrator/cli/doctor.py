@@ -15,7 +15,7 @@ _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 @command(
     "doctor",
-    flag("--checks", "also run `setup` and `checks` on the base branch, in a worktree of its own"),
+    flag("--checks", "also run `setup` and `checks` on the base branch, in the landing worktree"),
 )
 def examine(arguments: Namespace) -> None:
     """Check the set-up in the environment of the schedule; each finding says what to do.

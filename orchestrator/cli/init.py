@@ -52,19 +52,21 @@ def init(arguments: Namespace) -> None:
     examples:
       orchestrator init
       orchestrator init --start --schedule cron
-      orchestrator init --base trunk --dry-run     what changes if the base branch is renamed
+      orchestrator init --base trunk --dry-run     what changes after a rename of the base branch
     """
     context.refuse_in_run("nothing is set up")
     layout = context.layout(arguments)
     if arguments.dry_run and not arguments.base:
-        raise UsageError("--dry-run needs --base", "for example: orchestrator init --base trunk")
+        example = "for example: orchestrator init --base trunk --dry-run"
+        raise UsageError("--dry-run needs --base", example)
     if arguments.base and mark.is_initialised(layout):
         mark.require_no_links(layout)
         init_base.adopt(arguments, layout)
         return
     if arguments.base:
         raise UsageError(
-            "--base changes a project that is set up", "first: orchestrator init; then --base"
+            "--base needs a project that is set up",
+            "first: orchestrator init; then: orchestrator init --base BRANCH",
         )
     if arguments.uninstall:
         _uninstall(arguments, layout)
@@ -236,9 +238,7 @@ def _next_step(layout: Layout, entry: Entry | None) -> None:
         output.out("  `init --link` puts it on your PATH)")
     config = context.settings(layout).config
     if config.checks or config.setup.command:
-        output.out(
-            "  orchestrator doctor --checks  (tries `setup` and `checks` on the base branch)"
-        )
+        output.out("  orchestrator doctor --checks  (runs `setup` and `checks` on the base branch)")
     if config.paused:
         output.out("  read .orchestrator/agents.yaml, then: orchestrator agent resume --all")
     if names := init_project.to_commit(layout):

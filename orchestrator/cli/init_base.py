@@ -47,7 +47,7 @@ def _undo(found: Adoption) -> str | None:
 
 def _lines(found: Adoption, dry_run: bool) -> list[str]:
     if found.old == found.new:
-        return [f"The base branch is {found.new} already; nothing to change"]
+        return [f"The base branch is already {found.new}; nothing to change"]
     lines = [f"The base branch {'would be' if dry_run else 'is now'} {found.new} (was {found.old})"]
     lines.append("  .orchestrator/agents.yaml (base_branch)")
     if found.tasks:
@@ -64,7 +64,7 @@ def _lines(found: Adoption, dry_run: bool) -> list[str]:
             f"continues and is merged into {found.new}"
         )
     if dry_run:
-        return [*lines, "Nothing was changed. To change it, omit --dry-run"]
+        return [*lines, "Nothing was changed. To make the change, omit --dry-run"]
     lines.append("Work continues with the next tick. Commit .orchestrator/agents.yaml")
     back = _undo(found)
-    return [*lines, f"  undo: {back}" if back else f"  {found.old} is gone: there is no way back"]
+    return [*lines, f"  undo: {back}" if back else f"  no undo: {found.old} no longer exists"]

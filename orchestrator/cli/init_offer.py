@@ -49,13 +49,13 @@ def offer(layout: Layout, found: Proposal) -> None:
     if not proposal.values(found):
         return
     output.out(f"\nFound: {', '.join(map(_place, found.places))}")
-    output.out("Proposed for .orchestrator/agents.yaml (nothing of it is run now):")
+    output.out("Proposed for .orchestrator/agents.yaml (init runs none of these commands):")
     for line in _lines(found):
         output.out(f"  {line}")
     for folder in proposal.not_ignored(layout, found):
-        output.out(f"  (git does not ignore {folder}: add it to .gitignore and commit that)")
+        output.out(f"  (git does not ignore {folder}: add it to .gitignore, and commit .gitignore)")
     for program in proposal.not_on_path(found):
-        output.out(f"  ({program} is not on your PATH: install it, or change the lines)")
+        output.out(f"  ({program} is not on your PATH: install it, or change these lines)")
     if not (sys.stdin.isatty() and output.on_terminal()):
         output.out("To write these lines: orchestrator init --yes; or copy them into the file")
         return

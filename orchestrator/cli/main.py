@@ -91,10 +91,10 @@ def _refusal(error: Exception) -> OrchestratorError | None:
                 f"pip install -r {os.path.join(here, 'requirements.lock')}"
             )
         case MemoryError():
-            message, code, hint = "this process got no more memory", memory.WORD, memory.HINT
+            message, code, hint = "this process could not get more memory", memory.WORD, memory.HINT
         case OSError(errno=errno.EISDIR | errno.ENOTDIR | errno.ELOOP | errno.EINVAL):
             message = f"{error.filename}: {error.strerror}"
-            code, hint = "system_fault", "a regular file belongs there: move that aside"
+            code, hint = "system_fault", "a regular file must be there: move the other object aside"
         case OSError():
             message = f"{error.filename or 'standard output'}: {error.strerror or error}"
             code = "system_fault"

@@ -63,7 +63,7 @@ def _state(found: json_rows.Row, ticked: float | None) -> Iterator[Family]:
     yield Family("tasks", "gauge", "Tasks by state.", _by("state", found["queue"]))
     yield Family("agents", "gauge", "Agents by state.", _by("state", agents))
     yield Family("open_pull_requests", "gauge", "Open pull requests of tasks.", _one(open_prs))
-    yield Family("waiting_for_you", "gauge", "What waits for a person.", _one(waiting))
+    yield Family("waiting_for_you", "gauge", "Items that wait for a person.", _one(waiting))
     yield Family("problems", "gauge", "Problems by code.", _by("code", errors))
     yield Family("last_tick_timestamp_seconds", "gauge", "Time of the last tick.", _one(ticked))
 

@@ -38,7 +38,7 @@ def start(text: str | None, now: float) -> float:
         moment -= timedelta(days=days or 0)
         return moment.timestamp()
     except (ValueError, OverflowError, OSError) as error:
-        raise UsageError(f"--since: {text!r} is no time", HINT) from error
+        raise UsageError(f"--since: {text!r} is not a time", HINT) from error
 
 
 def local(at: float | None) -> str | None:

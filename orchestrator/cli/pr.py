@@ -35,7 +35,7 @@ ID = argument("pr", metavar="ID", help="the id of a pull request, as `pr list` s
 group("pr", __doc__)
 
 
-@command("pr list", flag("--all", "also pull requests that were merged long since"))
+@command("pr list", flag("--all", "also older merged pull requests"))
 def list_all(arguments: Namespace) -> None:
     """List the pull requests of all agents' branches; of the merged ones, the newest.
 

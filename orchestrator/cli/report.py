@@ -30,10 +30,11 @@ Row = dict[str, Any]
 
 @command("report", period.since(DEFAULT_PERIOD))
 def report(arguments: Namespace) -> None:
-    """Tell what happened in a period: what was delivered and merged, with commits and checks, what
-    it cost, what waits for you, what was rescued, and whether the scheduler ran.
+    """Describe a period as Markdown: what was delivered, merged or failed, the cost, what waits for
+    you, what was rescued, and whether the scheduler ran.
 
-    Each line comes from a record of the scheduler or from git; no model tells it.
+    Deliveries are listed with their commits and checks. Each line comes from a record of the
+    scheduler or from git; no model writes it.
 
     examples:
       orchestrator report
@@ -118,8 +119,8 @@ def _markdown(
     yield ""
     yield (
         f"{count(len(value['delivered']), 'task')} delivered, {len(value['merged'])} merged, "
-        f"{len(value['failed'])} failed; {count(value['runs'], 'run')} for "
-        f"{value['cost_usd']:.2f} USD; {count(len(value['waiting']), 'decision')} for you."
+        f"{len(value['failed'])} failed; cost of {count(value['runs'], 'run')}: "
+        f"{value['cost_usd']:.2f} USD; waiting for you: {len(value['waiting'])}."
     )
     yield from _section("Waiting for you", (
         line for row in value["waiting"] for line in (
@@ -139,7 +140,7 @@ def _markdown(
         for row in value["failed"]
     ))  # fmt: skip
     yield from _section("Rescued", (
-        f"- {row['ref']}; to look at it: git show {row['ref']}" for row in value["rescued"]
+        f"- {row['ref']}; to show it: git show {row['ref']}" for row in value["rescued"]
     ))  # fmt: skip
     yield from _section("The scheduler", _tick_lines(ran))
 
@@ -164,14 +165,14 @@ def _delivery_lines(row: Row, titles: dict[str, str]) -> Iterator[str]:
 
 def _tick_lines(ran: ticks.Ticks) -> Iterator[str]:
     if ran.expected is None:
-        yield f"- no schedule is installed; {count(ran.executed, 'minute')} had a tick"
+        yield f"- no schedule is installed; ticks ran in {count(ran.executed, 'minute')}"
         return
     yield (
-        f"- {ran.executed} of {count(ran.expected, 'expected tick')} executed, {ran.missed} missed"
-        + (f", {ran.held} met a tick that was at work" if ran.held else "")
+        f"- {ran.executed} of {count(ran.expected, 'expected tick')} ran, {ran.missed} missed"
+        + (f", {ran.held} ended because another tick was running" if ran.held else "")
     )
     for gap in ran.gaps[:MOST_GAPS]:
         took = span(gap.end - gap.start)
         yield f"  - {took} without a tick from {period.local(gap.start)}: {gap.why}"
     if len(ran.gaps) > MOST_GAPS:
-        yield f"  - and {count(len(ran.gaps) - MOST_GAPS, 'other gap')}"
+        yield f"  - and {count(len(ran.gaps) - MOST_GAPS, 'more gap')}"

@@ -10,10 +10,12 @@ from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import UsageError, did_you_mean
 from orchestrator.model import VERDICTS
+from orchestrator.project import agent_memory
 from orchestrator.text.words import span
 
 #: Runs that are listed without --all.
 MOST_ROWS = 50
+NOTHING = "no run has ended in this period, or no run matches the options"
 _HEADINGS = ("run", "ended", "agent", "task", "outcome", "took", "usd")
 
 
@@ -21,7 +23,7 @@ _HEADINGS = ("run", "ended", "agent", "task", "outcome", "took", "usd")
     "runs",
     argument("--agent", metavar="AGENT", help="only the runs of this agent"),
     argument("--task", metavar="TASK", help="only the runs that worked on this task"),
-    argument("--outcome", metavar="OUTCOME", help="only runs that ended so, such as failed"),
+    argument("--outcome", metavar="OUTCOME", help="only runs with this outcome, such as failed"),
     period.since(None),
     flag("--all", f"list every run; without it, the newest {MOST_ROWS}"),
 )
@@ -31,13 +33,16 @@ def runs(arguments: Namespace) -> None:
     examples:
       orchestrator runs --since yesterday
       orchestrator runs --agent impl-agent-1 --outcome failed
-      orchestrator logs RUN          what one of them did
+      orchestrator logs RUN          what a run did
     """
     layout = context.reading(arguments)
     if arguments.outcome not in (None, *VERDICTS):
         hint = did_you_mean(arguments.outcome, VERDICTS, f"one of: {', '.join(VERDICTS)}")
         raise UsageError(f"there is no outcome {arguments.outcome!r}", hint)
     found = ledger.read(layout, period.start(arguments.since, context.now())).runs
+    agents = {run.told.agent for run in found} | set(agent_memory.names(layout))
+    if arguments.agent not in (None, *agents):
+        context.agent_named(context.settings(layout).config, arguments.agent)
     wanted = {"agent": arguments.agent, "task": arguments.task, "verdict": arguments.outcome}
     fitting = [
         run
@@ -47,9 +52,9 @@ def runs(arguments: Namespace) -> None:
     shown = fitting if arguments.all else fitting[-MOST_ROWS:]
     rows = [_cells(run) for run in shown]
     value = [run.row() for run in shown]
-    output.listing(arguments, value, _HEADINGS, rows, "no run has ended in this period")
+    output.listing(arguments, value, _HEADINGS, rows, NOTHING)
     if len(shown) < len(fitting) and not arguments.json:
-        output.out(f"\nand {len(fitting) - len(shown)} earlier; to list them, add --all")
+        output.out(f"\nand {len(fitting) - len(shown)} earlier runs; to list them, add --all")
 
 
 def _cells(run: EndedRun) -> tuple[object, ...]:

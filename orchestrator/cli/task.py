@@ -62,7 +62,7 @@ group("task", __doc__)
 @command(
     "task list",
     argument("--state", action="append", choices=STATES, help="only this state (repeatable)"),
-    flag("--all", "also finished tasks that are not among the newest"),
+    flag("--all", "also older finished tasks"),
     argument("--role", help="only tasks with this ROLE"),
 )
 def list_tasks(arguments: Namespace) -> None:
@@ -100,7 +100,7 @@ def _say_what_is_left_out(store: Store, newest: Mapping[str, Listing]) -> None:
     number = sum(store.counts()[state] for state in STATES if state not in OPEN_STATES) - shown
     if number > 0:
         said = f"{count(number, 'older finished task')} not shown"
-        output.err(f"{said}; to list every one: orchestrator task list --all")
+        output.err(f"{said}; to list all tasks: orchestrator task list --all")
 
 
 def _with_role(tasks: list[Task], word: str, roles: dict[str, Role]) -> list[Task]:

@@ -77,7 +77,7 @@ def refuse_link(layout: Layout) -> None:
     if os.path.islink(layout.config):
         real, link = (shlex.quote(p) for p in (os.path.realpath(layout.config), layout.config))
         raise OrchestratorError(
-            f"{layout.config} is a symbolic link: no command writes through it; nothing changed",
+            f"{layout.config} is a symbolic link, which no command writes through; nothing changed",
             f"edit {real}; or put the file in the place of the link: cp --remove-destination "
             f"{real} {link}",
             code="edit_refused",

@@ -127,8 +127,9 @@ def gone(root: str, remote: str, branch: str, timeout: float = remotes.TIMEOUT) 
         import shlex
 
         hint = (
-            f"the remote's default branch is {now!r}: to follow it, with tasks and pull requests: "
-            f"orchestrator init --base {shlex.quote(now)}; otherwise: git push {remote} {branch}"
+            f"the remote's default branch is {now!r}; to change tasks and pull requests to it: "
+            f"orchestrator init --base {shlex.quote(now)}; "
+            f"to restore {branch!r}: git push {remote} {branch}"
         )
     message = f"the remote {remote!r} has no branch {branch!r}, which is the base branch"
     return SystemFault(message, hint, code="base_gone")

@@ -107,7 +107,7 @@ def push(root: str, remote: str, commit: str, branch: str, replaces: str) -> str
         if _is_pointer(objects, oid) and oid in call.run(root, "show", f"{commit}:{path}").out:
             return (
                 f"{path} is in Git LFS, and the commit has its pointer as the file: restore the "
-                f"file with git lfs pull --include {path!r}, change that, and commit it"
+                f"file with git lfs pull --include {path!r}, change the file, and commit it"
             )
     done = call.run(root, *words, stdin=line, timeout=TIMEOUT)
     if done.code == 0:

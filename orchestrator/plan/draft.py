@@ -1,9 +1,12 @@
 """A plan in progress: the observed facts, and the capacity left after the decided starts."""
 
-from orchestrator.model import Agent, Config, Snapshot, Task
+from orchestrator.model import Agent, Config, Hold, Snapshot, Task
 
 #: Runs of other tasks that may be paid for to test one fault of the system; one more per hour.
 MOST_PAID = 3
+#: Faults that do not depend on the task, as a push to a branch without a task has shown: no run of
+#: another task is paid for to test one of them.
+SHOWN = ("remote_refuses",)
 
 
 class Draft:
@@ -61,11 +64,17 @@ class Draft:
         """
         found = self.available.get(self.takes(agent), [])
         if self._fault is not None:
-            met, hours = self._fault.tasks, max(self.at - self._fault.since, 0.0) // 3600
-            others = len(met) if self._fault.paid >= MOST_PAID + hours else -1
+            met = self._fault.tasks
+            others = len(met) if self._fault.paid >= self._most_paid(self._fault) else -1
             found = sorted(found, key=lambda task: _turn(task.id, met, others))
         wanted = self.snapshot.forced.get(agent.name)
         return found if wanted is None else [task for task in found if task.id == wanted]
+
+    def _most_paid(self, fault: Hold) -> float:
+        """Return how many runs may be paid for to test a fault until now."""
+        if fault.message.startswith(SHOWN):
+            return 0
+        return MOST_PAID + max(self.at - fault.since, 0.0) // 3600
 
     def will_open(self, task: Task) -> bool:
         """Return whether work on a task opens a pull request: its role does, and none is open.

@@ -26,7 +26,7 @@ _SAID = {
     ),
     "first_fault": (
         "The run met a fault of the system while the runs of other tasks ended well",
-        "The fault seems to be of this task alone. Find it; an answer continues the work.",
+        "The fault seems to affect only this task. Find it; an answer continues the work.",
     ),
     "interrupted": (
         "The run was interrupted",

@@ -32,7 +32,7 @@ def judged(record: RunRecord, outcome: Outcome) -> Outcome:
     tasks = {record.task, *tasks_of(Layout(record.project), outcome.reason, names)}
     if len(tasks) < TASKS:
         return outcome
-    reason = f"{WORD}: runs of {len(tasks)} tasks ended alike {_BEFORE}"
+    reason = f"{WORD}: runs of {len(tasks)} tasks ended in the same way {_BEFORE}"
     hint = "start the client as the runs do, and see what it says: orchestrator doctor"
     return outcome._replace(
         verdict="system_fault", reason=reason + (outcome.reason or ""), hint=hint

@@ -24,7 +24,7 @@ def read(path: str) -> Problem | None:
 def outcome(error: OrchestratorError | OSError | MemoryError) -> Outcome:
     """Return the outcome of a run that the machine, a service or the configuration stopped."""
     if isinstance(error, MemoryError):
-        return Outcome("system_fault", f"{memory.WORD}: this process got no more memory")
+        return Outcome("system_fault", f"{memory.WORD}: this process could not get more memory")
     if isinstance(error, OSError):
         words = {errno.ENOMEM: memory.WORD, **dict.fromkeys(disk.ERRORS, "disk_full")}
         word = words.get(error.errno or 0, "system_fault")

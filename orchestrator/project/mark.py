@@ -175,7 +175,7 @@ def require_no_links(layout: Layout) -> None:
 
         if not os.path.islink(found[0]):
             aside = shlex.quote(files.free_name(found[0]))
-            hint = f"move that aside: mv {shlex.quote(found[0])} {aside}"
+            hint = f"move it aside: mv {shlex.quote(found[0])} {aside}"
             raise OrchestratorError(f"{found[0]} is not a regular file", hint, code="permissions")
         message = f"{found[0]} is a symbolic link: files that are written there would go elsewhere"
         hint = f"see where it leads, then remove it: rm {shlex.quote(found[0])}"

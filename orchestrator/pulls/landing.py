@@ -273,7 +273,7 @@ class Lander:
     def _base_is_red(self, pr: PullRequest) -> OrchestratorError:
         said = f"the checks fail on {pr.base} itself, so nothing lands: {self._memory.said}"
         hint = f"fix {pr.base}, directly or with a pull request whose merge passes the checks"
-        return OrchestratorError(said, f"{hint}; landing goes on by itself", code="base_red")
+        return OrchestratorError(said, f"{hint}; then landing continues", code="base_red")
 
     def _move(self, pr: PullRequest, base: str, merged: str, guessed: str | None) -> str:
         """Move the base branch to the merge, as a forge without a server needs it.

@@ -30,12 +30,13 @@ def look(subject: Subject) -> Iterator[Finding]:
     remote = base_branch.remote_of(layout, config)
     commit = base_branch.branch_commit(layout.root, remote, branch)
     if commit is None:
-        hint = "correct base_branch in .orchestrator/agents.yaml"
+        hint = "correct base_branch in agents.yaml; or: orchestrator init --base BRANCH"
         raise OrchestratorError(f"the base branch {branch!r} does not exist", hint, code="remote")
     try:
         failure = landing.try_checks(layout, config, commit)
     except locks.LockHeld:
-        yield warn("lock_held", "a landing runs its checks now", "try again later")
+        message = "`setup` and `checks` were not run: a landing is running its checks"
+        yield warn("lock_held", message, "try again later")
         return
     if failure is None:
         yield ok("base_red", f"`setup` and `checks` succeed on {branch} ({commit[:7]})")
@@ -43,7 +44,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     said = " ".join(failure.output.split())[-OUTPUT_SHOWN:]
     yield fail(
         "base_red",
-        f"{failure.command!r} {failure.how} on {branch} itself, so every task fails it: {said}",
+        f"{failure.command!r} {failure.how} on {branch} itself, so it fails for every task: {said}",
         f"correct `checks` or `setup` in agents.yaml, or fix {branch}; the whole output: "
         f"{landing.log_path(layout)}",
     )

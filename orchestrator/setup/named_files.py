@@ -18,7 +18,7 @@ def look(subject: Subject) -> Iterator[Finding]:
         return
     for name in loaded.config.setup.when_changed:
         if not worktree_setup.named_files(root, name):
-            known = f"setup.when_changed names {name}, which is no file of your checkout"
+            known = f"setup.when_changed names {name}, which is not a file of your checkout"
             yield warn("setup_file_missing", known, "correct the path in agents.yaml")
     yield from _of_the_client(subject)
 
@@ -38,4 +38,4 @@ def _of_the_client(subject: Subject) -> Iterator[Finding]:
             else:
                 good += 1
     if good:
-        yield ok("client_file_broken", f"files for the client that can be read: {good}")
+        yield ok("client_file_broken", f"readable files of mcp_config and settings: {good}")

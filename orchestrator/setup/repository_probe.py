@@ -25,7 +25,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     elif lfs.is_used(root) and lfs.skips(root, subject.variables):
         yield warn(
             "git_lfs_skipped",
-            "git-lfs is set to leave pointers in place of files: agents and checks see small texts",
+            "git-lfs leaves pointers in place of files, so agents and checks see small text files",
             "if they need the files: git lfs install --local --force; or in agents.yaml, "
             "setup: {command: git lfs pull}",
         )
@@ -34,7 +34,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     yield from _locks(root)
     for item in clean.damaged(subject.layout, subject.loaded.config):
         why, _, step = item.why.partition("; to remove it: ")
-        said = f"{item.name} is damaged: {why}. Only what needs it waits"
+        said = f"{item.name} is damaged: {why}. Only work that needs it waits"
         yield fail(damage.CODE, said, f"bring it back from another clone, or remove it: {step}")
     yield from _hooks(subject)
     yield from _submodules(subject)
@@ -54,7 +54,7 @@ def _locks(root: str) -> Iterator[Finding]:
     common = repository.git_folder(root)
     for item in clean.git_locks(common):
         if item.drop:
-            fails = _FAILS.get(os.path.basename(item.name), "git cannot change what it guards")
+            fails = _FAILS.get(os.path.basename(item.name), "git cannot change the locked file")
             message = f"{item.name}: {item.why}; while it is there, {fails}"
             yield warn("git_locks", message, "orchestrator clean")
     mine = abandoned_locks.of_checkout(common)
@@ -83,8 +83,8 @@ def _hooks(subject: Subject) -> Iterator[Finding]:
         return
     config = subject.loaded.config
     if not trees and (config.setup.command or config.hooks.after_create):
-        message = f"core.hooksPath is {where!r}: whether the set-up of worktrees makes that folder"
-        yield ok("hooks_path", f"{message} is known after the first run")
+        message = f"core.hooksPath is {where!r}: after the first run, doctor says whether the"
+        yield ok("hooks_path", f"{message} set-up of worktrees creates that folder")
         return
     place = lacking[0] if lacking else "a new worktree"
     yield warn(

@@ -35,7 +35,7 @@ def permissions(subject: Subject) -> Iterator[Finding]:
     wrong = [found for path in (layout.home, layout.agents) if (found := files.unwritable(path))]
     wrong += _of_queue(subject, "permissions")
     odd = agent_memory.unusable(layout)
-    wrong += [(f"{path} is not a regular file", "move that aside") for path in odd]
+    wrong += [(f"{path} is not a regular file", "move it aside") for path in odd]
     for message, hint in wrong:
         yield fail("permissions", message, hint)
     for path in (layout.home, layout.config):

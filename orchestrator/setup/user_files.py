@@ -90,8 +90,8 @@ def put(layout: Layout) -> list[str]:
 def look(root: str) -> Iterator[Finding]:
     """Warn of a CLAUDE.md that only an earlier `init` wrote to, and that hides an AGENTS.md."""
     if _has_agents(root) and read_text(os.path.join(root, _CLAUDE)).strip() == _LINE:
-        message = "CLAUDE.md has only the line of orchestrator, and hides AGENTS.md from the client"
-        yield warn("agents_md_hidden", message, "to import AGENTS.md in it: orchestrator init")
+        message = "CLAUDE.md does not import AGENTS.md, so the client does not read AGENTS.md"
+        yield warn("agents_md_hidden", message, "to add the import to CLAUDE.md: orchestrator init")
 
 
 def _has_agents(root: str) -> bool:

@@ -55,7 +55,7 @@ def _of_run(record: RunRecord) -> Iterator[Problem]:
         if known and known.is_alive() and process.is_stopped(known.pid):
             yield Problem(
                 "run_stopped",
-                f"the run {record.id} of {record.agent} stands still: {what} (process "
+                f"the run {record.id} of {record.agent} makes no progress: {what} (process "
                 f"{known.pid}) is stopped (SIGSTOP)",
                 f"continue it: kill -CONT {known.pid}; or end the run: orchestrator stop "
                 f"{record.agent}",

@@ -68,7 +68,7 @@ def find_problems(
         Problem(
             "permissions",
             f"{path} is not a regular file",
-            "move that aside; until then its agent starts no run",
+            "move it aside; until then its agent starts no run",
         )
         for path in agent_memory.unusable(layout)
     ]

@@ -364,7 +364,7 @@ def _problem(what: str, error: Exception) -> Problem:
     if isinstance(error, OrchestratorError):
         return Problem(error.code, f"{what}: {error.message}", error.hint)
     if isinstance(error, MemoryError):
-        return Problem(memory.WORD, f"{what}: this process got no more memory", memory.HINT)
+        return Problem(memory.WORD, f"{what}: this process could not get more memory", memory.HINT)
     if isinstance(error, OSError):
         return Problem("system_fault", f"{what}: {error}", "orchestrator doctor")
     return Problem("bug", f"{what}: {type(error).__name__}: {error}", "please report this")
