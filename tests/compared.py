@@ -67,7 +67,9 @@ class Compared:
         """Whether the cheap look before a tick would say that there is nothing to do."""
         if not os.path.exists(self.stage.layout.idle_stamp):
             return False
-        with mock.patch.object(idle, "time", SimpleNamespace(time=lambda: self.stage.now)):
+        with mock.patch.object(
+            idle, "time", SimpleNamespace(time=lambda: self.stage.now, gmtime=time.gmtime)
+        ):
             return idle.nothing_to_do()
 
     def compare(self, report: Report, expected: Expected) -> None:
