@@ -219,9 +219,10 @@ def test_a_throw_away_worktree_is_gone_afterwards_whatever_happened(
 
 
 def test_a_worktree_with_nothing_to_keep_makes_no_ref(agent: Agent) -> None:
-    assert worktree.preserve(str(agent.path), BRANCH, "R1") == (None, False)
+    path = str(agent.path)
+    assert worktree.preserve(path, BRANCH, "R1") == (None, False, head(agent.path), None)
     commit(agent.path)
-    assert worktree.preserve(str(agent.path), BRANCH, "R1") == (None, False)
+    assert worktree.preserve(path, BRANCH, "R1") == (None, False, head(agent.path), None)
     assert rescued(agent.repo) == {}
 
 
