@@ -258,6 +258,26 @@ def test_what_only_the_index_holds_is_kept(agent: Agent) -> None:
     assert kept_text(agent.repo, "precious")
 
 
+@pytest.mark.parametrize("command", ["write-tree", "add", "commit-tree"])
+def test_a_git_that_is_killed_while_changes_are_kept_begins_again(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    agent.begin()
+    (agent.path / "new.txt").write_text("precious\n")
+    sh(agent.path, "add", "new.txt")
+    git, programs, alive = shutil.which("git"), tmp_path / "bin", tmp_path / "alive"
+    programs.mkdir()
+    alive.touch()
+    killed = f'case " $* " in *" {command} "*) rm "{alive}" 2>/dev/null && kill -9 $$;; esac'
+    (programs / "git").write_text(f'#!/bin/sh\n{killed}\nexec "{git}" "$@"\n')
+    (programs / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    assert agent.end() is not None
+    assert not alive.exists()
+    assert kept_text(agent.repo, "precious")
+    assert not list(agent.path.parent.glob("*set-aside*"))
+
+
 @pytest.mark.parametrize("text", [None, "edited\n"])
 def test_a_first_checkout_that_was_killed_deletes_no_file(agent: Agent, text: str | None) -> None:
     """Git writes the index last. A rescue of the missing files would hold nothing of anybody."""
