@@ -23,7 +23,7 @@ from test_cli_reports import RUN, event, open_pull_requests, put, running, ticke
 from orchestrator.cli import board, json_rows, status
 from orchestrator.cli.board import Act, Ask, Confirm, Open, Quit, Show
 from orchestrator.cli.json_rows import Overview
-from orchestrator.cli.page import Page
+from orchestrator.cli.pager import Page
 from orchestrator.cli.screen import Part
 from orchestrator.cli.terminal import named
 from orchestrator.config import load
