@@ -265,18 +265,20 @@ def test_a_person_answers_pauses_retries_and_follows_with_keys(
     put(project, "TASK-3", "failed", event("failed", reason="stalled", error="stalled: x"))
     screens.append(screen := Screen(project))
     screen.until("q quit")
-    screen.press("j", ">")
+    screen.press("j", "> TASK-2")
     # A refusal is shown, with its next step.
     screen.press("y", "approve TASK-2, and merge it?")
     assert "TASK-2 is not a pull request" in screen.press("y", "inbox answer TASK-2")
     screen.press("a", "answer TASK-2 (Enter sends, Escape cancels)")
     screen.press("\x1b[200~Keep\nthe old one\x1b[201~", "  Keep the old one_")
-    # The thing that follows the answered question is selected.
-    screen.press("!\r", "TASK-2 is in incoming again, with your answer", ">")
+    screen.press("!\r", "TASK-2 is in incoming again, with your answer", "1 escalation\x1b")
     found = stores.with_history(stores.of_project(project), "TASK-2")
     assert found is not None
     assert found[1][-1].fields["text"] == "Keep the old one!"
-    screen.press("r", "TASK-3 is in incoming again", ">")
+    screen.press("r", "select something first")  # what was selected is answered
+    screen.press("j", "> TASK-3")
+    screen.press("r", "TASK-3 is in incoming again", "All is well.")
+    screen.press("j", "> impl-agent-1")
     screen.press("f", "First.")
     with open(stream, "a") as file:
         file.write('{"type": "user", "message": {"content": "Second."}}\n')

@@ -100,14 +100,6 @@ def moved(parts: Sequence[Part], selected: About | None, step: int) -> About | N
     return found[min(max(found.index(selected) + step, 0), len(found) - 1)]
 
 
-def kept(before: Sequence[Part], now: Sequence[Part], selected: About | None) -> About | None:
-    """Return what is selected in a newer picture: what has the place of a thing that is gone."""
-    found, old = things(now), things(before)
-    if selected is None or selected in found or selected not in old or not found:
-        return selected
-    return found[min(old.index(selected), len(found) - 1)]
-
-
 def effect(key: str, about: About | None, seen: Overview, parts: Sequence[Part]) -> Effect:
     """Return what a key does; a string says why it does nothing, and None is an unknown key."""
     match key:

@@ -136,10 +136,10 @@ class Live:
 
     def _collect(self) -> None:
         """Take what is new: a picture, lines of a text, the end of a command."""
-        before = self._parts
         self._seen, self._parts = self._newest()
-        if self._parts is not before:
-            self._about = board.kept(before, self._parts, self._about)
+        if self._about not in board.things(self._parts):
+            # Another thing is not selected instead: a key pressed twice must not act on it.
+            self._about = None
         if self._reader and self._page:
             self._page.add(self._reader.more())
         if self._at_work and (code := self._at_work.code()) is not None:
