@@ -26,6 +26,7 @@ MOST_BYTES = 128 * 1024 - 1
 LONG_TEXTS = {
     "task add": ("body", "body_file"),
     "task edit": ("text", "file"),
+    "task set": ("body", "body_file"),
     "inbox answer": ("text", "text"),
     "inbox reject": ("text", "text"),
     "pr request-changes": ("text", "text"),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
+from orchestrator.page import board, work
 from orchestrator.page.commands import Commands
 
 Row = dict[str, Any]
@@ -30,26 +31,6 @@ class Region(NamedTuple):
     shows: tuple[str, ...]
 
 
-def _status(commands: Commands, query: Query) -> Row:
-    return {"status": commands.read("status")}
-
-
-def _agents(commands: Commands, query: Query) -> Row:
-    return {"agents": commands.read("agent list")}
-
-
-def _pull_requests(commands: Commands, query: Query) -> Row:
-    return {"prs": commands.read("pr list")}
-
-
-def _inbox(commands: Commands, query: Query) -> Row:
-    return {"items": commands.read("inbox")}
-
-
-def _board(commands: Commands, query: Query) -> Row:
-    return {"tasks": commands.read("task list", {"limit": 50})}
-
-
 def _history(commands: Commands, query: Query) -> Row:
     return {"runs": commands.read("runs")}
 
@@ -60,11 +41,11 @@ def _costs(commands: Commands, query: Query) -> Row:
 
 #: In the order of the page: what needs a person first.
 REGIONS = (
-    Region("problems", "Problems", _status, ("tick", "config", "queue", "agents", "prs")),
-    Region("inbox", "Inbox", _inbox, ("queue", "agents", "prs", "events")),
-    Region("board", "Board", _board, ("queue", "events")),
-    Region("agents", "Agents", _agents, ("agents", "queue", "config", "tick")),
-    Region("pull-requests", "Pull requests", _pull_requests, ("prs", "events")),
+    Region("problems", "Problems", work.problems, ("tick", "config", "queue", "agents", "prs")),
+    Region("inbox", "Inbox", work.inbox, ("queue", "agents", "prs", "events")),
+    Region("board", "Board", board.load, ("queue", "agents", "config", "events")),
+    Region("agents", "Agents", work.agents, ("agents", "queue", "config", "tick")),
+    Region("pull-requests", "Pull requests", work.pull_requests, ("prs", "events")),
     Region("history", "History", _history, ("events",)),
     Region("costs", "Costs", _costs, ("events", "config")),
 )

@@ -84,8 +84,14 @@ function say(id, text) {
 // A form's fields are the command's arguments; `data-path` may name a field, as {state}.
 function fields(form, submitter) {
   const found = {};
+  const changed = form.dataset.changed;
   for (const [name, value] of new FormData(form, submitter)) {
-    if (value !== "") found[name] = value;
+    if (changed === undefined) {
+      if (value !== "") found[name] = value;
+    } else if (value !== form.elements[name].defaultValue) {
+      // Only what was changed; `data-changed` says what an empty field means.
+      found[name] = value === "" && changed === "null" ? null : value;
+    }
   }
   return found;
 }
@@ -113,6 +119,146 @@ document.addEventListener("submit", async (event) => {
   }
 });
 
+// --- the board: a card is dragged to another state or priority; its menu does the same ---
+
+let dragged = null;
+
+document.addEventListener("dragstart", (event) => {
+  const card = event.target.closest?.("[data-task]");
+  if (!card) return;
+  dragged = { ...card.dataset };
+  event.dataTransfer.effectAllowed = "move";
+  event.dataTransfer.setData("text/plain", card.dataset.task);
+});
+
+function target(event) {
+  if (!dragged) return null;
+  const column = event.target.closest?.("[data-drop-state]");
+  if (!column) return null;
+  const lane = event.target.closest("[data-drop-priority]");
+  return { column, lane, element: lane || column };
+}
+
+function unmark() {
+  document.querySelectorAll(".over").forEach((each) => each.classList.remove("over"));
+}
+
+document.addEventListener("dragover", (event) => {
+  const found = target(event);
+  if (!found) return;
+  event.preventDefault();
+  unmark();
+  found.element.classList.add("over");
+});
+
+document.addEventListener("dragend", () => {
+  unmark();
+  dragged = null;
+});
+
+document.addEventListener("drop", async (event) => {
+  const found = target(event);
+  if (!found) return;
+  event.preventDefault();
+  const { task, state, priority } = dragged;
+  const path = `/api/tasks/${encodeURIComponent(task)}`;
+  const to = found.column.dataset.dropState;
+  const rank = found.lane?.dataset.dropPriority;
+  dragged = null;
+  unmark();
+  if (to !== state && !(await change(`${path}/move`, { state: to }, `${task} is in ${to}.`))) return;
+  if (rank && rank !== priority) {
+    await change(`${path}/set`, { priority: rank }, `${task} has the priority ${rank}.`);
+  }
+});
+
+// --- small things ---
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-copy], button[data-set]");
+  if (!button) return;
+  if (button.dataset.copy) {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    say("said", "Copied.");
+    return;
+  }
+  const tools = document.getElementById("board-tools");
+  tools.elements[button.dataset.set].value = button.dataset.value;
+  htmx.trigger(tools, "refilter");
+});
+
+// A new search begins with the newest tasks.
+document.addEventListener("input", (event) => {
+  const tools = event.target.closest("#board-tools");
+  if (!tools) return;
+  for (const name of ["done_after", "failed_after"]) tools.elements[name].value = "";
+});
+
+// --- a run's transcript: the end first, then what is added; earlier pages on request ---
+
+const MOST_LINES = 3000;
+
+function transcript(list) {
+  const path = list.dataset.transcript;
+  const earlier = document.getElementById("earlier");
+  const follow = document.getElementById("follow");
+  const state = document.getElementById("transcript-state");
+  // What is shown, oldest first: where each part begins in the stream, and its number of lines.
+  const parts = [];
+  let end = 0;
+
+  async function read(query) {
+    const answer = await fetch(path + query);
+    if (!answer.ok) return null;
+    const [from, to, size] = ["Begin", "End", "Size"].map((n) => Number(answer.headers.get(`Orchestrator-${n}`)));
+    const holder = document.createElement("template");
+    holder.innerHTML = await answer.text();
+    return { from, to, size, lines: holder.content, count: holder.content.children.length };
+  }
+
+  function show(size) {
+    earlier.hidden = !parts.length || parts[0].from === 0;
+    state.textContent = `${(size / 1e6).toFixed(1)} MB`;
+  }
+
+  async function more() {
+    const part = await read(end ? `?after=${end}` : "").catch(() => null);
+    if (!part) return false;
+    end = part.to;
+    if (part.count) {
+      parts.push({ from: part.from, count: part.count });
+      list.append(part.lines);
+      if (follow.checked) {
+        let lines = list.children.length;
+        while (lines > MOST_LINES && parts.length > 1) {
+          for (let n = parts.shift().count; n > 0; n--, lines--) list.firstElementChild.remove();
+        }
+        list.scrollTop = list.scrollHeight;
+      }
+    }
+    show(part.size);
+    return end < part.size && part.count > 0;
+  }
+
+  async function watch() {
+    const isMore = await more();
+    const active = document.getElementById("run-active")?.dataset.active !== "no";
+    setTimeout(watch, isMore ? 50 : active ? 1000 : 5000);
+  }
+
+  earlier.addEventListener("click", async () => {
+    follow.checked = false;
+    const part = await read(`?before=${parts[0].from}`);
+    if (!part) return;
+    const height = list.scrollHeight;
+    parts.unshift({ from: part.from, count: part.count });
+    list.prepend(part.lines);
+    list.scrollTop += list.scrollHeight - height;
+    show(part.size);
+  });
+  watch();
+}
+
 // --- times in the user's zone ---
 
 function showTimes(root) {
@@ -128,4 +274,6 @@ document.addEventListener("htmx:afterSwap", (event) => showTimes(event.target));
 document.addEventListener("DOMContentLoaded", () => {
   showTimes(document);
   listen();
+  const list = document.querySelector("[data-transcript]");
+  if (list) transcript(list);
 });
