@@ -102,6 +102,14 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def size() -> tuple[int, int]:
+    """Return the columns and the lines of the terminal."""
+    import shutil
+
+    found = shutil.get_terminal_size()
+    return found.columns, found.lines
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows: as a table on a terminal, as aligned columns elsewhere."""
     if on_terminal():
