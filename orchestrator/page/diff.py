@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -70,7 +71,7 @@ def _file(part: list[str]) -> File:
     found: list[Line] = []
     lexer = _lexer(name)
     begins = [n for n, line in enumerate(rest) if line.startswith("@@")]
-    for begin, end in zip(begins, [*begins[1:], len(rest)], strict=True):
+    for begin, end in pairwise([*begins, len(rest)]):
         found += _hunk(rest[begin:end], lexer)
     plain = ("diff --git ", "index ", "--- ", "+++ ")
     notes = [visible(line) for line in head if not line.startswith(plain)]

@@ -12,6 +12,7 @@ Row = dict[str, Any]
 Query = Mapping[str, str]
 #: Why an agent does not start, in words; the rest of the reason codes say it by themselves.
 WORDS = {
+    "config_error": "agents.yaml is broken",
     "system_paused": "the project is paused",
     "paused": "paused",
     "running": "works on a task",
@@ -26,6 +27,8 @@ WORDS = {
     "max_open_prs": "enough pull requests are open",
     "blocked_by_dependency": "its tasks wait for other tasks",
     "backoff": "its tasks wait after a failure",
+    "overlap": "its tasks change the same lines as others",
+    "not_before": "its tasks start at a later time",
     "no_matching_task": "there is no task for its role",
     "max_starts": "starts with the next tick",
 }

@@ -10,7 +10,10 @@ Object.assign(Idiomorph.defaults.callbacks, {
 
 function isTouched(node) {
   if (!(node instanceof Element)) return false;
-  if (node.tagName === "SELECT") return [...node.options].some((o) => o.selected !== o.defaultSelected);
+  if (node.tagName === "SELECT") {
+    const usual = [...node.options].findIndex((option) => option.defaultSelected);
+    return node.selectedIndex !== Math.max(usual, 0);
+  }
   if (node.type === "checkbox") return node.checked !== node.defaultChecked;
   return /^(INPUT|TEXTAREA)$/.test(node.tagName) && node.value !== node.defaultValue;
 }
@@ -19,18 +22,29 @@ function isTouched(node) {
 
 const late = new Set();
 let timer = null;
+// The card that is being dragged.
+let dragged = null;
 
 function refresh(parts) {
   for (const element of document.querySelectorAll("[data-shows]")) {
     const shows = element.dataset.shows.split(" ");
     if (!parts || parts.some((part) => shows.includes(part))) late.add(element);
   }
-  timer ??= setTimeout(() => {
-    timer = null;
-    for (const element of late) if (element.isConnected) htmx.trigger(element, "refresh");
-    late.clear();
-  }, 100);
+  timer ??= setTimeout(load, 100);
 }
+
+function load() {
+  timer = null;
+  if (dragged) return; // a card that is replaced while it is dragged is dropped nowhere
+  for (const element of late) if (element.isConnected) htmx.trigger(element, "refresh");
+  late.clear();
+}
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (!dragged) return;
+  event.detail.shouldSwap = false;
+  late.add(event.detail.target);
+});
 
 function listen() {
   const events = new EventSource("/api/events");
@@ -121,10 +135,15 @@ document.addEventListener("submit", async (event) => {
 
 // --- the board: a card is dragged to another state or priority; its menu does the same ---
 
-let dragged = null;
+// The browser looks for what is dragged after the first move: the page may have scrolled by then.
+let pressed = null;
+
+document.addEventListener("pointerdown", (event) => {
+  pressed = event.target.closest?.("[data-task]");
+});
 
 document.addEventListener("dragstart", (event) => {
-  const card = event.target.closest?.("[data-task]");
+  const card = event.target.closest?.("[data-task]") && pressed;
   if (!card) return;
   dragged = { ...card.dataset };
   event.dataTransfer.effectAllowed = "move";
@@ -154,6 +173,7 @@ document.addEventListener("dragover", (event) => {
 document.addEventListener("dragend", () => {
   unmark();
   dragged = null;
+  load();
 });
 
 document.addEventListener("drop", async (event) => {
