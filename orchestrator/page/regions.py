@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
-from orchestrator.page import board, work
+from orchestrator.page import board, history, work
 from orchestrator.page.commands import Commands
 
 Row = dict[str, Any]
@@ -31,14 +31,6 @@ class Region(NamedTuple):
     shows: tuple[str, ...]
 
 
-def _history(commands: Commands, query: Query) -> Row:
-    return {"runs": commands.read("runs")}
-
-
-def _costs(commands: Commands, query: Query) -> Row:
-    return {"costs": commands.read("costs")}
-
-
 #: In the order of the page: what needs a person first.
 REGIONS = (
     Region("problems", "Problems", work.problems, ("tick", "config", "queue", "agents", "prs")),
@@ -46,8 +38,8 @@ REGIONS = (
     Region("board", "Board", board.load, ("queue", "agents", "config", "events")),
     Region("agents", "Agents", work.agents, ("agents", "queue", "config", "tick")),
     Region("pull-requests", "Pull requests", work.pull_requests, ("prs", "events")),
-    Region("history", "History", _history, ("events",)),
-    Region("costs", "Costs", _costs, ("events", "config")),
+    Region("history", "History", history.history, ("events",)),
+    Region("costs", "Costs", history.costs, ("events", "config", "queue")),
 )
 BY_NAME = {region.name: region for region in REGIONS}
 
