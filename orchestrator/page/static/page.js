@@ -66,7 +66,7 @@ function listen() {
 
 async function change(path, body, done) {
   say("refused", "");
-  say("said", "…");
+  say("said", "Working …");
   let answer, value;
   try {
     answer = await fetch(path, { method: "POST", body: JSON.stringify(body) });
@@ -92,7 +92,8 @@ const clearing = {};
 function say(id, text) {
   document.getElementById(id).textContent = text;
   clearTimeout(clearing[id]);
-  if (text) clearing[id] = setTimeout(() => say(id, ""), id === "said" ? 8000 : 20000);
+  // A merge can take minutes: its checks run.
+  if (text && !text.endsWith("…")) clearing[id] = setTimeout(() => say(id, ""), id === "said" ? 8000 : 20000);
 }
 
 // A form's fields are the command's arguments; `data-path` may name a field, as {state}.
@@ -260,11 +261,16 @@ function transcript(list) {
     return end < part.size && part.count > 0;
   }
 
+  // An ended run is looked at again only when something in the project changes.
+  let isWatching = false;
   async function watch() {
+    isWatching = true;
     const isMore = await more();
     const active = document.getElementById("run-active")?.dataset.active !== "no";
-    setTimeout(watch, isMore ? 50 : active ? 1000 : 5000);
+    isWatching = isMore || active;
+    if (isWatching) setTimeout(watch, isMore ? 50 : 1000);
   }
+  document.addEventListener("htmx:afterSwap", () => isWatching || watch());
 
   earlier.addEventListener("click", async () => {
     follow.checked = false;
