@@ -1,4 +1,4 @@
-"""Pipes and other odd entries that an agent leaves where git reads hang no git, and lose nothing."""
+"""Pipes and other odd entries that an agent leaves where git reads hang no git, lose nothing."""
 
 from __future__ import annotations
 
