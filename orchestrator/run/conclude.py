@@ -115,6 +115,7 @@ def _secure(journal: Journal) -> str | None:
     Returns the rescue ref, if there is one. Needs neither role nor configuration.
     """
     record = journal.record
+    worktree.clear_shared(record.project)
     if not record.moved:
         whose = (record.id, record.agent, record.branch)
         checkout_changed.compare(Layout(record.project), journal.folder, *whose)
@@ -136,7 +137,7 @@ def _secure(journal: Journal) -> str | None:
         record = record._replace(steps=record.steps._replace(rescued=rescued))
         journal.write(record)
         if kept.dirty:
-            worktree_commands.clean(path)
+            worktree.clean(path)
     tip = tip or base_branch.tip(layout.root, record.branch)
     # What the branch was cut from is not this task's work (`pulls.cuts`).
     commits, links = submodule_changes.count_work(layout.root, base, tip, start) if tip else (0, ())

@@ -86,7 +86,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     fresh = readiness.site(job).provide(start.commit, before, fresh=job.record.fresh)
     worktree_commands.lock(job.path, f"run {job.record.id} of {job.record.agent}")
     if not fresh and worktree.preserve(job.path, None, before, start.on_refs).dirty:
-        worktree_commands.clean(job.path)
+        worktree.clean(job.path)
     if os.path.realpath(repository.toplevel(job.path)) != os.path.realpath(job.path):
         raise GitError(f"{job.path} is not the top of a worktree")
     if branch is not None:
