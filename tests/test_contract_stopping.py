@@ -316,7 +316,7 @@ def test_a_queue_lock_that_is_held_is_no_bug_and_its_holder_is_named(world: Worl
 _NO_PATIENCE = """
 from orchestrator.config import change
 from orchestrator.tick import stop
-stop.GRACE, stop.END_AGAIN, stop.PATIENCE, change.BRAKE_WAIT = 0.5, 0.4, 0.1, 0.2
+stop.GRACE, stop.END_AGAIN, stop.PATIENCE, change.LOCK_WAIT = 0.5, 0.4, 0.1, 0.2
 """
 
 

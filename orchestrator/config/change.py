@@ -23,8 +23,6 @@ from orchestrator.text.yaml_nodes import MAX_BYTES
 
 #: Seconds to wait for another command that edits the file.
 LOCK_WAIT = 10.0
-#: The same for the brake.
-BRAKE_WAIT = 2.0
 #: The top level's `paused`, with its comment if it has one.
 _PAUSED = re.compile(
     rb"(?m)^((?:\xef\xbb\xbf)?paused[ \t]*:)[^#\r\n]*?([ \t]+#[^\r\n]*|[ \t]*)(?=\r?$)"
@@ -154,14 +152,13 @@ def braked(data: bytes) -> bytes:
 def _locked(layout: Layout, *, brake: bool = False) -> Iterator[None]:
     """Hold the lock from read to write, so that two commands keep each other's changes.
 
-    The brake does not wait for a process that hangs with the lock: at worst, it undoes an edit that
-    this process had begun. Raises LockHeld.
+    The brake then goes on without the lock: its holder hangs, and at worst an edit that the holder
+    had begun is undone. Raises LockHeld.
     """
     files.make_folder(layout.cache)
     with contextlib.ExitStack() as stack:
         try:
-            path = os.path.join(layout.cache, "config.lock")
-            stack.enter_context(locks.Lock(path, BRAKE_WAIT if brake else LOCK_WAIT))
+            stack.enter_context(locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT))
         except locks.LockHeld:
             if not brake:
                 raise
