@@ -13,7 +13,7 @@ from orchestrator.cli.parser import argument, command, flag
 from orchestrator.layout import Layout
 from orchestrator.model import iso
 from orchestrator.project import agent_memory
-from orchestrator.text.words import count
+from orchestrator.text.words import count, local
 
 DEFAULT_PERIOD = "7d"
 BY = "what each row stands for (default: day)"
@@ -91,7 +91,7 @@ def _cells(rows: Iterable[Row], total: Row) -> list[tuple[object, ...]]:
 
 def _lines(value: Row, since: float, begins: float | None) -> Iterable[str]:
     if not value["rows"]:
-        yield f"no run has ended since {period.local(since)}"
+        yield f"no run has ended since {local(since)}"
     if unknown := value["total"]["unknown"]:
         why = "killed, or the client did not start"
         yield f"the cost of {count(unknown, 'run')} is not known ({why})"
@@ -99,7 +99,7 @@ def _lines(value: Row, since: float, begins: float | None) -> Iterable[str]:
     yield _forecast_line(value["forecast"])
     if begins is not None and begins > since:
         limit = "retention.events_mb in agents.yaml limits its size"
-        yield f"the history begins at {period.local(begins)}; {limit}"
+        yield f"the history begins at {local(begins)}; {limit}"
 
 
 def _budget_lines(budgets: Row) -> Iterable[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import UTC, datetime, timedelta
 
 from orchestrator.cli.parser import Argument, argument
@@ -39,8 +38,3 @@ def start(text: str | None, now: float) -> float:
         return moment.timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(f"--since: {text!r} is not a time", HINT) from error
-
-
-def local(at: float | None) -> str | None:
-    """Return a time as local date and time, for people."""
-    return None if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
