@@ -287,9 +287,11 @@ def test_a_person_answers_pauses_retries_and_follows_with_keys(
     screen.press("p", "paused: impl-agent-1")
     assert "paused: true" in Path(project.config).read_text()
     screen.press("?", "approve the selected pull request")
-    screen.press("q", "impl-agent-1")
+    screen.press("q", "q quit")
+    start = len(screen.whole)
     screen.resize(50, 200)
-    assert "\x1b[2J" in screen.until("q quit")
+    screen.until("\x1b[2J", start)
+    screen.until("\x1b[50;1H", start)
     os.write(screen.master, b"q")
     screen.until("\x1b[?1049l")
     assert screen.process.wait(20) == 0

@@ -9,9 +9,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.git import repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, iso
-from orchestrator.project import events, mark
+from orchestrator.project import events
 from orchestrator.pulls import states
-from orchestrator.system import process
 from orchestrator.text.quoting import inline
 from orchestrator.text.words import count, local, span
 
@@ -49,10 +48,7 @@ def collect(
     book = ledger.read(layout, since)
     of_tasks = {pr.task: pr.id for pr in prs or () if pr.task}
     ends = account.ends(book.runs, events.read(layout, ledger.MOST_READ), since, of_tasks)
-    noted = ticks.read(layout, since, now)
-    ran = ticks.judge(
-        noted, since, now, scheduled=mark.schedule(layout) is not None, booted=process.booted()
-    )
+    ran = ticks.look(layout, since, now)
     value: Row = {
         "from": iso(since),
         "to": iso(now),

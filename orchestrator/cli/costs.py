@@ -107,12 +107,12 @@ def _budget_lines(budgets: Row) -> Iterable[str]:
     used = "" if not cap else f" ({spent / cap:.0%})"
     of = "" if cap is None else f" of {cap:g}"
     yield f"spent today: {spent:.2f}{of} USD{used} (budgets.daily_usd)"
-    for noun, of_period in (("run", " of this period"), ("task", "")):
+    for noun, name in (("run", "costliest run of this period"), ("task", "costliest task")):
         most, cap = budgets[f"costliest_{noun}"], budgets[f"{noun}_usd"]
         if most is not None:
             of = "no limit" if cap is None else f"at most {cap:g} USD"
             said = f"{most[noun]} cost {most['cost_usd']:.2f} USD"
-            yield f"costliest {noun}{of_period}: {said}; {of} (budgets.{noun}_usd)"
+            yield f"{name}: {said}; {of} (budgets.{noun}_usd)"
 
 
 def _forecast_line(guess: Row) -> str:
