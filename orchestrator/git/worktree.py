@@ -14,6 +14,7 @@ from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
     abandoned_locks,
     call,
+    hidden,
     irregular,
     left_behind,
     place,
@@ -130,6 +131,8 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     """
     _unlock(path, branch)
     irregular.clear(path)
+    if branch is not None:
+        repository.make_plain(repository.project_root(path), f"refs/heads/{branch}", keep=True)
     ref = f"{repository.RESCUE}{name}"
     # Otherwise each file that a killed checkout did not write, or that an agent's sparse checkout
     # leaves out, would look deleted.
@@ -139,6 +142,7 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     inside = None
     try:
         inside = _keep_submodules(path, name)
+        hidden.reveal(path)
         found = worktree_commands.state(path)
     except GitError:
         on = repository.current_branch(path)
