@@ -11,6 +11,7 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -299,3 +300,16 @@ def test_the_launcher_knows_each_extra_by_its_lock_file() -> None:
             pinned = lock + (CHECKOUT / "requirements.lock").read_text().lower()
             assert f"\n{package}==" in pinned
     assert set(bootstrap.EXTRAS) == set(project["optional-dependencies"]) - {"dev"}
+
+
+def test_the_launcher_installs_the_packages_of_an_extra_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed: list[str] = []
+    monkeypatch.setattr(bootstrap, "install", lambda where, what, *_: installed.append(what[-1]))
+    assert bootstrap.main(["--extra", str(tmp_path / "venv"), "otel"]) == 0
+    assert any(package.startswith("opentelemetry-sdk==") for package in installed)
+    said = capsys.readouterr().err
+    assert f"`traces` (once, {len(installed)} packages)" in said
+    assert bootstrap.main(["--extra", str(tmp_path / "venv"), "none"]) == 1
+    assert "requirements-none.lock is missing" in capsys.readouterr().err
