@@ -164,6 +164,12 @@ def test_a_lane_has_the_runs_of_the_period_and_those_at_work() -> None:
     assert found.begins == NOON - 7 * HOUR
 
 
+def test_lanes_are_in_the_order_of_their_numbers() -> None:
+    names = ["impl-10", "impl-2", "", "7", "a", "impl-2b", "²"]
+    found = of_day(*(ended(NOON, name, agent=name) for name in names))
+    assert list(found.spans) == ["", "7", "a", "impl-2", "impl-2b", "impl-10", "²"]
+
+
 def runs(*outcomes: str | None, every: float = HOUR) -> list[dict[str, Any]]:
     return [
         {"run": f"R{n}", "task": f"T-{n}", "outcome": outcome, "started": iso(NOON + n * every),
