@@ -5,21 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import sys
 import threading
-import tomllib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT, Done
+from conftest import Done
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from test_history import HOUR, NOON, ended, told
 
-from orchestrator import bootstrap, idle
+from orchestrator import idle
 from orchestrator.account import ledger, spans
 from orchestrator.cli import context, extra
 from orchestrator.errors import OrchestratorError
@@ -289,27 +286,3 @@ def test_a_second_sender_waits_for_its_turn(
         done = cli("traces", "--json")
     assert done.code == 1
     assert json.loads(done.out)["error"]["code"] == "lock_held"
-
-
-def test_the_launcher_knows_each_extra_by_its_lock_file() -> None:
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    for name in bootstrap.EXTRAS:
-        lock = (CHECKOUT / f"requirements-{name}.lock").read_text().lower()
-        for wanted in project["optional-dependencies"][name]:
-            package = re.split(r"[<>=]", wanted)[0].lower()
-            pinned = lock + (CHECKOUT / "requirements.lock").read_text().lower()
-            assert f"\n{package}==" in pinned
-    assert set(bootstrap.EXTRAS) == set(project["optional-dependencies"]) - {"dev"}
-
-
-def test_the_launcher_installs_the_packages_of_an_extra_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    installed: list[str] = []
-    monkeypatch.setattr(bootstrap, "install", lambda where, what, *_: installed.append(what[-1]))
-    assert bootstrap.main(["--extra", str(tmp_path / "venv"), "otel"]) == 0
-    assert any(package.startswith("opentelemetry-sdk==") for package in installed)
-    said = capsys.readouterr().err
-    assert f"`traces` (once, {len(installed)} packages)" in said
-    assert bootstrap.main(["--extra", str(tmp_path / "venv"), "none"]) == 1
-    assert "requirements-none.lock is missing" in capsys.readouterr().err
