@@ -283,9 +283,19 @@ def test_the_page_of_a_run_shows_its_facts_its_transcript_and_its_changes(projec
     folder = runs.lay_out(project, "impl-agent-1", RUN, task="T1", ended=ended, **more)
     (folder / run_record.LAUNCH).write_text(json.dumps({"environment": {"AGENT_DEV_PORT": "1"}}))
     (folder / run_record.STREAM).write_bytes(said("<script>") + b"\x1b[31m raw\n")
+    (folder / run_record.STDERR).write_text("x" * 50_000 + "\nthe end of <stderr>\n")
     client = opened(project)
     shown = client.get(f"/part/runs/{RUN}").text
-    for text in ("Made &lt;it&gt;.", "$0.25", "code 3", "AGENT_DEV_PORT", "60 s", "T1"):
+    assert len(shown) < 40_000
+    for text in (
+        "the end of &lt;stderr&gt;",
+        "Made &lt;it&gt;.",
+        "$0.25",
+        "code 3",
+        "AGENT_DEV_PORT",
+        "60 s",
+        "T1",
+    ):
         assert text in shown
     answer = client.get(f"/runs/{RUN}/transcript")
     assert "&lt;script&gt;" in answer.text

@@ -13,7 +13,7 @@ from orchestrator.system import files
 from orchestrator.tasks import stores
 
 #: Seconds between two looks, and between two signs of life on a quiet stream.
-POLL_SECONDS, ALIVE_SECONDS = 0.7, 15.0
+POLL_SECONDS, ALIVE_SECONDS = 0.5, 15.0
 #: A part of the project, and the state of its files.
 Marks = Mapping[str, object]
 

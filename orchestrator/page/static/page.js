@@ -49,16 +49,20 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 function listen() {
   const events = new EventSource("/api/events");
   const link = document.getElementById("link");
-  let wasLost = false;
   events.addEventListener("hello", () => {
+    // What changed while the page was not connected is not told.
+    if (!link.hidden) refresh(null);
     link.hidden = true;
-    if (wasLost) refresh(null);
-    wasLost = false;
   });
   events.addEventListener("change", (event) => refresh(JSON.parse(event.data).changed));
   events.addEventListener("error", () => {
-    wasLost = true;
     link.hidden = false;
+    link.textContent = "not connected";
+    // A server that was started again does not know this page's cookie: the browser gives up.
+    if (events.readyState === EventSource.CLOSED) {
+      link.textContent = "not connected: open the address that `orchestrator dashboard` printed";
+      setTimeout(listen, 3000);
+    }
   });
 }
 
