@@ -64,8 +64,8 @@ def test_the_token_is_exchanged_for_a_cookie_that_scripts_and_other_sites_never_
         assert client.get(wrong).status_code == 401
     answer = client.get(f"/?token={TOKEN}")
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    flags = answer.headers["set-cookie"].partition(";")[2].lower().replace(" ", "").split(";")
-    assert {"httponly", "samesite=strict", "path=/"} <= set(flags)
+    flags = answer.headers["set-cookie"].partition(";")[2].replace(" ", "").split(";")
+    assert set(flags) == {"HttpOnly", "SameSite=Strict", "Path=/"}
     assert TOKEN not in answer.headers["set-cookie"]
     assert client.get("/").status_code == 200
     # The token holds until the server ends: a second browser can use it.
@@ -259,6 +259,16 @@ def test_a_change_is_the_command_with_its_refusals(page: TestClient, cli: Cli) -
     assert (shown["title"], shown["priority"], shown["state"]) == (
         *("Another = title", "P0", "blocked"),
     )
+
+
+def test_a_noun_is_understood_in_both_numbers_and_a_new_task_needs_no_verb(
+    page: TestClient,
+) -> None:
+    task_id = posted(page, "/api/tasks", title="New")["id"]
+    assert posted(page, f"/api/task/{task_id}/cancel")[0]["state"] == "failed"
+    assert page.get(f"/api/task/{task_id}").json()["reason"] == "cancelled"
+    answer = page.post("/api/pr/9/request_changes", json={"text": "x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_found")
 
 
 def test_agents_and_limits_are_set_with_the_values_of_json(page: TestClient) -> None:
