@@ -385,6 +385,25 @@ def test_the_stream_tells_of_a_change(
     assert changes.POLL_SECONDS <= 1
 
 
+def test_the_stream_tells_at_once_what_changed_since_the_page_was_made(
+    project: Layout, cli: Cli, page: TestClient
+) -> None:
+    found = re.search('data-seen="([0-9a-f]+)"', page.get("/").text)
+    assert found is not None
+
+    async def first(seen: str) -> list[str]:
+        stream = changes.stream(project, seen)
+        told = [await anext(stream)]
+        if seen != changes.digest(changes.marks(project)):
+            told.append(await anext(stream))
+        await stream.aclose()
+        return told
+
+    assert len(asyncio.run(first(found[1]))) == 1
+    add(cli)
+    assert '"queue"' in asyncio.run(first(found[1]))[1]
+
+
 # --- what is shown -------------------------------------------------------------------------------
 
 

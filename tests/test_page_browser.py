@@ -14,6 +14,7 @@ from pathlib import Path
 import axe_playwright_python
 import harness
 import needs
+import psutil
 import pytest
 from harness import ONCE, PATIENCE, World, wait_until
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -150,6 +151,8 @@ def test_the_board_adds_moves_finds_and_cancels_by_mouse_and_by_keyboard(
     card.get_by_role("button", name=f"Cancel {first}").click()
     expect(board.locator(f"[data-drop-state=failed] #card-{first}")).to_be_visible()
     assert world.task(first)["reason"] == "cancelled"
+    board.get_by_role("button", name="Retry all").click()
+    expect(board.locator(f"[data-drop-state=incoming] #card-{first}")).to_be_visible()
 
 
 def test_agents_are_paused_run_stopped_and_set(world: World, serve: Open) -> None:
@@ -168,6 +171,11 @@ def test_agents_are_paused_run_stopped_and_set(world: World, serve: Open) -> Non
     wait_until(lambda: world.where(task) == ["incoming"], "the task is in incoming")
     row.get_by_role("button", name="Resume impl-1").click()
     expect(row.get_by_role("button", name="Pause impl-1")).to_be_visible()
+    agents.get_by_text("Add an agent").click()
+    agents.get_by_label("Name").fill("test-2")
+    agents.get_by_label("Its role").fill("tester")
+    agents.get_by_role("button", name="Add the agent").click()
+    expect(agents.locator("#agent-test-2")).to_contain_text("tester")
     agents.get_by_text("Limits of the queue").click()
     agents.get_by_label("max_claimed").fill("2")
     agents.get_by_role("button", name="Set the limits").click()
@@ -309,9 +317,9 @@ def test_a_page_says_that_its_server_is_gone(world: World, serve: Open) -> None:
     page = serve()
     loaded(page)
     expect(page.locator("#link")).to_be_hidden()
-    for process in world.processes():
-        if "dashboard" in process.cmdline():
-            process.terminate()
+    [server] = [each for each in world.processes() if "dashboard" in each.cmdline()]
+    server.terminate()
+    wait_until(lambda: server.status() == psutil.STATUS_ZOMBIE, "the end of the server")
     expect(page.locator("#link")).to_be_visible()
 
 

@@ -68,7 +68,7 @@ class Api:
         ]
 
     async def events(self, request: Request) -> Response:
-        found = changes.stream(self._layout)
+        found = changes.stream(self._layout, request.query_params.get("seen"))
         return StreamingResponse(found, media_type="text/event-stream")
 
     async def metrics(self, request: Request) -> Response:

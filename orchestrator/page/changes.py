@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -42,22 +43,35 @@ def differences(before: Marks, now: Marks) -> list[str]:
     return [name for name in now if now[name] != before.get(name)]
 
 
-async def stream(layout: Layout) -> AsyncIterator[str]:
+def digest(found: Marks) -> str:
+    """Return a short text that is the same for the same marks. Pure."""
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:16]
+
+
+async def stream(layout: Layout, seen: str | None = None) -> AsyncIterator[str]:
     """Yield server-sent events: `hello`, then `change` with the parts that changed, forever.
 
-    The format: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    `seen` is the digest of the marks when the listener last looked: if they are others now, each
+    part may have changed. The format:
+    https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
     before, said = await asyncio.to_thread(marks, layout), time.monotonic()
     yield "retry: 1000\nevent: hello\ndata: {}\n\n"
+    if seen is not None and seen != digest(before):
+        yield _change(list(before))
     while True:
         await asyncio.sleep(POLL_SECONDS)
         now = await asyncio.to_thread(marks, layout)
         changed = differences(before, now)
         before = now
         if changed:
-            yield f"event: change\ndata: {json.dumps({'changed': changed})}\n\n"
+            yield _change(changed)
         elif time.monotonic() - said > ALIVE_SECONDS:
             yield ": still here\n\n"
         else:
             continue
         said = time.monotonic()
+
+
+def _change(parts: list[str]) -> str:
+    return f"event: change\ndata: {json.dumps({'changed': parts})}\n\n"
