@@ -362,6 +362,28 @@ def test_each_change_is_seen_by_the_times_of_files(
     assert part in changes.differences(before, changes.marks(project))
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("shared/prs/1.json", "prs"),
+        ("shared/prs/github/1.json", "prs"),  # each forge that is not local has a folder
+        ("agents/impl-agent-1/state.json", "agents"),
+        ("shared/hold.json", "tick"),
+        ("cache/not-landed.json", "tick"),
+        ("roles/mine.md", "config"),
+    ],
+)
+def test_each_record_of_the_project_belongs_to_a_part(
+    project: Layout, name: str, part: str
+) -> None:
+    path = os.path.join(project.home, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    before = changes.marks(project)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("{}")
+    assert part in changes.differences(before, changes.marks(project))
+
+
 def test_the_stream_tells_of_a_change(
     project: Layout, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

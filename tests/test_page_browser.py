@@ -301,6 +301,29 @@ def test_every_page_is_clean_for_screen_readers_and_fits_its_window(
         expect(region(page, name)).to_have_count(1)
 
 
+def test_a_task_is_edited_again_and_again_and_only_what_was_changed(
+    world: World, serve: Open
+) -> None:
+    world.create(agents=[world.agent("impl-1", paused=True)])
+    task = world.add("Sort the list")
+    page = serve(f"/tasks/{task}")
+    contents = region(page, f"Task {task}")
+    for number, text in enumerate(("First\n\n- [ ] a <b>", "Second")):
+        contents.get_by_text("Edit", exact=True).click()
+        contents.get_by_label("Text").fill(text)
+        contents.get_by_label("Title").fill(f"Title {number}")
+        world.run("task", "set", task, f"priority=P{number}")
+        expect(contents.get_by_label("Priority")).to_have_value(f"P{number}")
+        assert contents.get_by_label("Text").input_value() == text  # the update kept it
+        contents.get_by_role("button", name="Save").click()
+        expect(contents.get_by_role("heading", name=f"Title {number}")).to_be_visible()
+        expect(contents.locator("details[open]")).to_have_count(0)
+        found = world.task(task)
+        assert (found["title"], found["body"].strip()) == (f"Title {number}", text)
+        assert found["priority"] == f"P{number}"
+        expect(contents.locator("pre").first).to_have_text(text)
+
+
 def test_a_page_that_only_reads_has_no_control_that_changes(world: World, serve: Open) -> None:
     world.create()
     task = world.add("Look")

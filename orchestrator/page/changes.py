@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 
@@ -25,16 +26,20 @@ def marks(layout: Layout) -> Marks:
     Reads no contents, and of the queue only its folders: every change in place is also an event.
     """
     store = stores.of_project(layout)
-    agents = files.folders(layout.agents)
+    agents, forges = files.folders(layout.agents), files.folders(layout.prs)
+    faults = (
+        *(layout.hold, layout.usage, layout.checkout_changed),
+        *(layout.forge_fault, layout.landing_fault, layout.notify_fault),
+    )
     return {
         "queue": tuple(map(idle.mark, store.watched() or store.places()))
         or tuple(store.counts().items()),
         "agents": tuple(idle.mark(layout.agent_state(name)) for name in agents),
         "runs": tuple(idle.mark(layout.runs(name)) for name in agents),
-        "prs": idle.mark(layout.prs),
+        "prs": tuple(idle.mark(os.path.join(layout.prs, n)) for n in (".", *forges)),
         "config": (idle.mark(layout.config), idle.mark(layout.roles)),
         "events": idle.mark(layout.events),
-        "tick": tuple(map(idle.mark, (layout.scheduler_lock, layout.hold, layout.forge_fault))),
+        "tick": tuple(map(idle.mark, (layout.scheduler_lock, *faults))),
     }
 
 
