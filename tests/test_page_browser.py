@@ -162,6 +162,10 @@ def test_agents_are_paused_run_stopped_and_set(world: World, serve: Open) -> Non
     page = serve()
     agents = region(page, "Agents")
     row = agents.locator("#agent-impl-1")
+    world.ok("agent", "pause", "impl-1")
+    fix = "Run the command orchestrator agent resume impl-1"
+    region(page, "Problems").get_by_role("button", name=fix).click()
+    expect(row.get_by_role("button", name="Pause impl-1")).to_be_visible()
     row.get_by_role("button", name="Run now impl-1").click()
     expect(row).to_contain_text("works on a task")
     expect(row.get_by_role("link", name=task)).to_be_visible()
