@@ -7,7 +7,7 @@ remote has; each finding names what the ref held, and a command.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from orchestrator.errors import GitError
@@ -113,13 +113,17 @@ def alternates(root: str) -> list[Damaged]:
     return [Damaged(each, why, step) for each in named if not os.path.isdir(each)]
 
 
-def of_branches(root: str, branches: Iterable[str], base: str | None) -> list[Damaged]:
-    """Return the damage of those branches whose refs are sound, but not all of their objects."""
-    tips = {each: repository.resolve(root, f"refs/heads/{each}") for each in branches}
-    known = [tip for tip in tips.values() if tip]
-    if not known or _lacks(root, *known, *(["--not", base] if base else [])) is None:
+def of_branches(
+    root: str, branches: Callable[[], Iterable[str]], base: str | None
+) -> list[Damaged]:
+    """Return the damage of those branches whose refs are sound, but not all of their objects.
+
+    `branches` returns the branches; it is asked only if any branch is damaged.
+    """
+    # One git for all of them: there can be tens of thousands.
+    if _lacks(root, "--branches", *(["--not", base] if base else [])) is None:
         return []
-    return [found for each in tips if (found := of_branch(root, each, base))]
+    return [found for each in branches() if (found := of_branch(root, each, base))]
 
 
 def _kinds(root: str, objects: Iterable[str]) -> dict[str, str]:

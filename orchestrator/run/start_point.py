@@ -119,9 +119,12 @@ def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     """Look at the base branch, and at the branch of the work, here and at the remotes."""
     pair = remote_pair.find(job.layout.root, job.config)
     folders = work_branch.parents_of(work) if work else []
-    local = {f"refs/heads/{x}": x for x in (base, work, former, *folders) if x}
+    local = {f"refs/heads/{x}": x for x in (base, work, former) if x}
     seen = repository.refs(job.layout.root, *local)
     here = {branch: seen[ref] for ref, branch in local.items() if ref in seen}
+    # One by one: git would list every branch below such a name.
+    known = {name: repository.resolve(job.layout.root, f"refs/heads/{name}") for name in folders}
+    here |= {name: commit for name, commit in known.items() if commit}
     works = [work] if work else []
     there = remote_pair.fetch(job.layout, pair, [base], works, watched=folders)
     return _Found(pair, here, there)

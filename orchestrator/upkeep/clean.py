@@ -255,7 +255,7 @@ def damaged(layout: Layout, config: Config) -> Iterator[Item]:
     if config.base_branch:
         base = base_branch.branch_commit(root, config.remote, config.base_branch)
     found = [*damage.alternates(root), *damage.refs(root), *damage.heads(root)]
-    found += damage.of_branches(root, agent_branches(layout), base)
+    found += damage.of_branches(root, functools.partial(agent_branches, layout), base)
     for name, why, step in found:
         yield Item("damaged", name, False, f"{why}; to remove it: {step}")
 
