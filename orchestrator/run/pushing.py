@@ -18,6 +18,10 @@ _PROTECTED = r"(?i)GH006|protected branch|permission|denied|not allowed to (push
 _UNSIGNED = r"(?i)verified signature|must be signed|unsigned commit"
 
 
+#: What is added to a branch's name for a branch that exists at the remote while a push is tried.
+PROBE = "-push-test"
+
+
 class Moved(OrchestratorError):
     """Others pushed to the branch during the run."""
 
@@ -39,8 +43,8 @@ def push(job: Job, branch: str, head: str) -> None:
             refusal = remotes.push(job.layout.root, _remote(job), head, branch, there or "")
         now = _tip(job, branch)
         # Whatever it said: the push of a supervisor that was killed may have come through.
-        if now != head:
-            _find_out(job, branch, head, refusal, there, now)
+        if now != head and (error := _find_out(job, branch, head, refusal, there, now)):
+            raise error
     work_branch.remember(job.layout.root, branch, head)
 
 
@@ -95,15 +99,53 @@ def _who(job: Job, branch: str, commit: str) -> str:
 
 def _find_out(
     job: Job, branch: str, head: str, refusal: str | None, there: str | None, now: str | None
-) -> None:
-    """Raise why the remote does not show the pushed commit."""
+) -> OrchestratorError | None:
+    """Return why the remote does not show the pushed commit; None if the remote has it after all.
+
+    If the remote takes other commits after a refusal, the push is repeated: the reason of the
+    refusal may have ended in between.
+    """
     if refusal is None:
         if now is not None and _contains(job, branch, head):
-            return  # others have built on it already
-        raise Rejected("the remote took the push but does not show it")
+            return None  # others have built on it already
+        return Rejected("the remote took the push but does not show it")
     if now != there:
-        raise _moved(job, branch, now)
-    raise _judged(job, branch, head, refusal, is_new=there is None)
+        return _moved(job, branch, now)
+    parents = remotes.tips(job.layout.root, address(job), work_branch.parents_of(branch))
+    for parent in parents:
+        return work_branch.in_the_way(job.config.branch_prefix, branch, parent, _remote(job))
+    old = _fork_point(job, head)
+    if re.search(_UNSIGNED, refusal) or _refuses_all(job, branch, refusal, old, there):
+        return _refuses(job, branch, refusal)
+    repeated = remotes.push(job.layout.root, _remote(job), head, branch, there or old)
+    return None if repeated is None else Rejected(repeated)
+
+
+def _refuses_all(job: Job, branch: str, refusal: str, old: str, there: str | None) -> bool:
+    """Return whether the remote refuses such a push of any commits, also of `old`, which it has."""
+    if there is not None:
+        is_protected = re.search(_PROTECTED, refusal)
+        return bool(is_protected) or _refuses_updates(job, branch + PROBE, old, there)
+    if remotes.push(job.layout.root, _remote(job), old, branch, "") is not None:
+        return True
+    work_branch.remember(job.layout.root, branch, old)
+    return False
+
+
+def _refuses_updates(job: Job, probe: str, *commits: str) -> bool:
+    """Create a branch at the remote, update it, and delete it; return whether the remote refuses.
+
+    The remote has these commits already. The task's own branch is left alone: others read it.
+    """
+    root, remote = job.layout.root, _remote(job)
+    at = remotes.tips(root, address(job), [probe]).get(probe, "")
+    for commit in commits:
+        if commit != at and remotes.push(root, remote, commit, probe, at) is not None:
+            break
+        at = commit
+    if at:
+        remotes.delete(root, remote, probe, at)
+    return at != commits[-1]
 
 
 def _contains(job: Job, branch: str, head: str) -> bool:
@@ -111,23 +153,6 @@ def _contains(job: Job, branch: str, head: str) -> bool:
     there = base_branch.fetch(job.layout, _remote(job), [branch], address=address(job))
     tip = there.get(branch)
     return tip is not None and repository.is_ancestor(job.layout.root, head, tip)
-
-
-def _judged(job: Job, branch: str, head: str, refusal: str, *, is_new: bool) -> OrchestratorError:
-    """Return the refusal as the error that it is: of this work, or of every task."""
-    parents = remotes.tips(job.layout.root, address(job), work_branch.parents_of(branch))
-    for parent in parents:
-        return work_branch.in_the_way(job.config.branch_prefix, branch, parent, _remote(job))
-    if re.search(_UNSIGNED, refusal):
-        return _refuses(job, branch, refusal)
-    if is_new:
-        # A narrower push: commits that the remote has already, under the same name.
-        narrow = _fork_point(job, head)
-        if remotes.push(job.layout.root, _remote(job), narrow, branch, "") is None:
-            work_branch.remember(job.layout.root, branch, narrow)
-            return Rejected(refusal)
-        return _refuses(job, branch, refusal)
-    return _refuses(job, branch, refusal) if re.search(_PROTECTED, refusal) else Rejected(refusal)
 
 
 def _fork_point(job: Job, head: str) -> str:
