@@ -32,13 +32,14 @@ COMMANDS: dict[str, Command] = {}
 #: called are imported, because imports are most of the time that an agent's command takes.
 MODULES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("init", "tick", "status", "watch", "explain", "doctor", "logs")},
-    **{name: (name,) for name in ("runs", "costs", "report", "audit", "metrics")},
+    **{name: (name,) for name in ("runs", "history", "costs", "report")},
+    **{name: (name,) for name in ("audit", "metrics")},
     "task": ("task", "task_add", "task_change", "task_edit"),
     "inbox": ("inbox",),
     "agent": ("agent", "agent_pause"),
     **{name: (name,) for name in ("limits", "run", "stop")},
     "pr": ("pr", "pr_review"),
-    **{name: (name,) for name in ("clean", "demo", "completion")},
+    **{name: (name,) for name in ("dashboard", "clean", "demo", "completion")},
     "_words": ("completion",),
     "_probe": ("init",),
     "_follow": ("init",),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.errors import NotFound, OrchestratorError
@@ -161,7 +160,7 @@ class Book:
         files.make_folder(self.folder)
         path = self.path(pr.id)
         if _damage(path, pr.id):
-            os.rename(path, f"{path}{ASIDE}{secrets.token_hex(4)}")
+            os.rename(path, f"{path}{ASIDE}{os.urandom(4).hex()}")
         before = self._read(pr.id)
         row = records.plain(pr)
         assert isinstance(row, dict)

@@ -33,19 +33,31 @@ def push(job: Job, branch: str, head: str) -> None:
 
     Raises Moved, Rejected, and SystemFault for a refusal that does not depend on the task.
     """
-    there = _tip(job, branch)
-    if there != head:
-        if there is not None:
-            _protect(job, branch, there, head)
-        refusal = remotes.push(job.layout.root, _remote(job), head, branch, there or "")
-        if refusal is not None and re.search(remotes.HOOK_DECLINED, refusal):
-            # A hook whose program was killed does not say so: a refusal is said twice.
-            refusal = remotes.push(job.layout.root, _remote(job), head, branch, there or "")
-        now = _tip(job, branch)
-        # Whatever it said: the push of a supervisor that was killed may have come through.
-        if now != head and (error := _find_out(job, branch, head, refusal, there, now)):
-            raise error
+    root, there = job.layout.root, job.record.there
+    # What the run saw at its start is a guess, which the lease confirms: no question goes before.
+    is_guess = there is None or repository.is_ancestor(root, there, head)
+    refusal = _pushed(job, branch, head, there) if is_guess else ""
+    # Whatever it said: the push of a supervisor that was killed may have come through.
+    if refusal is not None and (now := _tip(job, branch)) != head:
+        if not is_guess or now != there:
+            there = now
+            if there is not None:
+                _protect(job, branch, there, head)
+            refusal = _pushed(job, branch, head, there)
+            now = head if refusal is None else _tip(job, branch)
+        if refusal is not None and now != head:
+            _judge(job, branch, head, refusal, there, now)
     work_branch.remember(job.layout.root, branch, head)
+
+
+def _pushed(job: Job, branch: str, head: str, there: str | None) -> str | None:
+    """Push, with a lease on `there`; return why the remote refused it, or None."""
+    words = (job.layout.root, _remote(job), head, branch, there or "")
+    refusal = remotes.push(*words)
+    if refusal is not None and re.search(remotes.HOOK_DECLINED, refusal):
+        # A hook whose program was killed does not say so: a refusal is said twice.
+        refusal = remotes.push(*words)
+    return refusal
 
 
 def known(job: Job, branch: str) -> work_branch.Known:
@@ -97,28 +109,25 @@ def _who(job: Job, branch: str, commit: str) -> str:
     return f"{commit[:12]} ({one_line(cleaned(said))})" if said else commit[:12]
 
 
-def _find_out(
-    job: Job, branch: str, head: str, refusal: str | None, there: str | None, now: str | None
-) -> OrchestratorError | None:
-    """Return why the remote does not show the pushed commit; None if the remote has it after all.
+def _judge(
+    job: Job, branch: str, head: str, refusal: str, there: str | None, now: str | None
+) -> None:
+    """Raise why the remote does not have the pushed commit.
 
     If the remote takes other commits after a refusal, the push is repeated: the reason of the
     refusal may have ended in between.
     """
-    if refusal is None:
-        if now is not None and _contains(job, branch, head):
-            return None  # others have built on it already
-        return Rejected("the remote took the push but does not show it")
     if now != there:
-        return _moved(job, branch, now)
+        raise _moved(job, branch, now)
     parents = remotes.tips(job.layout.root, address(job), work_branch.parents_of(branch))
     for parent in parents:
-        return work_branch.in_the_way(job.config.branch_prefix, branch, parent, _remote(job))
+        raise work_branch.in_the_way(job.config.branch_prefix, branch, parent, _remote(job))
     old = _fork_point(job, head)
     if re.search(_UNSIGNED, refusal) or _refuses_all(job, branch, refusal, old, there):
-        return _refuses(job, branch, refusal)
+        raise _refuses(job, branch, refusal)
     repeated = remotes.push(job.layout.root, _remote(job), head, branch, there or old)
-    return None if repeated is None else Rejected(repeated)
+    if repeated is not None:
+        raise Rejected(repeated)
 
 
 def _refuses_all(job: Job, branch: str, refusal: str, old: str, there: str | None) -> bool:
@@ -146,13 +155,6 @@ def _refuses_updates(job: Job, probe: str, *commits: str) -> bool:
     if at:
         remotes.delete(root, remote, probe, at)
     return at != commits[-1]
-
-
-def _contains(job: Job, branch: str, head: str) -> bool:
-    """Fetch the branch; return whether it contains the commit."""
-    there = base_branch.fetch(job.layout, _remote(job), [branch], address=address(job))
-    tip = there.get(branch)
-    return tip is not None and repository.is_ancestor(job.layout.root, head, tip)
 
 
 def _fork_point(job: Job, head: str) -> str:

@@ -199,6 +199,18 @@ class Index:
         rows = [(_mtime(f"{folder}/{name}"), name) for name in (*last, *there.difference(known))]
         return sorted(rows, reverse=True)[:most]
 
+    def found(self, state: str, search: str) -> list[tuple[int, str]]:
+        """Return time and name of the files of a state that a search may find, newest first.
+
+        The time is that of the file's change, in nanoseconds since the epoch.
+        """
+        folder, found = self._folders[state], []
+        for name, row in self.of(state).rows.items():
+            time_text, title, _ = row.split("\t")
+            if is_other(row) or task_file.fits(search, title, name[:-3]):
+                found.append((int(time_text) or _mtime(f"{folder}/{name}"), name))
+        return sorted(found, reverse=True)
+
     def keep(self) -> bool:
         """Bring the cache up to date, if it lacks many files or is a day old. Raises OSError.
 

@@ -134,7 +134,8 @@ def _tick(
 ) -> Report:
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
-    starter, settler = Starter(layout, loaded, now, fresh=fresh), Settler(layout, loaded, now)
+    starter = Starter(layout, loaded, now, partial(own_process, "_after_run"), fresh=fresh)
+    settler = Settler(layout, loaded, now)
     memory, claimed, runs, records = observe.observe_runs(layout)
     for record in held.continue_overdue(records, now):
         events.append(layout, now, "continued", agent=record.agent, run=record.id)
@@ -143,13 +144,13 @@ def _tick(
         _apply(report, action, act)
     settled = list(report.actions)
     _repair_clocks(layout, memory, now)
-    prs = states.refresh(layout, loaded.config, report.problems)
+    prs = states.refresh(layout, loaded.config, report.problems, after_run=after_run)
     if prs and loaded.good:
         _follow(layout, loaded, prs, now, report)
     _finish_split(layout, now, report)
     if prs is not None and loaded.good and loaded.config.issues.label is not None:
         _follow_issues(layout, loaded, now, report)
-    seen = observe.observe(layout, loaded, now, prs, forced, ask=True)
+    seen = observe.observe(layout, loaded, now, prs, forced, ask=True, after_run=after_run)
     starter.cuts = seen.cuts
     _land(layout, loaded, prs, report, now)
     config = loaded.config
