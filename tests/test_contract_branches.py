@@ -154,7 +154,7 @@ def test_somebody_who_pushes_during_every_run_is_named_to_a_person_in_the_end(
         theirs = person(world, branch)
         world.open(gate)
     world.tick_until_in("blocked", task)
-    [item] = world.json("inbox")
+    [item] = [each for each in world.json("inbox") if each["kind"] == "question"]
     assert (item["id"], item["kind"]) == (task, "question")
     assert f"{theirs[:12]} (fix-up of a person, by A Person)" in item["text"]
     assert "number of such runs: 2" in item["text"]
@@ -270,6 +270,20 @@ def test_a_hook_that_refuses_whatever_is_pushed_to_a_branch_of_the_remote_is_a_f
     world.tick_until_in("done", task)
     assert world.task(task)["attempts"] == 0
     assert world.remote_sha(world.task(task)["work_branch"]) == world.commits_about(task)[0]
+
+
+def test_a_refused_name_of_one_branch_asks_about_its_task_only(world: World) -> None:
+    world.create()
+    hook(world, "case $1 in *bad-name*) echo 'Not this name' >&2; exit 1;; esac")
+    bad, good = world.add("Bad name"), world.add("Good name")
+    world.tick_until_in("blocked", bad)
+    world.tick_until_in("done", good)
+    [item] = world.json("inbox")
+    assert item["task"] == bad
+    assert "Not this name" in item["text"]
+    assert "title" in item["text"]
+    assert (world.task(bad)["attempts"], world.status()["problems"]) == (0, [])
+    assert "push-test" not in world.git("ls-remote", "origin")
 
 
 def test_a_refusal_of_more_commits_on_a_branch_of_the_remote_is_the_works(world: World) -> None:

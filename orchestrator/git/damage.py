@@ -52,10 +52,15 @@ def of_branch(root: str, branch: str, base: str | None) -> Damaged | None:
     if tip is None:
         return None
     lacking = _lacks(root, tip, *(["--not", base] if base else []))
-    if lacking is None or (base and _lacks(root, "--no-walk", base) is not None):
+    if lacking is None or (base and of_commit(root, base) is not None):
         return None
     why = f"it is at {tip}, and an object of this work is missing or damaged ({lacking})"
     return Damaged(ref, why, f"git update-ref -d {_quote(ref)} {tip}")
+
+
+def of_commit(root: str, commit: str) -> str | None:
+    """Return what git says of a missing object of one commit; None if all objects are there."""
+    return _lacks(root, "--no-walk", commit)
 
 
 def _lacks(root: str, *commits: str) -> str | None:

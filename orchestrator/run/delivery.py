@@ -51,6 +51,14 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
             pushing.push(job, branch, head)
         except Rejected as error:
             return _failed(outcome, f"{error.code}: {error.message}")
+        except pushing.NameRefused as error:
+            question = (
+                f"{error.message}. It takes other branches of agents. To give this branch another "
+                f"name, change the title or set branch_prefix, or change the rule of the remote. "
+                f"Then answer this question, and the work continues."
+            )
+            reason = f"{error.code}: {error.message}"
+            return outcome._replace(verdict="needs_human", reason=reason, question=question)
         except pushing.Moved as error:
             reason = f"{error.code}: {error.message}"
             return outcome._replace(verdict="moved", reason=reason)

@@ -18,7 +18,7 @@ _PROTECTED = r"(?i)GH006|protected branch|permission|denied|not allowed to (push
 _UNSIGNED = r"(?i)verified signature|must be signed|unsigned commit"
 
 
-#: What is added to a branch's name for a branch that exists at the remote while a push is tried.
+#: How the name ends of a branch that exists at the remote while a push is tried.
 PROBE = "-push-test"
 
 
@@ -28,10 +28,16 @@ class Moved(OrchestratorError):
     code = "branch_moved"
 
 
+class NameRefused(OrchestratorError):
+    """The remote refuses the name of this one branch, and takes others like it."""
+
+    code = "remote_refuses"
+
+
 def push(job: Job, branch: str, head: str) -> None:
     """Make `head` the branch's commit at the remote, and remember it.
 
-    Raises Moved, Rejected, and SystemFault for a refusal that does not depend on the task.
+    Raises Moved, Rejected, NameRefused, and SystemFault for a refusal of every task.
     """
     root, there = job.layout.root, job.record.there
     # What the run saw at its start is a guess, which the lease confirms: no question goes before.
@@ -136,6 +142,9 @@ def _refuses_all(job: Job, branch: str, refusal: str, old: str, there: str | Non
         is_protected = re.search(_PROTECTED, refusal)
         return bool(is_protected) or _refuses_updates(job, branch + PROBE, old, there)
     if remotes.push(job.layout.root, _remote(job), old, branch, "") is not None:
+        other = f"{job.config.branch_prefix}TASK-00000000{PROBE}"
+        if not re.search(_PROTECTED, refusal) and not _refuses_updates(job, other, old):
+            raise NameRefused(f"the remote {_remote(job)!r} refuses the branch {branch}: {refusal}")
         return True
     work_branch.remember(job.layout.root, branch, old)
     return False
