@@ -53,9 +53,9 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
             return _failed(outcome, f"{error.code}: {error.message}")
         except pushing.NameRefused as error:
             question = (
-                f"{error.message}. It takes other branches of agents. To give this branch another "
-                f"name, change the title or set branch_prefix, or change the rule of the remote. "
-                f"Then answer this question, and the work continues."
+                f"{error.message}. It takes other branches of agents. Change its rule, then answer "
+                f"this question, and the work continues; or cancel this task, and add it again "
+                f"with a title that gives its branch a name that the remote takes."
             )
             reason = f"{error.code}: {error.message}"
             return outcome._replace(verdict="needs_human", reason=reason, question=question)

@@ -281,7 +281,7 @@ def leftovers(layout: Layout, now: float) -> list[Item]:
 def git_locks(common: str) -> list[Item]:
     """Judge git's lock files in a common git folder, except for those of the person's checkout."""
     found = [*abandoned_locks.shared(common), *abandoned_locks.of_upkeep(common)]
-    in_use = bool(found and abandoned_locks.users(common))
+    in_use = bool(found and abandoned_locks.users(common, found))
     why = "a running git may hold it" if in_use else "a git that was killed left it"
     return [Item("lock", path, not in_use, why) for path in found]
 
