@@ -735,7 +735,7 @@ COMMANDS = {
 
 
 def main(words: list[str]) -> None:
-    while '"hangs": true' in open(os.environ["FAKE_GH_STATE"]).read():
+    while GitHub(os.environ["FAKE_GH_STATE"]).state.get("hangs"):
         time.sleep(0.1)
     # Calls at the same time happen one after the other, as on the real one's servers.
     with open(os.environ["FAKE_GH_STATE"] + ".lock", "w") as lock:

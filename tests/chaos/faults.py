@@ -34,8 +34,7 @@ GITHUB_SAYS = (
 #: Hooks of the remote, by deed.
 REFUSES = f"echo '{REFUSED}' >&2; exit 1"
 KILLED = "kill -9 $$"
-#: The locks that another process holds, below `.orchestrator/`, and the program that holds one until
-#: its standard input ends.
+#: The locks that another process holds, below `.orchestrator/`.
 LOCKS = (
     "scheduler.lock",
     "shared/queue/.lock",
@@ -46,6 +45,7 @@ LOCKS = (
     "cache/landing.lock",
     "agents/impl-0/lock",
 )
+#: The program that holds a lock until its standard input ends.
 HOLDS = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); sys.stdin.read()"
 #: Bytes of address space that a process without memory may get at most.
 MEMORY = 64 << 20
