@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import harness
 import pytest
@@ -298,6 +301,55 @@ def test_a_queue_lock_that_is_held_is_no_bug_and_its_holder_is_named(world: Worl
         holder.kill()
     world.ok("agent", "resume", "--all")
     world.tick_until_in("done", task)
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Let another process hold a lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    words = [sys.executable, "-I", "-S", "-c", HOLD, str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        yield holder
+        holder.kill()
+
+
+def test_stop_ends_a_run_whose_preparation_waits_for_a_lock(world: World) -> None:
+    world.create()
+    task = world.add("Waits for the fetch")
+    with held(world.home_folder / "cache" / "fetch.lock"):
+        world.tick_until(lambda: world.status()["running"], "the run")
+        [running] = world.status()["running"]
+        world.ok("stop", "impl-1")
+        assert not is_alive(running["pid"])
+        assert world.where(task) == ["incoming"]
+        assert world.status()["running"] == []
+    assert world.starts(task) == []
+    world.ok("agent", "resume", "impl-1")
+    world.tick_until_in("done", task)
+    assert world.task(task)["attempts"] == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["stop", "impl-1"], ["agent", "pause", "--all", "--stop"]], ids=" ".join
+)
+def test_the_brake_ends_the_runs_even_if_nobody_can_write_the_pause(
+    world: World, words: list[str]
+) -> None:
+    world.create()
+    short = "from orchestrator.config import change; change.LOCK_WAIT = 0.2"
+    world.product = harness.shadow(world.folder / "shadow", short)
+    world.script("default", {"steps": [["wait", "never"]]})
+    task = world.add("Runs")
+    world.tick_until(lambda: world.running(task), "the client")
+    [start] = world.starts(task)
+    with held(world.home_folder / "cache" / "config.lock") as holder:
+        done = world.run(*words, "--json")
+        assert (done.code, done.json["error"]["code"]) == (1, "lock_held")
+        assert f"process {holder.pid} (" in done.json["error"]["message"]
+        assert not is_alive(start["pid"])
 
 
 # --- clocks ------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ def prepare(journal: Journal) -> Plan | None:
         if run_record.stop_reason(journal.folder):
             journal.finish(Outcome("stopped", "stopped: by a person"))
             return None
+        # `stop` must find this process, which may wait for the remote for minutes.
+        journal.write(journal.record)
         job = Job.load(journal)
         if not job.is_ours:
             # A tick that was killed before it claimed the task left a run without a task.

@@ -14,8 +14,8 @@ from orchestrator.system.disk import Shortage
 WORD = "out_of_memory"
 HINT = "let fewer runs work at once (queue_limits.max_claimed), or give this machine more memory"
 #: What programs say when they got no memory: strerror(3) in the C locale, git, Python and Java, the
-#: shell's fork, Node.js, C++, Go, Rust, the dynamic linker, the kernel about its table of files, make
-#: about a program that was killed.
+#: shell's fork, Node.js, C++, Go, Rust, the dynamic linker, the kernel (too many files), and
+#: make about a killed program.
 SAID = re.compile(
     r"(?i:cannot allocate memory)|Out of memory, |MemoryError|fork: (retry: )?Resource"
     r"|heap out of memory|std::bad_alloc|runtime: out of memory"

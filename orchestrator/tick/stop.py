@@ -15,6 +15,8 @@ from orchestrator.tick.tick import run_tick
 #: Seconds that `end` waits for the runs to be settled, and its `patience` (see `settled`).
 STOP_WAIT = 30.0
 PATIENCE = 0.5
+#: Seconds after which a run that is still being prepared is ended.
+SLOW = 3.0
 #: Seconds that `wake` waits for an active tick.
 TICK_WAIT = locks.LONGEST_WAIT
 
@@ -47,10 +49,30 @@ def end(layout: Layout, runs: Mapping[str, str]) -> None:
             process.signal_process(known.pid, signal.SIGTERM)
         # A stopped supervisor, and one that waits for a stopped git or check, looks at nothing.
         process.continue_stopped(known.pid)
-    left = runs.keys() - set(settled(layout, runs, STOP_WAIT, PATIENCE))
+    left = runs.keys() - set(settled(layout, runs, SLOW, PATIENCE))
+    for agent in left:
+        _end_preparation(run_record.read(layout.run(agent, runs[agent])))
+    slow = {agent: runs[agent] for agent in left}
+    left -= set(settled(layout, slow, STOP_WAIT, PATIENCE))
     if left:
         message = f"not stopped yet: {', '.join(sorted(left))}"
         raise OrchestratorError(message, "see: orchestrator status", code="stop_slow")
+
+
+def _end_preparation(record: run_record.RunRecord | None) -> None:
+    """End a supervisor that has not started its client yet, with its git.
+
+    It may wait for minutes, for a lock or for the remote. The next supervisor sees the request
+    before it does anything.
+    """
+    known = record.supervisor if record else None
+    if record is None or known is None or record.status != "starting":
+        return
+    below = [process.known(pid) for pid in process.below(known.pid)]
+    process.end(known.pid, known.identity or "")
+    process.end_run(None, None, record.id)
+    for each in below:
+        process.end(each.pid, each.identity or "")
 
 
 def end_runs(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:
