@@ -24,7 +24,7 @@ _STEPS = (
     ),
     (
         r"bad object|missing object|unable to read|missing blob|loose object \S+ .*corrupt",
-        "an object is missing or damaged: orchestrator doctor names what needs it; git fsck",
+        "an object is missing or damaged; to see what needs it: orchestrator doctor",
     ),
 )
 
