@@ -11,7 +11,6 @@ from orchestrator.config import change, edit
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, run_record
-from orchestrator.system import locks
 
 NAMES = argument("names", metavar="NAME", nargs="*", help="the name of an agent")
 
@@ -31,16 +30,12 @@ def pause(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     names = context.names(arguments, arguments.names, "agents")
+    if arguments.all:
+        said = [_pause_everything(layout)]
+    else:
+        change.apply(layout, lambda text: _set_each(text, names, True), even_if_broken=True)
+        said = [f"paused: {', '.join(names)}"]
     ending = names or agent_memory.names(layout)
-    try:
-        said = _pause(layout, names)
-    except locks.LockHeld:
-        # The brake ends the runs even if nobody can write the pause.
-        if arguments.stop:
-            from orchestrator.tick import stop
-
-            stop.end_runs(layout, ending, "stopped")
-        raise
     stopped: dict[str, str] = {}
     if arguments.stop:
         from orchestrator.tick import stop
@@ -52,14 +47,6 @@ def pause(arguments: Namespace) -> None:
     said.append(f"  undo: orchestrator agent resume {' '.join(names) or '--all'}")
     context.record_event(layout, "paused", agents=names or "all")
     output.answer(arguments, {"paused": names or "all", "stopped": stopped}, *said)
-
-
-def _pause(layout: Layout, names: list[str]) -> list[str]:
-    """Pause agents, all of them without names; return what that achieves. Raises LockHeld."""
-    if not names:
-        return [_pause_everything(layout)]
-    change.apply(layout, lambda text: _set_each(text, names, True), even_if_broken=True)
-    return [f"paused: {', '.join(names)}"]
 
 
 def ended(layout: Layout, agent: str, run: str) -> Iterator[str]:

@@ -9,7 +9,6 @@ from orchestrator.cli.agent_pause import ended
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.config import change
 from orchestrator.project import agent_memory
-from orchestrator.system import locks
 from orchestrator.tick.stop import end_runs
 
 
@@ -35,13 +34,8 @@ def stop(arguments: Namespace) -> None:
         context.agent_named(config, names[0])
     # Paused first: the tick that settles the ended run must not start the agent again.
     paused = [agent.name for agent in config.agents if arguments.all or agent.name in names]
-    try:
-        for name in paused:
-            change.pause(layout, name)
-    except locks.LockHeld:
-        # The runs end even if nobody can write the pause.
-        end_runs(layout, names, "stopped")
-        raise
+    for name in paused:
+        change.pause(layout, name)
     stopped = end_runs(layout, names, "stopped")
     # An agent that was paused before stays paused when a person copies the line below.
     before = {agent.name for agent in config.agents if agent.paused}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
-from orchestrator.page import history
+from orchestrator.page import board, history, work
 from orchestrator.page.commands import Commands
 
 Row = dict[str, Any]
@@ -29,37 +29,19 @@ class Region(NamedTuple):
     load: Callable[[Commands, Query], Row]
     #: The parts of the project (`changes.marks`) after whose change it is loaded again.
     shows: tuple[str, ...]
-
-
-def _status(commands: Commands, query: Query) -> Row:
-    return {"status": commands.read("status")}
-
-
-def _agents(commands: Commands, query: Query) -> Row:
-    return {"agents": commands.read("agent list")}
-
-
-def _pull_requests(commands: Commands, query: Query) -> Row:
-    return {"prs": commands.read("pr list")}
-
-
-def _inbox(commands: Commands, query: Query) -> Row:
-    return {"items": commands.read("inbox")}
-
-
-def _board(commands: Commands, query: Query) -> Row:
-    return {"tasks": commands.read("task list", {"limit": 50})}
+    #: Seconds between two loads that changes cause: a region that reads the whole history rests.
+    rest: int = 0
 
 
 #: In the order of the page: what needs a person first.
 REGIONS = (
-    Region("problems", "Problems", _status, ("tick", "config", "queue", "agents", "prs")),
-    Region("inbox", "Inbox", _inbox, ("queue", "agents", "prs", "events")),
-    Region("board", "Board", _board, ("queue", "events")),
-    Region("agents", "Agents", _agents, ("agents", "queue", "config", "tick")),
-    Region("pull-requests", "Pull requests", _pull_requests, ("prs", "events")),
-    Region("history", "History", history.history, ("events",)),
-    Region("costs", "Costs", history.costs, ("events", "config", "queue")),
+    Region("problems", "Problems", work.problems, ("tick", "config", "queue", "agents", "prs")),
+    Region("inbox", "Inbox", work.inbox, ("queue", "agents", "prs", "events")),
+    Region("board", "Board", board.load, ("queue", "agents", "config", "events")),
+    Region("agents", "Agents", work.agents, ("agents", "queue", "config", "tick")),
+    Region("pull-requests", "Pull requests", work.pull_requests, ("prs", "events")),
+    Region("history", "History", history.history, ("events",), 5),
+    Region("costs", "Costs", history.costs, ("events", "config", "queue"), 5),
 )
 BY_NAME = {region.name: region for region in REGIONS}
 
