@@ -15,7 +15,7 @@ from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import (
     base_branch,
-    drivers,
+    settings,
     submodule_changes,
     submodules,
     worktree,
@@ -39,7 +39,7 @@ STDERR_KEPT = 4000
 def conclude(journal: Journal) -> None:
     """Make the outcome of an ended client, deliver finished work, and leave the run `finished`."""
     role, kills_before = None, memory.kills()
-    drivers.forget()
+    settings.forget()
     try:
         rescued = _secure(journal)
         job = Job.load(journal)
