@@ -24,7 +24,7 @@ def run(
             ("git", *words), cwd=cwd, environment=environment, timeout=timeout, stdin=stdin
         )
     except FileNotFoundError as error:
-        if not os.path.isdir(cwd):
+        if error.filename == cwd or not os.path.isdir(cwd):  # it may be there again
             raise GitError(f"the folder {cwd} is gone") from error
         message = "git is not installed, or not on this process's PATH"
         hint = "install git, then run: orchestrator doctor"
