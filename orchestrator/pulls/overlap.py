@@ -207,7 +207,8 @@ class Radar:
             return None
         key, root = f"{head} {tip}", self._layout.root
         since = self._known.get(key)
-        if not isinstance(since, str):
+        # A file in the cache is no place from which git takes options.
+        if not isinstance(since, str) or not re.fullmatch("[0-9a-f]{40,64}", since):
             since = self._since(root, head, repository.merge_base(root, head, tip), task)
         if since is None:
             return None
