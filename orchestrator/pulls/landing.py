@@ -215,8 +215,8 @@ class Lander:
         there = remote_pair.fetch(self._layout, pair, [pr.base], [pr.branch]) if ask else {}
         if ask and pair.base and pr.base not in there:
             raise base_branch.gone(root, pair.base, pr.base)
-        base = base_branch.branch_commit(root, pair.base, pr.base)
-        head = base_branch.branch_commit(root, pair.push, pr.branch)
+        wanted = ((pair.base, pr.base), (pair.push, pr.branch))
+        base, head = base_branch.branch_commits(root, *wanted)
         if not ask and (base is None or head != only):
             return self._fresh(pr, only, ask=True)
         if base is None or head is None:
@@ -324,7 +324,8 @@ class Lander:
             return
         if landed != merged and self._remote:
             base_branch.fetch(self._layout, self._remote, [pr.base])
-        if contents.tree_of(root, landed) == contents.tree_of(root, merged):
+        trees = (contents.tree_of(root, commit) for commit in (landed, merged))
+        if landed == merged or len({*trees}) == 1:
             self._remember(green=(*self._memory.green[-REMEMBERED:], landed), red=None)
 
     # --- what follows from a failure ---------------------------------------------------------

@@ -15,6 +15,7 @@ from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch
+from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Problem, PullRequest, Snapshot
 from orchestrator.plan import dependencies
@@ -132,6 +133,8 @@ def _tick(
     fresh: bool,
     after_run: bool,
 ) -> Report:
+    if not after_run:  # the end of the run has just asked
+        git_settings.forget()
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
     starter = Starter(layout, loaded, now, partial(own_process, "_after_run"), fresh=fresh)
