@@ -297,6 +297,8 @@ def test_agents_and_limits_are_set_with_the_values_of_json(page: TestClient) -> 
         ("/api/tasks/add", '{"title": "a\\u0000b"}', 409, "usage"),
         ("/api/tasks/add", '{"title": "\\ud800"}', 409, "usage"),
         ("/api/tasks/add", '{"title": "a", "priority": "P9"}', 409, "usage"),
+        ("/api/tasks/add", '{"title": {"a": 1}}', 409, "usage"),
+        ("/api/tasks/add", '{"title": "a", "edit": true}', 409, "error"),
         ("/api/tasks/add", "[1]", 400, "usage"),
         ("/api/tasks/add", "{", 400, "usage"),
         ("/api/tasks/add", "\udcff", 400, "usage"),
@@ -307,8 +309,15 @@ def test_agents_and_limits_are_set_with_the_values_of_json(page: TestClient) -> 
     ],
 )
 def test_a_refused_change_has_the_error_of_the_command(
-    page: TestClient, unchanged: Callable[[], None], path: str, body: str, status: int, code: str
+    page: TestClient,
+    unchanged: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: str,
+    status: int,
+    code: str,
 ) -> None:
+    monkeypatch.setenv("EDITOR", "sleep 600 #")  # no change opens it
     answer = page.post(path, content=body.encode(errors="surrogateescape"))
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     unchanged()

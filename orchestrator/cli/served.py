@@ -7,6 +7,7 @@ process of its own, as on the command line: it goes on when the page ends, and m
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from typing import Any
@@ -62,6 +63,9 @@ class Served(Commands):
             input=_encoded("" if text is None else str(text)),
             capture_output=True,
             check=False,
+            cwd=self._root,
+            # An editor would wait in the page's terminal for somebody who sits elsewhere.
+            env={k: v for k, v in os.environ.items() if k not in ("VISUAL", "EDITOR")},
             # Ctrl-C in the page's terminal does not end a merge half-way.
             start_new_session=True,
         )
@@ -134,7 +138,9 @@ def _words(value: object) -> list[str]:
 
 
 def _text(value: object) -> str:
-    """Return a value of JSON as a person writes it after `key=`."""
+    """Return a value as a person writes it after `key=`. Raises UsageError for a JSON object."""
+    if isinstance(value, dict):
+        raise UsageError("a value is a JSON object", "give a text, a number, or a list of these")
     if isinstance(value, list):
         return ", ".join(map(_text, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
