@@ -209,6 +209,7 @@ def test_a_question_is_answered_and_a_pull_request_reviewed_and_merged(
     inbox = region(page, "Inbox")
     item = inbox.locator(f"#item-{asks}")
     expect(item).to_contain_text("Which colour? <i>x</i>")
+    expect(page).to_have_title(re.compile(r"^\(\d\) project"))
     answer = item.get_by_label(f"Your answer to {asks}")
     answer.fill("Blue, half wri")
     world.add("Something else happens meanwhile")
