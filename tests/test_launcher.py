@@ -589,7 +589,7 @@ def add_web(machine: Machine, pip: str = ":") -> subprocess.CompletedProcess[str
     machine.add_environment_python(machine.environment / "bin" / "python", pip)
     shutil.copy2(ROOT / "requirements-web.lock", machine.root)
     program = str(machine.root / "orchestrator" / "bootstrap.py")
-    words = ("-I", program, "--web", str(machine.environment))
+    words = ("-I", program, "--extra", str(machine.environment), "web")
     return machine.start(*words, program=sys.executable)
 
 
