@@ -13,9 +13,9 @@ from orchestrator.tasks.postgresql_store import PostgresqlStore
 from orchestrator.tasks.store import Store
 
 
-def opened(layout: Layout, base: str, host: str = "one") -> PostgresqlStore:
+def opened(layout: Layout, base: str) -> PostgresqlStore:
     address = in_schema(base, layout.root)
-    return PostgresqlStore(layout, session.of(address), host)
+    return PostgresqlStore(layout, session.of(address))
 
 
 class TestPostgresqlStore(StoreContract):

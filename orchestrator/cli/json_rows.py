@@ -101,7 +101,12 @@ def _agent_row(agent: Agent, snapshot: Snapshot, verdicts: tuple[Verdict, ...], 
 def _running_row(layout: Layout, seen: Observation, run: RunView, now: float) -> Row:
     record = seen.records.get(run.id)
     created = record.created if record else None
-    supervisor = (record and record.supervisor) or seen.states[run.agent].supervisor
+    state = seen.states.get(run.agent)
+    supervisor = (record and record.supervisor) or (state and state.supervisor)
+    if run.host is not None:
+        unknown = ("pid", "started", "age_seconds", "branch", "worktree", "cost_usd")
+        known = {"run": run.id, "agent": run.agent, "task": run.task, "host": run.host}
+        return {**known, **dict.fromkeys(unknown)}
     return {
         "run": run.id,
         "agent": run.agent,
@@ -151,7 +156,7 @@ def _fault_row(snapshot: Snapshot, planned: Plan, now: float) -> Row | None:
         return None
     row: Row = {"since": iso(hold.since), "age_seconds": int(max(now - hold.since, 0))}
     test: Row = dict.fromkeys(("run", "agent", "task", "at"))
-    if run := next((run for run in snapshot.runs if not run.finished), None):
+    if run := next((r for r in snapshot.runs if not (r.finished or r.host)), None):
         test |= {"run": run.id, "agent": run.agent, "task": run.task}
     elif start := next((a for a in planned.actions if a.action == "start"), None):
         test |= {"agent": start.agent, "task": start.task}

@@ -4,12 +4,17 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from orchestrator.layout import Layout
+from orchestrator.system import files
+
 #: How an address begins.
 SCHEMES = ("postgresql://", "postgres://")
 #: The schema of a queue, unless the address names another one.
 SCHEMA = "orchestrator"
 #: The variable with the whole address, for an address with a password.
 VARIABLE = "ORCHESTRATOR_STORE"
+#: The answer of `wrong` to an address with a password.
+HAS_PASSWORD = "it has a password"
 #: Where a password may be.
 PASSWORD_HINT = (
     "this file is committed: put the password into PGPASSWORD, a password file (~/.pgpass), "
@@ -33,7 +38,7 @@ def wrong(text: str) -> str | None:
     except ValueError as error:
         return str(error)
     if has_password:
-        return "it has a password"
+        return HAS_PASSWORD
     if "search_path" in text and _named_schema(text) is None:
         return "its search_path is not one name of a-z, 0-9 and _"
     return None
@@ -67,6 +72,22 @@ def in_text(source: bytes) -> str | None:
     """
     found = _STORE.search(source) if b"postgres" in source else None
     return found[1].decode(errors="replace") if found else None
+
+
+def of_project(layout: Layout, variables: Mapping[str, str]) -> str | None:
+    """Return the address of a project's queue; None for a queue of files.
+
+    Without agents.yaml, the address that a tick used last counts: a file that is gone for a moment
+    must not turn claimed tasks into tasks that nobody has.
+    """
+    try:
+        source = files.read_inside(layout.config, layout.root)
+    except OSError:
+        found = (files.read_json(layout.host) or {}).get("store")
+        in_file = found if isinstance(found, str) and wrong(found) is None else None
+    else:
+        in_file = in_text(source)
+    return chosen(in_file, variables)
 
 
 def chosen(in_file: str | None, variables: Mapping[str, str]) -> str | None:

@@ -28,6 +28,7 @@ CREATE INDEX orchestrator_tasks_parent ON orchestrator_tasks (parent) WHERE pare
 CREATE INDEX orchestrator_tasks_job ON orchestrator_tasks (job);
 CREATE TABLE orchestrator_hosts (
     name text PRIMARY KEY,
+    clone text NOT NULL,
     worker bigint REFERENCES procrastinate_workers ON DELETE SET NULL,
     version text NOT NULL,
     last_tick timestamptz,

@@ -16,7 +16,7 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 
 from orchestrator.database import address as addresses
-from orchestrator.errors import OrchestratorError, SystemFault
+from orchestrator.errors import OrchestratorError, StoreFault
 from orchestrator.system.locks import LONGEST_WAIT, LockHeld
 
 #: Seconds for which a connection may be silent while it has the lock, or a transaction is open.
@@ -40,13 +40,11 @@ HINT = "see whether the server answers: psql ADDRESS -c 'select 1'; work resumes
 NOT_SET_UP = "run: orchestrator init"
 
 
-class Unreachable(SystemFault):
+class Unreachable(StoreFault):
     """The database did not answer, or did not do what it always does. No work is at fault."""
 
-    code = "store_unreachable"
 
-
-class NotSetUp(SystemFault):
+class NotSetUp(StoreFault):
     """The database has no tables of the product, or those of another version."""
 
     code = "store_not_set_up"
@@ -193,6 +191,8 @@ class Session:
 
     def _for_people(self, error: psycopg.Error) -> OrchestratorError:
         reason = " ".join(str(error).split())
+        if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+            self.close()  # no answer of the server: the connection is broken
         match error:
             case errors.LockNotAvailable():
                 return HeldElsewhere(self.shown, "another process")
@@ -202,7 +202,7 @@ class Session:
             case errors.InsufficientPrivilege():
                 hint = "give the role these rights: docs/several-machines.md"
                 message = f"the role may not use {self.shown}: {reason}"
-                return SystemFault(message, hint, code="permissions")
+                return StoreFault(message, hint, code="permissions")
         return Unreachable(f"the database {self.shown} failed: {reason}", HINT)
 
     def identifier(self) -> str:
@@ -218,7 +218,6 @@ class Session:
         """Close the connection; the next statement opens another."""
         if self._open is not None:
             self._open.close()
-            self._open = None
 
 
 class _Sessions(threading.local):

@@ -6,19 +6,28 @@ functions as those of the file store. The engine's job says whether a host may w
 jobs. Row and job change in one transaction.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from orchestrator.database import hosts, schema
+from orchestrator.database import hosts, schema, this_host
 from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, PRIORITIES, STATES, Entry, Problem, Task, task_order
+from orchestrator.model import (
+    OPEN_STATES,
+    PRIORITIES,
+    STATES,
+    Entry,
+    Problem,
+    RunView,
+    Task,
+    task_order,
+)
 from orchestrator.system import files
 from orchestrator.tasks import rewrite, task_file
-from orchestrator.tasks.store import Listing, Malformed, Store
+from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Store
 from orchestrator.tasks.task_file import TaskFile
 
 _ENDED = tuple(state for state in STATES if state not in OPEN_STATES)
@@ -46,15 +55,32 @@ class _Row(NamedTuple):
 class PostgresqlStore(Store):
     """The queue of one project in one schema of a database."""
 
-    def __init__(self, layout: Layout, session: Session, host: str) -> None:
-        """`host` is the name of this machine among those that share the queue."""
-        self._layout, self._session, self.host = layout, session, host
+    def __init__(self, layout: Layout, session: Session) -> None:
+        self._layout, self._session = layout, session
         self._jobs = Jobs(session)
+
+    @property
+    def host(self) -> str:
+        return this_host.read(self._layout).name
 
     # --- reading ---
 
     def list(self, state: str) -> Listing:
-        return self._listing(self._session.rows(f"{_ROW} WHERE state = %s", state))
+        found = self._listing(self._session.rows(f"{_ROW} WHERE state = %s", state))
+        if state != "claimed":
+            return found
+        return found._replace(tasks=self._with_places(found.tasks))
+
+    def _with_places(self, claimed: Sequence[Task]) -> tuple[Task, ...]:
+        """Say of claimed tasks whether their runs are here, elsewhere, or on a host that died."""
+        others = {task.id for task in claimed if task.host not in (None, self.host)}
+        if not others:
+            return tuple(claimed)
+        query = "SELECT id FROM orchestrator_tasks WHERE job = ANY(%s)"
+        gone = self._session.rows(query, [*self._jobs.stalled(hosts.DEAD_AFTER)])
+        places = dict.fromkeys(others, "elsewhere")
+        places |= {task_id: "gone" for (task_id,) in gone if task_id in others}
+        return tuple(task._replace(claim_at=places.get(task.id, "here")) for task in claimed)
 
     def _listing(self, rows: Iterable[Any]) -> Listing:
         tasks, malformed = [], []
@@ -81,7 +107,8 @@ class PostgresqlStore(Store):
     def find(self, task_id: str) -> Task:
         if task_file.is_id(task_id):
             for row in self._session.rows(f"{_ROW} WHERE id = %s", task_id):
-                return self._task(*row)
+                task = self._task(*row)
+                return self._with_places([task])[0] if task.state == "claimed" else task
         known = (row[0] for row in self._session.rows("SELECT id FROM orchestrator_tasks"))
         raise NotFound("task", task_id, known)
 
@@ -141,11 +168,49 @@ class PostgresqlStore(Store):
         with self.change():
             if self.counts()["claimed"] >= max_claimed:
                 return None
-            entry = entry._replace(fields={**entry.fields, "host": self.host})
+            me = this_host.known(self._layout)
+            entry = entry._replace(fields={**entry.fields, "host": me.name})
+            agent, run = entry.fields.get("agent"), entry.fields.get("run")
+            lease = hosts.Lease(str(agent), me.name, str(run), task.id)
             try:
-                return self._moved(task, "claimed", entry, is_claim=True)
+                with self._session.transaction():
+                    claimed = self._moved(task, "claimed", entry, is_claim=True)
+                    if not hosts.lease(self._session, self._worker(), lease):
+                        raise _NotFetched(f"another host has a run of {agent}")
+                    return claimed
             except (NotFound, _NotFetched):
                 return None
+
+    def _worker(self) -> int:
+        return hosts.worker(self._session, self._jobs, this_host.known(self._layout))
+
+    def begin(self, agent: str, run: str) -> bool:
+        with self._changing():
+            lease = hosts.Lease(agent, self.host, run, None)
+            return hosts.lease(self._session, self._worker(), lease)
+
+    def end(self, agent: str, run: str, memory: Mapping[str, object]) -> None:
+        with self._session.transaction():
+            hosts.release(self._session, hosts.Lease(agent, self.host, run, None), memory)
+
+    def holds(self, task_id: str, run: str) -> bool:
+        with self._session.transaction():
+            # The heartbeat first: from now on, no other host may take the task for a while.
+            self._worker()
+            return super().holds(task_id, run)
+
+    def attend(self, runs: Iterable[str]) -> None:
+        schema.require(self._session)
+        with self._session.transaction():
+            hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
+
+    def elsewhere(self) -> Elsewhere:
+        others = (each for each in hosts.leases(self._session) if each.host != self.host)
+        runs = (
+            RunView(each.run, each.agent, each.task, True, False, 0, host=each.host)
+            for each in others
+        )
+        return Elsewhere(tuple(runs), tuple(hosts.memories(self._session, self.host)))
 
     def move(self, task: Task, state: str, entry: Entry) -> Task:
         return self._moved(task, state, entry)
@@ -205,7 +270,7 @@ class PostgresqlStore(Store):
         job = row.job
         if job is None or row.status != "todo":
             job = self._defer(file)
-        worker = hosts.worker(self._session, self._jobs, self.host)
+        worker = self._worker()
         fetched = self._jobs.fetch(file.id, worker)
         if fetched is None and not is_claim:
             self._jobs.cancel(job)  # a person moves a task that must wait
@@ -274,7 +339,10 @@ class PostgresqlStore(Store):
 
     def _task(self, task_id: str, state: str, data: bytes, added: float) -> Task:
         file = task_file.parse(data, f"{task_id}.md")
-        return task_file.summarise(file, state, self._where(task_id), added)
+        task = task_file.summarise(file, state, self._where(task_id), added)
+        # The client's conversation is on the disk of the host that had it.
+        is_here = task.session is None or task.host in (None, self.host)
+        return task if is_here else task._replace(session=None, session_agent=None)
 
 
 class _NotFetched(OrchestratorError):

@@ -1,5 +1,6 @@
 """Which queue a project has."""
 
+from orchestrator.database import access
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, Task
@@ -10,9 +11,15 @@ from orchestrator.tasks.store import Store
 def of_project(layout: Layout) -> Store:
     """Return the queue of a project.
 
-    The choice must not depend on agents.yaml: a broken configuration must not hide the queue.
+    The choice must not depend on agents.yaml being right: a broken configuration must not hide the
+    queue. Raises StoreFault if the libraries for a database are missing.
     """
-    return FileStore(layout)
+    session = access.of_project(layout)
+    if session is None:
+        return FileStore(layout)
+    from orchestrator.tasks.postgresql_store import PostgresqlStore
+
+    return PostgresqlStore(layout, session)
 
 
 def found(store: Store, task_id: str) -> Task | None:

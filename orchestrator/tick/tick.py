@@ -4,6 +4,7 @@ A tick never waits for an agent, for slow network operations or for a check: sup
 It holds its lock for milliseconds. If a tick holds it for minutes, the next tick kills it.
 """
 
+import contextlib
 import math
 import os
 import time
@@ -13,12 +14,12 @@ from functools import partial
 from orchestrator import idle
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, StoreFault
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Problem, PullRequest, Snapshot
 from orchestrator.plan import dependencies
-from orchestrator.plan.planner import plan
+from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, mark
 from orchestrator.project.agent_memory import AgentState
@@ -73,7 +74,10 @@ def run_tick(
     end calls this, not the schedule.
     """
     if dry_run:
-        return _dry_run(layout, now)
+        try:
+            return _dry_run(layout, now)
+        except StoreFault as error:
+            return _without_store(layout, error)
     if disk.shortage(layout.home) is not None:
         # Work that starts now would stay half done, and would count against runs and tasks.
         report = _dry_run(layout, now)
@@ -82,6 +86,8 @@ def run_tick(
     files.make_folder(layout.home)
     try:
         return _locked(layout, now, wait_for_lock, forced, fresh=fresh, after_run=after_run)
+    except StoreFault as error:
+        return _without_store(layout, error)
     except locks.LockHeld as error:
         # A process keeps the lock of the queue, or a hung tick cannot be killed.
         report = _dry_run(layout, now)
@@ -92,6 +98,13 @@ def run_tick(
         ]
         blocked = Problem(error.code, error.message, error.hint)
         return Report(skipped, dict.fromkeys([blocked, *report.problems]), good=False)
+
+
+def _without_store(layout: Layout, error: StoreFault) -> Report:
+    """Return the report of a tick that could not reach the queue: runs go on, nothing starts."""
+    agents = load.settings(layout, write_cache=False).config.agents
+    skips = [Action("skip", agent.name, reason="system_fault") for agent in agents]
+    return Report(skips, [Problem(error.code, error.message, error.hint)])
 
 
 def _locked(
@@ -136,6 +149,8 @@ def _tick(
     report = Report(problems=problems, good=loaded.good)
     starter, settler = Starter(layout, loaded, now, fresh=fresh), Settler(layout, loaded, now)
     memory, claimed, runs, records = observe.observe_runs(layout)
+    store = stores.of_project(layout)
+    store.attend(run.id for run in runs)
     for record in held.continue_overdue(records, now):
         events.append(layout, now, "continued", agent=record.agent, run=record.id)
     for action in settlements(runs, claimed.tasks, loaded.config):
@@ -149,24 +164,24 @@ def _tick(
     _finish_split(layout, now, report)
     if prs is not None and loaded.good and loaded.config.issues.label is not None:
         _follow_issues(layout, loaded, now, report)
-    seen = observe.observe(layout, loaded, now, prs, forced, ask=True)
-    starter.cuts = seen.cuts
     _land(layout, loaded, prs, report, now)
     config = loaded.config
     if forced is not None:
         config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
-    waiting = {task.id: task for task in seen.incoming.tasks}
-    # A run that met a fault must not start the next probe, or probes would follow without a pause.
-    planned = plan(seen.snapshot._replace(may_probe=not after_run), config, now)
-    for action in planned.actions:
-        task = waiting.get(action.task or "")
-        if action.action == "start":
-            _apply(report, action, partial(starter.start, task))
-        elif action.run is None and task is not None:
-            refusal = next(v for v in planned.tasks[task.id] if v.code == action.reason)
-            _apply(report, action, partial(settler.end_waiting, task, refusal))
-        elif action.action == "skip":
-            report.actions.append(action)
+
+    def look() -> tuple[observe.Observation, Plan]:
+        seen = observe.observe(layout, loaded, now, prs, forced, ask=True)
+        # A run that met a fault must not start the next probe: probes would follow without a pause.
+        return seen, plan(seen.snapshot._replace(may_probe=not after_run), config, now)
+
+    seen, planned = look()
+    with contextlib.ExitStack() as stack:
+        if store.host is not None and any(a.action == "start" for a in planned.actions):
+            # Limits are global: under the lock, no other host starts a run beside these.
+            stack.enter_context(store.change())
+            seen, planned = look()
+        starter.cuts = seen.cuts
+        _carry_out(report, seen, planned, starter, settler)
     if dependencies.UNKNOWN_TASK in seen.snapshot.dependencies.values():
         # The next tick looks for these ids again.
         stores.of_project(layout).tidy()
@@ -179,6 +194,26 @@ def _tick(
     if forced is None and loaded.good:
         _leave_stamp(layout, loaded.config, report, seen.snapshot, now, planned.wake)
     return report
+
+
+def _carry_out(
+    report: Report,
+    seen: observe.Observation,
+    planned: Plan,
+    starter: Starter,
+    settler: Settler,
+) -> None:
+    """Apply the actions of the plan: starts, and ends of waiting tasks."""
+    waiting = {task.id: task for task in seen.incoming.tasks}
+    for action in planned.actions:
+        task = waiting.get(action.task or "")
+        if action.action == "start":
+            _apply(report, action, partial(starter.start, task))
+        elif action.run is None and task is not None:
+            refusal = next(v for v in planned.tasks[task.id] if v.code == action.reason)
+            _apply(report, action, partial(settler.end_waiting, task, refusal))
+        elif action.action == "skip":
+            report.actions.append(action)
 
 
 def _follow(

@@ -1,0 +1,202 @@
+"""Several machines with one queue: separate homes and clones, one remote, one real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import STATES, World, scratch, wait_until, world  # noqa: F401  (a fixture)
+from postgresql import in_schema, server  # noqa: F401  (a fixture)
+
+from orchestrator.database import session
+
+
+class Hosts:
+    """The hosts of one test: `one` first, the others are clones of its remote."""
+
+    def __init__(self, one: World, address: str, more: Callable[[str], World]) -> None:
+        self.one, self.address, self._more = one, address, more
+
+    def begin(self, **config: Any) -> World:
+        self.one.create(init=False)
+        return self._set_up(self.one, "one", config)
+
+    def another(self, name: str, **config: Any) -> World:
+        """Return another host: a clone of the same remote, below another home."""
+        host = self._more(name)
+        host.git("clone", "-q", str(self.one.remote), str(host.root), cwd=host.folder)
+        host.remote, host.fake = self.one.remote, self.one.fake
+        host.environment["FAKE_CLIENT_HOME"] = str(host.fake)
+        return self._set_up(host, name, config)
+
+    def _set_up(self, host: World, name: str, config: dict[str, Any]) -> World:
+        host.home_folder.mkdir(exist_ok=True)
+        host.configure(store=self.address, **config)
+        host.ok("init", "--schedule", "none", "--no-commands", "--start", "--host", name)
+        return host
+
+    def sql(self, query: str, *values: object) -> Any:
+        return session.of(self.address).rows(query, *values)
+
+    def silent(self, name: str, seconds: float = 61) -> None:
+        """Make a host's last heartbeat older."""
+        self.sql(
+            "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - %s * interval '1 s'"
+            " FROM orchestrator_hosts WHERE worker = id AND name = %s RETURNING 1",
+            *(seconds, name),
+        )
+
+
+@pytest.fixture
+def hosts(
+    world: World,  # noqa: F811
+    server: str,  # noqa: F811
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Hosts]:
+    with ExitStack() as stack:
+
+        def more(name: str) -> World:
+            folder = tmp_path / name
+            folder.mkdir()
+            return stack.enter_context(scratch(folder, tmp_path_factory))
+
+        yield Hosts(world, in_schema(server, str(tmp_path)), more)
+
+
+def test_a_task_travels_to_done_over_the_database(hosts: Hosts) -> None:
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--priority", "P1")
+    assert [row["id"] for row in one.json("task", "list")] == [task]
+    assert not one.queue.exists()
+    one.tick_until(lambda: one.task(task)["state"] == "done", "the task is done")
+    shown = one.task(task)
+    events = [event["event"] for event in shown["history"]]
+    assert (events, shown["pr"]) == (["claimed", "done"], "1")
+    assert one.status()["queue"] == {**dict.fromkeys(STATES, 0), "done": 1}
+    assert [pr["id"] for pr in one.prs()] == ["1"]
+    assert one.commits_about(task)
+    jobs = hosts.sql("SELECT queue_name, task_name, status::text, attempts FROM procrastinate_jobs")
+    assert jobs == [(task, "implement", "succeeded", 1)]
+
+
+WAITS = {"steps": [["work"], ["wait", "go"]]}
+
+
+def test_two_hosts_share_the_tasks_and_no_limit_is_exceeded(hosts: Hosts) -> None:
+    limits = {"max_incoming": 20, "max_claimed": 2, "max_open_prs": 10}
+    agents = [World.agent(name) for name in ("impl-1", "impl-2", "impl-3")]
+    one = hosts.begin(agents=agents, queue_limits=limits)
+    two = hosts.another("two", agents=agents, queue_limits=limits)
+    tasks = [one.add(f"Change number {number}", "implement", "--no-tick") for number in range(6)]
+
+    def finished() -> bool:
+        one.ok("tick")
+        two.ok("tick")
+        return one.status()["queue"]["done"] == len(tasks)
+
+    wait_until(finished, lambda: str(two.json("task", "list")))
+    one.assert_never_at_once(limits["max_claimed"])
+    assert two.json("task", "list", "--all") == one.json("task", "list", "--all")
+    assert two.prs() == one.prs()
+    assert sorted(pr["task"] for pr in two.prs()) == sorted(tasks)
+    for task in tasks:
+        assert [e["event"] for e in two.task(task)["history"]] == ["claimed", "done"]
+        assert len(one.starts(task)) == 1
+
+
+def test_the_tasks_of_a_dead_host_return_and_its_late_run_delivers_nothing(hosts: Hosts) -> None:
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.script(task, WAITS, {})
+    one.tick_until(lambda: one.ledger("commit"), "the run of the first host waits")
+    two = hosts.another("two")
+    [row] = two.status()["running"]
+    assert (row["task"], row["host"], row["pid"]) == (task, "one", None)
+    assert two.json("agent", "list")[0]["reason"] == "running"
+    two.ok("tick")
+    assert two.task(task)["claimed_by"] == "impl-1"
+    refused = two.refused("task", "cancel", task, "--json").json
+    assert (refused["error"]["code"], "host one" in refused["error"]["message"]) == (
+        "running",
+        True,
+    )
+
+    hosts.silent("one")
+    two.tick_until(lambda: two.task(task)["state"] == "done", "the other host did the task")
+    head = two.remote_sha(two.task(task)["work_branch"])
+    history = two.task(task)["history"]
+    assert [e["event"] for e in history] == ["claimed", "requeued", "claimed", "done"]
+    assert (history[1]["charged"], history[1]["reason"]) == (False, "host_gone")
+    assert [e["host"] for e in history if e["event"] == "claimed"] == ["one", "two"]
+    assert "only there" in two.seen(task)["instructions"]
+
+    one.open("go")
+    one.tick_until(lambda: not one.status()["running"], "the late run is settled")
+    assert two.remote_sha(two.task(task)["work_branch"]) == head
+    assert two.task(task)["history"] == history
+    assert len(two.prs()) == 1
+    assert [r["outcome"] for r in one.json("runs")] == ["stopped"]
+
+
+def test_a_host_that_was_silent_for_a_while_keeps_its_runs(hosts: Hosts) -> None:
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.script(task, WAITS)
+    one.tick_until(lambda: one.ledger("commit"), "the run waits")
+    hosts.silent("one", 3600)  # suspended for an hour; nobody else ticked
+    one.ok("tick")
+    hosts.another("two").ok("tick")
+    one.open("go")
+    one.tick_until(lambda: one.task(task)["state"] == "done", "the task is done")
+    assert len(one.starts(task)) == 1
+
+
+def test_an_agent_runs_only_on_its_host(hosts: Hosts) -> None:
+    agents = [World.agent("impl-1", host="two")]
+    one = hosts.begin(agents=agents)
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.ok("tick")
+    assert one.json("agent", "list")[0]["reason"] == "other_host"
+    assert "runs on the host two; this host is one" in one.ok("explain", "impl-1").out
+    two = hosts.another("two", agents=agents)
+    two.tick_until(lambda: two.task(task)["state"] == "done", "the task is done")
+
+
+def test_two_clones_cannot_work_under_one_name(hosts: Hosts) -> None:
+    one = hosts.begin()
+    one.ok("tick")
+    two = hosts.another("one")
+    [problem] = two.tick()["problems"]
+    assert problem["code"] == "host_taken"
+    assert "init --host NAME" in problem["hint"]
+    two.ok("init", "--host", "two")
+    assert two.tick()["problems"] == []
+
+
+def test_an_agent_without_tasks_runs_on_one_host_and_at_its_interval(hosts: Hosts) -> None:
+    agents = [World.agent("pm", "product_manager", interval_seconds=600)]
+    one = hosts.begin(agents=agents)
+    two = hosts.another("two", agents=agents)
+    one.script("pm", {"steps": [["wait", "go"]]})
+    one.tick_until(lambda: one.starts(), "the run waits")
+    two.ok("tick")
+    assert two.json("agent", "list")[0]["reason"] == "running"
+    one.open("go")
+    one.tick_until(lambda: not one.status()["running"], "the run is settled")
+    two.ok("tick")
+    assert two.json("agent", "list")[0]["reason"] == "not_due"
+    assert len(one.starts()) == 1
+
+
+def test_the_budget_of_a_day_is_one_for_all_hosts(hosts: Hosts) -> None:
+    one = hosts.begin(budgets={"daily_usd": 0.2})
+    one.add("Say hello", "implement", "--no-tick")
+    one.tick_until(lambda: one.status()["queue"]["done"] == 1, "the task is done")
+    two = hosts.another("two", budgets={"daily_usd": 0.2})
+    two.add("Say hello again", "implement", "--no-tick")
+    two.ok("tick")
+    assert two.json("agent", "list")[0]["reason"] == "budget_exhausted"
