@@ -37,6 +37,8 @@ VENV_SECONDS, PIP_SECONDS = 300, 900
 LOCK_SECONDS = 2 * VENV_SECONDS + PIP_SECONDS + 60
 
 MARKER = ".complete"
+#: The packages of the optional extra `web`, for `orchestrator dashboard`.
+WEB_LOCK, WEB_LOG = "requirements-web.lock", "setup-web.log"
 AGAIN = "then run the same command again"
 
 
@@ -168,22 +170,44 @@ def build(environment: Path, lock_file: Path, log: Path) -> None:
             f"Repair it (Debian and Ubuntu: apt install python3-venv), {AGAIN}",
         )
     inside = [str(environment / "bin" / "python"), "-I"]
-    pip = [*inside, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-    installed, output = run([*pip, "install", "--requirement", str(lock_file)], PIP_SECONDS)
-    log.write_text(output, encoding="utf-8")
-    if not installed:
-        raise SetupError(
-            "packages_failed",
-            f"pip could not install the packages of {lock_file}: {reason(output)}"
-            f" (pip's full output is in {log})",
-            f"Check the network, or pip's proxy and index settings, {AGAIN}",
-        )
+    install(environment, ["--requirement", str(lock_file)], f"the packages of {lock_file}", log)
     imported, output = run([*inside, "-c", "import " + ", ".join(MODULES)], VENV_SECONDS)
     if not imported:
         raise SetupError(
             "packages_failed",
             f"the packages are installed but cannot be imported: {reason(output)}",
             f"Check that {python} is complete and fits this machine, {AGAIN}",
+        )
+
+
+def add_web(environment: Path, lock_file: Path) -> None:
+    """Install the packages of the page into the environment, and say which. Raises SetupError.
+
+    A killed installation is repeated by the next call. The environment stays usable.
+    """
+    if not lock_file.is_file():
+        raise SetupError("incomplete_copy", f"{lock_file} is missing", "Reinstall orchestrator")
+    folder = environment.parent
+    with held(folder / "setup.lock", folder.name):
+        wanted = [line for line in lock_file.read_text().splitlines() if line[:1].isalpha()]
+        say(f"Installing the dashboard's libraries (once, {len(wanted)} packages) ...")
+        for number, package in enumerate(wanted, 1):
+            say(f"  {number} of {len(wanted)}: {package}")
+            named, log = f"{package} of {lock_file}", folder / WEB_LOG
+            install(environment, ["--no-deps", package], named, log)
+
+
+def install(environment: Path, what: list[str], named: str, log: Path) -> None:
+    """Let the environment's pip install something; its output goes to a log. Raises SetupError."""
+    pip = [str(environment / "bin" / "python"), "-I", "-m", "pip"]
+    pip += ["--quiet", "--disable-pip-version-check", "--no-input", "install"]
+    installed, output = run([*pip, *what], PIP_SECONDS)
+    log.write_text(output, encoding="utf-8")
+    if not installed:
+        raise SetupError(
+            "packages_failed",
+            f"pip could not install {named}: {reason(output)} (pip's full output is in {log})",
+            f"Check the network, or pip's proxy and index settings, {AGAIN}",
         )
 
 
@@ -232,10 +256,16 @@ def say(text: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Set up for ``VERSION ENVIRONMENT [THE COMMAND'S ARGUMENTS]``; return the exit code."""
+    """Set up for ``VERSION ENVIRONMENT [THE COMMAND'S ARGUMENTS]``; return the exit code.
+
+    With ``--web`` in the place of the version, add the dashboard's packages to the environment.
+    """
     version, environment, *command = arguments
     lock_file = Path(__file__).resolve().parent.parent / "requirements.lock"
     try:
+        if version == "--web":
+            add_web(Path(environment), lock_file.with_name(WEB_LOCK))
+            return 0
         if not environment:
             raise SetupError(
                 "home_unset",

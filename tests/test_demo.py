@@ -229,6 +229,14 @@ def test_the_tests_of_the_merged_main_pass(run: Run, tmp_path: Path) -> None:
     assert "Ran 8 tests" in done.stderr
 
 
+def test_the_doctor_finds_nothing_wrong_with_the_kept_project(run: Run, tmp_path: Path) -> None:
+    asked = (*PROGRAM, "doctor", "--json", "--project", str(run.project))
+    said = subprocess.run(asked, env=environment(tmp_path), capture_output=True, text=True)
+    findings = {each["code"]: each for each in json.loads(said.stdout)["findings"]}
+    assert findings["client"]["level"] == "ok", findings["client"]
+    assert not [each for each in findings.values() if each["level"] == "fail"]
+
+
 def test_your_checkout_is_as_it_was(run: Run) -> None:
     assert git(run.project, "branch", "--show-current") == "main"
     assert git(run.project, "log", "-1", "--format=%s") == "Set up orchestrator"

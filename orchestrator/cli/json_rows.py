@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.layout import Layout
@@ -24,7 +24,7 @@ from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_file import TaskFile
 from orchestrator.tick import observe, problems
-from orchestrator.tick.inbox import items
+from orchestrator.tick.inbox import Survey, survey
 from orchestrator.tick.observe import Observation
 
 Row = dict[str, Any]
@@ -169,14 +169,46 @@ def _fault_row(snapshot: Snapshot, planned: Plan, now: float) -> Row | None:
     return {**row, "test": test}
 
 
-def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Row:
-    """Return the whole project as `status --json` shows it, and change nothing.
+class Overview(NamedTuple):
+    """The project at one moment: what `status --json` shows, and what people see in addition."""
+
+    status: Row
+    #: The verdicts on every agent and every waiting task.
+    planned: Plan
+    waiting: Survey
+    #: None if they are not known.
+    prs: list[PullRequest] | None
+    #: US dollars, since local midnight.
+    spent_today: float
+
+
+def overview(
+    layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None
+) -> Overview:
+    """Look at the whole project, and change nothing.
 
     `prs` are the pull requests; None if the forge cannot be asked.
     """
     seen = observe.observe(layout, loaded, now, prs)
-    store, snapshot = stores.of_project(layout), seen.snapshot
-    planned = plan(snapshot, loaded.config, now)
+    planned = plan(seen.snapshot, loaded.config, now)
+    waiting = survey(layout, loaded, seen, prs)
+    row = _status(layout, loaded, seen, planned, prs) | {"waiting_for_you": len(waiting.items)}
+    return Overview(row, planned, waiting, prs, seen.snapshot.spent_today_usd)
+
+
+def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Row:
+    """Return the whole project as `status --json` shows it; the parameters are `overview`'s."""
+    return overview(layout, loaded, now, prs).status
+
+
+def _status(
+    layout: Layout,
+    loaded: Settings,
+    seen: Observation,
+    planned: Plan,
+    prs: list[PullRequest] | None,
+) -> Row:
+    store, snapshot, now = stores.of_project(layout), seen.snapshot, seen.now
     incoming, claimed, blocked = seen.incoming, seen.claimed, store.list("blocked")
     parsed = {"incoming": incoming, "claimed": claimed, "blocked": blocked}
     running = [_running_row(layout, seen, run, now) for run in snapshot.runs]
@@ -188,7 +220,6 @@ def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] 
         "limits": loaded.config.queue_limits._asdict(),
         "open_prs": snapshot.open_prs,
         "open_prs_age_seconds": None if asked is None else int(max(now - asked, 0)),
-        "waiting_for_you": len(items(layout, loaded, seen, prs)),
         "agents": _agent_rows(loaded.config, snapshot, planned, now),
         "running": running,
         "retrying": [

@@ -41,10 +41,10 @@ def main(words: Sequence[str]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None:
             _discard_output()  # standard output is on a full disk, for example
-        refusal = _refusal(error)
-        if refusal is None:
+        refused = refusal(error)
+        if refused is None:
             return output.report_bug(error, as_json=as_json)
-        return output.refuse(refusal, as_json=as_json)
+        return output.refuse(refused, as_json=as_json)
 
 
 def _tick_soon(arguments: Namespace) -> None:
@@ -77,7 +77,7 @@ def _discard_output() -> None:
     os.close(nowhere)
 
 
-def _refusal(error: Exception) -> OrchestratorError | None:
+def refusal(error: Exception) -> OrchestratorError | None:
     """Return an error as a refusal with a hint; None if it is a bug."""
     match error:
         case OrchestratorError():

@@ -2,27 +2,65 @@
 
 Every function here flushes, so the reader of a pipe sees each line of `logs --follow` and `watch`
 as soon as it is printed. No other module of the command line may print: ruff refuses it.
+
+Inside `caught`, nothing is printed: the caller gets what the command would print.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import Problem
+from orchestrator.text.quoting import visible
+
+#: Every text that is printed goes through it.
+harmless = visible
+
+
+class Caught:
+    """What one command would have printed."""
+
+    def __init__(self) -> None:
+        #: The JSON; None if the command gave text.
+        self.value: Any = None
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
+
+
+_CAUGHT: ContextVar[Caught | None] = ContextVar("caught", default=None)
+
+
+@contextlib.contextmanager
+def caught() -> Iterator[Caught]:
+    """Let the commands that this thread runs inside print nothing; return what they would print."""
+    found = Caught()
+    token = _CAUGHT.set(found)
+    try:
+        yield found
+    finally:
+        _CAUGHT.reset(token)
 
 
 def out(text: str = "") -> None:
     """Print one piece of text; its control characters are made visible."""
+    if (catching := _CAUGHT.get()) is not None:
+        catching.lines.append(harmless(text))
+        return
     print(harmless(text), flush=True)
 
 
 def err(text: str) -> None:
+    if (catching := _CAUGHT.get()) is not None:
+        catching.warnings.append(harmless(text))
+        return
     print(harmless(text), file=sys.stderr)
 
 
@@ -32,13 +70,6 @@ def warn_of(problems: Iterable[Problem]) -> None:
         err(f"{problem.code}: {problem.message}")
         if problem.hint:
             err(f"  {problem.hint}")
-
-
-def harmless(text: str) -> str:
-    """Return text with control characters, but line breaks and tabs, shown as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def copy(data: bytes) -> None:
@@ -61,11 +92,22 @@ def answer(arguments: Namespace, value: Any, *lines: str) -> None:
 
 def show_json(value: Any) -> None:
     """Print a value as JSON. ASCII only: no control character of a title gets through."""
+    if (catching := _CAUGHT.get()) is not None:
+        catching.value = value
+        return
     print(json.dumps(value, indent=2), flush=True)
 
 
 def on_terminal() -> bool:
     return sys.stdout.isatty()
+
+
+def size() -> tuple[int, int]:
+    """Return the columns and the lines of the terminal."""
+    import shutil
+
+    found = shutil.get_terminal_size()
+    return found.columns, found.lines
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -7,6 +7,7 @@ examples:
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from argparse import Namespace
@@ -17,10 +18,19 @@ from orchestrator.cli import context, explain, json_rows, output
 from orchestrator.cli.parser import argument, command, flag, group
 from orchestrator.cli.task_values import task_role
 from orchestrator.config.load import Settings
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.errors import NotFound, OrchestratorError, UsageError
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
-from orchestrator.model import OPEN_STATES, STATES, Entry, Role, Task, iso, parse_time
+from orchestrator.model import (
+    OPEN_STATES,
+    STATES,
+    Config,
+    Entry,
+    Role,
+    Task,
+    iso,
+    parse_time,
+)
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import plan
 from orchestrator.pulls import forges
@@ -64,6 +74,9 @@ group("task", __doc__)
     argument("--state", action="append", choices=STATES, help="only this state (repeatable)"),
     flag("--all", "also older finished tasks"),
     argument("--role", help="only tasks with this ROLE"),
+    argument("--search", metavar="TEXT", help="only tasks with this text in their title or id"),
+    argument("--limit", type=int, metavar="N", help="at most N tasks; finished tasks newest first"),
+    argument("--after", metavar="ID", help="with --limit: the tasks that follow this task"),
 )
 def list_tasks(arguments: Namespace) -> None:
     """List tasks by state; within a state by priority, then age.
@@ -73,26 +86,52 @@ def list_tasks(arguments: Namespace) -> None:
     examples:
       orchestrator task list --state failed --state blocked
       orchestrator task list --role implement --json
+      orchestrator task list --state done --search login --limit 20
     """
     layout = context.reading(arguments)
     loaded = context.settings(layout)
     store = stores.of_project(layout)
     states = [state for state in STATES if state in (arguments.state or STATES)]
+    if arguments.limit is not None or arguments.search or arguments.after:
+        _show(arguments, loaded.config, _page(arguments, store, states, loaded.roles))
+        return
     newest = {} if arguments.state or arguments.all else store.newest(NEWEST)
     listings = [newest[state] if state in newest else store.list(state) for state in states]
     tasks = [task for listing in listings for task in listing.tasks]
     if arguments.role is not None:
         tasks = _with_role(tasks, arguments.role, loaded.roles)
-    names = ("id", "state", "priority", "role", "title", "claimed_by", "reason", "pr")
-    headings = [name.replace("_", " ") for name in names]
-    cells = [[getattr(task, name) for name in names] for task in tasks]
-    value = [json_rows.task_row(task, loaded.config) for task in tasks]
-    output.listing(arguments, value, headings, cells, "no tasks")
+    _show(arguments, loaded.config, tasks)
     malformed = (bad for listing in listings for bad in listing.malformed)
     for bad in () if arguments.json else malformed:
         output.err(f"task_malformed: {bad.where}: {bad.reason}")
     if newest and not arguments.json:
         _say_what_is_left_out(store, newest)
+
+
+def _page(
+    arguments: Namespace, store: Store, states: list[str], roles: dict[str, Role]
+) -> list[Task]:
+    """Return one page of the tasks, state by state. Reads no more files than it must."""
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UsageError("--limit takes a number from 1", "for example: --limit 20")
+    after = store.find(arguments.after) if arguments.after else None
+    if after is not None:
+        states = [s for s in states if STATES.index(s) >= STATES.index(after.state)]
+    found = (
+        task for state in states for task in store.browse(state, arguments.search or "", after)
+    )
+    if arguments.role is not None:
+        role = task_role(arguments.role, roles, force=True)
+        found = (task for task in found if task.role == role)
+    return list(itertools.islice(found, arguments.limit))
+
+
+def _show(arguments: Namespace, config: Config, tasks: list[Task]) -> None:
+    names = ("id", "state", "priority", "role", "title", "claimed_by", "reason", "pr")
+    headings = [name.replace("_", " ") for name in names]
+    cells = [[getattr(task, name) for name in names] for task in tasks]
+    value = [json_rows.task_row(task, config) for task in tasks]
+    output.listing(arguments, value, headings, cells, "no tasks")
 
 
 def _say_what_is_left_out(store: Store, newest: Mapping[str, Listing]) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from orchestrator import idle
-from orchestrator.cli import context, json_rows, output, status
-from orchestrator.cli.json_rows import Row
+from orchestrator.cli import context, json_rows, output, screen, status
+from orchestrator.cli.json_rows import Overview, Row
 from orchestrator.cli.parser import argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
@@ -45,7 +45,7 @@ def watch(arguments: Namespace) -> None:
 
 def views(
     layout: Layout, interval: float, clock: Callable[[], float] = time.monotonic
-) -> Iterator[tuple[Row, Settings]]:
+) -> Iterator[tuple[Overview, Settings]]:
     """Look at the project forever; yield what `status --json` shows, and the settings.
 
     Of failed looks, only the first raises. The pull requests are those of the last `ASK_AGAIN`
@@ -58,7 +58,7 @@ def views(
             if records != before or at - asked >= ASK_AGAIN:
                 prs = states.counted(layout, loaded.config)
                 asked, before = at, records
-            yield json_rows.status(layout, loaded, context.now(), prs), loaded
+            yield json_rows.overview(layout, loaded, context.now(), prs), loaded
         except (OrchestratorError, OSError):
             if first:
                 raise
@@ -66,23 +66,25 @@ def views(
         time.sleep(interval)
 
 
-def _repaint(layout: Layout, seen: Iterator[tuple[Row, Settings]]) -> None:
+def _repaint(layout: Layout, seen: Iterator[tuple[Overview, Settings]]) -> None:
     from rich.live import Live
 
     with Live(console=output.console(), screen=True, auto_refresh=False) as live:
         for found, loaded in seen:
-            picture = status.picture(found, layout, loaded.config)
+            picture = screen.fit(status.picture(found, layout, loaded.config), *output.size())
             live.update(status.painted(picture), refresh=True)
 
 
-def _print_changes(layout: Layout, seen: Iterator[tuple[Row, Settings]], *, as_json: bool) -> None:
+def _print_changes(
+    layout: Layout, seen: Iterator[tuple[Overview, Settings]], *, as_json: bool
+) -> None:
     before = None
     for found, loaded in seen:
-        if lasting(found) == before:
+        if lasting(found.status) == before:
             continue
-        before = lasting(found)
+        before = lasting(found.status)
         if as_json:
-            output.out(json.dumps(found))
+            output.out(json.dumps(found.status))
         else:
             output.out(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}")
             status.show(status.picture(found, layout, loaded.config))

@@ -81,6 +81,19 @@ class FileStore(Store):
             for state, (tasks, malformed) in found.items()
         }
 
+    def browse(self, state: str, search: str = "", after: Task | None = None) -> Iterator[Task]:
+        if state not in names.REMEMBERED:
+            yield from super().browse(state, search, after)
+            return
+        found = self._index.found(state, search)
+        if after is not None and after.state == state:
+            start = next((n for n, (_, name) in enumerate(found) if name == f"{after.id}.md"), -1)
+            found = found[start + 1 :]
+        for _, name in found:
+            task = _summary(os.path.join(self._folders[state], name), state)
+            if isinstance(task, Task) and task_file.fits(search, task.title, task.id):
+                yield task
+
     def finished_parts(self, task_id: str) -> Sequence[Task]:
         ends = (f"\t{task_id}", names.UNKNOWN)
         found = (

@@ -171,6 +171,18 @@ class Index:
                 found.append((_mtime(os.path.join(self._folders[state], name)), state, name))
         return [(state, name) for _, state, name in sorted(found, reverse=True)[:most]]
 
+    def found(self, state: str, search: str) -> list[tuple[int, str]]:
+        """Return time and name of the files of a state that a search may find, newest first.
+
+        The time is that of the file's change, in nanoseconds since the epoch.
+        """
+        folder, found = self._folders[state], []
+        for name, row in self.of(state).rows.items():
+            time_text, title, _ = row.split("\t")
+            if is_other(row) or task_file.fits(search, title, name[:-3]):
+                found.append((int(time_text) or _mtime(f"{folder}/{name}"), name))
+        return sorted(found, reverse=True)
+
     def keep(self) -> None:
         """Bring the cache up to date, if it lacks many files or is a day old. Raises OSError.
 

@@ -65,6 +65,19 @@ class Store(Protocol):
         """Return the finished tasks, by state, that changed last: about `most` of them."""
         return {state: self.list(state) for state in STATES if state not in OPEN_STATES}
 
+    def browse(self, state: str, search: str = "", after: Task | None = None) -> Iterator[Task]:
+        """Yield the tasks of a state, or those that follow `after`, until the caller has enough.
+
+        The order of unfinished tasks is that of claims; finished tasks come newest first. `search`
+        is a part of the title or of the id; case and blanks make no difference.
+        """
+        tasks = self.list(state).tasks
+        if state not in OPEN_STATES:
+            tasks = tuple(sorted(tasks, key=lambda task: (task.created or 0, task.id)))[::-1]
+        ids = [task.id for task in tasks]
+        start = ids.index(after.id) + 1 if after is not None and after.id in ids else 0
+        yield from (task for task in tasks[start:] if task_file.fits(search, task.title, task.id))
+
     def finished_parts(self, task_id: str) -> Sequence[Task]:
         """Return the finished tasks that name a task in their header field PARENT."""
         ended = (t for state in STATES if state not in OPEN_STATES for t in self.list(state).tasks)

@@ -232,6 +232,11 @@ def title_key(title: str) -> str:
     return " ".join(title.casefold().split())
 
 
+def fits(search: str, title: str, task_id: str) -> bool:
+    """Return whether a search finds a task: by a part of its title or of its id, in any case."""
+    return title_key(search) in title_key(title) or search.strip().lower() in task_id.lower()
+
+
 def slug(text: str, limit: int = 40) -> str:
     """Return `text` as ASCII words joined by `-`, at most `limit` characters; may be empty."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()

@@ -37,6 +37,16 @@ def cleaned(text: str) -> str:
     return _UNSEEN.sub("", _TERMINAL.sub("", text))
 
 
+def visible(text: str) -> str:
+    """Return text with each character that is not seen, but line breaks and tabs, as an escape.
+
+    These are control characters, direction marks and the like; an escape is as Python's `\\x1b`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
 def fenced(text: str, limit: int = LIMIT) -> str:
     """Return `text` as a fenced block that its lines cannot close, without invisible characters.
 

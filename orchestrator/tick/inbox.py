@@ -46,27 +46,39 @@ class Item(NamedTuple):
         return self.id.removeprefix("agent:") if self.id.startswith("agent:") else None
 
 
+class Survey(NamedTuple):
+    """What waits for a person, and who moves each open pull request next, by its id."""
+
+    #: Questions, then approvals, then escalations.
+    items: list[Item]
+    moves: dict[str, Move]
+
+
+def survey(
+    layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None = None
+) -> Survey:
+    """Return what waits for a person and who moves the pull requests; `prs`, if they are known."""
+    of_tasks = _of_tasks(layout, loaded, seen)
+    asked = {item.task for item in of_tasks if item.task}
+    moved = moves.find(layout, loaded, seen, _known(layout, loaded, prs), asked)
+    found = [*of_tasks, *_agents(loaded, seen), *_faults(seen), *_approvals(moved)]
+    order = ("question", "approval", "escalation")
+    found.sort(key=lambda item: order.index(item.kind))
+    return Survey(found, {each.pr.id: each.move._replace(task=each.pr.task) for each in moved})
+
+
 def items(
     layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None = None
 ) -> list[Item]:
-    """Return everything that waits for a person: questions, then approvals, then escalations.
-
-    `prs` are the pull requests, if they are known already.
-    """
-    of_tasks = _of_tasks(layout, loaded, seen)
-    moved = moves.find(layout, loaded, seen, _known(layout, loaded, prs), _asked(of_tasks))
-    found = [*of_tasks, *_agents(loaded, seen), *_faults(seen), *_approvals(moved)]
-    order = ("question", "approval", "escalation")
-    return sorted(found, key=lambda item: order.index(item.kind))
+    """Return everything that waits for a person, as `survey` does."""
+    return survey(layout, loaded, seen, prs).items
 
 
 def next_moves(
     layout: Layout, loaded: Settings, seen: Observation, prs: Iterable[PullRequest] | None = None
 ) -> dict[str, Move]:
-    """Return who moves each open pull request next, by the pull request's id; `prs` as `items`."""
-    asked = _asked(_of_tasks(layout, loaded, seen))
-    found = moves.find(layout, loaded, seen, _known(layout, loaded, prs), asked)
-    return {each.pr.id: each.move._replace(task=each.pr.task) for each in found}
+    """Return who moves each open pull request next, as `survey` does."""
+    return survey(layout, loaded, seen, prs).moves
 
 
 def _known(
@@ -83,10 +95,6 @@ def _of_tasks(layout: Layout, loaded: Settings, seen: Observation) -> list[Item]
         *_never_ready(store, seen, failed_parts),
         *_cannot_land(layout, loaded, store),
     ]
-
-
-def _asked(items: Iterable[Item]) -> set[str]:
-    return {item.task for item in items if item.task}
 
 
 def _ended(store: Store, failed_parts: set[str]) -> Iterator[Item]:

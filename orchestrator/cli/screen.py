@@ -1,0 +1,152 @@
+"""Fits a picture into a terminal: what a person types stays whole, long lists are shortened. Pure.
+
+A picture is a list of parts, and a part is a list of entries. On a large terminal everything is
+shown. On a small one the texts of entries are cut to one line, then lists are shortened: each keeps
+its first entries, and its title says how many are left out and which command shows them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from orchestrator.cli.output import harmless
+
+#: Entries of one list that are shown where the output has no height, as in a pipe.
+MOST = 20
+INDENT = "    "
+
+Mood = Literal["plain", "title", "good", "bad", "yours", "quiet"]
+
+
+class Entry(NamedTuple):
+    """One thing of a list."""
+
+    #: On a small terminal, its end is cut.
+    text: str
+    #: What a person types about it: never cut.
+    step: str = ""
+    mood: Mood = "plain"
+    #: What it is about, as `watch` acts on it, for example ("agent", "impl-agent-1").
+    about: tuple[str, str] | None = None
+
+
+class Part(NamedTuple):
+    """A list of entries under a title, the most important entry first."""
+
+    entries: Sequence[Entry]
+    title: str = ""
+    #: The command that shows the whole list; without it the list is never shortened.
+    whole: str = ""
+    #: Entries that are shown before another list gets more than its own.
+    least: int = 1
+
+
+class Line(NamedTuple):
+    """One line of the terminal."""
+
+    text: str
+    mood: Mood = "plain"
+    #: Of the entry that the line belongs to.
+    about: tuple[str, str] | None = None
+
+
+def fit(parts: Iterable[Part], width: int | None = None, height: int | None = None) -> list[Line]:
+    """Return the lines of a picture, at most `height` of them if that is possible.
+
+    `width` is in cells of the terminal and `height` in lines; None is no limit. Without a height,
+    lists are shortened to `MOST` entries.
+    """
+    found = [part for part in parts if part.entries]
+    if height is None:
+        return _lines(found, [_shown(part, MOST) for part in found], width, is_tight=False)
+    every = [len(part.entries) for part in found]
+    for is_tight in (False, True):
+        lines = _lines(found, every, width, is_tight=is_tight)
+        if len(lines) <= height:
+            return lines
+    shown = _least(found, width, height)
+    lines = _lines(found, shown, width, is_tight=True)
+    growing = list(range(len(found)))
+    while growing:
+        for index in list(growing):
+            more = [n + (place == index) for place, n in enumerate(shown)]
+            if shown[index] < every[index]:
+                tried = _lines(found, more, width, is_tight=True)
+                if len(tried) <= height:
+                    shown, lines = more, tried
+                    continue
+            growing.remove(index)
+    return lines
+
+
+def _least(parts: Sequence[Part], width: int | None, height: int) -> list[int]:
+    """Return how many entries each part has at least; of the last parts perhaps only the title."""
+    shown = [_shown(part, part.least) for part in parts]
+    for index in reversed(range(len(parts))):
+        if len(_lines(parts, shown, width, is_tight=True)) <= height:
+            break
+        shown[index] = _shown(parts[index], 0)
+    return shown
+
+
+def _shown(part: Part, most: int) -> int:
+    return min(len(part.entries), most) if part.whole else len(part.entries)
+
+
+def _lines(
+    parts: Sequence[Part], shown: Sequence[int], width: int | None, *, is_tight: bool
+) -> list[Line]:
+    """Return the lines of parts with so many entries of each; without `is_tight`, with blanks."""
+    found: list[Line] = []
+    for part, number in zip(parts, shown, strict=True):
+        if found and not is_tight:
+            found.append(Line(""))
+        left = len(part.entries) - number
+        more = f"… {f'and {left} more' if number else left}: {part.whole}" if left else ""
+        title = " ".join(filter(None, (part.title, more if is_tight else "")))
+        found += [Line(text, "title") for text in wrapped(title, width) if text]
+        for entry in part.entries[:number]:
+            found += _drawn(entry, width, is_cut=is_tight and bool(part.whole))
+        if more and not is_tight:
+            found.append(Line(f"  {more}", "quiet"))
+    return found
+
+
+def _drawn(entry: Entry, width: int | None, *, is_cut: bool) -> Iterable[Line]:
+    text = harmless(entry.text).replace("\n", " ").replace("\t", " ")
+    texts = [clipped(text, width)] if is_cut else wrapped(text, width)
+    yield from (Line(each, entry.mood, entry.about) for each in texts)
+    if entry.step:
+        for each in wrapped(f"{INDENT}{harmless(entry.step)}", width):
+            yield Line(each, "plain", entry.about)
+
+
+def clipped(text: str, width: int | None) -> str:
+    """Return a text that fills at most `width` cells of a terminal; an ellipsis shows a cut."""
+    if width is None or (text.isascii() and len(text) <= width):
+        return text
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """Return a text as lines of at most `width` cells; further lines are indented more."""
+    if width is None or (text.isascii() and len(text) <= width):
+        return [text]
+    from rich.cells import cell_len, chop_cells
+
+    indent = text[: len(text) - len(text.lstrip())] + INDENT
+    lines, line = [], ""
+    for piece in re.findall(r"\s*\S+", text):
+        if cell_len(line + piece) <= width:
+            line += piece
+            continue
+        lines += [line] if line else []
+        # A word that is wider than a line, such as a path, is broken.
+        *whole, rest = chop_cells(piece.strip(), max(width - len(indent), 1))
+        lines += [indent + each for each in whole]
+        line = indent + rest
+    return [*lines, line]

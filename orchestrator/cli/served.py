@@ -1,0 +1,156 @@
+"""The commands for the page: the same functions, with their arguments as data instead of words.
+
+A read runs in this process, and returns what the command prints with `--json`. A change is a
+process of its own, as on the command line: it goes on when the page ends, and may fork a run.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.cli import output, parser
+from orchestrator.cli.main import refusal
+from orchestrator.cli.parser import Argument
+from orchestrator.errors import OrchestratorError, UsageError, did_you_mean
+from orchestrator.layout import Layout
+from orchestrator.page.commands import Answer, Commands, Refused
+from orchestrator.system import process
+
+#: Bytes of one word that Linux passes to a program (MAX_ARG_STRLEN in linux/binfmts.h).
+MOST_BYTES = 128 * 1024 - 1
+#: The text of a command that may be long, or that other users of the machine must not see among the
+#: processes: its name in the request, and the argument that reads standard input for `-`.
+LONG_TEXTS = {
+    "task add": ("body", "body_file"),
+    "task edit": ("text", "file"),
+    "inbox answer": ("text", "text"),
+    "inbox reject": ("text", "text"),
+    "pr request-changes": ("text", "text"),
+}
+
+
+class Served(Commands):
+    """The commands of one project."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._root = layout.root
+        parser.whole()  # imports the modules of all commands, before there are threads
+
+    def read(
+        self, words: str, values: Mapping[str, object] | None = None, subject: str | None = None
+    ) -> Any:
+        return self._caught(words, subject, values or {}, "--json").value
+
+    def text(self, words: str) -> str:
+        return "\n".join(self._caught(words, None, {}).lines) + "\n"
+
+    def change(
+        self, words: str, values: Mapping[str, object], subject: str | None = None
+    ) -> Answer:
+        given = dict(values)
+        name, argument = LONG_TEXTS.get(words, ("", ""))
+        text = given.pop(name, None)
+        if text is not None:
+            given[argument] = "-"
+        line = command_line(words, subject, given, "--json", f"--project={self._root}")
+        done = subprocess.run(
+            [*process.own_program(), *line],
+            input=_encoded("" if text is None else str(text)),
+            capture_output=True,
+            check=False,
+            # Ctrl-C in the page's terminal does not end a merge half-way.
+            start_new_session=True,
+        )
+        said = tuple(done.stderr.decode(errors="replace").splitlines())
+        try:
+            value = json.loads(done.stdout)
+        except ValueError:
+            value = None
+        if done.returncode:
+            error = (value or {}).get("error") or {"code": "failed", "message": "\n".join(said)}
+            raise Refused(error["message"], error.get("hint"), code=error["code"])
+        return Answer(value, said)
+
+    def _caught(
+        self, words: str, subject: str | None, values: Mapping[str, object], *more: str
+    ) -> output.Caught:
+        line = command_line(words, subject, values, *more, f"--project={self._root}")
+        arguments = parser.parse(line)
+        with output.caught() as found:
+            try:
+                arguments.command(arguments)
+            except Exception as error:
+                refused = refusal(error)
+                if refused is None or refused is error:
+                    raise
+                raise refused from error
+        return found
+
+
+def command_line(
+    words: str, subject: str | None, values: Mapping[str, object], *options: str
+) -> list[str]:
+    """Return the words of a command with these arguments; no value is read as an option. Pure.
+
+    The parameters are those of `Commands`. Raises UsageError for a name that the command does not
+    know, and OrchestratorError for a text that no program takes.
+    """
+    given = dict(values)
+    line, positional = [*words.split(), *options], _words(subject)
+    declared = _declared(words)
+    for name, (names, how) in declared.items():
+        if names[0][0] != "-":
+            positional += _words(given.pop(name, None))
+        elif how.get("action") == "store_true":
+            line += [names[0]] if given.pop(name, False) in (True, "true", "on", "1") else []
+        else:
+            line += [f"{names[0]}={word}" for word in _words(given.pop(name, None))]
+    if any(how.get("metavar") == "key=value" for _, how in declared.values()):
+        nothing = "" if words == "task set" else "null"
+        pairs = ((key, nothing if value is None else value) for key, value in given.items())
+        positional += [_checked(f"{key}={_text(value)}") for key, value in pairs]
+    elif given:
+        name = next(iter(given))
+        raise UsageError(f"`{words}` takes no {name!r}", did_you_mean(name, declared))
+    return [*line, "--", *positional] if positional else line
+
+
+def _declared(words: str) -> dict[str, Argument]:
+    """Return the arguments of a command by name."""
+    listed = parser.COMMANDS[words][2]
+    every = [a for each in listed for a in (each if isinstance(each, list) else [each])]
+    return {each[0][0].lstrip("-").replace("-", "_"): each for each in every}
+
+
+def _words(value: object) -> list[str]:
+    """Return the words of one argument; none for None."""
+    several = value if isinstance(value, list) else [] if value is None else [value]
+    return [_checked(_text(each)) for each in several]
+
+
+def _text(value: object) -> str:
+    """Return a value of JSON as a person writes it after `key=`."""
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _checked(word: str) -> str:
+    """Return a word that can be passed to a program. Raises OrchestratorError for another."""
+    data = _encoded(word)
+    if b"\0" in data:
+        raise UsageError("a NUL character is in the text", "remove it")
+    if len(data) > MOST_BYTES:
+        raise OrchestratorError("the text is over 128 KiB", "shorten it", code="too_long")
+    return word
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        message = f"the text is not Unicode (character {error.start})"
+        raise UsageError(message, "remove the character") from error

@@ -1,0 +1,63 @@
+"""What changed in a project, seen cheaply: file times, once per second while somebody listens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+
+from orchestrator import idle
+from orchestrator.layout import Layout
+from orchestrator.system import files
+from orchestrator.tasks import stores
+
+#: Seconds between two looks, and between two signs of life on a quiet stream.
+POLL_SECONDS, ALIVE_SECONDS = 0.7, 15.0
+#: A part of the project, and the state of its files.
+Marks = Mapping[str, object]
+
+
+def marks(layout: Layout) -> Marks:
+    """Return values that change with the parts of a project: queue, agents, runs, prs, config.
+
+    Reads no contents, and of the queue only its folders: every change in place is also an event.
+    """
+    store = stores.of_project(layout)
+    agents = files.folders(layout.agents)
+    return {
+        "queue": tuple(map(idle.mark, store.watched() or store.places()))
+        or tuple(store.counts().items()),
+        "agents": tuple(idle.mark(layout.agent_state(name)) for name in agents),
+        "runs": tuple(idle.mark(layout.runs(name)) for name in agents),
+        "prs": idle.mark(layout.prs),
+        "config": (idle.mark(layout.config), idle.mark(layout.roles)),
+        "events": idle.mark(layout.events),
+        "tick": tuple(map(idle.mark, (layout.scheduler_lock, layout.hold, layout.forge_fault))),
+    }
+
+
+def differences(before: Marks, now: Marks) -> list[str]:
+    """Return the names of the parts that changed. Pure."""
+    return [name for name in now if now[name] != before.get(name)]
+
+
+async def stream(layout: Layout) -> AsyncIterator[str]:
+    """Yield server-sent events: `hello`, then `change` with the parts that changed, forever.
+
+    The format: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+    before, said = await asyncio.to_thread(marks, layout), time.monotonic()
+    yield "retry: 1000\nevent: hello\ndata: {}\n\n"
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        now = await asyncio.to_thread(marks, layout)
+        changed = differences(before, now)
+        before = now
+        if changed:
+            yield f"event: change\ndata: {json.dumps({'changed': changed})}\n\n"
+        elif time.monotonic() - said > ALIVE_SECONDS:
+            yield ": still here\n\n"
+        else:
+            continue
+        said = time.monotonic()

@@ -1,0 +1,79 @@
+"""The regions of the page: what each reads through commands, and the template that shows it.
+
+`html` renders a region the same for the server and for `--export`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jinja2 import Environment
+
+from orchestrator.page.commands import Commands
+
+Row = dict[str, Any]
+#: What the address of a region asks for, as in `?state=done&q=login`.
+Query = Mapping[str, str]
+
+
+class Region(NamedTuple):
+    """One of the page's landmarks."""
+
+    #: The name in addresses; its template is `region_<name>.html`.
+    name: str
+    #: What the landmark is called.
+    title: str
+    #: Returns what its template shows.
+    load: Callable[[Commands, Query], Row]
+    #: The parts of the project (`changes.marks`) after whose change it is loaded again.
+    shows: tuple[str, ...]
+
+
+def _status(commands: Commands, query: Query) -> Row:
+    return {"status": commands.read("status")}
+
+
+def _agents(commands: Commands, query: Query) -> Row:
+    return {"agents": commands.read("agent list")}
+
+
+def _pull_requests(commands: Commands, query: Query) -> Row:
+    return {"prs": commands.read("pr list")}
+
+
+def _inbox(commands: Commands, query: Query) -> Row:
+    return {"items": commands.read("inbox")}
+
+
+def _board(commands: Commands, query: Query) -> Row:
+    return {"tasks": commands.read("task list", {"limit": 50})}
+
+
+def _history(commands: Commands, query: Query) -> Row:
+    return {"runs": commands.read("runs")}
+
+
+def _costs(commands: Commands, query: Query) -> Row:
+    return {"costs": commands.read("costs")}
+
+
+#: In the order of the page: what needs a person first.
+REGIONS = (
+    Region("problems", "Problems", _status, ("tick", "config", "queue", "agents", "prs")),
+    Region("inbox", "Inbox", _inbox, ("queue", "agents", "prs", "events")),
+    Region("board", "Board", _board, ("queue", "events")),
+    Region("agents", "Agents", _agents, ("agents", "queue", "config", "tick")),
+    Region("pull-requests", "Pull requests", _pull_requests, ("prs", "events")),
+    Region("history", "History", _history, ("events",)),
+    Region("costs", "Costs", _costs, ("events", "config")),
+)
+BY_NAME = {region.name: region for region in REGIONS}
+
+
+def html(
+    templates: Environment, commands: Commands, region: Region, query: Query, **shared: object
+) -> str:
+    """Return one region as HTML, the contents of its landmark. Raises OrchestratorError."""
+    found = {**shared, **region.load(commands, query), "region": region, "query": query}
+    return templates.get_template(f"region_{region.name}.html").render(found)
