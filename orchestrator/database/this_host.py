@@ -6,6 +6,7 @@ import secrets
 import socket
 from typing import NamedTuple
 
+from orchestrator.database import address as addresses
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.system import files
@@ -46,5 +47,12 @@ def write(layout: Layout, name: str) -> ThisHost:
         raise OrchestratorError(f"{name!r} cannot be the name of a host", hint, code="usage")
     host = ThisHost(name, read(layout).clone or secrets.token_hex(8))
     files.make_folder(os.path.dirname(layout.host))
-    files.write_json(layout.host, host._asdict())
+    files.write_json(layout.host, {**(files.read_json(layout.host) or {}), **host._asdict()})
     return host
+
+
+def remember(layout: Layout, address: str) -> None:
+    """Note the address in use: it counts while agents.yaml is gone (`address.of_project`)."""
+    found = files.read_json(layout.host) or {}
+    if found.get("store") != address and addresses.wrong(address) is None:
+        files.write_json(layout.host, {**found, "store": address})

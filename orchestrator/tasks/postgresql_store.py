@@ -203,6 +203,14 @@ class PostgresqlStore(Store):
         schema.require(self._session)
         with self._session.transaction():
             hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
+        this_host.remember(self._layout, self._session.address)
+
+    def beat(self, seconds: float) -> bool:
+        # Listened to first: a task that comes meanwhile is not missed.
+        self._session.rows("LISTEN procrastinate_any_queue_v1")
+        with self._session.transaction():
+            self._worker()
+        return self._session.notices(seconds)
 
     def elsewhere(self) -> Elsewhere:
         others = (each for each in hosts.leases(self._session) if each.host != self.host)

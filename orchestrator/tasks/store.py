@@ -148,6 +148,13 @@ class Store(Protocol):
         """Tell the other hosts that this host is alive, and has these runs. A tick calls it."""
         return None
 
+    def beat(self, seconds: float) -> bool:
+        """Tell the other hosts that this host is alive; then wait for a new task of any host.
+
+        Returns after `seconds` at the latest, with whether there is one.
+        """
+        return False
+
     def elsewhere(self) -> Elsewhere:
         """Return what is known of the other hosts."""
         return Elsewhere()

@@ -26,7 +26,7 @@ from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import states
 from orchestrator.system import disk, files, locks, memory, process
 from orchestrator.tasks import stores
-from orchestrator.tick import held, lock, observe, split
+from orchestrator.tick import attendant, held, lock, observe, split
 from orchestrator.tick.problems import find_problems
 from orchestrator.tick.settle import Settler
 from orchestrator.tick.start import Starter
@@ -191,6 +191,8 @@ def _tick(
     report.problems += find_problems(layout, loaded, seen, now, in_tick=True)
     if loaded.config.notify.command:
         _notify(layout, loaded, seen, prs, report)
+    if store.host is not None:
+        attendant.ensure(layout)
     if forced is None and loaded.good:
         _leave_stamp(layout, loaded.config, report, seen.snapshot, now, planned.wake)
     return report
