@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from harness import STATES, World, scratch, wait_until, world  # noqa: F401  (a fixture)
-from postgresql import in_schema, server  # noqa: F401  (a fixture)
+from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
 
 from orchestrator.database import session
 
@@ -144,6 +144,25 @@ def test_the_tasks_of_a_dead_host_return_and_its_late_run_delivers_nothing(hosts
     assert len(two.prs()) == 1
 
 
+def test_a_run_that_lost_its_task_during_the_checks_pushes_nothing(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    checks = [f"until test -e {tmp_path}/checked; do sleep 0.1; done"]
+    one = hosts.begin(checks=checks)
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.tick_until(lambda: one.ledger("end"), "the client has ended, the checks run")
+    two = hosts.another("two", paused=True)
+    hosts.silent("one")
+    two.ok("tick")
+    assert two.task(task)["state"] == "incoming"
+    (tmp_path / "checked").touch()
+    one.tick_until(lambda: one.json("runs"), "the late run is settled")
+    assert [r["outcome"] for r in one.json("runs")] == ["stopped"]
+    assert one.git("ls-remote", str(one.remote), "refs/heads/agent/*") == ""
+    assert two.prs() == []
+    assert one.task(task)["attempts"] == 0
+
+
 def test_a_host_that_was_silent_for_a_while_keeps_its_runs(hosts: Hosts) -> None:
     one = hosts.begin()
     task = one.add("Say hello", "implement", "--no-tick")
@@ -202,3 +221,61 @@ def test_the_budget_of_a_day_is_one_for_all_hosts(hosts: Hosts) -> None:
     two.add("Say hello again", "implement", "--no-tick")
     two.ok("tick")
     assert two.json("agent", "list")[0]["reason"] == "budget_exhausted"
+
+
+def test_hosts_are_shown_with_heartbeat_and_running_agents(hosts: Hosts) -> None:
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.script(task, WAITS)
+    one.tick_until(lambda: one.ledger("commit"), "the run waits")
+    two = hosts.another("two", max_starts=7)
+    two.ok("tick")
+    rows = {row["name"]: row for row in two.json("hosts")}
+    assert set(rows) == {"one", "two"}
+    assert all(row["alive"] and row["version"] for row in rows.values())
+    [running] = rows["one"]["running"]
+    assert (running["agent"], running["task"]) == ("impl-1", task)
+    assert [row["same_config"] for row in rows.values()] == [False, True]
+    hosts.silent("one")
+    assert [row["alive"] for row in two.json("hosts")] == [False, True]
+    assert "dead" in two.ok("hosts").out
+
+
+def test_while_the_database_is_gone_runs_go_on_and_deliver_once(
+    world: World,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    with cluster() as own:
+        world.create(init=False)
+        world.home_folder.mkdir()
+        checks = [f"until test -e {tmp_path}/down; do sleep 0.1; done"]
+        world.configure(store=in_schema(own.base, "outage"), checks=checks)
+        world.ok("init", "--schedule", "none", "--no-commands", "--start", "--host", "one")
+        task = world.add("Say hello", "implement", "--no-tick")
+        world.tick_until(lambda: world.ledger("end"), "the client has ended, the checks run")
+
+        own.stop()
+        [problem] = world.tick()["problems"]
+        assert (problem["code"], problem["hint"] is not None) == ("store_unreachable", True)
+        [action] = world.tick()["actions"]
+        assert (action["action"], action["reason"]) == ("skip", "system_fault")
+        shown = world.status()
+        assert [p["code"] for p in shown["problems"]] == ["store_unreachable"]
+        assert [run["task"] for run in shown["running"]] == [task]
+        assert "store_unreachable" in world.ok("status").out
+        assert world.refused("task", "list", "--json").json["error"]["code"] == "store_unreachable"
+        assert "store_unreachable" in {f["code"] for f in world.json("doctor")["findings"]}
+        (tmp_path / "down").touch()
+        wait_until(lambda: not running_supervisors(world), "the run meets the outage")
+
+        own.start()
+        world.tick_until(lambda: world.task(task)["state"] == "done", "the work is delivered")
+        history = world.task(task)["history"]
+        assert [e["event"] for e in history] == ["claimed", "requeued", "claimed", "done"]
+        assert history[1]["charged"] is False
+        assert (len(world.starts(task)), len(world.prs())) == (1, 1)
+        assert world.tick()["problems"] == []
+
+
+def running_supervisors(world: World) -> list[Any]:  # noqa: F811
+    return [p for p in world.processes() if "_attend" not in p.cmdline()]

@@ -38,7 +38,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "agent": ("agent", "agent_pause"),
     **{name: (name,) for name in ("limits", "run", "stop")},
     "pr": ("pr", "pr_review"),
-    **{name: (name,) for name in ("dashboard", "clean", "demo", "completion")},
+    **{name: (name,) for name in ("dashboard", "clean", "hosts", "demo", "completion")},
     "_words": ("completion",),
     "_probe": ("init",),
     "_follow": ("init",),

@@ -4,6 +4,7 @@ An agent runs on one host at a time: a row of `orchestrator_agents` says on whic
 to the host's worker; if the worker is removed because its heartbeat stopped, the row goes with it.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from orchestrator.database.engine import Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.errors import StoreFault
+from orchestrator.layout import Layout
+from orchestrator.system import files
 
 #: Seconds without a heartbeat, by the database's clock, after which a host counts as dead.
 DEAD_AFTER = 60.0
@@ -145,9 +148,17 @@ def every(session: Session) -> Sequence[Host]:
     return [Host(*row) for row in rows]
 
 
+def config_seal(layout: Layout) -> str:
+    """Return a word that is the same on hosts with the same agents.yaml."""
+    try:
+        return hashlib.sha256(files.read_inside(layout.config, layout.root)).hexdigest()[:12]
+    except OSError:
+        return "missing"
+
+
 def note(session: Session, me: ThisHost, facts: Mapping[str, object]) -> None:
     """Keep what `hosts` shows of this host."""
-    text = json.dumps(facts, default=str)
+    text = json.dumps(facts)
     session.rows(
         "UPDATE orchestrator_hosts SET facts = %s WHERE name = %s AND facts IS DISTINCT FROM %s",
         *(text, me.name, text),

@@ -39,8 +39,7 @@ def examine(
 
     `try_checks` also runs the project's `setup` and `checks` on the base branch.
     """
-    store = stores.of_project(layout)
-    queue = functools.cache(lambda: tuple(store.findings(now)))
+    queue = functools.cache(lambda: tuple(stores.of_project(layout).findings(now)))
     subject = Subject(layout, load.settings(layout, write_cache=False), variables, now, queue)
     findings: list[Finding] = []
     checks: list[Callable[[Subject], Iterator[Finding]]] = [

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.database import hosts, schema, this_host
 from orchestrator.database.engine import Jobs
-from orchestrator.database.session import Session
+from orchestrator.database.session import NotSetUp, Session
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
 from orchestrator.model import (
@@ -205,6 +205,11 @@ class PostgresqlStore(Store):
             hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
         this_host.remember(self._layout, self._session.address)
 
+    def tell(self, problems: Iterable[str]) -> None:
+        facts = {"problems": [*problems], "config": hosts.config_seal(self._layout)}
+        with self._session.transaction():
+            hosts.note(self._session, this_host.known(self._layout), facts)
+
     def beat(self, seconds: float) -> bool:
         # Listened to first: a task that comes meanwhile is not missed.
         self._session.rows("LISTEN procrastinate_any_queue_v1")
@@ -332,7 +337,7 @@ class PostgresqlStore(Store):
     def findings(self, now: float) -> Iterator[Problem]:
         try:
             schema.require(self._session)
-        except OrchestratorError as error:
+        except NotSetUp as error:
             yield Problem("permissions", error.message, error.hint)
             return
         for bad in (bad for state in STATES for bad in self.list(state).malformed):

@@ -148,6 +148,10 @@ class Store(Protocol):
         """Tell the other hosts that this host is alive, and has these runs. A tick calls it."""
         return None
 
+    def tell(self, problems: Iterable[str]) -> None:
+        """Show the other hosts the codes of this host's problems. A tick calls it at its end."""
+        return None
+
     def beat(self, seconds: float) -> bool:
         """Tell the other hosts that this host is alive; then wait for a new task of any host.
 
