@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from harness import STATES, World, scratch, wait_until, world  # noqa: F401  (a fixture)
 from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
@@ -42,10 +43,14 @@ class Hosts:
         return session.of(self.address).rows(query, *values)
 
     def silent(self, name: str, seconds: float = 61) -> None:
-        """Make a host's last heartbeat older; its attendant is killed."""
-        for process in self.one.processes():
-            if "_attend" in process.cmdline():
-                process.kill()
+        """Make a host's last heartbeat older; its attendant, which a tick started, is killed."""
+
+        def attendants() -> list[psutil.Process]:
+            return [p for p in self.one.processes() if "_attend" in p.cmdline()]
+
+        for process in wait_until(attendants, "an attendant"):
+            process.kill()
+            process.wait()
         self.sql(
             "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - %s * interval '1 s'"
             " FROM orchestrator_hosts WHERE worker = id AND name = %s RETURNING 1",
@@ -147,11 +152,11 @@ def test_the_tasks_of_a_dead_host_return_and_its_late_run_delivers_nothing(hosts
 def test_a_run_that_lost_its_task_during_the_checks_pushes_nothing(
     hosts: Hosts, tmp_path: Path
 ) -> None:
-    checks = [f"until test -e {tmp_path}/checked; do sleep 0.1; done"]
+    checks = [f"touch {tmp_path}/began; until test -e {tmp_path}/checked; do sleep 0.1; done"]
     one = hosts.begin(checks=checks)
     task = one.add("Say hello", "implement", "--no-tick")
-    one.tick_until(lambda: one.ledger("end"), "the client has ended, the checks run")
-    two = hosts.another("two", paused=True)
+    one.tick_until(lambda: (tmp_path / "began").exists(), "the checks run")
+    two = hosts.another("two", agents=[World.agent("test-1", "tester")])
     hosts.silent("one")
     two.ok("tick")
     assert two.task(task)["state"] == "incoming"

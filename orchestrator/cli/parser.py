@@ -37,6 +37,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "inbox": ("inbox",),
     "agent": ("agent", "agent_pause"),
     **{name: (name,) for name in ("limits", "run", "stop")},
+    "queue": ("queue_migrate",),
     "pr": ("pr", "pr_review"),
     **{name: (name,) for name in ("dashboard", "clean", "hosts", "demo", "completion")},
     "_words": ("completion",),

@@ -4,6 +4,7 @@ Every statement outside a transaction is a query, so it can be repeated after a 
 What changes the database happens in a transaction.
 """
 
+import math
 import os
 import threading
 import time
@@ -69,6 +70,8 @@ class Session:
         self._name = name
         self._process = os.getpid()
         self._open: psycopg.Connection[tuple[Any, ...]] | None = None
+        #: When the schema was last found to be in use (`schema.require_open`; monotonic seconds).
+        self.open_at = -math.inf
         self._locked = 0
         self._transactions = 0
 

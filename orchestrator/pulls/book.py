@@ -174,6 +174,14 @@ class Book:
         said = {_SAID: True} if before.get(_SAID) is True else {}
         self._write(pr.id, {**row, **kept, **said})
 
+    def raw(self, pr_id: str) -> dict[str, object]:
+        """Return a record with all its keys, for a book that moves."""
+        return self._read(pr_id)
+
+    def put(self, pr_id: str, record: Mapping[str, object]) -> None:
+        """Write a record with all its keys, as `raw` returned it."""
+        self._write(pr_id, record)
+
     def record(self, pr_id: str, state: str) -> None:
         with self.locked():
             self.write(self.find(pr_id)._replace(state=state))

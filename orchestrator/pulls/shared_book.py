@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -14,10 +15,18 @@ from orchestrator.pulls.book import Book, from_record
 if TYPE_CHECKING:
     from orchestrator.database.session import Session
 
+    MaybeSession = Session | None
+
 
 def of_project(layout: Layout, forge: str, folder: str) -> Book:
     """Return a forge's records: in the database of the queue, or as files in a folder."""
     session = access.of_project(layout)
+    return Book(folder) if session is None else SharedBook(folder, session, forge)
+
+
+def at(layout: Layout, session: MaybeSession, forge: str, inner: str) -> Book:
+    """Return a forge's records in a database; without one, those in a folder of `shared/prs`."""
+    folder = os.path.join(layout.prs, inner) if inner else layout.prs
     return Book(folder) if session is None else SharedBook(folder, session, forge)
 
 

@@ -175,6 +175,16 @@ class FileStore(Store):
             files.flush(os.path.dirname(path))
             return path
 
+    def put(self, file: TaskFile, state: str, added: float) -> None:
+        with self.change():
+            path = self._path(state, file.id)
+            files.make_folder(self._folders[state])
+            files.write_atomic(path, file.raw)
+            os.utime(path, (added, added))
+            for other in self._states_with(file.id):
+                if other != state:
+                    files.remove(self._path(other, file.id))
+
     def new_id(self) -> str:
         # CREATED has whole seconds; among tasks of one second the id decides which is first.
         number = time.time_ns() // 1_000_000

@@ -55,8 +55,9 @@ class _Row(NamedTuple):
 class PostgresqlStore(Store):
     """The queue of one project in one schema of a database."""
 
-    def __init__(self, layout: Layout, session: Session) -> None:
-        self._layout, self._session = layout, session
+    def __init__(self, layout: Layout, session: Session, *, moves: bool = False) -> None:
+        """`moves`: the queue is being moved, so it may be incomplete or closed."""
+        self._layout, self._session, self._moves = layout, session, moves
         self._jobs = Jobs(session)
 
     @property
@@ -65,7 +66,12 @@ class PostgresqlStore(Store):
 
     # --- reading ---
 
+    def _require_open(self) -> None:
+        if not self._moves:
+            schema.require_open(self._session)
+
     def list(self, state: str) -> Listing:
+        self._require_open()
         found = self._listing(self._session.rows(f"{_ROW} WHERE state = %s", state))
         if state != "claimed":
             return found
@@ -105,6 +111,7 @@ class PostgresqlStore(Store):
         return self._listing(self._session.rows(query, task_id, [*_ENDED])).tasks
 
     def find(self, task_id: str) -> Task:
+        self._require_open()
         if task_file.is_id(task_id):
             for row in self._session.rows(f"{_ROW} WHERE id = %s", task_id):
                 task = self._task(*row)
@@ -136,6 +143,7 @@ class PostgresqlStore(Store):
     def change(self) -> Iterator[None]:
         files.remove(self._layout.idle_stamp)
         with self._session.lock():
+            self._require_open()
             yield
 
     @contextmanager
@@ -155,6 +163,28 @@ class PostgresqlStore(Store):
                 *(file.id, self._defer(file), file.raw, *_columns(file)),
             )
         return self._where(file.id)
+
+    def put(self, file: TaskFile, state: str, added: float) -> None:
+        with self._changing():
+            query = (
+                "SELECT job, status::text FROM orchestrator_tasks"
+                " JOIN procrastinate_jobs j ON j.id = job WHERE orchestrator_tasks.id = %s"
+            )
+            for job, status in self._session.rows(query, file.id):
+                if status == "todo":
+                    self._jobs.cancel(job)
+            job = self._defer(file)
+            if state != "incoming":
+                self._jobs.finish(job, state)
+            self._session.rows(
+                "INSERT INTO orchestrator_tasks"
+                " (id, state, job, file, role, title_key, parent, added)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, to_timestamp(%s))"
+                " ON CONFLICT (id) DO UPDATE SET state = excluded.state, job = excluded.job,"
+                " file = excluded.file, role = excluded.role, title_key = excluded.title_key,"
+                " parent = excluded.parent, added = excluded.added, changed = now()",
+                *(file.id, state, job, file.raw, *_columns(file), added),
+            )
 
     def new_id(self) -> str:
         query = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"

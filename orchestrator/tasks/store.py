@@ -119,6 +119,13 @@ class Store(Protocol):
     def add(self, file: TaskFile) -> str:
         """Put a new task into `incoming`; return `Task.where`. Raises if the id is taken."""
 
+    def put(self, file: TaskFile, state: str, added: float) -> None:
+        """Put a task as it is into a state, in place of the task with its id, if there is one.
+
+        For a queue that moves to another store, while nobody works on it. `added` is the time (in
+        epoch seconds) that replaces a missing CREATED.
+        """
+
     def new_id(self) -> str:
         """Return an id that no task has. Later ids sort after earlier ids."""
 
