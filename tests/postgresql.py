@@ -33,7 +33,9 @@ def _folder() -> str:
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(p.split("/")[4]))
     if found and os.path.exists(f"{found[-1]}/initdb"):
         return found[-1]
-    return os.path.dirname(needs.program("initdb", "postgresql"))
+    if shutil.which("initdb"):
+        return os.path.dirname(str(shutil.which("initdb")))
+    needs.missing("PostgreSQL is not installed (Debian: apt install postgresql)")
 
 
 class Cluster:

@@ -91,6 +91,21 @@ def test_a_task_travels_to_done_over_the_database(hosts: Hosts) -> None:
     assert jobs == [(task, "implement", "succeeded", 1)]
 
 
+def test_a_file_that_a_person_drops_is_a_task_for_every_host(hosts: Hosts) -> None:
+    one = hosts.begin(agents=[])
+    dropped = one.drop("fix login bug.md", "# Fix the login\n\nROLE: implement\n")
+    one.drop("odd.md", "no task")
+    [problem] = one.tick()["problems"]
+    assert (problem["code"], "odd.md" in problem["message"]) == ("task_malformed", True)
+    assert not dropped.exists()
+    two = hosts.another("two")
+    assert two.task("fix-login-bug")["title"] == "Fix the login"
+    again = one.drop("fix-login-bug.md", "# Another\n\nROLE: implement\n")
+    one.ok("tick")
+    assert again.exists()
+    assert two.task("fix-login-bug")["title"] == "Fix the login"
+
+
 WAITS = {"steps": [["work"], ["wait", "go"]]}
 
 

@@ -74,6 +74,8 @@ def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | str | No
         task = store.find(name)
     if task is not None and task.run is not None:
         known = next((run for run in runs if run.id == task.run), None)
+        if known is None and task.host not in (None, store.host):
+            return f"run {task.run} was on the host {task.host}: see it there, by the same command"
         return known or _gone(task.run, _last_event(layout, task.run))
     searched = ((run, run.record()) for run in runs[:MOST_SEARCHED])
     run = next((run for run, record in searched if record and record.task == name), None)

@@ -6,6 +6,7 @@ functions as those of the file store. The engine's job says whether a host may w
 jobs. Row and job change in one transaction.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from orchestrator.model import (
 )
 from orchestrator.system import files
 from orchestrator.tasks import rewrite, task_file
+from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Store
 from orchestrator.tasks.task_file import TaskFile
 
@@ -73,6 +75,8 @@ class PostgresqlStore(Store):
     def list(self, state: str) -> Listing:
         self._require_open()
         found = self._listing(self._session.rows(f"{_ROW} WHERE state = %s", state))
+        if state == "incoming":
+            return found._replace(malformed=(*found.malformed, *self._dropped_wrong()))
         if state != "claimed":
             return found
         return found._replace(tasks=self._with_places(found.tasks))
@@ -229,8 +233,29 @@ class PostgresqlStore(Store):
             self._worker()
             return super().holds(task_id, run)
 
+    def _dropped_wrong(self) -> Iterator[Malformed]:
+        """Yield the files that a person dropped and that `attend` cannot take."""
+        dropped = FileStore(self._layout).list("incoming")
+        yield from dropped.malformed
+        for task in dropped.tasks:
+            if (known := self.get(task.id)) is not None:
+                reason = f"its id {task.id} is already used by {known.where}"
+                yield Malformed(task.where, reason)
+
+    def _take_dropped(self) -> None:
+        """Take the files that a person dropped into `incoming/` into the database."""
+        dropped = FileStore(self._layout)
+        for task in dropped.list("incoming").tasks:
+            file, known = dropped.read(task), self.get(task.id)
+            if known is None:
+                self.put(file, "incoming", task.created or time.time())
+            elif self.read(known).raw != file.raw:
+                continue  # `_dropped_wrong` reports it; an equal task was taken before a crash
+            files.remove(task.where)
+
     def attend(self, runs: Iterable[str]) -> None:
         schema.require(self._session)
+        self._take_dropped()
         with self._session.transaction():
             hosts.attend(self._session, self._jobs, this_host.known(self._layout), runs)
         this_host.remember(self._layout, self._session.address)
