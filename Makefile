@@ -22,7 +22,7 @@ CLIENT_READY = $(CLIENT)/installed-$(CLIENT_VERSION)
 unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test slow lint format bench crash chaos client client-oldest client-latest clean
+.PHONY: help test slow lint templates format bench crash chaos client client-oldest client-latest clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ lint: .venv/.complete ## check with ruff, its formatter and mypy; changes nothin
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+templates: .venv/.complete ## translate the shipped templates into Python, after a change of one
+	cd tests && ../$(BIN)/python compile_templates.py
 
 format: .venv/.complete ## let ruff format and fix what it can
 	$(BIN)/ruff format .

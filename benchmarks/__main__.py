@@ -13,6 +13,7 @@ from benchmarks import (
     claim_complete,
     client_start,
     disk_use,
+    finished_task,
     growth,
     idle_tick,
     report,
@@ -28,6 +29,7 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     "memory": waiting_supervisor.measure,
     "start": client_start.measure,
     "claim": claim_complete.measure,
+    "task": finished_task.measure,
     # Last: it deletes many files, after which making some is slow for a while.
     "disk": disk_use.measure,
 }

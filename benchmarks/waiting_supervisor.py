@@ -8,11 +8,12 @@ import time
 
 from benchmarks.report import Aim, Broken, Row
 from benchmarks.scratch import Scratch
+from orchestrator.run import supervisor
 
 ROUNDS = 3
 AIM = Aim(20.0, of_ratio=False)
 #: Seconds after which a waiting process holds what it will hold.
-SETTLED = 0.5
+SETTLED = supervisor.SMALL_AFTER + 1.5
 
 
 def measure(scratch: Scratch) -> list[Row]:

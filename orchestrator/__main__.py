@@ -24,14 +24,15 @@ def main(arguments: "list[str] | None" = None) -> int:
         if idle.nothing_to_do():
             return 0
     _add_libraries()
-    if words == ["tick"] or words[:1] == ["_after_run"]:
+    if words == ["tick"] or words[:1] in (["_run"], ["_after_run"]):
         import gc
 
-        gc.disable()  # such a process ends before a collection pays off
+        gc.disable()  # such a process ends, or waits, before a collection pays off
     if words and words[0] == "_run":
         from orchestrator.run import supervisor
 
-        return supervisor.main(words[1], int(words[2]) if len(words) > 2 else None)
+        supervisor.carry_on(words, lambda root: main(["_after_run", root]), small=True)
+        return 0
     if words and words[0] in ("_after_run", "_land", "_notify"):
         from orchestrator.tick.tick import own_process
 
@@ -78,6 +79,6 @@ def _end(code: int) -> None:
 
 if __name__ == "__main__":
     ended = main()
-    if sys.argv[1:2] in (["tick"], ["_after_run"]):
+    if sys.argv[1:2] in (["tick"], ["_run"], ["_after_run"]):
         _end(ended)
     sys.exit(ended)

@@ -65,6 +65,10 @@ class GitError(OrchestratorError):
     code = "git_failed"
 
 
+class GitKilled(GitError):
+    """A signal ended a git command: the same command can succeed."""
+
+
 class Rejected(OrchestratorError):
     """The remote or the forge refuses this very work, not every task's: it counts as an attempt."""
 

@@ -34,7 +34,20 @@ sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != _HERE]
 sys.path.insert(0, os.path.dirname(_HERE))
 import killpoints
 killpoints.install(sys.argv[1:])
+from orchestrator.run import supervisor
 from orchestrator.real_main import main
+_main = supervisor.main
+def stage(folder, *words, **how):
+    killpoints.become(["_run", folder])
+    return _main(folder, *words, **how)
+supervisor.main = stage
+_carry_on = supervisor.carry_on
+def carry_on(words, tick, **how):
+    def then(root):
+        killpoints.become(["_after_run"])
+        tick(root)
+    _carry_on(words, then, **how)
+supervisor.carry_on = carry_on
 sys.exit(main())
 """
 

@@ -79,6 +79,13 @@ def install(words: list[str]) -> None:
     point("begins")
 
 
+def become(words: list[str]) -> None:
+    """Count as another kind from now on: the process goes on with another command line."""
+    if _Here.log and _kind(words) != _Here.kind:
+        _Here.kind = _kind(words)
+        point("begins")
+
+
 def _kind(words: list[str]) -> str:
     word = words[0] if words else "nothing"
     if word != "_run":

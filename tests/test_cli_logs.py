@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 import runs
 
+from orchestrator.cli import run_stream
 from orchestrator.client.claude.transcript import translate
 from orchestrator.client.protocol import Line
 from orchestrator.layout import Layout
@@ -409,3 +413,69 @@ def test_a_tasks_own_record_names_its_run(project: Layout, cli: Callable[..., An
     data += history.append(data, claimed)
     Path(project.state("claimed"), "TASK-1.md").write_bytes(data)
     assert cli("logs", "TASK-1").out.startswith(f"run {SECOND}")
+
+
+def long_stream(folder: Path, entries: int) -> None:
+    """Write a stream with a text per line, and lines that say nothing between."""
+    with open(folder / "stream.jsonl", "w") as file:
+        for number in range(entries):
+            event = {
+                "type": "assistant",
+                **block(type="text", text=f"entry {number:06} " + "x" * 500),
+            }
+            file.write(json.dumps(event) + "\n" + json.dumps({"type": "stream_event"}) + "\n")
+
+
+def shown(out: str) -> list[int]:
+    return [int(number) for number in re.findall(r"entry (\d+)", out)]
+
+
+@pytest.mark.parametrize("lines", [1, 7, 200, 999])
+def test_only_the_last_entries_are_shown_if_they_are_asked_for(
+    project: Layout, cli: Callable[..., Any], lines: int
+) -> None:
+    folder = a_run(project, "impl-agent-1", FIRST)
+    long_stream(folder, 300)
+    last = list(range(300))[-lines:]
+    assert shown(cli("logs", FIRST, "--lines", str(lines)).out) == last
+    assert shown(cli("logs", FIRST, "--follow", "-n", str(lines)).out) == last
+    assert len(cli("logs", FIRST, "--lines", str(lines), "--json").json) == len(last)
+    raw = cli("logs", FIRST, "--raw", "--lines", str(lines)).out
+    assert len(raw.splitlines()) == min(lines, 600)
+    with gzip.open(folder / "stream.jsonl.gz", "wb") as packed:
+        packed.write((folder / "stream.jsonl").read_bytes())
+    (folder / "stream.jsonl").unlink()
+    assert shown(cli("logs", FIRST, "--lines", str(lines)).out) == last
+
+
+def test_the_end_of_a_large_transcript_is_shown_without_reading_all_of_it(
+    project: Layout, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = a_run(project, "impl-agent-1", FIRST) / "stream.jsonl"
+    with open(path, "wb") as file:
+        file.truncate(64 << 20)  # one line, without a block on the disk
+        file.seek(0, os.SEEK_END)
+        for number in range(50):
+            event = {"type": "assistant", **block(type="text", text=f"entry {number}")}
+            file.write(b"\n" + json.dumps(event).encode())
+    read: list[int] = []
+
+    class Counted(io.FileIO):
+        def readinto(self, buffer: Any) -> int | None:
+            read.append(len(buffer))
+            return super().readinto(buffer)
+
+    def counted(run: Any, name: str) -> io.BufferedReader | None:
+        path = os.path.join(run.folder, name)
+        return io.BufferedReader(Counted(path)) if os.path.exists(path) else None
+
+    monkeypatch.setattr(run_stream, "open_file", counted)
+    assert shown(cli("logs", FIRST, "--lines", "20").out) == list(range(30, 50))
+    assert 0 < sum(read) < 1 << 20
+
+
+@pytest.mark.parametrize("lines", ["0", "-3", "x"])
+def test_a_number_of_lines_that_makes_no_sense_is_refused(
+    project: Layout, cli: Callable[..., Any], lines: str
+) -> None:
+    assert cli("logs", "impl-agent-1", f"--lines={lines}").code == 2

@@ -99,6 +99,19 @@ def test_add_prints_the_id_and_nothing_else(cli: Cli, project: Layout) -> None:
     assert re.fullmatch(r"TASK-[0-9a-f]{8}\n", done.out)
 
 
+@pytest.mark.parametrize("option", ["--branch", "--depends-on"])
+def test_a_field_of_an_agents_task_that_looks_like_a_secret_is_refused(
+    cli: Cli, project: Layout, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    be_agent(monkeypatch, project)
+    key = "sk_" + "live_51Habcdefghij0123456789"
+    done = cli("task", "add", "--title", "A", "--role", "implement", option, key)
+    assert done.code == 2
+    assert "Stripe key" in done.err
+    assert key not in done.out + done.err
+    assert os.listdir(project.state("incoming")) == []
+
+
 def test_add_writes_the_seeds_format(cli: Cli, project: Layout) -> None:
     first = add(cli, "The first")
     task_id = add(

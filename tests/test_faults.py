@@ -403,9 +403,12 @@ def hub(world: World) -> Forge:
 
 #: While `gh` hangs, it has a second: nobody wants to wait for the product's minute.
 IMPATIENT = """
-from orchestrator.pulls import gh, github
-if os.path.exists({mode!r}):
-    gh.TIMEOUT = github.TICK_TIMEOUT = 1.0
+from orchestrator.system import commands
+_run = commands.run
+def _impatient(words, *, timeout, **options):
+    hangs = words[0] == "gh" and os.path.exists({mode!r})
+    return _run(words, timeout=1.0 if hangs else timeout, **options)
+commands.run = _impatient
 """
 
 

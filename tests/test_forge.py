@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,39 @@ def test_a_remote_out_of_reach_closes_and_merges_nothing(
     known = states.known(layout, Config(forge="local"))
     assert [pr.state for pr in known or ()] == ["open", "open"]
     assert [problem.code for problem in problems] == ["remote_unreachable"]
+
+
+def test_the_ticks_after_runs_look_at_the_remote_only_now_and_then(
+    repo: Path, remote: Path, local: Local, layout: Layout
+) -> None:
+    config = Config(forge="local")
+    head = branch(repo, "agent/T1")
+    local.open(wanted(head), "")
+
+    def states_of(*, after_run: bool) -> list[str]:
+        return [pr.state for pr in states.refresh(layout, config, [], after_run=after_run) or ()]
+
+    assert states_of(after_run=True) == ["open"]
+    assert states.is_fresh(layout)
+    sh(remote, "update-ref", "refs/heads/main", head)
+    assert states_of(after_run=True) == ["open"], "the last look is not ten seconds old"
+    before = time.time() - states.LOOK_EVERY
+    for name in ("bases-looked-at", "bases-seen"):
+        os.utime(os.path.join(layout.cache, name), (before, before))
+    assert not states.is_fresh(layout)
+    assert states_of(after_run=True) == ["merged"]
+    sh(remote, "update-ref", "-d", "refs/heads/agent/T1")
+    local.open(wanted(head, "agent/T2"), "")
+    assert states_of(after_run=False) == ["merged", "merged"], "a tick of the schedule looks"
+
+
+def test_a_look_that_failed_is_not_fresh(
+    repo: Path, remote: Path, local: Local, layout: Layout
+) -> None:
+    local.open(wanted(branch(repo, "agent/T1")), "")
+    remote.rename(remote.with_name("gone.git"))
+    states.refresh(layout, Config(forge="local"), [], after_run=True)
+    assert not states.is_fresh(layout)
 
 
 # --- which forge -------------------------------------------------------------------------------

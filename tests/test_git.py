@@ -557,6 +557,23 @@ def test_a_fetch_follows_forced_pushes_and_deletions_and_passes_over_what_is_not
     assert not (repo / ".git" / "FETCH_HEAD").exists()
 
 
+@pytest.mark.parametrize("lie", ["nothing", "old", "new", "gone"])
+def test_a_fetch_is_right_whatever_the_hint_says(remote: Path, repo: Path, lie: str) -> None:
+    root, base, ref = str(repo), head(repo), "refs/remotes/origin/agent/x"
+    new = commit(repo, text="1")
+    sh(repo, "push", "--quiet", "origin", f"{new}:refs/heads/agent/x")
+    sh(repo, "update-ref", ref, base)
+    known = {"nothing": {}, "old": {ref: base}, "new": {ref: base}, "gone": {ref: new}}[lie]
+    if lie == "new":  # another fetch was faster
+        sh(repo, "update-ref", ref, new)
+    if lie == "gone":  # the ref moved since it was seen, and the remote has no such branch
+        sh(remote, "update-ref", "-d", "refs/heads/agent/x")
+    there = base_branch.fetch(Layout(root), "origin", ["agent/x"], known=known)
+    expected = None if lie == "gone" else new
+    assert there.get("agent/x") == expected
+    assert repository.resolve(root, ref) == expected
+
+
 def test_refs_that_only_end_like_a_branch_are_not_taken_for_it(remote: Path, repo: Path) -> None:
     evil = commit(repo)
     sh(repo, "push", "--quiet", "origin", f"{evil}:refs/x/refs/heads/main")

@@ -14,7 +14,7 @@ from conftest import tree
 from store_contract import entry, new_task
 
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import repository, worktree_commands
+from orchestrator.git import remotes, repository, worktree_commands
 from orchestrator.layout import Layout
 from orchestrator.model import (
     STATES,
@@ -45,6 +45,7 @@ from orchestrator.tasks.file_store import FileStore
 from orchestrator.upkeep import clean
 
 NOW = 1_800_000_000.0
+tips = remotes.tips
 
 
 class World:
@@ -513,6 +514,54 @@ def test_the_remotes_branches_of_merged_work_go_unless_they_moved_on(world: Worl
     assert [pr.state for pr in (one, other, kept)] == ["open"] * 3
     keep = world.config._replace(retention=Retention(remote_branches="keep"))
     assert remote_branches.drop_merged(world.layout, keep) == []
+
+
+def pushed_by_others(world: World, branch: str, name: str) -> str:
+    """Push a commit that this repository does not know to a branch of the remote."""
+    other = world.repo.parent / "other"
+    sh(world.repo.parent, "clone", "--quiet", "--branch", branch, str(world.remote), str(other))
+    (other / name).write_text("x\n")
+    sh(other, "add", "--all")
+    sh(other, "-c", "user.name=O", "-c", "user.email=o@x", "commit", "--quiet", "-m", "Elsewhere")
+    sh(other, "push", "--quiet", "origin", branch)
+    return sh(other, "rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize("lie", ["none", "base", "head", "no deletion", "kept"])
+def test_what_was_just_seen_of_the_remote_is_confirmed_by_the_push(
+    world: World, lie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a look at the remote, landing asks nothing: one push has to find out every lie."""
+    remote = world.remote
+    assert remote
+    pr = world.deliver("T1", {"a.txt": "a\n"})
+    sh(world.repo, "fetch", "--quiet", "origin")
+    before, moved = world.main(), pr.head
+    monkeypatch.setattr(states, "is_fresh", lambda _: True)
+    if lie == "head":
+        moved = pushed_by_others(world, pr.branch, "sneaked.txt")
+    if lie == "base":
+        world.push_to_main({"b.txt": "b\n"})
+    if lie == "no deletion":
+        sh(remote, "config", "receive.denyDeletes", "true")
+    if lie == "kept":
+        world.config = world.config._replace(retention=Retention(remote_branches="keep"))
+    asked = []
+    monkeypatch.setattr(remotes, "tips", lambda *words: asked.append(words) or tips(*words))
+    said = world.land()
+    left = repository.refs(str(remote), f"refs/heads/{pr.branch}").values()
+    if lie == "head":
+        assert "not reviewed" in said[0]
+        assert world.main() == before
+        assert [*left] == [moved], "the branch with the commits of others stays"
+        return
+    assert said[0].startswith("merged 1 as ")
+    assert ("deleted" in said[0]) == (lie == "none")
+    assert [*left] == ([] if lie == "none" else [pr.head])
+    assert world.has("a.txt")
+    assert world.has("b.txt") == (lie == "base")
+    assert bool(asked) == (lie in ("base", "no deletion"))
+    assert world.state(pr)[0] == "merged"
 
 
 def test_a_worktree_of_an_earlier_landing_is_made_anew_before_anybody_is_blamed(

@@ -256,8 +256,10 @@ def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None
 
 
 #: Where a client's name stands for the program that has this one as its plugin (the files that
-#: `init` writes for it), for its entry in the registry, and for what the demonstration plays.
+#: `init` writes for it), for its entry in the registry, for what the demonstration plays, and in
+#: the texts of the shipped roles.
 NAMES_OF_CLIENTS = {
+    "text.shipped_templates",
     *("cli.init", "setup.init_project", "setup.skills", "setup.user_files"),
     *("client.registry", "demo.project", "schedule.program_copy"),
 }

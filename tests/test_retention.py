@@ -24,7 +24,7 @@ from orchestrator.project import agent_memory, events, run_record
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import landing, states
 from orchestrator.pulls.local import Local
-from orchestrator.system import locks
+from orchestrator.system import files, locks
 from orchestrator.system import process as processes
 from orchestrator.tasks import file_store, task_file
 from orchestrator.tasks.file_store import FileStore
@@ -163,14 +163,14 @@ def test_a_folder_that_cannot_be_removed_is_told_and_stops_no_other(
     project: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [a_run(project, number) for number in range(8)]
-    remove = shutil.rmtree
+    remove = files.remove_tree
 
     def refusing(path: str) -> None:
         if path.endswith(ids[0]):
             raise PermissionError(13, "Permission denied", path)
         remove(path)
 
-    monkeypatch.setattr(shutil, "rmtree", refusing)
+    monkeypatch.setattr(files, "remove_tree", refusing)
     (error,) = retention.prune(project, FEW, [AGENT])
     assert ids[0] in str(error)
     assert kept(project) == [ids[0], *ids[-3:]]

@@ -96,6 +96,20 @@ def test_wide_characters_and_escapes_are_counted_as_a_terminal_shows_them() -> N
     assert screen.clipped("修正ログイン", 5) == "修正…"
 
 
+@pytest.mark.parametrize("height", [8, 9, 23, 40])
+@pytest.mark.parametrize("place", [0, 1, 7, 28, 29])
+def test_what_is_selected_is_on_the_screen(height: int, place: int) -> None:
+    parts = [
+        part._replace(entries=[e._replace(about=(str(n), e.text)) for e in part.entries])
+        for n, part in enumerate(LISTS)
+    ]
+    for part in parts:
+        about = part.entries[min(place, len(part.entries) - 1)].about
+        lines = screen.fit(parts, 80, height, about)
+        assert [line for line in lines if line.about == about]
+        assert len(lines) <= max(height, 9)
+
+
 def test_without_a_height_lists_have_twenty_entries_and_nothing_is_cut() -> None:
     lines = texts(screen.fit(LISTS))
     assert LONG[0].text in lines
@@ -170,7 +184,7 @@ def test_agents_say_in_words_why_they_do_not_start_and_when_they_are_due(
     agent_memory.write(project, "impl-agent-1", suspended)
     lines = [line.strip() for line in cli("status").out.splitlines()]
     assert "impl-agent-1  paused   impl-agent-1: 3 runs failed in a row" in lines
-    assert "test-agent    paused   paused" in lines
+    assert "test-agent    paused   orchestrator agent resume test-agent" in lines
     assert any(re.fullmatch("pm-agent +waiting +due in 9 min; last run: done", e) for e in lines)
 
 

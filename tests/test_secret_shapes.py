@@ -66,6 +66,11 @@ HARMLESS = [
     "eyJ is how a web token begins; see eyJhbGciOiJIUzI1NiJ9",
     "https://discord.com/developers/docs and https://hooks.slack.com/ are pages",
     "password = None if not given; PASSWORD_MIN_LENGTH=12; --password=PROMPT",
+    "PASSWORD=PROMPT, TOKEN=$TOKEN, API_KEY=${KEY1}, MAX_OUTPUT_TOKENS=32000, TOKEN=<paste 1 here>",
+    "password: str = read_1(); client_secret = load(); Cookie: we store 1; --token takes 1",
+    "docs at https://example.org/hooks/abc and https://a-long-user-name@git.example/repo",
+    "login first, then the password; SKU 0123456789abcdef0123456789abcdef",
+    r"C:\new\temp\file and \\server\share, 100% of 3%20b",
     "",
 ]
 
@@ -87,6 +92,25 @@ def test_only_the_secret_itself_is_withheld_where_the_rest_says_what_it_was_for(
 def test_two_secrets_beside_each_other_are_both_withheld() -> None:
     for each in (secret("GitHub token"), secret("JSON web token"), secret("Stripe key")):
         assert secret_shapes.withheld(f"{each} {each}\n{each}").count("[withheld: ") == 3
+
+
+COLOURS = ["\x1b[31m", "\x9b1m", r"\x1b[1m", r"\u001b[0;31m", r"\033[1;31m", r"\e[31m", "^[[31m"]
+ESCAPES = [r"\n", r"\t", r"\\n", r"\u0020", r"\x20", r"\"", "%20", "%3D", "%253D"]
+
+
+@pytest.mark.parametrize("name", ["Stripe key", "AWS key", "GitHub token", "JSON web token"])
+@pytest.mark.parametrize("before", [*COLOURS, *ESCAPES])
+def test_a_secret_directly_behind_an_escape_is_withheld(name: str, before: str) -> None:
+    text = f"It says {before}{secret(name)} here"
+    assert secret_shapes.withheld(text) == f"It says {before}[withheld: {name}] here"
+    assert secret_shapes.found(text) == name
+
+
+@pytest.mark.parametrize("colour", ["\x1b[01;31m\x1b[K", r"\u001b[m\u001b[K", r"\x1b[0m"])
+def test_a_secret_with_a_colour_in_its_middle_is_withheld_whole(colour: str) -> None:
+    key = secret("Stripe key")
+    text = f"{colour}found: {key[:8]}{colour}{key[8:]} {colour}end"
+    assert secret_shapes.withheld(text) == f"{colour}found: [withheld: Stripe key] {colour}end"
 
 
 # --- the time ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,25 @@ def test_a_forked_command_that_takes_too_long_is_ended(world: World) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         warm.run(warm.PRODUCT, ["watch"], cwd=world.root, env=world.environment, timeout=0.5)
     wait_until(lambda: not world.processes(), "the command's end")
+
+
+def test_a_forked_process_knows_nothing_about_the_start_of_the_server(tmp_path: Path) -> None:
+    """Otherwise a supervisor becomes a fresh image again and again, without an end."""
+    run = tmp_path / ".orchestrator" / "agents" / "impl-1" / "runs" / "gone"
+    run.mkdir(parents=True)
+    code = f"""
+import sys
+sys.path[:0] = [{str(warm.TESTS)!r}]
+import warm_server
+
+program = warm_server.Program({str(warm.PRODUCT)!r})
+supervisor = sys.modules["orchestrator.run.supervisor"]
+supervisor._forks, supervisor._STARTED = supervisor.MOST_FORKS + 1, []
+program.execute(["_run", {str(run)!r}])
+"""
+    words = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -219,9 +219,10 @@ def test_a_throw_away_worktree_is_gone_afterwards_whatever_happened(
 
 
 def test_a_worktree_with_nothing_to_keep_makes_no_ref(agent: Agent) -> None:
-    assert worktree.preserve(str(agent.path), BRANCH, "R1") == (None, False)
+    path = str(agent.path)
+    assert worktree.preserve(path, BRANCH, "R1") == (None, False, head(agent.path), None)
     commit(agent.path)
-    assert worktree.preserve(str(agent.path), BRANCH, "R1") == (None, False)
+    assert worktree.preserve(path, BRANCH, "R1") == (None, False, head(agent.path), None)
     assert rescued(agent.repo) == {}
 
 
@@ -255,6 +256,26 @@ def test_what_only_the_index_holds_is_kept(agent: Agent) -> None:
     (agent.path / "staged.txt").unlink()
     agent.end()
     assert kept_text(agent.repo, "precious")
+
+
+@pytest.mark.parametrize("command", ["write-tree", "add", "commit-tree"])
+def test_a_git_that_is_killed_while_changes_are_kept_begins_again(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    agent.begin()
+    (agent.path / "new.txt").write_text("precious\n")
+    sh(agent.path, "add", "new.txt")
+    git, programs, alive = shutil.which("git"), tmp_path / "bin", tmp_path / "alive"
+    programs.mkdir()
+    alive.touch()
+    killed = f'case " $* " in *" {command} "*) rm "{alive}" 2>/dev/null && kill -9 $$;; esac'
+    (programs / "git").write_text(f'#!/bin/sh\n{killed}\nexec "{git}" "$@"\n')
+    (programs / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    assert agent.end() is not None
+    assert not alive.exists()
+    assert kept_text(agent.repo, "precious")
+    assert not list(agent.path.parent.glob("*set-aside*"))
 
 
 @pytest.mark.parametrize("text", [None, "edited\n"])

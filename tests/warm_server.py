@@ -33,6 +33,9 @@ from typing import Any, NoReturn
 #: Modules that start the program; a command's process executes them, nobody imports them.
 ENTRIES = ("orchestrator.__main__", "orchestrator.bootstrap", "orchestrator.init")
 ENTRIES += ("orchestrator.scheduler", "orchestrator.demo.agent")
+#: Modules that know something about the start of their process: each process executes them anew.
+#: (The stamp of the program's files changes when Python first writes bytecode into a room.)
+OF_A_START = ("orchestrator.run.supervisor",)
 
 
 class Program:
@@ -62,6 +65,8 @@ class Program:
         """Be the product's process from its first line to its exit."""
         sys.argv[:] = [self.main, *words]
         sys.path[:] = self.path
+        for name in OF_A_START:
+            importlib.reload(sys.modules[name])
         os.execv = self._become  # type: ignore[assignment]
         code = 1
         try:

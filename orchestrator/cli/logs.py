@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
-from typing import IO, cast
+from itertools import islice
 
-from orchestrator.cli import context, find_run, output
+from orchestrator.cli import context, find_run, output, run_stream
 from orchestrator.cli.find_run import Run
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Line
+from orchestrator.errors import UsageError
 from orchestrator.guard import secret_shapes
 from orchestrator.project import run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files
 
-#: Seconds between two looks at a run that is followed.
-POLL_SECONDS = 0.2
 #: Bytes and lines of a log's end that are shown.
 TAIL_BYTES, TAIL_LINES = 16_384, 40
 CHECKS_LOG = "checks.log"
+LINES = "begin with the last N entries; each is a text, a tool call or a result"
 
 
 @command(
     "logs",
     argument("subject", metavar="AGENT|TASK|RUN", help="an agent, a task, or the id of a run"),
     flag("--follow", "print new lines until the run ends", "-f"),
+    argument("--lines", "-n", type=int, metavar="N", help=LINES),
     flag("--raw", "print the output of the client, as JSON lines"),
 )
 def logs(arguments: Namespace) -> None:
@@ -37,23 +36,33 @@ def logs(arguments: Namespace) -> None:
 
     examples:
       orchestrator logs impl-agent-1 --follow
+      orchestrator logs TASK-a1b2c3d4 --lines 20
       orchestrator logs 20240115T103000Z-1f00aa --raw
     """
+    if arguments.lines is not None and arguments.lines < 1:
+        raise UsageError("--lines takes a number from 1", "for example: --lines 20")
     run = find_run.find(context.layout(arguments), arguments.subject)
     if isinstance(run, str):
         output.answer(arguments, [], run)
         return
     launch = files.read_json(os.path.join(run.folder, run_record.LAUNCH)) or {}
     client = registry.named(launch.get("client"))
-    with _opened(run) as stream:
-        raw = map(_withheld, _followed(run, stream) if arguments.follow else stream)
+
+    def entries(line: bytes) -> int:
+        return 1 if arguments.raw else len(_translated(client, line))
+
+    with run_stream.opened(run) as stream:
+        skipped = run_stream.seek_end(stream, arguments.lines, entries) if arguments.lines else 0
+        raw = map(_withheld, run_stream.followed(run, stream) if arguments.follow else stream)
         if arguments.raw:
-            for line in raw:
+            for line in islice(raw, skipped, None):
                 output.copy(line)
-        elif arguments.json:
-            output.show_json([event._asdict() for event in _events(client, raw)])
+            return
+        events = islice((e for line in raw for e in _translated(client, line)), skipped, None)
+        if arguments.json:
+            output.show_json([event._asdict() for event in events])
         else:
-            _show(run, _events(client, raw))
+            _show(run, events)
 
 
 def _withheld(line: bytes) -> bytes:
@@ -62,61 +71,8 @@ def _withheld(line: bytes) -> bytes:
     return secret_shapes.withheld(text).encode(errors="surrogateescape")
 
 
-@contextlib.contextmanager
-def _opened(run: Run) -> Iterator[IO[bytes]]:
-    """Open a run's stream; an empty stream if the run has none yet."""
-    # In this order: a stream is whole in its packed form before the plain file is removed.
-    plain = _open(run, run_record.STREAM)
-    packed = None if plain else _open(run, run_record.PACKED_STREAM)
-    with plain or packed or open(os.devnull, "rb") as stream:
-        if packed is None:
-            yield stream
-        else:
-            import gzip
-
-            with gzip.GzipFile(fileobj=stream) as unpacked:
-                yield cast("IO[bytes]", unpacked)
-
-
-def _open(run: Run, name: str) -> IO[bytes] | None:
-    """Open a file of a run, but nothing that an agent may have put in its place."""
-    try:
-        return files.open_regular(os.path.join(run.folder, name))
-    except OSError:
-        return None
-
-
-def _followed(run: Run, stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield the stream's lines as they come, until the run has ended."""
-    rest = b""
-    while True:
-        # Asked before reading, so that everything written until the end is read after it.
-        over = _is_over(run)
-        if stream.name == os.devnull:
-            stream = _open(run, run_record.STREAM) or stream
-        for piece in stream:
-            rest += piece
-            if rest.endswith(b"\n"):
-                yield rest
-                rest = b""
-        if over:
-            if rest:
-                yield rest
-            return
-        time.sleep(POLL_SECONDS)
-
-
-def _is_over(run: Run) -> bool:
-    """Return whether a run has ended, or has lost its supervisor: then only a tick continues it."""
-    record = run.record()
-    if record is None or record.status == "finished":
-        return True
-    return record.supervisor is not None and not record.supervisor.is_alive()
-
-
-def _events(client: Client, lines: Iterable[bytes]) -> Iterator[Line]:
-    for line in lines:
-        yield from client.translate(line.decode(errors="replace"))
+def _translated(client: Client, line: bytes) -> list[Line]:
+    return client.translate(line.decode(errors="replace"))
 
 
 def _show(run: Run, events: Iterable[Line]) -> None:
@@ -164,7 +120,7 @@ def _telling_logs(record: RunRecord | None) -> list[str]:
 
 def _tail(run: Run, name: str) -> list[str]:
     """Return the last lines of a file of a run; an empty list if it is missing."""
-    file = _open(run, name)
+    file = run_stream.open_file(run, name)
     if file is None:
         return []
     with file:

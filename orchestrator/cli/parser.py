@@ -32,7 +32,8 @@ COMMANDS: dict[str, Command] = {}
 #: called are imported, because imports are most of the time that an agent's command takes.
 MODULES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("init", "tick", "status", "watch", "explain", "doctor", "logs")},
-    **{name: (name,) for name in ("runs", "costs", "report", "audit", "metrics")},
+    **{name: (name,) for name in ("runs", "history", "costs", "report")},
+    **{name: (name,) for name in ("audit", "metrics")},
     "task": ("task", "task_add", "task_change", "task_edit"),
     "inbox": ("inbox",),
     "agent": ("agent", "agent_pause"),

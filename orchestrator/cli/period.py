@@ -1,9 +1,10 @@
-"""`--since`: where a period begins, in the words that people use."""
+"""`--since` and `--until`: where a period begins and ends, in the words that people use."""
 
 from __future__ import annotations
 
 import re
 import time
+from argparse import Namespace
 from datetime import UTC, datetime, timedelta
 
 from orchestrator.cli.parser import Argument, argument
@@ -20,8 +21,25 @@ def since(default: str | None) -> Argument:
     return argument("--since", metavar="TIME", default=default, help=text)
 
 
-def start(text: str | None, now: float) -> float:
-    """Return the time that `--since` means, in seconds since the epoch; 0.0 for None.
+def until() -> Argument:
+    """Return the option `--until`."""
+    text = "where the period ends, in the words of --since (default: now)"
+    return argument("--until", metavar="TIME", help=text)
+
+
+def end(arguments: Namespace, begin: float, now: float) -> float:
+    """Return the time that `--until` means, in seconds since the epoch; now without it.
+
+    Raises UsageError, also for an end that is not after the period's begin.
+    """
+    found = now if arguments.until is None else start(arguments.until, now, option="--until")
+    if found <= begin:
+        raise UsageError("the period ends before it begins", "--until is later than --since")
+    return found
+
+
+def start(text: str | None, now: float, option: str = "--since") -> float:
+    """Return the time that an option means, in seconds since the epoch; 0.0 for None.
 
     Days begin at local midnight. A time without a zone is local. Raises UsageError.
     """
@@ -38,7 +56,7 @@ def start(text: str | None, now: float) -> float:
         moment -= timedelta(days=days or 0)
         return moment.timestamp()
     except (ValueError, OverflowError, OSError) as error:
-        raise UsageError(f"--since: {text!r} is not a time", HINT) from error
+        raise UsageError(f"{option}: {text!r} is not a time", HINT) from error
 
 
 def local(at: float | None) -> str | None:

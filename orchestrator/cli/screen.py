@@ -17,7 +17,7 @@ from orchestrator.cli.output import harmless
 MOST = 20
 INDENT = "    "
 
-Mood = Literal["plain", "title", "good", "bad", "yours", "quiet"]
+Mood = Literal["plain", "title", "good", "bad", "yours", "quiet", "chosen"]
 
 
 class Entry(NamedTuple):
@@ -52,11 +52,16 @@ class Line(NamedTuple):
     about: tuple[str, str] | None = None
 
 
-def fit(parts: Iterable[Part], width: int | None = None, height: int | None = None) -> list[Line]:
+def fit(
+    parts: Iterable[Part],
+    width: int | None = None,
+    height: int | None = None,
+    focus: tuple[str, str] | None = None,
+) -> list[Line]:
     """Return the lines of a picture, at most `height` of them if that is possible.
 
     `width` is in cells of the terminal and `height` in lines; None is no limit. Without a height,
-    lists are shortened to `MOST` entries.
+    lists are shortened to `MOST` entries. The entry about `focus` is always among those shown.
     """
     found = [part for part in parts if part.entries]
     if height is None:
@@ -66,28 +71,52 @@ def fit(parts: Iterable[Part], width: int | None = None, height: int | None = No
         lines = _lines(found, every, width, is_tight=is_tight)
         if len(lines) <= height:
             return lines
-    shown = _least(found, width, height)
-    lines = _lines(found, shown, width, is_tight=True)
-    growing = list(range(len(found)))
+    lines, shown = _shortened(found, width, height, focus)
+    if focus is None or any(line.about == focus for line in lines):
+        return lines
+    for index, part in enumerate(found):
+        at = next((n for n, entry in enumerate(part.entries) if entry.about == focus), None)
+        if at is None:
+            continue
+        # The window moves by as little as possible; entries can have different heights.
+        for start in (at - max(shown[index] - 1, 0), at):
+            turned = part._replace(entries=[*part.entries[start:], *part.entries[:start]])
+            moved = [*found[:index], turned, *found[index + 1 :]]
+            lines, _ = _shortened(moved, width, height, focus)
+            if any(line.about == focus for line in lines):
+                return lines
+    return lines
+
+
+def _shortened(
+    parts: Sequence[Part], width: int | None, height: int, focus: tuple[str, str] | None
+) -> tuple[list[Line], list[int]]:
+    """Return the lines of parts that do not fit, and how many entries of each are shown."""
+    shown = _least(parts, width, height, focus)
+    lines = _lines(parts, shown, width, is_tight=True)
+    growing = list(range(len(parts)))
     while growing:
         for index in list(growing):
             more = [n + (place == index) for place, n in enumerate(shown)]
-            if shown[index] < every[index]:
-                tried = _lines(found, more, width, is_tight=True)
+            if shown[index] < len(parts[index].entries):
+                tried = _lines(parts, more, width, is_tight=True)
                 if len(tried) <= height:
                     shown, lines = more, tried
                     continue
             growing.remove(index)
-    return lines
+    return lines, shown
 
 
-def _least(parts: Sequence[Part], width: int | None, height: int) -> list[int]:
+def _least(
+    parts: Sequence[Part], width: int | None, height: int, focus: tuple[str, str] | None
+) -> list[int]:
     """Return how many entries each part has at least; of the last parts perhaps only the title."""
     shown = [_shown(part, part.least) for part in parts]
-    for index in reversed(range(len(parts))):
+    for index, part in reversed(list(enumerate(parts))):
         if len(_lines(parts, shown, width, is_tight=True)) <= height:
             break
-        shown[index] = _shown(parts[index], 0)
+        if focus is None or all(entry.about != focus for entry in part.entries):
+            shown[index] = _shown(part, 0)
     return shown
 
 

@@ -23,7 +23,7 @@ from orchestrator.tick.inbox import next_step
 TICKS_OF = 86_400
 STYLES = {
     "plain": "", "title": "bold", "good": "green", "bad": "bold red", "yours": "yellow",
-    "quiet": "dim",
+    "quiet": "dim", "chosen": "reverse",
 }  # fmt: skip
 
 

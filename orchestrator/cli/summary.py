@@ -24,7 +24,6 @@ CELL = 160
 #: Reasons that are said in other words than those of the rule's verdict.
 _WORDS = {
     "system_paused": "the project is paused",
-    "paused": "paused",
     "no_matching_task": "no task waits for it",
     "max_starts": "starts at the tick after the next",
 }
@@ -44,7 +43,10 @@ def parts(
     found, items = seen.status, seen.waiting.items
     kinds = Counter(item.kind for item in items)
     counted = ", ".join(count(number, kind) for kind, number in kinds.items())
-    problems = [*(_problem(row, root) for row in found["problems"]), *_fault(found["fault"])]
+    problems = [
+        *(_problem(n, row, root) for n, row in enumerate(found["problems"], 1)),
+        *_fault(found["fault"]),
+    ]
     waiting = [_item(item, steps[item.id]) for item in items]
     return [
         Part(list(_headline(found, config))),
@@ -100,10 +102,10 @@ def _item(item: Item, step: str) -> Entry:
     return Entry(text, step, "yours", ("item", item.id))
 
 
-def _problem(problem: Row, root: str) -> Entry:
+def _problem(number: int, problem: Row, root: str) -> Entry:
     said = problem["message"].replace(f"{root}/", "")
     text = f"! {problem['code']}: {said}"
-    return Entry(text, problem["hint"] or "", "bad", ("problem", problem["code"]))
+    return Entry(text, problem["hint"] or "", "bad", ("problem", f"problem {number}"))
 
 
 def _fault(fault: Row | None) -> Iterator[Entry]:
@@ -162,8 +164,8 @@ def _why(row: Row, detail: str, age: int | None) -> str:
     if row["reason"] == "not_due":
         return when or detail
     said = _WORDS.get(row["reason"], detail or row["reason"])
-    if row["reason"] == "paused" and detail != f"{row['name']} is paused":
-        said = detail
+    if row["reason"] == "paused" and detail == f"{row['name']} is paused":
+        said = f"orchestrator agent resume {row['name']}"
     return f"{said}; {when}" if when else said
 
 

@@ -83,11 +83,12 @@ def add(arguments: Namespace) -> None:
 
 def _add(arguments: Namespace, layout: Layout, loaded: Settings, agent: str | None) -> None:
     role = task_values.task_role(arguments.role, loaded.roles, force=arguments.force)
-    if arguments.branch is not None:
-        task_values.check_branch(layout, loaded, arguments.branch)
     if agent is not None:
         arguments.title = secret_shapes.withheld(arguments.title)
         arguments.body = secret_shapes.withheld(arguments.body)
+        _refuse_secrets(arguments)
+    if arguments.branch is not None:
+        task_values.check_branch(layout, loaded, arguments.branch)
     store = stores.of_project(layout)
     parent = _parent(store, arguments, loaded)
     words = (word for text in arguments.depends_on for word in text.replace(",", " ").split())
@@ -118,6 +119,18 @@ def _add(arguments: Namespace, layout: Layout, loaded: Settings, agent: str | No
     taken = {loaded.roles[a.role].takes for a in loaded.config.agents if a.role in loaded.roles}
     if role not in taken and not arguments.json:
         output.err(f"warning: no agent takes ROLE {role}; add one: orchestrator agent add --help")
+
+
+def _refuse_secrets(arguments: Namespace) -> None:
+    """Raise UsageError if a header field of an agent's task has the shape of a secret.
+
+    A part of it that is withheld would leave a field that names nothing.
+    """
+    depends_on = " ".join(arguments.depends_on)
+    for option, value in ("--branch", arguments.branch or ""), ("--depends-on", depends_on):
+        name = secret_shapes.found(value)
+        if name is not None:
+            raise UsageError(f"{option}: this looks like a secret ({name})", "leave it out")
 
 
 def _title(arguments: Namespace) -> str | None:

@@ -1,17 +1,18 @@
-"""`watch`: `status` again and again."""
+"""`watch`: `status` again and again; `live` shows it on a terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import signal
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from orchestrator import idle
-from orchestrator.cli import context, json_rows, output, screen, status
+from orchestrator.cli import context, json_rows, output, status
 from orchestrator.cli.json_rows import Overview, Row
 from orchestrator.cli.parser import argument, command
 from orchestrator.config.load import Settings
@@ -28,31 +29,48 @@ SECONDS = f"seconds between two updates (default: {INTERVAL:g})"
 
 @command("watch", argument("--interval", type=float, default=INTERVAL, metavar="S", help=SECONDS))
 def watch(arguments: Namespace) -> None:
-    """Show status, updated continuously; without a terminal, print it after each change."""
+    """Show status, updated continuously, with keys to answer, approve, pause, retry and follow.
+
+    `?` shows the keys. Without a terminal, or on one that cannot move its cursor, print the status
+    after each change.
+
+    examples:
+      orchestrator watch
+      orchestrator watch --json | jq .queue
+    """
     if not SHORTEST <= arguments.interval <= LONGEST:
         hint = f"for example: --interval {INTERVAL:g}"
         raise UsageError(f"--interval takes {SHORTEST} to {LONGEST:.0f} seconds", hint)
     layout = context.layout(arguments)
-    found = views(layout, arguments.interval)
+    look_now = threading.Event()
+    found = views(layout, arguments.interval, look_now=look_now)
     # As Ctrl-C does, SIGTERM puts the terminal back as it was.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
-        if output.on_terminal() and not arguments.json:
-            _repaint(layout, found)
+        if output.on_terminal() and not arguments.json and not output.console().is_dumb_terminal:
+            from orchestrator.cli import live
+
+            live.Live(layout, found, look_now.set).run()
         else:
             _print_changes(layout, found, as_json=arguments.json)
 
 
 def views(
-    layout: Layout, interval: float, clock: Callable[[], float] = time.monotonic
+    layout: Layout,
+    interval: float,
+    clock: Callable[[], float] = time.monotonic,
+    look_now: threading.Event | None = None,
 ) -> Iterator[tuple[Overview, Settings]]:
-    """Look at the project forever; yield what `status --json` shows, and the settings.
+    """Look at the project forever; yield what people see, and the settings.
 
     Of failed looks, only the first raises. The pull requests are those of the last `ASK_AGAIN`
-    seconds of `clock`, unless the local records changed.
+    seconds of `clock`, unless the local records changed. `look_now` ends the pause between two
+    looks, which has `interval` seconds.
     """
     first, asked, before, prs = True, float("-inf"), None, None
+    look_now = look_now or threading.Event()
     while True:
+        look_now.clear()
         try:
             loaded, records, at = context.settings(layout), idle.mark(layout.prs), clock()
             if records != before or at - asked >= ASK_AGAIN:
@@ -63,16 +81,7 @@ def views(
             if first:
                 raise
         first = False
-        time.sleep(interval)
-
-
-def _repaint(layout: Layout, seen: Iterator[tuple[Overview, Settings]]) -> None:
-    from rich.live import Live
-
-    with Live(console=output.console(), screen=True, auto_refresh=False) as live:
-        for found, loaded in seen:
-            picture = screen.fit(status.picture(found, layout, loaded.config), *output.size())
-            live.update(status.painted(picture), refresh=True)
+        look_now.wait(interval)
 
 
 def _print_changes(

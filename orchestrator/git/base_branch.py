@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import call, damage, remotes, repository
@@ -35,6 +35,7 @@ def fetch(
     *,
     address: str | None = None,
     watched: Sequence[str] = (),
+    known: Mapping[str, str] | None = None,
     wait: float | None = None,
 ) -> dict[str, str]:
     """Fetch branches into `refs/remotes/`; return those that the remote has, with their commits.
@@ -42,7 +43,8 @@ def fetch(
     One fetch at a time: parallel fetches fail on each other's ref locks. `address` is where the
     remote's branches are, if that is not its own URL. `watched` are branches that are not fetched,
     but returned if they exist. `wait` is the seconds to wait for another fetch; without it,
-    `timeout` is.
+    `timeout` is. `known` are the refs of all these branches as just seen, each with its commit: a
+    hint, which saves a question to git.
 
     Raises SystemFault when the remote cannot be reached, or another fetch takes too long; GitError
     when the refs cannot be written here.
@@ -51,7 +53,7 @@ def fetch(
     try:
         path = os.path.join(layout.cache, "fetch.lock")
         with locks.Lock(path, timeout if wait is None else wait):
-            return _fetch(layout, remote, address or remote, branches, watched, timeout)
+            return _fetch(layout, remote, address or remote, branches, watched, timeout, known)
     except locks.LockHeld as error:
         raise SystemFault(error.message, error.hint, code=error.code) from None
 
@@ -63,11 +65,15 @@ def _fetch(
     branches: Sequence[str],
     watched: Sequence[str],
     timeout: float,
+    known: Mapping[str, str] | None,
 ) -> dict[str, str]:
     root = layout.root
     theirs = remotes.tips(root, address, [*branches, *watched], timeout)
     names = {branch: f"refs/remotes/{remote}/{branch}" for branch in (*branches, *watched)}
-    ours = repository.refs(root, *names.values())
+    ours = known
+    if ours is None or any(ref in ours and branch not in theirs for branch, ref in names.items()):
+        # What is deleted below must not have moved since it was seen.
+        ours = repository.refs(root, *names.values())
     for branch, ref in names.items():
         if branch not in theirs and ref in ours:
             repository.delete_ref(root, ref, ours[ref])

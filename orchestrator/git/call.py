@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from orchestrator import layout
-from orchestrator.errors import GitError, SystemFault
+from orchestrator.errors import GitError, GitKilled, SystemFault
 from orchestrator.git import abandoned_locks, place
 from orchestrator.guard import client_environment
 from orchestrator.system import commands, files, memory
@@ -203,7 +203,7 @@ def ask(
     """Run git and return its output without the last newline. Raises GitError when it fails."""
     done = run(cwd, *arguments, stdin=stdin, extra=extra, timeout=timeout)
     if done.code is not None and done.code < 0:
-        raise GitError(f"git {_subcommand(arguments)} was killed by signal {-done.code}")
+        raise GitKilled(f"git {_subcommand(arguments)} was killed by signal {-done.code}")
     if done.code != 0:
         raise GitError(f"git {_subcommand(arguments)} failed: {reason(done.err)}")
     return done.out.rstrip("\n")

@@ -6,7 +6,6 @@ like before a run; `commands_in` reads from git's own trace which commands of an
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -109,10 +108,10 @@ def keep_files(root: str, folder: str) -> None:
     files.make_folder(folder)
     of_git = git_folder(root)
     for name, take in (
-        ("config", shutil.copyfile),
-        (OWN_CONFIG, shutil.copyfile),
+        ("config", _copy),
+        (OWN_CONFIG, _copy),
         ("index", os.link),
-        ("logs/refs/stash", shutil.copyfile),
+        ("logs/refs/stash", _copy),
     ):
         source = os.path.join(of_git, name)
         target = os.path.join(folder, os.path.basename(name))
@@ -122,7 +121,11 @@ def keep_files(root: str, folder: str) -> None:
         except FileNotFoundError:
             continue  # an index without an entry has no file
         except OSError:
-            shutil.copyfile(source, target)
+            _copy(source, target)
+
+
+def _copy(source: str, target: str) -> None:
+    files.write_atomic(target, _bytes(source), flush=False)
 
 
 def is_same_file(one: str, other: str) -> bool:

@@ -17,7 +17,7 @@ from orchestrator.git.call import ask, lines, reason, run
 from orchestrator.git.worktree_commands import OUR_NAME
 from orchestrator.system import files
 
-_TREE = re.compile(r"[0-9a-f]{40,64}")
+_TREE = r"[0-9a-f]{40,64}"
 #: The same patch text whatever the user's settings are.
 PATCH_SETTINGS = (
     "-c",
@@ -41,7 +41,7 @@ def merged_tree(root: str, one: str, other: str) -> str | None:
     """Return the tree of a merge of two commits; None for a conflict or an unknown commit."""
     done = run(root, "merge-tree", "--write-tree", one, other)
     tree = lines(done.out)[0] if done.out.strip() else ""
-    return tree if done.code == 0 and _TREE.fullmatch(tree) else None
+    return tree if done.code == 0 and re.fullmatch(_TREE, tree) else None
 
 
 def _merges(root: str, head: str, base: str) -> bool:
@@ -52,7 +52,7 @@ def conflicting(root: str, one: str, other: str) -> list[str]:
     """Return the files in which a merge of two commits conflicts."""
     done = run(root, "merge-tree", "--write-tree", "--name-only", "-z", "--no-messages", one, other)
     tree, *names = [word for word in done.out.split("\0") if word] or [""]
-    return names if done.code == 1 and _TREE.fullmatch(tree) else []
+    return names if done.code == 1 and re.fullmatch(_TREE, tree) else []
 
 
 def stacked(

@@ -50,6 +50,11 @@ def for_new(root: str, top: str) -> dict[str, str]:
     return client_environment.as_git_config(overrides(known, known, root, top)) if known else {}
 
 
+def forget() -> None:
+    """Ask git anew: call this before and after an agent's work, which can forge a file's time."""
+    _read.cache_clear()
+
+
 def _trusted(root: str) -> Settings:
     """Return the drivers that the person's checkout has."""
     return _read(root, (), (_stamp(os.path.join(place.common_folder(root), "config")),))

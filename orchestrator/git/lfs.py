@@ -7,7 +7,6 @@ product's git calls run no hooks, so this module calls git-lfs as that hook does
 
 import os
 import re
-import shutil
 from collections.abc import Mapping
 
 from orchestrator.errors import SystemFault
@@ -43,11 +42,17 @@ def _attributes_name_it(root: str) -> bool:
         return False
 
 
+def _is_installed() -> bool:
+    from shutil import which
+
+    return which("git-lfs") is not None
+
+
 def fault(root: str) -> SystemFault | None:
     """Return why files in Git LFS cannot be worked on in this repository; None if they can."""
     if not _attributes_name_it(root):
         return None
-    if shutil.which("git-lfs") is None:
+    if not _is_installed():
         message = "files of this repository are in Git LFS, and git-lfs is not installed"
         return SystemFault(message, _INSTALL, code="git_lfs_missing")
     if not call.run(root, "config", "--get-regexp", r"^filter\.lfs\.(process|clean)$").out.strip():
@@ -91,7 +96,7 @@ def push(root: str, remote: str, commit: str, branch: str, replaces: str) -> str
     if not is_used(root):
         return None
     # Only git-lfs makes objects: its folder alone is of a time before.
-    if shutil.which("git-lfs") is None and not _attributes_name_it(root):
+    if not _is_installed() and not _attributes_name_it(root):
         return None
     ref, nothing = f"refs/heads/{branch}", "0" * len(commit)
     line = f"{ref} {commit} {ref} {replaces or nothing}\n"

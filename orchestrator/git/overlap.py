@@ -19,7 +19,7 @@ MAX_BYTES = 1 << 20
 TIMEOUT = 5.0
 #: Changes with at most this many lines between them touch each other.
 NEAR = 3
-_HUNK = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
+_HUNK = rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@"
 _OPTIONS = (
     "--no-color",
     "--no-ext-diff",
@@ -33,7 +33,7 @@ _OPTIONS = (
 _SETTINGS = (*PATCH_SETTINGS, "-c", "diff.autoRefreshIndex=false")
 
 #: How git writes bytes of a quoted name.
-_ESCAPED = re.compile(rb'\\([abtnvfr"\\]|[0-3][0-7]{2})')
+_ESCAPED = rb'\\([abtnvfr"\\]|[0-3][0-7]{2})'
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -103,7 +103,7 @@ def parse(text: bytes) -> Changes:
             found[name] = ()
         elif line.startswith((b"new file mode ", b"deleted file mode ")):
             whole = True
-        elif hunk := _HUNK.match(line):
+        elif hunk := re.match(_HUNK, line):
             start, old, _, new = (int(group or b"1") for group in hunk.groups())
             if not whole:
                 # Lines that are only added stand after line `start`.
@@ -116,7 +116,7 @@ def _name(words: bytes) -> str:
     """Return the file's name in `a/NAME b/NAME`, in which both names may be quoted."""
     half = words[: len(words) // 2]
     if half.startswith(b'"'):
-        half = _ESCAPED.sub(_unescaped, half[1:-1])
+        half = re.sub(_ESCAPED, _unescaped, half[1:-1])
     return half[2:].decode(errors="replace")
 
 

@@ -3,7 +3,7 @@
 The two are the same remote unless `push_remote` is set; its `pushurl` may lead to another place.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from orchestrator.errors import SystemFault
@@ -31,6 +31,11 @@ class Pair(NamedTuple):
         """Return the ref to which a branch of tasks is fetched; None without a remote."""
         return f"refs/remotes/{self.push}/{branch}" if self.push else None
 
+    def tracking_refs(self, branches: Collection[str]) -> list[str]:
+        """Return the refs to which `fetch` fetches these branches from either remote."""
+        names = dict.fromkeys(filter(None, (self.base, self.push)))
+        return [f"refs/remotes/{remote}/{branch}" for remote in names for branch in branches]
+
 
 def find(root: str, config: Config) -> Pair:
     """Return the remotes. Raises SystemFault if there is no remote `push_remote`."""
@@ -57,19 +62,27 @@ def fetch(
     branches: Collection[str],
     timeout: float = remotes.TIMEOUT,
     watched: Collection[str] = (),
+    known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Fetch base branches and branches of tasks, each from its remote; return as `base_branch`.
 
-    `watched` are branches of the remote of pushes. Raises what `base_branch.fetch` raises.
+    `watched` are branches of the remote of pushes; `known` are the `tracking_refs` of all these
+    branches as just seen, each with its commit. Raises what `base_branch.fetch` raises.
     """
     there: dict[str, str] = {}
     if pair.base:
         wanted = [*bases, *branches] if pair.is_one else [*bases]
         look = [*watched] if pair.is_one else []
-        there = base_branch.fetch(layout, pair.base, wanted, timeout, watched=look)
+        there = base_branch.fetch(layout, pair.base, wanted, timeout, watched=look, known=known)
     if pair.push and branches and not pair.is_one:
         found = base_branch.fetch(
-            layout, pair.push, [*branches], timeout, address=pair.address, watched=[*watched]
+            layout,
+            pair.push,
+            [*branches],
+            timeout,
+            address=pair.address,
+            watched=[*watched],
+            known=known,
         )
         there = {**found, **there}
     return there

@@ -6,8 +6,9 @@ A remote that cannot be reached is a SystemFault. A remote that refuses a push g
 import os
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from orchestrator.errors import SystemFault
+from orchestrator.errors import Rejected, SystemFault
 from orchestrator.git import lfs
 from orchestrator.git.call import DURABLE, lines, reason, run
 
@@ -71,6 +72,21 @@ def default_branch(root: str, remote: str, timeout: float = TIMEOUT) -> tuple[st
     return (found[1] if found else None), "\trefs/heads/" in done.out
 
 
+class Beside(NamedTuple):
+    """A second branch of the remote in a push: nothing is pushed unless it is at this commit."""
+
+    branch: str
+    commit: str
+    #: Whether the push also deletes it.
+    is_dropped: bool
+
+    def words(self) -> tuple[str, ...]:
+        return ("--atomic", f"--force-with-lease=refs/heads/{self.branch}:{self.commit}")
+
+    def spec(self) -> str:
+        return f"{'' if self.is_dropped else self.commit}:refs/heads/{self.branch}"
+
+
 #: The remote's message about a ref after a failure in the remote or on the way: not a refusal.
 _BROKEN = r"unpacker error|remote failure|failed to update ref|cannot lock ref"
 #: The same, in what a hook of the remote said: a lack of memory or space, or a killed hook.
@@ -85,23 +101,36 @@ _NO_ACCESS = (
     r"(?i)returned error: 403|permission denied|permission to \S+ denied"
     r"|access to \S+ not granted|access denied|marked as read only"
 )
+#: Hooks of a remote that can change a ref after the remote has reported it as pushed.
+_AFTER = ("post-receive", "post-update", "proc-receive")
 #: One such failure is permanent: a branch `a` exists, and `a/b` is pushed.
 _IN_THE_WAY = r"'refs/heads/[^']+' exists; cannot create 'refs/heads/"
 
 
 def push(
-    cwd: str, remote: str, commit: str, branch: str, replaces: str | None = None
+    cwd: str,
+    remote: str,
+    commit: str,
+    branch: str,
+    replaces: str | None = None,
+    beside: Beside | None = None,
 ) -> str | None:
     """Push a commit to a branch of the remote. Return None, or why the remote refused it.
 
     `replaces` is the commit that the branch has there, "" if it does not exist there: only then the
     push has an effect. Raises SystemFault when the remote cannot be reached, and when it refuses
-    the account (`remote_refuses`). Objects in Git LFS are pushed first.
+    the account (`remote_refuses`); Rejected when a hook of the remote has removed the branch again.
+    Objects in Git LFS are pushed first.
     """
     refused = lfs.push(cwd, remote, commit, branch, replaces or "")
     if refused is not None:
         return refused
-    return _push(cwd, remote, f"{commit}:refs/heads/{branch}", branch, replaces)
+    folder = _folder(cwd, remote)
+    spec = f"{commit}:refs/heads/{branch}"
+    refused = _push(cwd, remote, folder, spec, branch, replaces, beside)
+    if refused is None and folder and _may_undo(folder) and not tips(cwd, remote, [branch]):
+        raise Rejected(f"the remote took the push but does not show {branch}")
+    return refused
 
 
 def delete(cwd: str, remote: str, branch: str, commit: str) -> str | None:
@@ -109,16 +138,30 @@ def delete(cwd: str, remote: str, branch: str, commit: str) -> str | None:
 
     Raises SystemFault when the remote cannot be reached.
     """
-    refused = _push(cwd, remote, f":refs/heads/{branch}", branch, commit)
+    refused = _push(cwd, remote, _folder(cwd, remote), f":refs/heads/{branch}", branch, commit)
     return refused if refused and tips(cwd, remote, [branch]) else None
 
 
-def _push(cwd: str, remote: str, spec: str, branch: str, replaces: str | None) -> str | None:
+def _push(
+    cwd: str,
+    remote: str,
+    folder: str | None,
+    spec: str,
+    branch: str,
+    replaces: str | None,
+    beside: Beside | None = None,
+) -> str | None:
     lease = () if replaces is None else (f"--force-with-lease=refs/heads/{branch}:{replaces}",)
-    options = ("--porcelain", "--no-verify", "--no-recurse-submodules")
-    done = run(
-        cwd, "push", *options, *_receiver(cwd, remote), *lease, remote, spec, timeout=TIMEOUT
-    )
+    options = ["--porcelain", "--no-verify", "--no-recurse-submodules"]
+    if folder:
+        # Another git process receives the push, and the settings of this one do not reach it.
+        settings = " ".join(f"-c {key}={value}" for key, value in DURABLE.items())
+        options.append(f"--receive-pack=git {settings} receive-pack")
+    specs = [spec]
+    if beside is not None:
+        options += beside.words()
+        specs.append(beside.spec())
+    done = run(cwd, "push", *options, *lease, remote, *specs, timeout=TIMEOUT)
     if done.code == 0:
         return None
     # --porcelain: a line that begins with "!" is the remote's (or the lease's) refusal of a ref.
@@ -136,16 +179,17 @@ def _push(cwd: str, remote: str, spec: str, branch: str, replaces: str | None) -
     raise unreachable(remote, done.err)
 
 
-def _receiver(cwd: str, remote: str) -> tuple[str, ...]:
-    """Return the option with which a remote on this machine's disk flushes what it receives.
-
-    Another git process receives the push, and the settings of the calling git do not reach it.
-    """
+def _folder(cwd: str, remote: str) -> str | None:
+    """Return where a remote on this machine's disk is; None for another remote."""
     address = run(cwd, "remote", "get-url", "--push", remote).out.strip().removeprefix("file://")
-    if not address or not os.path.isdir(os.path.join(cwd, address)):
-        return ()
-    settings = " ".join(f"-c {key}={value}" for key, value in DURABLE.items())
-    return (f"--receive-pack=git {settings} receive-pack",)
+    path = os.path.join(cwd, address)
+    return path if address and os.path.isdir(path) else None
+
+
+def _may_undo(folder: str) -> bool:
+    """Return whether a hook of a remote on this disk runs after it has reported that it is done."""
+    places = (folder, os.path.join(folder, ".git"))
+    return any(os.path.exists(os.path.join(x, "hooks", hook)) for x in places for hook in _AFTER)
 
 
 def unreachable(remote: str, complaint: str) -> SystemFault:

@@ -9,7 +9,7 @@ from orchestrator.git.call import ask, lines, run
 #: Contents that are looked for in the history; a ref with more of them stays.
 MOST = 200
 
-_ROW = re.compile(r":\d+ (\d+) \w+ (\w+) \w\0([^\0]+)")
+_ROW = r":\d+ (\d+) \w+ (\w+) \w\0([^\0]+)"
 
 
 def is_elsewhere(root: str, commit: str) -> bool:
@@ -20,7 +20,7 @@ def is_elsewhere(root: str, commit: str) -> bool:
     look for them takes a walk through the whole history.
     """
     said = ask(root, "log", *submodule_changes.LOG, commit, "--not", "--branches", "--remotes")
-    rows = _ROW.findall(said)
+    rows = re.findall(_ROW, said)
     if not rows:
         return not said  # a commit without a change has nothing that could be elsewhere
     if not all(_is_linked(root, path, new) for mode, new, path in rows if mode == "160000"):
@@ -39,7 +39,7 @@ def _in_history(root: str, commit: str, contents: set[str]) -> set[str]:
     finds = [f"--find-object={each}" for each in contents]
     since = ("--branches", "--remotes", "--not", f"{commit}^")
     said = run(root, "log", *submodule_changes.LOG, *finds, *since)
-    return {new for _, new, _ in _ROW.findall(said.out)} if said.code == 0 else set()
+    return {new for _, new, _ in re.findall(_ROW, said.out)} if said.code == 0 else set()
 
 
 def _is_linked(root: str, path: str, commit: str) -> bool:

@@ -7,7 +7,7 @@ works in the worktree at the same time.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from orchestrator.errors import GitError, OrchestratorError
@@ -98,11 +98,16 @@ class Preserved(NamedTuple):
 
     ref: str | None
     dirty: bool
+    #: The commit of `branch` if the worktree has it checked out.
+    tip: str | None = None
+    #: The commit that is checked out with a detached HEAD and without a change.
+    at: str | None = None
 
 
-def preserve(path: str, branch: str | None, name: str) -> Preserved:
+def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] = ()) -> Preserved:
     """Put everything that only the worktree holds under a ref.
 
+    `on_refs` are commits that a ref has, as just seen: git is not asked again about one of them.
     Commits on top of `branch` move the branch forward, even if they were made with a detached HEAD
     or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
     """
@@ -120,8 +125,9 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
     except GitError:
         on = repository.current_branch(path)
         found = worktree_commands.State(repository.resolve(path, "HEAD"), on, None)
-    rescued = _keep_commits(path, found, branch, ref) or inside
+    rescued = _keep_commits(path, found, branch, ref, on_refs) or inside
     rescued = left_behind.keep(path, branch, ref) or rescued
+    tip = found.head if branch and found.branch == branch else None
     worktree_commands.quit_operations(path)
     # What git cannot read or commit (a damaged index, a repository inside) is kept as it is.
     if found.dirty is None:
@@ -132,14 +138,15 @@ def preserve(path: str, branch: str | None, name: str) -> Preserved:
         try:
             commit = worktree_commands.commit_all(path, message, index)
             if commit is not None:
-                return Preserved(repository.keep(path, ref, commit), True)
+                return Preserved(repository.keep(path, ref, commit), True, tip)
         except worktree_commands.RepositoryInside as found_inside:
             # The ref has the files; only the folder has the history of the repository inside.
             rescued = repository.keep(path, ref, found_inside.commit)
             _set_aside(path)
         except GitError:
             _set_aside(path)
-    return Preserved(rescued, False)
+    is_clean = found.dirty is False and found.branch is None
+    return Preserved(rescued, False, tip, found.head if is_clean else None)
 
 
 def _keep_submodules(path: str, name: str) -> str | None:
@@ -153,13 +160,19 @@ def _keep_submodules(path: str, name: str) -> str | None:
 
 
 def _keep_commits(
-    path: str, found: worktree_commands.State, branch: str | None, ref: str
+    path: str,
+    found: worktree_commands.State,
+    branch: str | None,
+    ref: str,
+    on_refs: Collection[str],
 ) -> str | None:
     """Bring the worktree's commits onto `branch`, or under a rescue ref if only HEAD has them."""
     head, on, _ = found
     if head is None or (on is not None and on == branch) or _moved_forward(path, branch, head):
         return None
-    return None if on or repository.is_on_a_ref(path, head) else repository.keep(path, ref, head)
+    if on or head in on_refs or repository.is_on_a_ref(path, head):
+        return None
+    return repository.keep(path, ref, head)
 
 
 def _set_aside(path: str) -> None:

@@ -3,6 +3,7 @@
 These are questions and single steps. `worktree` decides their order, so that nothing is lost.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from orchestrator import layout
-from orchestrator.errors import GitError
+from orchestrator.errors import GitError, GitKilled
 from orchestrator.git import place
 from orchestrator.git.call import CHECKOUT_TIMEOUT, ask, lines, reason, run
 from orchestrator.system import files
@@ -221,13 +222,23 @@ class RepositoryInside(GitError):
 def commit_all(worktree: str, message: str, index: str) -> str | None:
     """Return a commit of the whole state on top of HEAD, made in a throw-away index at `index`.
 
-    None if nothing differs from what a checkout of HEAD writes. Raises RepositoryInside.
+    None if nothing differs from what a checkout of HEAD writes. Begins again after a git that was
+    killed, twice at most. Raises RepositoryInside.
     """
+    for _ in range(2):
+        with contextlib.suppress(GitKilled):
+            return _commit_all(worktree, message, index)
+    return _commit_all(worktree, message, index)
+
+
+def _commit_all(worktree: str, message: str, index: str) -> str | None:
     step = partial(ask, worktree, extra={"GIT_INDEX_FILE": index, **OUR_NAME})
     remove_index(index)  # of a process that was killed
     try:
         parents, head = ["-p", "HEAD"], step("rev-parse", "HEAD^{tree}")
         staged = run(worktree, "write-tree")  # fails on conflicts, whose sides are in the history
+        if staged.code is not None and staged.code < 0:
+            raise GitKilled("git write-tree was killed")
         if staged.code == 0 and staged.out.strip() != head:
             parents += ["-p", step("commit-tree", staged.out.strip(), "-p", "HEAD", "-m", "Staged")]
         step("read-tree", "HEAD")

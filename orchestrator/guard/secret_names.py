@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping
+from functools import lru_cache
 
 from orchestrator.guard import secret_shapes
 
@@ -27,7 +28,7 @@ _DOORS = {
     "SSH_ASKPASS", "SSH_AUTH_SOCK", "SUDO_ASKPASS", "VSCODE_GIT_ASKPASS_MAIN",
     "VSCODE_GIT_IPC_HANDLE",
 }  # fmt: skip
-_NAME = re.compile(
+_NAME = (
     r"PASSW|PASSPHRASE|SECRET|CREDENTIAL|COOKIE|WEBHOOK|AUTHORIZATION|CUSTOM_HEADERS"
     r"|(API|ACCESS|PRIVATE|SIGNING|ENCRYPTION)_?KEY"
     # Whole words: AUTHOR, TOKENIZERS_PARALLELISM, MONKEY and PWD are not secrets.
@@ -36,17 +37,18 @@ _NAME = re.compile(
     r"|^GIT_CONFIG_(COUNT$|PARAMETERS$|KEY_|VALUE_)"
 )
 #: Names that match the rule above but hold numbers or the name of a desktop.
-_HARMLESS = re.compile(r"([A-Z]+_)*MAX_([A-Z]+_)*TOKENS|DESKTOP_SESSION")
+_HARMLESS = r"([A-Z]+_)*MAX_([A-Z]+_)*TOKENS|DESKTOP_SESSION"
 #: A proxy may need its password; without the password no connection works.
-_PROXY = re.compile(r"(ALL|FTP|HTTPS?|NO)_PROXY")
+_PROXY = r"(ALL|FTP|HTTPS?|NO)_PROXY"
 
 
+@lru_cache(maxsize=4096)
 def is_secret(name: str, value: str) -> bool:
     """Return whether a variable holds, or leads to, a secret: by its name, or by its value."""
     upper = name.upper()
-    if _PROXY.fullmatch(upper) or _HARMLESS.fullmatch(upper):
+    if re.fullmatch(_PROXY, upper) or re.fullmatch(_HARMLESS, upper):
         return False
-    if upper in _DOORS or _NAME.search(upper) or secret_shapes.found(value):
+    if upper in _DOORS or re.search(_NAME, upper) or secret_shapes.found(value):
         return True
     return upper.startswith(_FAMILIES) and not upper.startswith(_SETTINGS)
 

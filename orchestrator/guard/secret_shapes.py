@@ -8,6 +8,7 @@ The list is `secret_shapes.toml`. It cannot know every secret; SECURITY.md descr
 import functools
 import os
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from orchestrator.model import Outcome
@@ -15,6 +16,16 @@ from orchestrator.model import Outcome
 LIST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "secret_shapes.toml")
 #: No known secret is shorter, with its context.
 SHORTEST = 8
+#: A terminal sequence (a colour), with its escape character as it is or as a text writes it: in
+#: JSON, in a string of Python or of a shell, by `cat -v`.
+_SEQUENCE = re.compile(
+    r"(?:(?:\x1b|\\{1,20}(?:u001[bB]|x1[bB]|0?33|e)|\^\[)\[|\x9b)[0-?]{0,40}[ -/]{0,4}[@-~]"
+)
+#: A character as a string of JSON or of a program writes it: the letter of a line break must not be
+#: taken for the beginning of the word behind it. A quote stays as it is, because it ends a value.
+_ESCAPE = re.compile(r"\\{1,20}(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[a-z])")
+#: The same in an address (RFC 3986, section 2.1), also if the address is part of another address.
+_PERCENT = re.compile(r"%(?:25){0,5}[0-9A-Fa-f]{2}")
 
 
 class Shape(NamedTuple):
@@ -57,10 +68,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def found(text: str) -> str | None:
     """Return the name of a secret that the text contains; None without one."""
-    lower = text.lower() if len(text) >= SHORTEST else ""
-    return next(
-        (x.name for x in shapes() if x.can_be_in(lower) and _compiled(x.pattern).search(text)), None
-    )
+    return next((name for name, _, _ in _spans(text)), None)
 
 
 def withheld(text: str) -> str:
@@ -68,11 +76,47 @@ def withheld(text: str) -> str:
 
     A text without secrets is returned as it is. The time grows linearly with the text.
     """
-    lower = text.lower() if len(text) >= SHORTEST else ""
-    for shape in shapes() if lower else ():
-        if shape.can_be_in(lower):
-            text = _compiled(shape.pattern).sub(functools.partial(_mask, shape.name), text)
-    return text
+    parts, done = [], 0
+    # Of two that overlap, the first in the text gives the name, and all of both is withheld.
+    for name, start, end in sorted(_spans(text), key=lambda span: (span[1], -span[2])):
+        if start >= done:
+            parts += [text[done:start], f"[withheld: {name}]"]
+        done = max(done, end)
+    return "".join([*parts, text[done:]])
+
+
+def _spans(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield name, start and end of each secret, as often as it is found."""
+    if len(text) < SHORTEST:
+        return
+    for view, places in _views(text):
+        lower = view.lower()
+        for shape in shapes():
+            if shape.can_be_in(lower):
+                for match in _compiled(shape.pattern).finditer(view):
+                    start, end = match.span(1 if match.re.groups else 0)
+                    yield shape.name, places[start], places[end - 1] + 1
+
+
+def _views(text: str) -> Iterator[tuple[str, Sequence[int]]]:
+    """Yield the text in the ways in which it may be read, each with its characters' places.
+
+    A secret may begin directly behind an escape, or have a colour in its middle.
+    """
+    plain = range(len(text))
+    blank = _ESCAPE.sub(_blank, _SEQUENCE.sub(_blank, text))
+    yield blank, plain
+    if "%" in text:
+        yield _PERCENT.sub(_blank, blank), plain
+    gaps = [match.span() for match in _SEQUENCE.finditer(text)]
+    if gaps:
+        ends = [0, *(end for _, end in gaps)], [*(start for start, _ in gaps), len(text)]
+        places = [place for start, end in zip(*ends, strict=True) for place in range(start, end)]
+        yield "".join(blank[place] for place in places), places
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
 
 
 def without_secrets(outcome: Outcome) -> Outcome:
@@ -84,9 +128,3 @@ def without_secrets(outcome: Outcome) -> Outcome:
     found = ((name, getattr(outcome, name)) for name in texts)
     safe: dict[str, Any] = {name: withheld(text) for name, text in found if text}
     return outcome._replace(**safe)
-
-
-def _mask(name: str, match: re.Match[str]) -> str:
-    group = 1 if match.re.groups else 0
-    start, end = (position - match.start() for position in match.span(group))
-    return f"{match[0][:start]}[withheld: {name}]{match[0][end:]}"

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 from orchestrator.errors import SystemFault
@@ -189,6 +190,7 @@ def place(config: Config, agent: Agent, layout: Layout) -> dict[str, str]:
     }
 
 
+@cache
 def compose_project(root: str, agent: str) -> str:
     """Return a name for Docker Compose that no other project or agent of this machine has."""
     import hashlib

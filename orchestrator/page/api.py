@@ -25,6 +25,7 @@ READS = {
     "prs": ("pr list", "pr show"),
     "inbox": ("inbox", None),
     "costs": ("costs", None),
+    "history": ("history", None),
     "limits": ("limits", None),
     "report": ("report", None),
     "explain": (None, "explain"),

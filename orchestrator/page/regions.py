@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
+from orchestrator.page import history
 from orchestrator.page.commands import Commands
 
 Row = dict[str, Any]
@@ -50,14 +51,6 @@ def _board(commands: Commands, query: Query) -> Row:
     return {"tasks": commands.read("task list", {"limit": 50})}
 
 
-def _history(commands: Commands, query: Query) -> Row:
-    return {"runs": commands.read("runs")}
-
-
-def _costs(commands: Commands, query: Query) -> Row:
-    return {"costs": commands.read("costs")}
-
-
 #: In the order of the page: what needs a person first.
 REGIONS = (
     Region("problems", "Problems", _status, ("tick", "config", "queue", "agents", "prs")),
@@ -65,8 +58,8 @@ REGIONS = (
     Region("board", "Board", _board, ("queue", "events")),
     Region("agents", "Agents", _agents, ("agents", "queue", "config", "tick")),
     Region("pull-requests", "Pull requests", _pull_requests, ("prs", "events")),
-    Region("history", "History", _history, ("events",)),
-    Region("costs", "Costs", _costs, ("events", "config")),
+    Region("history", "History", history.history, ("events",)),
+    Region("costs", "Costs", history.costs, ("events", "config", "queue")),
 )
 BY_NAME = {region.name: region for region in REGIONS}
 

@@ -204,9 +204,9 @@ def read(folder: str) -> RunRecord | None:
 
 def write(folder: str, record: RunRecord) -> None:
     """Write a run's record. Raises OSError, and NotAllowed for a status that may not follow."""
-    before = read(folder)
-    if before is not None and record.status not in TRANSITIONS[before.status]:
-        raise NotAllowed(f"{folder}: {before.status} to {record.status}")
+    before = (files.read_json(os.path.join(folder, RECORD)) or {}).get("status")
+    if before in TRANSITIONS and record.status not in TRANSITIONS[before]:
+        raise NotAllowed(f"{folder}: {before} to {record.status}")
     known = {name: value for name, value in record._asdict().items() if name != "unknown"}
     files.write_json(os.path.join(folder, RECORD), records.plain({**record.unknown, **known}))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
@@ -217,7 +216,7 @@ class Book:
 
     def _put_aside(self, pr_id: str) -> None:
         path = self.path(pr_id)
-        os.rename(path, f"{path}{ASIDE}{secrets.token_hex(4)}")
+        os.rename(path, f"{path}{ASIDE}{os.urandom(4).hex()}")
 
     def _away(self, pr_id: str) -> str:
         return os.path.join(self._merged, f"{pr_id}.json")

@@ -22,7 +22,7 @@ from orchestrator.system import commands, files
 TIMEOUT = 60.0
 TICK_TIMEOUT = 20.0
 #: What `gh` says when it did not reach GitHub, or GitHub itself failed.
-_BROKEN = re.compile(
+_BROKEN = (
     r"HTTP 5\d\d|error connecting to|connection re|i/o timeout|dial tcp|TLS handshake|EOF$"
     r"|Something went wrong|HTTP 429|rate limit|unexpected end of JSON|Bad credentials|HTTP 401"
     r"|to unmarshal"
@@ -78,7 +78,7 @@ class Gh:
         with contextlib.suppress(OSError):
             files.remove_tree(self._folder)
         # gh exits with 4 when it is not signed in.
-        if done.code in (None, 4) or _BROKEN.search(done.err.strip()):
+        if done.code in (None, 4) or re.search(_BROKEN, done.err.strip()):
             raise SystemFault(message, hint, code="forge_failed")
         # GitHub answered: the sign-in works, as far as this call shows.
         allowed = f"check what this account may do there: gh auth status --hostname {self._host}"

@@ -26,9 +26,9 @@ ASK_AGAIN = 3600.0
 
 _PATH = r"/*(?P<owner>[A-Za-z0-9._-]+)/(?P<name>[A-Za-z0-9._-]+?)(\.git)?/*"
 _HOST = r"(?P<host>[A-Za-z0-9._-]+)"
-_URL = re.compile(rf"(?P<kind>https?|ssh|git)://([^/@]*@)?{_HOST}(:\d+)?{_PATH}")
+_URL = rf"(?P<kind>https?|ssh|git)://([^/@]*@)?{_HOST}(:\d+)?{_PATH}"
 #: `user@host:owner/repo`; some write the port of ssh.github.com before the path.
-_SCP = re.compile(rf"([^/@:]+@)?{_HOST}:(443/)?{_PATH}")
+_SCP = rf"([^/@:]+@)?{_HOST}:(443/)?{_PATH}"
 
 
 class Repository(NamedTuple):
@@ -103,9 +103,9 @@ def _first(layout: Layout, addresses: list[str]) -> Repository | None:
 
 def _parsed(layout: Layout, address: str) -> Repository | None:
     """Read an address as git does; the host of ssh is looked up. None for a path on this disk."""
-    match = _URL.fullmatch(address)
+    match = re.fullmatch(_URL, address)
     over_ssh = match is None or match["kind"] == "ssh"
-    match = match or (None if "://" in address else _SCP.fullmatch(address))
+    match = match or (None if "://" in address else re.fullmatch(_SCP, address))
     if match is None:
         return None
     host = match["host"].lower()

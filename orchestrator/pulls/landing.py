@@ -119,6 +119,8 @@ class Lander:
         self._remote = base_branch.remote_of(layout, config)
         self._forge: Forge = forges.of_project(layout, config)
         self._fault: OrchestratorError | None = None
+        #: Whether the last merge deleted the remote's branch.
+        self._has_dropped = False
 
     def try_one(self, pr: PullRequest) -> str:
         """Land an approved pull request, or do what follows from its failure; return a line."""
@@ -136,13 +138,16 @@ class Lander:
         if merged is None:
             return self._queued(pr)
         self._forget(pr)
-        return f"merged {pr.id} as {merged[:12]}"
+        dropped = f", and deleted {pr.branch} at {self._remote}" if self._has_dropped else ""
+        return f"merged {pr.id} as {merged[:12]}{dropped}"
 
     def land(self, pr: PullRequest, only: str | None = None) -> str | None:
         """Merge one pull request; `only` is the commit that was approved. Raises as `merge`."""
-        for _ in range(TRIES):
+        self._has_dropped = False
+        for number in range(TRIES):
             pr = self._as_it_is_now(pr)
-            base, head = self._fresh(pr, only)
+            is_guess = number == 0 and only is not None and self._may_guess(pr)
+            base, head = self._fresh(pr, only, ask=not is_guess)
             updated = restack.update(self._layout, self._config, pr, base, head, self._now)
             if updated is not None:
                 pr, head, only = pr._replace(head=updated), updated, only and updated
@@ -155,7 +160,7 @@ class Lander:
                 is_elsewhere and self._has_moved(pr, base)
             ):
                 continue
-            move = partial(self._move, pr, base, merged)
+            move = partial(self._move, pr, base, merged, head if is_guess else None)
             try:
                 landed = self._forge.merge(pr, head, method, move)
             except _Moved:
@@ -194,15 +199,26 @@ class Lander:
             )
         return wanted
 
-    def _fresh(self, pr: PullRequest, only: str | None) -> tuple[str, str]:
-        """Return the commits of base and head as the remote has them now."""
+    def _may_guess(self, pr: PullRequest) -> bool:
+        """Whether base and head are known from just now, and the push can confirm both at once."""
+        if self._forge.is_elsewhere or not states.is_fresh(self._layout):
+            return False
+        return remote_pair.find(self._layout.root, self._config).is_one
+
+    def _fresh(self, pr: PullRequest, only: str | None, *, ask: bool) -> tuple[str, str]:
+        """Return the commits of base and head as the remote has them now.
+
+        Without `ask`, as they were last seen, if the approved commit is the head there.
+        """
         root = self._layout.root
         pair = remote_pair.find(root, self._config)
-        there = remote_pair.fetch(self._layout, pair, [pr.base], [pr.branch])
-        if pair.base and pr.base not in there:
+        there = remote_pair.fetch(self._layout, pair, [pr.base], [pr.branch]) if ask else {}
+        if ask and pair.base and pr.base not in there:
             raise base_branch.gone(root, pair.base, pr.base)
         base = base_branch.branch_commit(root, pair.base, pr.base)
         head = base_branch.branch_commit(root, pair.push, pr.branch)
+        if not ask and (base is None or head != only):
+            return self._fresh(pr, only, ask=True)
         if base is None or head is None:
             gone = pr.base if base is None else pr.branch
             raise OrchestratorError(f"the branch {gone} does not exist", code="no_branch")
@@ -259,11 +275,26 @@ class Lander:
         hint = f"fix {pr.base}, directly or with a pull request whose merge passes the checks"
         return OrchestratorError(said, f"{hint}; then landing continues", code="base_red")
 
-    def _move(self, pr: PullRequest, base: str, merged: str) -> str:
-        """Move the base branch to the merge, as a forge without a server needs it."""
+    def _move(self, pr: PullRequest, base: str, merged: str, guessed: str | None) -> str:
+        """Move the base branch to the merge, as a forge without a server needs it.
+
+        `guessed` is the head if base and head were not asked of the remote: the push then confirms
+        both, and takes the branch away if it is not kept.
+        """
         root = self._layout.root
         if self._remote is None:
             merging.fast_forward(root, pr.base, base, merged)
+            return merged
+        if guessed is not None:
+            beside = remotes.Beside(pr.branch, guessed, self._drops(pr))
+            try:
+                refused = remotes.push(root, self._remote, merged, pr.base, base, beside)
+            except SystemFault as error:
+                refused = error.message  # also of a remote that knows no atomic push
+            if refused is not None:
+                raise _Moved  # the next try asks, and finds out why
+            self._has_dropped = beside.is_dropped
+            repository.update_ref(root, f"refs/remotes/{self._remote}/{pr.base}", merged)
             return merged
         # With a lease: a base that is gone at the remote is never created by this push.
         refused = remotes.push(root, self._remote, merged, pr.base, base)
@@ -274,6 +305,13 @@ class Lander:
             raise OrchestratorError(said, "see what its rules allow", code="merge_refused")
         repository.update_ref(root, f"refs/remotes/{self._remote}/{pr.base}", merged)
         return merged
+
+    def _drops(self, pr: PullRequest) -> bool:
+        """Whether the remote's branch goes when the pull request is merged."""
+        if self._config.retention.remote_branches != "delete":
+            return False
+        others = (each for each in self._forge.book.list() if each.id != pr.id)
+        return all(each.state != "open" or each.branch != pr.branch for each in others)
 
     def _has_moved(self, pr: PullRequest, base: str) -> bool:
         tips = remotes.tips(self._layout.root, self._remote or "", [pr.base])

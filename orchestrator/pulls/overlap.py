@@ -23,7 +23,7 @@ from orchestrator.tasks import history, stores
 
 #: Characters of a waiting task's text that are searched for names of files.
 SEARCHED = 100_000
-_WORD = re.compile(r"[^\s`'\"<>()\[\]{},;:!?*|]+")
+_WORD = r"[^\s`'\"<>()\[\]{},;:!?*|]+"
 
 
 class Work(NamedTuple):
@@ -156,7 +156,7 @@ class Radar:
             body = self._store.read(task).body
         except OrchestratorError:
             body = ""
-        words = _WORD.findall(f"{task.title}\n{body}"[:SEARCHED])
+        words = re.findall(_WORD, f"{task.title}\n{body}"[:SEARCHED])
         for word in dict.fromkeys(word.removeprefix("./").rstrip(".") for word in words):
             yield from places.get(word, ())
         if not task.work_branch:

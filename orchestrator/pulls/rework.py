@@ -236,6 +236,7 @@ class Follower:
         self._known = files.read_json(self._memory) or {}
         self._before = dict(self._known)
         self._prs: list[PullRequest] = []
+        self._bases: dict[str, str | None] = {}
         #: Of pull requests whose details the forge did not give.
         self.faults: list[OrchestratorError] = []
 
@@ -305,8 +306,7 @@ class Follower:
         return found
 
     def _conflict(self, pr: PullRequest, task: Task, history: Sequence[Entry]) -> list[Feedback]:
-        remote = base_branch.remote_of(self._layout, self._settings.config)
-        base = base_branch.branch_commit(self._layout.root, remote, pr.base)
+        base = self._base(pr.base)
         # Its commits are on top of those of an open dependency, which may land as other commits.
         if cuts.below(self._store, task, self._prs) is not None:
             return []
@@ -320,6 +320,13 @@ class Follower:
         said = f"{pr.branch} conflicts with {pr.base} in {', '.join(names[:20])}"
         said += f": merge {pr.base} into {pr.branch}."
         return [Feedback(f"conflict:{pr.head}:{base}", said, by_machine=True)]
+
+    def _base(self, name: str) -> str | None:
+        """Return the commit of a base branch, asked once per tick."""
+        if name not in self._bases:
+            remote = base_branch.remote_of(self._layout, self._settings.config)
+            self._bases[name] = base_branch.branch_commit(self._layout.root, remote, name)
+        return self._bases[name]
 
     def _review_again(self, pr: PullRequest, task: Task, number: int) -> None:
         """Ask for the review that ended when the pull request was closed or a person was asked."""

@@ -24,19 +24,23 @@ from orchestrator.tasks import stores
 
 #: What holds for the draft of a pull request.
 WAITS_AS_DRAFT = "it is a draft: it is reviewed and landed when a person marks it as ready"
-#: Seconds between two looks at the bases of a forge elsewhere, for merges that a person pushed: the
-#: ticks of a schedule look, most ticks after runs do not.
+#: Seconds between two looks at the bases of a forge elsewhere, and between the looks of ticks after
+#: runs: the ticks of a schedule look, most ticks after runs do not.
 LOOK_EVERY = 10.0
 
 
-def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest] | None:
+def refresh(
+    layout: Layout, config: Config, problems: list[Problem], *, after_run: bool = False
+) -> list[PullRequest] | None:
     """Return the pull requests after a look at the forge; record which were merged or closed.
 
     None if the forge does not answer; the reason is kept until it answers (`faults.forge_fault`). A
-    remote that cannot be reached is added to `problems`.
+    remote that cannot be reached is added to `problems`. `after_run`: a run's end calls this; if
+    git and the remote were asked within the last LOOK_EVERY seconds, the records count, as they do
+    for the commands that only read. What the run itself delivered is in the records.
     """
     try:
-        prs = _refresh(layout, config, problems)
+        prs = _refresh(layout, config, problems, after_run=after_run)
     except OrchestratorError as error:
         faults.keep(layout.forge_fault, error)
         return None
@@ -44,7 +48,9 @@ def refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pul
     return prs
 
 
-def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[PullRequest]:
+def _refresh(
+    layout: Layout, config: Config, problems: list[Problem], *, after_run: bool
+) -> list[PullRequest]:
     where = forges.of_project(layout, config, remember=True)
     before = {pr.id: pr.state for pr in where.book.list()} if where.is_elsewhere else {}
     prs = where.refresh()
@@ -56,17 +62,23 @@ def _refresh(layout: Layout, config: Config, problems: list[Problem]) -> list[Pu
     if where.is_elsewhere:
         unsure = [pr for pr in prs if pr.state == "closed" and before.get(pr.id) == "open"]
     pushed = [pr for pr in prs if pr.state == "open"] if where.is_elsewhere else []
-    looked_at = [*unsure, *_unseen(layout, prs)]
-    if pushed and _start_look(layout):
-        looked_at += pushed
-    pair = remote_pair.find(layout.root, config)
-    fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
+    if not (unsure or pushed):
+        if config.push_remote:
+            remote_pair.find(layout.root, config)  # raises if there is no such remote
+        return prs
     answers = contents(layout, ask=True)
-    seen = _seen(layout.root, answers, pair, unsure, may_close=fetched)
-    if fetched:
-        seen |= _pushed_by_hand(layout, answers, pair.base, pushed)
-    now = [seen.get(pr.id, pr) for pr in prs]
-    now = _judged(layout, answers, pair.base, now)
+    is_due = _start_look(layout)
+    now = prs
+    remote: str | None = config.remote
+    if is_due or where.is_elsewhere or not after_run:
+        looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
+        pair = remote_pair.find(layout.root, config)
+        fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
+        seen = _seen(layout.root, answers, pair, unsure, may_close=fetched)
+        if fetched:
+            seen |= _pushed_by_hand(layout, answers, pair.base, pushed)
+        now, remote = [seen.get(pr.id, pr) for pr in prs], pair.base
+    now = _judged(layout, answers, remote, now)
     for old, new in zip(prs, now, strict=True):
         if old != new:
             with where.book.locked():
@@ -235,13 +247,14 @@ def _start_look(layout: Layout) -> bool:
     with contextlib.suppress(OSError):
         if 0 <= now - os.stat(path).st_mtime < LOOK_EVERY:
             return False
+    files.make_folder(layout.cache)
     files.write_atomic(path, b"", flush=False)
     return True
 
 
 def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
     """Return the open pull requests whose heads this repository does not have yet."""
-    heads = {pr.id: pr.head for pr in prs if pr.state == "open"}
+    heads = {pr.id: pr.head for pr in prs}
     gone = missing(layout.root, heads.values()) if heads else set()
     return [pr for pr in prs if heads.get(pr.id) in gone]
 
@@ -254,7 +267,23 @@ def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Pr
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
         return False
+    files.write_atomic(_seen_path(layout), b"", flush=False)
     return True
+
+
+def is_fresh(layout: Layout) -> bool:
+    """Return whether this repository has the branches of open pull requests as of just now.
+
+    That is within the last LOOK_EVERY seconds. What was read since may have moved: whoever relies
+    on it is told by a lease, or by a verdict that is for one commit only.
+    """
+    with contextlib.suppress(OSError):
+        return 0 <= time.time() - os.stat(_seen_path(layout)).st_mtime < LOOK_EVERY
+    return False
+
+
+def _seen_path(layout: Layout) -> str:
+    return os.path.join(layout.cache, "bases-seen")
 
 
 def asked(layout: Layout, config: Config) -> float | None:

@@ -13,8 +13,15 @@ from typing import IO
 from orchestrator.client import registry
 from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import OrchestratorError
-from orchestrator.git import base_branch, submodule_changes, submodules, worktree, worktree_commands
-from orchestrator.guard import secret_names, secret_shapes, user_commands
+from orchestrator.git import (
+    base_branch,
+    drivers,
+    submodule_changes,
+    submodules,
+    worktree,
+    worktree_commands,
+)
+from orchestrator.guard import secret_shapes, user_commands
 from orchestrator.layout import Layout
 from orchestrator.model import Outcome, Role
 from orchestrator.project import alike, checkout_changed, run_record
@@ -32,6 +39,7 @@ STDERR_KEPT = 4000
 def conclude(journal: Journal) -> None:
     """Make the outcome of an ended client, deliver finished work, and leave the run `finished`."""
     role, kills_before = None, memory.kills()
+    drivers.forget()
     try:
         rescued = _secure(journal)
         job = Job.load(journal)
@@ -110,22 +118,26 @@ def _secure(journal: Journal) -> str | None:
         raise OrchestratorError("the record does not say where the run started")
     layout = Layout(record.project)
     path = layout.worktree(record.agent)
+    tip = at = None
     if record.moved or not worktree_commands.is_worktree(path):
         # Git lost the worktree: its content is put aside, the branch is where it was.
         worktree.ensure(layout.root, path, start)
     if worktree_commands.is_worktree(path):
-        kept = worktree.preserve(path, record.branch, record.id)
+        # What the run started from was there before, and is nobody's work to keep.
+        kept = worktree.preserve(path, record.branch, record.id, (start,))
+        tip, at = kept.tip, kept.at
         # The first rescue has everything: a later rescue may follow an incomplete clean-up.
         rescued = record.steps.rescued or kept.ref
         record = record._replace(steps=record.steps._replace(rescued=rescued))
         journal.write(record)
         if kept.dirty:
             worktree_commands.clean(path)
-    tip = base_branch.tip(layout.root, record.branch)
+    tip = tip or base_branch.tip(layout.root, record.branch)
     # What the branch was cut from is not this task's work (`pulls.cuts`).
     commits, links = submodule_changes.count_work(layout.root, base, tip, start) if tip else (0, ())
     if worktree_commands.is_worktree(path):
-        worktree_commands.detach(path, tip or start)
+        if at != (tip or start):
+            worktree_commands.detach(path, tip or start)
         submodules.check_out(layout.root, path)
     journal.write(record._replace(tip=tip, commits=commits, links=links))
     return record.steps.rescued
@@ -177,15 +189,20 @@ def _stream(journal: Journal) -> IO[str]:
 def _ended(journal: Journal, client: Client, allow: tuple[str, ...]) -> Ended:
     ended, process = journal.record.ended or run_record.Ended(), journal.record.client
     stderr = _tail(journal.path(run_record.STDERR))
-    kept = client.sign_in_names(os.environ)
-    given = secret_names.without_secrets(os.environ, allow, kept)
+    lacked: list[str] = []
+    if stderr:
+        from orchestrator.guard import secret_names
+
+        kept = client.sign_in_names(os.environ)
+        given = secret_names.without_secrets(os.environ, allow, kept)
+        lacked = secret_names.named_in(stderr, os.environ, given)
     return Ended(
         exit_code=ended.exit_code,
         signal=ended.signal,
         stopped_for=ended.stopped_for,
         start_error=process.start_error if process else None,
         stderr=stderr,
-        lacked=tuple(secret_names.named_in(stderr, os.environ, given)),
+        lacked=tuple(lacked),
     )
 
 

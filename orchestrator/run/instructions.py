@@ -11,7 +11,7 @@ from orchestrator.git import base_branch, repository, submodules
 from orchestrator.layout import Layout
 from orchestrator.model import OUTCOMES, Given, PullRequest, Task, ports
 from orchestrator.project import run_record
-from orchestrator.pulls import overlap, states, verdicts
+from orchestrator.pulls import forges, overlap, verdicts
 from orchestrator.run import prompts, rounds
 from orchestrator.run.job import Job
 from orchestrator.run.prompts import Facts, UnderReview
@@ -110,6 +110,8 @@ def _replaced(job: Job) -> str | None:
         if files.is_plain_name(agent) and files.is_plain_name(run_id):
             earlier = run_record.read(job.layout.run(agent, run_id))
             refs.append(earlier.replaced if earlier else None)
+    if not any(refs):
+        return None
     tip = base_branch.tip(root, job.record.branch) or ""
     for ref in filter(None, refs):
         commit = repository.resolve(root, ref)
@@ -173,7 +175,8 @@ def _built_on(job: Job, task: Task | None) -> Iterator[str]:
 def _overlaps(job: Job, review: PullRequest) -> Iterator[str]:
     """Yield a note for each other work that changes the same lines."""
     radar = overlap.Radar(job.layout, job.config)
-    for each in radar.overlaps(states.known(job.layout, job.config)):
+    # As of the last tick: this is a hint for the reviewer, and no reason to ask git again.
+    for each in radar.overlaps(forges.of_project(job.layout, job.config).book.list()):
         if review.id in (each.one.pr, each.other.pr):
             other = each.other if each.one.pr == review.id else each.one
             names = ", ".join(quoting.inline(name) for name in each.files[:10])

@@ -11,6 +11,7 @@ import os
 from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
     base_branch,
+    drivers,
     lfs,
     repository,
     submodule_changes,
@@ -34,6 +35,7 @@ def prepare(journal: Journal) -> Plan | None:
     None means that the run is finished, or that it is `concluding` because only the delivery is
     left to do. A system fault finishes the run and does not count as an attempt.
     """
+    drivers.forget()
     try:
         if run_record.stop_reason(journal.folder):
             journal.finish(Outcome("stopped", "stopped: by a person"))
@@ -83,7 +85,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     before = f"{job.record.id}-before"
     fresh = readiness.site(job).provide(start.commit, before, fresh=job.record.fresh)
     worktree_commands.lock(job.path, f"run {job.record.id} of {job.record.agent}")
-    if not fresh and worktree.preserve(job.path, None, before).dirty:
+    if not fresh and worktree.preserve(job.path, None, before, start.on_refs).dirty:
         worktree_commands.clean(job.path)
     if os.path.realpath(repository.toplevel(job.path)) != os.path.realpath(job.path):
         raise GitError(f"{job.path} is not the top of a worktree")
@@ -111,8 +113,8 @@ def _take_up(job: Job, branch: str, start: start_point.Start) -> None:
     root, here, former = job.layout.root, start.here, start.former
     base = former[1] if former else start.commit
     worktree.take_up_branch(root, job.path, branch, base, here, start.there, start.rescue)
-    kept = f"{repository.RESCUE}{job.record.id}-replaced"
-    if repository.resolve(root, kept):
+    kept = start_point.replaced_ref(job)
+    if start.has_kept or (start.rescue and repository.resolve(root, kept)):
         job.journal.write(job.record._replace(replaced=kept))
     if former and worktree_commands.holder_of(root, former[0]) is None:
         repository.delete_ref(root, f"refs/heads/{former[0]}", former[1])
@@ -122,10 +124,10 @@ def _take_up(job: Job, branch: str, start: start_point.Start) -> None:
 def _catch_up(job: Job, branch: str) -> None:
     """Bring the base in if what the work depends on landed as other commits (`pulls.restack`)."""
     root, record = job.layout.root, job.record
-    tip = base_branch.tip(root, branch)
-    if job.task is None or job.file is None or tip is None or _is_done_already(job):
+    if job.task is None or job.file is None or not job.task.depends_on:
         return
-    if not job.task.depends_on:
+    tip = base_branch.tip(root, branch)
+    if tip is None or _is_done_already(job):
         return
     base, store = (record.base or "", record.base_commit or ""), stores.of_project(job.layout)
     below = map(store.get, job.task.depends_on)

@@ -29,19 +29,31 @@ def push(job: Job, branch: str, head: str) -> None:
 
     Raises Moved, Rejected, and SystemFault for a refusal that does not depend on the task.
     """
-    there = _tip(job, branch)
-    if there != head:
-        if there is not None:
-            _protect(job, branch, there, head)
-        refusal = remotes.push(job.layout.root, _remote(job), head, branch, there or "")
-        if refusal is not None and re.search(remotes.HOOK_DECLINED, refusal):
-            # A hook whose program was killed does not say so: a refusal is said twice.
-            refusal = remotes.push(job.layout.root, _remote(job), head, branch, there or "")
-        now = _tip(job, branch)
-        # Whatever it said: the push of a supervisor that was killed may have come through.
-        if now != head:
-            _find_out(job, branch, head, refusal, there, now)
+    root, there = job.layout.root, job.record.there
+    # What the run saw at its start is a guess, which the lease confirms: no question goes before.
+    is_guess = there is None or repository.is_ancestor(root, there, head)
+    refusal = _pushed(job, branch, head, there) if is_guess else ""
+    # Whatever it said: the push of a supervisor that was killed may have come through.
+    if refusal is not None and (now := _tip(job, branch)) != head:
+        if not is_guess or now != there:
+            there = now
+            if there is not None:
+                _protect(job, branch, there, head)
+            refusal = _pushed(job, branch, head, there)
+            now = head if refusal is None else _tip(job, branch)
+        if refusal is not None and now != head:
+            raise _reason(job, branch, head, refusal, there, now)
     work_branch.remember(job.layout.root, branch, head)
+
+
+def _pushed(job: Job, branch: str, head: str, there: str | None) -> str | None:
+    """Push, with a lease on `there`; return why the remote refused it, or None."""
+    words = (job.layout.root, _remote(job), head, branch, there or "")
+    refusal = remotes.push(*words)
+    if refusal is not None and re.search(remotes.HOOK_DECLINED, refusal):
+        # A hook whose program was killed does not say so: a refusal is said twice.
+        refusal = remotes.push(*words)
+    return refusal
 
 
 def known(job: Job, branch: str) -> work_branch.Known:
@@ -93,24 +105,13 @@ def _who(job: Job, branch: str, commit: str) -> str:
     return f"{commit[:12]} ({one_line(cleaned(said))})" if said else commit[:12]
 
 
-def _find_out(
-    job: Job, branch: str, head: str, refusal: str | None, there: str | None, now: str | None
-) -> None:
-    """Raise why the remote does not show the pushed commit."""
-    if refusal is None:
-        if now is not None and _contains(job, branch, head):
-            return  # others have built on it already
-        raise Rejected("the remote took the push but does not show it")
+def _reason(
+    job: Job, branch: str, head: str, refusal: str, there: str | None, now: str | None
+) -> OrchestratorError:
+    """Return why the remote does not have the pushed commit."""
     if now != there:
-        raise _moved(job, branch, now)
-    raise _judged(job, branch, head, refusal, is_new=there is None)
-
-
-def _contains(job: Job, branch: str, head: str) -> bool:
-    """Fetch the branch; return whether it contains the commit."""
-    there = base_branch.fetch(job.layout, _remote(job), [branch], address=address(job))
-    tip = there.get(branch)
-    return tip is not None and repository.is_ancestor(job.layout.root, head, tip)
+        return _moved(job, branch, now)
+    return _judged(job, branch, head, refusal, is_new=there is None)
 
 
 def _judged(job: Job, branch: str, head: str, refusal: str, *, is_new: bool) -> OrchestratorError:

@@ -4,6 +4,7 @@ A fault that every task would meet (the base branch is gone, a name is impossibl
 before anybody pays for a client.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
 from orchestrator.config import load
@@ -11,7 +12,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.git import base_branch, remote_pair, repository, work_branch
 from orchestrator.git.remote_pair import Pair
 from orchestrator.model import PullRequest
-from orchestrator.pulls import forges
+from orchestrator.project import agent_memory, run_record
+from orchestrator.pulls import forges, states
 from orchestrator.run import pushing
 from orchestrator.run.job import Job
 from orchestrator.tasks import history, task_file
@@ -34,6 +36,10 @@ class Start(NamedTuple):
     rescue: str | None = None
     #: The branch under the name that the remote refused, and its commit.
     former: tuple[str, str] | None = None
+    #: Commits that are on a ref of this repository.
+    on_refs: frozenset[str] = frozenset()
+    #: Whether an earlier process of this run has kept the branch's commits under that ref.
+    has_kept: bool = False
 
 
 def find(job: Job) -> Start:
@@ -69,12 +75,26 @@ def find(job: Job) -> Start:
             review=review,
         )
     )
+    on_refs = frozenset(found.seen.values())
     if branch is None:
-        return Start(start)
+        return Start(start, on_refs=on_refs)
     _require_room(job, branch, found)
     tip = found.here.get(former or "") if here is None and there is None else None
     rescue = _must_give_way(job, branch, here, there)
-    return Start(start, here, there, rescue, (former, tip) if former and tip else None)
+    return Start(
+        start,
+        here,
+        there,
+        rescue,
+        (former, tip) if former and tip else None,
+        on_refs,
+        replaced_ref(job) in found.seen,
+    )
+
+
+def replaced_ref(job: Job) -> str:
+    """Return the ref that keeps the branch's commits if they give way to commits of others."""
+    return f"{repository.RESCUE}{job.record.id}-replaced"
 
 
 def _branch(job: Job) -> str | None:
@@ -111,6 +131,8 @@ class _Found(NamedTuple):
     """The remotes, and the commits of the branches here and there."""
 
     remotes: Pair
+    #: The commit of each ref that was looked at, before the fetch.
+    seen: dict[str, str]
     here: dict[str, str]
     there: dict[str, str]
 
@@ -120,11 +142,41 @@ def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     pair = remote_pair.find(job.layout.root, job.config)
     folders = work_branch.parents_of(work) if work else []
     local = {f"refs/heads/{x}": x for x in (base, work, former, *folders) if x}
-    seen = repository.refs(job.layout.root, *local)
-    here = {branch: seen[ref] for ref, branch in local.items() if ref in seen}
     works = [work] if work else []
-    there = remote_pair.fetch(job.layout, pair, [base], works, watched=folders)
-    return _Found(pair, here, there)
+    tracking = pair.tracking_refs([base, *works, *folders])
+    # All in one question: also where the agent's last run left the worktree.
+    asked = (*local, *tracking, *_last_refs(job, pair), replaced_ref(job))
+    seen = repository.refs(job.layout.root, *asked)
+    here = {branch: seen[ref] for ref, branch in local.items() if ref in seen}
+    there = _known_there(job, pair, base, work, seen)
+    if there is None:
+        there = remote_pair.fetch(job.layout, pair, [base], works, watched=folders, known=seen)
+    return _Found(pair, seen, here, there)
+
+
+def _known_there(
+    job: Job, pair: Pair, base: str, work: str | None, seen: Mapping[str, str]
+) -> dict[str, str] | None:
+    """Return the remote's commits of a pull request to review, if a tick has just fetched them.
+
+    None if the remote is to be asked: for other runs, because they start from the base of now. A
+    verdict on a commit that is not the head any more does not count.
+    """
+    if job.role.delivers != "verdict" or work is None or not states.is_fresh(job.layout):
+        return None
+    refs = {base: f"refs/remotes/{pair.base}/{base}", work: pair.work_ref(work) or ""}
+    found = {branch: seen[ref] for branch, ref in refs.items() if ref in seen}
+    return found if len(found) == len(refs) else None
+
+
+def _last_refs(job: Job, pair: Pair) -> list[str]:
+    """Return the refs that probably have the commit at which the worktree is now."""
+    last = agent_memory.read(job.layout, job.agent.name).last_run
+    record = run_record.read(job.layout.run(job.agent.name, last)) if last else None
+    if record is None:
+        return []
+    branch = record.review.branch if record.review else record.branch or record.base
+    return [f"refs/heads/{branch}", *pair.tracking_refs([branch])] if branch else []
 
 
 # --- judging -------------------------------------------------------------------------------------
@@ -162,4 +214,4 @@ def _must_give_way(job: Job, branch: str, here: str | None, there: str | None) -
         work_branch.remember_others(root, branch, there)
     if here is None or memory.may_replace(root, there, here):
         return None
-    return f"{repository.RESCUE}{job.record.id}-replaced"
+    return replaced_ref(job)

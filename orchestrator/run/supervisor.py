@@ -1,33 +1,52 @@
 """The supervisor: one small process that owns one run from its first file to its last.
 
 A tick forks it. It goes through three stages under one process id. Each stage starts from the run's
-journal, the later stages in a fresh process image (exec):
+journal:
 
     prepare   worktree, branch, instructions; then the client is started
     watch     waits for the client, or ends it when it passes a limit
     conclude  outcome, checks, push, pull request
 
 Then it becomes a tick, so that the next work starts at once. If it is killed, the next tick starts
-it again, and it continues where the journal stops. While it waits it should hold little memory, so
-this module imports next to nothing.
+it again, and it continues where the journal stops.
+
+The forked process has the imports of the tick and needs no other image, with three exceptions. Then
+it becomes a fresh image (exec): if the client takes longer than SMALL_AFTER, because a supervisor
+that waits should hold little memory (so this module imports next to nothing); if the program was
+replaced meanwhile, because the next stage should be that of the new version; and after MOST_FORKS
+runs, because each leaves something in memory.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 from orchestrator.project import run_record
 from orchestrator.run import watch
 from orchestrator.run.journal import Journal
 from orchestrator.system import locks, process
 
+#: Seconds of waiting for a client after which it is waited for in a small image. (The import of the
+#: program takes as much CPU time as the rest of a run.)
+SMALL_AFTER = 5.0
+#: Runs that may follow each other in forks of one image.
+MOST_FORKS = 20
+#: The forks that lie between this process and the start of its image.
+_forks = 0
+#: The files of this program when it started: another version may replace them during a run.
+_STARTED = process.program_stamp()
 
-def main(folder: str, lock_descriptor: int | None = None) -> int:
-    """Continue the run in `folder` from the stage in its journal.
 
-    `lock_descriptor` is the agent's lock, handed from stage to stage. Returns only if another
-    process owns the run; otherwise the process becomes the next stage, or a tick.
+def main(folder: str, lock_descriptor: int | None = None, *, small: bool) -> list[str] | None:
+    """Carry out the stage of the run in `folder` that its journal names.
+
+    `lock_descriptor` is the agent's lock, handed from stage to stage. `small` says that this image
+    has imported next to nothing: it may wait for long. Returns the command line with which this
+    process continues: that of the next stage, or of the tick after the run. Returns None if another
+    process owns the run. If a fresh image is due, the process becomes that.
     """
     agent_folder = os.path.dirname(os.path.dirname(folder))
     # Waits one second: other processes take the lock for a moment, to see whether it is held.
@@ -38,14 +57,14 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
     try:
         lock.__enter__()
     except locks.LockHeld:
-        return 0
+        return None
     record = run_record.read(folder)
     if record is None or record.status == "finished":
-        return 0
+        return None
     root = os.path.abspath(os.path.join(folder, *[os.pardir] * 5))
     # A supervisor that only waits starts nothing, and should stay small.
     if record.status != "running" and not record.is_of_clone(folder, _key_of(root)):
-        return 0
+        return None
     if not _is_same_folder(record.project, root):
         # A person moved the project: the folder where it was no longer belongs to this run.
         record = record._replace(project=root, moved=True)
@@ -59,11 +78,15 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
         plan = prepare.prepare(journal)
         if plan is not None:
             launch.start(journal, plan)
-            _become_stage(folder, lock)
+            return _next_stage(folder, lock)
     elif me != before:
         journal.write_surely(journal.record)
     if journal.record.status == "running":
-        _become_stage(watch.watch(journal), lock)
+        ended = watch.watch(journal, None if small else SMALL_AFTER)
+        words = _next_stage(journal.folder, lock)
+        if not ended:
+            become(words)
+        return words
     if journal.record.status == "concluding":
         from orchestrator.run import conclude
 
@@ -71,8 +94,29 @@ def main(folder: str, lock_descriptor: int | None = None) -> int:
     lock.close()
     # The tick waits for a tick that runs already, so that it sees the end of this run.
     os.chdir(journal.record.project)
-    _become("_after_run", journal.record.project)
-    return 0
+    return ["_after_run", journal.record.project]
+
+
+def _next_stage(folder: str, lock: locks.Lock) -> list[str]:
+    """Return the command line of the run's next stage; the lock stays held."""
+    os.set_inheritable(lock.descriptor, True)
+    return ["_run", folder, str(lock.descriptor)]
+
+
+def carry_on(words: list[str], tick: Callable[[str], object], *, small: bool) -> None:
+    """Carry out a command line, and those that follow: stages of a run, then a tick.
+
+    `tick` is called with the project's folder.
+    """
+    following: list[str] | None = words
+    while following is not None:
+        if process.program_stamp() != _STARTED or (_forks > MOST_FORKS and len(following) > 2):
+            become(following)
+        if following[0] != "_run":
+            tick(following[1])
+            return
+        folder, *descriptor = following[1:]
+        following = main(folder, *map(int, descriptor), small=small)
 
 
 def _key_of(root: str) -> str:
@@ -90,12 +134,12 @@ def _is_same_folder(one: str, other: str) -> bool:
         return False
 
 
-def start(folder: str) -> int:
+def start(folder: str, tick: Callable[[str], object]) -> int:
     """Fork a detached supervisor for the run in `folder`; return its pid.
 
-    A fork, because the tick has already loaded what the first stage needs: the client starts
-    sooner. The child has a session of its own and no inherited descriptor, so the end of the tick's
-    pipes cannot break it.
+    A fork, because the tick has already loaded what the run needs. At the run's end, `tick` is
+    called with the project's folder. The child has a session of its own and no inherited
+    descriptor, so the end of the tick's pipes cannot break it.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -109,7 +153,9 @@ def start(folder: str) -> int:
         log = os.path.join(folder, run_record.SUPERVISOR_LOG)
         process.redirect(1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(1, 2)
-        main(folder)
+        _count_fork()
+        carry_on(["_run", folder], tick, small=False)
+        os._exit(0)
     except BaseException:
         import traceback
 
@@ -118,12 +164,12 @@ def start(folder: str) -> int:
         os._exit(1)
 
 
-def _become_stage(folder: str, lock: locks.Lock) -> None:
-    """Become the run's next stage in a fresh process image; the lock stays held."""
-    os.set_inheritable(lock.descriptor, True)
-    _become("_run", folder, str(lock.descriptor))
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
 
 
-def _become(*arguments: str) -> None:
-    words = [*process.own_program(), *arguments]
-    os.execv(words[0], words)
+def become(words: list[str]) -> NoReturn:
+    """Become the program with another command line, in a fresh process image."""
+    program = process.own_program()
+    os.execv(program[0], [*program, *words])

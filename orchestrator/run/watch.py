@@ -31,15 +31,18 @@ LINGER_SECONDS = 60.0
 #: Longest time between two looks at the clock and the output.
 POLL_SECONDS = 1.0
 _OUTPUTS = (run_record.STREAM, run_record.STDERR)
+#: Not a limit: the client works longer than this wait.
+_STILL = "still"
 _ENDED_CHILD = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
-def watch(journal: Journal) -> str:
+def watch(journal: Journal, most: float | None = None) -> bool:
     """Wait for the client's end, or end it when it passes a limit; record how it ended.
 
     The client is not a child of this process if an earlier supervisor started it: then its end is
-    recognised by its pid and start time, and its exit code stays unknown. Returns the run's folder,
-    which may have been moved meanwhile.
+    recognised by its pid and start time, and its exit code stays unknown. Returns False if the
+    client still works after `most` seconds. The folder of the journal may have been moved
+    meanwhile.
     """
     process.adopt_orphans()
     # From inside the run's folder, its files are found even if a person moves the project.
@@ -49,13 +52,17 @@ def watch(journal: Journal) -> str:
         raise RuntimeError(f"{journal.folder}: the record names no client")
     plan = journal.plan()
     waiting = _Waiting(record.client, record.settings, registry.named(plan and plan.client))
-    limit = waiting.until_ended()
-    pid, identity, me = record.client.pid, record.client.identity, os.getpid()
-    if limit:
-        process.end_run(pid, identity, record.id, reap=waiting.poll, keeper=me)
-    waiting.finish()
-    # End every process that the client left, also those outside its process group.
-    process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
+    with contextlib.closing(waiting):
+        limit = waiting.until_ended(most)
+        if limit == _STILL:
+            journal.folder = os.getcwd()
+            return False
+        pid, identity, me = record.client.pid, record.client.identity, os.getpid()
+        if limit:
+            process.end_run(pid, identity, record.id, reap=waiting.poll, keeper=me)
+        waiting.finish()
+        # End every process that the client left, also those outside its process group.
+        process.end_run(None, None, record.id, reap=waiting.reap_adopted, keeper=me)
     journal.folder = os.getcwd()
     for name in _OUTPUTS:
         files.flush(journal.path(name))  # before the record says that the client ended
@@ -63,7 +70,7 @@ def watch(journal: Journal) -> str:
     short = short or memory.shortage_since(waiting.kills_before)
     ended = Ended(waiting.exit_code, waiting.signal, limit, short, time.time())
     journal.write_surely(record._replace(ended=ended, status="concluding"))
-    return journal.folder
+    return True
 
 
 class _Waiting:
@@ -80,16 +87,27 @@ class _Waiting:
         self._client = adapter
         self._result_at: float | None = None
         self._offset = 0
-        self._wake, wake_write = os.pipe()
+        self._wake, self._wake_write = os.pipe()
         os.set_blocking(self._wake, False)
-        os.set_blocking(wake_write, False)
+        os.set_blocking(self._wake_write, False)
         # A signal only wakes the loop below, which then looks what has changed.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: None)
-        signal.set_wakeup_fd(wake_write)
+        signal.set_wakeup_fd(self._wake_write)
 
-    def until_ended(self) -> str | None:
-        """Wait; return the limit that was passed, or None if the client ended by itself."""
+    def close(self) -> None:
+        """Give back the signals: the stages that follow in this process do not wait."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        os.close(self._wake)
+        os.close(self._wake_write)
+
+    def until_ended(self, most: float | None) -> str | None:
+        """Wait; return the limit that was passed, or None if the client ended by itself.
+
+        Returns _STILL if it works after `most` seconds.
+        """
         # Monotonic: neither a changed clock nor a sleeping laptop makes a run look old.
         began = changed = looked = time.monotonic()
         size = 0
@@ -101,6 +119,8 @@ class _Waiting:
             now = time.monotonic()
             if self.short is None and now - looked >= POLL_SECONDS:
                 looked, self.short = now, disk.shortage(os.curdir)
+            if most is not None and now - began > most and not self._lacks():
+                return _STILL
             latest = sum(os.stat(path).st_size for path in _OUTPUTS if os.path.exists(path))
             if latest != size:
                 size, changed = latest, now
@@ -117,6 +137,10 @@ class _Waiting:
             if select.select([self._wake], [], [], step)[0]:
                 os.read(self._wake, 512)
         return None
+
+    def _lacks(self) -> bool:
+        """Return whether a lack of space or memory was seen, which only this image remembers."""
+        return bool(self.short or memory.shortage_since(self.kills_before))
 
     def poll(self) -> bool:
         """Return whether the client is dead; its exit status is left for `finish`."""

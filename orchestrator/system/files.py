@@ -200,7 +200,7 @@ def put_aside(path: str, older: str, limit: float) -> bool:
 
 
 #: The names of temporary files, also that of `idle.write_stamp`.
-_BESIDE = re.compile(r"\..+\.[0-9]+\.tmp")
+_BESIDE = r"\..+\.[0-9]+\.tmp"
 
 
 def unwritable(folder: str) -> tuple[str, str] | None:
@@ -220,7 +220,7 @@ def left_beside(folder: str, before: float) -> list[str]:
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
-            if _BESIDE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            if re.fullmatch(_BESIDE, entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime < before:
                         found.append(entry.path)
@@ -242,11 +242,26 @@ def free_name(path: str) -> str:
 def remove_tree(path: str) -> None:
     """Delete a file, a link or a whole folder that may already be gone. Raises OSError."""
     if os.path.isdir(path) and not os.path.islink(path):
+        if _remove_flat(path):
+            return
         from shutil import rmtree
 
         rmtree(path)
     else:
         remove(path)
+
+
+def _remove_flat(folder: str) -> bool:
+    """Delete a folder in which no other folder is; return False if there is one, or an error."""
+    try:
+        with os.scandir(folder) as entries:
+            paths = [each.path for each in entries if not each.is_dir(follow_symlinks=False)]
+        for path in paths:
+            os.unlink(path)
+        os.rmdir(folder)
+    except OSError:
+        return False
+    return True
 
 
 def holds(path: str, data: bytes) -> bool:

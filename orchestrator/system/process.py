@@ -55,6 +55,18 @@ def own_program() -> list[str]:
     return [sys.executable, *flags, os.path.join(package, "__main__.py")]
 
 
+def program_stamp() -> list[tuple[int, ...]]:
+    """Return what changes when another version of this program takes the place of this one.
+
+    Each update replaces files, or moves the link to their folder: both show in the folders.
+    """
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    with os.scandir(package) as entries:
+        rooms = sorted(x.path for x in entries if x.is_dir() and x.name != "__pycache__")
+    found = (os.stat(path) for path in (package, *rooms))
+    return [(each.st_dev, each.st_ino, each.st_mtime_ns) for each in found]
+
+
 def redirect(descriptor: int, path: str, flags: int) -> None:
     """Make a descriptor of this process mean the file at `path`. Raises OSError."""
     opened = os.open(path, flags, 0o600)
@@ -119,7 +131,10 @@ def end_run(
                 signal_process(each, signal.SIGCONT)
         return members
 
+    was_alive = is_alive(pid, known_identity)
     left = tell(signal.SIGTERM)
+    if not left and not was_alive:
+        return
     deadline = time.monotonic() + grace
     kills = 100
     while kills:

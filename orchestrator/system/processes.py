@@ -145,7 +145,10 @@ class Psutil:
 
 
 class Linux(Psutil):
-    """Reads /proc (proc(5)) where psutil is too slow for a tick; keeps orphans in reach."""
+    """Reads /proc (proc(5)): every run asks, and psutil alone takes longer to import than to look.
+
+    It keeps orphans in reach.
+    """
 
     def identity(self, pid: int) -> str | None:
         # The boot's id, and the start time in clock ticks since boot (field 22): unlike a
@@ -159,6 +162,27 @@ class Linux(Psutil):
         is_alive = len(fields) > 19 and fields[0] not in (b"Z", b"X")
         return f"{boot}:{fields[19].decode()}" if is_alive else None
 
+    def marked(self, run_id: str) -> Iterator[int]:
+        marks = {f"{name}={run_id}".encode() for name in MARKS}
+        for pid in _pids():
+            variables = _read(f"/proc/{pid}/environ").split(b"\0")
+            if not marks.isdisjoint(variables) and pid != os.getpid() and self.identity(pid):
+                yield pid
+
+    def below(self, root: int) -> set[int]:
+        children: dict[int, list[int]] = {}
+        for pid in _pids():
+            fields = self._fields(pid)  # the state, then the parent
+            if len(fields) > 1:
+                children.setdefault(int(fields[1]), []).append(pid)
+        found: set[int] = set()
+        left = [root]
+        while left:
+            new = [pid for pid in children.get(left.pop(), ()) if pid not in found]
+            found.update(new)
+            left += new
+        return {pid for pid in found if pid != os.getpid() and self.identity(pid)}
+
     def is_stopped(self, pid: int) -> bool:
         return self._fields(pid)[:1] in ([b"T"], [b"t"])
 
@@ -168,11 +192,7 @@ class Linux(Psutil):
 
     def _fields(self, pid: int) -> list[bytes]:
         """Return the fields of a process after its name; [] if there is no such process."""
-        try:
-            with open(f"/proc/{max(pid, 0)}/stat", "rb") as file:
-                return file.read().rpartition(b")")[2].split()
-        except OSError:
-            return []
+        return _read(f"/proc/{max(pid, 0)}/stat").rpartition(b")")[2].split()
 
     def adopt_orphans(self) -> None:
         # Whatever a client starts then stays below us, whatever session and environment it gives
@@ -180,6 +200,19 @@ class Linux(Psutil):
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _read(path: str) -> bytes:
+    """Return a file of /proc; empty if the process is gone, or is another user's."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -7,6 +7,7 @@ of the wrong type counts as missing. Imported by the waiting supervisor, so it i
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 _T = TypeVar("_T")
@@ -48,13 +49,18 @@ def build(kind: type[_T], found: object) -> _T | None:
     return kind(**values)
 
 
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
+
+
 def _fitted(kind: Any, value: Any) -> object:
     """Return the value as a value of the type; _MISSING if it is not of that type.
 
     JSON has neither tuples nor named tuples: lists and objects stand for them. True and False are
     no numbers, and neither is a number that is not finite.
     """
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = _parts(kind)
     if origin is Literal:
         return value if value in arguments else _MISSING
     if origin is tuple:

@@ -1,13 +1,13 @@
 """Templates run in Jinja2's sandbox: without Python's internals, with a bound on their output.
 
 A role's brief is the user's own text. A template can reach the values that it is given, and the
-quoting of `quoting`. Jinja2 is imported when it is used.
+quoting of `quoting`. Jinja2 is imported when it is used: for a template that was not shipped.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
@@ -31,7 +31,7 @@ def render(
     """
     text = bytearray()
     try:
-        for chunk in _environment().from_string(template, globals={**names}).generate(variables):
+        for chunk in _chunks(template, variables, names):
             text += chunk.encode("utf-8", "replace")
             if len(text) > MAX_OUTPUT:
                 raise OverflowError(f"it writes more than {MAX_OUTPUT >> 10} KiB")
@@ -43,12 +43,21 @@ def render(
     return text.decode()
 
 
+def _chunks(template: str, variables: Mapping[str, Any], names: Mapping[str, Any]) -> Iterator[str]:
+    from orchestrator.text import compiled, shipped_templates
+
+    function = shipped_templates.FUNCTIONS.get(template)
+    if function is not None:
+        return function(compiled.Context(variables, names))
+    return environment().from_string(template, globals={**names}).generate(variables)
+
+
 def syntax_error(template: str, path: str, line: int) -> str | None:
     """Return the problem of a template that begins at `path` and `line`; None if it is valid."""
     from jinja2 import TemplateSyntaxError
 
     try:
-        _environment().parse(template)
+        environment().parse(template)
     except TemplateSyntaxError as error:
         return f"{path}:{error.lineno + line - 1}: not a Jinja2 template: {error.message}"
     except RecursionError:
@@ -63,7 +72,7 @@ def _line_of(error: Exception) -> int:
     return (lines[-1] if lines else getattr(error, "lineno", None)) or 1
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def environment() -> ImmutableSandboxedEnvironment:
     """Return a sandbox in which templates reach no attribute that begins with an underscore."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment

@@ -46,10 +46,12 @@ def observe(
     forced: dict[str, str | None] | None = None,
     *,
     ask: bool = False,
+    after_run: bool = False,
 ) -> Observation:
     """Look at everything once. `prs` is None when the forge cannot list its pull requests.
 
-    `ask`: a tick looks, so what git finds out is remembered in the cache.
+    `ask`: a tick looks, so what git finds out is remembered in the cache. The tick `after_run` does
+    not look ahead for the commands that show overlaps: the next tick of the schedule does.
     """
     store = stores.of_project(layout)
     states, claimed, runs, records = observe_runs(layout)
@@ -92,7 +94,7 @@ def observe(
         may_probe=short is None,
         forced=forced or {},
         conflicts={task: cut.conflict for task, cut in ready.items() if cut.conflict},
-        overlaps=_held(layout, settings, incoming.tasks, prs, ask=ask),
+        overlaps=_held(layout, settings, incoming.tasks, prs, ask=ask, ahead=not after_run),
     )
     starts = {task: cut.commit for task, cut in ready.items() if cut.commit}
     return Observation(snapshot, incoming, claimed, states, records, starts, left, now)
@@ -192,10 +194,11 @@ def _held(
     prs: list[PullRequest] | None,
     *,
     ask: bool,
+    ahead: bool,
 ) -> dict[str, str]:
-    """Return why `overlap: hold` holds waiting tasks; with `warn`, a tick only remembers."""
+    """Return why `overlap: hold` holds waiting tasks; with `warn`, a tick only looks ahead."""
     mode = settings.config.overlap
-    if not (mode == "hold" or (mode == "warn" and ask)):
+    if not (mode == "hold" or (mode == "warn" and ask and ahead)):
         return {}
     radar = overlap.Radar(layout, settings.config, keep=ask)
     try:

@@ -6,7 +6,7 @@ killed at any point, the next tick recognises what exists already.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
@@ -24,11 +24,19 @@ class Starter:
     """Starts one tick's runs in one project."""
 
     def __init__(
-        self, layout: Layout, settings: Settings, now: float, *, fresh: bool = False
+        self,
+        layout: Layout,
+        settings: Settings,
+        now: float,
+        after_run: Callable[[str], object],
+        *,
+        fresh: bool = False,
     ) -> None:
         self.layout = layout
         self.settings = settings
         self.now = now
+        #: The tick that follows each run, in the run's process; it takes the project's folder.
+        self.after_run = after_run
         #: Whether the runs start in new worktrees.
         self.fresh = fresh
         self.store = stores.of_project(layout)
@@ -124,7 +132,7 @@ class Starter:
         return record.undelivered if record else None
 
     def _spawn(self, agent: str, folder: str) -> None:
-        pid = supervisor.start(folder)
+        pid = supervisor.start(folder, self.after_run)
         state = agent_memory.read(self.layout, agent)
         agent_memory.write(self.layout, agent, state._replace(supervisor=process.known(pid)))
 

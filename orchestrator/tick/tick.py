@@ -147,7 +147,8 @@ def _tick(
 ) -> Report:
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
-    starter, settler = Starter(layout, loaded, now, fresh=fresh), Settler(layout, loaded, now)
+    starter = Starter(layout, loaded, now, partial(own_process, "_after_run"), fresh=fresh)
+    settler = Settler(layout, loaded, now)
     memory, claimed, runs, records = observe.observe_runs(layout)
     store = stores.of_project(layout)
     store.attend(run.id for run in runs)
@@ -158,7 +159,7 @@ def _tick(
         _apply(report, action, act)
     settled = list(report.actions)
     _repair_clocks(layout, memory, now)
-    prs = states.refresh(layout, loaded.config, report.problems)
+    prs = states.refresh(layout, loaded.config, report.problems, after_run=after_run)
     if prs and loaded.good:
         _follow(layout, loaded, prs, now, report)
     _finish_split(layout, now, report)
@@ -170,7 +171,7 @@ def _tick(
         config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
 
     def look() -> tuple[observe.Observation, Plan]:
-        seen = observe.observe(layout, loaded, now, prs, forced, ask=True)
+        seen = observe.observe(layout, loaded, now, prs, forced, ask=True, after_run=after_run)
         # A run that met a fault must not start the next probe: probes would follow without a pause.
         return seen, plan(seen.snapshot._replace(may_probe=not after_run), config, now)
 

@@ -12,6 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 from os.path import join
+from typing import TYPE_CHECKING
 
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
@@ -19,11 +20,12 @@ from orchestrator.git import packing
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, PullRequest
 from orchestrator.project import agent_memory, events, run_record
-from orchestrator.pulls import forges, landing, remote_branches
-from orchestrator.pulls import states as pull_states
+from orchestrator.pulls import forges
 from orchestrator.system import files, locks
 from orchestrator.tasks import stores
-from orchestrator.upkeep import clean
+
+if TYPE_CHECKING:
+    from orchestrator.upkeep import clean
 
 #: Run folders of one agent that one tick removes: some milliseconds.
 MOST_AT_ONCE = 10
@@ -150,6 +152,10 @@ def _once_a_day(layout: Layout, now: float) -> None:
     config = load.usable(layout)
     if config is None:
         return
+    from orchestrator.pulls import remote_branches
+    from orchestrator.pulls import states as pull_states
+    from orchestrator.upkeep import clean
+
     for name in agent_memory.names(layout):
         for run_id in files.folders(layout.runs(name)):
             _pack(layout, name, run_id)
@@ -170,6 +176,8 @@ def _once_a_day(layout: Layout, now: float) -> None:
 
 def _rotate_logs(layout: Layout) -> None:
     """Rotate long logs; one old file of each is kept."""
+    from orchestrator.pulls import landing
+
     files.put_aside(layout.schedule_log, f"{layout.schedule_log}.1", LONG_LOG)
     # A check's output is read from the offset at which it began: not while a check may run.
     with contextlib.suppress(locks.LockHeld), landing.lock(layout, 0.0):
@@ -185,6 +193,8 @@ def _merged(
     Forges differ in what they say about the time of a merge, and a branch may have no pull request:
     so the time at which the branch was first found merged, at that commit, counts.
     """
+    from orchestrator.upkeep import clean
+
     items = [item for item in clean.branches(layout, config, prs) if item.drop]
     before = known if isinstance(known, dict) else {}
     since: dict[str, tuple[str, float]] = {}
@@ -199,14 +209,14 @@ def _merged(
 
 def _pack(layout: Layout, agent: str, run_id: str) -> None:
     """Compress a long stream of a settled run. A kill at any instant leaves a complete file."""
-    import gzip
-    from shutil import copyfileobj
-
     folder = layout.run(agent, run_id)
     path = os.path.join(folder, run_record.STREAM)
     try:
         if os.lstat(path).st_size < LONG_STREAM or agent_memory.read(layout, agent).run == run_id:
             return
+        import gzip
+        from shutil import copyfileobj
+
         record = run_record.read(folder)
         if record is not None and record.status == "finished":
             with (

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +48,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 def launch(assignment: Assignment) -> Launch:
     """Return how to start one headless run. The prompt is its standard input."""
-    session = assignment.resume or str(uuid.uuid4())
+    session = assignment.resume or _new_uuid()
     variables = environment(assignment.variables)
     variables["CLAUDE_ENV_FILE"] = os.path.join(assignment.folder, _BEFORE_COMMANDS)
     files = {_BEFORE_COMMANDS: _before_commands(assignment)}
@@ -162,3 +161,11 @@ def _before_commands(assignment: Assignment) -> str:
     lines += [f"[ ! -r {shlex.quote(theirs)} ] || . {shlex.quote(theirs)}"] if theirs else []
     lines += [f"unset {shlex.join(hidden)}"] if hidden else []
     return "\n".join([*lines, ""])
+
+
+def _new_uuid() -> str:
+    """Return a random UUID (RFC 9562, version 4); the module `uuid` takes long to import."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) % 4]
+    parts = (digits[:8], digits[8:12], f"4{digits[13:16]}", variant + digits[17:20], digits[20:])
+    return "-".join(parts)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 #: The whole text is the message: an agent's own words about limits are longer, and cost tokens.
-_LIMIT = re.compile(
-    r"(you.ve (hit|reached) your [\w -]{0,40}limit|(claude (ai )?)?[\w-]{0,20} ?limit reached)\b",
-    re.IGNORECASE,
+_LIMIT = (
+    r"(?i)(you.ve (hit|reached) your [\w -]{0,40}limit"
+    r"|(claude (ai )?)?[\w-]{0,20} ?limit reached)\b"
 )
 _LONGEST = 300
-_EPOCH = re.compile(r"\|(\d{9,11})\b")
-_RESETS = re.compile(
+_EPOCH = r"\|(\d{9,11})\b"
+_RESETS = (
     r"resets (?:(?P<day>[A-Z][a-z]{2} \d{1,2}),? (?:at )?)?(?P<hour>\d{1,2})(?::(?P<minute>\d\d))?"
     r" ?(?P<half>[ap]m) \((?P<zone>[\w/+-]{1,40})\)"
 )
@@ -25,7 +24,7 @@ _RESETS = re.compile(
 
 def is_limit(text: object) -> bool:
     """Return whether the text is the client's message that a usage limit is reached."""
-    return isinstance(text, str) and len(text) <= _LONGEST and bool(_LIMIT.match(text.strip()))
+    return isinstance(text, str) and len(text) <= _LONGEST and bool(re.match(_LIMIT, text.strip()))
 
 
 def reset(text: str, said_at: float | None) -> float | None:
@@ -33,11 +32,13 @@ def reset(text: str, said_at: float | None) -> float | None:
 
     `said_at` is when the client wrote the text: a time without a day is the next one after it.
     """
-    if found := _EPOCH.search(text):
+    if found := re.search(_EPOCH, text):
         return float(found[1])
-    found = _RESETS.search(text)
+    found = re.search(_RESETS, text)
     if found is None or said_at is None:
         return None
+    from zoneinfo import ZoneInfo
+
     try:
         zone = ZoneInfo(found["zone"])
         said = datetime.fromtimestamp(said_at, UTC).astimezone(zone)

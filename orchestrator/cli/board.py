@@ -1,0 +1,238 @@
+"""What `watch` shows and what its keys do, as a state that keys change. Pure.
+
+A key that changes the project means a command of `orchestrator`; the caller runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from orchestrator.cli import screen
+from orchestrator.cli.json_rows import Overview
+from orchestrator.cli.screen import Line, Part
+
+About = tuple[str, str]
+HELP = """\
+↑ ↓ (or k j)    select: an item that waits for you, a problem, an agent,
+                a pull request, a task
+Enter           open what is selected, with all of its text
+a               answer the selected question
+y               approve the selected pull request, and merge it
+n               request changes of the selected pull request
+d               show the changes of the selected pull request
+x               remove the selected item from the inbox
+p               pause the selected agent, or resume it
+P               pause all agents, or resume them
+r               retry the selected task
+l               open the transcript of the selected agent or task
+f               follow it while the run works
+e               explain why the agent or task does not start
+i               open the inbox
+t               open the list of tasks
+?               this help
+q               leave a text; leave `watch`
+
+In a text: ↑ ↓, Page Up and Page Down (or b and space), g to its start,
+G to its end; there it follows what is added.
+
+Each key that changes something is the command of the same name. What it
+says, or why it is refused, is shown at the bottom."""
+#: Entries of a transcript that are opened.
+ENTRIES = 1000
+
+
+class Act(NamedTuple):
+    """A command that changes the project; its output is shown at the bottom."""
+
+    words: tuple[str, ...]
+    #: What it reads from standard input.
+    text: str = ""
+
+
+class Open(NamedTuple):
+    """A command whose output is opened as a text."""
+
+    words: tuple[str, ...]
+
+
+class Show(NamedTuple):
+    """A text to open."""
+
+    title: str
+    text: str
+
+
+class Ask(NamedTuple):
+    """A question at the bottom: the answer is the standard input of a command."""
+
+    label: str
+    words: tuple[str, ...]
+
+
+class Confirm(NamedTuple):
+    """A question that `y` answers with a command."""
+
+    label: str
+    words: tuple[str, ...]
+
+
+class Quit(NamedTuple):
+    """The end of `watch`."""
+
+
+Effect = Act | Open | Show | Ask | Confirm | Quit | str | None
+
+
+def things(parts: Sequence[Part]) -> list[About]:
+    """Return what can be selected, in the order of the picture."""
+    found = (entry.about for part in parts for entry in part.entries if entry.about)
+    return list(dict.fromkeys(found))
+
+
+def moved(parts: Sequence[Part], selected: About | None, step: int) -> About | None:
+    """Return what is selected `step` things further; the first thing if nothing was selected."""
+    found = things(parts)
+    if not found:
+        return None
+    if selected not in found:
+        return found[0]
+    return found[min(max(found.index(selected) + step, 0), len(found) - 1)]
+
+
+def effect(key: str, about: About | None, seen: Overview, parts: Sequence[Part]) -> Effect:
+    """Return what a key does; a string says why it does nothing, and None is an unknown key."""
+    match key:
+        case "q" | "escape":
+            return Quit() if key == "q" else None
+        case "?" | "h":
+            return Show("keys", HELP)
+        case "P":
+            codes = {row["reason"] for row in seen.status["agents"]}
+            verb = "resume" if "system_paused" in codes else "pause"
+            return Confirm(f"{verb} all agents?", ("agent", verb, "--all"))
+        case "i":
+            return Open(("inbox",))
+        case "t":
+            return Open(("task", "list"))
+    if key not in ("enter", *"aynxdprlfe"):
+        return None
+    if about is None:
+        return "select something first (↑ ↓)"
+    kind, name = about
+    found = {"item": _item, "agent": _agent, "pr": _pull_request, "task": _task}.get(kind)
+    known = found(key, name, seen) if found else None
+    if known is not None:
+        return known
+    if key == "enter":
+        return Open(("task", "list")) if kind == "queue" else Show(name, _whole(about, seen, parts))
+    return f"{key} does nothing here; what the keys do: ?"
+
+
+def _item(key: str, name: str, seen: Overview) -> Effect:
+    item = next((item for item in seen.waiting.items if item.id == name), None)
+    if item is None:
+        return f"{name} does not wait any more"
+    match key:
+        case "a":
+            return Ask(f"answer {name}", ("inbox", "answer", name, "-"))
+        case "y":
+            return Confirm(f"approve {name}, and merge it?", ("inbox", "approve", name))
+        case "n":
+            return Ask(f"changes of {name}", ("inbox", "reject", name, "-"))
+        case "x":
+            return Confirm(f"remove {name} from the inbox?", ("inbox", "dismiss", name))
+    if name.startswith("pr:") and key in ("d", "enter"):
+        return _pull_request(key, name.removeprefix("pr:"), seen)
+    if item.agent and key in "plfe":
+        return _agent(key, item.agent, seen)
+    if item.task and key in "rlfe":
+        return _task(key, item.task, seen)
+    return None
+
+
+def _pull_request(key: str, name: str, seen: Overview) -> Effect:
+    task = next((pr.task for pr in seen.prs or () if pr.id == name), None)
+    match key:
+        case "y":
+            return Confirm(
+                f"approve pull request {name}, and merge it?", ("inbox", "approve", name)
+            )
+        case "n":
+            return Ask(f"changes of pull request {name}", ("pr", "request-changes", name, "-"))
+        case "d":
+            return Open(("pr", "diff", name))
+        case "enter":
+            return Open(("pr", "show", name))
+    return _task(key, task, seen) if task and key in "rlfe" else None
+
+
+def _agent(key: str, name: str, seen: Overview) -> Effect:
+    row = next((row for row in seen.status["agents"] if row["name"] == name), None)
+    match key:
+        case "p":
+            verb = "resume" if row and row["reason"] == "paused" else "pause"
+            return Act(("agent", verb, name))
+        case "enter":
+            return Open(("agent", "show", name))
+    return _run(key, name)
+
+
+def _task(key: str, name: str, seen: Overview) -> Effect:
+    match key:
+        case "r":
+            return Act(("task", "retry", name))
+        case "enter":
+            return Open(("task", "show", name))
+    return _run(key, name)
+
+
+def _run(key: str, name: str) -> Effect:
+    match key:
+        case "l":
+            return Open(("logs", name, "--lines", str(ENTRIES)))
+        case "f":
+            return Open(("logs", name, "--lines", str(ENTRIES), "--follow"))
+        case "e":
+            return Open(("explain", name))
+    return None
+
+
+def _whole(about: About, seen: Overview, parts: Sequence[Part]) -> str:
+    """Return the whole text of an entry, and what a person types about it."""
+    texts = {item.id: item.text for item in seen.waiting.items} if about[0] == "item" else {}
+    entries = [entry for part in parts for entry in part.entries if entry.about == about]
+    return "\n\n".join(f"{texts.get(about[1], e.text.strip())}\n\n{e.step}" for e in entries)
+
+
+#: The keys that are named at the bottom, by what is selected.
+_KEYS = {
+    "item": "a answer  r retry  x remove  l transcript  e explain",
+    "agent": "p pause/resume  l transcript  f follow  e explain",
+    "pr": "d changes  y approve  n request changes  l transcript",
+    "task": "r retry  l transcript  f follow  e explain",
+}
+
+
+def keys_line(about: About | None) -> str:
+    """Return the line at the bottom with the most useful keys; the help has the others."""
+    kind, name = about or ("", "")
+    middle = _KEYS.get("pr" if name.startswith("pr:") else kind, "")
+    return "  ".join(filter(None, ("↑↓  Enter", middle, "? help  q quit")))
+
+
+def drawn(
+    parts: Sequence[Part], about: About | None, bottom: Sequence[Line], width: int, height: int
+) -> list[Line]:
+    """Return the whole screen: the picture, with a mark at what is selected, and the bottom."""
+    room = max(height - len(bottom), 1)
+    lines = screen.fit(parts, width, room, about)
+    marked = [
+        line._replace(text=f">{line.text[1:]}", mood="chosen")
+        if about is not None and line.about == about
+        else line
+        for line in lines
+    ]
+    if len(marked) > room:
+        marked = [*marked[: room - 1], Line("… enlarge the terminal to see the rest", "quiet")]
+    return [*marked, *[Line("")] * (room - len(marked)), *bottom]

@@ -1,0 +1,70 @@
+"""`history`: what each day came to, and what each agent ran when."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from orchestrator.account import history as account
+from orchestrator.account import ledger
+from orchestrator.cli import context, output, period
+from orchestrator.cli.parser import command
+from orchestrator.model import iso
+from orchestrator.project import agent_memory, events
+from orchestrator.text.words import span
+
+DEFAULT_PERIOD = "14d"
+_HEADINGS = (
+    *("day", "added", "done", "merged", "failed", "runs", "success"),
+    *("to done", "to merge", "rounds", "usd"),
+)
+
+Row = dict[str, Any]
+
+
+@command("history", period.since(DEFAULT_PERIOD), period.until())
+def history(arguments: Namespace) -> None:
+    """Show what each day came to: tasks added, done, merged and failed, and how long they took.
+
+    `to done` and `to merge` are the median times since the task was added; `rounds` is how often a
+    merged task was delivered for review, on average; `success` is the share of runs that got their
+    work done, among those that did and those that failed or asked a person.
+
+    examples:
+      orchestrator history
+      orchestrator history --since 2026-11-01 --until 2026-11-08
+      orchestrator history --json         also every agent's runs with start, end and outcome
+    """
+    layout, now = context.reading(arguments), context.now()
+    start = period.start(arguments.since, now)
+    end = period.end(arguments, start, now)
+    names = agent_memory.names(layout)
+    at_work = {agent_memory.read(layout, name).run for name in names} - {None}
+    told = events.read(layout, ledger.MOST_READ)
+    found = account.collect(told, start, end, {run for run in at_work if run})
+    if arguments.json:
+        output.show_json(
+            {
+                "from": iso(start),
+                "to": iso(end),
+                "days": found.days,
+                "agents": [
+                    {"agent": agent, "runs": [each.row() for each in spans]}
+                    for agent, spans in found.spans.items()
+                ],
+                "history_begins": iso(found.begins),
+            }
+        )
+        return
+    output.table(_HEADINGS, [_cells(day) for day in found.days])
+    if found.begins is not None and found.begins > start:
+        limit = "retention.events_mb in agents.yaml limits its size"
+        output.out(f"\nthe history begins at {period.local(found.begins)}; {limit}")
+
+
+def _cells(day: Row) -> tuple[object, ...]:
+    counts = (day[name] for name in ("day", "added", "done", "merged", "failed", "runs"))
+    success = None if day["success"] is None else f"{day['success']:.0%}"
+    took = (day[name] for name in ("seconds_to_done", "seconds_to_merged"))
+    spans = (None if seconds is None else span(seconds) for seconds in took)
+    return (*counts, success, *spans, day["review_rounds"], f"{day['cost_usd']:.2f}")

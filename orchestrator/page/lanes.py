@@ -1,0 +1,149 @@
+"""The swim lanes: a lane per agent, a bar per run, its outcome by colour and by shape. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from orchestrator.model import parse_time
+from orchestrator.page.plots import marker, picture, text
+from orchestrator.text.quoting import visible
+from orchestrator.text.words import count, span
+
+Row = dict[str, Any]
+#: The size in the units of the view box; the lanes begin right of the agents' names.
+WIDTH, LEFT, TOP, HIGH = 1000, 160, 26, 24
+#: Bars in one picture. Beyond that, runs of one kind that are close together share a bar.
+MOST_BARS = 1500
+#: Characters of an agent's name beside its lane.
+NAME_SHOWN = 22
+HOUR, DAY = 3600, 86_400
+
+
+class Kind(NamedTuple):
+    """Outcomes that look the same."""
+
+    name: str
+    colour: str
+    shape: str
+    verdicts: tuple[str, ...]
+
+
+KINDS = (
+    Kind("did its work", "good", "circle", ("done", "no_change", "split", "approved")),
+    Kind("asked for changes or a person", "warn", "triangle", ("changes_requested", "needs_human")),
+    Kind("failed", "bad", "cross", ("failed",)),
+    Kind("stopped or interrupted", "quiet", "square", ("stopped", "interrupted", "moved")),
+    Kind("usage limit or system fault", "held", "diamond", ("usage_limit", "system_fault")),
+    Kind("at work", "link", "chevron", ()),
+)
+LEGEND = {kind.name: (kind.colour, kind.shape) for kind in KINDS}
+_BY_VERDICT = {verdict: kind for kind in KINDS for verdict in kind.verdicts}
+_AT_WORK, _OTHER = KINDS[-1], KINDS[3]
+
+
+class Bar(NamedTuple):
+    """One or more runs of an agent that are drawn as one bar, in the units of the view box."""
+
+    lane: int
+    start: float
+    end: float
+    kind: Kind
+    runs: list[Row]
+
+
+def lanes(agents: Sequence[Row], start: float, end: float) -> Markup:
+    """Return the picture of a period (epoch seconds); `agents` as `history --json` has them."""
+    height = TOP + HIGH * max(len(agents), 1) + 4
+    parts = [*_ticks(start, end, height)]
+    for lane, agent in enumerate(agents):
+        y = TOP + HIGH * lane
+        name = str(agent["agent"])
+        short = name if len(name) <= NAME_SHOWN else f"{name[: NAME_SHOWN - 1]}…"
+        parts.append(Markup('<path class="grid" d="M0 {}H{}"/>').format(y + HIGH, WIDTH))
+        parts.append(text(0, y + 16, short))
+    drawn = bars(agents, start, end)
+    parts += [_drawn(bar) for bar in drawn]
+    runs = sum(len(agent["runs"]) for agent in agents)
+    said = f"{count(runs, 'run')} of {count(len(agents), 'agent')}. The table below lists runs."
+    return picture("lanes", "What each agent ran when", said, WIDTH, height, parts)
+
+
+def bars(agents: Sequence[Row], start: float, end: float, most: int = MOST_BARS) -> list[Bar]:
+    """Return the bars; with more than `most`, runs within ever wider steps share one."""
+    step = 1
+    while len(found := list(_bars(agents, start, end, step))) > most and step < WIDTH:
+        step *= 2
+    return found
+
+
+def _bars(agents: Sequence[Row], start: float, end: float, step: int) -> Iterator[Bar]:
+    scale = (WIDTH - LEFT) / (end - start)
+    for lane, agent in enumerate(agents):
+        shared: dict[tuple[int, int, str], Bar] = {}
+        for run in agent["runs"]:
+            began, ended = parse_time(run["started"]), parse_time(run["ended"] or "")
+            left = ((began or start) - start) * scale
+            right = ((ended or end) - start) * scale
+            if right < 0 or left > WIDTH - LEFT:
+                continue
+            place = int(max(left, 0) // step), int(min(right, WIDTH - LEFT) // step)
+            kind = _AT_WORK if ended is None else _BY_VERDICT.get(run["outcome"], _OTHER)
+            known = shared.get((*place, kind.name))
+            if known is None:
+                x, to = (LEFT + each * step for each in place)
+                shared[(*place, kind.name)] = Bar(lane, x, max(to, x + 2), kind, [run])
+            else:
+                known.runs.append(run)
+        yield from shared.values()
+
+
+def _drawn(bar: Bar) -> Markup:
+    y = TOP + HIGH * bar.lane + HIGH // 2
+    run = bar.runs[0]
+    said = " ".join(
+        filter(None, (run["task"] or "no task", run["outcome"] or "at work", _took(run)))
+    )
+    if len(bar.runs) > 1:
+        said = f"{count(len(bar.runs), 'run')}: {bar.kind.name}; the first: {said}"
+    shape = Markup(
+        '<g><title>{}</title><rect class="bar {}" x="{}" y="{}" width="{}" height="8"/>{}</g>'
+    )
+    x, wide = round(bar.start, 1), round(bar.end - bar.start, 1)
+    sign = marker(bar.kind.shape, bar.kind.colour, bar.end, y)
+    return shape.format(visible(said), bar.kind.colour, x, y - 4, wide, sign)
+
+
+def _took(run: Row) -> str:
+    began, ended = parse_time(run["started"] or ""), parse_time(run["ended"] or "")
+    return "" if began is None or ended is None else f"({span(ended - began)})"
+
+
+def _ticks(start: float, end: float, height: int) -> Iterator[Markup]:
+    """Yield the lines of the time axis: hours of a day, or days; in local time."""
+    scale = (WIDTH - LEFT) / (end - start)
+    for at, words in moments(start, end):
+        x = round(LEFT + (at - start) * scale, 1)
+        yield Markup('<path class="grid" d="M{} {}V{}"/>').format(x, TOP - 6, height)
+        yield text(x, 14, words, "end" if x > WIDTH - 40 else "middle")
+
+
+def moments(start: float, end: float) -> Iterator[tuple[float, str]]:
+    """Yield round local times of a period, about eight, each with its words."""
+    year, month, day = time.localtime(start)[:3]
+    hours, every = (
+        (3, 1) if end - start <= 2 * DAY else (24, max(round((end - start) / DAY / 8), 1))
+    )
+    number = 0
+    while True:
+        at = time.mktime((year, month, day, number * hours * every, 0, 0, 0, 0, -1))
+        if at >= end:
+            return
+        here = time.localtime(at)
+        if at >= start:
+            midnight = hours == 24 or here.tm_hour == 0
+            yield at, time.strftime("%a %m-%d" if midnight else "%H:%M", here)
+        number += 1

@@ -1,0 +1,71 @@
+"""In which process image a run is carried out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import harness
+import pytest
+from conftest import git as sh
+from harness import World, shadow, wait_until
+
+from benchmarks import waiting_supervisor
+from orchestrator.git import drivers
+from orchestrator.run import conclude, prepare
+from orchestrator.run.journal import Journal
+
+world = harness.world
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+#: Megabytes that a waiting supervisor may hold; the aim of `make bench`.
+MOST = waiting_supervisor.AIM.limit
+
+
+@pytest.mark.parametrize("fresh", ["SMALL_AFTER = 0.2", "MOST_FORKS = 0"])
+def test_a_supervisor_that_waits_for_long_becomes_small_and_finishes_its_run(
+    world: World, fresh: str
+) -> None:
+    edge = f"from orchestrator.run import supervisor\nsupervisor.{fresh}\n"
+    world.product = shadow(world.folder / "shadow", edge)
+    world.create()
+    world.script("default", {"steps": [["wait", "go"], ["work"]]})
+    task = world.add("Takes long")
+    [run] = world.tick_until(lambda: world.status()["running"], "the run")
+    command = Path(f"/proc/{run['pid']}/cmdline")
+    wait_until(lambda: b"\0_run\0" in command.read_bytes(), "the small image")
+    wait_until(lambda: waiting_supervisor.memory(run["pid"])["Rss"] < MOST, "little memory")
+    world.open("go")
+    world.tick_until_in("done", task)
+    assert len(world.commits_about(task)) == 1
+    assert len(world.starts(task)) == 1
+
+
+def test_a_forged_time_hides_a_driver_only_until_the_next_stage(repo: Path) -> None:
+    """The stages of a run share a process, and what git said before an agent's work is not kept."""
+    config = repo / ".git" / "config"
+    sh(repo, "config", "filter.x.clean", "one")
+    assert drivers.for_new(str(repo), str(repo / "w"))["GIT_CONFIG_VALUE_0"].endswith("one")
+    before = config.stat()
+    config.write_text(config.read_text().replace("one", "two"))
+    os.utime(config, ns=(before.st_atime_ns, before.st_mtime_ns))
+    drivers.forget()
+    assert drivers.for_new(str(repo), str(repo / "w"))["GIT_CONFIG_VALUE_0"].endswith("two")
+
+
+@pytest.mark.parametrize("stage", ["starting", "concluding"])
+def test_each_stage_asks_git_anew_for_its_drivers(
+    monkeypatch: pytest.MonkeyPatch, stage: str, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def forget() -> None:
+        asked.append(stage)
+        raise InterruptedError
+
+    monkeypatch.setattr(drivers, "forget", forget)
+    begin = {"starting": prepare.prepare, "concluding": conclude.conclude}[stage]
+    with pytest.raises(InterruptedError):
+        begin(Journal(str(tmp_path), NotImplemented))
+    assert asked == [stage]
