@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -17,6 +18,7 @@ from orchestrator.database import schema, session
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.model import Task
+from orchestrator.system.locks import LockHeld
 from orchestrator.tasks.postgresql_store import PostgresqlStore
 from orchestrator.tasks.store import Store
 
@@ -143,3 +145,23 @@ def test_an_earlier_queue_is_refused_with_the_command_that_upgrades_it(
         with pytest.raises(StoreFault) as refused:
             store.add(new_task())
         assert step in (refused.value.hint or "")
+
+
+def test_one_host_at_a_time_lands(tmp_path: Path, server: str) -> None:  # noqa: F811
+    store = opened(Layout(str(tmp_path)), server)
+    store.prepare()
+    refused: list[bool] = []
+
+    def rival() -> None:
+        try:
+            with opened(Layout(str(tmp_path)), server).alone("landing", 0.0):
+                refused.append(False)
+        except LockHeld:
+            refused.append(True)
+
+    for held in (True, False):
+        with store.alone("landing", 0.0) if held else contextlib.nullcontext(), store.change():
+            thread = threading.Thread(target=rival)
+            thread.start()
+            thread.join()
+    assert refused == [True, False]

@@ -256,6 +256,7 @@ def test_hosts_are_shown_with_heartbeat_and_running_agents(hosts: Hosts) -> None
     [running] = rows["one"]["running"]
     assert (running["agent"], running["task"]) == ("impl-1", task)
     assert [row["same_config"] for row in rows.values()] == [False, True]
+    assert "on the host one: stop it there" in two.ok("stop", "impl-1").out
     hosts.silent("one")
     assert [row["alive"] for row in two.json("hosts")] == [False, True]
     assert "dead" in two.ok("hosts").out

@@ -34,6 +34,7 @@ _DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 15_000,
 }
 #: The advisory lock of a schema: the first number is the product's, the second the schema's.
+_ALONE = 1869636969
 _LOCK = "1869636968, hashtext(coalesce(current_schema(), ''))"
 _SILENT = f"set_config('idle_session_timeout', '{MOST_SILENT}s', false)"
 _NEVER_SILENT = "set_config('idle_session_timeout', '0', false)"
@@ -54,8 +55,8 @@ class NotSetUp(StoreFault):
 class HeldElsewhere(LockHeld):
     """Another host, or another process, has the lock of the shared queue for too long."""
 
-    def __init__(self, shown: str, holder: str) -> None:
-        message = f"the lock of the queue in {shown} is held by {holder}"
+    def __init__(self, shown: str, holder: str, what: str = "queue") -> None:
+        message = f"the lock of the {what} in {shown} is held by {holder}"
         OrchestratorError.__init__(self, message, "try again in a moment")
 
 
@@ -167,6 +168,25 @@ class Session:
         finally:
             self._locked = 0
             self._unlock()
+
+    @contextmanager
+    def alone(self, what: str, wait: float) -> Iterator[None]:
+        """Hold a lock of this schema, other than `lock`, for work that may take minutes.
+
+        It ends with the connection. `wait` is in seconds. Raises HeldElsewhere, Unreachable.
+        """
+        key = f"{_ALONE}, hashtext(coalesce(current_schema(), '') || %s)"
+        end = time.monotonic() + wait
+        while not self.rows(f"SELECT pg_try_advisory_lock({key})", what)[0][0]:
+            if time.monotonic() > end:
+                raise HeldElsewhere(self.shown, "another host", what)
+            time.sleep(0.2)
+        holder = self._open
+        try:
+            yield
+        finally:
+            if self._open is holder and holder is not None and not holder.closed:
+                self.rows(f"SELECT pg_advisory_unlock({key})", what)
 
     def _unlock(self) -> None:
         if self._open is None or self._open.closed:

@@ -8,7 +8,7 @@ jobs. Row and job change in one transaction.
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from orchestrator.database import hosts, schema, this_host
@@ -149,6 +149,9 @@ class PostgresqlStore(Store):
         with self._session.lock():
             self._require_open()
             yield
+
+    def alone(self, what: str, wait: float) -> AbstractContextManager[object]:
+        return self._session.alone(what, wait)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

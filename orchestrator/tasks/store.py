@@ -10,7 +10,7 @@ of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the h
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 from orchestrator.errors import NotFound
@@ -115,6 +115,13 @@ class Store(Protocol):
         A listing stays true until the caller leaves the lock. Entering the lock removes
         `Layout.idle_stamp`, so that the next tick looks at everything. Raises LockHeld.
         """
+
+    def alone(self, what: str, wait: float) -> AbstractContextManager[object]:
+        """Return a lock among the hosts, for work of which one at a time may be done.
+
+        `wait` is in seconds. Raises LockHeld. One machine has its locks in files.
+        """
+        return nullcontext()
 
     def add(self, file: TaskFile) -> str:
         """Put a new task into `incoming`; return `Task.where`. Raises if the id is taken."""
