@@ -152,6 +152,9 @@ def _tick(
     memory, claimed, runs, records = observe.observe_runs(layout)
     store = stores.of_project(layout)
     store.attend(run.id for run in runs)
+    if store.host is not None:
+        for run in held.stop_lost(layout, runs, claimed.tasks, store.elsewhere().runs):
+            events.append(layout, now, "lost", agent=run.agent, task=run.task, run=run.id)
     for record in held.continue_overdue(records, now):
         events.append(layout, now, "continued", agent=record.agent, run=record.id)
     for action in settlements(runs, claimed.tasks, loaded.config):
