@@ -15,6 +15,7 @@ import psutil
 import pytest
 from harness import STATES, World, scratch, wait_until, world  # noqa: F401  (a fixture)
 from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
+from test_schedule import add_crontab
 
 from orchestrator.database import session
 
@@ -130,6 +131,9 @@ def test_two_hosts_share_the_tasks_and_no_limit_is_exceeded(hosts: Hosts) -> Non
     assert two.json("task", "list", "--all") == one.json("task", "list", "--all")
     assert two.prs() == one.prs()
     assert sorted(pr["task"] for pr in two.prs()) == sorted(tasks)
+    assert {r["run"] for r in one.json("runs")} == {r["run"] for r in two.json("runs")}
+    assert sorted(r["task"] for r in two.json("runs")) == sorted(tasks)
+    assert two.json("costs")["total"] == one.json("costs")["total"]
     for task in tasks:
         assert [e["event"] for e in two.task(task)["history"]] == ["claimed", "done"]
         assert len(one.starts(task)) == 1
@@ -162,7 +166,7 @@ def test_the_tasks_of_a_dead_host_return_and_its_late_run_delivers_nothing(hosts
     assert "only there" in two.seen(task)["instructions"]
 
     one.tick_until(lambda: not one.status()["running"], "the late run is stopped")
-    assert [r["outcome"] for r in one.json("runs")] == ["stopped"]
+    assert sorted(r["outcome"] for r in one.json("runs")) == ["done", "stopped"]
     assert two.remote_sha(two.task(task)["work_branch"]) == head
     assert two.task(task)["history"] == history
     assert len(two.prs()) == 1
@@ -179,6 +183,7 @@ def test_a_run_that_lost_its_task_during_the_checks_pushes_nothing(
     hosts.silent("one")
     two.ok("tick")
     assert two.task(task)["state"] == "incoming"
+    one.ok("agent", "pause", "--all")  # or it would take the task again
     (tmp_path / "checked").touch()
     wait_until(lambda: one.json("runs"), "the late run is settled")
     assert [r["outcome"] for r in one.json("runs")] == ["stopped"]
@@ -358,3 +363,21 @@ def test_a_storm_over_three_hosts_loses_and_doubles_nothing(hosts: Hosts) -> Non
         events = [e["event"] for e in one.task(task)["history"]]
         assert (events.count("done"), events[-1]) == (1, "done"), one.task(task)
     assert sorted(pr["task"] for pr in one.prs()) == sorted(tasks)
+
+
+def test_a_task_of_one_host_starts_at_once_on_another(hosts: Hosts) -> None:
+    agents = [World.agent("impl-1", host="two", interval_seconds=0)]
+    one = hosts.begin(agents=agents)
+    two = hosts.another("two", agents=agents)
+    add_crontab(two).write_text(f"FAKE_CLIENT_HOME={two.fake}\n")
+    two.ok("init", "--schedule", "cron")
+    two.ok("tick")
+    wait_until(lambda: any("_attend" in p.cmdline() for p in two.processes()), "the attendant")
+    listens = (
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE application_name = 'orchestrator two' AND query = 'COMMIT'"
+    )
+    wait_until(lambda: hosts.sql(listens), "the attendant waits")
+    one.add("Say hello", "implement", "--no-tick")
+    wait_until(lambda: one.starts(), "the client starts on the other host")
+    wait_until(lambda: one.status()["queue"]["done"] == 1, "the task is done")

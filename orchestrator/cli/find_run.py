@@ -89,12 +89,18 @@ def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | str | No
 
 def _last_event(layout: Layout, run_id: str) -> Mapping[str, Any]:
     """Return the last event of a run in the project's events; empty if there is none."""
-    of_run = (e for e in events.read(layout, MOST_READ, run_id) if e.get("run") == run_id)
+    of_run = (
+        e
+        for e in events.read(layout, MOST_READ, run_id, of_all_hosts=True)
+        if e.get("run") == run_id
+    )
     return next(iter(deque(of_run, maxlen=1)), {})
 
 
 def _gone(run_id: str, told: Mapping[str, Any]) -> str:
     """Return what the last event of a run says about it; its folder is no longer kept."""
+    if host := told.get("host"):
+        return f"run {run_id} was on the host {host}: see it there, by the same command"
     agent, task, verdict = (told.get(key) for key in ("agent", "task", "verdict"))
     of = f" of {agent}" * bool(agent) + f", task {task}" * bool(task)
     ended = f", which ended {verdict}," if verdict else ""

@@ -12,7 +12,7 @@ group("queue", "Where the queue is.")
 
 @command(
     "queue migrate",
-    argument("--to", metavar="files|URL", required=True, help="files, or postgresql://HOST/DB"),
+    argument("--to", metavar="WHERE", required=True, help="files, or postgresql://HOST/DB"),
     flag("--dry-run", "say what would move, and change nothing"),
 )
 def migrate(arguments: Namespace) -> None:

@@ -46,7 +46,9 @@ def report(arguments: Namespace) -> None:
     prs = states.known(layout, loaded.config)
     book = ledger.read(layout, since)
     of_tasks = {pr.task: pr.id for pr in prs or () if pr.task}
-    ends = account.ends(book.runs, events.read(layout, ledger.MOST_READ), since, of_tasks)
+    ends = account.ends(
+        book.runs, events.read(layout, ledger.MOST_READ, of_all_hosts=True), since, of_tasks
+    )
     waiting = items(layout, loaded, seen, prs)
     noted = ticks.read(layout, since, now)
     ran = ticks.judge(

@@ -41,6 +41,7 @@ CREATE TABLE orchestrator_hosts (
     worker bigint REFERENCES procrastinate_workers ON DELETE SET NULL,
     version text NOT NULL,
     last_tick timestamptz,
+    published text,
     facts jsonb NOT NULL DEFAULT '{}');
 CREATE TABLE orchestrator_agents (
     agent text PRIMARY KEY,
@@ -51,6 +52,12 @@ CREATE TABLE orchestrator_agents (
     since timestamptz NOT NULL DEFAULT now());
 CREATE TABLE orchestrator_memories (
     host text NOT NULL, agent text NOT NULL, memory jsonb NOT NULL, PRIMARY KEY (host, agent));
+CREATE TABLE orchestrator_events (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    host text NOT NULL,
+    line text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now());
+CREATE INDEX orchestrator_events_at ON orchestrator_events (at);
 CREATE TABLE orchestrator_pull_requests (
     forge text NOT NULL,
     number integer NOT NULL,

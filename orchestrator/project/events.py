@@ -1,13 +1,16 @@
 """The project's events, one JSON line per event. The file is rotated; one old file is kept."""
 
+import heapq
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import IO
 
 from orchestrator.layout import Layout
 from orchestrator.model import iso
 from orchestrator.system import files
+from orchestrator.tasks import stores
 
 #: Measurements: null when they are not known. Other fields that are None are left out.
 MEASURED = ("cost_usd", "seconds")
@@ -36,9 +39,28 @@ def lines(layout: Layout, most: int) -> Iterator[bytes]:
         yield from _newest(newer, most)
 
 
-def read(layout: Layout, most: int, word: str = "") -> Iterator[Mapping[str, object]]:
-    """Yield the events that can be read, as `lines` does; only those whose line contains `word`."""
-    for line in lines(layout, most):
+def everywhere(layout: Layout, most: int) -> Iterator[bytes]:
+    """Yield the lines of every host that shares the queue, by time; the newest `most` bytes each.
+
+    Lines of other hosts have the key `host`. Raises StoreFault.
+    """
+    others = stores.of_project(layout).events(most)
+    yield from heapq.merge(lines(layout, most), others, key=_at)
+
+
+def _at(line: bytes) -> bytes:
+    found = re.search(rb'"at": "([^"]*)"', line)
+    return found[1] if found else b""
+
+
+def read(
+    layout: Layout, most: int, word: str = "", *, of_all_hosts: bool = False
+) -> Iterator[Mapping[str, object]]:
+    """Yield the events that can be read, as `lines` does; only those whose line contains `word`.
+
+    `of_all_hosts`: as `everywhere` does.
+    """
+    for line in everywhere(layout, most) if of_all_hosts else lines(layout, most):
         if word.encode() in line:
             try:
                 event = json.loads(line)

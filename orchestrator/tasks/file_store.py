@@ -224,6 +224,15 @@ class FileStore(Store):
         for folder in self._folders.values():
             files.make_folder(folder)
 
+    def put_aside(self, folder: str) -> None:
+        """Move the whole queue below another folder, where no file in it counts any more."""
+        if os.path.isdir(self._layout.queue):
+            os.rename(self._layout.queue, os.path.join(folder, "queue"))
+
+    def is_there(self) -> bool:
+        """Return whether the queue has its folder."""
+        return os.path.isdir(self._layout.queue)
+
     def take_away(self) -> None:
         files.remove(self._lock.path)
 

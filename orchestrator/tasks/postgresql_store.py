@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
-from orchestrator.database import hosts, schema, this_host
+from orchestrator.database import hosts, schema, shared_events, this_host
 from orchestrator.database.engine import Jobs
 from orchestrator.database.session import NotSetUp, Session
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
@@ -267,6 +267,12 @@ class PostgresqlStore(Store):
         facts = {"problems": [*problems], "config": hosts.config_seal(self._layout)}
         with self._session.transaction():
             hosts.note(self._session, this_host.known(self._layout), facts)
+
+    def publish(self) -> None:
+        shared_events.publish(self._session, self._layout, self.host)
+
+    def events(self, most: int) -> Iterable[bytes]:
+        return shared_events.elsewhere(self._session, self.host, most)
 
     def beat(self, seconds: float) -> bool:
         # Listened to first: a task that comes meanwhile is not missed.

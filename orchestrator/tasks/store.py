@@ -166,6 +166,14 @@ class Store(Protocol):
         """Show the other hosts the codes of this host's problems. A tick calls it at its end."""
         return None
 
+    def publish(self) -> None:
+        """Let the other hosts read this host's new events. A tick calls it at its end."""
+        return None
+
+    def events(self, most: int) -> Iterable[bytes]:
+        """Return the lines of the other hosts' events, oldest first: the newest `most` bytes."""
+        return ()
+
     def beat(self, seconds: float) -> bool:
         """Tell the other hosts that this host is alive; then wait for a new task of any host.
 

@@ -197,6 +197,7 @@ def _tick(
         _notify(layout, loaded, seen, prs, report)
     if store.host is not None:
         store.tell(dict.fromkeys(problem.code for problem in report.problems))
+        store.publish()
         attendant.ensure(layout)
     if forced is None and loaded.good:
         _leave_stamp(layout, loaded.config, report, seen.snapshot, now, planned.wake)

@@ -23,6 +23,7 @@ from orchestrator.project import agent_memory
 from orchestrator.pulls import shared_book
 from orchestrator.system import files, locks, records
 from orchestrator.tasks import stores
+from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
 
 FILES = "files"
@@ -211,13 +212,14 @@ def _finish(layout: Layout, target: str) -> str | None:
 
 def _put_aside(layout: Layout) -> str | None:
     """Rename the folders of the queue of files, so that no file in them counts any more."""
-    if not os.path.isdir(layout.queue):
+    queue = FileStore(layout)
+    if not queue.is_there():
         return None
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     kept = files.free_name(os.path.join(layout.shared, f"moved-{stamp}"))
     files.make_folder(kept)
     if os.path.isdir(layout.prs):
         os.rename(layout.prs, os.path.join(kept, "prs"))
-    os.rename(layout.queue, os.path.join(kept, "queue"))
+    queue.put_aside(kept)
     files.make_folder(layout.prs)
     return kept
