@@ -269,6 +269,8 @@ def test_hosts_are_shown_with_heartbeat_and_running_agents(hosts: Hosts) -> None
     hosts.silent("one")
     assert [row["alive"] for row in two.json("hosts")] == [False, True]
     assert "dead" in two.ok("hosts").out
+    found = [f for f in two.json("doctor")["findings"] if f["code"] == "store_unreachable"]
+    assert [(f["level"], "this host is two" in f["message"]) for f in found] == [("ok", True)]
 
 
 def test_while_the_database_is_gone_runs_go_on_and_deliver_once(

@@ -316,7 +316,7 @@ def parse(source: bytes | str, roles: Mapping[str, Role] | None = None) -> Confi
     if store not in (BAD, address.in_text(source.encode(errors="replace")) or "files"):
         # Processes that know no YAML look for it.
         why = "write it as a line of its own: store: postgresql://HOST/DATABASE"
-        reading.wrong(reading.lines["store"], "store", why)
+        reading.wrong(reading.lines.get("store", 1), "store", why)
     client = registry.named(values.get("client"))
     values = {"client": client.name, "client_command": (client.program,), **values}
     values |= {f"environment_{k}": v for k, v in values.pop("environment", {}).items()}

@@ -20,6 +20,7 @@ PASSWORD_HINT = (
     "this file is committed: put the password into PGPASSWORD, a password file (~/.pgpass), "
     "a service file, or the whole address into ORCHESTRATOR_STORE"
 )
+_SECRET = ("password", "sslpassword")
 _SCHEMA = r"[a-z_][a-z0-9_]{0,40}"
 #: `store` at the top level, as a line of YAML, or as a key of JSON.
 _STORE = re.compile(
@@ -33,7 +34,7 @@ def wrong(text: str) -> str | None:
         return "it does not begin with postgresql://"
     try:
         parts = urlsplit(text)
-        has_password = parts.password is not None or "password" in dict(parse_qsl(parts.query))
+        has_password = parts.password is not None or _is_secret(parts.query)
         _ = parts.port
     except ValueError as error:
         return str(error)
@@ -50,6 +51,11 @@ def _named_schema(address: str) -> str | None:
     return found[1] if found else None
 
 
+def _is_secret(query: str) -> bool:
+    """Return whether a part of an address's query is a password, or has one."""
+    return any(key.lower() in _SECRET for key, _ in parse_qsl(query, keep_blank_values=True))
+
+
 def schema(address: str) -> str:
     """Return the name of the schema that holds the queue."""
     return _named_schema(address) or SCHEMA
@@ -59,7 +65,7 @@ def shown(address: str) -> str:
     """Return an address for people: without a password."""
     parts = urlsplit(address)
     user, at, place = parts.netloc.rpartition("@")
-    query = "&".join(p for p in parts.query.split("&") if p and not p.startswith("password="))
+    query = "&".join(pair for pair in parts.query.split("&") if pair and not _is_secret(pair))
     netloc = f"{user.partition(':')[0]}{at}{place}"
     return f"postgresql://{netloc}{parts.path}{'?' if query else ''}{query}"
 

@@ -46,6 +46,7 @@ def examine(
         _programs,
         _set_up,
         _configuration,
+        state_probe.shared_queue,
         state_probe.permissions,
         state_probe.disk,
         state_probe.tracked,
