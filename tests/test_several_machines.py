@@ -299,6 +299,9 @@ def test_while_the_database_is_gone_runs_go_on_and_deliver_once(
         assert "store_unreachable" in {f["code"] for f in world.json("doctor")["findings"]}
         (tmp_path / "down").touch()
         wait_until(lambda: not running_supervisors(world), "the run meets the outage")
+        logs = [*world.home_folder.rglob("supervisor.log"), *world.home_folder.rglob("*.out")]
+        assert logs
+        assert "Traceback" not in "".join(path.read_text() for path in logs)
 
         own.start()
         world.tick_until(lambda: world.task(task)["state"] == "done", "the work is delivered")

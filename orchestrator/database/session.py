@@ -22,7 +22,7 @@ from orchestrator.system.locks import LONGEST_WAIT, LockHeld
 
 #: Seconds for which a connection may be silent while it has the lock, or a transaction is open.
 #: Then the server ends the connection: a host that is suspended holds up the others no longer.
-MOST_SILENT = 10
+MOST_SILENT = 20
 #: Seconds for which one statement may work.
 MOST_WORK = 30
 #: How the connection is opened, unless the address says it. A cut network is noticed in seconds.

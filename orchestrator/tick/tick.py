@@ -73,11 +73,24 @@ def run_tick(
     None; then only these agents start, with `fresh` each in a new worktree. `after_run`: a run's
     end calls this, not the schedule.
     """
-    if dry_run:
-        try:
+    try:
+        if dry_run:
             return _dry_run(layout, now)
-        except StoreFault as error:
-            return _without_store(layout, error)
+        return _run_tick(layout, now, wait_for_lock, forced, fresh=fresh, after_run=after_run)
+    except StoreFault as error:
+        return _without_store(layout, error)
+
+
+def _run_tick(
+    layout: Layout,
+    now: float,
+    wait_for_lock: float,
+    forced: dict[str, str | None] | None,
+    *,
+    fresh: bool,
+    after_run: bool,
+) -> Report:
+    """Run a tick if the disk and the locks allow it. Raises StoreFault."""
     if disk.shortage(layout.home) is not None:
         # Work that starts now would stay half done, and would count against runs and tasks.
         report = _dry_run(layout, now)
@@ -86,8 +99,6 @@ def run_tick(
     files.make_folder(layout.home)
     try:
         return _locked(layout, now, wait_for_lock, forced, fresh=fresh, after_run=after_run)
-    except StoreFault as error:
-        return _without_store(layout, error)
     except locks.LockHeld as error:
         # A process keeps the lock of the queue, or a hung tick cannot be killed.
         report = _dry_run(layout, now)
@@ -351,7 +362,15 @@ def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: 
 
 
 def own_process(word: str, root: str) -> None:
-    """Run a process that the scheduler starts: the tick after a run, landing, notifying."""
+    """Run a process that the scheduler starts: the tick after a run, landing, notifying.
+
+    If the database with the queue is gone, it ends: the next tick of the schedule reports that.
+    """
+    with contextlib.suppress(StoreFault):
+        _work(word, root)
+
+
+def _work(word: str, root: str) -> None:
     layout = Layout(root)
     # The tick that the schedule starts reports faulty symbolic links.
     if not mark.is_initialised(layout) or mark.links(layout):
