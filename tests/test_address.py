@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import CHECKOUT
 
 from orchestrator.config import keys
 from orchestrator.database import address, this_host
-from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.errors import ConfigError, OrchestratorError, StoreFault
 from orchestrator.layout import Layout
 
 URL = "postgresql://db.example/team?options=-csearch_path%3Dshop"
@@ -121,3 +125,20 @@ def test_a_name_that_no_host_can_have_is_refused(tmp_path: Path, name: str) -> N
     with pytest.raises(OrchestratorError) as refused:
         this_host.write(Layout(str(tmp_path)), name)
     assert "use a-z" in (refused.value.hint or "")
+
+
+def test_without_the_libraries_the_refusal_has_the_command_that_installs_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [n for n in sys.modules if n.startswith(("orchestrator.database.", "psycopg"))]:
+        if name not in ("orchestrator.database.address", "orchestrator.database.this_host"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    access = importlib.import_module("orchestrator.database.access")
+    with pytest.raises(StoreFault) as refused:
+        access.at(Layout(str(tmp_path)), URL)
+    assert refused.value.code == "not_installed"
+    assert f"{sys.executable} -m pip install 'procrastinate" in (refused.value.hint or "")
+    needed = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    for each in needed["optional-dependencies"]["postgresql"]:
+        assert f"'{each}'" in access.NEEDS
