@@ -68,7 +68,8 @@ class Cluster:
         self._run("pg_ctl", "start", "-w", "-l", f"{self.folder}/server.log", "-o", options)
 
     def stop(self) -> None:
-        self._run("pg_ctl", "stop", "-m", "immediate")
+        if os.path.exists(f"{self.folder}/data/postmaster.pid"):
+            self._run("pg_ctl", "stop", "-m", "immediate")
 
     @property
     def base(self) -> str:

@@ -20,6 +20,16 @@ from test_schedule import add_crontab
 from orchestrator.database import session
 
 
+def attendants(host: World, *, others: bool = False) -> list[psutil.Process]:
+    """Return the attendants of the hosts of a test; or all processes that are not attendants."""
+    found = []
+    for process in host.processes():
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if ("_attend" in process.cmdline()) is not others:
+                found.append(process)
+    return found
+
+
 class Hosts:
     """The hosts of one test: `one` first, the others are clones of its remote."""
 
@@ -50,10 +60,7 @@ class Hosts:
     def silent(self, name: str, seconds: float = 61) -> None:
         """Make a host's last heartbeat older; its attendant, which a tick started, is killed."""
 
-        def attendants() -> list[psutil.Process]:
-            return [p for p in self.one.processes() if "_attend" in p.cmdline()]
-
-        for process in wait_until(attendants, "an attendant"):
+        for process in wait_until(lambda: attendants(self.one), "an attendant"):
             process.kill()
             process.wait()
         self.sql(
@@ -298,7 +305,7 @@ def test_while_the_database_is_gone_runs_go_on_and_deliver_once(
         assert world.refused("task", "list", "--json").json["error"]["code"] == "store_unreachable"
         assert "store_unreachable" in {f["code"] for f in world.json("doctor")["findings"]}
         (tmp_path / "down").touch()
-        wait_until(lambda: not running_supervisors(world), "the run meets the outage")
+        wait_until(lambda: attendants(world, others=True) == [], "the run meets the outage")
         logs = [*world.home_folder.rglob("supervisor.log"), *world.home_folder.rglob("*.out")]
         assert logs
         assert "Traceback" not in "".join(path.read_text() for path in logs)
@@ -310,10 +317,6 @@ def test_while_the_database_is_gone_runs_go_on_and_deliver_once(
         assert history[1]["charged"] is False
         assert (len(world.starts(task)), len(world.prs())) == (1, 1)
         assert world.tick()["problems"] == []
-
-
-def running_supervisors(world: World) -> list[Any]:  # noqa: F811
-    return [p for p in world.processes() if "_attend" not in p.cmdline()]
 
 
 @pytest.mark.slow
@@ -377,7 +380,7 @@ def test_a_task_of_one_host_starts_at_once_on_another(hosts: Hosts) -> None:
     add_crontab(two).write_text(f"FAKE_CLIENT_HOME={two.fake}\n")
     two.ok("init", "--schedule", "cron")
     two.ok("tick")
-    wait_until(lambda: any("_attend" in p.cmdline() for p in two.processes()), "the attendant")
+    wait_until(lambda: attendants(two), "the attendant")
     listens = (
         "SELECT 1 FROM pg_stat_activity"
         " WHERE application_name = 'orchestrator two' AND query = 'COMMIT'"
