@@ -74,6 +74,7 @@ def undo(found: Problem | None) -> None:
     subprocess.run(("sh", "-ec", found.hint or ""), cwd="/", check=True, capture_output=True)
 
 
+IN_A_WORKTREE = "git worktree add -q --detach tree; cd tree;"
 COMMIT = "echo j > jack.txt; git add jack.txt; git commit -qm jack"
 
 
@@ -101,6 +102,18 @@ COMMIT = "echo j > jack.txt; git add jack.txt; git commit -qm jack"
         ),
         ("printf '[core]\\n\\tsshCommand = x\\n' >>.git/config", "core.sshcommand was not set"),
         ("git config url.https://host.invalid/.insteadOf https://", "insteadof was not set and is"),
+        (f"{IN_A_WORKTREE} git checkout -q --ignore-other-worktrees main; {COMMIT}", "main was at"),
+        (f"{IN_A_WORKTREE} git symbolic-ref HEAD refs/heads/main; {COMMIT}", "main was at"),
+        (
+            f"{IN_A_WORKTREE} git symbolic-ref refs/heads/x refs/heads/main; git checkout -q x;"
+            f"{COMMIT}",
+            "main was at",
+        ),
+        (
+            f"{IN_A_WORKTREE} {COMMIT}; unset GIT_TRACE2_EVENT;git update-ref refs/heads/main HEAD",
+            "main was at",
+        ),
+        (f"{IN_A_WORKTREE} {COMMIT}; git rev-parse HEAD >../.git/refs/heads/main", "main was at"),
     ],
 )
 def test_the_hint_undoes_what_an_agent_did(project: Layout, command: str, said: str) -> None:

@@ -21,6 +21,7 @@ from orchestrator.git import (
     remotes,
     repository,
     submodule_changes,
+    work_branch,
     worktree_commands,
 )
 from orchestrator.guard import client_environment
@@ -572,6 +573,58 @@ def test_a_fetch_is_right_whatever_the_hint_says(remote: Path, repo: Path, lie: 
     expected = None if lie == "gone" else new
     assert there.get("agent/x") == expected
     assert repository.resolve(root, ref) == expected
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_fetch_writes_no_branch_of_a_persons_through_a_symbolic_ref(
+    remote: Path, repo: Path, is_gone: bool
+) -> None:
+    root, before = str(repo), head(repo)
+    new = commit(repo, text="1")
+    sh(repo, "push", "--quiet", "origin", f"{new}:refs/heads/agent/x")
+    sh(repo, "reset", "--quiet", "--hard", before)
+    sh(repo, "symbolic-ref", "refs/remotes/origin/agent/x", "refs/heads/main")
+    if is_gone:
+        sh(remote, "update-ref", "-d", "refs/heads/agent/x")
+    there = base_branch.fetch(Layout(root), "origin", ["agent/x"])
+    assert there == ({} if is_gone else {"agent/x": new})
+    assert head(repo, "refs/heads/main") == before
+    assert repository.resolve(root, "refs/remotes/origin/agent/x") == there.get("agent/x")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("how", ["symbolic", "link", "dangling", "plain", "packed", "missing"])
+def test_a_symbolic_ref_is_made_plain_and_no_other_ref_changes(
+    repo: Path, how: str, keep: bool
+) -> None:
+    ref, before = "refs/heads/agent/x", head(repo)
+    (repo / ".git" / "refs" / "heads" / "agent").mkdir()
+    match how:
+        case "symbolic" | "dangling":
+            sh(repo, "symbolic-ref", ref, f"refs/heads/{'main' if how == 'symbolic' else 'none'}")
+        case "link":
+            (repo / ".git" / ref).symlink_to("refs/heads/main")
+        case "plain" | "packed":
+            sh(repo, "branch", "agent/x")
+            if how == "packed":
+                sh(repo, "pack-refs", "--all")
+    repository.make_plain(str(repo), ref, keep=keep)
+    stays = how in ("plain", "packed") or (keep and how in ("symbolic", "link"))
+    assert repository.resolve(str(repo), ref) == (before if stays else None)
+    assert repository.resolve(str(repo), "refs/heads/none") is None
+    if stays:
+        repository.update_ref(str(repo), ref, commit(repo, text="2"))
+        assert head(repo, ref) == head(repo)
+        sh(repo, "update-ref", "refs/heads/main", before)
+        assert head(repo, ref) != before
+
+
+def test_what_the_product_remembers_of_a_branch_moves_no_branch(repo: Path) -> None:
+    before = head(repo)
+    sh(repo, "symbolic-ref", f"{work_branch.OWN}agent/x", "refs/heads/main")
+    other = sh(repo, "commit-tree", "-m", "x", "HEAD^{tree}")
+    work_branch.remember(str(repo), "agent/x", other)
+    assert (head(repo), work_branch.known(str(repo), "agent/x").own) == (before, other)
 
 
 def test_refs_that_only_end_like_a_branch_are_not_taken_for_it(remote: Path, repo: Path) -> None:

@@ -324,6 +324,15 @@ def test_commits_on_a_detached_head_move_the_branch_forward(agent: Agent) -> Non
     assert head(agent.repo, BRANCH) == tip
 
 
+def test_a_branch_that_an_agent_made_symbolic_does_not_move_the_persons(agent: Agent) -> None:
+    before = head(agent.repo, "main")
+    sh(agent.path, "checkout", "--quiet", "--detach")
+    sh(agent.path, "symbolic-ref", f"refs/heads/{BRANCH}", "refs/heads/main")
+    work = commit(agent.path)
+    agent.end()
+    assert (head(agent.repo, BRANCH), head(agent.repo, "main")) == (work, before)
+
+
 def test_commits_on_another_branch_of_the_agents_move_the_tasks_branch_forward(
     agent: Agent,
 ) -> None:

@@ -84,6 +84,8 @@ def _fetch(
     ]
     if not specs:
         return theirs
+    for spec in specs:
+        repository.make_plain(root, spec.partition(":")[2], keep=False)
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
     words = ["--quiet", *options, address, *specs]
     done = call.run(root, "fetch", *words, timeout=timeout)

@@ -13,7 +13,7 @@ from functools import partial
 
 from orchestrator import layout
 from orchestrator.errors import GitError, GitKilled, SystemFault
-from orchestrator.git import abandoned_locks, place
+from orchestrator.git import abandoned_locks, irregular, place
 from orchestrator.guard import client_environment
 from orchestrator.system import commands, files, memory
 
@@ -70,6 +70,8 @@ def run(
     while True:
         done = _done(once, cwd)
         if done.code is None:
+            if _cleared(cwd):
+                continue
             message = f"git {_subcommand(arguments)} did not end within {timeout:.0f} s"
             raise SystemFault(message, code="git_hung")
         if done.code == 0:
@@ -86,6 +88,22 @@ def run(
             _complete(os.path.join(cwd, half_made[0]))
         time.sleep(pause)
         pause *= 2
+
+
+def _cleared(cwd: str) -> bool:
+    """Whether a pipe was removed for whose writer a git may have waited: it is started again.
+
+    Before git starts in a worktree, `worktree` clears the worktree. A process of an agent that is
+    still alive can put a pipe there after that.
+    """
+    around = layout.worktree_around(cwd)
+    checkout = around[0] if around else place.checkout_around(cwd, os.sep)
+    found = irregular.clear_shared(place.common_folder(checkout)) if checkout else []
+    if around:
+        found += irregular.clear(around[1])
+        own = place.registered(*around)
+        found += irregular.clear_git_folder(own) if own else []
+    return bool(found)
 
 
 def _subcommand(arguments: Sequence[str]) -> str:

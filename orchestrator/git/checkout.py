@@ -58,6 +58,8 @@ _FORCED = frozenset(["-f", "--force", "-m", "-M", "--move", "-d", "-D", "--delet
 OWN_CONFIG = "config.worktree"
 #: The most bytes of a trace that are read.
 MOST_READ = 256 << 20
+#: The bytes at the end of the log of HEAD that are read; a line is far shorter.
+LOG_READ = 64 << 10
 
 
 class Head(NamedTuple):
@@ -86,6 +88,31 @@ def head(root: str) -> Head:
         found = call.run(folder, "rev-parse", "--verify", "--quiet", ref, extra=position(root))
         commit = found.out.strip()
     return Head(ref.removeprefix("refs/heads/"), commit or None)
+
+
+def moved_from_elsewhere(root: str, before: Head, now: Head) -> bool:
+    """Return whether the branch of a checkout moved, but no git in the checkout moved it.
+
+    A git that works in a checkout adds each move of its branch to the checkout's log of HEAD
+    (git-reflog(1)); a git in another worktree, or a program that writes the ref's file, does not.
+    """
+    if now.commit is None or now.branch is None or before.branch != now.branch:
+        return False
+    if before.commit == now.commit or _last_logged(root) in (None, now.commit):
+        return False
+    asked = ("config", "--type=bool", "core.logAllRefUpdates")
+    return call.run(root, *asked).out.strip() != "false"
+
+
+def _last_logged(root: str) -> str | None:
+    """Return the commit that the log of a checkout's HEAD ends with; None without a log."""
+    try:
+        with files.open_regular(os.path.join(git_folder(root), "logs", "HEAD")) as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - LOG_READ, 0))
+            found = re.findall(rb"^\w+ (\w{40,64}) ", file.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return found[-1].decode() if found else None
 
 
 def position(root: str) -> dict[str, str]:

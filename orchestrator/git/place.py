@@ -60,27 +60,19 @@ def own_folder(root: str, top: str) -> str | None:
 
 
 def registered(root: str, top: str) -> str | None:
-    """Return the git folder that the project has for a worktree, whatever its `.git` file is."""
+    """Return the git folder that the project has for a worktree, whatever its `.git` file is.
+
+    If no git folder names the worktree any more, it is the folder that the `.git` file names.
+    """
     ours = os.path.join(common_folder(root), "worktrees")
     for name in sorted(os.listdir(ours)) if os.path.isdir(ours) else []:
         back = words(os.path.join(ours, name, "gitdir"))
         if back and os.path.realpath(os.path.dirname(back)) == os.path.realpath(top):
             return os.path.join(ours, name)
-    return None
-
-
-def remove_links(folder: str) -> None:
-    """Remove symbolic links from a worktree's git folder: git writes through them.
-
-    Git itself makes none there. An agent could have its index, or the log of HEAD, lead to any file
-    of the person's.
-    """
-    for where, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            path = os.path.join(where, name)
-            if os.path.islink(path):
-                os.unlink(path)
-        folders[:] = [name for name in folders if name != "objects"]
+    named = linked_folder(top) or ""
+    inside = os.path.realpath(os.path.dirname(named)) == os.path.realpath(ours)
+    lost = inside and os.path.isdir(named) and not os.path.islink(named)
+    return named if lost and not words(os.path.join(named, "gitdir")) else None
 
 
 def checkout_around(path: str, top: str) -> str | None:

@@ -160,8 +160,33 @@ def uncommitted(root: str, paths: Collection[str]) -> list[str]:
 
 
 def update_ref(cwd: str, ref: str, commit: str, old: str | None = None) -> None:
-    """Point a full ref name at a commit; with `old`, only if it still points there."""
-    ask(cwd, "update-ref", ref, commit, *([old] if old is not None else []))
+    """Point a full ref name at a commit; with `old`, only if it still points there.
+
+    A symbolic ref of the product's or of a remote's is replaced: what it leads to stays. A branch
+    can be a person's symbolic ref.
+    """
+    how = () if ref.startswith("refs/heads/") else ("--no-deref",)
+    ask(cwd, "update-ref", *how, ref, commit, *([old] if old is not None else []))
+
+
+def make_plain(root: str, ref: str, *, keep: bool) -> None:
+    """Make a ref that is symbolic a plain ref; with `keep` at the same commit, else it is deleted.
+
+    What git writes to a symbolic ref, it writes to the ref to which that leads: an agent can let
+    the branch of a task lead to the branch that a person has checked out. Symbolic refs are always
+    files of their own (git-symbolic-ref(1)), also links, so that a plain ref costs no git process.
+    """
+    path = os.path.join(place.common_folder(root), ref)
+    is_link = os.path.islink(path)
+    if not is_link and not place.words(path).startswith("ref:"):
+        return
+    commit = resolve(root, ref)
+    if is_link:
+        os.unlink(path)
+    else:
+        ask(root, "symbolic-ref", "--delete", ref)
+    if keep and commit:
+        update_ref(root, ref, commit)
 
 
 def refs(root: str, *patterns: str) -> dict[str, str]:
@@ -221,7 +246,7 @@ def tips(root: str, commits: Collection[str]) -> list[str]:
 
 def delete_ref(root: str, ref: str, commit: str) -> None:
     """Delete a ref, if it still points at `commit`."""
-    ask(root, "update-ref", "-d", ref, commit)
+    ask(root, "update-ref", "--no-deref", "-d", ref, commit)
 
 
 def keep(root: str, ref: str, commit: str) -> str:

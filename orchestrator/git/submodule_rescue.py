@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from orchestrator.errors import GitError
-from orchestrator.git import call, repository, submodules, worktree_commands
+from orchestrator.git import call, hidden, repository, submodules, worktree_commands
 from orchestrator.git.submodules import Submodule
 from orchestrator.system import files
 
@@ -83,6 +83,7 @@ def _one(path: str, store: str, name: str, aside: str) -> None:
     submodules.unlock(path)
     try:
         worktree_commands.finish_checkout(path)
+        hidden.reveal(path)
         found = worktree_commands.state(path)
         if found.head and found.dirty:
             index = os.path.join(folder, "rescue.index")

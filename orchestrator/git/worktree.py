@@ -14,6 +14,8 @@ from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
     abandoned_locks,
     call,
+    hidden,
+    irregular,
     left_behind,
     place,
     repository,
@@ -26,6 +28,7 @@ from orchestrator.system import files
 
 def ensure(root: str, path: str, commit: str) -> bool:
     """Make sure that a worktree is at `path`, set aside what is in the way; return if it is new."""
+    clear_shared(root)
     if worktree_commands.is_worktree(path):
         _unlock(path)
         return False
@@ -34,6 +37,11 @@ def ensure(root: str, path: str, commit: str) -> bool:
     files.make_folder(os.path.dirname(path))
     worktree_commands.add(root, path, commit)
     return True
+
+
+def clear_shared(root: str) -> None:
+    """Clear what all worktrees share of pipes: no git of the product may wait for their writers."""
+    irregular.clear_shared(place.common_folder(root))
 
 
 def leading_files(root: str) -> list[str]:
@@ -49,7 +57,8 @@ def leading_files(root: str) -> list[str]:
 def _move_aside(root: str, path: str) -> None:
     """Set a worktree, or what is in its place, aside.
 
-    The git folders of its submodules go along: git deletes them with a worktree that is gone.
+    Its git folder goes along: git deletes the folder of a worktree that is gone, with those of its
+    submodules, and until then every git looks into it.
     """
     aside = files.free_name(f"{path}.set-aside")
     # Whatever an agent made of the `.git` file: git itself knows what the worktree's folder was.
@@ -58,9 +67,18 @@ def _move_aside(root: str, path: str) -> None:
     if head and not repository.is_on_a_ref(root, head):
         repository.keep(root, f"{repository.RESCUE}{os.path.basename(aside)}", head)
     os.rename(path, aside)
-    modules = os.path.join(folder or "", "modules")
-    if folder and os.path.isdir(modules):
-        os.rename(modules, os.path.join(aside, ".git-modules"))
+    if folder:
+        inside = os.path.join(aside, ".git-folder")
+        if os.path.islink(aside) or not os.path.isdir(aside) or os.path.lexists(inside):
+            inside = files.free_name(f"{path}.set-aside")
+        os.rename(folder, inside)
+
+
+def make_way(path: str, name: str) -> None:
+    """Set aside a folder that is in the place of a file of the product's in a worktree."""
+    here = os.path.join(path, name)
+    if os.path.isdir(here) and not os.path.islink(here):
+        os.rename(here, files.free_name(f"{path}.set-aside"))
 
 
 class BranchHeld(OrchestratorError):
@@ -112,6 +130,9 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
     """
     _unlock(path, branch)
+    irregular.clear(path)
+    if branch is not None:
+        repository.make_plain(repository.project_root(path), f"refs/heads/{branch}", keep=True)
     ref = f"{repository.RESCUE}{name}"
     # Otherwise each file that a killed checkout did not write, or that an agent's sparse checkout
     # leaves out, would look deleted.
@@ -121,6 +142,7 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     inside = None
     try:
         inside = _keep_submodules(path, name)
+        hidden.reveal(path)
         found = worktree_commands.state(path)
     except GitError:
         on = repository.current_branch(path)
@@ -147,6 +169,18 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
             _set_aside(path)
     is_clean = found.dirty is False and found.branch is None
     return Preserved(rescued, False, tip, found.head if is_clean else None)
+
+
+def clean(path: str) -> None:
+    """Remove the untracked files that `preserve` kept; ignored files stay.
+
+    If git cannot remove them (a path that is too long, a folder that nobody can write), the
+    worktree is set aside, and a new worktree is in its place.
+    """
+    try:
+        worktree_commands.clean(path)
+    except GitError:
+        _set_aside(path)
 
 
 def _keep_submodules(path: str, name: str) -> str | None:
@@ -280,12 +314,11 @@ def _unlock(path: str, branch: str | None = None) -> None:
     folder = worktree_commands.own_folder(path)
     if folder is None:
         return
-    place.remove_links(folder)
+    irregular.clear_git_folder(folder)
     for lock in abandoned_locks.of_worktree(folder):
         files.remove(lock)
     # The worktree is the product's, so a configuration of its own is an agent's.
     files.remove(os.path.join(folder, "config.worktree"))
-    files.remove(os.path.join(os.path.dirname(path), "rescue.index.lock"))
     common = os.path.dirname(os.path.dirname(os.path.realpath(folder)))
     abandoned_locks.free(abandoned_locks.shared(common), common)
     log = os.path.join(common, "logs", "refs", "heads", branch or "")

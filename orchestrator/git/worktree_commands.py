@@ -282,9 +282,8 @@ def _as_files(worktree: str, index: str, path: str) -> None:
 
 def remove_index(index: str) -> None:
     """Remove a throw-away index, and what is made beside it."""
-    for name in ("", ".lock", ".head", ".head.lock"):
-        files.remove(f"{index}{name}")
-    files.remove_tree(f"{index}.written")
+    for name in ("", ".lock", ".head", ".head.lock", ".written"):
+        files.remove_tree(f"{index}{name}")
 
 
 def _leave_out_phantoms(worktree: str, index: str, changed: list[tuple[str, str, str]]) -> None:

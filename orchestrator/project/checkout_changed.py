@@ -94,7 +94,8 @@ def _change(root: str, where: str, trace: str, empty: Change, head: checkout.Hea
     commands = checkout.traced(trace)
     was, after, is_moved = Seen(*head), Seen(*now), False
     written: tuple[str, ...] = ()
-    if checkout.worked_in(commands, root, head.branch):
+    elsewhere = checkout.moved_from_elsewhere(root, head, now)
+    if elsewhere or checkout.worked_in(commands, root, head.branch):
         trees = [checkout.tree(root, os.path.join(each, "index")) for each in (where, of_git)]
         # The person's changes, in a stash, are not staged any more: `git stash pop` brings them.
         is_moved = head != now or (trees[0] != trees[1] and not empty.stashed)

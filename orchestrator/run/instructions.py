@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import base_branch, repository, submodules
+from orchestrator.git import base_branch, repository, submodules, worktree
 from orchestrator.layout import Layout
 from orchestrator.model import OUTCOMES, Given, PullRequest, Task, ports
 from orchestrator.project import run_record
@@ -19,6 +19,8 @@ from orchestrator.system import files
 from orchestrator.tasks import history, parts, stores
 from orchestrator.text import quoting
 
+#: The name of the instructions in the worktree.
+NAME = ".agent-instructions.md"
 #: Maximum bytes of `global-instructions.md`.
 MOST_INSTRUCTIONS = 1 << 20
 _CORRECT = "put a text file there, or remove it; until then no run starts"
@@ -29,7 +31,8 @@ def write(job: Job) -> None:
     facts = _facts(job)
     text, prompt = prompts.instructions(facts).encode(), prompts.prompt(facts).encode()
     job.journal.put(run_record.INSTRUCTIONS, text)
-    files.write_atomic(os.path.join(job.path, ".agent-instructions.md"), text, flush=False)
+    worktree.make_way(job.path, NAME)
+    files.write_atomic(os.path.join(job.path, NAME), text, flush=False)
     job.journal.put(run_record.PROMPT, prompt)
 
 

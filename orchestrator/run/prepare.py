@@ -38,7 +38,7 @@ def prepare(journal: Journal) -> Plan | None:
     drivers.forget()
     try:
         if run_record.stop_reason(journal.folder):
-            journal.finish(Outcome("stopped", "stopped: by a person"))
+            journal.finish(Outcome("stopped", run_record.STOPPED))
             return None
         job = Job.load(journal)
         if not job.is_ours:
@@ -55,7 +55,7 @@ def prepare(journal: Journal) -> Plan | None:
         instructions.write(job)
         return launch.write(job)
     except user_commands.Stopped:
-        journal.finish(Outcome("stopped", "stopped: by a person"))
+        journal.finish(Outcome("stopped", run_record.STOPPED))
     except start_point.BadBase as error:
         journal.finish(Outcome("failed", f"client_error: {error.message}"))
     except worktree.BranchHeld as error:
@@ -86,7 +86,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     fresh = readiness.site(job).provide(start.commit, before, fresh=job.record.fresh)
     worktree_commands.lock(job.path, f"run {job.record.id} of {job.record.agent}")
     if not fresh and worktree.preserve(job.path, None, before, start.on_refs).dirty:
-        worktree_commands.clean(job.path)
+        worktree.clean(job.path)
     if os.path.realpath(repository.toplevel(job.path)) != os.path.realpath(job.path):
         raise GitError(f"{job.path} is not the top of a worktree")
     if branch is not None:

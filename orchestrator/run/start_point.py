@@ -143,6 +143,8 @@ def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     folders = work_branch.parents_of(work) if work else []
     local = {f"refs/heads/{x}": x for x in (base, work, former, *folders) if x}
     works = [work] if work else []
+    for name in filter(None, (work, former)):
+        repository.make_plain(job.layout.root, f"refs/heads/{name}", keep=False)
     tracking = pair.tracking_refs([base, *works, *folders])
     # All in one question: also where the agent's last run left the worktree.
     asked = (*local, *tracking, *_last_refs(job, pair), replaced_ref(job))

@@ -1,0 +1,134 @@
+"""Pipes, sockets, devices, and folders in the place of files, where the product's git reads.
+
+An agent, its build, or a check can leave them. Git waits without end for the writer of a pipe that
+is called `.gitignore` or `HEAD`, and cannot write a file where a folder is. Pipes, sockets and
+devices have no content, so they are removed; a folder in the place of a file is moved.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+
+from orchestrator.system import files
+
+#: Folders of a repository's common git folder that git reads for each command, with all below them
+#: or without; `refs` holds few files, because the product packs refs.
+_SHARED = ("", "info", "objects/info", "objects/pack")
+_SHARED_TREES = ("refs", "logs/refs")
+#: Files of a worktree's git folder (gitrepository-layout(5)), and the product's own files there.
+_FILES = re.compile(
+    r"(?!NOTES_MERGE_WORKTREE)[A-Z_0-9]+|index|gitdir|commondir|locked|config\.worktree"
+    r"|sharedindex\..*|orchestrator-.*|.*\.lock"
+)
+#: Folders of a worktree's git folder.
+_FOLDERS = ("hooks", "info", "logs", "modules", "refs")
+#: The start of the name under which something of the wrong kind is kept in a git folder.
+_MISPLACED = "misplaced"
+
+
+def clear(top: str) -> list[str]:
+    """Remove pipes, sockets and devices below a folder of files; return their paths.
+
+    Links stay: git does not follow them where it reads its own files in a worktree.
+    """
+    return [] if os.path.islink(top) else _removed(_odd_below(top))
+
+
+def clear_git_folder(folder: str) -> list[str]:
+    """Make a worktree's own git folder consist of files and folders, as git makes it.
+
+    Links are removed as well: an agent could have its index, or the log of HEAD, lead to any file
+    of the person's. Returns what was removed or moved.
+    """
+    return [*_removed(_odd_below(folder, links=True)), *_move_misplaced(folder)]
+
+
+def clear_shared(common: str) -> list[str]:
+    """Clear the git folder that all worktrees share of pipes, sockets and devices.
+
+    Git looks into the folders of all worktrees, also of those that other agents work in. Nothing
+    else of the common folder is touched: it is the person's. Returns what was removed or moved.
+    """
+    trees = os.path.join(common, "worktrees")
+    linked = [os.path.join(trees, name) for name in files.folders(trees)]
+    folders = (*(os.path.join(common, name) for name in _SHARED), *linked)
+    found = [path for folder in folders for path in _odd_in(folder)]
+    for name in _SHARED_TREES:
+        found += _odd_below(os.path.join(common, name))
+    cleared = [*_removed(found), *(path for folder in linked for path in _move_misplaced(folder))]
+    for path in cleared:
+        # What git writes there is always the same; without it, git does not know the worktree.
+        if os.path.basename(path) == "commondir":
+            files.write_atomic(path, b"../..\n", 0o644)
+    return cleared
+
+
+def _removed(paths: Iterator[str] | list[str]) -> list[str]:
+    found = [*paths]
+    for path in found:
+        files.remove(path)
+    return found
+
+
+def _odd_below(top: str, *, links: bool = False) -> Iterator[str]:
+    """Yield the paths below a folder that are neither file nor folder; `links` also yields links.
+
+    Asks the system once per folder. Loose objects are left out: they have no names of an agent's.
+    """
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        for entry in _entries(folder):
+            if entry.is_dir(follow_symlinks=False):
+                if not (links and _holds_objects(folder, entry.name)):
+                    waiting.append(entry.path)
+            elif not entry.is_file(follow_symlinks=False) and (links or not entry.is_symlink()):
+                yield entry.path
+
+
+def _holds_objects(folder: str, name: str) -> bool:
+    return os.path.basename(folder) == "objects" and name not in ("info", "pack")
+
+
+def _odd_in(folder: str) -> Iterator[str]:
+    """Yield what is directly in a folder and is, or leads to, a pipe, a socket or a device."""
+    for entry in _entries(folder):
+        if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+            continue
+        try:
+            mode = os.stat(entry.path).st_mode
+        except OSError:
+            continue  # a link that leads nowhere: git finds no file there
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            yield entry.path
+
+
+def _move_misplaced(folder: str) -> list[str]:
+    """Move folders in the place of git's files, and files in the place of its folders.
+
+    They stay in the same git folder, where nothing reads them, and go with it.
+    """
+    found = [*_misplaced(folder)]
+    for path in found:
+        os.rename(path, files.free_name(os.path.join(folder, _MISPLACED)))
+    return found
+
+
+def _misplaced(folder: str) -> Iterator[str]:
+    for entry in _entries(folder):
+        if _FILES.fullmatch(entry.name) if entry.is_dir() else entry.name in _FOLDERS:
+            yield entry.path
+    for name in ("logs", "info"):
+        for entry in _entries(os.path.join(folder, name)):
+            if entry.is_dir() and entry.name != "refs":
+                yield entry.path
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return what is in a folder; nothing if nobody can read it, as git reads nothing there."""
+    try:
+        with os.scandir(folder) as entries:
+            return [*entries]
+    except OSError:
+        return []

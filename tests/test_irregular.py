@@ -1,0 +1,176 @@
+"""Pipes and other odd entries that an agent leaves where git reads hang no git, lose nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import git as sh
+from test_worktree import BRANCH, Agent, agent, commit, ignored, kept_text  # noqa: F401 (fixtures)
+
+from orchestrator.git import call, irregular, worktree, worktree_commands
+from orchestrator.git.repository import RESCUE
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail, instead of starting again after minutes, when a git waits for a pipe."""
+    monkeypatch.setitem(call.run.__kwdefaults__, "timeout", 20.0)
+    monkeypatch.setitem(call.ask.__kwdefaults__, "timeout", 20.0)
+
+
+def conclude(agent: Agent) -> str | None:  # noqa: F811
+    """Leave the worktree as a run does at its end; return the rescue ref."""
+    worktree.clear_shared(str(agent.repo))
+    if worktree_commands.is_worktree(str(agent.path)):
+        return agent.end()
+    worktree.ensure(str(agent.repo), str(agent.path), "main")
+    return None
+
+
+def pipe(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    (path / "in-it.txt").write_text("put there by an agent\n")
+
+
+def bound_socket(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)  # a socket's path is at most 108 bytes long
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+
+
+def odd(top: Path) -> list[Path]:
+    """Return what is neither file, folder nor link."""
+    found = (Path(where, name) for where, _, names in os.walk(top) for name in names)
+    return [path for path in found if not (path.is_file() or path.is_symlink())]
+
+
+def test_failure_39_pipes_under_the_names_that_git_reads_hang_no_run_and_lose_nothing(
+    agent: Agent,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = agent.path
+    commit(path)
+    (path / "new").mkdir()
+    (path / "new" / "draft.txt").write_text("precious\n")
+    for name in (".gitignore", ".gitattributes", ".gitmodules", ".mailmap", ".lfsconfig"):
+        pipe(path / name)
+        pipe(path / "new" / name)
+    pipe(path / "work.txt")  # a tracked file: `git add` refuses it
+    bound_socket(path / "socket", monkeypatch)
+    ref = conclude(agent)
+    assert ref == f"{RESCUE}R1"
+    assert sh(agent.repo, "show", f"{ref}:new/draft.txt") == "precious"
+    assert odd(path) == []
+    agent.begin("agent/T2-next")
+    assert worktree_commands.state(str(path))[1:] == ("agent/T2-next", False)
+    assert not list(path.parent.glob("*set-aside*"))
+
+
+@pytest.mark.parametrize("put", [pipe, folder])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("COMMIT_EDITMSG", "MERGE_MSG", "MERGE_HEAD", "CHERRY_PICK_HEAD", "AUTO_MERGE", "locked"),
+        ("logs/HEAD", "index.lock", "orchestrator-log-read", "ORIG_HEAD", "info/sparse-checkout"),
+        ("index",),
+        ("HEAD",),
+        ("commondir",),
+        ("gitdir",),
+    ],
+    ids="-".join,
+)
+def test_nothing_odd_in_a_worktrees_git_folder_reaches_the_next_task(
+    agent: Agent,  # noqa: F811
+    put: Callable[[Path], None],
+    names: tuple[str, ...],
+) -> None:
+    commit(agent.path)
+    (agent.path / "draft.txt").write_text("precious\n")
+    of_git = agent.git_folder
+    for name in names:
+        put(of_git / name)
+    conclude(agent)
+    agent.begin("agent/T2-next")
+    assert kept_text(agent.repo, "precious")
+    assert kept_text(agent.repo, "work\n")
+    commit(agent.path, "next.txt", "next\n")  # the next agent's own git
+    assert worktree_commands.listed(str(agent.repo))[1:] == [str(agent.path)]
+    assert odd(agent.repo) == []
+
+
+def test_a_pipe_in_the_folder_of_another_agents_worktree_holds_up_nobody(
+    agent: Agent,  # noqa: F811
+) -> None:
+    other = Agent(agent.repo, "other")
+    of_git = agent.git_folder
+    for name in ("commondir", "locked"):
+        pipe(of_git / name)
+    pipe(agent.repo / ".git" / "refs" / "heads" / "pipe")
+    pipe(agent.repo / ".git" / "info" / "attributes")
+    other.begin("agent/T2-next")
+    commit(other.path)
+    # The agent whose git folder it was can go on.
+    assert worktree_commands.is_worktree(str(agent.path))
+    commit(agent.path, "more.txt")
+    assert odd(agent.repo) == []
+
+
+def test_a_git_that_waits_for_a_pipe_is_started_again_without_the_pipe(
+    agent: Agent,  # noqa: F811
+) -> None:
+    pipe(agent.path / ".gitignore")
+    done = call.run(str(agent.path), "status", "--porcelain", timeout=1.0)
+    assert (done.code, done.out) == (0, "")
+    pipe(agent.repo / ".git" / "worktrees" / "worktree" / "locked")
+    assert call.run(str(agent.repo), "worktree", "list", timeout=1.0).code == 0
+
+
+def test_what_leads_out_of_a_worktree_is_not_cleared(tmp_path: Path) -> None:
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    inside.mkdir()
+    pipe(outside / "pipe")
+    (inside / "link").symlink_to(outside)
+    (tmp_path / "top").symlink_to(outside)
+    assert irregular.clear(str(inside)) == []
+    assert irregular.clear(str(tmp_path / "top")) == []
+    assert odd(outside) == [outside / "pipe"]
+
+
+def test_what_git_cannot_remove_is_set_aside_with_its_worktree(
+    agent: Agent,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (agent.path / "draft.txt").write_text("precious\n")
+    monkeypatch.chdir(agent.path)
+    for _ in range(500):  # a path that is longer than the system allows
+        os.mkdir("longer-and-longer")
+        os.chdir("longer-and-longer")
+    kept = worktree.preserve(str(agent.path), BRANCH, "R1")
+    assert kept.ref is not None
+    assert sh(agent.repo, "show", f"{kept.ref}:draft.txt") == "precious"
+    worktree.clean(str(agent.path))
+    assert not (agent.path / "longer-and-longer").exists()
+    agent.begin("agent/T2-next")
+    commit(agent.path, "next.txt")
+
+
+def test_a_folder_in_the_place_of_the_instructions_is_set_aside(agent: Agent) -> None:  # noqa: F811
+    folder(agent.path / ".agent-instructions.md")
+    worktree.make_way(str(agent.path), ".agent-instructions.md")
+    assert not (agent.path / ".agent-instructions.md").exists()
+    assert kept_text(agent.repo, "put there by an agent")
