@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -14,7 +14,7 @@ from conftest import CHECKOUT
 
 from orchestrator.config import keys
 from orchestrator.database import address, this_host
-from orchestrator.errors import ConfigError, OrchestratorError, StoreFault
+from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.layout import Layout
 
 URL = "postgresql://db.example/team?options=-csearch_path%3Dshop"
@@ -127,18 +127,23 @@ def test_a_name_that_no_host_can_have_is_refused(tmp_path: Path, name: str) -> N
     assert "use a-z" in (refused.value.hint or "")
 
 
-def test_without_the_libraries_the_refusal_has_the_command_that_installs_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [n for n in sys.modules if n.startswith(("orchestrator.database.", "psycopg"))]:
-        if name not in ("orchestrator.database.address", "orchestrator.database.this_host"):
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    access = importlib.import_module("orchestrator.database.access")
-    with pytest.raises(StoreFault) as refused:
-        access.at(Layout(str(tmp_path)), URL)
-    assert refused.value.code == "not_installed"
-    assert f"{sys.executable} -m pip install 'procrastinate" in (refused.value.hint or "")
+def test_without_the_libraries_the_refusal_has_the_command_that_installs_them() -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+sys.modules["psycopg"] = None
+from orchestrator.database import access
+from orchestrator.errors import StoreFault
+from orchestrator.layout import Layout
+try:
+    access.at(Layout("."), {URL!r})
+except StoreFault as error:
+    print(error.code, error.hint, sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    word, hint = done.stdout.splitlines()
+    assert word == "not_installed"
+    assert f"{sys.executable} -m pip install" in hint
     needed = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     for each in needed["optional-dependencies"]["postgresql"]:
-        assert f"'{each}'" in access.NEEDS
+        assert f"'{each}'" in hint

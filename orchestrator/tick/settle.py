@@ -132,7 +132,7 @@ class Settler:
         if task.claim_at == "gone":
             outcome = Outcome("interrupted", action.reason)
             self._settle_task(action._replace(run=task.run), task, outcome, None)
-            self._event(action.action, task=action.task, run=task.run, reason=action.reason)
+            self._event(action.action, task=action.task, reason=_short(action.reason))
             return action
         self._move(task, "requeued", charged=False, reason="run_gone", error=action.reason)
         self._event("requeue", task=action.task, reason="run_gone")
