@@ -64,7 +64,10 @@ WORLDLY = {
     "time",
     "uuid",
 }
-HEAVY = ("yaml", "jinja2", "rich", "frontmatter", "psutil", "cronsim")
+HEAVY = (
+    *("yaml", "jinja2", "rich", "frontmatter", "psutil", "cronsim"),
+    *("psycopg", "procrastinate"),
+)
 
 
 def modules() -> dict[str, Path]:

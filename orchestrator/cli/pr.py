@@ -222,7 +222,7 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
     """
     own = context.good_settings(layout).config
     config, number = forges.named(own, pr_id)
-    with landing.lock(layout, LANDING_WAIT):
+    with landing.alone(layout, LANDING_WAIT):
         pr = find(layout, config, number)
         commit = landing.merge(layout, config, pr, time.time())
     rework.end(layout, own, pr.id, context.now(), config.forge)

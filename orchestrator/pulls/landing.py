@@ -7,6 +7,7 @@ on a base that passes them, goes back to its author with the branch intact.
 
 import contextlib
 import os
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -56,6 +57,13 @@ def lock(layout: Layout, wait: float) -> locks.Lock:
     return locks.Lock(lock_path(layout), wait)
 
 
+@contextlib.contextmanager
+def alone(layout: Layout, wait: float) -> Iterator[None]:
+    """Hold the lock of landings here, and among the hosts that share the queue. Raises LockHeld."""
+    with lock(layout, wait), stores.of_project(layout).alone("landing", wait):
+        yield
+
+
 def log_path(layout: Layout) -> str:
     """Return the file with the output of the set-up and the checks of landings."""
     return os.path.join(layout.cache, merging.LOG)
@@ -81,7 +89,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
     """
     if not config.review.auto_merge or base_branch.remote_of(layout, config) is None:
         return []
-    with contextlib.suppress(locks.LockHeld), lock(layout, 0.0):
+    with contextlib.suppress(locks.LockHeld), alone(layout, 0.0):
         waiting = landing_queue.candidates(layout, config, states.known(layout, config) or (), now)
         lander = Lander(layout, config, now)
         said = [lander.try_one(pr) for pr in waiting]
@@ -91,7 +99,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
 
 
 def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | None:
-    """Merge one pull request as a person asks, whatever agents' reviews say. Hold `lock`.
+    """Merge one pull request as a person asks, whatever agents' reviews say. Hold `alone`.
 
     Returns the base's new commit; None if the forge merges it later. Raises CannotLand,
     OrchestratorError if the pull request may not be merged, SystemFault if the remote cannot be
