@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import base_branch, repository, submodules, worktree
+from orchestrator.git import aside, base_branch, repository, submodules
 from orchestrator.layout import Layout
 from orchestrator.model import OUTCOMES, Given, PullRequest, Task, ports
 from orchestrator.project import run_record
@@ -31,7 +31,7 @@ def write(job: Job) -> None:
     facts = _facts(job)
     text, prompt = prompts.instructions(facts).encode(), prompts.prompt(facts).encode()
     job.journal.put(run_record.INSTRUCTIONS, text)
-    worktree.make_way(job.path, NAME)
+    aside.make_way(job.path, NAME)
     files.write_atomic(os.path.join(job.path, NAME), text, flush=False)
     job.journal.put(run_record.PROMPT, prompt)
 

@@ -92,7 +92,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     if branch is not None:
         _take_up(job, branch, start)
     elif not fresh:
-        worktree_commands.detach(job.path, start.commit)
+        worktree.detach(job.path, start.commit)
     _fill_submodules(job)
     worktree.bring_included(root, job.path)
 
