@@ -13,6 +13,7 @@ import pytest
 from conftest import git as sh
 from test_worktree import BRANCH, Agent, agent, commit, ignored, kept_text  # noqa: F401 (fixtures)
 
+from orchestrator.errors import SystemFault
 from orchestrator.git import aside, call, irregular, repository, worktree, worktree_commands
 from orchestrator.git.repository import RESCUE
 from orchestrator.system.commands import Finished
@@ -169,6 +170,21 @@ def test_what_git_cannot_remove_is_set_aside_with_its_worktree(
     assert not (agent.path / "longer-and-longer").exists()
     agent.begin("agent/T2-next")
     commit(agent.path, "next.txt")
+
+
+def test_work_that_git_cannot_save_within_its_time_is_set_aside(
+    agent: Agent,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hung(*_: object) -> str:
+        raise SystemFault("git add did not end within 120 s", code="git_hung")
+
+    (agent.path / "large.bin").write_text("precious\n")
+    monkeypatch.setattr(worktree_commands, "commit_all", hung)
+    assert conclude(agent) is None
+    assert kept_text(agent.repo, "precious")
+    agent.begin("agent/T2-next")
+    assert not (agent.path / "large.bin").exists()
 
 
 def test_closed_folders_hide_no_work_and_stop_no_later_task(

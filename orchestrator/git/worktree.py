@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from orchestrator.errors import GitError, OrchestratorError
+from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import (
     abandoned_locks,
     aside,
@@ -139,6 +139,11 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
         except worktree_commands.RepositoryInside as found_inside:
             # The ref has the files; only the folder has the history of the repository inside.
             rescued = repository.keep(path, ref, found_inside.commit)
+            aside.replace(path)
+        except SystemFault as fault:
+            # Files so large that git would work for minutes stop no later task.
+            if fault.code != "git_hung":
+                raise
             aside.replace(path)
         except GitError:
             aside.replace(path)

@@ -201,13 +201,24 @@ def ignored_files(root: str, patterns: str) -> list[str]:
 
 
 def quit_operations(worktree: str) -> None:
-    """End an unfinished rebase, bisect or similar operation: it keeps its branch occupied."""
+    """End an unfinished rebase, bisect or similar operation: it keeps its branch occupied.
+
+    The next task's git would continue it, or take its message for a commit.
+    """
     folder = own_folder(worktree) or ""
     if any(os.path.isdir(os.path.join(folder, n)) for n in ("rebase-merge", "rebase-apply")):
         run(worktree, "rebase", "--quit")  # `left_behind` has kept its autostash
     for name in os.listdir(folder):
-        if name.startswith("BISECT_") or (name.endswith("_HEAD") and name != "ORIG_HEAD"):
-            os.unlink(os.path.join(folder, name))
+        if _OPERATION.fullmatch(name):
+            files.remove_tree(os.path.join(folder, name))
+
+
+#: What operations leave in a git folder until they end: git's function `remove_branch_state`, and
+#: the folders of rebase, am and cherry-pick if git itself did not remove them.
+_OPERATION = re.compile(
+    r"BISECT_.*|(?!ORIG_).*_HEAD|MERGE_(MSG|MODE|RR|AUTOSTASH)|SQUASH_MSG|AUTO_MERGE"
+    r"|sequencer|rebase-(merge|apply)"
+)
 
 
 class RepositoryInside(GitError):
