@@ -22,7 +22,7 @@ CLIENT_READY = $(CLIENT)/installed-$(CLIENT_VERSION)
 unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test slow lint templates format bench crash chaos client client-oldest client-latest clean
+.PHONY: help test slow lint templates format pictures bench crash chaos client client-oldest client-latest clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ templates: .venv/.complete ## translate the shipped templates into Python, after
 format: .venv/.complete ## let ruff format and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+pictures: .venv/.complete ## the pictures of the documents, from a running demonstration; needs tmux, chromium
+	$(BIN)/python tests/pictures.py
 
 bench: .venv/.complete ## measure, compared with the bare interpreter and SQLite
 	$(BIN)/python -m benchmarks
@@ -74,7 +77,7 @@ clean: ## remove everything that make and the tools created here
 	rm -rf .venv .client .client-oldest .client-latest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.complete: pyproject.toml requirements.lock requirements-web.lock requirements-dev.lock
+.venv/.complete: pyproject.toml requirements.lock requirements-web.lock requirements-otel.lock requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is missing or older than 3.11: choose another Python, as in 'make test PYTHON=python3.12'" >&2; \
 		exit 1; }

@@ -37,8 +37,8 @@ VENV_SECONDS, PIP_SECONDS = 300, 900
 LOCK_SECONDS = 2 * VENV_SECONDS + PIP_SECONDS + 60
 
 MARKER = ".complete"
-#: The packages of the optional extra `web`, for `orchestrator dashboard`.
-WEB_LOCK, WEB_LOG = "requirements-web.lock", "setup-web.log"
+#: The commands that need an optional extra; `requirements-<extra>.lock` has its packages.
+EXTRAS = {"web": "dashboard", "otel": "traces"}
 AGAIN = "then run the same command again"
 
 
@@ -180,8 +180,8 @@ def build(environment: Path, lock_file: Path, log: Path) -> None:
         )
 
 
-def add_web(environment: Path, lock_file: Path) -> None:
-    """Install the packages of the page into the environment, and say which. Raises SetupError.
+def add_extra(extra: str, environment: Path, lock_file: Path) -> None:
+    """Install the packages of an extra into the environment, and say which. Raises SetupError.
 
     A killed installation is repeated by the next call. The environment stays usable.
     """
@@ -190,10 +190,11 @@ def add_web(environment: Path, lock_file: Path) -> None:
     folder = environment.parent
     with held(folder / "setup.lock", folder.name):
         wanted = [line for line in lock_file.read_text().splitlines() if line[:1].isalpha()]
-        say(f"Installing the dashboard's libraries (once, {len(wanted)} packages) ...")
+        command = EXTRAS[extra]
+        say(f"Installing the libraries of `{command}` (once, {len(wanted)} packages) ...")
         for number, package in enumerate(wanted, 1):
             say(f"  {number} of {len(wanted)}: {package}")
-            named, log = f"{package} of {lock_file}", folder / WEB_LOG
+            named, log = f"{package} of {lock_file}", folder / f"setup-{extra}.log"
             install(environment, ["--no-deps", package], named, log)
 
 
@@ -258,13 +259,14 @@ def say(text: str) -> None:
 def main(arguments: list[str]) -> int:
     """Set up for ``VERSION ENVIRONMENT [THE COMMAND'S ARGUMENTS]``; return the exit code.
 
-    With ``--web`` in the place of the version, add the dashboard's packages to the environment.
+    For ``--extra ENVIRONMENT EXTRA``, add the packages of an optional extra to the environment.
     """
     version, environment, *command = arguments
     lock_file = Path(__file__).resolve().parent.parent / "requirements.lock"
     try:
-        if version == "--web":
-            add_web(Path(environment), lock_file.with_name(WEB_LOCK))
+        if version == "--extra":
+            extra_lock = lock_file.with_name(f"requirements-{command[0]}.lock")
+            add_extra(command[0], Path(environment), extra_lock)
             return 0
         if not environment:
             raise SetupError(

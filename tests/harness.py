@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import events_schema
 import psutil
 import pytest
 import warm
@@ -528,6 +529,9 @@ def world(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A folder to make a project in: call `create`. Nothing survives the test."""
     with scratch(tmp_path, tmp_path_factory) as made:
         yield made
+        log = made.home_folder / "events.jsonl"
+        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    assert events_schema.faults(lines) == []
 
 
 @contextlib.contextmanager

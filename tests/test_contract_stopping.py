@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import harness
 import pytest
@@ -274,18 +278,27 @@ file_store.LOCK_WAIT = held.LONG = 0.2
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock is read from /proc/locks")
-def test_a_queue_lock_that_is_held_is_no_bug_and_its_holder_is_named(world: World) -> None:
-    world.create()
-    task = world.add("Waits for the queue")
-    path = world.queue / ".lock"
+@contextlib.contextmanager
+def holding(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Have another process hold the lock on a file."""
     path.touch()
-    world.product = harness.shadow(world.folder / "shadow", _SHORT_WAIT)
     with subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
+        try:
+            yield holder
+        finally:
+            holder.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock is read from /proc/locks")
+def test_a_queue_lock_that_is_held_is_no_bug_and_its_holder_is_named(world: World) -> None:
+    world.create()
+    task = world.add("Waits for the queue")
+    world.product = harness.shadow(world.folder / "shadow", _SHORT_WAIT)
+    with holding(world.queue / ".lock") as holder:
         for words in (["tick"], ["task", "add", "x"], ["task", "cancel", task]):
             done = world.run(*words, "--json")
             told = done.json.get("error") or done.json["problems"][0]
@@ -295,8 +308,85 @@ def test_a_queue_lock_that_is_held_is_no_bug_and_its_holder_is_named(world: Worl
             world.ok(*words)
         world.ok("agent", "pause", "--all")
         assert "lock_held" in [p["code"] for p in world.status()["problems"]]
-        holder.kill()
     world.ok("agent", "resume", "--all")
+    world.tick_until_in("done", task)
+
+
+#: Nobody waits for seconds in a test until what hangs is ended, or for the configuration's lock.
+_NO_PATIENCE = """
+from orchestrator.config import change
+from orchestrator.tick import stop
+stop.GRACE, stop.END_AGAIN, stop.PATIENCE, change.LOCK_WAIT = 0.5, 0.4, 0.1, 0.2
+"""
+
+
+@pytest.mark.parametrize("held_by", ["a stopped process", "a process that hangs"])
+def test_failure_37_a_run_that_waits_for_a_lock_can_be_stopped(world: World, held_by: str) -> None:
+    world.create()
+    path = world.home_folder / "cache" / "fetch.lock"
+    path.parent.mkdir(exist_ok=True)
+    task = world.add("Waits to fetch")
+    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE)
+    with holding(path) as holder:
+        if held_by == "a stopped process":
+            kill(holder.pid, signal.SIGSTOP)
+        world.start("tick").communicate()
+        wait_until(lambda: world.supervisor(task), "the supervisor")
+        world.ok("stop", "impl-1")
+        assert world.where(task) == ["incoming"]
+        assert world.task(task)["attempts"] == 0
+        assert is_alive(holder.pid)
+    world.ok("agent", "resume", "impl-1")
+    world.tick_until_in("done", task)
+
+
+def test_failure_37_a_delivery_that_hangs_can_be_stopped_and_delivers_later(world: World) -> None:
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    hook, entered = world.remote / "hooks" / "pre-receive", world.folder / "entered"
+    hook.write_text(f"#!/bin/sh\ntouch {entered}\nexec sleep 300\n")
+    hook.chmod(0o755)
+    task = world.add("Hangs at the remote")
+    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE)
+    world.tick_until(entered.exists, "the push")
+    world.ok("agent", "pause", "--all", "--stop")
+    assert world.where(task) == ["incoming"]
+    assert world.task(task)["attempts"] == 0
+    hook.unlink()
+    world.ok("agent", "resume", "--all")
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 1, "the work is not paid for twice"
+    assert len(world.commits_about(task)) == 1
+
+
+def test_failure_37_the_brake_ends_runs_while_a_process_keeps_the_configurations_lock(
+    world: World,
+) -> None:
+    world.create()
+    world.script("default", {"steps": [["work"], ["wait", "never"]]})
+    task = world.add("Runs on")
+    world.tick_until(lambda: world.running(task), "the run")
+    world.product = harness.shadow(world.folder / "shadow", _NO_PATIENCE)
+    with holding(world.home_folder / "cache" / "config.lock") as holder:
+        kill(holder.pid, signal.SIGSTOP)
+        world.ok("agent", "pause", "--all", "--stop")
+        assert world.running() == []
+        world.ok("tick")
+    assert world.where(task) == ["incoming"]
+    assert world.status()["agents"][0]["reason"] == "system_paused"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock is read from /proc/locks")
+def test_failure_37_a_process_that_keeps_an_agents_lock_is_named(world: World) -> None:
+    world.create()
+    task = world.add("Cannot begin")
+    path = world.home_folder / "agents" / "impl-1" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with holding(path) as holder:
+        kill(holder.pid, signal.SIGSTOP)
+        world.ok("tick")
+        [told] = [p for p in world.status()["problems"] if p["code"] == "lock_held"]
+        assert f"process {holder.pid} (" in told["message"]
+        assert f"kill -9 {holder.pid}" in told["hint"]
     world.tick_until_in("done", task)
 
 

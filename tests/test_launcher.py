@@ -578,3 +578,46 @@ def test_the_real_environment_is_made_whatever_the_users_python_settings(machine
 
     machine.variables["PATH"] = str(machine.folder / "nowhere")
     assert machine.start("tick").stderr == ""
+
+
+# The libraries of the page
+
+
+def add_web(machine: Machine, pip: str = ":") -> subprocess.CompletedProcess[str]:
+    """Let the set-up add the page's libraries to an environment whose pip is faked."""
+    machine.make_ready()
+    machine.add_environment_python(machine.environment / "bin" / "python", pip)
+    shutil.copy2(ROOT / "requirements-web.lock", machine.root)
+    program = str(machine.root / "orchestrator" / "bootstrap.py")
+    words = ("-I", program, "--web", str(machine.environment))
+    return machine.start(*words, program=sys.executable)
+
+
+def test_the_libraries_of_the_page_are_added_with_a_word_each(machine: Machine) -> None:
+    done = add_web(machine)
+    lines = (ROOT / "requirements-web.lock").read_text().splitlines()
+    pins = [line for line in lines if "==" in line and line[0] != "#"]
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [pin for pin in pins if pin in done.stderr] == pins
+    assert f"{len(pins)} of {len(pins)}: {pins[-1]}" in done.stderr
+    assert len(machine.events("pip")) == len(pins)
+    assert machine.marker.exists()
+
+
+def test_libraries_of_the_page_that_cannot_be_installed_leave_the_environment(
+    machine: Machine,
+) -> None:
+    done = add_web(machine, "echo 'ERROR: no network'; exit 1")
+    assert done.returncode == 1
+    assert "ERROR: no network" in done.stderr
+    assert "setup-web.log" in done.stderr
+    assert machine.marker.exists()
+
+
+def test_every_requirement_of_the_page_is_pinned() -> None:
+    text = (ROOT / "requirements-web.lock").read_text() + (ROOT / "requirements.lock").read_text()
+    names = set(re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert {re.split(r"[<>=]", requirement)[0] for requirement in extras["web"]} <= names

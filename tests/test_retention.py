@@ -230,7 +230,7 @@ def told(layout: Layout, most: int = 1 << 20) -> list[str]:
 
 
 def test_of_a_long_history_the_newest_bytes_are_read_across_both_parts(project: Layout) -> None:
-    line = len(b'{"at": "2026-11-22T09:00:00Z", "event": "e0"}\n')
+    line = len(b'{"at": "2026-11-22T09:00:00Z", "event": "e0", "v": 1}\n')
     for number in range(4):
         events.append(project, NOW, f"e{number}")
         if number == 1:

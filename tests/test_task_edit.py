@@ -339,3 +339,26 @@ def test_a_dropped_file_keeps_its_name_and_its_time(cli: Cli, project: Layout) -
     assert cli("task", "set", "fix-login", "priority=P0").code == 0
     after = FileStore(project).find("fix-login")
     assert (after.where, after.priority, after.created) == (str(path), "P0", before.created)
+
+
+def test_the_text_is_set_without_the_header_and_the_printed_command_undoes_it(
+    cli: Cli, project: Layout, tmp_path: Path
+) -> None:
+    task_id = add(cli, "Fix it", "implement", "--body", "Before.\n\nTwice.")
+    text = tmp_path / "text.md"
+    text.write_text("\n\nAfter.\n\n## More\n- [ ] x")
+    done = cli("task", "set", task_id, "priority=P0", "--body-file", str(text))
+    assert done.code == 0
+    file = FileStore(project).read(FileStore(project).find(task_id))
+    assert file.body.strip() == "After.\n\n## More\n- [ ] x"
+    assert (file.title, file.get("PRIORITY")) == ("Fix it", "P0")
+    assert cli("task", "edit", task_id, "--file", str(kept(done.out))).code == 0
+    file = FileStore(project).read(FileStore(project).find(task_id))
+    assert (file.body.strip(), file.get("PRIORITY")) == ("Before.\n\nTwice.", "P2")
+
+
+def test_nothing_to_set_is_wrong_usage(cli: Cli, project: Layout) -> None:
+    task_id = add(cli)
+    done = cli("task", "set", task_id)
+    assert done.code == 2
+    assert f"orchestrator task set {task_id} priority=P0" in done.err

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import os
-import subprocess
-import sys
 from argparse import Namespace
 
-from orchestrator.cli import context, output
+from orchestrator.cli import context, extra, output
 from orchestrator.cli.parser import argument, command, flag
-from orchestrator.errors import OrchestratorError
-from orchestrator.layout import resources
+from orchestrator.errors import OrchestratorError, UsageError
 
 #: The libraries of the optional extra `web` that the page imports.
 LIBRARIES = ("starlette", "uvicorn", "pygments")
@@ -24,6 +19,8 @@ LIBRARIES = ("starlette", "uvicorn", "pygments")
     argument("--port", type=int, metavar="N", help="the port on 127.0.0.1 (default: a free one)"),
     flag("--open", "open the page in your browser"),
     flag("--read-only", "show everything, change nothing"),
+    argument("--export", metavar="FILE", help="write the page as one HTML file instead"),
+    flag("--force", "with --export: replace FILE also if it is not an earlier export"),
 )
 def dashboard(arguments: Namespace) -> None:
     """Serve a local web page of the project: board, agents, pull requests, inbox, history, costs.
@@ -33,12 +30,18 @@ def dashboard(arguments: Namespace) -> None:
     examples:
       orchestrator dashboard --open
       orchestrator dashboard --read-only --port 8765
+      orchestrator dashboard --export project.html      to send to somebody
       ssh -L 8765:127.0.0.1:8765 HOST      then open the printed address here
     """
+    if arguments.export is not None:
+        _export(arguments)
+        return
+    if arguments.force:
+        raise UsageError("--force is for --export", "for example: --export project.html --force")
     if not arguments.read_only:
         context.refuse_in_run("only `dashboard --read-only` is allowed")
     layout = context.reading(arguments)
-    install()
+    extra.install("web", LIBRARIES, "dashboard")
     from orchestrator.cli.served import Served
     from orchestrator.page import server
 
@@ -58,23 +61,21 @@ def dashboard(arguments: Namespace) -> None:
         server.serve(Served(layout), layout, listening, read_only=arguments.read_only, ready=ready)
 
 
-def install() -> None:
-    """Install the libraries of the page into the launcher's environment, if they are missing.
+def _export(arguments: Namespace) -> None:
+    """Write the page to a file. It needs the templates, and not the libraries of the server."""
+    if arguments.port is not None:
+        raise UsageError("--export serves no page, so it takes no --port", "leave --port out")
+    layout = context.reading(arguments)
+    from orchestrator.cli.served import Served
+    from orchestrator.page import export
 
-    Raises OrchestratorError if they cannot be installed, or if another environment runs this.
-    """
-    if all(map(importlib.util.find_spec, LIBRARIES)):
-        return
-    environment = os.path.dirname(os.path.dirname(os.path.abspath(sys.executable)))
-    program = os.path.join(resources(), "orchestrator", "bootstrap.py")
-    hint = "install them: pip install 'orchestrator-agents[web]'"
-    if os.path.isfile(os.path.join(environment, ".complete")) and os.path.isfile(program):
-        done = subprocess.run(
-            [sys.executable, "-I", program, "--web", environment], stdout=sys.stderr, check=False
-        )
-        importlib.invalidate_caches()
-        if done.returncode == 0 and all(map(importlib.util.find_spec, LIBRARIES)):
-            return
-        hint = "see the message above"
-    message = "the libraries of the dashboard are not installed"
-    raise OrchestratorError(message, hint, code="not_installed")
+    path = export.check(arguments.export, force=arguments.force)
+    html = export.document(Served(layout), os.path.basename(layout.root), context.now())
+    size = export.write(path, html)
+    value = {"file": path, "bytes": size}
+    output.answer(arguments, value, f"written: {path} ({size // 1024 + 1} KiB)")
+    if arguments.open:
+        import pathlib
+        import webbrowser
+
+        webbrowser.open(pathlib.Path(path).as_uri())

@@ -33,7 +33,7 @@ COMMANDS: dict[str, Command] = {}
 MODULES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("init", "tick", "status", "watch", "explain", "doctor", "logs")},
     **{name: (name,) for name in ("runs", "history", "costs", "report")},
-    **{name: (name,) for name in ("audit", "metrics")},
+    **{name: (name,) for name in ("audit", "metrics", "traces")},
     "task": ("task", "task_add", "task_change", "task_edit"),
     "inbox": ("inbox",),
     "agent": ("agent", "agent_pause"),

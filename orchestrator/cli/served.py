@@ -26,6 +26,7 @@ MOST_BYTES = 128 * 1024 - 1
 LONG_TEXTS = {
     "task add": ("body", "body_file"),
     "task edit": ("text", "file"),
+    "task set": ("body", "body_file"),
     "inbox answer": ("text", "text"),
     "inbox reject": ("text", "text"),
     "pr request-changes": ("text", "text"),
@@ -70,7 +71,8 @@ class Served(Commands):
         except ValueError:
             value = None
         if done.returncode:
-            error = (value or {}).get("error") or {"code": "failed", "message": "\n".join(said)}
+            told = value.get("error") if isinstance(value, dict) else None
+            error = told or {"code": "failed", "message": "\n".join(said) or "the command failed"}
             raise Refused(error["message"], error.get("hint"), code=error["code"])
         return Answer(value, said)
 

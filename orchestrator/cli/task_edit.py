@@ -28,13 +28,15 @@ ID = argument("id", metavar="ID", help="the id of a task")
 @command(
     "task set",
     ID,
-    argument("settings", metavar="key=value", nargs="+", help="a field, such as priority=P0"),
+    argument("settings", metavar="key=value", nargs="*", help="a field, such as priority=P0"),
+    argument("--body-file", metavar="F", help="a file with the new text; - reads standard input"),
     NO_TICK,
 )
 def set_fields(arguments: Namespace) -> None:
     """Change fields of a task's header: title, role, priority, branch, depends_on, not_before.
 
-    An empty value removes a field; its default then counts.
+    An empty value removes a field; its default then counts. --body-file replaces the text below the
+    header.
 
     examples:
       orchestrator task set TASK-a1b2c3d4 priority=P0
@@ -42,13 +44,22 @@ def set_fields(arguments: Namespace) -> None:
     """
     layout = context.changing(arguments)
     given = dict(map(_assignment, arguments.settings))
+    if not given and arguments.body_file is None:
+        hint = f"for example: {arguments.parser.prog} {arguments.id} priority=P0"
+        raise UsageError("nothing to set", hint)
+    body = None if arguments.body_file is None else body_text.read(arguments.body_file)
 
     def changed(file: TaskFile) -> str:
         for key in given:
             _refuse_unknown(key, file)
-        return rewrite.with_fields(file, given)
+        text = rewrite.with_fields(file, given) if given else rewrite.text_of(file)
+        return text if body is None else rewrite.with_body(text, file.body, body)
 
     before, after = _apply(layout, arguments.id, changed)
+    if before.body != after.body:
+        earlier = editor.kept(rewrite.text_of(before), arguments.id)
+        _report(arguments, before, after, "edit", "--file", earlier)
+        return
     old = _differences(after, before)
     back = [f"{key.lower()}={value}" for key, value in old.items()]
     _report(arguments, before, after, "set", *back)

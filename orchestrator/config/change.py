@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from orchestrator.config import edit, keys, roles
@@ -50,7 +51,7 @@ def apply(
     written through; with `brake`, the file takes the place of the link. If this raises
     OrchestratorError, nothing was written.
     """
-    with _locked(layout):
+    with _locked(layout, brake=even_if_broken):
         data = _read(layout)
         known, _ = roles.load(layout.roles)
         before = _parsed(data, known)
@@ -119,7 +120,7 @@ def pause(layout: Layout, agent: str | None) -> bool:
 
 def _brake(layout: Layout) -> bool:
     """Pause all agents in a broken file; return whether that was possible."""
-    with _locked(layout):
+    with _locked(layout, brake=True):
         try:
             data = _read(layout)
         except ConfigError:
@@ -147,10 +148,21 @@ def braked(data: bytes) -> bytes:
 # --- the file ----------------------------------------------------------------------------------
 
 
-def _locked(layout: Layout) -> locks.Lock:
-    """Return the lock from read to write, so that two commands keep each other's changes."""
+@contextlib.contextmanager
+def _locked(layout: Layout, *, brake: bool = False) -> Iterator[None]:
+    """Hold the lock from read to write, so that two commands keep each other's changes.
+
+    The brake then goes on without the lock: its holder hangs, and at worst an edit that the holder
+    had begun is undone. Raises LockHeld.
+    """
     files.make_folder(layout.cache)
-    return locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.Lock(os.path.join(layout.cache, "config.lock"), LOCK_WAIT))
+        except locks.LockHeld:
+            if not brake:
+                raise
+        yield
 
 
 def _read(layout: Layout) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -13,54 +15,110 @@ from starlette.staticfiles import StaticFiles
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.page import regions, render
+from orchestrator.page import regions, render, run_files, transcript, views
 from orchestrator.page.api import Api, refused
 from orchestrator.page.commands import Commands
 from orchestrator.page.gate import Gate
+from orchestrator.page.remembered import Remembered
 
 
 class Page:
     """The HTML of the page."""
 
     def __init__(self, commands: Commands, layout: Layout, *, read_only: bool) -> None:
-        self._commands, self._templates = commands, render.environment()
-        self._shared = {
+        self._commands, self._templates = Remembered(commands, layout), render.environment()
+        self._layout = layout
+        self._shared: dict[str, Any] = {
             "project": os.path.basename(layout.root),
             "read_only": read_only,
             "all_regions": regions.REGIONS,
         }
 
     def routes(self) -> list[Route]:
+        """Return the routes; the more special ones first."""
         return [
             Route("/", self.whole, methods=["GET"]),
             Route("/part/{name}", self.part, methods=["GET"]),
+            Route("/part/diff/{noun}/{id}", self.diff, methods=["GET"]),
+            Route("/part/{noun}/{id}", self.view_part, methods=["GET"]),
+            Route("/runs/{id}/transcript", self.transcript, methods=["GET"]),
+            Route("/{noun}/{id}", self.view, methods=["GET"]),
         ]
 
     async def whole(self, request: Request) -> Response:
         return self._html("page.html", regions=regions.REGIONS)
 
     async def part(self, request: Request) -> Response:
-        """Answer with one region; what a command refuses is shown in its place."""
+        """Answer with one region."""
         region = regions.BY_NAME.get(request.path_params["name"])
         if region is None:
-            return self._html("error.html", 404, error=OrchestratorError("there is no such region"))
+            return self._nowhere()
+        query, known = request.query_params, (self._templates, self._commands)
+        return await self._made(lambda: regions.html(*known, region, query, **self._shared))
+
+    async def view(self, request: Request) -> Response:
+        """Answer with the page of one thing; its contents are a request of their own."""
+        view = views.VIEWS.get(request.path_params["noun"])
+        if view is None:
+            return self._nowhere()
+        return self._html("view.html", view=view, subject=request.path_params["id"])
+
+    async def view_part(self, request: Request) -> Response:
+        view, subject = views.VIEWS.get(request.path_params["noun"]), request.path_params["id"]
+        if view is None:
+            return self._nowhere()
+        known = (self._templates, self._commands, self._layout)
+        return await self._made(lambda: views.html(*known, view, subject, **self._shared))
+
+    async def diff(self, request: Request) -> Response:
+        noun, subject = request.path_params["noun"], request.path_params["id"]
+        known = (self._templates, self._commands, self._layout)
+        return await self._made(lambda: views.diff_html(*known, noun, subject))
+
+    async def transcript(self, request: Request) -> Response:
+        """Answer with a part of a transcript: the last, or what is before or after an offset.
+
+        The headers say where it begins and ends, and how large the stream is (bytes).
+        """
+        run_id, query = request.path_params["id"], request.query_params
+
+        def read() -> transcript.Part:
+            folder = run_files.folder(self._layout, run_id)
+            if offset := query.get("after"):
+                return transcript.after(folder, _number(offset))
+            if offset := query.get("before"):
+                return transcript.before(folder, _number(offset))
+            return transcript.last(folder)
+
         try:
-            found = await run_in_threadpool(
-                regions.html,
-                self._templates,
-                self._commands,
-                region,
-                request.query_params,
-                **self._shared,
-            )
+            part = await run_in_threadpool(read)
         except OrchestratorError as error:
-            # 200: the region shows what is wrong, and is loaded again after the next change.
+            return self._html("error.html", 404, error=error)
+        answer = HTMLResponse(views.transcript_html(self._templates, part))
+        for name in ("begin", "end", "size"):
+            answer.headers[f"Orchestrator-{name.title()}"] = str(getattr(part, name))
+        return answer
+
+    async def _made(self, make: Callable[[], str]) -> Response:
+        """Answer with HTML; what a command refuses is shown in its place.
+
+        The answer is 200 in any case: the place is loaded again after the next change.
+        """
+        try:
+            return HTMLResponse(await run_in_threadpool(make))
+        except OrchestratorError as error:
             return self._html("error.html", error=error)
-        return HTMLResponse(found)
+
+    def _nowhere(self) -> Response:
+        return self._html("error.html", 404, error=OrchestratorError("there is no such page"))
 
     def _html(self, template: str, status: int = 200, **found: object) -> Response:
         shown = self._templates.get_template(template).render(self._shared | found)
         return HTMLResponse(shown, status)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else 0
 
 
 def application(
@@ -69,8 +127,8 @@ def application(
     """Return the page of a project as an ASGI application; `token` lets a browser in."""
     routes = [
         *Api(commands, layout, read_only=read_only).routes(),
-        *Page(commands, layout, read_only=read_only).routes(),
         Mount("/static", StaticFiles(directory=render.STATIC)),
+        *Page(commands, layout, read_only=read_only).routes(),
     ]
     inner = Starlette(routes=routes, exception_handlers={Exception: _bug})
     return Gate(inner, token, port=port)

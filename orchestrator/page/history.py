@@ -19,9 +19,14 @@ from orchestrator.text.words import span
 Row = dict[str, Any]
 Query = Mapping[str, str]
 DAY = 86_400
-#: The zooms of the swim lanes: days, what they are called, and the days that the plots show.
-ZOOMS = {"1": ("a day", 14), "7": ("a week", 28), "28": ("four weeks", 84)}
-USUAL_ZOOM = "7"
+#: The zooms of the swim lanes: seconds, what they are called, and the days that the plots show.
+ZOOMS = {
+    "hour": (3600, "an hour", 14),
+    "day": (DAY, "a day", 14),
+    "week": (7 * DAY, "a week", 28),
+    "month": (28 * DAY, "four weeks", 84),
+}
+USUAL_ZOOM = "week"
 #: Runs, and rows of costs, that a table shows.
 MOST_RUNS, MOST_COSTS = 50, 50
 BY = ("day", "agent", "role", "task", "model")
@@ -33,7 +38,7 @@ def history(commands: Commands, query: Query) -> Row:
     zoom = query.get("zoom", "")
     zoom = zoom if zoom in ZOOMS else USUAL_ZOOM
     end, chosen = _end(query.get("until", ""), time.time())
-    start, plotted = end - int(zoom) * DAY, end - ZOOMS[zoom][1] * DAY
+    start, plotted = end - ZOOMS[zoom][0], end - ZOOMS[zoom][2] * DAY
     found = commands.read("history", {"since": _local(plotted), "until": _local(end)})
     agents = _inside(found["agents"], start)
     runs = [{**run, "agent": agent["agent"]} for agent in agents for run in agent["runs"]]

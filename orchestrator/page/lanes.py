@@ -134,16 +134,15 @@ def _ticks(start: float, end: float, height: int) -> Iterator[Markup]:
 def moments(start: float, end: float) -> Iterator[tuple[float, str]]:
     """Yield round local times of a period, about eight, each with its words."""
     year, month, day = time.localtime(start)[:3]
-    hours, every = (
-        (3, 1) if end - start <= 2 * DAY else (24, max(round((end - start) / DAY / 8), 1))
-    )
+    minutes = 10 if end - start <= 2 * HOUR else 180
+    if end - start > 2 * DAY:
+        minutes = 1440 * max(round((end - start) / DAY / 8), 1)
     number = 0
     while True:
-        at = time.mktime((year, month, day, number * hours * every, 0, 0, 0, 0, -1))
+        at = time.mktime((year, month, day, 0, number * minutes, 0, 0, 0, -1))
         if at >= end:
             return
         here = time.localtime(at)
         if at >= start:
-            midnight = hours == 24 or here.tm_hour == 0
-            yield at, time.strftime("%a %m-%d" if midnight else "%H:%M", here)
+            yield at, time.strftime("%H:%M" if here.tm_hour or here.tm_min else "%a %m-%d", here)
         number += 1

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
-from orchestrator.page import history
+from orchestrator.page import board, history, work
 from orchestrator.page.commands import Commands
 
 Row = dict[str, Any]
@@ -31,33 +31,13 @@ class Region(NamedTuple):
     shows: tuple[str, ...]
 
 
-def _status(commands: Commands, query: Query) -> Row:
-    return {"status": commands.read("status")}
-
-
-def _agents(commands: Commands, query: Query) -> Row:
-    return {"agents": commands.read("agent list")}
-
-
-def _pull_requests(commands: Commands, query: Query) -> Row:
-    return {"prs": commands.read("pr list")}
-
-
-def _inbox(commands: Commands, query: Query) -> Row:
-    return {"items": commands.read("inbox")}
-
-
-def _board(commands: Commands, query: Query) -> Row:
-    return {"tasks": commands.read("task list", {"limit": 50})}
-
-
 #: In the order of the page: what needs a person first.
 REGIONS = (
-    Region("problems", "Problems", _status, ("tick", "config", "queue", "agents", "prs")),
-    Region("inbox", "Inbox", _inbox, ("queue", "agents", "prs", "events")),
-    Region("board", "Board", _board, ("queue", "events")),
-    Region("agents", "Agents", _agents, ("agents", "queue", "config", "tick")),
-    Region("pull-requests", "Pull requests", _pull_requests, ("prs", "events")),
+    Region("problems", "Problems", work.problems, ("tick", "config", "queue", "agents", "prs")),
+    Region("inbox", "Inbox", work.inbox, ("queue", "agents", "prs", "events")),
+    Region("board", "Board", board.load, ("queue", "agents", "config", "events")),
+    Region("agents", "Agents", work.agents, ("agents", "queue", "config", "tick")),
+    Region("pull-requests", "Pull requests", work.pull_requests, ("prs", "events")),
     Region("history", "History", history.history, ("events",)),
     Region("costs", "Costs", history.costs, ("events", "config", "queue")),
 )

@@ -38,6 +38,11 @@ def ago(at: str | None, now: float | None = None) -> str:
     return span(None if seconds is None else max((now or time.time()) - seconds, 0))
 
 
+def clock(at: str | None) -> str:
+    """Return the time of day of a line (UTC); nothing if it has no time."""
+    return at[11:19] if at and len(at) >= 19 else ""
+
+
 def dollars(amount: float | None) -> str:
     """Return US dollars; `?` for an amount that is not known."""
     return "?" if amount is None else f"${amount:,.2f}"
@@ -61,7 +66,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters.update(
-        bdi=isolated, moment=moment, ago=ago, span=span, usd=dollars, visible=visible
+        bdi=isolated, moment=moment, ago=ago, span=span, usd=dollars, visible=visible, clock=clock
     )
     found.globals.update(count=count, version=__version__, escape=escape)
     return found

@@ -1,4 +1,7 @@
-"""The project's events, one JSON line per event. The file is rotated; one old file is kept."""
+"""The project's events, one JSON line per event. The file is rotated; one old file is kept.
+
+`docs/events.md` is the schema: each event with its fields.
+"""
 
 import json
 import os
@@ -9,6 +12,9 @@ from orchestrator.layout import Layout
 from orchestrator.model import iso
 from orchestrator.system import files
 
+#: The version of the schema, in each line: it tells a reader what the line's fields mean. It is
+#: raised when an event or a field is removed or changes its meaning, not when something is added.
+VERSION = 1
 #: Measurements: null when they are not known. Other fields that are None are left out.
 MEASURED = ("cost_usd", "seconds")
 
@@ -16,7 +22,7 @@ MEASURED = ("cost_usd", "seconds")
 def append(layout: Layout, at: float, word: str, **fields: object) -> None:
     """Append an event at the time `at` (seconds since the epoch)."""
     kept = {name: value for name, value in fields.items() if value is not None or name in MEASURED}
-    line = json.dumps({"at": iso(at), "event": word, **kept}, ensure_ascii=False)
+    line = json.dumps({"at": iso(at), "event": word, **kept, "v": VERSION}, ensure_ascii=False)
     # A lone surrogate (for example, from a file name that is not UTF-8) could not be written.
     files.append_line(layout.events, line.encode("utf-8", "replace").decode())
 

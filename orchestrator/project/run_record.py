@@ -211,6 +211,10 @@ def write(folder: str, record: RunRecord) -> None:
     files.write_json(os.path.join(folder, RECORD), records.plain({**record.unknown, **known}))
 
 
+#: The reason of a run that a person ended.
+STOPPED = "stopped: by a person"
+
+
 def stop_reason(folder: str) -> str | None:
     """Return why a person wants the run to end; None if nobody does."""
     try:

@@ -34,6 +34,8 @@ from orchestrator.tasks import parts, stores
 
 #: Bytes of the end of the client's standard error that a reason may quote.
 STDERR_KEPT = 4000
+#: Verdicts of a run that did not end as its agent wanted.
+_BAD = ("failed", "interrupted", "system_fault")
 
 
 def conclude(journal: Journal) -> None:
@@ -59,6 +61,9 @@ def conclude(journal: Journal) -> None:
         reason = f"stopped: the project's folder was moved during the run: {outcome.reason}"
         outcome = outcome._replace(verdict="stopped", reason=reason)
         journal.record = journal.record._replace(undelivered=None)
+    if outcome.verdict in _BAD and run_record.stop_reason(journal.folder):
+        # A person wanted the run to end; what hung was ended for that (`tick.stop`).
+        outcome = outcome._replace(verdict="stopped", reason=run_record.STOPPED)
     journal.finish(outcome)
 
 
@@ -68,7 +73,7 @@ def _blamed_on_the_machine(journal: Journal, outcome: Outcome, kills_before: int
     Neither a client nor a check can work then, or say why it stopped. `kills_before` is the value
     of `memory.kills` when the conclusion began.
     """
-    if outcome.verdict not in ("failed", "interrupted", "system_fault"):
+    if outcome.verdict not in _BAD:
         return outcome
     ended = journal.record.ended
     short = (ended.disk if ended else None) or disk.shortage(journal.folder)

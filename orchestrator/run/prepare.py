@@ -38,7 +38,7 @@ def prepare(journal: Journal) -> Plan | None:
     drivers.forget()
     try:
         if run_record.stop_reason(journal.folder):
-            journal.finish(Outcome("stopped", "stopped: by a person"))
+            journal.finish(Outcome("stopped", run_record.STOPPED))
             return None
         job = Job.load(journal)
         if not job.is_ours:
@@ -55,7 +55,7 @@ def prepare(journal: Journal) -> Plan | None:
         instructions.write(job)
         return launch.write(job)
     except user_commands.Stopped:
-        journal.finish(Outcome("stopped", "stopped: by a person"))
+        journal.finish(Outcome("stopped", run_record.STOPPED))
     except start_point.BadBase as error:
         journal.finish(Outcome("failed", f"client_error: {error.message}"))
     except worktree.BranchHeld as error:

@@ -177,10 +177,14 @@ class Index:
         The time is that of the file's change, in nanoseconds since the epoch.
         """
         folder, found = self._folders[state], []
-        for name, row in self.of(state).rows.items():
+        wanted, part = task_file.title_key(search), search.strip().lower()
+        # A process that asks again, the page's server, reads only the files that changed.
+        known = _TIMED.get(folder) or self._cache(state)
+        rows = _TIMED[folder] = look(folder, known, verify=True)
+        for name, row in rows.items():
             time_text, title, _ = row.split("\t")
-            if is_other(row) or task_file.fits(search, title, name[:-3]):
-                found.append((int(time_text) or _mtime(f"{folder}/{name}"), name))
+            if wanted in title or part in name[:-3].lower() or is_other(row):
+                found.append((int(time_text), name))
         return sorted(found, reverse=True)
 
     def keep(self) -> None:
@@ -224,3 +228,5 @@ def _write(path: str, rows: Mapping[str, Row]) -> None:
 #: What this process saw, by folder: when (seconds of the monotonic clock), its state then, and its
 #: files.
 _SEEN: dict[str, tuple[float, object, Seen]] = {}
+#: The rows of a folder, with the files' times, as this process last saw them.
+_TIMED: dict[str, Mapping[str, Row]] = {}

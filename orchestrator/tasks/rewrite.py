@@ -73,3 +73,11 @@ def with_fields(file: TaskFile, values: Mapping[str, str]) -> str:
         message = f"a task's header cannot hold this value of {wrong[0]}: {values[wrong[0]][:80]!r}"
         raise TaskFileError(message, "use one line, without control characters")
     return text
+
+
+def with_body(text: str, old: str, new: str) -> str:
+    """Return a person's part of a file with `new` in the place of its body, which was `old`."""
+    head = text.removesuffix(old)
+    if not head.endswith("\n\n"):
+        head = head.rstrip("\n") + "\n\n"
+    return head + new.strip("\n") + "\n"

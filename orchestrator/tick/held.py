@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from orchestrator.layout import Layout
 from orchestrator.model import Problem
+from orchestrator.project import agent_memory
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import locks, process
 from orchestrator.tasks import stores
@@ -41,6 +42,12 @@ def problems(layout: Layout, seen: Observation) -> Iterator[Problem]:
     for record in seen.records.values():
         yield from _of_run(record)
     paths = lock_paths(layout)
+    # A supervisor keeps the lock of its agent; another process that does stops this agent.
+    agents = map(layout.agent_lock, agent_memory.names(layout))
+    supervisors = {record.supervisor.pid for record in seen.records.values() if record.supervisor}
+    for path, found in locks.held(agents):
+        if found.is_stopped and found.pid not in supervisors:
+            yield Problem("lock_held", f"{path} is held by {found.named()}", found.hint())
     for path, found in locks.held(paths):
         if found.is_stopped or (paths[path] and _keeps(path, found)):
             yield Problem("lock_held", f"{path} is held by {found.named()}", found.hint())

@@ -1,5 +1,6 @@
 """Stops runs on a person's request, and waits until runs are settled."""
 
+import itertools
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,12 +10,18 @@ from orchestrator.layout import Layout
 from orchestrator.model import Task
 from orchestrator.project import agent_memory, run_record
 from orchestrator.system import files, locks, process
+from orchestrator.system.process import ProcessId
 from orchestrator.tick import lock, observe
 from orchestrator.tick.tick import run_tick
 
 #: Seconds that `end` waits for the runs to be settled, and its `patience` (see `settled`).
 STOP_WAIT = 30.0
 PATIENCE = 0.5
+#: Seconds that a supervisor gets to look at the request by itself: between its steps, or while it
+#: waits for the client. Then what it waits for is ended, and again after each `END_AGAIN` seconds,
+#: which must be longer than `PATIENCE`.
+GRACE = 6.0
+END_AGAIN = 1.0
 #: Seconds that `wake` waits for an active tick.
 TICK_WAIT = locks.LONGEST_WAIT
 
@@ -39,18 +46,56 @@ def end(layout: Layout, runs: Mapping[str, str]) -> None:
     """Wait until runs (ids by agent) are settled. Raises OrchestratorError after `STOP_WAIT` s."""
     for agent, run in runs.items():
         record = run_record.read(layout.run(agent, run))
-        known = record.supervisor if record else None
-        if record is None or known is None or not known.is_alive():
+        known = _supervisor(layout, agent, run)
+        if record is None or known is None:
             continue
         # A waiting supervisor then looks at once. At other stages it looks between its steps.
         if record.status == "running":
             process.signal_process(known.pid, signal.SIGTERM)
         # A stopped supervisor, and one that waits for a stopped git or check, looks at nothing.
         process.continue_stopped(known.pid)
-    left = runs.keys() - set(settled(layout, runs, STOP_WAIT, PATIENCE))
-    if left:
-        message = f"not stopped yet: {', '.join(sorted(left))}"
-        raise OrchestratorError(message, "see: orchestrator status", code="stop_slow")
+    began, left = time.monotonic(), dict(runs)
+    for wait in itertools.chain([GRACE], itertools.repeat(END_AGAIN)):
+        for agent in settled(layout, left, wait, PATIENCE):
+            del left[agent]
+        if not left:
+            return
+        if time.monotonic() - began > STOP_WAIT:
+            break
+        for agent, run in left.items():
+            _end_hanging(layout, agent, run)
+    who = f"not stopped yet: {', '.join(sorted(left))}"
+    for agent, run in left.items():
+        known = _supervisor(layout, agent, run)
+        for path, holder in locks.held([layout.agent_lock(agent)]):
+            if known is None or holder.pid != known.pid:
+                message = f"{who}: {path} is held by {holder.named()}"
+                raise OrchestratorError(message, holder.hint(), code="stop_slow")
+    raise OrchestratorError(who, "see: orchestrator status", code="stop_slow")
+
+
+def _supervisor(layout: Layout, agent: str, run: str) -> ProcessId | None:
+    """Return the living supervisor of a run, as the run or else the agent's memory names it."""
+    record = run_record.read(layout.run(agent, run))
+    known = (record and record.supervisor, agent_memory.read(layout, agent).supervisor)
+    return next((each for each in known if each and each.is_alive()), None)
+
+
+def _end_hanging(layout: Layout, agent: str, run: str) -> None:
+    """End what keeps a supervisor from looking at the request: a git or a check that hangs.
+
+    Before the client starts, the supervisor itself is ended: it may wait for a lock, and the one
+    that takes its place sees the request first. Once the client has ended, the supervisor lives on
+    to keep the work.
+    """
+    known = _supervisor(layout, agent, run)
+    record = run_record.read(layout.run(agent, run))
+    if known is None or record is None or record.status not in ("starting", "concluding"):
+        return
+    for pid in process.below(known.pid):
+        process.signal_process(pid, signal.SIGKILL)
+    if record.status == "starting":
+        process.signal_process(known.pid, signal.SIGKILL)
 
 
 def end_runs(layout: Layout, agents: Iterable[str], reason: str) -> dict[str, str]:

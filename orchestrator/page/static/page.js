@@ -10,7 +10,10 @@ Object.assign(Idiomorph.defaults.callbacks, {
 
 function isTouched(node) {
   if (!(node instanceof Element)) return false;
-  if (node.tagName === "SELECT") return [...node.options].some((o) => o.selected !== o.defaultSelected);
+  if (node.tagName === "SELECT") {
+    const usual = [...node.options].findIndex((option) => option.defaultSelected);
+    return node.selectedIndex !== Math.max(usual, 0);
+  }
   if (node.type === "checkbox") return node.checked !== node.defaultChecked;
   return /^(INPUT|TEXTAREA)$/.test(node.tagName) && node.value !== node.defaultValue;
 }
@@ -19,18 +22,29 @@ function isTouched(node) {
 
 const late = new Set();
 let timer = null;
+// The card that is being dragged.
+let dragged = null;
 
 function refresh(parts) {
   for (const element of document.querySelectorAll("[data-shows]")) {
     const shows = element.dataset.shows.split(" ");
     if (!parts || parts.some((part) => shows.includes(part))) late.add(element);
   }
-  timer ??= setTimeout(() => {
-    timer = null;
-    for (const element of late) if (element.isConnected) htmx.trigger(element, "refresh");
-    late.clear();
-  }, 100);
+  timer ??= setTimeout(load, 100);
 }
+
+function load() {
+  timer = null;
+  if (dragged) return; // a card that is replaced while it is dragged is dropped nowhere
+  for (const element of late) if (element.isConnected) htmx.trigger(element, "refresh");
+  late.clear();
+}
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (!dragged) return;
+  event.detail.shouldSwap = false;
+  late.add(event.detail.target);
+});
 
 function listen() {
   const events = new EventSource("/api/events");
@@ -52,7 +66,7 @@ function listen() {
 
 async function change(path, body, done) {
   say("refused", "");
-  say("said", "…");
+  say("said", "Working …");
   let answer, value;
   try {
     answer = await fetch(path, { method: "POST", body: JSON.stringify(body) });
@@ -78,14 +92,21 @@ const clearing = {};
 function say(id, text) {
   document.getElementById(id).textContent = text;
   clearTimeout(clearing[id]);
-  if (text) clearing[id] = setTimeout(() => say(id, ""), id === "said" ? 8000 : 20000);
+  // A merge can take minutes: its checks run.
+  if (text && !text.endsWith("…")) clearing[id] = setTimeout(() => say(id, ""), id === "said" ? 8000 : 20000);
 }
 
 // A form's fields are the command's arguments; `data-path` may name a field, as {state}.
 function fields(form, submitter) {
   const found = {};
+  const changed = form.dataset.changed;
   for (const [name, value] of new FormData(form, submitter)) {
-    if (value !== "") found[name] = value;
+    if (changed === undefined) {
+      if (value !== "") found[name] = value;
+    } else if (value !== form.elements[name].defaultValue) {
+      // Only what was changed; `data-changed` says what an empty field means.
+      found[name] = value === "" && changed === "null" ? null : value;
+    }
   }
   return found;
 }
@@ -113,6 +134,157 @@ document.addEventListener("submit", async (event) => {
   }
 });
 
+// --- the board: a card is dragged to another state or priority; its menu does the same ---
+
+// The browser looks for what is dragged after the first move: the page may have scrolled by then.
+let pressed = null;
+
+document.addEventListener("pointerdown", (event) => {
+  pressed = event.target.closest?.("[data-task]");
+});
+
+document.addEventListener("dragstart", (event) => {
+  const card = event.target.closest?.("[data-task]") && pressed;
+  if (!card) return;
+  dragged = { ...card.dataset };
+  event.dataTransfer.effectAllowed = "move";
+  event.dataTransfer.setData("text/plain", card.dataset.task);
+});
+
+function target(event) {
+  if (!dragged) return null;
+  const column = event.target.closest?.("[data-drop-state]");
+  if (!column) return null;
+  const lane = event.target.closest("[data-drop-priority]");
+  return { column, lane, element: lane || column };
+}
+
+function unmark() {
+  document.querySelectorAll(".over").forEach((each) => each.classList.remove("over"));
+}
+
+document.addEventListener("dragover", (event) => {
+  const found = target(event);
+  if (!found) return;
+  event.preventDefault();
+  unmark();
+  found.element.classList.add("over");
+});
+
+document.addEventListener("dragend", () => {
+  unmark();
+  dragged = null;
+  load();
+});
+
+document.addEventListener("drop", async (event) => {
+  const found = target(event);
+  if (!found) return;
+  event.preventDefault();
+  const { task, state, priority } = dragged;
+  const path = `/api/tasks/${encodeURIComponent(task)}`;
+  const to = found.column.dataset.dropState;
+  const rank = found.lane?.dataset.dropPriority;
+  dragged = null;
+  unmark();
+  if (to !== state && !(await change(`${path}/move`, { state: to }, `${task} is in ${to}.`))) return;
+  if (rank && rank !== priority) {
+    await change(`${path}/set`, { priority: rank }, `${task} has the priority ${rank}.`);
+  }
+});
+
+// --- small things ---
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-copy], button[data-set]");
+  if (!button) return;
+  if (button.dataset.copy) {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    say("said", "Copied.");
+    return;
+  }
+  const tools = document.getElementById("board-tools");
+  tools.elements[button.dataset.set].value = button.dataset.value;
+  htmx.trigger(tools, "refilter");
+});
+
+// A new search begins with the newest tasks.
+document.addEventListener("input", (event) => {
+  const tools = event.target.closest("#board-tools");
+  if (!tools) return;
+  for (const name of ["done_after", "failed_after"]) tools.elements[name].value = "";
+});
+
+// --- a run's transcript: the end first, then what is added; earlier pages on request ---
+
+const MOST_LINES = 3000;
+
+function transcript(list) {
+  const path = list.dataset.transcript;
+  const earlier = document.getElementById("earlier");
+  const follow = document.getElementById("follow");
+  const state = document.getElementById("transcript-state");
+  // What is shown, oldest first: where each part begins in the stream, and its number of lines.
+  const parts = [];
+  let end = 0;
+
+  async function read(query) {
+    const answer = await fetch(path + query);
+    if (!answer.ok) return null;
+    const [from, to, size] = ["Begin", "End", "Size"].map((n) => Number(answer.headers.get(`Orchestrator-${n}`)));
+    const holder = document.createElement("template");
+    holder.innerHTML = await answer.text();
+    return { from, to, size, lines: holder.content, count: holder.content.children.length };
+  }
+
+  function show(size) {
+    earlier.hidden = !parts.length || parts[0].from === 0;
+    state.textContent = `${(size / 1e6).toFixed(1)} MB`;
+  }
+
+  async function more() {
+    const part = await read(end ? `?after=${end}` : "").catch(() => null);
+    if (!part) return false;
+    end = part.to;
+    if (part.count) {
+      parts.push({ from: part.from, count: part.count });
+      list.append(part.lines);
+      if (follow.checked) {
+        let lines = list.children.length;
+        while (lines > MOST_LINES && parts.length > 1) {
+          for (let n = parts.shift().count; n > 0; n--, lines--) list.firstElementChild.remove();
+        }
+        list.scrollTop = list.scrollHeight;
+      }
+    }
+    show(part.size);
+    return end < part.size && part.count > 0;
+  }
+
+  // An ended run is looked at again only when something in the project changes.
+  let isWatching = false;
+  async function watch() {
+    isWatching = true;
+    const isMore = await more();
+    const active = document.getElementById("run-active")?.dataset.active !== "no";
+    isWatching = isMore || active;
+    if (isWatching) setTimeout(watch, isMore ? 50 : 1000);
+  }
+  document.addEventListener("htmx:afterSwap", () => isWatching || watch());
+
+  earlier.addEventListener("click", async () => {
+    follow.checked = false;
+    const part = await read(`?before=${parts[0].from}`);
+    if (!part) return;
+    const height = list.scrollHeight;
+    parts.unshift({ from: part.from, count: part.count });
+    list.prepend(part.lines);
+    list.scrollTop += list.scrollHeight - height;
+    show(part.size);
+  });
+  watch();
+}
+
 // --- times in the user's zone ---
 
 function showTimes(root) {
@@ -128,4 +300,6 @@ document.addEventListener("htmx:afterSwap", (event) => showTimes(event.target));
 document.addEventListener("DOMContentLoaded", () => {
   showTimes(document);
   listen();
+  const list = document.querySelector("[data-transcript]");
+  if (list) transcript(list);
 });

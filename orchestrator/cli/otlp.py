@@ -1,0 +1,95 @@
+"""Sends spans to a collector, by OTLP over HTTP, through OpenTelemetry's SDK.
+
+Only `traces` imports it. The exporter is called directly: a processor of the SDK would keep the
+process alive for seconds after a failure, and would not say that spans were lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from orchestrator import __version__
+from orchestrator.account.spans import Span, number
+from orchestrator.errors import OrchestratorError
+
+#: Spans in one request.
+BATCH = 500
+HINT = (
+    "is a collector listening? OTEL_EXPORTER_OTLP_ENDPOINT is its address "
+    "(default: http://localhost:4318); the same spans are sent the next time"
+)
+
+
+class _Heard(logging.Handler):
+    """Keeps what the SDK says: about a failure, and about variables with wrong values."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+def send(spans: Sequence[Span], project: str, key: str) -> list[str]:
+    """Send spans; the variables `OTEL_...` say where to, and how long it may take.
+
+    `project` is its name; `key` tells apart the projects that one collector hears of. Returns
+    the SDK's warnings. Raises OrchestratorError if a request fails; those before it have arrived.
+    """
+    heard, logger = _Heard(), logging.getLogger("opentelemetry")
+    logger.addHandler(heard)
+    logger.propagate = False
+    given = {"service.version": __version__, "orchestrator.project": project}
+    resource = Resource.create(given)
+    if str(resource.attributes.get("service.name")).startswith("unknown_service"):
+        resource = resource.merge(Resource({"service.name": "orchestrator"}))
+    exporter = OTLPSpanExporter()
+    made = [_made(span, resource, key) for span in spans]
+    try:
+        for first in range(0, len(made), BATCH):
+            if exporter.export(made[first : first + BATCH]) is not SpanExportResult.SUCCESS:
+                why = f": {heard.said[-1]}" if heard.said else ""
+                message = f"the collector did not take the traces{why}"
+                raise OrchestratorError(message, HINT, code="not_sent")
+    finally:
+        exporter.shutdown()  # type: ignore[no-untyped-call]
+        logger.removeHandler(heard)
+    return heard.said
+
+
+def _made(span: Span, resource: Resource, key: str) -> ReadableSpan:
+    return ReadableSpan(
+        span.name,
+        context=_context(span.trace, span.about, key),
+        parent=_context(span.trace, span.parent, key) if span.parent else None,
+        resource=resource,
+        attributes=span.attributes,
+        events=[Event(note.name, note.attributes, _nanoseconds(note.at)) for note in span.notes],
+        kind=SpanKind.INTERNAL,
+        status=Status(StatusCode.ERROR, span.error) if span.error else Status(StatusCode.UNSET),
+        start_time=_nanoseconds(span.start),
+        end_time=_nanoseconds(span.end),
+        instrumentation_scope=InstrumentationScope("orchestrator", __version__),
+    )
+
+
+def _context(trace: str, about: str, key: str) -> SpanContext:
+    return SpanContext(
+        number(f"{key} {trace}", 128),
+        number(f"{key} {about}", 64),
+        is_remote=False,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+    )
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1_000_000) * 1000

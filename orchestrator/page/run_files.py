@@ -1,0 +1,84 @@
+"""One run as the page shows it: its record, how it was started, and the diff of its commits."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.git import call
+from orchestrator.layout import Layout
+from orchestrator.model import Config, iso, ports
+from orchestrator.project import agent_memory, run_record
+from orchestrator.project.run_record import RunRecord
+from orchestrator.system import files
+
+Row = dict[str, Any]
+
+
+def folder(layout: Layout, run_id: str) -> str:
+    """Return the folder of a run. Raises NotFound if there is none any more."""
+    if files.is_plain_name(run_id):
+        for name in agent_memory.names(layout):
+            path = layout.run(name, run_id)
+            if os.path.isdir(path):
+                return path
+    raise NotFound("run", run_id)
+
+
+def record(layout: Layout, run_id: str) -> tuple[str, RunRecord]:
+    """Return a run's folder and its record. Raises NotFound if one of them is missing."""
+    path = folder(layout, run_id)
+    found = run_record.read(path)
+    if found is None:
+        raise NotFound("run", run_id)
+    return path, found
+
+
+def facts(layout: Layout, config: Config, run_id: str) -> Row:
+    """Return what the page shows of a run beside its transcript. Raises NotFound."""
+    path, found = record(layout, run_id)
+    launch = files.read_json(os.path.join(path, run_record.LAUNCH)) or {}
+    environment = launch.get("environment")
+    ended, outcome = found.ended, found.outcome
+    return {
+        "id": found.id,
+        "agent": found.agent,
+        "role": found.role,
+        "task": found.task,
+        "title": found.title,
+        "attempt": found.attempt,
+        "status": found.status,
+        "is_active": found.status != "finished" and found.is_at_work(),
+        "started": iso(found.created),
+        "finished": iso(found.finished),
+        "seconds": found.seconds(),
+        "cost_usd": found.cost(),
+        "outcome": outcome._asdict() if outcome else None,
+        "exit_code": ended.exit_code if ended else None,
+        "signal": ended.signal if ended else None,
+        "stopped_for": ended.stopped_for if ended else None,
+        "branch": found.branch,
+        "base": found.base,
+        "commits": found.commits,
+        "pr": found.steps.pr,
+        "ports": ports(config, found.settings),
+        "worktree": layout.worktree(found.agent),
+        "folder": path,
+        # `launch.json` holds no secret.
+        "environment": environment if isinstance(environment, dict) else {},
+        "command": launch.get("argv") or [],
+    }
+
+
+def diff(layout: Layout, run_id: str) -> str:
+    """Return what a run's commits changed, as `git diff` shows it. Raises OrchestratorError."""
+    _, found = record(layout, run_id)
+    start = found.start or found.base_commit
+    tip = found.tip or found.branch
+    if start is None or tip is None:
+        return ""
+    done = call.run(layout.root, "diff", "--no-ext-diff", "--no-textconv", f"{start}..{tip}", "--")
+    if done.code:
+        raise OrchestratorError("the run's commits are no longer there", "see its pull request")
+    return done.out

@@ -1,0 +1,101 @@
+"""A run's transcript from a byte offset: a page of a stream of any size, and what was added to it.
+
+Nothing reads a whole stream, except a packed one, which can be read only from its beginning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+from collections.abc import Iterator
+from typing import IO, NamedTuple, cast
+
+from orchestrator.client import registry
+from orchestrator.client.protocol import Line
+from orchestrator.guard import secret_shapes
+from orchestrator.project import run_record
+from orchestrator.system import files
+
+#: Bytes of the stream that one page shows.
+PAGE_BYTES = 192 << 10
+#: Characters of one line of the transcript that are shown.
+MOST_CHARACTERS = 4000
+
+
+class Part(NamedTuple):
+    """A part of a transcript, between two offsets in the stream (bytes, at ends of lines)."""
+
+    begin: int
+    end: int
+    lines: tuple[Line, ...]
+    #: The size of the stream in bytes.
+    size: int
+
+
+def last(folder: str) -> Part:
+    """Return the end of a run's transcript."""
+    with _opened(folder) as (stream, size):
+        return _part(folder, stream, max(size - PAGE_BYTES, 0), size, size)
+
+
+def after(folder: str, offset: int) -> Part:
+    """Return what follows an offset, at most one page."""
+    with _opened(folder) as (stream, size):
+        begin = min(max(offset, 0), size)
+        return _part(folder, stream, begin, min(begin + PAGE_BYTES, size), size)
+
+
+def before(folder: str, offset: int) -> Part:
+    """Return the page that ends at an offset."""
+    with _opened(folder) as (stream, size):
+        end = min(max(offset, 0), size)
+        return _part(folder, stream, max(end - PAGE_BYTES, 0), end, size)
+
+
+def _part(folder: str, stream: IO[bytes], begin: int, end: int, size: int) -> Part:
+    """Read the whole lines between two offsets; of a line longer than a page, only its length."""
+    first = max(begin - 1, 0)
+    stream.seek(first)
+    data = stream.read(end - first)
+    # The offset is at the end of a line if the byte before it ends one.
+    cut = data.find(b"\n") + 1 if begin > 0 else 0
+    whole = data.rfind(b"\n") + 1
+    is_inside = begin > 0 and cut == 0
+    if end - begin >= PAGE_BYTES and (is_inside or whole <= cut):
+        return Part(begin, end, (Line("noise", f"[{end - begin:,} bytes of one line]"),), size)
+    if is_inside:
+        return Part(end, end, (), size)
+    launch = files.read_json(os.path.join(folder, run_record.LAUNCH)) or {}
+    client = registry.named(launch.get("client"))
+    lines = (
+        line._replace(text=_clipped(line.text))
+        for raw in data[cut : max(whole, cut)].splitlines()
+        for line in client.translate(secret_shapes.withheld(raw.decode(errors="replace")))
+    )
+    return Part(first + cut, first + max(whole, cut), tuple(lines), size)
+
+
+def _clipped(text: str) -> str:
+    more = len(text) - MOST_CHARACTERS
+    return f"{text[:MOST_CHARACTERS]}\n[{more:,} more characters]" if more > 0 else text
+
+
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[tuple[IO[bytes], int]]:
+    """Open a run's stream; yield it with its size in bytes. A missing stream is empty."""
+    for name in (run_record.STREAM, run_record.PACKED_STREAM):
+        try:
+            stream = files.open_regular(os.path.join(folder, name))
+        except OSError:
+            continue
+        with stream:
+            if name == run_record.STREAM:
+                yield stream, os.fstat(stream.fileno()).st_size
+                return
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                size = unpacked.seek(0, os.SEEK_END)
+                yield cast("IO[bytes]", unpacked), size
+                return
+    with open(os.devnull, "rb") as nothing:
+        yield nothing, 0

@@ -1,0 +1,85 @@
+"""The regions of what is going on: problems, the inbox, agents and pull requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.page.commands import Commands
+
+Row = dict[str, Any]
+Query = Mapping[str, str]
+#: Why an agent does not start, in words; the rest of the reason codes say it by themselves.
+WORDS = {
+    "config_error": "agents.yaml is broken",
+    "system_paused": "the project is paused",
+    "paused": "paused",
+    "running": "works on a task",
+    "not_due": "waits for its next turn",
+    "usage_limit": "the account's usage limit is reached",
+    "pace": "held back by `pace`",
+    "system_fault": "a fault of the system keeps it from starting",
+    "budget_exhausted": "the budget is used up",
+    "max_incoming": "the queue is full",
+    "max_claimed": "enough tasks are claimed",
+    "open_prs_unknown": "the forge does not answer",
+    "max_open_prs": "enough pull requests are open",
+    "blocked_by_dependency": "its tasks wait for other tasks",
+    "backoff": "its tasks wait after a failure",
+    "overlap": "its tasks change the same lines as others",
+    "not_before": "its tasks start at a later time",
+    "no_matching_task": "there is no task for its role",
+    "max_starts": "starts with the next tick",
+}
+#: A command in a hint: from the program's name to the end of the words that a shell would take.
+_COMMAND = re.compile(r"orchestrator(?: (?:'[^']*'|[\w@%+=:,./<>*-]*[\w@%+=/>*-]))+")
+
+
+def commands_in(hint: str | None) -> list[str]:
+    """Return the commands that a hint names, to copy. Pure."""
+    found = _COMMAND.findall(hint or "")
+    return [each for each in found if each.split()[1][0].isalpha() or each.split()[1][0] == "-"]
+
+
+def problems(commands: Commands, query: Query) -> Row:
+    """Return what is wrong, what cannot start, and the limits."""
+    status = commands.read("status")
+    stuck: dict[tuple[str, str | None], list[str]] = {}
+    for row in status["cannot_start"]:
+        stuck.setdefault((row["message"], row["hint"]), []).append(row["task"])
+    return {"status": status, "stuck": stuck, "commands_in": commands_in}
+
+
+def inbox(commands: Commands, query: Query) -> Row:
+    """Return what waits for a person."""
+    return {"items": commands.read("inbox"), "commands_in": commands_in}
+
+
+def agents(commands: Commands, query: Query) -> Row:
+    """Return every agent with its reason in words, and the queue's limits."""
+    status = commands.read("status")
+    rows = status["agents"]
+    running = {row["agent"]: row for row in status["running"]}
+    return {
+        "agents": [{**row, "words": words(row), "now": running.get(row["name"])} for row in rows],
+        "limits": status["limits"],
+        "is_paused": any(row["reason"] == "system_paused" for row in rows),
+        "queue": status["queue"],
+        "open_prs": status["open_prs"],
+    }
+
+
+def words(row: Row) -> str:
+    """Return why an agent does not start, in words."""
+    reason: str | None = row["reason"]
+    return "starts at the next tick" if reason is None else WORDS.get(reason, reason)
+
+
+def pull_requests(commands: Commands, query: Query) -> Row:
+    """Return the pull requests, the open ones first."""
+    prs = commands.read("pr list")
+    return {
+        "open_ones": [pr for pr in prs if pr["state"] == "open"],
+        "others": [pr for pr in prs if pr["state"] != "open"][::-1],
+    }

@@ -1,0 +1,338 @@
+"""The page in a real browser (Debian's chromium): every kind of action, and what a person sees.
+
+Waiting is the browser's: `expect` looks again until its limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import axe_playwright_python
+import harness
+import needs
+import pytest
+from harness import ONCE, PATIENCE, World, wait_until
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+AXE = (Path(axe_playwright_python.__path__[0]) / "axe.min.js").read_text(encoding="utf-8")
+#: Returns what makes the page wider than its window.
+OUTSIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+    [...document.querySelectorAll("main *, header *")]
+        .filter((each) => each.getBoundingClientRect().right > innerWidth && !each.closest(
+            ".wide, .board, .side, .transcript, .unseen"))
+        .map((each) => each.outerHTML.slice(0, 120))"""
+HOSTILE = "<b onclick=alert(1)>bold</b><script>alert(2)</script> \u202eright\u2066 \x1b[31mred"
+Open = Callable[..., Page]
+world = harness.world
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = needs.program("chromium", "chromium")
+    with sync_playwright() as playwright:
+        # Its own sandbox needs rights that containers do not give.
+        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def serve(world: World, browser: Browser) -> Iterator[Open]:
+    """Return a function that opens the page of the world's project; each call is a new browser.
+
+    What the browser complains about, a dialog, and a request to elsewhere fail the test.
+    """
+    server = None
+    address = ""
+    contexts, wrong = [], []
+
+    def opened(path: str = "/", *words: str, **options: object) -> Page:
+        nonlocal server, address
+        if server is None:
+            server = world.start("dashboard", "--json", "--port", "0", *words)
+            assert server.stdout is not None
+            printed = ""
+            while not printed.endswith("}\n"):
+                line = server.stdout.readline()
+                assert line, server.stderr and server.stderr.read()
+                printed += line
+            address = json.loads(printed)["url"]
+        context = browser.new_context(**options)  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE * 1000)
+        contexts.append(context)
+        page = context.new_page()
+        home = address.partition("?")[0]
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+        page.on("request", lambda asked: asked.url.startswith(home) or wrong.append(asked.url))
+        page.goto(address)
+        if path != "/":
+            page.goto(home.rstrip("/") + path)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    if server is not None:
+        server.terminate()
+        assert server.wait(PATIENCE) == 0
+    # The browser's console notes a refused change, which is an answer with an error's status, and
+    # a stream that ended with its server.
+    noted = ("status of 409", "net::ERR_")
+    assert [text for text in wrong if not any(each in text for each in noted)] == []
+
+
+expect.set_options(timeout=PATIENCE * 1000)
+
+
+def region(page: Page, name: str) -> Locator:
+    return page.get_by_role("region", name=name, exact=True)
+
+
+def loaded(page: Page) -> Page:
+    """Wait until every part of the page has its contents."""
+    expect(page.get_by_text("Loading …")).to_have_count(0)
+    return page
+
+
+def test_the_board_adds_moves_finds_and_cancels_by_mouse_and_by_keyboard(
+    world: World, serve: Open
+) -> None:
+    world.create(agents=[world.agent("impl-1", paused=True)])
+    first = world.add("Sort the list", "implement", "--depends-on", "")
+    page, other = serve(), serve()
+    board = region(page, "Board")
+    card = board.locator(f"#card-{first}")
+
+    # Two open pages stay in step.
+    board.get_by_text("Add a task").click()
+    board.get_by_label("Title").fill("Paint the <wall>")
+    board.get_by_label("Text").fill("Blue.\n\nTwice.")
+    board.get_by_role("button", name="Add the task").click()
+    expect(region(other, "Board").get_by_role("link", name="Paint the <wall>")).to_be_visible()
+
+    # By mouse: to another priority, then to another state.
+    card.drag_to(board.locator("[data-drop-priority=P0]"))
+    expect(board.locator("[data-drop-priority=P0]").locator(f"#card-{first}")).to_be_visible()
+    assert world.task(first)["priority"] == "P0"
+    card.drag_to(board.locator("[data-drop-state=blocked]"))
+    expect(board.locator(f"[data-drop-state=blocked] #card-{first}")).to_be_visible()
+    assert world.where(first) == ["blocked"]
+
+    # By keyboard: the same through the card's menu.
+    card.get_by_label(f"Actions for {first}").focus()
+    page.keyboard.press("Enter")
+    card.get_by_label(f"New state of {first}").select_option("incoming")
+    card.get_by_role("button", name=f"Move {first}").focus()
+    page.keyboard.press("Enter")
+    expect(board.locator(f"[data-drop-state=incoming] #card-{first}")).to_be_visible()
+    expect(card.locator("details[open]")).to_have_count(0)
+    card.get_by_label(f"Actions for {first}").click()
+    card.get_by_label(f"Priority of {first}", exact=True).select_option("P3")
+    card.get_by_role("button", name=f"Set the priority of {first}").click()
+    expect(board.locator(f"[data-drop-priority=P3] #card-{first}")).to_be_visible()
+    expect(card.locator("details[open]")).to_have_count(0)
+
+    # A refusal says what the command says.
+    card.drag_to(board.locator("[data-drop-state=claimed]"))
+    expect(page.get_by_role("alert")).to_contain_text("only a run claims a task")
+
+    board.get_by_label("Search").fill("wall")
+    expect(card).to_have_count(0)
+    expect(board.get_by_role("link", name="Paint the <wall>")).to_be_visible()
+    board.get_by_label("Search").fill("")
+    page.on("dialog", lambda dialog: dialog.accept())
+    card.get_by_label(f"Actions for {first}").click()
+    card.get_by_role("button", name=f"Cancel {first}").click()
+    expect(board.locator(f"[data-drop-state=failed] #card-{first}")).to_be_visible()
+    assert world.task(first)["reason"] == "cancelled"
+
+
+def test_agents_are_paused_run_stopped_and_set(world: World, serve: Open) -> None:
+    world.create(agents=[world.agent("impl-1", interval_seconds=ONCE)])
+    world.script("default", {"steps": [["wait", "go"]]})
+    task = world.add("Work")
+    page = serve()
+    agents = region(page, "Agents")
+    row = agents.locator("#agent-impl-1")
+    row.get_by_role("button", name="Run now impl-1").click()
+    expect(row).to_contain_text("works on a task")
+    expect(row.get_by_role("link", name=task)).to_be_visible()
+    page.on("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Stop impl-1").click()
+    expect(row.get_by_role("button", name="Resume impl-1")).to_be_visible()
+    wait_until(lambda: world.where(task) == ["incoming"], "the task is in incoming")
+    row.get_by_role("button", name="Resume impl-1").click()
+    expect(row.get_by_role("button", name="Pause impl-1")).to_be_visible()
+    agents.get_by_text("Limits of the queue").click()
+    agents.get_by_label("max_claimed").fill("2")
+    agents.get_by_role("button", name="Set the limits").click()
+    expect(agents).to_contain_text("of 2 claimed")
+    row.get_by_role("link", name="Settings of impl-1").click()
+    page.get_by_label("interval_seconds").fill("120")
+    page.get_by_label("model").first.fill("opus")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status").filter(has_text="The settings are changed.")).to_be_visible()
+    settings = world.json("agent", "show", "impl-1")["settings"]
+    assert (settings["interval_seconds"], settings["model"]) == (120, "opus")
+
+
+def test_a_question_is_answered_and_a_pull_request_reviewed_and_merged(
+    world: World, serve: Open
+) -> None:
+    reviewer = world.agent("review-1", "reviewer", paused=True)
+    world.create(agents=[world.agent("impl-1"), reviewer])
+    question = {"outcome": "needs_human", "summary": "s", "question": "Which colour? <i>x</i>"}
+    asks, works = world.add("Ask"), world.add("Deliver")
+    world.script(asks, {"report": question}, {"steps": [["work"]]})
+    world.script(
+        works, {"steps": [["write", "code.py", "def f():\n    return '<b>'\n"], ["commit"]]}
+    )
+    world.tick_until(lambda: world.where(asks) == ["blocked"] and len(world.prs()) == 1)
+    page = serve()
+    inbox = region(page, "Inbox")
+    item = inbox.locator(f"#item-{asks}")
+    expect(item).to_contain_text("Which colour? <i>x</i>")
+    answer = item.get_by_label(f"Your answer to {asks}")
+    answer.fill("Blue, half wri")
+    world.add("Something else happens meanwhile")
+    expect(region(page, "Board")).to_contain_text("Something else happens")
+    assert answer.input_value() == "Blue, half wri"  # a refresh keeps what is being typed
+    answer.press_sequentially("tten")
+    item.get_by_role("button", name="Answer", exact=True).click()
+    expect(item).to_have_count(0)
+    assert "Blue, half written" in world.text(asks)
+
+    region(page, "Pull requests").get_by_role("link", name="1", exact=True).click()
+    changes = region(page, "Changes")
+    expect(changes.locator(".hl .k").first).to_have_text("def")
+    expect(changes).to_contain_text("return '<b>'")
+    page.get_by_label("Request changes").fill("Not <b>.")
+    page.get_by_role("button", name="Request changes").click()
+    expect(region(page, "Pull request 1")).to_contain_text("changes requested")
+    assert world.where(works) == ["incoming"]
+    page.get_by_role("button", name="Approve 1").click()
+    expect(region(page, "Pull request 1").locator(".state-approved").first).to_be_visible()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Merge 1").click()
+    expect(region(page, "Pull request 1").locator(".state-merged")).to_be_visible()
+    assert world.prs()[0]["state"] == "merged"
+
+
+def test_a_transcript_of_any_size_is_followed_and_hostile_texts_stay_texts(
+    world: World, serve: Open
+) -> None:
+    world.create()
+    said = {"type": "assistant", "message": {"content": [{"type": "text", "text": HOSTILE}]}}
+    many = ["print", 2_000_000]
+    steps = [["say", said], many, ["wait", "go"], ["say", said], ["wait", "end"], ["work"]]
+    world.script("default", {"steps": steps})
+    task = world.add("Talk", "implement", "--body", HOSTILE.replace("\x1b", ""))
+    world.tick()
+    run = wait_until(lambda: world.status()["running"], "a run")[0]["run"]
+    stream = Path(world.home_folder, "agents", "impl-1", "runs", run, "stream.jsonl")
+    wait_until(lambda: stream.exists() and stream.stat().st_size > 2_000_000, "the stream")
+    page = serve(f"/runs/{run}")
+    lines = page.get_by_label("Transcript", exact=True).locator("li")
+    expect(lines.first).to_be_visible()
+    assert lines.count() < 200  # only the end
+    expect(page.get_by_role("button", name="Earlier")).to_be_visible()
+    world.open("go")
+    shown = page.get_by_label("Transcript", exact=True).get_by_text("<script>alert(2)</script>")
+    expect(shown.first).to_be_visible()
+    text = shown.first.inner_text()
+    assert HOSTILE.startswith(text[:30])
+    assert "\\x1b[31mred" in text
+    assert "\\u202eright\\u2066" in text
+    before = lines.count()
+    page.get_by_role("button", name="Earlier").click()
+    expect(lines).not_to_have_count(before)
+    world.open("end")
+    expect(region(page, f"Run {run}")).to_contain_text("done")
+    page.goto(page.url.partition("/runs/")[0] + f"/tasks/{task}")
+    expect(region(page, f"Task {task}")).to_contain_text("<script>alert(2)</script>")
+    assert page.locator("main script, main b").count() == 0
+    expect(page.get_by_role("heading", name=f"Attempt: {run}")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
+        {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"},
+    ],
+    ids=["wide and light", "phone and dark"],
+)
+def test_every_page_is_clean_for_screen_readers_and_fits_its_window(
+    world: World, serve: Open, look: dict[str, object]
+) -> None:
+    world.create()
+    question = {"outcome": "needs_human", "summary": "s", "question": "Which colour?"}
+    asks, works = world.add("Ask"), world.add("Deliver")
+    world.script(asks, {"report": question})
+    world.script(works, {"steps": [["write", "code.py", "x = 1\n" * 30], ["commit"]]})
+    world.tick_until(lambda: world.where(asks) == ["blocked"] and len(world.prs()) == 1)
+    world.add("Wait", "implement", "--depends-on", asks)
+    run = world.json("runs")[0]["run"]
+    page = serve("/", **look)
+    home = page.url.rstrip("/")
+    for path in ("", f"/tasks/{works}", f"/runs/{run}", "/prs/1", "/agents/impl-1"):
+        page.goto(home + path)
+        loaded(page)
+        page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        page.evaluate(AXE)
+        found = page.evaluate("axe.run()")["violations"]
+        assert [(each["id"], [n["html"] for n in each["nodes"]]) for each in found] == [], path
+        assert page.evaluate(OUTSIDE) == [], path
+    for name in ("Board", "Agents", "Pull requests", "Inbox", "History", "Costs", "Problems"):
+        page.goto(home)
+        expect(region(page, name)).to_have_count(1)
+
+
+def test_a_page_that_only_reads_has_no_control_that_changes(world: World, serve: Open) -> None:
+    world.create()
+    task = world.add("Look")
+    page = serve("/", "--read-only")
+    home = page.url.rstrip("/")
+    for path in ("", f"/tasks/{task}", "/agents/impl-1"):
+        page.goto(home + path)
+        loaded(page)
+        assert page.locator("form[data-post], [draggable=true]").count() == 0, path
+
+
+def test_a_page_says_that_its_server_is_gone(world: World, serve: Open) -> None:
+    world.create()
+    page = serve()
+    loaded(page)
+    expect(page.locator("#link")).to_be_hidden()
+    for process in world.processes():
+        if "dashboard" in process.cmdline():
+            process.terminate()
+    expect(page.locator("#link")).to_be_visible()
+
+
+def test_ten_thousand_finished_tasks_are_pages(world: World, serve: Open) -> None:
+    world.create()
+    done = world.queue / "done"
+    done.mkdir(exist_ok=True)
+    text = "# [T-{n:05}] Number {n:05}\n\nROLE: implement\nCREATED: 2024-01-15T10:30:00Z\n\nText.\n"
+    for n in range(10_000):
+        path = done / f"T-{n:05}.md"
+        path.write_text(text.format(n=n))
+        os.utime(path, (1_700_000_000 + n,) * 2)
+    page = serve()
+    column = region(page, "Board").locator("[data-drop-state=done]")
+    cards = column.locator("[data-task]")
+    expect(cards.first).to_contain_text("Number 09999")
+    expect(column.get_by_role("heading", name=re.compile("10000"))).to_be_visible()
+    number = cards.count()
+    assert number <= 20
+    column.get_by_role("button", name="Older").click()
+    expect(cards.first).to_contain_text(f"Number {9999 - number:05}")
+    region(page, "Board").get_by_label("Search").fill("number 00042")
+    expect(cards).to_have_count(1)
+    expect(cards.first).to_contain_text("Number 00042")

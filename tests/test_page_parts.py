@@ -1,0 +1,320 @@
+"""What the page makes of commands' answers and of run folders: pure functions, and their HTML."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+from conftest import git
+from test_page import opened
+
+from orchestrator.layout import Layout
+from orchestrator.page import board, diff, transcript, views, work
+from orchestrator.page.commands import Answer, Commands
+from orchestrator.page.remembered import Remembered
+from orchestrator.project import run_record
+
+RUN = "20260101T000000Z-aaaaaa"
+
+
+class Told(Commands):
+    """Commands that answer what a test says, and note what they were asked."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers, self.asked = answers, []
+
+    def read(
+        self, words: str, values: Mapping[str, object] | None = None, subject: str | None = None
+    ) -> Any:
+        self.asked.append((words, dict(values or {}), subject))
+        found = self.answers[words.replace(" ", "_")]
+        return found(values or {}) if callable(found) else found
+
+    def text(self, words: str) -> str:
+        return ""
+
+    def change(
+        self, words: str, values: Mapping[str, object], subject: str | None = None
+    ) -> Answer:
+        return Answer(None)
+
+
+# --- commands in hints, words of reasons ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hint", "found"),
+    [
+        (None, []),
+        ("fix that file", []),
+        ("see: orchestrator doctor", ["orchestrator doctor"]),
+        ("resume: orchestrator agent resume --all; or look", ["orchestrator agent resume --all"]),
+        ("orchestrator inbox answer T 'Two words.'.", ["orchestrator inbox answer T 'Two words.'"]),
+        (
+            "orchestrator stop a-1 (or: orchestrator limits set max_claimed=3).",
+            ["orchestrator stop a-1", "orchestrator limits set max_claimed=3"],
+        ),
+        ("the orchestrator's own folder", []),
+    ],
+)
+def test_the_commands_of_a_hint_are_found(hint: str | None, found: list[str]) -> None:
+    assert work.commands_in(hint) == found
+
+
+def test_every_reason_code_of_an_agent_has_words() -> None:
+    from orchestrator.plan import rules
+
+    codes = {rule.code for rule in rules.RULES if rule.kind != "task"}
+    assert codes - work.WORDS.keys() == set()
+    assert work.words({"reason": None}) == "starts at the next tick"
+
+
+# --- the board -----------------------------------------------------------------------------------
+
+
+def a_task(number: int, state: str, priority: str = "P2") -> dict[str, object]:
+    return {"id": f"T-{number}", "state": state, "priority": priority}
+
+
+def test_a_column_of_finished_tasks_is_one_page() -> None:
+    def listed(values: Mapping[str, Any]) -> list[dict[str, object]]:
+        number = 100 if values["state"] == "done" else 2
+        return [a_task(n, values["state"], f"P{n % 4}") for n in range(number)][: values["limit"]]
+
+    status = {"cannot_start": [], "blocked": [], "queue": {}}
+    told = Told(task_list=listed, status=status)
+    found = board.load(told, {"q": "x", "done_after": "T-7", "role": ""})
+    columns = {column["state"]: column for column in found["columns"]}
+    assert len(columns["done"]["tasks"]) == board.MOST_FINISHED
+    assert columns["done"]["next"] == f"T-{board.MOST_FINISHED - 1}"
+    assert columns["incoming"]["next"] is None
+    assert [lane["priority"] for lane in columns["incoming"]["lanes"]] == ["P0", "P1", "P2", "P3"]
+    asked = {values["state"]: values for words, values, _ in told.asked if words == "task list"}
+    assert (asked["done"]["after"], asked["done"]["search"]) == ("T-7", "x")
+    assert (asked["failed"]["after"], asked["done"]["role"]) == (None, None)
+
+
+def test_a_priority_that_is_none_of_the_four_has_its_place() -> None:
+    def listed(values: Mapping[str, Any]) -> list[dict[str, object]]:
+        return [a_task(1, "incoming", "urgent")] if values["state"] == "incoming" else []
+
+    told = Told(task_list=listed, status={"cannot_start": [], "blocked": [], "queue": {}})
+    lanes = board.load(told, {})["columns"][0]["lanes"]
+    assert [task["id"] for lane in lanes for task in lane["tasks"]] == ["T-1"]
+
+
+# --- attempts and reviews ------------------------------------------------------------------------
+
+
+def test_attempts_and_reviews_stand_side_by_side_in_the_order_of_time() -> None:
+    history = [
+        {"event": "claimed", "at": "1", "run": "r1", "agent": "impl"},
+        {"event": "done", "at": "2", "run": "r1", "summary": "Made it."},
+        {"event": "review", "at": "3", "run": "r2", "reviewer": "rev"},
+        {"event": "reopened", "at": "3", "run": "r2"},
+        {"event": "claimed", "at": "4", "run": "r3", "agent": "impl"},
+        {"event": "requeued", "at": "5", "run": "r3", "reason": "timed_out"},
+    ]
+    reviews = [{"at": "3", "by": "rev"}, {"at": "6", "by": "A Person", "verdict": "approved"}]
+    found = views.rounds(history, reviews)
+    assert [(each["kind"], each.get("run")) for each in found] == [
+        *(("attempt", "r1"), ("review", "r2"), ("attempt", "r3"), ("review", None)),
+    ]
+    assert [end["event"] for end in found[0]["ends"]] == ["done"]
+    assert found[2]["ends"][0]["reason"] == "timed_out"
+    assert found[3]["by"] == "A Person"
+
+
+# --- diffs ---------------------------------------------------------------------------------------
+
+DIFF = """\
+diff --git a/a.py b/a.py
+index 1..2 100644
+--- a/a.py
++++ b/a.py
+@@ -10,3 +10,3 @@ def f():
+ x = 1
+-y = "<b>"
++y = "\u202e<i>"
+ z = 3
+\\ No newline at end of file
+diff --git a/picture b/picture
+new file mode 100644
+Binary files /dev/null and b/picture differ
+"""
+
+
+def test_a_diff_is_files_with_numbered_lines() -> None:
+    [code, picture], left_out = diff.files(DIFF)
+    assert left_out == 0
+    assert (code.name, code.added, code.removed) == ("a.py", 1, 1)
+    assert [(line.kind, line.old, line.new) for line in code.lines] == [
+        ("hunk", None, None),
+        ("same", 10, 10),
+        ("del", 11, None),
+        ("add", None, 11),
+        ("same", 12, 12),
+        ("hunk", None, None),
+    ]
+    text = "".join(line.html for line in code.lines)
+    assert "<b>" not in text
+    assert "&lt;b&gt;" in text
+    assert "\\u202e" in text
+    assert 'class="mi"' in text  # the colours of Python
+    assert picture.name == "a/picture b/picture"
+    assert picture.notes[-1].startswith("Binary files")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "@@\n+x", "diff --git a/x b/x\n@@ -1 +1 @@\n\nodd\n+\n-"]
+)
+def test_no_text_that_is_no_diff_raises(text: str) -> None:
+    diff.files(text)
+
+
+def test_a_text_of_several_lines_keeps_its_colour() -> None:
+    text = DIFF.replace(' x = 1\n-y = "<b>"', ' """a\n-b = 1').replace(" z = 3", ' c"""')
+    lines = diff.files(text)[0][0].lines
+    assert "<span" in lines[1].html
+    assert all(line.html.count("<span") == line.html.count("</span") for line in lines)
+
+
+def test_a_huge_diff_is_cut() -> None:
+    text = "diff --git a/x b/x\n@@ -0,0 +1,9999 @@\n" + "+line\n" * 9_999
+    [file], left_out = diff.files(text)
+    assert left_out == 9_999 + 2 - diff.MOST_LINES
+    assert file.added == diff.MOST_LINES - 2
+
+
+# --- transcripts ---------------------------------------------------------------------------------
+
+
+def lines_of(part: transcript.Part) -> list[str]:
+    return [line.text for line in part.lines]
+
+
+def said(text: str) -> bytes:
+    block = {"type": "text", "text": text}
+    return json.dumps({"type": "assistant", "message": {"content": [block]}}).encode() + b"\n"
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
+def test_a_transcript_is_read_in_pages_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_packed: bool
+) -> None:
+    monkeypatch.setattr(transcript, "PAGE_BYTES", 1000)
+    data = b"".join(said(f"line {n}") for n in range(100))
+    if is_packed:
+        (tmp_path / run_record.PACKED_STREAM).write_bytes(gzip.compress(data))
+    else:
+        (tmp_path / run_record.STREAM).write_bytes(data)
+    folder = str(tmp_path)
+    part = transcript.last(folder)
+    assert (part.end, part.size) == (len(data), len(data))
+    seen = lines_of(part)
+    while part.begin > 0:
+        part = transcript.before(folder, part.begin)
+        seen = lines_of(part) + seen
+    assert seen == [f"line {n}" for n in range(100)]
+    part, seen = transcript.after(folder, 0), []
+    while part.lines:
+        seen += lines_of(part)
+        part = transcript.after(folder, part.end)
+    assert seen == [f"line {n}" for n in range(100)]
+
+
+def test_a_line_that_is_being_written_is_shown_when_it_is_whole(tmp_path: Path) -> None:
+    stream, whole = tmp_path / run_record.STREAM, said("second")
+    stream.write_bytes(said("first") + whole[:20])
+    part = transcript.last(str(tmp_path))
+    assert lines_of(part) == ["first"]
+    assert lines_of(transcript.after(str(tmp_path), part.end)) == []
+    stream.write_bytes(said("first") + whole)
+    assert lines_of(transcript.after(str(tmp_path), part.end)) == ["second"]
+
+
+@pytest.mark.parametrize("around", [(b"", b""), (said("a"), said("z")), (said("a"), b"")])
+def test_a_line_longer_than_a_page_is_passed_in_both_directions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, around: tuple[bytes, bytes]
+) -> None:
+    monkeypatch.setattr(transcript, "PAGE_BYTES", 500)
+    first, last = around
+    data = first + b"x" * 5_000 + b"\n" + last
+    (tmp_path / run_record.STREAM).write_bytes(data)
+    folder = str(tmp_path)
+    part, seen = transcript.after(folder, 0), []
+    for _ in range(50):
+        seen += lines_of(part)
+        part = transcript.after(folder, part.end)
+    assert part.end == len(data)
+    assert ("z" in seen) == bool(last)
+    part = transcript.last(folder)
+    for _ in range(50):
+        part = transcript.before(folder, part.begin)
+    assert part.begin == 0
+
+
+def test_a_transcript_withholds_secrets_and_a_missing_one_is_empty(tmp_path: Path) -> None:
+    assert transcript.last(str(tmp_path)) == transcript.Part(0, 0, (), 0)
+    secret = "ghp_" + "a1B2c3D4e5F6" * 3
+    (tmp_path / run_record.STREAM).write_bytes(said(f"the token {secret}"))
+    assert secret not in lines_of(transcript.last(str(tmp_path)))[0]
+
+
+# --- a run's page --------------------------------------------------------------------------------
+
+
+def test_the_page_of_a_run_shows_its_facts_its_transcript_and_its_changes(project: Layout) -> None:
+    root = Path(project.root)
+    start = git(root, "rev-parse", "HEAD").strip()
+    (root / "new.py").write_text("x = '<b>'\n")
+    git(root, "add", "new.py")
+    git(root, "-c", "user.name=a", "-c", "user.email=a@e.org", "commit", "-qm", "new")
+    tip = git(root, "rev-parse", "HEAD").strip()
+    outcome = {"verdict": "done", "summary": "Made <it>.", "cost_usd": 0.25}
+    more = {"start": start, "tip": tip, "outcome": outcome, "finished": 1060.0}
+    ended = {"exit_code": 3}
+    folder = runs.lay_out(project, "impl-agent-1", RUN, task="T1", ended=ended, **more)
+    (folder / run_record.LAUNCH).write_text(json.dumps({"environment": {"AGENT_DEV_PORT": "1"}}))
+    (folder / run_record.STREAM).write_bytes(said("<script>") + b"\x1b[31m raw\n")
+    client = opened(project)
+    shown = client.get(f"/part/runs/{RUN}").text
+    for text in ("Made &lt;it&gt;.", "$0.25", "code 3", "AGENT_DEV_PORT", "60 s", "T1"):
+        assert text in shown
+    answer = client.get(f"/runs/{RUN}/transcript")
+    assert "&lt;script&gt;" in answer.text
+    assert "\x1b" not in answer.text
+    size = (folder / run_record.STREAM).stat().st_size
+    assert int(answer.headers["orchestrator-end"]) == size
+    assert client.get(f"/runs/{RUN}/transcript?after={size}").text.strip() == ""
+    shown = client.get(f"/part/diff/runs/{RUN}").text
+    assert "new.py" in shown
+    assert re.search("&lt;b&gt;", shown)
+    for path in ("/part/runs/none", "/part/diff/runs/none", "/part/tasks/none"):
+        assert "no " in client.get(path).text
+    assert client.get("/runs/none/transcript").status_code == 404
+    assert client.get("/walls/none").status_code == 404
+
+
+# --- answers that are shared ---------------------------------------------------------------------
+
+
+def test_a_shared_answer_holds_until_something_changes(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.page.remembered.BELIEVED", 1000.0)
+    told = Told(status={"a": 1})
+    commands = Remembered(told, project)
+    assert commands.read("status") == commands.read("status") == {"a": 1}
+    assert len(told.asked) == 1
+    commands.read("status", {"b": 1})
+    assert len(told.asked) == 2
+    Path(project.config).write_text("paused: true\n")
+    commands.read("status")
+    assert len(told.asked) == 3
