@@ -47,6 +47,7 @@ def prepare(journal: Journal) -> Plan | None:
             journal.finish(Outcome("interrupted", gone))
             return None
         start = start_point.find(job)
+        instructions.require_absent(job)
         _check_out(job, start)
         readiness.before_the_client(job)
         if _is_done_already(job):
