@@ -17,7 +17,7 @@ import pytest
 from harness import World
 
 from orchestrator import idle
-from orchestrator.account import costs, ledger, report, ticks
+from orchestrator.account import costs, forecast, ledger, report, ticks
 from orchestrator.cli import metrics, period
 from orchestrator.client.claude import tokens
 from orchestrator.errors import UsageError
@@ -94,12 +94,42 @@ def test_a_day_is_a_local_day(monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
 
 
-def test_a_forecast_is_the_median_of_finished_tasks_of_the_role() -> None:
+def test_a_forecast_is_the_median_of_finished_tasks_of_the_role_with_its_quartiles() -> None:
     told = [end(f"R{n}", task=f"T-{n}", cost_usd=float(n)) for n in (1, 2, 9)]
-    told.append(end("again", task="T-1", cost_usd=2.0, verdict="interrupted"))
+    before = {"task": "T-1", "cost_usd": 2.0, "event": "requeue", "verdict": "interrupted"}
+    told.insert(0, end("before", at="2026-01-01T12:00:00Z", **before))
     found = collected(*told)
-    assert costs.forecast(found, ["implementer", "implementer", "tester"]) == (2, 3, 6.0)
-    assert costs.forecast(found[:2], ["implementer"]).cost_usd is None
+    guess = forecast.forecast(found, ["implementer", "implementer", "tester"])
+    assert guess[:5] == (2, 3, 6.0, 5.0, 12.0)
+    assert guess.roles == [
+        {"role": "implementer", "waiting": 2, "finished": 3, "median_usd": 3.0},
+        {"role": "tester", "waiting": 1, "finished": 0, "median_usd": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"cost_usd": 1.0, "event": "requeue"},  # it is tried again
+        {"cost_usd": 1.0, "event": "block"},  # a person answers, and it goes on
+        {"cost_usd": None},  # killed: the cost is not known
+        {"cost_usd": 1.0, "role": None},
+        {"cost_usd": 1.0, "role": "tester"},
+    ],
+)
+def test_a_forecast_needs_three_finished_tasks_of_known_cost(last: dict[str, Any]) -> None:
+    told = [end(f"R{n}", task=f"T-{n}", cost_usd=float(n)) for n in (1, 2)]
+    found = collected(*told, end("R3", task="T-3", **last))
+    assert forecast.forecast(found, ["implementer"])[:5] == (0, 1, None, None, None)
+    assert forecast.forecast(found, [])[:3] == (0, 0, None)
+
+
+def test_the_costliest_run_and_task_are_named() -> None:
+    told = (end("R1", cost_usd=1.0), end("R2", cost_usd=1.5), end("R3", task="T-2", cost_usd=2.0))
+    found = collected(*told, end("R4", task=None, cost_usd=9.0))
+    assert costs.costliest(found, "run") == {"run": "R4", "cost_usd": 9.0}
+    assert costs.costliest(found, "task") == {"task": "T-1", "cost_usd": 2.5}
+    assert costs.costliest([], "task") is None
 
 
 def test_the_cost_by_model_is_of_the_run_alone() -> None:
@@ -146,6 +176,17 @@ def test_runs_and_costs_show_what_a_run_cost(world: World) -> None:
     found = world.json("costs", "--by", "agent")
     assert found["total"]["cost_usd"] == 0.25
     assert found["budgets"]["spent_today_usd"] == 0.25
+    for by in costs.KEYS:
+        assert [row["cost_usd"] for row in world.json("costs", "--by", by)["rows"]] == [0.25], by
+    plain = world.ok("costs").out
+    assert "spent today: 0.25" in plain
+    assert f"costliest task: {task} cost 0.25 USD; " in plain
+    assert "forecast: no task waits" in plain
+    world.add("More work")
+    said = (
+        "forecast: not known for 1 waiting task (it takes 3 finished tasks of a role; implementer: "
+    )
+    assert said in world.ok("costs").out
     rows = list(csv.reader(io.StringIO(world.ok("costs", "--by", "task", "--csv").out)))
     assert rows[0][0] == "task"
     assert rows[1][:2] == [task, "1"]

@@ -747,6 +747,10 @@ READ_COMMANDS = [
     ("pr", "list"),
     ("clean", "--dry-run"),
     ("tick", "--dry-run"),
+    ("runs",),
+    ("costs",),
+    ("report",),
+    ("metrics",),
 ]
 
 

@@ -212,6 +212,14 @@ def test_the_caches_of_gh_are_the_products_own_and_are_emptied_after_a_server_er
     assert not seen.exists()
 
 
+def test_a_secret_in_the_words_of_gh_is_withheld(hub: Hub) -> None:
+    token = "gho_" + "16C7e42F292c6912E7710c838347Ae178B4a"
+    hub.set(fails=f"HTTP 500: {token} failed")
+    with pytest.raises(SystemFault, match="withheld: GitHub token") as caught:
+        hub.forge.refresh()
+    assert token not in str(caught.value)
+
+
 # --- which pull requests -----------------------------------------------------------------------
 
 

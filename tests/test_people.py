@@ -567,6 +567,12 @@ def test_doctor_tries_the_program(project: Layout, tmp_path: Path, cli: Cli) -> 
     assert findings["notify_failed"]["level"] == "fail"
 
 
+def test_doctor_warns_of_a_report_that_nobody_gets(project: Layout, cli: Cli) -> None:
+    Path(project.config).write_text("notify: {report: '08:00'}\n" + AGENTS_YAML)
+    [found] = [f for f in cli("doctor", "--json").json["findings"] if f["code"] == "notify_failed"]
+    assert (found["level"], "notify.command is not" in found["message"]) == ("warn", True)
+
+
 def test_doctor_runs_no_program_of_a_clone_that_nobody_set_up(
     project: Layout, tmp_path: Path, cli: Cli
 ) -> None:

@@ -31,7 +31,7 @@ SKILLS = CHECKOUT / "skills"
 FOR_PEOPLE = {
     *("enqueue", "queue-status", "agent-status", "add-agent", "pause-agent", "retry-failed"),
     *("tune-backpressure", "tune-intervals"),
-    *("setup", "inbox", "doctor", "explain"),
+    *("setup", "inbox", "doctor", "explain", "costs", "dashboard"),
 }
 FOR_AGENTS = {
     *("creating-tasks", "implementing", "testing", "reviewing"),
@@ -168,7 +168,7 @@ def test_permissions_cover_exactly_the_commands(skill: Skill) -> None:
 
 @peoples
 def test_commands_that_run_by_themselves_only_look_and_never_fail(skill: Skill) -> None:
-    looks = ("status", "doctor", "inbox", "limits", "_history", "agent list", "task list")
+    looks = ("status", "doctor", "inbox", "limits", "_history", "agent list", "task list", "costs")
     lines = re.findall(r"^!`(.*)`$", skill.body, re.MULTILINE)
     assert lines
     for line in lines:

@@ -235,6 +235,22 @@ class Screen:
         os.write(self.master, keys.encode())
         return [self.until(each, start) for each in wanted][-1]
 
+    def rows(self, height: int) -> list[str]:
+        """Return what the terminal shows, from all that was written."""
+        found, row = [""] * height, 0
+        sequence = r"\x1b\[([0-9;?]*)([A-Za-z])"
+        pieces = re.split(sequence, self.whole.decode(errors="replace"))
+        codes = ([*pieces[1::3], ""], [*pieces[2::3], ""])
+        for text, arguments, kind in zip(pieces[::3], *codes, strict=True):
+            found[row] += text
+            if kind == "H":
+                row = min(int(arguments.partition(";")[0]), height) - 1
+                found[row] = ""
+            elif kind == "J":
+                found = found[: 0 if arguments == "2" else row] + [""] * height
+                found = found[:height]
+        return found
+
     def is_as_before(self) -> bool:
         return termios.tcgetattr(self.slave) == self.before
 
@@ -287,9 +303,11 @@ def test_a_person_answers_pauses_retries_and_follows_with_keys(
     screen.press("p", "paused: impl-agent-1")
     assert "paused: true" in Path(project.config).read_text()
     screen.press("?", "approve the selected pull request")
-    screen.press("q", "impl-agent-1")
+    screen.press("q", "q quit")
+    start = len(screen.whole)
     screen.resize(50, 200)
-    assert "\x1b[2J" in screen.until("q quit")
+    screen.until("\x1b[2J", start)
+    screen.until("\x1b[50;1H", start)
     os.write(screen.master, b"q")
     screen.until("\x1b[?1049l")
     assert screen.process.wait(20) == 0
@@ -334,6 +352,22 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
     put(project, "TASK-1")
     screen.until("1 waiting.")
     assert b"\x1b" not in screen.whole
+
+
+def test_the_last_line_of_the_terminal_names_the_keys(
+    project: Layout, screens: list[Screen]
+) -> None:
+    ticked(project)
+    screens.append(screen := Screen(project))
+    screen.until("q quit")
+    assert "q quit" in screen.rows(24)[-1]
+    assert screen.rows(24)[0] == "All is well. 0 running, 0 waiting."
+    screen.press("?", "q back")
+    assert "q back" in screen.rows(24)[-1]
+    start = len(screen.whole)
+    screen.resize(12, 60)
+    screen.until("q back", start)
+    assert "q back" in screen.rows(12)[-1]
 
 
 def test_an_unchanged_project_is_not_painted_again(project: Layout, screens: list[Screen]) -> None:

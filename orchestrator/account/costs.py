@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from statistics import median
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, get_args
 
 from orchestrator.account.ledger import EndedRun
 from orchestrator.model import ModelUse
@@ -15,20 +14,8 @@ By = Literal["day", "agent", "role", "task", "model"]
 KEYS: tuple[By, ...] = get_args(By)
 #: The key of runs that have no task, or whose event says no role or model.
 UNKNOWN = "-"
-#: Finished tasks per role that a forecast needs.
-ENOUGH = 3
 
 Row = dict[str, Any]
-
-
-class Forecast(NamedTuple):
-    """What the waiting tasks will cost, if they cost what finished tasks of their role did."""
-
-    #: Waiting tasks with an estimate, and all waiting tasks.
-    tasks: int
-    waiting: int
-    #: US dollars; None without an estimate.
-    cost_usd: float | None
 
 
 def rows(runs: Iterable[EndedRun], by: By) -> list[Row]:
@@ -52,24 +39,16 @@ def total(runs: Iterable[EndedRun]) -> Row:
     return _rounded(found)
 
 
-def forecast(runs: Sequence[EndedRun], waiting: Sequence[str]) -> Forecast:
-    """Estimate what waiting tasks will cost; `waiting` has the role key of each, such as `test`.
-
-    A task costs the median of the finished tasks that the same role worked on, with all their runs.
-    """
-    by_task: defaultdict[str, float] = defaultdict(float)
-    role: dict[str, str] = {}
+def costliest(runs: Iterable[EndedRun], key: Literal["run", "task"]) -> Row | None:
+    """Return the run or the task that cost most, and its cost in US dollars; None without any."""
+    totals: defaultdict[str, float] = defaultdict(float)
     for run in runs:
-        if run.told.task and run.told.role:
-            by_task[run.told.task] += run.told.cost_usd or 0.0
-            if run.told.verdict not in ("interrupted", "stopped", "usage_limit", "system_fault"):
-                role[run.told.task] = run.told.role
-    costs: defaultdict[str, list[float]] = defaultdict(list)
-    for task, name in role.items():
-        costs[name].append(by_task[task])
-    known = {name: median(found) for name, found in costs.items() if len(found) >= ENOUGH}
-    each = [known[name] for name in waiting if name in known]
-    return Forecast(len(each), len(waiting), round(sum(each), 4) if each else None)
+        if name := getattr(run.told, key):
+            totals[name] += run.told.cost_usd or 0.0
+    if not totals:
+        return None
+    name = max(totals, key=lambda each: totals[each])
+    return {key: name, "cost_usd": round(totals[name], 6)}
 
 
 def _row(key: str) -> Row:

@@ -48,40 +48,43 @@ class Span(NamedTuple):
 
 
 class Facts:
-    """What the events say about tasks, and when runs began; `watched` fills it."""
+    """What the events say about tasks, and about runs at work; `watched` fills it."""
 
-    def __init__(self) -> None:
-        #: By task, epoch seconds: added, finished, merged (the last time), failed.
-        self.added: dict[str, float] = {}
-        self.done: dict[str, float] = {}
-        self.merged: dict[str, float] = {}
-        self.failed: dict[str, float] = {}
+    def __init__(self, at_work: Collection[str]) -> None:
+        self._at_work = at_work
+        #: By task, as the events have the times: added, finished, merged (the last time), failed.
+        self.added: dict[str, str] = {}
+        self.done: dict[str, str] = {}
+        self.merged: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
         #: The runs that delivered a pull request of a task: each delivery is a round of review.
         self.rounds: defaultdict[str, set[str]] = defaultdict(set)
         self.reviews: set[str] = set()
-        #: Run -> agent, task, start.
-        self.starts: dict[str, tuple[str, str | None, float]] = {}
+        #: The runs at work.
+        self.begun: list[Span] = []
 
     def watched(self, told: Iterable[Mapping[str, object]]) -> Iterator[Mapping[str, object]]:
         """Yield the events as they come, and remember what they say: one pass over the file."""
         for event in told:
-            at, task = parse_time(str(event.get("at"))), event.get("task")
-            if at is not None:
-                self._note(event, at, task if isinstance(task, str) else None)
+            word, task, at = event.get("event"), event.get("task"), event.get("at")
+            if word == "start":
+                if event.get("run") in self._at_work:
+                    self._begin(event)
+            elif word == "review_wanted":
+                self.reviews.add(str(event.get("review")))
+            elif isinstance(task, str) and isinstance(at, str):
+                self._note(event, str(word), at, task)
             yield event
 
-    def _note(self, event: Mapping[str, object], at: float, task: str | None) -> None:
-        word, run, agent = event.get("event"), event.get("run"), event.get("agent")
-        if word == "start" and isinstance(run, str) and isinstance(agent, str):
-            self.starts[run] = agent, task, at
-        elif word == "review_wanted":
-            self.reviews.add(str(event.get("review")))
-        elif task is not None:
-            self._note_task(event, str(word), at, task)
+    def _begin(self, event: Mapping[str, object]) -> None:
+        at, agent, task = parse_time(str(event.get("at"))), event.get("agent"), event.get("task")
+        if at is not None and isinstance(agent, str):
+            known = task if isinstance(task, str) else None
+            self.begun.append(Span(str(event.get("run")), agent, known, at, None, None))
 
-    def _note_task(self, event: Mapping[str, object], word: str, at: float, task: str) -> None:
+    def _note(self, event: Mapping[str, object], word: str, at: str, task: str) -> None:
         state = event.get("state") if word in ("moved", "followed") else None
-        if word == "added" or (word == "issue" and task not in self.added):
+        if word in ("added", "issue"):
             self.added.setdefault(task, at)
         elif word == "merged" or (word == "followed" and event.get("reason") == "merged"):
             self.merged[task] = at
@@ -98,6 +101,11 @@ class Facts:
             self.failed[task] = at
         elif word == "retried" or state == "incoming":
             self.failed.pop(task, None)
+
+    def times(self, of: Mapping[str, str]) -> dict[str, float]:
+        """Return times of tasks in epoch seconds, without those of reviews."""
+        found = {task: parse_time(at) for task, at in of.items() if task not in self.reviews}
+        return {task: at for task, at in found.items() if at is not None}
 
 
 class History(NamedTuple):
@@ -119,13 +127,11 @@ def collect(
     `at_work` has the runs that work now. A run without an end that is not among them is left out:
     the event that tells how it ended comes with the next tick.
     """
-    facts = Facts()
-    found = ledger.collect(facts.watched(told), 0.0)
-    edges = days(start, end)
-    runs = [run for run in found.runs if start <= run.ended < end]
-    return History(
-        _lanes(found.runs, facts, start, end, at_work), _days(runs, facts, edges), found.begins
-    )
+    facts = Facts(at_work)
+    found = ledger.collect(facts.watched(told), start)
+    runs = [run for run in found.runs if run.ended < end]
+    lanes = _lanes(found.runs, facts.begun, start, end)
+    return History(lanes, _days(runs, facts, days(start, end)), found.begins)
 
 
 def days(start: float, end: float) -> list[float]:
@@ -141,7 +147,7 @@ def days(start: float, end: float) -> list[float]:
 
 
 def _lanes(
-    ended: Iterable[EndedRun], facts: Facts, start: float, end: float, at_work: Collection[str]
+    ended: Iterable[EndedRun], begun: Iterable[Span], start: float, end: float
 ) -> dict[str, list[Span]]:
     lanes: defaultdict[str, list[Span]] = defaultdict(list)
     known = set()
@@ -152,12 +158,12 @@ def _lanes(
         lanes[told.agent].append(
             Span(told.run, told.agent, told.task, began, run.ended, told.verdict, told.cost_usd)
         )
-    for name, (agent, task, began) in facts.starts.items():
-        if name in at_work and name not in known:
-            lanes[agent].append(Span(name, agent, task, began, None, None))
+    for span in begun:
+        if span.run not in known:
+            lanes[span.agent].append(span)
     found = {}
     for agent in sorted(lanes):
-        inside = [s for s in lanes[agent] if s.started < end and (s.ended or end) >= start]
+        inside = [span for span in lanes[agent] if span.started < end]
         if inside:
             found[agent] = sorted(inside, key=lambda span: span.started)
     return found
@@ -168,25 +174,31 @@ def _days(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Ro
     for run in runs:
         by_day[bisect_right(edges, run.ended) - 1].append(run)
     found = [_run_figures(each) for each in by_day]
-    work = {
-        name: {task: at for task, at in getattr(facts, name).items() if task not in facts.reviews}
-        for name in ("added", "done", "merged", "failed")
+    added = facts.times(facts.added)
+    tasks = {
+        "added": _by_day(added, edges),
+        "done": _by_day(facts.times(facts.done), edges),
+        "merged": _by_day(facts.times(facts.merged), edges),
+        "failed": _by_day(facts.times(facts.failed), edges),
     }
     for place, row in enumerate(found):
-        first, last = edges[place], edges[place + 1]
-        row["day"] = time.strftime("%Y-%m-%d", time.localtime(first))
-        today = {
-            name: [task for task, at in known.items() if first <= at < last]
-            for name, known in work.items()
-        }
-        row |= {name: len(tasks) for name, tasks in today.items()}
+        row["day"] = time.strftime("%Y-%m-%d", time.localtime(edges[place]))
+        row |= {name: len(days[place]) for name, days in tasks.items()}
         for name in ("done", "merged"):
-            took = [
-                work[name][task] - facts.added[task] for task in today[name] if task in facts.added
-            ]
+            took = [at - added[task] for task, at in tasks[name][place].items() if task in added]
             row[f"seconds_to_{name}"] = round(median(took), 1) if took else None
-        rounds = [len(facts.rounds[task]) for task in today["merged"] if task in facts.rounds]
+        merged = tasks["merged"][place]
+        rounds = [len(facts.rounds[task]) for task in merged if task in facts.rounds]
         row["review_rounds"] = round(mean(rounds), 2) if rounds else None
+    return found
+
+
+def _by_day(times: Mapping[str, float], edges: list[float]) -> list[dict[str, float]]:
+    """Return the tasks of each day, with their times."""
+    found: list[dict[str, float]] = [{} for _ in edges[1:]]
+    for task, at in times.items():
+        if edges[0] <= at < edges[-1]:
+            found[bisect_right(edges, at) - 1][task] = at
     return found
 
 

@@ -91,10 +91,16 @@ def collect(told: Iterable[Mapping[str, object]], since: float) -> Ledger:
     for event in told:
         if begins is None:
             begins = parse_time(str(event.get("at")))
-        if event.get("event") in ENDS and (run := _run(event)) is not None:
+        # Most ends of a long history are before the period: they are not built.
+        is_end = event.get("event") in ENDS and _is_since(event, since)
+        if is_end and (run := _run(event)) is not None:
             found[run.told.run] = run
-    kept = [run for run in found.values() if run.ended >= since]
-    return Ledger(sorted(kept, key=lambda run: (run.ended, run.told.run)), begins)
+    return Ledger(sorted(found.values(), key=lambda run: (run.ended, run.told.run)), begins)
+
+
+def _is_since(event: Mapping[str, object], since: float) -> bool:
+    at = parse_time(str(event.get("at")))
+    return at is not None and at >= since
 
 
 def _run(event: Mapping[str, object]) -> EndedRun | None:

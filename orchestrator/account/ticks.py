@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from orchestrator import idle
 from orchestrator.layout import Layout
-from orchestrator.system import files
+from orchestrator.project import mark
+from orchestrator.system import files, process
 
 #: The longest period that is looked at, in minutes: what `retention` keeps.
 MOST_MINUTES = 62 * 1440
@@ -55,6 +56,16 @@ def read(layout: Layout, start: float, end: float) -> dict[int, bytes]:
             if tick and first <= at < end:
                 found[at] = bytes([tick])
     return found
+
+
+def look(layout: Layout, start: float, end: float) -> Ticks:
+    """Return what happened in the minutes between two times (epoch seconds)."""
+    noted, scheduled = read(layout, start, end), mark.is_scheduled(layout)
+    found = judge(noted, start, end, scheduled=scheduled, booted=0.0)
+    # Only gaps need the time of the machine's start, which needs a library.
+    if not found.gaps:
+        return found
+    return judge(noted, start, end, scheduled=scheduled, booted=process.booted())
 
 
 def judge(

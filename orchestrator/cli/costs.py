@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.account import costs as account
-from orchestrator.account import ledger
+from orchestrator.account import forecast, ledger
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.layout import Layout
 from orchestrator.model import iso
 from orchestrator.project import agent_memory
-from orchestrator.text.words import count
+from orchestrator.text.words import count, local
 
 DEFAULT_PERIOD = "7d"
 BY = "what each row stands for (default: day)"
@@ -59,8 +59,10 @@ def costs(arguments: Namespace) -> None:
             "spent_today_usd": round(_spent_today(layout, now), 6),
             "run_usd": loaded.config.budgets.run_usd,
             "task_usd": loaded.config.budgets.task_usd,
+            "costliest_run": account.costliest(found, "run"),
+            "costliest_task": account.costliest(everything.runs, "task"),
         },
-        "forecast": account.forecast(everything.runs, waiting)._asdict(),
+        "forecast": forecast.forecast(everything.runs, waiting)._asdict(),
         "history_begins": iso(everything.begins),
     }
     if arguments.json:
@@ -89,21 +91,47 @@ def _cells(rows: Iterable[Row], total: Row) -> list[tuple[object, ...]]:
 
 def _lines(value: Row, since: float, begins: float | None) -> Iterable[str]:
     if not value["rows"]:
-        yield f"no run has ended since {period.local(since)}"
+        yield f"no run has ended since {local(since)}"
     if unknown := value["total"]["unknown"]:
         why = "killed, or the client did not start"
         yield f"the cost of {count(unknown, 'run')} is not known ({why})"
-    budgets = value["budgets"]
-    of = "" if budgets["daily_usd"] is None else f" of {budgets['daily_usd']:g}"
-    yield f"spent today: {budgets['spent_today_usd']:.2f}{of} USD (budgets.daily_usd)"
-    guess = value["forecast"]
-    if guess["cost_usd"] is not None:
-        tasks = count(guess["tasks"], "waiting task")
-        basis = "median cost of finished tasks of the same role"
-        yield f"forecast: about {guess['cost_usd']:.2f} USD for {tasks} ({basis})"
+    yield from _budget_lines(value["budgets"])
+    yield _forecast_line(value["forecast"])
     if begins is not None and begins > since:
         limit = "retention.events_mb in agents.yaml limits its size"
-        yield f"the history begins at {period.local(begins)}; {limit}"
+        yield f"the history begins at {local(begins)}; {limit}"
+
+
+def _budget_lines(budgets: Row) -> Iterable[str]:
+    spent, cap = budgets["spent_today_usd"], budgets["daily_usd"]
+    used = "" if not cap else f" ({spent / cap:.0%})"
+    of = "" if cap is None else f" of {cap:g}"
+    yield f"spent today: {spent:.2f}{of} USD{used} (budgets.daily_usd)"
+    for noun, name in (("run", "costliest run of this period"), ("task", "costliest task")):
+        most, cap = budgets[f"costliest_{noun}"], budgets[f"{noun}_usd"]
+        if most is not None:
+            of = "no limit" if cap is None else f"at most {cap:g} USD"
+            said = f"{most[noun]} cost {most['cost_usd']:.2f} USD"
+            yield f"{name}: {said}; {of} (budgets.{noun}_usd)"
+
+
+def _forecast_line(guess: Row) -> str:
+    if not guess["waiting"]:
+        return "forecast: no task waits"
+    missing = [
+        f"{each['role'] or 'no role'}: {each['finished']} finished"
+        for each in guess["roles"]
+        if each["median_usd"] is None
+    ]
+    why = f"it takes {forecast.ENOUGH} finished tasks of a role; {', '.join(missing)}"
+    if guess["cost_usd"] is None:
+        return f"forecast: not known for {count(guess['waiting'], 'waiting task')} ({why})"
+    number = count(guess["tasks"], "waiting task")
+    if missing:
+        number = f"{guess['tasks']} of {count(guess['waiting'], 'waiting task')}"
+    between = f"quartiles: {guess['low_usd']:.2f} to {guess['high_usd']:.2f}"
+    said = f"forecast: about {guess['cost_usd']:.2f} USD ({between}) for {number}, without reviews"
+    return f"{said}; not known for the others: {why}" if missing else said
 
 
 def _csv(by: str, rows: Iterable[Row]) -> bytes:

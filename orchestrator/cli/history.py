@@ -11,7 +11,7 @@ from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import command
 from orchestrator.model import iso
 from orchestrator.project import agent_memory, events
-from orchestrator.text.words import span
+from orchestrator.text.words import local, span
 
 DEFAULT_PERIOD = "14d"
 _HEADINGS = (
@@ -59,7 +59,7 @@ def history(arguments: Namespace) -> None:
     output.table(_HEADINGS, [_cells(day) for day in found.days])
     if found.begins is not None and found.begins > start:
         limit = "retention.events_mb in agents.yaml limits its size"
-        output.out(f"\nthe history begins at {period.local(found.begins)}; {limit}")
+        output.out(f"\nthe history begins at {local(found.begins)}; {limit}")
 
 
 def _cells(day: Row) -> tuple[object, ...]:

@@ -103,11 +103,16 @@ def on_terminal() -> bool:
 
 
 def size() -> tuple[int, int]:
-    """Return the columns and the lines of the terminal."""
+    """Return the columns and the lines of the terminal, as it is now."""
     import shutil
 
-    found = shutil.get_terminal_size()
-    return found.columns, found.lines
+    # The variables COLUMNS and LINES do not follow a change of the window.
+    with contextlib.suppress(OSError):
+        found = os.get_terminal_size(sys.stdout.fileno())
+        if found.columns and found.lines:
+            return found.columns, found.lines
+    columns, lines = shutil.get_terminal_size()
+    return columns, lines
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

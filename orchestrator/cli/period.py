@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from argparse import Namespace
 from datetime import UTC, datetime, timedelta
 
@@ -57,8 +56,3 @@ def start(text: str | None, now: float, option: str = "--since") -> float:
         return moment.timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(f"{option}: {text!r} is not a time", HINT) from error
-
-
-def local(at: float | None) -> str | None:
-    """Return a time as local date and time, for people."""
-    return None if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

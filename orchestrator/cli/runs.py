@@ -11,7 +11,7 @@ from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import UsageError, did_you_mean
 from orchestrator.model import VERDICTS
 from orchestrator.project import agent_memory
-from orchestrator.text.words import span
+from orchestrator.text.words import local, span
 
 #: Runs that are listed without --all.
 MOST_ROWS = 50
@@ -61,4 +61,4 @@ def _cells(run: EndedRun) -> tuple[object, ...]:
     told = run.told
     cost = None if told.cost_usd is None else f"{told.cost_usd:.4f}"
     took = None if told.seconds is None else span(told.seconds)
-    return (told.run, period.local(run.ended), told.agent, told.task, told.verdict, took, cost)
+    return (told.run, local(run.ended), told.agent, told.task, told.verdict, took, cost)

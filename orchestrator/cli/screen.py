@@ -168,6 +168,8 @@ def wrapped(text: str, width: int | None) -> list[str]:
     from rich.cells import cell_len, chop_cells
 
     indent = text[: len(text) - len(text.lstrip())] + INDENT
+    if width < 3 * len(indent):
+        indent = ""
     lines, line = [], ""
     for piece in re.findall(r"\s*\S+", text):
         if cell_len(line + piece) <= width:

@@ -15,7 +15,6 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.project import mark
 from orchestrator.pulls import states
-from orchestrator.system import process
 from orchestrator.tick.inbox import next_step
 
 #: Seconds whose ticks the last line is about.
@@ -50,13 +49,7 @@ def status(arguments: Namespace) -> None:
 def picture(seen: Overview, layout: Layout, config: Config) -> list[Part]:
     """Return what `status --json` shows, and more, for people."""
     now = context.now()
-    ran = ticks.judge(
-        ticks.read(layout, now - TICKS_OF, now),
-        now - TICKS_OF,
-        now,
-        scheduled=mark.schedule(layout) is not None,
-        booted=process.booted(),
-    )
+    ran = ticks.look(layout, now - TICKS_OF, now)
     scheduler = seen.status["scheduler"]
     never = "last tick: never" if scheduler["stale"] else mark.first_tick(layout)
     steps = {item.id: next_step(layout, item) for item in seen.waiting.items}

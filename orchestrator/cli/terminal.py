@@ -19,7 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 #: The alternate screen, no cursor, and marks around pasted text (xterm's control sequences).
-_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?2004h", "\x1b[?2004l\x1b[?25h\x1b[?1049l"
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?2004h", "\x1b[?2004l\x1b[?25h\x1b[?1049l"
 _PASTED = re.compile("\x1b\\[200~(.*?)(?:\x1b\\[201~|$)", re.DOTALL)
 _SEQUENCE = re.compile("\x1b(?:\\[[0-9;]*[A-Za-z~]|O[A-Za-z])")
 _NAMES = {
@@ -95,8 +95,7 @@ class Terminal:
             for row, line in enumerate(lines, 1)
             if row > len(old) or old[row - 1] != line
         ]
-        if len(lines) < len(old) or not old:
-            changed.append(f"\x1b[{len(lines) + 1};1H\x1b[J")
+        changed += [f"\x1b[{row};1H\x1b[K" for row in range(len(lines) + 1, len(old) + 1)]
         if changed:
             self._write("".join(changed))
         self._shown = list(lines)

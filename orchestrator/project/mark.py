@@ -106,6 +106,11 @@ def schedule(layout: Layout) -> "Entry | None":
     return None
 
 
+def is_scheduled(layout: Layout) -> bool:
+    """Whether `init` installed a schedule for this clone. Imports nothing, unlike `schedule`."""
+    return isinstance(read(layout).get("schedule"), dict)
+
+
 def record_schedule(layout: Layout, entry: "Entry | None", *, renewed: bool = False) -> None:
     """Record which schedule is installed; None for no schedule.
 

@@ -70,6 +70,8 @@ def _fitted(kind: Any, value: Any) -> object:
         pairs = value.items() if isinstance(value, Mapping) else ()
         return {k: fit for k, x in pairs if (fit := _fitted(arguments[1], x)) is not _MISSING}
     if arguments:  # a union
+        if type(value) is str and str in arguments:
+            return value  # most fields of a long history, at once
         fits = (_fitted(each, value) for each in arguments)
         return next((fit for fit in fits if fit is not _MISSING), _MISSING)
     if hasattr(kind, "_fields"):

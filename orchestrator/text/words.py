@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 
 def count(number: int, noun: str) -> str:
     """Return a number with its noun, as in `1 task`, `2 tasks`."""
@@ -19,3 +21,8 @@ def span(seconds: float | None) -> str:
     if minutes < 120:
         return f"{minutes} min"
     return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def local(at: float | None) -> str | None:
+    """Return a time (seconds since the epoch) as local date and time."""
+    return None if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

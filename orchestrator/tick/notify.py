@@ -143,14 +143,19 @@ def tell(layout: Layout, wanted: Notify) -> None:
         except FileNotFoundError:
             continue
         failure = run(layout, wanted, found) if found and wanted.command else None
-        if failure is None:
-            files.remove(layout.notify_fault)
-            continue
-        hint = "correct notify.command in .orchestrator/agents.yaml; try: orchestrator doctor"
-        faults.keep(layout.notify_fault, OrchestratorError(failure.why, hint, code=FAILED))
-        if found and not failure.started:
+        remember(layout, failure)
+        if found and failure is not None and not failure.started:
             files.write_json(path, found._asdict())
             return  # the others would not be told either
+
+
+def remember(layout: Layout, failure: Failure | None) -> None:
+    """Keep how the program failed, for `status`; None ends the problem. Raises OSError."""
+    if failure is None:
+        files.remove(layout.notify_fault)
+        return
+    hint = "correct notify.command in .orchestrator/agents.yaml; try: orchestrator doctor"
+    faults.keep(layout.notify_fault, OrchestratorError(failure.why, hint, code=FAILED))
 
 
 def run(layout: Layout, wanted: Notify, each: News) -> Failure | None:

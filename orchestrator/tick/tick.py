@@ -176,7 +176,7 @@ def _tick(
         _prune(layout, loaded, settled, report)
     report.problems += find_problems(layout, loaded, seen, now, in_tick=True)
     if loaded.config.notify.command:
-        _notify(layout, loaded, seen, prs, report)
+        _notify(layout, loaded, seen, prs, report, now)
     if forced is None and loaded.good:
         _leave_stamp(layout, loaded.config, report, seen.snapshot, now, planned.wake)
     return report
@@ -242,6 +242,10 @@ def _leave_stamp(
         from orchestrator.pulls import issues
 
         wake = min(wake or math.inf, issues.next_look(layout, config, now))
+    if config.notify.command and config.notify.report:
+        from orchestrator.tick import daily
+
+        wake = min(wake or math.inf, daily.next_time(config.notify.report, now))
     queue = stores.of_project(layout).watched()
     if queue is not None:
         watched = [layout.config, layout.hold, layout.prs, layout.roles, *queue]
@@ -282,13 +286,16 @@ def _notify(
     seen: observe.Observation,
     prs: list[PullRequest] | None,
     report: Report,
+    now: float,
 ) -> None:
-    """Start a process that tells a person what is new, if something is."""
-    from orchestrator.tick import notify
+    """Start a process that tells a person what is new, if something is, and sends the report."""
+    from orchestrator.tick import daily, notify
 
+    wanted = loaded.config.notify
     try:
         news = notify.news(layout, loaded, seen, prs, report.problems)
-        if notify.note(layout, loaded.config.notify, news):
+        is_new = notify.note(layout, wanted, news)
+        if daily.note(layout, wanted, now) or is_new:
             log = os.path.join(layout.cache, "notify.out")
             words = [*process.own_program(), "_notify", layout.root]
             process.spawn_detached(words, os.environ, log)
@@ -315,10 +322,12 @@ def own_process(word: str, root: str) -> None:
     if not mark.is_initialised(layout) or mark.links(layout):
         return
     if word == "_notify":
-        from orchestrator.tick import notify
+        from orchestrator.tick import daily, notify
 
         if usable := load.usable(layout):
             notify.tell(layout, usable.notify)
+            if usable.notify.command:
+                daily.tell(layout, load.settings(layout, write_cache=False), time.time())
         return
     if word == "_land":
         from orchestrator.pulls import landing

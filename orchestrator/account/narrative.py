@@ -1,0 +1,168 @@
+"""The account of a period, as data and as Markdown, from records and git only."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from orchestrator.account import costs, ledger, ticks
+from orchestrator.account import report as account
+from orchestrator.errors import OrchestratorError
+from orchestrator.git import repository
+from orchestrator.layout import Layout
+from orchestrator.model import Config, iso
+from orchestrator.project import events
+from orchestrator.pulls import states
+from orchestrator.text.quoting import inline
+from orchestrator.text.words import count, local, span
+
+#: Gaps between ticks, and commits of one task, that are listed.
+MOST_GAPS, MOST_COMMITS = 10, 20
+
+Row = dict[str, Any]
+
+
+class Waiting(NamedTuple):
+    """One thing that waits for a person, and what the person types."""
+
+    id: str
+    kind: str
+    task: str | None
+    text: str
+    since: str | None
+    step: str
+
+
+class Report(NamedTuple):
+    """What happened in a period."""
+
+    #: As `report --json` shows it.
+    value: Row
+    #: The same for people.
+    markdown: str
+
+
+def collect(
+    layout: Layout, config: Config, waiting: Sequence[Waiting], since: float, now: float
+) -> Report:
+    """Return what happened between two times (seconds since the epoch)."""
+    prs = states.known(layout, config)
+    book = ledger.read(layout, since)
+    of_tasks = {pr.task: pr.id for pr in prs or () if pr.task}
+    ends = account.ends(book.runs, events.read(layout, ledger.MOST_READ), since, of_tasks)
+    ran = ticks.look(layout, since, now)
+    value: Row = {
+        "from": iso(since),
+        "to": iso(now),
+        "delivered": [_delivered(layout, row) for row in ends.delivered],
+        "merged": ends.merged,
+        "failed": ends.failed,
+        "waiting": [
+            {"id": i.id, "kind": i.kind, "task": i.task, "text": i.text, "since": i.since}
+            for i in waiting
+        ],
+        "rescued": _rescued(layout, since),
+        "runs": len(book.runs),
+        "cost_usd": costs.total(book.runs)["cost_usd"],
+        "ticks": {
+            "expected": ran.expected,
+            "executed": ran.executed,
+            "held": ran.held,
+            "missed": ran.missed,
+            "gaps": [
+                {"from": iso(gap.start), "to": iso(gap.end), "why": gap.why} for gap in ran.gaps
+            ],
+        },
+        "history_begins": iso(book.begins),
+    }
+    titles = {pr.task: pr.title for pr in prs or () if pr.task}
+    steps = {each.id: each.step for each in waiting}
+    lines = _markdown(value, since, now, titles, steps, ran)
+    return Report(value, "".join(f"{line}\n" for line in lines))
+
+
+def _delivered(layout: Layout, row: Row) -> Row:
+    """Return a delivery as `report --json` shows it, without commits that git no longer has."""
+    commits = []
+    if row["base"] and row["head"]:
+        try:
+            commits = repository.subjects(layout.root, row["base"], row["head"], MOST_COMMITS)
+        except OrchestratorError:
+            commits = []
+    shown = [{"commit": commit, "subject": subject} for commit, subject in commits]
+    return {"task": row["task"], "pr": row["pr"], "commits": shown, "checks": row["checks"]}
+
+
+def _rescued(layout: Layout, since: float) -> list[Row]:
+    """Return the rescue refs whose commits were made in the period."""
+    found = repository.refs_since(layout.root, repository.RESCUE, since)
+    return [{"ref": ref, "commit": commit} for ref, commit in found.items()]
+
+
+def _markdown(
+    value: Row,
+    since: float,
+    now: float,
+    titles: dict[str, str],
+    steps: dict[str, str],
+    ran: ticks.Ticks,
+) -> Iterator[str]:
+    yield f"# What the agents did from {local(since)} to {local(now)}"
+    yield ""
+    yield (
+        f"{count(len(value['delivered']), 'task')} delivered, {len(value['merged'])} merged, "
+        f"{len(value['failed'])} failed; cost of {count(value['runs'], 'run')}: "
+        f"{value['cost_usd']:.2f} USD; waiting for you: {len(value['waiting'])}."
+    )
+    yield from _section("Waiting for you", (
+        line for row in value["waiting"] for line in (
+            f"- **{row['kind']}** {row['id']}: {inline(row['text'], 200)}",
+            f"  - {steps[row['id']]}",
+        )
+    ))  # fmt: skip
+    yield from _section("Delivered", (
+        line for row in value["delivered"] for line in _delivery_lines(row, titles)
+    ))  # fmt: skip
+    yield from _section("Merged", (
+        f"- {row['task']} (pull request {row['pr']}){_title(row['task'], titles)}"
+        for row in value["merged"]
+    ))  # fmt: skip
+    yield from _section("Failed", (
+        f"- {row['task']}: {inline(row['reason'] or 'no reason given', 200)}"
+        for row in value["failed"]
+    ))  # fmt: skip
+    yield from _section("Rescued", (
+        f"- {row['ref']}; to show it: git show {row['ref']}" for row in value["rescued"]
+    ))  # fmt: skip
+    yield from _section("The scheduler", _tick_lines(ran))
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    found = list(lines)
+    if found:
+        yield from ("", f"## {title}", "", *found)
+
+
+def _title(task: str, titles: dict[str, str]) -> str:
+    return f": {inline(titles[task], 100)}" if task in titles else ""
+
+
+def _delivery_lines(row: Row, titles: dict[str, str]) -> Iterator[str]:
+    yield f"- {row['task']}, pull request {row['pr']}{_title(row['task'], titles)}"
+    for each in row["commits"]:
+        yield f"  - {each['commit'][:12]} {inline(each['subject'], 100)}"
+    passed = ", ".join(map(inline, row["checks"]))
+    yield f"  - checks passed: {passed}" if passed else "  - no checks are configured"
+
+
+def _tick_lines(ran: ticks.Ticks) -> Iterator[str]:
+    if ran.expected is None:
+        yield f"- no schedule is installed; ticks ran in {count(ran.executed, 'minute')}"
+        return
+    yield (
+        f"- {ran.executed} of {count(ran.expected, 'expected tick')} ran, {ran.missed} missed"
+        + (f", {ran.held} ended because another tick was running" if ran.held else "")
+    )
+    for gap in ran.gaps[:MOST_GAPS]:
+        took = span(gap.end - gap.start)
+        yield f"  - {took} without a tick from {local(gap.start)}: {gap.why}"
+    if len(ran.gaps) > MOST_GAPS:
+        yield f"  - and {count(len(ran.gaps) - MOST_GAPS, 'more gap')}"
