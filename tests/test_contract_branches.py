@@ -489,12 +489,14 @@ def refuse(state: Path, refuses: dict[str, str]) -> None:
 def test_a_refused_pull_request_is_this_works_failure_or_one_fault_for_all(world: World) -> None:
     world.create(forge="github", retry={"backoff_seconds": 0})
     state = world.on_github(refuses={"*": "Body contains a forbidden word"})
-    world.script("default", {"steps": [["work_once"]]})
+    # The second attempt delivers only after GitHub says something else.
+    world.script("default", {"steps": [["work_once"]]}, {"steps": [["wait", "said"]]})
     task = world.add("Bad words")
     world.tick_until(lambda: world.task(task)["attempts"] == 1, "the failed attempt")
     assert "Body contains a forbidden word" in str(world.task(task)["history"])
     said = "Resource not accessible by personal access token"
     refuse(state, {"*": said})
+    world.open("said")
     world.tick_until(lambda: world.status()["problems"], "the fault")
     [problem] = world.status()["problems"]
     assert problem["code"] == "remote_refuses"

@@ -336,3 +336,42 @@ def test_ten_thousand_finished_tasks_are_pages(world: World, serve: Open) -> Non
     region(page, "Board").get_by_label("Search").fill("number 00042")
     expect(cards).to_have_count(1)
     expect(cards.first).to_contain_text("Number 00042")
+
+
+def test_the_history_is_zoomed_the_costs_are_split_and_both_are_sent_as_a_file(
+    world: World, serve: Open, browser: Browser, tmp_path: Path
+) -> None:
+    world.create()
+    task = world.add("Deliver")
+    world.script(task, {"steps": [["write", "code.py", "x = 1"], ["commit"]]})
+    world.tick_until(lambda: len(world.prs()) == 1)
+    page = loaded(serve())
+    history, costs = region(page, "History"), region(page, "Costs")
+    expect(history.get_by_role("img", name="What each agent ran when")).to_be_visible()
+    expect(history.get_by_role("heading", name="a week")).to_be_visible()
+    page.locator("#history-tools select").select_option("hour")
+    expect(history.get_by_role("heading", name="an hour")).to_be_visible()
+    history.get_by_text("Table of runs").click()
+    expect(history.get_by_role("cell", name="impl-1").first).to_be_visible()
+    page.locator("#costs-tools select").first.select_option("agent")
+    expect(costs.get_by_role("rowheader", name="impl-1")).to_be_visible()
+    # A run that ends later is seen without a reload, and the chosen view stays.
+    other = world.add("Deliver more")
+    world.script(other, {"steps": [["write", "more.py", "x = 1"], ["commit"]]})
+    world.tick_until(lambda: len(world.prs()) == 2)
+    expect(history.get_by_role("cell", name=other).first).to_be_visible()
+    expect(history.get_by_role("heading", name="an hour")).to_be_visible()
+    # As a file it makes no request, and is as clean.
+    file = tmp_path / "sent.html"
+    assert world.run("dashboard", "--export", str(file)).code == 0
+    asked: list[str] = []
+    sent = browser.new_page(viewport={"width": 360, "height": 740})
+    sent.on("request", lambda request: asked.append(request.url))
+    sent.goto(file.as_uri())
+    expect(region(sent, "Board")).to_contain_text("Deliver more")
+    expect(region(sent, "History").get_by_role("img").first).to_be_visible()
+    sent.evaluate(AXE)
+    assert [each["id"] for each in sent.evaluate("axe.run()")["violations"]] == []
+    assert sent.evaluate(OUTSIDE) == []
+    assert asked == [file.as_uri()]
+    sent.close()

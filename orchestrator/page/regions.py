@@ -29,6 +29,8 @@ class Region(NamedTuple):
     load: Callable[[Commands, Query], Row]
     #: The parts of the project (`changes.marks`) after whose change it is loaded again.
     shows: tuple[str, ...]
+    #: Seconds between two loads that changes cause: a region that reads the whole history rests.
+    rest: int = 0
 
 
 #: In the order of the page: what needs a person first.
@@ -38,8 +40,8 @@ REGIONS = (
     Region("board", "Board", board.load, ("queue", "agents", "config", "events")),
     Region("agents", "Agents", work.agents, ("agents", "queue", "config", "tick")),
     Region("pull-requests", "Pull requests", work.pull_requests, ("prs", "events")),
-    Region("history", "History", history.history, ("events",)),
-    Region("costs", "Costs", history.costs, ("events", "config", "queue")),
+    Region("history", "History", history.history, ("events",), 5),
+    Region("costs", "Costs", history.costs, ("events", "config", "queue"), 5),
 )
 BY_NAME = {region.name: region for region in REGIONS}
 

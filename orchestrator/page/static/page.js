@@ -22,6 +22,10 @@ function isTouched(node) {
 
 const late = new Set();
 let timer = null;
+// Regions that read the whole history rest between two loads: while agents work, something changes
+// every second.
+const loadedAt = new WeakMap();
+let resting = null;
 // The card that is being dragged.
 let dragged = null;
 
@@ -36,8 +40,23 @@ function refresh(parts) {
 function load() {
   timer = null;
   if (dragged) return; // a card that is replaced while it is dragged is dropped nowhere
-  for (const element of late) if (element.isConnected) htmx.trigger(element, "refresh");
-  late.clear();
+  let wait = Infinity;
+  for (const element of late) {
+    const left = (loadedAt.get(element) || 0) + 1000 * (element.dataset.rest || 0) - Date.now();
+    if (left > 0) {
+      wait = Math.min(wait, left);
+      continue;
+    }
+    late.delete(element);
+    loadedAt.set(element, Date.now());
+    if (element.isConnected) htmx.trigger(element, "refresh");
+  }
+  if (late.size) {
+    resting ??= setTimeout(() => {
+      resting = null;
+      load();
+    }, wait);
+  }
 }
 
 document.addEventListener("htmx:beforeSwap", (event) => {
