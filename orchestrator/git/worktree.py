@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import NamedTuple
 
+from orchestrator import layout
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import (
     abandoned_locks,
@@ -106,8 +107,9 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     """
     _unlock(path, branch)
     irregular.clear(path)
-    if branch is not None:
-        repository.make_plain(repository.project_root(path), f"refs/heads/{branch}", keep=True)
+    around = layout.worktree_around(path)
+    if branch is not None and around is not None:
+        repository.make_plain(around[0], f"refs/heads/{branch}", keep=True)
     ref = f"{repository.RESCUE}{name}"
     # Otherwise each file that a killed checkout did not write, or that an agent's sparse checkout
     # leaves out, would look deleted.
