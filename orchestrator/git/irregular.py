@@ -11,9 +11,23 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from orchestrator.system import files
 
+#: What git and the product read in a worktree, in any folder.
+_READ = frozenset(
+    [
+        ".agent-instructions.md",
+        ".git",
+        ".gitattributes",
+        ".gitignore",
+        ".gitmodules",
+        ".lfsconfig",
+        ".mailmap",
+        ".worktreeinclude",
+    ]
+)
 #: Folders of a repository's common git folder that git reads for each command, with all below them
 #: or without; `refs` holds few files, because the product packs refs.
 _SHARED = ("", "info", "objects/info", "objects/pack")
@@ -29,13 +43,25 @@ _FOLDERS = ("hooks", "info", "logs", "modules", "refs")
 _MISPLACED = "misplaced"
 
 
-def clear(top: str) -> list[str]:
-    """Remove pipes, sockets and devices below a folder of files; return their paths.
+class Cleared(NamedTuple):
+    """The pipes, sockets and devices in a worktree."""
+
+    #: Git would have waited for these, or failed on them.
+    removed: list[str]
+    #: Git passes over these, unless they are in the place of a tracked file. They may belong to a
+    #: program that works (a database that `hooks.after_create` started).
+    left: list[str]
+
+
+def clear(top: str) -> Cleared:
+    """Remove pipes, sockets and devices under names that git reads, below a folder of files.
 
     Links stay: git does not follow them where it reads its own files in a worktree. Folders that
     their owner cannot read or write are opened for the owner.
     """
-    return [] if os.path.islink(top) else _removed(_odd_below(top, is_ours=True))
+    found = [] if os.path.islink(top) else [*_odd_below(top, is_ours=True)]
+    read = [path for path in found if os.path.basename(path) in _READ]
+    return Cleared(_removed(read), [path for path in found if path not in read])
 
 
 def clear_git_folder(folder: str) -> list[str]:

@@ -106,7 +106,8 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
     """
     _unlock(path, branch)
-    irregular.clear(path)
+    for left in worktree_commands.not_ignored(path, irregular.clear(path).left):
+        files.remove(left)
     around = layout.worktree_around(path)
     if branch is not None and around is not None:
         repository.make_plain(around[0], f"refs/heads/{branch}", keep=True)
