@@ -13,7 +13,7 @@ from functools import partial
 
 from orchestrator import layout
 from orchestrator.errors import GitError, GitKilled, SystemFault
-from orchestrator.git import abandoned_locks, irregular, place
+from orchestrator.git import abandoned_locks, irregular, place, repairs
 from orchestrator.guard import client_environment
 from orchestrator.system import commands, files, memory
 
@@ -223,7 +223,8 @@ def ask(
     if done.code is not None and done.code < 0:
         raise GitKilled(f"git {_subcommand(arguments)} was killed by signal {-done.code}")
     if done.code != 0:
-        raise GitError(f"git {_subcommand(arguments)} failed: {reason(done.err)}")
+        said = f"git {_subcommand(arguments)} failed: {reason(done.err)}"
+        raise GitError(said, repairs.hint(done.err))
     return done.out.rstrip("\n")
 
 
