@@ -19,6 +19,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # a test calls this program often, and these take half of its start
@@ -734,6 +735,8 @@ COMMANDS = {
 
 
 def main(words: list[str]) -> None:
+    while GitHub(os.environ["FAKE_GH_STATE"]).state.get("hangs"):
+        time.sleep(0.1)
     # Calls at the same time happen one after the other, as on the real one's servers.
     with open(os.environ["FAKE_GH_STATE"] + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -199,8 +199,14 @@ class Reference:
     def settle(self, run: Run, now: int) -> str:
         """Settle one ended run; return the action's word."""
         outcome = run.outcome or {"verdict": "interrupted", "reason": "no_result"}
+        task, verdict = self.claims(run), outcome["verdict"]
+        met = task is not None and task.uncharged.get("first_fault", 0)
         word = self.settle_task(run, outcome, now)
-        self.settle_hold(run, outcome, now)
+        if verdict == "system_fault" and met >= 3:
+            # The fault is this task's own, and a person is asked about it.
+            self.hold = None if self.hold and self.hold[0] == "system_fault" else self.hold
+        else:
+            self.settle_hold(run, outcome, now)
         self.settle_memory(run, outcome, now)
         return word
 

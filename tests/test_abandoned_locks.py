@@ -109,6 +109,48 @@ def test_the_lock_of_a_living_git_stays_until_that_git_has_ended(
     assert not lock.exists()
 
 
+@pytest.mark.usefixtures("quick")
+def test_an_old_lock_of_a_living_git_stays_too(repo: Path, living: subprocess.Popen[bytes]) -> None:
+    """That git may be stopped, or wait for a hook."""
+    [lock] = leave(repo / ".git", REF)
+    os.utime(lock, (1, 1))
+    for free in (abandoned_locks.free_met, abandoned_locks.remove_old):
+        assert free(str(lock)) is False
+        assert lock.exists()
+    living.kill()
+    living.wait()
+    assert abandoned_locks.remove_old(str(lock)) is True
+    assert not lock.exists()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("whose", ["the lock's owner", "another user"])
+def test_a_git_that_does_not_say_where_it_works_can_hold_its_own_users_locks_only(
+    repo: Path, living: subprocess.Popen[bytes], whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psutil
+
+    def denied(self: psutil.Process) -> str:
+        if self.pid != living.pid:
+            raise psutil.NoSuchProcess(self.pid)
+        raise psutil.AccessDenied(self.pid)
+
+    mine = os.lstat(repo).st_uid
+    user = mine if whose == "the lock's owner" else mine + 1
+    monkeypatch.setattr(psutil.Process, "cwd", denied)
+    look = abandoned_locks._look
+
+    def seen(path: str) -> abandoned_locks._Seen | None:
+        found = look(path)
+        return found and found._replace(owner=user)
+
+    monkeypatch.setattr(abandoned_locks, "_look", seen)
+    [lock] = leave(repo / ".git", REF)
+    os.utime(lock, (1, 1))
+    assert abandoned_locks.free([str(lock)], str(repo / ".git")) is (user != mine)
+    assert lock.exists() is (user == mine)
+
+
 def test_a_lock_that_changes_hands_is_not_taken_from_its_new_holder(
     repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config, PullRequest, Task
 from orchestrator.pulls import book, forges
 from orchestrator.pulls.book import Book
+from orchestrator.system import locks
 
 
 @pytest.fixture(autouse=True)
@@ -41,17 +42,24 @@ def numbers(where: Book) -> list[int]:
 
 
 def test_only_merged_ones_whose_tasks_know_it_are_put_away_and_the_newest_stay(
-    records: Book,
+    records: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in (1, 4, 5, 6, 7):
         add(records, number)
     add(records, 2, "open")
     add(records, 3, followed=False)
     add(records, 8, "closed")
-    records.put_away(1)
-    assert numbers(records) == [2, 3, 4, 5, 6, 7, 8]
-    records.put_away(100)
+    held: list[int] = []
+    locked = records.locked
+
+    def note() -> locks.Lock:
+        held.append(len(numbers(records)))
+        return locked()
+
+    monkeypatch.setattr(records, "locked", note)
+    records.put_away(2)
     assert numbers(records) == [2, 3, 6, 7, 8]
+    assert held == [8, 7, 6], "others can take the lock after each two records"
     assert [int(pr.id) for pr in records.every()] == [1, 2, 3, 4, 5, 6, 7, 8]
     records.put_away(100)
     assert numbers(records) == [2, 3, 6, 7, 8]

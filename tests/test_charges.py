@@ -75,7 +75,8 @@ def test_a_hook_of_the_remote_that_was_killed_charges_nobody(world: World, dies:
     task = world.add("Push")
     world.tick_until_in("done", task)
     assert once.exists()
-    assert all(event["charged"] is False for event in requeued(world, task))
+    for event in requeued(world, task):
+        assert (event["charged"], event["reason"]) == (False, "remote_failed")
     assert len(world.starts(task)) == 1, "the work was done, and paid for, once"
 
 
@@ -86,6 +87,66 @@ def test_a_check_that_lacked_space_once_is_run_again(world: World) -> None:
     task = world.add("Check")
     world.tick_until_in("done", task)
     assert requeued(world, task) == []
+
+
+_SPACE = "write: No space left on device"
+#: What says that the machine lacked something, by who says it, and the word of the fault.
+_LACKED = {
+    "the result of the client": ("ENOSPC: no space left on device, write", "disk_full"),
+    "the client on stderr": ("memory allocation of 4096 bytes failed", "out_of_memory"),
+    "the agent that gave up": (f"git commit said: fatal: {_SPACE}", "disk_full"),
+    "git in a check": ("fatal: Out of memory, malloc failed", "out_of_memory"),
+    "a check": (_SPACE, "disk_full"),
+}
+
+
+@pytest.mark.parametrize("who", _LACKED)
+def test_who_says_that_space_or_memory_was_lacking_uses_up_no_attempt(
+    world: World, who: str
+) -> None:
+    said, word = _LACKED[who]
+    twice = world.folder / "twice"
+    check = f"echo x >>{twice}; [ $(wc -l <{twice}) -gt 2 ] || {{ echo '{said}'; exit 1; }}"
+    world.create(retry=STRICT, checks=[check] if "check" in who else [])
+    task = world.add("Lacks something")
+    first: dict[str, Any] = {
+        "the result of the client": {"result": {"is_error": True, "result": said}},
+        "the client on stderr": {"steps": [["stderr", said]], "result": None, "exit": 3},
+        "the agent that gave up": {"report": {"outcome": "failed", "summary": said}},
+    }.get(who, {"steps": [["work"]]})
+    world.script(task, first, {"steps": [["work"]]})
+    world.tick_until_in("done", task)
+    [event] = requeued(world, task)
+    assert (event["verdict"], event["charged"]) == ("system_fault", False)
+    assert event["error"].startswith(f"{word}: ")
+    assert said in event["error"]
+    assert len(world.starts(task)) == (1 if "check" in who else 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("OSError: [Errno 28] No space left on device: 'x'", "disk_full"),
+        ("npm ERR! code ENOSPC", "disk_full"),
+        ("cp: Disk quota exceeded", "disk_full"),
+        ("touch: cannot touch 'x': Read-only file system", "disk_full"),
+        ("bash: fork: Resource temporarily unavailable", "out_of_memory"),
+        ("bash: fork: retry: Resource temporarily unavailable", "out_of_memory"),
+        ("java.lang.OutOfMemoryError: unable to create native thread", "out_of_memory"),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "out_of_memory"),
+        ("fatal error: runtime: out of memory", "out_of_memory"),
+        ("cc1: out of memory\nmake: *** [Makefile:2: test] Killed", "out_of_memory"),
+        ("FATAL ERROR: Reached heap limit: JavaScript heap out of memory", "out_of_memory"),
+        ("libc.so.6: failed to map segment from shared object", "out_of_memory"),
+        ("accept: Too many open files in system", "out_of_memory"),
+        ("OSError: [Errno 24] Too many open files", None),
+        ("the server was Killed", None),
+        ("BlockingIOError: Resource temporarily unavailable", None),
+        ("expected ENOSPCX", None),
+    ],
+)
+def test_the_words_of_programs_that_lack_space_or_memory(said: str, word: str | None) -> None:
+    assert memory.named_in(f"before\n{said}\nafter") == word
 
 
 # --- tasks that fail alike -----------------------------------------------------------------------

@@ -247,6 +247,71 @@ def test_a_protected_branch_is_a_fault_and_not_the_works(world: World) -> None:
     assert len(world.starts(task)) == 2
 
 
+#: Hooks that refuse every task: all pushes, or all updates of branches that exist.
+_REFUSE_ALL = {
+    "every push": "echo 'No pushes today' >&2; exit 1",
+    "every update": "case $2 in 0000*) ;; *) echo 'No pushes today' >&2; exit 1;; esac",
+}
+
+
+@pytest.mark.parametrize("what", _REFUSE_ALL)
+def test_a_hook_that_refuses_whatever_is_pushed_to_a_branch_of_the_remote_is_a_fault(
+    world: World, what: str
+) -> None:
+    world.create()
+    world.script("default", WORK)
+    task = world.add("Refused later")
+    world.tick_until_in("done", task)
+    hook(world, _REFUSE_ALL[what])
+    world.ok("task", "move", task, "incoming")
+    found = world.tick_until(lambda: problem(world, "remote_refuses"), "the problem")
+    assert "No pushes today" in found["message"]
+    (world.remote / "hooks" / "update").unlink()
+    world.tick_until_in("done", task)
+    assert world.task(task)["attempts"] == 0
+    assert world.remote_sha(world.task(task)["work_branch"]) == world.commits_about(task)[0]
+
+
+def test_a_refused_name_of_one_branch_asks_about_its_task_only(world: World) -> None:
+    world.create()
+    hook(world, "case $1 in *bad-name*) echo 'Not this name' >&2; exit 1;; esac")
+    bad, good = world.add("Bad name"), world.add("Good name")
+    world.tick_until_in("blocked", bad)
+    world.tick_until_in("done", good)
+    [item] = [each for each in world.json("inbox") if each["kind"] == "question"]
+    assert item["task"] == bad
+    assert "Not this name" in item["text"]
+    assert "title" in item["text"]
+    assert (world.task(bad)["attempts"], world.status()["problems"]) == (0, [])
+    assert "push-test" not in world.git("ls-remote", "origin")
+
+
+def test_a_refusal_of_more_commits_on_a_branch_of_the_remote_is_the_works(world: World) -> None:
+    world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
+    world.script("default", WORK)
+    task = world.add("Bad later")
+    world.tick_until_in("done", task)
+    # The first commit of the task is there; what is new is refused.
+    hook(world, '! git log --format=%s "$3" --not --all | grep -q . || { echo BAD >&2; exit 1; }')
+    world.ok("task", "move", task, "incoming")
+    world.tick_until_in("failed", task)
+    shown = world.task(task)
+    assert "BAD" in shown["history"][-1]["error"]
+    assert (shown["attempts"], shown["reason"]) == (1, "push_rejected")
+    assert "push-test" not in world.git("ls-remote", "origin"), "the branch of the trial stayed"
+
+
+def test_a_refusal_that_ended_before_it_was_judged_delivers_the_work(world: World) -> None:
+    world.create()
+    once = world.remote / "refused"
+    # Git says it twice (a hook whose program was killed): the third push gets through.
+    hook(world, f'echo x >>{once}; [ "$(wc -l <{once})" -gt 2 ] || {{ echo Later >&2; exit 1; }}')
+    task = world.add("Refused at first")
+    world.tick_until_in("done", task)
+    assert world.task(task)["attempts"] == 0
+    assert world.remote_sha(world.task(task)["work_branch"]) == world.commits_about(task)[0]
+
+
 def test_a_refusal_of_these_commits_is_the_works(world: World) -> None:
     world.create(retry={"max_attempts": 1, "backoff_seconds": 0})
     hook(world, '! git log --format=%s "$3" | grep -q "^work on" || { echo BAD >&2; exit 1; }')

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import pytest
 from harness import World
 from test_repository_probe import look
 
@@ -165,3 +166,69 @@ def test_a_missing_folder_of_borrowed_objects_is_named(project: Layout) -> None:
     assert not item.drop
     [finding] = look(project, "ref_broken")
     assert "/nowhere/objects" in finding.message
+
+
+def packed_garbage(world: World) -> None:
+    world.git("pack-refs", "--all")
+    path = world.root / ".git" / "packed-refs"
+    path.write_text(path.read_text() + "garbage\n")
+
+
+def bad_index_of_packs(world: World) -> None:
+    world.git("gc", "-q")
+    path = world.root / ".git" / "objects" / "pack" / "multi-pack-index"
+    path.write_text("garbage of more than a header, " * 9)
+
+
+def bad_replacement(world: World) -> None:
+    head = world.git("rev-parse", "HEAD")
+    path = world.root / ".git" / "refs" / "replace" / head
+    path.parent.mkdir()
+    path.write_text("1" * 40 + "\n")
+
+
+def bad_settings(world: World) -> None:
+    path = world.root / ".git" / "config"
+    path.write_text(path.read_text() + "[broken\n")
+
+
+#: Damage that stops each git command, and what a hint names.
+_ALL = {
+    "packed-refs": packed_garbage,
+    "multi-pack-index": bad_index_of_packs,
+    "git replace": bad_replacement,
+    "config": bad_settings,
+}
+
+
+@pytest.mark.parametrize("named", _ALL)
+def test_damage_that_stops_each_git_command_is_not_called_the_remotes(
+    world: World, named: str
+) -> None:
+    world.create()
+    world.add("Waits")
+    _ALL[named](world)
+    world.run("tick")
+    world.quiet()
+    told = " ".join(f"{each['message']} {each['hint']}" for each in world.status()["problems"])
+    told += world.run("doctor").out
+    assert "cannot be reached" not in told
+    assert "remote_unreachable" not in told
+    if named != "multi-pack-index":  # git goes on without that file
+        assert named in told
+
+
+def test_an_attempt_without_a_commit_on_a_damaged_base_is_a_fault(world: World) -> None:
+    """The agent's own `git commit` fails then, and nobody else says why."""
+    retry = {"max_attempts": 1, "backoff_seconds": 0, "max_backoff_seconds": 1}
+    world.create(retry=retry)
+    task = world.add("Cannot commit")
+    world.script(task, {"steps": [["wait", "go"]]})
+    world.tick_until(lambda: world.running(task), "the client")
+    name = world.git("ls-tree", "--name-only", "HEAD").splitlines()[0]
+    lose(world, f"HEAD:{name}")
+    world.open("go")
+    world.tick_until(lambda: world.status()["problems"], "the fault")
+    [problem] = world.status()["problems"]
+    assert "an object of the base commit" in problem["message"]
+    assert world.task(task)["attempts"] == 0

@@ -160,6 +160,38 @@ def test_the_newest_finished_tasks_are_those_that_finished_last(
     assert [t.id for t in found["done"].tasks] == ["T6", "T7"]
 
 
+def test_finished_tasks_are_counted_and_the_newest_named_without_listing_their_folder(
+    layout: Layout, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "NEWEST", 3)
+    finished(layout, 8)
+    for n in range(8):
+        os.utime(os.path.join(layout.state("done"), f"T{n}.md"), (1000 + n, 1000 + n))
+    store.tidy()
+    listed: list[str] = []
+    whole = names.listed
+
+    def note(folder: str) -> list[str]:
+        listed.append(os.path.basename(folder))
+        return whole(folder)
+
+    monkeypatch.setattr(names, "listed", note)
+    assert store.counts()["done"] == 8
+    assert [t.id for t in store.newest(3)["done"].tasks] == ["T5", "T6", "T7"]
+    assert "done" not in listed
+    # More than are remembered, then a change of the folder: both need its list.
+    assert len(store.newest(5)["done"].tasks) == 5
+    assert "done" in listed
+    put(layout, "done", "new.md", b"# [NEW] New\nROLE: implement\n")
+    os.unlink(os.path.join(layout.state("done"), "T7.md"))
+    put(layout, "done", "newer.md", b"# [NEWER] Newer\nROLE: implement\n")
+    assert store.counts()["done"] == 9
+    assert {t.id for t in store.newest(2)["done"].tasks} == {"NEW", "NEWER"}
+    for broken in ("", "[]", '{"mark": [1], "count": 1, "newest": []}', '{"mark": 1}'):
+        Path(f"{layout.queue_names}-done-sum").write_text(broken)
+        assert store.counts()["done"] == 9
+
+
 def test_the_finished_parts_of_a_task_are_found_among_many_that_are_not_read(
     layout: Layout, store: FileStore, read: list[str]
 ) -> None:

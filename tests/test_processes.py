@@ -137,8 +137,8 @@ def test_the_processes_that_work_in_a_folder_are_found_by_place_and_by_argument(
         start(f"exec {tmp_path}/{look} -f --pid={os.getpid()} --retry {here}/log 2> /dev/null"),
     ]
     places = [str(here.resolve())]
-    wait_for(lambda: system.at_work(nap, places) == {started[0].pid})
-    wait_for(lambda: system.at_work(look, places) == {started[2].pid})
+    wait_for(lambda: system.at_work(nap, places, ()) == {started[0].pid})
+    wait_for(lambda: system.at_work(look, places, ()) == {started[2].pid})
     started[0].kill()
     started[0].wait()
-    assert system.at_work(nap, places) == set()
+    assert system.at_work(nap, places, ()) == set()

@@ -1,8 +1,11 @@
 """Lock files that a killed git left: git never removes them, and each later git fails on them.
 
-A lock is removed only if no living git can hold it. The process that holds a lock existed when the
-lock was first seen; so once every git that worked in the repository at that moment has ended, and
-the lock is still the same file, its holder is dead. No clock takes part.
+A lock is removed only if no living git can hold it, however old it is. The process that holds a
+lock existed when the lock was first seen; so once every git that worked in the repository at that
+moment has ended, and the lock is still the same file, its holder is dead. No clock takes part.
+
+A git works in the repository if it was started there or an argument names it. A git of another user
+does not say where it was started; it can hold only a lock that this user owns.
 """
 
 import contextlib
@@ -13,8 +16,8 @@ from typing import NamedTuple
 
 from orchestrator.system import process
 
-#: Seconds after which a lock on refs has no living owner, where processes cannot tell: git holds
-#: such a lock for milliseconds.
+#: Seconds after which a lock on refs in a repository in which processes of other machines may work
+#: has no living owner there: git holds such a lock for milliseconds.
 OLD = 60.0
 #: Seconds for which a lock must be seen unchanged. Programs with a git library of their own, whose
 #: processes have other names, hold locks for milliseconds.
@@ -31,6 +34,8 @@ class _Seen(NamedTuple):
 
     file: tuple[int, int]
     is_old: bool
+    #: The id of the user who owns the file: git made it as this user.
+    owner: int
 
 
 def free(paths: Iterable[str], common: str) -> bool:
@@ -42,16 +47,17 @@ def free(paths: Iterable[str], common: str) -> bool:
     left = {path: seen for path in paths if (seen := _look(path)) is not None}
     if not left:
         return True
-    holders = [process.known(pid) for pid in process.at_work("git", _folders(common))]
+    owners = {seen.owner for seen in left.values()}
+    holders = [process.known(pid) for pid in process.at_work("git", _folders(common), owners)]
     began = time.monotonic()
     while True:
         waited = time.monotonic() - began
-        is_alone = waited >= SETTLED and not any(each.is_alive() for each in holders)
+        is_alone = not any(each.is_alive() for each in holders)
         for path, seen in [*left.items()]:
             now = _look(path)
             if now is None or now.file != seen.file:
                 del left[path]
-            elif seen.is_old or is_alone:
+            elif is_alone and (seen.is_old or waited >= SETTLED):
                 _remove(path, seen)
                 del left[path]
         if not left or waited > PATIENCE:
@@ -66,10 +72,15 @@ def free_met(path: str) -> bool:
     """
     if not is_brief(path):
         return False
+    return free([path], _common(path))
+
+
+def _common(path: str) -> str:
+    """Return the common git folder that a lock is in."""
     common = os.path.dirname(path)
     while not os.path.isdir(os.path.join(common, "objects")) and common != os.path.dirname(common):
         common = os.path.dirname(common)
-    return free([path], common)
+    return common
 
 
 def is_brief(path: str) -> bool:
@@ -106,20 +117,24 @@ def of_checkout(common: str) -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
-def users(common: str) -> set[int]:
-    """Return the ids of the living git processes that may hold a lock of a repository."""
-    return process.at_work("git", _folders(common))
+def users(common: str, paths: Iterable[str]) -> set[int]:
+    """Return the ids of the living git processes that may hold one of these locks."""
+    owners = {seen.owner for path in paths if (seen := _look(path)) is not None}
+    return process.at_work("git", _folders(common), owners)
 
 
 def remove_old(path: str) -> bool:
-    """Remove a lock that nobody can hold by its age; return whether it is gone.
+    """Remove a lock that is old, and that no git of this machine holds; return whether it is gone.
 
     For repositories in which processes of other machines may work.
     """
     seen = _look(path)
-    if seen is not None and seen.is_old:
+    if seen is None:
+        return True
+    is_free = seen.is_old and not users(_common(path), [path])
+    if is_free:
         _remove(path, seen)
-    return seen is None or seen.is_old
+    return is_free
 
 
 def _look(path: str) -> _Seen | None:
@@ -128,7 +143,7 @@ def _look(path: str) -> _Seen | None:
     except OSError:
         return None
     is_old = found.st_mtime < max(time.time() - OLD, process.booted())
-    return _Seen((found.st_dev, found.st_ino), is_old)
+    return _Seen((found.st_dev, found.st_ino), is_old, found.st_uid)
 
 
 def _remove(path: str, seen: _Seen) -> None:

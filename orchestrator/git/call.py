@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator import layout
 from orchestrator.errors import GitError, GitKilled, SystemFault
-from orchestrator.git import abandoned_locks, irregular, place, start
+from orchestrator.git import abandoned_locks, irregular, place, repairs, start
 from orchestrator.guard import client_environment
 from orchestrator.system import commands, files
 
@@ -203,7 +203,8 @@ def ask(
     if done.code is not None and done.code < 0:
         raise GitKilled(f"git {_subcommand(arguments)} was killed by signal {-done.code}")
     if done.code != 0:
-        raise GitError(f"git {_subcommand(arguments)} failed: {reason(done.err)}")
+        said = f"git {_subcommand(arguments)} failed: {reason(done.err)}"
+        raise GitError(said, repairs.hint(done.err))
     return done.out.rstrip("\n")
 
 

@@ -7,7 +7,7 @@ remote has; each finding names what the ref held, and a command.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from orchestrator.errors import GitError
@@ -52,10 +52,15 @@ def of_branch(root: str, branch: str, base: str | None) -> Damaged | None:
     if tip is None:
         return None
     lacking = _lacks(root, tip, *(["--not", base] if base else []))
-    if lacking is None or (base and _lacks(root, "--no-walk", base) is not None):
+    if lacking is None or (base and of_commit(root, base) is not None):
         return None
     why = f"it is at {tip}, and an object of this work is missing or damaged ({lacking})"
     return Damaged(ref, why, f"git update-ref -d {_quote(ref)} {tip}")
+
+
+def of_commit(root: str, commit: str) -> str | None:
+    """Return what git says of a missing object of one commit; None if all objects are there."""
+    return _lacks(root, "--no-walk", commit)
 
 
 def _lacks(root: str, *commits: str) -> str | None:
@@ -113,13 +118,17 @@ def alternates(root: str) -> list[Damaged]:
     return [Damaged(each, why, step) for each in named if not os.path.isdir(each)]
 
 
-def of_branches(root: str, branches: Iterable[str], base: str | None) -> list[Damaged]:
-    """Return the damage of those branches whose refs are sound, but not all of their objects."""
-    tips = {each: repository.resolve(root, f"refs/heads/{each}") for each in branches}
-    known = [tip for tip in tips.values() if tip]
-    if not known or _lacks(root, *known, *(["--not", base] if base else [])) is None:
+def of_branches(
+    root: str, branches: Callable[[], Iterable[str]], base: str | None
+) -> list[Damaged]:
+    """Return the damage of those branches whose refs are sound, but not all of their objects.
+
+    `branches` returns the branches; it is asked only if any branch is damaged.
+    """
+    # One git for all of them: there can be tens of thousands.
+    if _lacks(root, "--branches", *(["--not", base] if base else [])) is None:
         return []
-    return [found for each in tips if (found := of_branch(root, each, base))]
+    return [found for each in branches() if (found := of_branch(root, each, base))]
 
 
 def _kinds(root: str, objects: Iterable[str]) -> dict[str, str]:

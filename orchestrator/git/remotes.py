@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from orchestrator.errors import Rejected, SystemFault
-from orchestrator.git import lfs, settings
+from orchestrator.git import lfs, repairs, settings
 from orchestrator.git.call import DURABLE, lines, reason, run
 
 #: Time limit of a command that talks to a remote, in seconds; and the shorter limit inside a tick,
@@ -176,6 +176,13 @@ def _push(
             f"give this account the right to push, then try: git push --dry-run {remote} HEAD",
             code="remote_refuses",
         )
+    if broken:
+        raise SystemFault(
+            f"the remote {remote!r} answers, but could not store the push: {reason(done.err)}",
+            "the cause is at the remote: its disk, its memory, a hook that was killed, or a lock "
+            "that a killed git left there; work resumes automatically when it takes a push",
+            code="remote_failed",
+        )
     raise unreachable(remote, done.err)
 
 
@@ -202,7 +209,12 @@ def _may_undo(folder: str) -> bool:
 
 
 def unreachable(remote: str, complaint: str) -> SystemFault:
-    """Return the fault that git's complaint about a remote means."""
+    """Return the fault that git's complaint about a remote means.
+
+    Git reads this repository first: if it cannot do that, the remote is not the cause.
+    """
+    if hint := repairs.hint(complaint):
+        return SystemFault(f"git failed: {reason(complaint)}", hint, code="git_failed")
     return SystemFault(
         f"the remote {remote!r} cannot be reached: {reason(complaint)}",
         f"try: git ls-remote {remote}",

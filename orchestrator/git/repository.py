@@ -183,6 +183,17 @@ def refs(root: str, *patterns: str) -> dict[str, str]:
     return {name: commit for commit, _, name in (x.partition(" ") for x in lines(text))}
 
 
+def exact_refs(root: str, *names: str) -> dict[str, str]:
+    """Return those of these full names that are refs, each with its commit.
+
+    Takes as long with 100,000 other refs: `refs` reads each ref below a name.
+    """
+    asked = "".join(f"{name}\n" for name in names)
+    said = lines(ask(root, "cat-file", "--batch-check=%(objectname)", stdin=asked))
+    found = zip(names, said, strict=True)
+    return {name: commit for name, commit in found if not commit.endswith(" missing")}
+
+
 def refs_since(root: str, pattern: str, since: float) -> dict[str, str]:
     """Return the refs below a name whose commits were made since then (epoch seconds)."""
     text = ask(

@@ -50,6 +50,11 @@ def is_reached(task: Task, outcome: Outcome, config: Config) -> bool:
     return task.uncharged.get(kind, 0) + 1 >= limit(kind, config)
 
 
+def is_own(task: Task, outcome: Outcome) -> bool:
+    """Return whether a fault that the task met again and again is taken for the task's own."""
+    return _kind(task, outcome) == "first_fault"
+
+
 def _kind(task: Task, outcome: Outcome) -> str:
     own = task.uncharged.get("first_fault", 0) >= MAX_FIRST
     return "first_fault" if own and outcome.verdict == "system_fault" else outcome.verdict

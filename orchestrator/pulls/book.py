@@ -7,6 +7,7 @@ commands that only read show them.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,6 +78,11 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
+def _is_over(pr: PullRequest | None) -> bool:
+    """Return whether a pull request is merged, and its task knows it."""
+    return pr is not None and pr.state == "merged" and (pr.followed or not pr.task)
+
+
 class Book:
     """The records in one folder. A damaged record hides no other, and is never overwritten.
 
@@ -104,17 +110,21 @@ class Book:
         return [pr for pr in found if pr is not None]
 
     def put_away(self, most: int) -> None:
-        """Put the records of the oldest merged pull requests away, at most `most` of them.
+        """Put the records of the older merged pull requests away, `most` per hold of the lock.
 
         Each is one rename: a kill at any instant leaves each record in one place.
         """
-        if len(_numbers(self.folder)) <= KEPT + SLACK:
+        numbers = sorted(_numbers(self.folder), reverse=True)
+        if len(numbers) <= KEPT + SLACK:
             return
-        with self.locked():
-            merged = [p for p in self.list() if p.state == "merged" and (p.followed or not p.task)]
-            for pr in merged[:-KEPT][:most]:
+        merged = (number for number in numbers if _is_over(self.get(str(number))))
+        oldest_kept = next(itertools.islice(merged, KEPT - 1, None), 0)
+        older = [number for number in reversed(numbers) if number < oldest_kept]
+        for first in range(0, len(older), most):
+            with self.locked():
                 files.make_folder(self._merged)
-                os.replace(self.path(pr.id), self._away(pr.id))
+                for pr in filter(_is_over, self._all(older[first : first + most])):
+                    os.replace(self.path(pr.id), self._away(pr.id))
 
     def unfinished(self) -> Sequence[PullRequest]:
         """Return those that are open, or whose task was not told yet how they ended."""

@@ -87,7 +87,7 @@ def with_merged(
 
 
 def put_away(layout: Layout, config: Config, most: int) -> None:
-    """Put records of old merged pull requests away, at most `most` of each forge."""
+    """Put records of old merged pull requests away, `most` per hold of a forge's lock."""
     for kind in FORGES.values():
         kind(layout, config).book.put_away(most)
 

@@ -30,6 +30,21 @@ def outcome(
     return told._replace(verdict="needs_human", reason=reason, question=question)
 
 
+def judged(record: RunRecord, outcome: Outcome) -> Outcome:
+    """Return the outcome; without a commit because the base lacks objects, it is a system fault."""
+    if outcome.verdict != "failed" or not record.base_commit or record.commits:
+        return outcome
+    try:
+        lacks = damage.of_commit(Layout(record.project).root, record.base_commit)
+    except OrchestratorError:  # whatever stops git, another step reports it
+        return outcome
+    if lacks is None:
+        return outcome
+    why = f"git_failed: an object of the base commit {record.base_commit[:12]} is missing: {lacks}"
+    hint = "bring it back from the remote or another clone: git fetch --refetch"
+    return outcome._replace(verdict="system_fault", reason=why, hint=hint)
+
+
 def _damaged(record: RunRecord, error: Exception) -> damage.Damaged | None:
     """Return the damage of the task's branch that can explain an error; None without any."""
     if record.branch is None or not damage.is_said(error):

@@ -55,6 +55,7 @@ def conclude(journal: Journal) -> None:
             journal.record = record._replace(undelivered=Undelivered(told, record.tip))
         outcome = attribution.outcome(journal.record, error, told)
     outcome = _blamed_on_the_machine(journal, outcome, kills_before)
+    outcome = attribution.judged(journal.record, outcome)
     outcome = alike.judged(journal.record, outcome)
     if journal.record.moved and outcome.verdict in ("failed", "interrupted"):
         # The client worked in a folder that was gone, where git found no repository.
@@ -78,10 +79,14 @@ def _blamed_on_the_machine(journal: Journal, outcome: Outcome, kills_before: int
     ended = journal.record.ended
     short = (ended.disk if ended else None) or disk.shortage(journal.folder)
     short = short or memory.shortage_since(kills_before)
-    if short is None:
+    if short is not None:
+        reason = f"{short.word}: {short.why}"
+        return outcome._replace(verdict="system_fault", reason=reason, hint=short.hint)
+    # What the client or a check said is enough: a disk can be full between two looks at it.
+    word = memory.named_in(outcome.reason or "")
+    if word is None or outcome.verdict == "system_fault":
         return outcome
-    reason = f"{short.word}: {short.why}"
-    return outcome._replace(verdict="system_fault", reason=reason, hint=short.hint)
+    return outcome._replace(verdict="system_fault", reason=f"{word}: {outcome.reason}")
 
 
 def _told(journal: Journal, role: Role | None) -> Outcome:

@@ -51,6 +51,14 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
             pushing.push(job, branch, head)
         except Rejected as error:
             return _failed(outcome, f"{error.code}: {error.message}")
+        except pushing.NameRefused as error:
+            question = (
+                f"{error.message}. It takes other branches of agents. Change its rule, then answer "
+                f"this question, and the work continues; or cancel this task, and add it again "
+                f"with a title that gives its branch a name that the remote takes."
+            )
+            reason = f"{error.code}: {error.message}"
+            return outcome._replace(verdict="needs_human", reason=reason, question=question)
         except pushing.Moved as error:
             reason = f"{error.code}: {error.message}"
             return outcome._replace(verdict="moved", reason=reason)

@@ -18,16 +18,26 @@ _PROTECTED = r"(?i)GH006|protected branch|permission|denied|not allowed to (push
 _UNSIGNED = r"(?i)verified signature|must be signed|unsigned commit"
 
 
+#: How the name ends of a branch that exists at the remote while a push is tried.
+PROBE = "-push-test"
+
+
 class Moved(OrchestratorError):
     """Others pushed to the branch during the run."""
 
     code = "branch_moved"
 
 
+class NameRefused(OrchestratorError):
+    """The remote refuses the name of this one branch, and takes others like it."""
+
+    code = "remote_refuses"
+
+
 def push(job: Job, branch: str, head: str) -> None:
     """Make `head` the branch's commit at the remote, and remember it.
 
-    Raises Moved, Rejected, and SystemFault for a refusal that does not depend on the task.
+    Raises Moved, Rejected, NameRefused, and SystemFault for a refusal of every task.
     """
     root, there = job.layout.root, job.record.there
     # What the run saw at its start is a guess, which the lease confirms: no question goes before.
@@ -42,7 +52,7 @@ def push(job: Job, branch: str, head: str) -> None:
             refusal = _pushed(job, branch, head, there)
             now = head if refusal is None else _tip(job, branch)
         if refusal is not None and now != head:
-            raise _reason(job, branch, head, refusal, there, now)
+            _judge(job, branch, head, refusal, there, now)
     work_branch.remember(job.layout.root, branch, head)
 
 
@@ -105,30 +115,55 @@ def _who(job: Job, branch: str, commit: str) -> str:
     return f"{commit[:12]} ({one_line(cleaned(said))})" if said else commit[:12]
 
 
-def _reason(
+def _judge(
     job: Job, branch: str, head: str, refusal: str, there: str | None, now: str | None
-) -> OrchestratorError:
-    """Return why the remote does not have the pushed commit."""
+) -> None:
+    """Raise why the remote does not have the pushed commit.
+
+    If the remote takes other commits after a refusal, the push is repeated: the reason of the
+    refusal may have ended in between.
+    """
     if now != there:
-        return _moved(job, branch, now)
-    return _judged(job, branch, head, refusal, is_new=there is None)
-
-
-def _judged(job: Job, branch: str, head: str, refusal: str, *, is_new: bool) -> OrchestratorError:
-    """Return the refusal as the error that it is: of this work, or of every task."""
+        raise _moved(job, branch, now)
     parents = remotes.tips(job.layout.root, address(job), work_branch.parents_of(branch))
     for parent in parents:
-        return work_branch.in_the_way(job.config.branch_prefix, branch, parent, _remote(job))
-    if re.search(_UNSIGNED, refusal):
-        return _refuses(job, branch, refusal)
-    if is_new:
-        # A narrower push: commits that the remote has already, under the same name.
-        narrow = _fork_point(job, head)
-        if remotes.push(job.layout.root, _remote(job), narrow, branch, "") is None:
-            work_branch.remember(job.layout.root, branch, narrow)
-            return Rejected(refusal)
-        return _refuses(job, branch, refusal)
-    return _refuses(job, branch, refusal) if re.search(_PROTECTED, refusal) else Rejected(refusal)
+        raise work_branch.in_the_way(job.config.branch_prefix, branch, parent, _remote(job))
+    old = _fork_point(job, head)
+    if re.search(_UNSIGNED, refusal) or _refuses_all(job, branch, refusal, old, there):
+        raise _refuses(job, branch, refusal)
+    repeated = remotes.push(job.layout.root, _remote(job), head, branch, there or old)
+    if repeated is not None:
+        raise Rejected(repeated)
+
+
+def _refuses_all(job: Job, branch: str, refusal: str, old: str, there: str | None) -> bool:
+    """Return whether the remote refuses such a push of any commits, also of `old`, which it has."""
+    if there is not None:
+        is_protected = re.search(_PROTECTED, refusal)
+        return bool(is_protected) or _refuses_updates(job, branch + PROBE, old, there)
+    if remotes.push(job.layout.root, _remote(job), old, branch, "") is not None:
+        other = f"{job.config.branch_prefix}TASK-00000000{PROBE}"
+        if not re.search(_PROTECTED, refusal) and not _refuses_updates(job, other, old):
+            raise NameRefused(f"the remote {_remote(job)!r} refuses the branch {branch}: {refusal}")
+        return True
+    work_branch.remember(job.layout.root, branch, old)
+    return False
+
+
+def _refuses_updates(job: Job, probe: str, *commits: str) -> bool:
+    """Create a branch at the remote, update it, and delete it; return whether the remote refuses.
+
+    The remote has these commits already. The task's own branch is left alone: others read it.
+    """
+    root, remote = job.layout.root, _remote(job)
+    at = remotes.tips(root, address(job), [probe]).get(probe, "")
+    for commit in commits:
+        if commit != at and remotes.push(root, remote, commit, probe, at) is not None:
+            break
+        at = commit
+    if at:
+        remotes.delete(root, remote, probe, at)
+    return at != commits[-1]
 
 
 def _fork_point(job: Job, head: str) -> str:

@@ -148,7 +148,7 @@ def _look(job: Job, base: str, work: str | None, former: str | None) -> _Found:
     tracking = pair.tracking_refs([base, *works, *folders])
     # All in one question: also where the agent's last run left the worktree.
     asked = (*local, *tracking, *_last_refs(job, pair), replaced_ref(job))
-    seen = repository.refs(job.layout.root, *asked)
+    seen = repository.exact_refs(job.layout.root, *asked)
     here = {branch: seen[ref] for ref, branch in local.items() if ref in seen}
     there = _known_there(job, pair, base, work, seen)
     if there is None:

@@ -152,9 +152,8 @@ def remote(layout: Layout, config: Config) -> Finding:
     except OrchestratorError as error:
         return fail("remote", error.message, error.hint or f"try: git ls-remote {name}")
     if done.code != 0:
-        said = (done.err.strip().splitlines() or ["no reason given"])[0]
-        message = f"the remote {name!r} cannot be reached: {said}"
-        return fail("remote", message, f"try: git ls-remote {name}")
+        fault = remotes.unreachable(name, done.err)
+        return fail("remote", fault.message, fault.hint or f"try: git ls-remote {name}")
     if not done.out.strip() and base != "HEAD":
         return _gone(root, name, base)
     return ok("remote", f"the remote {name!r} answers")

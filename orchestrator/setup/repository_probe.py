@@ -66,7 +66,7 @@ def _locks(root: str) -> Iterator[Finding]:
             message = f"{item.name}: {item.why}; while it is there, {fails}"
             yield warn("git_locks", message, "orchestrator clean")
     mine = abandoned_locks.of_checkout(common)
-    if mine and not abandoned_locks.users(common):
+    if mine and not abandoned_locks.users(common, mine):
         message = f"a git that was killed left locks in your checkout: {', '.join(mine)}"
         yield warn("git_locks", message, f"rm {shlex.join(mine)}")
 

@@ -7,6 +7,7 @@ A tick asks this first: a tick that cannot write cannot record what it does.
 
 import errno
 import os
+import re
 from typing import NamedTuple
 
 #: With less than this left, a disk counts as full: bytes, and files (inodes).
@@ -14,8 +15,11 @@ LEAST_BYTES = 1 << 20
 LEAST_FILES = 64
 #: Error numbers of the system for a disk that cannot be written to.
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-#: The same as words in a program's output (strerror(3), in the C locale of the git calls).
-SAID = ("No space left on device", "Disk quota exceeded", "Read-only file system")
+#: The same as words in a program's output: strerror(3) in the C locale, and the words of Node.js.
+SAID = re.compile(
+    r"(?i:no space left on device|disk quota exceeded|read-only file system)"
+    r"|\b(ENOSPC|EDQUOT|EROFS)\b"
+)
 
 
 class Shortage(NamedTuple):

@@ -5,15 +5,25 @@ The waiting supervisor loads this module, so it imports nothing heavy.
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
+import re
+
 from orchestrator.system import disk
 from orchestrator.system.disk import Shortage
 
 #: The stable word for this fault.
 WORD = "out_of_memory"
 HINT = "let fewer runs work at once (queue_limits.max_claimed), or give this machine more memory"
-#: What programs say when they got no memory: strerror(3) in the C locale, git, Python, the shell's
-#: fork. A program that passes its own limit ("heap out of memory") does not show a lack of memory.
-SAID = ("Cannot allocate memory", "Out of memory, ", "MemoryError", "fork: retry: Resource")
+#: What programs say when they got no memory: strerror(3) in the C locale, git, Python and Java, the
+#: shell's fork, Node.js, C++, Go, Rust, the dynamic linker, the kernel (too many files), and
+#: make about a killed program.
+SAID = re.compile(
+    r"(?i:cannot allocate memory)|Out of memory, |MemoryError|fork: (retry: )?Resource"
+    r"|heap out of memory|std::bad_alloc|runtime: out of memory"
+    r"|memory allocation of \d+ bytes failed|failed to map segment from shared object"
+    r"|Too many open files in system"
+    r"|^make.*: \*\*\* .* Killed$",
+    re.MULTILINE,
+)
 #: Linux counts the processes that it killed because no memory was left (vm/vmstat.c).
 _COUNTERS = "/proc/vmstat"
 
@@ -45,6 +55,6 @@ def shortage_since(kills_before: int | None) -> Shortage | None:
 
 def named_in(text: str) -> str | None:
     """Return the word for the lack of space or memory that a program's output names."""
-    if any(said in text for said in disk.SAID):
+    if disk.SAID.search(text):
         return "disk_full"
-    return WORD if any(said in text for said in SAID) else None
+    return WORD if SAID.search(text) else None

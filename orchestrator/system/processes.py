@@ -44,12 +44,12 @@ class Processes(Protocol):
     def below(self, root: int) -> set[int]:
         """Return the living processes, except this process, that descend from another process."""
 
-    def at_work(self, program: str, folders: Collection[str]) -> set[int]:
+    def at_work(self, program: str, folders: Collection[str], owners: Collection[int]) -> set[int]:
         """Return the living processes of a program that may work in one of the folders.
 
         `program` is the beginning of their names; `folders` are real paths. A process works in a
         folder if it was started there or one of its arguments names it. A process of another user
-        does not say where it works, and counts.
+        does not say where it was started; it counts if that user is among `owners` (user ids).
         """
 
     def adopt_orphans(self) -> None:
@@ -119,7 +119,7 @@ class Psutil:
             return set()
         return {each.pid for each in found if each.pid != os.getpid() and self.identity(each.pid)}
 
-    def at_work(self, program: str, folders: Collection[str]) -> set[int]:
+    def at_work(self, program: str, folders: Collection[str], owners: Collection[int]) -> set[int]:
         import psutil
 
         found = set()
@@ -135,7 +135,8 @@ class Psutil:
             except psutil.NoSuchProcess:
                 continue
             except (psutil.Error, OSError):
-                pass
+                if process.uids().effective not in owners:  # every process says whose it is
+                    continue
             if self.identity(process.pid):
                 found.add(process.pid)
         return found

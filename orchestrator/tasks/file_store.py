@@ -62,7 +62,7 @@ class FileStore(Store):
         return Listing(tuple(sorted(tasks, key=task_order)), tuple(sorted(malformed)))
 
     def counts(self) -> dict[str, int]:
-        return {state: len(names.listed(folder)) for state, folder in self._folders.items()}
+        return {state: self._index.count(state) for state in STATES}
 
     def newest(self, most: int) -> dict[str, Listing]:
         found: dict[str, tuple[list[Task], list[Malformed]]] = {
@@ -149,8 +149,8 @@ class FileStore(Store):
                     return task
         return None
 
-    def tidy(self) -> None:
-        self._index.keep()
+    def tidy(self) -> bool:
+        return self._index.keep()
 
     def read(self, task: Task) -> TaskFile:
         found = _read(task.where)
@@ -251,17 +251,19 @@ class FileStore(Store):
             for other in reversed(STATES[STATES.index(state) + 1 :])
             for name in names.listed(self._folders[other])
         }
-        named = {name[:-3] for name, row in rows.items() if not names.is_other(row)}
-        owners = {task_id: os.path.join(folder, f"{task_id}.md") for task_id in named}
+        others = {name for name, row in rows.items() if names.is_other(row)}
+        owners: dict[str, str] = {}
         malformed = []
-        for name in sorted(rows):
+        for name in sorted(others.union(filter(rows.__contains__, later))):
             path = os.path.join(folder, name)
-            task = None if name[:-3] in named else _summary(path, state)
+            task = _summary(path, state) if name in others else None
             if isinstance(task, str):
                 malformed.append(Malformed(path, task))
                 continue
             task_id = task.id if task else name[:-3]
-            owner = later.get(f"{task_id}.md") or owners.setdefault(task_id, path)
+            is_named = f"{task_id}.md" in rows and f"{task_id}.md" not in others
+            first = os.path.join(folder, f"{task_id}.md") if is_named else path
+            owner = later.get(f"{task_id}.md") or owners.setdefault(task_id, first)
             if owner != path:
                 malformed.append(Malformed(path, _taken(task_id, owner)))
         return tuple(malformed)

@@ -12,6 +12,7 @@ checked against the files' times: once a day, and at once by the commands that s
 import itertools
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -28,6 +29,10 @@ _HEAD = 1024
 MANY = 200
 #: Files that one call of `Index.keep` reads.
 MOST = 2_000
+#: Files that a `Sum` names.
+NEWEST = 100
+#: Seconds after which a second change of a folder gives it another time.
+CLEAR = 0.1
 DAY = 86_400.0
 #: The states of which the cache remembers the names.
 REMEMBERED = ("done", "failed")
@@ -37,6 +42,8 @@ REMEMBERED = ("done", "failed")
 #: file's time (nanoseconds since the epoch; 0 if nobody asked for it), the title's key
 #: (`task_file.title_key`), and the task's PARENT; with tabs between them.
 Row = str
+#: The tabs in a line of the cache: one follows the file's name.
+TABS = 3
 #: What follows the time where only the whole file says of which task it is.
 OTHER = "\t"
 #: How a row ends of which only the first line of the file was read.
@@ -51,6 +58,14 @@ def said(title: str, parent: str) -> str:
 def is_other(row: Row) -> bool:
     """Return whether only the whole file says of which task it is."""
     return "\t\t" in row
+
+
+class Sum(NamedTuple):
+    """What is remembered of a state with many files, so that nobody lists its folder."""
+
+    number: int
+    #: The files that changed last, the newest first, each after its time (ns since the epoch).
+    newest: list[tuple[int, str]]
 
 
 class Seen(NamedTuple):
@@ -91,13 +106,13 @@ def look(
     """
     rows: dict[str, Row] = {}
     for name in listed(folder):
-        path, row = f"{folder}/{name}", known.get(name)
-        mtime = _mtime(path) if verify else 0
+        row = known.get(name)
+        mtime = _mtime(f"{folder}/{name}") if verify else 0
         if row is None or (verify and not row.startswith(f"{mtime}\t")):
             if most <= 0:
                 continue
             most -= 1
-            row = f"{mtime}\t{(said_by or _first_line)(path, name)}"
+            row = f"{mtime}\t{(said_by or _first_line)(f'{folder}/{name}', name)}"
         rows[name] = row
     return rows
 
@@ -156,6 +171,11 @@ class Index:
         """
         return look(self._folders[state], self._cache(state), self._said_by, verify=True)
 
+    def count(self, state: str) -> int:
+        """Return the number of files in a state."""
+        sum_ = self._sum(state)
+        return len(listed(self._folders[state])) if sum_ is None else sum_.number
+
     def newest(self, most: int) -> list[tuple[str, str]]:
         """Return state and file name of the finished tasks whose files changed last, newest first.
 
@@ -163,13 +183,21 @@ class Index:
         """
         found = []
         for state in REMEMBERED:
-            known, names = self._cache(state), listed(self._folders[state])
-            there = set(names)
-            # The cache is sorted by time.
-            last = itertools.islice((n for n in reversed([*known]) if n in there), most)
-            for name in (*last, *(name for name in names if name not in known)):
-                found.append((_mtime(os.path.join(self._folders[state], name)), state, name))
+            sum_ = self._sum(state)
+            rows = sum_ and sum_.newest
+            if rows is None or len(rows) < most:
+                rows = self._newest(state, listed(self._folders[state]), most)
+            found += [(at, state, name) for at, name in rows]
         return [(state, name) for _, state, name in sorted(found, reverse=True)[:most]]
+
+    def _newest(self, state: str, names: list[str], most: int) -> list[tuple[int, str]]:
+        """Return the newest of a state's files, each with its time; `names` are all of them."""
+        there, known = set(names), _names(self._path(state))
+        # The cache is sorted by time.
+        last = itertools.islice(filter(there.__contains__, reversed(known)), most)
+        folder = self._folders[state]
+        rows = [(_mtime(f"{folder}/{name}"), name) for name in (*last, *there.difference(known))]
+        return sorted(rows, reverse=True)[:most]
 
     def found(self, state: str, search: str) -> list[tuple[int, str]]:
         """Return time and name of the files of a state that a search may find, newest first.
@@ -187,18 +215,42 @@ class Index:
                 found.append((int(time_text), name))
         return sorted(found, reverse=True)
 
-    def keep(self) -> None:
+    def keep(self) -> bool:
         """Bring the cache up to date, if it lacks many files or is a day old. Raises OSError.
 
-        One call reads at most MOST files, in some tenths of a second; the next call goes on.
+        One call reads at most MOST files, in some tenths of a second. Returns whether more files
+        are left for the next call.
         """
-        for state in REMEMBERED:
-            folder, known = self._folders[state], self._cache(state)
-            new = sum(name not in known for name in listed(folder))
-            age = time.time() - _mtime(self._path(state)) / 1e9
-            if new >= MANY or (known and not 0 <= age < DAY):
-                rows = look(folder, known, self._said_by, verify=True, most=MOST)
-                _write(self._path(state), rows)
+        return any(self._keep(state) for state in REMEMBERED)
+
+    def _keep(self, state: str) -> bool:
+        folder, path = self._folders[state], self._path(state)
+        before = idle.mark(folder)
+        age = time.time() - _mtime(path) / 1e9
+        if before is None or (self._sum(state) is not None and 0 <= age < DAY):
+            return False
+        # File times advance only with the kernel's clock tick: a later change must show.
+        time.sleep(min(max(before[1] / 1e9 + CLEAR - time.time(), 0.0), CLEAR))
+        names, known = listed(folder), _text(path).count("\t") // TABS
+        if len(names) - known >= MANY or (known and not 0 <= age < DAY):
+            rows = look(folder, self._cache(state), self._said_by, verify=True, most=MOST)
+            _write(path, rows)
+            if len(rows) < len(names):
+                return True
+        if len(names) >= MANY and idle.mark(folder) == before:
+            newest = self._newest(state, names, NEWEST)
+            value = {"mark": before, "count": len(names), "newest": newest}
+            files.write_json(f"{path}-sum", value)
+        return False
+
+    def _sum(self, state: str) -> Sum | None:
+        """Return what is remembered of a state; None if its folder has changed since then."""
+        if state in REMEMBERED:
+            match files.read_json(f"{self._path(state)}-sum"):
+                case {"mark": [*mark], "count": int() as number, "newest": [*rows]}:
+                    if tuple(mark) == idle.mark(self._folders[state]):
+                        return Sum(number, [(at, name) for at, name in rows])
+        return None
 
     def _path(self, state: str) -> str:
         return f"{self._prefix}-{state}"
@@ -208,14 +260,23 @@ class Index:
         return _read(self._path(state)) if state in REMEMBERED else {}
 
 
+def _text(path: str) -> str:
+    """Return a cache as it is on the disk; an empty text without a cache."""
+    try:
+        return files.read_regular(path).decode()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _names(path: str) -> list[str]:
+    """Return the file names in a cache, the oldest file first, without a look at the rows."""
+    return re.findall(r"(?m)^([^\t\n]+)\t", _text(path))
+
+
 def _read(path: str) -> Mapping[str, Row]:
     """Return what a cache says: rows by file name, the oldest file first; {} without a cache."""
-    try:
-        text = files.read_regular(path).decode()
-    except (OSError, UnicodeDecodeError):
-        return {}
-    lines = (line.partition("\t") for line in text.split("\n"))
-    return {name: row for name, _, row in lines if row.count("\t") == 2}
+    lines = (line.partition("\t") for line in _text(path).split("\n"))
+    return {name: row for name, _, row in lines if row.count("\t") == TABS - 1}
 
 
 def _write(path: str, rows: Mapping[str, Row]) -> None:

@@ -135,8 +135,11 @@ class Store(Protocol):
     def prepare(self) -> None:
         """Create what the queue needs, for `init`; a queue that exists is not changed."""
 
-    def tidy(self) -> None:
-        """Do what keeps the queue fast, outside the lock. May take seconds. Raises OSError."""
+    def tidy(self) -> bool:
+        """Do a part of what keeps the queue fast, outside the lock; return whether more is left.
+
+        Takes some tenths of a second. Raises OSError.
+        """
 
     def take_away(self) -> None:
         """Remove what only a scheduler needs, for `init --uninstall`. The tasks remain."""

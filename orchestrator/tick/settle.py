@@ -26,6 +26,7 @@ from orchestrator.tasks import parts, stores
 #: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
 #: their own faults.
 _HINTS = {
+    "remote_failed": "see the remote's disk, memory and hooks; work resumes when it takes a push",
     "remote_unreachable": "try: git ls-remote; work resumes automatically when the remote answers",
     "check_program_missing": "install the program, or correct `checks` or `setup` in agents.yaml",
     "role_broken": "fix the role's file in .orchestrator/roles/",
@@ -76,11 +77,12 @@ class Settler:
                     outcome = Outcome("interrupted", action.reason)
                     self._close_record(folder, found, outcome)
                 worktree_commands.unlock(self.layout.worktree(action.agent))
-                ids = (action.task, action.run)
+                ids, is_own = (action.task, action.run), False
                 for task in self.store.list("claimed").tasks:
                     if (task.id, task.run) == ids:
                         self._settle_task(action, task, outcome, record)
-                self._settle_hold(action, outcome, record)
+                        is_own = repeats.is_own(task, outcome)
+                self._settle_hold(action, outcome, record, is_own=is_own)
                 if (outcome.reason or "").startswith(alike.WORD):
                     self._give_back(outcome, record)
                 usage.keep(self.layout, outcome.usage)
@@ -263,14 +265,21 @@ class Settler:
             suspended = f"failed {failures} times in a row: {_short(outcome.reason)}"
         return state._replace(failures=failures, suspended=suspended)
 
-    def _settle_hold(self, action: Action, outcome: Outcome, record: RunRecord | None) -> None:
+    def _settle_hold(
+        self, action: Action, outcome: Outcome, record: RunRecord | None, *, is_own: bool
+    ) -> None:
         """Pause claiming for all agents after a fault of the system; a good run ends the pause.
 
-        A run that began before the fault occurred does not show that the fault is fixed.
+        A run that began before the fault occurred does not show that the fault is fixed. `is_own`:
+        the fault turned out to be the task's own, and a person is asked.
         """
         if outcome.verdict in ("interrupted", "stopped"):
             return
         known = faults.read_hold(self.layout)
+        if is_own:
+            if known is not None and known.code == "system_fault":
+                files.remove(self.layout.hold)
+            return
         if outcome.verdict not in ("usage_limit", "system_fault"):
             # A fault whose time is ahead of the clock ends with any run that ended well.
             began = record.created if record else self.now
@@ -280,7 +289,9 @@ class Settler:
         reason = outcome.reason or outcome.verdict
         code, _, message = reason.partition(": ")
         hints = {**registry.of_config(self.config).hints, **_HINTS}
-        hint = hints.get(code) or outcome.hint
+        # What git complained of names its own repair.
+        own = outcome.hint if code == "git_failed" else None
+        hint = own or hints.get(code) or outcome.hint
         if hint is None and code == "forge_failed":
             hint = forges.of_project(self.layout, self.config).hints.get(code)
         hold = Hold(

@@ -255,7 +255,7 @@ def damaged(layout: Layout, config: Config) -> Iterator[Item]:
     if config.base_branch:
         base = base_branch.branch_commit(root, config.remote, config.base_branch)
     found = [*damage.alternates(root), *damage.refs(root), *damage.heads(root)]
-    found += damage.of_branches(root, agent_branches(layout), base)
+    found += damage.of_branches(root, functools.partial(agent_branches, layout), base)
     for name, why, step in found:
         yield Item("damaged", name, False, f"{why}; to remove it: {step}")
 
@@ -281,7 +281,7 @@ def leftovers(layout: Layout, now: float) -> list[Item]:
 def git_locks(common: str) -> list[Item]:
     """Judge git's lock files in a common git folder, except for those of the person's checkout."""
     found = [*abandoned_locks.shared(common), *abandoned_locks.of_upkeep(common)]
-    in_use = bool(found and abandoned_locks.users(common))
+    in_use = bool(found and abandoned_locks.users(common, found))
     why = "a running git may hold it" if in_use else "a git that was killed left it"
     return [Item("lock", path, not in_use, why) for path in found]
 

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 #: Run folders of one agent that one tick removes: some milliseconds.
 MOST_AT_ONCE = 10
-#: Records of merged pull requests that are put away after one run: some tenths of a second.
+#: Records of merged pull requests that are put away while the lock is held: tenths of a second.
 MOST_RECORDS = 2_000
+#: Steps of the queue's upkeep after one run: enough for 200,000 finished tasks.
+MOST_STEPS = 100
 #: Bytes from which a stream is compressed: shorter streams stay readable with any tool.
 LONG_STREAM = 1_000_000
 #: Bytes at which a shared log is rotated.
@@ -129,8 +131,15 @@ def after_run(layout: Layout, actions: Iterable[Action], now: float) -> None:
 
 
 def _keep_flat(layout: Layout) -> None:
-    """Do what keeps ticks and commands as fast as in a new project, in bounded steps."""
-    stores.of_project(layout).tidy()
+    """Do what keeps ticks and commands as fast as in a new project.
+
+    All of it at once, so that a project with a long history is slow for one run only; no lock that
+    others wait for is held longer than for some tenths of a second.
+    """
+    store = stores.of_project(layout)
+    for _ in range(MOST_STEPS):
+        if not store.tidy():
+            break
     if config := load.usable(layout):
         forges.put_away(layout, config, MOST_RECORDS)
     packing.pack(layout.root)
@@ -144,7 +153,7 @@ def _once_a_day(layout: Layout, now: float) -> None:
     if isinstance(at, int | float) and 0 <= now - at < DAY:
         return
     # Written first, so that a failure is not repeated at the end of every run.
-    files.write_json(memory_path, {**memory, "at": now})
+    files.write_json(memory_path, {"at": now})
     _rotate_logs(layout)
     with contextlib.suppress(FileNotFoundError):
         for day in sorted(os.listdir(layout.ticks))[:-KEPT_DAYS]:
@@ -162,11 +171,14 @@ def _once_a_day(layout: Layout, now: float) -> None:
     prs = pull_states.known(layout, config)
     items = clean.leftovers(layout, now)
     if prs is not None:
-        merged, since = _merged(layout, config, prs, memory.get("merged"), now)
+        # Not in the file that the end of each run reads: there can be tens of thousands.
+        merged_path = os.path.join(layout.cache, "keeping-merged.json")
+        known = files.read_json(merged_path) or memory.get("merged")
+        merged, since = _merged(layout, config, prs, known, now)
         items += [
             item for item in merged if now - since[item.name][1] >= config.retention.days * DAY
         ]
-        files.write_json(memory_path, {"at": now, "merged": since})
+        files.write_json(merged_path, since)
     for line in remote_branches.drop_merged(layout, config, every=True):
         events.append(layout, now, "clean", reason=line)
     for item in clean.carry_out(layout, config, prs or [], items):

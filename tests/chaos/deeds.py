@@ -31,6 +31,9 @@ FAULTS = {
     "remote_hook_killed": 2,
     "remote_slow": 2,
     "github_fails": 4,
+    "github_hangs": 2,
+    "hold_lock": 4,
+    "lack_memory": 3,
     "upgrade": 2,
 }
 #: What people do, with weights.
@@ -69,7 +72,7 @@ WEIGHTS = {**FAULTS, **PEOPLE}
 #: Deeds that a storm needs root for.
 ROOT = ("fill_disk", "disk_read_only")
 #: Deeds for which the project must be on GitHub.
-GITHUB = ("github_fails",)
+GITHUB = ("github_fails", "github_hangs")
 
 
 class Deed(NamedTuple):

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -33,6 +34,21 @@ GITHUB_SAYS = (
 #: Hooks of the remote, by deed.
 REFUSES = f"echo '{REFUSED}' >&2; exit 1"
 KILLED = "kill -9 $$"
+#: The locks that another process holds, below `.orchestrator/`.
+LOCKS = (
+    "scheduler.lock",
+    "shared/queue/.lock",
+    "shared/prs/.lock",
+    "events.jsonl",
+    "cache/fetch.lock",
+    "cache/keeping.lock",
+    "cache/landing.lock",
+    "agents/impl-0/lock",
+)
+#: The program that holds a lock until its standard input ends.
+HOLDS = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); sys.stdin.read()"
+#: Bytes of address space that a process without memory may get at most.
+MEMORY = 64 << 20
 SLOW = "sleep 2"
 
 
@@ -209,6 +225,44 @@ class Faults:
             self.project.start_tick()
         return f"{count} ticks at once"
 
+    def hold_lock(self, deed: Deed) -> str:
+        """Let a living process that is not the product's hold one of the product's locks."""
+        path = self.project.world.home_folder / deed.way(LOCKS)
+        if not path.exists():
+            return f"nobody has used {path} yet"
+        words = (sys.executable, "-c", HOLDS, str(path))
+        holder = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
+
+        def end() -> None:
+            holder.communicate()
+
+        self.lasts(deed, end)
+        return f"{holder.pid} holds {path}"
+
+    def lack_memory(self, deed: Deed) -> str:
+        """Leave a process, and all that it starts, no address space beyond what it has now."""
+        found = self._hunt(lambda: [*self.supervisors(), *self.living_ticks(), *self.clients()])
+        if not found or not hasattr(psutil, "RLIMIT_AS"):
+            return "nobody is there"
+        victim, more = deed.of(found), int(deed.how * MEMORY)
+        with contextlib.suppress(psutil.Error):
+            limit = victim.memory_info().vms + more
+            victim.rlimit(psutil.RLIMIT_AS, (limit, psutil.RLIM_INFINITY))
+        self.lasts(deed, self._end_lack)
+        return f"{victim.pid} gets no more than {more} bytes"
+
+    def _end_lack(self) -> None:
+        """Lift the limit, which children inherit, until no process has it."""
+        free = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
+        limited = True
+        while limited:
+            limited = False
+            for each in self.project.world.processes():
+                with contextlib.suppress(psutil.Error):
+                    if each.rlimit(psutil.RLIMIT_AS) != free:
+                        each.rlimit(psutil.RLIMIT_AS, free)
+                        limited = True
+
     # --- the machine ---
 
     def move_clock(self, deed: Deed) -> str:
@@ -284,9 +338,16 @@ class Faults:
 
     def _end_github(self) -> None:
         with self.project.github() as state:
-            for says in GITHUB_SAYS:
-                for name in says:
-                    state.pop(name, None)
+            for name in ("hangs", *(name for says in GITHUB_SAYS for name in says)):
+                state.pop(name, None)
+
+    def github_hangs(self, deed: Deed) -> str:
+        if not self.project.setting.github:
+            return "left out: not on GitHub"
+        with self.project.github() as state:
+            state["hangs"] = True
+        self.lasts(deed, self._end_github)
+        return "gh does not answer"
 
     def upgrade(self, deed: Deed) -> str:
         """Replace the program under the work: by a link that is moved, as tests/test_upgrade.py."""

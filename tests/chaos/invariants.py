@@ -10,12 +10,10 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from chaos.deeds import LEAVE_A_CHANGE, REFUSED, SCRIPTED
+from chaos.deeds import LEAVE_A_CHANGE, SCRIPTED
 
-#: Reasons that an attempt may count for: a scripted failure, the project's check, and a remote that
-#: refuses more commits on a branch that is there already: whether it refuses these commits or all
-#: pushes cannot be tried without a new branch (reference 9.8).
-_OF_THE_WORK = (SCRIPTED, "checks_failed", f"(pre-receive hook declined); remote: {REFUSED}")
+#: Reasons that an attempt may count for: a scripted failure, and the project's check.
+_OF_THE_WORK = (SCRIPTED, "checks_failed")
 #: Problems that a person's own deed makes and that a person reads: work goes on.
 _NOTICES = ("checkout_changed",)
 
