@@ -95,7 +95,11 @@ class Book:
         self._merged = os.path.join(folder, "merged")
 
     def free_number(self) -> int:
-        return max((*_numbers(self.folder), *_numbers(self._merged)), default=0) + 1
+        # The newest record is not put away, unless somebody removed those that were newer.
+        number = max(_numbers(self.folder), default=0) + 1
+        if number > 1 and not os.path.exists(self._away(str(number))):
+            return number
+        return max((number - 1, *_numbers(self._merged))) + 1
 
     def list(self) -> list[PullRequest]:
         """Return the pull requests that are not put away, oldest first."""
