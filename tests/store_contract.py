@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -421,6 +422,27 @@ class StoreContract:
         yield lambda: store.move(store.find("T1"), "incoming", entry("requeued", "R1"))
         yield lambda: store.move(store.find("T1"), "done", entry("done"))
         yield lambda: store.note(store.find("T1"), entry("review"))
+
+    @pytest.mark.parametrize("state", ["incoming", "done"])
+    def test_pages_follow_each_other_without_a_gap_and_a_repetition(
+        self, store: Store, state: str
+    ) -> None:
+        for number in range(7):
+            store.add(new_task(f"T{number}", f"{'Odd' if number % 2 else 'Even'}  number {number}"))
+            if state == "done":
+                store.move(store.find(f"T{number}"), "done", entry("done"))
+        seen: list[Task] = []
+        while page := list(islice(store.browse(state, after=seen[-1] if seen else None), 3)):
+            assert len(page) <= 3
+            seen += page
+        assert sorted(task.id for task in seen) == [f"T{number}" for number in range(7)]
+        assert {task.state for task in seen} == {state}
+        odd = [task.id for task in store.browse(state, "odd NUMBER")]
+        assert sorted(odd) == ["T1", "T3", "T5"]
+        assert [task.id for task in store.browse(state, " t4 ")] == ["T4"]
+        rest = [task.id for task in store.browse(state, "odd", store.find(odd[0]))]
+        assert rest == odd[1:]
+        assert list(store.browse("failed")) == list(store.browse(state, "nothing")) == []
 
     def test_every_change_removes_the_idle_ticks_stamp(self, layout: Layout, store: Store) -> None:
         for change in self.changes(store):

@@ -474,6 +474,25 @@ def test_the_end_of_a_large_transcript_is_shown_without_reading_all_of_it(
     assert 0 < sum(read) < 1 << 20
 
 
+def test_what_agents_and_tools_print_is_shown_as_text(
+    project: Layout, cli: Callable[..., Any]
+) -> None:
+    hostile = "\x1b[2J\x1b]0;title\x07 \u202eabc\u200f \x9b31m\r"
+    events = [
+        {"type": "assistant", **block(type="text", text=hostile)},
+        {"type": "assistant", **block(type="tool_use", name=hostile, input={"command": hostile})},
+        {"type": "user", **block(type="tool_result", content=hostile)},
+        {"type": "result", "subtype": hostile, "result": hostile, "is_error": True},
+    ]
+    stream = a_run(project, "impl-agent-1", FIRST, title=hostile) / "stream.jsonl"
+    stream.write_text("".join(json.dumps(event) + "\n" for event in events))
+    for options in ((), ("--lines", "9")):
+        out = cli("logs", FIRST, *options).out
+        assert "\\x1b[2J" in out
+        assert "\\u202eabc\\u200f" in out
+        assert all(character.isprintable() or character == "\n" for character in out)
+
+
 @pytest.mark.parametrize("lines", ["0", "-3", "x"])
 def test_a_number_of_lines_that_makes_no_sense_is_refused(
     project: Layout, cli: Callable[..., Any], lines: str

@@ -975,3 +975,23 @@ def test_what_is_no_approval_is_not_approved(cli: Cli, project: Layout) -> None:
     fail(project, task_id, "blocked", question="Which?")
     done = cli("inbox", "approve", task_id)
     assert (done.code, f"orchestrator inbox answer {task_id}" in done.err) == (1, True)
+
+
+def test_a_page_of_the_list_is_found_by_text_state_role_and_place(
+    cli: Cli, project: Layout
+) -> None:
+    ids = [add(cli, f"Fix the {word}", role) for word, role in
+           (("login form", "implement"), ("logout", "test"), ("printer", "implement"))]  # fmt: skip
+    assert cli("task", "move", ids[0], "done").code == 0
+
+    def found(*words: str) -> list[str]:
+        return [row["id"] for row in json.loads(cli("task", "list", *words, "--json").out)]
+
+    assert found("--search", "FIX  the log") == [ids[1], ids[0]]
+    assert found("--search", "log", "--role", "tester") == [ids[1]]
+    assert found("--search", "log", "--state", "done") == [ids[0]]
+    assert found("--limit", "2") == ids[1:]
+    assert found("--limit", "2", "--after", ids[2]) == [ids[0]]
+    assert found("--after", ids[0]) == []
+    assert cli("task", "list", "--limit", "0").code == 2
+    assert cli("task", "list", "--after", "TASK-none").code == 1

@@ -97,6 +97,21 @@ def test_an_idle_tick_wakes_at_the_time_of_the_report(
     assert found == at(next_time, "Europe/Berlin")
 
 
+def test_a_tick_without_work_sleeps_until_the_report_is_due_at_most(project: Layout) -> None:
+    soon = time.time() + 200
+    at = time.strftime("%H:%M", time.localtime(soon))
+    text = f"notify: {{command: ['true'], on: [], report: '{at}'}}\n" + AGENTS_YAML
+    Path(project.config).write_text(text.replace("paused: false", "paused: true", 1))
+
+    def is_idle() -> bool:
+        tick.run_tick(project, time.time())
+        return os.path.exists(project.idle_stamp)
+
+    wait_until(is_idle)
+    wake = float(Path(project.idle_stamp).read_bytes().split(b"\0")[2])
+    assert wake == daily.next_time(at, soon - 200)
+
+
 @pytest.fixture
 def told(project: Layout, tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
     """Let the project send a report each day from 00:00 on; the function returns what was sent."""

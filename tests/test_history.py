@@ -7,10 +7,12 @@ import re
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Done
+from test_cli_tasks import add
 from test_page import HOSTILE, opened
 
 from orchestrator.account import history
@@ -160,6 +162,12 @@ def test_a_lane_has_the_runs_of_the_period_and_those_at_work() -> None:
     assert shown == {"impl-1": [("across", "done"), ("now", None)], "pm-1": [("alone", None)]}
     assert found.spans["impl-1"][-1].row()["ended"] is None
     assert found.begins == NOON - 7 * HOUR
+
+
+def test_lanes_are_in_the_order_of_their_numbers() -> None:
+    names = ["impl-10", "impl-2", "", "7", "a", "impl-2b", "²"]
+    found = of_day(*(ended(NOON, name, agent=name) for name in names))
+    assert list(found.spans) == ["", "7", "a", "impl-2", "impl-2b", "impl-10", "²"]
 
 
 def runs(*outcomes: str | None, every: float = HOUR) -> list[dict[str, Any]]:
@@ -333,3 +341,22 @@ def test_of_many_rows_the_dearest_are_shown_and_the_rest_are_counted() -> None:
     assert [row["key"] for row in found["rows"][:2]] == ["T-199", "T-198"]
     assert (len(found["rows"]), found["more_rows"]) == (50, 150)
     assert found["costs"]["asked"] == {"by": "task", "since": "7d"}
+
+
+def test_costs_show_the_use_of_the_budgets_and_the_forecast(cli: Cli, project: Layout) -> None:
+    now = time.time()
+    filled(project, now)
+    text = Path(project.config).read_text()
+    Path(project.config).write_text(text + "\nbudgets: {daily_usd: 4, run_usd: 1, task_usd: 2}\n")
+    add(cli)
+    with opened(project) as page:
+        shown = page.get("/part/costs").text
+        assert "of $4.00" in shown
+        assert shown.count("<meter ") == 3
+        assert '<a href="/runs/R1"><bdi>R1</bdi></a>: $0.50 of at most $1.00' in shown
+        assert "No forecast for 1 waiting task; too few tasks are finished of:" in shown
+        more = [ended(now - 60, f"F{n}", task=f"F-{n}", role="implementer") for n in range(8)]
+        with open(project.events, "a") as file:
+            file.writelines(json.dumps(event) + "\n" for event in more)
+        shown = page.get("/part/costs").text
+    assert "Forecast: about $0.50 (quartiles: $0.50 to $0.50) for 1 of 1 waiting task" in shown

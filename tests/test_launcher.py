@@ -580,22 +580,26 @@ def test_the_real_environment_is_made_whatever_the_users_python_settings(machine
     assert machine.start("tick").stderr == ""
 
 
-# The libraries of the page
+# The libraries of the optional extras
+
+EXTRAS = ("web", "otel")
 
 
-def add_web(machine: Machine, pip: str = ":") -> subprocess.CompletedProcess[str]:
-    """Let the set-up add the page's libraries to an environment whose pip is faked."""
+def add_extra(machine: Machine, extra: str, pip: str = ":") -> subprocess.CompletedProcess[str]:
+    """Let the set-up add the libraries of an extra to an environment whose pip is faked."""
     machine.make_ready()
     machine.add_environment_python(machine.environment / "bin" / "python", pip)
-    shutil.copy2(ROOT / "requirements-web.lock", machine.root)
+    for name in EXTRAS:
+        shutil.copy2(ROOT / f"requirements-{name}.lock", machine.root)
     program = str(machine.root / "orchestrator" / "bootstrap.py")
-    words = ("-I", program, "--web", str(machine.environment))
+    words = ("-I", program, "--extra", str(machine.environment), extra)
     return machine.start(*words, program=sys.executable)
 
 
-def test_the_libraries_of_the_page_are_added_with_a_word_each(machine: Machine) -> None:
-    done = add_web(machine)
-    lines = (ROOT / "requirements-web.lock").read_text().splitlines()
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_libraries_of_an_extra_are_added_with_a_word_each(machine: Machine, extra: str) -> None:
+    done = add_extra(machine, extra)
+    lines = (ROOT / f"requirements-{extra}.lock").read_text().splitlines()
     pins = [line for line in lines if "==" in line and line[0] != "#"]
     assert (done.returncode, done.stdout) == (0, "")
     assert [pin for pin in pins if pin in done.stderr] == pins
@@ -604,20 +608,28 @@ def test_the_libraries_of_the_page_are_added_with_a_word_each(machine: Machine) 
     assert machine.marker.exists()
 
 
-def test_libraries_of_the_page_that_cannot_be_installed_leave_the_environment(
+def test_libraries_of_an_extra_that_cannot_be_installed_leave_the_environment(
     machine: Machine,
 ) -> None:
-    done = add_web(machine, "echo 'ERROR: no network'; exit 1")
+    done = add_extra(machine, "web", "echo 'ERROR: no network'; exit 1")
     assert done.returncode == 1
     assert "ERROR: no network" in done.stderr
     assert "setup-web.log" in done.stderr
     assert machine.marker.exists()
 
 
-def test_every_requirement_of_the_page_is_pinned() -> None:
-    text = (ROOT / "requirements-web.lock").read_text() + (ROOT / "requirements.lock").read_text()
-    names = set(re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE))
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
-    assert {re.split(r"[<>=]", requirement)[0] for requirement in extras["web"]} <= names
+def test_an_extra_without_a_lock_file_is_told(machine: Machine) -> None:
+    done = add_extra(machine, "none")
+    assert done.returncode == 1
+    assert "requirements-none.lock is missing" in done.stderr
+
+
+def test_every_requirement_of_an_extra_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert set(EXTRAS) == set(extras) - {"dev"}
+    for extra in EXTRAS:
+        locks = (f"requirements-{extra}.lock", "requirements.lock")
+        text = "".join((ROOT / name).read_text() for name in locks)
+        names = set(re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE))
+        assert {re.split(r"[<>=]", requirement)[0] for requirement in extras[extra]} <= names

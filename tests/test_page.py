@@ -64,8 +64,8 @@ def test_the_token_is_exchanged_for_a_cookie_that_scripts_and_other_sites_never_
         assert client.get(wrong).status_code == 401
     answer = client.get(f"/?token={TOKEN}")
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    flags = answer.headers["set-cookie"].partition(";")[2].lower().replace(" ", "").split(";")
-    assert {"httponly", "samesite=strict", "path=/"} <= set(flags)
+    flags = answer.headers["set-cookie"].partition(";")[2].replace(" ", "").split(";")
+    assert set(flags) == {"HttpOnly", "SameSite=Strict", "Path=/"}
     assert TOKEN not in answer.headers["set-cookie"]
     assert client.get("/").status_code == 200
     # The token holds until the server ends: a second browser can use it.
@@ -261,6 +261,16 @@ def test_a_change_is_the_command_with_its_refusals(page: TestClient, cli: Cli) -
     )
 
 
+def test_a_noun_is_understood_in_both_numbers_and_a_new_task_needs_no_verb(
+    page: TestClient,
+) -> None:
+    task_id = posted(page, "/api/tasks", title="New")["id"]
+    assert posted(page, f"/api/task/{task_id}/cancel")[0]["state"] == "failed"
+    assert page.get(f"/api/task/{task_id}").json()["reason"] == "cancelled"
+    answer = page.post("/api/pr/9/request_changes", json={"text": "x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_found")
+
+
 def test_agents_and_limits_are_set_with_the_values_of_json(page: TestClient) -> None:
     posted(page, "/api/agents/impl-agent-1/set", interval_seconds=90, model="opus", paused=True)
     settings = page.get("/api/agents/impl-agent-1").json()["settings"]
@@ -352,6 +362,28 @@ def test_each_change_is_seen_by_the_times_of_files(
     assert part in changes.differences(before, changes.marks(project))
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("shared/prs/1.json", "prs"),
+        ("shared/prs/github/1.json", "prs"),  # each forge that is not local has a folder
+        ("agents/impl-agent-1/state.json", "agents"),
+        ("shared/hold.json", "tick"),
+        ("cache/not-landed.json", "tick"),
+        ("roles/mine.md", "config"),
+    ],
+)
+def test_each_record_of_the_project_belongs_to_a_part(
+    project: Layout, name: str, part: str
+) -> None:
+    path = os.path.join(project.home, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    before = changes.marks(project)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("{}")
+    assert part in changes.differences(before, changes.marks(project))
+
+
 def test_the_stream_tells_of_a_change(
     project: Layout, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +405,25 @@ def test_the_stream_tells_of_a_change(
     # A person sees it within two seconds, with the time to load the region again.
     monkeypatch.undo()
     assert changes.POLL_SECONDS <= 1
+
+
+def test_the_stream_tells_at_once_what_changed_since_the_page_was_made(
+    project: Layout, cli: Cli, page: TestClient
+) -> None:
+    found = re.search('data-seen="([0-9a-f]+)"', page.get("/").text)
+    assert found is not None
+
+    async def first(seen: str) -> list[str]:
+        stream = changes.stream(project, seen)
+        told = [await anext(stream)]
+        if seen != changes.digest(changes.marks(project)):
+            told.append(await anext(stream))
+        await stream.aclose()
+        return told
+
+    assert len(asyncio.run(first(found[1]))) == 1
+    add(cli)
+    assert '"queue"' in asyncio.run(first(found[1]))[1]
 
 
 # --- what is shown -------------------------------------------------------------------------------

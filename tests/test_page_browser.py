@@ -14,6 +14,7 @@ from pathlib import Path
 import axe_playwright_python
 import harness
 import needs
+import psutil
 import pytest
 from harness import ONCE, PATIENCE, World, wait_until
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -150,6 +151,8 @@ def test_the_board_adds_moves_finds_and_cancels_by_mouse_and_by_keyboard(
     card.get_by_role("button", name=f"Cancel {first}").click()
     expect(board.locator(f"[data-drop-state=failed] #card-{first}")).to_be_visible()
     assert world.task(first)["reason"] == "cancelled"
+    board.get_by_role("button", name="Retry all").click()
+    expect(board.locator(f"[data-drop-state=incoming] #card-{first}")).to_be_visible()
 
 
 def test_agents_are_paused_run_stopped_and_set(world: World, serve: Open) -> None:
@@ -159,6 +162,10 @@ def test_agents_are_paused_run_stopped_and_set(world: World, serve: Open) -> Non
     page = serve()
     agents = region(page, "Agents")
     row = agents.locator("#agent-impl-1")
+    world.ok("agent", "pause", "impl-1")
+    fix = "Run the command orchestrator agent resume impl-1"
+    region(page, "Problems").get_by_role("button", name=fix).click()
+    expect(row.get_by_role("button", name="Pause impl-1")).to_be_visible()
     row.get_by_role("button", name="Run now impl-1").click()
     expect(row).to_contain_text("works on a task")
     expect(row.get_by_role("link", name=task)).to_be_visible()
@@ -168,6 +175,11 @@ def test_agents_are_paused_run_stopped_and_set(world: World, serve: Open) -> Non
     wait_until(lambda: world.where(task) == ["incoming"], "the task is in incoming")
     row.get_by_role("button", name="Resume impl-1").click()
     expect(row.get_by_role("button", name="Pause impl-1")).to_be_visible()
+    agents.get_by_text("Add an agent").click()
+    agents.get_by_label("Name").fill("test-2")
+    agents.get_by_label("Its role").fill("tester")
+    agents.get_by_role("button", name="Add the agent").click()
+    expect(agents.locator("#agent-test-2")).to_contain_text("tester")
     agents.get_by_text("Limits of the queue").click()
     agents.get_by_label("max_claimed").fill("2")
     agents.get_by_role("button", name="Set the limits").click()
@@ -293,6 +305,29 @@ def test_every_page_is_clean_for_screen_readers_and_fits_its_window(
         expect(region(page, name)).to_have_count(1)
 
 
+def test_a_task_is_edited_again_and_again_and_only_what_was_changed(
+    world: World, serve: Open
+) -> None:
+    world.create(agents=[world.agent("impl-1", paused=True)])
+    task = world.add("Sort the list")
+    page = serve(f"/tasks/{task}")
+    contents = region(page, f"Task {task}")
+    for number, text in enumerate(("First\n\n- [ ] a <b>", "Second")):
+        contents.get_by_text("Edit", exact=True).click()
+        contents.get_by_label("Text").fill(text)
+        contents.get_by_label("Title").fill(f"Title {number}")
+        world.run("task", "set", task, f"priority=P{number}")
+        expect(contents.get_by_label("Priority")).to_have_value(f"P{number}")
+        assert contents.get_by_label("Text").input_value() == text  # the update kept it
+        contents.get_by_role("button", name="Save").click()
+        expect(contents.get_by_role("heading", name=f"Title {number}")).to_be_visible()
+        expect(contents.locator("details[open]")).to_have_count(0)
+        found = world.task(task)
+        assert (found["title"], found["body"].strip()) == (f"Title {number}", text)
+        assert found["priority"] == f"P{number}"
+        expect(contents.locator("pre").first).to_have_text(text)
+
+
 def test_a_page_that_only_reads_has_no_control_that_changes(world: World, serve: Open) -> None:
     world.create()
     task = world.add("Look")
@@ -309,9 +344,9 @@ def test_a_page_says_that_its_server_is_gone(world: World, serve: Open) -> None:
     page = serve()
     loaded(page)
     expect(page.locator("#link")).to_be_hidden()
-    for process in world.processes():
-        if "dashboard" in process.cmdline():
-            process.terminate()
+    [server] = [each for each in world.processes() if "dashboard" in each.cmdline()]
+    server.terminate()
+    wait_until(lambda: server.status() == psutil.STATUS_ZOMBIE, "the end of the server")
     expect(page.locator("#link")).to_be_visible()
 
 

@@ -67,6 +67,36 @@ def test_the_commands_of_a_hint_are_found(hint: str | None, found: list[str]) ->
     assert work.commands_in(hint) == found
 
 
+@pytest.mark.parametrize(
+    ("command", "path", "body"),
+    [
+        ("orchestrator agent resume --all", "/api/agents/resume", {"all": True}),
+        ("orchestrator agent resume impl-1", "/api/agents/impl-1/resume", {}),
+        ("orchestrator inbox approve pr:3", "/api/inbox/pr%3A3/approve", {}),
+        ("orchestrator task retry a/../b", "/api/tasks/a%2F..%2Fb/retry", {}),
+    ],
+)
+def test_a_command_that_needs_no_typing_is_a_click(
+    command: str, path: str, body: dict[str, object]
+) -> None:
+    assert work.click(command) == {"path": path, "body": body}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "orchestrator doctor",
+        "orchestrator task retry ID",
+        "orchestrator task retry a b",
+        "orchestrator agent resume --al",
+        "orchestrator agent remove impl-1",
+        "orchestrator stop --all",
+    ],
+)
+def test_other_commands_are_typed(command: str) -> None:
+    assert work.click(command) is None
+
+
 def test_every_reason_code_of_an_agent_has_words() -> None:
     from orchestrator.plan import rules
 
@@ -283,9 +313,19 @@ def test_the_page_of_a_run_shows_its_facts_its_transcript_and_its_changes(projec
     folder = runs.lay_out(project, "impl-agent-1", RUN, task="T1", ended=ended, **more)
     (folder / run_record.LAUNCH).write_text(json.dumps({"environment": {"AGENT_DEV_PORT": "1"}}))
     (folder / run_record.STREAM).write_bytes(said("<script>") + b"\x1b[31m raw\n")
+    (folder / run_record.STDERR).write_text("x" * 50_000 + "\nthe end of <stderr>\n")
     client = opened(project)
     shown = client.get(f"/part/runs/{RUN}").text
-    for text in ("Made &lt;it&gt;.", "$0.25", "code 3", "AGENT_DEV_PORT", "60 s", "T1"):
+    assert len(shown) < 40_000
+    for text in (
+        "the end of &lt;stderr&gt;",
+        "Made &lt;it&gt;.",
+        "$0.25",
+        "code 3",
+        "AGENT_DEV_PORT",
+        "60 s",
+        "T1",
+    ):
         assert text in shown
     answer = client.get(f"/runs/{RUN}/transcript")
     assert "&lt;script&gt;" in answer.text

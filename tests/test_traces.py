@@ -5,20 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import sys
 import threading
-import tomllib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT, Done
+from conftest import Done
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from test_history import HOUR, NOON, ended, told
 
-from orchestrator import bootstrap, idle
+from orchestrator import idle
 from orchestrator.account import ledger, spans
 from orchestrator.cli import context, extra
 from orchestrator.errors import OrchestratorError
@@ -288,14 +286,3 @@ def test_a_second_sender_waits_for_its_turn(
         done = cli("traces", "--json")
     assert done.code == 1
     assert json.loads(done.out)["error"]["code"] == "lock_held"
-
-
-def test_the_launcher_knows_each_extra_by_its_lock_file() -> None:
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    for name in bootstrap.EXTRAS:
-        lock = (CHECKOUT / f"requirements-{name}.lock").read_text().lower()
-        for wanted in project["optional-dependencies"][name]:
-            package = re.split(r"[<>=]", wanted)[0].lower()
-            pinned = lock + (CHECKOUT / "requirements.lock").read_text().lower()
-            assert f"\n{package}==" in pinned
-    assert set(bootstrap.EXTRAS) == set(project["optional-dependencies"]) - {"dev"}

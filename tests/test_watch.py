@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli_reports import RUN, event, open_pull_requests, put, running, ticked
+from test_cli_reports import RUN, event, open_pull_requests, put, running, seal, ticked
 
 from orchestrator.cli import board, json_rows, status
 from orchestrator.cli.board import Act, Ask, Confirm, Open, Quit, Show
@@ -358,6 +358,7 @@ def test_the_last_line_of_the_terminal_names_the_keys(
     project: Layout, screens: list[Screen]
 ) -> None:
     ticked(project)
+    before = seal(project.root)
     screens.append(screen := Screen(project))
     screen.until("q quit")
     assert "q quit" in screen.rows(24)[-1]
@@ -368,6 +369,7 @@ def test_the_last_line_of_the_terminal_names_the_keys(
     screen.resize(12, 60)
     screen.until("q back", start)
     assert "q back" in screen.rows(12)[-1]
+    assert seal(project.root) == before, "who only looks changes nothing"
 
 
 def test_an_unchanged_project_is_not_painted_again(project: Layout, screens: list[Screen]) -> None:

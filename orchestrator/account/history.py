@@ -5,6 +5,7 @@ Everything is from the project's events; days are days of the local zone.
 
 from __future__ import annotations
 
+import re
 import time
 from bisect import bisect_right
 from collections import defaultdict
@@ -162,11 +163,17 @@ def _lanes(
         if span.run not in known:
             lanes[span.agent].append(span)
     found = {}
-    for agent in sorted(lanes):
+    for agent in sorted(lanes, key=_natural):
         inside = [span for span in lanes[agent] if span.started < end]
         if inside:
             found[agent] = sorted(inside, key=lambda span: span.started)
     return found
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names as people do: `impl-2` before `impl-10`."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part) if place % 2 else 0, part) for place, part in enumerate(parts)]
 
 
 def _days(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Row]:

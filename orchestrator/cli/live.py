@@ -146,6 +146,8 @@ class Live:
             lines = self._at_work.more().strip().splitlines()
             mood: Mood = "good" if code == 0 else "bad"
             self._said = [Line(line, mood) for line in lines[:MOST_SAID]] or [Line("done", mood)]
+            if lines[MOST_SAID:]:
+                self._said.append(Line(f"… and {len(lines[MOST_SAID:])} more lines", "quiet"))
             self._at_work.end()
             self._at_work = None
             self._look_now()
@@ -228,7 +230,7 @@ class Live:
 
 
 def _fitted(line: Line, width: int) -> list[str]:
-    return screen.wrapped(output.harmless(line.text), width)
+    return screen.wrapped(output.harmless(line.text.expandtabs(4)), width)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -62,12 +62,13 @@ class Api:
             Route("/metrics", self.metrics, methods=get),
             Route("/api/{noun}", self.read, methods=get),
             Route("/api/{noun}/{id}", self.read, methods=get),
+            Route("/api/{noun}", self.change, methods=post),
             Route("/api/{noun}/{verb}", self.change, methods=post),
             Route("/api/{noun}/{id}/{verb}", self.change, methods=post),
         ]
 
     async def events(self, request: Request) -> Response:
-        found = changes.stream(self._layout)
+        found = changes.stream(self._layout, request.query_params.get("seen"))
         return StreamingResponse(found, media_type="text/event-stream")
 
     async def metrics(self, request: Request) -> Response:
@@ -75,7 +76,7 @@ class Api:
         return PlainTextResponse(found, media_type="text/plain; version=0.0.4")
 
     async def read(self, request: Request) -> Response:
-        noun, subject = request.path_params["noun"], request.path_params.get("id")
+        noun, subject = _noun(request, READS), request.path_params.get("id")
         words = READS.get(noun, (None, None))[subject is not None]
         if words is None:
             return refused(_unknown(noun, READS), 404)
@@ -95,7 +96,8 @@ class Api:
         if self._read_only:
             hint = "start `orchestrator dashboard` without --read-only"
             return refused(OrchestratorError(READ_ONLY, hint, code="read_only"), 403)
-        noun, verb = request.path_params["noun"], request.path_params["verb"]
+        noun, verb = _noun(request, CHANGES), request.path_params.get("verb", "add")
+        verb = verb.replace("_", "-")
         words = CHANGES.get(noun, {}).get(verb)
         if words is None:
             known = CHANGES.get(noun, CHANGES)
@@ -112,6 +114,12 @@ class Api:
         # Headers are ASCII; a warning is any text.
         headers = {"Orchestrator-Warnings": json.dumps(answer.said)} if answer.said else {}
         return JSONResponse(answer.value, headers=headers)
+
+
+def _noun(request: Request, known: Mapping[str, object]) -> str:
+    """Return the noun of a request's path; `task` is `tasks`."""
+    noun: str = request.path_params["noun"]
+    return f"{noun}s" if noun not in known and f"{noun}s" in known else noun
 
 
 def refused(error: OrchestratorError, status: int) -> JSONResponse:

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
-from orchestrator.page import regions, render, run_files, transcript, views
+from orchestrator.page import changes, regions, render, run_files, transcript, views
 from orchestrator.page.api import Api, refused
 from orchestrator.page.commands import Commands
 from orchestrator.page.gate import Gate
@@ -46,7 +46,7 @@ class Page:
         ]
 
     async def whole(self, request: Request) -> Response:
-        return self._html("page.html", regions=regions.REGIONS)
+        return await self._shell("page.html", regions=regions.REGIONS)
 
     async def part(self, request: Request) -> Response:
         """Answer with one region."""
@@ -61,7 +61,7 @@ class Page:
         view = views.VIEWS.get(request.path_params["noun"])
         if view is None:
             return self._nowhere()
-        return self._html("view.html", view=view, subject=request.path_params["id"])
+        return await self._shell("view.html", view=view, subject=request.path_params["id"])
 
     async def view_part(self, request: Request) -> Response:
         view, subject = views.VIEWS.get(request.path_params["noun"]), request.path_params["id"]
@@ -108,6 +108,14 @@ class Page:
             return HTMLResponse(await run_in_threadpool(make))
         except OrchestratorError as error:
             return self._html("error.html", error=error)
+
+    async def _shell(self, template: str, **found: Any) -> Response:
+        """Answer with a page whose parts are loaded by further requests.
+
+        `seen` makes the stream of events tell also of a change that happens before it begins.
+        """
+        seen = changes.digest(await run_in_threadpool(changes.marks, self._layout))
+        return self._html(template, seen=seen, **found)
 
     def _nowhere(self) -> Response:
         return self._html("error.html", 404, error=OrchestratorError("there is no such page"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 
@@ -13,7 +15,7 @@ from orchestrator.system import files
 from orchestrator.tasks import stores
 
 #: Seconds between two looks, and between two signs of life on a quiet stream.
-POLL_SECONDS, ALIVE_SECONDS = 0.7, 15.0
+POLL_SECONDS, ALIVE_SECONDS = 0.5, 15.0
 #: A part of the project, and the state of its files.
 Marks = Mapping[str, object]
 
@@ -24,16 +26,20 @@ def marks(layout: Layout) -> Marks:
     Reads no contents, and of the queue only its folders: every change in place is also an event.
     """
     store = stores.of_project(layout)
-    agents = files.folders(layout.agents)
+    agents, forges = files.folders(layout.agents), files.folders(layout.prs)
+    faults = (
+        *(layout.hold, layout.usage, layout.checkout_changed),
+        *(layout.forge_fault, layout.landing_fault, layout.notify_fault),
+    )
     return {
         "queue": tuple(map(idle.mark, store.watched() or store.places()))
         or tuple(store.counts().items()),
         "agents": tuple(idle.mark(layout.agent_state(name)) for name in agents),
         "runs": tuple(idle.mark(layout.runs(name)) for name in agents),
-        "prs": idle.mark(layout.prs),
+        "prs": tuple(idle.mark(os.path.join(layout.prs, n)) for n in (".", *forges)),
         "config": (idle.mark(layout.config), idle.mark(layout.roles)),
         "events": idle.mark(layout.events),
-        "tick": tuple(map(idle.mark, (layout.scheduler_lock, layout.hold, layout.forge_fault))),
+        "tick": tuple(map(idle.mark, (layout.scheduler_lock, *faults))),
     }
 
 
@@ -42,22 +48,35 @@ def differences(before: Marks, now: Marks) -> list[str]:
     return [name for name in now if now[name] != before.get(name)]
 
 
-async def stream(layout: Layout) -> AsyncIterator[str]:
+def digest(found: Marks) -> str:
+    """Return a short text that is the same for the same marks. Pure."""
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:16]
+
+
+async def stream(layout: Layout, seen: str | None = None) -> AsyncIterator[str]:
     """Yield server-sent events: `hello`, then `change` with the parts that changed, forever.
 
-    The format: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    `seen` is the digest of the marks when the listener last looked: if they are others now, each
+    part may have changed. The format:
+    https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
     before, said = await asyncio.to_thread(marks, layout), time.monotonic()
     yield "retry: 1000\nevent: hello\ndata: {}\n\n"
+    if seen is not None and seen != digest(before):
+        yield _change(list(before))
     while True:
         await asyncio.sleep(POLL_SECONDS)
         now = await asyncio.to_thread(marks, layout)
         changed = differences(before, now)
         before = now
         if changed:
-            yield f"event: change\ndata: {json.dumps({'changed': changed})}\n\n"
+            yield _change(changed)
         elif time.monotonic() - said > ALIVE_SECONDS:
             yield ": still here\n\n"
         else:
             continue
         said = time.monotonic()
+
+
+def _change(parts: list[str]) -> str:
+    return f"event: change\ndata: {json.dumps({'changed': parts})}\n\n"

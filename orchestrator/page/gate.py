@@ -72,7 +72,8 @@ class Gate:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
             if given and self._takes(given[-1]):
                 answer = RedirectResponse("/", 303)
-                answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict")
+                cookie = f"{self._cookie}={self._session}; HttpOnly; Path=/; SameSite=Strict"
+                answer.headers.append("Set-Cookie", cookie)
                 return answer
         sent = cookie_parser("; ".join(headers.getlist("cookie"))).get(self._cookie, "")
         if not _same(sent, self._session):

@@ -16,8 +16,10 @@ from orchestrator.text.words import count, span
 Row = dict[str, Any]
 #: The size in the units of the view box; the lanes begin right of the agents' names.
 WIDTH, LEFT, TOP, HIGH = 1000, 160, 26, 24
-#: Bars in one picture. Beyond that, runs of one kind that are close together share a bar.
-MOST_BARS = 1500
+#: Bars in one picture. Beyond that, runs of one kind that end close together share a sign.
+MOST_BARS = 2500
+#: The shortest bar that is seen beside its sign.
+SEEN = 3
 #: Characters of an agent's name beside its lane.
 NAME_SHOWN = 22
 HOUR, DAY = 3600, 86_400
@@ -73,7 +75,7 @@ def lanes(agents: Sequence[Row], start: float, end: float) -> Markup:
 
 
 def bars(agents: Sequence[Row], start: float, end: float, most: int = MOST_BARS) -> list[Bar]:
-    """Return the bars; with more than `most`, runs within ever wider steps share one."""
+    """Return the bars; with more than `most`, runs that end within ever wider steps share one."""
     step = 1
     while len(found := list(_bars(agents, start, end, step))) > most and step < WIDTH:
         step *= 2
@@ -83,25 +85,24 @@ def bars(agents: Sequence[Row], start: float, end: float, most: int = MOST_BARS)
 def _bars(agents: Sequence[Row], start: float, end: float, step: int) -> Iterator[Bar]:
     scale = (WIDTH - LEFT) / (end - start)
     for lane, agent in enumerate(agents):
-        shared: dict[tuple[int, int, str], Bar] = {}
+        shared: dict[tuple[int, str], Bar] = {}
         for run in agent["runs"]:
             began, ended = parse_time(run["started"]), parse_time(run["ended"] or "")
-            left = ((began or start) - start) * scale
-            right = ((ended or end) - start) * scale
+            left = max(((began or start) - start) * scale, 0.0)
+            right = min(((ended or end) - start) * scale, float(WIDTH - LEFT))
             if right < 0 or left > WIDTH - LEFT:
                 continue
-            place = int(max(left, 0) // step), int(min(right, WIDTH - LEFT) // step)
             kind = _AT_WORK if ended is None else _BY_VERDICT.get(run["outcome"], _OTHER)
-            known = shared.get((*place, kind.name))
-            if known is None:
-                x, to = (LEFT + each * step for each in place)
-                shared[(*place, kind.name)] = Bar(lane, x, max(to, x + 2), kind, [run])
-            else:
-                known.runs.append(run)
+            key = int(right // step), kind.name
+            bar = shared.get(key, Bar(lane, WIDTH, LEFT, kind, []))
+            bar.runs.append(run)
+            ends = min(bar.start, LEFT + left), max(bar.end, LEFT + right)
+            shared[key] = bar._replace(start=ends[0], end=ends[1])
         yield from shared.values()
 
 
 def _drawn(bar: Bar) -> Markup:
+    """Return a bar with its sign at the end; the sign alone where a bar would not be seen."""
     y = TOP + HIGH * bar.lane + HIGH // 2
     run = bar.runs[0]
     said = " ".join(
@@ -109,12 +110,14 @@ def _drawn(bar: Bar) -> Markup:
     )
     if len(bar.runs) > 1:
         said = f"{count(len(bar.runs), 'run')}: {bar.kind.name}; the first: {said}"
+    wide = round(bar.end - bar.start, 1)
+    if len(bar.runs) > 1 or wide < SEEN:
+        return marker(bar.kind.shape, bar.kind.colour, bar.end, y, said)
     shape = Markup(
         '<g><title>{}</title><rect class="bar {}" x="{}" y="{}" width="{}" height="8"/>{}</g>'
     )
-    x, wide = round(bar.start, 1), round(bar.end - bar.start, 1)
     sign = marker(bar.kind.shape, bar.kind.colour, bar.end, y)
-    return shape.format(visible(said), bar.kind.colour, x, y - 4, wide, sign)
+    return shape.format(visible(said), bar.kind.colour, round(bar.start, 1), y - 4, wide, sign)
 
 
 def _took(run: Row) -> str:

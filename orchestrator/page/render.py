@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from orchestrator import __version__
 from orchestrator.model import parse_time
+from orchestrator.page.work import click
 from orchestrator.text.quoting import visible
 from orchestrator.text.words import count, span
 
@@ -68,5 +69,5 @@ def environment() -> Environment:
     found.filters.update(
         bdi=isolated, moment=moment, ago=ago, span=span, usd=dollars, visible=visible, clock=clock
     )
-    found.globals.update(count=count, version=__version__, escape=escape)
+    found.globals.update(count=count, version=__version__, escape=escape, click=click)
     return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.git import call
+from orchestrator.guard import secret_shapes
 from orchestrator.layout import Layout
 from orchestrator.model import Config, iso, ports
 from orchestrator.project import agent_memory, run_record
@@ -14,6 +15,9 @@ from orchestrator.project.run_record import RunRecord
 from orchestrator.system import files
 
 Row = dict[str, Any]
+#: A run's logs beside its transcript, and the bytes of each that are shown.
+LOGS = (run_record.SETUP_LOG, "checks.log", run_record.STDERR, run_record.SUPERVISOR_LOG)
+LOG_BYTES = 16_384
 
 
 def folder(layout: Layout, run_id: str) -> str:
@@ -68,7 +72,24 @@ def facts(layout: Layout, config: Config, run_id: str) -> Row:
         # `launch.json` holds no secret.
         "environment": environment if isinstance(environment, dict) else {},
         "command": launch.get("argv") or [],
+        "logs": logs(path),
     }
+
+
+def logs(path: str) -> dict[str, str]:
+    """Return the ends of a run's other logs by name, without secrets; no empty one."""
+    found = {}
+    for name in LOGS:
+        try:
+            file = files.open_regular(os.path.join(path, name))
+        except OSError:
+            continue  # most runs have only some of them
+        with file:
+            file.seek(max(os.fstat(file.fileno()).st_size - LOG_BYTES, 0))
+            text = file.read(LOG_BYTES).decode(errors="replace")
+        if text.strip():
+            found[name] = secret_shapes.withheld(text)
+    return found
 
 
 def diff(layout: Layout, run_id: str) -> str:

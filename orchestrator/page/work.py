@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from orchestrator.page.commands import Commands
 
@@ -40,6 +41,33 @@ def commands_in(hint: str | None) -> list[str]:
     """Return the commands that a hint names, to copy. Pure."""
     found = _COMMAND.findall(hint or "")
     return [each for each in found if each.split()[1][0].isalpha() or each.split()[1][0] == "-"]
+
+
+#: Commands that the page runs at a click, by their words: the noun in the address, and the verb.
+_CLICKS = {
+    ("agent", "resume"): ("agents", "resume"),
+    ("task", "retry"): ("tasks", "retry"),
+    ("pr", "approve"): ("prs", "approve"),
+    ("pr", "merge"): ("prs", "merge"),
+    ("inbox", "approve"): ("inbox", "approve"),
+}
+
+
+def click(command: str) -> Row | None:
+    """Return the request that is a command of a hint; None for commands that are typed. Pure.
+
+    The command must name one thing, or all of them; `ID` and the like are not names.
+    """
+    _, *words = command.split()
+    found = _CLICKS.get((words[0], words[1])) if len(words) == 3 else None
+    if found is None:
+        return None
+    noun, verb = found
+    if words[2] == "--all":
+        return {"path": f"/api/{noun}/{verb}", "body": {"all": True}}
+    if words[2].startswith("-") or words[2] in ("ID", "NAME", "AGENT"):
+        return None
+    return {"path": f"/api/{noun}/{quote(words[2], safe='')}/{verb}", "body": {}}
 
 
 def problems(commands: Commands, query: Query) -> Row:

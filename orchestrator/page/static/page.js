@@ -66,18 +66,19 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 });
 
 function listen() {
-  const events = new EventSource("/api/events");
+  // Tells at once what changed since the page was made, also when it connects again.
+  const events = new EventSource(`/api/events?seen=${document.body.dataset.seen}`);
   const link = document.getElementById("link");
-  let wasLost = false;
-  events.addEventListener("hello", () => {
-    link.hidden = true;
-    if (wasLost) refresh(null);
-    wasLost = false;
-  });
+  events.addEventListener("hello", () => (link.hidden = true));
   events.addEventListener("change", (event) => refresh(JSON.parse(event.data).changed));
   events.addEventListener("error", () => {
-    wasLost = true;
     link.hidden = false;
+    link.textContent = "not connected";
+    // A server that was started again does not know this page's cookie: the browser gives up.
+    if (events.readyState === EventSource.CLOSED) {
+      link.textContent = "not connected: open the address that `orchestrator dashboard` printed";
+      setTimeout(listen, 3000);
+    }
   });
 }
 
@@ -115,7 +116,7 @@ function say(id, text) {
   if (text && !text.endsWith("…")) clearing[id] = setTimeout(() => say(id, ""), id === "said" ? 8000 : 20000);
 }
 
-// A form's fields are the command's arguments; `data-path` may name a field, as {state}.
+// A form's fields are the command's arguments; its `data-post` may name a field, as {name}.
 function fields(form, submitter) {
   const found = {};
   const changed = form.dataset.changed;
@@ -138,14 +139,22 @@ document.addEventListener("submit", async (event) => {
   const asked = (button && button.dataset.confirm) || form.dataset.confirm;
   if (asked && !confirm(asked)) return;
   const body = { ...JSON.parse(form.dataset.body || "{}"), ...fields(form, button) };
-  const path = (button && button.dataset.post) || form.dataset.post;
+  const path = form.dataset.post.replace(/\{(\w+)\}/g, (_, name) => {
+    const value = body[name];
+    delete body[name];
+    return encodeURIComponent(value);
+  });
   const buttons = form.querySelectorAll("button");
   buttons.forEach((each) => (each.disabled = true));
   try {
     const done = (button && button.dataset.done) || form.dataset.done;
     if (await change(path, body, done)) {
       form.reset();
-      form.closest("details")?.removeAttribute("open");
+      const details = form.closest("details");
+      if (details) {
+        details.open = false;
+        details.querySelector("summary").focus();
+      }
       if (form.dataset.next) location.assign(form.dataset.next);
     }
   } finally {
