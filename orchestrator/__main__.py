@@ -38,6 +38,11 @@ def main(arguments: "list[str] | None" = None) -> int:
 
         own_process(words[0], words[1])
         return 0
+    if words and words[0] == "_attend":
+        from orchestrator.tick import attendant
+
+        attendant.attend(words[1])
+        return 0
     if words and words[0] == "_soon":
         from orchestrator.tick import soon
 

@@ -81,6 +81,12 @@ class SystemFault(OrchestratorError):
     code = "system_fault"
 
 
+class StoreFault(SystemFault):
+    """The database with the queue cannot be reached, or cannot be used."""
+
+    code = "store_unreachable"
+
+
 _LISTS = {
     "task": "task list",
     "agent": "agent list",

@@ -108,13 +108,16 @@ def note_tick(folder: str, now: float, tick: bytes) -> None:
     """Note a tick at `now` (epoch seconds) in the diary, if its folder is there."""
     year, month, day = time.gmtime(now)[:3]
     path = f"{folder}/{year:04}-{month:02}-{day:02}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags, 0o600)
     except OSError:
         return  # a tick that cannot be noted must still be done: a full disk has its own report
     try:
-        os.pwrite(descriptor, tick, int(now) % 86_400 // 60)
+        minute = int(now) % 86_400 // 60
+        # A minute with a whole tick is no minute in which a tick was held up.
+        if tick != HELD or os.pread(descriptor, 1, minute) in (b"", b"\0"):
+            os.pwrite(descriptor, tick, minute)
     except OSError:
         return
     finally:

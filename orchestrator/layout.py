@@ -25,6 +25,8 @@ class Layout:
         self.shared = join(self.home, "shared")
         self.queue = join(self.shared, "queue")
         self.prs = join(self.shared, "prs")
+        #: The name of this host among those that share the queue, and which clone has it.
+        self.host = join(self.home, "host.json")
         self.events = join(self.home, "events.jsonl")
         self.events_before = join(self.home, "events.1.jsonl")
         #: The diary of ticks, a file per UTC day (`idle`).

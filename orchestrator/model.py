@@ -190,6 +190,8 @@ class Agent(NamedTuple):
     max_runtime_seconds: float = 3600
     #: Seconds without any output after which a run is stopped; 0 is never.
     stall_seconds: float = 600
+    #: The host that runs this agent; None is any host, one at a time.
+    host: str | None = None
 
 
 class Submodules(NamedTuple):
@@ -242,6 +244,8 @@ class Config(NamedTuple):
     submodules: Submodules = Submodules()
     notify: Notify = Notify()
     pace: Pace = Pace()
+    #: "files", or the address of a database that several hosts share.
+    store: str = "files"
     agents: tuple[Agent, ...] = ()
 
 
@@ -330,6 +334,10 @@ class Task(NamedTuple):
     #: The delay that led to `not_before`, so that a clock moved back cannot stretch it.
     backoff: float | None = None
     claimed_by: str | None = None
+    #: The host of the last claim; None for a queue that one machine has.
+    host: str | None = None
+    #: Where the claim's run is: "here", "elsewhere" (on another host), or "gone" (that host died).
+    claim_at: str = "here"
     #: The run that holds, or last held, the task.
     run: str | None = None
     #: The event with which that run ended, if nothing has happened to the task since.
@@ -505,6 +513,8 @@ class RunView(NamedTuple):
     outcome: Outcome | None = None
     #: Its client has ended and may have left a result, which must not be lost.
     concluding: bool = False
+    #: The other host that the run is on; None is this host.
+    host: str | None = None
 
 
 class AgentView(NamedTuple):
@@ -563,6 +573,8 @@ class Snapshot(NamedTuple):
     dependencies: dict[str, str]
     spent_today_usd: float
     hold: Hold | None = None
+    #: The name of this host among those that share the queue; None if nothing is shared.
+    host: str | None = None
     #: The account's usage windows, by name, as the client reported them last.
     usage: Mapping[str, UsageWindow] = {}
     #: The head of each open pull request, by its id; None if the forge did not answer.

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import harness
+import warm_gh
 from harness import PATIENCE, TESTS, World, append, wait_until
 from killpoints import WIDTH
 from test_contract_human import make_a_mess, of_the_human
@@ -444,7 +444,7 @@ def _begin_github(world: World) -> None:
     world.git("remote", "set-url", "origin", url)
     world.git("config", f"url.{world.remote}.insteadOf", url)
     gh = world.bin / "gh"
-    gh.write_text(f"#!/bin/sh\n{harness.FAKE_GH}\n")
+    gh.write_text(f"#!/bin/sh\n{warm_gh.STARTED}\n")
     gh.chmod(0o755)
     _hub(world).write_text(json.dumps({"remote": str(world.remote)}))
     world.environment["FAKE_GH_STATE"] = str(_hub(world))

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -25,17 +24,12 @@ import events_schema
 import psutil
 import pytest
 import warm
+import warm_gh
 
 TESTS = Path(__file__).resolve().parent
 PRODUCT = warm.PRODUCT
 FAKE_CLIENT = TESTS / "fake_client.py"
 PYTHON = warm.PYTHON
-#: A line of a shell script that becomes the stand-in for `gh`: a module, because Python compiles a
-#: program that it runs by path each time.
-FAKE_GH = "exec {} -c '{}' \"$@\"".format(
-    shlex.join(PYTHON),
-    f'import sys; sys.path.insert(0, "{TESTS}"); import fake_gh; fake_gh.main(sys.argv[1:])',
-)
 #: Seconds after which a condition that does not come about fails the test.
 PATIENCE = 40.0
 STATES = ("incoming", "claimed", "blocked", "done", "failed")
@@ -189,7 +183,7 @@ class World:
         path.write_text(json.dumps({"remote": str(self.remote), "prs": [], **state}))
         self.environment["FAKE_GH_STATE"] = str(path)
         gh = self.bin / "gh"
-        gh.write_text(f"#!/bin/sh\n{FAKE_GH}\n")
+        gh.write_text(f"#!/bin/sh\n{warm_gh.line()}\n")
         gh.chmod(0o755)
         self.git("remote", "set-url", "origin", url)
         self.git("config", f"url.{self.remote}.insteadOf", url)

@@ -243,6 +243,19 @@ def test_the_diary_is_read_back_over_midnight_and_hides_no_fault(tmp_path: Path)
     assert max(len(f.read_bytes()) for f in Path(layout.ticks).iterdir() if f.is_file()) <= 1440
 
 
+def test_a_tick_that_was_held_up_hides_no_tick_of_the_same_minute(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.ticks)
+    for minute, noted in enumerate(
+        ((idle.WHOLE, idle.HELD), (idle.HELD, idle.WHOLE), (idle.HELD, idle.IDLE), (idle.HELD,))
+    ):
+        for tick in noted:
+            idle.note_tick(layout.ticks, START + 60 * minute, tick)
+    noted_there = ticks.read(layout, START - 60, START + 300)
+    expected = (idle.WHOLE, idle.WHOLE, idle.IDLE, idle.HELD)
+    assert [noted_there[minute] for minute in sorted(noted_there)] == [*expected]
+
+
 # --- the account of a period ---------------------------------------------------------------------
 
 

@@ -501,7 +501,7 @@ def test_time_spans_are_for_people(seconds: int | None, text: str) -> None:
 # --- explain -----------------------------------------------------------------------------------
 
 #: Rules that judge only agents that take no tasks, a broken file, a setting or a header field.
-SPECIAL = ("config_error", "max_incoming", "overlap", "not_before")
+SPECIAL = ("config_error", "other_host", "max_incoming", "overlap", "not_before")
 #: The rules that judge an agent that takes tasks.
 RULED = [r.code for r in rules.RULES if r.kind != "task" and r.code not in SPECIAL]
 

@@ -15,7 +15,7 @@ from orchestrator.guard import client_environment
 
 
 def variables(root: Path, worktree: Path) -> dict[str, str]:
-    found = closed_pushes.settings(str(root), str(worktree))
+    found = closed_pushes.for_agent(str(root), str(worktree))
     return client_environment.as_git_config(found)
 
 

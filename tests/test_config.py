@@ -77,6 +77,7 @@ MEANT = Config(
     pace=Pace(five_hour=0.8, seven_day=0.9, hours="22:00-07:00"),
     dependencies="delivered",
     overlap="hold",
+    store="postgresql://db.example/team?options=-csearch_path%3Dshop",
     agents=(
         Agent(
             name="impl-1",
@@ -89,6 +90,7 @@ MEANT = Config(
             budget_usd=1.25,
             max_runtime_seconds=1800,
             stall_seconds=0,
+            host="two",
             effort="high",
             fallback_model="sonnet,haiku",
             mcp_config=(".mcp.json",),

@@ -11,7 +11,7 @@ from conftest import git as sh
 from test_landing import World
 
 from orchestrator.git import work_branch
-from orchestrator.model import Agent, Outcome, Role
+from orchestrator.model import Agent, Entry, Outcome, Role
 from orchestrator.project import run_record
 from orchestrator.run import delivery
 from orchestrator.run.job import Job
@@ -33,7 +33,8 @@ def rework(world: World, tmp_path: Path) -> Job:
     record = record._replace(
         branch=old.branch, base="main", push_remote="origin", tip=new, commits=2, there=old.head
     )
-    task = world.store.find("T1")
+    claim = Entry("2026-01-01T00:00:00Z", "claimed", {"agent": "a", "run": record.id})
+    task = world.store.move(world.store.find("T1"), "claimed", claim)
     role = Role("implementer", "implement", "pull_request", (), (), (), "")
     journal, agent = Journal(str(folder), record), Agent("a", "implementer", 0)
     file = world.store.read(task)

@@ -17,6 +17,7 @@ from typing import Any
 
 import harness
 import pytest
+import warm_gh
 from full_disk import Disk
 from harness import World, is_alive, shadow, wait_until
 
@@ -363,7 +364,7 @@ class Forge:
         self.world = world
         self.state, self.mode = world.folder / "github.json", world.folder / "gh-mode"
         self.state.write_text(json.dumps({"remote": str(world.remote), "prs": []}))
-        real = harness.FAKE_GH
+        real = warm_gh.line()
         gh = world.bin / "gh"
         gh.write_text(
             "#!/bin/sh\n"

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import harness
 import pytest
+import warm_gh
 from conftest import git as sh
 from forge_contract import ForgeContract, World, branch, wanted
 
@@ -325,7 +325,7 @@ def hub(
 ) -> Hub:
     folder = tmp_path / "bin"
     folder.mkdir()
-    (folder / "gh").write_text(f"#!/bin/sh\n{harness.FAKE_GH}\n")
+    (folder / "gh").write_text(f"#!/bin/sh\n{warm_gh.line()}\n")
     (folder / "gh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_GH_STATE", str(tmp_path / "github.json"))

@@ -20,6 +20,7 @@ from orchestrator.git import (
     call,
     remotes,
     repository,
+    settings,
     submodule_changes,
     work_branch,
     worktree_commands,
@@ -405,9 +406,10 @@ def test_a_ref_is_moved_and_deleted_only_from_where_it_was_seen(repo: Path) -> N
 
 
 def test_settings_are_read_by_name_and_what_is_not_set_is_left_out(repo: Path) -> None:
-    sh(repo, "config", "remote.my.fork.url", "https://x/y\nz")
-    found = repository.settings(str(repo), "remote.my.fork.url", "user.email", "user.nope")
-    assert found == {"remote.my.fork.url": ["https://x/y\nz"], "user.email": ["person@example.com"]}
+    name = "remote.My.fork.url"
+    sh(repo, "config", name, "https://x/y\nz")
+    found = settings.find(str(repo), name, "remote.my.fork.url", "User.Email", "user.nope")
+    assert found == {name: ("https://x/y\nz",), "User.Email": ("person@example.com",)}
 
 
 NAMES = ["with space.txt", "new\nline.txt", "quo'te\".txt", "-dash.txt", "ünï ☃.txt", "tab\t.txt"]

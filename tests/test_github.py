@@ -61,6 +61,7 @@ def check(name: str, said: str, **more: Any) -> dict[str, Any]:
 # --- which repository --------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # `TestEnterprise` has the same gh
 class TestAnOldGh(ForgeContract):
     """The contract, with the gh of Debian 12."""
 
@@ -71,14 +72,14 @@ class TestAnOldGh(ForgeContract):
 
 
 class TestEnterprise(ForgeContract):
-    """The contract, on a host with GitHub Enterprise."""
+    """The contract, on a host with GitHub Enterprise, with the gh of Debian 12."""
 
     @pytest.fixture
     def world(self, hub: Hub) -> World:
         url = "git@code.example.com:owner/repo.git"
         sh(hub.repo, "remote", "set-url", "origin", url)
         sh(hub.repo, "config", f"url.{hub.remote}.insteadOf", url)
-        hub.set(host="code.example.com")
+        hub.set(host="code.example.com", version="2.23.0")
         return World(hub.repo, hub.forge)
 
 

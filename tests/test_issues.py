@@ -7,6 +7,7 @@ from typing import Any
 
 import harness
 import pytest
+import warm_gh
 from harness import World
 
 from orchestrator.errors import SystemFault
@@ -30,7 +31,7 @@ class Hub:
         self.set(remote=str(world.remote), permissions={"ada": "write", "zed": "read"}, issues=[])
         world.environment["FAKE_GH_STATE"] = str(self.path)
         gh = world.bin / "gh"
-        gh.write_text(f"#!/bin/sh\n{harness.FAKE_GH}\n")
+        gh.write_text(f"#!/bin/sh\n{warm_gh.line()}\n")
         gh.chmod(0o755)
         world.git("remote", "set-url", "origin", URL)
         world.git("config", f"url.{world.remote}.insteadOf", URL)

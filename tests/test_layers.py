@@ -64,7 +64,10 @@ WORLDLY = {
     "time",
     "uuid",
 }
-HEAVY = ("yaml", "jinja2", "rich", "frontmatter", "psutil", "cronsim")
+HEAVY = (
+    *("yaml", "jinja2", "rich", "frontmatter", "psutil", "cronsim"),
+    *("psycopg", "procrastinate"),
+)
 
 
 def modules() -> dict[str, Path]:
@@ -256,10 +259,10 @@ def test_nothing_catches_everything_and_goes_on_as_if_nothing_had_been() -> None
 
 
 #: Where a client's name stands for the program that has this one as its plugin (the files that
-#: `init` writes for it), for its entry in the registry, for what the demonstration plays, and in
-#: the texts of the shipped roles.
+#: `init` writes for it), for its entry in the registry, for what the demonstration plays, in the
+#: texts of the shipped roles, and among the sources of what secrets look like.
 NAMES_OF_CLIENTS = {
-    "text.shipped_templates",
+    *("text.shipped_templates", "guard.compiled_shapes"),
     *("cli.init", "setup.init_project", "setup.skills", "setup.user_files"),
     *("client.registry", "demo.project", "schedule.program_copy"),
 }

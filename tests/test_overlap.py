@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -247,6 +249,23 @@ def test_what_commits_differ_in_is_found_out_once(
     changed = [pr._replace(head=sh(works.repo, "rev-parse", pr.branch)) for pr in prs]
     Radar(works.layout, works.config, keep=True).works(changed)
     assert len(asked) == 5
+    # A base that moves changes nothing of what the branches changed since they left it.
+    sh(works.repo, "update-ref", "refs/heads/main", committed(works.repo, {"base.txt": "x\n"}))
+    Radar(works.layout, works.config, keep=True).works(changed)
+    assert len(asked) == 5
+    # What the file says is no word for git, and no change of another commit.
+    for lie in ("--output=stolen", "HEAD", 7, None):
+        for pair in list(memory := json.loads((cache := _cache(works)).read_text())):
+            memory[pair] = lie
+        cache.write_text(json.dumps(memory))
+        asked.clear()
+        Radar(works.layout, works.config, keep=True).works(changed)
+        assert len(asked) == 2
+        assert all(re.fullmatch("[0-9a-f]{40}", word) for words in asked for word in words[1:])
+
+
+def _cache(works: Works) -> Path:
+    return Path(works.layout.cache, "overlap.json")
 
 
 def test_git_is_not_asked_about_a_single_work(

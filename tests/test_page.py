@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from conftest import Done
+from harness import wait_until
 from starlette.testclient import TestClient
 from test_cli_tasks import add
 
@@ -23,6 +26,7 @@ from orchestrator.layout import Layout
 from orchestrator.page import changes, gate, regions, render
 from orchestrator.page.app import application
 from orchestrator.system import process
+from orchestrator.tasks.file_store import FileStore
 
 Cli = Callable[..., Done]
 HOME = "http://127.0.0.1:8765"
@@ -297,6 +301,8 @@ def test_agents_and_limits_are_set_with_the_values_of_json(page: TestClient) -> 
         ("/api/tasks/add", '{"title": "a\\u0000b"}', 409, "usage"),
         ("/api/tasks/add", '{"title": "\\ud800"}', 409, "usage"),
         ("/api/tasks/add", '{"title": "a", "priority": "P9"}', 409, "usage"),
+        ("/api/tasks/add", '{"title": {"a": 1}}', 409, "usage"),
+        ("/api/tasks/add", '{"title": "a", "edit": true}', 409, "error"),
         ("/api/tasks/add", "[1]", 400, "usage"),
         ("/api/tasks/add", "{", 400, "usage"),
         ("/api/tasks/add", "\udcff", 400, "usage"),
@@ -307,8 +313,15 @@ def test_agents_and_limits_are_set_with_the_values_of_json(page: TestClient) -> 
     ],
 )
 def test_a_refused_change_has_the_error_of_the_command(
-    page: TestClient, unchanged: Callable[[], None], path: str, body: str, status: int, code: str
+    page: TestClient,
+    unchanged: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: str,
+    status: int,
+    code: str,
 ) -> None:
+    monkeypatch.setenv("EDITOR", "sleep 600 #")  # no change opens it
     answer = page.post(path, content=body.encode(errors="surrogateescape"))
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     unchanged()
@@ -458,7 +471,9 @@ def test_a_region_shows_why_it_cannot_be_shown(project: Layout, page: TestClient
 # --- the process ---------------------------------------------------------------------------------
 
 
-def test_the_server_prints_its_address_and_ends_at_once_with_open_streams(project: Layout) -> None:
+def test_the_server_ends_at_once_with_open_streams_and_a_change_under_way(
+    project: Layout, cli: Cli
+) -> None:
     server = subprocess.Popen(
         [*process.own_program(), "dashboard", "--json", "--port", "0"],
         stdout=subprocess.PIPE,
@@ -471,28 +486,37 @@ def test_the_server_prints_its_address_and_ends_at_once_with_open_streams(projec
         line = server.stdout.readline()
         assert line, server.stderr and server.stderr.read()
         printed += line
-    url = json.loads(printed)["url"]
-    import http.client
-    from urllib.parse import urlsplit
+    address = urlsplit(json.loads(printed)["url"])
+    assert (address.hostname, address.fragment) == ("127.0.0.1", "")
 
-    address = urlsplit(url)
-    assert address.hostname == "127.0.0.1"
-    assert address.fragment == ""
-    connection = http.client.HTTPConnection("127.0.0.1", address.port or 0, timeout=30)
-    connection.request("GET", f"/?{address.query}")
-    answer = connection.getresponse()
-    cookie = (answer.getheader("set-cookie") or "").partition(";")[0]
-    answer.read()
-    connection.request("GET", "/api/events", headers={"Cookie": cookie})
-    stream = connection.getresponse()
-    assert stream.getheader("content-type", "").startswith("text/event-stream")
+    def asked(method: str, path: str, **more: Any) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("127.0.0.1", address.port or 0, timeout=60)
+        connection.request(method, path, **more)
+        return connection
+
+    first = asked("GET", f"/?{address.query}")
+    cookie = (first.getresponse().getheader("set-cookie") or "").partition(";")[0]
+    events = asked("GET", "/api/events", headers={"Cookie": cookie})
+    stream = events.getresponse()
+    assert (stream.getheader("content-type") or "").startswith("text/event-stream")
     assert stream.readline() == b"retry: 1000\n"
-    began = time.monotonic()
-    server.send_signal(signal.SIGINT)
-    out, err = server.communicate(timeout=30)
-    assert (server.returncode, out, err) == (0, "", "")
-    assert time.monotonic() - began < 20  # it does not wait for the stream, which never ends
-    connection.close()
+    queue = FileStore(project)
+    with queue.change():
+        # The command waits for the queue's lock, for 30 seconds.
+        body = json.dumps({"title": "Under way"})
+        late = asked("POST", "/api/tasks", headers={"Cookie": cookie}, body=body)
+        wait_until(lambda: children(server.pid), "the command's process")
+        server.send_signal(signal.SIGINT)
+        out, err = server.communicate(timeout=25)
+        assert (server.returncode, out, err) == (0, "", "")
+    added = wait_until(lambda: queue.list("incoming").tasks, "the end of the command")
+    assert added[0].title == "Under way"
+    for connection in (first, events, late):
+        connection.close()
+
+
+def children(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children()
 
 
 def test_a_port_in_use_is_refused_with_what_to_do(cli: Cli, project: Layout) -> None:

@@ -168,6 +168,8 @@ def test_agents_are_paused_run_stopped_and_set(world: World, serve: Open) -> Non
     expect(row.get_by_role("button", name="Pause impl-1")).to_be_visible()
     row.get_by_role("button", name="Run now impl-1").click()
     expect(row).to_contain_text("works on a task")
+    # The command ends although its run goes on.
+    expect(page.get_by_role("status").filter(has_text="impl-1 is started.")).to_be_visible()
     expect(row.get_by_role("link", name=task)).to_be_visible()
     page.on("dialog", lambda dialog: dialog.accept())
     row.get_by_role("button", name="Stop impl-1").click()
@@ -209,6 +211,7 @@ def test_a_question_is_answered_and_a_pull_request_reviewed_and_merged(
     inbox = region(page, "Inbox")
     item = inbox.locator(f"#item-{asks}")
     expect(item).to_contain_text("Which colour? <i>x</i>")
+    expect(page).to_have_title(re.compile(r"^\(\d\) project"))
     answer = item.get_by_label(f"Your answer to {asks}")
     answer.fill("Blue, half wri")
     world.add("Something else happens meanwhile")

@@ -84,6 +84,7 @@ def everything(agent: Agent) -> None:  # noqa: F811
         agent.end()
     agent.begin(run="R2")
     submodules.check_out(str(agent.repo), str(agent.path), "same")
+    worktree_commands.detach(str(agent.path), "main")
     worktree_commands.join(str(agent.path), "main", BRANCH, "merge", "Merge")
     agent.end(run="R2")
 
@@ -342,6 +343,7 @@ def test_a_persons_filters_run_in_the_persons_checkout_and_not_in_the_agents(
     (ignored / "README.md").write_text("person's\n")
     sh(ignored, "commit", "--quiet", "--all", "-m", "Other")
     trap.marker.unlink()
+    worktree_commands.detach(str(agent.path), "main")
     merged = worktree_commands.join(str(agent.path), "main", BRANCH, "merge", "Merge")
     assert isinstance(merged, str)
     assert sh(ignored, "show", f"{merged}:README.md") == "person's\nagent's"

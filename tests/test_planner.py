@@ -172,6 +172,11 @@ def _pause_agent(world: World) -> None:
     world.agents[0] = world.agents[0]._replace(paused=True)
 
 
+def _pin_elsewhere(world: World) -> None:
+    world.snapshot["host"] = "one"
+    world.agents[0] = world.agents[0]._replace(host="two")
+
+
 def _add_run(view: RunView) -> Callable[[World], None]:
     def spoil(world: World) -> None:
         world.snapshot["runs"] = (*world.snapshot.get("runs", ()), view)
@@ -206,6 +211,7 @@ SPOILERS: dict[str, Callable[[World], None]] = {
     "config_error": _snapshot(may_start=False),
     "system_paused": _config(paused=True),
     "paused": _pause_agent,
+    "other_host": _pin_elsewhere,
     "running": _add_run(run(agent="impl")),
     "not_due": _snapshot(agents={"impl": AgentView("impl", last_started=NOW - 10)}),
     "usage_limit": _snapshot(hold=LIMIT),

@@ -12,7 +12,7 @@ from conftest import git as sh
 from harness import World, shadow, wait_until
 
 from benchmarks import waiting_supervisor
-from orchestrator.git import drivers
+from orchestrator.git import drivers, settings
 from orchestrator.run import conclude, prepare
 from orchestrator.run.journal import Journal
 
@@ -50,12 +50,12 @@ def test_a_forged_time_hides_a_driver_only_until_the_next_stage(repo: Path) -> N
     before = config.stat()
     config.write_text(config.read_text().replace("one", "two"))
     os.utime(config, ns=(before.st_atime_ns, before.st_mtime_ns))
-    drivers.forget()
+    settings.forget()
     assert drivers.for_new(str(repo), str(repo / "w"))["GIT_CONFIG_VALUE_0"].endswith("two")
 
 
 @pytest.mark.parametrize("stage", ["starting", "concluding"])
-def test_each_stage_asks_git_anew_for_its_drivers(
+def test_each_stage_asks_git_anew_for_its_settings(
     monkeypatch: pytest.MonkeyPatch, stage: str, tmp_path: Path
 ) -> None:
     asked: list[str] = []
@@ -64,7 +64,7 @@ def test_each_stage_asks_git_anew_for_its_drivers(
         asked.append(stage)
         raise InterruptedError
 
-    monkeypatch.setattr(drivers, "forget", forget)
+    monkeypatch.setattr(settings, "forget", forget)
     begin = {"starting": prepare.prepare, "concluding": conclude.conclude}[stage]
     with pytest.raises(InterruptedError):
         begin(Journal(str(tmp_path), NotImplemented))

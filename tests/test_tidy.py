@@ -267,7 +267,7 @@ def refs(layout: Layout) -> dict[str, str]:
     return dict(line.split() for line in lines.splitlines())
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(state=WORLDS)
 def test_a_clean_does_what_its_dry_run_says_and_nothing_becomes_unreachable(state: State) -> None:
     with tempfile.TemporaryDirectory() as folder:

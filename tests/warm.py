@@ -72,27 +72,33 @@ def _can_be_warm(product: Path, environment: Mapping[str, str], stdin: str) -> b
     return sys.platform == "linux" and product == PRODUCT and at_start == AT_START and fits
 
 
-@functools.cache
-def _server() -> str | bytes:
-    """Start the server; return its address. It ends with this process: that closes its input.
+def spawn(listener: socket.socket, program: str, *words: str) -> None:
+    """Start a server of the tests, which listens at descriptor 3: its last argument.
 
-    Not by `subprocess`: what a test starts with that ends with the test.
+    It ends with this process: that closes its input. Not by `subprocess`: what a test starts with
+    that ends with the test.
     """
     input_end, _kept_open = os.pipe()
+    os.posix_spawn(
+        sys.executable,
+        [*PYTHON, str(TESTS / program), *words, "3"],
+        {**AT_START, "ROOM": "x" * ROOM},
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, input_end, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, listener.fileno(), 3),
+        ],
+    )
+    os.close(input_end)
+
+
+@functools.cache
+def _server() -> str | bytes:
+    """Start the server; return its address."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("")  # Linux finds a free name
         listener.listen(128)
-        os.posix_spawn(
-            sys.executable,
-            [*PYTHON, str(TESTS / "warm_server.py"), str(PRODUCT), "3"],
-            {**AT_START, "ROOM": "x" * ROOM},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, input_end, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, listener.fileno(), 3),
-            ],
-        )
-        os.close(input_end)
+        spawn(listener, "warm_server.py", str(PRODUCT))
         address: str | bytes = listener.getsockname()
     return address
 

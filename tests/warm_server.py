@@ -89,6 +89,8 @@ class Program:
             if callable(signal.getsignal(number)):
                 normal = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
                 signal.signal(number, normal)
+        if database := sys.modules.get("orchestrator.database.session"):
+            database._SESSIONS.by_address.clear()  # closes its connections
         for name in os.listdir("/proc/self/fd"):
             _close_as_exec(int(name))
         show_environment()

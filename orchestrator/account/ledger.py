@@ -78,7 +78,7 @@ class Ledger(NamedTuple):
 
 def read(layout: Layout, since: float = 0.0) -> Ledger:
     """Return the runs that ended at or after `since` (seconds since the epoch)."""
-    return collect(events.read(layout, MOST_READ), since)
+    return collect(events.read(layout, MOST_READ, of_all_hosts=True), since)
 
 
 def collect(told: Iterable[Mapping[str, object]], since: float) -> Ledger:

@@ -47,7 +47,8 @@ def collect(
     prs = states.known(layout, config)
     book = ledger.read(layout, since)
     of_tasks = {pr.task: pr.id for pr in prs or () if pr.task}
-    ends = account.ends(book.runs, events.read(layout, ledger.MOST_READ), since, of_tasks)
+    told = events.read(layout, ledger.MOST_READ, of_all_hosts=True)
+    ends = account.ends(book.runs, told, since, of_tasks)
     ran = ticks.look(layout, since, now)
     value: Row = {
         "from": iso(since),

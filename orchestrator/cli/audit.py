@@ -30,7 +30,11 @@ def audit(arguments: Namespace) -> None:
     """
     layout = context.layout(arguments)
     _, seen = context.look(layout)
-    at_work = {os.path.realpath(layout.worktree(run.agent)) for run in seen.snapshot.runs}
+    at_work = {
+        os.path.realpath(layout.worktree(run.agent))
+        for run in seen.snapshot.runs
+        if run.host is None
+    }
     found = account.look(layout, at_work)
     if arguments.json:
         output.show_json([finding._asdict() for finding in found.findings])

@@ -59,6 +59,9 @@ def dashboard(arguments: Namespace) -> None:
 
     with contextlib.suppress(KeyboardInterrupt), listening:
         server.serve(Served(layout), layout, listening, read_only=arguments.read_only, ready=ready)
+    # The interpreter would wait for the threads that wait for the end of a command, such as a merge
+    # with its checks. The command goes on in its own process.
+    os._exit(0)
 
 
 def _export(arguments: Namespace) -> None:

@@ -74,6 +74,8 @@ def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | str | No
         task = store.find(name)
     if task is not None and task.run is not None:
         known = next((run for run in runs if run.id == task.run), None)
+        if known is None and task.host not in (None, store.host):
+            return f"run {task.run} was on the host {task.host}: see it there, by the same command"
         return known or _gone(task.run, _last_event(layout, task.run))
     searched = ((run, run.record()) for run in runs[:MOST_SEARCHED])
     run = next((run for run, record in searched if record and record.task == name), None)
@@ -87,12 +89,18 @@ def _run_of_task(layout: Layout, name: str, agents: list[str]) -> Run | str | No
 
 def _last_event(layout: Layout, run_id: str) -> Mapping[str, Any]:
     """Return the last event of a run in the project's events; empty if there is none."""
-    of_run = (e for e in events.read(layout, MOST_READ, run_id) if e.get("run") == run_id)
+    of_run = (
+        e
+        for e in events.read(layout, MOST_READ, run_id, of_all_hosts=True)
+        if e.get("run") == run_id
+    )
     return next(iter(deque(of_run, maxlen=1)), {})
 
 
 def _gone(run_id: str, told: Mapping[str, Any]) -> str:
     """Return what the last event of a run says about it; its folder is no longer kept."""
+    if host := told.get("host"):
+        return f"run {run_id} was on the host {host}: see it there, by the same command"
     agent, task, verdict = (told.get(key) for key in ("agent", "task", "verdict"))
     of = f" of {agent}" * bool(agent) + f", task {task}" * bool(task)
     ended = f", which ended {verdict}," if verdict else ""

@@ -40,7 +40,7 @@ def history(arguments: Namespace) -> None:
     end = period.end(arguments, start, now)
     names = agent_memory.names(layout)
     at_work = {agent_memory.read(layout, name).run for name in names} - {None}
-    told = events.read(layout, ledger.MOST_READ)
+    told = events.read(layout, ledger.MOST_READ, of_all_hosts=True)
     found = account.collect(told, start, end, {run for run in at_work if run})
     if arguments.json:
         output.show_json(

@@ -32,6 +32,10 @@ BASE = (
     "make this branch the base branch, after a rename at the remote: agents.yaml, unfinished tasks "
     "and open pull requests follow"
 )
+HOST = (
+    "the name of this clone among the machines with one queue (`store` in agents.yaml); default: "
+    "the machine's name"
+)
 YES = "write the proposed `checks` and `setup` into agents.yaml without asking"
 
 
@@ -43,6 +47,7 @@ YES = "write the proposed `checks` and `setup` into agents.yaml without asking"
     flag("--start", "let agents start runs; without it, a new project is paused"),
     argument("--link", action=argparse.BooleanOptionalAction, help=LINK),
     argument("--base", metavar="BRANCH", help=BASE),
+    argument("--host", metavar="NAME", help=HOST),
     flag("--dry-run", "with --base: print what would change, and change nothing"),
     flag("--uninstall", "remove all files that init and runs added; the queue is kept"),
 )
@@ -75,7 +80,11 @@ def init(arguments: Namespace) -> None:
     if kind in KINDS:
         schedule.require(kind, layout.root)
     change = init_project.init(
-        layout, context.now(), start=arguments.start, commands=arguments.commands
+        layout,
+        context.now(),
+        start=arguments.start,
+        commands=arguments.commands,
+        host=arguments.host,
     )
     if inside := repository.submodule_around(arguments.project or os.getcwd()):
         change.warnings.append(

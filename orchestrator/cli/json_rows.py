@@ -10,13 +10,24 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from orchestrator.config.load import Settings
+from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
-from orchestrator.model import Agent, Config, Given, PullRequest, RunView, Snapshot, Task, iso
+from orchestrator.model import (
+    STATES,
+    Agent,
+    Config,
+    Given,
+    PullRequest,
+    RunView,
+    Snapshot,
+    Task,
+    iso,
+)
 from orchestrator.plan import dependencies
 from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.plan.stuck import stuck
-from orchestrator.project import agent_memory
+from orchestrator.project import agent_memory, run_record
 from orchestrator.pulls import states
 from orchestrator.pulls.movers import Move
 from orchestrator.pulls.overlap import Radar
@@ -101,7 +112,12 @@ def _agent_row(agent: Agent, snapshot: Snapshot, verdicts: tuple[Verdict, ...], 
 def _running_row(layout: Layout, seen: Observation, run: RunView, now: float) -> Row:
     record = seen.records.get(run.id)
     created = record.created if record else None
-    supervisor = (record and record.supervisor) or seen.states[run.agent].supervisor
+    state = seen.states.get(run.agent)
+    supervisor = (record and record.supervisor) or (state and state.supervisor)
+    if run.host is not None:
+        unknown = ("pid", "started", "age_seconds", "branch", "worktree", "cost_usd")
+        known = {"run": run.id, "agent": run.agent, "task": run.task, "host": run.host}
+        return {**known, **dict.fromkeys(unknown)}
     return {
         "run": run.id,
         "agent": run.agent,
@@ -151,7 +167,7 @@ def _fault_row(snapshot: Snapshot, planned: Plan, now: float) -> Row | None:
         return None
     row: Row = {"since": iso(hold.since), "age_seconds": int(max(now - hold.since, 0))}
     test: Row = dict.fromkeys(("run", "agent", "task", "at"))
-    if run := next((run for run in snapshot.runs if not run.finished), None):
+    if run := next((r for r in snapshot.runs if not (r.finished or r.host)), None):
         test |= {"run": run.id, "agent": run.agent, "task": run.task}
     elif start := next((a for a in planned.actions if a.action == "start"), None):
         test |= {"agent": start.agent, "task": start.task}
@@ -189,6 +205,43 @@ def overview(
     waiting = survey(layout, loaded, seen, prs)
     row = _status(layout, loaded, seen, planned, prs) | {"waiting_for_you": len(waiting.items)}
     return Overview(row, planned, waiting, prs, seen.snapshot.spent_today_usd)
+
+
+def without_store(layout: Layout, loaded: Settings, error: StoreFault, now: float) -> Row:
+    """Return what `status --json` can show while the database with the queue does not answer."""
+    memories = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
+    runs = {name: memory.run for name, memory in memories.items() if memory.run}
+    records = {run: run_record.read(layout.run(name, run)) for name, run in runs.items()}
+    ticked = problems.last_tick(layout)
+    unknown = ("open_prs", "open_prs_age_seconds", "waiting_for_you", "totals", "fault")
+    empty = ("agents", "retrying", "blocked", "notes", "cannot_start", "overlaps")
+    return {
+        "queue": dict.fromkeys(STATES),
+        "limits": loaded.config.queue_limits._asdict(),
+        **dict.fromkeys(unknown),
+        **{name: [] for name in empty},
+        "running": [
+            {
+                "run": run,
+                "agent": name,
+                "task": record.task if record else None,
+                "pid": record.supervisor.pid if record and record.supervisor else None,
+                "started": iso(record.created) if record else None,
+                "age_seconds": max(int(now - record.created), 0) if record else None,
+                "branch": record.branch if record else None,
+                "worktree": layout.worktree(name),
+                "cost_usd": None,
+            }
+            for name, run in runs.items()
+            for record in [records[run]]
+        ],
+        "scheduler": {
+            "last_tick": iso(ticked),
+            "age_seconds": None if ticked is None else int(max(now - ticked, 0)),
+            "stale": problems.is_overdue(layout, now),
+        },
+        "problems": [{"code": error.code, "message": error.message, "hint": error.hint}],
+    }
 
 
 def status(layout: Layout, loaded: Settings, now: float, prs: list[PullRequest] | None) -> Row:

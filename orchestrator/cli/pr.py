@@ -17,7 +17,7 @@ from argparse import Namespace
 from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import NO_TICK, argument, command, flag, group
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import base_branch, call, repository, worktree_commands
+from orchestrator.git import base_branch, call, repository, settings, worktree_commands
 from orchestrator.guard import client_environment
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, Problem, PullRequest
@@ -111,7 +111,7 @@ def diff(arguments: Namespace) -> None:
     pr = _numbered(layout, config, context.pull_requests(layout, config), number)
     paged = output.on_terminal() and not arguments.json
     # By default git shows of a submodule only that it has another commit.
-    inside = [] if repository.settings(layout.root, "diff.submodule") else ["--submodule=diff"]
+    inside = [] if settings.find(layout.root, "diff.submodule") else ["--submodule=diff"]
     words = ["git", "diff", "--no-ext-diff", *inside, _changes(layout, config, pr)]
     # The pager needs the locale of the person. The bytes of a diff stay as they are.
     variables = client_environment.for_git(os.environ, LC_ALL=os.environ.get("LC_ALL", ""))
@@ -222,7 +222,7 @@ def merge_pull_request(layout: Layout, pr_id: str) -> str | None:
     """
     own = context.good_settings(layout).config
     config, number = forges.named(own, pr_id)
-    with landing.lock(layout, LANDING_WAIT):
+    with landing.alone(layout, LANDING_WAIT):
         pr = find(layout, config, number)
         commit = landing.merge(layout, config, pr, time.time())
     rework.end(layout, own, pr.id, context.now(), config.forge)

@@ -10,7 +10,7 @@ from orchestrator.cli import body_text, context, output
 from orchestrator.cli.parser import NO_TICK, argument, command, flag
 from orchestrator.cli.pr import ID, find, is_left
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.git import repository
+from orchestrator.git import settings
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, Problem, PullRequest, Task, iso
 from orchestrator.pulls import forges, review, rework, states
@@ -140,7 +140,7 @@ def give(
 
 def person(root: str) -> str:
     """Return the name of the person who calls: as git knows it, else the login name."""
-    named = repository.settings(root, "user.name").get("user.name", ())
+    named = settings.find(root, "user.name").get("user.name", ())
     if named and named[-1].strip():
         return named[-1].strip()
     try:

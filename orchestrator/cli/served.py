@@ -7,7 +7,9 @@ process of its own, as on the command line: it goes on when the page ends, and m
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,14 +59,21 @@ class Served(Commands):
         if text is not None:
             given[argument] = "-"
         line = command_line(words, subject, given, "--json", f"--project={self._root}")
-        done = subprocess.run(
-            [*process.own_program(), *line],
-            input=_encoded("" if text is None else str(text)),
-            capture_output=True,
-            check=False,
-            # Ctrl-C in the page's terminal does not end a merge half-way.
-            start_new_session=True,
-        )
+        # A file and not a pipe: a page that ends leaves no half of a text to its last command.
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(_encoded("" if text is None else str(text)))
+            stdin.seek(0)
+            done = subprocess.run(
+                [*process.own_program(), *line],
+                stdin=stdin,
+                capture_output=True,
+                check=False,
+                cwd=self._root,
+                # An editor would wait in the page's terminal for somebody who sits elsewhere.
+                env={k: v for k, v in os.environ.items() if k not in ("VISUAL", "EDITOR")},
+                # Ctrl-C in the page's terminal does not end a merge half-way.
+                start_new_session=True,
+            )
         said = tuple(done.stderr.decode(errors="replace").splitlines())
         try:
             value = json.loads(done.stdout)
@@ -134,7 +143,9 @@ def _words(value: object) -> list[str]:
 
 
 def _text(value: object) -> str:
-    """Return a value of JSON as a person writes it after `key=`."""
+    """Return a value as a person writes it after `key=`. Raises UsageError for a JSON object."""
+    if isinstance(value, dict):
+        raise UsageError("a value is a JSON object", "give a text, a number, or a list of these")
     if isinstance(value, list):
         return ", ".join(map(_text, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

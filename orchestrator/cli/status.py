@@ -11,6 +11,7 @@ from orchestrator.cli import context, json_rows, output, screen, summary
 from orchestrator.cli.json_rows import Overview
 from orchestrator.cli.parser import command
 from orchestrator.cli.screen import Line, Part
+from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 from orchestrator.project import mark
@@ -38,8 +39,15 @@ def status(arguments: Namespace) -> None:
     """
     layout = context.layout(arguments)
     loaded = context.settings(layout)
-    prs = states.counted(layout, loaded.config)
-    seen = json_rows.overview(layout, loaded, context.now(), prs)
+    try:
+        prs = states.counted(layout, loaded.config)
+        seen = json_rows.overview(layout, loaded, context.now(), prs)
+    except StoreFault as error:
+        row = json_rows.without_store(layout, loaded, error, context.now())
+        running = [f"{run['agent']} goes on with {run['task']}" for run in row["running"]]
+        step = [f"  {error.hint}"] if error.hint else []
+        output.answer(arguments, row, f"{error.code}: {error.message}", *step, *running)
+        return
     if arguments.json:
         output.show_json(seen.status)
     else:

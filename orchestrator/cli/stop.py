@@ -9,6 +9,7 @@ from orchestrator.cli.agent_pause import ended
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.config import change
 from orchestrator.project import agent_memory
+from orchestrator.tasks import stores
 from orchestrator.tick.stop import end_runs
 
 
@@ -42,5 +43,10 @@ def stop(arguments: Namespace) -> None:
     resume = [name for name in paused if name not in before] or paused
     said = [line for each in stopped.items() for line in ended(layout, *each)]
     said = said or ["no run was active"]
+    said += [
+        f"{run.agent} has the run {run.id} on the host {run.host}: stop it there"
+        for run in stores.of_project(layout).elsewhere().runs
+        if run.agent in names
+    ]
     said.append(f"paused; to resume: orchestrator agent resume {' '.join(resume) or '--all'}")
     output.answer(arguments, {"stopped": stopped, "paused": paused}, *said)

@@ -17,6 +17,7 @@ from orchestrator.cli.json_rows import Overview, Row
 from orchestrator.cli.parser import argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
 from orchestrator.pulls import states
 
@@ -70,6 +71,7 @@ def views(
     first, asked, before, prs = True, float("-inf"), None, None
     look_now = look_now or threading.Event()
     while True:
+        git_settings.forget()
         look_now.clear()
         try:
             loaded, records, at = context.settings(layout), idle.mark(layout.prs), clock()

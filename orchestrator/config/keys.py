@@ -22,6 +22,7 @@ from orchestrator.config.yaml_values import (
     text,
     texts,
 )
+from orchestrator.database import address, this_host
 from orchestrator.errors import did_you_mean
 from orchestrator.model import (
     FORGES,
@@ -111,6 +112,20 @@ def _effort(reading: Reading, node: Node, where: str) -> Any:
     return None if is_null(node) else one_of(words)(reading, node, where)
 
 
+def _store(reading: Reading, node: Node, where: str) -> Any:
+    value = text(what="files, or postgresql://HOST/DATABASE")(reading, node, where)
+    if value is BAD or value == "files":
+        return value
+    if (why := address.wrong(value)) is not None:
+        hint = "use files, or postgresql://HOST/DATABASE"
+        if why == address.HAS_PASSWORD:
+            return reading.wrong(
+                node, where, f"the address has a password; {address.PASSWORD_HINT}"
+            )
+        return reading.wrong(node, where, f"{shown(node)} cannot be used: {why}; {hint}")
+    return value
+
+
 # --- the tables: every key and its allowed values ------------------------------------------------
 
 _SECONDS = number(0, YEAR)
@@ -138,6 +153,7 @@ _AGENT: dict[str, Check] = {
     "settings": paths,
     "max_runtime_seconds": _SOME_SECONDS,
     "stall_seconds": _SECONDS,
+    "host": text(this_host.NAME, "the name of a host (orchestrator hosts)", null=True),
 }
 
 
@@ -265,6 +281,7 @@ _TOP: dict[str, Check] = {
     "split": section(Split, _SPLIT),
     "notify": section(Notify, _NOTIFY),
     "pace": section(Pace, _PACE),
+    "store": _store,
     "agents": _agents,
 }
 
@@ -295,6 +312,11 @@ def parse(source: bytes | str, roles: Mapping[str, Role] | None = None) -> Confi
         if label is not None and label is not BAD:
             why = "only GitHub has issues: it needs `forge: github`, and the forge is local"
             reading.wrong(reading.lines["issues.label"], "issues.label", why)
+    store = values.get("store", "files")
+    if store not in (BAD, address.in_text(source.encode(errors="replace")) or "files"):
+        # Processes that know no YAML look for it.
+        why = "write it as a line of its own: store: postgresql://HOST/DATABASE"
+        reading.wrong(reading.lines.get("store", 1), "store", why)
     client = registry.named(values.get("client"))
     values = {"client": client.name, "client_command": (client.program,), **values}
     values |= {f"environment_{k}": v for k, v in values.pop("environment", {}).items()}

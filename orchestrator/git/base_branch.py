@@ -27,6 +27,16 @@ def branch_commit(root: str, remote: str | None, branch: str) -> str | None:
     return found or tip(root, branch)
 
 
+def branch_commits(root: str, *branches: tuple[str | None, str]) -> list[str | None]:
+    """Return what `branch_commit` returns for each remote and branch, by one question to git."""
+    names = [
+        [*([f"refs/remotes/{remote}/{branch}"] if remote else []), f"refs/heads/{branch}"]
+        for remote, branch in branches
+    ]
+    known = repository.refs(root, *(name for each in names for name in each))
+    return [next((known[name] for name in each if name in known), None) for each in names]
+
+
 def fetch(
     layout: Layout,
     remote: str,

@@ -4,18 +4,16 @@ The product's calls never prompt, sign, run the user's hooks, read the caller's 
 start background work (reference 8.5).
 """
 
-import errno
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 from orchestrator import layout
 from orchestrator.errors import GitError, GitKilled, SystemFault
-from orchestrator.git import abandoned_locks, irregular, place, repairs
+from orchestrator.git import abandoned_locks, irregular, place, repairs, start
 from orchestrator.guard import client_environment
-from orchestrator.system import commands, files, memory
+from orchestrator.system import commands, files
 
 #: Seconds for a command that only reads or writes this disk.
 LOCAL_TIMEOUT = 120.0
@@ -61,14 +59,10 @@ def run(
     was only asked something is killed again and again (no answer is not the answer no), and in a
     worktree that does not belong to its project any more.
     """
-    words = ("git", *_OPTIONS, *arguments)
     environment = _environment(cwd, extra or {})
-    once = partial(
-        commands.run, words, cwd=cwd, environment=environment, timeout=timeout, stdin=stdin
-    )
     pause = 0.02
     while True:
-        done = _done(once, cwd)
+        done = start.run((*_OPTIONS, *arguments), cwd, environment, timeout, stdin)
         if done.code is None:
             if _cleared(cwd):
                 continue
@@ -164,20 +158,6 @@ def _is_free(complaint: str, cwd: str) -> bool:
     lock = os.path.join(cwd, found[2] or f"{found[3]}.lock")
     # Processes of other machines may work in a remote.
     return abandoned_locks.remove_old(lock) if found[1] else abandoned_locks.free_met(lock)
-
-
-def _done(once: Callable[[], commands.Finished], cwd: str) -> commands.Finished:
-    try:
-        return once()
-    except FileNotFoundError as error:
-        if not os.path.isdir(cwd):
-            raise GitError(f"the folder {cwd} is gone") from error
-        message = "git is not installed, or not on this process's PATH"
-        hint = "install git, then run: orchestrator doctor"
-        raise SystemFault(message, hint, code="git_missing") from error
-    except OSError as error:
-        code = memory.WORD if error.errno == errno.ENOMEM else None
-        raise SystemFault(f"git could not be started: {error.strerror}", code=code) from error
 
 
 def head(cwd: str, *arguments: str, most: int, timeout: float) -> bytes | None:

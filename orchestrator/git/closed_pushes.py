@@ -7,7 +7,7 @@ can unset the variables, and only the sandbox stops such a command (SECURITY.md)
 import os
 from collections.abc import Iterable, Iterator
 
-from orchestrator.git.call import run
+from orchestrator.git import settings
 
 #: What git is told instead of an address: it is also the error that the agent reads.
 NOWHERE = "the-scheduler-pushes-when-the-run-is-done"
@@ -15,14 +15,12 @@ NOWHERE = "the-scheduler-pushes-when-the-run-is-done"
 _NETWORK = (
     "https://", "http://", "ssh://", "git+ssh://", "ssh+git://", "git://", "ftp://", "ftps://",
 )  # fmt: skip
-_ASKED = r"^(remote\..*\.(url|pushurl)|url\..*\.(insteadof|pushinsteadof))$"
+_ASKED = r"remote\..*\.(url|pushurl)|url\..*\.(insteadof|pushinsteadof)"
 
 
-def settings(root: str, worktree: str) -> dict[str, str]:
+def for_agent(root: str, worktree: str) -> dict[str, str]:
     """Return the settings for the git of an agent in `worktree`, a worktree of the project."""
-    said = run(root, "config", "--null", "--get-regexp", _ASKED).out
-    pairs = (entry.partition("\n")[::2] for entry in said.split("\0") if entry)
-    return closed(list(pairs), root, worktree)
+    return closed(settings.matching(root, _ASKED), root, worktree)
 
 
 def closed(found: Iterable[tuple[str, str]], root: str, worktree: str) -> dict[str, str]:

@@ -6,23 +6,17 @@ worktree. In worktrees that an agent could write, only those run that the person
 they run there. Git LFS runs as it is configured: it needs the worktree and runs nothing from it.
 """
 
-import functools
-import os
 import re
 import shlex
 from collections.abc import Mapping
 
-from orchestrator.errors import GitError
-from orchestrator.git import place
+from orchestrator.git import settings
 from orchestrator.guard import client_environment
-from orchestrator.system import commands
 
 Settings = dict[str, str]
 
-#: Seconds for a look at the configuration.
-_TIMEOUT = 30.0
 #: The settings that name programs (gitattributes(5)); `required` makes git fail without a filter.
-_PATTERN = r"^(filter\..*\.(clean|smudge|process|required)|merge\..*\.driver)$"
+_PATTERN = r"filter\..*\.(clean|smudge|process|required)|merge\..*\.driver"
 _LFS = re.compile(r"(/\S*/)?git-lfs\s|git\s+lfs\s")
 #: Git's own merge of text, as a driver: an empty command would take one side in silence.
 _TEXT_MERGE = "git merge-file %A %O %B"
@@ -35,52 +29,23 @@ def variables(root: str, told: Mapping[str, str]) -> dict[str, str]:
 
     `told` are the variables of `place`. Raises GitError when git cannot read the configuration.
     """
-    folder, top = told["GIT_DIR"], told["GIT_WORK_TREE"]
-    places = (folder, place.common_folder(root))
-    stamps = (_stamp(f"{x}/{n}") for x in places for n in ("config", "config.worktree"))
-    seen = _read(top, tuple(told.items()), tuple(stamps))
+    top, trusted = told["GIT_WORK_TREE"], _read(root, {})
+    seen = trusted if settings.are_the_same(root, told) else _read(top, told)
     if not seen:
         return {}
-    return client_environment.as_git_config(overrides(seen, _trusted(root), root, top))
+    return client_environment.as_git_config(overrides(seen, trusted, root, top))
 
 
 def for_new(root: str, top: str) -> dict[str, str]:
     """Return the same variables for a git that works in the project, and fills a new worktree."""
-    known = _trusted(root)
+    known = _read(root, {})
     return client_environment.as_git_config(overrides(known, known, root, top)) if known else {}
 
 
-def forget() -> None:
-    """Ask git anew: call this before and after an agent's work, which can forge a file's time."""
-    _read.cache_clear()
-
-
-def _trusted(root: str) -> Settings:
-    """Return the drivers that the person's checkout has."""
-    return _read(root, (), (_stamp(os.path.join(place.common_folder(root), "config")),))
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)
-
-
-@functools.lru_cache(maxsize=64)
-def _read(cwd: str, told: tuple[tuple[str, str], ...], stamps: object) -> Settings:
-    """Ask git for the drivers that it sees, again only after a change of the files."""
-    environment = client_environment.for_git(os.environ, **dict(told))
-    words = ("git", "config", "--null", "--get-regexp", _PATTERN)
-    try:
-        done = commands.run(words, cwd=cwd, environment=environment, timeout=_TIMEOUT)
-    except OSError:
-        return {}  # the command itself says why git does not start, or that the folder is gone
-    if done.code not in (0, 1):  # 1: no such setting
-        raise GitError(f"git config failed: {done.err.strip()[:300]}")
-    found = (entry.partition("\n") for entry in done.out.split("\0") if entry)
-    return {name: value for name, _, value in found}
+def _read(cwd: str, told: Mapping[str, str]) -> Settings:
+    """Return the drivers that git sees; without variables, those of the person's checkout."""
+    known = settings.seen(cwd, told)
+    return {name: values[-1] for name, values in known.items() if re.fullmatch(_PATTERN, name)}
 
 
 def overrides(seen: Settings, trusted: Settings, root: str, top: str) -> Settings:

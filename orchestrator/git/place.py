@@ -55,8 +55,14 @@ def own_folder(root: str, top: str) -> str | None:
         (os.path.join(folder, common), ours),
         (os.path.dirname(back), top),
     )
-    whole = all(os.path.realpath(one) == os.path.realpath(other) for one, other in expected)
-    return folder if whole else None
+    return folder if all(_is_same(one, other) for one, other in expected) else None
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def registered(root: str, top: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from orchestrator.errors import SystemFault
-from orchestrator.git import base_branch, remotes, repository
+from orchestrator.git import base_branch, remotes, settings
 from orchestrator.layout import Layout
 from orchestrator.model import Config
 
@@ -42,14 +42,14 @@ def find(root: str, config: Config) -> Pair:
     push = config.push_remote or config.remote
     base_url = f"remote.{config.remote}.url"
     url, pushurl = f"remote.{push}.url", f"remote.{push}.pushurl"
-    known = repository.settings(root, *{base_url, url, pushurl}, "user.email")
-    if config.push_remote and url.lower() not in known:
+    known = settings.find(root, base_url, url, pushurl, "user.email")
+    if config.push_remote and url not in known:
         said = f"push_remote is {push!r}, but this repository has no such remote"
         raise SystemFault(said, f"git remote add {push} URL", code="no_push_remote")
-    own = known.get(pushurl.lower(), [])
+    own = known.get(pushurl, ())
     return Pair(
-        config.remote if base_url.lower() in known else None,
-        push if url.lower() in known else None,
+        config.remote if base_url in known else None,
+        push if url in known else None,
         own[0] if own else None,
         "user.email" in known,
     )

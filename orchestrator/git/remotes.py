@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from orchestrator.errors import Rejected, SystemFault
-from orchestrator.git import lfs, repairs
+from orchestrator.git import lfs, repairs, settings
 from orchestrator.git.call import DURABLE, lines, reason, run
 
 #: Time limit of a command that talks to a remote, in seconds; and the shorter limit inside a tick,
@@ -20,8 +20,8 @@ TICK_TIMEOUT = 20.0
 
 def url(root: str, remote: str) -> str | None:
     """Return a remote's URL; None when there is no such remote."""
-    done = run(root, "config", "--get", f"remote.{remote}.url")
-    return done.out.strip() or None
+    found = settings.find(root, f"remote.{remote}.url")
+    return found.popitem()[1][-1] or None if found else None
 
 
 def addresses(root: str, remote: str, *, push: bool = False) -> list[str]:
@@ -188,9 +188,18 @@ def _push(
 
 def _folder(cwd: str, remote: str) -> str | None:
     """Return where a remote on this machine's disk is; None for another remote."""
-    address = run(cwd, "remote", "get-url", "--push", remote).out.strip().removeprefix("file://")
+    address = _push_address(cwd, remote).removeprefix("file://")
     path = os.path.join(cwd, address)
     return path if address and os.path.isdir(path) else None
+
+
+def _push_address(cwd: str, remote: str) -> str:
+    """Return the address to which git pushes; empty for no such remote."""
+    if settings.matching(cwd, r"url\..*\.(insteadof|pushinsteadof)"):
+        return run(cwd, "remote", "get-url", "--push", remote).out.strip()
+    names = (f"remote.{remote}.pushurl", f"remote.{remote}.url")
+    found = settings.find(cwd, *names)
+    return next((found[name][0] for name in names if name in found), "")
 
 
 def _may_undo(folder: str) -> bool:

@@ -6,7 +6,6 @@ product's own, by commit ids and full ref names.
 
 import itertools
 import os
-import re
 from collections.abc import Collection
 
 from orchestrator import layout
@@ -104,17 +103,6 @@ def current_branch(cwd: str) -> str | None:
     """Return the branch that is checked out in `cwd`; None when HEAD is detached."""
     done = run(cwd, "symbolic-ref", "--quiet", "--short", "HEAD")
     return done.out.strip() if done.code == 0 else None
-
-
-def settings(cwd: str, *names: str) -> dict[str, list[str]]:
-    """Return all values of the git settings that are set, by lower-case name."""
-    pattern = "^(" + "|".join(re.escape(name.lower()) for name in names) + ")$"
-    found: dict[str, list[str]] = {}
-    done = run(cwd, "config", "--null", "--get-regexp", pattern)
-    for entry in filter(None, done.out.split("\0")):
-        name, _, value = entry.partition("\n")
-        found.setdefault(name, []).append(value)
-    return found
 
 
 def is_sparse(root: str) -> bool:

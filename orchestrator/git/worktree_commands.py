@@ -393,26 +393,24 @@ def holders(root: str) -> dict[str, str]:
 
 
 def join(worktree: str, base: str, head: str, method: str, message: str) -> str | list[str]:
-    """Bring `head` onto `base` in a detached worktree; return the new commit.
+    """Bring `head` onto `base` in a detached worktree that is at `base`; return the new commit.
 
     `method` is merge (a merge commit), squash (one commit), rebase (a copy of each commit) or
     fast-forward (`head` itself, which contains the base).
     Returns the files in conflict instead; then everything is undone. Raises GitError.
     """
-    author = ask(worktree, "log", "-1", "--format=%an <%ae>", head)
     if method == "fast-forward":
         return head
     if method == "rebase":
         detach(worktree, head)
         done = run(worktree, "rebase", "--quiet", base, extra=OUR_NAME)
     elif method == "squash":
-        detach(worktree, base)
+        author = ask(worktree, "log", "-1", "--format=%an <%ae>", head)
         done = run(worktree, "merge", "--squash", "--quiet", head, extra=OUR_NAME)
         if done.code == 0:
             named = ("--author", author, "-m", message)
             done = run(worktree, "commit", "--quiet", "--no-verify", *named, extra=OUR_NAME)
     else:
-        detach(worktree, base)
         words = ("--no-ff", "--quiet", "-m", message)
         done = run(worktree, "merge", *words, head, extra=OUR_NAME)
     if done.code == 0:

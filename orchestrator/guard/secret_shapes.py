@@ -1,19 +1,19 @@
 """What secrets look like in a text: found in values of variables, withheld from texts of agents.
 
-The list is `secret_shapes.toml`. It cannot know every secret; SECURITY.md describes its limits.
+The list is `secret_shapes.toml`; `make templates` translates it into `compiled_shapes.py`. It
+cannot know every secret; SECURITY.md describes its limits.
 """
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
 import functools
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from orchestrator.guard.compiled_shapes import ROWS
 from orchestrator.model import Outcome
 
-LIST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "secret_shapes.toml")
 #: No known secret is shorter, with its context.
 SHORTEST = 8
 #: A terminal sequence (a colour), with its escape character as it is or as a text writes it: in
@@ -45,19 +45,9 @@ class Shape(NamedTuple):
 @functools.cache
 def shapes() -> tuple[Shape, ...]:
     """Return the list."""
-    import tomllib
-
-    with open(LIST, "rb") as file:
-        rows = tomllib.load(file)["shape"]
     return tuple(
-        Shape(
-            row["name"],
-            tuple(row["hints"]),
-            row["pattern"],
-            row["source"],
-            tuple("".join(parts) for parts in row["examples"]),
-        )
-        for row in rows
+        Shape(name, hints, pattern, source, tuple("".join(parts) for parts in examples))
+        for name, hints, pattern, source, examples in ROWS
     )
 
 

@@ -31,7 +31,8 @@ class Draft:
         hold = snapshot.hold
         self._fault = hold if hold and hold.code != "usage_limit" else None
         #: Whether a start may test if a system fault has ended: only one run at a time may do so.
-        busy = any(run.alive or not run.finished for run in snapshot.runs)
+        own = (run for run in snapshot.runs if run.host is None)
+        busy = any(run.alive or not run.finished for run in own)
         self.may_probe = snapshot.may_probe and not busy
         #: Agents by the `ROLE` of the tasks that they take, "" if they take no tasks.
         self.takers: dict[str, list[Agent]] = {}

@@ -200,10 +200,20 @@ def _paused(agent: Agent, draft: Draft) -> Judged:
     return Judged(not agent.paused, f"{agent.name} is {'' if agent.paused else 'not '}paused")
 
 
+@_rule("other_host", "agent", "run a tick there; or: orchestrator agent set {about} host=null")
+def _host(agent: Agent, draft: Draft) -> Judged | None:
+    if agent.host is None:
+        return None
+    here = draft.snapshot.host
+    why = f"{agent.name} runs on the host {agent.host}"
+    return Judged(agent.host == here, f"{why}; this host is {here or 'the only one'}")
+
+
 @_rule("running", "agent", "see what it does: orchestrator logs {about}")
 def _running(agent: Agent, draft: Draft) -> Judged:
     run = next((run for run in draft.snapshot.runs if run.agent == agent.name), None)
-    return Judged(run is None, f"{agent.name} has {f'run {run.id}' if run else 'no run'}")
+    at = f" on the host {run.host}" if run and run.host else ""
+    return Judged(run is None, f"{agent.name} has {f'run {run.id}{at}' if run else 'no run'}")
 
 
 @_rule("not_due", "agent", "start it now: orchestrator run {about}")

@@ -24,7 +24,10 @@ def settlements(
     """
     actions = [action for run in runs if (action := settle(run, claimed, config))]
     for task in claimed:
-        if any(run.id == task.run for run in runs):
+        if task.claim_at == "elsewhere" or any(run.id == task.run for run in runs):
+            continue
+        if task.claim_at == "gone":
+            actions.append(_given_back(task, config))
             continue
         if not (task.run and task.claimed_by):
             actions.append(Action("requeue", task=task.id, reason="no_result: its run is gone"))
@@ -33,6 +36,17 @@ def settlements(
             outcome = Outcome("interrupted", "no_result: its run is gone")
             actions.append(_verdict_action(lost, outcome, task, config))
     return actions
+
+
+def _given_back(task: Task, config: Config) -> Action:
+    """Return the action for a task whose host died: no agent of this host has its run."""
+    reason = (
+        f"host_gone: the host {task.host} was silent for too long; commits that it did not push "
+        f"are only there, on {task.work_branch or 'no branch'}"
+    )
+    lost = RunView(task.run or "", task.claimed_by or "", task.id, False, True, 0)
+    action = _verdict_action(lost, Outcome("interrupted", reason), task, config)
+    return action._replace(agent=None, run=None)
 
 
 def settle(run: RunView, claimed: Collection[Task], config: Config) -> Action | None:

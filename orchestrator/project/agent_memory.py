@@ -69,8 +69,12 @@ class AgentState(NamedTuple):
 
 def read(layout: Layout, agent: str) -> AgentState:
     """Return an agent's memory; a value that is missing or of the wrong type has its default."""
-    found = files.read_json(layout.agent_state(agent))
-    state = records.build(AgentState, found or {}) or AgentState()
+    return from_values(files.read_json(layout.agent_state(agent)) or {})
+
+
+def from_values(found: Mapping[str, object]) -> AgentState:
+    """Return the memory that JSON values describe, as `read` does."""
+    state = records.build(AgentState, found) or AgentState()
     return state._replace(
         # These name a folder.
         run=state.run if files.is_plain_name(state.run) else None,

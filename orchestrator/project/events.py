@@ -3,14 +3,17 @@
 `docs/events.md` is the schema: each event with its fields.
 """
 
+import heapq
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import IO
 
 from orchestrator.layout import Layout
 from orchestrator.model import iso
 from orchestrator.system import files
+from orchestrator.tasks import stores
 
 #: The version of the schema, in each line: it tells a reader what the line's fields mean. It is
 #: raised when an event or a field is removed or changes its meaning, not when something is added.
@@ -42,9 +45,28 @@ def lines(layout: Layout, most: int) -> Iterator[bytes]:
         yield from _newest(newer, most)
 
 
-def read(layout: Layout, most: int, word: str = "") -> Iterator[Mapping[str, object]]:
-    """Yield the events that can be read, as `lines` does; only those whose line contains `word`."""
-    for line in lines(layout, most):
+def everywhere(layout: Layout, most: int) -> Iterator[bytes]:
+    """Yield the lines of every host that shares the queue, by time; the newest `most` bytes each.
+
+    Lines of other hosts have the key `host`. Raises StoreFault.
+    """
+    others = stores.of_project(layout).events(most)
+    yield from heapq.merge(lines(layout, most), others, key=_at)
+
+
+def _at(line: bytes) -> bytes:
+    found = re.search(rb'"at": "([^"]*)"', line)
+    return found[1] if found else b""
+
+
+def read(
+    layout: Layout, most: int, word: str = "", *, of_all_hosts: bool = False
+) -> Iterator[Mapping[str, object]]:
+    """Yield the events that can be read, as `lines` does; only those whose line contains `word`.
+
+    `of_all_hosts`: as `everywhere` does.
+    """
+    for line in everywhere(layout, most) if of_all_hosts else lines(layout, most):
         if word.encode() in line:
             try:
                 event = json.loads(line)

@@ -11,6 +11,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.model import PullRequest
@@ -94,20 +95,30 @@ class Book:
         self.folder = folder
         self._merged = os.path.join(folder, "merged")
 
+    def is_new(self) -> bool:
+        """Return whether no record was ever written."""
+        return not os.path.isdir(self.folder)
+
+    def begin(self) -> None:
+        """Make the place of the records, so that the book is not new any more."""
+        files.make_folder(self.folder)
+
+    def _numbers(self) -> set[int]:
+        return _numbers(self.folder)
+
+    def _away_numbers(self) -> set[int]:
+        return _numbers(self._merged)
+
     def free_number(self) -> int:
-        # The newest record is not put away, unless somebody removed those that were newer.
-        number = max(_numbers(self.folder), default=0) + 1
-        if number > 1 and not os.path.exists(self._away(str(number))):
-            return number
-        return max((number - 1, *_numbers(self._merged))) + 1
+        return max((*self._numbers(), *self._away_numbers()), default=0) + 1
 
     def list(self) -> list[PullRequest]:
         """Return the pull requests that are not put away, oldest first."""
-        return [*self._all(sorted(_numbers(self.folder)))]
+        return [*self._all(sorted(self._numbers()))]
 
     def every(self) -> Sequence[PullRequest]:
         """Return every pull request, oldest first."""
-        return self._all(sorted({*_numbers(self.folder), *_numbers(self._merged)}))
+        return self._all(sorted({*self._numbers(), *self._away_numbers()}))
 
     def _all(self, numbers: Iterable[int]) -> Sequence[PullRequest]:
         found = (self.get(str(number)) for number in numbers)
@@ -118,7 +129,7 @@ class Book:
 
         Each is one rename: a kill at any instant leaves each record in one place.
         """
-        numbers = sorted(_numbers(self.folder), reverse=True)
+        numbers = sorted(self._numbers(), reverse=True)
         if len(numbers) <= KEPT + SLACK:
             return
         merged = (number for number in numbers if _is_over(self.get(str(number))))
@@ -126,9 +137,12 @@ class Book:
         older = [number for number in reversed(numbers) if number < oldest_kept]
         for first in range(0, len(older), most):
             with self.locked():
-                files.make_folder(self._merged)
                 for pr in filter(_is_over, self._all(older[first : first + most])):
-                    os.replace(self.path(pr.id), self._away(pr.id))
+                    self._put_away(pr.id)
+
+    def _put_away(self, pr_id: str) -> None:
+        files.make_folder(self._merged)
+        os.replace(self.path(pr_id), self._away(pr_id))
 
     def unfinished(self) -> Sequence[PullRequest]:
         """Return those that are open, or whose task was not told yet how they ended."""
@@ -140,8 +154,7 @@ class Book:
             return None
         pr = from_record(record)
         if pr and pr.url == self.path(pr_id):
-            away = self._away(pr_id)
-            pr = pr._replace(url=away if os.path.exists(away) else pr.url)
+            pr = pr._replace(url=self._where(pr_id))
         # The word of a person outranks the state that a forge shows (reference 9.3).
         return pr._replace(state="merged", said=True) if pr and record.get(_SAID) is True else pr
 
@@ -149,7 +162,7 @@ class Book:
         """Return one pull request. Raises NotFound, and OrchestratorError for a damaged record."""
         pr = self.get(pr_id)
         known = re.fullmatch(r"[0-9]{1,9}", pr_id)
-        if pr is None and known and (why := _damage(self.path(pr_id), pr_id)):
+        if pr is None and known and (why := self._damage(pr_id)):
             message = f"the record of pull request {pr_id} is damaged: {self.path(pr_id)}: {why}"
             raise OrchestratorError(message, "correct that file", code="record_damaged")
         if pr is None:
@@ -161,16 +174,22 @@ class Book:
 
     def write(self, pr: PullRequest, body: str | None = None) -> None:
         """Write a record; its text stays unless `body` is given."""
-        files.make_folder(self.folder)
-        path = self.path(pr.id)
-        if _damage(path, pr.id):
-            os.rename(path, f"{path}{ASIDE}{os.urandom(4).hex()}")
+        if self._damage(pr.id):
+            self._put_aside(pr.id)
         before = self._read(pr.id)
         row = records.plain(pr)
         assert isinstance(row, dict)
         kept = {"body": before.get("body") or "" if body is None else body}
         said = {_SAID: True} if before.get(_SAID) is True else {}
         self._write(pr.id, {**row, **kept, **said})
+
+    def raw(self, pr_id: str) -> dict[str, object]:
+        """Return a record with all its keys, for a book that moves."""
+        return self._read(pr_id)
+
+    def put(self, pr_id: str, record: Mapping[str, object]) -> None:
+        """Write a record with all its keys, as `raw` returned it."""
+        self._write(pr_id, record)
 
     def record(self, pr_id: str, state: str) -> None:
         with self.locked():
@@ -189,13 +208,25 @@ class Book:
             record |= {"state": "open", _SAID: False, "said": False, "followed": False}
             self._write(pr_id, record)
 
-    def locked(self) -> locks.Lock:
+    def locked(self) -> AbstractContextManager[object]:
+        """Return the lock under which records change. Raises LockHeld."""
         files.make_folder(self.folder)
         return locks.Lock(os.path.join(self.folder, ".lock"), wait=30)
 
     def path(self, pr_id: str) -> str:
         """Return the path of a record that is not put away."""
         return os.path.join(self.folder, f"{pr_id}.json")
+
+    def _where(self, pr_id: str) -> str:
+        away = self._away(pr_id)
+        return away if os.path.exists(away) else self.path(pr_id)
+
+    def _damage(self, pr_id: str) -> str | None:
+        return _damage(self.path(pr_id), pr_id)
+
+    def _put_aside(self, pr_id: str) -> None:
+        path = self.path(pr_id)
+        os.rename(path, f"{path}{ASIDE}{os.urandom(4).hex()}")
 
     def _away(self, pr_id: str) -> str:
         return os.path.join(self._merged, f"{pr_id}.json")
@@ -206,5 +237,6 @@ class Book:
         return next(filter(None, map(files.read_json, places)), {})
 
     def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
+        files.make_folder(self.folder)
         files.write_json(self.path(pr_id), record)
         files.remove(self._away(pr_id))

@@ -17,8 +17,7 @@ from typing import Any, ClassVar
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
-from orchestrator.pulls import github_repo, github_rows
-from orchestrator.pulls.book import Book
+from orchestrator.pulls import github_repo, github_rows, shared_book
 from orchestrator.pulls.gh import TICK_TIMEOUT, Gh, Refusal, is_signed_in
 from orchestrator.pulls.github_alone import Alone
 from orchestrator.pulls.github_people import People, Reviewers
@@ -41,7 +40,8 @@ class GitHub:
 
     def __init__(self, layout: Layout, config: Config) -> None:
         self._layout, self._config = layout, config
-        self.book = Book(os.path.join(layout.prs, "github"))
+        folder = os.path.join(layout.prs, "github")
+        self.book = shared_book.of_project(layout, self.name, folder)
 
     @staticmethod
     def takes(layout: Layout, addresses: list[str], remember: bool) -> bool:
@@ -81,7 +81,7 @@ class GitHub:
     # --- which there are ---------------------------------------------------------------------
 
     def refresh(self) -> list[PullRequest]:
-        if not os.path.isdir(self.book.folder):
+        if self.book.is_new():
             from orchestrator.pulls import github_adoption
 
             github_adoption.adopt(self._layout, self.book, self._view)

@@ -37,7 +37,7 @@ def adopt(layout: Layout, book: Book, view: Callable[[str], Any]) -> None:
         if pr is not None and pr.task is not None and pr.branch == branch:
             # The reviews come with the next look, which asks who may write.
             found.append(pr._replace(reviews=()))
-    files.make_folder(book.folder)
+    book.begin()
     for pr in found:
         book.write(pr)
 

@@ -7,6 +7,7 @@ on a base that passes them, goes back to its author with the branch intact.
 
 import contextlib
 import os
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -56,6 +57,13 @@ def lock(layout: Layout, wait: float) -> locks.Lock:
     return locks.Lock(lock_path(layout), wait)
 
 
+@contextlib.contextmanager
+def alone(layout: Layout, wait: float) -> Iterator[None]:
+    """Hold the lock of landings here, and among the hosts that share the queue. Raises LockHeld."""
+    with lock(layout, wait), stores.of_project(layout).alone("landing", wait):
+        yield
+
+
 def log_path(layout: Layout) -> str:
     """Return the file with the output of the set-up and the checks of landings."""
     return os.path.join(layout.cache, merging.LOG)
@@ -81,7 +89,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
     """
     if not config.review.auto_merge or base_branch.remote_of(layout, config) is None:
         return []
-    with contextlib.suppress(locks.LockHeld), lock(layout, 0.0):
+    with contextlib.suppress(locks.LockHeld), alone(layout, 0.0):
         waiting = landing_queue.candidates(layout, config, states.known(layout, config) or (), now)
         lander = Lander(layout, config, now)
         said = [lander.try_one(pr) for pr in waiting]
@@ -91,7 +99,7 @@ def land_approved(layout: Layout, config: Config, now: float) -> list[str]:
 
 
 def merge(layout: Layout, config: Config, pr: PullRequest, now: float) -> str | None:
-    """Merge one pull request as a person asks, whatever agents' reviews say. Hold `lock`.
+    """Merge one pull request as a person asks, whatever agents' reviews say. Hold `alone`.
 
     Returns the base's new commit; None if the forge merges it later. Raises CannotLand,
     OrchestratorError if the pull request may not be merged, SystemFault if the remote cannot be
@@ -215,8 +223,8 @@ class Lander:
         there = remote_pair.fetch(self._layout, pair, [pr.base], [pr.branch]) if ask else {}
         if ask and pair.base and pr.base not in there:
             raise base_branch.gone(root, pair.base, pr.base)
-        base = base_branch.branch_commit(root, pair.base, pr.base)
-        head = base_branch.branch_commit(root, pair.push, pr.branch)
+        wanted = ((pair.base, pr.base), (pair.push, pr.branch))
+        base, head = base_branch.branch_commits(root, *wanted)
         if not ask and (base is None or head != only):
             return self._fresh(pr, only, ask=True)
         if base is None or head is None:
@@ -324,7 +332,8 @@ class Lander:
             return
         if landed != merged and self._remote:
             base_branch.fetch(self._layout, self._remote, [pr.base])
-        if contents.tree_of(root, landed) == contents.tree_of(root, merged):
+        trees = (contents.tree_of(root, commit) for commit in (landed, merged))
+        if landed == merged or len({*trees}) == 1:
             self._remember(green=(*self._memory.green[-REMEMBERED:], landed), red=None)
 
     # --- what follows from a failure ---------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Feedback, Given, Problem, PullRequest
-from orchestrator.pulls.book import Book
+from orchestrator.pulls import shared_book
 
 
 class Local:
@@ -23,7 +23,7 @@ class Local:
     is_elsewhere = False
 
     def __init__(self, layout: Layout, config: Config) -> None:
-        self.book = Book(layout.prs)
+        self.book = shared_book.of_project(layout, self.name, layout.prs)
 
     @staticmethod
     def takes(layout: Layout, addresses: list[str], remember: bool) -> bool:

@@ -205,15 +205,23 @@ class Radar:
         tip = self._tip(base)
         if tip is None:
             return None
-        key = f"{head} {tip}"
-        found = records.build(Changes, self._known.get(key))
-        if found is None:
-            root = self._layout.root
+        key, root = f"{head} {tip}", self._layout.root
+        since = self._known.get(key)
+        # A file in the cache is no place from which git takes options.
+        if not isinstance(since, str) or not re.fullmatch("[0-9a-f]{40,64}", since):
             since = self._since(root, head, repository.merge_base(root, head, tip), task)
-            # A diff that takes too long is not tried again.
-            found = overlap.changes(root, since, head) or Changes(by_line=False) if since else None
-        if found is not None:
-            self._used[key] = records.plain(found)
+        if since is None:
+            return None
+        self._used[key] = since
+        return self._changes(since, head)
+
+    def _changes(self, since: str, head: str) -> Changes:
+        """Return what changed between two commits: git is asked once, however the base moves."""
+        key = f"{since} to {head}"
+        found = records.build(Changes, self._known.get(key))
+        # A diff that takes too long is not tried again.
+        found = found or overlap.changes(self._layout.root, since, head) or Changes(by_line=False)
+        self._used[key] = records.plain(found)
         return found
 
     def _since(self, cwd: str, head: str, base: str | None, task: Task | None) -> str | None:

@@ -15,7 +15,7 @@ from orchestrator.client.protocol import Client, Ended
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import (
     base_branch,
-    drivers,
+    settings,
     submodule_changes,
     submodules,
     worktree,
@@ -41,7 +41,7 @@ _BAD = ("failed", "interrupted", "system_fault")
 def conclude(journal: Journal) -> None:
     """Make the outcome of an ended client, deliver finished work, and leave the run `finished`."""
     role, kills_before = None, memory.kills()
-    drivers.forget()
+    settings.forget()
     try:
         rescued = _secure(journal)
         job = Job.load(journal)

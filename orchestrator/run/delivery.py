@@ -46,6 +46,9 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     # Only now: the checks may take long.
     if (ended := _ended_meanwhile(job, ask=True)) is not None:
         return _stopped(outcome, ended)
+    if not job.is_ours:
+        # Another host has the task by now, or a person moved it: the branch is theirs.
+        return _stopped(outcome, "the task was given to another run")
     if job.record.push_remote and job.record.steps.pushed != head:
         try:
             pushing.push(job, branch, head)

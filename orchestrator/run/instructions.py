@@ -177,7 +177,7 @@ def _built_on(job: Job, task: Task | None) -> Iterator[str]:
 
 def _overlaps(job: Job, review: PullRequest) -> Iterator[str]:
     """Yield a note for each other work that changes the same lines."""
-    radar = overlap.Radar(job.layout, job.config)
+    radar = overlap.Radar(job.layout, job.config, keep=True)
     # As of the last tick: this is a hint for the reviewer, and no reason to ask git again.
     for each in radar.overlaps(forges.of_project(job.layout, job.config).book.list()):
         if review.id in (each.one.pr, each.other.pr):

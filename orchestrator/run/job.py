@@ -74,7 +74,4 @@ class Job(NamedTuple):
         """Whether this run still holds its task (a person may have moved it)."""
         if self.record.task is None:
             return True
-        with contextlib.suppress(NotFound):
-            task = stores.of_project(self.layout).find(self.record.task)
-            return task.state == "claimed" and task.run == self.record.id
-        return False
+        return stores.of_project(self.layout).holds(self.record.task, self.record.id)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from orchestrator.client import registry
 from orchestrator.client.protocol import Assignment, Client, Confinement, command
 from orchestrator.git import call, closed_pushes, repository, submodules, worktree
+from orchestrator.git import settings as git_settings
 from orchestrator.guard import client_environment, secret_names, user_commands
 from orchestrator.layout import Layout, resources
 from orchestrator.project import checkout_changed, mark, run_record
@@ -122,13 +123,13 @@ def _agents_git(job: Job, ignored: Sequence[str]) -> dict[str, str]:
         settings["diff.submodule"] = "diff"
     if ignored:
         settings["core.excludesFile"] = _ignore_file(job, ignored)
-    settings |= closed_pushes.settings(job.layout.root, job.path)
+    settings |= closed_pushes.for_agent(job.layout.root, job.path)
     return settings
 
 
 def _ignore_file(job: Job, ignored: Sequence[str]) -> str:
     """Write the run's ignore file for git: the user's own file, and the `ignored` paths."""
-    known = repository.settings(job.layout.root, "core.excludesFile").get("core.excludesfile")
+    known = git_settings.find(job.layout.root, "core.excludesFile").get("core.excludesFile")
     # Where git looks without that setting: gitignore(5).
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     theirs = os.path.expanduser(known[-1] if known else os.path.join(config, "git", "ignore"))

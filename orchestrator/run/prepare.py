@@ -6,14 +6,12 @@ process did is already done then.
 
 # No `from __future__ import annotations`, for the reason that `model` gives.
 
-import os
-
 from orchestrator.errors import GitError, OrchestratorError
 from orchestrator.git import (
     base_branch,
-    drivers,
     lfs,
     repository,
+    settings,
     submodule_changes,
     submodules,
     worktree,
@@ -35,7 +33,7 @@ def prepare(journal: Journal) -> Plan | None:
     None means that the run is finished, or that it is `concluding` because only the delivery is
     left to do. A system fault finishes the run and does not count as an attempt.
     """
-    drivers.forget()
+    settings.forget()
     try:
         if run_record.stop_reason(journal.folder):
             journal.finish(Outcome("stopped", run_record.STOPPED))
@@ -87,7 +85,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     worktree_commands.lock(job.path, f"run {job.record.id} of {job.record.agent}")
     if not fresh and worktree.preserve(job.path, None, before, start.on_refs).dirty:
         worktree.clean(job.path)
-    if os.path.realpath(repository.toplevel(job.path)) != os.path.realpath(job.path):
+    if worktree_commands.own_folder(job.path) is None:
         raise GitError(f"{job.path} is not the top of a worktree")
     if branch is not None:
         _take_up(job, branch, start)

@@ -39,14 +39,14 @@ def examine(
 
     `try_checks` also runs the project's `setup` and `checks` on the base branch.
     """
-    store = stores.of_project(layout)
-    queue = functools.cache(lambda: tuple(store.findings(now)))
+    queue = functools.cache(lambda: tuple(stores.of_project(layout).findings(now)))
     subject = Subject(layout, load.settings(layout, write_cache=False), variables, now, queue)
     findings: list[Finding] = []
     checks: list[Callable[[Subject], Iterator[Finding]]] = [
         _programs,
         _set_up,
         _configuration,
+        state_probe.shared_queue,
         state_probe.permissions,
         state_probe.disk,
         state_probe.tracked,

@@ -11,12 +11,13 @@ import shutil
 from orchestrator.client import program, registry
 from orchestrator.config import change as config_change
 from orchestrator.config import edit, load
+from orchestrator.database import this_host
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout, resources
 from orchestrator.model import iso
-from orchestrator.project import checkout_changed, mark
+from orchestrator.project import agent_memory, checkout_changed, mark
 from orchestrator.pulls import forges
 from orchestrator.setup import probes, skills, user_files, walkers
 from orchestrator.system import files
@@ -41,9 +42,12 @@ class Change:
         self.warnings: list[str] = []
 
 
-def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> Change:
+def init(
+    layout: Layout, now: float, *, start: bool, commands: bool | None, host: str | None = None
+) -> Change:
     """Set a project up; return what was written. Raises OrchestratorError and OSError.
 
+    `host` is the name of this clone among the machines with one queue; None changes no name.
     `now` is epoch seconds. `commands` says whether to copy skills to `.claude/commands/`; None
     repeats the choice of the last `init`. The default at the first `init` is yes.
     """
@@ -66,6 +70,8 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
     change = Change()
     for folder in (layout.shared, layout.prs, layout.agents, layout.cache):
         files.make_folder(folder)
+    if host is not None:
+        change.written += _named(layout, host)
     stores.of_project(layout).prepare()
     for folder in own_folders(layout):
         if os.stat(folder).st_mode & OTHERS:
@@ -91,6 +97,20 @@ def init(layout: Layout, now: float, *, start: bool, commands: bool | None) -> C
     _write_mark(layout, now, commands)
     change.warnings += _warnings(layout)
     return change
+
+
+def _named(layout: Layout, host: str) -> list[str]:
+    """Give this clone a name; return what was written. Raises OrchestratorError during runs."""
+    known = this_host.read(layout)
+    if known.name == host and known.clone:
+        return []
+    busy = [n for n in agent_memory.names(layout) if agent_memory.read(layout, n).run]
+    if busy and known.clone:
+        message = f"this clone cannot change its name {known.name!r} during a run of {busy[0]}"
+        hint = f"first: orchestrator stop {' '.join(busy)}"
+        raise OrchestratorError(message, hint, code="running")
+    this_host.write(layout, host)
+    return [f".orchestrator/{os.path.basename(layout.host)} (the name of this host: {host})"]
 
 
 def _require_no_left_out(layout: Layout) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
-from orchestrator.git import base_branch, call, remotes, repository, work_branch
+from orchestrator.git import base_branch, call, remotes, repository, settings, work_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem
 from orchestrator.pulls import forges
@@ -79,7 +79,7 @@ def trust(root: str) -> Finding:
 def git_identity(root: str) -> Finding:
     """Check that git knows the user's name for commits."""
     try:
-        known = bool(repository.settings(root, "user.email"))
+        known = bool(settings.find(root, "user.email"))
     except OrchestratorError as error:
         return fail("git_identity", error.message, error.hint or "fix git first")
     if known:

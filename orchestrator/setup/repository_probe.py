@@ -7,7 +7,15 @@ import shlex
 from collections.abc import Iterator
 
 from orchestrator.finding import Finding, fail, ok, warn
-from orchestrator.git import abandoned_locks, damage, lfs, repository, submodules, worktree_commands
+from orchestrator.git import (
+    abandoned_locks,
+    damage,
+    lfs,
+    repository,
+    settings,
+    submodules,
+    worktree_commands,
+)
 from orchestrator.project import agent_memory, checkout_changed
 from orchestrator.setup.probes import Subject
 from orchestrator.upkeep import clean
@@ -71,7 +79,7 @@ def _hooks(subject: Subject) -> Iterator[Finding]:
     """
     layout, root = subject.layout, subject.layout.root
     # The product's own git calls turn hooks off.
-    known = repository.settings(root, "core.hooksPath").get("core.hookspath", [])
+    known = settings.find(root, "core.hooksPath").get("core.hooksPath", ())
     where = next((path for path in reversed(known) if path != os.devnull), None)
     if not where or os.path.isabs(os.path.expanduser(where)):
         return

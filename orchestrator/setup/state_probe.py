@@ -8,6 +8,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 
+from orchestrator.database import access, this_host
 from orchestrator.finding import Finding, fail, ok, warn
 from orchestrator.git import repository, worktree_commands
 from orchestrator.project import agent_memory, mark
@@ -48,6 +49,18 @@ def permissions(subject: Subject) -> Iterator[Finding]:
             yield warn("permissions", message, f"chmod go= {shlex.quote(path)}")
     if not wrong:
         yield ok("permissions", f"{layout.home} can be written")
+
+
+def shared_queue(subject: Subject) -> Iterator[Finding]:
+    """Say whether the database of a queue that hosts share can be used."""
+    session = access.of_project(subject.layout)
+    if session is None:
+        return
+    from orchestrator.database import schema
+
+    schema.require(session)
+    name = this_host.read(subject.layout).name
+    yield ok("store_unreachable", f"the queue in {session.shown} answers; this host is {name}")
 
 
 def disk(subject: Subject) -> Iterator[Finding]:

@@ -124,6 +124,7 @@ def _take_scraps(layout: Layout) -> None:
     stores.of_project(layout).take_away()
     for path in (
         layout.hold,
+        layout.host,
         layout.schedule_log,
         f"{layout.schedule_log}.1",
         os.path.join(layout.prs, ".lock"),

@@ -173,6 +173,16 @@ class FileStore(Store):
             files.flush(os.path.dirname(path))
             return path
 
+    def put(self, file: TaskFile, state: str, added: float) -> None:
+        with self.change():
+            path = self._path(state, file.id)
+            files.make_folder(self._folders[state])
+            files.write_atomic(path, file.raw)
+            os.utime(path, (added, added))
+            for other in self._states_with(file.id):
+                if other != state:
+                    files.remove(self._path(other, file.id))
+
     def new_id(self) -> str:
         # CREATED has whole seconds; among tasks of one second the id decides which is first.
         number = time.time_ns() // 1_000_000
@@ -211,6 +221,15 @@ class FileStore(Store):
     def prepare(self) -> None:
         for folder in self._folders.values():
             files.make_folder(folder)
+
+    def put_aside(self, folder: str) -> None:
+        """Move the whole queue below another folder, where no file in it counts any more."""
+        if os.path.isdir(self._layout.queue):
+            os.rename(self._layout.queue, os.path.join(folder, "queue"))
+
+    def is_there(self) -> bool:
+        """Return whether the queue has its folder."""
+        return os.path.isdir(self._layout.queue)
 
     def take_away(self) -> None:
         files.remove(self._lock.path)

@@ -126,7 +126,7 @@ _ENDS = ("requeued", "failed", "blocked", "done")
 _SESSION = (("session", "session"), ("session_agent", "agent"))
 #: The values that each event takes from its fields; None if the field is absent.
 _TAKES = {
-    "claimed": (("claimed_by", "agent"), ("run", "run")),
+    "claimed": (("claimed_by", "agent"), ("run", "run"), ("host", "host")),
     "requeued": (("reason", "reason"), ("error", "error"), *_SESSION),
     "failed": (("reason", "reason"), ("error", "error")),
     "blocked": (("reason", "reason"), ("question", "question"), *_SESSION),

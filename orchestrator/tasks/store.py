@@ -3,18 +3,18 @@
 `tasks.file_store` keeps one file per task. To keep the queue elsewhere, write another class of
 this protocol; it must pass `tests/store_contract.py`.
 
-A store that several machines share needs more than this protocol. These also belong to one disk:
-the lock of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the hold
-(`shared/hold.json`) and the events (`events.jsonl`). Two machines that tick would each start agents
-within the limits of their own disk, and each would settle only its own runs.
+A store that several machines share also says which runs and agents the other machines have
+(`elsewhere`), and which machine may end a task's run. These stay on each machine's disk: the lock
+of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the hold
+(`shared/hold.json`) and the events (`events.jsonl`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 from orchestrator.errors import NotFound
-from orchestrator.model import OPEN_STATES, STATES, Entry, Problem, Task
+from orchestrator.model import OPEN_STATES, STATES, Entry, Problem, RunView, Task
 from orchestrator.tasks import task_file
 from orchestrator.tasks.task_file import TaskFile
 
@@ -34,12 +34,26 @@ class Listing(NamedTuple):
     malformed: tuple[Malformed, ...] = ()
 
 
+class Elsewhere(NamedTuple):
+    """What a store knows of the other hosts that share it."""
+
+    #: The runs at work there; nobody here may settle them.
+    runs: tuple[RunView, ...] = ()
+    #: The memory of each agent there (`project.agent_memory`), as JSON values.
+    memories: tuple[tuple[str, Mapping[str, object]], ...] = ()
+
+
 class Store(Protocol):
     """The interface of a queue. Each call may raise OSError; times are epoch seconds.
 
     A task is in exactly one state, whichever process is killed. A change is durable when the call
     returns.
     """
+
+    @property
+    def host(self) -> str | None:
+        """The name of this machine among those that share the queue; None if it has it alone."""
+        return None
 
     def list(self, state: str) -> Listing:
         """Return the tasks in a state, in the order of `model.task_order`."""
@@ -102,8 +116,22 @@ class Store(Protocol):
         `Layout.idle_stamp`, so that the next tick looks at everything. Raises LockHeld.
         """
 
+    def alone(self, what: str, wait: float) -> AbstractContextManager[object]:
+        """Return a lock among the hosts, for work of which one at a time may be done.
+
+        `wait` is in seconds. Raises LockHeld. One machine has its locks in files.
+        """
+        return nullcontext()
+
     def add(self, file: TaskFile) -> str:
         """Put a new task into `incoming`; return `Task.where`. Raises if the id is taken."""
+
+    def put(self, file: TaskFile, state: str, added: float) -> None:
+        """Put a task as it is into a state, in place of the task with its id, if there is one.
+
+        For a queue that moves to another store, while nobody works on it. `added` is the time (in
+        epoch seconds) that replaces a missing CREATED.
+        """
 
     def new_id(self) -> str:
         """Return an id that no task has. Later ids sort after earlier ids."""
@@ -113,6 +141,49 @@ class Store(Protocol):
 
         The limit is checked under the lock that every claim takes (failures 15).
         """
+
+    def begin(self, agent: str, run: str) -> bool:
+        """Begin a run without a task; return False if another host has a run of the agent."""
+        return True
+
+    def end(self, agent: str, run: str, memory: Mapping[str, object]) -> None:
+        """Tell the other hosts that a run ended, and what its agent remembers now (JSON values)."""
+        return None
+
+    def holds(self, task_id: str, run: str) -> bool:
+        """Return whether a run still has its task. Other hosts then leave it the task for now."""
+        try:
+            task = self.find(task_id)
+        except NotFound:
+            return False
+        return task.state == "claimed" and task.run == run
+
+    def attend(self, runs: Iterable[str]) -> None:
+        """Tell the other hosts that this host is alive, and has these runs. A tick calls it."""
+        return None
+
+    def tell(self, problems: Iterable[str]) -> None:
+        """Show the other hosts the codes of this host's problems. A tick calls it at its end."""
+        return None
+
+    def publish(self) -> None:
+        """Let the other hosts read this host's new events. A tick calls it at its end."""
+        return None
+
+    def events(self, most: int) -> Iterable[bytes]:
+        """Return the lines of the other hosts' events, oldest first: the newest `most` bytes."""
+        return ()
+
+    def beat(self, seconds: float) -> bool:
+        """Tell the other hosts that this host is alive; then wait for a new task of any host.
+
+        Returns after `seconds` at the latest, with whether there is one.
+        """
+        return False
+
+    def elsewhere(self) -> Elsewhere:
+        """Return what is known of the other hosts."""
+        return Elsewhere()
 
     def move(self, task: Task, state: str, entry: Entry) -> Task:
         """Append `entry` to a task's history and move it to another state; return the new task.

@@ -1,18 +1,37 @@
 """Which queue a project has."""
 
+from typing import TYPE_CHECKING
+
+from orchestrator.database import access
 from orchestrator.errors import OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, Task
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Store
 
+if TYPE_CHECKING:
+    from orchestrator.database.session import Session
+
 
 def of_project(layout: Layout) -> Store:
     """Return the queue of a project.
 
-    The choice must not depend on agents.yaml: a broken configuration must not hide the queue.
+    The choice must not depend on agents.yaml being right: a broken configuration must not hide the
+    queue. Raises StoreFault if the libraries for a database are missing.
     """
-    return FileStore(layout)
+    return at(layout, access.of_project(layout))
+
+
+def at(layout: Layout, session: "Session | None", *, moves: bool = False) -> Store:
+    """Return the queue in a database; without one, the queue in the project's files.
+
+    `moves`: the queue is being moved (`upkeep.migrate`).
+    """
+    if session is None:
+        return FileStore(layout)
+    from orchestrator.tasks.postgresql_store import PostgresqlStore
+
+    return PostgresqlStore(layout, session, moves=moves)
 
 
 def found(store: Store, task_id: str) -> Task | None:

@@ -5,11 +5,11 @@ Nothing here takes a lock, except to confirm that one is held.
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from orchestrator.layout import Layout
-from orchestrator.model import Problem
-from orchestrator.project import agent_memory
+from orchestrator.model import Problem, RunView, Task
+from orchestrator.project import agent_memory, run_record
 from orchestrator.project.run_record import RunRecord
 from orchestrator.system import locks, process
 from orchestrator.tasks import stores
@@ -35,6 +35,23 @@ def lock_paths(layout: Layout) -> dict[str, bool]:
         layout.events: True,
         **{os.path.join(layout.cache, name): False for name in in_cache},
     }
+
+
+def stop_lost(
+    layout: Layout, runs: Iterable[RunView], claimed: Iterable[Task], others: Iterable[RunView]
+) -> Iterator[RunView]:
+    """Ask runs to stop whose task, or whose agent, another host has by now; yield them.
+
+    This host was silent for too long, and counted as dead.
+    """
+    own = {(task.id, task.run) for task in claimed}
+    taken = {run.agent for run in others}
+    for run in runs:
+        is_lost = (run.task, run.id) not in own if run.task else run.agent in taken
+        folder = layout.run(run.agent, run.id)
+        if run.alive and is_lost and run_record.stop_reason(folder) is None:
+            run_record.ask_to_stop(folder, "given to another host")
+            yield run
 
 
 def problems(layout: Layout, seen: Observation) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import cuts, forges, overlap
 from orchestrator.system import disk, files, locks
 from orchestrator.tasks import stores
-from orchestrator.tasks.store import Listing
+from orchestrator.tasks.store import Elsewhere, Listing
 
 
 class Observation(NamedTuple):
@@ -57,6 +57,7 @@ def observe(
     states, claimed, runs, records = observe_runs(layout)
     incoming = store.list("incoming")
     left = _left(layout, settings)
+    others = store.elsewhere()
     open_heads = None if prs is None else {pr.id: pr.head for pr in prs if pr.state == "open"}
     if open_heads is not None:
         open_heads |= {f"{forge}:{pr.id}": pr.head for forge, pr in left}
@@ -73,11 +74,8 @@ def observe(
         waiting=incoming.tasks,
         claimed=claimed.tasks,
         open_prs=None if open_heads is None else len(open_heads),
-        runs=runs,
-        agents={
-            name: AgentView(name, **{field: getattr(state, field) for field in _REMEMBERED})
-            for name, state in states.items()
-        },
+        runs=(*runs, *others.runs),
+        agents=_views(states, others),
         roles=settings.roles,
         dependencies=dependencies.verdicts(
             {other for task in incoming.tasks for other in task.depends_on},
@@ -85,8 +83,9 @@ def observe(
             prs,
             delivered=settings.config.dependencies == "delivered",
         ),
-        spent_today_usd=agent_memory.spent(states.values(), now),
+        spent_today_usd=agent_memory.spent((*states.values(), *_memories(others)), now),
         hold=hold,
+        host=store.host,
         usage=usage.read(layout),
         open_heads=open_heads,
         not_reviewable=_not_reviewable(incoming.tasks, prs or (), left),
@@ -99,6 +98,23 @@ def observe(
     )
     starts = {task: cut.commit for task, cut in ready.items() if cut.commit}
     return Observation(snapshot, incoming, claimed, states, records, starts, left, now)
+
+
+def _views(states: Mapping[str, AgentState], others: Elsewhere) -> dict[str, AgentView]:
+    """Return the views of all agents; an agent is due after its last start on any host."""
+    views = {
+        name: AgentView(name, **{field: getattr(state, field) for field in _REMEMBERED})
+        for name, state in states.items()
+    }
+    for (name, _), memory in zip(others.memories, _memories(others), strict=True):
+        view = views.get(name) or AgentView(name)
+        starts = filter(None, (view.last_started, memory.last_started))
+        views[name] = view._replace(last_started=max(starts, default=None))
+    return views
+
+
+def _memories(others: Elsewhere) -> list[AgentState]:
+    return [agent_memory.from_values(memory) for _, memory in others.memories]
 
 
 def observe_runs(

@@ -20,7 +20,7 @@ from orchestrator.project import agent_memory, alike, events, faults, mark, run_
 from orchestrator.project.agent_memory import AgentState, Totals
 from orchestrator.project.run_record import RunRecord
 from orchestrator.pulls import forges, review
-from orchestrator.system import files, locks, memory, process
+from orchestrator.system import files, locks, memory, process, records
 from orchestrator.tasks import parts, stores
 
 #: How to fix a fault, by the first word of its reason. The client and the forge have the hints for
@@ -126,8 +126,16 @@ class Settler:
         return action
 
     def _release(self, action: Action) -> Action:
-        """Put back a task that is in `claimed` although no run has claimed it."""
+        """Put back a task that is in `claimed` although no run has claimed it.
+
+        Or a run of a host that died: what that means for the task is decided as for other runs.
+        """
         task = self.store.find(action.task or "")
+        if task.claim_at == "gone":
+            outcome = Outcome("interrupted", action.reason)
+            self._settle_task(action._replace(run=task.run), task, outcome, None)
+            self._event(action.action, task=action.task, reason=_short(action.reason))
+            return action
         self._move(task, "requeued", charged=False, reason="run_gone", error=action.reason)
         self._event("requeue", task=action.task, reason="run_gone")
         return action
@@ -251,6 +259,9 @@ class Settler:
         )
         if record is None or record.task is None:
             state = self._count_failures(state, outcome)
+        values = records.plain(state)
+        assert isinstance(values, dict)
+        self.store.end(action.agent, action.run or "", values)
         agent_memory.write(self.layout, action.agent, state)
 
     def _count_failures(self, state: AgentState, outcome: Outcome) -> AgentState:

@@ -60,7 +60,10 @@ class Starter:
         agent_memory.write(self.layout, agent.name, begun)
         claimed = False
         try:
-            claimed = task is None or self._claim(agent, task, run_id)
+            if task is None:
+                claimed = self.store.begin(agent.name, run_id)
+            else:
+                claimed = self._claim(agent, task, run_id)
         finally:
             if not claimed:
                 agent_memory.write(self.layout, agent.name, state)

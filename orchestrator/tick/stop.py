@@ -27,7 +27,14 @@ TICK_WAIT = locks.LONGEST_WAIT
 
 
 def agent_at_work(layout: Layout, task: Task) -> str | None:
-    """Return the agent with an unsettled run of a task."""
+    """Return the agent with an unsettled run of a task.
+
+    Raises OrchestratorError if that run is on another host: it cannot be stopped from here.
+    """
+    if task.claim_at == "elsewhere" and task.state == "claimed":
+        message = f"{task.claimed_by} is working on {task.id} on the host {task.host}"
+        hint = f"stop it there: orchestrator stop {task.claimed_by}"
+        raise OrchestratorError(message, hint, code="running")
     if task.state != "claimed" or task.claimed_by is None or task.run is None:
         return None
     return task.claimed_by if agent_memory.read(layout, task.claimed_by).run == task.run else None

@@ -4,6 +4,7 @@ A tick never waits for an agent, for slow network operations or for a check: sup
 It holds its lock for milliseconds. If a tick holds it for minutes, the next tick kills it.
 """
 
+import contextlib
 import math
 import os
 import time
@@ -13,19 +14,20 @@ from functools import partial
 from orchestrator import idle
 from orchestrator.config import load
 from orchestrator.config.load import Settings
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, StoreFault
 from orchestrator.git import base_branch
+from orchestrator.git import settings as git_settings
 from orchestrator.layout import Layout
 from orchestrator.model import Action, Config, Problem, PullRequest, Snapshot
 from orchestrator.plan import dependencies
-from orchestrator.plan.planner import plan
+from orchestrator.plan.planner import Plan, plan
 from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import states
 from orchestrator.system import disk, files, locks, memory, process
 from orchestrator.tasks import stores
-from orchestrator.tick import held, lock, observe, split
+from orchestrator.tick import attendant, held, lock, observe, split
 from orchestrator.tick.problems import find_problems
 from orchestrator.tick.settle import Settler
 from orchestrator.tick.start import Starter
@@ -72,8 +74,24 @@ def run_tick(
     None; then only these agents start, with `fresh` each in a new worktree. `after_run`: a run's
     end calls this, not the schedule.
     """
-    if dry_run:
-        return _dry_run(layout, now)
+    try:
+        if dry_run:
+            return _dry_run(layout, now)
+        return _run_tick(layout, now, wait_for_lock, forced, fresh=fresh, after_run=after_run)
+    except StoreFault as error:
+        return _without_store(layout, error)
+
+
+def _run_tick(
+    layout: Layout,
+    now: float,
+    wait_for_lock: float,
+    forced: dict[str, str | None] | None,
+    *,
+    fresh: bool,
+    after_run: bool,
+) -> Report:
+    """Run a tick if the disk and the locks allow it. Raises StoreFault."""
     if disk.shortage(layout.home) is not None:
         # Work that starts now would stay half done, and would count against runs and tasks.
         report = _dry_run(layout, now)
@@ -92,6 +110,13 @@ def run_tick(
         ]
         blocked = Problem(error.code, error.message, error.hint)
         return Report(skipped, dict.fromkeys([blocked, *report.problems]), good=False)
+
+
+def _without_store(layout: Layout, error: StoreFault) -> Report:
+    """Return the report of a tick that could not reach the queue: runs go on, nothing starts."""
+    agents = load.settings(layout, write_cache=False).config.agents
+    skips = [Action("skip", agent.name, reason="system_fault") for agent in agents]
+    return Report(skips, [Problem(error.code, error.message, error.hint)])
 
 
 def _locked(
@@ -132,11 +157,18 @@ def _tick(
     fresh: bool,
     after_run: bool,
 ) -> Report:
+    if not after_run:  # the end of the run has just asked
+        git_settings.forget()
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
     starter = Starter(layout, loaded, now, partial(own_process, "_after_run"), fresh=fresh)
     settler = Settler(layout, loaded, now)
     memory, claimed, runs, records = observe.observe_runs(layout)
+    store = stores.of_project(layout)
+    store.attend(run.id for run in runs)
+    if store.host is not None:
+        for run in held.stop_lost(layout, runs, claimed.tasks, store.elsewhere().runs):
+            events.append(layout, now, "lost", agent=run.agent, task=run.task, run=run.id)
     for record in held.continue_overdue(records, now):
         events.append(layout, now, "continued", agent=record.agent, run=record.id)
     for action in settlements(runs, claimed.tasks, loaded.config):
@@ -150,24 +182,24 @@ def _tick(
     _finish_split(layout, now, report)
     if prs is not None and loaded.good and loaded.config.issues.label is not None:
         _follow_issues(layout, loaded, now, report)
-    seen = observe.observe(layout, loaded, now, prs, forced, ask=True, after_run=after_run)
-    starter.cuts = seen.cuts
     _land(layout, loaded, prs, report, now)
     config = loaded.config
     if forced is not None:
         config = config._replace(agents=tuple(a for a in config.agents if a.name in forced))
-    waiting = {task.id: task for task in seen.incoming.tasks}
-    # A run that met a fault must not start the next probe, or probes would follow without a pause.
-    planned = plan(seen.snapshot._replace(may_probe=not after_run), config, now)
-    for action in planned.actions:
-        task = waiting.get(action.task or "")
-        if action.action == "start":
-            _apply(report, action, partial(starter.start, task))
-        elif action.run is None and task is not None:
-            refusal = next(v for v in planned.tasks[task.id] if v.code == action.reason)
-            _apply(report, action, partial(settler.end_waiting, task, refusal))
-        elif action.action == "skip":
-            report.actions.append(action)
+
+    def look() -> tuple[observe.Observation, Plan]:
+        seen = observe.observe(layout, loaded, now, prs, forced, ask=True, after_run=after_run)
+        # A run that met a fault must not start the next probe: probes would follow without a pause.
+        return seen, plan(seen.snapshot._replace(may_probe=not after_run), config, now)
+
+    seen, planned = look()
+    with contextlib.ExitStack() as stack:
+        if store.host is not None and any(a.action == "start" for a in planned.actions):
+            # Limits are global: under the lock, no other host starts a run beside these.
+            stack.enter_context(store.change())
+            seen, planned = look()
+        starter.cuts = seen.cuts
+        _carry_out(report, seen, planned, starter, settler)
     if dependencies.UNKNOWN_TASK in seen.snapshot.dependencies.values():
         # The next tick looks for these ids again.
         stores.of_project(layout).tidy()
@@ -177,9 +209,33 @@ def _tick(
     report.problems += find_problems(layout, loaded, seen, now, in_tick=True)
     if loaded.config.notify.command:
         _notify(layout, loaded, seen, prs, report, now)
+    if store.host is not None:
+        store.tell(dict.fromkeys(problem.code for problem in report.problems))
+        store.publish()
+        attendant.ensure(layout)
     if forced is None and loaded.good:
         _leave_stamp(layout, loaded.config, report, seen.snapshot, now, planned.wake)
     return report
+
+
+def _carry_out(
+    report: Report,
+    seen: observe.Observation,
+    planned: Plan,
+    starter: Starter,
+    settler: Settler,
+) -> None:
+    """Apply the actions of the plan: starts, and ends of waiting tasks."""
+    waiting = {task.id: task for task in seen.incoming.tasks}
+    for action in planned.actions:
+        task = waiting.get(action.task or "")
+        if action.action == "start":
+            _apply(report, action, partial(starter.start, task))
+        elif action.run is None and task is not None:
+            refusal = next(v for v in planned.tasks[task.id] if v.code == action.reason)
+            _apply(report, action, partial(settler.end_waiting, task, refusal))
+        elif action.action == "skip":
+            report.actions.append(action)
 
 
 def _follow(
@@ -316,7 +372,15 @@ def _prune(layout: Layout, loaded: Settings, settled: Iterable[Action], report: 
 
 
 def own_process(word: str, root: str) -> None:
-    """Run a process that the scheduler starts: the tick after a run, landing, notifying."""
+    """Run a process that the scheduler starts: the tick after a run, landing, notifying.
+
+    If the database with the queue is gone, it ends: the next tick of the schedule reports that.
+    """
+    with contextlib.suppress(StoreFault):
+        _work(word, root)
+
+
+def _work(word: str, root: str) -> None:
     layout = Layout(root)
     # The tick that the schedule starts reports faulty symbolic links.
     if not mark.is_initialised(layout) or mark.links(layout):

@@ -324,7 +324,17 @@ function showTimes(root) {
   }
 }
 
-document.addEventListener("htmx:afterSwap", (event) => showTimes(event.target));
+// The tab says how many things wait for a person.
+const title = document.title;
+function showWaiting() {
+  const waiting = document.querySelectorAll("#inbox-content .item").length;
+  document.title = waiting ? `(${waiting}) ${title}` : title;
+}
+
+document.addEventListener("htmx:afterSwap", (event) => {
+  showTimes(event.target);
+  showWaiting();
+});
 document.addEventListener("DOMContentLoaded", () => {
   showTimes(document);
   listen();

@@ -1,0 +1,89 @@
+"""`hosts`: the machines that share the queue."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from orchestrator import __version__
+from orchestrator.cli import context, json_rows, output
+from orchestrator.cli.parser import command
+from orchestrator.database import access, this_host
+from orchestrator.layout import Layout
+from orchestrator.model import iso
+from orchestrator.text.words import span
+from orchestrator.tick import problems
+
+Row = json_rows.Row
+
+
+@command("hosts")
+def hosts(arguments: Namespace) -> None:
+    """List the machines that share the queue: version, last tick, heartbeat, running agents.
+
+    Ages are by the database's clock. A host without a heartbeat for 60 s is dead: the other hosts
+    take its tasks back.
+
+    examples:
+      orchestrator hosts
+      orchestrator hosts --json | jq '.[] | select(.alive | not) | .name'
+    """
+    layout = context.reading(arguments)
+    session = access.of_project(layout)
+    rows = [_alone(layout)] if session is None else _shared(layout)
+    cells = [_cells(row) for row in rows]
+    headings = ("host", "version", "last tick", "heartbeat", "running", "problems")
+    output.listing(arguments, rows, headings, cells, "no host has run a tick yet")
+    if session is None and not arguments.json:
+        output.out("\nThe queue is on this machine only; to share it: docs/several-machines.md")
+
+
+def _alone(layout: Layout) -> Row:
+    loaded, seen = context.look(layout)
+    return {
+        "name": this_host.read(layout).name,
+        "version": __version__,
+        "last_tick": iso(problems.last_tick(layout)),
+        "heartbeat_age_seconds": None,
+        "alive": not problems.is_overdue(layout, context.now()),
+        "running": [
+            {"agent": run.agent, "run": run.id, "task": run.task} for run in seen.snapshot.runs
+        ],
+        "problems": [p.code for p in problems.find_problems(layout, loaded, seen, context.now())],
+        "same_config": True,
+    }
+
+
+def _shared(layout: Layout) -> list[Row]:
+    from orchestrator.database import hosts as known
+
+    session = access.of_project(layout)
+    assert session is not None
+    leases = known.leases(session)
+    mine = known.config_seal(layout)
+    return [
+        {
+            "name": host.name,
+            "version": host.version,
+            "last_tick": iso(host.last_tick),
+            "heartbeat_age_seconds": None
+            if host.heartbeat_age is None
+            else max(int(host.heartbeat_age), 0),
+            "alive": host.alive,
+            "running": [
+                {"agent": each.agent, "run": each.run, "task": each.task}
+                for each in leases
+                if each.host == host.name
+            ],
+            "problems": host.facts.get("problems") or [],
+            "same_config": host.facts.get("config") in (None, mine),
+        }
+        for host in known.every(session)
+    ]
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    age, alive = row["heartbeat_age_seconds"], row["alive"]
+    heartbeat = "dead" if not alive else "" if age is None else f"{span(age)} ago"
+    running = ", ".join(f"{r['agent']} ({r['task'] or 'no task'})" for r in row["running"])
+    found = [*row["problems"], *([] if row["same_config"] else ["agents.yaml differs from here"])]
+    return (row["name"], row["version"], row["last_tick"], heartbeat, running, ", ".join(found))

@@ -1,0 +1,37 @@
+"""The session with a project's database, if it has one. The libraries are loaded only then."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from orchestrator.database import address, this_host
+from orchestrator.errors import StoreFault
+from orchestrator.layout import Layout
+
+if TYPE_CHECKING:
+    from orchestrator.database.session import Session
+
+#: What a database needs (pyproject.toml, `postgresql`).
+NEEDS = "'procrastinate>=3.10,<4' 'psycopg[binary]>=3.2.10,<4'"
+
+
+def of_project(layout: Layout) -> Session | None:
+    """Return the session with the database of a project's queue; None for a queue of files.
+
+    Raises StoreFault if the libraries are missing.
+    """
+    found = address.of_project(layout, os.environ)
+    return None if found is None else at(layout, found)
+
+
+def at(layout: Layout, found: str) -> Session:
+    """Return the session with the database at an address. Raises StoreFault."""
+    try:
+        from orchestrator.database import engine, session  # noqa: F401  (both libraries)
+    except ModuleNotFoundError as error:
+        message = f"`store: postgresql://...` needs the library {error.name!r}"
+        hint = f"install it: {sys.executable} -m pip install {NEEDS}"
+        raise StoreFault(message, hint, code="not_installed") from None
+    return session.of(found, f"orchestrator {this_host.read(layout).name}")

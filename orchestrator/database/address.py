@@ -1,0 +1,105 @@
+"""The address of a shared database, as agents.yaml and the environment give it."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from orchestrator.layout import Layout
+from orchestrator.system import files
+
+#: How an address begins.
+SCHEMES = ("postgresql://", "postgres://")
+#: The schema of a queue, unless the address names another one.
+SCHEMA = "orchestrator"
+#: The variable with the whole address, for an address with a password.
+VARIABLE = "ORCHESTRATOR_STORE"
+#: The answer of `wrong` to an address with a password.
+HAS_PASSWORD = "it has a password"
+#: Where a password may be.
+PASSWORD_HINT = (
+    "this file is committed: put the password into PGPASSWORD, a password file (~/.pgpass), "
+    "a service file, or the whole address into ORCHESTRATOR_STORE"
+)
+_SECRET = ("password", "sslpassword")
+_SCHEMA = r"[a-z_][a-z0-9_]{0,40}"
+#: `store` at the top level, as a line of YAML, or as a key of JSON.
+_STORE = re.compile(
+    rb"""^(?:store|[{,\s]*"store")[ \t]*:[ \t]*["']?(postgres(?:ql)?://[^\s"',}#]*)""", re.M
+)
+
+
+def wrong(text: str) -> str | None:
+    """Return why a text cannot be the address of a queue; None if it can. Asks no server."""
+    if not text.startswith(SCHEMES):
+        return "it does not begin with postgresql://"
+    try:
+        parts = urlsplit(text)
+        has_password = parts.password is not None or _is_secret(parts.query)
+        _ = parts.port
+    except ValueError as error:
+        return str(error)
+    if has_password:
+        return HAS_PASSWORD
+    if "search_path" in text and _named_schema(text) is None:
+        return "its search_path is not one name of a-z, 0-9 and _"
+    return None
+
+
+def _named_schema(address: str) -> str | None:
+    options = dict(parse_qsl(urlsplit(address).query)).get("options", "")
+    found = re.search(rf"search_path\s*=\s*({_SCHEMA})(?![^\s])", unquote(options))
+    return found[1] if found else None
+
+
+def _is_secret(query: str) -> bool:
+    """Return whether a part of an address's query is a password, or has one."""
+    return any(key.lower() in _SECRET for key, _ in parse_qsl(query, keep_blank_values=True))
+
+
+def schema(address: str) -> str:
+    """Return the name of the schema that holds the queue."""
+    return _named_schema(address) or SCHEMA
+
+
+def shown(address: str) -> str:
+    """Return an address for people: without a password."""
+    parts = urlsplit(address)
+    user, at, place = parts.netloc.rpartition("@")
+    query = "&".join(pair for pair in parts.query.split("&") if pair and not _is_secret(pair))
+    netloc = f"{user.partition(':')[0]}{at}{place}"
+    return f"postgresql://{netloc}{parts.path}{'?' if query else ''}{query}"
+
+
+def in_text(source: bytes) -> str | None:
+    """Return the address that the text of agents.yaml gives to `store`; None for a file queue.
+
+    It needs no YAML reader, and a broken file does not hide the queue. `config.keys` refuses an
+    address that this function does not see.
+    """
+    found = _STORE.search(source) if b"postgres" in source else None
+    return found[1].decode(errors="replace") if found else None
+
+
+def of_project(layout: Layout, variables: Mapping[str, str]) -> str | None:
+    """Return the address of a project's queue; None for a queue of files.
+
+    Without agents.yaml, the address that a tick used last counts: a file that is gone for a moment
+    must not turn claimed tasks into tasks that nobody has.
+    """
+    try:
+        source = files.read_inside(layout.config, layout.root)
+    except OSError:
+        found = (files.read_json(layout.host) or {}).get("store")
+        in_file = found if isinstance(found, str) and wrong(found) is None else None
+    else:
+        in_file = in_text(source)
+    return chosen(in_file, variables)
+
+
+def chosen(in_file: str | None, variables: Mapping[str, str]) -> str | None:
+    """Return the address to use: that of the environment counts only if the file names a database.
+
+    Otherwise a shell with the variable and a schedule without it would work on two queues.
+    """
+    given = variables.get(VARIABLE, "")
+    return given if in_file and given.startswith(SCHEMES) else in_file

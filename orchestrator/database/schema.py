@@ -1,0 +1,166 @@
+"""The tables of the shared queue, beside those of Procrastinate, and their version."""
+
+import time
+from importlib.metadata import version
+
+from orchestrator.database.engine import Jobs
+from orchestrator.database.session import NOT_SET_UP, NotSetUp, Session
+from orchestrator.errors import OrchestratorError
+
+#: `copying`: a queue is being moved here, and is not complete. `moved_to`: it was moved away.
+#: Raised with each change of the tables; a program of another version refuses to work.
+VERSION = 1
+#: Seconds for which a session believes that the queue is open.
+BELIEVED = 5.0
+#: `file` is the task's markdown file with its history. `job` is null if the engine's retention
+#: removed the job of a finished task. `file` can be read so: convert_from(file, 'UTF8').
+_TABLES = """
+CREATE TABLE orchestrator_schema (
+    version integer NOT NULL,
+    engine text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    copying boolean NOT NULL DEFAULT false,
+    moved_to text);
+CREATE TABLE orchestrator_tasks (
+    id text COLLATE "C" PRIMARY KEY,
+    state text NOT NULL CHECK (state IN ('incoming', 'claimed', 'blocked', 'done', 'failed')),
+    job bigint REFERENCES procrastinate_jobs ON DELETE SET NULL,
+    file bytea NOT NULL,
+    role text NOT NULL,
+    title_key text NOT NULL,
+    parent text,
+    added timestamptz NOT NULL DEFAULT now(),
+    changed timestamptz NOT NULL DEFAULT now());
+CREATE INDEX orchestrator_tasks_state ON orchestrator_tasks (state, changed DESC);
+CREATE INDEX orchestrator_tasks_title ON orchestrator_tasks (md5(title_key));
+CREATE INDEX orchestrator_tasks_parent ON orchestrator_tasks (parent) WHERE parent IS NOT NULL;
+CREATE INDEX orchestrator_tasks_job ON orchestrator_tasks (job);
+CREATE TABLE orchestrator_hosts (
+    name text PRIMARY KEY,
+    clone text NOT NULL,
+    worker bigint REFERENCES procrastinate_workers ON DELETE SET NULL,
+    version text NOT NULL,
+    last_tick timestamptz,
+    published text,
+    facts jsonb NOT NULL DEFAULT '{}');
+CREATE TABLE orchestrator_agents (
+    agent text PRIMARY KEY,
+    worker bigint NOT NULL REFERENCES procrastinate_workers ON DELETE CASCADE,
+    host text NOT NULL,
+    run text NOT NULL,
+    task text,
+    since timestamptz NOT NULL DEFAULT now());
+CREATE TABLE orchestrator_memories (
+    host text NOT NULL, agent text NOT NULL, memory jsonb NOT NULL, PRIMARY KEY (host, agent));
+CREATE TABLE orchestrator_events (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    host text NOT NULL,
+    line text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now());
+CREATE INDEX orchestrator_events_at ON orchestrator_events (at);
+CREATE TABLE orchestrator_pull_requests (
+    forge text NOT NULL,
+    number integer NOT NULL,
+    record jsonb NOT NULL,
+    is_away boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (forge, number));
+"""
+
+
+def is_there(session: Session) -> bool:
+    """Return whether the schema has the product's tables, of whatever version."""
+    return bool(session.rows("SELECT 1 WHERE to_regclass('orchestrator_schema') IS NOT NULL"))
+
+
+def prepare(session: Session) -> None:
+    """Create the schema and the tables that are missing. A queue that exists is not changed.
+
+    Raises NotSetUp if the tables are of another version, SystemFault without the rights.
+    """
+    if not session.rows("SELECT 1 WHERE to_regnamespace(%s) IS NOT NULL", session.schema):
+        with session.translated():
+            text = f"CREATE SCHEMA IF NOT EXISTS {session.identifier()}"
+            session.connection.execute(text.encode())
+    with session.lock(), session.transaction():
+        if is_there(session):
+            _require_version(session)
+            return
+        if not session.rows("SELECT 1 WHERE to_regclass('procrastinate_jobs') IS NOT NULL"):
+            Jobs(session).set_up()
+        session.rows(_TABLES)
+        session.rows(
+            "INSERT INTO orchestrator_schema (version, engine) VALUES (%s, %s)",
+            *(VERSION, version("procrastinate")),
+        )
+
+
+def require(session: Session) -> None:
+    """Raise NotSetUp unless the tables are there, of this version, and hold the whole queue."""
+    found = session.rows("SELECT version, copying, moved_to FROM orchestrator_schema")
+    if not found:
+        raise NotSetUp(f"{session.shown} has no queue yet", NOT_SET_UP)
+    _require_version(session)
+    _, copying, moved_to = found[0]
+    if copying:
+        message = f"a queue is being moved to {session.shown}, and is not complete"
+        raise NotSetUp(message, f"finish it: orchestrator queue migrate --to '{session.shown}'")
+    if moved_to:
+        message = f"the queue in {session.shown} was moved to {moved_to}"
+        raise NotSetUp(message, "set `store` in agents.yaml to where the queue is now")
+
+
+def require_open(session: Session) -> None:
+    """Raise NotSetUp if the queue is somewhere else, or not complete. Asks at most once in 5 s."""
+    now = time.monotonic()
+    if now - session.open_at > BELIEVED and is_there(session):
+        require(session)
+        session.open_at = now
+
+
+def _require_version(session: Session) -> None:
+    found = session.rows("SELECT version FROM orchestrator_schema")
+    if found[0][0] != VERSION:
+        newer = found[0][0] > VERSION
+        message = (
+            f"the queue in {session.shown} has version {found[0][0]}; this program has {VERSION}"
+        )
+        step = "update the other hosts, then: orchestrator init"
+        raise NotSetUp(message, "update this host's program" if newer else step)
+
+
+def begin_copy(session: Session) -> None:
+    """Make the schema ready to take a queue that is moved here. Raises OrchestratorError.
+
+    What an earlier move that was interrupted left here is replaced, and so is a queue that was
+    moved away.
+    """
+    prepare(session)
+    with session.lock(), session.transaction():
+        [(copying, moved_to)] = session.rows("SELECT copying, moved_to FROM orchestrator_schema")
+        filled = session.rows("SELECT 1 FROM orchestrator_tasks LIMIT 1")
+        if filled and not copying and moved_to is None:
+            raise OrchestratorError(
+                f"{session.shown} has a queue with tasks already",
+                "name another schema in the address: ?options=-csearch_path%3DNAME",
+                code="not_empty",
+            )
+        for table in ("tasks", "pull_requests", "memories"):
+            session.rows(f"DELETE FROM orchestrator_{table}")
+        session.rows("UPDATE orchestrator_schema SET copying = true, moved_to = NULL")
+
+
+def is_copying(session: Session) -> bool:
+    """Return whether a move to this schema was interrupted."""
+    return bool(session.rows("SELECT 1 FROM orchestrator_schema WHERE copying"))
+
+
+def end_copy(session: Session) -> None:
+    """Open the queue that was moved here."""
+    with session.transaction():
+        session.rows("UPDATE orchestrator_schema SET copying = false")
+
+
+def move_away(session: Session, to: str) -> None:
+    """Close the queue, which is somewhere else now. Its rows stay until another queue comes."""
+    with session.transaction():
+        session.rows("UPDATE orchestrator_schema SET moved_to = %s", to)

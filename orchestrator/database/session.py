@@ -1,0 +1,266 @@
+"""A connection to the shared PostgreSQL, opened when it is first used. psycopg is used only here.
+
+Every statement outside a transaction is a query, so it can be repeated after a lost connection.
+What changes the database happens in a transaction.
+"""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict
+
+from orchestrator.database import address as addresses
+from orchestrator.errors import OrchestratorError, StoreFault
+from orchestrator.system.locks import LONGEST_WAIT, LockHeld
+
+#: Seconds for which a connection may be silent while it has the lock, or a transaction is open.
+#: Then the server ends the connection: a host that is suspended holds up the others no longer.
+MOST_SILENT = 20
+#: Seconds for which one statement may work.
+MOST_WORK = 30
+#: How the connection is opened, unless the address says it. A cut network is noticed in seconds.
+_DEFAULTS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+#: The advisory lock of a schema: the first number is the product's, the second the schema's.
+_ALONE = 1869636969
+_LOCK = "1869636968, hashtext(coalesce(current_schema(), ''))"
+_SILENT = f"set_config('idle_session_timeout', '{MOST_SILENT}s', false)"
+_NEVER_SILENT = "set_config('idle_session_timeout', '0', false)"
+HINT = "see whether the server answers: psql ADDRESS -c 'select 1'; work resumes automatically"
+NOT_SET_UP = "run: orchestrator init"
+
+
+class Unreachable(StoreFault):
+    """The database did not answer, or did not do what it always does. No work is at fault."""
+
+
+class NotSetUp(StoreFault):
+    """The database has no tables of the product, or those of another version."""
+
+    code = "store_not_set_up"
+
+
+class HeldElsewhere(LockHeld):
+    """Another host, or another process, has the lock of the shared queue for too long."""
+
+    def __init__(self, shown: str, holder: str, what: str = "queue") -> None:
+        message = f"the lock of the {what} in {shown} is held by {holder}"
+        OrchestratorError.__init__(self, message, "try again in a moment")
+
+
+class Session:
+    """A connection of one thread of one process."""
+
+    def __init__(self, address: str, name: str) -> None:
+        """`name` is what the server shows of this connection (`pg_stat_activity`)."""
+        self.address = address
+        self.schema = addresses.schema(address)
+        self.shown = addresses.shown(address)
+        self._name = name
+        self._process = os.getpid()
+        self._open: psycopg.Connection[tuple[Any, ...]] | None = None
+        #: When the schema was last found to be in use (`schema.require_open`; monotonic seconds).
+        self.open_at = -math.inf
+        self._locked = 0
+        self._transactions = 0
+
+    def __del__(self) -> None:
+        # A thread ended. A forked process must not close the connection of its parent.
+        if self._open is not None and os.getpid() == self._process:
+            self._open.close()
+
+    @property
+    def connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return the open connection, for the engine. Raises Unreachable."""
+        if self._open is None or self._open.closed:
+            if self._locked or self._transactions:
+                raise Unreachable(f"the connection to {self.shown} was lost", HINT)
+            self._open = self._connected()
+        return self._open
+
+    def _connected(self) -> psycopg.Connection[tuple[Any, ...]]:
+        with self.translated():
+            known = conninfo_to_dict(self.address)
+            given = {**_DEFAULTS, "application_name": self._name, **known}
+            given.pop("options", None)  # its search_path is set below, for every server
+            found = psycopg.connect(**given, autocommit=True)
+            settings = {
+                "statement_timeout": f"{MOST_WORK}s",
+                "lock_timeout": f"{int(LONGEST_WAIT) - 1}s",
+                "idle_in_transaction_session_timeout": f"{MOST_SILENT}s",
+            }
+            each = [f"set_config('{name}', '{value}', false)" for name, value in settings.items()]
+            each.append("set_config('search_path', quote_ident(%s), false)")
+            found.execute(f"SELECT {', '.join(each)}".encode(), (self.schema,))
+            return found
+
+    def rows(self, query: str, *values: object) -> Sequence[Any]:
+        """Return the rows of a query; in the transaction, if there is one.
+
+        Without the tables of the product there is no row. Raises Unreachable.
+        """
+        alone = not (self._locked or self._transactions)
+        try:
+            return self._rows(query, values)
+        except Unreachable:
+            if not alone or (self._open is not None and not self._open.closed):
+                raise
+            return self._rows(query, values)  # the server closed the connection while it was idle
+
+    def _rows(self, query: str, values: Sequence[object]) -> Sequence[Any]:
+        with self.translated():
+            try:
+                cursor = self.connection.execute(query.encode(), values)
+            except (errors.UndefinedTable, errors.InvalidSchemaName):
+                if self._transactions:
+                    raise
+                return ()
+            return cursor.fetchall() if cursor.description else ()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make the statements inside one change; it nests. Raises Unreachable."""
+        if self._transactions:
+            yield
+            return
+        if not self._locked:
+            self.rows("SELECT 1")  # connects again, if the server closed an idle connection
+        with self.translated(), self.connection.transaction():
+            self._transactions += 1
+            try:
+                yield
+            finally:
+                self._transactions -= 1
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock under which every change of this schema happens; it nests.
+
+        The lock belongs to the connection: if the connection is lost, so is the lock, and no change
+        can be made any more. Raises HeldElsewhere, Unreachable.
+        """
+        if self._locked:
+            self._locked += 1
+            try:
+                yield
+            finally:
+                self._locked -= 1
+            return
+        try:
+            self.rows(f"SELECT pg_advisory_lock({_LOCK}), {_SILENT}")
+        except LockHeld:
+            raise HeldElsewhere(self.shown, self._holder()) from None
+        self._locked = 1
+        try:
+            yield
+        finally:
+            self._locked = 0
+            self._unlock()
+
+    @contextmanager
+    def alone(self, what: str, wait: float) -> Iterator[None]:
+        """Hold a lock of this schema, other than `lock`, for work that may take minutes.
+
+        It ends with the connection. `wait` is in seconds. Raises HeldElsewhere, Unreachable.
+        """
+        key = f"{_ALONE}, hashtext(coalesce(current_schema(), '') || %s)"
+        end = time.monotonic() + wait
+        while not self.rows(f"SELECT pg_try_advisory_lock({key})", what)[0][0]:
+            if time.monotonic() > end:
+                raise HeldElsewhere(self.shown, "another host", what)
+            time.sleep(0.2)
+        holder = self._open
+        try:
+            yield
+        finally:
+            if self._open is holder and holder is not None and not holder.closed:
+                self.rows(f"SELECT pg_advisory_unlock({key})", what)
+
+    def _unlock(self) -> None:
+        if self._open is None or self._open.closed:
+            return
+        try:
+            self._open.execute(f"SELECT pg_advisory_unlock({_LOCK}), {_NEVER_SILENT}".encode())
+        except psycopg.Error:
+            self._open.close()  # which gives the lock back, too
+
+    def _holder(self) -> str:
+        found = self.rows(
+            "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE locktype = 'advisory' AND granted AND classid = 1869636968"
+            " AND objid = (hashtext(coalesce(current_schema(), ''))::bigint & 4294967295)::oid"
+        )
+        return found[0][0] if found and found[0][0] else "another process"
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn errors of psycopg into errors for people."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise self._for_people(error) from error
+
+    def _for_people(self, error: psycopg.Error) -> OrchestratorError:
+        reason = " ".join(str(error).split())
+        if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+            self.close()  # no answer of the server: the connection is broken
+        match error:
+            case errors.LockNotAvailable():
+                return HeldElsewhere(self.shown, "another process")
+            case errors.UndefinedTable() | errors.UndefinedFunction() | errors.InvalidSchemaName():
+                message = f"{self.shown} has no queue of this version: {reason}"
+                return NotSetUp(message, NOT_SET_UP)
+            case errors.InsufficientPrivilege():
+                hint = "give the role these rights: docs/several-machines.md"
+                message = f"the role may not use {self.shown}: {reason}"
+                return StoreFault(message, hint, code="permissions")
+        return Unreachable(f"the database {self.shown} failed: {reason}", HINT)
+
+    def identifier(self) -> str:
+        """Return the quoted name of the schema, for statements that define."""
+        return sql.Identifier(self.schema).as_string(None)
+
+    def notices(self, seconds: float) -> bool:
+        """Wait for a notification on a channel that was listened to; return whether one came."""
+        with self.translated():
+            return any(True for _ in self.connection.notifies(timeout=seconds, stop_after=1))
+
+    def close(self) -> None:
+        """Close the connection; the next statement opens another."""
+        if self._open is not None:
+            self._open.close()
+
+
+class _Sessions(threading.local):
+    def __init__(self) -> None:
+        self.by_address: dict[tuple[int, str], Session] = {}
+
+
+_SESSIONS = _Sessions()
+
+
+def of(address: str, name: str = "orchestrator") -> Session:
+    """Return this thread's session with the database at an address."""
+    # A forked process must not use its parent's connection, and must not close it: it stays here.
+    key = (os.getpid(), address)
+    if key not in _SESSIONS.by_address:
+        _SESSIONS.by_address[key] = Session(address, name)
+    return _SESSIONS.by_address[key]
+
+
+def clock(session: Session) -> float:
+    """Return the database's time, in epoch seconds; without a database's answer it raises."""
+    found = session.rows("SELECT extract(epoch FROM clock_timestamp())::float8")
+    return float(found[0][0]) if found else time.time()

@@ -1,0 +1,97 @@
+"""The records of pull requests in the database of a shared queue, the same on every host."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from orchestrator.database import access
+from orchestrator.layout import Layout
+from orchestrator.pulls.book import Book, from_record
+
+if TYPE_CHECKING:
+    from orchestrator.database.session import Session
+
+    MaybeSession = Session | None
+
+
+def of_project(layout: Layout, forge: str, folder: str) -> Book:
+    """Return a forge's records: in the database of the queue, or as files in a folder."""
+    session = access.of_project(layout)
+    return Book(folder) if session is None else SharedBook(folder, session, forge)
+
+
+def at(layout: Layout, session: MaybeSession, forge: str, inner: str) -> Book:
+    """Return a forge's records in a database; without one, those in a folder of `shared/prs`."""
+    folder = os.path.join(layout.prs, inner) if inner else layout.prs
+    return Book(folder) if session is None else SharedBook(folder, session, forge)
+
+
+class SharedBook(Book):
+    """The records of one forge as rows; `is_away` stands for the folder `merged/`."""
+
+    def __init__(self, folder: str, session: Session, forge: str) -> None:
+        super().__init__(folder)
+        self._session, self._forge = session, forge
+
+    def is_new(self) -> bool:
+        return False
+
+    def begin(self) -> None:
+        """The rows need no place of their own."""
+
+    def _numbers(self) -> set[int]:
+        return self._found(is_away=False)
+
+    def _away_numbers(self) -> set[int]:
+        return self._found(is_away=True)
+
+    def _found(self, *, is_away: bool) -> set[int]:
+        rows = self._session.rows(
+            "SELECT number FROM orchestrator_pull_requests WHERE forge = %s AND is_away = %s",
+            *(self._forge, is_away),
+        )
+        return {number for (number,) in rows}
+
+    def locked(self) -> AbstractContextManager[object]:
+        return self._session.lock()
+
+    def path(self, pr_id: str) -> str:
+        return f"{self._session.shown}#{self._forge}-pull-request-{pr_id}"
+
+    def _where(self, pr_id: str) -> str:
+        return self.path(pr_id)
+
+    def _damage(self, pr_id: str) -> str | None:
+        record = self._read(pr_id)
+        good = not record or (record.get("id") == pr_id and from_record(record) is not None)
+        return None if good else "a field is missing or has a wrong value"
+
+    def _put_aside(self, pr_id: str) -> None:
+        """A row that is not a record is replaced: only a person could have written it."""
+
+    def _put_away(self, pr_id: str) -> None:
+        with self._session.transaction():
+            self._session.rows(
+                "UPDATE orchestrator_pull_requests SET is_away = true"
+                " WHERE forge = %s AND number = %s",
+                *(self._forge, int(pr_id)),
+            )
+
+    def _read(self, pr_id: str) -> dict[str, object]:
+        query = "SELECT record FROM orchestrator_pull_requests WHERE forge = %s AND number = %s"
+        for (record,) in self._session.rows(query, self._forge, int(pr_id)):
+            return record if isinstance(record, dict) else {}
+        return {}
+
+    def _write(self, pr_id: str, record: Mapping[str, object]) -> None:
+        with self._session.transaction():
+            self._session.rows(
+                "INSERT INTO orchestrator_pull_requests (forge, number, record) VALUES (%s, %s, %s)"
+                " ON CONFLICT (forge, number) DO UPDATE"
+                " SET record = excluded.record, is_away = false",
+                *(self._forge, int(pr_id), json.dumps(record)),
+            )

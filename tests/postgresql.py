@@ -1,0 +1,105 @@
+"""A PostgreSQL server for tests: a cluster of the test's own, or that of ORCHESTRATOR_TEST_DSN."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import needs
+import pytest
+
+#: Given a name, returns the address of a schema that only this test uses.
+Address = Callable[[str], str]
+#: What a cluster for tests can do without.
+_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "listen_addresses": "",
+    "max_connections": "200",
+}
+
+
+def _folder() -> str:
+    """Return the folder of the server's programs, or end the test."""
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(p.split("/")[4]))
+    if found and os.path.exists(f"{found[-1]}/initdb"):
+        return found[-1]
+    if shutil.which("initdb"):
+        return os.path.dirname(str(shutil.which("initdb")))
+    needs.missing("PostgreSQL is not installed (Debian: apt install postgresql)")
+
+
+class Cluster:
+    """A server with its data in a temporary folder, reachable by a socket in it."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self._programs = folder, _folder()
+        # The server refuses to run as root.
+        self._user = "nobody" if os.geteuid() == 0 else None
+        self.role = self._user or pwd.getpwuid(os.geteuid()).pw_name
+        if self._user:
+            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
+        self._run("initdb", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        self.start()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        words = [f"{self._programs}/{program}", "-D", f"{self.folder}/data", *arguments]
+        # pg_ctl hands its output to the server, so a pipe would stay open as long as the server.
+        with open(f"{self.folder}/log", "ab") as log:
+            done = subprocess.run(
+                words, user=self._user, cwd=self.folder, stdout=log, stderr=log, check=False
+            )
+        if done.returncode:
+            with open(f"{self.folder}/log", encoding="utf-8") as text:
+                pytest.fail(f"{words}: {text.read()[-2000:]}")
+
+    def start(self) -> None:
+        options = " ".join(f"-c {name}='{value}'" for name, value in _SETTINGS.items())
+        options += f" -k {self.folder}"
+        self._run("pg_ctl", "start", "-w", "-l", f"{self.folder}/server.log", "-o", options)
+
+    def stop(self) -> None:
+        if os.path.exists(f"{self.folder}/data/postmaster.pid"):
+            self._run("pg_ctl", "stop", "-m", "immediate")
+
+    @property
+    def base(self) -> str:
+        return f"postgresql://{self.role}@/postgres?host={quote(self.folder, safe='')}"
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    folder = tempfile.mkdtemp(prefix="orch-pg-")
+    try:
+        found = Cluster(folder)
+        try:
+            yield found
+        finally:
+            found.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a database in which tests may create schemas."""
+    if given := os.environ.get("ORCHESTRATOR_TEST_DSN"):
+        yield given
+        return
+    with cluster() as found:
+        yield found.base
+
+
+def in_schema(base: str, name: str) -> str:
+    """Return the address of a schema of a database."""
+    word = "t_" + re.sub(r"[^a-z0-9]+", "_", name.lower())[-30:].strip("_")
+    return f"{base}{'&' if '?' in base else '?'}options={quote(f'-csearch_path={word}')}"

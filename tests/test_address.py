@@ -1,0 +1,149 @@
+"""The address of a shared queue: what agents.yaml may say, and what is shown of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT
+
+from orchestrator.config import keys
+from orchestrator.database import address, this_host
+from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.layout import Layout
+
+URL = "postgresql://db.example/team?options=-csearch_path%3Dshop"
+AGENTS = "agents: []\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"store: {URL}\n", URL),
+        (f'agents: []\nstore: "{URL}"  # shared\n', URL),
+        (f"store: '{URL}'", URL),
+        ("store:   postgres://db/x", "postgres://db/x"),
+        (json.dumps({"store": URL, "agents": []}), URL),
+        (json.dumps({"agents": [], "store": URL}, indent=2), URL),
+        ("store: files\n", None),
+        (f"# store: {URL}\n", None),
+        (f"x-old:\n  store: {URL}\n", None),
+        (f"restore: {URL}\n", None),
+        ("", None),
+    ],
+)
+def test_the_address_is_found_without_a_reader_of_yaml(text: str, found: str | None) -> None:
+    assert address.in_text(text.encode()) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        (f"store: {URL}\n", False),
+        (f"store: '{URL}'\n", False),
+        (f"store: |-\n  {URL}\n", True),
+        (f"store:\n  {URL}\n", True),
+        (f"{{store: '{URL}', agents: []}}\n", True),
+        (f"x-other: {{store: '{URL}'}}\n", False),
+        (json.dumps({"x-other": {"store": URL}, "agents": []}, indent=2), True),
+        ("store: files\n", False),
+    ],
+)
+def test_the_reader_of_yaml_and_the_search_agree_or_the_file_is_refused(
+    text: str, refused: bool
+) -> None:
+    whole = text if "agents" in text else text + AGENTS
+    found = address.in_text(whole.encode()) or "files"
+    if refused:
+        with pytest.raises(ConfigError, match="store: write it as a line of its own"):
+            keys.parse(whole)
+    else:
+        assert keys.parse(whole).store == found
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (URL, None),
+        ("postgresql:///team", None),
+        ("postgresql://?service=team", None),
+        ("postgresql://ada@[::1]:5432/team", None),
+        ("mysql://db/x", "it does not begin with postgresql://"),
+        ("postgresql://ada:secret@db/x", address.HAS_PASSWORD),
+        ("postgresql://ada:@db/x", address.HAS_PASSWORD),
+        ("postgresql://db/x?password=secret", address.HAS_PASSWORD),
+        ("postgresql://db/x?pass%77ord=secret", address.HAS_PASSWORD),
+        ("postgresql://db/x?sslpassword=secret", address.HAS_PASSWORD),
+        ("postgresql://db/x?options=-csearch_path%3Da,b", "its search_path is not one name"),
+        ("postgresql://db:port/x", "Port could not be cast"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused(text: str, why: str | None) -> None:
+    assert (address.wrong(text) or "None").startswith(str(why))
+    if why is not None:
+        with pytest.raises(ConfigError) as refused:
+            keys.parse(f"store: {text}\n{AGENTS}")
+        assert "secret" not in refused.value.message or "secret" not in text
+    assert "secret" not in address.shown(text)
+
+
+def test_the_schema_is_that_of_the_address() -> None:
+    assert address.schema("postgresql://db/x") == "orchestrator"
+    assert address.schema(URL) == "shop"
+
+
+def test_the_environment_counts_only_if_the_file_names_a_database(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.home)
+    given = {"ORCHESTRATOR_STORE": "postgresql://ada:secret@db/x"}
+    Path(layout.config).write_text(AGENTS)
+    assert address.of_project(layout, given) is None
+    Path(layout.config).write_text(f"store: {URL}\n{AGENTS}")
+    assert address.of_project(layout, {}) == URL
+    assert address.of_project(layout, given) == given["ORCHESTRATOR_STORE"]
+
+
+def test_without_the_file_the_address_in_use_counts_and_no_password_is_kept(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path))
+    assert address.of_project(layout, {}) is None
+    this_host.write(layout, "one")
+    this_host.remember(layout, "postgresql://ada:secret@db/x")
+    assert address.of_project(layout, {}) is None
+    this_host.remember(layout, URL)
+    assert address.of_project(layout, {}) == URL
+    assert this_host.write(layout, "two").clone == this_host.known(layout).clone
+    assert address.of_project(layout, {}) == URL
+
+
+@pytest.mark.parametrize("name", ["", "-a", "A", "a b", "a/b", "a" * 64])
+def test_a_name_that_no_host_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OrchestratorError) as refused:
+        this_host.write(Layout(str(tmp_path)), name)
+    assert "use a-z" in (refused.value.hint or "")
+
+
+def test_without_the_libraries_the_refusal_has_the_command_that_installs_them() -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+sys.modules["psycopg"] = None
+from orchestrator.database import access
+from orchestrator.errors import StoreFault
+from orchestrator.layout import Layout
+try:
+    access.at(Layout("."), {URL!r})
+except StoreFault as error:
+    print(error.code, error.hint, sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    word, hint = done.stdout.splitlines()
+    assert word == "not_installed"
+    assert f"{sys.executable} -m pip install" in hint
+    needed = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    for each in needed["optional-dependencies"]["postgresql"]:
+        assert f"'{each}'" in hint

@@ -1,0 +1,167 @@
+"""The queue in PostgreSQL: the contract of every store, and what only several hosts show."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest import CHECKOUT
+from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
+from store_contract import StoreContract, claim, entry, new_task
+
+from orchestrator.database import schema, session
+from orchestrator.errors import StoreFault
+from orchestrator.layout import Layout
+from orchestrator.model import Task
+from orchestrator.system.locks import LockHeld
+from orchestrator.tasks.postgresql_store import PostgresqlStore
+from orchestrator.tasks.store import Store
+
+
+def opened(layout: Layout, base: str) -> PostgresqlStore:
+    address = in_schema(base, layout.root)
+    return PostgresqlStore(layout, session.of(address))
+
+
+class TestPostgresqlStore(StoreContract):
+    @pytest.fixture(autouse=True)
+    def of_server(self, server: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+        def kind(layout: Layout) -> Store:
+            return opened(layout, server)
+
+        monkeypatch.setattr(type(self), "kind", staticmethod(kind), raising=False)
+
+    def spoil(self, layout: Layout, task: Task) -> None:
+        found = self.kind(layout)
+        assert isinstance(found, PostgresqlStore)
+        found._session.rows("UPDATE orchestrator_tasks SET file = '' WHERE id = %s", task.id)
+
+
+# --- what the documentation says of the database -----------------------------------------------
+
+
+def sql_of(heading: str) -> str:
+    """Return the SQL below a heading in bold of docs/several-machines.md."""
+    text = (CHECKOUT / "docs" / "several-machines.md").read_text()
+    return text.partition(f"**{heading}.**")[2].partition("```sql\n")[2].partition("```")[0]
+
+
+def test_a_role_with_only_the_documented_rights_can_work_with_the_queue(
+    tmp_path: Path,
+) -> None:
+    with cluster() as own, psycopg.connect(own.base, autocommit=True) as admin:
+        admin.execute(sql_of("Roles").encode())
+        layout = Layout(str(tmp_path))
+        os.makedirs(layout.cache)
+        owner, host = (
+            session.of(own.base.replace(f"{own.role}@", f"orchestrator_{who}@"))
+            for who in ("owner", "host")
+        )
+        with pytest.raises(StoreFault) as refused:
+            schema.prepare(host)
+        assert refused.value.code == "permissions"
+        schema.prepare(owner)
+        store = PostgresqlStore(layout, host)
+        store.prepare()
+        store.attend(())
+        store.add(new_task())
+        task = claim(store, store.find("T1"))
+        assert task is not None
+        store.tell(["a_problem"])
+        store.end("impl", "R1", {"spend": {}})
+        store.move(task, "done", entry("done", "R1"))
+        assert store.find("T1").state == "done"
+        assert not store.beat(0.01)
+        admin.execute(b"UPDATE orchestrator.procrastinate_events SET at = now() - interval '91 d'")
+        admin.execute(sql_of("Retention of jobs").encode())
+        assert host.rows("SELECT count(*) FROM procrastinate_jobs") == [(0,)]
+        assert store.find("T1").state == "done"
+        store.move(store.find("T1"), "incoming", entry("reopened"))
+        again = claim(store, store.find("T1"), "R2")
+        assert again is not None
+        admin.execute(sql_of("Metrics").encode())
+        for each in (owner, host):
+            each.close()
+
+
+def test_a_new_task_of_any_host_ends_the_wait_of_the_others(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.cache)
+    store = opened(layout, server)
+    store.prepare()
+    assert not store.beat(0.01)
+    adding = threading.Thread(target=lambda: opened(layout, server).add(new_task()))
+    adding.start()
+    assert store.beat(20)
+    adding.join()
+
+
+def test_a_suspended_host_loses_the_lock_and_can_change_nothing(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "_SILENT", "set_config('idle_session_timeout', '300ms', false)")
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.cache)
+    store = opened(layout, server)
+    store.prepare()
+    store.add(new_task())
+    done = threading.Event()
+
+    def rival() -> None:
+        opened(layout, server).add(new_task("T2"))
+        done.set()
+
+    thread = threading.Thread(target=rival)
+    with store.change():
+        thread.start()
+        assert done.wait(20)  # it got the lock while this thread was silent
+        with pytest.raises(StoreFault):
+            store.add(new_task("T3"))
+    thread.join()
+    assert [task.id for task in store.list("incoming").tasks] == ["T1", "T2"]
+
+
+def test_an_earlier_queue_is_refused_with_the_command_that_upgrades_it(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+) -> None:
+    layout = Layout(str(tmp_path))
+    store = opened(layout, server)
+    store.prepare()
+    known = session.of(in_schema(server, layout.root))
+    for version, step in ((0, "orchestrator init"), (99, "update this host's program")):
+        known.rows("UPDATE orchestrator_schema SET version = %s", version)
+        known.open_at = -math.inf
+        with pytest.raises(StoreFault) as refused:
+            store.add(new_task())
+        assert step in (refused.value.hint or "")
+
+
+def test_one_host_at_a_time_lands(tmp_path: Path, server: str) -> None:  # noqa: F811
+    store = opened(Layout(str(tmp_path)), server)
+    store.prepare()
+    refused: list[bool] = []
+
+    def rival() -> None:
+        try:
+            with opened(Layout(str(tmp_path)), server).alone("landing", 0.0):
+                refused.append(False)
+        except LockHeld:
+            refused.append(True)
+
+    for held in (True, False):
+        with store.alone("landing", 0.0) if held else contextlib.nullcontext(), store.change():
+            thread = threading.Thread(target=rival)
+            thread.start()
+            thread.join()
+    assert refused == [True, False]

@@ -1,0 +1,391 @@
+"""Several machines with one queue: separate homes and clones, one remote, one real PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from harness import STATES, World, scratch, wait_until, world  # noqa: F401  (a fixture)
+from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
+from test_schedule import add_crontab
+
+from orchestrator.database import session
+
+
+def attendants(host: World, *, others: bool = False) -> list[psutil.Process]:
+    """Return the attendants of the hosts of a test; or all processes that are not attendants."""
+    found = []
+    for process in host.processes():
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if ("_attend" in process.cmdline()) is not others:
+                found.append(process)
+    return found
+
+
+class Hosts:
+    """The hosts of one test: `one` first, the others are clones of its remote."""
+
+    def __init__(self, one: World, address: str, more: Callable[[str], World]) -> None:
+        self.one, self.address, self._more = one, address, more
+
+    def begin(self, **config: Any) -> World:
+        self.one.create(init=False)
+        return self._set_up(self.one, "one", config)
+
+    def another(self, name: str, **config: Any) -> World:
+        """Return another host: a clone of the same remote, below another home."""
+        host = self._more(name)
+        host.git("clone", "-q", str(self.one.remote), str(host.root), cwd=host.folder)
+        host.remote, host.fake = self.one.remote, self.one.fake
+        host.environment["FAKE_CLIENT_HOME"] = str(host.fake)
+        return self._set_up(host, name, config)
+
+    def _set_up(self, host: World, name: str, config: dict[str, Any]) -> World:
+        host.home_folder.mkdir(exist_ok=True)
+        host.configure(store=self.address, **config)
+        host.ok("init", "--schedule", "none", "--no-commands", "--start", "--host", name)
+        return host
+
+    def sql(self, query: str, *values: object) -> Any:
+        return session.of(self.address).rows(query, *values)
+
+    def silent(self, name: str, seconds: float = 61) -> None:
+        """Make a host's last heartbeat older; its attendant, which a tick started, is killed."""
+
+        for process in wait_until(lambda: attendants(self.one), "an attendant"):
+            process.kill()
+            process.wait()
+        self.sql(
+            "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - %s * interval '1 s'"
+            " FROM orchestrator_hosts WHERE worker = id AND name = %s RETURNING 1",
+            *(seconds, name),
+        )
+
+
+@pytest.fixture
+def hosts(
+    world: World,  # noqa: F811
+    server: str,  # noqa: F811
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Hosts]:
+    with ExitStack() as stack:
+
+        def more(name: str) -> World:
+            folder = tmp_path / name
+            folder.mkdir()
+            return stack.enter_context(scratch(folder, tmp_path_factory))
+
+        yield Hosts(world, in_schema(server, str(tmp_path)), more)
+
+
+def test_a_task_travels_to_done_over_the_database(hosts: Hosts) -> None:
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--priority", "P1")
+    assert [row["id"] for row in one.json("task", "list")] == [task]
+    assert not one.queue.exists()
+    one.tick_until(lambda: one.task(task)["state"] == "done", "the task is done")
+    shown = one.task(task)
+    events = [event["event"] for event in shown["history"]]
+    assert (events, shown["pr"]) == (["claimed", "done"], "1")
+    assert one.status()["queue"] == {**dict.fromkeys(STATES, 0), "done": 1}
+    assert [pr["id"] for pr in one.prs()] == ["1"]
+    assert one.commits_about(task)
+    jobs = hosts.sql("SELECT queue_name, task_name, status::text, attempts FROM procrastinate_jobs")
+    assert jobs == [(task, "implement", "succeeded", 1)]
+
+
+def test_a_file_that_a_person_drops_is_a_task_for_every_host(hosts: Hosts) -> None:
+    one = hosts.begin(agents=[])
+    dropped = one.drop("fix login bug.md", "# Fix the login\n\nROLE: implement\n")
+    one.drop("odd.md", "no task")
+    [problem] = one.tick()["problems"]
+    assert (problem["code"], "odd.md" in problem["message"]) == ("task_malformed", True)
+    assert not dropped.exists()
+    two = hosts.another("two")
+    assert two.task("fix-login-bug")["title"] == "Fix the login"
+    again = one.drop("fix-login-bug.md", "# Another\n\nROLE: implement\n")
+    one.ok("tick")
+    assert again.exists()
+    assert two.task("fix-login-bug")["title"] == "Fix the login"
+
+
+WAITS = {"steps": [["work"], ["wait", "go"]]}
+
+
+def test_two_hosts_share_the_tasks_and_no_limit_is_exceeded(hosts: Hosts) -> None:
+    limits = {"max_incoming": 20, "max_claimed": 2, "max_open_prs": 10}
+    agents = [World.agent(name) for name in ("impl-1", "impl-2", "impl-3")]
+    one = hosts.begin(agents=agents, queue_limits=limits)
+    two = hosts.another("two", agents=agents, queue_limits=limits)
+    tasks = [one.add(f"Change number {number}", "implement", "--no-tick") for number in range(6)]
+
+    def finished() -> bool:
+        one.ok("tick")
+        two.ok("tick")
+        return one.status()["queue"]["done"] == len(tasks)
+
+    wait_until(finished, lambda: str(two.json("task", "list")))
+    one.assert_never_at_once(limits["max_claimed"])
+    assert two.json("task", "list", "--all") == one.json("task", "list", "--all")
+    assert two.prs() == one.prs()
+    assert sorted(pr["task"] for pr in two.prs()) == sorted(tasks)
+    assert {r["run"] for r in one.json("runs")} == {r["run"] for r in two.json("runs")}
+    assert sorted(r["task"] for r in two.json("runs")) == sorted(tasks)
+    assert two.json("costs")["total"] == one.json("costs")["total"]
+    for task in tasks:
+        assert [e["event"] for e in two.task(task)["history"]] == ["claimed", "done"]
+        assert len(one.starts(task)) == 1
+
+
+def test_the_tasks_of_a_dead_host_return_and_its_late_run_delivers_nothing(hosts: Hosts) -> None:
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.script(task, WAITS, {})
+    one.tick_until(lambda: one.ledger("commit"), "the run of the first host waits")
+    two = hosts.another("two")
+    [row] = two.status()["running"]
+    assert (row["task"], row["host"], row["pid"]) == (task, "one", None)
+    assert two.json("agent", "list")[0]["reason"] == "running"
+    two.ok("tick")
+    assert two.task(task)["claimed_by"] == "impl-1"
+    refused = two.refused("task", "cancel", task, "--json").json
+    assert (refused["error"]["code"], "host one" in refused["error"]["message"]) == (
+        "running",
+        True,
+    )
+
+    hosts.silent("one")
+    two.tick_until(lambda: two.task(task)["state"] == "done", "the other host did the task")
+    head = two.remote_sha(two.task(task)["work_branch"])
+    history = two.task(task)["history"]
+    assert [e["event"] for e in history] == ["claimed", "requeued", "claimed", "done"]
+    assert (history[1]["charged"], history[1]["reason"]) == (False, "host_gone")
+    assert [e["host"] for e in history if e["event"] == "claimed"] == ["one", "two"]
+    assert "only there" in two.seen(task)["instructions"]
+
+    one.tick_until(lambda: not one.status()["running"], "the late run is stopped")
+    assert sorted(r["outcome"] for r in one.json("runs")) == ["done", "stopped"]
+    assert two.remote_sha(two.task(task)["work_branch"]) == head
+    assert two.task(task)["history"] == history
+    assert len(two.prs()) == 1
+
+
+def test_a_run_that_lost_its_task_during_the_checks_pushes_nothing(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    checks = [f"touch {tmp_path}/began; until test -e {tmp_path}/checked; do sleep 0.1; done"]
+    one = hosts.begin(checks=checks)
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.tick_until(lambda: (tmp_path / "began").exists(), "the checks run")
+    two = hosts.another("two", agents=[World.agent("test-1", "tester")])
+    hosts.silent("one")
+    two.ok("tick")
+    assert two.task(task)["state"] == "incoming"
+    one.ok("agent", "pause", "--all")  # or it would take the task again
+    (tmp_path / "checked").touch()
+    wait_until(lambda: one.json("runs"), "the late run is settled")
+    assert [r["outcome"] for r in one.json("runs")] == ["stopped"]
+    assert one.git("ls-remote", str(one.remote), "refs/heads/agent/*") == ""
+    assert two.prs() == []
+    assert one.task(task)["attempts"] == 0
+
+
+def test_a_host_that_was_silent_for_a_while_keeps_its_runs(hosts: Hosts) -> None:
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.script(task, WAITS)
+    one.tick_until(lambda: one.ledger("commit"), "the run waits")
+    hosts.silent("one", 3600)  # suspended for an hour; nobody else ticked
+    one.ok("tick")
+    hosts.another("two").ok("tick")
+    one.open("go")
+    one.tick_until(lambda: one.task(task)["state"] == "done", "the task is done")
+    assert len(one.starts(task)) == 1
+
+
+def test_an_agent_runs_only_on_its_host(hosts: Hosts) -> None:
+    agents = [World.agent("impl-1", host="two")]
+    one = hosts.begin(agents=agents)
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.ok("tick")
+    assert one.json("agent", "list")[0]["reason"] == "other_host"
+    assert "runs on the host two; this host is one" in one.ok("explain", "impl-1").out
+    two = hosts.another("two", agents=agents)
+    two.tick_until(lambda: two.task(task)["state"] == "done", "the task is done")
+
+
+def test_two_clones_cannot_work_under_one_name(hosts: Hosts) -> None:
+    one = hosts.begin()
+    one.ok("tick")
+    two = hosts.another("one")
+    [problem] = two.tick()["problems"]
+    assert problem["code"] == "host_taken"
+    assert "init --host NAME" in problem["hint"]
+    two.ok("init", "--host", "two")
+    assert two.tick()["problems"] == []
+
+
+def test_an_agent_without_tasks_runs_on_one_host_and_at_its_interval(hosts: Hosts) -> None:
+    agents = [World.agent("pm", "product_manager", interval_seconds=600)]
+    one = hosts.begin(agents=agents)
+    two = hosts.another("two", agents=agents)
+    one.script("pm", {"steps": [["wait", "go"]]})
+    one.tick_until(lambda: one.starts(), "the run waits")
+    two.ok("tick")
+    assert two.json("agent", "list")[0]["reason"] == "running"
+    one.open("go")
+    one.tick_until(lambda: not one.status()["running"], "the run is settled")
+    two.ok("tick")
+    assert two.json("agent", "list")[0]["reason"] == "not_due"
+    assert len(one.starts()) == 1
+
+
+def test_the_budget_of_a_day_is_one_for_all_hosts(hosts: Hosts) -> None:
+    one = hosts.begin(budgets={"daily_usd": 0.2})
+    one.add("Say hello", "implement", "--no-tick")
+    one.tick_until(lambda: one.status()["queue"]["done"] == 1, "the task is done")
+    two = hosts.another("two", budgets={"daily_usd": 0.2})
+    two.add("Say hello again", "implement", "--no-tick")
+    two.ok("tick")
+    assert two.json("agent", "list")[0]["reason"] == "budget_exhausted"
+
+
+def test_hosts_are_shown_with_heartbeat_and_running_agents(hosts: Hosts) -> None:
+    one = hosts.begin()
+    task = one.add("Say hello", "implement", "--no-tick")
+    one.script(task, WAITS)
+    one.tick_until(lambda: one.ledger("commit"), "the run waits")
+    two = hosts.another("two", max_starts=7)
+    two.ok("tick")
+    rows = {row["name"]: row for row in two.json("hosts")}
+    assert set(rows) == {"one", "two"}
+    assert all(row["alive"] and row["version"] for row in rows.values())
+    [running] = rows["one"]["running"]
+    assert (running["agent"], running["task"]) == ("impl-1", task)
+    assert [row["same_config"] for row in rows.values()] == [False, True]
+    assert "on the host one: stop it there" in two.ok("stop", "impl-1").out
+    hosts.silent("one")
+    assert [row["alive"] for row in two.json("hosts")] == [False, True]
+    assert "dead" in two.ok("hosts").out
+    found = [f for f in two.json("doctor")["findings"] if f["code"] == "store_unreachable"]
+    assert [(f["level"], "this host is two" in f["message"]) for f in found] == [("ok", True)]
+
+
+def test_while_the_database_is_gone_runs_go_on_and_deliver_once(
+    world: World,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    with cluster() as own:
+        world.create(init=False)
+        world.home_folder.mkdir()
+        checks = [f"until test -e {tmp_path}/down; do sleep 0.1; done"]
+        world.configure(store=in_schema(own.base, "outage"), checks=checks)
+        world.ok("init", "--schedule", "none", "--no-commands", "--start", "--host", "one")
+        task = world.add("Say hello", "implement", "--no-tick")
+        world.tick_until(lambda: world.ledger("end"), "the client has ended, the checks run")
+
+        own.stop()
+        [problem] = world.tick()["problems"]
+        assert (problem["code"], problem["hint"] is not None) == ("store_unreachable", True)
+        [action] = world.tick()["actions"]
+        assert (action["action"], action["reason"]) == ("skip", "system_fault")
+        shown = world.status()
+        assert [p["code"] for p in shown["problems"]] == ["store_unreachable"]
+        assert [run["task"] for run in shown["running"]] == [task]
+        assert "store_unreachable" in world.ok("status").out
+        assert world.refused("task", "list", "--json").json["error"]["code"] == "store_unreachable"
+        assert "store_unreachable" in {f["code"] for f in world.json("doctor")["findings"]}
+        (tmp_path / "down").touch()
+        wait_until(lambda: attendants(world, others=True) == [], "the run meets the outage")
+        logs = [*world.home_folder.rglob("supervisor.log"), *world.home_folder.rglob("*.out")]
+        assert logs
+        assert "Traceback" not in "".join(path.read_text() for path in logs)
+
+        own.start()
+        world.tick_until(lambda: world.task(task)["state"] == "done", "the work is delivered")
+        history = world.task(task)["history"]
+        assert [e["event"] for e in history] == ["claimed", "requeued", "claimed", "done"]
+        assert history[1]["charged"] is False
+        assert (len(world.starts(task)), len(world.prs())) == (1, 1)
+        assert world.tick()["problems"] == []
+
+
+@pytest.mark.slow
+def test_a_storm_over_three_hosts_loses_and_doubles_nothing(hosts: Hosts) -> None:
+    """Ticks of three hosts at once; processes and the database's connections are killed."""
+    chance = random.Random(15)
+    limits = {"max_incoming": 30, "max_claimed": 3, "max_open_prs": 30}
+    settings = {
+        "agents": [World.agent(f"impl-{number}") for number in range(4)],
+        "queue_limits": limits,
+        "retry": {"max_attempts": 50, "backoff_seconds": 0, "max_backoff_seconds": 1},
+    }
+    one = hosts.begin(**settings)
+    all_hosts = [one, hosts.another("two", **settings), hosts.another("three", **settings)]
+    one.script("default", {"steps": [["sleep", 0.3], ["work_once"]]})
+    tasks = [one.add(f"Change number {number}", "implement", "--no-tick") for number in range(9)]
+    ended = threading.Event()
+
+    def tick(host: World) -> None:
+        while not ended.wait(0.2):
+            host.run("tick")
+
+    def strike() -> None:
+        found = chance.choice(one.processes() or [None])
+        if chance.random() < 0.5:
+            hosts.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'orchestrator %%' ORDER BY random() LIMIT 1"
+            )
+        elif found is not None:
+            with contextlib.suppress(psutil.Error):
+                found.kill()
+
+    threads = [threading.Thread(target=tick, args=(host,)) for host in all_hosts]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(25):
+            time.sleep(0.6)
+            strike()
+        wait_until(
+            lambda: all(one.task(task)["state"] in ("done", "failed", "blocked") for task in tasks),
+            lambda: str([(task, one.task(task)["state"]) for task in tasks]),
+            limit=100,
+        )
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    one.assert_never_at_once(limits["max_claimed"])
+    for task in tasks:
+        events = [e["event"] for e in one.task(task)["history"]]
+        assert (events.count("done"), events[-1]) == (1, "done"), one.task(task)
+    assert sorted(pr["task"] for pr in one.prs()) == sorted(tasks)
+
+
+def test_a_task_of_one_host_starts_at_once_on_another(hosts: Hosts) -> None:
+    agents = [World.agent("impl-1", host="two", interval_seconds=0)]
+    one = hosts.begin(agents=agents)
+    two = hosts.another("two", agents=agents)
+    add_crontab(two).write_text(f"FAKE_CLIENT_HOME={two.fake}\n")
+    two.ok("init", "--schedule", "cron")
+    two.ok("tick")
+    wait_until(lambda: attendants(two), "the attendant")
+    listens = (
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE application_name = 'orchestrator two' AND query = 'COMMIT'"
+    )
+    wait_until(lambda: hosts.sql(listens), "the attendant waits")
+    one.add("Say hello", "implement", "--no-tick")
+    wait_until(lambda: one.starts(), "the client starts on the other host")
+    wait_until(lambda: one.status()["queue"]["done"] == 1, "the task is done")
