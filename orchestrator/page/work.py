@@ -36,6 +36,9 @@ WORDS = {
 #: A command in a hint: from the program's name to the end of the words that a shell would take.
 _COMMAND = re.compile(r"orchestrator(?: (?:'[^']*'|[\w@%+=:,./<>*-]*[\w@%+=/>*-]))+")
 
+#: Finished pull requests that are shown; `pr list` itself has only the newest merged ones.
+MOST_FINISHED = 50
+
 
 def commands_in(hint: str | None) -> list[str]:
     """Return the commands that a hint names, to copy. Pure."""
@@ -110,4 +113,5 @@ def pull_requests(commands: Commands, query: Query) -> Row:
     return {
         "open_ones": [pr for pr in prs if pr["state"] == "open"],
         "others": [pr for pr in prs if pr["state"] != "open"][::-1],
+        "most": MOST_FINISHED,
     }
