@@ -43,8 +43,8 @@ class Picture(NamedTuple):
 
 
 PICTURES = (
-    Picture("status.svg", ("cli/status.py", "cli/screen.py")),
-    Picture("watch.svg", ("cli/screen.py", "cli/board.py")),
+    Picture("status.svg", ("cli/status.py", "cli/summary.py", "cli/screen.py")),
+    Picture("watch.svg", ("cli/summary.py", "cli/screen.py", "cli/board.py", "cli/live.py")),
     Picture(
         "dashboard.png",
         ("page/templates/layout.html", "page/templates/*_board.html", "page/static/page.css"),

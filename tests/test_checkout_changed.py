@@ -14,7 +14,7 @@ import pytest
 from conftest import git
 from harness import World
 
-from orchestrator.git import checkout, repository
+from orchestrator.git import checkout, repository, stashes
 from orchestrator.layout import Layout
 from orchestrator.model import Problem
 from orchestrator.project import checkout_changed
@@ -207,6 +207,33 @@ def test_a_stash_of_the_persons_that_an_agent_took_comes_back_by_the_hint(
     undo(found)
     assert stashes_of(project.root) == ["On main: mine"]
     assert checkout_changed.problem(project) is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "git stash clear; git gc --quiet --prune=now",
+        "git reflog expire --expire=all --all; git gc --quiet --prune=now",
+        "git reflog delete stash@{OLDEST}; git gc --quiet --prune=now",
+        "git update-ref -d refs/stash; git gc --quiet --prune=now",
+    ],
+)
+@pytest.mark.parametrize("texts", [("one",), ("one", "two", "three")])
+def test_stashes_are_not_lost_although_an_agent_has_git_delete_them(
+    project: Layout, texts: tuple[str, ...], command: str
+) -> None:
+    earlier = Run(project, "R0")
+    for text in texts:
+        earlier.person(stash(text))
+    before = stashes_of(project.root)
+    run = Run(project)
+    run.agent(f"cd {worktree_of(run)}; {command.replace('OLDEST', str(len(texts) - 1))}")
+    assert stashes_of(project.root) != before
+    undo(run.end("agent/T1"))
+    assert {*stashes_of(project.root)} == {*before}
+    for number in range(len(texts)):
+        git(Path(project.root), "stash", "show", f"stash@{{{number}}}")
+    assert repository.refs(project.root, stashes.HELD) == {}
 
 
 def test_stashes_that_the_person_makes_and_drops_are_no_problem(project: Layout) -> None:

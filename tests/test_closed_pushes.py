@@ -26,7 +26,7 @@ def run(worktree: Path, told: dict[str, str], *words: str) -> subprocess.Complet
     )
 
 
-def test_no_name_and_no_spelling_of_an_address_reaches_the_projects_remotes(
+def test_no_name_and_no_usual_spelling_of_an_address_reaches_the_projects_remotes(
     repo: Path,
     remote: Path,  # noqa: F811
     tmp_path: Path,
@@ -43,6 +43,7 @@ def test_no_name_and_no_spelling_of_an_address_reaches_the_projects_remotes(
     told = variables(repo, worktree)
     places = [
         "origin", "upstream", "both", str(remote), f"file://{remote}", "../../remote.git",
+        "./../../remote.git",
         "short:remote.git", "short:upstream.git", str(upstream), f"{remote}/",
     ]  # fmt: skip
     for place in places:

@@ -113,6 +113,44 @@ def test_the_reason_of_a_rejected_push_leads_the_next_attempt(world: World) -> N
     assert "push_rejected" in world.seen(task)["instructions"]
 
 
+def test_work_that_contains_the_instructions_is_refused_and_the_agent_is_told(
+    world: World,
+) -> None:
+    world.create()
+    adds = ["call", "sh", "-c", "git add -f .agent-instructions.md; git commit -qm all"]
+    removes = ["call", "sh", "-c", "git rm -q --cached .agent-instructions.md; git commit -qm rm"]
+    world.script("default", {"steps": [["work_once"], adds]}, {"steps": [removes]})
+    task = world.add("Adds too much")
+    world.tick_until_in("done", task)
+    assert len(world.starts(task)) == 2
+    assert "git rm -r --cached .agent-instructions.md" in world.seen(task)["instructions"]
+    [pr] = world.prs()
+    assert ".agent-instructions.md" not in world.git("ls-tree", "--name-only", pr["head"])
+
+
+@pytest.mark.parametrize("path", [".agent-instructions.md", ".agent-instructions.md/x.txt"])
+def test_committed_instructions_on_the_base_are_one_problem_that_names_them(
+    world: World, path: str
+) -> None:
+    world.create()
+    before = world.sha("HEAD")
+    (world.root / path).parent.mkdir(exist_ok=True)
+    (world.root / path).write_text("old\n")
+    world.git("add", "-f", path)
+    world.git("commit", "-qm", "by mistake")
+    world.git("push", "-q")
+    task = world.add("Waits")
+    world.tick_until(lambda: world.status()["problems"])
+    [problem] = world.status()["problems"]
+    assert problem["code"] == "instructions_committed"
+    assert "git rm -r --cached .agent-instructions.md" in problem["hint"]
+    assert not list(world.home_folder.glob("agents/*/*set-aside*"))
+    world.git("reset", "-q", "--hard", before)
+    world.git("push", "-qf")
+    world.tick_until_in("done", task)
+    assert world.task(task)["attempts"] == 0
+
+
 def test_checks_fail_then_pass_and_their_output_leads_the_next_attempt(world: World) -> None:
     check = "echo MARK-$((6*7)); echo to-stderr >&2; test -f fixed.txt"
     world.create(checks=["true", check])

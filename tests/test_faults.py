@@ -279,7 +279,7 @@ def test_branches_that_are_locked_at_the_remote_are_pushed_when_they_are_free(
     world.open("go")
     wait_until(lambda: len(world.ledger("end")) == 2, "the clients' end")
     world.quiet()
-    hold_out(world, tasks, "cannot be reached")
+    hold_out(world, tasks, "could not store the push")
     for lock in locks:
         lock.unlink()
     recover(world, tasks)

@@ -189,8 +189,9 @@ def test_a_git_that_is_killed_is_asked_again_and_no_answer_is_an_error(
     with pytest.raises(GitError, match="killed by signal 9"):
         settings.seen(str(repo))
     said.append(commands.Finished(128, "", "fatal: bad config line 1 in file .git/config"))
-    with pytest.raises(GitError, match="bad config line 1"):
+    with pytest.raises(GitError, match="bad config line 1") as refused:
         settings.seen(str(repo))
+    assert refused.value.hint == "correct that line of .git/config"
     said.append(commands.Finished(None, "", ""))
     with pytest.raises(GitError, match="no answer within 30 s"):
         settings.seen(str(repo))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from conftest import git as sh
 from test_worktree import BRANCH, Agent, agent, commit, ignored  # noqa: F401 (fixtures)
 
-from orchestrator.git import hidden, worktree_commands
+from orchestrator.git import hidden, index
 from orchestrator.git.repository import RESCUE
 
 NAMES = ("plain.txt", "with space.txt", "ä.txt", "x" * 250)
@@ -78,8 +76,22 @@ def test_an_index_that_is_not_understood_is_asked_of_git(
     agent: Agent,  # noqa: F811
 ) -> None:
     commit(agent.path)
-    index = Path(worktree_commands.own_folder(str(agent.path)) or "", "index").read_bytes()
-    assert not hidden.may_hide(index)
-    shifted = index[:12] + bytes(12) + index[12:]  # as with the longer ids of SHA-256
-    for odd in (b"", index[:40], index[:11] + b"\xff" + index[12:], shifted):
-        assert hidden.may_hide(odd)
+    found = index.read(str(agent.path))
+    assert found is not None
+    assert not index.may_hide(found)
+    shifted = found[:12] + bytes(12) + found[12:]  # as with the longer ids of SHA-256
+    for odd in (b"", found[:40], found[:11] + b"\xff" + found[12:], shifted):
+        assert index.may_hide(odd)
+
+
+@pytest.mark.parametrize("version", ["2", "4"])
+def test_a_name_that_is_tracked_is_seen_in_the_index(
+    agent: Agent,  # noqa: F811
+    version: str,
+) -> None:
+    (agent.path / "docs").mkdir()
+    commit(agent.path, "docs/instructions.md")
+    sh(agent.path, "update-index", "--index-version", version)
+    assert index.may_track(str(agent.path), "docs")
+    assert index.may_track(str(agent.path), "docs/instructions.md")
+    assert index.may_track(str(agent.path), "missing.md") is (version == "4")

@@ -7,13 +7,16 @@ import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import git as sh
 from test_worktree import BRANCH, Agent, agent, commit, ignored, kept_text  # noqa: F401 (fixtures)
 
-from orchestrator.git import call, irregular, worktree, worktree_commands
+from orchestrator.errors import SystemFault
+from orchestrator.git import aside, call, irregular, repository, worktree, worktree_commands
 from orchestrator.git.repository import RESCUE
+from orchestrator.system.commands import Finished
 
 
 @pytest.fixture(autouse=True)
@@ -72,10 +75,15 @@ def test_failure_39_pipes_under_the_names_that_git_reads_hang_no_run_and_lose_no
         pipe(path / "new" / name)
     pipe(path / "work.txt")  # a tracked file: `git add` refuses it
     bound_socket(path / "socket", monkeypatch)
+    pipe(path / os.fsdecode(b"\xff.pipe"))  # git gets only names that are text
+    (path / "ignored").mkdir()
+    (path / "ignored" / ".gitignore").write_text("*\n")
+    bound_socket(path / "ignored" / "database", monkeypatch)
     ref = conclude(agent)
     assert ref == f"{RESCUE}R1"
     assert sh(agent.repo, "show", f"{ref}:new/draft.txt") == "precious"
-    assert odd(path) == []
+    # A program that works may have them.
+    assert {each.name for each in odd(path)} == {"database", os.fsdecode(b"\xff.pipe")}
     agent.begin("agent/T2-next")
     assert worktree_commands.state(str(path))[1:] == ("agent/T2-next", False)
     assert not list(path.parent.glob("*set-aside*"))
@@ -143,12 +151,12 @@ def test_a_git_that_waits_for_a_pipe_is_started_again_without_the_pipe(
 def test_what_leads_out_of_a_worktree_is_not_cleared(tmp_path: Path) -> None:
     outside, inside = tmp_path / "outside", tmp_path / "inside"
     inside.mkdir()
-    pipe(outside / "pipe")
+    pipe(outside / ".gitignore")
     (inside / "link").symlink_to(outside)
     (tmp_path / "top").symlink_to(outside)
-    assert irregular.clear(str(inside)) == []
-    assert irregular.clear(str(tmp_path / "top")) == []
-    assert odd(outside) == [outside / "pipe"]
+    for top in (inside, tmp_path / "top"):
+        assert irregular.clear(str(top)) == ([], [])
+    assert odd(outside) == [outside / ".gitignore"]
 
 
 def test_what_git_cannot_remove_is_set_aside_with_its_worktree(
@@ -169,8 +177,70 @@ def test_what_git_cannot_remove_is_set_aside_with_its_worktree(
     commit(agent.path, "next.txt")
 
 
+def test_work_that_git_cannot_save_within_its_time_is_set_aside(
+    agent: Agent,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hung(*_: object) -> str:
+        raise SystemFault("git add did not end within 120 s", code="git_hung")
+
+    (agent.path / "large.bin").write_text("precious\n")
+    monkeypatch.setattr(worktree_commands, "commit_all", hung)
+    assert conclude(agent) is None
+    assert kept_text(agent.repo, "precious")
+    agent.begin("agent/T2-next")
+    assert not (agent.path / "large.bin").exists()
+
+
+def test_closed_folders_hide_no_work_and_stop_no_later_task(
+    agent: Agent,  # noqa: F811
+) -> None:
+    (agent.path / "tracked").mkdir()
+    commit(agent.path, "tracked/work.txt")
+    (agent.path / "new").mkdir()
+    (agent.path / "new" / "draft.txt").write_text("precious\n")
+    for name, mode in (("tracked", 0o555), ("new", 0), (".", 0o555)):
+        (agent.path / name).chmod(mode)
+    agent.git_folder.chmod(0o555)
+    ref = agent.end()
+    assert ref is not None
+    assert sh(agent.repo, "show", f"{ref}:new/draft.txt") == "precious"
+    assert not (agent.path / "new").exists()
+    agent.begin("agent/T2-next")
+    assert not list(agent.path.parent.glob("*set-aside*"))
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_worktree_in_which_git_can_check_nothing_out_is_set_aside(
+    agent: Agent,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    is_new: bool,
+) -> None:
+    branch = "agent/T2-next" if is_new else BRANCH
+    commit(agent.path)
+    agent.end()
+    worktree_commands.lock(str(agent.path), "run R2 of impl")
+    worktree.preserve(str(agent.path), None, "R2-before")
+    tip = repository.resolve(str(agent.repo), f"refs/heads/{branch}")
+    run = call.run
+
+    def refused(cwd: str, *words: str, **more: Any) -> Finished:
+        if words[0] == "checkout" and not list(agent.path.parent.glob("*set-aside*")):
+            run(cwd, *words, **more)  # git changes HEAD all the same
+            said = "error: unable to unlink old 'work.txt': Permission denied"
+            return Finished(1, "", said)
+        return run(cwd, *words, **more)
+
+    monkeypatch.setattr(call, "run", refused)
+    worktree.take_up_branch(str(agent.repo), str(agent.path), branch, "main", tip, None)
+    assert worktree_commands.state(str(agent.path))[1:] == (branch, False)
+    assert list(agent.path.parent.glob("worktree.set-aside-1"))
+    # The new worktree is locked for the same run.
+    assert (agent.git_folder / "locked").read_text() == "orchestrator: run R2 of impl\n"
+
+
 def test_a_folder_in_the_place_of_the_instructions_is_set_aside(agent: Agent) -> None:  # noqa: F811
     folder(agent.path / ".agent-instructions.md")
-    worktree.make_way(str(agent.path), ".agent-instructions.md")
+    aside.make_way(str(agent.path), ".agent-instructions.md")
     assert not (agent.path / ".agent-instructions.md").exists()
     assert kept_text(agent.repo, "put there by an agent")

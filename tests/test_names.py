@@ -187,6 +187,10 @@ def test_finished_tasks_are_counted_and_the_newest_named_without_listing_their_f
     put(layout, "done", "newer.md", b"# [NEWER] Newer\nROLE: implement\n")
     assert store.counts()["done"] == 9
     assert {t.id for t in store.newest(2)["done"].tasks} == {"NEW", "NEWER"}
+    store.tidy()
+    listed.clear()
+    assert [part.id for part in store.finished_parts("T0")] == []
+    assert "done" not in listed
     for broken in ("", "[]", '{"mark": [1], "count": 1, "newest": []}', '{"mark": 1}'):
         Path(f"{layout.queue_names}-done-sum").write_text(broken)
         assert store.counts()["done"] == 9

@@ -420,6 +420,30 @@ def _cherry_pick(agent: Agent) -> str:
     return tip
 
 
+def _sequence(agent: Agent) -> str:
+    commit(agent.repo, "README.md", "ours\n")
+    commit(agent.repo, "more.txt")
+    tip = commit(agent.path, "README.md", "theirs\n")
+    words = ("git", "cherry-pick", "main~2..main")
+    subprocess.run(words, cwd=agent.path, capture_output=True)
+    assert (agent.git_folder / "sequencer").exists()
+    return tip
+
+
+def _squash(agent: Agent) -> str:
+    tip = commit(agent.path)
+    commit(agent.repo, "more.txt")
+    sh(agent.path, "merge", "--quiet", "--squash", "main")
+    assert (agent.git_folder / "SQUASH_MSG").exists()
+    return tip
+
+
+def _broken_rebase(agent: Agent) -> str:
+    tip = commit(agent.path)
+    (agent.git_folder / "rebase-merge").mkdir()
+    return tip
+
+
 def _bisect(agent: Agent) -> str:
     for number in range(4):
         tip = commit(agent.path, text=f"{number}\n")
@@ -428,7 +452,7 @@ def _bisect(agent: Agent) -> str:
     return tip
 
 
-MESSES = [_rebase, _merge, _cherry_pick, _bisect]
+MESSES = [_rebase, _merge, _cherry_pick, _sequence, _squash, _broken_rebase, _bisect]
 
 
 @pytest.mark.parametrize("make", MESSES)
@@ -444,6 +468,8 @@ def test_an_operation_left_half_done_neither_holds_the_branch_nor_the_next_run(
     assert worktree_commands.state(str(following.path)) == (tip, BRANCH, False)
     said = sh(following.path, "status")
     assert not any(word in said for word in ("rebas", "bisect", "cherry-pick", "merging"))
+    left = {each.name for each in following.git_folder.iterdir()}
+    assert left.isdisjoint(("sequencer", "rebase-merge", "MERGE_MSG", "SQUASH_MSG", "AUTO_MERGE"))
     assert kept_text(agent.repo, "precious")
 
 

@@ -94,7 +94,7 @@ def _cleared(cwd: str) -> bool:
     checkout = around[0] if around else place.checkout_around(cwd, os.sep)
     found = irregular.clear_shared(place.common_folder(checkout)) if checkout else []
     if around:
-        found += irregular.clear(around[1])
+        found += irregular.clear(around[1]).removed
         own = place.registered(*around)
         found += irregular.clear_git_folder(own) if own else []
     return bool(found)

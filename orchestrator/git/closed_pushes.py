@@ -61,4 +61,5 @@ def _spellings(address: str, root: str, worktree: str) -> Iterator[str]:
         return
     path = os.path.normpath(os.path.join(root, path))
     for place in dict.fromkeys((path, os.path.realpath(path))):
-        yield from (place, f"file://{place}", os.path.relpath(place, worktree))
+        relative = os.path.relpath(place, worktree)
+        yield from (place, f"file://{place}", relative, os.path.join(os.curdir, relative))

@@ -7,9 +7,8 @@ such a file would be lost at the next checkout, or would stay there for the next
 import os
 
 from orchestrator.errors import GitError
-from orchestrator.git import worktree_commands
+from orchestrator.git import index
 from orchestrator.git.call import ask, run
-from orchestrator.system import files
 
 
 def reveal(worktree: str) -> None:
@@ -17,11 +16,8 @@ def reveal(worktree: str) -> None:
 
     Starts no git process if no file has a flag.
     """
-    folder = worktree_commands.own_folder(worktree) or os.path.join(worktree, ".git")
-    try:
-        if not may_hide(files.read_regular(os.path.join(folder, "index"))):
-            return
-    except OSError:
+    found = index.read(worktree)
+    if found is None or not index.may_hide(found):
         return  # without an index, every file is new
     rows = [row for row in ask(worktree, "ls-files", "-v", "-z").split("\0") if row]
     assumed = [name for tag, name in _split(rows) if tag.islower()]
@@ -45,28 +41,3 @@ def _split(rows: list[str]) -> list[tuple[str, str]]:
 
 def _joined(names: list[str]) -> str:
     return "".join(f"{name}\0" for name in names)
-
-
-def may_hide(index: bytes) -> bool:
-    """Return whether an index has a file with a flag, or is one that only git can read.
-
-    By gitformat-index(5): only version 2 has no `skip-worktree`. There, the first bit of an entry's
-    flags, which come after 60 bytes, is `assume-valid`. With SHA-256 the entries are longer.
-    """
-    if index[:8] != b"DIRC\0\0\0\2":
-        return True
-    at = 12
-    try:
-        for _ in range(int.from_bytes(index[8:12])):
-            if index[at + 60] & 0x80:
-                return True
-            length = (index[at + 60] & 0xF) << 8 | index[at + 61]
-            if length == 0xFFF:  # or longer
-                length = index.index(0, at + 62) - at - 62
-            at += (length + 70) & ~7
-            if index[at - 1]:
-                return True
-    except (IndexError, ValueError):
-        return True
-    extension = index[at : at + 4]
-    return extension == b"link" or not (at == len(index) - 20 or extension.isalpha())

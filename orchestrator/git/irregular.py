@@ -1,17 +1,33 @@
-"""Pipes, sockets, devices, and folders in the place of files, where the product's git reads.
+"""Pipes, sockets, devices, folders in the place of files, closed folders, where git reads.
 
 An agent, its build, or a check can leave them. Git waits without end for the writer of a pipe that
-is called `.gitignore` or `HEAD`, and cannot write a file where a folder is. Pipes, sockets and
-devices have no content, so they are removed; a folder in the place of a file is moved.
+is called `.gitignore` or `HEAD`, cannot write a file where a folder is, and sees no change in a
+folder that it cannot read. Pipes, sockets and devices have no content, so they are removed; a
+folder in the place of a file is moved.
 """
 
+import contextlib
 import os
 import re
 import stat
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from orchestrator.system import files
 
+#: What git and the product read in a worktree, in any folder.
+_READ = frozenset(
+    [
+        ".agent-instructions.md",
+        ".git",
+        ".gitattributes",
+        ".gitignore",
+        ".gitmodules",
+        ".lfsconfig",
+        ".mailmap",
+        ".worktreeinclude",
+    ]
+)
 #: Folders of a repository's common git folder that git reads for each command, with all below them
 #: or without; `refs` holds few files, because the product packs refs.
 _SHARED = ("", "info", "objects/info", "objects/pack")
@@ -27,12 +43,25 @@ _FOLDERS = ("hooks", "info", "logs", "modules", "refs")
 _MISPLACED = "misplaced"
 
 
-def clear(top: str) -> list[str]:
-    """Remove pipes, sockets and devices below a folder of files; return their paths.
+class Cleared(NamedTuple):
+    """The pipes, sockets and devices in a worktree."""
 
-    Links stay: git does not follow them where it reads its own files in a worktree.
+    #: Git would have waited for these, or failed on them.
+    removed: list[str]
+    #: Git passes over these, unless they are in the place of a tracked file. They may belong to a
+    #: program that works (a database that `hooks.after_create` started).
+    left: list[str]
+
+
+def clear(top: str) -> Cleared:
+    """Remove pipes, sockets and devices under names that git reads, below a folder of files.
+
+    Links stay: git does not follow them where it reads its own files in a worktree. Folders that
+    their owner cannot read or write are opened for the owner.
     """
-    return [] if os.path.islink(top) else _removed(_odd_below(top))
+    found = [] if os.path.islink(top) else [*_odd_below(top, is_ours=True)]
+    read = [path for path in found if os.path.basename(path) in _READ]
+    return Cleared(_removed(read), [path for path in found if path not in read])
 
 
 def clear_git_folder(folder: str) -> list[str]:
@@ -41,7 +70,7 @@ def clear_git_folder(folder: str) -> list[str]:
     Links are removed as well: an agent could have its index, or the log of HEAD, lead to any file
     of the person's. Returns what was removed or moved.
     """
-    return [*_removed(_odd_below(folder, links=True)), *_move_misplaced(folder)]
+    return [*_removed(_odd_below(folder, links=True, is_ours=True)), *_move_misplaced(folder)]
 
 
 def clear_shared(common: str) -> list[str]:
@@ -71,20 +100,31 @@ def _removed(paths: Iterator[str] | list[str]) -> list[str]:
     return found
 
 
-def _odd_below(top: str, *, links: bool = False) -> Iterator[str]:
+def _odd_below(top: str, *, links: bool = False, is_ours: bool = False) -> Iterator[str]:
     """Yield the paths below a folder that are neither file nor folder; `links` also yields links.
 
-    Asks the system once per folder. Loose objects are left out: they have no names of an agent's.
+    Opens the folders for their owner if all of them are the product's. Asks the system once or
+    twice per folder. Loose objects are left out: they have no names of an agent's.
     """
     waiting = [top]
     while waiting:
         folder = waiting.pop()
+        if is_ours:
+            _open(folder)
         for entry in _entries(folder):
             if entry.is_dir(follow_symlinks=False):
                 if not (links and _holds_objects(folder, entry.name)):
                     waiting.append(entry.path)
             elif not entry.is_file(follow_symlinks=False) and (links or not entry.is_symlink()):
                 yield entry.path
+
+
+def _open(folder: str) -> None:
+    """Let the owner read, write and enter a folder; folders of other users stay as they are."""
+    with contextlib.suppress(OSError):
+        mode = stat.S_IMODE(os.stat(folder, follow_symlinks=False).st_mode)
+        if mode & 0o700 != 0o700:
+            os.chmod(folder, mode | 0o700)
 
 
 def _holds_objects(folder: str, name: str) -> bool:

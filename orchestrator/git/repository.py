@@ -236,6 +236,11 @@ def changed_in(root: str, commit: str) -> list[str]:
     return [name for name in ask(root, *words, "--").split("\0") if name]
 
 
+def has_path(root: str, commit: str, path: str) -> bool:
+    """Return whether a commit has a file or a folder of this path, from the top."""
+    return bool(ask(root, "ls-tree", "--name-only", commit, "--", path))
+
+
 def tips(root: str, commits: Collection[str]) -> list[str]:
     """Return the commits of `commits` that no other of them reaches."""
     if len(commits) < 2:

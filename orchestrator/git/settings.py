@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.errors import GitError, GitKilled
-from orchestrator.git import place, start
+from orchestrator.git import place, repairs, start
 from orchestrator.guard import client_environment
 
 #: All values of each setting, by `canonical` name, in git's order: the last value counts.
@@ -116,7 +116,7 @@ def _asked(cwd: str, told: tuple[tuple[str, str], ...]) -> Settings:
         raise GitKilled(f"git config was killed by signal {-done.code}")
     if done.code != 0:
         said = done.err.strip()[:300] or f"no answer within {_TIMEOUT:.0f} s"
-        raise GitError(f"git config failed: {said}")
+        raise GitError(f"git config failed: {said}", repairs.hint(done.err))
     found: dict[str, tuple[str, ...]] = {}
     for entry in filter(None, done.out.split("\0")):
         name, _, value = entry.partition("\n")

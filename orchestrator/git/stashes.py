@@ -11,6 +11,8 @@ from orchestrator.git import call, checkout, repository
 
 #: The list, below the git folder: the log of the ref.
 LOG = "logs/refs/stash"
+#: Below this name, by run: what the list holds during the run.
+HELD = "refs/orchestrator/stashes/"
 _ENTRY = re.compile(r"^\w+ (\w{40,64}) [^\t\n]*\t(.*)$", re.MULTILINE)
 #: How git names the branch on which an entry was made.
 _BRANCH = re.compile(r"(?:WIP on|On) (.+?): ")
@@ -30,9 +32,36 @@ def current(root: str) -> dict[str, str]:
     return listed(os.path.join(checkout.git_folder(root), LOG))
 
 
+def hold(root: str, run: str, entries: Iterable[str]) -> None:
+    """Keep git from deleting entries during a run, even if the list loses them (`release`).
+
+    Only the list names the older entries: after `git reflog expire`, a `git gc` deletes them. A
+    list with an entry that is missing already is not held.
+    """
+    if text := "".join(f"update {HELD}{run}/{commit} {commit}\n" for commit in entries):
+        call.run(root, "update-ref", "--stdin", stdin=text)
+
+
+def release(root: str, run: str, entries: Iterable[str]) -> None:
+    """End `hold` for the same entries."""
+    if text := "".join(f"delete {HELD}{run}/{commit}\n" for commit in entries):
+        call.run(root, "update-ref", "--no-deref", "--stdin", stdin=text)
+
+
 def worked_on(commands: Iterable[checkout.Traced]) -> bool:
     """Return whether one of the commands may have changed the list."""
-    return any(each.name == "stash" and not checkout.reads(each) for each in commands)
+    return any(map(_changes, commands))
+
+
+def _changes(command: checkout.Traced) -> bool:
+    match command.name:
+        case "stash":
+            return not checkout.reads(command)
+        case "reflog":
+            return not {"expire", "delete"}.isdisjoint(command.words)
+        case "update-ref" | "symbolic-ref":
+            return not {"refs/stash", "--stdin"}.isdisjoint(command.words)
+    return False
 
 
 def made_on(entries: dict[str, str], branch: str | None) -> list[str]:

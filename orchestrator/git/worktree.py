@@ -7,12 +7,15 @@ works in the worktree at the same time.
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import NamedTuple
 
-from orchestrator.errors import GitError, OrchestratorError
+from orchestrator import layout
+from orchestrator.errors import GitError, OrchestratorError, SystemFault
 from orchestrator.git import (
     abandoned_locks,
+    aside,
     call,
     hidden,
     irregular,
@@ -33,7 +36,7 @@ def ensure(root: str, path: str, commit: str) -> bool:
         _unlock(path)
         return False
     if os.path.lexists(path):
-        _move_aside(root, path)
+        aside.move(root, path)
     files.make_folder(os.path.dirname(path))
     worktree_commands.add(root, path, commit)
     return True
@@ -52,33 +55,6 @@ def leading_files(root: str) -> list[str]:
         for name in (sorted(os.listdir(folders)) if os.path.isdir(folders) else ())
         for file in ("commondir", "gitdir", "config.worktree")
     ]
-
-
-def _move_aside(root: str, path: str) -> None:
-    """Set a worktree, or what is in its place, aside.
-
-    Its git folder goes along: git deletes the folder of a worktree that is gone, with those of its
-    submodules, and until then every git looks into it.
-    """
-    aside = files.free_name(f"{path}.set-aside")
-    # Whatever an agent made of the `.git` file: git itself knows what the worktree's folder was.
-    folder = place.registered(root, path)
-    head = folder and repository.resolve(root, place.words(os.path.join(folder, "HEAD")))
-    if head and not repository.is_on_a_ref(root, head):
-        repository.keep(root, f"{repository.RESCUE}{os.path.basename(aside)}", head)
-    os.rename(path, aside)
-    if folder:
-        inside = os.path.join(aside, ".git-folder")
-        if os.path.islink(aside) or not os.path.isdir(aside) or os.path.lexists(inside):
-            inside = files.free_name(f"{path}.set-aside")
-        os.rename(folder, inside)
-
-
-def make_way(path: str, name: str) -> None:
-    """Set aside a folder that is in the place of a file of the product's in a worktree."""
-    here = os.path.join(path, name)
-    if os.path.isdir(here) and not os.path.islink(here):
-        os.rename(here, files.free_name(f"{path}.set-aside"))
 
 
 class BranchHeld(OrchestratorError):
@@ -130,9 +106,11 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
     """
     _unlock(path, branch)
-    irregular.clear(path)
-    if branch is not None:
-        repository.make_plain(repository.project_root(path), f"refs/heads/{branch}", keep=True)
+    for left in worktree_commands.not_ignored(path, irregular.clear(path).left):
+        files.remove(left)
+    around = layout.worktree_around(path)
+    if branch is not None and around is not None:
+        repository.make_plain(around[0], f"refs/heads/{branch}", keep=True)
     ref = f"{repository.RESCUE}{name}"
     # Otherwise each file that a killed checkout did not write, or that an agent's sparse checkout
     # leaves out, would look deleted.
@@ -153,7 +131,7 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     worktree_commands.quit_operations(path)
     # What git cannot read or commit (a damaged index, a repository inside) is kept as it is.
     if found.dirty is None:
-        _set_aside(path)
+        aside.replace(path)
     elif found.dirty:
         index = os.path.join(os.path.dirname(path), "rescue.index")
         message = f"Uncommitted changes of run {name}"
@@ -164,9 +142,14 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
         except worktree_commands.RepositoryInside as found_inside:
             # The ref has the files; only the folder has the history of the repository inside.
             rescued = repository.keep(path, ref, found_inside.commit)
-            _set_aside(path)
+            aside.replace(path)
+        except SystemFault as fault:
+            # Files so large that git would work for minutes stop no later task.
+            if fault.code != "git_hung":
+                raise
+            aside.replace(path)
         except GitError:
-            _set_aside(path)
+            aside.replace(path)
     is_clean = found.dirty is False and found.branch is None
     return Preserved(rescued, False, tip, found.head if is_clean else None)
 
@@ -180,7 +163,12 @@ def clean(path: str) -> None:
     try:
         worktree_commands.clean(path)
     except GitError:
-        _set_aside(path)
+        aside.replace(path)
+
+
+def detach(path: str, commit: str) -> None:
+    """Check a commit out with a detached HEAD; the content of the worktree was preserved before."""
+    aside.in_order(path, partial(worktree_commands.detach, path, commit))
 
 
 def _keep_submodules(path: str, name: str) -> str | None:
@@ -207,19 +195,6 @@ def _keep_commits(
     if on or head in on_refs or repository.is_on_a_ref(path, head):
         return None
     return repository.keep(path, ref, head)
-
-
-def _set_aside(path: str) -> None:
-    """Set the whole worktree aside, and create a new worktree in its place."""
-    # Git finds no repository in a worktree with a damaged HEAD.
-    own = worktree_commands.own_folder(path) or ""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(own))))
-    commit = repository.resolve(path, "HEAD") or repository.resolve(root, "HEAD")
-    if commit is None:
-        raise GitError(f"{path} has content that git cannot keep")
-    _move_aside(root, path)
-    worktree_commands.prune(root)
-    worktree_commands.add(root, path, commit)
 
 
 def _moved_forward(path: str, branch: str | None, head: str) -> bool:
@@ -253,7 +228,8 @@ def take_up_branch(
     """
     _unlock(path, branch)
     if ours is None:
-        worktree_commands.start_branch(path, branch, theirs or base)
+        start = partial(worktree_commands.start_branch, path, branch, theirs or base)
+        aside.in_order(path, start, partial(_start_again, root, branch, start))
         return
     holder = worktree_commands.holder_of(root, branch)
     if holder and os.path.realpath(holder) != os.path.realpath(path):
@@ -265,7 +241,15 @@ def take_up_branch(
         if rescue or behind:
             repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
     words = ("--quiet", "--force", "--no-guess", branch, "--")
-    call.ask(path, "checkout", *words, timeout=call.CHECKOUT_TIMEOUT)
+    aside.in_order(path, partial(call.ask, path, "checkout", *words, timeout=call.CHECKOUT_TIMEOUT))
+
+
+def _start_again(root: str, branch: str, start: Callable[[], object]) -> None:
+    """Start a branch that git may have made before it met the file that was in its way."""
+    ref = f"refs/heads/{branch}"
+    if made := repository.resolve(root, ref):
+        repository.delete_ref(root, ref, made)
+    start()
 
 
 def _release(root: str, holder: str, branch: str) -> None:
@@ -279,6 +263,9 @@ def _release(root: str, holder: str, branch: str) -> None:
             f"The branch {branch} is checked out in {holder}. Switch that checkout to another "
             "branch, then answer this question, and the work continues."
         )
+    irregular.clear(holder)
+    if (own := worktree_commands.own_folder(holder)) is not None:
+        irregular.clear_git_folder(own)
     call.ask(holder, "checkout", "--quiet", "--detach")
 
 
@@ -300,7 +287,10 @@ def bring_included(root: str, path: str) -> list[str]:
         inside = inside and os.path.realpath(target).startswith(os.path.realpath(path) + os.sep)
         if os.path.lexists(target) or not os.path.isfile(source) or not inside:
             continue
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            continue  # a file is in the place of a folder
         copy2(source, target)
         brought.append(name)
     return brought

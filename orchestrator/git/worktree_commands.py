@@ -200,14 +200,40 @@ def ignored_files(root: str, patterns: str) -> list[str]:
     return [name for name in names if name in ignored and not name.startswith(".orchestrator/")]
 
 
+def not_ignored(worktree: str, paths: list[str]) -> list[str]:
+    """Return the paths in a worktree that git does not ignore; none if git cannot tell."""
+    names = {os.path.relpath(path, worktree): path for path in paths if _is_text(path)}
+    if not names:
+        return []
+    done = run(worktree, "check-ignore", "-z", "--stdin", stdin="".join(f"{n}\0" for n in names))
+    ignored = {*done.out.split("\0"), *(names if done.code not in (0, 1) else ())}
+    return [path for name, path in names.items() if name not in ignored]
+
+
+def _is_text(path: str) -> bool:
+    """Return whether a path can be given to git as text: it is valid UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
 def quit_operations(worktree: str) -> None:
-    """End an unfinished rebase, bisect or similar operation: it keeps its branch occupied."""
+    """End an unfinished rebase, bisect or similar operation: it keeps its branch occupied.
+
+    The next task's git would continue it, or take its message for a commit.
+    """
     folder = own_folder(worktree) or ""
     if any(os.path.isdir(os.path.join(folder, n)) for n in ("rebase-merge", "rebase-apply")):
         run(worktree, "rebase", "--quit")  # `left_behind` has kept its autostash
     for name in os.listdir(folder):
-        if name.startswith("BISECT_") or (name.endswith("_HEAD") and name != "ORIG_HEAD"):
-            os.unlink(os.path.join(folder, name))
+        if _OPERATION.fullmatch(name):
+            files.remove_tree(os.path.join(folder, name))
+
+
+#: What operations leave in a git folder until they end: git's function `remove_branch_state`, and
+#: the folders of rebase, am and cherry-pick if git itself did not remove them.
+_OPERATION = re.compile(
+    r"BISECT_.*|(?!ORIG_).*_HEAD|MERGE_(MSG|MODE|RR|AUTOSTASH)|SQUASH_MSG|AUTO_MERGE"
+    r"|sequencer|rebase-(merge|apply)"
+)
 
 
 class RepositoryInside(GitError):

@@ -39,6 +39,8 @@ def note(layout: Layout, folder: str) -> None:
     """Keep what the person's checkout is like now, in the run's folder."""
     where = os.path.join(folder, BEFORE)
     checkout.keep_files(layout.root, where)
+    listed = stashes.listed(os.path.join(where, "stash"))
+    stashes.hold(layout.root, os.path.basename(folder), listed)
     found = checkout.head(layout.root)
     text = json.dumps(found._asdict()).encode()
     files.write_atomic(os.path.join(where, "head.json"), text, flush=False)
@@ -56,6 +58,8 @@ def compare(layout: Layout, folder: str, run: str, agent: str, branch: str | Non
         found = _change(layout.root, where, trace, empty, before)
         if found != Change(run, agent, Seen(), Seen()):
             _record(layout, where, found)
+        listed = stashes.listed(os.path.join(where, "stash"))
+        stashes.release(layout.root, os.path.basename(folder), listed)
     # This file first: without it, a comparison that was killed is not done again with half of them.
     files.remove(os.path.join(where, "head.json"))
     files.remove_tree(where)
@@ -77,7 +81,8 @@ def _stashes(root: str, where: str, trace: str, empty: Change, branch: str | Non
     stashes.take_away(root, taken, ref)
     lost = {commit: message for commit, message in before.items() if commit not in now}
     for commit in lost:
-        repository.keep(root, ref, commit)
+        if repository.resolve(root, commit):  # else git deleted it, with the ref that held it
+            repository.keep(root, ref, commit)
     stashed = {commit: message for commit, message in added.items() if commit not in taken}
     if not stashes.worked_on(checkout.in_checkout(commands, root)):
         stashed = {}

@@ -105,10 +105,13 @@ def _stashed(root: str, change: Change) -> Iterator[_Part]:
         entry = f"stash@{{{newest_first.index(commit) - popped}}}"
         said = one_line(cleaned(change.stashed[commit]))
         yield f"your changes are in the stash {said!r}", [f"{git} pop --index {entry}"]
+    # Without its log, the ref still names the newest entry: git would not list that entry again.
+    first = [] if here else [f"git -C {shlex.quote(root)} update-ref -d refs/stash"]
     for commit, text in change.lost.items():
         if commit not in here:
             store = f"{git} store -m {shlex.quote(cleaned(text))} {commit}"
-            yield f"the stash {one_line(cleaned(text))!r} is gone", [store]
+            yield f"the stash {one_line(cleaned(text))!r} is gone", [*first, store]
+            first = []
 
 
 def _head(root: str, change: Change) -> Iterator[_Part]:

@@ -46,6 +46,7 @@ _NAMED = (
     "config_error",
     "git_lfs_failed",
     "git_lfs_missing",
+    "instructions_committed",
     "lock_held",
     "remote_refuses",
     "submodule_missing",

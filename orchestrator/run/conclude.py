@@ -148,7 +148,7 @@ def _secure(journal: Journal) -> str | None:
     commits, links = submodule_changes.count_work(layout.root, base, tip, start) if tip else (0, ())
     if worktree_commands.is_worktree(path):
         if at != (tip or start):
-            worktree_commands.detach(path, tip or start)
+            worktree.detach(path, tip or start)
         submodules.check_out(layout.root, path)
     journal.write(record._replace(tip=tip, commits=commits, links=links))
     return record.steps.rescued

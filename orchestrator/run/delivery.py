@@ -16,7 +16,7 @@ from orchestrator.guard.user_commands import Failure
 from orchestrator.model import Outcome, PullRequest
 from orchestrator.project.run_record import Steps
 from orchestrator.pulls import forges, states
-from orchestrator.run import nested, pushing, readiness
+from orchestrator.run import instructions, nested, pushing, readiness
 from orchestrator.run.job import Job
 
 
@@ -31,7 +31,8 @@ def deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
         return _without_commits(job, outcome, rescued)
     if (ended := _ended_meanwhile(job)) is not None:
         return _stopped(outcome, ended)
-    if (broken := nested.refusal(job, branch, head)) is not None:
+    broken = nested.refusal(job, branch, head) or instructions.refusal(job, head)
+    if broken is not None:
         return _failed(outcome, f"push_rejected: {broken}")
     if job.record.steps.checked != head:
         failure = run_checks(job, head)

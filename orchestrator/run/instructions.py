@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from orchestrator.client import registry
 from orchestrator.errors import OrchestratorError, SystemFault
-from orchestrator.git import base_branch, repository, submodules, worktree
+from orchestrator.git import aside, base_branch, index, repository, submodules
 from orchestrator.layout import Layout
 from orchestrator.model import OUTCOMES, Given, PullRequest, Task, ports
 from orchestrator.project import run_record
@@ -21,9 +21,35 @@ from orchestrator.text import quoting
 
 #: The name of the instructions in the worktree.
 NAME = ".agent-instructions.md"
+#: In the cache: the last base commit that has no instructions.
+_CHECKED = "base-without-instructions"
 #: Maximum bytes of `global-instructions.md`.
 MOST_INSTRUCTIONS = 1 << 20
 _CORRECT = "put a text file there, or remove it; until then no run starts"
+
+
+def refusal(job: Job, head: str) -> str | None:
+    """Return why work is refused that contains the instructions; None if it does not."""
+    # Asks git only if the index of the worktree, which is at `head`, may have them.
+    if not (index.may_track(job.path, NAME) and repository.has_path(job.layout.root, head, NAME)):
+        return None
+    return f"{NAME} is the scheduler's and must not be committed: git rm -r --cached {NAME}"
+
+
+def require_absent(job: Job) -> None:
+    """Raise SystemFault if the base has committed instructions, before a branch is cut from it.
+
+    A run would overwrite them, and its agent would commit the prompt. Git is asked once per commit.
+    """
+    base, checked = job.record.base_commit or "", os.path.join(job.layout.cache, _CHECKED)
+    if not base or files.holds(checked, base.encode()):
+        return
+    if repository.has_path(job.layout.root, base, NAME):
+        message = f"{job.record.base} has a committed {NAME}, which the scheduler writes for a run"
+        hint = f"git rm -r --cached {NAME}, then commit and push: git is to ignore it"
+        raise SystemFault(message, hint, code="instructions_committed")
+    files.make_folder(job.layout.cache)
+    files.write_atomic(checked, base.encode(), flush=False)
 
 
 def write(job: Job) -> None:
@@ -31,7 +57,7 @@ def write(job: Job) -> None:
     facts = _facts(job)
     text, prompt = prompts.instructions(facts).encode(), prompts.prompt(facts).encode()
     job.journal.put(run_record.INSTRUCTIONS, text)
-    worktree.make_way(job.path, NAME)
+    aside.make_way(job.path, NAME)
     files.write_atomic(os.path.join(job.path, NAME), text, flush=False)
     job.journal.put(run_record.PROMPT, prompt)
 

@@ -45,6 +45,7 @@ def prepare(journal: Journal) -> Plan | None:
             journal.finish(Outcome("interrupted", gone))
             return None
         start = start_point.find(job)
+        instructions.require_absent(job)
         _check_out(job, start)
         readiness.before_the_client(job)
         if _is_done_already(job):
@@ -90,7 +91,7 @@ def _check_out(job: Job, start: start_point.Start) -> None:
     if branch is not None:
         _take_up(job, branch, start)
     elif not fresh:
-        worktree_commands.detach(job.path, start.commit)
+        worktree.detach(job.path, start.commit)
     _fill_submodules(job)
     worktree.bring_included(root, job.path)
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from orchestrator.git import repository, submodules, worktree, worktree_commands
+from orchestrator.git import repository, submodules, worktree
 from orchestrator.guard import user_commands
 from orchestrator.guard.user_commands import Checker, Failure
 from orchestrator.project import run_record
@@ -52,7 +52,7 @@ def before_the_client(job: Job) -> None:
 def check_out(job: Job, head: str, *, fresh: bool = False) -> None:
     """Have `head` checked out, to be checked; in a new worktree if the worktree is half set up."""
     root, is_new = job.layout.root, site(job).provide(head, f"{job.record.id}-checks", fresh=fresh)
-    worktree_commands.detach(job.path, head)
+    worktree.detach(job.path, head)
     submodules.check_out(root, job.path, job.config.submodules.checkout if is_new else "none")
     if is_new:
         worktree.bring_included(root, job.path)

@@ -95,12 +95,10 @@ class FileStore(Store):
                 yield task
 
     def finished_parts(self, task_id: str) -> Sequence[Task]:
-        ends = (f"\t{task_id}", names.UNKNOWN)
         found = (
             _summary(os.path.join(self._folders[state], name), state)
             for state in names.REMEMBERED
-            for name, row in self._index.of(state).rows.items()
-            if row.endswith(ends) or names.is_other(row)
+            for name in self._index.with_parent(state, task_id)
         )
         tasks = (task for task in found if isinstance(task, Task))
         return [task for task in tasks if task.header.get(task_file.PARENT) == task_id]

@@ -14,7 +14,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from orchestrator import idle
@@ -66,6 +66,8 @@ class Sum(NamedTuple):
     number: int
     #: The files that changed last, the newest first, each after its time (ns since the epoch).
     newest: list[tuple[int, str]]
+    #: The files that the cache lacked.
+    new: list[str]
 
 
 class Seen(NamedTuple):
@@ -199,6 +201,21 @@ class Index:
         rows = [(_mtime(f"{folder}/{name}"), name) for name in (*last, *there.difference(known))]
         return sorted(rows, reverse=True)[:most]
 
+    def with_parent(self, state: str, parent: str) -> Iterable[str]:
+        """Return the names of the files of a state whose task may have this PARENT."""
+        ends, sum_ = (f"\t{parent}", UNKNOWN), self._sum(state)
+        if sum_ is None:
+            rows = self.of(state).rows.items()
+            return [name for name, row in rows if row.endswith(ends) or is_other(row)]
+        text, found = f"{_text(self._path(state))}\n", {*sum_.new}
+        for wanted in (f"\t{parent}\n", "\t\t"):  # no look at each of the lines
+            at = text.find(wanted)
+            while at >= 0:
+                start = text.rfind("\n", 0, at) + 1
+                found.add(text[start : text.index("\t", start)])
+                at = text.find(wanted, at + 1)
+        return found
+
     def found(self, state: str, search: str) -> list[tuple[int, str]]:
         """Return time and name of the files of a state that a search may find, newest first.
 
@@ -239,7 +256,8 @@ class Index:
                 return True
         if len(names) >= MANY and idle.mark(folder) == before:
             newest = self._newest(state, names, NEWEST)
-            value = {"mark": before, "count": len(names), "newest": newest}
+            new = sorted(set(names).difference(_names(path)))
+            value = {"mark": before, "count": len(names), "newest": newest, "new": new}
             files.write_json(f"{path}-sum", value)
         return False
 
@@ -247,9 +265,9 @@ class Index:
         """Return what is remembered of a state; None if its folder has changed since then."""
         if state in REMEMBERED:
             match files.read_json(f"{self._path(state)}-sum"):
-                case {"mark": [*mark], "count": int() as number, "newest": [*rows]}:
+                case {"mark": [*mark], "count": int() as number, "newest": [*rows], "new": [*new]}:
                     if tuple(mark) == idle.mark(self._folders[state]):
-                        return Sum(number, [(at, name) for at, name in rows])
+                        return Sum(number, [(at, name) for at, name in rows], new)
         return None
 
     def _path(self, state: str) -> str:
