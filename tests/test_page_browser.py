@@ -352,6 +352,13 @@ def test_every_page_is_clean_for_screen_readers_and_fits_its_window(
         found = page.evaluate("axe.run()")["violations"]
         assert [(each["id"], [n["html"] for n in each["nodes"]]) for each in found] == [], path
         assert page.evaluate(OUTSIDE) == [], path
+    # Each button of an agent is in sight, also on a phone.
+    page.goto(home)
+    row = loaded(page).locator("#agent-impl-1")
+    for button in row.get_by_role("button").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= page.evaluate("innerWidth")
     for name in ("Board", "Agents", "Pull requests", "Inbox", "History", "Costs", "Problems"):
         page.goto(home)
         expect(region(page, name)).to_have_count(1)

@@ -16,6 +16,7 @@ WORDS = {
     "config_error": "agents.yaml is broken",
     "system_paused": "the project is paused",
     "paused": "paused",
+    "other_host": "runs on another machine",
     "running": "works on a task",
     "not_due": "waits for its next turn",
     "usage_limit": "the account's usage limit is reached",
