@@ -14,6 +14,7 @@ import runs
 from conftest import git
 from test_page import opened
 
+from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.page import board, diff, transcript, views, work
 from orchestrator.page.commands import Answer, Commands
@@ -128,6 +129,18 @@ def test_a_column_of_finished_tasks_is_one_page() -> None:
     asked = {values["state"]: values for words, values, _ in told.asked if words == "task list"}
     assert (asked["done"]["after"], asked["done"]["search"]) == ("T-7", "x")
     assert (asked["failed"]["after"], asked["done"]["role"]) == (None, None)
+
+
+def test_a_page_of_a_column_that_followed_a_removed_task_is_the_first_page() -> None:
+    def listed(values: Mapping[str, Any]) -> list[dict[str, object]]:
+        if values["after"]:
+            raise NotFound("task", "T-7")
+        return [a_task(1, values["state"])]
+
+    status = {"cannot_start": [], "blocked": [], "queue": {}}
+    found = board.load(Told(task_list=listed, status=status), {"done_after": "T-7"})
+    done = {column["state"]: column for column in found["columns"]}["done"]
+    assert ([task["id"] for task in done["tasks"]], done["after"]) == (["T-1"], None)
 
 
 def test_a_priority_that_is_none_of_the_four_has_its_place() -> None:
