@@ -316,12 +316,17 @@ def test_a_transcript_withholds_secrets_and_a_missing_one_is_empty(tmp_path: Pat
 def test_the_page_of_a_run_shows_its_facts_its_transcript_and_its_changes(project: Layout) -> None:
     root = Path(project.root)
     start = git(root, "rev-parse", "HEAD").strip()
+    (root / "others.py").write_text("merged by somebody else\n")
+    git(root, "add", "others.py")
+    git(root, "-c", "user.name=a", "-c", "user.email=a@e.org", "commit", "-qm", "others")
+    later = git(root, "rev-parse", "HEAD").strip()
+    git(root, "reset", "-q", "--hard", start)
     (root / "new.py").write_text("x = '<b>'\n")
     git(root, "add", "new.py")
     git(root, "-c", "user.name=a", "-c", "user.email=a@e.org", "commit", "-qm", "new")
     tip = git(root, "rev-parse", "HEAD").strip()
     outcome = {"verdict": "done", "summary": "Made <it>.", "cost_usd": 0.25}
-    more = {"start": start, "tip": tip, "outcome": outcome, "finished": 1060.0}
+    more = {"start": later, "tip": tip, "outcome": outcome, "finished": 1060.0}
     ended = {"exit_code": 3}
     folder = runs.lay_out(project, "impl-agent-1", RUN, task="T1", ended=ended, **more)
     (folder / run_record.LAUNCH).write_text(json.dumps({"environment": {"AGENT_DEV_PORT": "1"}}))
@@ -348,6 +353,7 @@ def test_the_page_of_a_run_shows_its_facts_its_transcript_and_its_changes(projec
     assert client.get(f"/runs/{RUN}/transcript?after={size}").text.strip() == ""
     shown = client.get(f"/part/diff/runs/{RUN}").text
     assert "new.py" in shown
+    assert "others.py" not in shown
     assert re.search("&lt;b&gt;", shown)
     for path in ("/part/runs/none", "/part/diff/runs/none", "/part/tasks/none"):
         assert "no " in client.get(path).text
