@@ -233,3 +233,5 @@ def test_an_attempt_without_a_commit_on_a_damaged_base_is_a_fault(world: World) 
     [problem] = world.status()["problems"]
     assert "an object of the base commit" in problem["message"]
     assert world.task(task)["attempts"] == 0
+    world.tick_until(lambda: len(world.starts(task)) == 2, "another client: no work is there")
+    assert world.where(task) == ["claimed"]

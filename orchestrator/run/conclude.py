@@ -180,7 +180,9 @@ def _split(job: Job, outcome: Outcome) -> Outcome:
 def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     """Deliver finished work; after a fault, the outcome keeps the run's cost and conversation."""
     # If the delivery fails, the next run reads what is left to do: `prepare._is_done_already`.
-    job.journal.write(job.record._replace(undelivered=Undelivered(outcome, job.record.tip)))
+    # Without a commit nothing is: the next run would take the work for merged.
+    if job.record.commits:
+        job.journal.write(job.record._replace(undelivered=Undelivered(outcome, job.record.tip)))
     try:
         return delivery.deliver(job, outcome, rescued)
     except user_commands.Stopped:
