@@ -25,6 +25,12 @@ GOOD = ("done", "no_change", "split", "approved", "changes_requested")
 NOT_GOOD = ("failed", "needs_human")
 #: Verdicts of reviews: their tasks are not work that somebody asked for.
 OF_REVIEWS = ("approved", "changes_requested")
+#: The events that the history needs, and the event that it needs if runs are at work.
+KINDS = (
+    *(*ledger.ENDS, "review_wanted", "added", "issue", "retried"),
+    *("moved", "followed", "merged", "not_merged"),
+)
+START = "start"
 
 
 class Span(NamedTuple):
@@ -68,7 +74,7 @@ class Facts:
         """Yield the events as they come, and remember what they say: one pass over the file."""
         for event in told:
             word, task, at = event.get("event"), event.get("task"), event.get("at")
-            if word == "start":
+            if word == START:
                 if event.get("run") in self._at_work:
                     self._begin(event)
             elif word == "review_wanted":
@@ -116,7 +122,7 @@ class History(NamedTuple):
     spans: dict[str, list[Span]]
     #: One row per local day, as `history --json` shows it.
     days: list[Row]
-    #: The time of the oldest event that is kept; None without events.
+    #: The time of the oldest event that was given; None without events.
     begins: float | None
 
 

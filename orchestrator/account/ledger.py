@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from orchestrator.layout import Layout
@@ -12,6 +12,8 @@ from orchestrator.system import records
 
 #: Bytes of the newest events that are read: both files at the default of `retention.events_mb`.
 MOST_READ = 64 << 20
+#: Bytes of the newest events that are read first if only the newest runs are wanted.
+FEW = 128 << 10
 #: The events that end a run.
 ENDS = ("finish", "requeue", "block", "fail", "stop")
 
@@ -72,13 +74,40 @@ class Ledger(NamedTuple):
     """The runs that ended in a period, oldest first."""
 
     runs: list[EndedRun]
-    #: The time of the oldest event that is kept; None without events.
+    #: The time of the oldest event that was given; None without events.
     begins: float | None
 
 
-def read(layout: Layout, since: float = 0.0) -> Ledger:
-    """Return the runs that ended at or after `since` (seconds since the epoch)."""
-    return collect(events.read(layout, MOST_READ, of_all_hosts=True), since)
+def read(layout: Layout, since: float = 0.0, most: int = MOST_READ) -> list[EndedRun]:
+    """Return the runs that ended at or after `since` (seconds since the epoch), oldest first.
+
+    Only the newest `most` bytes of the events are read.
+    """
+    told = events.read(layout, most, of_all_hosts=True, kinds=ENDS, since=since)
+    return collect(told, since).runs
+
+
+def newest(
+    layout: Layout, since: float, number: int, fits: Callable[[EndedRun], bool]
+) -> tuple[list[EndedRun], bool]:
+    """Return the newest runs that ended since then and fit, oldest first, and if there are more.
+
+    Without more of them than `number`, all are returned.
+    """
+    recent = list(filter(fits, read(layout, since, FEW)))
+    is_enough = len(recent) > number
+    # The oldest of the newest runs says where they begin.
+    begin = recent[-number].ended if is_enough else since
+    found = list(filter(fits, read(layout, begin)))
+    return found[-number:], is_enough or len(found) > number
+
+
+def begins(layout: Layout) -> float | None:
+    """Return the time of the oldest event that is kept (epoch seconds); None without events."""
+    told = events.read(layout, MOST_READ, of_all_hosts=True)
+    return next(
+        (at for event in told if (at := parse_time(str(event.get("at")))) is not None), None
+    )
 
 
 def collect(told: Iterable[Mapping[str, object]], since: float) -> Ledger:

@@ -45,10 +45,12 @@ def collect(
 ) -> Report:
     """Return what happened between two times (seconds since the epoch)."""
     prs = states.known(layout, config)
-    book = ledger.read(layout, since)
+    told = list(
+        events.read(layout, ledger.MOST_READ, of_all_hosts=True, kinds=account.KINDS, since=since)
+    )
+    runs = ledger.collect(told, since).runs
     of_tasks = {pr.task: pr.id for pr in prs or () if pr.task}
-    told = events.read(layout, ledger.MOST_READ, of_all_hosts=True)
-    ends = account.ends(book.runs, told, since, of_tasks)
+    ends = account.ends(runs, told, since, of_tasks)
     ran = ticks.look(layout, since, now)
     value: Row = {
         "from": iso(since),
@@ -61,8 +63,8 @@ def collect(
             for i in waiting
         ],
         "rescued": _rescued(layout, since),
-        "runs": len(book.runs),
-        "cost_usd": costs.total(book.runs)["cost_usd"],
+        "runs": len(runs),
+        "cost_usd": costs.total(runs)["cost_usd"],
         "ticks": {
             "expected": ran.expected,
             "executed": ran.executed,
@@ -72,7 +74,7 @@ def collect(
                 {"from": iso(gap.start), "to": iso(gap.end), "why": gap.why} for gap in ran.gaps
             ],
         },
-        "history_begins": iso(book.begins),
+        "history_begins": iso(ledger.begins(layout)),
     }
     titles = {pr.task: pr.title for pr in prs or () if pr.task}
     steps = {each.id: each.step for each in waiting}

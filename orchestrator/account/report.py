@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from orchestrator.account.ledger import EndedRun
+from orchestrator.account.ledger import ENDS, EndedRun
 from orchestrator.model import parse_time
 
 Row = dict[str, Any]
+#: The events that the account of a period needs.
+KINDS = (*ENDS, "merged", "followed", "not_merged", "retried")
 
 
 class Ends(NamedTuple):

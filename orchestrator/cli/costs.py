@@ -41,11 +41,12 @@ def costs(arguments: Namespace) -> None:
     layout, now = context.reading(arguments), context.now()
     since = period.start(arguments.since, now)
     everything = ledger.read(layout)
-    found = [run for run in everything.runs if run.ended >= since]
+    found = [run for run in everything if run.ended >= since]
     rows = account.rows(found, arguments.by)
     if arguments.csv and not arguments.json:
         output.copy(_csv(arguments.by, rows))
         return
+    begins = ledger.begins(layout)
     loaded, seen = context.look(layout)
     takes = {role.takes: name for name, role in loaded.roles.items() if role.takes}
     waiting = [takes.get(task.role, "") for task in seen.incoming.tasks]
@@ -60,10 +61,10 @@ def costs(arguments: Namespace) -> None:
             "run_usd": loaded.config.budgets.run_usd,
             "task_usd": loaded.config.budgets.task_usd,
             "costliest_run": account.costliest(found, "run"),
-            "costliest_task": account.costliest(everything.runs, "task"),
+            "costliest_task": account.costliest(everything, "task"),
         },
-        "forecast": forecast.forecast(everything.runs, waiting)._asdict(),
-        "history_begins": iso(everything.begins),
+        "forecast": forecast.forecast(everything, waiting)._asdict(),
+        "history_begins": iso(begins),
     }
     if arguments.json:
         output.show_json(value)
@@ -72,7 +73,7 @@ def costs(arguments: Namespace) -> None:
         total = {"key": "total", **value["total"]}
         output.table((arguments.by, "runs", "tokens in", "tokens out", "usd"), _cells(rows, total))
         output.out()
-    for line in _lines(value, since, everything.begins):
+    for line in _lines(value, since, begins):
         output.out(line)
 
 

@@ -39,9 +39,11 @@ def history(arguments: Namespace) -> None:
     start = period.start(arguments.since, now)
     end = period.end(arguments, start, now)
     names = agent_memory.names(layout)
-    at_work = {agent_memory.read(layout, name).run for name in names} - {None}
-    told = events.read(layout, ledger.MOST_READ, of_all_hosts=True)
-    found = account.collect(told, start, end, {run for run in at_work if run})
+    at_work = {run for name in names if (run := agent_memory.read(layout, name).run)}
+    kinds = (*account.KINDS, account.START) if at_work else account.KINDS
+    told = events.read(layout, ledger.MOST_READ, of_all_hosts=True, kinds=kinds)
+    found = account.collect(told, start, end, at_work)
+    found = found._replace(begins=ledger.begins(layout))
     if arguments.json:
         output.show_json(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 
 from orchestrator.account import ledger
@@ -9,6 +10,7 @@ from orchestrator.account.ledger import EndedRun
 from orchestrator.cli import context, output, period
 from orchestrator.cli.parser import argument, command, flag
 from orchestrator.errors import UsageError, did_you_mean
+from orchestrator.layout import Layout
 from orchestrator.model import VERDICTS
 from orchestrator.project import agent_memory
 from orchestrator.text.words import local, span
@@ -39,22 +41,29 @@ def runs(arguments: Namespace) -> None:
     if arguments.outcome not in (None, *VERDICTS):
         hint = did_you_mean(arguments.outcome, VERDICTS, f"one of: {', '.join(VERDICTS)}")
         raise UsageError(f"there is no outcome {arguments.outcome!r}", hint)
-    found = ledger.read(layout, period.start(arguments.since, context.now())).runs
-    agents = {run.told.agent for run in found} | set(agent_memory.names(layout))
-    if arguments.agent not in (None, *agents):
-        context.agent_named(context.settings(layout).config, arguments.agent)
+    since = period.start(arguments.since, context.now())
     wanted = {"agent": arguments.agent, "task": arguments.task, "verdict": arguments.outcome}
-    fitting = [
-        run
-        for run in found
-        if all(value in (None, getattr(run.told, name)) for name, value in wanted.items())
-    ]
-    shown = fitting if arguments.all else fitting[-MOST_ROWS:]
+
+    def fits(run: EndedRun) -> bool:
+        return all(value in (None, getattr(run.told, name)) for name, value in wanted.items())
+
+    number = sys.maxsize if arguments.all else MOST_ROWS
+    shown, are_more = ledger.newest(layout, since, number, fits)
+    if not shown and arguments.agent is not None:
+        _require_agent(layout, arguments.agent, since)
     rows = [_cells(run) for run in shown]
     value = [run.row() for run in shown]
     output.listing(arguments, value, _HEADINGS, rows, NOTHING)
-    if len(shown) < len(fitting) and not arguments.json:
-        output.out(f"\nand {len(fitting) - len(shown)} earlier runs; to list them, add --all")
+    if are_more and not arguments.json:
+        output.out("\nearlier runs are not listed; to list them, add --all")
+
+
+def _require_agent(layout: Layout, name: str, since: float) -> None:
+    """Raise NotFound for an agent that has no run in the period and that the project never had."""
+    if name not in {run.told.agent for run in ledger.read(layout, since)}.union(
+        agent_memory.names(layout)
+    ):
+        context.agent_named(context.settings(layout).config, name)
 
 
 def _cells(run: EndedRun) -> tuple[object, ...]:

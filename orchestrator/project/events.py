@@ -7,7 +7,7 @@ import heapq
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO
 
 from orchestrator.layout import Layout
@@ -20,6 +20,16 @@ from orchestrator.tasks import stores
 VERSION = 1
 #: Measurements: null when they are not known. Other fields that are None are left out.
 MEASURED = ("cost_usd", "seconds")
+#: A line has the time at which its tick began, and other processes write meanwhile; clocks are
+#: corrected. So lines are not quite in the order of their times: the lines of a period begin after
+#: a whole block (bytes) of lines that are all older than the period by this (seconds). An event
+#: from the future, written before that by a clock that was wrong, does not belong to the period.
+LATE, BLOCK = 3600.0, 64 << 10
+#: A line as `append` writes it begins with `_FORM`, its time, `_BEFORE_KIND` and its event.
+_FORM, _BEFORE_KIND = b'{"at": "', b'Z", "event": "'
+_TIME, _PLACE, _KIND = slice(8, 28), slice(27, 41), 40
+
+_decode = json.JSONDecoder().decode
 
 
 def append(layout: Layout, at: float, word: str, **fields: object) -> None:
@@ -35,23 +45,26 @@ def rotate(layout: Layout, limit: float) -> bool:
     return files.put_aside(layout.events, layout.events_before, limit)
 
 
-def lines(layout: Layout, most: int) -> Iterator[bytes]:
-    """Yield the lines of both files, oldest first; of a long history the newest `most` bytes."""
+def lines(layout: Layout, most: int, since: float = 0.0) -> Iterator[bytes]:
+    """Yield the lines of both files, oldest first; of a long history the newest `most` bytes.
+
+    `since` (seconds since the epoch): lines before it can be left out, see `LATE`.
+    """
     # The newer file is opened first: after a rotation meanwhile, lines are read twice, not lost.
     with _open(layout.events) as newer, _open(layout.events_before) as older:
         left = most - newer.seek(0, os.SEEK_END)
         if left > 0 and not os.path.sameopenfile(newer.fileno(), older.fileno()):
-            yield from _newest(older, left)
-        yield from _newest(newer, most)
+            yield from _newest(older, left, since)
+        yield from _newest(newer, most, since)
 
 
-def everywhere(layout: Layout, most: int) -> Iterator[bytes]:
+def everywhere(layout: Layout, most: int, since: float = 0.0) -> Iterator[bytes]:
     """Yield the lines of every host that shares the queue, by time; the newest `most` bytes each.
 
-    Lines of other hosts have the key `host`. Raises StoreFault.
+    Lines of other hosts have the key `host`. `since`: as for `lines`. Raises StoreFault.
     """
     others = stores.of_project(layout).events(most)
-    yield from heapq.merge(lines(layout, most), others, key=_at)
+    yield from heapq.merge(lines(layout, most, since), others, key=_at)
 
 
 def _at(line: bytes) -> bytes:
@@ -60,20 +73,38 @@ def _at(line: bytes) -> bytes:
 
 
 def read(
-    layout: Layout, most: int, word: str = "", *, of_all_hosts: bool = False
+    layout: Layout,
+    most: int,
+    word: str = "",
+    *,
+    of_all_hosts: bool = False,
+    kinds: Iterable[str] = (),
+    since: float = 0.0,
 ) -> Iterator[Mapping[str, object]]:
     """Yield the events that can be read, as `lines` does; only those whose line contains `word`.
 
-    `of_all_hosts`: as `everywhere` does.
+    `of_all_hosts`: as `everywhere` does. `kinds`: other events can be left out, to save time.
+    `since` (seconds since the epoch): earlier events can be left out, too.
     """
-    for line in everywhere(layout, most) if of_all_hosts else lines(layout, most):
-        if word.encode() in line:
+    needle, starts = word.encode(), tuple(f'"{kind}"'.encode() for kind in kinds)
+    found = everywhere(layout, most, since) if of_all_hosts else lines(layout, most, since)
+    for line in found:
+        is_other = starts and line[_PLACE] == _BEFORE_KIND and not line.startswith(starts, _KIND)
+        if needle in line and not is_other:
             try:
-                event = json.loads(line)
+                event = _decoded(line)
             except (ValueError, RecursionError):
                 continue
             if isinstance(event, dict):
                 yield event
+
+
+def _decoded(line: bytes) -> object:
+    """Read a line. Raises ValueError and RecursionError."""
+    try:
+        return _decode(line.decode())
+    except ValueError:
+        return json.loads(line)  # it takes more encodings, and longer
 
 
 def _open(path: str) -> IO[bytes]:
@@ -84,9 +115,31 @@ def _open(path: str) -> IO[bytes]:
         return open(os.devnull, "rb")
 
 
-def _newest(file: IO[bytes], most: int) -> Iterator[bytes]:
-    """Yield the complete lines of a file's last `most` bytes."""
+def _newest(file: IO[bytes], most: int, since: float) -> Iterator[bytes]:
+    """Yield the complete lines of a file's last `most` bytes; earlier ones can be left out."""
     start = file.seek(max(file.seek(0, os.SEEK_END) - most, 0))
     if start:
         file.readline()
+    if since > 0:
+        file.seek(_beginning(file, file.tell(), since - LATE))
     yield from file
+
+
+def _beginning(file: IO[bytes], first: int, limit: float) -> int:
+    """Return where a line begins, at or after `first`, that has no line since `limit` before it."""
+    oldest, end = (iso(limit) or "").encode(), file.seek(0, os.SEEK_END)
+    while end > first:
+        start = max(end - BLOCK, first)
+        file.seek(start)
+        block = file.read(end - start)
+        # The first line can begin in the block before.
+        whole = block.split(b"\n", 1)[-1].splitlines()
+        if whole and all(_is_before(line, oldest) for line in whole):
+            return start + block.rstrip(b"\n").rfind(b"\n") + 1
+        end = start
+    return first
+
+
+def _is_before(line: bytes, time: bytes) -> bool:
+    """Return whether a line is known to be older; a line of another form is not."""
+    return line.startswith(_FORM) and line[_PLACE] == _BEFORE_KIND and line[_TIME] < time

@@ -8,6 +8,7 @@ of the wrong type counts as missing. Imported by the waiting supervisor, so it i
 
 from collections.abc import Mapping
 from functools import cache
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 _T = TypeVar("_T")
@@ -31,22 +32,42 @@ def build(kind: type[_T], found: object) -> _T | None:
     A field that is missing, or has a value of the wrong type, gets its default. Returns None if
     such a field has no default.
     """
-    fields: Mapping[str, Any] = kind.__annotations__
     if isinstance(found, list):
-        found = dict(zip(fields, found, strict=False))
+        found = dict(zip(kind.__annotations__, found, strict=False))
     if not isinstance(found, Mapping):
         return None
-    values = {}
+    values: dict[str, Any] = {}
+    fields: Any = kind
     defaults: Mapping[str, object] = getattr(kind, "_field_defaults", {})
-    for name, wanted in fields.items():
+    for name, wanted, exact, number in _fields(fields):
         if name not in found and name in defaults:
             continue
-        value = _fitted(wanted, found.get(name))
+        value: Any = found.get(name)
+        is_number = type(value) is number and -LARGEST < value < LARGEST
+        # Most fields of a long history fit as they are.
+        if not is_number and type(value) not in exact:
+            value = _fitted(wanted, value)
         if value is not _MISSING:
             values[name] = value
         elif name not in defaults:
             return None
     return kind(**values)
+
+
+@cache
+def _fields(kind: Any) -> list[tuple[str, Any, tuple[type, ...], Any]]:
+    """Return name and type of each field, and the types of values that fit it as they are.
+
+    The last is `int` or `float` if numbers of that type fit within the bounds of numbers.
+    """
+    found = []
+    for name, wanted in kind.__annotations__.items():
+        optional = get_origin(wanted) is UnionType and len(get_args(wanted)) == 2
+        parts = get_args(wanted) if optional and type(None) in get_args(wanted) else (wanted,)
+        exact = tuple(part for part in parts if part in (str, type(None)))
+        number = next((part for part in parts if part in (int, float)), None)
+        found.append((name, wanted, exact, number))
+    return found
 
 
 @cache
@@ -70,8 +91,6 @@ def _fitted(kind: Any, value: Any) -> object:
         pairs = value.items() if isinstance(value, Mapping) else ()
         return {k: fit for k, x in pairs if (fit := _fitted(arguments[1], x)) is not _MISSING}
     if arguments:  # a union
-        if type(value) is str and str in arguments:
-            return value  # most fields of a long history, at once
         fits = (_fitted(each, value) for each in arguments)
         return next((fit for fit in fits if fit is not _MISSING), _MISSING)
     if hasattr(kind, "_fields"):

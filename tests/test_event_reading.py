@@ -1,0 +1,155 @@
+"""The fast ways to read the events give what reading everything gives."""
+
+# No `from __future__ import annotations`: `records.build` reads the types of the fields.
+
+import json
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import events_schema
+import pytest
+
+from orchestrator.account import history, ledger, report
+from orchestrator.layout import Layout
+from orchestrator.model import iso, parse_time
+from orchestrator.project import events
+from orchestrator.system import records
+
+Event = Mapping[str, object]
+BEGIN, STEP, COUNT = 1_750_000_000.0, 300.0, 600
+END = BEGIN + STEP * COUNT
+WORDS = sorted(events_schema.kinds())
+#: Lines that `append` did not write, or that a fault left.
+STRANGE = (
+    b'{"event":"finish","at":"2025-06-15T15:06:40Z","run":"S1","agent":"a"}\n',
+    b'{"at": "2025-06-15T17:06:40+02:00", "event": "finish", "run": "S2", "agent": "a"}\n',
+    b'{"at": "2025-06-15T15:0\n',
+    b"\n",
+    b'\xff{"at": "2025-06-15T15:06:40Z", "event": "finish"}\n',
+    b'{"at": "1970-01-01T00:00:09Z", "event": "finish", "run": "S3", "agent": "a"}\n',
+)
+
+
+def fill(layout: Layout, seed: int) -> None:
+    """Write both files of events: lines are up to `LATE` late, and a few are strange."""
+    chance = random.Random(seed)
+    lines = []
+    for number in range(COUNT):
+        at = BEGIN + STEP * number - chance.choice((0, 0, 0, events.LATE - STEP))
+        fields = {
+            "run": f"R{chance.randrange(COUNT)}",
+            "agent": f"impl-{chance.randrange(3)}",
+            "task": f"T-{chance.randrange(COUNT)}",
+            "verdict": chance.choice(("done", "failed", "approved")),
+            "state": chance.choice(("done", "failed", "incoming")),
+            "reason": chance.choice(("merged", "closed")),
+            "review": f"T-{chance.randrange(COUNT)}",
+        }
+        word = chance.choice((*WORDS, *ledger.ENDS * 3))
+        event = {"at": iso(at), "event": word, **fields, "v": events.VERSION}
+        lines.append(json.dumps(event).encode() + b"\n")
+        if chance.random() < 0.05:
+            lines.append(chance.choice(STRANGE))
+    cut = chance.choice((0, COUNT // 3, COUNT - 3))
+    for path, part in ((layout.events_before, lines[:cut]), (layout.events, lines[cut:])):
+        with open(path, "wb") as file:
+            file.writelines(part)
+
+
+@pytest.fixture(params=range(4))
+def filled(
+    request: pytest.FixtureRequest, project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> Layout:
+    monkeypatch.setattr(events, "BLOCK", 1024)
+    monkeypatch.setattr(ledger, "FEW", 10_000)
+    fill(project, request.param)
+    return project
+
+
+def everything(layout: Layout) -> list[Event]:
+    return list(events.read(layout, ledger.MOST_READ))
+
+
+def fresh(told: Iterable[Event], since: float) -> list[Event]:
+    return [each for each in told if (parse_time(str(each.get("at"))) or 0.0) >= since]
+
+
+def test_a_period_is_read_from_the_end_without_a_difference(filled: Layout) -> None:
+    told = everything(filled)
+    for since in (BEGIN, BEGIN + 1, (BEGIN + END) / 2, END - 5 * events.LATE, END, END + 1e6):
+        found = list(events.read(filled, ledger.MOST_READ, since=since))
+        assert fresh(found, since) == fresh(told, since)
+        assert ledger.read(filled, since) == ledger.collect(told, since).runs
+    recent = list(events.read(filled, ledger.MOST_READ, since=END - 2 * events.LATE))
+    assert len(recent) < len(told) / 3, "the older lines are not read"
+
+
+def test_events_of_some_kinds_are_all_events_of_these_kinds(filled: Layout) -> None:
+    told = everything(filled)
+    found = list(events.read(filled, ledger.MOST_READ, kinds=("finish", "added")))
+    assert found == [each for each in told if each["event"] in ("finish", "added")]
+
+
+def test_the_history_and_the_report_need_no_other_kinds(filled: Layout) -> None:
+    told, prs = everything(filled), {"T-1": "1"}
+    for at_work, kinds in (
+        (set(), history.KINDS),
+        ({"R1", "R2", "R3"}, (*history.KINDS, history.START)),
+    ):
+        few = list(events.read(filled, ledger.MOST_READ, kinds=kinds))
+        whole = history.collect(told, BEGIN, END, at_work)
+        assert history.collect(few, BEGIN, END, at_work)._replace(begins=whole.begins) == whole
+    few = list(events.read(filled, ledger.MOST_READ, kinds=report.KINDS))
+    runs = ledger.collect(told, BEGIN).runs
+    assert report.ends(runs, few, BEGIN, prs) == report.ends(runs, told, BEGIN, prs)
+
+
+@pytest.mark.parametrize("agent", [None, "impl-1", "nobody"])
+def test_the_newest_runs_are_those_of_the_whole_history(filled: Layout, agent: str | None) -> None:
+    def fits(run: ledger.EndedRun) -> bool:
+        return agent in (None, run.told.agent)
+
+    for since in (0.0, (BEGIN + END) / 2, END):
+        whole = list(filter(fits, ledger.collect(everything(filled), since).runs))
+        for number in (1, 10, COUNT):
+            found, are_more = ledger.newest(filled, since, number, fits)
+            assert found == whole[-number:]
+            assert are_more == (len(whole) > number)
+
+
+def test_the_history_begins_with_the_first_line_that_has_a_time(project: Layout) -> None:
+    assert ledger.begins(project) is None
+    with open(project.events, "wb") as file:
+        file.write(b'damaged\n{"event": "x"}\n{"at": "2026-01-01T00:00:00Z", "event": "x"}\n')
+    assert iso(ledger.begins(project)) == "2026-01-01T00:00:00Z"
+
+
+class Each(NamedTuple):
+    """A field of each type that has a way of its own."""
+
+    text: str | None = "missing"
+    whole: int | None = -1
+    real: float | None = -1.0
+    certain: float = -1.0
+
+
+@pytest.mark.parametrize(
+    ("value", "built"),
+    [
+        (None, (None, None, None, -1.0)),
+        ("x", ("x", -1, -1.0, -1.0)),
+        (5, ("missing", 5, 5.0, 5.0)),
+        (0.5, ("missing", -1, 0.5, 0.5)),
+        (True, ("missing", -1, -1.0, -1.0)),
+        (float("nan"), ("missing", -1, -1.0, -1.0)),
+        (float("inf"), ("missing", -1, -1.0, -1.0)),
+        (10**301, ("missing", -1, -1.0, -1.0)),
+        ([], ("missing", -1, -1.0, -1.0)),
+    ],
+)
+def test_a_value_fits_a_field_by_its_type(value: Any, built: tuple[object, ...]) -> None:
+    found = records.build(Each, dict.fromkeys(Each._fields, value))
+    assert found == built
+    assert found is not None
+    assert [*map(type, found)] == [*map(type, built)]
