@@ -223,7 +223,8 @@ def test_an_attempt_without_a_commit_on_a_damaged_base_is_a_fault(world: World) 
     retry = {"max_attempts": 1, "backoff_seconds": 0, "max_backoff_seconds": 1}
     world.create(retry=retry)
     task = world.add("Cannot commit")
-    world.script(task, {"steps": [["wait", "go"]]})
+    # The run that tries again waits, and the fault lasts until it ends.
+    world.script(task, {"steps": [["wait", "go"]]}, {"steps": [["wait", "never"]]})
     world.tick_until(lambda: world.running(task), "the client")
     name = world.git("ls-tree", "--name-only", "HEAD").splitlines()[0]
     lose(world, f"HEAD:{name}")

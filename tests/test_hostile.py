@@ -517,7 +517,6 @@ def test_a_run_writes_through_no_link_and_starts_no_program_of_the_repository(
     note = f"tr '\\0' ' ' </proc/$PPID/cmdline >>{canary}; echo >>{canary}"
     program.write_text(f"#!/bin/sh\n{note}\ncat\n")
     program.chmod(0o755)
-    (world.root / ".agent-instructions.md").symlink_to(bashrc)
     (world.root / ".worktreeinclude").symlink_to(bashrc)
     (world.root / ".gitattributes").write_text("* filter=evil diff=evil merge=evil\n")
     (world.root / ".gitmodules").write_text(

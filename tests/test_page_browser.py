@@ -116,6 +116,13 @@ def test_the_board_adds_moves_finds_and_cancels_by_mouse_and_by_keyboard(
     board.get_by_role("button", name="Add the task").click()
     expect(region(other, "Board").get_by_role("link", name="Paint the <wall>")).to_be_visible()
 
+    # What the command line adds with --force is a second button.
+    board.get_by_text("Add a task").click()
+    board.get_by_label("Title").fill("Paint the <wall>")
+    board.get_by_role("button", name="Add the task").click()
+    board.get_by_role("button", name="Add it anyway").click()
+    expect(region(other, "Board").get_by_role("link", name="Paint the <wall>")).to_have_count(2)
+
     # By mouse: to another priority, then to another state.
     card.drag_to(board.locator("[data-drop-priority=P0]"))
     expect(board.locator("[data-drop-priority=P0]").locator(f"#card-{first}")).to_be_visible()
@@ -144,7 +151,8 @@ def test_the_board_adds_moves_finds_and_cancels_by_mouse_and_by_keyboard(
 
     board.get_by_label("Search").fill("wall")
     expect(card).to_have_count(0)
-    expect(board.get_by_role("link", name="Paint the <wall>")).to_be_visible()
+    expect(board.get_by_role("link", name="Paint the <wall>")).to_have_count(2)
+    expect(board.get_by_role("heading", name="incoming 2 of 3")).to_be_visible()
     board.get_by_label("Search").fill("")
     page.on("dialog", lambda dialog: dialog.accept())
     card.get_by_label(f"Actions for {first}").click()
@@ -177,6 +185,13 @@ def test_agents_are_paused_run_stopped_and_set(world: World, serve: Open) -> Non
     wait_until(lambda: world.where(task) == ["incoming"], "the task is in incoming")
     row.get_by_role("button", name="Resume impl-1").click()
     expect(row.get_by_role("button", name="Pause impl-1")).to_be_visible()
+    # A button that has the focus says what it does now.
+    agents.get_by_role("button", name="Pause the project").focus()
+    world.ok("agent", "pause", "--all")
+    resume = agents.get_by_role("button", name="Resume the project")
+    expect(resume).to_have_text("Resume the project")
+    resume.click()
+    expect(agents.get_by_role("button", name="Pause the project")).to_be_visible()
     agents.get_by_text("Add an agent").click()
     agents.get_by_label("Name").fill("test-2")
     agents.get_by_label("Its role").fill("tester")
@@ -236,6 +251,40 @@ def test_a_question_is_answered_and_a_pull_request_reviewed_and_merged(
     page.get_by_role("button", name="Merge 1").click()
     expect(region(page, "Pull request 1").locator(".state-merged")).to_be_visible()
     assert world.prs()[0]["state"] == "merged"
+
+
+def test_words_stay_when_their_item_is_settled_by_somebody_else(world: World, serve: Open) -> None:
+    world.create()
+    asks = world.add("Ask")
+    world.script(asks, {"report": {"outcome": "needs_human", "summary": "s", "question": "Which?"}})
+    world.tick_until(lambda: world.where(asks) == ["blocked"])
+    world.ok("agent", "pause", "--all")
+    item = region(serve(), "Inbox").locator(f"#item-{asks}")
+    answer = item.get_by_label(f"Your answer to {asks}")
+    answer.fill("Blue, half wri")
+    world.ok("inbox", "answer", asks, "Red.")
+    expect(item).to_contain_text("settled or removed meanwhile")
+    expect(answer).to_have_value("Blue, half wri")
+    answer.fill("")
+    answer.blur()
+    world.add("Something else changes")
+    expect(item).to_have_count(0)
+
+
+def test_more_tabs_than_a_browser_has_connections_stay_in_step(world: World, serve: Open) -> None:
+    world.create(agents=[world.agent("impl-1", paused=True)])
+    first = serve()
+    tabs = [first.context.new_page() for _ in range(8)]
+    for tab in tabs:
+        tab.goto(first.url)
+        loaded(tab)
+    world.add("Told by the first tab")
+    for tab in tabs:
+        expect(region(tab, "Board")).to_contain_text("Told by the first tab")
+    first.close()
+    world.add("Told by another tab")
+    for tab in tabs:
+        expect(region(tab, "Board")).to_contain_text("Told by another tab")
 
 
 def test_a_transcript_of_any_size_is_followed_and_hostile_texts_stay_texts(
@@ -303,6 +352,13 @@ def test_every_page_is_clean_for_screen_readers_and_fits_its_window(
         found = page.evaluate("axe.run()")["violations"]
         assert [(each["id"], [n["html"] for n in each["nodes"]]) for each in found] == [], path
         assert page.evaluate(OUTSIDE) == [], path
+    # Each button of an agent is in sight, also on a phone.
+    page.goto(home)
+    row = loaded(page).locator("#agent-impl-1")
+    for button in row.get_by_role("button").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= page.evaluate("innerWidth")
     for name in ("Board", "Agents", "Pull requests", "Inbox", "History", "Costs", "Problems"):
         page.goto(home)
         expect(region(page, name)).to_have_count(1)

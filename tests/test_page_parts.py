@@ -14,6 +14,7 @@ import runs
 from conftest import git
 from test_page import opened
 
+from orchestrator.errors import NotFound
 from orchestrator.layout import Layout
 from orchestrator.page import board, diff, transcript, views, work
 from orchestrator.page.commands import Answer, Commands
@@ -128,6 +129,18 @@ def test_a_column_of_finished_tasks_is_one_page() -> None:
     asked = {values["state"]: values for words, values, _ in told.asked if words == "task list"}
     assert (asked["done"]["after"], asked["done"]["search"]) == ("T-7", "x")
     assert (asked["failed"]["after"], asked["done"]["role"]) == (None, None)
+
+
+def test_a_page_of_a_column_that_followed_a_removed_task_is_the_first_page() -> None:
+    def listed(values: Mapping[str, Any]) -> list[dict[str, object]]:
+        if values["after"]:
+            raise NotFound("task", "T-7")
+        return [a_task(1, values["state"])]
+
+    status = {"cannot_start": [], "blocked": [], "queue": {}}
+    found = board.load(Told(task_list=listed, status=status), {"done_after": "T-7"})
+    done = {column["state"]: column for column in found["columns"]}["done"]
+    assert ([task["id"] for task in done["tasks"]], done["after"]) == (["T-1"], None)
 
 
 def test_a_priority_that_is_none_of_the_four_has_its_place() -> None:
@@ -303,12 +316,17 @@ def test_a_transcript_withholds_secrets_and_a_missing_one_is_empty(tmp_path: Pat
 def test_the_page_of_a_run_shows_its_facts_its_transcript_and_its_changes(project: Layout) -> None:
     root = Path(project.root)
     start = git(root, "rev-parse", "HEAD").strip()
+    (root / "others.py").write_text("merged by somebody else\n")
+    git(root, "add", "others.py")
+    git(root, "-c", "user.name=a", "-c", "user.email=a@e.org", "commit", "-qm", "others")
+    later = git(root, "rev-parse", "HEAD").strip()
+    git(root, "reset", "-q", "--hard", start)
     (root / "new.py").write_text("x = '<b>'\n")
     git(root, "add", "new.py")
     git(root, "-c", "user.name=a", "-c", "user.email=a@e.org", "commit", "-qm", "new")
     tip = git(root, "rev-parse", "HEAD").strip()
     outcome = {"verdict": "done", "summary": "Made <it>.", "cost_usd": 0.25}
-    more = {"start": start, "tip": tip, "outcome": outcome, "finished": 1060.0}
+    more = {"start": later, "tip": tip, "outcome": outcome, "finished": 1060.0}
     ended = {"exit_code": 3}
     folder = runs.lay_out(project, "impl-agent-1", RUN, task="T1", ended=ended, **more)
     (folder / run_record.LAUNCH).write_text(json.dumps({"environment": {"AGENT_DEV_PORT": "1"}}))
@@ -335,6 +353,7 @@ def test_the_page_of_a_run_shows_its_facts_its_transcript_and_its_changes(projec
     assert client.get(f"/runs/{RUN}/transcript?after={size}").text.strip() == ""
     shown = client.get(f"/part/diff/runs/{RUN}").text
     assert "new.py" in shown
+    assert "others.py" not in shown
     assert re.search("&lt;b&gt;", shown)
     for path in ("/part/runs/none", "/part/diff/runs/none", "/part/tasks/none"):
         assert "no " in client.get(path).text

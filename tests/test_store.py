@@ -17,7 +17,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Task
 from orchestrator.system import files
-from orchestrator.tasks import history
+from orchestrator.tasks import file_store, history
 from orchestrator.tasks.file_store import FileStore
 from orchestrator.tasks.store import Malformed
 
@@ -130,6 +130,28 @@ def test_what_is_no_regular_file_is_reported_and_never_waited_for(
     with pytest.raises(NotFound):
         store.find("T1")
     assert os.path.lexists(path)
+
+
+def test_a_task_that_moves_behind_every_look_is_found(
+    layout: Layout, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look goes from the last state to the first, and the task the other way."""
+    path = put(layout, "incoming", "T1.md")
+    states = iter(("claimed", "done"))
+
+    def moving(where: str, state: str) -> Task | str | None:
+        nonlocal path
+        target = next(states, None)
+        if target:
+            os.rename(path, path := os.path.join(layout.state(target), "T1.md"))
+        return file_store_summary(where, state)
+
+    file_store_summary = file_store._summary
+    monkeypatch.setattr(file_store, "_summary", moving)
+    assert store.find("T1").state == "done"
+    os.unlink(path)
+    with pytest.raises(NotFound):
+        store.find("T1")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")

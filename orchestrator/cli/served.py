@@ -34,6 +34,12 @@ LONG_TEXTS = {
     "pr request-changes": ("text", "text"),
 }
 
+#: Arguments that are for a terminal: they name files of this machine, open an editor, print for a
+#: program or without an end, or make a read command send a message.
+ONLY_TYPED = frozenset({"body_file", "file", "edit", "csv", "follow", "raw", "notify"})
+#: What a switch takes; "on" is what a form's checkbox sends.
+TRUE, FALSE = (True, "true", "on", "1"), (False, None, "false", "off", "0", "")
+
 
 class Served(Commands):
     """The commands of one project."""
@@ -53,15 +59,17 @@ class Served(Commands):
     def change(
         self, words: str, values: Mapping[str, object], subject: str | None = None
     ) -> Answer:
+        _refuse_typed(words, values)
         given = dict(values)
         name, argument = LONG_TEXTS.get(words, ("", ""))
         text = given.pop(name, None)
+        written = "".join(_words(name, text, most=None))
         if text is not None:
             given[argument] = "-"
         line = command_line(words, subject, given, "--json", f"--project={self._root}")
         # A file and not a pipe: a page that ends leaves no half of a text to its last command.
         with tempfile.TemporaryFile() as stdin:
-            stdin.write(_encoded("" if text is None else str(text)))
+            stdin.write(_encoded(written))
             stdin.seek(0)
             done = subprocess.run(
                 [*process.own_program(), *line],
@@ -88,6 +96,7 @@ class Served(Commands):
     def _caught(
         self, words: str, subject: str | None, values: Mapping[str, object], *more: str
     ) -> output.Caught:
+        _refuse_typed(words, values)
         line = command_line(words, subject, values, *more, f"--project={self._root}")
         arguments = parser.parse(line)
         with output.caught() as found:
@@ -107,25 +116,31 @@ def command_line(
     """Return the words of a command with these arguments; no value is read as an option. Pure.
 
     The parameters are those of `Commands`. Raises UsageError for a name that the command does not
-    know, and OrchestratorError for a text that no program takes.
+    know and for a value of another kind, and OrchestratorError for a text that no program takes.
     """
     given = dict(values)
-    line, positional = [*words.split(), *options], _words(subject)
+    line, positional = [*words.split(), *options], _words("the name", subject)
     declared = _declared(words)
     for name, (names, how) in declared.items():
+        several = how.get("nargs") in ("*", "+") or how.get("action") == "append"
         if names[0][0] != "-":
-            positional += _words(given.pop(name, None))
+            if subject is not None and name in given and name == next(iter(declared)):
+                hint = f"leave {name!r} out of the request's values"
+                raise UsageError(f"{name!r} cannot be set: the address names {subject}", hint)
+            positional += _words(name, given.pop(name, None), several=several)
         elif how.get("action") == "store_true":
-            line += [names[0]] if given.pop(name, False) in (True, "true", "on", "1") else []
+            line += [names[0]] if _is_on(name, given.pop(name, False)) else []
         else:
-            line += [f"{names[0]}={word}" for word in _words(given.pop(name, None))]
+            found = _words(name, given.pop(name, None), several=several)
+            line += [f"{names[0]}={word}" for word in found]
     if any(how.get("metavar") == "key=value" for _, how in declared.values()):
         nothing = "" if words == "task set" else "null"
         pairs = ((key, nothing if value is None else value) for key, value in given.items())
         positional += [_checked(f"{key}={_text(value)}") for key, value in pairs]
     elif given:
         name = next(iter(given))
-        raise UsageError(f"`{words}` takes no {name!r}", did_you_mean(name, declared))
+        known = did_you_mean(name, declared) if declared else "leave it out"
+        raise UsageError(f"`{words}` takes no {name!r}", known)
     return [*line, "--", *positional] if positional else line
 
 
@@ -136,10 +151,30 @@ def _declared(words: str) -> dict[str, Argument]:
     return {each[0][0].lstrip("-").replace("-", "_"): each for each in every}
 
 
-def _words(value: object) -> list[str]:
-    """Return the words of one argument; none for None."""
-    several = value if isinstance(value, list) else [] if value is None else [value]
-    return [_checked(_text(each)) for each in several]
+def _refuse_typed(words: str, values: Mapping[str, object]) -> None:
+    """Raise UsageError for an argument that a request may not have."""
+    for name in (each for each in _declared(words) if each in ONLY_TYPED and each in values):
+        other = LONG_TEXTS.get(words, (None,))[0]
+        hint = f"give the text itself, as {other!r}" if other else "leave it out"
+        raise UsageError(f"{name!r} is only for the command line", hint)
+
+
+def _is_on(name: str, value: object) -> bool:
+    if value not in (*TRUE, *FALSE):
+        raise UsageError(f"{name}: expected true or false", f'for example: {{"{name}": true}}')
+    return value in TRUE
+
+
+def _words(
+    name: str, value: object, *, several: bool = False, most: int | None = MOST_BYTES
+) -> list[str]:
+    """Return the words of one argument; none for None. Raises UsageError for another kind."""
+    each = value if several and isinstance(value, list) else [] if value is None else [value]
+    for one in each:
+        if isinstance(one, bool) or not isinstance(one, (str, int, float)):
+            kind = "a text, or a list of texts" if several else "a text"
+            raise UsageError(f"{name}: expected {kind}", f'for example: {{"{name}": "..."}}')
+    return [_checked(str(one), most) for one in each]
 
 
 def _text(value: object) -> str:
@@ -151,12 +186,12 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _checked(word: str) -> str:
+def _checked(word: str, most: int | None = MOST_BYTES) -> str:
     """Return a word that can be passed to a program. Raises OrchestratorError for another."""
     data = _encoded(word)
     if b"\0" in data:
         raise UsageError("a NUL character is in the text", "remove it")
-    if len(data) > MOST_BYTES:
+    if most is not None and len(data) > most:
         raise OrchestratorError("the text is over 128 KiB", "shorten it", code="too_long")
     return word
 

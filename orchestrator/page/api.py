@@ -68,18 +68,21 @@ class Api:
         ]
 
     async def events(self, request: Request) -> Response:
-        found = changes.stream(self._layout, request.query_params.get("seen"))
+        found = changes.stream(self._layout)
         return StreamingResponse(found, media_type="text/event-stream")
 
     async def metrics(self, request: Request) -> Response:
-        found = await run_in_threadpool(self._commands.text, "metrics")
+        try:
+            found = await run_in_threadpool(self._commands.text, "metrics")
+        except OrchestratorError as error:
+            return refused(error, 409)
         return PlainTextResponse(found, media_type="text/plain; version=0.0.4")
 
     async def read(self, request: Request) -> Response:
         noun, subject = _noun(request, READS), request.path_params.get("id")
         words = READS.get(noun, (None, None))[subject is not None]
         if words is None:
-            return refused(_unknown(noun, READS), 404)
+            return refused(_unread(noun, subject), 404)
         try:
             values = asked(request.query_params.multi_items())
             return JSONResponse(
@@ -145,8 +148,9 @@ def _several(value: object) -> list[object]:
 def sent(body: bytes) -> Mapping[str, object]:
     """Return the arguments of a change: a JSON object, or nothing. Raises UsageError. Pure."""
     try:
-        found = json.loads(body or b"{}")
-    except (JSONDecodeError, UnicodeDecodeError, RecursionError):
+        # Python also reads NaN and Infinity, which JSON does not have.
+        found = json.loads(body or b"{}", parse_constant=_no_json)
+    except (JSONDecodeError, UnicodeDecodeError, RecursionError, ValueError):
         found = None
     if not isinstance(found, dict):
         raise UsageError(
@@ -163,6 +167,21 @@ async def _body(request: Request) -> bytes:
         if len(found) > MOST_BYTES:
             raise UsageError("the request is over 6 MiB", "shorten the text")
     return found
+
+
+def _no_json(word: str) -> None:
+    raise ValueError(word)
+
+
+def _unread(noun: str, subject: str | None) -> OrchestratorError:
+    """Return the error for a path that no read command answers. Pure."""
+    if noun not in READS:
+        return _unknown(noun, READS)
+    if subject is None:
+        hint = f"for example: /api/{noun}/NAME"
+        return OrchestratorError(f"{noun!r} needs a name", hint, code="not_found")
+    message = f"{noun!r} is one whole, and has no {subject!r}"
+    return OrchestratorError(message, f"ask for /api/{noun}", code="not_found")
 
 
 def _unknown(word: str, known: Mapping[str, object]) -> OrchestratorError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.errors import NotFound
 from orchestrator.model import OPEN_STATES, PRIORITIES, STATES
 from orchestrator.page.commands import Commands
 
@@ -41,7 +42,13 @@ def _column(commands: Commands, state: str, shared: Row, query: Mapping[str, str
     after = (query.get(f"{state}_after") or None) if finished else None
     # One more than is shown tells whether there are more.
     asked = {**shared, "state": state, "limit": most + 1, "after": after}
-    tasks = commands.read("task list", asked)
+    try:
+        tasks = commands.read("task list", asked)
+    except NotFound:  # the task after which this page begins was removed meanwhile
+        if after is None:
+            raise
+        after = None
+        tasks = commands.read("task list", {**asked, "after": None})
     shown = tasks[:most]
     lanes = [{"priority": None, "tasks": shown}]
     if state == "incoming":

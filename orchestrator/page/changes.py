@@ -53,30 +53,24 @@ def digest(found: Marks) -> str:
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:16]
 
 
-async def stream(layout: Layout, seen: str | None = None) -> AsyncIterator[str]:
+async def stream(layout: Layout) -> AsyncIterator[str]:
     """Yield server-sent events: `hello`, then `change` with the parts that changed, forever.
 
-    `seen` is the digest of the marks when the listener last looked: if they are others now, each
-    part may have changed. The format:
-    https://html.spec.whatwg.org/multipage/server-sent-events.html
+    The id of each is the digest of the marks: a listener that last saw another one missed a change.
+    The format: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
     before, said = await asyncio.to_thread(marks, layout), time.monotonic()
-    yield "retry: 1000\nevent: hello\ndata: {}\n\n"
-    if seen is not None and seen != digest(before):
-        yield _change(list(before))
+    yield f"retry: 1000\nevent: hello\ndata: {{}}\nid: {digest(before)}\n\n"
     while True:
         await asyncio.sleep(POLL_SECONDS)
         now = await asyncio.to_thread(marks, layout)
         changed = differences(before, now)
         before = now
         if changed:
-            yield _change(changed)
+            told = json.dumps({"changed": changed})
+            yield f"event: change\ndata: {told}\nid: {digest(now)}\n\n"
         elif time.monotonic() - said > ALIVE_SECONDS:
             yield ": still here\n\n"
         else:
             continue
         said = time.monotonic()
-
-
-def _change(parts: list[str]) -> str:
-    return f"event: change\ndata: {json.dumps({'changed': parts})}\n\n"

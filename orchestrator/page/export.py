@@ -19,7 +19,7 @@ from orchestrator.page.commands import Commands
 from orchestrator.system import files
 
 #: Says in the file that it is an export, so that the next export may replace it.
-MARK = '<meta name="generator" content="orchestrator dashboard --export">'
+MARK = '<meta name="generator" content="orchestrator: exported dashboard">'
 #: Characters in which the mark is looked for.
 HEAD = 1000
 STYLES = ("page.css", "plots.css")

@@ -99,7 +99,9 @@ def diff(layout: Layout, run_id: str) -> str:
     tip = found.tip or found.branch
     if start is None or tip is None:
         return ""
-    done = call.run(layout.root, "diff", "--no-ext-diff", "--no-textconv", f"{start}..{tip}", "--")
+    # Three dots: the start may have commits of others that the branch does not have yet.
+    span = f"{start}...{tip}"
+    done = call.run(layout.root, "diff", "--no-ext-diff", "--no-textconv", span, "--")
     if done.code:
         raise OrchestratorError("the run's commits are no longer there", "see its pull request")
     return done.out

@@ -16,6 +16,7 @@ WORDS = {
     "config_error": "agents.yaml is broken",
     "system_paused": "the project is paused",
     "paused": "paused",
+    "other_host": "runs on another machine",
     "running": "works on a task",
     "not_due": "waits for its next turn",
     "usage_limit": "the account's usage limit is reached",
@@ -35,6 +36,9 @@ WORDS = {
 }
 #: A command in a hint: from the program's name to the end of the words that a shell would take.
 _COMMAND = re.compile(r"orchestrator(?: (?:'[^']*'|[\w@%+=:,./<>*-]*[\w@%+=/>*-]))+")
+
+#: Finished pull requests that are shown; `pr list` itself has only the newest merged ones.
+MOST_FINISHED = 50
 
 
 def commands_in(hint: str | None) -> list[str]:
@@ -110,4 +114,5 @@ def pull_requests(commands: Commands, query: Query) -> Row:
     return {
         "open_ones": [pr for pr in prs if pr["state"] == "open"],
         "others": [pr for pr in prs if pr["state"] != "open"][::-1],
+        "most": MOST_FINISHED,
     }

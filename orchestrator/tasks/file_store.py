@@ -22,6 +22,8 @@ from orchestrator.tasks.task_file import MAX_BYTES, TaskFile
 
 #: Seconds that a change of the queue waits for another change to end. Each takes milliseconds.
 LOCK_WAIT = 30.0
+#: Looks for a task that moves to another state behind each look.
+LOOKS = 10
 #: With more waiting files than this, every tick lists the queue.
 MOST_WATCHED = 200
 #: Seconds by which a file's time may be ahead of the clock.
@@ -107,9 +109,16 @@ class FileStore(Store):
         return self._get(task_id, confirm=False)
 
     def find(self, task_id: str) -> Task:
-        # The cache may miss a task; an error for a person may not.
-        if task := self._get(task_id, confirm=False) or self._get(task_id, confirm=True):
+        if task := self._get(task_id, confirm=False):
             return task
+        # The cache may miss a task; an error for a person may not. Nor may a task that moves to
+        # another state behind the look.
+        for _ in range(LOOKS):
+            before = self._changed()
+            if task := self._get(task_id, confirm=True):
+                return task
+            if self._changed() == before:
+                break
         raise NotFound("task", task_id, self._ids())
 
     def _get(self, task_id: str, *, confirm: bool) -> Task | None:
@@ -125,6 +134,10 @@ class FileStore(Store):
                 if isinstance(task, Task) and task.id == task_id:
                     return task
         return None
+
+    def _changed(self) -> tuple[int, ...]:
+        """Return when each state's folder last changed, in nanoseconds."""
+        return tuple(names.mtime(folder) for folder in self._folders.values())
 
     def _ids(self) -> Iterator[str]:
         for state in STATES:

@@ -109,17 +109,18 @@ def look(
     rows: dict[str, Row] = {}
     for name in listed(folder):
         row = known.get(name)
-        mtime = _mtime(f"{folder}/{name}") if verify else 0
-        if row is None or (verify and not row.startswith(f"{mtime}\t")):
+        changed = mtime(f"{folder}/{name}") if verify else 0
+        if row is None or (verify and not row.startswith(f"{changed}\t")):
             if most <= 0:
                 continue
             most -= 1
-            row = f"{mtime}\t{(said_by or _first_line)(f'{folder}/{name}', name)}"
+            row = f"{changed}\t{(said_by or _first_line)(f'{folder}/{name}', name)}"
         rows[name] = row
     return rows
 
 
-def _mtime(path: str) -> int:
+def mtime(path: str) -> int:
+    """Return when a file or a folder was changed, in nanoseconds; 0 if it is missing."""
     try:
         return os.lstat(path).st_mtime_ns
     except FileNotFoundError:
@@ -198,7 +199,7 @@ class Index:
         # The cache is sorted by time.
         last = itertools.islice(filter(there.__contains__, reversed(known)), most)
         folder = self._folders[state]
-        rows = [(_mtime(f"{folder}/{name}"), name) for name in (*last, *there.difference(known))]
+        rows = [(mtime(f"{folder}/{name}"), name) for name in (*last, *there.difference(known))]
         return sorted(rows, reverse=True)[:most]
 
     def with_parent(self, state: str, parent: str) -> Iterable[str]:
@@ -243,7 +244,7 @@ class Index:
     def _keep(self, state: str) -> bool:
         folder, path = self._folders[state], self._path(state)
         before = idle.mark(folder)
-        age = time.time() - _mtime(path) / 1e9
+        age = time.time() - mtime(path) / 1e9
         if before is None or (self._sum(state) is not None and 0 <= age < DAY):
             return False
         # File times advance only with the kernel's clock tick: a later change must show.

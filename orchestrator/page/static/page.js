@@ -2,20 +2,40 @@
 "use strict";
 
 // A region is loaded again while a person types in it or has opened a part of it.
-Object.assign(Idiomorph.defaults, { ignoreActiveValue: true });
+// Idiomorph's own ignoreActiveValue also keeps the old text of a button that has the focus.
 Object.assign(Idiomorph.defaults.callbacks, {
   beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
   beforeNodeMorphed: (node) => !isTouched(node),
+  beforeNodeRemoved: (node) => !keepsWords(node),
 });
 
 function isTouched(node) {
   if (!(node instanceof Element)) return false;
+  if (node === document.activeElement && /^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName)) return true;
   if (node.tagName === "SELECT") {
     const usual = [...node.options].findIndex((option) => option.defaultSelected);
     return node.selectedIndex !== Math.max(usual, 0);
   }
   if (node.type === "checkbox") return node.checked !== node.defaultChecked;
   return /^(INPUT|TEXTAREA)$/.test(node.tagName) && node.value !== node.defaultValue;
+}
+
+// An item may go, settled by somebody else, while a person writes about it: the words stay.
+function keepsWords(node) {
+  if (!(node instanceof Element)) return false;
+  const fields = [node, ...node.querySelectorAll("textarea, input")];
+  if (!fields.some((each) => /^(TEXTAREA|INPUT)$/.test(each.tagName) && isWritten(each))) return false;
+  if (!node.querySelector(".gone") && !node.matches("textarea, input")) {
+    const note = document.createElement("p");
+    note.className = "gone warn";
+    note.textContent = "This was settled or removed meanwhile. Your words stay here until you clear the field.";
+    node.prepend(note);
+  }
+  return true;
+}
+
+function isWritten(field) {
+  return field.type !== "hidden" && field.type !== "checkbox" && field.value !== field.defaultValue;
 }
 
 // --- live: the server tells which parts of the project changed ---
@@ -65,26 +85,61 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   late.add(event.detail.target);
 });
 
-function listen() {
-  // Tells at once what changed since the page was made, also when it connects again.
-  const events = new EventSource(`/api/events?seen=${document.body.dataset.seen}`);
+// A browser opens at most six connections to a server: of a project's tabs one listens, and tells
+// the others. When it is closed, the next tab gets the lock.
+const tabs = new BroadcastChannel("changes");
+// What this tab has heard of: a digest of the project's files.
+let seen = null;
+// What the listening tab last heard; null in the other tabs.
+let latest = null;
+
+function hear({ changed, now, problem }) {
   const link = document.getElementById("link");
-  events.addEventListener("hello", () => (link.hidden = true));
-  events.addEventListener("change", (event) => refresh(JSON.parse(event.data).changed));
+  link.hidden = !problem;
+  link.textContent = problem;
+  if (changed) refresh(changed);
+  else if (now && now !== seen) refresh(null);
+  seen = now || seen;
+}
+
+function tell(heard) {
+  latest = { now: heard.now || seen, problem: heard.problem };
+  hear(heard);
+  tabs.postMessage(heard);
+}
+
+tabs.addEventListener("message", ({ data }) => {
+  if (data !== "new tab") hear(data);
+  else if (latest) tabs.postMessage(latest);
+});
+
+function listen() {
+  const events = new EventSource("/api/events");
+  events.addEventListener("hello", (event) => tell({ now: event.lastEventId, problem: "" }));
+  events.addEventListener("change", (event) =>
+    tell({ changed: JSON.parse(event.data).changed, now: event.lastEventId, problem: "" }),
+  );
   events.addEventListener("error", () => {
-    link.hidden = false;
-    link.textContent = "not connected";
     // A server that was started again does not know this page's cookie: the browser gives up.
     if (events.readyState === EventSource.CLOSED) {
-      link.textContent = "not connected: open the address that `orchestrator dashboard` printed";
+      tell({ problem: "not connected: open the address that `orchestrator dashboard` printed" });
       setTimeout(listen, 3000);
-    }
+    } else tell({ problem: "not connected" });
+  });
+}
+
+function live() {
+  seen = document.body.dataset.seen;
+  tabs.postMessage("new tab");
+  navigator.locks.request("listening", () => {
+    listen();
+    return new Promise(() => {}); // held until the tab is closed
   });
 }
 
 // --- changes: each is a command, sent as JSON ---
 
-async function change(path, body, done) {
+async function change(path, body, done, forced = null) {
   say("refused", "");
   say("said", "Working …");
   let answer, value;
@@ -100,10 +155,12 @@ async function change(path, body, done) {
   if (!answer.ok) {
     say("said", "");
     say("refused", error ? [error.message, error.hint].filter(Boolean).join("\n") : answer.statusText);
+    if (forced) forced.hidden = !(error && error.hint && error.hint.includes("--force"));
     return false;
   }
   const warnings = JSON.parse(answer.headers.get("Orchestrator-Warnings") || "[]");
   say("said", [done || "Done.", ...warnings].join("\n"));
+  if (forced) forced.hidden = true;
   refresh(null);
   return true;
 }
@@ -148,7 +205,7 @@ document.addEventListener("submit", async (event) => {
   buttons.forEach((each) => (each.disabled = true));
   try {
     const done = (button && button.dataset.done) || form.dataset.done;
-    if (await change(path, body, done)) {
+    if (await change(path, body, done, form.querySelector("button[name=force]"))) {
       form.reset();
       const details = form.closest("details");
       if (details) {
@@ -327,7 +384,7 @@ function showTimes(root) {
 // The tab says how many things wait for a person.
 const title = document.title;
 function showWaiting() {
-  const waiting = document.querySelectorAll("#inbox-content .item").length;
+  const waiting = document.querySelectorAll("#inbox-content .item:not(:has(.gone))").length;
   document.title = waiting ? `(${waiting}) ${title}` : title;
 }
 
@@ -337,7 +394,7 @@ document.addEventListener("htmx:afterSwap", (event) => {
 });
 document.addEventListener("DOMContentLoaded", () => {
   showTimes(document);
-  listen();
+  live();
   const list = document.querySelector("[data-transcript]");
   if (list) transcript(list);
 });
