@@ -391,6 +391,7 @@ def test_read_commands_load_only_what_each_call_of_them_needs() -> None:
     assert of_ours.isdisjoint({"cli.editor", "cli.explain", "run.prompts", "schedule.schedule"})
     small = loaded_by("cli.main", "cli.logs", "cli.task", "cli.task_add", "cli.task_edit")
     assert small.isdisjoint({"orchestrator.tick.observe", "orchestrator.pulls.states"})
+    assert "orchestrator.cli.task" not in imported(str(PACKAGE / "__main__.py"), "--version")
 
 
 def test_no_noun_has_annotations_that_are_text_to_be_compiled_while_a_tick_loads() -> None:
