@@ -359,13 +359,14 @@ def test_what_is_imported_before_it_is_known_whether_there_is_work_is_next_to_no
     assert set(imports("idle")) == {"fcntl", "os", "time"}
 
 
-def loaded_by(name: str) -> set[str]:
-    """What is in `sys.modules` once a module is imported in a fresh process."""
+def loaded_by(*names: str) -> set[str]:
+    """What is in `sys.modules` once modules are imported in a fresh process."""
     code = (
         "import sys; sys.path[:0] = sys.argv[1:2]; import importlib; "
-        "importlib.import_module(sys.argv[2]); print(*sys.modules)"
+        "[importlib.import_module(f'orchestrator.{name}') for name in sys.argv[2:]]; "
+        "print(*sys.modules)"
     )
-    words = (sys.executable, "-c", code, str(CHECKOUT), f"orchestrator.{name}")
+    words = (sys.executable, "-c", code, str(CHECKOUT), *names)
     done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
     return set(done.stdout.split())
 
@@ -377,6 +378,20 @@ def test_a_whole_tick_loads_none_of_the_heavy_libraries_until_it_needs_one() -> 
     # What only a run, or a merge, needs.
     assert of_ours.isdisjoint({"run.prepare", "git.worktree", "run.delivery", "pulls.landing"})
     assert loaded.isdisjoint({"subprocess", "shlex"})
+
+
+def test_read_commands_load_only_what_each_call_of_them_needs() -> None:
+    reads = ("logs", "status", "inbox", "task", "task_add", "task_change", "task_edit", "session")
+    loaded = loaded_by(*(f"cli.{name}" for name in ("main", *reads, "pr", "pr_review")))
+    loaded -= loaded_by()  # what an interpreter with site packages loads itself
+    assert {name.split(".")[0] for name in loaded}.isdisjoint(HEAVY)
+    assert loaded.isdisjoint({"secrets", "socket", "urllib.parse", "subprocess", "tempfile"})
+    assert loaded.isdisjoint({"shutil", "threading", "pathlib"})
+    of_ours = {name.partition(".")[2] for name in loaded if name.startswith("orchestrator.")}
+    assert of_ours.isdisjoint({"cli.editor", "cli.explain", "run.prompts", "schedule.schedule"})
+    small = loaded_by("cli.main", "cli.logs", "cli.task", "cli.task_add", "cli.task_edit")
+    assert small.isdisjoint({"orchestrator.tick.observe", "orchestrator.pulls.states"})
+    assert "orchestrator.cli.task" not in imported(str(PACKAGE / "__main__.py"), "--version")
 
 
 def test_no_noun_has_annotations_that_are_text_to_be_compiled_while_a_tick_loads() -> None:

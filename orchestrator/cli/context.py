@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from orchestrator.config import load
 from orchestrator.config.load import Settings
@@ -12,9 +13,9 @@ from orchestrator.errors import ConfigError, NotFound, OrchestratorError, UsageE
 from orchestrator.layout import Layout, resources
 from orchestrator.model import Agent, Config, Entry, PullRequest, iso
 from orchestrator.project import events, mark
-from orchestrator.pulls import states
-from orchestrator.tick import observe
-from orchestrator.tick.observe import Observation
+
+if TYPE_CHECKING:
+    from orchestrator.tick.observe import Observation
 
 
 def now() -> float:
@@ -112,6 +113,9 @@ def good_settings(where: Layout) -> Settings:
 
 def look(where: Layout) -> tuple[Settings, Observation]:
     """Observe the project without changing anything."""
+    from orchestrator.pulls import states
+    from orchestrator.tick import observe
+
     loaded = settings(where)
     prs = states.counted(where, loaded.config)
     return loaded, observe.observe(where, loaded, now(), prs)
@@ -122,6 +126,8 @@ def pull_requests(where: Layout, config: Config, *, every: bool = False) -> list
 
     Raises OrchestratorError if they are unknown.
     """
+    from orchestrator.pulls import states
+
     found = states.known(where, config, every=every)
     if found is None:
         hint = "see: orchestrator doctor"

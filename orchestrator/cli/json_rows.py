@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import StoreFault
@@ -28,15 +28,14 @@ from orchestrator.plan.planner import Plan, plan, refusal
 from orchestrator.plan.rules import Verdict
 from orchestrator.plan.stuck import stuck
 from orchestrator.project import agent_memory, run_record
-from orchestrator.pulls import states
-from orchestrator.pulls.movers import Move
-from orchestrator.pulls.overlap import Radar
 from orchestrator.tasks import parts, stores
 from orchestrator.tasks.store import Store
 from orchestrator.tasks.task_file import TaskFile
-from orchestrator.tick import observe, problems
-from orchestrator.tick.inbox import Survey, survey
-from orchestrator.tick.observe import Observation
+
+if TYPE_CHECKING:
+    from orchestrator.pulls.movers import Move
+    from orchestrator.tick.inbox import Survey
+    from orchestrator.tick.observe import Observation
 
 Row = dict[str, Any]
 
@@ -200,6 +199,9 @@ def overview(
 
     `prs` are the pull requests; None if the forge cannot be asked.
     """
+    from orchestrator.tick import observe
+    from orchestrator.tick.inbox import survey
+
     seen = observe.observe(layout, loaded, now, prs)
     planned = plan(seen.snapshot, loaded.config, now)
     waiting = survey(layout, loaded, seen, prs)
@@ -209,6 +211,8 @@ def overview(
 
 def without_store(layout: Layout, loaded: Settings, error: StoreFault, now: float) -> Row:
     """Return what `status --json` can show while the database with the queue does not answer."""
+    from orchestrator.tick import problems
+
     memories = {name: agent_memory.read(layout, name) for name in agent_memory.names(layout)}
     runs = {name: memory.run for name, memory in memories.items() if memory.run}
     records = {run: run_record.read(layout.run(name, run)) for name, run in runs.items()}
@@ -256,6 +260,10 @@ def _status(
     planned: Plan,
     prs: list[PullRequest] | None,
 ) -> Row:
+    from orchestrator.pulls import states
+    from orchestrator.pulls.overlap import Radar
+    from orchestrator.tick import problems
+
     store, snapshot, now = stores.of_project(layout), seen.snapshot, seen.now
     incoming, claimed, blocked = seen.incoming, seen.claimed, store.list("blocked")
     parsed = {"incoming": incoming, "claimed": claimed, "blocked": blocked}

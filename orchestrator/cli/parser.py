@@ -12,6 +12,7 @@ import sys
 import textwrap
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -90,8 +91,13 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that raises UsageError, with a suggestion, instead of exiting."""
 
     def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(allow_abbrev=False, **options)
+        # argparse makes a formatter per argument; one with a width does not ask the terminal.
+        checks = partial(argparse.RawDescriptionHelpFormatter, width=80)
+        super().__init__(allow_abbrev=False, **{"formatter_class": checks, **options})
+
+    def format_help(self) -> str:
+        self.formatter_class = argparse.RawDescriptionHelpFormatter  # as wide as the terminal
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         # Python 3.11 quotes the choices, later ones do not.
@@ -145,7 +151,11 @@ def group(words: str, text: str | None) -> None:
 def parse(words: list[str]) -> Namespace:
     """Read a command line. Raises UsageError; exits for --help and --version."""
     pairs = zip(["", *words], words, strict=False)
-    own = (word for before, word in pairs if before != "--project" and word[:1] != "-")
+    own = (
+        word
+        for before, word in pairs
+        if before != "--project" and (word[:1] != "-" or word == "--version")
+    )
     parser = _build(next(own, None))
     arguments, rest = parser.parse_known_args(words)
     if rest and hasattr(arguments, "rest") and not any(word.startswith("-") for word in rest):
@@ -169,13 +179,13 @@ def whole() -> Parser:
 
 
 def _build(wanted: str | None) -> Parser:
-    """Make the parser: of one command if `wanted` is one, else of all of them."""
+    """Make the parser: of the command `wanted`, or of all; `--version` needs no command."""
     parser = Parser(prog="orchestrator", **_help(_HELP))
     parser.add_argument("--version", action="version", version=f"orchestrator {__version__}")
     here = "the project to work on (default: the project of the current folder)"
     parser.add_argument("--project", metavar="DIR", help=here)
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
-    names = [wanted] if wanted in MODULES else list(MODULES)
+    names = {"--version": []}.get(wanted or "", [wanted] if wanted in MODULES else list(MODULES))
     for module in (module for name in names for module in MODULES[name]):
         import_module(f"orchestrator.cli.{module}")
     parsers, inside = {"": parser}, {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 from argparse import Namespace
 
@@ -106,6 +105,8 @@ def _shown(given: Given) -> str:
 @command("pr diff", ID)
 def diff(arguments: Namespace) -> None:
     """Show the changes of a pull request; on a terminal in git's pager."""
+    import subprocess
+
     layout = context.layout(arguments)
     config, number = forges.named(context.settings(layout).config, arguments.pr)
     pr = _numbered(layout, config, context.pull_requests(layout, config), number)

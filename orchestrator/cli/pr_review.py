@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import secrets
+import os
 from argparse import Namespace
 
 from orchestrator.cli import body_text, context, output
@@ -127,7 +127,7 @@ def give(
             gone = f"the task of pull request {pr.id} is gone, so no review of it can be recorded"
             hint = f"merge or close it: orchestrator pr show {pr.id}"
             raise OrchestratorError(gone, hint, code="not_found") from None
-        run = f"person-{secrets.token_hex(4)}"
+        run = f"person-{os.urandom(4).hex()}"
         task = review.record_verdict(store, config, task, given, now=now, run=run)
     context.record_event(layout, "review", task=task.id, pr=pr.id, verdict=verdict)
     try:

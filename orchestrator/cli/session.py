@@ -16,7 +16,6 @@ from orchestrator.layout import Layout
 from orchestrator.plan.planner import plan
 from orchestrator.plan.stuck import stuck
 from orchestrator.project import mark
-from orchestrator.run import prompts
 from orchestrator.text.words import count, span
 from orchestrator.tick import problems
 from orchestrator.tick.inbox import Item, items
@@ -79,6 +78,8 @@ def _wrong(layout: Layout, loaded: Settings, seen: Observation) -> str | None:
 @command("_skill", argument("name", metavar="NAME", help="the name of the skill"))
 def show_skill(arguments: Namespace) -> None:
     """Print a skill as this project's agents get it; outside a project, the shipped skill."""
+    from orchestrator.run import prompts
+
     try:
         own = context.layout(arguments).commands
     except OrchestratorError:

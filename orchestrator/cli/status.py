@@ -59,9 +59,11 @@ def picture(seen: Overview, layout: Layout, config: Config) -> list[Part]:
     now = context.now()
     ran = ticks.look(layout, now - TICKS_OF, now)
     scheduler = seen.status["scheduler"]
-    never = "last tick: never" if scheduler["stale"] else mark.first_tick(layout)
+    age = scheduler["age_seconds"]
+    is_new = age is None and not scheduler["stale"]
+    never = mark.first_tick(layout) if is_new else "last tick: never"
     steps = {item.id: next_step(layout, item) for item in seen.waiting.items}
-    said = summary.ticked(scheduler["age_seconds"], never, ran)
+    said = summary.ticked(age, never, ran)
     return summary.parts(seen, config, steps, said, layout.root)
 
 

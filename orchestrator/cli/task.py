@@ -14,12 +14,11 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.cli import context, explain, json_rows, output
+from orchestrator.cli import context, json_rows, output
 from orchestrator.cli.parser import argument, command, flag, group
 from orchestrator.cli.task_values import task_role
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError, UsageError
-from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import (
     OPEN_STATES,
@@ -32,13 +31,9 @@ from orchestrator.model import (
     parse_time,
 )
 from orchestrator.plan import dependencies
-from orchestrator.plan.planner import plan
-from orchestrator.pulls import forges
-from orchestrator.pulls.movers import of_task
 from orchestrator.tasks import history, parts, stores
 from orchestrator.tasks.store import Listing, Store
 from orchestrator.text.words import count
-from orchestrator.tick import inbox
 
 #: Finished tasks that `task list` shows by default.
 NEWEST = 100
@@ -136,7 +131,8 @@ def _show(arguments: Namespace, config: Config, tasks: list[Task]) -> None:
 
 def _say_what_is_left_out(store: Store, newest: Mapping[str, Listing]) -> None:
     shown = sum(len(part) for listing in newest.values() for part in listing)
-    number = sum(store.counts()[state] for state in STATES if state not in OPEN_STATES) - shown
+    counts = store.counts()
+    number = sum(counts[state] for state in STATES if state not in OPEN_STATES) - shown
     if number > 0:
         said = f"{count(number, 'older finished task')} not shown"
         output.err(f"{said}; to list all tasks: orchestrator task list --all")
@@ -186,6 +182,9 @@ def show_task(arguments: Namespace) -> None:
 
 def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str]:
     """Return lines that link the pull request and say how to see the diff."""
+    from orchestrator.git import base_branch
+    from orchestrator.pulls import forges
+
     lines, base, tip = [], task.branch or loaded.config.base_branch, task.work_branch
     if task.pr is not None:
         try:
@@ -209,6 +208,11 @@ def _where_the_work_is(layout: Layout, loaded: Settings, task: Task) -> list[str
 
 def _next(layout: Layout, task: Task) -> list[str]:
     """Return what a task that no agent has waits for, as `explain` says it."""
+    from orchestrator.cli import explain
+    from orchestrator.plan.planner import plan
+    from orchestrator.pulls.movers import of_task
+    from orchestrator.tick import inbox
+
     loaded, seen = context.look(layout)
     moves = inbox.next_moves(layout, loaded, seen)
     if task.state not in ("blocked", "failed") and not of_task(moves, task):

@@ -6,7 +6,7 @@ import os
 import shlex
 from argparse import Namespace
 
-from orchestrator.cli import body_text, context, editor, output, task_values
+from orchestrator.cli import body_text, context, output, task_values
 from orchestrator.cli.parser import NO_TICK, argument, command, flag
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, UsageError
@@ -76,6 +76,8 @@ def add(arguments: Namespace) -> None:
     incoming = shlex.quote(f"{layout.root}/.orchestrator/shared/queue/incoming/")
     escaped = incoming.replace("{", "{{").replace("}", "}}")
     again = f"correct it, then: mv {{path}} {escaped}"
+    from orchestrator.cli import editor
+
     with editor.edited(_draft(arguments), "new-task", again) as text:
         _take(arguments, text)
         _add(arguments, layout, loaded, agent)

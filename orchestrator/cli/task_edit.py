@@ -6,7 +6,7 @@ import shlex
 from argparse import Namespace
 from collections.abc import Callable
 
-from orchestrator.cli import body_text, context, editor, output, task_values
+from orchestrator.cli import body_text, context, output, task_values
 from orchestrator.cli.parser import NO_TICK, argument, command
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError, TaskFileError, UsageError, did_you_mean
@@ -57,6 +57,8 @@ def set_fields(arguments: Namespace) -> None:
 
     before, after = _apply(layout, arguments.id, changed)
     if before.body != after.body:
+        from orchestrator.cli import editor
+
         earlier = editor.kept(rewrite.text_of(before), arguments.id)
         _report(arguments, before, after, "edit", "--file", earlier)
         return
@@ -80,6 +82,8 @@ def edit(arguments: Namespace) -> None:
       orchestrator task edit TASK-a1b2c3d4
       orchestrator task edit TASK-a1b2c3d4 --file corrected.md
     """
+    from orchestrator.cli import editor
+
     layout = context.changing(arguments)
     store = stores.of_project(layout)
     task = store.find(arguments.id)

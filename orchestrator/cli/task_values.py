@@ -14,7 +14,6 @@ from orchestrator.layout import Layout
 from orchestrator.model import STATES, Role, parse_time
 from orchestrator.plan import dependencies
 from orchestrator.plan.rules import A_TIME
-from orchestrator.pulls import states
 from orchestrator.tasks import stores, task_file
 from orchestrator.tasks.store import Store
 
@@ -105,6 +104,8 @@ def named_dependencies(
 
 def circular(layout: Layout, loaded: Settings, store: Store, task_id: str) -> list[str]:
     """Return a warning if a new task depends on tasks that wait for each other in a circle."""
+    from orchestrator.pulls import states
+
     prs = states.known(layout, loaded.config) or []
     find = partial(stores.found, store)
     found = dependencies.closure([store.find(task_id)], find, prs)

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from orchestrator.database import address, this_host
+from orchestrator.database import address
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 
@@ -29,7 +29,7 @@ def of_project(layout: Layout) -> Session | None:
 def at(layout: Layout, found: str) -> Session:
     """Return the session with the database at an address. Raises StoreFault."""
     try:
-        from orchestrator.database import engine, session  # noqa: F401  (both libraries)
+        from orchestrator.database import engine, session, this_host  # noqa: F401  (libraries)
     except ModuleNotFoundError as error:
         message = f"`store: postgresql://...` needs the library {error.name!r}"
         hint = f"install it: {sys.executable} -m pip install {NEEDS}"

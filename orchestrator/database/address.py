@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from orchestrator.layout import Layout
 from orchestrator.system import files
@@ -32,6 +31,8 @@ def wrong(text: str) -> str | None:
     """Return why a text cannot be the address of a queue; None if it can. Asks no server."""
     if not text.startswith(SCHEMES):
         return "it does not begin with postgresql://"
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(text)
         has_password = parts.password is not None or _is_secret(parts.query)
@@ -46,6 +47,8 @@ def wrong(text: str) -> str | None:
 
 
 def _named_schema(address: str) -> str | None:
+    from urllib.parse import parse_qsl, unquote, urlsplit
+
     options = dict(parse_qsl(urlsplit(address).query)).get("options", "")
     found = re.search(rf"search_path\s*=\s*({_SCHEMA})(?![^\s])", unquote(options))
     return found[1] if found else None
@@ -53,6 +56,8 @@ def _named_schema(address: str) -> str | None:
 
 def _is_secret(query: str) -> bool:
     """Return whether a part of an address's query is a password, or has one."""
+    from urllib.parse import parse_qsl
+
     return any(key.lower() in _SECRET for key, _ in parse_qsl(query, keep_blank_values=True))
 
 
@@ -63,6 +68,8 @@ def schema(address: str) -> str:
 
 def shown(address: str) -> str:
     """Return an address for people: without a password."""
+    from urllib.parse import urlsplit
+
     parts = urlsplit(address)
     user, at, place = parts.netloc.rpartition("@")
     query = "&".join(pair for pair in parts.query.split("&") if pair and not _is_secret(pair))

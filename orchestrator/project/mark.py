@@ -97,11 +97,11 @@ def first_branch(layout: Layout) -> str | None:
 
 def schedule(layout: Layout) -> "Entry | None":
     """Return the schedule entry that `init` installed for this clone, as it was written."""
-    from orchestrator.schedule.entry import Entry
-    from orchestrator.schedule.schedule import KINDS
-
     match read(layout).get("schedule"):
         case {"kind": str() as kind, "path": str() as path, "launcher": str() as launcher}:
+            from orchestrator.schedule.entry import Entry
+            from orchestrator.schedule.schedule import KINDS
+
             return Entry(kind, layout.root, path, launcher) if kind in KINDS else None
     return None
 

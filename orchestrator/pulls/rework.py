@@ -17,7 +17,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config, Entry, Feedback, PullRequest, Task, iso
 from orchestrator.plan import repeats
 from orchestrator.project import events
-from orchestrator.pulls import cuts, forges, questions, restack, review, states, verdicts
+from orchestrator.pulls import cuts, forges, questions, review, states, verdicts
 from orchestrator.pulls.forge import Forge
 from orchestrator.system import files
 from orchestrator.tasks import stores
@@ -315,6 +315,8 @@ class Follower:
         mine, its, root = (pr.branch, pr.head), (pr.base, base), self._layout.root
         below, config = map(self._store.get, task.depends_on), self._settings.config
         prs = forges.with_merged(self._layout, config, self._prs, below) or ()
+        from orchestrator.pulls import restack
+
         if restack.updated(root, self._store, task, history, prs, mine, its):
             return []  # the landing brings it up to date
         said = f"{pr.branch} conflicts with {pr.base} in {', '.join(names[:20])}"
