@@ -192,7 +192,7 @@ def _checked(word: str, most: int | None = MOST_BYTES) -> str:
     if b"\0" in data:
         raise UsageError("a NUL character is in the text", "remove it")
     if most is not None and len(data) > most:
-        raise OrchestratorError("the text is over 128 KiB", "shorten it", code="too_long")
+        raise OrchestratorError("the text is longer than 128 KiB", "shorten it", code="too_long")
     return word
 
 

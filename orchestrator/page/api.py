@@ -165,7 +165,7 @@ async def _body(request: Request) -> bytes:
     async for piece in request.stream():
         found += piece
         if len(found) > MOST_BYTES:
-            raise UsageError("the request is over 6 MiB", "shorten the text")
+            raise UsageError("the request is larger than 6 MiB", "shorten the text")
     return found
 
 

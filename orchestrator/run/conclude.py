@@ -186,7 +186,7 @@ def _deliver(job: Job, outcome: Outcome, rescued: str | None) -> Outcome:
     try:
         return delivery.deliver(job, outcome, rescued)
     except user_commands.Stopped:
-        return outcome._replace(verdict="stopped", reason="stopped: by a person")
+        return outcome._replace(verdict="stopped", reason=run_record.STOPPED)
     except (OrchestratorError, OSError, MemoryError) as error:
         return attribution.outcome(job.record, error, outcome)
 

@@ -71,14 +71,19 @@ def end(layout: Layout, runs: Mapping[str, str]) -> None:
             break
         for agent, run in left.items():
             _end_hanging(layout, agent, run)
+    raise _slow(layout, left)
+
+
+def _slow(layout: Layout, left: Mapping[str, str]) -> OrchestratorError:
+    """Return the error for runs that did not end; it names a foreign holder of an agent's lock."""
     who = f"not stopped yet: {', '.join(sorted(left))}"
     for agent, run in left.items():
         known = _supervisor(layout, agent, run)
         for path, holder in locks.held([layout.agent_lock(agent)]):
             if known is None or holder.pid != known.pid:
                 message = f"{who}: {path} is held by {holder.named()}"
-                raise OrchestratorError(message, holder.hint(), code="stop_slow")
-    raise OrchestratorError(who, "see: orchestrator status", code="stop_slow")
+                return OrchestratorError(message, holder.hint(), code="stop_slow")
+    return OrchestratorError(who, "see: orchestrator status", code="stop_slow")
 
 
 def _supervisor(layout: Layout, agent: str, run: str) -> ProcessId | None:
