@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from orchestrator import idle
@@ -97,19 +97,23 @@ def look(
     said_by: SaidBy | None = None,
     *,
     verify: bool = False,
+    believed: Collection[str] = (),
     most: float = math.inf,
 ) -> Mapping[str, Row]:
     """Return a row for each file in a folder; `known` are the rows of earlier looks.
 
     `said_by` reads a file; by default only the first line is read. `verify`: a row counts only if
-    its file has the time that the row says; the new rows have one. After `most` files were read,
-    new files are left out.
+    its file has the time that the row says, or is named in `believed`; the new rows have one. After
+    `most` files were read, new files are left out.
     """
     rows: dict[str, Row] = {}
     for name in listed(folder):
         row = known.get(name)
+        if row is not None and (not verify or name in believed):
+            rows[name] = row
+            continue
         changed = mtime(f"{folder}/{name}") if verify else 0
-        if row is None or (verify and not row.startswith(f"{changed}\t")):
+        if row is None or not row.startswith(f"{changed}\t"):
             if most <= 0:
                 continue
             most -= 1
@@ -169,9 +173,14 @@ class Index:
     def checked(self, state: str) -> Mapping[str, Row]:
         """Return the files of a state by name; all but the others are tasks.
 
-        Of finished tasks, only the files whose times differ from the cache are read.
+        Of finished tasks, only the files whose times differ from the cache are read. The times of
+        the newest MOST are compared; those of older files were compared within the last day.
         """
-        return look(self._folders[state], self._cache(state), self._said_by, verify=True)
+        folder, known = self._folders[state], self._cache(state)
+        age = time.time() - mtime(self._path(state)) / 1e9
+        older = max(len(known) - MOST, 0) if 0 <= age < DAY else 0
+        believed = frozenset(itertools.islice(known, older))
+        return look(folder, known, self._said_by, verify=True, believed=believed)
 
     def count(self, state: str) -> int:
         """Return the number of files in a state."""

@@ -34,7 +34,7 @@ from orchestrator.tasks import stores
 from orchestrator.tasks.store import of_branch
 
 #: Branches that are removed while the queue's lock is held: a second.
-MOST_BRANCHES = 1_000
+MOST_BRANCHES = 500
 #: Seconds after which a temporary file has lost the process that wrote it.
 ABANDONED = 3600.0
 

@@ -227,8 +227,9 @@ def _due(
     """
     limit = config.retention.days * DAY
     due = [item for item in merged if ages[item.name] >= limit]
-    young = sorted((item for item in merged if ages[item.name] < limit), key=lambda x: ages[x.name])
-    older = young[MOST_BRANCHES:]
+    # The later names first among those of one day: the ids of tasks count up.
+    young = [item for item in reversed(merged) if ages[item.name] < limit]
+    older = sorted(young, key=lambda item: ages[item.name])[MOST_BRANCHES:]
     base = config.base_branch or "HEAD"
     tip = base_branch.branch_commit(layout.root, base_branch.remote_of(layout, config), base)
     if not older or tip is None:
