@@ -16,6 +16,7 @@ from benchmarks import (
     finished_task,
     growth,
     idle_tick,
+    landing,
     report,
     scratch,
     waiting_supervisor,
@@ -30,6 +31,7 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     "start": client_start.measure,
     "claim": claim_complete.measure,
     "task": finished_task.measure,
+    "landing": landing.measure,
     # Last: it deletes many files, after which making some is slow for a while.
     "disk": disk_use.measure,
 }
