@@ -19,6 +19,7 @@ from benchmarks import (
     landing,
     report,
     scratch,
+    slow_remote,
     waiting_supervisor,
 )
 from benchmarks.report import Broken, Row
@@ -32,6 +33,7 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     "claim": claim_complete.measure,
     "task": finished_task.measure,
     "landing": landing.measure,
+    "remote": slow_remote.measure,
     # Last: it deletes many files, after which making some is slow for a while.
     "disk": disk_use.measure,
 }

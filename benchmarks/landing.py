@@ -8,46 +8,24 @@ before the first measurement.
 
 from __future__ import annotations
 
-import json
 import os
+import resource
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from typing import NamedTuple
 
+from benchmarks.delivered import Delivered
 from benchmarks.report import Aim, Broken, Row, milliseconds, spread
 from benchmarks.scratch import LAUNCHER, Project, Scratch, git
-from orchestrator.model import PullRequest
-from orchestrator.system import files, records
 
 #: Files of the repository.
 SIZES = (10_000, 50_000)
 ROUNDS = 10
 #: Against the bare commands, and the larger repository against the smaller one.
 AIM, GROWTH_AIM = Aim(3.0), Aim(1.2)
-_AGAINST = "git merge-tree, commit-tree, push"
-_TASK = """# [{task}] Finished task
-
-ROLE: implement
-CREATED: 2026-01-01T00:00:00Z
-
-<!-- orchestrator:history -->
-## History
-- 2026-01-01T00:01:00Z claimed {{"agent": "impl-1", "run": "{run}", "branch": "{branch}"}}
-- 2026-01-01T00:02:00Z done {{"run": "{run}", "summary": "measured", "pr": "{number}"}}
-"""
-#: A commit with one more file, for `git fast-import`.
-_WORK = """commit refs/heads/{branch}
-committer bench <bench@localhost> 1767225600 +0000
-data 4
-work
-from {cut}
-M 100644 inline part0/added{number}.txt
-data 5
-work
-
-"""
 
 
 def measure(scratch: Scratch) -> list[Row]:
@@ -55,7 +33,7 @@ def measure(scratch: Scratch) -> list[Row]:
     sizes = [max(scratch.scaled(size), 100) for size in SIZES]
     plain = {size: _Side(scratch, size, "[]") for size in sizes}
     checked = {size: _Side(scratch, size, "['true']") for size in sizes}
-    samples: dict[tuple[str, int], list[float]] = {}
+    samples: dict[tuple[str, int], list[_Spent]] = {}
     for side in (*plain.values(), *checked.values()):
         side.prepare(scratch)
     for _ in scratch.rounds(ROUNDS):
@@ -68,19 +46,34 @@ def measure(scratch: Scratch) -> list[Row]:
                 samples.setdefault((name, size), []).append(act())
     rows = [
         milliseconds(
-            f"`pr merge` {name}, {size:,} files",
-            samples[name, size],
-            samples["git", size],
-            _AGAINST,
+            f"{what} of `pr merge` {name}, {size:,} files",
+            [each[place] for each in samples[name, size]],
+            [each[place] for each in samples["git", size]],
+            "git merge-tree, commit-tree, push",
             aim,
         )
+        for place, what in enumerate(("time", "CPU"))
         for name, aim in (("without checks", AIM), ("with a check", None))
         for size in sizes
     ]
-    small, large = (samples["without checks", size] for size in sizes)
+    small, large = ([each.cpu for each in samples["without checks", size]] for size in sizes)
     figure, beside = (statistics.median(each) * 1e3 for each in (large, small))
-    measure, against = f"`pr merge`, {sizes[1]:,} files", f"`pr merge`, {sizes[0]:,} files"
+    measure, against = f"CPU of `pr merge`, {sizes[1]:,} files", f"{sizes[0]:,} files"
     return [*rows, Row(measure, figure, "ms", beside, against, GROWTH_AIM, spread(large))]
+
+
+class _Spent(NamedTuple):
+    """Seconds of a landing: of the clock, and of the processor, in all its processes."""
+
+    clock: float
+    cpu: float
+
+
+def _spent(act: Callable[[], object]) -> _Spent:
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    act()
+    clock, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return _Spent(clock, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
 
 class _Side:
@@ -90,10 +83,9 @@ class _Side:
         config = f"checks: {checks}\nagents:\n  - {{name: impl-1, role: implementer}}\n"
         self._project: Project = scratch.new_project(size, remote=True, config=config)
         self._root = self._project.root
-        self._cut = git(self._root, "rev-parse", "HEAD")
-        #: The branch that git alone merges into.
-        self._bare = self._cut
-        self._number = 0
+        self._work = Delivered(self._project)
+        #: The tip of the branch that git alone merges into.
+        self._bare = self._work.cut
 
     def prepare(self, scratch: Scratch) -> None:
         """Have what a project at work has: a tick's copy of the configuration, a merge before."""
@@ -101,48 +93,29 @@ class _Side:
         scratch.timed(scratch.launcher_tick)
         self.land(scratch)
 
-    def land(self, scratch: Scratch) -> float:
-        """Land one pull request with the product; return the seconds."""
-        head = self._deliver()
+    def land(self, scratch: Scratch) -> _Spent:
+        """Land one pull request with the product."""
+        head = self._work.open()
         os.chdir(self._root)
-        seconds = scratch.timed([LAUNCHER, "pr", "merge", str(self._number)])
+        words = [LAUNCHER, "pr", "merge", str(self._work.number)]
+        spent = _spent(partial(scratch.timed, words))
         tip = git(self._root, "ls-remote", "origin", "refs/heads/main").split()[0]
         if git(self._root, "rev-parse", f"{tip}^2") != head:
-            raise Broken(f"pull request {self._number} was not merged")
-        return seconds
+            raise Broken(f"pull request {self._work.number} was not merged")
+        return spent
 
-    def land_by_git(self) -> float:
-        """Land one pull request with git's own commands; return the seconds."""
-        head, base = self._deliver(), self._bare
-        began = time.perf_counter()
-        tree = self._git("merge-tree", "--write-tree", base, head)
-        merged = self._git("commit-tree", tree, "-p", base, "-p", head, "-m", "Merge")
-        self._git("push", "--quiet", "origin", f"{merged}:refs/heads/bare")
-        self._bare = merged
-        return time.perf_counter() - began
+    def land_by_git(self) -> _Spent:
+        """Land one branch with git's own commands."""
+        _, head = self._work.push()
+        return _spent(partial(self._merge, head))
+
+    def _merge(self, head: str) -> None:
+        tree = self._git("merge-tree", "--write-tree", self._bare, head)
+        self._bare = self._git("commit-tree", tree, "-p", self._bare, "-p", head, "-m", "Merge")
+        self._git("push", "--quiet", "origin", f"{self._bare}:refs/heads/bare")
 
     def _git(self, *words: str) -> str:
         done = subprocess.run(("git", *words), cwd=self._root, capture_output=True, text=True)
         if done.returncode:
             raise Broken(f"git {' '.join(words)}: {done.stderr.strip()}")
         return done.stdout.strip()
-
-    def _deliver(self) -> str:
-        """Have one more pull request, as a run leaves it; return its head."""
-        self._number += 1
-        number, layout = self._number, self._project.layout
-        task, branch = f"TASK-{number:08x}", f"agent/TASK-{number:08x}-measured"
-        run = f"20260101T{number:06}Z-{number:06x}"
-        stream = _WORK.format(branch=branch, cut=self._cut, number=number)
-        subprocess.run(("git", "fast-import", "--quiet"), cwd=self._root, input=stream.encode())
-        git(self._root, "push", "--quiet", "origin", branch)
-        head = git(self._root, "rev-parse", branch)
-        text = _TASK.format(task=task, run=run, branch=branch, number=number)
-        Path(layout.state("done"), f"{task}.md").write_text(text)
-        row = records.plain(
-            PullRequest(str(number), task, branch, "main", head, "Measured", "open")
-        )
-        assert isinstance(row, dict)
-        files.make_folder(layout.prs)
-        Path(layout.prs, f"{number}.json").write_text(json.dumps({**row, "body": "measured"}))
-        return head

@@ -35,6 +35,8 @@ class Layout:
         self.schedule_log = join(root, SCHEDULE_LOG)
         #: Everything below can be deleted between two ticks without loss.
         self.cache = join(self.home, "cache")
+        #: Held by the process that asks the forge and the remotes.
+        self.look_lock = join(self.cache, "look.lock")
         self.idle_stamp = join(self.cache, "idle")
         #: How the paths begin of what the names of finished tasks' files say (`tasks.names`).
         self.queue_names = join(self.cache, "queue-names")
