@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator.errors import NotFound, OrchestratorError, SystemFault
-from orchestrator.git import base_branch, contents, place, remote_pair, remotes, repository
+from orchestrator.git import base_branch, contents, remote_pair, remotes, repository
 from orchestrator.guard.user_commands import Failure
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Given, PullRequest, iso
@@ -317,9 +317,7 @@ class Lander:
 
     def _note_pushed(self, branch: str, commit: str) -> None:
         """Have the remote's branch here as it is there now; mostly the push itself does that."""
-        root, ref = self._layout.root, f"refs/remotes/{self._remote}/{branch}"
-        if place.words(os.path.join(place.common_folder(root), ref)) != commit:
-            repository.update_ref(root, ref, commit)
+        repository.have_ref(self._layout.root, f"refs/remotes/{self._remote}/{branch}", commit)
 
     def _drops(self, pr: PullRequest) -> bool:
         """Whether the remote's branch goes when the pull request is merged."""

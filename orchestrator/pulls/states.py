@@ -5,7 +5,7 @@ Under the lock it records what followed (`record`). Read commands use what is on
 change nothing.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`, for the reason that `model` gives.
 
 import math
 import os
