@@ -278,6 +278,19 @@ def test_what_happens_here_between_a_look_and_its_record_counts(
     assert [pr.state for pr in now or ()] == ["merged", "open"]
 
 
+def test_a_landing_whose_signs_appear_one_after_the_other_closes_nothing(
+    repo: Path, remote: Path, local: Local, layout: Layout
+) -> None:
+    """Its push deletes the branch's ref here before it moves the base's, or is killed between."""
+    config, head = Config(forge="local"), branch(repo, "agent/T1")
+    local.open(wanted(head), "")
+    found = states.look(layout, config)
+    sh(repo, "push", "--quiet", "origin", f"{head}:main", ":agent/T1")
+    sh(repo, "update-ref", "refs/remotes/origin/main", f"{head}^")
+    assert [pr.state for pr in states.record(layout, config, found, []) or ()] == ["open"]
+    assert [pr.state for pr in states.refresh(layout, config, []) or ()] == ["merged"]
+
+
 def test_a_branch_that_a_look_found_gone_and_that_is_there_again_closes_nothing(
     repo: Path, remote: Path, local: Local, layout: Layout
 ) -> None:

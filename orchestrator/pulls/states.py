@@ -10,7 +10,7 @@ change nothing.
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
@@ -40,8 +40,11 @@ class Look(NamedTuple):
     problems: tuple[Problem, ...] = ()
     #: The pull requests of which git is asked what became of them: none if no look was due.
     unsure: frozenset[str] = frozenset()
-    #: Whether the branches of all of them, and the bases, are here as the remotes have them.
+    #: Whether the branches of all of them, and the bases, are here as the remotes had them.
     is_fetched: bool = False
+    #: Those of them whose branches did not exist, at the same instant. A landing elsewhere deletes
+    #: a branch and moves the base; what is seen of that later, one after the other, closes nothing.
+    gone: frozenset[str] = frozenset()
 
 
 def look(
@@ -85,8 +88,10 @@ def _look(layout: Layout, config: Config, *, after_run: bool) -> Look:
     looked_at = [*unsure, *(pushed if is_due else _unseen(layout, pushed))]
     problems: list[Problem] = []
     pair = remote_pair.find(layout.root, config)
-    fetched = not looked_at or _fetch(layout, pair, looked_at, problems)
-    return Look(None, tuple(problems), frozenset(pr.id for pr in unsure), fetched)
+    there = _fetch(layout, pair, looked_at, problems) if looked_at else set()
+    ids = frozenset(pr.id for pr in unsure)
+    gone = frozenset(pr.id for pr in unsure if there is not None and pr.branch not in there)
+    return Look(None, tuple(problems), ids, there is not None, gone)
 
 
 def refresh(
@@ -133,7 +138,7 @@ def _recorded(layout: Layout, config: Config, found: Look) -> list[PullRequest]:
     remote: str | None = config.remote
     if unsure or found.is_fetched:
         pair = remote_pair.find(layout.root, config)
-        seen = _seen(layout.root, answers, pair, unsure, may_close=found.is_fetched)
+        seen = _seen(layout.root, answers, pair, unsure, may_close=found.gone)
         if where.is_elsewhere and found.is_fetched:
             seen |= _pushed_by_hand(layout, answers, pair.base, open_ones)
         now, remote = [seen.get(pr.id, pr) for pr in prs], pair.base
@@ -168,8 +173,8 @@ def known(layout: Layout, config: Config, *, every: bool = False) -> list[PullRe
         answers = contents(layout, ask=False)
         if not where.is_elsewhere:
             # Only a fetch shows that the remote's branch is gone.
-            is_sure = pair.base is None
-            seen = _seen(layout.root, answers, pair, open_ones, may_close=is_sure)
+            sure = [pr.id for pr in open_ones] if pair.base is None else []
+            seen = _seen(layout.root, answers, pair, open_ones, may_close=sure)
             prs = [seen.get(pr.id, pr) for pr in prs]
         return _judged(layout, answers, pair.base, prs)
     except OrchestratorError:
@@ -186,9 +191,9 @@ def fresh(layout: Layout, config: Config, pr: PullRequest) -> PullRequest:
     if where.is_elsewhere:
         return where.show(pr.id)
     pair = remote_pair.find(layout.root, config)
-    remote_pair.fetch(layout, pair, [pr.base], [pr.branch])
-    answers = contents(layout, ask=True)
-    return _seen(layout.root, answers, pair, [pr], may_close=True)[pr.id]
+    there = remote_pair.fetch(layout, pair, [pr.base], [pr.branch])
+    answers, gone = contents(layout, ask=True), [] if pr.branch in there else [pr.id]
+    return _seen(layout.root, answers, pair, [pr], may_close=gone)[pr.id]
 
 
 # --- reviews -----------------------------------------------------------------------------------
@@ -246,12 +251,12 @@ def contents(layout: Layout, *, ask: bool) -> Contents:
 
 
 def _seen(
-    root: str, answers: Contents, pair: Pair, prs: list[PullRequest], *, may_close: bool
+    root: str, answers: Contents, pair: Pair, prs: list[PullRequest], *, may_close: Collection[str]
 ) -> dict[str, PullRequest]:
     """Return pull requests by id with their state and head according to git (reference 9.3).
 
     A pull request is merged if its head is reachable from the base, or if merging it into the base
-    changes nothing. It is closed if its branch is gone; `may_close` says that git knows that now.
+    changes nothing. It is closed if its branch is gone and `may_close` has its id: git knows that.
     Git is asked three times per base, however many pull requests there are, and once per pair of
     commits whether a merge changes anything.
     """
@@ -277,7 +282,7 @@ def _seen(
             or answers.has_landed(head, bases[-1])
         )
         # A damaged ref is not a deleted branch.
-        gone = may_close and tip is None and not damage.is_there(root, tips[pr.id])
+        gone = pr.id in may_close and tip is None and not damage.is_there(root, tips[pr.id])
         state = "merged" if landed else "closed" if gone else pr.state
         seen[pr.id] = pr._replace(state=state, head=head)
     return seen
@@ -327,16 +332,21 @@ def _unseen(layout: Layout, prs: list[PullRequest]) -> list[PullRequest]:
     return [pr for pr in prs if heads.get(pr.id) in gone]
 
 
-def _fetch(layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Problem]) -> bool:
-    """Fetch bases and branches; return False if a remote cannot be reached (nothing changes)."""
+def _fetch(
+    layout: Layout, pair: Pair, prs: list[PullRequest], problems: list[Problem]
+) -> Collection[str] | None:
+    """Fetch bases and branches; return the names that exist.
+
+    None if a remote cannot be reached: nothing changes.
+    """
     bases, branches = {pr.base for pr in prs}, {pr.branch for pr in prs}
     try:
-        remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
+        there = remote_pair.fetch(layout, pair, bases, branches, remotes.TICK_TIMEOUT)
     except OrchestratorError as error:
         problems.append(Problem(error.code, error.message, error.hint))
-        return False
+        return None
     files.write_atomic(_seen_path(layout), b"", flush=False)
-    return True
+    return there
 
 
 def is_fresh(layout: Layout) -> bool:
