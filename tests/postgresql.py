@@ -27,6 +27,9 @@ _SETTINGS = {
     "max_connections": "200",
 }
 
+#: Settings of a cluster that counts statements (`Cluster.statements`).
+COUNTED = {"log_statement": "all", "log_line_prefix": "%a|"}
+
 
 def _folder() -> str:
     """Return the folder of the server's programs, or end the test."""
@@ -41,8 +44,9 @@ def _folder() -> str:
 class Cluster:
     """A server with its data in a temporary folder, reachable by a socket in it."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, settings: dict[str, str]) -> None:
         self.folder, self._programs = folder, _folder()
+        self._settings = _SETTINGS | settings
         # The server refuses to run as root.
         self._user = "nobody" if os.geteuid() == 0 else None
         self.role = self._user or pwd.getpwuid(os.geteuid()).pw_name
@@ -63,7 +67,7 @@ class Cluster:
                 pytest.fail(f"{words}: {text.read()[-2000:]}")
 
     def start(self) -> None:
-        options = " ".join(f"-c {name}='{value}'" for name, value in _SETTINGS.items())
+        options = " ".join(f"-c {name}='{value}'" for name, value in self._settings.items())
         options += f" -k {self.folder}"
         self._run("pg_ctl", "start", "-w", "-l", f"{self.folder}/server.log", "-o", options)
 
@@ -75,12 +79,19 @@ class Cluster:
     def base(self) -> str:
         return f"postgresql://{self.role}@/postgres?host={quote(self.folder, safe='')}"
 
+    def statements(self, host: str) -> list[str]:
+        """Return what a host sent so far, without what opens a connection; see `COUNTED`."""
+        pattern = rf"^orchestrator {host}[|]LOG:  (?:statement|execute [^:]*): (.*(?:\n\t.*)*)"
+        with open(f"{self.folder}/server.log", encoding="utf-8") as log:
+            found = re.findall(pattern, log.read(), re.M)
+        return [text for text in found if "set_config('statement_timeout'" not in text]
+
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
+def cluster(**settings: str) -> Iterator[Cluster]:
     folder = tempfile.mkdtemp(prefix="orch-pg-")
     try:
-        found = Cluster(folder)
+        found = Cluster(folder, settings)
         try:
             yield found
         finally:

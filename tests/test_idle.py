@@ -294,7 +294,7 @@ def committed(bare: Path, **replaced: str) -> None:
     now = time.time()
     proof = str(bare.parent.parent.parent / ".git" / "orchestrator.json")
     fields = {"version": idle.VERSION, "written": repr(now - 5), "wake": repr(now + 300)}
-    fields |= {"proof": proof, "known": "1 2 3", **replaced}
+    fields |= {"number": "", "proof": proof, "known": "1 2 3", **replaced}
     bare.write_bytes(os.fsencode("\0".join(fields.values())))
 
 

@@ -76,7 +76,9 @@ def test_a_role_with_only_the_documented_rights_can_work_with_the_queue(
         store.end("impl", "R1", {"spend": {}})
         store.move(task, "done", entry("done", "R1"))
         assert store.find("T1").state == "done"
-        assert not store.beat(0.01)
+        store.listen()
+        assert store.pulse(0.0)
+        assert store.wait(0.01) is None
         admin.execute(b"UPDATE orchestrator.procrastinate_events SET at = now() - interval '91 d'")
         admin.execute(sql_of("Retention of jobs").encode())
         assert host.rows("SELECT count(*) FROM procrastinate_jobs") == [(0,)]

@@ -13,12 +13,15 @@ from procrastinate import connector, exceptions
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.schema import SchemaManager
+from procrastinate.sql import queries
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from orchestrator.database.session import Session
 
 _T = TypeVar("_T")
+#: The engine's statement of a heartbeat, to be used as a part of another one: `{}` is the worker.
+HEARTBEAT = queries["update_heartbeat"].replace("%(worker_id)s", "{}")
 #: The status with which a job ends, by the state that its task moves to.
 _ENDS = {"done": Status.SUCCEEDED, "failed": Status.FAILED, "blocked": Status.ABORTED}
 

@@ -75,6 +75,8 @@ class Session:
         self.open_at = -math.inf
         self._locked = 0
         self._transactions = 0
+        #: The connection that was told to listen.
+        self._listens: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def __del__(self) -> None:
         # A thread ended. A forked process must not close the connection of its parent.
@@ -232,10 +234,20 @@ class Session:
         """Return the quoted name of the schema, for statements that define."""
         return sql.Identifier(self.schema).as_string(None)
 
-    def notices(self, seconds: float) -> bool:
-        """Wait for a notification on a channel that was listened to; return whether one came."""
+    def listen(self, channel: str) -> None:
+        """Have the server tell this connection what is notified on a channel. Raises Unreachable.
+
+        A connection that does so already is asked nothing.
+        """
+        if self._listens is None or self._listens is not self._open or self._open.closed:
+            self.rows(f"LISTEN {sql.Identifier(channel).as_string(None)}")
+            self._listens = self._open
+
+    def notices(self, seconds: float) -> set[str]:
+        """Wait for notifications; return what the first ones said, nothing after `seconds`."""
         with self.translated():
-            return any(True for _ in self.connection.notifies(timeout=seconds, stop_after=1))
+            found = self.connection.notifies(timeout=seconds, stop_after=1)
+            return {notice.payload for notice in found}
 
     def close(self) -> None:
         """Close the connection; the next statement opens another."""

@@ -29,7 +29,7 @@ from orchestrator.model import (
 from orchestrator.system import files
 from orchestrator.tasks import rewrite, task_file
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Store
+from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Pulse, Store
 from orchestrator.tasks.task_file import TaskFile
 
 _ENDED = tuple(state for state in STATES if state not in OPEN_STATES)
@@ -274,12 +274,26 @@ class PostgresqlStore(Store):
     def events(self, most: int) -> Iterable[bytes]:
         return shared_events.elsewhere(self._session, self.host, most)
 
-    def beat(self, seconds: float) -> bool:
-        # Listened to first: a task that comes meanwhile is not missed.
-        self._session.rows("LISTEN procrastinate_any_queue_v1")
-        with self._session.transaction():
-            self._worker()
-        return self._session.notices(seconds)
+    def number(self) -> str:
+        return hosts.number(self._session)
+
+    def pulse(self, tick_age: float) -> Pulse | None:
+        found = hosts.pulse(self._session, this_host.known(self._layout), tick_age)
+        if found is None:
+            self._require_open()
+            with self._session.transaction():
+                self._worker()
+        return None if found is None else Pulse(*found)
+
+    def listen(self) -> None:
+        self._session.listen(hosts.channel(self._session))
+
+    def wait(self, seconds: float) -> bool | None:
+        news = self._session.notices(seconds)
+        return schema.TASK in news if news else None
+
+    def has_work(self) -> bool:
+        return hosts.has_work(self._session)
 
     def elsewhere(self) -> Elsewhere:
         others = (each for each in hosts.leases(self._session) if each.host != self.host)
@@ -396,7 +410,7 @@ class PostgresqlStore(Store):
         return ()
 
     def watched(self) -> Sequence[str] | None:
-        return None
+        return FileStore(self._layout).watched()  # what a person dropped and is not taken yet
 
     def findings(self, now: float) -> Iterator[Problem]:
         try:

@@ -163,8 +163,11 @@ def _tick(
     report = Report(problems=problems, good=loaded.good)
     starter = Starter(layout, loaded, now, partial(own_process, "_after_run"), fresh=fresh)
     settler = Settler(layout, loaded, now)
-    memory, claimed, runs, records = observe.observe_runs(layout)
     store = stores.of_project(layout)
+    number = (
+        store.number()
+    )  # first: what changes while this tick looks makes the next one look again
+    memory, claimed, runs, records = observe.observe_runs(layout)
     store.attend(run.id for run in runs)
     if store.host is not None:
         for run in held.stop_lost(layout, runs, claimed.tasks, store.elsewhere().runs):
@@ -214,7 +217,7 @@ def _tick(
         store.publish()
         attendant.ensure(layout)
     if forced is None and loaded.good:
-        _leave_stamp(layout, loaded.config, report, seen.snapshot, now, planned.wake)
+        _leave_stamp(layout, loaded.config, report, seen.snapshot, now, planned.wake, number)
     return report
 
 
@@ -281,18 +284,19 @@ def _leave_stamp(
     seen: Snapshot,
     now: float,
     wake: float | None,
+    number: str,
 ) -> None:
     """Leave the stamp by which `idle` knows that the next ticks have nothing to do.
 
-    No stamp is left unless nothing can happen until `wake` (None: forever), or until a file
-    changes. An agent at work and a fault that is being probed need whole ticks, and so does an open
-    pull request, to see a merge that happens elsewhere.
+    No stamp is left unless nothing can happen until `wake` (None: forever), or until a file or the
+    shared queue (its number) changes. An agent at work here and a fault that is being probed need
+    whole ticks, and so does an open pull request, to see a merge that happens elsewhere.
     """
     files.remove(layout.idle_stamp)
     busy = any(action.action != "skip" for action in report.actions)
     if busy or any(problem.code not in _STILL for problem in report.problems):
         return
-    if seen.runs or seen.hold is not None or seen.open_prs != 0:
+    if any(run.host is None for run in seen.runs) or seen.hold is not None or seen.open_prs != 0:
         return
     if config.issues.label is not None:
         from orchestrator.pulls import issues
@@ -303,9 +307,9 @@ def _leave_stamp(
 
         wake = min(wake or math.inf, daily.next_time(config.notify.report, now))
     queue = stores.of_project(layout).watched()
-    if queue is not None:
+    if queue is not None and bool(number) == (seen.host is not None):
         watched = [layout.config, layout.hold, layout.prs, layout.roles, *queue]
-        idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, watched)
+        idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, watched, number)
 
 
 def _land(
