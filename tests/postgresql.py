@@ -6,6 +6,7 @@ import glob
 import os
 import pwd
 import re
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 import needs
+import psycopg
 import pytest
+from psycopg import sql
 
 #: Given a name, returns the address of a schema that only this test uses.
 Address = Callable[[str], str]
@@ -27,6 +30,8 @@ _SETTINGS = {
     "max_connections": "200",
 }
 
+#: How the names of this process's schemas begin.
+_WORD = f"t_{secrets.token_hex(3)}_"
 #: Settings of a cluster that counts statements (`Cluster.statements`).
 COUNTED = {"log_statement": "all", "log_line_prefix": "%a|"}
 
@@ -105,6 +110,10 @@ def server() -> Iterator[str]:
     """The address of a database in which tests may create schemas."""
     if given := os.environ.get("ORCHESTRATOR_TEST_DSN"):
         yield given
+        with psycopg.connect(given, autocommit=True) as connection:
+            query = "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)"
+            for (name,) in connection.execute(query, [_WORD]).fetchall():
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
         return
     with cluster() as found:
         yield found.base
@@ -112,5 +121,5 @@ def server() -> Iterator[str]:
 
 def in_schema(base: str, name: str) -> str:
     """Return the address of a schema of a database."""
-    word = "t_" + re.sub(r"[^a-z0-9]+", "_", name.lower())[-30:].strip("_")
+    word = _WORD + re.sub(r"[^a-z0-9]+", "_", name.lower())[-26:].strip("_")
     return f"{base}{'&' if '?' in base else '?'}options={quote(f'-csearch_path={word}')}"

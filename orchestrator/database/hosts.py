@@ -151,16 +151,24 @@ def attend(session: Session, jobs: Jobs, me: ThisHost, runs: Iterable[str]) -> N
     )
 
 
-def lease(session: Session, number: int, wanted: Lease) -> bool:
-    """Give an agent to a host's worker, for one run; return False if another host has the agent."""
-    rows = session.rows(
+def place(session: Session, agent: str) -> str | None:
+    """Return the host that has a run of an agent; None if no host has one."""
+    rows = session.rows("SELECT host FROM orchestrator_agents WHERE agent = %s", agent)
+    return rows[0][0] if rows else None
+
+
+def lease(session: Session, number: int, wanted: Lease) -> None:
+    """Give an agent that no other host has to this host's worker, for one run.
+
+    To be called under the lock, under which the caller has looked (`place`).
+    """
+    session.later(
         "INSERT INTO orchestrator_agents AS known (agent, worker, host, run, task)"
         " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (agent) DO UPDATE"
         " SET worker = excluded.worker, run = excluded.run, task = excluded.task, since = now()"
-        " WHERE known.host = excluded.host RETURNING 1",
-        *(wanted.agent, number, wanted.host, wanted.run, wanted.task),
+        " WHERE known.host = excluded.host",
+        (wanted.agent, number, wanted.host, wanted.run, wanted.task),
     )
-    return bool(rows)
 
 
 def release(session: Session, wanted: Lease, memory: Mapping[str, object]) -> None:

@@ -139,7 +139,7 @@ def prepare(session: Session) -> None:
         if not session.rows("SELECT 1 WHERE to_regclass('procrastinate_jobs') IS NOT NULL"):
             Jobs(session).set_up()
         for step in _STEPS.values():
-            session.rows(step)
+            session.script(step)
         session.rows(
             "INSERT INTO orchestrator_schema (version, engine) VALUES (%s, %s)",
             *(VERSION, version("procrastinate")),
@@ -151,7 +151,7 @@ def _upgrade(session: Session) -> None:
     [(known,)] = session.rows("SELECT version FROM orchestrator_schema")
     for number, step in _STEPS.items():
         if number > known:
-            session.rows(step)
+            session.script(step)
             session.rows("UPDATE orchestrator_schema SET version = %s", number)
     _require_version(session)
 

@@ -253,6 +253,7 @@ class Store(Protocol):
     def watched(self) -> Sequence[str] | None:
         """Return the paths whose file times change with the waiting tasks and with every move.
 
+        In a shared queue `number` changes instead; the paths are those of dropped files.
         Returns None if there are no such paths, or too many; then no tick takes the idle path.
         """
 
