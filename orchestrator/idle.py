@@ -20,7 +20,7 @@ import os
 import time
 
 #: Written into the stamp; a stamp of another version is ignored.
-VERSION = "3"
+VERSION = "4"
 #: The diary of ticks, `.orchestrator/ticks/2026-01-31`: a byte per minute of that UTC day, so that
 #: a report can prove when the scheduler ran. Nothing decides by it. The bytes: a tick that found no
 #: work, a whole tick, a tick that met another one; zero for a minute without a tick.
@@ -32,10 +32,13 @@ LONGEST = 600.0
 VOUCHED = 30.0
 
 
-def mark(path: str) -> "tuple[int, int, int] | None":
-    """Return a value that changes when a file is written or a folder's entries change."""
+def mark(path: str, below: "int | None" = None) -> "tuple[int, int, int] | None":
+    """Return a value that changes when a file is written or a folder's entries change.
+
+    `below` is the descriptor of the folder that a relative path begins in.
+    """
     try:
-        found = os.stat(path)
+        found = os.stat(path, dir_fd=below)
     except OSError:
         return None
     return (found.st_ino, found.st_mtime_ns, found.st_size if found.st_mode & 0o100000 else 0)
@@ -56,8 +59,10 @@ def write_stamp(path: str, now: float, wake: float, watched: "list[str]", number
     if newest / 1e9 > now - 0.1:
         return False
     words = [VERSION, repr(now), repr(min(wake, now + LONGEST)), number]
+    home = os.path.dirname(os.path.dirname(path)) + "/"
     for name, known in marks.items():
-        words += [name, _shown(known)]
+        # The kernel finds a short path faster: there can be a thousand.
+        words += [name.removeprefix(home), _shown(known)]
     # The form that `files.left_beside` knows.
     beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
@@ -68,7 +73,7 @@ def write_stamp(path: str, now: float, wake: float, watched: "list[str]", number
 
 
 def _shown(known: "tuple[int, int, int] | None") -> str:
-    return "-" if known is None else "{} {} {}".format(*known)
+    return "-" if known is None else f"{known[0]} {known[1]} {known[2]}"
 
 
 def _proof(stamp: str) -> str:
@@ -92,8 +97,16 @@ def _holds(path: str, now: float) -> "str | None":
     # After a clock was moved back, no recorded time can be trusted.
     if not float(written) <= now < float(wake) <= float(written) + LONGEST:
         return None
-    unchanged = known[0] != "-" and all(map(str.__eq__, map(_shown, map(mark, names)), known))
-    return number if unchanged else None
+    if known[0] == "-":
+        return None
+    below = os.open(os.path.dirname(os.path.dirname(path)), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for name, was in zip(names, known, strict=True):
+            if _shown(mark(name, below)) != was:
+                return None
+        return number
+    finally:
+        os.close(below)
 
 
 def _is_vouched(path: str, number: str, now: float) -> bool:

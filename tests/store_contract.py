@@ -457,11 +457,11 @@ class StoreContract:
             watched = store.watched()
             if watched is None or number == 4:  # a note on a finished task concerns no tick
                 break
-            for path in filter(os.path.exists, watched):
+            for path in filter(os.path.exists, watched.paths):
                 os.utime(path, (number, number))
-            before = [store.number(), *map(idle.mark, watched)]
+            before = [store.number(), *map(idle.mark, watched.paths)]
             change()
-            assert [store.number(), *map(idle.mark, watched)] != before
+            assert [store.number(), *map(idle.mark, watched.paths)] != before
 
     def test_a_queue_that_is_in_order_has_no_findings_and_no_leftovers(self, store: Store) -> None:
         for change in self.changes(store):

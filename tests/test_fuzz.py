@@ -403,8 +403,8 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
         {"asked": 1.5, "made": {"1": ["asked"]}, "authors": {"a": {"may_write": True}}},
     ]),
     "idle stamp": (idle_stamp, [
-        b"3\x001.0\x002.0\x00\x00/x\x001 2 3",
-        b"3\x00nan\x00inf\x007\x00/x\x00-",
+        b"4\x001.0\x002.0\x00\x00/x\x001 2 3",
+        b"4\x00nan\x00inf\x007\x00/x\x00-",
     ]),
     "crontab": (crontab_block, [
         b"MAILTO=x\n# >>> orchestrator p1 >>> x\n* * * * * cd /x tick >/dev/null 2>&1\n",

@@ -29,7 +29,7 @@ from orchestrator.model import (
 from orchestrator.system import files
 from orchestrator.tasks import rewrite, task_file
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Pulse, Store
+from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Pulse, Store, Watched
 from orchestrator.tasks.task_file import TaskFile
 
 _ENDED = tuple(state for state in STATES if state not in OPEN_STATES)
@@ -422,7 +422,7 @@ class PostgresqlStore(Store):
     def places(self) -> Sequence[str]:
         return ()
 
-    def watched(self) -> Sequence[str] | None:
+    def watched(self) -> Watched:
         return FileStore(self._layout).watched()  # what a person dropped and is not taken yet
 
     def findings(self, now: float) -> Iterator[Problem]:
