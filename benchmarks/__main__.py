@@ -17,6 +17,7 @@ from benchmarks import (
     growth,
     idle_tick,
     landing,
+    minute_tick,
     report,
     scratch,
     slow_remote,
@@ -28,6 +29,7 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     # First: it waits for all children of this process, and other measures leave some at work.
     "growth": growth.measure,
     "idle": idle_tick.measure,
+    "minute": minute_tick.measure,
     "memory": waiting_supervisor.measure,
     "start": client_start.measure,
     "claim": claim_complete.measure,

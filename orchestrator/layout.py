@@ -38,6 +38,8 @@ class Layout:
         #: Held by the process that asks the forge and the remotes.
         self.look_lock = join(self.cache, "look.lock")
         self.idle_stamp = join(self.cache, "idle")
+        #: The number of a shared queue, for which this host's attendant vouches (`idle`).
+        self.pulse = join(self.cache, "pulse")
         #: How the paths begin of what the names of finished tasks' files say (`tasks.names`).
         self.queue_names = join(self.cache, "queue-names")
         self.last_good_config = join(self.cache, "config")

@@ -46,6 +46,10 @@ class Look(NamedTuple):
     #: a branch and moves the base; what is seen of that later, one after the other, closes nothing.
     gone: frozenset[str] = frozenset()
 
+    def has_seen(self, prs: Iterable[PullRequest]) -> bool:
+        """Whether git was asked about each of these that is open, as the remotes had it."""
+        return self.is_fetched and self.unsure >= {pr.id for pr in prs if pr.state == "open"}
+
 
 def look(
     layout: Layout, config: Config, *, after_run: bool = False, at_most_every: float = 0.0
