@@ -13,7 +13,7 @@ import os
 import time
 from argparse import Namespace
 
-from orchestrator.cli import context, json_rows, output
+from orchestrator.cli import context, output
 from orchestrator.cli.parser import NO_TICK, argument, command, flag, group
 from orchestrator.errors import OrchestratorError, SystemFault
 from orchestrator.git import base_branch, call, repository, settings, worktree_commands
@@ -41,6 +41,8 @@ def list_all(arguments: Namespace) -> None:
       orchestrator pr list
       orchestrator pr list --all --json
     """
+    from orchestrator.cli import json_rows
+
     layout = context.layout(arguments)
     config = context.settings(layout).config
     left = [pr._replace(id=f"{forge}:{pr.id}") for forge, pr in forges.left(layout, config)]
@@ -66,6 +68,7 @@ def _word(layout: Layout, pr: PullRequest) -> str | None:
 @command("pr show", ID)
 def show(arguments: Namespace) -> None:
     """Show one pull request with its text, its reviews and its checks."""
+    from orchestrator.cli import json_rows
     from orchestrator.tick import inbox
 
     layout = context.layout(arguments)
