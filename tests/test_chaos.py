@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos import deeds, invariants, storm
+from chaos import deeds, invariants, odd, scripts, storm
 from chaos.invariants import Commit, End, Moment, blob
 
 #: Seeds of `make test`, in this order: with the local forge, and with that of GitHub.
@@ -31,7 +31,8 @@ SOUND = End(
     ledger=[
         {"event": "start", "run": RUN, "task": "well", "agent": "a"},
         {"event": "rivals", "run": RUN, "task": "well", "agent": "a", "rivals": []},
-        {"event": "call", "run": RUN, "code": 0, "argv": ["sh", "-c", deeds.LEAVE_A_CHANGE]},
+        {"event": "call", "run": RUN, "argv": ["sh"], "out": f"left {blob(b'kept')}\n"},
+        {"event": "calling", "run": RUN, "agent": "a", "argv": odd.argv(odd.WAYS[4])},
         {"event": "end", "run": RUN, "task": "well", "agent": "a"},
     ],
     histories={
@@ -42,7 +43,7 @@ SOUND = End(
             {"event": "done", "run": "3"},
         ],
         "fails": [
-            {"event": "failed", "run": "4", "charged": True, "error": f"x: {deeds.SCRIPTED}"}
+            {"event": "failed", "run": "4", "charged": True, "error": f"x: {scripts.SCRIPTED}"}
         ],
     },
     commits=[
@@ -53,7 +54,7 @@ SOUND = End(
         Commit("c0", "run 2", frozenset({"b0"})),
     ],
     reachable=frozenset({"c1"}),
-    objects=frozenset({"c1", "b1", blob(f"{RUN}\n")}),
+    objects=frozenset({"c1", "b1", blob(b"kept")}),
     status={"totals": {"cost_usd": 0.25}, "problems": [{"code": "checkout_changed"}]},
     inbox=[
         {"id": "asks", "task": "asks", "kind": "question"},
@@ -64,6 +65,7 @@ SOUND = End(
     explained={},
     runs=[{"id": RUN, "agent": "a", "status": "finished", "outcome": {"cost_usd": 0.25}}],
     leftovers=[],
+    set_aside=["agents/a/worktree.set-aside-1"],
     fsck=[],
 )
 
@@ -120,6 +122,10 @@ SPOILED: dict[str, tuple[str, dict[str, Any]]] = {
         {"runs": [*SOUND.runs, {"id": "9", "agent": "a", "status": "running"}]},
     ),
     "a lock": ("left behind: index.lock", {"leftovers": ["index.lock"]}),
+    "a worktree set aside": (
+        "2 worktrees of a were set aside, 1 runs left one for it",
+        {"set_aside": [f"agents/a/worktree.set-aside-{n}" for n in (1, 2)]},
+    ),
     "a bad object": ("git fsck: missing blob", {"fsck": ["missing blob"]}),
     "a problem": (
         "a problem is left: system_fault: git fails",

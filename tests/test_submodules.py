@@ -16,7 +16,7 @@ from conftest import git as sh
 from harness import World
 from test_worktree import RESCUE, Agent, commit, head, rescued
 
-from orchestrator.errors import SystemFault
+from orchestrator.errors import GitError, SystemFault
 from orchestrator.git import (
     lfs,
     repository,
@@ -29,6 +29,7 @@ from orchestrator.git import (
 )
 from orchestrator.git import rescued as rescues
 from orchestrator.run import nested
+from orchestrator.system import disk
 
 world = harness.world
 FILE = "protocol.file.allow=always"
@@ -364,6 +365,24 @@ def test_whatever_is_left_in_a_submodule_the_next_run_can_begin(agent: Worker, d
         aside = agent.path.parent.glob("worktree.set-aside-*/**/lib.txt")
         texts += [path.read_text() for path in aside]
         assert "edited" in "".join(texts)
+
+
+def test_a_full_disk_sets_no_submodule_aside(
+    agent: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Path(submodules.git_folder(str(agent.lib)), "index")
+    whole = index.read_bytes()
+    (agent.lib / "lib.txt").write_text("edited\n")
+    index.write_bytes(b"damaged")
+    full = disk.Shortage("disk_full", "no space is left", "free some")
+    monkeypatch.setattr(disk, "shortage", lambda folder: full)
+    with pytest.raises(GitError):
+        agent.end()
+    assert not list(agent.path.parent.glob("*set-aside*"))
+    index.write_bytes(whole)
+    agent.end()
+    [kept] = repository.refs(str(agent.repo / "lib"), RESCUE)
+    assert sh(agent.repo / "lib", "show", f"{kept}:lib.txt") == "edited"
 
 
 # --- whole at the remote -----------------------------------------------------------------------

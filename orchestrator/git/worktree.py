@@ -104,6 +104,7 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     `on_refs` are commits that a ref has, as just seen: git is not asked again about one of them.
     Commits on top of `branch` move the branch forward, even if they were made with a detached HEAD
     or on another branch; other commits and uncommitted changes go to `refs/orchestrator/rescue/`.
+    Raises GitError if the disk is full.
     """
     _unlock(path, branch)
     for left in worktree_commands.not_ignored(path, irregular.clear(path).left):
@@ -117,21 +118,21 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
     with contextlib.suppress(GitError):
         worktree_commands.finish_checkout(path)
         worktree_commands.make_whole(path)
-    inside = None
+    inside = unreadable = None
     try:
-        inside = _keep_submodules(path, name)
-        hidden.reveal(path)
+        inside = call.again(partial(_keep_submodules, path, name))
+        call.again(partial(hidden.reveal, path))
         found = worktree_commands.state(path)
-    except GitError:
-        on = repository.current_branch(path)
+    except GitError as error:
+        unreadable, on = error, repository.current_branch(path)
         found = worktree_commands.State(repository.resolve(path, "HEAD"), on, None)
     rescued = _keep_commits(path, found, branch, ref, on_refs) or inside
     rescued = left_behind.keep(path, branch, ref) or rescued
     tip = found.head if branch and found.branch == branch else None
     worktree_commands.quit_operations(path)
     # What git cannot read or commit (a damaged index, a repository inside) is kept as it is.
-    if found.dirty is None:
-        aside.replace(path)
+    if unreadable is not None:
+        aside.replace_after(unreadable, path)
     elif found.dirty:
         index = os.path.join(os.path.dirname(path), "rescue.index")
         message = f"Uncommitted changes of run {name}"
@@ -148,8 +149,8 @@ def preserve(path: str, branch: str | None, name: str, on_refs: Collection[str] 
             if fault.code != "git_hung":
                 raise
             aside.replace(path)
-        except GitError:
-            aside.replace(path)
+        except GitError as error:
+            aside.replace_after(error, path)
     is_clean = found.dirty is False and found.branch is None
     return Preserved(rescued, False, tip, found.head if is_clean else None)
 
@@ -158,12 +159,12 @@ def clean(path: str) -> None:
     """Remove the untracked files that `preserve` kept; ignored files stay.
 
     If git cannot remove them (a path that is too long, a folder that nobody can write), the
-    worktree is set aside, and a new worktree is in its place.
+    worktree is set aside, and a new worktree is in its place. Raises GitError if the disk is full.
     """
     try:
         worktree_commands.clean(path)
-    except GitError:
-        aside.replace(path)
+    except GitError as error:
+        aside.replace_after(error, path)
 
 
 def detach(path: str, commit: str) -> None:

@@ -7,10 +7,12 @@ no process: `seen` does that.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from chaos.deeds import LEAVE_A_CHANGE, SCRIPTED
+from chaos import odd
+from chaos.scripts import SCRIPTED
 
 #: Reasons that an attempt may count for: a scripted failure, and the project's check.
 _OF_THE_WORK = (SCRIPTED, "checks_failed")
@@ -63,6 +65,8 @@ class End(NamedTuple):
     runs: list[dict[str, Any]]
     #: Processes, locks, temporary files and worktrees that nobody needs.
     leftovers: list[str]
+    #: What was set aside, as paths below `.orchestrator/`.
+    set_aside: list[str]
     #: Lines of `git fsck`.
     fsck: list[str]
 
@@ -123,12 +127,13 @@ def _is_kept(commit: Commit, seen: End) -> bool:
 
 
 def no_uncommitted_change_is_lost(seen: End) -> list[str]:
-    """Reference 8.4: a script that leaves a change writes its run's id into a file."""
+    """Reference 8.4: a script that leaves a change prints the name of its blob."""
     return [
-        f"the uncommitted change of run {record['run']} is lost"
+        f"the uncommitted change of run {record['run']} is lost: {record['argv']}"
         for record in seen.ledger
-        if record["event"] == "call" and record["argv"][-1] == LEAVE_A_CHANGE
-        if record["code"] == 0 and blob(f"{record['run']}\n") not in seen.objects
+        if record["event"] == "call"
+        for line in record["out"].splitlines()
+        if line.startswith("left ") and line.split()[1] not in seen.objects
     ]
 
 
@@ -187,6 +192,21 @@ def every_run_has_ended(seen: End) -> list[str]:
 def nothing_is_left_behind(seen: End) -> list[str]:
     """Reference 8.6: no process, lock, temporary file or worktree."""
     return [f"left behind: {each}" for each in seen.leftovers]
+
+
+def only_what_git_cannot_keep_is_set_aside(seen: End) -> list[str]:
+    """A person must delete what was set aside, so each needs a script that left something odd."""
+    asides = Counter(path.split("/")[1] for path in seen.set_aside)
+    odd_ends = Counter(
+        record["agent"]
+        for record in seen.ledger
+        if record["event"] == "calling" and odd.may_set_aside(record["argv"])
+    )
+    return [
+        f"{count} worktrees of {agent} were set aside, {odd_ends[agent]} runs left one for it"
+        for agent, count in asides.items()
+        if count > odd_ends[agent]
+    ]
 
 
 def the_repository_is_whole(seen: End) -> list[str]:
@@ -249,6 +269,7 @@ AT_REST: tuple[Callable[[End], list[str]], ...] = (
     costs_add_up,
     every_run_has_ended,
     nothing_is_left_behind,
+    only_what_git_cannot_keep_is_set_aside,
     the_repository_is_whole,
     no_problem_is_left,
     every_open_thing_is_explained,
@@ -265,7 +286,6 @@ def at_the_end(seen: End) -> list[str]:
     return at_an_instant(seen.moment) + [wrong for holds in AT_REST for wrong in holds(seen)]
 
 
-def blob(text: str) -> str:
+def blob(content: bytes) -> str:
     """Return the name that git gives to a file's contents."""
-    content = text.encode()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 from harness import STATES, World
 
-from chaos import invariants
+from chaos import invariants, scripts
 from chaos.project import Project
 
 _EVENT = re.compile(r"- \S+ (\w+) (\{.*\})")
@@ -27,13 +27,14 @@ def end(project: Project) -> invariants.End:
         histories=histories(world.queue),
         commits=list(project.commits.values()),
         reachable=reachable,
-        objects=objects,
+        objects=objects | _in_set_asides(world),
         status=project.ask("status"),
         inbox=project.ask("inbox"),
         prs=project.ask("pr", "list"),
         explained={task: _explained(project, task) for task in moment.places["incoming"]},
         runs=runs(world.home_folder),
         leftovers=leftovers(world),
+        set_aside=[str(path.relative_to(world.home_folder)) for path in _set_asides(world)],
         fsck=_fsck(world),
     )
 
@@ -74,12 +75,14 @@ def _kept(project: Project) -> tuple[frozenset[str], frozenset[str]]:
     worktrees = world.git("worktree", "list", "--porcelain").splitlines()
     heads = [line.split()[1] for line in worktrees if line.startswith("HEAD ")]
     heads = [head for head in heads if set(head) != {"0"}]
-    places = ((world.root, heads), (project.hub, []))
+    places = [(world.root, heads), (project.hub, [])]
+    if project.setting.library:
+        places += [(world.root / scripts.LIBRARY, ["HEAD"]), (project.library_hub, [])]
     commits, objects = set(), set()
     for where, more in places:
         commits.update(world.git("rev-list", "--all", *more, cwd=where).split())
-        rows = world.git("rev-list", "--objects", "--all", *more, cwd=where).splitlines()
-        objects.update(row.split()[0] for row in rows)
+        names = ("rev-list", "--objects", "--no-object-names", "--all")
+        objects.update(world.git(*names, *more, cwd=where).split())
     return frozenset(commits), frozenset(objects)
 
 
@@ -88,7 +91,7 @@ def leftovers(world: World) -> list[str]:
     found = [f"process {p.pid} {_words(p)}" for p in world.processes()]
     found += [str(path) for path in (world.root / ".git").rglob("*.lock")]
     home = world.home_folder
-    for pattern in (".*.tmp", "rescue.index*", "*set-aside*"):
+    for pattern in (".*.tmp", "rescue.index*"):
         found += [
             str(path)
             for path in home.rglob(pattern)
@@ -101,6 +104,18 @@ def leftovers(world: World) -> list[str]:
     return found + [f"worktree {path}" for path in sorted(folders - known)]
 
 
+def _set_asides(world: World) -> list[Path]:
+    """Return the worktrees, and parts of worktrees, that the product has set aside."""
+    return sorted(world.home_folder.glob("agents/*/*set-aside*"))
+
+
+def _in_set_asides(world: World) -> frozenset[str]:
+    """Return the blobs of the small files in what was set aside."""
+    files = (path for top in _set_asides(world) for path in top.rglob("*"))
+    small = (path for path in files if path.is_file() and path.stat().st_size < 1 << 20)
+    return frozenset(invariants.blob(path.read_bytes()) for path in small)
+
+
 def _words(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())[-200:]
@@ -109,5 +124,9 @@ def _words(process: psutil.Process) -> str:
 
 
 def _fsck(world: World) -> list[str]:
-    done = world.git("fsck", "--no-dangling", "--no-progress", good=False)
-    return done.splitlines()
+    found = []
+    for path in (world.root, world.root / scripts.LIBRARY):
+        if (path / ".git").exists():
+            done = world.git("fsck", "--no-dangling", "--no-progress", cwd=path, good=False)
+            found += done.splitlines()
+    return found
