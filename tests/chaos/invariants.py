@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from chaos import odd
-from chaos.scripts import SCRIPTED
+from chaos.scripts import BREAKS, SCRIPTED
 
-#: Reasons that an attempt may count for: a scripted failure, and the project's check.
-_OF_THE_WORK = (SCRIPTED, "checks_failed")
 #: Problems that a person's own deed makes and that a person reads: work goes on.
 _NOTICES = ("checkout_changed",)
 
@@ -61,6 +59,12 @@ class End(NamedTuple):
     prs: list[dict[str, Any]]
     #: The verdicts of `explain` for tasks in `incoming`.
     explained: dict[str, list[str]]
+    #: The tasks that tasks depend on.
+    depends_on: dict[str, list[str]]
+    #: The most pull requests that may be open.
+    most_open: int
+    #: Whether the base branch ever had the file that the project's check refuses.
+    base_was_broken: bool
     #: Records of all runs.
     runs: list[dict[str, Any]]
     #: Processes, locks, temporary files and worktrees that nobody needs.
@@ -87,6 +91,12 @@ def no_limit_is_exceeded(seen: Moment) -> list[str]:
     if len(claimed) <= seen.most_claimed:
         return []
     return [f"{len(claimed)} tasks are claimed, {seen.most_claimed} may be: {claimed}"]
+
+
+def no_more_pull_requests_are_open_than_may_be(seen: End) -> list[str]:
+    """Reference 8.3."""
+    count = sum(pr["state"] == "open" for pr in seen.prs)
+    return [f"{count} pull requests are open, {seen.most_open} may be"] * (count > seen.most_open)
 
 
 def no_two_live_clients_share_a_task_or_an_agent(seen: End) -> list[str]:
@@ -140,16 +150,21 @@ def no_uncommitted_change_is_lost(seen: End) -> list[str]:
 def attempts_are_charged_for_failures_of_the_work_only(seen: End) -> list[str]:
     """Reference 7: every fault is injected, so each charge needs a script that fails.
 
-    A second interruption in a row costs an attempt, too, and so does an agent that reports `done`
-    when others have merged its work and nothing is left to do.
+    The project's check may fail for a task whose script commits what it refuses, and for every task
+    once a colleague has merged such work. A second interruption in a row costs an attempt, too, and
+    so does an agent that reports `done` when others have merged its work and nothing is left to do.
     """
     found_done = {each["run"] for each in seen.ledger if each["event"] == "found_done"}
+    broken = {each["task"] for each in seen.ledger if each.get("message") == BREAKS}
     return [
         f"{task} was charged for run {event.get('run')}: {event.get('error')}"
         for task, events in seen.histories.items()
         for event, interrupted_before in _endings(events)
         if event.get("charged")
-        and not any(word in str(event.get("error")) for word in _OF_THE_WORK)
+        and SCRIPTED not in str(event.get("error"))
+        and not (
+            "checks_failed" in str(event.get("error")) and (task in broken or seen.base_was_broken)
+        )
         and not (event.get("interrupted") and interrupted_before)
         and not (event.get("reason") == "no_commits" and event.get("run") in found_done)
     ]
@@ -241,12 +256,20 @@ def every_open_thing_is_explained(seen: End) -> list[str]:
         for pr in seen.prs
         if pr["state"] == "open" and not {pr["task"], f"pr:{pr['id']}"} & asked
     ]
-    waits = ("blocked_by_dependency", "max_open_prs")
+    full = sum(pr["state"] == "open" for pr in seen.prs) >= seen.most_open
     return wrong + [
         f"{task} waits in incoming: {', '.join(codes) or 'explain says that it starts'}"
         for task, codes in seen.explained.items()
-        if task not in asked and not set(codes) & set(waits)
+        if task not in asked
+        and not ("max_open_prs" in codes and full)
+        and not ("blocked_by_dependency" in codes and _is_open(seen, seen.depends_on[task]))
     ]
+
+
+def _is_open(seen: End, tasks: Iterable[str]) -> bool:
+    """Whether one of these tasks is not done, or its pull request is not merged."""
+    unmerged = {pr["task"] for pr in seen.prs if pr["state"] != "merged"}
+    return any(task not in seen.moment.places["done"] or task in unmerged for task in tasks)
 
 
 def _was_dismissed(seen: End, task: str) -> bool:
@@ -261,6 +284,7 @@ ALWAYS: tuple[Callable[[Moment], list[str]], ...] = (
     no_limit_is_exceeded,
 )
 AT_REST: tuple[Callable[[End], list[str]], ...] = (
+    no_more_pull_requests_are_open_than_may_be,
     no_two_live_clients_share_a_task_or_an_agent,
     no_client_was_started_wrongly,
     no_commit_is_lost,

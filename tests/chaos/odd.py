@@ -41,7 +41,9 @@ WAYS = (
         set_aside=True,
     ),
     Way("a repository inside without a commit", "git init -q bare && write bare/kept.txt", True),
-    Way("a huge sparse file", "write beside.txt && truncate -s 200M huge.bin"),
+    # Git reads a smaller file by mmap(2), which fills the holes of a file on tmpfs. On a busy
+    # machine, git works on this file longer than it may.
+    Way("a huge sparse file", "write beside.txt && truncate -s 520M huge.bin", set_aside=True),
     Way(
         "an encoding that the text does not have",
         "write encoded.txt && echo '*.txt working-tree-encoding=UTF-16' > .gitattributes",

@@ -10,6 +10,8 @@ from chaos import odd
 SCRIPTED = "Scripted failure."
 #: The file that the project's check refuses.
 BROKEN = "broken.txt"
+#: The message of the commit that adds that file.
+BREAKS = "broken"
 _GOOD: dict[str, Any] = {"steps": [["work_once"]]}
 #: Leaves a change that is not committed, and prints its blob as `odd` does.
 LEAVE_A_CHANGE = (
@@ -36,7 +38,7 @@ _PLAIN: tuple[tuple[int, Tale], ...] = (
         4,
         [
             # As the first README: a squash of what repairs this keeps nothing of its own.
-            {"steps": [["write", BROKEN, "# A project\n"], ["commit", "broken"]]},
+            {"steps": [["write", BROKEN, "# A project\n"], ["commit", BREAKS]]},
             {"steps": [_FIX, ["commit", "fixed"], ["work_once"]]},
         ],
     ),

@@ -11,7 +11,7 @@ import psutil
 from harness import STATES, World
 
 from chaos import invariants, scripts
-from chaos.project import Project
+from chaos.project import LIMITS, Project
 
 _EVENT = re.compile(r"- \S+ (\w+) (\{.*\})")
 
@@ -32,6 +32,9 @@ def end(project: Project) -> invariants.End:
         inbox=project.ask("inbox"),
         prs=project.ask("pr", "list"),
         explained={task: _explained(project, task) for task in moment.places["incoming"]},
+        depends_on=_dependencies(world.queue),
+        most_open=LIMITS["max_open_prs"],
+        base_was_broken=_was_in_base(project, scripts.BROKEN),
         runs=runs(world.home_folder),
         leftovers=leftovers(world),
         set_aside=[str(path.relative_to(world.home_folder)) for path in _set_asides(world)],
@@ -50,6 +53,21 @@ def histories(queue: Path) -> dict[str, list[dict[str, Any]]]:
         for state in STATES
         for path in (queue / state).glob("*.md")
     }
+
+
+def _dependencies(queue: Path) -> dict[str, list[str]]:
+    """Return the tasks that each task depends on."""
+    found = {}
+    for path in (path for state in STATES for path in (queue / state).glob("*.md")):
+        named = re.search(r"(?m)^DEPENDS_ON: *(.+)", path.read_text())
+        found[path.stem] = re.split(r"[,\s]+", named[1].strip()) if named else []
+    return found
+
+
+def _was_in_base(project: Project, path: str) -> bool:
+    """Whether a commit that the base branch had as its tip contained a file."""
+    words = ("log", "--first-parent", "--max-count=1", "--format=%H", "main", "--", path)
+    return bool(project.world.git(*words, cwd=project.hub))
 
 
 def runs(home: Path) -> list[dict[str, Any]]:
