@@ -280,6 +280,23 @@ def test_changes_in_a_submodule_are_kept_though_the_agent_removed_its_entry(
     assert sh(agent.repo / "lib", "show", f"{kept}:lib.txt") == "edited"
 
 
+@pytest.mark.parametrize("removed", ["by git", "by hand"])
+def test_a_commit_in_a_submodule_whose_folder_is_gone_is_kept(agent: Worker, removed: str) -> None:
+    start = head(agent.repo / "lib")
+    shutil.rmtree(agent.lib)
+    agent.end()
+    assert agent.begin_filled(run="R2") == []  # now git's configuration names the folder
+    made = change_inside(agent.lib)
+    if removed == "by git":
+        sh(agent.path, "rm", "--quiet", "--force", "lib")
+    shutil.rmtree(agent.lib, ignore_errors=True)
+    agent.end()
+    assert not list(agent.path.parent.glob("*set-aside*"))
+    assert made in repository.refs(str(agent.repo / "lib"), RESCUE).values()
+    assert agent.begin_filled(run="R3") == []
+    assert (head(agent.lib), sh(agent.path, "status", "--porcelain")) == (start, "")
+
+
 def test_each_path_of_a_submodule_gives_a_valid_name_of_a_ref() -> None:
     for path in ("third party", "libé", "a..b", "x.lock", "li~b", "a/.b", "@{", "b.", "[*]:?^\\"):
         ref = f"{RESCUE}R1-{submodule_rescue.word(path)}"

@@ -102,6 +102,21 @@ WAYS = (
     Way("another repository in its place", "write replaced.txt && rm -f .git && git init -q", True),
     Way("nothing at all", 'find "$PWD" -mindepth 1 -delete', True),
     Way("no folder at all", 'rm -rf "$PWD"'),
+    Way("a shallow fetch", "write kept.txt && git fetch -q --depth=1 origin main"),
+    Way(
+        "a replaced commit",
+        f'write kept.txt && {_COMMIT} && git replace HEAD "$(git commit-tree HEAD^{{tree}} -m x)"',
+    ),
+    Way(
+        "a worktree inside",
+        "write kept.txt && git worktree add -q -b inner-$ORCHESTRATOR_RUN_ID inner && cd inner && "
+        f"write inner.txt && git add -A && {_COMMIT} && write more.txt",
+    ),
+    Way(
+        "a branch in the way",
+        "write kept.txt; mine=$(git branch --show-current); git checkout -q --detach; "
+        'git branch -m "$mine" "away-$ORCHESTRATOR_RUN_ID"; git branch "$mine/inner"',
+    ),
     Way("a garbage collection", "write kept.txt && git gc -q; git worktree prune"),
 )
 _BY_NAME = {way.name: way for way in WAYS}
