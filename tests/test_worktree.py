@@ -306,6 +306,21 @@ def test_a_full_disk_sets_no_worktree_aside(
     assert sh(agent.repo, "show", f"{agent.end()}:new.txt") == "precious"
 
 
+def test_a_branch_below_the_tasks_branch_is_named_and_stops_only_this_task(agent: Agent) -> None:
+    agent.begin()
+    sh(agent.path, "checkout", "--quiet", "--detach")
+    sh(agent.path, "branch", "--delete", "--force", BRANCH)
+    sh(agent.path, "branch", f"{BRANCH}/inner")
+    made = commit(agent.path)
+    assert agent.end() == f"{RESCUE}R1"
+    assert rescued(agent.repo) == {"R1": made}
+    with pytest.raises(worktree.BranchHeld, match=f"cannot exist beside {BRANCH}/inner"):
+        agent.begin()
+    agent.begin("agent/T2-next")
+    sh(agent.repo, "branch", "-m", f"{BRANCH}/inner", "other")
+    agent.begin()
+
+
 @pytest.mark.parametrize("text", [None, "edited\n"])
 def test_a_first_checkout_that_was_killed_deletes_no_file(agent: Agent, text: str | None) -> None:
     """Git writes the index last. A rescue of the missing files would hold nothing of anybody."""

@@ -7,6 +7,7 @@ works in the worktree at the same time.
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -58,7 +59,10 @@ def leading_files(root: str) -> list[str]:
 
 
 class BranchHeld(OrchestratorError):
-    """A person has the task's branch checked out: git does not allow a second checkout of it."""
+    """The task's branch cannot be checked out: elsewhere it is, or there is a branch below it.
+
+    The message says what a person can do.
+    """
 
     code = "branch_held"
 
@@ -208,7 +212,12 @@ def _moved_forward(path: str, branch: str | None, head: str) -> bool:
     if tip is not None and not repository.is_ancestor(path, tip, head):
         return False
     if tip != head:
-        repository.update_ref(path, ref, head, tip)
+        try:
+            repository.update_ref(path, ref, head, tip)
+        except GitError:
+            if _held_below(path, branch) is None:
+                raise
+            return False
     return True
 
 
@@ -225,12 +234,16 @@ def take_up_branch(
 
     `ours` and `theirs` are the branch's commits here and at the remote; None if it does not exist
     there. If the two have diverged, the branch moves to `theirs`, and `rescue` is the ref that
-    keeps `ours`; without a `rescue` it stays. The worktree's content was preserved before.
+    keeps `ours`; without a `rescue` it stays. The worktree's content was preserved before. Raises
+    BranchHeld.
     """
     _unlock(path, branch)
     if ours is None:
         start = partial(worktree_commands.start_branch, path, branch, theirs or base)
-        aside.in_order(path, start, partial(_start_again, root, branch, start))
+        try:
+            aside.in_order(path, start, partial(_start_again, root, branch, start))
+        except GitError as error:
+            raise _held_below(root, branch) or error from None
         return
     holder = worktree_commands.holder_of(root, branch)
     if holder and os.path.realpath(holder) != os.path.realpath(path):
@@ -243,6 +256,19 @@ def take_up_branch(
             repository.update_ref(root, f"refs/heads/{branch}", theirs, ours)
     words = ("--quiet", "--force", "--no-guess", branch, "--")
     aside.in_order(path, partial(call.ask, path, "checkout", *words, timeout=call.CHECKOUT_TIMEOUT))
+
+
+def _held_below(root: str, branch: str) -> BranchHeld | None:
+    """Return the error that branches in a folder of the branch's name exist; None without any."""
+    ref = f"refs/heads/{branch}"
+    below = [name.removeprefix("refs/heads/") for name in repository.refs(root, f"{ref}/")]
+    if not below:
+        return None
+    return BranchHeld(
+        f"The branch {branch} cannot exist beside {', '.join(below[:3])}. Rename or delete what is "
+        f"below it (git branch -m {shlex.quote(below[0])} OTHER), then answer this question, and "
+        "the work continues."
+    )
 
 
 def _start_again(root: str, branch: str, start: Callable[[], object]) -> None:

@@ -112,11 +112,6 @@ WAYS = (
         "write kept.txt && git worktree add -q -b inner-$ORCHESTRATOR_RUN_ID inner && cd inner && "
         f"write inner.txt && git add -A && {_COMMIT} && write more.txt",
     ),
-    Way(
-        "a branch in the way",
-        "write kept.txt; mine=$(git branch --show-current); git checkout -q --detach; "
-        'git branch -m "$mine" "away-$ORCHESTRATOR_RUN_ID"; git branch "$mine/inner"',
-    ),
     Way("a garbage collection", "write kept.txt && git gc -q; git worktree prune"),
 )
 _BY_NAME = {way.name: way for way in WAYS}

@@ -98,9 +98,9 @@ def _kept(project: Project) -> tuple[frozenset[str], frozenset[str]]:
         places += [(world.root / scripts.LIBRARY, ["HEAD"]), (project.library_hub, [])]
     commits, objects = set(), set()
     for where, more in places:
-        commits.update(world.git("rev-list", "--all", *more, cwd=where).split())
-        names = ("rev-list", "--objects", "--no-object-names", "--all")
-        objects.update(world.git(*names, *more, cwd=where).split())
+        every = ("--no-replace-objects", "rev-list", "--all", *more)
+        commits.update(world.git(*every, cwd=where).split())
+        objects.update(world.git(*every, "--objects", "--no-object-names", cwd=where).split())
     return frozenset(commits), frozenset(objects)
 
 
