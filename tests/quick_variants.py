@@ -136,11 +136,10 @@ QUICK: dict[str, tuple[str, ...]] = {
     "test_uncommitted_files_of_any_name_go_to_a_rescue_ref": ("(top)", "new", "plain", "-dash"),
     "test_without_a_base_branch_work_starts_from_the_branch_of_init_not_the_current_one": ("True",),
     "test_what_is_under_way_is_delivered_when_the_last_good_configuration_is_no_help": ("lost",),
-    "test_an_interrupted_demonstration_stops_every_run_that_it_started": ("2",),
     "test_where_there_is_no_project_one_sentence_says_so": ("words0",),
     # On both forges, the work of others meets the same code; what the forges do differently is in
     # the contract of a forge.
-    "test_an_agent_may_rewrite_what_only_the_product_pushed": ("local-amended", "github-begun"),
+    "test_an_agent_may_rewrite_what_only_the_product_pushed": ("github-begun",),
     "test_a_fix_up_of_a_person_during_the_run_costs_no_attempt": ("local",),
     "test_a_reviewer_is_told_every_earlier_round_and_what_a_person_decided": ("local",),
     "test_a_persons_approval_lands_what_a_reviewer_never_approved": ("github",),
@@ -437,6 +436,66 @@ HELD_BY: dict[str, str] = {
     ),
     "test_read_commands_change_nothing_on_disk": (
         "test_failure_13_read_commands_change_nothing_on_disk"
+    ),
+    "test_agents_are_paused_run_stopped_and_set": (
+        "test_agents_and_limits_are_set_with_the_values_of_json"
+    ),
+    "test_the_history_is_zoomed_the_costs_are_split_and_both_are_sent_as_a_file": (
+        "test_the_file_has_every_region_and_needs_nothing"
+    ),
+    "test_a_task_is_edited_again_and_again_and_only_what_was_changed": (
+        "test_words_stay_when_their_item_is_settled_by_somebody_else"
+    ),
+    "test_a_task_of_one_host_starts_at_once_on_another": (
+        "test_a_task_travels_to_done_over_the_database"
+    ),
+    "test_the_budget_of_a_day_is_one_for_all_hosts": (
+        "test_two_hosts_share_the_tasks_and_no_limit_is_exceeded"
+    ),
+    "test_an_agent_without_tasks_runs_on_one_host_and_at_its_interval": (
+        "test_an_agent_runs_only_on_its_host"
+    ),
+    "test_inside_a_run_an_agent_may_add_tasks_and_nothing_else": (
+        "test_what_a_role_must_not_do_is_refused"
+    ),
+    "test_a_clone_that_nobody_set_up_is_told_once_and_never_ticks": (
+        "test_a_session_is_told_what_waits_and_ticks"
+    ),
+    "test_clean_drops_what_is_safe_and_its_dry_run_says_the_same": (
+        "test_a_clean_does_what_its_dry_run_says_and_nothing_becomes_unreachable"
+    ),
+    "test_a_refused_pull_request_is_this_works_failure_or_one_fault_for_all": (
+        "test_a_refusal_of_one_pull_request_is_the_works_failure_in_githubs_words"
+    ),
+    "test_an_approved_pull_request_lands_nowhere_while_the_base_branch_is_gone": (
+        "test_a_remote_that_is_gone_or_refuses_sends_nobody_back"
+    ),
+    "test_an_interrupted_demonstration_stops_every_run_that_it_started": (
+        "test_stopping_ends_everything_that_a_run_started_within_five_seconds"
+    ),
+    "test_failure_29_one_damaged_branch_stops_only_its_own_task": (
+        "test_damage_elsewhere_in_the_repository_stops_nobody"
+    ),
+    "test_failure_01_anything_killed_at_random_instants_still_ends_with_each_commit_there_once": (
+        "test_a_kill_loses_doubles_and_sticks_nothing"
+    ),
+    "test_a_usage_limit_ends_at_its_reset_by_the_clock_of_that_moment": (
+        "test_a_usage_limits_reset_far_ahead_of_the_clock_is_believed"
+    ),
+    "test_a_reviewer_is_not_confined_and_still_writes_nothing": (
+        "test_a_review_sends_the_work_back_and_the_next_one_approves_it"
+    ),
+    "test_the_real_environment_is_made_whatever_the_users_python_settings": (
+        "test_many_first_starts_at_once_make_one_environment"
+    ),
+    "test_what_the_released_version_left_is_read_by_this_one": (
+        "test_runs_of_the_released_version_are_finished_by_this_one"
+    ),
+    "test_the_brake_ends_five_clients_and_all_their_children_at_once": (
+        "test_failure_17_a_client_that_runs_wild_is_ended_by_its_limit_with_all_its_children"
+    ),
+    "test_uncommitted_work_is_seen_and_the_reviewer_is_told": (
+        "test_with_hold_a_task_waits_for_the_work_on_its_file"
     ),
 }
 
