@@ -16,6 +16,7 @@ from benchmarks import (
     finished_task,
     growth,
     idle_tick,
+    minute_tick,
     report,
     scratch,
     waiting_supervisor,
@@ -26,6 +27,7 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     # First: it waits for all children of this process, and other measures leave some at work.
     "growth": growth.measure,
     "idle": idle_tick.measure,
+    "minute": minute_tick.measure,
     "memory": waiting_supervisor.measure,
     "start": client_start.measure,
     "claim": claim_complete.measure,

@@ -34,6 +34,14 @@ class Listing(NamedTuple):
     malformed: tuple[Malformed, ...] = ()
 
 
+class Watched(NamedTuple):
+    """Paths whose file times change with the waiting tasks and with every move (`idle.mark`)."""
+
+    paths: tuple[str, ...]
+    #: Whether they also show that a person edited the file of a waiting task in place.
+    sees_edits: bool = True
+
+
 class Elsewhere(NamedTuple):
     """What a store knows of the other hosts that share it."""
 
@@ -41,6 +49,15 @@ class Elsewhere(NamedTuple):
     runs: tuple[RunView, ...] = ()
     #: The memory of each agent there (`project.agent_memory`), as JSON values.
     memories: tuple[tuple[str, Mapping[str, object]], ...] = ()
+
+
+class Pulse(NamedTuple):
+    """What a shared queue answers to a host's heartbeat."""
+
+    #: `Store.number`; empty if a host is silent for so long that a tick has to return its tasks.
+    number: str
+    #: How many hosts are alive.
+    hosts: int
 
 
 class Store(Protocol):
@@ -174,11 +191,30 @@ class Store(Protocol):
         """Return the lines of the other hosts' events, oldest first: the newest `most` bytes."""
         return ()
 
-    def beat(self, seconds: float) -> bool:
-        """Tell the other hosts that this host is alive; then wait for a new task of any host.
+    def number(self) -> str:
+        """Return what changes with everything of a shared queue that a tick reads.
 
-        Returns after `seconds` at the latest, with whether there is one.
+        Empty if the queue is not shared; then the times of `watched` show the changes.
         """
+        return ""
+
+    def pulse(self, tick_age: float) -> Pulse | None:
+        """Tell the other hosts that this host is alive, with its last tick `tick_age` seconds ago.
+
+        Returns None if the queue is not shared, and if the others had forgotten this host.
+        """
+        return None
+
+    def listen(self) -> None:
+        """Have changes from now on told to `wait`."""
+        return None
+
+    def wait(self, seconds: float) -> bool | None:
+        """Wait for a change by any host; return whether it may be work, None after `seconds`."""
+        return None
+
+    def has_work(self) -> bool:
+        """Return whether a task of a shared queue waits that may be claimed now."""
         return False
 
     def elsewhere(self) -> Elsewhere:
@@ -222,10 +258,11 @@ class Store(Protocol):
         with a commit could lead anywhere.
         """
 
-    def watched(self) -> Sequence[str] | None:
+    def watched(self) -> Watched | None:
         """Return the paths whose file times change with the waiting tasks and with every move.
 
-        Returns None if there are no such paths, or too many; then no tick takes the idle path.
+        In a shared queue `number` changes instead; the paths are those of dropped files.
+        Returns None if there are no such paths; then no tick takes the idle path.
         """
 
     def findings(self, now: float) -> Iterator[Problem]:
