@@ -23,6 +23,8 @@ def main(arguments: "list[str] | None" = None) -> int:
 
         if idle.nothing_to_do():
             return 0
+        if (asked := idle.to_be_asked()) and _is_unchanged(*asked) and idle.nothing_to_do(asked[1]):
+            return 0
     _add_libraries()
     if words == ["tick"] or words[:1] in (["_run"], ["_after_run"]):
         import gc
@@ -48,9 +50,20 @@ def main(arguments: "list[str] | None" = None) -> int:
 
         soon.tick(words[1])
         return 0
+    import gc
+
+    gc.set_threshold(50_000)  # most commands end before a collection pays off; `watch` lives long
     from orchestrator.cli.main import main as run_command
 
     return run_command(words)
+
+
+def _is_unchanged(root: str, number: str) -> bool:
+    """Return whether the queue that the project in `root` shares has this number still."""
+    _add_libraries()
+    from orchestrator.tick import attendant
+
+    return attendant.is_unchanged(root, number)
 
 
 def _add_libraries() -> None:
