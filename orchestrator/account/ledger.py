@@ -3,8 +3,8 @@
 # No `from __future__ import annotations`: `records.build` reads the types of the fields.
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import ModelUse, iso, parse_time
 from orchestrator.project import events

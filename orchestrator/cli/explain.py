@@ -7,13 +7,13 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
 
 from orchestrator.cli import context, output
 from orchestrator.cli.parser import argument, command
 from orchestrator.config import load
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import OPEN_STATES, STATES, PullRequest, Task, iso
 from orchestrator.plan import dependencies

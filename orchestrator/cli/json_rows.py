@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import StoreFault
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import (
     STATES,

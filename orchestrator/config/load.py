@@ -9,12 +9,12 @@ supervisor) needs no YAML and no git.
 
 import os
 import time
-from typing import NamedTuple
 
 from orchestrator import __version__
 from orchestrator.config import last_good as saved
 from orchestrator.config import roles
 from orchestrator.errors import ConfigError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import remotes, repository
 from orchestrator.layout import Layout
 from orchestrator.model import Config, Problem, Role

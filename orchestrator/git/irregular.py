@@ -11,8 +11,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.system import files
 
 #: What git and the product read in a worktree, in any folder.

@@ -8,10 +8,10 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 from orchestrator import layout
 from orchestrator.errors import GitError, GitKilled
+from orchestrator.fields import NamedTuple
 from orchestrator.git import place
 from orchestrator.git.call import CHECKOUT_TIMEOUT, ask, lines, reason, run
 from orchestrator.system import files

@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, overlap, repository, worktree_commands
 from orchestrator.git.overlap import Changes
 from orchestrator.layout import Layout

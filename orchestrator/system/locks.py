@@ -9,9 +9,9 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.system.processes import HERE
 
 #: Maximum seconds that a command waits for a lock (reference 8.6). Only a run waits longer, for the

@@ -6,9 +6,9 @@ A file is the person's part (title, header, body: reference 3), then the machine
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from orchestrator.errors import TaskFileError
+from orchestrator.fields import NamedTuple
 from orchestrator.model import PRIORITIES, Config, Entry, Task, parse_time
 from orchestrator.tasks import header, history
 from orchestrator.tasks.history import MARKER

@@ -1,10 +1,10 @@
 """What waits for a person, derived from the state of tasks, agents and pull requests."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from orchestrator.config.load import Settings
 from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, iso
 from orchestrator.plan import dependencies

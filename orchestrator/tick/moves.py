@@ -1,9 +1,9 @@
 """Who moves each open pull request next: collects the facts for `pulls.movers`. Reads only."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
 
 from orchestrator.config.load import Settings
+from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch
 from orchestrator.layout import Layout
 from orchestrator.model import Entry, PullRequest, Task, task_order
