@@ -58,8 +58,8 @@ def explain(arguments: Namespace) -> None:
     loaded, now = load.settings(layout, write_cache=False), context.now()
     prs = states.counted(layout, loaded.config)
     seen = observe.observe(layout, loaded, now, prs)
-    moves = inbox.next_moves(layout, loaded, seen, prs)
     planned = plan(seen.snapshot, loaded.config, now)
+    moves = inbox.next_moves(layout, loaded, seen, prs, planned)
     subject = _task_of(layout, loaded, arguments.subject) or arguments.subject
     found = explanation(layout, loaded, subject, planned, moves)
     if arguments.json:

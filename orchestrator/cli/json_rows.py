@@ -205,7 +205,7 @@ def overview(
 
     seen = observe.observe(layout, loaded, now, prs)
     planned = plan(seen.snapshot, loaded.config, now)
-    waiting = survey(layout, loaded, seen, prs)
+    waiting = survey(layout, loaded, seen, prs, planned)
     row = _status(layout, loaded, seen, planned, prs) | {"waiting_for_you": len(waiting.items)}
     return Overview(row, planned, waiting, prs, seen.snapshot.spent_today_usd)
 
