@@ -30,7 +30,7 @@ AIM, REVIEWED_AIM = Aim(3.0), Aim(5.5)
 CONNECTIONS = Aim(3.0, of_ratio=False)
 _CONNECTING = ("ls-remote", "fetch", "push")
 
-_CLIENT = """#!/bin/sh
+CLIENT = """#!/bin/sh
 outcome=approved
 if [ "$ORCHESTRATOR_ROLE" != reviewer ]; then
     outcome=done
@@ -88,7 +88,7 @@ def _project(scratch: Scratch, *, reviews: bool, lands: bool) -> Project:
     limits = "queue_limits: {max_incoming: 1000, max_claimed: 1000, max_open_prs: 1000}\n"
     landing = f"review: {{auto_merge: {str(lands).lower()}}}\n"
     project = scratch.new_project(FILES, remote=True, config=f"{limits}{landing}agents:\n{agents}")
-    Path(project.client).write_text(_CLIENT)
+    Path(project.client).write_text(CLIENT)
     _seconds(scratch, project, AGENTS)  # the agents' worktrees exist from now on
     return project
 
@@ -97,9 +97,9 @@ def _seconds(scratch: Scratch, project: Project, tasks: int) -> float:
     """Have the agents finish some tasks; return the seconds of CPU time per task."""
     ids = [project.add_task() for _ in range(tasks)]
     os.chdir(project.root)
-    with _counted() as seconds:
+    with counted() as seconds:
         scratch.timed(scratch.launcher_tick)
-        _wait_for_children()
+        wait_for_children()
     for task in ids:
         if not os.path.exists(os.path.join(project.layout.state("done"), f"{task}.md")):
             raise Broken(f"{task} is not finished")
@@ -109,7 +109,7 @@ def _seconds(scratch: Scratch, project: Project, tasks: int) -> float:
 
 
 @contextlib.contextmanager
-def _counted() -> Iterator[list[float]]:
+def counted() -> Iterator[list[float]]:
     """Count the CPU seconds of the child processes that end meanwhile, and of theirs."""
     seconds: list[float] = []
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -118,7 +118,7 @@ def _counted() -> Iterator[list[float]]:
     seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
 
-def _wait_for_children() -> None:
+def wait_for_children() -> None:
     """Wait until no process of the product is left: each run ends as a tick that starts the next.
 
     Raises Broken when that takes too long.
@@ -140,14 +140,14 @@ class _Bare:
 
     def __init__(self, scratch: Scratch) -> None:
         self._project = scratch.new_project(FILES, remote=True, config="agents: []\n")
-        Path(self._project.client).write_text(_CLIENT)
+        Path(self._project.client).write_text(CLIENT)
         self._tree = str(self._project.folder / "tree")
         git(self._project.root, "worktree", "add", "--quiet", "--detach", self._tree, "main")
         self._number = 0
 
     def seconds(self, tasks: int) -> float:
         """Return the seconds of CPU time per task."""
-        with _counted() as seconds:
+        with counted() as seconds:
             for _ in range(tasks):
                 self._number += 1
                 self._one(f"agent/bare-{self._number}")

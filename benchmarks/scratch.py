@@ -29,6 +29,7 @@ from orchestrator.project.run_record import RunRecord
 from orchestrator.setup import init_project
 from orchestrator.system import files, process
 from orchestrator.tasks import stores, task_file
+from orchestrator.tasks.task_file import TaskFile
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHER = str(ROOT / "bin" / "orchestrator")
@@ -183,6 +184,21 @@ def wait_for(what: str, happened: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def task_number(number: int) -> TaskFile:
+    """Return the file of a task for an implementer."""
+    return task_file.new(
+        f"TASK-{number:08x}",
+        f"Benchmark number {number}",
+        "implement",
+        None,
+        None,
+        "2026-01-01T00:00:00Z",
+        None,
+        (),
+        "## Context\nNothing is to be changed.\n",
+    )
+
+
 class Project:
     """A user's project with its client: a shell script that this process lets go on."""
 
@@ -229,17 +245,7 @@ class Project:
     def add_task(self) -> str:
         """Put a task for an implementer into the queue; return its id."""
         self._tasks += 1
-        file = task_file.new(
-            f"TASK-{self._tasks:08x}",
-            f"Benchmark number {self._tasks}",
-            "implement",
-            None,
-            None,
-            "2026-01-01T00:00:00Z",
-            None,
-            (),
-            "## Context\nNothing is to be changed.\n",
-        )
+        file = task_number(self._tasks)
         stores.of_project(self.layout).add(file)
         return file.id
 

@@ -16,7 +16,7 @@ import os
 import time
 
 #: Written into the stamp; a stamp of another version is ignored.
-VERSION = "2"
+VERSION = "3"
 #: The diary of ticks, `.orchestrator/ticks/2026-01-31`: a byte per minute of that UTC day, so that
 #: a report can prove when the scheduler ran. Nothing decides by it. The bytes: a tick that found no
 #: work, a whole tick, a tick that met another one; zero for a minute without a tick.
@@ -25,10 +25,13 @@ IDLE, WHOLE, HELD = b"i", b"t", b"h"
 LONGEST = 600.0
 
 
-def mark(path: str) -> "tuple[int, int, int] | None":
-    """Return a value that changes when a file is written or a folder's entries change."""
+def mark(path: str, below: "int | None" = None) -> "tuple[int, int, int] | None":
+    """Return a value that changes when a file is written or a folder's entries change.
+
+    `below` is the descriptor of the folder that a relative path begins in.
+    """
     try:
-        found = os.stat(path)
+        found = os.stat(path, dir_fd=below)
     except OSError:
         return None
     return (found.st_ino, found.st_mtime_ns, found.st_size if found.st_mode & 0o100000 else 0)
@@ -48,8 +51,10 @@ def write_stamp(path: str, now: float, wake: float, watched: "list[str]") -> boo
     if newest / 1e9 > now - 0.1:
         return False
     words = [VERSION, repr(now), repr(min(wake, now + LONGEST))]
+    home = os.path.dirname(os.path.dirname(path)) + "/"
     for name, known in marks.items():
-        words += [name, _shown(known)]
+        # The kernel finds a short path faster: there can be a thousand.
+        words += [name.removeprefix(home), _shown(known)]
     # The form that `files.left_beside` knows.
     beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
@@ -60,7 +65,7 @@ def write_stamp(path: str, now: float, wake: float, watched: "list[str]") -> boo
 
 
 def _shown(known: "tuple[int, int, int] | None") -> str:
-    return "-" if known is None else "{} {} {}".format(*known)
+    return "-" if known is None else f"{known[0]} {known[1]} {known[2]}"
 
 
 def _proof(stamp: str) -> str:
@@ -81,7 +86,13 @@ def _holds(path: str, now: float) -> bool:
     # After a clock was moved back, no recorded time can be trusted.
     if not float(written) <= now < float(wake) <= float(written) + LONGEST:
         return False
-    return known[0] != "-" and all(map(str.__eq__, map(_shown, map(mark, names)), known))
+    if known[0] == "-":
+        return False
+    below = os.open(os.path.dirname(os.path.dirname(path)), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return all(_shown(mark(name, below)) == was for name, was in zip(names, known, strict=True))
+    finally:
+        os.close(below)
 
 
 def nothing_to_do() -> bool:

@@ -19,7 +19,7 @@ from orchestrator.model import STATES, Entry, Problem, Task, task_order
 from orchestrator.system import files
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks import rewrite, task_file
-from orchestrator.tasks.store import Listing, Malformed, Store
+from orchestrator.tasks.store import Listing, Malformed, Store, Watched
 from orchestrator.tasks.task_file import TaskFile
 
 _TABLE = "CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY, state TEXT, file BLOB, added REAL)"
@@ -132,8 +132,8 @@ class SqliteStore(Store):
     def places(self) -> Sequence[str]:
         return (self._path, f"{self._path}-journal")
 
-    def watched(self) -> Sequence[str] | None:
-        return (self._path,)
+    def watched(self) -> Watched:
+        return Watched((self._path,))
 
     def findings(self, now: float) -> Iterator[Problem]:
         if not os.path.isfile(self._path):

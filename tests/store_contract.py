@@ -455,11 +455,11 @@ class StoreContract:
             watched = store.watched()
             if watched is None or number == 4:  # a note on a finished task concerns no tick
                 break
-            for path in watched:
+            for path in watched.paths:
                 os.utime(path, (number, number))
-            before = [idle.mark(path) for path in watched]
+            before = [idle.mark(path) for path in watched.paths]
             change()
-            assert [idle.mark(path) for path in watched] != before
+            assert [idle.mark(path) for path in watched.paths] != before
 
     def test_a_queue_that_is_in_order_has_no_findings_and_no_leftovers(self, store: Store) -> None:
         for change in self.changes(store):

@@ -61,6 +61,14 @@ def test_only_ends_of_runs_count_and_damaged_lines_are_left_out() -> None:
     assert costs.total(found)["unknown"] == 2
 
 
+def test_tokens_that_no_run_reports_are_not_known() -> None:
+    found = collected(end("R1", cost_usd=1.0), end("R2", task="T-2", input_tokens=7))
+    rows = {row["key"]: row for row in costs.rows(found, "task")}
+    assert (rows["T-1"]["input_tokens"], rows["T-1"]["output_tokens"]) == (None, None)
+    assert (rows["T-2"]["input_tokens"], rows["T-2"]["output_tokens"]) == (7, None)
+    assert costs.total(found)["input_tokens"] == 7
+
+
 def test_a_run_of_an_older_version_has_its_start_from_its_seconds() -> None:
     [run] = collected({"at": "2026-01-02T12:01:00Z", "event": "requeue", "run": "R", "agent": "a",
                        "seconds": 60, "cost_usd": 0.5})  # fmt: skip
@@ -130,6 +138,7 @@ def test_the_costliest_run_and_task_are_named() -> None:
     assert costs.costliest(found, "run") == {"run": "R4", "cost_usd": 9.0}
     assert costs.costliest(found, "task") == {"task": "T-1", "cost_usd": 2.5}
     assert costs.costliest([], "task") is None
+    assert costs.costliest(collected(end("R1", cost_usd=0.0), end("R2")), "run") is None
 
 
 def test_the_cost_by_model_is_of_the_run_alone() -> None:

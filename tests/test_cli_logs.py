@@ -98,6 +98,14 @@ LINES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         [("result", "one (+2 lines)")],
     ),
     (
+        {"type": "user", **block(type="tool_result", content=f"{'-' * 70}\nRan 7 tests\n\nOK")},
+        [("result", "Ran 7 tests (+3 lines)")],
+    ),
+    (
+        {"type": "user", **block(type="tool_result", content="---\n===")},
+        [("result", "--- (+1 line)")],
+    ),
+    (
         {"type": "user", **block(type="tool_result", content="", is_error=True)},
         [("result", "failed: (no output)")],
     ),

@@ -55,6 +55,9 @@ def test_the_file_has_every_region_and_needs_nothing(
     path = tmp_path / "project.html"
     answer = json.loads(cli("dashboard", "--export", str(path), "--json").out)
     html = path.read_text()
+    times = re.compile("[0-9]+ s|[0-9:]{5}")
+    assert times.sub("", cli("dashboard", "--export", "-").out) == times.sub("", html)
+    assert cli("dashboard", "--export", "-", "--open").code == 2
     assert answer == {"file": str(path), "bytes": path.stat().st_size}
     seen = Seen(html)
     for region in regions.REGIONS:

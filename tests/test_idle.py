@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,11 @@ from conftest import git as sh
 
 from orchestrator import idle
 from orchestrator.layout import Layout
+from orchestrator.model import PullRequest
+from orchestrator.pulls.book import Book
 from orchestrator.system import files, locks
+from orchestrator.tasks import file_store
+from orchestrator.tick import tick
 
 PAUSED = """\
 paused: true
@@ -33,11 +38,13 @@ WAITING = b"# [T1] Fix it\n\nROLE: implement\n"
 def age(layout: Layout) -> None:
     """Make everything old enough for a second change to show in its file times."""
     old = time.time() - 60
-    for where, folders, names in os.walk(layout.home):
-        for name in (*folders, *names, "."):
-            path = os.path.join(where, name)
-            if not path.endswith("scheduler.lock"):
-                os.utime(path, (old, old))
+    remote = os.path.join(layout.root, "..", "remote.git")
+    for top in (layout.home, os.path.join(layout.root, ".git"), remote):
+        for where, folders, names in os.walk(top):
+            for name in (*folders, *names, "."):
+                path = os.path.join(where, name)
+                if not path.endswith("scheduler.lock"):
+                    os.utime(path, (old, old))
 
 
 @pytest.fixture
@@ -163,6 +170,147 @@ def test_commands_that_only_read_leave_the_word_standing(
     assert idle.nothing_to_do()
 
 
+# --- an open pull request ----------------------------------------------------------------------
+
+DELIVERED = b"""# [D1] Delivered
+
+ROLE: implement
+
+<!-- orchestrator:history -->
+## History
+- 2026-01-01T00:02:00Z done {"pr": "1", "branch": "agent/D1-it"}
+"""
+
+
+@pytest.fixture
+def delivered(
+    project: Layout, cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Layout:
+    """A project with a remote on this machine, a pull request and a waiting task."""
+    own = shutil.copy(Path.home() / ".gitconfig", tmp_path)  # one test changes it
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(own))
+    root, remote = Path(project.root), tmp_path / "remote.git"
+    sh(tmp_path, "init", "--quiet", "--bare", str(remote))
+    sh(root, "remote", "add", "origin", str(remote))
+    sh(root, "checkout", "--quiet", "-b", "agent/D1-it")
+    Path(root, "work").write_text("done\n")
+    sh(root, "add", "work")
+    sh(root, "commit", "--quiet", "--message=work")
+    head = sh(root, "rev-parse", "HEAD")
+    sh(root, "push", "--quiet", "origin", "main", "agent/D1-it")
+    sh(root, "checkout", "--quiet", "main")
+    Path(project.config).write_text(
+        PAUSED.replace("paused: true", "queue_limits: {max_open_prs: 1}")
+    )
+    Path(project.state("incoming"), "T1.md").write_bytes(WAITING)
+    Path(project.state("done"), "D1.md").write_bytes(DELIVERED)
+    files.make_folder(project.roles)
+    files.make_folder(project.prs)
+    pr = PullRequest("1", "D1", "agent/D1-it", "main", head, "Delivered", "open")
+    Book(project.prs).write(pr, "")
+    leave_stamp(project, cli)
+    return project
+
+
+def leave_stamp(layout: Layout, cli: Callable[..., Any]) -> None:
+    """Run ticks until they have nothing to do; in real life a minute is between two of them."""
+    for _ in range(2):
+        age(layout)
+        done = cli("tick")
+        assert done.code == 0, done.err
+
+
+def remote_of(layout: Layout) -> Path:
+    return Path(layout.root).parent / "remote.git"
+
+
+def _review(layout: Layout, _: Callable[..., Any]) -> None:
+    path = os.path.join(layout.state("done"), "D1.md")
+    _edit(path, b'- 2026-01-01T00:03:00Z review {"pr": "1", "verdict": "approved"}\n')
+
+
+#: In an order in which each can follow the ones before.
+OF_PULL_REQUESTS: dict[str, Callable[[Layout, Callable[..., Any]], object]] = {
+    "it is approved": lambda at, cli: cli("pr", "approve", "1"),
+    "its record is edited in place": lambda at, _: _same_size(os.path.join(at.prs, "1.json")),
+    "a review is written into its task by hand": _review,
+    "the base moves here": lambda at, _: _move_ref(at.root, "refs/heads/main"),
+    "a fetch of a person": lambda at, _: _move_ref(at.root, "refs/remotes/origin/main"),
+    "it is merged at the remote": lambda at, _: _move_ref(remote_of(at), "refs/heads/main"),
+    "its branch is deleted here": lambda at, _: sh(
+        Path(at.root), "branch", "--quiet", "-D", "agent/D1-it"
+    ),
+    "its branch is deleted at the remote": lambda at, _: sh(
+        remote_of(at), "update-ref", "-d", "refs/heads/agent/D1-it"
+    ),
+    "a person's configuration of git": lambda at, _: sh(
+        Path(at.root), "config", "--global", "url.https://example.org/.insteadOf", "/"
+    ),
+    "the remote is another one": lambda at, _: sh(
+        Path(at.root), "remote", "set-url", "origin", "https://example.org/x.git"
+    ),
+    "the remote is gone": lambda at, _: remote_of(at).rename(remote_of(at).with_name("gone")),
+}
+
+
+def _move_ref(repository: str | Path, ref: str) -> None:
+    sh(Path(repository), "update-ref", ref, "refs/heads/agent/D1-it")
+
+
+def test_every_change_of_an_open_pull_request_makes_the_next_tick_a_whole_one(
+    delivered: Layout, cli: Callable[..., Any]
+) -> None:
+    found = os.fsdecode(Path(delivered.idle_stamp).read_bytes()).split("\0")[5::2]
+    names = [os.path.join(delivered.home, name) for name in found]
+    for what, change in OF_PULL_REQUESTS.items():
+        now = time.time()
+        for name in filter(os.path.exists, names):
+            os.utime(name, (now - 60, now - 60))
+        assert idle.write_stamp(delivered.idle_stamp, now, now + 600, names)
+        assert idle.nothing_to_do()
+        change(delivered, cli)
+        assert not idle.nothing_to_do(), what
+
+
+NOT_ONLY_HERE = {
+    "another host": ("remote", "set-url", "origin", "https://example.org/x.git"),
+    "another program": ("config", "remote.origin.uploadpack", "git-upload-pack"),
+    "another place of pushes": ("remote", "set-url", "--push", "origin", "host:x.git"),
+}
+
+
+@pytest.mark.parametrize("why", NOT_ONLY_HERE)
+def test_if_the_state_of_a_pull_request_is_not_in_files_here_no_stamp_is_left(
+    delivered: Layout, cli: Callable[..., Any], why: str
+) -> None:
+    sh(Path(delivered.root), *NOT_ONLY_HERE[why])
+    leave_stamp(delivered, cli)
+    assert not os.path.exists(delivered.idle_stamp)
+
+
+def test_a_pull_request_that_is_to_be_merged_automatically_needs_whole_ticks(
+    delivered: Layout, cli: Callable[..., Any]
+) -> None:
+    _edit(delivered.config, b"review: {auto_merge: true}\n")
+    leave_stamp(delivered, cli)
+    assert idle.nothing_to_do()
+    assert cli("pr", "approve", "1").code == 0
+    leave_stamp(delivered, cli)
+    assert not os.path.exists(delivered.idle_stamp)
+
+
+def test_of_many_waiting_tasks_an_edit_in_place_is_seen_within_minutes(
+    quiet: Layout, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_store, "MOST_WATCHED", 0)
+    leave_stamp(quiet, cli)
+    _edit(os.path.join(quiet.state("incoming"), "T1.md"))
+    assert idle.nothing_to_do()
+    later = time.time() + tick.EDITS_UNSEEN
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert not idle.nothing_to_do()
+
+
 def test_inside_a_run_nothing_is_taken_for_granted(
     quiet: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,11 +421,11 @@ GARBAGE = [
     b"",
     b"\0" * 200,
     b"garbage",
-    b"2\0" + NOW.encode(),
-    b"2\x000\x009e9",
-    b"2\x00nan\x00nan\0/a\0-",
-    b"2\x00-inf\x00inf\0/a\0-",
-    b"2\x00" + b"1" * 5000 + b"\x009e9",
+    b"3\0" + NOW.encode(),
+    b"3\x000\x009e9",
+    b"3\x00nan\x00nan\0/a\0-",
+    b"3\x00-inf\x00inf\0/a\0-",
+    b"3\x00" + b"1" * 5000 + b"\x009e9",
     b"\xff\xfe\0\0\0",
     marshal.dumps((1, 0.0, 9e9, {})),
 ]

@@ -303,6 +303,22 @@ def test_a_line_longer_than_a_page_is_passed_in_both_directions(
     assert part.begin == 0
 
 
+def test_the_first_look_has_a_screen_full_also_behind_a_huge_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcript, "PAGE_BYTES", 500)
+    early = b"".join(said(f"line {n}") for n in range(100))
+    (tmp_path / run_record.STREAM).write_bytes(early + b"x" * 1_800 + b"\n" + said("the end"))
+    part = transcript.last(str(tmp_path))
+    seen = lines_of(part)
+    assert seen[-1] == "the end"
+    assert {"line 98", "line 99"} <= set(seen)
+    # The page before goes on where this one begins: nothing is shown twice or left out.
+    whole = lines_of(transcript.before(str(tmp_path), part.begin)) + seen
+    told = [line for line in whole if line.startswith("line ")]
+    assert told == [f"line {n}" for n in range(100 - len(told), 100)]
+
+
 def test_a_transcript_withholds_secrets_and_a_missing_one_is_empty(tmp_path: Path) -> None:
     assert transcript.last(str(tmp_path)) == transcript.Part(0, 0, (), 0)
     secret = "ghp_" + "a1B2c3D4e5F6" * 3

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args
 
-from orchestrator.account.ledger import EndedRun
+from orchestrator.account.ledger import EndedRun, Told
 from orchestrator.model import ModelUse
 
 By = Literal["day", "agent", "role", "task", "model"]
@@ -16,12 +16,15 @@ KEYS: tuple[By, ...] = get_args(By)
 UNKNOWN = "-"
 
 Row = dict[str, Any]
+#: What knows the cost and the tokens of a run, or of one model in it.
+Use = Told | ModelUse
 
 
 def rows(runs: Iterable[EndedRun], by: By) -> list[Row]:
     """Return one row for each value of a key, in the order of the keys; money is in US dollars.
 
     Days are local days, of a run's end. A run with several models has a share in the row of each.
+    Tokens are None if no run of the row reports them.
     """
     totals: dict[str, Row] = {}
     for run in runs:
@@ -34,18 +37,21 @@ def total(runs: Iterable[EndedRun]) -> Row:
     """Return the sums over all runs. `unknown` counts the runs whose cost is not known."""
     found = _row("total")
     for run in runs:
-        _add(found, run, _whole(run))
+        _add(found, run, run.told)
     del found["key"]
     return _rounded(found)
 
 
 def costliest(runs: Iterable[EndedRun], key: Literal["run", "task"]) -> Row | None:
-    """Return the run or the task that cost most, and its cost in US dollars; None without any."""
+    """Return the run or the task that cost most, and its cost in US dollars.
+
+    Return None if no run has a cost.
+    """
     totals: defaultdict[str, float] = defaultdict(float)
     for run in runs:
         if name := getattr(run.told, key):
             totals[name] += run.told.cost_usd or 0.0
-    if not totals:
+    if not any(totals.values()):
         return None
     name = max(totals, key=lambda each: totals[each])
     return {key: name, "cost_usd": round(totals[name], 6)}
@@ -55,34 +61,31 @@ def _row(key: str) -> Row:
     return {
         "key": key,
         "runs": 0,
-        "input_tokens": 0,
-        "output_tokens": 0,
+        "input_tokens": None,
+        "output_tokens": None,
         "cost_usd": 0.0,
         "unknown": 0,
     }
 
 
-def _add(row: Row, run: EndedRun, use: ModelUse) -> None:
+def _add(row: Row, run: EndedRun, use: Use) -> None:
     row["runs"] += 1
     row["unknown"] += run.told.cost_usd is None
-    for name in ModelUse._fields:
-        row[name] += getattr(use, name)
+    row["cost_usd"] += use.cost_usd or 0.0
+    for name in ("input_tokens", "output_tokens"):
+        if (tokens := getattr(use, name)) is not None:
+            row[name] = (row[name] or 0) + tokens
 
 
 def _rounded(row: Row) -> Row:
     return {**row, "cost_usd": round(row["cost_usd"], 6)}
 
 
-def _whole(run: EndedRun) -> ModelUse:
-    told = run.told
-    return ModelUse(told.cost_usd or 0.0, told.input_tokens or 0, told.output_tokens or 0)
-
-
-def _shares(run: EndedRun, by: By) -> Iterator[tuple[str, ModelUse]]:
+def _shares(run: EndedRun, by: By) -> Iterator[tuple[str, Use]]:
     """Yield the keys of a run, each with the part of the run's cost and tokens that it had."""
     if by == "model" and run.told.models:
         yield from run.told.models.items()
         return
     day = time.strftime("%Y-%m-%d", time.localtime(run.ended))
     key = day if by == "day" else getattr(run.told, by)
-    yield key or UNKNOWN, _whole(run)
+    yield key or UNKNOWN, run.told

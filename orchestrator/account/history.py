@@ -121,25 +121,33 @@ class History(NamedTuple):
 
     #: By agent, by start.
     spans: dict[str, list[Span]]
-    #: One row per local day, as `history --json` shows it.
+    #: One row per local day, as `history --json` shows it, from the day on which it begins.
     days: list[Row]
-    #: The time of the oldest event that was given; None without events.
+    #: The time of the oldest event (epoch seconds); None without events.
     begins: float | None
 
 
 def collect(
-    told: Iterable[Mapping[str, object]], start: float, end: float, at_work: Collection[str]
+    told: Iterable[Mapping[str, object]],
+    start: float,
+    end: float,
+    at_work: Collection[str],
+    begins: float | None = None,
 ) -> History:
     """Return the history between two times (epoch seconds), from events in their order.
 
     `at_work` has the runs that work now. A run without an end that is not among them is left out:
-    the event that tells how it ended comes with the next tick.
+    the event that tells how it ended comes with the next tick. `begins` is the time of the oldest
+    event of all, if `told` has only some events. A day that ended before it is left out: what
+    happened on it is not known.
     """
     facts = Facts(at_work)
     found = ledger.collect(facts.watched(told), start)
     runs = [run for run in found.runs if run.ended < end]
     lanes = _lanes(found.runs, facts.begun, start, end)
-    return History(lanes, _days(runs, facts, days(start, end)), found.begins)
+    edges = days(start, end)
+    begins = found.begins if begins is None else begins
+    return History(lanes, _known(_days(runs, facts, edges), edges, begins), begins)
 
 
 def days(start: float, end: float) -> list[float]:
@@ -205,6 +213,11 @@ def _days(runs: Iterable[EndedRun], facts: Facts, edges: list[float]) -> list[Ro
         rounds = [len(facts.rounds[task]) for task in merged if task in facts.rounds]
         row["review_rounds"] = round(mean(rounds), 2) if rounds else None
     return found
+
+
+def _known(rows: list[Row], edges: list[float], begins: float | None) -> list[Row]:
+    """Return the rows of the days that end after the history begins."""
+    return rows if begins is None else rows[sum(edge <= begins for edge in edges[1:]) :]
 
 
 def _by_day(times: Mapping[str, float], edges: list[float]) -> list[dict[str, float]]:

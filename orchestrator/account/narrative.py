@@ -12,6 +12,7 @@ from orchestrator.layout import Layout
 from orchestrator.model import Config, iso
 from orchestrator.project import events
 from orchestrator.pulls import states
+from orchestrator.tasks import stores
 from orchestrator.text.quoting import inline
 from orchestrator.text.words import count, local, span
 
@@ -78,6 +79,11 @@ def collect(
         "history_begins": iso(ledger.begins(layout)),
     }
     titles = {pr.task: pr.title for pr in prs or () if pr.task}
+    # The records of older pull requests are not read: the task knows its title, too.
+    store = stores.of_project(layout)
+    for row in (*ends.delivered, *ends.merged):
+        if row["task"] not in titles and (task := stores.found(store, row["task"])):
+            titles[task.id] = task.title
     steps = {each.id: each.step for each in waiting}
     lines = _markdown(value, since, now, titles, steps, ran)
     return Report(value, "".join(f"{line}\n" for line in lines))

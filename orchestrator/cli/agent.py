@@ -40,7 +40,8 @@ def list_agents(arguments: Namespace) -> None:
     headings = ("name", "role", "state", "reason", "due in", "task", "last outcome")
     for row in rows if not arguments.json else ():
         due = row["due_in_seconds"]
-        row["due_in_seconds"] = "now" if due == 0 else due and f"{due} s"
+        is_off = row["run"] or row["reason"] == "paused"
+        row["due_in_seconds"] = None if is_off else "now" if due == 0 else due and f"{due} s"
     cells = [[row[name] for name in names] for row in rows]
     empty = "no agents; add one: orchestrator agent add --help" if loaded.good else ""
     output.listing(arguments, rows, headings, cells, empty)

@@ -84,10 +84,13 @@ def _spent_today(layout: Layout, now: float) -> float:
 
 def _cells(rows: Iterable[Row], total: Row) -> list[tuple[object, ...]]:
     return [
-        (r["key"], r["runs"], f"{r['input_tokens']:,}", f"{r['output_tokens']:,}",
-         f"{r['cost_usd']:.4f}")
-        for r in (*rows, total)
-    ]  # fmt: skip
+        (row["key"], row["runs"], *_tokens(row), f"{row['cost_usd']:.4f}") for row in (*rows, total)
+    ]
+
+
+def _tokens(row: Row) -> Iterable[str | None]:
+    counts = (row["input_tokens"], row["output_tokens"])
+    return (None if number is None else f"{number:,}" for number in counts)
 
 
 def _lines(value: Row, since: float, begins: float | None) -> Iterable[str]:

@@ -13,13 +13,15 @@ from orchestrator.errors import OrchestratorError, UsageError
 #: The libraries of the optional extra `web` that the page imports.
 LIBRARIES = ("starlette", "uvicorn", "pygments")
 
+EXPORT = "write the page as one HTML file instead (-: to standard output)"
+
 
 @command(
     "dashboard",
     argument("--port", type=int, metavar="N", help="the port on 127.0.0.1 (default: a free one)"),
     flag("--open", "open the page in your browser"),
     flag("--read-only", "show everything, change nothing"),
-    argument("--export", metavar="FILE", help="write the page as one HTML file instead"),
+    argument("--export", metavar="FILE", help=EXPORT),
     flag("--force", "with --export: replace FILE also if it is not an earlier export"),
 )
 def dashboard(arguments: Namespace) -> None:
@@ -72,8 +74,14 @@ def _export(arguments: Namespace) -> None:
     from orchestrator.cli.served import Served
     from orchestrator.page import export
 
-    path = export.check(arguments.export, force=arguments.force)
+    is_stdout = arguments.export == "-"
+    if is_stdout and (arguments.open or arguments.json):
+        raise UsageError("--export - only prints the page", "leave --open and --json out")
+    path = "" if is_stdout else export.check(arguments.export, force=arguments.force)
     html = export.document(Served(layout), os.path.basename(layout.root), context.now())
+    if is_stdout:
+        output.copy(export.encoded(html))
+        return
     size = export.write(path, html)
     value = {"file": path, "bytes": size}
     output.answer(arguments, value, f"written: {path} ({size // 1024 + 1} KiB)")

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 _LOOK = """
 Look around:  cd {root}
   what was merged         git log --graph --oneline origin/main
-  all events              less .orchestrator/events.jsonl
+  a page in the browser   {program} dashboard --open
+  one look                {program} watch
+  the account             {program} report
+  a task, its history     {program} task show SHOP-1
+  what an agent did       {program} logs impl-agent-1
   agents, checks, limits  less .orchestrator/agents.yaml
-  a task, its history     less .orchestrator/shared/queue/done/SHOP-1.md
-  the runs of an agent    ls .orchestrator/agents/impl-agent-1/runs
   remove the demo         rm -rf {folder}"""
 _NEXT = """
 In a project of your own, with {client} signed in:
@@ -109,7 +111,8 @@ def _demonstrate(folder: str, *, as_json: bool, kept: bool) -> int:
         same = "did not change" if untouched else "CHANGED, which is a bug"
         say(f"Your checkout, which has unfinished work in it, {same}.")
         if kept:
-            say(_LOOK.format(root=shlex.quote(place.root), folder=shlex.quote(folder)))
+            places = {"root": shlex.quote(place.root), "folder": shlex.quote(folder)}
+            say(_LOOK.format(**places, program=context.program()))
         say(_NEXT.format(program=context.program(), client=registry.named(None).title))
     return 0 if ok else 1
 

@@ -42,8 +42,7 @@ def history(arguments: Namespace) -> None:
     at_work = {run for name in names if (run := agent_memory.read(layout, name).run)}
     kinds = (*account.KINDS, account.START) if at_work else account.KINDS
     told = events.read(layout, ledger.MOST_READ, of_all_hosts=True, kinds=kinds)
-    found = account.collect(told, start, end, at_work)
-    found = found._replace(begins=ledger.begins(layout))
+    found = account.collect(told, start, end, at_work, ledger.begins(layout))
     if arguments.json:
         output.show_json(
             {
@@ -58,8 +57,11 @@ def history(arguments: Namespace) -> None:
             }
         )
         return
+    if found.begins is None:
+        output.out("nothing has happened yet: there are no events")
+        return
     output.table(_HEADINGS, [_cells(day) for day in found.days])
-    if found.begins is not None and found.begins > start:
+    if found.begins > start:
         limit = "retention.events_mb in agents.yaml limits its size"
         output.out(f"\nthe history begins at {local(found.begins)}; {limit}")
 

@@ -80,6 +80,7 @@ def _history(layout: Layout) -> Iterator[Family]:
         ({"agent": name, "direction": way}, number)
         for name, total in totals.items()
         for way, number in (("input", total.input_tokens), ("output", total.output_tokens))
+        if number
     ]
     costs = _by("agent", {name: total.cost_usd for name, total in totals.items()})
     yield Family("runs_total", "counter", "Ended runs, by agent and outcome.", ended)

@@ -216,8 +216,9 @@ def _figures(seen: Overview, config: Config, scheduler: str) -> Iterator[Entry]:
     cap = config.budgets.daily_usd
     of = "" if cap is None else f" of {cap:g}"
     runs, took = count(totals["runs"], "run"), span(totals["seconds_running"])
-    tokens = count(totals["input_tokens"] + totals["output_tokens"], "token")
-    total = f"total: {runs}, {took}, {tokens}, {totals['cost_usd']:.2f} USD"
+    tokens = totals["input_tokens"] + totals["output_tokens"]
+    tokens_used = f", {count(tokens, 'token')}" if tokens else ""
+    total = f"total: {runs}, {took}{tokens_used}, {totals['cost_usd']:.2f} USD"
     yield Entry(f"cost   today {seen.spent_today:.2f}{of} USD; {total}")
     yield Entry(f"ticks  {scheduler}", mood="bad" if found["scheduler"]["stale"] else "plain")
 
@@ -240,7 +241,7 @@ def ticked(age: int | None, never: str, ran: Ticks) -> str:
         return last
     since = f"since {_clock(ran.begins)}"
     if ran.expected is None or ran.missed is None:
-        return f"{last}; no schedule is installed; {count(ran.executed, 'tick')} {since}"
+        return f"{last}; no schedule is installed; ran in {count(ran.executed, 'minute')} {since}"
     said = f"{last}; ran {ran.executed + ran.held:,} of {ran.expected:,} expected ticks {since}"
     if not ran.missed:
         return said

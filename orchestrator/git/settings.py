@@ -31,7 +31,7 @@ def seen(cwd: str, told: Mapping[str, str] | None = None) -> Settings:
     """
     told = place.variables(cwd) if told is None else told
     own = told.get("GIT_DIR") or place.common_folder(cwd)
-    files = _files(own, told.get("GIT_COMMON_DIR") or _common(own))
+    files = read_files(own, told.get("GIT_COMMON_DIR") or _common(own))
     stamps = tuple((path, _stamp(path)) for path in files)
     words = tuple(told.items())
     return _asked(cwd, words) if stamps[0][1] is None else _kept(cwd, words, stamps)
@@ -74,8 +74,11 @@ def forget() -> None:
     _kept.cache_clear()
 
 
-def _files(own: str, common: str) -> list[str]:
-    """Return the files that git reads by itself: of the repository, the worktree and the person."""
+def read_files(own: str, common: str) -> list[str]:
+    """Return the files that git reads by itself: of the repository, the worktree and the person.
+
+    `own` is the git folder of the place, `common` that of the repository.
+    """
     home = os.path.expanduser("~")
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     named = (os.environ.get(name) for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"))

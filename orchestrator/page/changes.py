@@ -26,13 +26,14 @@ def marks(layout: Layout) -> Marks:
     Reads no contents, and of the queue only its folders: every change in place is also an event.
     """
     store = stores.of_project(layout)
+    watched = store.watched()
     agents, forges = files.folders(layout.agents), files.folders(layout.prs)
     faults = (
         *(layout.hold, layout.usage, layout.checkout_changed),
         *(layout.forge_fault, layout.landing_fault, layout.notify_fault),
     )
     return {
-        "queue": tuple(map(idle.mark, store.watched() or store.places()))
+        "queue": tuple(map(idle.mark, watched.paths if watched else store.places()))
         or tuple(store.counts().items()),
         "agents": tuple(idle.mark(layout.agent_state(name)) for name in agents),
         "runs": tuple(idle.mark(layout.runs(name)) for name in agents),

@@ -145,11 +145,16 @@ def check(path: str, *, force: bool) -> str:
     return found
 
 
+def encoded(html: str) -> bytes:
+    """Return the document in UTF-8, which its head names."""
+    return html.encode("utf-8", "replace")
+
+
 def write(path: str, html: str) -> int:
     """Write the document; readers see the old file or the new one. Return its bytes.
 
     Raises OSError.
     """
-    data = html.encode("utf-8", "replace")
+    data = encoded(html)
     files.write_atomic(path, data, 0o666)
     return len(data)

@@ -26,7 +26,8 @@ ZOOMS = {
     "week": (7 * DAY, "a week", 28),
     "month": (28 * DAY, "four weeks", 84),
 }
-USUAL_ZOOM = "week"
+#: The widest zoom that is chosen for a person: a young project shows less than a week.
+WIDEST_FIT = "week"
 #: Runs, and rows of costs, that a table shows.
 MOST_RUNS, MOST_COSTS = 50, 50
 BY = ("day", "agent", "role", "task", "model")
@@ -36,14 +37,16 @@ SINCE = {"today": "today", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
 def history(commands: Commands, query: Query) -> Row:
     """Return the swim lanes and the plots of the period that `zoom` and `until` (a day) choose."""
     zoom = query.get("zoom", "")
-    zoom = zoom if zoom in ZOOMS else USUAL_ZOOM
     end, chosen = _end(query.get("until", ""), time.time())
-    start, plotted = end - ZOOMS[zoom][0], end - ZOOMS[zoom][2] * DAY
+    plotted = end - ZOOMS[zoom if zoom in ZOOMS else WIDEST_FIT][2] * DAY
     found = commands.read("history", {"since": _local(plotted), "until": _local(end)})
+    begins = parse_time(found["history_begins"] or "")
+    if zoom not in ZOOMS:
+        zoom = fitting(None if begins is None else end - begins)
+    start = end - ZOOMS[zoom][0]
     agents = _inside(found["agents"], start)
     runs = [{**run, "agent": agent["agent"]} for agent in agents for run in agent["runs"]]
     runs.sort(key=lambda run: run["started"], reverse=True)
-    begins = parse_time(found["history_begins"] or "")
     return {
         "zoom": zoom,
         "zooms": ZOOMS,
@@ -56,6 +59,13 @@ def history(commands: Commands, query: Query) -> Row:
         "more_runs": len(runs[MOST_RUNS:]),
         "begins": found["history_begins"] if begins is not None and begins > plotted else None,
     }
+
+
+def fitting(age: float | None) -> str:
+    """Return the narrowest zoom that shows a history of this age (seconds; None: no history)."""
+    names = list(ZOOMS)[: list(ZOOMS).index(WIDEST_FIT)]
+    wide = (name for name in names if age is not None and 0 < age <= ZOOMS[name][0])
+    return next(wide, WIDEST_FIT)
 
 
 def _end(text: str, now: float) -> tuple[float, str]:

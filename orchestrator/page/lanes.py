@@ -17,6 +17,8 @@ from orchestrator.text.words import count, span
 Row = dict[str, Any]
 #: The size in the units of the view box; the lanes begin right of the agents' names.
 WIDTH, LEFT, TOP, HIGH = 1000, 160, 26, 24
+#: The width of the lanes; the sign of a run that ended just now needs some room right of them.
+LANE = WIDTH - LEFT - 8
 #: Bars in one picture. Beyond that, runs of one kind that end close together share a sign.
 MOST_BARS = 2500
 #: The shortest bar that is seen beside its sign.
@@ -84,14 +86,14 @@ def bars(agents: Sequence[Row], start: float, end: float, most: int = MOST_BARS)
 
 
 def _bars(agents: Sequence[Row], start: float, end: float, step: int) -> Iterator[Bar]:
-    scale = (WIDTH - LEFT) / (end - start)
+    scale = LANE / (end - start)
     for lane, agent in enumerate(agents):
         shared: dict[tuple[int, str], Bar] = {}
         for run in agent["runs"]:
             began, ended = parse_time(run["started"]), parse_time(run["ended"] or "")
             left = max(((began or start) - start) * scale, 0.0)
-            right = min(((ended or end) - start) * scale, float(WIDTH - LEFT))
-            if right < 0 or left > WIDTH - LEFT:
+            right = min(((ended or end) - start) * scale, float(LANE))
+            if right < 0 or left > LANE:
                 continue
             kind = _AT_WORK if ended is None else _BY_VERDICT.get(run["outcome"], _OTHER)
             key = int(right // step), kind.name
@@ -128,7 +130,7 @@ def _took(run: Row) -> str:
 
 def _ticks(start: float, end: float, height: int) -> Iterator[Markup]:
     """Yield the lines of the time axis: hours of a day, or days; in local time."""
-    scale = (WIDTH - LEFT) / (end - start)
+    scale = LANE / (end - start)
     for at, words in moments(start, end):
         x = round(LEFT + (at - start) * scale, 1)
         yield Markup('<path class="grid" d="M{} {}V{}"/>').format(x, TOP - 6, height)

@@ -20,6 +20,8 @@ from orchestrator.system import files
 
 #: Bytes of the stream that one page shows.
 PAGE_BYTES = 192 << 10
+#: Lines that fill a screen, and pages that are read at most to fill it at first.
+SCREEN, MOST_PAGES = 30, 8
 #: Characters of one line of the transcript that are shown.
 MOST_CHARACTERS = 4000
 
@@ -35,9 +37,16 @@ class Part(NamedTuple):
 
 
 def last(folder: str) -> Part:
-    """Return the end of a run's transcript."""
+    """Return the end of a run's transcript: about a screen full, also behind a huge result."""
     with _opened(folder) as (stream, size):
-        return _part(folder, stream, max(size - PAGE_BYTES, 0), size, size)
+        part = _part(folder, stream, max(size - PAGE_BYTES, 0), size, size)
+        for _ in range(MOST_PAGES - 1):
+            if len(part.lines) >= SCREEN or part.begin == 0:
+                break
+            begin = max(part.begin - PAGE_BYTES, 0)
+            more = _part(folder, stream, begin, part.begin, size)
+            part = part._replace(begin=more.begin, lines=more.lines + part.lines)
+        return part
 
 
 def after(folder: str, offset: int) -> Part:

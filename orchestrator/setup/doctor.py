@@ -14,7 +14,7 @@ from orchestrator.client import registry
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 from orchestrator.finding import Finding, fail, ok, warn
-from orchestrator.layout import SCHEDULE_LOG, Layout
+from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.setup import (
     checks_probe,
@@ -158,12 +158,8 @@ def _budget(subject: Subject) -> Iterator[Finding]:
 def _ticks(subject: Subject) -> Iterator[Finding]:
     layout, now = subject.layout, subject.now
     ticked = problems.last_tick(layout)
-    if not mark.is_initialised(layout):
-        hint = mark.way_in(layout)
-    elif entry := mark.schedule(layout):
-        hint = f"check that {entry.kind} runs; errors of ticks are in {SCHEDULE_LOG}"
-    else:
-        hint = "install the schedule: orchestrator init --schedule cron; or: orchestrator tick"
+    is_ready = mark.is_initialised(layout)
+    hint = problems.schedule_hint(layout) if is_ready else mark.way_in(layout)
     if problems.is_overdue(layout, now):
         last = f"the last tick was {span(now - ticked)} ago" if ticked else "no tick has run yet"
         yield fail("tick_stale", last, hint)

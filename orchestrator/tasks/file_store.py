@@ -17,15 +17,16 @@ from orchestrator.layout import Layout
 from orchestrator.model import STATES, Entry, Problem, Task, task_order
 from orchestrator.system import files, locks
 from orchestrator.tasks import names, rewrite, task_file
-from orchestrator.tasks.store import Listing, Malformed, Store
+from orchestrator.tasks.store import Listing, Malformed, Store, Watched
 from orchestrator.tasks.task_file import MAX_BYTES, TaskFile
 
 #: Seconds that a change of the queue waits for another change to end. Each takes milliseconds.
 LOCK_WAIT = 30.0
 #: Looks for a task that moves to another state behind each look.
 LOOKS = 10
-#: With more waiting files than this, every tick lists the queue.
-MOST_WATCHED = 200
+#: With more waiting files than this, an idle tick looks only at the folders. A look at 1,000 files
+#: takes 2.5 ms, a fifth of the start of Python.
+MOST_WATCHED = 1_000
 #: Seconds by which a file's time may be ahead of the clock.
 AHEAD = 60.0
 
@@ -250,9 +251,11 @@ class FileStore(Store):
     def places(self) -> tuple[str, ...]:
         return (self._layout.queue, *self._folders.values(), self._lock.path)
 
-    def watched(self) -> tuple[str, ...] | None:
+    def watched(self) -> Watched:
         waiting = [entry.path for entry in self._entries("incoming")]
-        return None if len(waiting) > MOST_WATCHED else (*self._folders.values(), *waiting)
+        if len(waiting) > MOST_WATCHED:
+            return Watched(tuple(self._folders.values()), sees_edits=False)
+        return Watched((*self._folders.values(), *waiting))
 
     def findings(self, now: float) -> Iterator[Problem]:
         for state, folder in self._folders.items():

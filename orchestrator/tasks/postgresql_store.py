@@ -396,7 +396,7 @@ class PostgresqlStore(Store):
     def places(self) -> Sequence[str]:
         return ()
 
-    def watched(self) -> Sequence[str] | None:
+    def watched(self) -> None:
         return None
 
     def findings(self, now: float) -> Iterator[Problem]:

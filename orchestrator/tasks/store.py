@@ -35,6 +35,14 @@ class Listing(NamedTuple):
     malformed: tuple[Malformed, ...] = ()
 
 
+class Watched(NamedTuple):
+    """Paths whose file times change with the waiting tasks and with every move (`idle.mark`)."""
+
+    paths: tuple[str, ...]
+    #: Whether they also show that a person edited the file of a waiting task in place.
+    sees_edits: bool = True
+
+
 class Elsewhere(NamedTuple):
     """What a store knows of the other hosts that share it."""
 
@@ -223,10 +231,10 @@ class Store(Protocol):
         with a commit could lead anywhere.
         """
 
-    def watched(self) -> Sequence[str] | None:
+    def watched(self) -> Watched | None:
         """Return the paths whose file times change with the waiting tasks and with every move.
 
-        Returns None if there are no such paths, or too many; then no tick takes the idle path.
+        Returns None if there are no such paths; then no tick takes the idle path.
         """
 
     def findings(self, now: float) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from orchestrator import idle
 from orchestrator.config.load import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import damage
-from orchestrator.layout import Layout
+from orchestrator.layout import SCHEDULE_LOG, Layout
 from orchestrator.model import Hold, Problem
 from orchestrator.project import agent_memory, faults, mark
 from orchestrator.pulls import book
@@ -97,9 +97,15 @@ def find_problems(
     if not unwritable and is_overdue(layout, now) and mark.is_initialised(layout):
         ticked = last_tick(layout)
         ago = f"the last tick was {span(now - ticked)} ago" if ticked else "no tick has run yet"
-        hint = "orchestrator init --schedule cron; if there is a schedule: orchestrator doctor"
-        found.append(Problem("tick_stale", ago, hint))
+        found.append(Problem("tick_stale", ago, schedule_hint(layout)))
     return found
+
+
+def schedule_hint(layout: Layout) -> str:
+    """Return what to do if no tick comes."""
+    if entry := mark.schedule(layout):
+        return f"check that {entry.kind} runs; errors of ticks are in {SCHEDULE_LOG}"
+    return "install the schedule: orchestrator init --schedule cron; or: orchestrator tick"
 
 
 def _damaged_records(layout: Layout) -> Iterator[Problem]:

@@ -27,6 +27,7 @@ from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import states
 from orchestrator.system import disk, files, locks, memory, process
 from orchestrator.tasks import stores
+from orchestrator.tasks.store import Watched
 from orchestrator.tick import attendant, held, lock, observe, split
 from orchestrator.tick.problems import find_problems
 from orchestrator.tick.settle import Settler
@@ -34,6 +35,9 @@ from orchestrator.tick.start import Starter
 
 #: Seconds that the tick after a run waits for an active tick, so that the run's end is seen.
 AFTER_RUN_WAIT = 30.0
+#: Seconds after which a whole tick sees which waiting tasks were edited in place, if there are more
+#: than an idle tick looks at.
+EDITS_UNSEEN = 300.0
 #: Problems that only a changed file can solve, or that an idle tick itself solves.
 _STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
 
@@ -214,7 +218,7 @@ def _tick(
         store.publish()
         attendant.ensure(layout)
     if forced is None and loaded.good:
-        _leave_stamp(layout, loaded.config, report, seen.snapshot, now, planned.wake)
+        _leave_stamp(layout, loaded.config, report, seen.snapshot, prs, now, planned.wake)
     return report
 
 
@@ -279,6 +283,7 @@ def _leave_stamp(
     config: Config,
     report: Report,
     seen: Snapshot,
+    prs: list[PullRequest] | None,
     now: float,
     wake: float | None,
 ) -> None:
@@ -286,13 +291,16 @@ def _leave_stamp(
 
     No stamp is left unless nothing can happen until `wake` (None: forever), or until a file
     changes. An agent at work and a fault that is being probed need whole ticks, and so does an open
-    pull request, to see a merge that happens elsewhere.
+    pull request of which the forge or a remote elsewhere must be asked.
     """
     files.remove(layout.idle_stamp)
     busy = any(action.action != "skip" for action in report.actions)
     if busy or any(problem.code not in _STILL for problem in report.problems):
         return
-    if seen.runs or seen.hold is not None or seen.open_prs != 0:
+    if seen.runs or seen.hold is not None:
+        return
+    watched = _watched(layout, config, seen, prs)
+    if watched is None:
         return
     if config.issues.label is not None:
         from orchestrator.pulls import issues
@@ -302,10 +310,32 @@ def _leave_stamp(
         from orchestrator.tick import daily
 
         wake = min(wake or math.inf, daily.next_time(config.notify.report, now))
+    if not watched.sees_edits:
+        wake = min(wake or math.inf, now + EDITS_UNSEEN)
+    idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, [*watched.paths])
+
+
+def _watched(
+    layout: Layout, config: Config, seen: Snapshot, prs: list[PullRequest] | None
+) -> Watched | None:
+    """Return the paths that show each change of what the tick read; None if there are no such."""
     queue = stores.of_project(layout).watched()
-    if queue is not None:
-        watched = [layout.config, layout.hold, layout.prs, layout.roles, *queue]
-        idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, watched)
+    if queue is None or prs is None:
+        return None
+    own = [layout.config, layout.hold, layout.prs, layout.roles]
+    if seen.open_prs:
+        if config.overlap == "hold" and seen.waiting:
+            return None  # which lines a pull request changes decides what starts
+        from orchestrator.pulls import watched
+
+        try:
+            found = watched.paths(layout, config, [pr for pr in prs if pr.state == "open"])
+        except (OSError, OrchestratorError):
+            return None  # the next tick asks again, and reports what is wrong
+        if found is None or seen.open_prs > sum(pr.state == "open" for pr in prs):
+            return None
+        own += found
+    return queue._replace(paths=(*own, *queue.paths))
 
 
 def _land(

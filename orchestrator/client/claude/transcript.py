@@ -105,12 +105,14 @@ def _user(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _tool_result(block: dict[str, Any]) -> str:
-    """Return the first line of a tool's result, and the number of further lines."""
+    """Return the first line with a word of a tool's result, and the number of other lines."""
     content = block.get("content")
     parts = content if isinstance(content, list) else [content]
     texts = [_text(p.get("text")) if isinstance(p, dict) else _text(p) for p in parts]
-    first, _, rest = "\n".join(filter(None, texts)).strip().partition("\n")
-    more = f" (+{rest.count(chr(10)) + 1} lines)" if rest else ""
+    lines = "\n".join(filter(None, texts)).strip().split("\n")
+    # Tools draw rules: unittest's result begins with a line of dashes.
+    first = next((line for line in lines if any(map(str.isalnum, line))), lines[0])
+    more = f" (+{count(len(lines) - 1, 'line')})" if lines[1:] else ""
     failed = "failed: " if block.get("is_error") is True else ""
     return failed + (one_line(first) or "(no output)") + more
 

@@ -113,6 +113,9 @@ tabs.addEventListener("message", ({ data }) => {
   else if (latest) tabs.postMessage(latest);
 });
 
+// The server was started again.
+const UNKNOWN_PAGE = "open the address that `orchestrator dashboard` printed";
+
 function listen() {
   const events = new EventSource("/api/events");
   events.addEventListener("hello", (event) => tell({ now: event.lastEventId, problem: "" }));
@@ -122,7 +125,7 @@ function listen() {
   events.addEventListener("error", () => {
     // A server that was started again does not know this page's cookie: the browser gives up.
     if (events.readyState === EventSource.CLOSED) {
-      tell({ problem: "not connected: open the address that `orchestrator dashboard` printed" });
+      tell({ problem: `not connected: ${UNKNOWN_PAGE}` });
       setTimeout(listen, 3000);
     } else tell({ problem: "not connected" });
   });
@@ -145,6 +148,11 @@ async function change(path, body, done, forced = null) {
   let answer, value;
   try {
     answer = await fetch(path, { method: "POST", body: JSON.stringify(body) });
+    if (answer.status === 401) {
+      say("said", "");
+      say("refused", UNKNOWN_PAGE);
+      return false;
+    }
     value = await answer.json();
   } catch {
     say("said", "");
@@ -381,6 +389,15 @@ function showTimes(root) {
   }
 }
 
+// The newest runs are at the right end of the swim lanes: a narrow page begins there.
+const begun = new WeakSet();
+function showNewest() {
+  const lanes = document.querySelector(".lanes .wide");
+  if (!lanes || begun.has(lanes)) return;
+  begun.add(lanes);
+  lanes.scrollLeft = lanes.scrollWidth;
+}
+
 // The tab says how many things wait for a person.
 const title = document.title;
 function showWaiting() {
@@ -391,6 +408,7 @@ function showWaiting() {
 document.addEventListener("htmx:afterSwap", (event) => {
   showTimes(event.target);
   showWaiting();
+  showNewest();
 });
 document.addEventListener("DOMContentLoaded", () => {
   showTimes(document);

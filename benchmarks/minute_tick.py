@@ -1,0 +1,130 @@
+"""The tick of each minute in a project where tasks or a pull request wait and nothing can start.
+
+A figure is the CPU time of a tick with that of every process that it starts, also of those that go
+on after its end. The yardstick is `python -c pass` of a plain virtual environment, in turn.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.finished_task import CLIENT, counted, wait_for_children
+from benchmarks.report import Aim, Broken, Row, spread
+from benchmarks.scratch import Project, Scratch, task_number
+from orchestrator.project import agent_memory
+from orchestrator.project.agent_memory import AgentState
+from orchestrator.pulls import book
+from orchestrator.system import process
+from orchestrator.tasks import stores
+
+ROUNDS = 25
+AIM = Aim(1.3)
+#: Seconds between two ticks of a schedule. Nothing here waits so long: see `_a_minute_later`.
+MINUTE = 60
+#: Ticks after a change, before the measurement. As in real life they run in later minutes.
+SETTLING = 4
+WAITING = (1_000, 10_000)
+_LIMITS = "queue_limits: {{max_incoming: 1000000, max_open_prs: {open_prs}}}\n"
+_AGENTS = "agents:\n  - {name: impl-1, role: implementer, interval_seconds: %d}\n"
+
+
+def measure(scratch: Scratch) -> list[Row]:
+    """Return a row for each project. Raises Broken if a tick did something."""
+    process.adopt_orphans()
+    projects = {name: make(scratch) for name, make in _PROJECTS.items()}
+    for number in WAITING:
+        number = scratch.scaled(number)
+        projects[f"{number:,} tasks wait"] = _crowded(scratch, number)
+    for project in projects.values():
+        for _ in range(SETTLING):
+            _tick(scratch, project)
+    bare: list[float] = []
+    samples: dict[str, list[float]] = {name: [] for name in projects}
+    for _ in scratch.rounds(ROUNDS):
+        for name, project in projects.items():
+            with counted() as seconds:
+                scratch.timed([scratch.plain, "-c", "pass"])
+            bare += seconds
+            samples[name].append(_tick(scratch, project))
+    middle = statistics.median(bare) * 1e3
+    against = "`python -c pass`"
+    return [
+        Row(name, statistics.median(of) * 1e3, "ms", middle, against, AIM, spread(of))
+        for name, of in samples.items()
+    ]
+
+
+def _tick(scratch: Scratch, project: Project) -> float:
+    """Return the seconds of CPU time of a tick, a minute after the one before."""
+    _a_minute_later(project)
+    before = len(os.listdir(project.layout.state("incoming")))
+    os.chdir(project.root)
+    with counted() as seconds:
+        scratch.timed(scratch.tick)
+        wait_for_children()
+    if len(os.listdir(project.layout.state("incoming"))) != before:
+        raise Broken("a tick that was to find nothing started a run")
+    return seconds[0]
+
+
+def _a_minute_later(project: Project) -> None:
+    """Make everything below `.orchestrator/cache` a minute older, except the stamp's own text."""
+    for entry in os.scandir(project.layout.cache):
+        found = entry.stat(follow_symlinks=False)
+        os.utime(entry.path, (found.st_atime, found.st_mtime - MINUTE), follow_symlinks=False)
+
+
+def _pull_request(scratch: Scratch, open_prs: int = 10, more: str = "") -> Project:
+    """Make a project in which an agent has just opened a pull request."""
+    config = more + _LIMITS.format(open_prs=open_prs) + _AGENTS % 0
+    project = scratch.new_project(100, remote=True, config=config)
+    Path(project.client).write_text(CLIENT)
+    project.add_task()
+    _tick_to_the_end(scratch, project)
+    if [pr.state for pr in book.Book(project.layout.prs).list()] != ["open"]:
+        raise Broken("the agent opened no pull request")
+    return project
+
+
+def _tick_to_the_end(scratch: Scratch, project: Project) -> None:
+    os.chdir(project.root)
+    scratch.timed(scratch.tick)
+    wait_for_children()
+
+
+def _with_task(scratch: Scratch) -> Project:
+    project = _pull_request(scratch, open_prs=1)
+    project.add_task()
+    return project
+
+
+def _paused(scratch: Scratch) -> Project:
+    project = _with_task(scratch)
+    text = Path(project.layout.config).read_text()
+    Path(project.layout.config).write_text(f"paused: true\n{text}")
+    return project
+
+
+def _crowded(scratch: Scratch, number: int) -> Project:
+    """Make a project in which many tasks wait for an agent that is not due."""
+    config = _LIMITS.format(open_prs=10) + _AGENTS % 86_400
+    project = scratch.new_project(1, remote=False, config=config)
+    agent_memory.write(project.layout, "impl-1", AgentState(last_started=time.time()))
+    folder = Path(project.layout.state("incoming"))
+    for each in range(number):
+        file = task_number(each)
+        (folder / f"{file.id}.md").write_bytes(file.raw)
+    if stores.of_project(project.layout).counts()["incoming"] != number:
+        raise Broken("the tasks do not wait")
+    return project
+
+
+_PROJECTS: dict[str, Callable[[Scratch], Project]] = {
+    "an open pull request": _pull_request,
+    "the same, a task waits": _with_task,
+    "the same, paused": _paused,
+}

@@ -1,0 +1,58 @@
+"""The files in which git keeps refs: their times show that a ref can have moved, without a git.
+
+Git creates a lock file beside a ref before it changes the ref, so the time of the folder changes
+too (git's `refs/files-backend.c`). All packed refs are in one file; a repository with a reftable
+(gitformat-reftable(5)) names its tables in one file.
+"""
+
+import os
+from collections.abc import Iterable
+
+from orchestrator.git import place, settings
+from orchestrator.system import files
+
+#: In the order in which git looks for the repository at a path (git's `enter_repo`).
+_SUFFIXES = ("/.git", "", ".git/.git", ".git")
+#: Settings of a remote by which git asks another program than its own, or another place.
+_ELSEWHERE = ("uploadpack", "vcs")
+
+
+def paths(folder: str, refs: Iterable[str]) -> list[str] | None:
+    """Return the files and folders whose times change when one of some full ref names moves.
+
+    `folder` is the repository's git folder. None if a ref is symbolic: the change of its target
+    does not show there. Raises OSError when a file cannot be read.
+    """
+    found = {f"{folder}/{name}": None for name in ("config", "packed-refs", "reftable/tables.list")}
+    for ref in refs:
+        path = f"{folder}/{ref}"
+        found |= {path: None, os.path.dirname(path): None}
+        if os.path.isfile(path) and files.read_regular(path, 1024).startswith(b"ref:"):
+            return None
+    return list(found)
+
+
+def own_folder(root: str) -> str:
+    """Return the git folder of a person's checkout, in which the repository's refs are."""
+    return place.common_folder(root)
+
+
+def remote_folder(root: str, remote: str, address: str | None = None) -> str | None:
+    """Return the git folder of a remote that is a repository on this machine; None for others.
+
+    `address` replaces the remote's URL. None also where git's configuration leads to another
+    place, or through another program. Raises what `settings.seen` raises.
+    """
+    known = settings.seen(root)
+    urls = (address,) if address else known.get(f"remote.{remote}.url", ())
+    odd = any(f"remote.{remote}.{name}" in known for name in _ELSEWHERE)
+    if len(urls) != 1 or odd or any(name.startswith("url.") for name in known):
+        return None
+    path = urls[0].removeprefix("file://")
+    # `host:path` is a place for ssh; `%` and `~` stand for other characters.
+    if ":" in path.partition("/")[0] or "://" in path or path.startswith("~") or "%" in path:
+        return None
+    place = os.path.join(root, path)
+    there = next((each for s in _SUFFIXES if os.path.lexists(each := place + s)), None)
+    is_folder = there is not None and os.path.isfile(f"{there}/HEAD")
+    return there if is_folder and os.path.isdir(f"{there}/refs") else None

@@ -1,0 +1,146 @@
+"""The files of refs: each way to move a ref shows in their times; where it might not, no answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import git
+
+from orchestrator import idle
+from orchestrator.git import ref_files, settings
+
+#: A branch with folders in its name, as the product's own have.
+BRANCH = "agent/T1-fix"
+
+
+@pytest.fixture
+def remote(repo: Path, tmp_path: Path) -> Path:
+    """A bare repository, in which `repo` has pushed its base branch and a branch of a task."""
+    folder = tmp_path / "remote.git"
+    git(tmp_path, "init", "--quiet", "--bare", str(folder))
+    git(repo, "remote", "add", "origin", str(folder))
+    git(repo, "push", "--quiet", "origin", "main", f"main:refs/heads/{BRANCH}")
+    settings.forget()
+    return folder
+
+
+def _commit(repo: Path) -> None:
+    name = ("-c", "user.name=x", "-c", "user.email=x@localhost")
+    git(repo, *name, "commit", "--quiet", "--allow-empty", "--message=more")
+
+
+def _push_of_others(repo: Path) -> None:
+    other = repo.parent / "other"
+    git(repo.parent, "clone", "--quiet", str(repo.parent / "remote.git"), str(other))
+    git(other, "checkout", "--quiet", "-B", "main", "origin/main")
+    _commit(other)
+    git(other, "push", "--quiet", "origin", "main")
+
+
+def _written(repo: Path) -> None:
+    """Write a ref as a person can, without git."""
+    head = git(repo, "commit-tree", "-m", "x", "HEAD^{tree}")
+    git(repo, "push", "--quiet", "origin", f"{head}:refs/heads/elsewhere")
+    (repo.parent / "remote.git" / "refs" / "heads" / "main").write_text(f"{head}\n")
+
+
+MOVES: dict[str, Callable[[Path], object]] = {
+    "a push of others": _push_of_others,
+    "the branch is deleted": lambda repo: git(
+        repo, "push", "--quiet", "--delete", "origin", BRANCH
+    ),
+    "a ref is written by hand": _written,
+    "the remote is renamed": lambda repo: (repo.parent / "remote.git").rename(repo.parent / "x"),
+    "the remote's configuration": lambda repo: git(
+        repo.parent / "remote.git", "config", "transfer.hideRefs", "refs/heads/agent"
+    ),
+}
+
+
+def _marks(folder: str) -> list[object]:
+    found = ref_files.paths(folder, ["refs/heads/main", f"refs/heads/{BRANCH}"])
+    assert found is not None
+    return [idle.mark(path) for path in found]
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("packed", [False, True], ids=["loose", "packed"])
+def test_each_way_to_move_a_ref_of_a_remote_shows(
+    repo: Path, remote: Path, move: str, packed: bool
+) -> None:
+    if packed:
+        git(remote, "pack-refs", "--all", "--prune")
+    folder = ref_files.remote_folder(str(repo), "origin")
+    assert folder == str(remote)
+    before = _marks(folder)
+    assert _marks(folder) == before
+    MOVES[move](repo)
+    assert _marks(folder) != before
+
+
+@pytest.mark.parametrize(
+    "words", [("commit", "-qm", "x", "--allow-empty"), ("branch", "-f", BRANCH), ("pack-refs",)]
+)
+def test_each_way_to_move_a_ref_of_this_repository_shows(repo: Path, words: tuple[str]) -> None:
+    git(repo, "branch", BRANCH)
+    _commit(repo)
+    before = _marks(str(repo / ".git"))
+    git(repo, *words)
+    assert _marks(str(repo / ".git")) != before
+
+
+def test_a_symbolic_ref_gives_no_answer(repo: Path, remote: Path) -> None:
+    git(remote, "symbolic-ref", f"refs/heads/{BRANCH}", "refs/heads/main")
+    assert ref_files.paths(str(remote), [f"refs/heads/{BRANCH}"]) is None
+    assert ref_files.paths(str(remote), ["refs/heads/main"]) is not None
+
+
+ADDRESSES = {
+    "../remote.git": True,
+    "file://{remote}": True,
+    "{remote}": True,
+    "../remote": True,  # git adds `.git`
+    "https://example.org/x.git": False,
+    "host:path/x.git": False,
+    "ext::sh -c true": False,
+    "~/remote.git": False,
+    "../missing": False,
+    "../file": False,
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_only_a_repository_on_this_machine_has_files_to_look_at(
+    repo: Path, remote: Path, address: str
+) -> None:
+    (repo.parent / "file").write_text("a bundle, say")
+    git(repo, "remote", "set-url", "origin", address.format(remote=remote))
+    settings.forget()
+    found = ref_files.remote_folder(str(repo), "origin")
+    assert (found is not None) is ADDRESSES[address]
+    assert found is None or os.path.samefile(found, remote)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("remote.origin.uploadpack", "slow-upload-pack"),
+        ("remote.origin.vcs", "other"),
+        ("url.https://example.org/.insteadOf", "/"),
+        ("--add", "remote.origin.url", "https://example.org/x.git"),
+    ],
+    ids=" ".join,
+)
+def test_where_configuration_leads_elsewhere_there_is_no_answer(
+    repo: Path, remote: Path, words: tuple[str, ...]
+) -> None:
+    git(repo, "config", *words)
+    settings.forget()
+    assert ref_files.remote_folder(str(repo), "origin") is None
+
+
+def test_a_checkout_can_be_the_remote(repo: Path, remote: Path) -> None:
+    assert ref_files.remote_folder(str(remote), "x", str(repo)) == f"{repo}/.git"
