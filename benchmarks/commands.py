@@ -112,7 +112,7 @@ def _project(
     text = Path(project.layout.config).read_text()
     Path(project.layout.config).write_text(text.replace("_seconds: 1}", "_seconds: 86400}"))
     for number in range(waiting):
-        name = f"TASK-{finished + number:08x}"
+        name = f"TASK-{finished + number + 1:08x}"
         Path(project.layout.state("incoming"), f"{name}.md").write_text(_TASK.format(name=name))
     if is_paused:
         scratch.timed([*scratch.tick[:-1], "agent", "pause", "--all"])

@@ -74,6 +74,14 @@ def _proof(stamp: str) -> str:
     return root + "/.git/orchestrator.json"
 
 
+def is_unchanged(path: str) -> bool:
+    """Whether everything is as the last whole tick left it; False without its stamp at `path`."""
+    try:
+        return _holds(path, time.time())
+    except (OSError, ValueError):
+        return False
+
+
 def _holds(path: str, now: float) -> bool:
     """Whether the stamp at `path` was written here, has not expired, and nothing has changed."""
     # Neither a link nor a pipe is opened: reading must not block.

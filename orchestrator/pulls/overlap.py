@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
+from orchestrator import idle
 from orchestrator.errors import OrchestratorError
 from orchestrator.fields import NamedTuple
 from orchestrator.git import base_branch, overlap, repository, worktree_commands
@@ -233,12 +234,26 @@ class Radar:
         return cut if on_top and not repository.is_ancestor(cwd, cut or "", base) else base
 
     def _tip(self, base: str) -> str | None:
+        if base not in self._bases:
+            key = f"tip {base}"
+            self._bases[base] = found = self._remembered_tip(key) or self._asked_tip(base)
+            if found:
+                self._used[key] = found
+        return self._bases[base]
+
+    def _remembered_tip(self, key: str) -> str | None:
+        """Return the tip that the last tick saw, if the refs of pull requests did not change since.
+
+        Ticks ask git.
+        """
+        found = None if self._keep else self._known.get(key)
+        is_commit = isinstance(found, str) and re.fullmatch("[0-9a-f]{40,64}", found)
+        return found if is_commit and idle.is_unchanged(self._layout.idle_stamp) else None
+
+    def _asked_tip(self, base: str) -> str | None:
         if not self._remote:
             self._remote = [base_branch.remote_of(self._layout, self._config)]
-        if base not in self._bases:
-            found = base_branch.branch_commit(self._layout.root, self._remote[0], base)
-            self._bases[base] = found
-        return self._bases[base]
+        return base_branch.branch_commit(self._layout.root, self._remote[0], base)
 
     def _task(self, task_id: str) -> Task | None:
         if task_id not in self._tasks:
