@@ -563,7 +563,7 @@ def test_a_run_writes_through_no_link_and_starts_no_program_of_the_repository(
 # --- objects that an agent puts in the place of others -----------------------------------------
 
 
-def test_nobody_is_shown_other_work_than_what_is_delivered(world: World) -> None:
+def test_failure_41_nobody_is_shown_other_work_than_what_is_delivered(world: World) -> None:
     """A commit is shown, checked and merged as it is, and not as `git replace` says."""
     world.create(
         agents=[world.agent("impl-1"), world.agent("rev-1", "reviewer")],

@@ -111,6 +111,7 @@ WAYS = (
         "a worktree inside",
         "write kept.txt && git worktree add -q -b inner-$ORCHESTRATOR_RUN_ID inner && cd inner && "
         f"write inner.txt && git add -A && {_COMMIT} && write more.txt",
+        set_aside=True,
     ),
     Way("a garbage collection", "write kept.txt && git gc -q; git worktree prune"),
 )
