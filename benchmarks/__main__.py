@@ -17,9 +17,11 @@ from benchmarks import (
     finished_task,
     growth,
     idle_tick,
+    landing,
     minute_tick,
     report,
     scratch,
+    slow_remote,
     waiting_supervisor,
 )
 from benchmarks.report import Broken, Row
@@ -34,6 +36,8 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     "start": client_start.measure,
     "claim": claim_complete.measure,
     "task": finished_task.measure,
+    "landing": landing.measure,
+    "remote": slow_remote.measure,
     # Last: it deletes many files, after which making some is slow for a while.
     "disk": disk_use.measure,
 }

@@ -27,13 +27,13 @@ def lock_paths(layout: Layout) -> dict[str, bool]:
 
     The value says whether a process holds the lock only for milliseconds.
     """
-    in_cache = ("config.lock", "fetch.lock", "keeping.lock", "landing.lock", "soon.lock")
+    in_cache = ("config", "fetch", "keeping", "landing", "look", "soon")
     return {
         **{path: True for path in stores.of_project(layout).places() if path.endswith(".lock")},
         os.path.join(layout.prs, ".lock"): True,
         os.path.join(layout.prs, "github", ".lock"): True,
         layout.events: True,
-        **{os.path.join(layout.cache, name): False for name in in_cache},
+        **{os.path.join(layout.cache, f"{name}.lock"): False for name in in_cache},
     }
 
 
