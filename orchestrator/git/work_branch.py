@@ -5,9 +5,9 @@ pushed: only the former may be replaced (reference 9.6).
 """
 
 from collections.abc import Collection
-from typing import NamedTuple
 
 from orchestrator.errors import SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.git import repository
 
 #: Below these names, by branch: the last commit that the product pushed, and the last commit at the

@@ -14,9 +14,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple
 
 from orchestrator import idle
+from orchestrator.fields import NamedTuple
 from orchestrator.system import files
 from orchestrator.tasks import header, task_file
 

@@ -11,11 +11,12 @@ import functools
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from orchestrator.errors import GitError, OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import (
     abandoned_locks,
+    aside,
     base_branch,
     damage,
     repository,
@@ -110,12 +111,18 @@ def worktree_of(layout: Layout, name: str) -> Item | None:
     return Item("worktree", path, True, "the next run creates it, and sets it up")
 
 
+#: Why something was set aside, if git's words are not known.
+_UNKEPT = "git could not keep its content"
+
+
 def _set_aside(layout: Layout) -> list[Item]:
     """List what was in a worktree, or in its place, and git could not keep."""
     agents = map(layout.agent, agent_memory.names(layout))
     paths = [path for agent in agents for path in _folders(agent, "worktree.set-aside-")]
-    why = "git could not keep its content; look at it, then delete the folder"
-    return [Item("set-aside", path, False, why) for path in paths]
+    step = "look at it, then delete the folder"
+    return [
+        Item("set-aside", path, False, f"{aside.reason(path) or _UNKEPT}; {step}") for path in paths
+    ]
 
 
 def agent_branches(layout: Layout, prs: Iterable[PullRequest] = ()) -> dict[str, str]:
