@@ -267,6 +267,19 @@ def test_without_git_the_machine_is_at_fault(repo: Path, monkeypatch: pytest.Mon
     assert fault.value.code == "git_missing"
 
 
+def test_a_git_whose_input_can_be_stored_nowhere_is_not_called_missing(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tempfile` raises FileNotFoundError then, also on a full disk."""
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(repo / "no-folder")])
+    with pytest.raises(SystemFault, match="could not be started: No usable temporary") as fault:
+        call.run(str(repo), "update-ref", "--stdin", stdin="")
+    assert fault.value.code != "git_missing"
+    assert fault.value.hint is not None
+    assert "TMPDIR" in fault.value.hint
+
+
 def test_a_git_that_hangs_is_ended_and_the_machine_is_at_fault(
     repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

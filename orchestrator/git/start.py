@@ -26,6 +26,10 @@ def run(
     except FileNotFoundError as error:
         if error.filename == cwd or not os.path.isdir(cwd):  # it may be there again
             raise GitError(f"the folder {cwd} is gone") from error
+        if error.filename != "git":
+            # `tempfile` says so if it can create no file: no space, or too many open files.
+            hint = "free some space there, or set TMPDIR to a folder that can be written"
+            raise SystemFault(f"git could not be started: {error.strerror}", hint) from error
         message = "git is not installed, or not on this process's PATH"
         hint = "install git, then run: orchestrator doctor"
         raise SystemFault(message, hint, code="git_missing") from error
