@@ -12,6 +12,7 @@ from collections.abc import Callable
 from benchmarks import (
     claim_complete,
     client_start,
+    commands,
     disk_use,
     finished_task,
     growth,
@@ -28,6 +29,7 @@ from benchmarks.report import Broken, Row
 MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     # First: it waits for all children of this process, and other measures leave some at work.
     "growth": growth.measure,
+    "commands": commands.measure,
     "idle": idle_tick.measure,
     "minute": minute_tick.measure,
     "memory": waiting_supervisor.measure,

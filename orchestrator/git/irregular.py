@@ -11,8 +11,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from orchestrator.fields import NamedTuple
 from orchestrator.system import files
 
 #: What git and the product read in a worktree, in any folder.
@@ -33,7 +33,7 @@ _READ = frozenset(
 _SHARED = ("", "info", "objects/info", "objects/pack")
 _SHARED_TREES = ("refs", "logs/refs")
 #: Files of a worktree's git folder (gitrepository-layout(5)), and the product's own files there.
-_FILES = re.compile(
+_FILES = (
     r"(?!NOTES_MERGE_WORKTREE)[A-Z_0-9]+|index|gitdir|commondir|locked|config\.worktree"
     r"|sharedindex\..*|orchestrator-.*|.*\.lock"
 )
@@ -157,7 +157,7 @@ def _move_misplaced(folder: str) -> list[str]:
 
 def _misplaced(folder: str) -> Iterator[str]:
     for entry in _entries(folder):
-        if _FILES.fullmatch(entry.name) if entry.is_dir() else entry.name in _FOLDERS:
+        if re.fullmatch(_FILES, entry.name) if entry.is_dir() else entry.name in _FOLDERS:
             yield entry.path
     for name in ("logs", "info"):
         for entry in _entries(os.path.join(folder, name)):

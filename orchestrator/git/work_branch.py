@@ -4,9 +4,8 @@ Only with this memory can a commit that the product pushed itself be told from o
 pushed: only the former may be replaced (reference 9.6).
 """
 
-from typing import NamedTuple
-
 from orchestrator.errors import SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.git import repository
 
 #: Below these names, by branch: the last commit that the product pushed, and the last commit at the

@@ -10,10 +10,10 @@ import os
 import shlex
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import NamedTuple
 
 from orchestrator import layout
 from orchestrator.errors import GitError, OrchestratorError, SystemFault
+from orchestrator.fields import NamedTuple
 from orchestrator.git import (
     abandoned_locks,
     aside,

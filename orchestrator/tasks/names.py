@@ -15,9 +15,9 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from orchestrator import idle
+from orchestrator.fields import NamedTuple
 from orchestrator.system import files
 from orchestrator.tasks import header, task_file
 

@@ -11,9 +11,10 @@ of the tick (`tick.lock`), the agents' memory and run folders (`agents/`), the h
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from orchestrator.errors import NotFound
+from orchestrator.fields import NamedTuple
 from orchestrator.model import OPEN_STATES, STATES, Entry, Problem, RunView, Task
 from orchestrator.tasks import task_file
 from orchestrator.tasks.task_file import TaskFile

@@ -12,9 +12,9 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from orchestrator.errors import GitError, OrchestratorError
+from orchestrator.fields import NamedTuple
 from orchestrator.git import (
     abandoned_locks,
     base_branch,

@@ -12,11 +12,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NamedTuple
 
 from orchestrator.config import change, edit
 from orchestrator.database import access, address, hosts, schema
 from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.fields import NamedTuple
 from orchestrator.layout import Layout
 from orchestrator.model import STATES
 from orchestrator.project import agent_memory
