@@ -111,11 +111,12 @@ def _odd_below(top: str, *, links: bool = False, is_ours: bool = False) -> Itera
         folder = waiting.pop()
         if is_ours:
             _open(folder)
-        for entry in _entries(folder):
+        # Tens of thousands of plain files can be in one folder: one look at each.
+        for entry in (x for x in _entries(folder) if not x.is_file(follow_symlinks=False)):
             if entry.is_dir(follow_symlinks=False):
                 if not (links and _holds_objects(folder, entry.name)):
                     waiting.append(entry.path)
-            elif not entry.is_file(follow_symlinks=False) and (links or not entry.is_symlink()):
+            elif links or not entry.is_symlink():
                 yield entry.path
 
 
