@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable
 
 from benchmarks import (
+    at_once,
     claim_complete,
     client_start,
+    crowd,
     disk_use,
     finished_task,
     growth,
     idle_tick,
     minute_tick,
+    peers,
     report,
     scratch,
     waiting_supervisor,
@@ -30,8 +33,11 @@ MEASURES: dict[str, Callable[[scratch.Scratch], list[Row]]] = {
     "minute": minute_tick.measure,
     "memory": waiting_supervisor.measure,
     "start": client_start.measure,
+    "at_once": at_once.measure,
     "claim": claim_complete.measure,
     "task": finished_task.measure,
+    "crowd": crowd.measure,
+    "peers": peers.measure,
     # Last: it deletes many files, after which making some is slow for a while.
     "disk": disk_use.measure,
 }

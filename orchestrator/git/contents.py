@@ -166,7 +166,7 @@ class Contents:
             self._known[key] = find(self._root, *commits)
             files.make_folder(os.path.dirname(self._memory))
             newest = dict([*self._known.items()][-REMEMBERED:])
-            files.write_json(self._memory, newest)
+            files.write_json(self._memory, newest, flush=False)
         return self._known.get(key) is True
 
 

@@ -42,11 +42,14 @@ class Starter:
         self.store = stores.of_project(layout)
         #: The commits that the branches of waiting tasks are cut from, where that is not the base.
         self.cuts: Mapping[str, str] = {}
+        #: The claimed runs that have no supervisor yet.
+        self.claimed: list[Action] = []
 
-    def start(self, task: Task | None, action: Action) -> Action:
-        """Claim the task and start the run. The intent is on disk first (failures 1).
+    def claim(self, task: Task | None, action: Action) -> Action | None:
+        """Make the run's record and claim the task. The intent is on disk first (failures 1).
 
-        Returns the action with the run, or a skip if another process claimed the task first.
+        Returns None if the run can start (`start`), and a skip if another process claimed the task
+        first.
         """
         files.remove(self.layout.idle_stamp)
         agent = next(a for a in self.settings.config.agents if a.name == action.agent)
@@ -73,8 +76,19 @@ class Starter:
         # tick dies in between, the next tick restarts the run and logs the restart.
         told = {"agent": agent.name, "task": action.task, "run": run_id}
         events.append(self.layout, self.now, "start", **told)
-        self._spawn(agent.name, folder)
-        return action._replace(run=run_id)
+        self.claimed.append(action._replace(run=run_id))
+        return None
+
+    def start(self, action: Action) -> Action:
+        """Start the supervisor of a claimed run.
+
+        Call it after all claims: the supervisors compete with the tick for the processors, and the
+        tick holds its lock.
+        """
+        assert action.agent
+        assert action.run
+        self._spawn(action.agent, self.layout.run(action.agent, action.run))
+        return action
 
     def _claim(self, agent: Agent, task: Task, run_id: str) -> bool:
         fields: dict[str, object] = {"agent": agent.name, "run": run_id}

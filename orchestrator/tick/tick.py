@@ -42,6 +42,10 @@ EDITS_UNSEEN = 300.0
 _STILL = ("tick_stale", "task_malformed", "agent_suspended", "record_damaged")
 
 
+#: Takes the tick's lock.
+_Take = Callable[[], contextlib.AbstractContextManager[list[Problem] | None]]
+
+
 class Report:
     """What a tick did. `held` means that another tick was active, and this tick did nothing."""
 
@@ -71,17 +75,20 @@ def run_tick(
     forced: dict[str, str | None] | None = None,
     fresh: bool = False,
     after_run: bool = False,
+    begun: Callable[[], object] = lambda: None,
 ) -> Report:
     """Run one tick. `now` is seconds since the epoch.
 
     `forced` names agents to start regardless of their interval, each with the task to take or
     None; then only these agents start, with `fresh` each in a new worktree. `after_run`: a run's
-    end calls this, not the schedule.
+    end calls this, not the schedule. `begun` is called when the tick has its lock, before it looks
+    at anything.
     """
+    take = partial(lock.taken, layout, now, wait_for_lock, begun)
     try:
         if dry_run:
             return _dry_run(layout, now)
-        return _run_tick(layout, now, wait_for_lock, forced, fresh=fresh, after_run=after_run)
+        return _run_tick(layout, now, take, forced, fresh=fresh, after_run=after_run)
     except StoreFault as error:
         return _without_store(layout, error)
 
@@ -89,7 +96,7 @@ def run_tick(
 def _run_tick(
     layout: Layout,
     now: float,
-    wait_for_lock: float,
+    take: _Take,
     forced: dict[str, str | None] | None,
     *,
     fresh: bool,
@@ -103,7 +110,7 @@ def _run_tick(
         return Report(skipped, report.problems, good=False)
     files.make_folder(layout.home)
     try:
-        return _locked(layout, now, wait_for_lock, forced, fresh=fresh, after_run=after_run)
+        return _locked(layout, now, take, forced, fresh=fresh, after_run=after_run)
     except locks.LockHeld as error:
         # A process keeps the lock of the queue, or a hung tick cannot be killed.
         report = _dry_run(layout, now)
@@ -126,14 +133,14 @@ def _without_store(layout: Layout, error: StoreFault) -> Report:
 def _locked(
     layout: Layout,
     now: float,
-    wait: float,
+    take: _Take,
     forced: dict[str, str | None] | None,
     *,
     fresh: bool,
     after_run: bool,
 ) -> Report:
     """Run a tick under its lock. Raises LockHeld if a process keeps a lock that the tick needs."""
-    with lock.taken(layout, now, wait) as problems:
+    with take() as problems:
         if problems is None:
             idle.note_tick(layout.ticks, now, idle.HELD)
             blocked = lock.trouble(layout, now)
@@ -230,16 +237,22 @@ def _carry_out(
     settler: Settler,
 ) -> None:
     """Apply the actions of the plan: starts, and ends of waiting tasks."""
+    before = len(report.actions)
     waiting = {task.id: task for task in seen.incoming.tasks}
     for action in planned.actions:
         task = waiting.get(action.task or "")
         if action.action == "start":
-            _apply(report, action, partial(starter.start, task))
+            _apply(report, action, partial(starter.claim, task))
         elif action.run is None and task is not None:
             refusal = next(v for v in planned.tasks[task.id] if v.code == action.reason)
             _apply(report, action, partial(settler.end_waiting, task, refusal))
         elif action.action == "skip":
             report.actions.append(action)
+    for action in starter.claimed:
+        _apply(report, action, starter.start)
+    order = {action.agent or action.task: n for n, action in enumerate(planned.actions)}
+    applied = sorted(report.actions[before:], key=lambda done: order[done.agent or done.task])
+    report.actions[before:] = applied
 
 
 def _follow(
@@ -434,10 +447,28 @@ def _work(word: str, root: str) -> None:
             _drop_remote_branches(layout, config)
         if not any(line.startswith(("merged", "sent")) for line in said):
             return
-    report = run_tick(layout, time.time(), wait_for_lock=AFTER_RUN_WAIT, after_run=True)
+    report = _tick_after_run(layout)
+    if report is None:
+        return
     from orchestrator.upkeep import retention
 
     retention.after_run(layout, report.actions, time.time())
+
+
+def _tick_after_run(layout: Layout) -> Report | None:
+    """Run the tick after a run; None if a tick waits already that has not looked at anything.
+
+    That tick sees the end of this run, too. Behind many agents, one process waits for the lock, and
+    one tick settles all runs that ended meanwhile.
+    """
+    with contextlib.ExitStack() as line:
+        if os.path.isdir(layout.cache):  # an uninstall may have removed it: create nothing there
+            try:
+                line.enter_context(locks.Lock(os.path.join(layout.cache, lock.WAITING)))
+            except locks.LockHeld:
+                return None
+        now, wait = time.time(), AFTER_RUN_WAIT
+        return run_tick(layout, now, wait_for_lock=wait, after_run=True, begun=line.close)
 
 
 def _drop_remote_branches(layout: Layout, config: Config) -> None:
