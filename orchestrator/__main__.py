@@ -23,6 +23,8 @@ def main(arguments: "list[str] | None" = None) -> int:
 
         if idle.nothing_to_do():
             return 0
+        if (asked := idle.to_be_asked()) and _is_unchanged(*asked) and idle.nothing_to_do(asked[1]):
+            return 0
     _add_libraries()
     if words == ["tick"] or words[:1] in (["_run"], ["_after_run"]):
         import gc
@@ -51,6 +53,14 @@ def main(arguments: "list[str] | None" = None) -> int:
     from orchestrator.cli.main import main as run_command
 
     return run_command(words)
+
+
+def _is_unchanged(root: str, number: str) -> bool:
+    """Return whether the queue that the project in `root` shares has this number still."""
+    _add_libraries()
+    from orchestrator.tick import attendant
+
+    return attendant.is_unchanged(root, number)
 
 
 def _add_libraries() -> None:

@@ -4,6 +4,10 @@ A full tick that found no work leaves a stamp: the time until which nothing beco
 state of every file whose change could matter. If all of this is unchanged, there is nothing to
 decide. The number of files that are looked at does not depend on the queue.
 
+A queue that several hosts share has a number that changes with it. The stamp holds that number, and
+this host's attendant vouches for it in a file of its own while it hears from the database. If the
+attendant is not there, the database is asked, in one statement.
+
 Only builtins and one C module are imported: the interpreter's start is most of an idle tick.
 
 The stamp is plain text. It is believed only if it names the current state of the mark that `init`
@@ -16,13 +20,16 @@ import os
 import time
 
 #: Written into the stamp; a stamp of another version is ignored.
-VERSION = "3"
+VERSION = "4"
 #: The diary of ticks, `.orchestrator/ticks/2026-01-31`: a byte per minute of that UTC day, so that
 #: a report can prove when the scheduler ran. Nothing decides by it. The bytes: a tick that found no
 #: work, a whole tick, a tick that met another one; zero for a minute without a tick.
 IDLE, WHOLE, HELD = b"i", b"t", b"h"
 #: The longest time for which a stamp is believed, in seconds.
 LONGEST = 600.0
+#: Seconds for which the word of the attendant is believed; it repeats its word three times as often
+#: (`attendant.BEAT`).
+VOUCHED = 30.0
 
 
 def mark(path: str, below: "int | None" = None) -> "tuple[int, int, int] | None":
@@ -37,11 +44,12 @@ def mark(path: str, below: "int | None" = None) -> "tuple[int, int, int] | None"
     return (found.st_ino, found.st_mtime_ns, found.st_size if found.st_mode & 0o100000 else 0)
 
 
-def write_stamp(path: str, now: float, wake: float, watched: "list[str]") -> bool:
+def write_stamp(path: str, now: float, wake: float, watched: "list[str]", number: str = "") -> bool:
     """Leave a stamp: nothing is to be done before `wake` unless something in `watched` changes.
 
-    Returns False, without a stamp, if a file changed so recently that a second change might not
-    show: file times advance only with the kernel's clock tick.
+    `number` is that of a shared queue; empty for a queue of files. Returns False, without a stamp,
+    if a file changed so recently that a second change might not show: file times advance only with
+    the kernel's clock tick.
     """
     proof = _proof(path)
     marks = {name: mark(name) for name in (proof, *watched)}
@@ -50,7 +58,7 @@ def write_stamp(path: str, now: float, wake: float, watched: "list[str]") -> boo
     newest = max((known[1] for name in watched if (known := marks[name])), default=0)
     if newest / 1e9 > now - 0.1:
         return False
-    words = [VERSION, repr(now), repr(min(wake, now + LONGEST))]
+    words = [VERSION, repr(now), repr(min(wake, now + LONGEST)), number]
     home = os.path.dirname(os.path.dirname(path)) + "/"
     for name, known in marks.items():
         # The kernel finds a short path faster: there can be a thousand.
@@ -74,40 +82,75 @@ def _proof(stamp: str) -> str:
     return root + "/.git/orchestrator.json"
 
 
-def _holds(path: str, now: float) -> bool:
-    """Whether the stamp at `path` was written here, has not expired, and nothing has changed."""
+def _holds(path: str, now: float) -> "str | None":
+    """Return the queue's number if the stamp at `path` was written here and nothing has changed.
+
+    None: something changed, or the stamp has expired.
+    """
     # Neither a link nor a pipe is opened: reading must not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        version, written, wake, *watched = os.fsdecode(file.read(1 << 20)).split("\0")
+        version, written, wake, number, *watched = os.fsdecode(file.read(1 << 20)).split("\0")
     names, known = watched[::2], watched[1::2]
     if version != VERSION or len(names) != len(known) or names[:1] != [_proof(path)]:
-        return False
+        return None
     # After a clock was moved back, no recorded time can be trusted.
     if not float(written) <= now < float(wake) <= float(written) + LONGEST:
-        return False
+        return None
     if known[0] == "-":
-        return False
+        return None
     below = os.open(os.path.dirname(os.path.dirname(path)), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return all(_shown(mark(name, below)) == was for name, was in zip(names, known, strict=True))
+        for name, was in zip(names, known, strict=True):
+            if _shown(mark(name, below)) != was:
+                return None
+        return number
     finally:
         os.close(below)
 
 
-def nothing_to_do() -> bool:
-    """Return True if this tick is finished and its time is recorded; False: run a full tick."""
-    if "ORCHESTRATOR_PROJECT" in os.environ:
+def _is_vouched(path: str, number: str, now: float) -> bool:
+    """Return whether the attendant said lately, in its file, that this is the queue's number."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
         return False
+    with open(descriptor, "rb") as file:
+        said = os.fstat(descriptor).st_mtime
+        return now - VOUCHED < said <= now + 1 and file.read(100) == os.fsencode(number)
+
+
+def _standing(now: float) -> "tuple[str, str] | None":
+    """Return the project's folder and its queue's number, if the stamp of the last tick holds."""
+    if "ORCHESTRATOR_PROJECT" in os.environ:
+        return None
     root = main_worktree(os.getcwd())
     if root is None:
-        return False
-    home = root + "/.orchestrator"
-    now = time.time()
+        return None
     try:
-        if not _holds(home + "/cache/idle", now):
-            return False
+        number = _holds(root + "/.orchestrator/cache/idle", now)
     except (OSError, ValueError):
+        return None
+    return None if number is None else (root, number)
+
+
+def to_be_asked() -> "tuple[str, str] | None":
+    """Return the project's folder and the number of its shared queue, if only that may be old."""
+    found = _standing(time.time())
+    return found if found and found[1] else None
+
+
+def nothing_to_do(known: str = "") -> bool:
+    """Return True if this tick is finished and its time is recorded; False: run a full tick.
+
+    `known` is the number that a shared queue has now, if the database was asked.
+    """
+    now = time.time()
+    found = _standing(now)
+    if found is None:
+        return False
+    home, number = found[0] + "/.orchestrator", found[1]
+    if number != known and not _is_vouched(home + "/cache/pulse", number, now):
         return False
     if not _record(home + "/scheduler.lock"):
         return False

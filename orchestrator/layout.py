@@ -36,6 +36,8 @@ class Layout:
         #: Everything below can be deleted between two ticks without loss.
         self.cache = join(self.home, "cache")
         self.idle_stamp = join(self.cache, "idle")
+        #: The number of a shared queue, for which this host's attendant vouches (`idle`).
+        self.pulse = join(self.cache, "pulse")
         #: How the paths begin of what the names of finished tasks' files say (`tasks.names`).
         self.queue_names = join(self.cache, "queue-names")
         self.last_good_config = join(self.cache, "config")

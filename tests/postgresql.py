@@ -6,6 +6,7 @@ import glob
 import os
 import pwd
 import re
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 import needs
+import psycopg
 import pytest
+from psycopg import sql
 
 #: Given a name, returns the address of a schema that only this test uses.
 Address = Callable[[str], str]
@@ -26,6 +29,11 @@ _SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
 }
+
+#: How the names of this process's schemas begin.
+_WORD = f"t_{secrets.token_hex(3)}_"
+#: Settings of a cluster that counts statements (`Cluster.statements`).
+COUNTED = {"log_statement": "all", "log_line_prefix": "%a|"}
 
 
 def _folder() -> str:
@@ -41,8 +49,9 @@ def _folder() -> str:
 class Cluster:
     """A server with its data in a temporary folder, reachable by a socket in it."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, settings: dict[str, str]) -> None:
         self.folder, self._programs = folder, _folder()
+        self._settings = _SETTINGS | settings
         # The server refuses to run as root.
         self._user = "nobody" if os.geteuid() == 0 else None
         self.role = self._user or pwd.getpwuid(os.geteuid()).pw_name
@@ -63,7 +72,7 @@ class Cluster:
                 pytest.fail(f"{words}: {text.read()[-2000:]}")
 
     def start(self) -> None:
-        options = " ".join(f"-c {name}='{value}'" for name, value in _SETTINGS.items())
+        options = " ".join(f"-c {name}='{value}'" for name, value in self._settings.items())
         options += f" -k {self.folder}"
         self._run("pg_ctl", "start", "-w", "-l", f"{self.folder}/server.log", "-o", options)
 
@@ -75,12 +84,19 @@ class Cluster:
     def base(self) -> str:
         return f"postgresql://{self.role}@/postgres?host={quote(self.folder, safe='')}"
 
+    def statements(self, host: str) -> list[str]:
+        """Return what a host sent so far, without what opens a connection; see `COUNTED`."""
+        pattern = rf"^orchestrator {host}[|]LOG:  (?:statement|execute [^:]*): (.*(?:\n\t.*)*)"
+        with open(f"{self.folder}/server.log", encoding="utf-8") as log:
+            found = re.findall(pattern, log.read(), re.M)
+        return [text for text in found if "set_config('statement_timeout'" not in text]
+
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
+def cluster(**settings: str) -> Iterator[Cluster]:
     folder = tempfile.mkdtemp(prefix="orch-pg-")
     try:
-        found = Cluster(folder)
+        found = Cluster(folder, settings)
         try:
             yield found
         finally:
@@ -94,6 +110,10 @@ def server() -> Iterator[str]:
     """The address of a database in which tests may create schemas."""
     if given := os.environ.get("ORCHESTRATOR_TEST_DSN"):
         yield given
+        with psycopg.connect(given, autocommit=True) as connection:
+            query = "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)"
+            for (name,) in connection.execute(query, [_WORD]).fetchall():
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
         return
     with cluster() as found:
         yield found.base
@@ -101,5 +121,5 @@ def server() -> Iterator[str]:
 
 def in_schema(base: str, name: str) -> str:
     """Return the address of a schema of a database."""
-    word = "t_" + re.sub(r"[^a-z0-9]+", "_", name.lower())[-30:].strip("_")
+    word = _WORD + re.sub(r"[^a-z0-9]+", "_", name.lower())[-26:].strip("_")
     return f"{base}{'&' if '?' in base else '?'}options={quote(f'-csearch_path={word}')}"

@@ -256,7 +256,7 @@ def idle_stamp(data: bytes, folder: Path) -> None:
     found = layout(folder)
     Path(found.idle_stamp).write_bytes(data)
     with contextlib.suppress(OSError, ValueError):
-        assert not idle._holds(found.idle_stamp, time.time())
+        assert idle._holds(found.idle_stamp, time.time()) is None
 
 
 def last_good(data: bytes, _: Path) -> None:
@@ -402,7 +402,10 @@ FILES: dict[str, tuple[Target, list[Any]]] = {
           "labels": [{"name": "P1"}]}],
         {"asked": 1.5, "made": {"1": ["asked"]}, "authors": {"a": {"may_write": True}}},
     ]),
-    "idle stamp": (idle_stamp, [b"3\x001.0\x002.0\x00/x\x001 2 3", b"3\x00nan\x00inf\x00/x\x00-"]),
+    "idle stamp": (idle_stamp, [
+        b"4\x001.0\x002.0\x00\x00/x\x001 2 3",
+        b"4\x00nan\x00inf\x007\x00/x\x00-",
+    ]),
     "crontab": (crontab_block, [
         b"MAILTO=x\n# >>> orchestrator p1 >>> x\n* * * * * cd /x tick >/dev/null 2>&1\n",
         b"# <<< orchestrator p1 <<<\n# >>> orchestrator p2 >>> y\n0 0 * * * z\n",

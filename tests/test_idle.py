@@ -260,7 +260,7 @@ def _move_ref(repository: str | Path, ref: str) -> None:
 def test_every_change_of_an_open_pull_request_makes_the_next_tick_a_whole_one(
     delivered: Layout, cli: Callable[..., Any]
 ) -> None:
-    found = os.fsdecode(Path(delivered.idle_stamp).read_bytes()).split("\0")[5::2]
+    found = os.fsdecode(Path(delivered.idle_stamp).read_bytes()).split("\0")[6::2]
     names = [os.path.join(delivered.home, name) for name in found]
     for what, change in OF_PULL_REQUESTS.items():
         now = time.time()
@@ -442,7 +442,7 @@ def committed(bare: Path, **replaced: str) -> None:
     now = time.time()
     proof = str(bare.parent.parent.parent / ".git" / "orchestrator.json")
     fields = {"version": idle.VERSION, "written": repr(now - 5), "wake": repr(now + 300)}
-    fields |= {"proof": proof, "known": "1 2 3", **replaced}
+    fields |= {"number": "", "proof": proof, "known": "1 2 3", **replaced}
     bare.write_bytes(os.fsencode("\0".join(fields.values())))
 
 

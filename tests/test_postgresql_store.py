@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -15,12 +16,15 @@ from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
 from store_contract import StoreContract, claim, entry, new_task
 
 from orchestrator.database import schema, session
+from orchestrator.database.engine import Jobs
+from orchestrator.database.session import NotSetUp
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.model import Task
+from orchestrator.pulls import shared_book
 from orchestrator.system.locks import LockHeld
 from orchestrator.tasks.postgresql_store import PostgresqlStore
-from orchestrator.tasks.store import Store
+from orchestrator.tasks.store import Pulse, Store
 
 
 def opened(layout: Layout, base: str) -> PostgresqlStore:
@@ -76,7 +80,9 @@ def test_a_role_with_only_the_documented_rights_can_work_with_the_queue(
         store.end("impl", "R1", {"spend": {}})
         store.move(task, "done", entry("done", "R1"))
         assert store.find("T1").state == "done"
-        assert not store.beat(0.01)
+        store.listen()
+        assert store.pulse(0.0)
+        assert store.wait(0.01) is None
         admin.execute(b"UPDATE orchestrator.procrastinate_events SET at = now() - interval '91 d'")
         admin.execute(sql_of("Retention of jobs").encode())
         assert host.rows("SELECT count(*) FROM procrastinate_jobs") == [(0,)]
@@ -89,7 +95,7 @@ def test_a_role_with_only_the_documented_rights_can_work_with_the_queue(
             each.close()
 
 
-def test_a_new_task_of_any_host_ends_the_wait_of_the_others(
+def test_a_change_by_any_host_ends_the_wait_of_the_others_and_says_whether_it_is_work(
     tmp_path: Path,
     server: str,  # noqa: F811
 ) -> None:
@@ -97,11 +103,106 @@ def test_a_new_task_of_any_host_ends_the_wait_of_the_others(
     os.makedirs(layout.cache)
     store = opened(layout, server)
     store.prepare()
-    assert not store.beat(0.01)
-    adding = threading.Thread(target=lambda: opened(layout, server).add(new_task()))
-    adding.start()
-    assert store.beat(20)
-    adding.join()
+    store.listen()
+    assert store.wait(0.01) is None
+    assert not store.has_work()
+
+    def elsewhere(work: Callable[[PostgresqlStore], object]) -> None:
+        adding = threading.Thread(target=lambda: work(opened(layout, server)))
+        adding.start()
+        adding.join()
+
+    elsewhere(lambda other: other.add(new_task()))
+    assert store.wait(20) is True
+    assert store.has_work()
+    elsewhere(lambda other: claim(other, other.find("T1")))
+    assert store.wait(20) is False
+    assert not store.has_work()
+    elsewhere(lambda other: other.move(other.find("T1"), "incoming", entry("requeued", "R1")))
+    assert store.wait(20) is True
+    elsewhere(lambda other: other.end("impl", "R1", {"spend": {}}))
+    assert store.wait(20) is False
+    elsewhere(lambda other: other.tell(["a_problem"]))  # no tick reads it
+    assert store.wait(0.01) is None
+
+
+def test_another_project_in_the_same_database_wakes_nobody(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+) -> None:
+    layouts = [Layout(str(tmp_path / name)) for name in ("a", "b")]
+    stores = []
+    for layout in layouts:
+        os.makedirs(layout.cache)
+        stores.append(opened(layout, server))
+        stores[-1].prepare()
+    stores[0].listen()
+    stores[1].add(new_task())
+    assert stores[0].wait(0.01) is None
+    stores[0].add(new_task())
+    assert stores[0].wait(20) is True
+
+
+def test_the_number_changes_once_for_each_change_that_a_tick_reads(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.cache)
+    store = opened(layout, server)
+    assert store.number() == ""
+    store.prepare()
+    assert store.pulse(0.0) is None  # the first one registers the host
+    found = store.pulse(0.0)
+    assert found is not None
+    assert (found.number, found.hosts) == (store.number(), 1)
+    store.attend(["R0"])
+    store.tell(["a_problem"])
+    assert store.pulse(0.0) == found
+    book = shared_book.at(layout, session.of(in_schema(server, layout.root)), "local", "")
+    changes: list[Callable[[], object]] = [
+        lambda: store.add(new_task()),
+        lambda: store.rewrite(store.find("T1"), "# [T1] Another title\n\nROLE: implement\n"),
+        lambda: store.begin("pm", "R7"),
+        lambda: store.end("pm", "R7", {"spend": {}}),
+        lambda: book._write("1", {"id": "1"}),
+    ]
+    for change in changes:
+        before = store.number()
+        change()
+        assert int(store.number()) > int(before)
+    # A host that died: whoever asks must return its tasks, so the answer vouches for nothing.
+    with session.of(in_schema(server, layout.root)).transaction():
+        Jobs(session.of(in_schema(server, layout.root))).register()
+        store._session.rows(
+            "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'"
+            " WHERE id NOT IN (SELECT worker FROM orchestrator_hosts)"
+        )
+    assert store.pulse(0.0) == Pulse("", 1)
+
+
+def test_tables_of_the_version_before_are_brought_up_to_date_and_keep_their_tasks(
+    tmp_path: Path,
+    server: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout = Layout(str(tmp_path))
+    os.makedirs(layout.cache)
+    store = opened(layout, server)
+    with monkeypatch.context() as older:
+        older.setattr(schema, "VERSION", 1)
+        older.setattr(schema, "_STEPS", {1: schema._STEPS[1]})
+        store.prepare()
+        store.add(new_task())
+    store._session.open_at = -math.inf
+    with pytest.raises(NotSetUp, match="has version 1; this program has 2") as refused:
+        store.list("incoming")
+    assert "orchestrator init" in str(refused.value.hint)
+    store.prepare()
+    assert store.find("T1").state == "incoming"
+    before = store.number()
+    claim(store, store.find("T1"))
+    assert int(store.number()) > int(before)
 
 
 def test_a_suspended_host_loses_the_lock_and_can_change_nothing(

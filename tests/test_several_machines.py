@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from harness import STATES, World, scratch, wait_until, world  # noqa: F401  (a fixture)
-from postgresql import cluster, in_schema, server  # noqa: F401  (a fixture)
+from postgresql import COUNTED, cluster, in_schema, server  # noqa: F401  (a fixture)
 from test_schedule import add_crontab
 
 from orchestrator.database import session
@@ -373,19 +373,88 @@ def test_a_storm_over_three_hosts_loses_and_doubles_nothing(hosts: Hosts) -> Non
     assert sorted(pr["task"] for pr in one.prs()) == sorted(tasks)
 
 
+def scheduled(host: World) -> None:
+    """Give a host a schedule that never runs, so that it has an attendant; wait for that."""
+    add_crontab(host).write_text(f"FAKE_CLIENT_HOME={host.fake}\n")
+    host.ok("init", "--schedule", "cron")
+    host.ok("tick")
+    pulse = host.root / ".orchestrator/cache/pulse"
+    wait_until(lambda: attendants(host) and pulse.exists(), "the attendant listens")
+
+
 def test_a_task_of_one_host_starts_at_once_on_another(hosts: Hosts) -> None:
     agents = [World.agent("impl-1", host="two", interval_seconds=0)]
     one = hosts.begin(agents=agents)
     two = hosts.another("two", agents=agents)
-    add_crontab(two).write_text(f"FAKE_CLIENT_HOME={two.fake}\n")
-    two.ok("init", "--schedule", "cron")
-    two.ok("tick")
-    wait_until(lambda: attendants(two), "the attendant")
-    listens = (
-        "SELECT 1 FROM pg_stat_activity"
-        " WHERE application_name = 'orchestrator two' AND query = 'COMMIT'"
-    )
-    wait_until(lambda: hosts.sql(listens), "the attendant waits")
+    scheduled(two)
     one.add("Say hello", "implement", "--no-tick")
     wait_until(lambda: one.starts(), "the client starts on the other host")
     wait_until(lambda: one.status()["queue"]["done"] == 1, "the task is done")
+
+
+def idle_stamp(host: World) -> Path:
+    """Have a host tick until a tick found nothing to do; return the stamp that it left."""
+    stamp = host.root / ".orchestrator/cache/idle"
+
+    def stamped() -> bool:
+        host.ok("tick")
+        return stamp.exists()
+
+    wait_until(stamped, "a tick finds nothing to do")
+    return stamp
+
+
+def test_a_tick_that_finds_nothing_changed_sends_one_statement_or_none(
+    world: World,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as stack:
+        own = stack.enter_context(cluster(**COUNTED))
+
+        def more(name: str) -> World:
+            (tmp_path / name).mkdir()
+            return stack.enter_context(scratch(tmp_path / name, tmp_path_factory))
+
+        hosts = Hosts(world, in_schema(own.base, "idle"), more)
+        agents = [World.agent("impl-1", host="one")]
+        one, two = hosts.begin(agents=agents), hosts.another("two", agents=agents)
+        stamp = idle_stamp(one)
+        heard = hosts.sql("SELECT last_tick FROM orchestrator_hosts WHERE name = 'one'")
+        before = len(own.statements("one"))
+        one.ok("tick")
+        [statement] = own.statements("one")[before:]
+        assert "orchestrator_changes" in statement
+        assert hosts.sql("SELECT last_tick FROM orchestrator_hosts WHERE name = 'one'") > heard
+
+        task = two.add("Say hello", "implement", "--no-tick")
+        one.ok("tick")
+        assert not stamp.exists()
+        assert one.task(task)["state"] != "incoming"
+        one.tick_until(lambda: one.task(task)["state"] == "done", "the task is done")
+        [pr] = one.prs()
+        one.ok("pr", "close", pr["id"])
+
+        # The attendant vouches for the queue: a tick needs no connection.
+        scheduled(one)
+        stamp = idle_stamp(one)
+        wait_until(
+            lambda: stamp.read_bytes().split(b"\0")[3] == pulse(one), "the attendant vouches"
+        )
+        before = len(own.statements("one"))
+        one.ok("tick")
+        one.ok("tick")
+        between = own.statements("one")[before:]
+        assert [s for s in between if "orchestrator_changes" not in s] == []
+        assert len(between) <= 1  # the attendant's heartbeat
+        # Another host's change is heard at once, and so is the end of the database.
+        two.ok("pr", "merged", pr["id"])
+        wait_until(lambda: not pulse(one), "the attendant vouches no longer")
+
+
+def pulse(host: World) -> bytes:
+    path = host.root / ".orchestrator/cache/pulse"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""

@@ -13,12 +13,14 @@ from procrastinate import connector, exceptions
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.schema import SchemaManager
-from psycopg.rows import dict_row
+from procrastinate.sql import queries
 from psycopg.types.json import Jsonb
 
 from orchestrator.database.session import Session
 
 _T = TypeVar("_T")
+#: The engine's statement of a heartbeat, to be used as a part of another one: `{}` is the worker.
+HEARTBEAT = queries["update_heartbeat"].replace("%(worker_id)s", "{}")
 #: The status with which a job ends, by the state that its task moves to.
 _ENDS = {"done": Status.SUCCEEDED, "failed": Status.FAILED, "blocked": Status.ABORTED}
 
@@ -33,7 +35,7 @@ class _Connector(connector.BaseConnector):
         return self
 
     def execute_query(self, query: Any, **arguments: Any) -> None:
-        self.execute_query_all(query, **arguments)
+        self._session.later(query, {name: _as_json(value) for name, value in arguments.items()})
 
     def execute_query_one(self, query: Any, **arguments: Any) -> dict[str, Any]:
         found = self.execute_query_all(query, **arguments)
@@ -42,12 +44,11 @@ class _Connector(connector.BaseConnector):
         return found[0]
 
     def execute_query_all(self, query: Any, **arguments: Any) -> list[dict[str, Any]]:
-        with self._session.translated(), self._session.connection.cursor(row_factory=dict_row) as c:
-            c.execute(query, {name: _as_json(value) for name, value in arguments.items()})
-            return c.fetchall() if c.description else []
+        given = {name: _as_json(value) for name, value in arguments.items()}
+        return self._session.named_rows(query, given)
 
     async def execute_query_async(self, query: Any, **arguments: Any) -> None:
-        self.execute_query_all(query, **arguments)
+        self.execute_query(query, **arguments)
 
     async def execute_query_one_async(self, query: Any, **arguments: Any) -> dict[str, Any]:
         return self.execute_query_one(query, **arguments)
@@ -77,12 +78,13 @@ class Jobs:
     """The jobs of one session's schema. Each call is to be made in a transaction."""
 
     def __init__(self, session: Session) -> None:
+        self._session = session
         self._connector = _Connector(session)
         self._manager = JobManager(self._connector)
 
     def set_up(self) -> None:
         """Create the engine's tables and functions."""
-        SchemaManager(self._connector).apply_schema()
+        self._session.script(SchemaManager(self._connector).get_schema())
 
     # --- workers ---
 

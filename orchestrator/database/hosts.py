@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from orchestrator import __version__
-from orchestrator.database.engine import Jobs
+from orchestrator.database import schema
+from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import Session
 from orchestrator.database.this_host import ThisHost
 from orchestrator.errors import StoreFault
@@ -80,6 +81,55 @@ def worker(session: Session, jobs: Jobs, me: ThisHost) -> int:
     return number
 
 
+#: One statement: an idle host costs the database no more. The engine's own statement is the
+#: heartbeat. A tick that found nothing to do is reported with the heartbeat that follows it.
+_PULSE = f"""
+WITH me AS (
+    UPDATE orchestrator_hosts SET last_tick = greatest(last_tick, now() - %s * interval '1 s')
+    WHERE name = %s AND clone = %s AND worker IS NOT NULL RETURNING worker),
+known AS (
+    SELECT count(*) AS hosts, count(*) FILTER (
+        WHERE last_heartbeat < now() - %s * interval '1 s' AND id NOT IN (SELECT worker FROM me)
+    ) AS silent FROM procrastinate_workers)
+SELECT number::text, silent, hosts, ({HEARTBEAT.format("me.worker")})::text
+FROM me, known, orchestrator_changes, orchestrator_schema
+WHERE version = %s AND NOT copying AND moved_to IS NULL
+"""
+
+
+def pulse(session: Session, me: ThisHost, tick_age: float) -> tuple[str, int] | None:
+    """Send the heartbeat of this host, whose last tick was `tick_age` seconds ago.
+
+    Returns the queue's number (empty if a host is dead whose tasks a tick has to return) and how
+    many hosts are alive; None if this host has no worker, or the queue is closed, or has another
+    version.
+    """
+    values = (tick_age, me.name, me.clone, DEAD_AFTER, schema.VERSION)
+    for number, silent, alive, _ in session.rows(_PULSE, *values):
+        return "" if silent else number, alive - silent
+    return None
+
+
+def channel(session: Session) -> str:
+    """Return the channel on which changes of the queue are notified (`schema`)."""
+    return f"orchestrator_{session.schema}"
+
+
+def number(session: Session) -> str:
+    """Return what changes with everything that a tick reads of the queue; empty without a queue."""
+    rows = session.rows("SELECT number FROM orchestrator_changes")
+    return next((str(row[0]) for row in rows), "")
+
+
+def has_work(session: Session) -> bool:
+    """Return whether a task waits that may be claimed now."""
+    query = (
+        "SELECT 1 FROM orchestrator_tasks JOIN procrastinate_jobs j ON j.id = job"
+        " WHERE state = 'incoming' AND coalesce(scheduled_at <= now(), true) LIMIT 1"
+    )
+    return bool(session.rows(query))
+
+
 def attend(session: Session, jobs: Jobs, me: ThisHost, runs: Iterable[str]) -> None:
     """Note a tick of this host, which has these runs, and remove the hosts that are dead.
 
@@ -101,16 +151,24 @@ def attend(session: Session, jobs: Jobs, me: ThisHost, runs: Iterable[str]) -> N
     )
 
 
-def lease(session: Session, number: int, wanted: Lease) -> bool:
-    """Give an agent to a host's worker, for one run; return False if another host has the agent."""
-    rows = session.rows(
+def place(session: Session, agent: str) -> str | None:
+    """Return the host that has a run of an agent; None if no host has one."""
+    rows = session.rows("SELECT host FROM orchestrator_agents WHERE agent = %s", agent)
+    return rows[0][0] if rows else None
+
+
+def lease(session: Session, number: int, wanted: Lease) -> None:
+    """Give an agent that no other host has to this host's worker, for one run.
+
+    To be called under the lock, under which the caller has looked (`place`).
+    """
+    session.later(
         "INSERT INTO orchestrator_agents AS known (agent, worker, host, run, task)"
         " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (agent) DO UPDATE"
         " SET worker = excluded.worker, run = excluded.run, task = excluded.task, since = now()"
-        " WHERE known.host = excluded.host RETURNING 1",
-        *(wanted.agent, number, wanted.host, wanted.run, wanted.task),
+        " WHERE known.host = excluded.host",
+        (wanted.agent, number, wanted.host, wanted.run, wanted.task),
     )
-    return bool(rows)
 
 
 def release(session: Session, wanted: Lease, memory: Mapping[str, object]) -> None:

@@ -7,13 +7,14 @@ from orchestrator.database.engine import Jobs
 from orchestrator.database.session import NOT_SET_UP, NotSetUp, Session
 from orchestrator.errors import OrchestratorError
 
-#: `copying`: a queue is being moved here, and is not complete. `moved_to`: it was moved away.
 #: Raised with each change of the tables; a program of another version refuses to work.
-VERSION = 1
+VERSION = 2
 #: Seconds for which a session believes that the queue is open.
 BELIEVED = 5.0
-#: `file` is the task's markdown file with its history. `job` is null if the engine's retention
-#: removed the job of a finished task. `file` can be read so: convert_from(file, 'UTF8').
+#: The tables of version 1. `copying`: a queue is being moved here, and is not complete. `moved_to`:
+#: it was moved away. `file` is the task's markdown file with its history. `job` is null if the
+#: engine's retention removed the job of a finished task. `file` can be read so:
+#: convert_from(file, 'UTF8').
 _TABLES = """
 CREATE TABLE orchestrator_schema (
     version integer NOT NULL,
@@ -65,6 +66,55 @@ CREATE TABLE orchestrator_pull_requests (
     is_away boolean NOT NULL DEFAULT false,
     PRIMARY KEY (forge, number));
 """
+#: One number that changes in each transaction that changes what a tick reads, and a notification of
+#: the change for the attendants; `task` tells them that there may be work. The triggers run at the
+#: end of a transaction: it holds the number's row for a moment, and no two wait for each other. The
+#: number follows the clock, so that no other database, or one that was restored, has it too.
+_CHANGES = """
+CREATE TABLE orchestrator_changes (number bigint NOT NULL);
+INSERT INTO orchestrator_changes VALUES (0);
+CREATE FUNCTION orchestrator_note_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('orchestrator_' || TG_TABLE_SCHEMA, TG_ARGV[0]);
+    IF coalesce(current_setting('orchestrator.noted', true), '') = '' THEN
+        UPDATE orchestrator_changes SET number =
+            greatest(number + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
+        PERFORM set_config('orchestrator.noted', 'yes', true);
+    END IF;
+    RETURN NULL;
+END; $$;
+"""
+_TRIGGER = """
+CREATE CONSTRAINT TRIGGER orchestrator_{name} AFTER {events} ON orchestrator_{table}
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW {when}
+    EXECUTE FUNCTION orchestrator_note_change('{word}');
+"""
+#: What the notification of a new or returned task says, and that of every other change.
+TASK, OTHER = "task", "other"
+_ANY = "INSERT OR UPDATE OR DELETE"
+_TRIGGERS = (
+    ("added", "INSERT", "tasks", "WHEN (NEW.state = 'incoming')", TASK),
+    (
+        *("returned", "UPDATE OF state", "tasks"),
+        *("WHEN (NEW.state = 'incoming' AND OLD.state <> 'incoming')", TASK),
+    ),
+    ("tasks_changed", _ANY, "tasks", "", OTHER),
+    ("agents_changed", _ANY, "agents", "", OTHER),
+    ("memories_changed", _ANY, "memories", "", OTHER),
+    ("pull_requests_changed", _ANY, "pull_requests", "", OTHER),
+    ("schema_changed", "UPDATE", "schema", "", OTHER),
+    # The worker of a host that died is removed.
+    ("hosts_changed", "UPDATE OF worker", "hosts", "", OTHER),
+)
+#: What leads to a version from the one before it.
+_STEPS = {
+    1: _TABLES,
+    2: _CHANGES
+    + "".join(
+        _TRIGGER.format(name=name, events=events, table=table, when=when, word=word)
+        for name, events, table, when, word in _TRIGGERS
+    ),
+}
 
 
 def is_there(session: Session) -> bool:
@@ -73,9 +123,10 @@ def is_there(session: Session) -> bool:
 
 
 def prepare(session: Session) -> None:
-    """Create the schema and the tables that are missing. A queue that exists is not changed.
+    """Create the schema and the tables that are missing; bring older tables to this version.
 
-    Raises NotSetUp if the tables are of another version, SystemFault without the rights.
+    The tasks of a queue that exists are not changed. Raises NotSetUp if the tables are of a newer
+    version, StoreFault without the rights.
     """
     if not session.rows("SELECT 1 WHERE to_regnamespace(%s) IS NOT NULL", session.schema):
         with session.translated():
@@ -83,15 +134,26 @@ def prepare(session: Session) -> None:
             session.connection.execute(text.encode())
     with session.lock(), session.transaction():
         if is_there(session):
-            _require_version(session)
+            _upgrade(session)
             return
         if not session.rows("SELECT 1 WHERE to_regclass('procrastinate_jobs') IS NOT NULL"):
             Jobs(session).set_up()
-        session.rows(_TABLES)
+        for step in _STEPS.values():
+            session.script(step)
         session.rows(
             "INSERT INTO orchestrator_schema (version, engine) VALUES (%s, %s)",
             *(VERSION, version("procrastinate")),
         )
+
+
+def _upgrade(session: Session) -> None:
+    """Take the steps from the tables' version to this one. Raises NotSetUp for a newer version."""
+    [(known,)] = session.rows("SELECT version FROM orchestrator_schema")
+    for number, step in _STEPS.items():
+        if number > known:
+            session.script(step)
+            session.rows("UPDATE orchestrator_schema SET version = %s", number)
+    _require_version(session)
 
 
 def require(session: Session) -> None:

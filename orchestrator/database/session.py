@@ -8,8 +8,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psycopg
@@ -36,6 +36,8 @@ _DEFAULTS: dict[str, Any] = {
 #: The advisory lock of a schema: the first number is the product's, the second the schema's.
 _ALONE = 1869636969
 _LOCK = "1869636968, hashtext(coalesce(current_schema(), ''))"
+_TAKE_LOCK = f"SELECT pg_advisory_xact_lock({_LOCK})".encode()
+_BEGIN: tuple[Any, Any] = (b"BEGIN", ())
 _SILENT = f"set_config('idle_session_timeout', '{MOST_SILENT}s', false)"
 _NEVER_SILENT = "set_config('idle_session_timeout', '0', false)"
 HINT = "see whether the server answers: psql ADDRESS -c 'select 1'; work resumes automatically"
@@ -73,8 +75,14 @@ class Session:
         self._open: psycopg.Connection[tuple[Any, ...]] | None = None
         #: When the schema was last found to be in use (`schema.require_open`; monotonic seconds).
         self.open_at = -math.inf
+        #: How often `lock` was entered.
         self._locked = 0
-        self._transactions = 0
+        #: In a transaction; whether the server has begun it; whether it holds the lock (`change`).
+        self._in_transaction = self._is_begun = self._is_change = False
+        #: What `later` has not sent yet.
+        self._later: list[tuple[Any, Any]] = []
+        #: The connection that was told to listen.
+        self._listens: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def __del__(self) -> None:
         # A thread ended. A forked process must not close the connection of its parent.
@@ -85,7 +93,7 @@ class Session:
     def connection(self) -> psycopg.Connection[tuple[Any, ...]]:
         """Return the open connection, for the engine. Raises Unreachable."""
         if self._open is None or self._open.closed:
-            if self._locked or self._transactions:
+            if self._locked or self._is_begun:
                 raise Unreachable(f"the connection to {self.shown} was lost", HINT)
             self._open = self._connected()
         return self._open
@@ -111,7 +119,7 @@ class Session:
 
         Without the tables of the product there is no row. Raises Unreachable.
         """
-        alone = not (self._locked or self._transactions)
+        alone = not (self._locked or self._in_transaction)
         try:
             return self._rows(query, values)
         except Unreachable:
@@ -122,27 +130,115 @@ class Session:
     def _rows(self, query: str, values: Sequence[object]) -> Sequence[Any]:
         with self.translated():
             try:
-                cursor = self.connection.execute(query.encode(), values)
+                cursor = self._answered(query.encode(), values)
             except (errors.UndefinedTable, errors.InvalidSchemaName):
-                if self._transactions:
+                if self._in_transaction:
                     raise
                 return ()
             return cursor.fetchall() if cursor.description else ()
 
+    def named_rows(self, query: Any, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of a statement of the engine, by column. Raises Unreachable."""
+        with self.translated():
+            cursor = self._answered(query, values)
+            names = [column.name for column in cursor.description or ()]
+            rows = cursor.fetchall() if names else ()
+            return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def later(self, query: object, values: Any = ()) -> None:
+        """Send a statement of a transaction whose result nobody needs, with what follows it.
+
+        On a network, each answer that is waited for takes time. Raises Unreachable, here or later.
+        """
+        self._later.append((query.encode() if isinstance(query, str) else query, values))
+        if not self._in_transaction:
+            with self.translated():
+                self._answered(*self._later.pop())
+
+    def script(self, text: str) -> None:
+        """Send several statements of a transaction at once. Raises Unreachable."""
+        self.rows("SELECT 1")  # with what `later` kept: such statements travel alone
+        with self.translated():
+            self.connection.execute(text.encode())
+
+    def _answered(self, query: Any, values: Any = ()) -> psycopg.Cursor[tuple[Any, ...]]:
+        """Send what `later` kept, and one statement, and wait for its answer."""
+        kept, self._later = self._later, []
+        was_open = self._open is not None and not self._open.closed
+        try:
+            answer = self._sent(kept, query, values)
+        except psycopg.OperationalError:
+            lost = self._open is None or self._open.closed
+            if not (lost and was_open and kept[:1] == [_BEGIN]):
+                raise
+            # The server closed the connection while it was idle: nothing is done yet.
+            answer = self._sent(kept, query, values)
+        self._is_begun = self._in_transaction
+        return answer
+
+    def _sent(
+        self, kept: list[tuple[Any, Any]], query: Any, values: Any
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
+        connection = self.connection
+        # Without waiting for each other's answers, if libpq can.
+        can = kept and psycopg.capabilities.has_pipeline()
+        with connection.pipeline() if can else nullcontext():
+            for each in kept:
+                connection.execute(*each)
+            return connection.execute(query, values)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make the statements inside one change; it nests. Raises Unreachable."""
-        if self._transactions:
+        if self._in_transaction:
             yield
             return
-        if not self._locked:
-            self.rows("SELECT 1")  # connects again, if the server closed an idle connection
-        with self.translated(), self.connection.transaction():
-            self._transactions += 1
-            try:
+        with self._whole():
+            yield
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Hold the lock for one transaction, which begins and ends with it; it nests.
+
+        The lock is there from the first answer on. Raises HeldElsewhere, Unreachable.
+        """
+        if self._locked or self._in_transaction:
+            with self.lock(), self.transaction():
                 yield
-            finally:
-                self._transactions -= 1
+            return
+        with self._holder_named(), self._whole((_TAKE_LOCK, ())):
+            self._is_change = True
+            yield
+
+    @contextmanager
+    def _whole(self, *first: tuple[Any, Any]) -> Iterator[None]:
+        """Send the statements inside as one transaction, which begins with `first`."""
+        self._later = [_BEGIN, *first]
+        self._in_transaction = True
+        try:
+            yield
+            with self.translated():
+                self._answered(b"COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        finally:
+            self._in_transaction = self._is_begun = self._is_change = False
+            self._later = []
+
+    def _roll_back(self) -> None:
+        if self._open is not None and not self._open.closed:
+            try:
+                self._open.rollback()
+            except psycopg.Error:
+                self._open.close()  # which ends the transaction, too
+
+    @contextmanager
+    def _holder_named(self) -> Iterator[None]:
+        try:
+            yield
+        except LockHeld:
+            raise HeldElsewhere(self.shown, self._holder()) from None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -151,6 +247,9 @@ class Session:
         The lock belongs to the connection: if the connection is lost, so is the lock, and no change
         can be made any more. Raises HeldElsewhere, Unreachable.
         """
+        if self._is_change:
+            yield
+            return
         if self._locked:
             self._locked += 1
             try:
@@ -158,10 +257,8 @@ class Session:
             finally:
                 self._locked -= 1
             return
-        try:
+        with self._holder_named():
             self.rows(f"SELECT pg_advisory_lock({_LOCK}), {_SILENT}")
-        except LockHeld:
-            raise HeldElsewhere(self.shown, self._holder()) from None
         self._locked = 1
         try:
             yield
@@ -232,10 +329,20 @@ class Session:
         """Return the quoted name of the schema, for statements that define."""
         return sql.Identifier(self.schema).as_string(None)
 
-    def notices(self, seconds: float) -> bool:
-        """Wait for a notification on a channel that was listened to; return whether one came."""
+    def listen(self, channel: str) -> None:
+        """Have the server tell this connection what is notified on a channel. Raises Unreachable.
+
+        A connection that does so already is asked nothing.
+        """
+        if self._listens is None or self._listens is not self._open or self._open.closed:
+            self.rows(f"LISTEN {sql.Identifier(channel).as_string(None)}")
+            self._listens = self._open
+
+    def notices(self, seconds: float) -> set[str]:
+        """Wait for notifications; return what the first ones said, nothing after `seconds`."""
         with self.translated():
-            return any(True for _ in self.connection.notifies(timeout=seconds, stop_after=1))
+            found = self.connection.notifies(timeout=seconds, stop_after=1)
+            return {notice.payload for notice in found}
 
     def close(self) -> None:
         """Close the connection; the next statement opens another."""

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from orchestrator.database import hosts, schema, shared_events, this_host
-from orchestrator.database.engine import Jobs
+from orchestrator.database.engine import HEARTBEAT, Jobs
 from orchestrator.database.session import NotSetUp, Session
 from orchestrator.errors import NotFound, OrchestratorError, TaskFileError
 from orchestrator.layout import Layout
@@ -29,7 +29,7 @@ from orchestrator.model import (
 from orchestrator.system import files
 from orchestrator.tasks import rewrite, task_file
 from orchestrator.tasks.file_store import FileStore
-from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Store
+from orchestrator.tasks.store import Elsewhere, Listing, Malformed, Pulse, Store, Watched
 from orchestrator.tasks.task_file import TaskFile
 
 _ENDED = tuple(state for state in STATES if state not in OPEN_STATES)
@@ -39,6 +39,20 @@ _ONE = """
 SELECT file, extract(epoch FROM added)::float8, job, status::text, now() + %s * interval '1 second'
 FROM orchestrator_tasks LEFT JOIN procrastinate_jobs j ON j.id = job
 WHERE orchestrator_tasks.id = %s AND state = %s FOR UPDATE OF orchestrator_tasks
+"""
+#: A claim's facts: the number of claimed tasks, the host that has the agent, this host's worker,
+#: whose heartbeat it is, and the row.
+_CLAIMED = f"""
+SELECT (SELECT count(*) FROM orchestrator_tasks WHERE state = 'claimed'),
+    (SELECT host FROM orchestrator_agents WHERE agent = %s), worker,
+    ({HEARTBEAT.format("worker")})::text,
+    file, extract(epoch FROM added)::float8, job, status::text, NULL
+FROM orchestrator_tasks LEFT JOIN procrastinate_jobs j ON j.id = job
+LEFT JOIN orchestrator_hosts me ON me.name = %s AND me.clone = %s
+WHERE orchestrator_tasks.id = %s AND state = %s FOR UPDATE OF orchestrator_tasks
+"""
+_MOVED = """
+UPDATE orchestrator_tasks SET state = %s, file = file || %s, job = %s, changed = now() WHERE id = %s
 """
 
 
@@ -155,7 +169,9 @@ class PostgresqlStore(Store):
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        with self.change(), self._session.transaction():
+        files.remove(self._layout.idle_stamp)
+        with self._session.change():
+            self._require_open()
             yield
 
     def add(self, file: TaskFile) -> str:
@@ -202,29 +218,33 @@ class PostgresqlStore(Store):
         return task_id
 
     def claim(self, task: Task, entry: Entry, max_claimed: int) -> Task | None:
-        with self.change():
-            if self.counts()["claimed"] >= max_claimed:
-                return None
-            me = this_host.known(self._layout)
-            entry = entry._replace(fields={**entry.fields, "host": me.name})
-            agent, run = entry.fields.get("agent"), entry.fields.get("run")
-            lease = hosts.Lease(str(agent), me.name, str(run), task.id)
-            try:
-                with self._session.transaction():
-                    claimed = self._moved(task, "claimed", entry, is_claim=True)
-                    if not hosts.lease(self._session, self._worker(), lease):
-                        raise _NotFetched(f"another host has a run of {agent}")
-                    return claimed
-            except (NotFound, _NotFetched):
-                return None
+        agent, run = str(entry.fields.get("agent")), str(entry.fields.get("run"))
+        try:
+            with self._changing():
+                me = this_host.known(self._layout)
+                found = self._session.rows(_CLAIMED, agent, *me, task.id, task.state)
+                if not found or found[0][0] >= max_claimed or found[0][1] not in (None, me.name):
+                    return None
+                row, worker = _Row(*found[0][4:]), found[0][2]
+                entry = entry._replace(fields={**entry.fields, "host": me.name})
+                file, line = task_file.with_entry(row.file, f"{task.id}.md", entry)
+                worker = self._worker() if worker is None else worker
+                job = self._fetched(row, file, worker, is_claim=True)
+                hosts.lease(self._session, worker, hosts.Lease(agent, me.name, run, task.id))
+                self._session.later(_MOVED, ("claimed", line, job, task.id))
+                return task_file.summarise(file, "claimed", self._where(task.id), row.added)
+        except _NotFetched:
+            return None
 
     def _worker(self) -> int:
         return hosts.worker(self._session, self._jobs, this_host.known(self._layout))
 
     def begin(self, agent: str, run: str) -> bool:
         with self._changing():
-            lease = hosts.Lease(agent, self.host, run, None)
-            return hosts.lease(self._session, self._worker(), lease)
+            if hosts.place(self._session, agent) not in (None, self.host):
+                return False
+            hosts.lease(self._session, self._worker(), hosts.Lease(agent, self.host, run, None))
+            return True
 
     def end(self, agent: str, run: str, memory: Mapping[str, object]) -> None:
         with self._session.transaction():
@@ -274,12 +294,26 @@ class PostgresqlStore(Store):
     def events(self, most: int) -> Iterable[bytes]:
         return shared_events.elsewhere(self._session, self.host, most)
 
-    def beat(self, seconds: float) -> bool:
-        # Listened to first: a task that comes meanwhile is not missed.
-        self._session.rows("LISTEN procrastinate_any_queue_v1")
-        with self._session.transaction():
-            self._worker()
-        return self._session.notices(seconds)
+    def number(self) -> str:
+        return hosts.number(self._session)
+
+    def pulse(self, tick_age: float) -> Pulse | None:
+        found = hosts.pulse(self._session, this_host.known(self._layout), tick_age)
+        if found is None:
+            self._require_open()
+            with self._session.transaction():
+                self._worker()
+        return None if found is None else Pulse(*found)
+
+    def listen(self) -> None:
+        self._session.listen(hosts.channel(self._session))
+
+    def wait(self, seconds: float) -> bool | None:
+        news = self._session.notices(seconds)
+        return schema.TASK in news if news else None
+
+    def has_work(self) -> bool:
+        return hosts.has_work(self._session)
 
     def elsewhere(self) -> Elsewhere:
         others = (each for each in hosts.leases(self._session) if each.host != self.host)
@@ -290,18 +324,11 @@ class PostgresqlStore(Store):
         return Elsewhere(tuple(runs), tuple(hosts.memories(self._session, self.host)))
 
     def move(self, task: Task, state: str, entry: Entry) -> Task:
-        return self._moved(task, state, entry)
-
-    def _moved(self, task: Task, state: str, entry: Entry, *, is_claim: bool = False) -> Task:
         with self._changing():
             row = self._row(task, entry)
             file, line = task_file.with_entry(row.file, f"{task.id}.md", entry)
-            job = self._job(task, state, row, file, is_claim=is_claim)
-            self._session.rows(
-                "UPDATE orchestrator_tasks SET state = %s, file = file || %s, job = %s,"
-                " changed = now() WHERE id = %s",
-                *(state, line, job, task.id),
-            )
+            job = self._job(task, state, row, file)
+            self._session.later(_MOVED, (state, line, job, task.id))
             return task_file.summarise(file, state, self._where(task.id), row.added)
 
     def _row(self, task: Task, entry: Entry | None = None) -> _Row:
@@ -319,9 +346,7 @@ class PostgresqlStore(Store):
                 raise NotFound("task", task.id)
         return row
 
-    def _job(
-        self, task: Task, state: str, row: _Row, file: TaskFile, *, is_claim: bool
-    ) -> int | None:
+    def _job(self, task: Task, state: str, row: _Row, file: TaskFile) -> int | None:
         """Move a task's job with the task; return the job that the task has then."""
         job, status = row.job, row.status
         if state in ("done", "failed", "blocked"):
@@ -331,7 +356,9 @@ class PostgresqlStore(Store):
                 self._jobs.finish(job, state)
             return job
         if state == "claimed":
-            return job if task.state == state else self._fetched(row, file, is_claim=is_claim)
+            if task.state == state:
+                return job
+            return self._fetched(row, file, self._worker(), is_claim=False)
         if job is not None and status == "doing":
             self._jobs.retry(job, row.again_at, _priority(file))
             return job
@@ -342,12 +369,11 @@ class PostgresqlStore(Store):
             self._jobs.cancel(job)
         return self._defer(file)
 
-    def _fetched(self, row: _Row, file: TaskFile, *, is_claim: bool) -> int:
-        """Have the engine give the task's job to this host's worker. Raises _NotFetched."""
+    def _fetched(self, row: _Row, file: TaskFile, worker: int, *, is_claim: bool) -> int:
+        """Have the engine give the task's job to a worker of this host. Raises _NotFetched."""
         job = row.job
         if job is None or row.status != "todo":
             job = self._defer(file)
-        worker = self._worker()
         fetched = self._jobs.fetch(file.id, worker)
         if fetched is None and not is_claim:
             self._jobs.cancel(job)  # a person moves a task that must wait
@@ -385,6 +411,7 @@ class PostgresqlStore(Store):
 
     def prepare(self) -> None:
         schema.prepare(self._session)
+        this_host.known(self._layout)
 
     def tidy(self) -> bool:
         return False  # the database's autovacuum does it
@@ -395,8 +422,8 @@ class PostgresqlStore(Store):
     def places(self) -> Sequence[str]:
         return ()
 
-    def watched(self) -> None:
-        return None
+    def watched(self) -> Watched:
+        return FileStore(self._layout).watched()  # what a person dropped and is not taken yet
 
     def findings(self, now: float) -> Iterator[Problem]:
         try:

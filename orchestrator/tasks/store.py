@@ -51,6 +51,15 @@ class Elsewhere(NamedTuple):
     memories: tuple[tuple[str, Mapping[str, object]], ...] = ()
 
 
+class Pulse(NamedTuple):
+    """What a shared queue answers to a host's heartbeat."""
+
+    #: `Store.number`; empty if a host is silent for so long that a tick has to return its tasks.
+    number: str
+    #: How many hosts are alive.
+    hosts: int
+
+
 class Store(Protocol):
     """The interface of a queue. Each call may raise OSError; times are epoch seconds.
 
@@ -182,11 +191,30 @@ class Store(Protocol):
         """Return the lines of the other hosts' events, oldest first: the newest `most` bytes."""
         return ()
 
-    def beat(self, seconds: float) -> bool:
-        """Tell the other hosts that this host is alive; then wait for a new task of any host.
+    def number(self) -> str:
+        """Return what changes with everything of a shared queue that a tick reads.
 
-        Returns after `seconds` at the latest, with whether there is one.
+        Empty if the queue is not shared; then the times of `watched` show the changes.
         """
+        return ""
+
+    def pulse(self, tick_age: float) -> Pulse | None:
+        """Tell the other hosts that this host is alive, with its last tick `tick_age` seconds ago.
+
+        Returns None if the queue is not shared, and if the others had forgotten this host.
+        """
+        return None
+
+    def listen(self) -> None:
+        """Have changes from now on told to `wait`."""
+        return None
+
+    def wait(self, seconds: float) -> bool | None:
+        """Wait for a change by any host; return whether it may be work, None after `seconds`."""
+        return None
+
+    def has_work(self) -> bool:
+        """Return whether a task of a shared queue waits that may be claimed now."""
         return False
 
     def elsewhere(self) -> Elsewhere:
@@ -233,6 +261,7 @@ class Store(Protocol):
     def watched(self) -> Watched | None:
         """Return the paths whose file times change with the waiting tasks and with every move.
 
+        In a shared queue `number` changes instead; the paths are those of dropped files.
         Returns None if there are no such paths; then no tick takes the idle path.
         """
 

@@ -1,22 +1,28 @@
 """The attendant: one process per host, while the host shares its queue and has work or a schedule.
 
 Ticks come once per minute; a host that is silent for a minute counts as dead. The attendant sends
-the heartbeat between ticks, and starts a tick as soon as a host adds a task, without asking for it:
-it waits for the database's notification. If it is killed, the next tick starts it again.
+the heartbeat between ticks, in one statement. In between it waits for the database's notifications,
+without asking for anything: a tick starts as soon as a host adds a task, and ticks that find
+nothing changed need no connection (`idle`). If it is killed, the next tick starts it again.
 """
 
 import os
+import random
 import time
 
+from orchestrator import idle
 from orchestrator.errors import StoreFault
 from orchestrator.layout import Layout
 from orchestrator.project import agent_memory, mark
-from orchestrator.system import locks, process
+from orchestrator.system import files, locks, process
 from orchestrator.tasks import stores
+from orchestrator.tasks.store import Store
 from orchestrator.tick import problems, soon
 
 #: Seconds between two heartbeats.
 BEAT = 10.0
+#: Seconds between the ticks of two hosts, on average, that a new task starts.
+APART = 0.02
 #: Seconds until the next try after the database failed.
 AGAIN = 5.0
 #: Seconds after which the process begins again, with the program that is installed then.
@@ -67,8 +73,62 @@ def _beat(layout: Layout) -> bool:
         store = stores.of_project(layout)
         if store.host is None:
             return False
-        if store.beat(BEAT):
-            soon.ask(layout)
+        end = time.monotonic() + BEAT
+        store.listen()  # first: a change that comes meanwhile is not missed
+        found = store.pulse(_tick_age(layout))
+        _vouch(layout, found.number if found else "")
+        while (left := end - time.monotonic()) > 0:
+            if (may_be_work := store.wait(left)) is not None:
+                files.remove(layout.pulse)
+            if may_be_work and found is not None:
+                _take_turn(layout, store, found.hosts)
     except StoreFault:
+        files.remove(layout.pulse)
         time.sleep(AGAIN)
     return True
+
+
+def _vouch(layout: Layout, number: str) -> None:
+    """Have ticks that find nothing changed believe, for a while, that the queue has this number."""
+    if number:
+        files.write_atomic(layout.pulse, number.encode(), flush=False)
+    else:
+        files.remove(layout.pulse)
+
+
+def _tick_age(layout: Layout) -> float:
+    """Return the seconds since the last tick of this host; it may have asked the database nothing.
+
+    Without a tick yet, or with a clock that was moved back, it is the most that counts.
+    """
+    last = idle.mark(layout.scheduler_lock)
+    age = time.time() - last[1] / 1e9 if last else LIFETIME
+    return age if 0 <= age < LIFETIME else LIFETIME
+
+
+def _take_turn(layout: Layout, store: Store, hosts: int) -> None:
+    """Ask for a tick if there is work; of many hosts, each one after a moment of its own.
+
+    Otherwise all hosts would start a tick for each task. The first ticks claim it; who comes later
+    finds no work.
+    """
+    if hosts > 1:
+        time.sleep(random.uniform(0, APART * (hosts - 1)))
+        if not store.has_work():
+            return
+    soon.ask(layout)
+
+
+def is_unchanged(root: str, number: str) -> bool:
+    """Return whether the shared queue of the project in `root` has this number still.
+
+    For the tick of a host whose attendant is not there: one statement, which is its heartbeat, too.
+    """
+    layout = Layout(root)
+    try:
+        store = stores.of_project(layout)
+        found = store.pulse(0.0)
+        ensure(layout)
+    except (StoreFault, OSError):
+        return False  # a whole tick reports it
+    return found is not None and found.number == number

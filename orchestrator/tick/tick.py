@@ -174,8 +174,11 @@ def _tick(
     report = Report(problems=problems, good=loaded.good)
     starter = Starter(layout, loaded, now, partial(own_process, "_after_run"), fresh=fresh)
     settler = Settler(layout, loaded, now)
-    memory, claimed, runs, records = observe.observe_runs(layout)
     store = stores.of_project(layout)
+    number = (
+        store.number()
+    )  # first: what changes while this tick looks makes the next one look again
+    memory, claimed, runs, records = observe.observe_runs(layout)
     store.attend(run.id for run in runs)
     if store.host is not None:
         for run in held.stop_lost(layout, runs, claimed.tasks, store.elsewhere().runs):
@@ -225,7 +228,7 @@ def _tick(
         store.publish()
         attendant.ensure(layout)
     if forced is None and loaded.good:
-        _leave_stamp(layout, loaded.config, report, seen.snapshot, prs, now, planned.wake)
+        _leave_stamp(layout, loaded.config, report, seen.snapshot, prs, now, planned.wake, number)
     return report
 
 
@@ -299,21 +302,23 @@ def _leave_stamp(
     prs: list[PullRequest] | None,
     now: float,
     wake: float | None,
+    number: str,
 ) -> None:
     """Leave the stamp by which `idle` knows that the next ticks have nothing to do.
 
-    No stamp is left unless nothing can happen until `wake` (None: forever), or until a file
-    changes. An agent at work and a fault that is being probed need whole ticks, and so does an open
-    pull request of which the forge or a remote elsewhere must be asked.
+    No stamp is left unless nothing can happen until `wake` (None: forever), or until a file or the
+    shared queue (its number) changes. An agent at work here and a fault that is being probed need
+    whole ticks, and so does an open pull request of which the forge or a remote elsewhere must be
+    asked.
     """
     files.remove(layout.idle_stamp)
     busy = any(action.action != "skip" for action in report.actions)
     if busy or any(problem.code not in _STILL for problem in report.problems):
         return
-    if seen.runs or seen.hold is not None:
+    if any(run.host is None for run in seen.runs) or seen.hold is not None:
         return
     watched = _watched(layout, config, seen, prs)
-    if watched is None:
+    if watched is None or bool(number) != (seen.host is not None):
         return
     if config.issues.label is not None:
         from orchestrator.pulls import issues
@@ -325,7 +330,7 @@ def _leave_stamp(
         wake = min(wake or math.inf, daily.next_time(config.notify.report, now))
     if not watched.sees_edits:
         wake = min(wake or math.inf, now + EDITS_UNSEEN)
-    idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, [*watched.paths])
+    idle.write_stamp(layout.idle_stamp, now, wake or now + idle.LONGEST, [*watched.paths], number)
 
 
 def _watched(
