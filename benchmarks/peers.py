@@ -129,7 +129,10 @@ def _fleetq(scratch: Scratch, programs: Path) -> Callable[[int], float]:
         for each in range(number):
             scratch.timed([str(programs / "fleet"), "add", f"task {each}"])
         began = time.perf_counter()
-        workers = [subprocess.Popen([worker, f"agent-{each}"], stderr=subprocess.DEVNULL) for each in range(AGENTS)]
+        workers = [
+            subprocess.Popen([worker, f"agent-{each}"], stderr=subprocess.DEVNULL)
+            for each in range(AGENTS)
+        ]
         codes = [each.wait() for each in workers]
         seconds = time.perf_counter() - began
         scratch.timed([str(programs / "fleet"), "list", "done"])

@@ -72,8 +72,8 @@ def taken(
 ) -> Iterator[list[Problem] | None]:
     """Hold the lock of the tick, after waiting up to `wait` seconds for another tick.
 
-    Calls `begun` when it has the lock. Yields a problem if a hung tick had to be killed; None if another tick still holds the lock.
-    Raises LockHeld if a hung tick cannot be killed.
+    Calls `begun` when it has the lock. Yields a problem if a hung tick had to be killed; None if
+    another tick still holds the lock. Raises LockHeld if a hung tick cannot be killed.
     """
     problems = []
     with contextlib.closing(locks.Lock(layout.scheduler_lock, wait)) as lock:
