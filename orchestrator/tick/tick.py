@@ -25,6 +25,7 @@ from orchestrator.plan.settlements import settlements
 from orchestrator.project import agent_memory, events, mark
 from orchestrator.project.agent_memory import AgentState
 from orchestrator.pulls import states
+from orchestrator.run import supervisor
 from orchestrator.system import disk, files, locks, memory, process
 from orchestrator.tasks import stores
 from orchestrator.tasks.store import Watched
@@ -156,7 +157,8 @@ def _locked(
             # Waits here once, not at each action.
             with store.change():
                 pass
-        return _tick(layout, now, forced, problems, fresh=fresh, after_run=after_run)
+        with contextlib.closing(supervisor.Gate()) as gate:
+            return _tick(layout, now, forced, problems, gate, fresh=fresh, after_run=after_run)
 
 
 def _tick(
@@ -164,6 +166,7 @@ def _tick(
     now: float,
     forced: dict[str, str | None] | None,
     problems: list[Problem],
+    gate: supervisor.Gate,
     *,
     fresh: bool,
     after_run: bool,
@@ -172,12 +175,12 @@ def _tick(
         git_settings.forget()
     loaded = load.settings(layout, write_cache=True)
     report = Report(problems=problems, good=loaded.good)
-    starter = Starter(layout, loaded, now, partial(own_process, "_after_run"), fresh=fresh)
+    after = partial(own_process, "_after_run")
+    starter = Starter(layout, loaded, now, after, gate, fresh=fresh)
     settler = Settler(layout, loaded, now)
     store = stores.of_project(layout)
-    number = (
-        store.number()
-    )  # first: what changes while this tick looks makes the next one look again
+    # First: what changes while this tick looks makes the next one look again.
+    number = store.number()
     memory, claimed, runs, records = observe.observe_runs(layout)
     store.attend(run.id for run in runs)
     if store.host is not None:
