@@ -22,6 +22,7 @@ from orchestrator.system import process
 #: The build whose figures began this benchmark (2026-11-29).
 EARLIER = "e4792ae"
 AGENTS, TASKS_PER_AGENT = 50, 4
+AGENTS_SMOKE = 2
 #: Agents, and tasks, of the first tick that is timed by itself.
 MANY = 200
 #: Seconds from a client's end to the next client's start of its agent; finished tasks per second,
@@ -54,8 +55,8 @@ class Seen(NamedTuple):
 def measure(scratch: Scratch) -> list[Row]:
     """Return the rows of waits, of finished tasks, and of the first tick of many agents."""
     process.adopt_orphans()
-    agents = max(scratch.scaled(AGENTS), 2)
-    earlier = _earlier(scratch)
+    agents = AGENTS_SMOKE if scratch.is_smoke else scratch.scaled(AGENTS)
+    earlier = None if scratch.is_smoke else _earlier(scratch)
     before = _crowd(scratch, agents, earlier) if earlier else None
     now = _crowd(scratch, agents, scratch.tick)
     against = f"the build of {EARLIER}"
@@ -106,7 +107,8 @@ def _project(scratch: Scratch, agents: int) -> Project:
 def _crowd(scratch: Scratch, agents: int, tick: list[str]) -> Seen:
     """Let the agents finish their tasks, and return how that went. Raises Broken."""
     project = _project(scratch, agents)
-    tasks = [project.add_task() for _ in range(agents * TASKS_PER_AGENT)]
+    each = max(scratch.scaled(TASKS_PER_AGENT), 2)
+    tasks = [project.add_task() for _ in range(agents * each)]
     began = time.perf_counter()
     with counted() as cpu:
         _to_the_end(scratch, project, tick)
@@ -137,7 +139,7 @@ def _to_the_end(scratch: Scratch, project: Project, tick: list[str]) -> None:
 
 def _first_tick(scratch: Scratch, earlier: list[str] | None) -> Row:
     """Return the row of the tick that starts the runs of many agents."""
-    agents = max(scratch.scaled(MANY), 2)
+    agents = AGENTS_SMOKE if scratch.is_smoke else scratch.scaled(MANY)
     seconds = [
         _start_many(scratch, agents, tick) for tick in (scratch.tick, earlier) if tick is not None
     ]
